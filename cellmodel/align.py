@@ -1,0 +1,108 @@
+"""Genes of the cells × genes of a store: index arrays, vectors, and how much was covered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+import genekb
+from cellmodel.errors import AlignmentTooLow
+from cellmodel.types import GeneVectors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneAlignment:
+    """What the store knows about each gene of the cells, in the order of the cells' genes.
+
+    Parameters
+    ----------
+    gene_ids
+        (gene,) GeneID; 0 where the name stands for none.
+    status
+        (gene,) how the name was found.
+    vectors
+        (gene, dim) the encoder's vectors; zero where ``has_vector`` is false.
+    has_vector
+        (gene,) whether there is one.
+    texts
+        The gene's text, or None.
+    coverage
+        The same in figures.
+    store_id, encoder_id
+        Identity of what was used.
+    """
+
+    gene_ids: Int[np.ndarray, " gene"]
+    status: np.ndarray
+    vectors: GeneVectors
+    has_vector: Bool[np.ndarray, " gene"]
+    texts: tuple[str | None, ...]
+    coverage: genekb.Coverage
+    store_id: str
+    encoder_id: str
+
+
+def align_genes(
+    names: Sequence[str],
+    kb: genekb.Store,
+    *,
+    counts: Float[np.ndarray, " gene"],
+    encoder: str | None,
+    use_orthologs: bool,
+    min_coverage: float,
+) -> GeneAlignment:
+    """Align gene names with a store.
+
+    Parameters
+    ----------
+    counts
+        Sum over all cells of each gene's counts (or expression), to say what share was lost.
+    min_coverage
+        Share of the names that must have a text.
+
+    Raises
+    ------
+    AlignmentTooLow
+        If fewer have one; the message says what the names look like.
+    """
+    resolution = kb.resolve(names, use_orthologs=use_orthologs)
+    coverage = kb.coverage(resolution, counts=counts)
+    if coverage.share_genes < min_coverage:
+        raise AlignmentTooLow(_too_low(names, kb, resolution, coverage, min_coverage))
+    selection = kb.vectors(resolution.gene_ids, encoder=encoder)
+    return GeneAlignment(
+        gene_ids=resolution.gene_ids,
+        status=resolution.status,
+        vectors=selection.vectors,
+        has_vector=selection.has_vector,
+        texts=tuple(kb.texts(resolution.gene_ids)),
+        coverage=coverage,
+        store_id=kb.store_id,
+        encoder_id=kb.encoder_id(encoder),
+    )
+
+
+def _too_low(
+    names: Sequence[str],
+    kb: genekb.Store,
+    resolution: genekb.Resolution,
+    coverage: genekb.Coverage,
+    min_coverage: float,
+) -> str:
+    other_case = kb.count_other_case(resolution)
+    taxa = ", ".join(map(str, kb.manifest.taxa))
+    if other_case > len(names) * min_coverage:
+        hint = (
+            f"{other_case} of them are symbols of the store when case is ignored, so the cells are of another species: "
+            "use a store of that species, or --orthologs"
+        )
+    elif coverage.n_resolved > coverage.n_with_text:
+        hint = f"{coverage.n_resolved} stand for a gene, but the store has no text for it; build it for more genes"
+    else:
+        sample = ", ".join(list(names)[:3])
+        hint = f"the names ({sample}, ...) are no gene symbols or identifiers of it; is --gene-key or the species right?"
+    return (
+        f"{coverage.n_with_text} of {len(names)} genes ({coverage.share_genes:.1%}) have a text in {kb.store_id} "
+        f"(tax_id {taxa}), {min_coverage:.0%} are needed; {hint}"
+    )

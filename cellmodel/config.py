@@ -1,0 +1,88 @@
+"""Settings of a run: one frozen dataclass a component, one set of values for every data set."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cellmodel.graph import GraphConfig
+from cellmodel.types import Knowledge, Sentences
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreprocessConfig:
+    """How counts become features."""
+
+    min_cells: int = 3  # a gene seen in fewer cells is not a feature
+    n_top_genes: int = 2000
+    n_components: int = 30
+    n_smoothing: int = 2  # SGC steps over the graph
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("min_cells", "n_top_genes", "n_components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SemanticsConfig:
+    """How the text of genes becomes a view of cells."""
+
+    rank: int = 128  # dimensions kept by whitening
+    path1_weight: float = 0.5  # share of the expression-weighted path; the rest is the ranked sentence
+    sentence_genes: int = 256  # genes in a cell's sentence
+    sentences: Sentences = "pooled"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 <= self.path1_weight <= 1:
+            raise ValueError(f"path1_weight must lie in [0, 1], got {self.path1_weight}")
+        if self.rank < 1 or self.sentence_genes < 1:
+            raise ValueError(f"rank and sentence_genes must be >= 1, got {self.rank} and {self.sentence_genes}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything that decides a run's result, beside the cells and the store.
+
+    Parameters
+    ----------
+    recipe
+        Name of the recipe.
+    n_clusters
+        Number of clusters; None to estimate it.
+    knowledge
+        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` isotropic ones, or ``none``.
+    encoder
+        Encoder of the store; its first one if None.
+    use_orthologs
+        Whether symbols of an orthologue may stand for a gene.
+    min_coverage
+        Share of the genes that must have a text, below which the run refuses.
+    n_words
+        Words looked for per cluster; 0 skips markers and words.
+    seed
+        The run's one seed.
+    """
+
+    recipe: str = "fused"
+    n_clusters: int | None = None
+    knowledge: Knowledge = "real"
+    encoder: str | None = None
+    use_orthologs: bool = False
+    min_coverage: float = 0.3
+    n_words: int = 10
+    seed: int = 0
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.n_clusters is not None and self.n_clusters < 1:
+            raise ValueError(f"n_clusters must be >= 1, got {self.n_clusters}")
+        if not 0 <= self.min_coverage <= 1:
+            raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, for the record of a run."""
+        return asdict(self)

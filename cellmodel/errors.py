@@ -1,0 +1,29 @@
+"""Errors of cellmodel: one small tree; every message names the thing, the value, the limit and the way out."""
+
+
+class CellModelError(Exception):
+    """Base of every error that cellmodel raises on purpose."""
+
+
+class InputUnusable(CellModelError):
+    """A cell file cannot be read, or does not hold cells by genes."""
+
+
+class NotCounts(InputUnusable):
+    """The values are neither counts nor log-normalised expression, so no step after this one would mean anything."""
+
+
+class AlignmentTooLow(InputUnusable):
+    """Too few genes of the cells are known to the store."""
+
+
+class SlotTaken(InputUnusable):
+    """A slot of the user's AnnData would be overwritten, and overwriting was not allowed."""
+
+
+class LineageMismatch(CellModelError):
+    """A result or a model meets a store other than the one that it was made with."""
+
+
+class TrainingDiverged(CellModelError):
+    """A loss became infinite or NaN."""

@@ -1,0 +1,207 @@
+"""Sparse graphs of cells: nearest neighbours, shared neighbours, and smoothing of features over them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from cellmodel.types import CellGraph, Embedding
+
+_BLOCK = 10_000  # rows whose shared neighbours are counted at once: bounds memory
+_LINKS, _BUILD_BEAM, _SEARCH_BEAM = 16, 128, 64  # HNSW: links per cell, and candidates while building and searching
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphConfig:
+    """How the cell kNN graph is built; one set of values serves every data set.
+
+    Parameters
+    ----------
+    n_neighbors
+        Neighbours per cell, the cell itself not counted; all other cells if there are fewer.
+    metric
+        Cosine distance (1 - cosine, 0 to 2) or Euclidean distance.
+    exact_up_to
+        Number of cells up to which the search is exact (quadratic in time, not in memory); above it, HNSW.
+    """
+
+    n_neighbors: int = 15
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    exact_up_to: int = 50_000
+
+    def __post_init__(self) -> None:
+        if self.n_neighbors < 1:
+            raise ValueError(f"n_neighbors must be >= 1, got {self.n_neighbors}")
+
+
+def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
+    """Link every cell to its nearest other cells.
+
+    Parameters
+    ----------
+    embedding
+        One row a cell. Under the cosine metric, an all-zero row is at distance 1 from every cell that is not all zero
+        and at 0 from those that are.
+    config
+        Number of neighbours, metric, and where exact search ends.
+
+    Returns
+    -------
+    Distances, row i holding the neighbours of cell i: exactly ``min(n_neighbors, n_cells - 1)`` stored entries a row,
+    never the cell itself, even where cells are equal. A distance of 0 is stored, so do not call ``eliminate_zeros``.
+
+    Raises
+    ------
+    ValueError
+        If there is no cell or a value is not finite.
+    """
+    n_cells = len(embedding)
+    if n_cells == 0 or not np.isfinite(embedding).all():
+        raise ValueError(f"embedding of {n_cells} cells must hold at least one cell and finite values only")
+    n_neighbors = min(config.n_neighbors, n_cells - 1)
+    if n_neighbors == 0:
+        return sp.csr_matrix((n_cells, n_cells), dtype=np.float64)
+    points = _unit_rows(embedding) if config.metric == "cosine" else embedding.astype(np.float64)
+    if n_cells <= config.exact_up_to:
+        squared, neighbors = _exact_search(points, points, n_neighbors=n_neighbors + 1)
+    else:
+        squared, neighbors = _hnsw_search(points, n_neighbors=n_neighbors + 1)
+    squared, neighbors = _without_self(squared, neighbors)
+    distances = squared / 2 if config.metric == "cosine" else np.sqrt(squared)
+    starts = np.arange(0, n_cells * n_neighbors + 1, n_neighbors)
+    graph = sp.csr_matrix((distances.ravel(), neighbors.ravel(), starts), shape=(n_cells, n_cells))
+    graph.sort_indices()
+    return graph
+
+
+def snn_weights(knn: CellGraph) -> CellGraph:
+    r"""Weight the kNN edges by how many neighbours their two cells share.
+
+    The weight of edge (i, j) is the Jaccard index :math:`|N_i \cap N_j| / |N_i \cup N_j|` of the neighbour sets, each
+    with the cell itself, for all pairs of which at least one is a neighbour of the other :cite:`jarvis1973snn`.
+
+    Parameters
+    ----------
+    knn
+        Its stored entries are the neighbours; the distances are not used.
+
+    Returns
+    -------
+    A symmetric graph with weights in (0, 1] and nothing on the diagonal.
+    """
+    n_cells = knn.shape[0]
+    links = sp.csr_matrix((np.ones(knn.nnz, dtype=np.float32), knn.indices, knn.indptr), shape=knn.shape)
+    members = _binary(links + sp.identity(n_cells, dtype=np.float32, format="csr"))
+    edges = _binary(links + links.T)
+    edges.setdiag(0)
+    edges.eliminate_zeros()
+    sizes = np.diff(members.indptr)
+    blocks = [_shared(members, edges, rows=slice(at, at + _BLOCK)) for at in range(0, n_cells, _BLOCK)]
+    graph = sp.vstack(blocks, format="csr")
+    n_union = np.repeat(sizes, np.diff(graph.indptr)) + sizes[graph.indices] - graph.data
+    graph.data = graph.data / n_union
+    return graph
+
+
+def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedding:
+    """Replace each cell by the weighted mean of itself and its neighbours, ``n_steps`` times :cite:`wu2019sgc`.
+
+    Parameters
+    ----------
+    features
+        One row a cell of ``graph``.
+    graph
+        Non-negative weights without a diagonal; the cell itself enters with weight 1.
+    n_steps
+        0 returns the features as they are.
+
+    Returns
+    -------
+    Features of the same shape and type.
+
+    Raises
+    ------
+    ValueError
+        If features and graph differ in cells, or ``n_steps`` is negative.
+    """
+    n_cells = graph.shape[0]
+    if len(features) != n_cells:
+        raise ValueError(f"features hold {len(features)} cells, graph {n_cells}; both must describe the same cells")
+    if n_steps < 0:
+        raise ValueError(f"n_steps must be >= 0, got {n_steps}")
+    weights = (graph + sp.identity(n_cells, format="csr")).tocsr()
+    totals = np.asarray(weights.sum(axis=1)).ravel()
+    weights.data = weights.data / np.repeat(totals, np.diff(weights.indptr))
+    smoothed = features.astype(np.float64)
+    for _ in range(n_steps):
+        smoothed = weights @ smoothed
+    return smoothed.astype(features.dtype)
+
+
+def _unit_rows(embedding: Embedding) -> Float[np.ndarray, "cell dim"]:
+    """Scale rows to length 1; all-zero rows get an axis of their own, at right angles to every other cell."""
+    points = embedding.astype(np.float64)
+    points /= np.maximum(np.abs(points).max(axis=1, keepdims=True, initial=0), np.finfo(np.float64).tiny)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)  # of rows scaled by their maximum, so squares cannot vanish
+    is_zero = lengths == 0
+    return np.hstack([points / np.where(is_zero, 1, lengths), is_zero.astype(np.float64)])
+
+
+def _exact_search(
+    points: Float[np.ndarray, "cell dim"], queries: Float[np.ndarray, "query dim"], *, n_neighbors: int
+) -> tuple[Float[np.ndarray, "query neighbor"], Int[np.ndarray, "query neighbor"]]:
+    """Squared Euclidean distances and row numbers of the nearest points, in rising order."""
+    from sklearn.neighbors import NearestNeighbors
+
+    index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute", metric="sqeuclidean").fit(points)
+    squared, neighbors = index.kneighbors(queries)
+    return squared, neighbors.astype(np.int64)
+
+
+def _hnsw_search(
+    points: Float[np.ndarray, "cell dim"], *, n_neighbors: int
+) -> tuple[Float[np.ndarray, "cell neighbor"], Int[np.ndarray, "cell neighbor"]]:
+    """Approximate :func:`_exact_search` of all points among themselves, exact for rows that HNSW leaves short."""
+    import faiss
+
+    vectors = np.ascontiguousarray(points, dtype=np.float32)
+    index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS)
+    index.hnsw.efConstruction = _BUILD_BEAM
+    index.hnsw.efSearch = max(_SEARCH_BEAM, 2 * n_neighbors)
+    n_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # threads that insert at once give another index on every run
+    try:
+        index.add(vectors)
+    finally:
+        faiss.omp_set_num_threads(n_threads)
+    squared, neighbors = index.search(vectors, n_neighbors)
+    short = np.flatnonzero((neighbors < 0).any(axis=1))
+    squared, neighbors = squared.astype(np.float64), neighbors.astype(np.int64)
+    if short.size:
+        squared[short], neighbors[short] = _exact_search(points, points[short], n_neighbors=n_neighbors)
+    return np.maximum(squared, 0), neighbors
+
+
+def _without_self(
+    squared: Float[np.ndarray, "cell neighbor"], neighbors: Int[np.ndarray, "cell neighbor"]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Drop the cell itself from its row or, where equal cells crowded it out, the farthest neighbour."""
+    n_cells, width = neighbors.shape
+    is_self = neighbors == np.arange(n_cells)[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    return squared[~is_self].reshape(n_cells, width - 1), neighbors[~is_self].reshape(n_cells, width - 1)
+
+
+def _binary(graph: CellGraph) -> CellGraph:
+    """Keep the stored entries, each with value 1."""
+    graph = graph.tocsr()
+    graph.data = np.ones_like(graph.data)
+    return graph
+
+
+def _shared(members: CellGraph, edges: CellGraph, *, rows: slice) -> CellGraph:
+    """Count the members that the two ends of each edge share, for a block of rows."""
+    return (members[rows] @ members.T).multiply(edges[rows]).tocsr()

@@ -1,0 +1,166 @@
+"""The two text paths of a cell: expression-weighted knowledge, and the cell as a ranked sentence.
+
+Both follow scLLM-DSC (arXiv 2606.13007), with three corrections: gene vectors are whitened first, weights come from
+normalised expression instead of raw counts, and each path is L2-normalised before they are mixed, since otherwise
+library size drowns the second path.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel.types import CellByGene, Embedding, GeneVectors
+
+_EPSILON = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whitening:
+    """A linear map that takes out the mean and makes the leading directions of text vectors equally long.
+
+    Parameters
+    ----------
+    mean
+        (dim,) mean of the vectors that it was fitted to.
+    components
+        (dim, rank) directions, scaled to unit variance.
+    """
+
+    mean: Float[np.ndarray, " dim"]
+    components: Float[np.ndarray, "dim rank"]
+
+    def __call__(self, vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row rank"]:
+        """Map vectors of the encoder's space, of genes or of a query, into the whitened space."""
+        return (vectors - self.mean) @ self.components
+
+
+def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
+    """Fit a whitening map by the singular value decomposition of the centred vectors.
+
+    Parameters
+    ----------
+    gene_vectors
+        (gene, dim) vectors of genes that have a text.
+    rank
+        Directions to keep; fewer where the vectors span fewer.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two distinct vectors.
+    """
+    mean = gene_vectors.mean(axis=0)
+    _, singular, directions = np.linalg.svd((gene_vectors - mean).astype(np.float64), full_matrices=False)
+    kept = min(rank, int((singular > singular[0] * 1e-6).sum())) if len(singular) and singular[0] > 0 else 0
+    if kept == 0:
+        raise ValueError(f"{len(gene_vectors)} gene vectors are all equal; at least two distinct texts are needed")
+    signs = np.sign(directions[np.arange(kept), np.abs(directions[:kept]).argmax(axis=1)])
+    components = (directions[:kept] * signs[:, None]).T * (np.sqrt(len(gene_vectors)) / singular[:kept])
+    return Whitening(mean=mean.astype(np.float32), components=components.astype(np.float32))
+
+
+def expression_weighted(expression: CellByGene, gene_vectors: GeneVectors) -> Embedding:
+    """Path 1: each cell's mean of gene vectors, weighted by z-scored expression.
+
+    The map is linear in the vectors, so a gene's part in it can be told exactly; sparse expression stays sparse, since
+    :math:`(X - 1\\mu^T) D^{-1} G = X D^{-1} G - 1 (\\mu^T D^{-1} G)`.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene) log-normalised.
+    gene_vectors
+        (gene, dim) in the order of the columns; a zero row counts for nothing.
+
+    Returns
+    -------
+    (cell, dim) float32, centred over the cells, not normalised.
+    """
+    mean, deviation = column_moments(expression)
+    scaled = gene_vectors / np.maximum(deviation, _EPSILON)[:, None]
+    scaled[deviation <= _EPSILON] = 0.0
+    return np.asarray(expression @ scaled - mean @ scaled, dtype=np.float32)
+
+
+def column_moments(expression: CellByGene) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
+    """Mean and standard deviation of each column of a sparse matrix."""
+    n_cells = expression.shape[0]
+    mean = np.asarray(expression.sum(axis=0)).ravel() / n_cells
+    squares = np.asarray(expression.multiply(expression).sum(axis=0)).ravel() / n_cells
+    return mean, np.sqrt(np.maximum(squares - mean**2, 0.0))
+
+
+def rank_genes(expression: CellByGene, *, n_top: int) -> list[Int[np.ndarray, " gene"]]:
+    """Order the expressed genes of each cell: highest expression first, ties by the rarer gene.
+
+    Returns
+    -------
+    For each cell the column indices of at most ``n_top`` genes.
+    """
+    mean, _ = column_moments(expression)
+    rarity = np.argsort(np.argsort(mean, kind="stable"), kind="stable")
+    ranked = []
+    for start, end in zip(expression.indptr[:-1], expression.indptr[1:], strict=True):
+        genes, values = expression.indices[start:end], expression.data[start:end]
+        ranked.append(genes[np.lexsort((rarity[genes], -values))[:n_top]])
+    return ranked
+
+
+def rank_weights(expression: CellByGene, *, n_top: int) -> CellByGene:
+    r"""Weights of a cell's sentence: :math:`1/\log_2(1 + r)` for the gene at rank *r*, summing to one a cell."""
+    ranked = rank_genes(expression, n_top=n_top)
+    lengths = np.array([len(genes) for genes in ranked])
+    discount = 1.0 / np.log2(np.arange(2, n_top + 2))
+    totals = np.concatenate([[0.0], np.cumsum(discount)])[lengths]
+    data = np.concatenate([discount[: len(genes)] for genes in ranked]) if ranked else np.empty(0)
+    data = data / np.repeat(np.maximum(totals, _EPSILON), lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indices = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
+    return sp.csr_matrix((data.astype(np.float32), indices, indptr), shape=expression.shape)
+
+
+def ranked_sentence(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int) -> Embedding:
+    """Path 2, pooled: each cell's sentence as the rank-weighted mean of its genes' vectors, centred over the cells.
+
+    This stands in for encoding one sentence a cell, which takes hours for a million cells; see
+    :func:`encode_sentences` for the encoder's own reading.
+    """
+    pooled = np.asarray(rank_weights(expression, n_top=n_top) @ gene_vectors, dtype=np.float32)
+    return pooled - pooled.mean(axis=0)
+
+
+def cell_sentences(expression: CellByGene, gene_names: Sequence[str], *, n_top: int) -> list[str]:
+    """Write each cell as the names of its genes, highest expression first."""
+    return [" ".join(gene_names[gene] for gene in genes) for genes in rank_genes(expression, n_top=n_top)]
+
+
+def encode_sentences(
+    sentences: Sequence[str], encode: Callable[[Sequence[str]], Float[np.ndarray, "text dim"]], whitening: Whitening
+) -> Embedding:
+    """Path 2, encoded: the encoder reads each cell's sentence; centred over the cells, in the whitened space.
+
+    Equal sentences are encoded once; a cell without a sentence lies at the centre.
+    """
+    distinct = sorted({sentence for sentence in sentences if sentence})
+    vectors = encode(distinct)
+    row_of = {sentence: row for row, sentence in enumerate(distinct)}
+    rows = np.array([row_of.get(sentence, -1) for sentence in sentences])
+    centred = np.zeros((len(sentences), vectors.shape[1]), dtype=np.float32)
+    has_sentence = rows >= 0
+    centred[has_sentence] = vectors[rows[has_sentence]]
+    centred[has_sentence] -= centred[has_sentence].mean(axis=0)
+    return np.asarray(centred @ whitening.components, dtype=np.float32)
+
+
+def unit_rows(embedding: Embedding) -> Embedding:
+    """Scale each row to length one; a zero row stays zero."""
+    norms = np.linalg.norm(embedding, axis=1, keepdims=True)
+    return np.divide(embedding, norms, out=np.zeros_like(embedding), where=norms > _EPSILON)
+
+
+def mix_paths(path1: Embedding, path2: Embedding, *, path1_weight: float) -> Embedding:
+    """Mix the two paths, each row of each at length one: :math:`z = \\omega z_1 + (1-\\omega) z_2`."""
+    return unit_rows(path1_weight * unit_rows(path1) + (1 - path1_weight) * unit_rows(path2))

@@ -1,0 +1,91 @@
+"""The only optimisation loop."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cellmodel.errors import TrainingDiverged
+
+Batch = Mapping[str, Tensor]
+LossTerm = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
+History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an epoch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How long and in which steps a model is trained; the result is the last step's."""
+
+    n_steps: int = 300
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.n_steps < 1 or self.batch_size < 2:  # noqa: PLR2004 - a contrast needs two cells
+            raise ValueError(f"n_steps must be >= 1 and batch_size >= 2, got {self.n_steps} and {self.batch_size}")
+
+
+def fit(
+    model: nn.Module,
+    objective: LossTerm,
+    *,
+    views: Batch,
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> History:
+    """Train a model on mini-batches of cells.
+
+    Parameters
+    ----------
+    objective
+        Gives the weighted terms of the loss of one batch, by name.
+    views
+        Tensors whose first axis is the cell; a batch holds the same rows of each.
+    rng
+        Decides the order of the cells.
+
+    Returns
+    -------
+    The mean of each term in each epoch.
+
+    Raises
+    ------
+    TrainingDiverged
+        If a term becomes infinite or NaN.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    history: list[dict[str, float]] = []
+    steps: list[dict[str, float]] = []
+    model.train()
+    for step, (rows, ends_epoch) in enumerate(_batches(views, config, rng)):
+        terms = objective(model, {name: view[rows] for name, view in views.items()})
+        loss = torch.stack(list(terms.values())).sum()
+        values = {name: term.item() for name, term in terms.items()}
+        if not math.isfinite(sum(values.values())):
+            raise TrainingDiverged(f"step {step}: {values}; check the input for extreme values")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        steps.append(values)
+        if ends_epoch:
+            history.append({name: float(np.mean([values[name] for values in steps])) for name in values})
+            steps = []
+    model.eval()
+    return tuple(history)
+
+
+def _batches(views: Batch, config: TrainConfig, rng: np.random.Generator) -> Iterator[tuple[Tensor, bool]]:
+    """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
+    n_cells = len(next(iter(views.values())))
+    size = min(config.batch_size, n_cells)
+    per_epoch = n_cells // size
+    for step in range(config.n_steps):
+        place = step % per_epoch
+        if place == 0:
+            order = torch.from_numpy(rng.permutation(n_cells))
+        yield order[place * size : (place + 1) * size], place == per_epoch - 1 or step == config.n_steps - 1

@@ -1,0 +1,16 @@
+"""Axis names and array aliases of cellmodel: axes are cell, gene, dim, edge, neighbor, cluster."""
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+CellByGene: TypeAlias = sp.csr_matrix  # (cell, gene): counts or expression
+CellGraph: TypeAlias = sp.csr_matrix  # (cell, cell): sparse weights, zero diagonal
+Embedding: TypeAlias = Float[np.ndarray, "cell dim"]
+GeneVectors: TypeAlias = Float[np.ndarray, "gene dim"]
+Labels: TypeAlias = Int[np.ndarray, " cell"]  # clusters that we found, 0 .. k-1, never an annotator's
+
+Knowledge = Literal["real", "shuffled", "random", "none"]
+Sentences = Literal["pooled", "encoded"]

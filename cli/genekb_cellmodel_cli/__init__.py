@@ -1,0 +1,1 @@
+"""The commands `genekb` and `cellmodel`: arguments, printing and exit codes, nothing else."""

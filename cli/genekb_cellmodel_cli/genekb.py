@@ -1,0 +1,321 @@
+"""The command `genekb`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
+from genekb_cellmodel_cli.running import common, run
+
+app = typer.Typer(
+    name="genekb",
+    help="Versioned, verifiable stores of gene text and its embeddings.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    callback=common,
+)
+
+
+@app.command()
+def build(
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of NCBI bulk files; the built-in demo table if left out.")
+    ] = None,
+    taxon: Annotated[list[str] | None, typer.Option(help="Species by name or NCBI taxonomy id; repeatable.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Encoder, see `genekb models`; repeatable.")] = None,
+    name: Annotated[str | None, typer.Option(help="NAME@RELEASE; species and folder name if left out.")] = None,
+    genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
+    only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
+    template: Annotated[str, typer.Option(help="Text template: summary, names, symbol or full.")] = "summary",
+    release: Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")] = None,
+    vector_dtype: Annotated[str, typer.Option(help="Stored type of vectors: float16 or float32.")] = "float16",
+    compute_dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    online: Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Build a store from NCBI's bulk files, or from the demo table.
+
+    Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model minilm --name human@2022-11
+    """
+    import time
+
+    from genekb.builder import BuildConfig, plan_build
+    from genekb.builder import build as build_store
+    from genekb.documents import find_template
+    from genekb.sources.ncbi_bulk import read_ncbi_folder
+    from genekb.sources.table import read_demo_table
+
+    if vector_dtype not in {"float16", "float32"}:
+        raise typer.BadParameter(f"--vector-dtype is float16 or float32, not {vector_dtype!r}")
+    try:
+        chosen_template = find_template(template)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    started = time.perf_counter()
+    taxa = taxon or ["human"]
+    tables = read_ncbi_folder(source, taxa=taxa, release=release) if source else read_demo_table()
+    parsed = time.perf_counter() - started
+    config = BuildConfig(
+        name=name or ("-".join(taxa) if source else "human"),
+        models=tuple(model or ["auto"]),
+        genes=genes,
+        only_names=_read_names(only_genes),
+        template=chosen_template,
+        vector_dtype="float32" if vector_dtype == "float32" else "float16",
+        compute_dtype=compute_dtype,
+        device=device,
+        threads=threads,
+        online=online,
+    )
+    if dry_run:
+        plan = plan_build(tables, config)
+        content = {"name": plan.name, "n_genes": tables.genes.num_rows, "n_texts": plan.texts.num_rows}
+        content |= {"n_unique_texts": plan.n_unique_texts, "models": list(config.models)}
+        print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+        return
+    try:
+        with progress_bar() as progress:
+            result = build_store(tables, config, home=home, progress=progress)
+    except KeyboardInterrupt:
+        note("interrupted; finished shards are kept, the same command goes on where it was")
+        raise
+    manifest = result.manifest
+    content = {
+        "store": f"{manifest.name}@{manifest.release}",
+        "digest": manifest.digest,
+        "path": str(result.folder),
+        "n_genes": manifest.n_genes,
+        "n_texts": manifest.n_texts,
+        "n_unique_texts": manifest.n_unique_texts,
+        "n_ortholog_texts": manifest.n_ortholog_texts,
+        "dropped": dict(manifest.dropped),
+        "encoders": {key: entry["n_vectors"] for key, entry in manifest.encoders.items()},
+        "n_texts_cut": {key: entry["n_texts_cut"] for key, entry in manifest.encoders.items()},
+        "n_encoded_now": result.n_encoded,
+        "n_kept_from_interrupted_run": result.n_kept,
+        "seconds_parsing": round(parsed, 2),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+
+
+def _read_names(path: Path | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    from cellmodel.io import read_gene_totals
+
+    return read_gene_totals(path)[0]
+
+
+@app.command()
+def models(json: options.Json = False) -> None:
+    """List the encoders that --model takes, and which of them are on this machine.
+
+    Example: genekb models
+    """
+    from dataclasses import asdict
+
+    from genekb.encoders import list_models
+
+    entries = list_models()
+    if json:
+        print_json({"models": [asdict(entry) for entry in entries]})
+        return
+    print_table(
+        ("name", "dim", "max tokens", "here", "licence", "model"),
+        [
+            (entry.name, entry.dim, entry.max_tokens or "any", entry.where, entry.licence, entry.model_id)
+            for entry in entries
+        ],
+    )
+
+
+@app.command("list")
+def list_stores(home: options.Home = None, json: options.Json = False) -> None:
+    """List the stores of the artifact home.
+
+    Example: genekb list --home ~/knowledge
+    """
+    from genekb.store.home import find_home, list_store_folders
+    from genekb.store.manifest import read_manifest
+
+    rows = []
+    for folder in list_store_folders(find_home(home)):
+        manifest = read_manifest(folder)
+        rows.append(
+            {
+                "store": f"{manifest.name}@{manifest.release}",
+                "digest": manifest.digest[:16],
+                "n_genes": manifest.n_genes,
+                "n_texts": manifest.n_texts,
+                "encoders": ", ".join(manifest.encoders),
+                "n_bytes": sum(file.n_bytes for file in manifest.files),
+            }
+        )
+    if json:
+        print_json({"home": str(find_home(home)), "stores": rows})
+    elif rows:
+        print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    else:
+        note(f"no store in {find_home(home)}; make one with `genekb build`")
+
+
+@app.command()
+def info(
+    store: Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")],
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Show what a store holds and from what it was made.
+
+    Example: genekb info human@2022-11
+    """
+    import json as json_module
+
+    from genekb import open as open_store
+
+    kb = open_store(store, home=home)
+    if json:
+        print_json(json_module.loads(kb.manifest.to_json()))
+        return
+    print_lines([(kb.folder / "README.md").read_text(encoding="utf-8"), f"path: {kb.folder}"])
+    print_lines([f"digest: {kb.manifest.digest}", f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"])
+
+
+@app.command()
+def resolve(
+    path: Annotated[Path, typer.Argument(help="Cell file (h5ad, 10x, ...) or a text file with one name a line.")],
+    kb: options.Kb,
+    orthologs: options.Orthologs = False,
+    min_coverage: options.MinCoverage = 0.0,
+    gene_key: options.GeneKey = None,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Report how many genes of a file, and what share of its counts, a store knows.
+
+    Example: genekb resolve cells.h5ad --kb human --min-coverage 0.8
+    """
+    from dataclasses import asdict
+
+    from cellmodel.io import read_gene_totals
+    from genekb import open as open_store
+    from genekb.errors import CoverageTooLow
+
+    store = open_store(kb, home=home)
+    names, totals = read_gene_totals(path, gene_key=gene_key)
+    resolution = store.resolve(names, use_orthologs=orthologs)
+    coverage = store.coverage(resolution, counts=totals)
+    other_case = store.count_other_case(resolution)
+    if json:
+        content = asdict(coverage) | {"store": store.store_id, "n_match_in_other_case": other_case}
+        print_json(content)
+    else:
+        print_lines(
+            [
+                f"{coverage.n_resolved:,} of {coverage.n_names:,} names stand for one gene of {store.store_id}",
+                f"{coverage.n_with_text:,} have a text: {coverage.share_genes:.1%} of the genes, "
+                f"{coverage.share_counts:.1%} of the counts; {coverage.n_duplicates} stand for a gene already seen",
+                "",
+            ]
+        )
+        print_table(("found by", "names", "share of counts"), coverage.by_status)
+        print_lines([""])
+        print_table(
+            ("largest losses", "share of counts", "why"),
+            [(loss.name, f"{loss.share_counts:.5f}", loss.reason) for loss in coverage.losses],
+        )
+        if other_case > coverage.n_names // 3:
+            note(f"{other_case:,} unknown names are symbols of the store when case is ignored: is the species right?")
+    if coverage.share_genes < min_coverage:
+        raise CoverageTooLow(
+            f"{coverage.share_genes:.1%} of the genes of {path} have a text in {store.store_id}, "
+            f"{min_coverage:.0%} are needed; see the losses above"
+        )
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="Free text.")],
+    kb: options.Kb,
+    encoder: options.Encoder = None,
+    limit: Annotated[int, typer.Option(help="How many genes.", min=1)] = 10,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Find genes by the meaning of their text.
+
+    Example: genekb search --kb human "T cell receptor signalling"
+    """
+    from dataclasses import asdict
+
+    from genekb import open as open_store
+
+    hits = open_store(kb, home=home).search(query, encoder=encoder, limit=limit)
+    if json:
+        print_json({"query": query, "hits": [asdict(hit) for hit in hits]})
+        return
+    print_table(
+        ("score", "gene_id", "symbol", "text"),
+        [(hit.score, str(hit.gene_id), hit.symbol, hit.text[:100]) for hit in hits],
+    )
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="SELECT over genes, names, texts, vectors_<encoder>.")],
+    kb: options.Kb,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Query a store with SQL; nothing can be written and nothing outside the store can be read.
+
+    Example: genekb sql --kb human "select type, count(*) from genes group by type"
+    """
+    from genekb import open as open_store
+
+    table = open_store(kb, home=home).sql(query)
+    if json:
+        print_json({"columns": table.column_names, "rows": [list(row.values()) for row in table.to_pylist()]})
+        return
+    print_lines(["\t".join(table.column_names), *("\t".join(map(str, row.values())) for row in table.to_pylist())])
+
+
+@app.command()
+def verify(
+    store: Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")],
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Check every byte, key and vector of a store against its manifest.
+
+    Example: genekb verify human@2022-11
+    """
+    from dataclasses import asdict
+
+    from genekb.errors import StoreCorrupt
+    from genekb.store.home import find_store
+    from genekb.store.verify import verify_store
+
+    result = verify_store(find_store(store, home))
+    if json:
+        print_json(asdict(result))
+    else:
+        print_lines(
+            [f"{result.store_id}: {result.n_files} files, {result.n_bytes:,} bytes, {result.n_vectors:,} vectors"]
+        )
+        print_lines(f"fault: {fault}" for fault in result.faults)
+    if result.faults:
+        raise StoreCorrupt(f"{result.store_id} has {len(result.faults)} faults; build or pull it again")
+    note("whole: every byte is what the manifest says")
+
+
+def main() -> None:
+    """Run `genekb`."""
+    run(app, "genekb")

@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
+Seed = Annotated[int, typer.Option(help="The run's one seed.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1, show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Knowledge = Annotated[str, typer.Option(help="Gene vectors: real, shuffled, random or none.")]
+Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.", show_default=False)]
+KbOptional = Annotated[
+    str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.", show_default=False)
+]
+Encoder = Annotated[
+    str | None, typer.Option(help="Encoder of the store; its first one if left out.", show_default=False)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
+Orthologs = Annotated[
+    bool, typer.Option("--orthologs", help="Let symbols of the orthologous gene of another species stand for a gene.")
+]
+Layer = Annotated[str | None, typer.Option(help="Layer that holds the counts.", show_default=False)]
+UseRaw = Annotated[bool, typer.Option("--use-raw", help="Take .raw instead of X.")]
+GeneKey = Annotated[
+    str | None, typer.Option(help="Column of var with gene names; var_names if left out.", show_default=False)
+]
+Values = Annotated[str, typer.Option(help="What the values are: auto, counts, linear or log1p.")]
+KeyAdded = Annotated[str, typer.Option(help="Name under which results are stored.")]
+MinCoverage = Annotated[
+    float, typer.Option(help="Share of the genes that must have a text, in [0, 1].", min=0.0, max=1.0)
+]

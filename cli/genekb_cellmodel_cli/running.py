@@ -1,0 +1,54 @@
+"""How a command ends: errors of ours in one line with their exit code; a traceback only under --debug."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+EXIT_CODES = {
+    "TrainingDiverged": 1,
+    "SourceUnusable": 3,
+    "CoverageTooLow": 3,
+    "InputUnusable": 3,
+    "NotAvailable": 4,
+    "StoreBusy": 4,
+    "EncoderFailed": 5,
+    "StoreCorrupt": 5,
+    "SchemaMismatch": 5,
+    "LineageMismatch": 5,
+}
+_state = {"debug": False}
+
+
+def common(
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options before the command's name."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s", force=True)
+    for name in ("genekb", "cellmodel"):
+        logging.getLogger(name).setLevel(level)
+    _state["debug"] = debug
+
+
+def exit_code(error: Exception) -> int | None:
+    """Exit code of one of our errors, by the nearest class that has one; None for any other error."""
+    for kind in type(error).__mro__:
+        if kind.__module__.split(".")[0] in {"genekb", "cellmodel"} and kind.__name__ in EXIT_CODES:
+            return EXIT_CODES[kind.__name__]
+    return None
+
+
+def run(app: typer.Typer, name: str) -> None:
+    """Run a command line and exit with the code of what happened."""
+    try:
+        app(prog_name=name)
+    except Exception as error:  # noqa: BLE001 - the last place that can turn an error into an exit code
+        code = exit_code(error)
+        if code is None or _state["debug"]:
+            raise
+        typer.echo(f"{name}: error: {' '.join(str(error).split())}", err=True)
+        sys.exit(code)

@@ -1,0 +1,43 @@
+"""genekb: versioned, verifiable stores of gene text and its embeddings."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genekb.builder import BuildConfig, build
+    from genekb.resolve import Coverage, Resolution
+    from genekb.sources.ncbi_bulk import read_ncbi_folder
+    from genekb.sources.table import read_demo_table
+    from genekb.store.reader import Store
+    from genekb.store.reader import open_store as open
+
+__all__ = [
+    "BuildConfig",
+    "Coverage",
+    "Resolution",
+    "Store",
+    "build",
+    "open",
+    "read_demo_table",
+    "read_ncbi_folder",
+]
+
+_HOME = {
+    "BuildConfig": ("genekb.builder", "BuildConfig"),
+    "Coverage": ("genekb.resolve", "Coverage"),
+    "Resolution": ("genekb.resolve", "Resolution"),
+    "Store": ("genekb.store.reader", "Store"),
+    "build": ("genekb.builder", "build"),
+    "open": ("genekb.store.reader", "open_store"),
+    "read_demo_table": ("genekb.sources.table", "read_demo_table"),
+    "read_ncbi_folder": ("genekb.sources.ncbi_bulk", "read_ncbi_folder"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import genekb` costs nothing."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'genekb' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _HOME[name]
+    return getattr(import_module(module), attribute)

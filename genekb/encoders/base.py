@@ -1,0 +1,210 @@
+"""What an encoder is: its recipe, the identity that follows from it, and the methods that a store calls."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal, Protocol, Self, get_args
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from genekb.errors import EncoderFailed, SchemaMismatch
+from genekb.types import EncoderID
+
+Kind = Literal["transformer", "lsa", "hash"]
+Pooling = Literal["mean", "cls", "last", "none"]
+ComputeDtype = Literal["float32", "bfloat16"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")  # the id names a folder of the store, so nothing that leaves it
+_CHOICES = {"kind": get_args(Kind), "pooling": get_args(Pooling), "dtype": get_args(ComputeDtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderSpec:
+    """The recipe of an encoder: everything that decides its vectors, and nothing that does not.
+
+    Batch size, device and number of threads are left out on purpose.
+
+    Parameters
+    ----------
+    name
+        Short name of lower-case letters, digits, ``.``, ``_`` and ``-``.
+    kind
+        Family of the encoder.
+    model_id
+        Hugging Face id, absolute path of a local folder, or the algorithm of a built-in encoder.
+    revision
+        Commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm.
+    weights_sha256, tokenizer_sha256
+        Hex digests of the files that were loaded; empty for built-in encoders.
+    pooling
+        How token vectors become one vector; ``none`` where there are no token vectors.
+    prompt
+        Put in front of every text.
+    max_tokens
+        Longest input in tokens, special tokens and prompt included; 0 is no limit.
+    normalise
+        Whether vectors have unit length.
+    dim
+        Length of a vector.
+    dtype
+        Type that the model computes in; vectors are float32 in any case.
+    state_sha256
+        Digest of the fitted or generated state; empty for transformers.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside its choices or range.
+    """
+
+    name: str
+    kind: Kind
+    model_id: str = ""
+    revision: str = ""
+    weights_sha256: str = ""
+    tokenizer_sha256: str = ""
+    pooling: Pooling = "none"
+    prompt: str = ""
+    max_tokens: int = 0
+    normalise: bool = True
+    dim: int
+    dtype: ComputeDtype = "float32"
+    state_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"encoder name {self.name!r} must be lower-case letters, digits, '.', '_', '-' (at most 80)")
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} must be one of {', '.join(allowed)}, got {getattr(self, field)!r}")
+        if self.dim < 1:
+            raise ValueError(f"dim must be >= 1, got {self.dim}")
+        if self.max_tokens < 0:
+            raise ValueError(f"max_tokens must be >= 0 (0: no limit), got {self.max_tokens}")
+
+    @property
+    def encoder_id(self) -> EncoderID:
+        """Name and the first 12 hex digits of the recipe's sha256.
+
+        Of a local folder only the last part of its path is hashed: moving the folder does not change its vectors.
+        """
+        hashed = replace(self, model_id=folder_name(self.model_id)) if is_folder_path(self.model_id) else self
+        canonical = json.dumps(hashed.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return EncoderID(f"{self.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}")
+
+    def to_dict(self) -> dict[str, str | int | bool]:
+        """Return the fields as JSON types, in the order of declaration."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, recipe: Mapping[str, object]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises
+        ------
+        SchemaMismatch
+            If a key is unknown, a needed one is missing, or a value is not allowed.
+        """
+        unknown = sorted(set(recipe) - {field.name for field in fields(cls)})
+        if unknown:
+            raise SchemaMismatch(f"encoder recipe has unknown keys {', '.join(unknown)}; a newer genekb may have made it")
+        try:
+            return cls(**recipe)  # type: ignore[arg-type]  # JSON values, checked by __post_init__
+        except (TypeError, ValueError) as error:
+            raise SchemaMismatch(f"encoder recipe of {recipe.get('name')!r} is not valid: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedTexts:
+    """Vectors of texts in the order of the input, and how much of each text was read.
+
+    Parameters
+    ----------
+    vectors
+        Finite, of unit length.
+    n_tokens
+        Tokens of the whole text in the encoder's own vocabulary; prompt and special tokens are not counted.
+        For ``lsa`` these are known words, and 0 marks a text about which the encoder knows nothing.
+    n_tokens_cut
+        How many of them, at the end of the text, the encoder did not read.
+    """
+
+    vectors: Float32[np.ndarray, "text dim"]
+    n_tokens: Int32[np.ndarray, " text"]
+    n_tokens_cut: Int32[np.ndarray, " text"]
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into vectors by a recipe."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """The recipe."""
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
+        """Encode texts; row *i* belongs to text *i*, and the same list gives the same bytes.
+
+        Parameters
+        ----------
+        texts
+            Each with at least one letter or digit.
+        progress
+            Called after each batch with the number of texts that the batch held.
+
+        Raises
+        ------
+        ValueError
+            If a text holds no letter or digit.
+        EncoderFailed
+            If a vector is not finite or has no length.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted state into `folder`; encoders without one write nothing."""
+
+
+def is_folder_path(model_id: str) -> bool:
+    """Whether a recipe's model id is the absolute path of a folder, of this or another operating system."""
+    return PurePosixPath(model_id).is_absolute() or PureWindowsPath(model_id).is_absolute()
+
+
+def folder_name(model_id: str) -> str:
+    """Last part of a model id or of a path with either kind of slash."""
+    return PureWindowsPath(model_id).name
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse a lone string and texts without a letter or digit.
+
+    Raises
+    ------
+    TypeError
+        If `texts` is one string instead of a sequence of them.
+    ValueError
+        If a text holds nothing to encode; the message names its position.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts must be a sequence of strings, got one string; put it in a list")
+    for position, text in enumerate(texts):
+        if not re.search(r"[^\W_]", text):
+            raise ValueError(f"text {position} ({text[:20]!r}) holds no letter or digit; leave it out before encoding")
+
+
+def unit_rows(vectors: Float32[np.ndarray, "text dim"], *, encoder: str) -> Float32[np.ndarray, "text dim"]:
+    """Scale rows to unit length.
+
+    Raises
+    ------
+    EncoderFailed
+        If a row is not finite or all zero; the message names the first such row.
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # (text, 1)
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if bad.size:
+        row = int(bad[0])
+        raise EncoderFailed(f"encoder {encoder!r} gave text {row} a vector of length {norms[row, 0]}, it must be > 0")
+    return np.asarray(vectors / norms, dtype=np.float32)

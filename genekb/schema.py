@@ -1,0 +1,71 @@
+"""The Arrow schema of every table of a store, and the version of the whole."""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+GENES = pa.schema(
+    [
+        pa.field("gene_id", pa.int64(), nullable=False),
+        pa.field("tax_id", pa.int32(), nullable=False),
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("name", pa.string()),
+        pa.field("type", pa.string()),
+        pa.field("chromosome", pa.string()),
+        pa.field("map_location", pa.string()),
+        pa.field("summary", pa.string()),
+        pa.field("designations", pa.list_(pa.string())),
+        pa.field("aliases", pa.list_(pa.string())),
+        pa.field("status", pa.string()),
+        pa.field("modified", pa.string()),
+    ]
+)
+
+NAMES = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("gene_id", pa.int64(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+    ]
+)
+
+ORTHOLOGS = pa.schema(
+    [
+        pa.field("gene_id", pa.int64(), nullable=False),
+        pa.field("ortholog_gene_id", pa.int64(), nullable=False),
+        pa.field("ortholog_symbol", pa.string(), nullable=False),
+        pa.field("ortholog_summary", pa.string()),
+    ]
+)
+
+TEXTS = pa.schema(
+    [
+        pa.field("gene_id", pa.int64(), nullable=False),
+        pa.field("text_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("template", pa.int32(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),  # "own" or "ortholog"
+        pa.field("origin_gene_id", pa.int64(), nullable=False),
+    ]
+)
+
+
+def embeddings(dim: int, dtype: str = "float16") -> pa.Schema:
+    """Schema of one shard of vectors.
+
+    Parameters
+    ----------
+    dim
+        Length of every vector.
+    dtype
+        Stored type, ``float16`` or ``float32``.
+    """
+    value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
+    return pa.schema(
+        [
+            pa.field("text_id", pa.string(), nullable=False),
+            pa.field("n_tokens", pa.int32(), nullable=False),
+            pa.field("n_tokens_cut", pa.int32(), nullable=False),
+            pa.field("vector", pa.list_(value, dim), nullable=False),
+        ]
+    )

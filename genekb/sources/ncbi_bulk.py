@@ -1,0 +1,286 @@
+"""NCBI's bulk files of gene/DATA, read from a folder: gene_info, gene_summary, gene_orthologs of any release.
+
+The files are streamed in blocks and filtered by taxonomy identifier while they pass, so memory does not grow with
+the file. ``-`` is NCBI's empty field, ``|`` separates lists.
+"""
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from genekb import schema
+from genekb.errors import SourceUnusable
+from genekb.sources.tables import SourceFile, SourceTables, describe_file, explode
+from genekb.sources.taxa import Taxon, find_taxon
+
+LICENCE: Final = "NCBI Gene: public domain (US government work)"
+REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
+
+GENE_INFO: Final = (
+    "tax_id GeneID Symbol LocusTag Synonyms dbXrefs chromosome map_location description type_of_gene "
+    "Symbol_from_nomenclature_authority Full_name_from_nomenclature_authority Nomenclature_status "
+    "Other_designations Modification_date Feature_type"
+).split()
+GENE_SUMMARY: Final = "tax_id GeneID Source Summary".split()
+GENE_ORTHOLOGS: Final = "tax_id GeneID relationship Other_tax_id Other_GeneID".split()
+
+XREF_KINDS: Final = {
+    "ensembl": r"^Ensembl:(?P<id>.+)$",
+    "hgnc": r"^HGNC:(?P<id>HGNC:\d+)$",
+    "mgi": r"^MGI:(?P<id>MGI:\d+)$",
+    "flybase": r"^FLYBASE:(?P<id>.+)$",
+    "rgd": r"^RGD:(?P<id>\d+)$",
+    "zfin": r"^ZFIN:(?P<id>.+)$",
+}
+PROVENANCE_NOTE: Final = r"\s*\[(?:provided|supplied) by [^\]]*\]\.?\s*$"  # who wrote a summary, and when
+
+
+def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None = None) -> SourceTables:
+    """Read the gene records of some species from a folder of NCBI bulk files.
+
+    Parameters
+    ----------
+    folder
+        Holds ``gene_info.gz`` or ``<Species>.gene_info.gz``; ``gene_summary.gz`` and ``gene_orthologs.gz`` if there.
+    taxa
+        Short names, scientific names or taxonomy identifiers.
+    release
+        Name of the release; the folder's name if left out.
+
+    Raises
+    ------
+    SourceUnusable
+        If a file is missing, truncated or malformed, or holds no gene of the species.
+    """
+    if not folder.is_dir():
+        raise SourceUnusable(f"{folder} is not a folder; give one that holds NCBI's *.gene_info.gz")
+    wanted = [find_taxon(name) for name in taxa]
+    genes, names, files, dropped = _read_gene_info(folder, wanted)
+    summaries, summary_file = _read_summaries(folder)
+    orthologs, ortholog_names, ortholog_files = _read_orthologs(folder, wanted, genes, summaries)
+    genes = _with_summary(genes, summaries)
+    return SourceTables(
+        genes=genes.sort_by("gene_id").cast(schema.GENES),
+        names=_sorted_names([names, ortholog_names]),
+        orthologs=orthologs,
+        files=(*files, *summary_file, *ortholog_files),
+        release=release or folder.resolve().name,
+        licence=LICENCE,
+        dropped=dropped,
+    )
+
+
+def _sorted_names(tables: list[pa.Table]) -> pa.Table:
+    names = pa.concat_tables([table.cast(schema.NAMES) for table in tables])
+    return names.sort_by([("name", "ascending"), ("gene_id", "ascending"), ("kind", "ascending")])
+
+
+def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table, list[SourceFile], dict[str, int]]:
+    kept: list[pa.Table] = []
+    files: list[SourceFile] = []
+    dropped = {"other taxon or subspecies": 0, "biological-region": 0, "NEWENTRY": 0}
+    for path in _gene_info_paths(folder, taxa):
+        n_read = n_kept = 0
+        for block in _stream(path, GENE_INFO):
+            n_read += block.num_rows
+            part = _kept_rows(block, taxa, dropped)
+            n_kept += part.num_rows
+            kept.append(part)
+        files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=n_kept))
+    rows = pa.concat_tables(kept) if kept else pa.table({name: pa.array([], pa.string()) for name in GENE_INFO})
+    for taxon in taxa:
+        if not pc.any(pc.equal(rows["tax_id"], str(taxon.tax_id))).as_py():
+            where = ", ".join(file.name for file in files)
+            raise SourceUnusable(
+                f"no gene of {taxon.name} (tax_id {taxon.tax_id}) in {where} of {folder}; is the taxon right?"
+            )
+    return _genes(rows), _names(rows), files, dropped
+
+
+def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
+    """Files of the species by their own name where there are such, else every gene_info file of the folder."""
+    every = sorted(path for path in folder.iterdir() if re.search(r"(^|\.)gene_info(\.gz)?$", path.name))
+    if not every:
+        raise SourceUnusable(f"{folder} holds no gene_info file; put NCBI's <Species>.gene_info.gz into it")
+    own = [path for path in every if any(path.name.startswith(f"{taxon.file_prefix}.") for taxon in taxa)]
+    return own if len(own) == len(taxa) else every
+
+
+def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> pa.Table:
+    reasons = (
+        ("other taxon or subspecies", pc.is_in(block["tax_id"], pa.array([str(taxon.tax_id) for taxon in taxa]))),
+        ("biological-region", pc.fill_null(pc.not_equal(block["type_of_gene"], "biological-region"), True)),
+        ("NEWENTRY", pc.fill_null(pc.not_equal(block["Symbol"], "NEWENTRY"), False)),
+    )
+    keep = pa.chunked_array([pa.repeat(True, block.num_rows)])
+    for reason, passes in reasons:
+        still = pc.and_(keep, passes)
+        dropped[reason] += (pc.sum(keep).as_py() or 0) - (pc.sum(still).as_py() or 0)
+        keep = still
+    return block.filter(keep)
+
+
+def _genes(rows: pa.Table) -> pa.Table:
+    return pa.table(
+        {
+            "gene_id": rows["GeneID"].cast(pa.int64()),
+            "tax_id": rows["tax_id"].cast(pa.int32()),
+            "symbol": rows["Symbol"],
+            "name": pc.coalesce(rows["Full_name_from_nomenclature_authority"], rows["description"]),
+            "type": rows["type_of_gene"],
+            "chromosome": rows["chromosome"],
+            "map_location": rows["map_location"],
+            "designations": pc.split_pattern(rows["Other_designations"], "|"),
+            "aliases": pc.split_pattern(rows["Synonyms"], "|"),
+            "status": rows["Nomenclature_status"],
+            "modified": rows["Modification_date"],
+        }
+    )
+
+
+def _names(rows: pa.Table) -> pa.Table:
+    gene_id = rows["GeneID"].cast(pa.int64())
+
+    def single(column: str, kind: str) -> pa.Table:
+        return explode(gene_id, pc.split_pattern(rows[column], "|"), kind)
+
+    xrefs = explode(gene_id, pc.split_pattern(rows["dbXrefs"], "|"), "xref")
+    parts = [single("Symbol", "symbol"), single("Synonyms", "alias"), single("LocusTag", "locus_tag")]
+    authority = rows.filter(
+        pc.fill_null(pc.not_equal(rows["Symbol"], rows["Symbol_from_nomenclature_authority"]), False)
+    )
+    parts.append(
+        explode(
+            authority["GeneID"].cast(pa.int64()),
+            pc.split_pattern(authority["Symbol_from_nomenclature_authority"], "|"),
+            "authority_symbol",
+        )
+    )
+    for kind, pattern in XREF_KINDS.items():
+        ids = pc.struct_field(pc.extract_regex(xrefs["name"], pattern), "id")
+        part = pa.table({"name": ids, "gene_id": xrefs["gene_id"], "kind": pa.repeat(kind, xrefs.num_rows)})
+        parts.append(part.filter(pc.is_valid(ids)))
+    return pa.concat_tables([part.cast(schema.NAMES) for part in parts])
+
+
+def _read_summaries(folder: Path) -> tuple[pa.Table, list[SourceFile]]:
+    """GeneID and summary of every species of the file (the longest where a gene has several), provenance note off."""
+    path = _optional(folder, "gene_summary")
+    empty = pa.table({"gene_id": pa.array([], pa.int64()), "summary": pa.array([], pa.string())})
+    if path is None:
+        return empty, []
+    blocks = list(_stream(path, GENE_SUMMARY))
+    rows = pa.concat_tables(blocks) if blocks else pa.table({name: pa.array([], pa.string()) for name in GENE_SUMMARY})
+    text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
+    table = pa.table({"gene_id": rows["GeneID"].cast(pa.int64()), "summary": text})
+    table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(text), 0), False))
+    table = table.append_column("length", pc.utf8_length(table["summary"]))
+    table = table.sort_by([("gene_id", "ascending"), ("length", "descending"), ("summary", "ascending")])
+    first = table.group_by("gene_id", use_threads=False).aggregate([("summary", "first")])
+    file = describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=first.num_rows)
+    return first.rename_columns(["gene_id", "summary"]), [file]
+
+
+def _with_summary(genes: pa.Table, summaries: pa.Table) -> pa.Table:
+    row = pc.index_in(genes["gene_id"], summaries["gene_id"].combine_chunks())
+    return genes.append_column("summary", summaries["summary"].take(row)).select(schema.GENES.names)
+
+
+def _read_orthologs(
+    folder: Path, taxa: list[Taxon], genes: pa.Table, summaries: pa.Table
+) -> tuple[pa.Table, pa.Table, list[SourceFile]]:
+    """Human orthologue of every gene of another species, with its symbol (from gene_info) and its summary."""
+    path = _optional(folder, "gene_orthologs")
+    reference = find_taxon(REFERENCE_TAXON)
+    nothing = (schema.ORTHOLOGS.empty_table(), schema.NAMES.empty_table(), [])
+    if path is None or all(taxon.tax_id == reference.tax_id for taxon in taxa):
+        return nothing
+    pairs, file = _ortholog_pairs(path, taxa, reference)
+    try:
+        reference_genes, _, reference_files, _ = _read_gene_info(folder, [reference])
+    except SourceUnusable:
+        return nothing
+    known = reference_genes.select(["gene_id", "symbol"]).rename_columns(["ortholog_gene_id", "ortholog_symbol"])
+    texts = summaries.rename_columns(["ortholog_gene_id", "ortholog_summary"])
+    table = pairs.join(known, keys="ortholog_gene_id", join_type="inner", use_threads=False)
+    table = table.join(texts, keys="ortholog_gene_id", join_type="left outer", use_threads=False)
+    table = table.filter(pc.is_in(table["gene_id"], genes["gene_id"].combine_chunks()))
+    table = table.select(schema.ORTHOLOGS.names).sort_by([("gene_id", "ascending"), ("ortholog_gene_id", "ascending")])
+    names = pa.table(
+        {
+            "name": table["ortholog_symbol"],
+            "gene_id": table["gene_id"],
+            "kind": pa.repeat("ortholog", table.num_rows),
+        }
+    )
+    return table.cast(schema.ORTHOLOGS), names.cast(schema.NAMES), [*reference_files, file]
+
+
+def _ortholog_pairs(path: Path, taxa: list[Taxon], reference: Taxon) -> tuple[pa.Table, SourceFile]:
+    wanted = pa.array([str(taxon.tax_id) for taxon in taxa if taxon.tax_id != reference.tax_id])
+    parts = []
+    n_read = 0
+    for block in _stream(path, GENE_ORTHOLOGS):
+        n_read += block.num_rows
+        for own, other in (("Other_", ""), ("", "Other_")):
+            rows = block.filter(
+                pc.and_(
+                    pc.is_in(block[f"{own}tax_id"], wanted),
+                    pc.equal(block[f"{other}tax_id"], str(reference.tax_id)),
+                )
+            )
+            parts.append(
+                pa.table(
+                    {
+                        "gene_id": rows[f"{own}GeneID"].cast(pa.int64()),
+                        "ortholog_gene_id": rows[f"{other}GeneID"].cast(pa.int64()),
+                    }
+                )
+            )
+    pairs = pa.concat_tables(parts)
+    return pairs, describe_file(path, n_rows_read=n_read, n_rows_kept=pairs.num_rows)
+
+
+def _optional(folder: Path, stem: str) -> Path | None:
+    return next((path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()), None)
+
+
+def _stream(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Blocks of a tab-separated NCBI file as string columns; ``-`` becomes null."""
+    _check_header(path, columns)
+    try:
+        reader = pacsv.open_csv(
+            path,
+            read_options=pacsv.ReadOptions(column_names=list(columns), skip_rows=1, block_size=1 << 24),
+            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False, escape_char=False),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()), null_values=["-"], strings_can_be_null=True
+            ),
+        )
+        for batch in reader:
+            yield pa.table(batch)
+    except (pa.ArrowInvalid, OSError) as error:
+        if "Empty CSV file" in str(error):
+            return
+        first_line = str(error).splitlines()[0]
+        raise SourceUnusable(f"{path} is damaged ({first_line}); download it again and compare its size") from error
+
+
+def _check_header(path: Path, columns: Sequence[str]) -> None:
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as stream:
+            header = stream.readline().rstrip("\n").lstrip("#").split("\t")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise SourceUnusable(f"{path} is damaged ({error}); download it again and compare its size") from error
+    if [name.strip() for name in header] != list(columns):
+        raise SourceUnusable(
+            f"{path} starts with the columns {' '.join(header)[:80]!r}, expected '{' '.join(columns)[:80]}'; "
+            "is it NCBI's file of that name?"
+        )

@@ -1,0 +1,79 @@
+"""What every source hands on: gene records, their names, their orthologues, and where each row came from."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from genekb import schema
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFile:
+    """One file that was read, as it is recorded in the manifest."""
+
+    name: str
+    n_bytes: int
+    sha256: str
+    n_rows_read: int
+    n_rows_kept: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceTables:
+    """Gene records of one or more species, ready to be written.
+
+    Parameters
+    ----------
+    genes, names, orthologs
+        Tables in the schemas of :mod:`genekb.schema`.
+    files
+        What was read.
+    release
+        Release of the source, e.g. ``2022-11``.
+    licence
+        Terms of the source, as its publisher states them.
+    dropped
+        Rows that were left out, counted by reason.
+    """
+
+    genes: pa.Table
+    names: pa.Table
+    orthologs: pa.Table = field(default_factory=lambda: schema.ORTHOLOGS.empty_table())
+    files: tuple[SourceFile, ...]
+    release: str
+    licence: str
+    dropped: dict[str, int]
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFile:
+    """Record a file that has been read."""
+    return SourceFile(
+        name=path.name,
+        n_bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        n_rows_read=n_rows_read,
+        n_rows_kept=n_rows_kept,
+    )
+
+
+def explode(keys: pa.ChunkedArray, lists: pa.ChunkedArray, kind: str) -> pa.Table:
+    """Turn one list of names per gene into rows of :data:`genekb.schema.NAMES`, without empty names and repeats."""
+    import pyarrow.compute as pc
+
+    table = pa.table({"gene_id": keys, "name": lists}).combine_chunks()
+    if table.num_rows == 0:
+        return schema.NAMES.empty_table()
+    column = table["name"].chunk(0)
+    rows = pc.list_parent_indices(column)
+    flat = pa.table({"name": pc.list_flatten(column), "gene_id": table["gene_id"].take(rows)})
+    flat = flat.filter(pc.and_(pc.is_valid(flat["name"]), pc.not_equal(flat["name"], "")))
+    flat = flat.append_column("kind", pa.repeat(kind, flat.num_rows))
+    return flat.group_by(["name", "gene_id", "kind"], use_threads=False).aggregate([]).cast(schema.NAMES)

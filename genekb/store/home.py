@@ -1,0 +1,91 @@
+"""Where stores live, and how a name, a digest or a path finds one."""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from genekb.errors import NotAvailable, SourceUnusable
+from genekb.store.manifest import MANIFEST
+
+CURRENT: Final = "current"  # file beside the digest folders: the digest that the name stands for
+_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?$")
+_DIGEST: Final = re.compile(r"^[0-9a-f]{8,64}$")
+
+
+def find_home(home: Path | None = None) -> Path:
+    """Find the artifact home: the argument, else ``GENEKB_HOME``, else the user's data folder."""
+    if home is not None:
+        return home.expanduser()
+    if os.environ.get("GENEKB_HOME"):
+        return Path(os.environ["GENEKB_HOME"]).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("genekb", appauthor=False))
+
+
+def check_name(name: str) -> str:
+    """Accept ``NAME`` or ``NAME@RELEASE`` of letters, digits, dot, dash and underscore.
+
+    Raises
+    ------
+    SourceUnusable
+        If the name has other characters.
+    """
+    if not _NAME.match(name):
+        raise SourceUnusable(f"store name {name!r} is not NAME or NAME@RELEASE of letters, digits, '.', '-', '_'")
+    return name
+
+
+def list_store_folders(home: Path) -> list[Path]:
+    """Folders of the current store of every name of a home, by name."""
+    stores = home / "stores"
+    if not stores.is_dir():
+        return []
+    found = (current_folder(folder) for folder in sorted(stores.iterdir()) if folder.is_dir())
+    return [folder for folder in found if folder is not None]
+
+
+def current_folder(name_folder: Path) -> Path | None:
+    """Folder of the digest that a name stands for now; None where nothing has been committed."""
+    pointer = name_folder / CURRENT
+    if not pointer.is_file():
+        return None
+    folder = name_folder / pointer.read_text(encoding="utf-8").strip()
+    return folder if (folder / MANIFEST).is_file() else None
+
+
+def find_store(reference: str | Path, home: Path | None = None) -> Path:
+    """Find a store's folder by path, ``NAME@RELEASE``, ``NAME`` (the newest release) or digest (8 digits or more).
+
+    Raises
+    ------
+    NotAvailable
+        If there is no such store, or a digest fits several.
+    """
+    as_path = Path(reference).expanduser()
+    if (as_path / MANIFEST).is_file():
+        return as_path
+    stores = find_home(home) / "stores"
+    text = str(reference)
+    matches = _by_name(stores, text) or _by_digest(stores, text)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise NotAvailable(f"digest {text} fits {len(matches)} stores of {stores}; give more of its digits")
+    known = ", ".join(folder.parent.name for folder in list_store_folders(find_home(home))) or "none"
+    raise NotAvailable(f"no store {text!r} in {stores} (there: {known}); make it with `genekb build --name {text} ...`")
+
+
+def _by_name(stores: Path, text: str) -> list[Path]:
+    if not _NAME.match(text) or not stores.is_dir():
+        return []
+    releases = [stores / text] if "@" in text else sorted((*stores.glob(f"{text}@*"), stores / text))
+    found = [folder for folder in map(current_folder, releases) if folder is not None]
+    return found[-1:]
+
+
+def _by_digest(stores: Path, text: str) -> list[Path]:
+    if not _DIGEST.match(text) or not stores.is_dir():
+        return []
+    return sorted(folder for folder in stores.glob(f"*/{text}*") if (folder / MANIFEST).is_file())

@@ -1,0 +1,244 @@
+"""Reading a store: genes, names, texts and vectors; SQL; search by meaning. Readers need no lock and write nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.resolve import Coverage, Resolution, count_other_case, measure_coverage, resolve_names
+from genekb.store.home import find_store
+from genekb.store.manifest import Manifest, read_manifest
+from genekb.store.vectors import VectorTable, open_vectors
+from genekb.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from genekb.encoders import Encoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit:
+    """A gene found by meaning: its text and the cosine between the text's vector and the query's."""
+
+    gene_id: int
+    symbol: str
+    name: str
+    score: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneVectorSelection:
+    """Vectors of the genes that were asked for.
+
+    Parameters
+    ----------
+    vectors
+        (gene, dim) float32, in the order asked; a zero row where ``has_vector`` is false.
+    has_vector
+        (gene,) whether the store holds a vector for the gene.
+    """
+
+    vectors: FloatArray
+    has_vector: NDArray[np.bool_]
+
+
+class Store:
+    """An opened store, read-only. Opening reads the manifest alone; tables and vectors are read when first used.
+
+    Parameters
+    ----------
+    folder
+        A store's folder.
+
+    Raises
+    ------
+    StoreCorrupt, SchemaMismatch
+        If the manifest is damaged or of another schema version, or a file is missing or of another size.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder)
+        for file in self.manifest.files:
+            path = folder / file.path
+            if not path.is_file() or path.stat().st_size != file.n_bytes:
+                raise StoreCorrupt(f"{path} is missing or not {file.n_bytes} bytes long; build or pull the store again")
+        self._table = lru_cache(maxsize=None)(self._read_table)
+        self._vector_table = lru_cache(maxsize=None)(self._open_vectors)
+
+    @property
+    def store_id(self) -> str:
+        """``NAME@RELEASE:digest``, the identity that results carry."""
+        return f"{self.manifest.name}@{self.manifest.release}:{self.manifest.digest[:16]}"
+
+    def table(self, name: str) -> pa.Table:
+        """Read ``genes``, ``names`` or ``texts`` (once) as an Arrow table."""
+        return self._table(name)
+
+    def _read_table(self, name: str) -> pa.Table:
+        return pq.read_table(self.folder / f"{name}.parquet", memory_map=True)
+
+    def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
+        """Find the gene that each name stands for, see :func:`genekb.resolve.resolve_names`."""
+        return resolve_names(
+            names,
+            name_table=self.table("names"),
+            gene_ids=self.table("genes")["gene_id"],
+            use_orthologs=use_orthologs,
+        )
+
+    def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
+        """Measure how much of the names, and of their counts, has a text here."""
+        has_text = np.isin(resolution.gene_ids, self.table("texts")["gene_id"].to_numpy())
+        return measure_coverage(resolution, has_text=has_text, counts=counts)
+
+    def count_other_case(self, resolution: Resolution) -> int:
+        """Count unknown names that are symbols here when case is ignored: a sign that the species is another."""
+        return count_other_case(resolution, self.table("names"))
+
+    def encoder_id(self, name: str | None = None) -> str:
+        """Find the id of an encoder of this store by its id or its short name; the first one if no name is given.
+
+        Raises
+        ------
+        NotAvailable
+            If the store has no such encoder, or several of that name.
+        """
+        ids = list(self.manifest.encoders)
+        if name is None and ids:
+            return ids[0]
+        found = [key for key in ids if key == name or self.manifest.encoders[key]["recipe"]["name"] == name]
+        if len(found) == 1:
+            return found[0]
+        have = ", ".join(ids) or "none"
+        what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
+        raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); build it with `genekb build --model ...`")
+
+    def vector_table(self, encoder: str | None = None) -> VectorTable:
+        """All vectors of an encoder, memory-mapped: nothing is copied."""
+        return self._vector_table(self.encoder_id(encoder))
+
+    def _open_vectors(self, encoder_id: str) -> VectorTable:
+        return open_vectors(self.folder, self.manifest, encoder_id)
+
+    def vectors(self, gene_ids: IntArray | Sequence[int], *, encoder: str | None = None) -> GeneVectorSelection:
+        """Give the vectors of some genes; the rows asked for are copied, the table is not."""
+        table = self.vector_table(encoder)
+        wanted = np.asarray(gene_ids, dtype=np.int64)
+        known, rows = table.locate(wanted)
+        vectors = np.zeros((len(wanted), table.vectors.shape[1]), dtype=np.float32)
+        vectors[known] = table.vectors[rows]
+        has_vector = np.zeros(len(wanted), dtype=bool)
+        has_vector[known] = True
+        return GeneVectorSelection(vectors=vectors, has_vector=has_vector)
+
+    def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
+        """Give the texts of some genes, None where there is none."""
+        table = self.table("texts")
+        row = pc.index_in(pa.array(np.asarray(gene_ids, dtype=np.int64)), table["gene_id"].combine_chunks())
+        return table["text"].take(row).to_pylist()  # type: ignore[no-any-return]  # pyarrow is not typed
+
+    def encoder(self, name: str | None = None, *, device: str = "auto") -> "Encoder":
+        """Open the encoder that made the vectors, to encode a query; its weights are checked against the recipe.
+
+        Raises
+        ------
+        NotAvailable
+            If its weights are not on this machine.
+        StoreCorrupt
+            If they are not those that made the vectors.
+        """
+        from genekb.encoders import EncoderSpec, reopen_encoder
+
+        encoder_id = self.encoder_id(name)
+        spec = EncoderSpec.from_dict(self.manifest.encoders[encoder_id]["recipe"])
+        return reopen_encoder(spec, self.folder / "embeddings" / encoder_id, device=device)
+
+    def search(self, query: str, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
+        """Find the genes whose text is nearest to a query, by exact cosine.
+
+        Raises
+        ------
+        SourceUnusable
+            If the query is empty.
+        """
+        if not query.strip():
+            raise SourceUnusable("the query is empty; give a few words, e.g. 'T cell receptor signalling'")
+        vector = self.encoder(encoder).encode([query]).vectors[0]
+        table = self.vector_table(encoder)
+        norms = np.linalg.norm(table.vectors, axis=1)
+        scores = (table.vectors @ vector) / np.maximum(norms, np.finfo(np.float32).tiny)
+        per_gene = scores[table.rows]
+        best = np.argsort(-per_gene, kind="stable")[:limit]
+        return self._hits(table.gene_ids[best], per_gene[best])
+
+    def _hits(self, gene_ids: IntArray, scores: FloatArray) -> tuple[Hit, ...]:
+        genes = self.table("genes")
+        rows = genes.take(pc.index_in(pa.array(gene_ids), genes["gene_id"].combine_chunks()))
+        texts = self.texts(gene_ids)
+        return tuple(
+            Hit(gene_id=row["gene_id"], symbol=row["symbol"], name=row["name"] or "", score=float(score), text=text or "")
+            for row, score, text in zip(rows.to_pylist(), scores, texts, strict=True)
+        )
+
+    def sql(self, query: str) -> pa.Table:
+        """Run a read-only query over the views ``genes``, ``names``, ``texts`` and ``vectors_<encoder name>``.
+
+        Raises
+        ------
+        SourceUnusable
+            If the query is wrong, writes, or reads outside the store.
+        """
+        import duckdb
+
+        connection = self._connection
+        try:
+            return connection.execute(query).to_arrow_table()
+        except duckdb.Error as error:
+            raise SourceUnusable(f"the query failed: {str(error).splitlines()[0]}") from error
+
+    @cached_property
+    def _connection(self) -> "object":
+        import duckdb
+
+        connection = duckdb.connect(":memory:")
+        folder = self.folder.resolve().as_posix()
+        for name in ("genes", "names", "texts"):
+            connection.execute(f"create view {name} as from read_parquet({_literal(f'{folder}/{name}.parquet')})")
+        for encoder_id, entry in self.manifest.encoders.items():
+            view = '"vectors_' + str(entry["recipe"]["name"]).replace('"', "") + '"'
+            files = _literal(f"{folder}/embeddings/{encoder_id}/part-*.parquet")
+            dim = int(entry["recipe"]["dim"])
+            connection.execute(
+                f"create view {view} as select text_id, n_tokens, n_tokens_cut, vector::float[{dim}] as vector "
+                f"from read_parquet({files})"
+            )
+        connection.execute(f"set allowed_directories = [{_literal(folder + '/')}]")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        return connection
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def open_store(reference: str | Path, *, home: Path | None = None) -> Store:
+    """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest or path.
+
+    Raises
+    ------
+    NotAvailable
+        If there is no such store.
+    StoreCorrupt, SchemaMismatch
+        If it is damaged or of another schema version.
+    """
+    return Store(find_store(reference, home))

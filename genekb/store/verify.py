@@ -1,0 +1,97 @@
+"""Verify a store: every byte, every key, every vector."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genekb.documents import text_id
+from genekb.errors import GeneKBError
+from genekb.sources.tables import sha256_file
+from genekb.store.manifest import Manifest, read_manifest
+from genekb.store.vectors import open_vectors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What was checked, and every fault that was found (none: the store is whole)."""
+
+    store_id: str
+    n_files: int
+    n_bytes: int
+    n_vectors: int
+    faults: tuple[str, ...]
+
+
+def verify_store(folder: Path) -> Verification:
+    """Check the manifest's digest, every file's size and SHA-256, every text's id, every vector and the cache.
+
+    Raises
+    ------
+    StoreCorrupt, SchemaMismatch
+        If the manifest itself cannot be trusted; faults of the files are returned instead.
+    """
+    manifest = read_manifest(folder)
+    faults = _file_faults(folder, manifest)
+    n_vectors = 0
+    if not faults:
+        faults = _text_faults(folder)
+        for encoder_id in manifest.encoders:
+            n, found = _vector_faults(folder, manifest, encoder_id)
+            n_vectors += n
+            faults += found
+    return Verification(
+        store_id=f"{manifest.name}@{manifest.release}:{manifest.digest[:16]}",
+        n_files=len(manifest.files),
+        n_bytes=sum(file.n_bytes for file in manifest.files),
+        n_vectors=n_vectors,
+        faults=tuple(faults),
+    )
+
+
+def _file_faults(folder: Path, manifest: Manifest) -> list[str]:
+    faults = []
+    if len(folder.name) == 64 and folder.name != manifest.digest:  # noqa: PLR2004 - hex digits of SHA-256
+        faults.append(f"the folder is named {folder.name[:12]}, its manifest has digest {manifest.digest[:12]}")
+    for file in manifest.files:
+        path = folder / file.path
+        if not path.is_file():
+            faults.append(f"{file.path} is missing")
+        elif path.stat().st_size != file.n_bytes:
+            faults.append(f"{file.path} has {path.stat().st_size} bytes, the manifest says {file.n_bytes}")
+        elif sha256_file(path) != file.sha256:
+            faults.append(f"{file.path} has other bytes than the manifest's sha256")
+    return faults
+
+
+def _text_faults(folder: Path) -> list[str]:
+    texts = pq.read_table(folder / "texts.parquet", columns=["text_id", "text"])
+    pairs = zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)
+    wrong = sum(text_id(text) != key for key, text in pairs)
+    return [f"{wrong} texts do not have the id of their content"] if wrong else []
+
+
+def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[int, list[str]]:
+    """Compare the memory-mapped cache with the Parquet files, vector by vector."""
+    faults = []
+    n_vectors = 0
+    try:
+        table = open_vectors(folder, manifest, encoder_id)
+    except (GeneKBError, pa.ArrowInvalid) as error:
+        return 0, [str(error)]
+    for path in sorted((folder / "embeddings" / encoder_id).glob("part-*.parquet")):
+        for chunk in pq.read_table(path, columns=["vector"])["vector"].iterchunks():
+            stored = chunk.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+            block = stored.reshape(len(chunk), -1)
+            cached = table.vectors[n_vectors : n_vectors + len(block)]
+            n_vectors += len(block)
+            if not np.isfinite(block).all():
+                faults.append(f"{path.name} of {encoder_id} holds values that are not finite")
+            if not np.array_equal(block, cached):
+                faults.append(f"the cache of {encoder_id} differs from {path.name}; delete the folder .cache")
+    expected = int(manifest.encoders[encoder_id]["n_vectors"])
+    if n_vectors != expected:
+        faults.append(f"{encoder_id} has {n_vectors} vectors, the manifest says {expected}")
+    return n_vectors, faults

@@ -1,0 +1,58 @@
+"""Fixtures that several packages share: a folder that looks like a mirror of NCBI's gene/DATA, and the real data."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+SUMMARIES = {
+    ("9606", "915"): "Signalling subunit of the T cell receptor complex on T lymphocytes. [provided by RefSeq, Jul 2008].",
+    ("9606", "916"): "Signalling subunit of the T cell receptor that carries activation into T lymphocytes.",
+    ("9606", "930"): "Coreceptor that lowers the threshold of B cell activation by antigen.",
+    ("9606", "931"): "Surface molecule of B cells that takes part in their calcium entry and activation.",
+    ("9606", "2641"): "Hormone of pancreatic alpha cells that raises blood glucose.",
+    ("9606", "3630"): "Hormone of pancreatic beta cells that lowers blood glucose.",
+    ("9606", "4069"): "Enzyme of monocytes and neutrophils that cuts bacterial cell walls.",
+    ("9606", "5473"): "Chemokine that platelets release to attract neutrophils.",
+    ("10090", "12500"): "Mouse subunit of the T cell receptor complex.",
+}
+
+
+def write_release(folder: Path, release: str) -> Path:
+    """Write one release in NCBI's formats, gzipped."""
+    target = folder / release
+    target.mkdir()
+    tables = {
+        "Homo_sapiens.gene_info.gz": (DATA / f"ncbi/human_gene_info_{release}.tsv").read_text(),
+        "Mus_musculus.gene_info.gz": (DATA / "ncbi/mouse_gene_info_2022-11.tsv").read_text(),
+        "gene_orthologs.gz": (DATA / "ncbi/gene_orthologs.tsv").read_text(),
+        "gene_summary.gz": "#tax_id\tGeneID\tSource\tSummary\n"
+        + "".join(f"{tax}\t{gene}\tRefSeq\t{text}\n" for (tax, gene), text in SUMMARIES.items()),
+    }
+    for name, text in tables.items():
+        with gzip.open(target / name, "wt", encoding="utf-8") as stream:
+            stream.write(text)
+    return target
+
+
+@pytest.fixture(scope="session")
+def ncbi_folder(tmp_path_factory):
+    """A small mirror of NCBI's gene/DATA, release 2022-11."""
+    return write_release(tmp_path_factory.mktemp("ncbi"), "2022-11")
+
+
+@pytest.fixture(scope="session")
+def old_ncbi_folder(tmp_path_factory):
+    """The same mirror, release 2020-01."""
+    return write_release(tmp_path_factory.mktemp("ncbi"), "2020-01")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real NCBI files and labelled cells; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("GENEKB_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "ncbi").is_dir():
+        pytest.skip(f"no real data in {folder}; set GENEKB_TEST_DATA")
+    return folder
