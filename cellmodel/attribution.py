@@ -84,7 +84,8 @@ def _difference(
     """Mean weight in the cluster less mean weight in the rest, checked against the vectors."""
     if not cluster.shape == rest.shape == gene_vectors.shape[:1]:
         raise ValueError(
-            f"weights of {cluster.shape} and {rest.shape} genes do not fit {gene_vectors.shape[0]} gene vectors"
+            f"gene_weights_cluster of {len(cluster)} genes, gene_weights_rest of {len(rest)} and gene_vectors of "
+            f"{len(gene_vectors)} must be of the same genes"
         )
     for name, values in (("cluster weights", cluster), ("rest weights", rest), ("gene vectors", gene_vectors)):
         if not np.isfinite(values).all():

@@ -59,12 +59,13 @@ def score_terms(
 
     Under the null hypothesis the texts are dealt out anew among genes whose texts hold about as many terms, since long
     texts hold more of every term and belong to well-studied genes. Within such a stratum of *N* genes, the sum over a
-    term in *n* texts is a sample without replacement of the *N* weights, with mean :math:`n\mu`, variance
-    :math:`\sigma^2 n (N-n)/(N-1)` and third central moment :math:`\mu_3 n (N-n)(N-2n) / ((N-1)(N-2))`
-    :cite:`cochran1977sampling`; strata add up. The standardised sum is corrected for skewness by the cube root of
-    :cite:`wilson1931chisquare`, so that rare and common terms compare. P values are
-    :math:`(1 + \text{hits}) / (1 + n)` :cite:`phipson2010permutation` over shuffles that serve all clusters alike; a
-    hit of the adjusted one is a shuffle in which any term of the cluster scores as high :cite:`westfall1993resampling`.
+    term in *n* texts is a sample without replacement of the *N* weights. It has mean :math:`n\mu`, variance
+    :math:`\sigma^2 n (N-n)/(N-1)` :cite:`cochran1977sampling` and third central moment
+    :math:`\mu_3 n (N-n)(N-2n) / ((N-1)(N-2))`, with the moments of the weights over the stratum; strata add up. The
+    standardised sum is corrected for skewness by the cube root of :cite:`wilson1931chisquare`, so that rare and common
+    terms compare. P values are :math:`(1 + \text{hits}) / (1 + n)` :cite:`phipson2010permutation` over shuffles that
+    serve all clusters alike; a hit of the adjusted one is a shuffle in which any term of the cluster scores as high
+    :cite:`westfall1993resampling`.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def score_terms(
     )
 
 
-def _length_strata(presence: sp.csr_matrix) -> list[Int[np.ndarray, " gene"]]:
+def _length_strata(presence: sp.csr_matrix) -> list[Int[np.ndarray, " _"]]:
     """Genes grouped by the number of terms in their text; equal numbers stay together."""
     n_terms = np.diff(presence.indptr)
     n_strata = min(_MAX_STRATA, max(1, len(n_terms) // _STRATUM_GENES))
@@ -108,7 +109,7 @@ def _length_strata(presence: sp.csr_matrix) -> list[Int[np.ndarray, " gene"]]:
 
 
 def _shuffle_moments(
-    weights: Float[np.ndarray, "gene cluster"], carriers: sp.csr_matrix, *, strata: list[Int[np.ndarray, " gene"]]
+    weights: Float[np.ndarray, "gene cluster"], carriers: sp.csr_matrix, *, strata: list[Int[np.ndarray, " _"]]
 ) -> _Null:
     """Moments of the sum of a term over shuffles of the weights within strata."""
     shape = (carriers.shape[0], weights.shape[1])

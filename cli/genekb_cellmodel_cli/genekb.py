@@ -1,7 +1,7 @@
 """The command `genekb`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,10 +28,14 @@ def build(
     name: Annotated[str | None, typer.Option(help="NAME@RELEASE; species and folder name if left out.")] = None,
     genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
     only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
-    template: Annotated[str, typer.Option(help="Text template: summary, names, symbol or full.")] = "summary",
+    template: Annotated[
+        Literal["summary", "names", "symbol", "full"], typer.Option(help="Fields of a gene's text.")
+    ] = "summary",
     release: Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")] = None,
-    vector_dtype: Annotated[str, typer.Option(help="Stored type of vectors: float16 or float32.")] = "float16",
-    compute_dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    vector_dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Stored type of vectors.")] = "float16",
+    compute_dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="bfloat16 is taken where it is measured faster.")
+    ] = "auto",
     device: options.Device = "auto",
     threads: options.Threads = None,
     online: Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")] = False,
@@ -51,12 +55,6 @@ def build(
     from genekb.sources.ncbi_bulk import read_ncbi_folder
     from genekb.sources.table import read_demo_table
 
-    if vector_dtype not in {"float16", "float32"}:
-        raise typer.BadParameter(f"--vector-dtype is float16 or float32, not {vector_dtype!r}")
-    try:
-        chosen_template = find_template(template)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     started = time.perf_counter()
     taxa = taxon or ["human"]
     tables = read_ncbi_folder(source, taxa=taxa, release=release) if source else read_demo_table()
@@ -66,8 +64,8 @@ def build(
         models=tuple(model or ["auto"]),
         genes=genes,
         only_names=_read_names(only_genes),
-        template=chosen_template,
-        vector_dtype="float32" if vector_dtype == "float32" else "float16",
+        template=find_template(template),
+        vector_dtype=vector_dtype,
         compute_dtype=compute_dtype,
         device=device,
         threads=threads,

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,8 +12,11 @@ Home = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Seed = Annotated[int, typer.Option(help="The run's one seed.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1, show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Knowledge = Annotated[str, typer.Option(help="Gene vectors: real, shuffled, random or none.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where encoders run.")]
+Knowledge = Annotated[
+    Literal["real", "shuffled", "random", "none"],
+    typer.Option(help="Gene vectors as they are, dealt out anew, drawn at random, or none: shows what text adds."),
+]
 Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.", show_default=False)]
 KbOptional = Annotated[
     str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.", show_default=False)
@@ -30,7 +33,7 @@ UseRaw = Annotated[bool, typer.Option("--use-raw", help="Take .raw instead of X.
 GeneKey = Annotated[
     str | None, typer.Option(help="Column of var with gene names; var_names if left out.", show_default=False)
 ]
-Values = Annotated[str, typer.Option(help="What the values are: auto, counts, linear or log1p.")]
+Values = Annotated[Literal["auto", "counts", "linear", "log1p"], typer.Option(help="What the values are.")]
 KeyAdded = Annotated[str, typer.Option(help="Name under which results are stored.")]
 MinCoverage = Annotated[
     float, typer.Option(help="Share of the genes that must have a text, in [0, 1].", min=0.0, max=1.0)

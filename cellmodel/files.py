@@ -1,0 +1,125 @@
+"""Whole jobs from file to file: check everything first, work, write last."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import genekb
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.io import Cells, claim_slots, read_cells, write_cells
+from cellmodel.pipeline import RunResult, run
+from cellmodel.slots import result_slots, write_result
+
+if TYPE_CHECKING:
+    from cellmodel.metrics import Scores
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadConfig:
+    """Where in a cell file the values and the gene names are."""
+
+    layer: str | None = None
+    use_raw: bool = False
+    gene_key: str | None = None
+    values: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WriteConfig:
+    """Where results go.
+
+    Parameters
+    ----------
+    output
+        Annotated cells, ``.h5ad`` or ``.zarr``.
+    report
+        HTML report, or None.
+    key_added
+        Name of the slots.
+    overwrite
+        Whether files and slots may be replaced.
+    command
+        The command line, for the report.
+    """
+
+    output: Path
+    report: Path | None = None
+    key_added: str = "cellmodel"
+    overwrite: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRun:
+    """What a job from file to file read and found."""
+
+    cells: Cells
+    result: RunResult
+
+
+def run_file(
+    path: Path,
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    read: ReadConfig,
+    write: WriteConfig,
+    with_clusters: bool = True,
+) -> FileRun:
+    """Read cells, embed and cluster them, write them annotated, and write a report if asked for.
+
+    Raises
+    ------
+    InputUnusable
+        If the input cannot be used, or an output exists and may not be replaced; this is found before any work.
+    """
+    for target in filter(None, (write.output, write.report)):
+        if target.exists() and not write.overwrite:
+            raise InputUnusable(f"{target} exists; give another name, or --overwrite")
+        if not target.resolve().parent.is_dir():
+            raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
+    if write.output.resolve() == path.resolve():
+        raise InputUnusable(f"{path} is the input; write to another file, results are never written over the input")
+    cells = read_cells(path, layer=read.layer, use_raw=read.use_raw, gene_key=read.gene_key, values=read.values)
+    for note in cells.notes:
+        log.info("%s", note)
+    slots = result_slots(write.key_added, with_clusters=with_clusters)
+    claim_slots(cells.adata, slots, overwrite=write.overwrite)
+    result = run(cells, kb, config, with_clusters=with_clusters)
+    write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
+    write_cells(cells.adata, write.output, overwrite=write.overwrite)
+    if write.report is not None:
+        from cellmodel.reporting import write_report_of
+
+        write_report_of(
+            cells.adata,
+            write.report,
+            key_added=write.key_added,
+            overwrite=write.overwrite,
+            provenance={"command": write.command} if write.command else {},
+        )
+    return FileRun(cells=cells, result=result)
+
+
+def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":
+    """Score clusters against an annotator's labels; the only job that reads any.
+
+    Cells without a label are left out.
+
+    Raises
+    ------
+    InputUnusable
+        If the file or a column is missing.
+    """
+    from cellmodel.io import read_obs_columns
+    from cellmodel.metrics import score
+
+    columns = read_obs_columns(path, (truth, pred))
+    labelled = [pair for pair in zip(columns[truth], columns[pred], strict=True) if pair[0] and pair[1]]
+    if not labelled:
+        raise InputUnusable(f"{path} has no cell with both {truth!r} and {pred!r}")
+    return score([pair[0] for pair in labelled], [pair[1] for pair in labelled])

@@ -1,0 +1,194 @@
+"""Which slot of an AnnData holds which result: written by a run, read back by the report and by later commands."""
+
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cellmodel.io import Cells, claim_slots, h5ad_safe
+from cellmodel.pipeline import RunResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+VERSIONED: Final = ("genekb-cellmodel", "numpy", "scipy", "scikit-learn", "scikit-network", "torch", "anndata")
+
+
+def result_slots(key_added: str, *, with_clusters: bool = True) -> list[tuple[str, str]]:
+    """List the slots that a run writes, so that they can be claimed before any work is done."""
+    slots = [
+        ("obsm", f"X_{key_added}"),
+        ("obsm", f"X_{key_added}_expr"),
+        ("obsm", f"X_{key_added}_text"),
+        ("obsp", f"{key_added}_distances"),
+        ("obsp", f"{key_added}_connectivities"),
+        ("uns", f"{key_added}_neighbors"),
+        ("uns", key_added),
+        ("var", f"{key_added}_gene_id"),
+    ]
+    return [*slots, ("obs", key_added), ("obs", f"{key_added}_confidence")] if with_clusters else slots
+
+
+def write_result(cells: Cells, result: RunResult, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
+    """Write a run's result into the AnnData that the cells came from; nothing else of it is touched.
+
+    Raises
+    ------
+    SlotTaken
+        If a slot exists and ``overwrite`` is not set.
+    """
+    adata = cells.adata
+    claim_slots(adata, result_slots(key_added, with_clusters=result.labels is not None), overwrite=overwrite)
+    adata.obsm[f"X_{key_added}"] = result.representation.z
+    adata.obsm[f"X_{key_added}_expr"] = result.representation.z_expr
+    if result.representation.z_text is not None:
+        adata.obsm[f"X_{key_added}_text"] = result.representation.z_text
+    elif f"X_{key_added}_text" in adata.obsm:
+        del adata.obsm[f"X_{key_added}_text"]
+    adata.obsp[f"{key_added}_distances"] = result.features.knn
+    adata.obsp[f"{key_added}_connectivities"] = result.features.graph
+    adata.uns[f"{key_added}_neighbors"] = {
+        "connectivities_key": f"{key_added}_connectivities",
+        "distances_key": f"{key_added}_distances",
+        "params": {
+            "n_neighbors": result.config.graph.n_neighbors,
+            "method": "jaccard",
+            "metric": result.config.graph.metric,
+            "random_state": result.config.seed,
+            "use_rep": f"X_{key_added}_expr",
+        },
+    }
+    if result.labels is not None:
+        _write_labels(adata, result, key_added)
+    if result.alignment is not None:
+        gene_id_of = dict(zip(cells.names, result.alignment.gene_ids.tolist(), strict=True))
+        adata.var[f"{key_added}_gene_id"] = np.array(
+            [gene_id_of.get(name, 0) for name in _var_names(adata, cells)], np.int64
+        )
+    adata.uns[key_added] = h5ad_safe(_record(cells, result))
+
+
+def _write_labels(adata: "AnnData", result: RunResult, key_added: str) -> None:
+    import pandas as pd
+
+    assert_labels = result.labels if result.labels is not None else np.empty(0, np.int64)
+    categories = [str(cluster) for cluster in range(int(assert_labels.max()) + 1)]
+    adata.obs[key_added] = pd.Categorical(assert_labels.astype(str), categories=categories)
+    adata.obs[f"{key_added}_confidence"] = np.asarray(result.confidence, dtype=np.float32)
+
+
+def _var_names(adata: "AnnData", cells: Cells) -> list[str]:
+    """Names of the rows of var in the terms of the cells' names."""
+    if len(cells.names) == adata.n_vars:
+        return list(cells.names)
+    return [str(name) for name in adata.var_names]
+
+
+def _record(cells: Cells, result: RunResult) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "params": result.config.to_dict(),
+        "seed": result.config.seed,
+        "recipe": result.config.recipe,
+        "versions": _versions(),
+        "input": {
+            "source": cells.source.rsplit("/", 1)[-1],
+            "value_kind": str(cells.kind),
+            "notes": list(cells.notes),
+            "n_cells": cells.matrix.shape[0],
+            "n_genes": cells.matrix.shape[1],
+        },
+        "history": _history_frame(result),
+    }
+    if result.alignment is not None:
+        record["store_id"] = result.alignment.store_id
+        record["encoder_id"] = result.alignment.encoder_id
+        record["coverage"] = _coverage_record(result)
+    if result.text is not None and result.representation.text_head is not None:
+        record["joint"] = {
+            "text_head": result.representation.text_head,
+            "whitening_mean": result.text.whitening.mean,
+            "whitening_components": result.text.whitening.components,
+        }
+    if result.labels is not None:
+        record |= _cluster_record(result)
+    return record
+
+
+def _coverage_record(result: RunResult) -> dict[str, Any]:
+    import pandas as pd
+
+    if result.alignment is None:
+        return {}
+    content = asdict(result.alignment.coverage)
+    content["by_status"] = pd.DataFrame(content["by_status"], columns=["status", "n_names", "share_counts"])
+    content["losses"] = pd.DataFrame(content["losses"], columns=["name", "reason", "share_counts"])
+    return content | {"share_hvgs": result.share_hvgs}
+
+
+def _cluster_record(result: RunResult) -> dict[str, Any]:
+    import pandas as pd
+
+    labels = result.labels if result.labels is not None else np.empty(0, np.int64)
+    estimate = result.clustering.n_clusters if result.clustering else None
+    curve = list(estimate.curve) if estimate else []
+    return {
+        "n_clusters": {
+            "n_clusters": int(labels.max()) + 1,
+            "method": estimate.method if estimate else ("given" if result.config.n_clusters else "the head's own"),
+            "curve": pd.DataFrame(curve, columns=["x", "n_clusters"]).astype(float),
+        },
+        "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),
+        "markers": _marker_frame(result),
+        "words": _word_frame(result),
+    }
+
+
+def _marker_frame(result: RunResult) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = [
+        {"cluster": str(table.cluster), **{key: value for key, value in asdict(marker).items() if key != "gene"}}
+        for table in result.markers
+        for marker in table.markers
+    ]
+    return pd.DataFrame(rows)
+
+
+def _word_frame(result: RunResult) -> "pd.DataFrame":
+    """One row a word and gene, so that the table stays flat in a file."""
+    import pandas as pd
+
+    rows = [
+        {
+            "cluster": str(entry.cluster),
+            "term": word.term,
+            "score": word.score,
+            "p_value": word.p_value,
+            "p_adjusted": word.p_adjusted,
+            "gene": gene.name,
+            "weight": gene.weight,
+            "sentence": gene.sentence,
+        }
+        for entry in result.words
+        for word in entry.words
+        for gene in word.genes
+    ]
+    return pd.DataFrame(rows)
+
+
+def _history_frame(result: RunResult) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(list(result.representation.history))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "source tree"
+    return found

@@ -1,0 +1,323 @@
+"""The command `cellmodel`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table
+from genekb_cellmodel_cli.running import common, run
+
+if TYPE_CHECKING:
+    from cellmodel.config import RunConfig
+    from cellmodel.files import FileRun
+    from genekb import Store
+
+app = typer.Typer(
+    name="cellmodel",
+    help="Single cells that carry the meaning of their genes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    callback=common,
+)
+
+Cells = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")]
+Report = Annotated[Path | None, typer.Option(help="HTML report to write.", show_default=False)]
+RecipeName = Annotated[Literal["fused", "pca-kmeans", "pca-leiden"], typer.Option(help="How cells are clustered.")]
+Sentences = Annotated[
+    Literal["pooled", "encoded"],
+    typer.Option(help="Path 2: gene vectors pooled by rank, or each cell's sentence read by the encoder (slow)."),
+]
+
+
+def _parse_n_clusters(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise typer.BadParameter(f"--n-clusters is a number >= 1 or auto, not {text!r}")
+
+
+def _config(**choices: Any) -> "RunConfig":
+    from cellmodel.config import RunConfig, SemanticsConfig
+
+    semantics = SemanticsConfig(sentences=choices.pop("sentences", "pooled"))
+    return RunConfig(**choices, semantics=semantics)
+
+
+def _open(kb: str | None, home: Path | None, knowledge: str) -> "Store | None":
+    from genekb import open as open_store
+
+    if kb is None and knowledge == "none":
+        return None
+    if kb is None:
+        raise typer.BadParameter(f"--knowledge {knowledge} needs a store: --kb NAME, or --knowledge none")
+    return open_store(kb, home=home)
+
+
+def _prepare(threads: int | None) -> None:
+    """Set the number of threads before any numerical library is loaded."""
+    if threads:
+        import os
+
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(threads)
+
+
+def _command_line() -> str:
+    import shlex
+
+    return shlex.join(["cellmodel", *sys.argv[1:]])
+
+
+def _summary(outcome: "FileRun", output: Path, report: Path | None) -> dict[str, Any]:
+    result = outcome.result
+    content: dict[str, Any] = {
+        "input": outcome.cells.source,
+        "value_kind": str(outcome.cells.kind),
+        "notes": list(outcome.cells.notes),
+        "n_cells": outcome.cells.matrix.shape[0],
+        "n_genes": outcome.cells.matrix.shape[1],
+        "recipe": result.config.recipe,
+        "knowledge": result.config.knowledge,
+        "seed": result.config.seed,
+        "output": str(output),
+        "report": str(report) if report else "",
+        "seconds": result.seconds,
+    }
+    if result.alignment is not None:
+        coverage = result.alignment.coverage
+        content |= {
+            "store": result.alignment.store_id,
+            "encoder": result.alignment.encoder_id,
+            "share_genes": round(coverage.share_genes, 4),
+            "share_hvgs": round(result.share_hvgs or 0.0, 4),
+            "share_counts": round(coverage.share_counts, 4),
+        }
+    if result.labels is not None:
+        content |= {"n_clusters": int(result.labels.max()) + 1, "clusters": _cluster_rows(result)}
+        content["neighbour_agreement"] = {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge}
+    return content
+
+
+def _cluster_rows(result: Any) -> list[dict[str, Any]]:
+    words = {entry.cluster: [word.term for word in entry.words[:4]] for entry in result.words}
+    markers = {table.cluster: [marker.name for marker in table.markers[:5]] for table in result.markers}
+    rows = []
+    for cluster in range(int(result.labels.max()) + 1):
+        inside = result.labels == cluster
+        rows.append(
+            {
+                "cluster": str(cluster),
+                "n_cells": int(inside.sum()),
+                "confidence": round(float(result.confidence[inside].mean()), 3),
+                "markers": markers.get(cluster, []),
+                "words": words.get(cluster, []),
+            }
+        )
+    return rows
+
+
+def _print_summary(content: dict[str, Any]) -> None:
+    shown = ("input", "value_kind", "store", "encoder", "n_clusters")
+    print_lines(f"{key}: {content[key]}" for key in shown if key in content)
+    if "share_genes" in content:
+        print_lines(
+            [
+                f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly variable "
+                f"ones, {content['share_counts']:.1%} of the counts"
+            ]
+        )
+    if "clusters" in content:
+        print_lines([""])
+        print_table(
+            ("cluster", "cells", "confidence", "markers", "words"),
+            [
+                (row["cluster"], row["n_cells"], row["confidence"], " ".join(row["markers"]), ", ".join(row["words"]))
+                for row in content["clusters"]
+            ],
+        )
+    if content.get("neighbour_agreement"):
+        print_lines([""])
+        print_table(
+            ("text view by", "neighbours in the same cluster"), list(content["neighbour_agreement"].items())
+        )
+    print_lines(["", *(f"{key}: {content[key]}" for key in ("output", "report") if content[key])])
+
+
+@app.command()
+def cluster(
+    path: Cells,
+    output: Output,
+    kb: options.KbOptional = None,
+    encoder: options.Encoder = None,
+    recipe: RecipeName = "fused",
+    n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto",
+    knowledge: options.Knowledge = "real",
+    sentences: Sentences = "pooled",
+    min_coverage: options.MinCoverage = 0.3,
+    orthologs: options.Orthologs = False,
+    layer: options.Layer = None,
+    use_raw: options.UseRaw = False,
+    gene_key: options.GeneKey = None,
+    values: options.Values = "auto",
+    report: Report = None,
+    key_added: options.KeyAdded = "cellmodel",
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Cluster cells, and say by genes and words what each cluster is.
+
+    Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
+    """
+    _prepare(threads)
+    from cellmodel.files import ReadConfig, WriteConfig, run_file
+
+    config = _config(
+        recipe=recipe,
+        n_clusters=_parse_n_clusters(n_clusters),
+        knowledge=knowledge,
+        sentences=sentences,
+        encoder=encoder,
+        use_orthologs=orthologs,
+        min_coverage=min_coverage,
+        seed=seed,
+    )
+    outcome = run_file(
+        path,
+        _open(kb, home, knowledge),
+        config,
+        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
+        write=WriteConfig(
+            output=output, report=report, key_added=key_added, overwrite=overwrite, command=_command_line()
+        ),
+    )
+    content = _summary(outcome, output, report)
+    print_json(content) if json else _print_summary(content)
+
+
+@app.command()
+def embed(
+    path: Cells,
+    output: Output,
+    kb: options.KbOptional = None,
+    encoder: options.Encoder = None,
+    recipe: RecipeName = "fused",
+    knowledge: options.Knowledge = "real",
+    sentences: Sentences = "pooled",
+    min_coverage: options.MinCoverage = 0.3,
+    orthologs: options.Orthologs = False,
+    layer: options.Layer = None,
+    use_raw: options.UseRaw = False,
+    gene_key: options.GeneKey = None,
+    values: options.Values = "auto",
+    key_added: options.KeyAdded = "cellmodel",
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Embed cells in the joint space of expression and text, without clustering them.
+
+    Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
+    """
+    _prepare(threads)
+    from cellmodel.files import ReadConfig, WriteConfig, run_file
+
+    config = _config(
+        recipe=recipe,
+        knowledge=knowledge,
+        sentences=sentences,
+        encoder=encoder,
+        use_orthologs=orthologs,
+        min_coverage=min_coverage,
+        seed=seed,
+    )
+    outcome = run_file(
+        path,
+        _open(kb, home, knowledge),
+        config,
+        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
+        write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite, command=_command_line()),
+        with_clusters=False,
+    )
+    content = _summary(outcome, output, None)
+    print_json(content) if json else _print_summary(content)
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(help="Cells annotated by `cellmodel cluster`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    key_added: options.KeyAdded = "cellmodel",
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Write the HTML report of a clustering from its annotated file.
+
+    Example: cellmodel report out.h5ad -o report.html
+    """
+    from cellmodel.reporting import report_file
+
+    report_file(path, output, key_added=key_added, overwrite=overwrite)
+    print_lines([f"report: {output}"])
+
+
+@app.command("eval")
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="Cells with clusters and an annotator's labels.")],
+    truth: Annotated[str, typer.Option(help="Column of obs with the annotator's labels.")],
+    pred: Annotated[str, typer.Option(help="Column of obs with the clusters.")] = "cellmodel",
+    json: options.Json = False,
+) -> None:
+    """Score clusters against labels. Labels are read here and nowhere else.
+
+    Example: cellmodel eval out.h5ad --truth cell_type --json
+    """
+    from dataclasses import asdict
+
+    from cellmodel.files import evaluate_file
+
+    scores = asdict(evaluate_file(path, truth=truth, pred=pred))
+    print_json(scores) if json else print_table(("metric", "value"), list(scores.items()))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("cellmodel-demo"),
+    model: Annotated[str, typer.Option(help="Encoder of the demo store, see `genekb models`.")] = "auto",
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Build the demo store, cluster 700 real blood cells with it, and write the report.
+
+    Example: cellmodel demo --output cellmodel-demo
+    """
+    from cellmodel.demo import run_demo
+    from genekb import BuildConfig, build, read_demo_table
+    from genekb import open as open_store
+
+    note("building the demo store ...")
+    built = build(read_demo_table(), BuildConfig(name="human", models=(model,)), home=home)
+    note("clustering 700 blood cells (pbmc68k_reduced) ...")
+    output.mkdir(parents=True, exist_ok=True)
+    outcome = run_demo(open_store(built.folder), output, seed=seed, overwrite=overwrite)
+    content = _summary(outcome, output / "pbmc.h5ad", output / "report.html") | {"store_path": str(built.folder)}
+    if json:
+        print_json(content)
+        return
+    _print_summary(content)
+    print_lines([f"store: {built.folder}"])
+
+
+def main() -> None:
+    """Run `cellmodel`."""
+    run(app, "cellmodel")

@@ -1,0 +1,148 @@
+"""Imports point one way; no cycle; nothing heavy is imported where a user waits for help."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"genekb": ROOT / "genekb", "cellmodel": ROOT / "cellmodel", "cli": ROOT / "cli" / "genekb_cellmodel_cli"}
+MAY_IMPORT = {"genekb": set(), "cellmodel": {"genekb"}, "cli": {"genekb", "cellmodel"}}
+HEAVY = {
+    "torch", "transformers", "sentence_transformers", "torch_geometric", "scanpy", "sklearn", "anndata", "pandas",
+    "scipy", "numpy", "pyarrow", "duckdb", "faiss", "sknetwork", "matplotlib", "jinja2", "h5py",
+}  # fmt: skip
+ANNDATA_MODULES = {"cellmodel/io.py", "cellmodel/slots.py", "cellmodel/tl.py", "cellmodel/reporting.py"}
+LABEL_PARAMETERS = {"y", "y_true", "labels_true", "cell_type", "truth", "true_labels"}
+LABEL_MODULES = {"cellmodel/metrics.py", "cellmodel/files.py"}
+GENEKB_LAYERS = [
+    {"errors", "types"}, {"schema"}, {"sources", "resolve", "documents"}, {"encoders"}, {"store"}, {"builder"},
+]  # fmt: skip
+CELLMODEL_LAYERS = [
+    {"errors", "types", "seeding", "values"},
+    {"graph"},
+    {"config"},
+    {"io", "preprocess", "align", "knowledge", "losses", "moments", "terms", "term_scores", "metrics", "layout"},
+    {"semantics", "augment", "nn", "cluster", "markers", "words", "attribution", "text_evidence", "n_clusters"},
+    {"train"},
+    {"recipes"},
+    {"pipeline"},
+    {"slots"},
+    {"report"},
+    {"reporting"},
+    {"files", "tl"},
+    {"demo"},
+]
+
+
+def modules(package):
+    return sorted(PACKAGES[package].rglob("*.py"))
+
+
+def module_name(path):
+    for folder in PACKAGES.values():
+        if path.is_relative_to(folder):
+            parts = (folder.name, *path.relative_to(folder).with_suffix("").parts)
+            return ".".join(part for part in parts if part != "__init__")
+    raise AssertionError(path)
+
+
+def imported(path, *, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_what_lies_below_them(package):
+    own = PACKAGES[package].name
+    forbidden = {folder.name for folder in PACKAGES.values()} - MAY_IMPORT[package] - {own}
+    for path in modules(package):
+        tops = {name.split(".")[0] for name in imported(path)}
+        assert not tops & forbidden, f"{path.relative_to(ROOT)} imports {tops & forbidden}"
+
+
+def test_no_import_cycle_at_the_top_of_modules():
+    every = {module_name(path): path for package in PACKAGES for path in modules(package)}
+    edges = {name: (imported(path, top_level_only=True) & every.keys()) - {name} for name, path in every.items()}
+    done, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, f"cycle: {' -> '.join([*open_, name])}"
+        if name not in done:
+            open_.append(name)
+            for target in sorted(edges[name]):
+                visit(target)
+            open_.pop()
+            done.add(name)
+
+    for name in sorted(every):
+        visit(name)
+
+
+@pytest.mark.parametrize(("package", "layers"), [("genekb", GENEKB_LAYERS), ("cellmodel", CELLMODEL_LAYERS)])
+def test_inside_a_package_imports_point_to_lower_layers(package, layers):
+    level = {name: number for number, names in enumerate(layers) for name in names}
+    for path in modules(package):
+        relative = path.relative_to(PACKAGES[package])
+        part = relative.parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        assert part in level, f"{relative}: name its layer in this test"
+        for name in imported(path, top_level_only=True):
+            pieces = name.split(".")
+            if pieces[0] == package and len(pieces) > 1 and pieces[1] in level:
+                assert level[pieces[1]] <= level[part], f"{relative} imports {name}, which lies above it"
+
+
+def test_anndata_is_touched_in_few_places():
+    for path in modules("genekb") + modules("cellmodel"):
+        relative = path.relative_to(ROOT).as_posix()
+        if relative not in ANNDATA_MODULES:
+            assert "anndata" not in {name.split(".")[0] for name in imported(path)}, relative
+
+
+def test_true_labels_are_a_parameter_of_metrics_alone():
+    for path in modules("cellmodel"):
+        relative = path.relative_to(ROOT).as_posix()
+        if relative in LABEL_MODULES:
+            continue
+        assert "cellmodel.metrics" not in imported(path), f"{relative} imports metrics"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.arguments):
+                names = {argument.arg for argument in [*node.posonlyargs, *node.args, *node.kwonlyargs]}
+                assert not names & LABEL_PARAMETERS, f"{relative} takes {names & LABEL_PARAMETERS}"
+
+
+def test_no_pickle_and_no_network_library_at_the_top():
+    for package in PACKAGES:
+        for path in modules(package):
+            tops = {name.split(".")[0] for name in imported(path)}
+            assert not tops & {"pickle", "joblib", "dill", "marshal", "shelve"}, path
+            assert not {name.split(".")[0] for name in imported(path, top_level_only=True)} & {"requests", "httpx"}, path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import genekb",
+        "import cellmodel",
+        "import genekb_cellmodel_cli.genekb, genekb_cellmodel_cli.cellmodel",
+    ],
+)
+def test_importing_loads_nothing_heavy(code):
+    check = f"import sys; {code}; print(sorted(set(m.split('.')[0] for m in sys.modules) & {HEAVY!r}))"
+    result = subprocess.run(
+        [sys.executable, "-c", check],
+        capture_output=True, text=True, check=True, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}", "PATH": ""},
+    )  # fmt: skip
+    assert result.stdout.strip() == "[]"
