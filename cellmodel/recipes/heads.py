@@ -11,7 +11,7 @@ def micro_ward_head(
     """Micro-clusters merged by unweighted Ward, the best silhouette of eight runs."""
     estimate = None
     if n_clusters is None:
-        estimate = estimate_n_clusters(views.graph, features=representation.features, seed=seed)
+        estimate = estimate_n_clusters(views.graph, seed=seed)
         n_clusters = estimate.n_clusters
     labels = micro_ward(representation.features, n_clusters=n_clusters, seed=seed)
     return Clustering(labels=labels, n_clusters=estimate)
@@ -21,7 +21,7 @@ def kmeans_head(representation: Representation, views: CellViews, n_clusters: in
     """Plain k-means on the features."""
     estimate = None
     if n_clusters is None:
-        estimate = estimate_n_clusters(views.graph, features=representation.features, seed=seed)
+        estimate = estimate_n_clusters(views.graph, seed=seed)
         n_clusters = estimate.n_clusters
     return Clustering(labels=kmeans(representation.features, n_clusters=n_clusters, seed=seed), n_clusters=estimate)
 

@@ -1,0 +1,24 @@
+"""The report of a clustering run: one self-contained HTML file."""
+
+from cellmodel.report.data import (
+    CoverageSummary,
+    InputSummary,
+    KChoice,
+    KnowledgeEffect,
+    ReportData,
+    ReportMarker,
+    ReportWord,
+)
+from cellmodel.report.render import render_report, write_report
+
+__all__ = [
+    "CoverageSummary",
+    "InputSummary",
+    "KChoice",
+    "KnowledgeEffect",
+    "ReportData",
+    "ReportMarker",
+    "ReportWord",
+    "render_report",
+    "write_report",
+]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ABBREVIATIONS = ("e.g", "i.e", "al", "vs", "cf", "ca", "approx", "fig", "no", "sp", "spp", "resp", "dr", "st")
-_NOT_ABBREVIATED = "".join(rf"(?<!\b{re.escape(word)})" for word in _ABBREVIATIONS)
+_NOT_ABBREVIATED = "".join(rf"(?<!\b(?i:{re.escape(word)}))" for word in _ABBREVIATIONS)
 # A stop, closing brackets or quotes, then blank space before a capital or digit: "S. cerevisiae" is no end.
-_SENTENCE_END = re.compile(rf"{_NOT_ABBREVIATED}[.!?]+[\"')\]]*(?=\s+[\"'(\[]*[^\W_a-z])", re.IGNORECASE)
-_CAPITAL_NEXT = re.compile(r"\s+[\"'(\[]*[^\W_a-z]")
+_SENTENCE_END = re.compile(rf"{_NOT_ABBREVIATED}[.!?]+[\"')\]]*(?=\s+[\"'(\[]*[^\W_a-z])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +32,7 @@ class Cut:
 
 def sentence_ends(text: str) -> list[int]:
     """Positions just behind each sentence of `text`, in characters; the last is the end without blank space."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text) if _CAPITAL_NEXT.match(text, match.end())]
-    return [*ends, len(text.rstrip())]
+    return [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text.rstrip())]
 
 
 def cut_to_tokens(text: str, *, token_ends: Sequence[int], limit: int) -> Cut:

@@ -1,0 +1,207 @@
+"""Heads: features or a graph → clusters 0 .. k-1, each with at least one cell."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+
+from cellmodel import seeding
+from cellmodel.types import CellGraph, Embedding, Labels
+
+LEIDEN_RUNS: Final = 5
+RESOLUTION_STEPS: Final = 24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroWardConfig:
+    """How micro-clusters are made and merged; one set of values serves every data set."""
+
+    n_micro: int = 40  # at least this many micro-clusters
+    micro_per_cluster: int = 3  # and at least this many for each cluster
+    n_runs: int = 8
+    silhouette_cells: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if min(self.n_micro, self.micro_per_cluster, self.n_runs, self.silhouette_cells) < 1:
+            raise ValueError(f"every value must be >= 1, got {self}")
+
+
+def micro_ward(
+    features: Embedding, *, n_clusters: int, seed: int, config: MicroWardConfig | None = None
+) -> Labels:
+    """Cut cells into many small k-means clusters, merge these by unweighted Ward, keep the best of several runs.
+
+    Ward counts every micro-cluster once, whatever its size, so a small group of cells that lies apart is kept while a
+    large one is not split; this is what plain k-means gets wrong. Of the runs the one with the best silhouette, a
+    label-free criterion, is kept.
+
+    Parameters
+    ----------
+    features
+        (cell, dim), Euclidean.
+    n_clusters
+        Number of clusters, 1 to the number of cells.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range.
+    """
+    _check(n_clusters, len(features))
+    settings = config or MicroWardConfig()
+    if n_clusters == 1:
+        return np.zeros(len(features), dtype=np.int64)
+    runs = [_micro_ward_run(features, n_clusters, settings, seed, run) for run in range(settings.n_runs)]
+    sample = _silhouette_sample(len(features), settings, seed)
+    return runs[int(np.argmax([_silhouette(features[sample], labels[sample]) for labels in runs]))]
+
+
+def _check(n_clusters: int, n_cells: int) -> None:
+    if not 1 <= n_clusters <= n_cells:
+        raise ValueError(f"n_clusters must lie in 1 .. {n_cells} (the number of cells), got {n_clusters}")
+
+
+def _micro_ward_run(features: Embedding, n_clusters: int, settings: MicroWardConfig, seed: int, run: int) -> Labels:
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
+    wanted = max(settings.n_micro, settings.micro_per_cluster * n_clusters)
+    n_micro = max(n_clusters, min(wanted, len(features) // 3))
+    if n_micro >= len(features):
+        micro, centres = np.arange(len(features)), features
+    else:
+        fitted = KMeans(n_micro, n_init=1, random_state=seeding.derive(seed, f"micro-clusters {run}")).fit(features)
+        micro, centres = fitted.labels_, fitted.cluster_centers_
+    merged = AgglomerativeClustering(n_clusters, linkage="ward").fit_predict(centres)
+    return _compact(merged[micro])
+
+
+def _compact(labels: np.ndarray) -> Labels:
+    """Renumber labels 0 .. k-1 without gaps."""
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def _silhouette_sample(n_cells: int, settings: MicroWardConfig, seed: int) -> np.ndarray:
+    if n_cells <= settings.silhouette_cells:
+        return np.arange(n_cells)
+    rng = seeding.generator(seed, "silhouette")
+    return np.sort(rng.choice(n_cells, settings.silhouette_cells, replace=False))
+
+
+def _silhouette(features: Embedding, labels: Labels) -> float:
+    from sklearn.metrics import silhouette_score
+
+    n_found = len(np.unique(labels))
+    return float(silhouette_score(features, labels)) if 1 < n_found < len(labels) else -1.0
+
+
+def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20) -> Labels:
+    """Plain k-means, the best of ``n_init`` starts by inertia.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range.
+    """
+    from sklearn.cluster import KMeans
+
+    _check(n_clusters, len(features))
+    fitted = KMeans(n_clusters, n_init=n_init, random_state=seeding.derive(seed, "k-means")).fit(features)
+    return _compact(fitted.labels_)
+
+
+def leiden(graph: CellGraph, *, resolution: float, seed: int) -> Labels:
+    """Communities of a weighted graph by Leiden :cite:`traag2019leiden`, the best modularity of a few runs.
+
+    Parameters
+    ----------
+    graph
+        Symmetric weights, zero diagonal.
+    resolution
+        Resolution of the modularity; higher gives more communities.
+
+    Raises
+    ------
+    ValueError
+        If ``resolution`` is not positive.
+    """
+    if resolution <= 0:
+        raise ValueError(f"resolution must be > 0, got {resolution}")
+    if graph.nnz == 0:
+        return np.arange(graph.shape[0], dtype=np.int64)
+    from sknetwork.clustering import Leiden, get_modularity
+
+    runs = []
+    for run in range(LEIDEN_RUNS):
+        state = seeding.derive(seed, f"leiden {run}")
+        _seed_c_library(state)
+        algorithm = Leiden(resolution=resolution, shuffle_nodes=True, random_state=state)
+        runs.append(algorithm.fit_predict(graph))
+    best = int(np.argmax([get_modularity(graph, labels, resolution=resolution) for labels in runs]))
+    return _compact(runs[best])
+
+
+def _seed_c_library(seed: int) -> None:
+    """Seed C's ``rand``: scikit-network's refinement draws from it, and its random_state does not reach there."""
+    import ctypes
+    import sys
+
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    library.srand(ctypes.c_uint(seed))
+
+
+def leiden_to_k(graph: CellGraph, *, n_clusters: int, seed: int) -> Labels:
+    """Communities at the resolution that gives a wanted number, found by bisection; the nearest number if none does.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range.
+    """
+    _check(n_clusters, graph.shape[0])
+    low, high = 1e-3, 64.0
+    best: Labels | None = None
+    for _ in range(RESOLUTION_STEPS):
+        middle = float(np.sqrt(low * high))
+        labels = leiden(graph, resolution=middle, seed=seed)
+        found = int(labels.max()) + 1
+        if best is None or abs(found - n_clusters) < abs(int(best.max()) + 1 - n_clusters):
+            best = labels
+        if found == n_clusters:
+            break
+        low, high = (middle, high) if found < n_clusters else (low, middle)
+    assert_found = best if best is not None else np.zeros(graph.shape[0], dtype=np.int64)
+    return assert_found
+
+
+def order_by_size(labels: Labels) -> Labels:
+    """Renumber clusters so that 0 is the largest; equal sizes by their first cell."""
+    _, first, codes, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((first, -sizes))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[codes]
+
+
+def confidence(features: Embedding, labels: Labels) -> Float[np.ndarray, " cell"]:
+    r"""How clearly each cell lies in its cluster, from its distances to the clusters' centres.
+
+    .. math:: c_i = 1 - d_i^{own} / d_i^{next}, \text{ clipped to } [0, 1]
+
+    This is the simplified silhouette :cite:`hruschka2004simplified`: 1 at the centre, 0 half-way to the next cluster or
+    beyond. With one cluster every cell has 1.
+    """
+    n_clusters = int(labels.max()) + 1
+    if n_clusters == 1:
+        return np.ones(len(labels))
+    sums = np.zeros((n_clusters, features.shape[1]))
+    np.add.at(sums, labels, features)
+    centres = sums / np.bincount(labels, minlength=n_clusters)[:, None]
+    own = np.linalg.norm(features - centres[labels], axis=1)
+    nearest = np.full(len(labels), np.inf)
+    for cluster in range(n_clusters):
+        distance = np.linalg.norm(features - centres[cluster], axis=1)
+        nearest = np.where(labels == cluster, nearest, np.minimum(nearest, distance))
+    ratio = np.divide(own, nearest, out=np.ones_like(own), where=nearest > 0)
+    return np.clip(1.0 - ratio, 0.0, 1.0)

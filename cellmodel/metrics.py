@@ -1,0 +1,77 @@
+"""Scores of clusters against an annotator's labels: the only module that labels enter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Agreement of clusters with labels, all in [0, 1] but ARI, which may be negative.
+
+    Parameters
+    ----------
+    accuracy
+        Share of cells whose cluster is matched to their type, by the best one-to-one matching (Hungarian) on the
+        rectangular contingency table; clusters or types left over match nothing.
+    nmi
+        Normalised mutual information, arithmetic mean.
+    ari
+        Adjusted Rand index.
+    macro_f1, balanced_accuracy
+        Means over types after that matching; a type without a cluster counts 0.
+    """
+
+    accuracy: float
+    nmi: float
+    ari: float
+    macro_f1: float
+    balanced_accuracy: float
+    n_clusters: int
+    n_types: int
+
+
+def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
+    """Score clusters against labels.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        One label and one cluster a cell.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no cell, or a label is missing.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    truth, found = _codes(y_true, "y_true"), _codes(y_pred, "y_pred")
+    if len(truth) != len(found):
+        raise ValueError(f"y_true has {len(truth)} cells, y_pred {len(found)}; one of each a cell is needed")
+    table = np.zeros((truth.max() + 1, found.max() + 1), dtype=np.int64)  # (type, cluster)
+    np.add.at(table, (truth, found), 1)
+    types, clusters = linear_sum_assignment(table, maximize=True)
+    hits = np.zeros(len(table))
+    hits[types] = table[types, clusters]
+    predicted = np.zeros(len(table))
+    predicted[types] = table[:, clusters].sum(axis=0)
+    actual = table.sum(axis=1)
+    return Scores(
+        accuracy=float(hits.sum() / len(truth)),
+        nmi=float(normalized_mutual_info_score(truth, found)),
+        ari=float(adjusted_rand_score(truth, found)),
+        macro_f1=float((2 * hits / (actual + predicted)).mean()),
+        balanced_accuracy=float((hits / actual).mean()),
+        n_clusters=table.shape[1],
+        n_types=table.shape[0],
+    )
+
+
+def _codes(labels: Sequence[object], name: str) -> np.ndarray:
+    missing = sum(label is None or label != label for label in labels)  # noqa: PLR0124 - NaN differs from itself
+    if len(labels) == 0 or missing:
+        raise ValueError(f"{name} has {len(labels)} cells, {missing} of them without a label; give one for each")
+    return np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]

@@ -1,0 +1,232 @@
+"""What a report shows: plain values only, so that a report can be made from any source of clusters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSummary:
+    """What was read.
+
+    Parameters
+    ----------
+    source
+        File, as the user named it.
+    n_cells, n_genes
+        Size of the matrix as it was read, before any filter.
+    values
+        Kind of values found, in words: "raw counts".
+    notes
+        What was found, assumed or left out, one sentence each; empty if nothing was.
+    """
+
+    source: str
+    n_cells: int
+    n_genes: int
+    values: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoverageSummary:
+    """How much of the genes the store knows; shares lie in [0, 1].
+
+    Parameters
+    ----------
+    n_names, n_resolved
+        Gene names given, and those that stand for one gene.
+    share_genes, share_hvgs, share_counts
+        Share with a text: of all names, of the highly variable ones, of the counts.
+    by_status
+        (how the name was found, number of names, share of counts).
+    losses
+        (name, why it has no text, share of counts), largest first.
+    """
+
+    n_names: int
+    n_resolved: int
+    share_genes: float
+    share_hvgs: float
+    share_counts: float
+    by_status: tuple[tuple[str, int, float], ...] = ()
+    losses: tuple[tuple[str, str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that shares are shares."""
+        for name in ("share_genes", "share_hvgs", "share_counts"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportMarker:
+    """A gene that one cluster expresses more than the rest; fractions of expressing cells lie in [0, 1]."""
+
+    name: str
+    log2_fold_change: float
+    p_adjusted: float
+    fraction_in: float
+    fraction_out: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportWord:
+    """A term that leading genes of a cluster share.
+
+    Parameters
+    ----------
+    term
+        The word or phrase.
+    score
+        How far above chance; higher is stronger.
+    p_value, p_adjusted
+        Of the term looked at alone; and adjusted for the search over all terms, which is the one to judge by.
+    genes
+        (gene, weight, source sentence), strongest first.
+    """
+
+    term: str
+    score: float
+    p_value: float
+    p_adjusted: float
+    genes: tuple[tuple[str, float, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KChoice:
+    """How the number of clusters was chosen.
+
+    Parameters
+    ----------
+    chosen
+        The number.
+    how
+        In words: "given with --n-clusters", "estimated: null-adjusted stability".
+    score_name
+        What the curve shows.
+    curve
+        (k, score) of every k that was tried; empty if k was given.
+    """
+
+    chosen: int
+    how: str
+    score_name: str = "score"
+    curve: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnowledgeEffect:
+    """What the text of the genes did to the result.
+
+    Parameters
+    ----------
+    caption
+        What the figures are, and how to read them.
+    rows
+        (knowledge: real, shuffled, random, none; its figures by name). A figure that does not exist for a row is left
+        out of its mapping.
+    """
+
+    caption: str
+    rows: tuple[tuple[str, Mapping[str, float]], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ReportData:
+    """Everything that a report shows. Row *i* of every array is cell *i*.
+
+    Parameters
+    ----------
+    title
+        Heading of the page.
+    input, coverage
+        What was read, and how much of it the store knows.
+    embedding
+        Coordinates of the plot, finite.
+    embedding_name
+        What they are: "UMAP", "first two principal components".
+    cell_ids
+        One per cell.
+    clusters
+        0 .. k-1.
+    cluster_names
+        Name of each cluster; its length is k.
+    confidence
+        Per cell, in [0, 1]; None if the head gives none.
+    colors
+        Further columns to colour the plot by. Numbers (NaN where missing) are drawn on a scale, anything else is
+        taken for categories.
+    markers, words
+        Per cluster, best first; empty if they were not looked for.
+    k_choice
+        How the number of clusters was chosen.
+    history
+        Loss per epoch of each term of the objective; empty if nothing was trained.
+    knowledge
+        Real beside shuffled, random and no knowledge; without rows if it was not measured.
+    provenance
+        Command, versions, seed, store id, encoder id, settings: label to value, in the order to show.
+    limits
+        What the result cannot say, one sentence each.
+
+    Raises
+    ------
+    ValueError
+        If there is no cell, lengths differ, a cluster has no name, or a value is outside its range.
+    """
+
+    title: str
+    input: InputSummary
+    coverage: CoverageSummary
+    embedding: Float[np.ndarray, "cell 2"]
+    embedding_name: str
+    cell_ids: Sequence[str]
+    clusters: Int[np.ndarray, " cell"]
+    cluster_names: tuple[str, ...]
+    confidence: Float[np.ndarray, " cell"] | None
+    k_choice: KChoice
+    colors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    markers: tuple[tuple[ReportMarker, ...], ...] = ()
+    words: tuple[tuple[ReportWord, ...], ...] = ()
+    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    knowledge: KnowledgeEffect = KnowledgeEffect(caption="")
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check lengths and ranges."""
+        _check_cells(self)
+        n_clusters = len(self.cluster_names)
+        if int(self.clusters.min()) < 0 or int(self.clusters.max()) >= n_clusters:
+            raise ValueError(
+                f"clusters run from {self.clusters.min()} to {self.clusters.max()}, but {n_clusters} names are given; "
+                "number clusters from 0 and name each"
+            )
+        for name in ("markers", "words"):
+            if len(getattr(self, name)) not in (0, n_clusters):
+                raise ValueError(f"{name} of {len(getattr(self, name))} clusters for {n_clusters} cluster names")
+        if not np.isfinite(self.embedding).all():
+            raise ValueError("embedding holds NaN or infinity; such cells cannot be drawn")
+        confidence = self.confidence
+        if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
+            raise ValueError(f"confidence must lie in [0, 1], got {confidence.min()} to {confidence.max()}")
+        if len({len(losses) for losses in self.history.values()}) > 1:
+            raise ValueError(f"the terms {', '.join(self.history)} of the history differ in their number of epochs")
+
+
+def _check_cells(data: ReportData) -> None:
+    """Check that everything per cell is there for every cell."""
+    n_cells = len(data.cell_ids)
+    if n_cells == 0:
+        raise ValueError("a report needs at least 1 cell, got 0")
+    if data.embedding.shape != (n_cells, 2):
+        raise ValueError(f"embedding of shape {data.embedding.shape} for {n_cells} cells; ({n_cells}, 2) is needed")
+    columns: dict[str, np.ndarray] = {"clusters": data.clusters, **data.colors}
+    if data.confidence is not None:
+        columns["confidence"] = data.confidence
+    for name, values in columns.items():
+        if np.shape(values) != (n_cells,):
+            raise ValueError(f"{name!r} of shape {np.shape(values)} for {n_cells} cells; one value per cell is needed")

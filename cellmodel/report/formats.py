@@ -1,0 +1,55 @@
+"""How figures are written: short for the reader, and exact in a ``data`` element for the download."""
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_SMALL_P = 1e-3  # below it p is written with an exponent
+_SMALLEST_P = 1e-300  # below it, underflow
+_LARGE = 1e5  # from here on, and below its inverse, three digits need an exponent
+_DASH = "–"  # noqa: RUF001 - stands for no value
+
+
+def percent(value: float) -> "Markup":
+    """Share in [0, 1] as per cent with one decimal."""
+    return _figure(value, f"{100 * value:.1f}\u202f%")
+
+
+def count(value: int) -> "Markup":
+    """Whole number with separators of thousands."""
+    return _figure(value, f"{value:,}")
+
+
+def number(value: float) -> "Markup":
+    """Number with three significant digits."""
+    size = abs(value)
+    return _figure(value, f"{value:.2e}" if size and (size >= _LARGE or size < 1 / _LARGE) else _three_digits(value))
+
+
+def p_value(value: float) -> "Markup":
+    """Probability: three decimals, or two digits and an exponent where it is small."""
+    if value < _SMALLEST_P:
+        return _figure(value, f"< {_SMALLEST_P:.0e}")
+    return _figure(value, f"{value:.1e}" if value < _SMALL_P else f"{value:.3f}")
+
+
+def plain_number(value: float) -> str:
+    """Three significant digits without trailing zeros, for the ticks of an axis."""
+    return f"{value:.4g}"
+
+
+def _three_digits(value: float) -> str:
+    decimals = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
+
+
+def _figure(value: float, text: str) -> "Markup":
+    """Element that shows the text and holds the exact value; a dash where there is none."""
+    from markupsafe import Markup
+
+    if not math.isfinite(value):
+        return Markup('<span class="none" title="no value">{}</span>').format(_DASH)
+    exact = repr(value) if isinstance(value, int) else repr(float(value))
+    return Markup('<data value="{}">{}</data>').format(exact, text)

@@ -1,0 +1,91 @@
+"""What the plot's script reads: one JSON object; numbers per cell as base64 of little-endian arrays."""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Int
+
+from cellmodel.report.data import ReportData
+from cellmodel.report.palette import badges, cluster_color, text_color
+
+MAX_DRAWN: Final = 50_000  # cells; a page with more is slow on a phone, and the points cover each other
+_MIN_DRAWN_PER_CLUSTER = 50
+_MAX_COLORED = 60  # categories of one column that get a colour and a line in the legend
+
+
+def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -> Int[np.ndarray, " drawn"]:
+    """Rows of the cells to draw, ascending: all, or about ``limit``, evenly from every cluster but few from none.
+
+    Parameters
+    ----------
+    clusters
+        0 .. k-1.
+    limit
+        Cells drawn evenly; the first 50 of each cluster come on top of them.
+    """
+    if len(clusters) <= limit:
+        return np.arange(len(clusters))
+    order = np.argsort(clusters, kind="stable")
+    starts = np.searchsorted(clusters[order], clusters[order])
+    first = order[np.arange(len(order)) - starts < _MIN_DRAWN_PER_CLUSTER]
+    even = order[np.linspace(0, len(order) - 1, limit).astype(np.int64)]
+    return np.union1d(first, even)
+
+
+def plot_payload(data: ReportData) -> str:
+    """JSON of the plot, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes."""
+    rows = drawn_cells(data.clusters)
+    columns = [_categories("cluster", data.clusters, names=data.cluster_names)]
+    if data.confidence is not None:
+        columns.append(_numbers("confidence", data.confidence))
+    columns.extend(_column(name, np.asarray(values)) for name, values in data.colors.items())
+    payload = {
+        "n_cells": len(data.clusters),
+        "embedding": _base64(data.embedding[rows], "<f4"),
+        "cell_ids": [str(data.cell_ids[row]) for row in rows.tolist()],
+        "columns": [
+            {**column, "values": _base64(column["values"][rows], "<u4" if column["kind"] == "categories" else "<f4")}
+            for column in columns
+        ],
+    }
+    text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _column(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Numbers or categories, by the kind of the array."""
+    if values.dtype.kind in "fiu":
+        return _numbers(name, values)
+    found, codes, sizes = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+    by_size = np.argsort(-sizes, kind="stable")
+    rank = np.empty_like(by_size)
+    rank[by_size] = np.arange(len(by_size))
+    return _categories(name, rank[codes], names=found[by_size].tolist())
+
+
+def _categories(name: str, codes: np.ndarray, *, names: Sequence[str]) -> dict[str, Any]:
+    shown = min(len(names), _MAX_COLORED)
+    colors = [cluster_color(index) for index in range(shown)]
+    return {
+        "name": name,
+        "kind": "categories",
+        "names": list(names),
+        "badges": list(badges(tuple(names)))[:shown],
+        "colors": colors,
+        "inks": [text_color(color) for color in colors],
+        "sizes": np.bincount(codes, minlength=len(names)).tolist(),
+        "values": codes,
+    }
+
+
+def _numbers(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Numbers; what is not finite is missing."""
+    numbers = values.astype(np.float64)
+    return {"name": name, "kind": "numbers", "values": np.where(np.isfinite(numbers), numbers, np.nan)}
+
+
+def _base64(values: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")

@@ -1,0 +1,127 @@
+"""One HTML file that needs nothing else: template, style and script are inlined, and no request leaves the page."""
+
+import base64
+import hashlib
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellmodel.report import charts, formats
+from cellmodel.report.data import ReportData
+from cellmodel.report.payload import drawn_cells, plot_payload
+from cellmodel.report.view import (
+    SIGNIFICANT,
+    cluster_views,
+    figure_names,
+    k_chart,
+    split_at_term,
+    status_in_words,
+    training_charts,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render_report(data: ReportData) -> str:
+    """Render a report as one HTML page.
+
+    Everything in ``data`` is taken for untrusted text: it is escaped, and a content security policy names the hashes
+    of the only style and the only script that may take effect and forbids every request. The same data give the same
+    page, byte for byte.
+
+    Parameters
+    ----------
+    data
+        What to show.
+
+    Returns
+    -------
+    The page, to be written as UTF-8.
+    """
+    from markupsafe import Markup
+
+    style, script = _asset("report.css"), _asset("report.js")
+    return (
+        _environment()
+        .from_string(_asset("template.html.j2"))
+        .render(
+            data=data,
+            clusters=cluster_views(data),
+            mean_confidence=float("nan") if data.confidence is None else float(np.mean(data.confidence)),
+            n_drawn=len(drawn_cells(data.clusters)),
+            k_chart=k_chart(data),
+            training_charts=training_charts(data),
+            figure_names=figure_names(data),
+            significant=SIGNIFICANT,
+            chart_size=(charts.WIDTH, charts.HEIGHT),
+            payload=Markup(plot_payload(data)),  # noqa: S704 - escaped there
+            style=Markup(style),  # noqa: S704 - ours
+            script=Markup(script),  # noqa: S704 - ours
+            policy=_content_security_policy(style=style, script=script),
+        )
+    )
+
+
+def write_report(data: ReportData, path: Path | str, *, overwrite: bool = False) -> None:
+    """Render a report and write it whole or not at all.
+
+    Parameters
+    ----------
+    data
+        What to show.
+    path
+        File to write; its folder must exist.
+    overwrite
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is false.
+    FileNotFoundError
+        If the folder does not exist.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or allow overwriting")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} of the report does not exist; make it first")
+    page = render_report(data).encode("utf-8", errors="backslashreplace")  # file names may hold undecodable bytes
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(page)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    for function in (formats.percent, formats.count, formats.number, formats.p_value, split_at_term, status_in_words):
+        environment.filters[function.__name__] = function
+    return environment
+
+
+def _content_security_policy(*, style: str, script: str) -> str:
+    """Nothing may be loaded, and of inline style and script only these two."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _asset(name: str) -> str:
+    """Text of a file of this package, with the line ends that a browser sees."""
+    return files("cellmodel.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")

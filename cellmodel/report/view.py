@@ -1,0 +1,139 @@
+"""What the template prints: clusters with their figures, charts, and words in place of codes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cellmodel.report.charts import LineChart, line_chart
+from cellmodel.report.data import ReportData, ReportMarker, ReportWord
+from cellmodel.report.palette import badges, cluster_color, text_color
+
+SIGNIFICANT: Final = 0.05  # adjusted p below which a marker or a word is shown as a finding
+_CHIPS, _WORD_CHIPS = 8, 6
+_STATUS_IN_WORDS: Final = {
+    "gene_id": "NCBI GeneID",
+    "ensembl": "Ensembl identifier",
+    "hgnc": "HGNC identifier",
+    "mgi": "MGI identifier",
+    "flybase": "FlyBase identifier",
+    "rgd": "RGD identifier",
+    "zfin": "ZFIN identifier",
+    "symbol": "current official symbol",
+    "authority_symbol": "symbol of the nomenclature authority",
+    "retired_id": "retired GeneID",
+    "retired_symbol": "retired symbol",
+    "locus_tag": "locus tag",
+    "alias": "alias of one gene alone",
+    "ortholog": "symbol of an orthologue",
+    "ambiguous": "ambiguous: could be several genes",
+    "unknown": "unknown to the store",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterView:
+    """One cluster as the page shows it.
+
+    Parameters
+    ----------
+    index, badge, name, color, ink
+        Its label, short label, name, colour and the colour of text on it.
+    n_cells, share, confidence
+        Its size, as a share of all cells, and its mean confidence (NaN if there is none).
+    markers, words
+        All of them.
+    top_markers, top_words
+        Those that stand out from chance, for the card.
+    """
+
+    index: int
+    badge: str
+    name: str
+    color: str
+    ink: str
+    n_cells: int
+    share: float
+    confidence: float
+    markers: tuple[ReportMarker, ...]
+    words: tuple[ReportWord, ...]
+    top_markers: tuple[ReportMarker, ...]
+    top_words: tuple[ReportWord, ...]
+
+
+def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
+    """Clusters in the order of their labels."""
+    n_clusters = len(data.cluster_names)
+    sizes = np.bincount(data.clusters, minlength=n_clusters)
+    sums = np.full(n_clusters, np.nan)
+    if data.confidence is not None:
+        sums = np.bincount(data.clusters, weights=data.confidence, minlength=n_clusters)
+    means = np.divide(sums, sizes, out=np.full(n_clusters, np.nan), where=sizes > 0)
+    short = badges(data.cluster_names)
+    views = []
+    for index, name in enumerate(data.cluster_names):
+        markers = data.markers[index] if data.markers else ()
+        words = data.words[index] if data.words else ()
+        color = cluster_color(index)
+        views.append(
+            ClusterView(
+                index=index,
+                badge=short[index],
+                name=name,
+                color=color,
+                ink=text_color(color),
+                n_cells=int(sizes[index]),
+                share=float(sizes[index] / len(data.clusters)),
+                confidence=float(means[index]),
+                markers=markers,
+                words=words,
+                top_markers=tuple(m for m in markers if m.log2_fold_change > 0 and m.p_adjusted <= SIGNIFICANT)[:_CHIPS],
+                top_words=tuple(word for word in words if word.p_adjusted <= SIGNIFICANT)[:_WORD_CHIPS],
+            )
+        )
+    return tuple(views)
+
+
+def k_chart(data: ReportData) -> LineChart | None:
+    """Curve of the numbers of clusters that were tried; None if none was."""
+    if not any(np.isfinite(score) for _, score in data.k_choice.curve):
+        return None
+    return line_chart(
+        data.k_choice.curve,
+        title="Score by number of clusters",
+        x_label="number of clusters k",
+        y_label=data.k_choice.score_name,
+        marked_x=data.k_choice.chosen,
+    )
+
+
+def training_charts(data: ReportData) -> tuple[LineChart, ...]:
+    """One curve for each term of the objective that has a finite loss, since their sizes differ."""
+    return tuple(
+        line_chart(
+            tuple(enumerate(losses, start=1)), title=f"Loss term “{term}”", x_label="epoch", y_label="mean loss"
+        )
+        for term, losses in data.history.items()
+        if any(np.isfinite(loss) for loss in losses)
+    )
+
+
+def figure_names(data: ReportData) -> tuple[str, ...]:
+    """Columns of the knowledge table: every figure of any row, in the order of first appearance."""
+    return tuple(dict.fromkeys(name for _, figures in data.knowledge.rows for name in figures))
+
+
+def status_in_words(status: str) -> str:
+    """How a name was found, for a reader; a status unknown here stays as it is."""
+    return _STATUS_IN_WORDS.get(status, status)
+
+
+def split_at_term(sentence: str, term: str) -> Sequence[tuple[str, bool]]:
+    """Cut a sentence into pieces that are, or are not, the term; case and what stands between its words do not count."""
+    words = term.split()
+    if not words:
+        return [(sentence, False)]
+    pieces = re.split("(" + r"[\W_]+".join(map(re.escape, words)) + ")", sentence, flags=re.IGNORECASE)
+    return [(piece, bool(at % 2)) for at, piece in enumerate(pieces) if piece]

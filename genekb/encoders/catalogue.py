@@ -1,0 +1,75 @@
+"""The encoders that genekb knows by name: one entry each, read from models.toml."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from genekb.encoders.base import Pooling
+
+EntryKind = Literal["transformer", "lsa", "hash", "static", "api", "custom"]
+Where = Literal["bundled", "folder", "cached", "built in", "not here"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """What the catalogue says about one encoder.
+
+    Parameters
+    ----------
+    name, aliases
+        What a user may call it.
+    kind
+        ``transformer``, ``lsa`` and ``hash`` can be loaded; ``static``, ``api`` and ``custom`` are listed only.
+    model_id, revision
+        Name at the hub or the vendor, and the pinned commit if there is one.
+    dim, max_tokens, pooling, prompt
+        As in `EncoderSpec`.
+    licence, note
+        For the reader.
+    package, package_folder, extra
+        Python package that bundles the model, the folder inside it, and the extra of genekb that installs it.
+    sha256
+        Files whose bytes are known, with their hex digests.
+    where
+        Where the model was found; only `list_models` fills it in.
+    """
+
+    name: str
+    kind: EntryKind
+    model_id: str
+    dim: int
+    max_tokens: int
+    pooling: Pooling
+    licence: str
+    note: str
+    prompt: str = ""
+    revision: str = ""
+    aliases: tuple[str, ...] = ()
+    package: str = ""
+    package_folder: str = ""
+    extra: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    where: Where = "not here"
+
+    @property
+    def available(self) -> bool:
+        """Whether the encoder can be loaded on this machine without a network."""
+        return self.where != "not here"
+
+
+@cache
+def entries() -> tuple[ModelEntry, ...]:
+    """All entries in the order of models.toml."""
+    text = resources.files("genekb.encoders").joinpath("models.toml").read_text(encoding="utf-8")
+    return tuple(
+        ModelEntry(name=name, **{**table, "aliases": tuple(table.get("aliases", ()))})
+        for name, table in tomllib.loads(text).items()
+    )
+
+
+def find_entry(name: str) -> ModelEntry | None:
+    """Return the entry with this name, alias or model id, if there is one."""
+    return next((entry for entry in entries() if name in (entry.name, entry.model_id, *entry.aliases)), None)

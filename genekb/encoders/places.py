@@ -1,0 +1,122 @@
+"""Where the files of a transformer lie: a bundling package, a folder of models, the hub's cache, the hub."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from genekb.encoders.base import folder_name, is_folder_path
+from genekb.encoders.catalogue import ModelEntry, Where
+from genekb.errors import NotAvailable
+
+MODELS_VARIABLE = "GENEKB_MODELS"  # environment variable: folders that hold model folders, separated as in PATH
+
+_COMMIT_LENGTH = 40
+_CONFIGURATION = ("*.json", "*.txt", "*.model")  # tokenizer, model and pooling settings, vocabularies
+_SAFETENSORS = "model*.safetensors"
+_TORCH_WEIGHTS = "pytorch_model*.bin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A folder with a model's files.
+
+    Parameters
+    ----------
+    where
+        Kind of place.
+    path
+        The folder.
+    revision
+        The hub's commit, or empty if the place does not tell.
+    """
+
+    where: Where
+    path: Path
+    revision: str = ""
+
+
+def places(model_id: str, *, entry: ModelEntry | None, revisions: Sequence[str]) -> Iterator[Place]:
+    """Folders on this machine that hold the model, the preferred first; nothing is downloaded.
+
+    Parameters
+    ----------
+    model_id
+        Hugging Face id or absolute path.
+    entry
+        Its entry in the catalogue, which may name a bundling package.
+    revisions
+        Commits to look for in the hub's cache; an empty one is the main branch.
+    """
+    if is_folder_path(model_id) and _holds_model(Path(model_id)):
+        yield Place(where="folder", path=Path(model_id))
+    if entry and entry.package and (path := _package_folder(entry)):
+        yield Place(where="bundled", path=path)
+    for parent in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
+        if _holds_model(path := Path(parent).expanduser() / folder_name(model_id)):
+            yield Place(where="folder", path=path)
+    if not is_folder_path(model_id):
+        for revision in dict.fromkeys(revisions):
+            if (found := _cached(model_id, revision=revision)) is not None:
+                yield found
+
+
+def download(model_id: str, *, revision: str) -> Place:
+    """Fetch a model from the hub into its cache; safetensors where the model has them.
+
+    Raises
+    ------
+    NotAvailable
+        If the hub cannot be reached, or does not give the model.
+    """
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        files = HfApi().list_repo_files(model_id, revision=revision or None)
+        has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
+        weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
+        path = snapshot_download(model_id, revision=revision or None, allow_patterns=[*_CONFIGURATION, weights])
+    except (httpx.HTTPError, OSError, HFValidationError) as error:
+        # The error's own text may hold addresses with credentials: only its type is told.
+        raise NotAvailable(
+            f"the Hugging Face hub gave no model {model_id!r} ({type(error).__name__}); "
+            "check the name and the network, or give a local folder"
+        ) from error
+    return _snapshot(Path(path))
+
+
+def _cached(model_id: str, *, revision: str) -> Place | None:
+    """Find a complete snapshot in the hub's cache, without a network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(model_id, revision=revision or None, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return _snapshot(path) if _holds_model(path) else None
+
+
+def _snapshot(path: Path) -> Place:
+    """Place of a snapshot folder, which the hub's cache names by the commit."""
+    return Place(where="cached", path=path, revision=path.name if len(path.name) == _COMMIT_LENGTH else "")
+
+
+def _holds_model(path: Path) -> bool:
+    """Whether the folder, or the first module's folder in it, has a configuration and weights."""
+    modules = [path, *path.glob("0_*")]
+    return any(
+        (module / "config.json").is_file() and any(any(module.glob(p)) for p in (_SAFETENSORS, _TORCH_WEIGHTS))
+        for module in modules
+    )
+
+
+def _package_folder(entry: ModelEntry) -> Path | None:
+    """Folder of the model inside an installed package, found without importing the package."""
+    spec = find_spec(entry.package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))) / entry.package_folder

@@ -1,0 +1,260 @@
+"""The commands as their users run them: in a process, with real files, looking at stdout, stderr and the exit code."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+
+from cellmodel.demo import find_demo_cells
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(command, *args):
+    code = f"from genekb_cellmodel_cli.{command} import main; main()"
+    environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}", COLUMNS="200")
+    environment.pop("GENEKB_HOME", None)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def call(command, *args):
+    process = start(command, *args)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def call_json(command, *args):
+    code, out, err = call(command, *args, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, ncbi_folder):
+    folder = tmp_path_factory.mktemp("home")
+    call_json("genekb", "build", "--model", "lsa-64", "--home", folder)
+    for taxon in ("human", "mouse"):
+        call_json(
+            "genekb", "build", "--source", ncbi_folder, "--taxon", taxon, "--model", "hash-16", "--home", folder,
+            "--name", f"small-{taxon}",
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clustered(home, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clustered")
+    content = call_json(
+        "cellmodel", "cluster", find_demo_cells(), "--kb", "human", "--home", home, "-o", folder / "out.h5ad",
+        "--report", folder / "report.html",
+    )  # fmt: skip
+    return folder, content
+
+
+def test_list_info_and_verify_agree_with_the_build(home):
+    stores = {row["store"]: row for row in call_json("genekb", "list", "--home", home)["stores"]}
+    assert set(stores) == {"human@demo", "small-human@2022-11", "small-mouse@2022-11"}
+    info = call_json("genekb", "info", "human", "--home", home)
+    assert info["n_texts"] == stores["human@demo"]["n_texts"] == 752
+    assert call_json("genekb", "verify", "human", "--home", home)["faults"] == []
+    assert "752 of them have a text" in call("genekb", "info", "human", "--home", home)[1]
+
+
+def test_search_and_sql_answer(home):
+    hits = call_json("genekb", "search", "T cell receptor", "--kb", "human", "--home", home, "--limit", "5")["hits"]
+    assert {"CD3D", "CD3E", "CD3G", "CD247"} & {hit["symbol"] for hit in hits}
+    rows = call_json("genekb", "sql", "select count(*) from genes", "--kb", "human", "--home", home)["rows"]
+    assert rows == [[752]]
+
+
+def test_models_lists_every_encoder_and_where_it_is():
+    models = {row["name"]: row for row in call_json("genekb", "models")["models"]}
+    assert {"minilm", "biobert", "scibert", "pubmedbert", "sapbert", "medcpt", "lsa-256", "hash-256"} <= set(models)
+
+
+def test_resolve_reports_coverage_and_fails_below_the_minimum(home):
+    cells = find_demo_cells()
+    content = call_json("genekb", "resolve", cells, "--kb", "human", "--home", home)
+    assert content["n_names"] == 765
+    assert content["n_with_text"] == 752
+    assert content["share_counts"] > 0.98
+    assert {loss["name"] for loss in content["losses"]} >= {"TMBIM4-1", "RP11-782C8.1"}
+    code, _, err = call("genekb", "resolve", cells, "--kb", "human", "--home", home, "--min-coverage", "0.99")
+    assert code == 3
+    assert "98.3% of the genes" in err
+
+
+def test_resolve_reads_a_plain_list_of_names(home, tmp_path):
+    (tmp_path / "names.txt").write_text("CD3D\nMARCH1\nnonsense\n")
+    content = call_json("genekb", "resolve", tmp_path / "names.txt", "--kb", "small-human", "--home", home)
+    assert (content["n_names"], content["n_resolved"]) == (3, 2)
+
+
+def test_dry_run_writes_nothing(tmp_path, ncbi_folder):
+    content = call_json("genekb", "build", "--source", ncbi_folder, "--dry-run", "--home", tmp_path / "home")
+    assert content["n_texts"] > 20
+    assert not (tmp_path / "home").exists()
+
+
+def test_cluster_says_what_it_read_and_what_it_found(clustered):
+    _, content = clustered
+    assert content["value_kind"] == "log1p"
+    assert any(".raw" in note for note in content["notes"])
+    assert (content["n_cells"], content["n_genes"]) == (700, 765)
+    assert content["n_clusters"] >= 4
+    assert sum(row["n_cells"] for row in content["clusters"]) == 700
+    sizes = [row["n_cells"] for row in content["clusters"]]
+    assert sizes == sorted(sizes, reverse=True)
+    agreement = content["neighbour_agreement"]
+    assert agreement["real"] > agreement["shuffled"]
+    assert agreement["real"] > agreement["random"]
+
+
+def test_the_annotated_file_holds_the_slots_and_the_input_is_untouched(clustered):
+    folder, content = clustered
+    before, after = anndata.read_h5ad(find_demo_cells()), anndata.read_h5ad(folder / "out.h5ad")
+    assert after.obs["cellmodel"].cat.categories.tolist() == [str(n) for n in range(content["n_clusters"])]
+    assert after.obs["cellmodel_confidence"].between(0, 1).all()
+    for key in ("X_cellmodel", "X_cellmodel_text", "X_cellmodel_expr"):
+        assert np.isfinite(after.obsm[key]).all()
+    assert after.uns["cellmodel"]["store_id"].startswith("human@demo:")
+    assert (after.var["cellmodel_gene_id"] > 0).sum() == 752
+    np.testing.assert_array_equal(before.X, after.X)
+    np.testing.assert_array_equal(before.obsm["X_umap"], after.obsm["X_umap"])
+    assert set(before.obs) <= set(after.obs)
+
+
+def test_scanpy_goes_on_from_the_file(clustered):
+    import scanpy as sc
+
+    adata = anndata.read_h5ad(clustered[0] / "out.h5ad")
+    sc.tl.paga(adata, groups="cellmodel", neighbors_key="cellmodel_neighbors")
+    assert adata.uns["paga"]["connectivities"].shape[0] == adata.obs["cellmodel"].nunique()
+
+
+def test_eval_scores_and_the_report_can_be_written_again(clustered, tmp_path):
+    folder, _ = clustered
+    scores = call_json("cellmodel", "eval", folder / "out.h5ad", "--truth", "bulk_labels")
+    assert 0.4 < scores["nmi"] <= 1
+    assert scores["n_types"] == 10
+    code, _, err = call("cellmodel", "report", folder / "out.h5ad", "-o", tmp_path / "again.html")
+    assert code == 0, err
+    assert (folder / "report.html").stat().st_size > 50_000
+    assert "TMBIM4-1" in (tmp_path / "again.html").read_text()
+
+
+def test_embed_adds_no_clusters(home, tmp_path):
+    out = tmp_path / "e.h5ad"
+    content = call_json("cellmodel", "embed", find_demo_cells(), "--kb", "human", "--home", home, "-o", out)
+    assert "n_clusters" not in content
+    adata = anndata.read_h5ad(out)
+    assert "cellmodel" not in adata.obs
+    assert adata.obsm["X_cellmodel"].shape[0] == 700
+
+
+def test_without_knowledge_no_store_is_needed(tmp_path):
+    content = call_json(
+        "cellmodel", "cluster", find_demo_cells(), "--knowledge", "none", "--n-clusters", "6", "-o", tmp_path / "n.h5ad"
+    )
+    assert content["n_clusters"] == 6
+    assert "store" not in content
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "code", "message"),
+    [
+        ("cellmodel", ["cluster", "absent.h5ad", "-o", "x.h5ad", "--knowledge", "none"], 3, "absent.h5ad"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad"], 2, "needs a store"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "nix"], 4, "no store 'nix'"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--n-clusters", "0"], 2, "a number >= 1"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--knowledge", "fake"], 2, "--knowledge"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--encoder", "minilm"], 4, "no encoder"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "no/x.h5ad", "--kb", "human"], 3, "not a folder"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--n-clusters", "701"], 3, "700 cells"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "small-mouse"], 3, "when case is ignored"),
+        ("cellmodel", ["clutser"], 2, "No such command"),
+        ("cellmodel", ["eval", "CELLS", "--truth", "nothing"], 3, "nothing"),
+        ("genekb", ["build", "--source", "nowhere"], 3, "not a folder"),
+        ("genekb", ["build", "--model", "no-such-model"], 4, "no-such-model"),
+        ("genekb", ["search", "x", "--kb", "nix"], 4, "no store 'nix'"),
+        ("genekb", ["sql", "drop table genes", "--kb", "human"], 3, "the query failed"),
+    ],
+)
+def test_a_mistake_gives_one_clear_line_and_its_exit_code(home, tmp_path, command, args, code, message):
+    args = [str(find_demo_cells()) if word == "CELLS" else word for word in args]
+    if args[0] in {"cluster", "build", "search", "sql"}:
+        args += ["--home", str(home)]
+    args = [str(tmp_path / word) if word in {"x.h5ad", "no/x.h5ad"} else word for word in args]
+    found, out, err = call(command, *args)
+    assert found == code, err
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+    if code != 2:
+        assert sum("error:" in line for line in err.splitlines()) == 1
+
+
+def test_a_traceback_comes_only_with_debug():
+    code, _, err = call("cellmodel", "--debug", "eval", "absent.h5ad", "--truth", "x")
+    assert code == 1
+    assert "Traceback" in err
+    assert "InputUnusable" in err
+
+
+def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path):
+    out = tmp_path / "out.h5ad"
+    out.write_text("mine")
+    args = ["embed", find_demo_cells(), "-o", out, "--kb", "human", "--home", home]
+    code, _, err = call("cellmodel", *args)
+    assert code == 3
+    assert "exists" in err
+    assert out.read_text() == "mine"
+    assert call("cellmodel", *args, "--overwrite")[0] == 0
+
+
+def test_results_of_an_earlier_run_are_not_replaced_unless_told(clustered, home, tmp_path):
+    args = ["cluster", clustered[0] / "out.h5ad", "--kb", "human", "--home", home, "-o", tmp_path / "o.h5ad"]
+    code, _, err = call("cellmodel", *args)
+    assert code == 3
+    assert "--overwrite" in err
+    assert call("cellmodel", *args, "--key-added", "second")[0] == 0
+
+
+def test_the_input_is_never_the_output(home, tmp_path):
+    source = tmp_path / "cells.h5ad"
+    source.write_bytes(find_demo_cells().read_bytes())
+    before = hashlib.sha256(source.read_bytes()).hexdigest()
+    code, _, err = call("cellmodel", "embed", source, "-o", source, "--kb", "human", "--home", home, "--overwrite")
+    assert code == 3
+    assert "never written over the input" in err
+    assert hashlib.sha256(source.read_bytes()).hexdigest() == before
+
+
+def test_an_interrupted_build_says_how_to_go_on(real_data, tmp_path):
+    process = start(
+        "genekb", "build", "--source", real_data / "ncbi" / "2022-11", "--model", "lsa-256", "--home", tmp_path
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("part-*.parquet")) and time.monotonic() < deadline and process.poll() is None:
+        os.sched_yield()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "goes on where it was" in err
+
+
+@pytest.mark.parametrize("command", ["genekb", "cellmodel"])
+def test_shell_completion_is_there(command):
+    assert "--install-completion" in call(command, "--help")[1]
