@@ -88,7 +88,8 @@ def table(rows: list[dict], k: str, datasets: list[DataSet]) -> list[str]:
             own = [row for row in rows if (row["data"], row["recipe"], row["k"]) == (data.name, recipe, k)]
             lines.append(
                 f"| {data.name} | {data.labels} | {recipe} | {np.mean([row['n_clusters'] for row in own]):.1f} / "
-                f"{own[0]['n_types']} | " + " | ".join(spread(own, name) for name in ("accuracy", "nmi", "ari", "macro_f1"))
+                f"{own[0]['n_types']} | "
+                + " | ".join(spread(own, name) for name in ("accuracy", "nmi", "ari", "macro_f1"))
                 + f" | {np.mean([row['seconds'] for row in own]):.1f} | {max(row['peak_mb'] for row in own):.0f} |"
             )
     for recipe in RECIPES:

@@ -1,4 +1,4 @@
-"""Genes of the cells × genes of a store: index arrays, vectors, and how much was covered."""
+"""Genes of the cells and genes of a store: index arrays, vectors, and how much was covered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +101,9 @@ def _too_low(
         hint = f"{coverage.n_resolved} stand for a gene, but the store has no text for it; build it for more genes"
     else:
         sample = ", ".join(list(names)[:3])
-        hint = f"the names ({sample}, ...) are no gene symbols or identifiers of it; is --gene-key or the species right?"
+        hint = (
+            f"the names ({sample}, ...) are no gene symbols or identifiers of it; is --gene-key or the species right?"
+        )
     return (
         f"{coverage.n_with_text} of {len(names)} genes ({coverage.share_genes:.1%}) have a text in {kb.store_id} "
         f"(tax_id {taxa}), {min_coverage:.0%} are needed; {hint}"

@@ -28,9 +28,7 @@ class MicroWardConfig:
             raise ValueError(f"every value must be >= 1, got {self}")
 
 
-def micro_ward(
-    features: Embedding, *, n_clusters: int, seed: int, config: MicroWardConfig | None = None
-) -> Labels:
+def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: MicroWardConfig | None = None) -> Labels:
     """Cut cells into many small k-means clusters, merge these by unweighted Ward, keep the best of several runs.
 
     Ward counts every micro-cluster once, whatever its size, so a small group of cells that lies apart is kept while a

@@ -7,7 +7,8 @@ from typing import Final
 import genekb
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.files import FileRun, ReadConfig, WriteConfig, run_file
+from cellmodel.files import FileRun, WriteConfig, run_file
+from cellmodel.io import ReadConfig
 
 CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
 
@@ -23,7 +24,9 @@ def find_demo_cells() -> Path:
     spec = importlib.util.find_spec("scanpy")
     path = Path(spec.origin).parent / CELLS if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise InputUnusable("the demo cells come with scanpy, which is not installed; pip install 'genekb-cellmodel[demo]'")
+        raise InputUnusable(
+            "the demo cells come with scanpy, which is not installed; pip install 'genekb-cellmodel[demo]'"
+        )
     return path
 
 

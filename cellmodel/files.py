@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import genekb
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.io import Cells, claim_slots, read_cells, write_cells
+from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells, write_cells
 from cellmodel.pipeline import RunResult, run
 from cellmodel.slots import result_slots, write_result
 
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from cellmodel.metrics import Scores
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReadConfig:
-    """Where in a cell file the values and the gene names are."""
-
-    layer: str | None = None
-    use_raw: bool = False
-    gene_key: str | None = None
-    values: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +74,7 @@ def run_file(
             raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
     if write.output.resolve() == path.resolve():
         raise InputUnusable(f"{path} is the input; write to another file, results are never written over the input")
-    cells = read_cells(path, layer=read.layer, use_raw=read.use_raw, gene_key=read.gene_key, values=read.values)
+    cells = read_cells(path, read)
     for note in cells.notes:
         log.info("%s", note)
     slots = result_slots(write.key_added, with_clusters=with_clusters)

@@ -1,4 +1,4 @@
-"""Counts to features: normalise, choose genes, and reduce, all on CSR; no step here makes a dense (cell, gene) matrix."""
+"""Counts to features: normalise, choose genes, reduce; all on CSR, never a dense (cell, gene) matrix."""
 
 import numpy as np
 import scipy.sparse as sp

@@ -63,10 +63,10 @@ def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
 
 
 def expression_weighted(expression: CellByGene, gene_vectors: GeneVectors) -> Embedding:
-    """Path 1: each cell's mean of gene vectors, weighted by z-scored expression.
+    r"""Path 1: each cell's mean of gene vectors, weighted by z-scored expression.
 
     The map is linear in the vectors, so a gene's part in it can be told exactly; sparse expression stays sparse, since
-    :math:`(X - 1\\mu^T) D^{-1} G = X D^{-1} G - 1 (\\mu^T D^{-1} G)`.
+    :math:`(X - 1\mu^T) D^{-1} G = X D^{-1} G - 1 (\mu^T D^{-1} G)`.
 
     Parameters
     ----------
@@ -162,5 +162,5 @@ def unit_rows(embedding: Embedding) -> Embedding:
 
 
 def mix_paths(path1: Embedding, path2: Embedding, *, path1_weight: float) -> Embedding:
-    """Mix the two paths, each row of each at length one: :math:`z = \\omega z_1 + (1-\\omega) z_2`."""
+    r"""Mix the two paths, each row of each at length one: :math:`z = \omega z_1 + (1-\omega) z_2`."""
     return unit_rows(path1_weight * unit_rows(path1) + (1 - path1_weight) * unit_rows(path2))

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from jaxtyping import Int
 
 from cellmodel.io import Cells, claim_slots, h5ad_safe
 from cellmodel.pipeline import RunResult
@@ -63,10 +64,7 @@ def write_result(cells: Cells, result: RunResult, *, key_added: str = "cellmodel
     if result.labels is not None:
         _write_labels(adata, result, key_added)
     if result.alignment is not None:
-        gene_id_of = dict(zip(cells.names, result.alignment.gene_ids.tolist(), strict=True))
-        adata.var[f"{key_added}_gene_id"] = np.array(
-            [gene_id_of.get(name, 0) for name in _var_names(adata, cells)], np.int64
-        )
+        adata.var[f"{key_added}_gene_id"] = _gene_ids_of_var(cells, result.alignment.gene_ids)
     adata.uns[key_added] = h5ad_safe(_record(cells, result))
 
 
@@ -79,11 +77,14 @@ def _write_labels(adata: "AnnData", result: RunResult, key_added: str) -> None:
     adata.obs[f"{key_added}_confidence"] = np.asarray(result.confidence, dtype=np.float32)
 
 
-def _var_names(adata: "AnnData", cells: Cells) -> list[str]:
-    """Names of the rows of var in the terms of the cells' names."""
-    if len(cells.names) == adata.n_vars:
-        return list(cells.names)
-    return [str(name) for name in adata.var_names]
+def _gene_ids_of_var(cells: Cells, gene_ids: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " var"]:
+    """GeneID of each row of var, 0 where there is none; by name where the values were those of ``.raw``."""
+    found = np.zeros(cells.adata.n_vars, dtype=np.int64)
+    if cells.var_rows is not None:
+        found[cells.var_rows] = gene_ids
+        return found
+    known = dict(zip(cells.names, gene_ids.tolist(), strict=True))
+    return np.array([known.get(str(name), 0) for name in cells.adata.var_names], dtype=np.int64)
 
 
 def _record(cells: Cells, result: RunResult) -> dict[str, Any]:

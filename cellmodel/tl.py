@@ -1,11 +1,11 @@
 """Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cm.tl.cluster`."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import genekb
 from cellmodel.config import RunConfig
-from cellmodel.io import cells_from_anndata, claim_slots
+from cellmodel.io import ReadConfig, cells_from_anndata, claim_slots
 from cellmodel.pipeline import run
 from cellmodel.slots import result_slots, write_result
 from cellmodel.types import Knowledge
@@ -51,8 +51,8 @@ def embed(
         See :mod:`cellmodel.errors`.
     """
     config = RunConfig(recipe=recipe, knowledge=knowledge, encoder=encoder, seed=random_state)
-    where = {"layer": layer, "use_raw": use_raw, "gene_key": gene_key}
-    return _run(adata, kb, config, where, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=False)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return _run(adata, kb, config, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=False)
 
 
 def cluster(
@@ -97,15 +97,15 @@ def cluster(
         encoder=encoder,
         seed=random_state,
     )
-    where = {"layer": layer, "use_raw": use_raw, "gene_key": gene_key}
-    return _run(adata, kb, chosen, where, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=True)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return _run(adata, kb, chosen, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=True)
 
 
 def _run(
     adata: "AnnData",
     kb: genekb.Store | None,
     config: RunConfig,
-    where: dict[str, Any],
+    read: ReadConfig,
     *,
     key_added: str,
     overwrite: bool,
@@ -114,7 +114,7 @@ def _run(
 ) -> "AnnData | None":
     target = adata.copy() if copy else adata
     claim_slots(target, result_slots(key_added, with_clusters=with_clusters), overwrite=overwrite)
-    cells = cells_from_anndata(target, **where)
+    cells = cells_from_anndata(target, read)
     result = run(cells, kb, config, with_clusters=with_clusters)
     write_result(cells, result, key_added=key_added, overwrite=overwrite)
     return target if copy else None

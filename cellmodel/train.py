@@ -69,7 +69,7 @@ def fit(
         if not math.isfinite(sum(values.values())):
             raise TrainingDiverged(f"step {step}: {values}; check the input for extreme values")
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
         optimizer.step()
         steps.append(values)
         if ends_epoch:

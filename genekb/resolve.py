@@ -132,7 +132,9 @@ def resolve_names(
     status = np.full(len(keys), "unknown", dtype="<U16")
     candidates: dict[int, tuple[int, ...]] = {}
     for position, key in enumerate(keys):
-        kinds = [(RANKS[kind], kind, gene) for kind, gene in matches.get(key, ()) if use_orthologs or kind != "ortholog"]
+        kinds = [
+            (RANKS[kind], kind, gene) for kind, gene in matches.get(key, ()) if use_orthologs or kind != "ortholog"
+        ]
         if not kinds:
             continue
         best = min(kinds)[0]
@@ -157,7 +159,9 @@ def _matches(keys: list[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -
 
 def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
     """Count unknown names that would be a symbol of the store if case were ignored: a sign of another species."""
-    unknown = {name.lower() for name, state in zip(resolution.names, resolution.status, strict=True) if state == "unknown"}
+    unknown = {
+        name.lower() for name, state in zip(resolution.names, resolution.status, strict=True) if state == "unknown"
+    }
     symbols = pc.utf8_lower(name_table["name"].filter(pc.equal(name_table["kind"], "symbol")))
     return pc.sum(pc.is_in(pa.array(sorted(unknown), pa.string()), symbols.combine_chunks())).as_py() or 0
 

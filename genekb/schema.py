@@ -51,7 +51,7 @@ TEXTS = pa.schema(
 
 
 def embeddings(dim: int, dtype: str = "float16") -> pa.Schema:
-    """Schema of one shard of vectors.
+    """Give the schema of one shard of vectors.
 
     Parameters
     ----------

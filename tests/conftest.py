@@ -8,7 +8,10 @@ import pytest
 
 DATA = Path(__file__).parent / "data"
 SUMMARIES = {
-    ("9606", "915"): "Signalling subunit of the T cell receptor complex on T lymphocytes. [provided by RefSeq, Jul 2008].",
+    (
+        "9606",
+        "915",
+    ): "Signalling subunit of the T cell receptor complex on T lymphocytes. [provided by RefSeq, Jul 2008].",
     ("9606", "916"): "Signalling subunit of the T cell receptor that carries activation into T lymphocytes.",
     ("9606", "930"): "Coreceptor that lowers the threshold of B cell activation by antigen.",
     ("9606", "931"): "Surface molecule of B cells that takes part in their calcium entry and activation.",

@@ -14,7 +14,13 @@ HEAVY = {
     "torch", "transformers", "sentence_transformers", "torch_geometric", "scanpy", "sklearn", "anndata", "pandas",
     "scipy", "numpy", "pyarrow", "duckdb", "faiss", "sknetwork", "matplotlib", "jinja2", "h5py",
 }  # fmt: skip
-ANNDATA_MODULES = {"cellmodel/io.py", "cellmodel/slots.py", "cellmodel/tl.py", "cellmodel/reporting.py"}
+ANNDATA_MODULES = {
+    "cellmodel/io.py",
+    "cellmodel/readers.py",
+    "cellmodel/slots.py",
+    "cellmodel/tl.py",
+    "cellmodel/reporting.py",
+}
 LABEL_PARAMETERS = {"y", "y_true", "labels_true", "cell_type", "truth", "true_labels"}
 LABEL_MODULES = {"cellmodel/metrics.py", "cellmodel/files.py"}
 GENEKB_LAYERS = [
@@ -24,6 +30,7 @@ CELLMODEL_LAYERS = [
     {"errors", "types", "seeding", "values"},
     {"graph"},
     {"config"},
+    {"readers"},
     {"io", "preprocess", "align", "knowledge", "losses", "moments", "terms", "term_scores", "metrics", "layout"},
     {"semantics", "augment", "nn", "cluster", "markers", "words", "attribution", "text_evidence", "n_clusters"},
     {"train"},
@@ -128,7 +135,9 @@ def test_no_pickle_and_no_network_library_at_the_top():
         for path in modules(package):
             tops = {name.split(".")[0] for name in imported(path)}
             assert not tops & {"pickle", "joblib", "dill", "marshal", "shelve"}, path
-            assert not {name.split(".")[0] for name in imported(path, top_level_only=True)} & {"requests", "httpx"}, path
+            assert not {name.split(".")[0] for name in imported(path, top_level_only=True)} & {"requests", "httpx"}, (
+                path
+            )
 
 
 @pytest.mark.parametrize(

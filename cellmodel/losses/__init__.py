@@ -1,0 +1,1 @@
+"""Losses: pure functions from tensors to a scalar, one family a file."""

@@ -1,0 +1,1 @@
+"""Modules: parameters and a forward pass, no loss and no data."""

@@ -1,0 +1,1 @@
+"""Recipes: one system a file."""

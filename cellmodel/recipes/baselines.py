@@ -6,7 +6,7 @@ from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head, leiden_head
 
 
-def represent_pcs(views: CellViews, seed: int) -> Representation:  # noqa: ARG001 - every recipe takes a seed
+def represent_pcs(views: CellViews, seed: int) -> Representation:
     """Take the principal components as they are."""
     return Representation(z=views.pcs, z_expr=views.pcs, z_text=None, features=views.pcs)
 

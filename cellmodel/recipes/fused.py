@@ -6,7 +6,7 @@ cells, genes and free text can be compared.
 """
 
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ def represent(views: CellViews, seed: int) -> Representation:
         z_text=views.text,
         features=views.smoothed,
         history=history,
-        text_head=cast(Tensor, model.text.weight).detach().numpy().T.copy(),
+        text_head=model.text.weight.detach().numpy().T.copy(),
     )
 
 

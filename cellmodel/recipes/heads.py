@@ -5,9 +5,7 @@ from cellmodel.n_clusters import estimate_n_clusters
 from cellmodel.recipes.base import CellViews, Clustering, Representation
 
 
-def micro_ward_head(
-    representation: Representation, views: CellViews, n_clusters: int | None, seed: int
-) -> Clustering:
+def micro_ward_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
     """Micro-clusters merged by unweighted Ward, the best silhouette of eight runs."""
     estimate = None
     if n_clusters is None:
@@ -26,7 +24,7 @@ def kmeans_head(representation: Representation, views: CellViews, n_clusters: in
     return Clustering(labels=kmeans(representation.features, n_clusters=n_clusters, seed=seed), n_clusters=estimate)
 
 
-def leiden_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:  # noqa: ARG001
+def leiden_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
     """Leiden on the graph: resolution 1, or the resolution that gives the number asked for."""
     if n_clusters is None:
         return Clustering(labels=leiden(views.graph, resolution=1.0, seed=seed))

@@ -112,6 +112,6 @@ def _summary(points: list[tuple[float, float]], *, x_label: str, y_label: str) -
     (first_x, first_y), (last_x, last_y) = points[0], points[-1]
     best_x, best_y = max(points, key=lambda point: point[1])
     return (
-        f"{y_label} by {x_label}: {plain_number(first_y)} at {plain_number(first_x)}, "
-        f"{plain_number(last_y)} at {plain_number(last_x)}; highest {plain_number(best_y)} at {plain_number(best_x)}."
+        f"{y_label}: {plain_number(first_y)} at {x_label} {plain_number(first_x)}, {plain_number(last_y)} at "
+        f"{plain_number(last_x)}; highest {plain_number(best_y)} at {plain_number(best_x)}."
     )

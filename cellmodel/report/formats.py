@@ -1,20 +1,23 @@
 """How figures are written: short for the reader, and exact in a ``data`` element for the download."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+_SMALL_SHARE = 1e-3
 _SMALL_P = 1e-3  # below it p is written with an exponent
 _SMALLEST_P = 1e-300  # below it, underflow
 _LARGE = 1e5  # from here on, and below its inverse, three digits need an exponent
-_DASH = "–"  # noqa: RUF001 - stands for no value
+_DASH = "–"
 
 
 def percent(value: float) -> "Markup":
-    """Share in [0, 1] as per cent with one decimal."""
-    return _figure(value, f"{100 * value:.1f}\u202f%")
+    """Share in [0, 1] as per cent: one decimal, or two digits where that would be next to nothing."""
+    text = f"{100 * value:.2g}" if 0 < value < _SMALL_SHARE else f"{100 * value:.1f}"
+    return _figure(value, f"{text}\u202f%")
 
 
 def count(value: int) -> "Markup":
@@ -40,8 +43,14 @@ def plain_number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def fields(values: Sequence[str | float]) -> list[str | float]:
+    """Row of a download: as given, with nothing where a number is not finite."""
+    return ["" if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
 def _three_digits(value: float) -> str:
-    decimals = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+    is_plain = value == 0 or not math.isfinite(value)
+    decimals = 2 if is_plain else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{decimals}f}"
 
 

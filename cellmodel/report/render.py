@@ -57,10 +57,11 @@ def render_report(data: ReportData) -> str:
             training_charts=training_charts(data),
             figure_names=figure_names(data),
             significant=SIGNIFICANT,
+            nan=float("nan"),
             chart_size=(charts.WIDTH, charts.HEIGHT),
-            payload=Markup(plot_payload(data)),  # noqa: S704 - escaped there
-            style=Markup(style),  # noqa: S704 - ours
-            script=Markup(script),  # noqa: S704 - ours
+            payload=Markup(plot_payload(data)),
+            style=Markup(style),
+            script=Markup(script),
             policy=_content_security_policy(style=style, script=script),
         )
     )
@@ -105,8 +106,16 @@ def _environment() -> "Environment":
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    for function in (formats.percent, formats.count, formats.number, formats.p_value, split_at_term, status_in_words):
-        environment.filters[function.__name__] = function
+    environment.filters |= {
+        "percent": formats.percent,
+        "count": formats.count,
+        "number": formats.number,
+        "p_value": formats.p_value,
+        "fields": formats.fields,
+        "split_at_term": split_at_term,
+        "in_words": status_in_words,
+        "transposed": lambda rows: zip(*rows, strict=True),
+    }
     return environment
 
 

@@ -89,7 +89,9 @@ def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
                 confidence=float(means[index]),
                 markers=markers,
                 words=words,
-                top_markers=tuple(m for m in markers if m.log2_fold_change > 0 and m.p_adjusted <= SIGNIFICANT)[:_CHIPS],
+                top_markers=tuple(m for m in markers if m.log2_fold_change > 0 and m.p_adjusted <= SIGNIFICANT)[
+                    :_CHIPS
+                ],
                 top_words=tuple(word for word in words if word.p_adjusted <= SIGNIFICANT)[:_WORD_CHIPS],
             )
         )
@@ -102,8 +104,8 @@ def k_chart(data: ReportData) -> LineChart | None:
         return None
     return line_chart(
         data.k_choice.curve,
-        title="Score by number of clusters",
-        x_label="number of clusters k",
+        title=f"By number of clusters: {data.k_choice.score_name}",
+        x_label="k",
         y_label=data.k_choice.score_name,
         marked_x=data.k_choice.chosen,
     )
@@ -113,7 +115,7 @@ def training_charts(data: ReportData) -> tuple[LineChart, ...]:
     """One curve for each term of the objective that has a finite loss, since their sizes differ."""
     return tuple(
         line_chart(
-            tuple(enumerate(losses, start=1)), title=f"Loss term “{term}”", x_label="epoch", y_label="mean loss"
+            tuple(enumerate(losses, start=1)), title=f"Mean loss by epoch: {term}", x_label="epoch", y_label="Loss"
         )
         for term, losses in data.history.items()
         if any(np.isfinite(loss) for loss in losses)
@@ -131,9 +133,10 @@ def status_in_words(status: str) -> str:
 
 
 def split_at_term(sentence: str, term: str) -> Sequence[tuple[str, bool]]:
-    """Cut a sentence into pieces that are, or are not, the term; case and what stands between its words do not count."""
+    """Cut a sentence into pieces that are, or are not, the term; case, a plural s and what joins its words do not count."""
     words = term.split()
     if not words:
         return [(sentence, False)]
-    pieces = re.split("(" + r"[\W_]+".join(map(re.escape, words)) + ")", sentence, flags=re.IGNORECASE)
+    term_in_text = r"[\W_]+".join(map(re.escape, words))
+    pieces = re.split(rf"((?<!\w){term_in_text}s?(?!\w))", sentence, flags=re.IGNORECASE)
     return [(piece, bool(at % 2)) for at, piece in enumerate(pieces) if piece]

@@ -127,8 +127,8 @@ def _print_summary(content: dict[str, Any]) -> None:
     if "share_genes" in content:
         print_lines(
             [
-                f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly variable "
-                f"ones, {content['share_counts']:.1%} of the counts"
+                f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly "
+                f"variable ones, {content['share_counts']:.1%} of the counts"
             ]
         )
     if "clusters" in content:
@@ -142,9 +142,7 @@ def _print_summary(content: dict[str, Any]) -> None:
         )
     if content.get("neighbour_agreement"):
         print_lines([""])
-        print_table(
-            ("text view by", "neighbours in the same cluster"), list(content["neighbour_agreement"].items())
-        )
+        print_table(("text view by", "neighbours in the same cluster"), list(content["neighbour_agreement"].items()))
     print_lines(["", *(f"{key}: {content[key]}" for key in ("output", "report") if content[key])])
 
 
@@ -164,6 +162,7 @@ def cluster(
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
     values: options.Values = "auto",
+    transpose: options.Transpose = False,
     report: Report = None,
     key_added: options.KeyAdded = "cellmodel",
     overwrite: options.Overwrite = False,
@@ -177,7 +176,8 @@ def cluster(
     Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
     """
     _prepare(threads)
-    from cellmodel.files import ReadConfig, WriteConfig, run_file
+    from cellmodel.files import WriteConfig, run_file
+    from cellmodel.io import ReadConfig
 
     config = _config(
         recipe=recipe,
@@ -193,7 +193,7 @@ def cluster(
         path,
         _open(kb, home, knowledge),
         config,
-        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
+        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(
             output=output, report=report, key_added=key_added, overwrite=overwrite, command=_command_line()
         ),
@@ -217,6 +217,7 @@ def embed(
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
     values: options.Values = "auto",
+    transpose: options.Transpose = False,
     key_added: options.KeyAdded = "cellmodel",
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
@@ -229,7 +230,8 @@ def embed(
     Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
     """
     _prepare(threads)
-    from cellmodel.files import ReadConfig, WriteConfig, run_file
+    from cellmodel.files import WriteConfig, run_file
+    from cellmodel.io import ReadConfig
 
     config = _config(
         recipe=recipe,
@@ -244,7 +246,7 @@ def embed(
         path,
         _open(kb, home, knowledge),
         config,
-        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
+        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite, command=_command_line()),
         with_clusters=False,
     )

@@ -38,3 +38,4 @@ KeyAdded = Annotated[str, typer.Option(help="Name under which results are stored
 MinCoverage = Annotated[
     float, typer.Option(help="Share of the genes that must have a text, in [0, 1].", min=0.0, max=1.0)
 ]
+Transpose = Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")]

@@ -46,7 +46,7 @@ def run(app: typer.Typer, name: str) -> None:
     """Run a command line and exit with the code of what happened."""
     try:
         app(prog_name=name)
-    except Exception as error:  # noqa: BLE001 - the last place that can turn an error into an exit code
+    except Exception as error:
         code = exit_code(error)
         if code is None or _state["debug"]:
             raise

@@ -77,7 +77,9 @@ class EncoderSpec:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"encoder name {self.name!r} must be lower-case letters, digits, '.', '_', '-' (at most 80)")
+            raise ValueError(
+                f"encoder name {self.name!r} must be lower-case letters, digits, '.', '_', '-' (at most 80)"
+            )
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} must be one of {', '.join(allowed)}, got {getattr(self, field)!r}")
@@ -111,7 +113,9 @@ class EncoderSpec:
         """
         unknown = sorted(set(recipe) - {field.name for field in fields(cls)})
         if unknown:
-            raise SchemaMismatch(f"encoder recipe has unknown keys {', '.join(unknown)}; a newer genekb may have made it")
+            raise SchemaMismatch(
+                f"encoder recipe has unknown keys {', '.join(unknown)}; a newer genekb may have made it"
+            )
         try:
             return cls(**recipe)  # type: ignore[arg-type]  # JSON values, checked by __post_init__
         except (TypeError, ValueError) as error:

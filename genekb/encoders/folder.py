@@ -24,6 +24,7 @@ _VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sente
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet")
 _LONGEST = 1_000_000  # tokenizers without a limit state 1e30
 
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFolder:
     """A model's files.
@@ -124,7 +125,9 @@ def _settings(path: Path) -> dict[str, object]:
     """Content of a JSON file that holds an object; a missing file has no settings."""
     settings = _parse(path) if path.is_file() else {}
     if not isinstance(settings, dict):
-        raise StoreCorrupt(f"{path} must hold a JSON object, it holds a {type(settings).__name__}; fetch the model again")
+        raise StoreCorrupt(
+            f"{path} must hold a JSON object, it holds a {type(settings).__name__}; fetch the model again"
+        )
     return settings
 
 
@@ -151,7 +154,9 @@ def _pooling(root: Path) -> Pooling:
     if folder is None:
         return "none"
     settings = _settings(root / folder / "config.json")
-    declared = settings.get("pooling_mode") or [key for key in settings if key.startswith("pooling_mode_") and settings[key]]
+    declared = settings.get("pooling_mode") or [
+        key for key in settings if key.startswith("pooling_mode_") and settings[key]
+    ]
     modes = [declared] if isinstance(declared, str) else declared
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in _POOLINGS:
         raise EncoderFailed(f"{root} pools by {declared}, only one of mean, cls and lasttoken is supported")
@@ -211,7 +216,9 @@ def _weights(path: Path) -> list[Path]:
             names = sorted(set(shards.values())) if isinstance(shards, dict) else []
             if names and all((path / name).is_file() for name in names):
                 return [path / name for name in names]
-    raise NotAvailable(f"{path} has no complete weights (model.safetensors or pytorch_model.bin); fetch the model again")
+    raise NotAvailable(
+        f"{path} has no complete weights (model.safetensors or pytorch_model.bin); fetch the model again"
+    )
 
 
 def _tokenizer(path: Path) -> list[Path]:

@@ -94,7 +94,9 @@ class TransformerEncoder:
         self, *, spec: EncoderSpec, model: "torch.nn.Module", tokenizer: _Tokenizer, threads: int | None
     ) -> None:
         if not tokenizer.is_fast:
-            raise EncoderFailed(f"encoder {spec.name!r} has a slow tokenizer, which tells no positions; give tokenizer.json")
+            raise EncoderFailed(
+                f"encoder {spec.name!r} has a slow tokenizer, which tells no positions; give tokenizer.json"
+            )
         self.spec = spec
         self._model = model
         self._tokenizer = tokenizer

@@ -1,0 +1,1 @@
+"""Sources of gene records, one kind a file."""

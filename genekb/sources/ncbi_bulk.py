@@ -22,13 +22,26 @@ from genekb.sources.taxa import Taxon, find_taxon
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 
-GENE_INFO: Final = (
-    "tax_id GeneID Symbol LocusTag Synonyms dbXrefs chromosome map_location description type_of_gene "
-    "Symbol_from_nomenclature_authority Full_name_from_nomenclature_authority Nomenclature_status "
-    "Other_designations Modification_date Feature_type"
-).split()
-GENE_SUMMARY: Final = "tax_id GeneID Source Summary".split()
-GENE_ORTHOLOGS: Final = "tax_id GeneID relationship Other_tax_id Other_GeneID".split()
+GENE_INFO: Final = [
+    "tax_id",
+    "GeneID",
+    "Symbol",
+    "LocusTag",
+    "Synonyms",
+    "dbXrefs",
+    "chromosome",
+    "map_location",
+    "description",
+    "type_of_gene",
+    "Symbol_from_nomenclature_authority",
+    "Full_name_from_nomenclature_authority",
+    "Nomenclature_status",
+    "Other_designations",
+    "Modification_date",
+    "Feature_type",
+]
+GENE_SUMMARY: Final = ["tax_id", "GeneID", "Source", "Summary"]
+GENE_ORTHOLOGS: Final = ["tax_id", "GeneID", "relationship", "Other_tax_id", "Other_GeneID"]
 
 XREF_KINDS: Final = {
     "ensembl": r"^Ensembl:(?P<id>.+)$",
@@ -115,10 +128,10 @@ def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
 def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> pa.Table:
     reasons = (
         ("other taxon or subspecies", pc.is_in(block["tax_id"], pa.array([str(taxon.tax_id) for taxon in taxa]))),
-        ("biological-region", pc.fill_null(pc.not_equal(block["type_of_gene"], "biological-region"), True)),
-        ("NEWENTRY", pc.fill_null(pc.not_equal(block["Symbol"], "NEWENTRY"), False)),
+        ("biological-region", pc.fill_null(pc.not_equal(block["type_of_gene"], "biological-region"), fill_value=True)),
+        ("NEWENTRY", pc.fill_null(pc.not_equal(block["Symbol"], "NEWENTRY"), fill_value=False)),
     )
-    keep = pa.chunked_array([pa.repeat(True, block.num_rows)])
+    keep = pa.chunked_array([pa.repeat(pa.scalar(value=True), block.num_rows)])
     for reason, passes in reasons:
         still = pc.and_(keep, passes)
         dropped[reason] += (pc.sum(keep).as_py() or 0) - (pc.sum(still).as_py() or 0)
@@ -153,7 +166,7 @@ def _names(rows: pa.Table) -> pa.Table:
     xrefs = explode(gene_id, pc.split_pattern(rows["dbXrefs"], "|"), "xref")
     parts = [single("Symbol", "symbol"), single("Synonyms", "alias"), single("LocusTag", "locus_tag")]
     authority = rows.filter(
-        pc.fill_null(pc.not_equal(rows["Symbol"], rows["Symbol_from_nomenclature_authority"]), False)
+        pc.fill_null(pc.not_equal(rows["Symbol"], rows["Symbol_from_nomenclature_authority"]), fill_value=False)
     )
     parts.append(
         explode(
@@ -179,7 +192,7 @@ def _read_summaries(folder: Path) -> tuple[pa.Table, list[SourceFile]]:
     rows = pa.concat_tables(blocks) if blocks else pa.table({name: pa.array([], pa.string()) for name in GENE_SUMMARY})
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
     table = pa.table({"gene_id": rows["GeneID"].cast(pa.int64()), "summary": text})
-    table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(text), 0), False))
+    table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(text), 0), fill_value=False))
     table = table.append_column("length", pc.utf8_length(table["summary"]))
     table = table.sort_by([("gene_id", "ascending"), ("length", "descending"), ("summary", "ascending")])
     first = table.group_by("gene_id", use_threads=False).aggregate([("summary", "first")])
@@ -198,7 +211,11 @@ def _read_orthologs(
     """Human orthologue of every gene of another species, with its symbol (from gene_info) and its summary."""
     path = _optional(folder, "gene_orthologs")
     reference = find_taxon(REFERENCE_TAXON)
-    nothing = (schema.ORTHOLOGS.empty_table(), schema.NAMES.empty_table(), [])
+    nothing: tuple[pa.Table, pa.Table, list[SourceFile]] = (
+        schema.ORTHOLOGS.empty_table(),
+        schema.NAMES.empty_table(),
+        [],
+    )
     if path is None or all(taxon.tax_id == reference.tax_id for taxon in taxa):
         return nothing
     pairs, file = _ortholog_pairs(path, taxa, reference)

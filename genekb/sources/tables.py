@@ -40,7 +40,7 @@ class SourceTables:
 
     genes: pa.Table
     names: pa.Table
-    orthologs: pa.Table = field(default_factory=lambda: schema.ORTHOLOGS.empty_table())
+    orthologs: pa.Table = field(default_factory=schema.ORTHOLOGS.empty_table)
     files: tuple[SourceFile, ...]
     release: str
     licence: str

@@ -1,0 +1,1 @@
+"""Stores: manifest, writing, reading, verifying."""

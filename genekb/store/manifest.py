@@ -124,7 +124,9 @@ def _parse(content: dict[str, Any], path: Path) -> Manifest:
     except (KeyError, TypeError) as error:
         raise StoreCorrupt(f"{path} is damaged ({error}); build or pull the store again") from error
     if manifest.digest != digest:
-        raise StoreCorrupt(f"{path}: its content has digest {manifest.digest[:12]}, it claims {digest[:12]}; build again")
+        raise StoreCorrupt(
+            f"{path}: its content has digest {manifest.digest[:12]}, it claims {digest[:12]}; build again"
+        )
     for file in manifest.files:
         parts = PurePosixPath(file.path)
         if parts.is_absolute() or ".." in parts.parts or "\\" in file.path:

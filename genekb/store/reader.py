@@ -20,6 +20,8 @@ from genekb.store.vectors import VectorTable, open_vectors
 from genekb.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
+    import duckdb
+
     from genekb.encoders import Encoder
 
 
@@ -144,7 +146,7 @@ class Store:
         """Give the texts of some genes, None where there is none."""
         table = self.table("texts")
         row = pc.index_in(pa.array(np.asarray(gene_ids, dtype=np.int64)), table["gene_id"].combine_chunks())
-        return table["text"].take(row).to_pylist()  # type: ignore[no-any-return]  # pyarrow is not typed
+        return table["text"].take(row).to_pylist()
 
     def encoder(self, name: str | None = None, *, device: str = "auto") -> "Encoder":
         """Open the encoder that made the vectors, to encode a query; its weights are checked against the recipe.
@@ -185,7 +187,13 @@ class Store:
         rows = genes.take(pc.index_in(pa.array(gene_ids), genes["gene_id"].combine_chunks()))
         texts = self.texts(gene_ids)
         return tuple(
-            Hit(gene_id=row["gene_id"], symbol=row["symbol"], name=row["name"] or "", score=float(score), text=text or "")
+            Hit(
+                gene_id=row["gene_id"],
+                symbol=row["symbol"],
+                name=row["name"] or "",
+                score=float(score),
+                text=text or "",
+            )
             for row, score, text in zip(rows.to_pylist(), scores, texts, strict=True)
         )
 
@@ -206,7 +214,7 @@ class Store:
             raise SourceUnusable(f"the query failed: {str(error).splitlines()[0]}") from error
 
     @cached_property
-    def _connection(self) -> "object":
+    def _connection(self) -> "duckdb.DuckDBPyConnection":
         import duckdb
 
         connection = duckdb.connect(":memory:")

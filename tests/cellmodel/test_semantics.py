@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -54,7 +56,7 @@ def test_ranks_go_from_the_highest_expression_and_ties_to_the_rarer_gene(seed, n
     mean = dense.mean(axis=0)
     for cell, genes in enumerate(rank_genes(expression, n_top=n_top)):
         assert len(genes) == min(n_top, (dense[cell] > 0).sum())
-        for first, second in zip(genes[:-1], genes[1:], strict=True):
+        for first, second in pairwise(genes):
             assert dense[cell, first] >= dense[cell, second]
             if dense[cell, first] == dense[cell, second]:
                 assert mean[first] <= mean[second] + 1e-6

@@ -6,8 +6,8 @@ from torch import nn
 from cellmodel import seeding
 from cellmodel.errors import TrainingDiverged
 from cellmodel.nn.aligner import CrossModalAligner
-from cellmodel.recipes.fused import TERMS, _forward
 from cellmodel.recipes.base import objective
+from cellmodel.recipes.fused import TERMS, _forward
 from cellmodel.train import TrainConfig, fit
 
 
@@ -74,7 +74,7 @@ def test_history_has_one_entry_an_epoch():
 
 def test_an_infinite_loss_stops_the_training():
     model = nn.Linear(1, 1)
-    with pytest.raises(TrainingDiverged, match="step 0: {'bad': inf}"):
+    with pytest.raises(TrainingDiverged, match=r"step 0: \{'bad': inf\}"):
         fit(
             model,
             lambda m, batch: {"bad": m(batch["x"]).sum() * float("inf")},

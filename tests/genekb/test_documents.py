@@ -38,7 +38,9 @@ def test_without_a_summary_other_designations_stand_in():
     assert gene_text(GENE | {"summary": None}, DEFAULT_TEMPLATE) == "ABC1: a clear name. Also: other name; third name."
 
 
-@pytest.mark.parametrize("name", ["uncharacterized LOC123", "predicted gene 8730", "RIKEN cDNA 0610007P14 gene", None, "ABC1"])
+@pytest.mark.parametrize(
+    "name", ["uncharacterized LOC123", "predicted gene 8730", "RIKEN cDNA 0610007P14 gene", None, "ABC1"]
+)
 def test_a_gene_whose_text_would_say_nothing_has_none(name):
     bare = GENE | {"name": name, "summary": None, "designations": None}
     assert gene_text(bare, DEFAULT_TEMPLATE) is None
@@ -73,7 +75,10 @@ def test_text_id_is_the_sha256_of_the_exact_text():
 
 def test_summary_of_the_orthologue_stands_in_and_is_marked(ncbi_folder):
     tables = read_ncbi_folder(ncbi_folder, taxa=["mouse"])
-    rows = {row["gene_id"]: row for row in build_texts(tables.genes, tables.orthologs, template=DEFAULT_TEMPLATE).to_pylist()}
+    rows = {
+        row["gene_id"]: row
+        for row in build_texts(tables.genes, tables.orthologs, template=DEFAULT_TEMPLATE).to_pylist()
+    }
     assert (rows[12478]["origin"], rows[12478]["origin_gene_id"]) == ("ortholog", 930)
     assert rows[12478]["text"] == (
         "Cd19: CD19 antigen. Coreceptor that lowers the threshold of B cell activation by antigen."
@@ -83,7 +88,10 @@ def test_summary_of_the_orthologue_stands_in_and_is_marked(ncbi_folder):
 
 def test_a_human_gene_with_two_mouse_genes_serves_both(ncbi_folder):
     tables = read_ncbi_folder(ncbi_folder, taxa=["mouse"])
-    rows = {row["gene_id"]: row for row in build_texts(tables.genes, tables.orthologs, template=DEFAULT_TEMPLATE).to_pylist()}
+    rows = {
+        row["gene_id"]: row
+        for row in build_texts(tables.genes, tables.orthologs, template=DEFAULT_TEMPLATE).to_pylist()
+    }
     assert rows[16333]["origin_gene_id"] == rows[16334]["origin_gene_id"] == 3630
 
 

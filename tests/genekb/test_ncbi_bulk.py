@@ -13,7 +13,9 @@ def records(tables):
 
 
 def names_of(tables, gene_id, kind):
-    rows = tables.names.filter(pc.and_(pc.equal(tables.names["gene_id"], gene_id), pc.equal(tables.names["kind"], kind)))
+    rows = tables.names.filter(
+        pc.and_(pc.equal(tables.names["gene_id"], gene_id), pc.equal(tables.names["kind"], kind))
+    )
     return rows["name"].to_pylist()
 
 

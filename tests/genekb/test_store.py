@@ -211,9 +211,7 @@ def edit_manifest(folder, change, *, mend_digest=False):
         with pytest.raises(StoreCorrupt) as error:
             read_manifest(folder)
         found = str(error.value).split("has digest ")[1][:12]
-        content["digest"] = next(
-            digest for digest in [_digest(content)] if digest.startswith(found)
-        )
+        content["digest"] = next(digest for digest in [_digest(content)] if digest.startswith(found))
         (folder / "manifest.json").write_text(json.dumps(content))
 
 
@@ -353,7 +351,7 @@ def test_a_full_disk_ends_in_one_clear_error_and_the_build_can_go_on(ncbi_folder
     assert "NotAvailable: cannot write to" in err
     assert "File too large" in err
     assert not list(tmp_path.rglob("*.part"))
-    code, last, err = finish(run_build(tmp_path, ncbi_folder, shard_size=4))
+    code, _, err = finish(run_build(tmp_path, ncbi_folder, shard_size=4))
     assert code == 0, err
     assert verify_store(find_store("human", tmp_path)).faults == ()
 

@@ -1,0 +1,491 @@
+(() => {
+  "use strict";
+
+  const root = document.documentElement;
+  root.classList.add("js");
+  const byId = (id) => document.getElementById(id);
+  const payload = JSON.parse(byId("plot-data").textContent);
+
+  // ---------------------------------------------------------------- data
+  function bytes(text) {
+    const raw = atob(text);
+    const out = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i += 1) out[i] = raw.charCodeAt(i);
+    return new DataView(out.buffer);
+  }
+  function floats(text) {
+    const view = bytes(text);
+    return Float32Array.from({ length: view.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
+  }
+  function integers(text) {
+    const view = bytes(text);
+    return Uint32Array.from({ length: view.byteLength / 4 }, (_, i) => view.getUint32(4 * i, true));
+  }
+
+  const ids = payload.cell_ids;
+  const nDrawn = ids.length;
+  const places = floats(payload.embedding); // x and y of the first cell, of the second, ...
+  const columns = payload.columns.map((column) => ({
+    ...column,
+    values: column.kind === "categories" ? integers(column.values) : floats(column.values),
+  }));
+  const [clusters] = columns;
+  const order = shuffled(nDrawn); // so that no group lies on top for being last in the file
+
+  function shuffled(n) {
+    const out = Uint32Array.from({ length: n }, (_, i) => i);
+    let state = 12345;
+    for (let i = n - 1; i > 0; i -= 1) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      const j = Math.floor((state / 4294967296) * (i + 1));
+      [out[i], out[j]] = [out[j], out[i]];
+    }
+    return out;
+  }
+
+  // ---------------------------------------------------------------- colours
+  const SCALE = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+  const STEPS = 64;
+  const SMALL_GROUP = 60; // cells that a label in their midst would cover
+  const page = {};
+
+  function isDark() {
+    return (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  }
+  function readPageColors() {
+    const style = getComputedStyle(root);
+    for (const name of ["plot", "ink", "faded", "muted"]) page[name] = style.getPropertyValue(`--${name}`).trim();
+  }
+  function scaleColor(share) {
+    // the dark end would sink into a dark page, the yellow end into a light one
+    const at = (isDark() ? 0.2 + 0.8 * share : 0.92 * share) * (SCALE.length - 1);
+    const low = Math.min(Math.floor(at), SCALE.length - 2);
+    const mix = [1, 3, 5].map((k) => {
+      const [a, b] = [SCALE[low], SCALE[low + 1]].map((color) => parseInt(color.slice(k, k + 2), 16));
+      return Math.round(a + (b - a) * (at - low));
+    });
+    return `rgb(${mix.join(",")})`;
+  }
+  function plain(value) {
+    return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "missing";
+  }
+
+  /** Groups of cells with a colour each: `bin[i]` is the group of cell i; the last group is grey. */
+  function paint(column) {
+    if (column.kind === "categories") {
+      const grey = column.colors.length;
+      return { bin: column.values.map((code) => Math.min(code, grey)), colors: [...column.colors, page.muted] };
+    }
+    const known = Array.from(column.values).filter(Number.isFinite);
+    const low = known.reduce((a, b) => Math.min(a, b), Infinity);
+    const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+    const width = high > low ? high - low : 1;
+    const bin = Uint32Array.from(column.values, (value) =>
+      Number.isFinite(value) ? Math.round(((value - low) / width) * (STEPS - 1)) : STEPS,
+    );
+    const colors = Array.from({ length: STEPS }, (_, step) => scaleColor(step / (STEPS - 1)));
+    return { bin, colors: [...colors, page.faded], low, high, nMissing: nDrawn - known.length };
+  }
+
+  // ---------------------------------------------------------------- plot
+  const canvas = byId("canvas");
+  const tooltip = byId("tooltip");
+  const context = canvas.getContext("2d");
+  const state = { column: clusters, painted: null, shown: new Set(), zoom: 1, x: 0, y: 0, width: 0, height: 0, found: -1 };
+  const bounds = { x: [Infinity, -Infinity], y: [Infinity, -Infinity] };
+  for (let i = 0; i < nDrawn; i += 1) {
+    for (const [axis, k] of [["x", 0], ["y", 1]]) {
+      bounds[axis][0] = Math.min(bounds[axis][0], places[2 * i + k]);
+      bounds[axis][1] = Math.max(bounds[axis][1], places[2 * i + k]);
+    }
+  }
+  const share = (value, [low, high]) => (high > low ? (value - low) / (high - low) : 0.5);
+  const screenX = (i) => state.x + state.zoom * (24 + share(places[2 * i], bounds.x) * (state.width - 48));
+  const screenY = (i) => state.y + state.zoom * (24 + (1 - share(places[2 * i + 1], bounds.y)) * (state.height - 48));
+  const isShown = (i) => state.shown.size === 0 || state.shown.has(state.painted.bin[i]);
+
+  function pointRadius() {
+    const base = (Math.min(state.width, 900) / 900) ** 0.5 * (200 / Math.sqrt(nDrawn));
+    return Math.min(Math.max(base, 1.2), 5) * Math.min(state.zoom, 30) ** 0.35;
+  }
+  function sprite(color, radius, ratio) {
+    const image = document.createElement("canvas");
+    image.width = image.height = Math.ceil(2 * (radius + 1) * ratio);
+    const brush = image.getContext("2d");
+    brush.scale(ratio, ratio);
+    brush.beginPath();
+    brush.arc(radius + 1, radius + 1, radius, 0, 2 * Math.PI);
+    brush.fillStyle = color;
+    brush.fill();
+    return image;
+  }
+  function draw() {
+    const ratio = window.devicePixelRatio || 1;
+    state.width = canvas.clientWidth;
+    state.height = canvas.clientHeight;
+    canvas.width = Math.round(state.width * ratio);
+    canvas.height = Math.round(state.height * ratio);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = page.plot;
+    context.fillRect(0, 0, state.width, state.height);
+    const radius = pointRadius();
+    const side = 2 * (radius + 1);
+    const sprites = state.painted.colors.map((color) => sprite(color, radius, ratio));
+    const faded = sprite(page.faded, radius, ratio);
+    for (const shown of state.shown.size ? [false, true] : [true]) {
+      context.globalAlpha = shown ? 0.85 : 0.6;
+      for (const i of order) {
+        if (isShown(i) !== shown) continue;
+        context.drawImage(shown ? sprites[state.painted.bin[i]] : faded, screenX(i) - side / 2, screenY(i) - side / 2, side, side);
+      }
+    }
+    context.globalAlpha = 1;
+    if (state.column.kind === "categories") drawLabels();
+    if (state.found >= 0) drawRing(state.found, radius);
+  }
+  function drawRing(i, radius) {
+    context.lineWidth = 2.5;
+    context.strokeStyle = page.ink;
+    context.beginPath();
+    context.arc(screenX(i), screenY(i), radius + 5, 0, 2 * Math.PI);
+    context.stroke();
+  }
+
+  /** The cell of each group that lies nearest to the group's median: a place that is never outside its cells. */
+  function anchors(column) {
+    const members = column.badges.map(() => []);
+    column.values.forEach((code, i) => members[code]?.push(i));
+    const median = (list, k) => list.map((i) => places[2 * i + k]).sort((a, b) => a - b)[list.length >> 1];
+    return members.map((list) => {
+      if (!list.length) return -1;
+      const [x, y] = [median(list, 0), median(list, 1)];
+      const [wide, high] = [bounds.x[1] - bounds.x[0] || 1, bounds.y[1] - bounds.y[0] || 1];
+      const away = (i) => ((places[2 * i] - x) / wide) ** 2 + ((places[2 * i + 1] - y) / high) ** 2;
+      return list.reduce((best, i) => (away(i) < away(best) ? i : best));
+    });
+  }
+  function drawLabels() {
+    const column = state.column;
+    column.anchors ??= anchors(column);
+    const labels = column.anchors
+      .map((i, group) => ({ text: column.badges[group], group, i }))
+      .filter(({ i, group }) => i >= 0 && (state.shown.size === 0 || state.shown.has(group)))
+      .map((label) => ({ ...label, x: screenX(label.i), y: screenY(label.i) - (column.sizes[label.group] < SMALL_GROUP ? 20 : 0) }));
+    spread(labels);
+    context.font = "700 13px system-ui, sans-serif";
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    for (const { text, x, y, group } of labels) {
+      const width = Math.max(context.measureText(text).width + 10, 22);
+      context.beginPath();
+      context.roundRect(x - width / 2, y - 10, width, 20, 6);
+      context.fillStyle = column.colors[group];
+      context.fill();
+      context.lineWidth = 2;
+      context.strokeStyle = page.plot;
+      context.stroke();
+      context.fillStyle = column.inks[group];
+      context.fillText(text, x, y + 1);
+    }
+  }
+  /** Push labels apart until none covers another, or 40 rounds have passed. */
+  function spread(labels) {
+    for (let round = 0; round < 40; round += 1) {
+      let moved = false;
+      for (let a = 0; a < labels.length; a += 1) {
+        for (let b = a + 1; b < labels.length; b += 1) {
+          const [dx, dy] = [labels[b].x - labels[a].x, labels[b].y - labels[a].y];
+          const [overX, overY] = [27 - Math.abs(dx), 23 - Math.abs(dy)];
+          if (overX <= 0 || overY <= 0) continue;
+          moved = true;
+          const axis = overX < overY ? "x" : "y";
+          const step = (Math.min(overX, overY) / 2 + 0.5) * ((axis === "x" ? dx : dy) < 0 ? -1 : 1);
+          labels[a][axis] -= step;
+          labels[b][axis] += step;
+        }
+      }
+      if (!moved) return;
+    }
+  }
+
+  // ---------------------------------------------------------------- moving about
+  function zoomAt(factor, x = state.width / 2, y = state.height / 2) {
+    const zoom = Math.min(Math.max(state.zoom * factor, 1), 60);
+    state.x = x - ((x - state.x) * zoom) / state.zoom;
+    state.y = y - ((y - state.y) * zoom) / state.zoom;
+    state.zoom = zoom;
+    moveBy(0, 0);
+  }
+  function moveBy(dx, dy) {
+    const slack = (size) => size * (state.zoom - 1);
+    state.x = Math.min(Math.max(state.x + dx, -slack(state.width)), 0);
+    state.y = Math.min(Math.max(state.y + dy, -slack(state.height)), 0);
+    canvas.classList.toggle("zoomed", state.zoom > 1);
+    tooltip.hidden = true;
+    redraw();
+  }
+  function reset() {
+    Object.assign(state, { zoom: 1, x: 0, y: 0 });
+    moveBy(0, 0);
+  }
+  let waiting = false;
+  function redraw() {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      draw();
+    });
+  }
+
+  const pointers = new Map();
+  const spot = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return { x: event.clientX - box.left - canvas.clientLeft, y: event.clientY - box.top - canvas.clientTop };
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    pointers.set(event.pointerId, spot(event));
+    canvas.setPointerCapture(event.pointerId);
+    if (event.pointerType !== "mouse") point(spot(event));
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const now = spot(event);
+    const before = pointers.get(event.pointerId);
+    if (!before) {
+      point(now);
+      return;
+    }
+    pointers.set(event.pointerId, now);
+    const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
+    if (other) {
+      const gap = (a) => Math.max(Math.hypot(a.x - other.x, a.y - other.y), 1);
+      zoomAt(gap(now) / gap(before), (now.x + other.x) / 2, (now.y + other.y) / 2);
+    } else if (now.x !== before.x || now.y !== before.y) {
+      canvas.classList.add("dragging");
+      moveBy(now.x - before.x, now.y - before.y);
+    }
+  });
+  for (const name of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(name, (event) => {
+      pointers.delete(event.pointerId);
+      canvas.classList.remove("dragging");
+    });
+  }
+  canvas.addEventListener("pointerleave", (event) => {
+    if (event.pointerType === "mouse") tooltip.hidden = true;
+  });
+  canvas.addEventListener("wheel", (event) => {
+    if (document.activeElement !== canvas && !event.ctrlKey && !event.metaKey) return; // the page scrolls
+    event.preventDefault();
+    const { x, y } = spot(event);
+    zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), x, y);
+  }, { passive: false });
+  canvas.addEventListener("dblclick", (event) => zoomAt(2, spot(event).x, spot(event).y));
+  const KEYS = {
+    ArrowLeft: () => moveBy(40, 0), ArrowRight: () => moveBy(-40, 0), ArrowUp: () => moveBy(0, 40), ArrowDown: () => moveBy(0, -40),
+    "+": () => zoomAt(1.4), "=": () => zoomAt(1.4), "-": () => zoomAt(1 / 1.4), 0: reset, Escape: () => showOnly(null),
+  };
+  canvas.addEventListener("keydown", (event) => {
+    if (!Object.hasOwn(KEYS, event.key) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    KEYS[event.key]();
+  });
+  byId("zoom-in").addEventListener("click", () => zoomAt(1.6));
+  byId("zoom-out").addEventListener("click", () => zoomAt(1 / 1.6));
+  byId("zoom-reset").addEventListener("click", reset);
+
+  // ---------------------------------------------------------------- one cell
+  function valueInWords(column, i) {
+    return column.kind === "categories" ? column.names[column.values[i]] : plain(column.values[i]);
+  }
+  function describe(i) {
+    const told = columns.filter((column, at) => at === 0 || column.name === "confidence" || column === state.column);
+    return [ids[i], ...told.map((column) => `${column.name}: ${valueInWords(column, i)}`)];
+  }
+  function nearest(x, y) {
+    let [best, least] = [-1, (pointRadius() + 6) ** 2];
+    for (let i = 0; i < nDrawn; i += 1) {
+      const away = (screenX(i) - x) ** 2 + (screenY(i) - y) ** 2;
+      if (away < least && isShown(i)) [best, least] = [i, away];
+    }
+    return best;
+  }
+  function point({ x, y }) {
+    const i = nearest(x, y);
+    tooltip.hidden = i < 0;
+    if (i < 0) return;
+    tooltip.replaceChildren(...describe(i).map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+    const left = x + 16 + tooltip.offsetWidth < state.width ? x + 16 : Math.max(x - 16 - tooltip.offsetWidth, 0);
+    const top = y + 16 + tooltip.offsetHeight < state.height ? y + 16 : Math.max(y - 16 - tooltip.offsetHeight, 0);
+    tooltip.style.transform = `translate(${left}px, ${top}px)`;
+  }
+  byId("find-cell").addEventListener("input", (event) => {
+    const asked = event.target.value.trim();
+    state.found = asked ? ids.indexOf(asked) : -1;
+    if (asked && state.found < 0) {
+      const starts = ids.reduce((found, id, i) => (id.startsWith(asked) ? [...found.slice(0, 2), i] : found), []);
+      if (starts.length === 1) [state.found] = starts;
+      else byId("plot-status").textContent = starts.length ? "Several cells begin like this." : "No cell of this id is drawn.";
+    }
+    if (state.found >= 0) byId("plot-status").textContent = describe(state.found).join(" · ");
+    if (!asked) byId("plot-status").textContent = "";
+    redraw();
+  });
+
+  // ---------------------------------------------------------------- legend
+  function element(tag, className, text) {
+    return Object.assign(document.createElement(tag), { className, textContent: text });
+  }
+  function legendButton(column, group) {
+    const button = element("button", "", "");
+    button.type = "button";
+    button.setAttribute("aria-pressed", "false");
+    const swatch = element("span", "swatch", column.badges[group]);
+    swatch.style.background = column.colors[group];
+    swatch.style.color = column.inks[group];
+    const isNamed = column.badges[group] !== column.names[group];
+    const label = isNamed ? column.names[group] : "";
+    button.append(swatch, element("span", "legend-name", label), element("span", "legend-count", column.sizes[group].toLocaleString("en")));
+    button.setAttribute("aria-label", `${column.name} ${column.names[group]}, ${column.sizes[group]} cells`);
+    button.addEventListener("click", () => showOnly(group));
+    return button;
+  }
+  function scaleLegend({ colors, low, high, nMissing }) {
+    const strip = Object.assign(document.createElement("canvas"), { width: STEPS, height: 1 });
+    strip.setAttribute("role", "img");
+    strip.setAttribute("aria-label", `Colour scale from ${plain(low)} to ${plain(high)}`);
+    const brush = strip.getContext("2d");
+    colors.slice(0, STEPS).forEach((color, step) => {
+      brush.fillStyle = color;
+      brush.fillRect(step, 0, 1, 1);
+    });
+    const ends = element("div", "scale-ends", "");
+    ends.append(element("span", "", plain(low)), element("span", "", plain(high)));
+    const missing = nMissing ? [element("p", "small", `${nMissing.toLocaleString("en")} cells without a value are grey.`)] : [];
+    return [strip, ends, ...missing];
+  }
+  function showOnly(group) {
+    if (group === null) state.shown.clear();
+    else if (!state.shown.delete(group)) state.shown.add(group);
+    byId("show-all").hidden = state.shown.size === 0;
+    if (state.column.kind === "categories") {
+      [...byId("legend").querySelectorAll("button")].forEach((button, at) => button.setAttribute("aria-pressed", String(state.shown.has(at))));
+    }
+    redraw();
+  }
+  byId("show-all").addEventListener("click", () => showOnly(null));
+
+  function colorBy(column) {
+    state.column = column;
+    state.painted = paint(column);
+    state.shown.clear();
+    byId("show-all").hidden = true;
+    byId("legend-title").textContent = column.name;
+    byId("legend").classList.toggle("compact", column.kind === "categories" && column.badges.every((text, group) => text === column.names[group]));
+    if (column.kind === "categories") {
+      const nGrey = column.names.length - column.colors.length;
+      const grey = nGrey > 0 ? [element("p", "small", `${nGrey.toLocaleString("en")} smaller groups are grey.`)] : [];
+      byId("legend").replaceChildren(...column.badges.map((_, group) => legendButton(column, group)), ...grey);
+    } else {
+      byId("legend").replaceChildren(...scaleLegend(state.painted));
+    }
+    redraw();
+  }
+  const select = byId("color-by");
+  columns.forEach((column, at) => select.append(new Option(column.name, String(at))));
+  select.addEventListener("change", () => colorBy(columns[Number(select.value)]));
+
+  // ---------------------------------------------------------------- downloads
+  const field = (value) => String(value).replace(/[\t\r\n]+/g, " ").trim();
+  function cellText(cell) {
+    return cell.querySelector("data")?.value ?? (cell.querySelector("[data-text]") ?? cell).textContent;
+  }
+  function tableRows(name) {
+    const tables = [...document.querySelectorAll(`table[data-tsv="${name}"]`)];
+    const prefixed = tables.some((table) => table.dataset.prefix !== undefined);
+    const head = [...tables[0].tHead.rows[0].cells].map((cell) => cell.textContent);
+    const rows = tables.flatMap((table) =>
+      [...table.tBodies[0].rows].map((row) => [...(prefixed ? [table.dataset.prefix] : []), ...[...row.cells].map(cellText)]),
+    );
+    return [prefixed ? ["Cluster", ...head] : head, ...rows];
+  }
+  const ROWS = {
+    words: () => [
+      ["Cluster", "Word", "Score", "p", "Adjusted p", "Gene", "Weight", "Sentence"],
+      ...[...document.querySelectorAll('[data-tsv-row="words"]')].map((row) => JSON.parse(row.dataset.fields)),
+    ],
+    cells: () => [
+      ["Cell", "x", "y", ...columns.map((column) => column.name)],
+      ...ids.map((id, i) => [id, places[2 * i], places[2 * i + 1], ...columns.map((column) =>
+        column.kind === "categories" ? column.names[column.values[i]] : Number.isFinite(column.values[i]) ? column.values[i] : "")]),
+    ],
+  };
+  function tsv(name) {
+    const rows = Object.hasOwn(ROWS, name) ? ROWS[name]() : tableRows(name);
+    return rows.map((row) => row.map(field).join("\t")).join("\n") + "\n";
+  }
+  function save(blob, name) {
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+  for (const button of document.querySelectorAll("[data-download]")) {
+    const name = button.dataset.download;
+    button.addEventListener("click", () => save(new Blob([tsv(name)], { type: "text/tab-separated-values" }), `${name}.tsv`));
+  }
+  byId("save-image").addEventListener("click", () => canvas.toBlob((blob) => save(blob, "cells.png")));
+
+  // ---------------------------------------------------------------- page
+  const themeButton = byId("theme");
+  function showTheme() {
+    themeButton.setAttribute("aria-pressed", String(isDark()));
+    readPageColors();
+    state.painted = paint(state.column);
+    if (state.column.kind === "numbers") byId("legend").replaceChildren(...scaleLegend(state.painted));
+    redraw();
+  }
+  themeButton.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    showTheme();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
+  new ResizeObserver(redraw).observe(canvas);
+  readPageColors();
+  colorBy(clusters);
+  showTheme();
+  draw();
+
+  // With #self-check the page tries itself and leaves what it saw in an attribute, for the tests.
+  function selfCheck() {
+    const background = [...context.getImageData(0, 0, 1, 1).data].join();
+    const inked = () => {
+      const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+      let n = 0;
+      for (let k = 0; k < data.length; k += 4) n += [data[k], data[k + 1], data[k + 2], data[k + 3]].join() !== background;
+      return n / (data.length / 4);
+    };
+    const seen = { drawn: nDrawn, inked: {}, colors: {}, picked: [], tsv: {}, hiddenShare: 0 };
+    for (const column of columns) {
+      colorBy(column);
+      draw();
+      seen.inked[column.name] = inked();
+      seen.colors[column.name] = new Set(state.painted.bin).size;
+    }
+    colorBy(clusters);
+    state.shown.add(0);
+    draw();
+    seen.hiddenShare = order.filter((i) => !isShown(i)).length / nDrawn;
+    showOnly(null);
+    zoomAt(40, screenX(0), screenY(0));
+    const i = nearest(screenX(0), screenY(0));
+    seen.picked = describe(i);
+    reset();
+    for (const button of document.querySelectorAll("[data-download]")) seen.tsv[button.dataset.download] = tsv(button.dataset.download);
+    seen.requests = performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).map((entry) => entry.name);
+    seen.overflow = root.scrollWidth - root.clientWidth;
+    root.dataset.selfCheck = JSON.stringify(seen);
+  }
+  if (location.hash === "#self-check") selfCheck();
+  root.dataset.ready = "true";
+})();

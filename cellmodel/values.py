@@ -1,0 +1,100 @@
+"""What kind of values a matrix of cells by genes holds: counts, linear, log-normalised or scaled."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+
+LOG1P_MAX: Final = 20.0  # log1p of 5e8: no log-normalised value is larger
+INTEGER_SHARE: Final = 0.9999  # rounding on the way leaves a few counts off by a hair
+CONSTANT_TOTALS: Final = 1e-3  # coefficient of variation of the cells' totals under which they are one total
+
+
+class ValueKind(StrEnum):
+    """Kinds of values."""
+
+    COUNTS = "counts"
+    LINEAR = "linear"  # not negative, not integers: RPKM, TPM, CPM, corrected counts
+    LOG1P = "log1p"
+    SCALED = "scaled"  # centred or z-scored: negative values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValueReport:
+    """What was found in a matrix.
+
+    Parameters
+    ----------
+    kind
+        The kind that the figures speak for.
+    minimum, maximum
+        Over all finite values, zeros included.
+    share_integer
+        Share of the non-zero values that are integers; 1 where there is none.
+    share_zero
+        Share of entries that are zero.
+    n_not_finite
+        NaN and infinite values.
+    median_total
+        Median over cells of the sum of their values.
+    """
+
+    kind: ValueKind
+    minimum: float
+    maximum: float
+    share_integer: float
+    share_zero: float
+    n_not_finite: int
+    median_total: float
+
+    def __str__(self) -> str:
+        """Say the figures in a few words."""
+        share = f"{self.share_integer:.0%} of the non-zero ones integers"
+        return f"values from {self.minimum:.4g} to {self.maximum:.4g}, {share}"
+
+
+def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
+    """Tell counts, linear, log-normalised and scaled values apart.
+
+    Negative values are scaled ones. Integers are counts. Of the rest, values above 20 are linear; below, they are
+    linear if the cells' totals are all the same, and log1p otherwise: a logarithm does not keep totals equal.
+
+    Parameters
+    ----------
+    matrix
+        (cell, gene).
+    """
+    values = matrix.data.astype(np.float64, copy=False)
+    finite = np.isfinite(values)
+    known = values[finite]
+    non_zero = known[known != 0]
+    has_zero = matrix.nnz < matrix.shape[0] * matrix.shape[1] or len(non_zero) < len(known)
+    minimum = min(float(known.min(initial=0.0 if has_zero else np.inf)), np.inf if len(known) else 0.0)
+    maximum = float(known.max(initial=0.0 if has_zero or not len(known) else -np.inf))
+    share_integer = float((non_zero == np.round(non_zero)).mean()) if len(non_zero) else 1.0
+    totals = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
+    n_entries = max(matrix.shape[0] * matrix.shape[1], 1)
+    return ValueReport(
+        kind=_kind(minimum, maximum, share_integer, totals),
+        minimum=minimum,
+        maximum=maximum,
+        share_integer=share_integer,
+        share_zero=1.0 - len(non_zero) / n_entries,
+        n_not_finite=int((~finite).sum()),
+        median_total=float(np.median(totals)) if len(totals) else 0.0,
+    )
+
+
+def _kind(minimum: float, maximum: float, share_integer: float, totals: np.ndarray) -> ValueKind:
+    if minimum < 0:
+        return ValueKind.SCALED
+    if share_integer >= INTEGER_SHARE:
+        return ValueKind.COUNTS
+    if maximum > LOG1P_MAX:
+        return ValueKind.LINEAR
+    mean = totals.mean() if len(totals) else 0.0
+    if len(totals) > 1 and mean > 0 and totals.std() / mean < CONSTANT_TOTALS:
+        return ValueKind.LINEAR
+    return ValueKind.LOG1P
