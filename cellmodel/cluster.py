@@ -1,10 +1,11 @@
 """Heads: features or a graph → clusters 0 .. k-1, each with at least one cell."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cellmodel import seeding
 from cellmodel.types import CellGraph, Embedding, Labels
@@ -21,10 +22,11 @@ class MicroWardConfig:
     micro_per_cluster: int = 3  # and at least this many for each cluster
     n_runs: int = 8
     silhouette_cells: int = 1000
+    fitted_cells: int = 50_000  # k-means is fitted on so many cells at most; the others go to their nearest centre
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if min(self.n_micro, self.micro_per_cluster, self.n_runs, self.silhouette_cells) < 1:
+        if min(self.n_micro, self.micro_per_cluster, self.n_runs, self.silhouette_cells, self.fitted_cells) < 1:
             raise ValueError(f"every value must be >= 1, got {self}")
 
 
@@ -41,19 +43,31 @@ def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: Micro
         (cell, dim), Euclidean.
     n_clusters
         Number of clusters, 1 to the number of cells.
+    seed
+        The run's seed. Random draws follow the features and not the position of the cells, so that permuting the
+        cells permutes the clusters.
+
+    Returns
+    -------
+    Clusters of which each of 0 .. n_clusters-1 occurs; equal cells are parted where there are too few distinct ones.
 
     Raises
     ------
     ValueError
-        If ``n_clusters`` is out of range.
+        If ``n_clusters`` is out of range, or a feature is not finite.
     """
     _check(n_clusters, len(features))
+    _check_finite(features)
     settings = config or MicroWardConfig()
     if n_clusters == 1:
         return np.zeros(len(features), dtype=np.int64)
-    runs = [_micro_ward_run(features, n_clusters, settings, seed, run) for run in range(settings.n_runs)]
-    sample = _silhouette_sample(len(features), settings, seed)
-    return runs[int(np.argmax([_silhouette(features[sample], labels[sample]) for labels in runs]))]
+    order = _content_order(features)
+    points = features[order]
+    seeds = [seeding.derive(seed, f"micro-clusters {run}") for run in range(settings.n_runs)]
+    runs = [_micro_ward_run(points, n_clusters=n_clusters, settings=settings, seed=run_seed) for run_seed in seeds]
+    sample = _silhouette_sample(len(points), settings, seed)
+    best = int(np.argmax([_silhouette(points[sample], labels[sample]) for labels in runs]))
+    return _restore_order(runs[best], order)
 
 
 def _check(n_clusters: int, n_cells: int) -> None:
@@ -61,18 +75,75 @@ def _check(n_clusters: int, n_cells: int) -> None:
         raise ValueError(f"n_clusters must lie in 1 .. {n_cells} (the number of cells), got {n_clusters}")
 
 
-def _micro_ward_run(features: Embedding, n_clusters: int, settings: MicroWardConfig, seed: int, run: int) -> Labels:
-    from sklearn.cluster import AgglomerativeClustering, KMeans
+def _check_finite(features: Embedding) -> None:
+    n_bad = int(np.count_nonzero(~np.isfinite(features)))
+    if n_bad:
+        raise ValueError(f"{n_bad} of {features.size} features are NaN or infinite, all must be finite")
+
+
+def _micro_ward_run(features: Embedding, *, n_clusters: int, settings: MicroWardConfig, seed: int) -> Labels:
+    from sklearn.cluster import AgglomerativeClustering
 
     wanted = max(settings.n_micro, settings.micro_per_cluster * n_clusters)
     n_micro = max(n_clusters, min(wanted, len(features) // 3))
     if n_micro >= len(features):
         micro, centres = np.arange(len(features)), features
     else:
-        fitted = KMeans(n_micro, n_init=1, random_state=seeding.derive(seed, f"micro-clusters {run}")).fit(features)
-        micro, centres = fitted.labels_, fitted.cluster_centers_
+        micro, centres = _lloyd(
+            features,
+            n_clusters=n_micro,
+            n_init=1,
+            fitted_cells=settings.fitted_cells,
+            seed=seed,
+        )
+    if len(centres) <= n_clusters:
+        return _fill_up(features, micro, n_clusters=n_clusters)
     merged = AgglomerativeClustering(n_clusters, linkage="ward").fit_predict(centres)
     return _compact(merged[micro])
+
+
+def _lloyd(
+    features: Embedding, *, n_clusters: int, n_init: int, fitted_cells: int, seed: int
+) -> tuple[Labels, Float[np.ndarray, "cluster dim"]]:
+    """k-means labels and centres; clusters that stay empty are left out of both."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    fitted = features
+    if len(features) > fitted_cells:
+        fitted = features[seeding.generator(seed, "fitted cells").choice(len(features), fitted_cells, replace=False)]
+    algorithm = KMeans(min(n_clusters, len(fitted)), n_init=n_init, random_state=seed)
+    # Threads would add up the centres in the order in which they finish, which changes the last bits.
+    with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
+        # Too few distinct cells: _fill_up deals with it.
+        warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
+        labels = algorithm.fit(fitted).labels_ if fitted is features else algorithm.fit(fitted).predict(features)
+    used, labels = np.unique(labels, return_inverse=True)
+    return labels.astype(np.int64), algorithm.cluster_centers_[used]
+
+
+def _fill_up(features: Embedding, labels: Labels, *, n_clusters: int) -> Labels:
+    """Give each missing cluster one cell: the one farthest from the mean of a cluster that has others."""
+    labels = labels.copy()
+    for missing in range(int(labels.max()) + 1, n_clusters):
+        sizes = np.bincount(labels)
+        means = np.stack([np.bincount(labels, column) for column in features.T], axis=1) / sizes[:, None]
+        distance = np.linalg.norm(features - means[labels], axis=1)
+        labels[np.argmax(np.where(sizes[labels] > 1, distance, -1.0))] = missing
+    return labels
+
+
+def _content_order(features: Embedding) -> Int[np.ndarray, " cell"]:
+    """Order of the cells by their features."""
+    return np.lexsort(features.T[::-1])
+
+
+def _restore_order(labels: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
+    """Bring labels of sorted cells back to the cells' own order, the largest cluster first."""
+    restored = np.empty_like(labels)
+    restored[order] = labels
+    return order_by_size(restored)
 
 
 def _compact(labels: np.ndarray) -> Labels:
@@ -95,21 +166,28 @@ def _silhouette(features: Embedding, labels: Labels) -> float:
 
 
 def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20) -> Labels:
-    """Plain k-means, the best of ``n_init`` starts by inertia.
+    """Plain k-means, the best of ``n_init`` starts by inertia; what holds for labels and seed of micro_ward holds here.
 
     Raises
     ------
     ValueError
-        If ``n_clusters`` is out of range.
+        If ``n_clusters`` is out of range, or a feature is not finite.
     """
-    from sklearn.cluster import KMeans
-
     _check(n_clusters, len(features))
-    fitted = KMeans(n_clusters, n_init=n_init, random_state=seeding.derive(seed, "k-means")).fit(features)
-    return _compact(fitted.labels_)
+    _check_finite(features)
+    order = _content_order(features)
+    points = features[order]
+    labels, _ = _lloyd(
+        points,
+        n_clusters=n_clusters,
+        n_init=n_init,
+        fitted_cells=MicroWardConfig().fitted_cells,
+        seed=seeding.derive(seed, "k-means"),
+    )
+    return _restore_order(_fill_up(points, labels, n_clusters=n_clusters), order)
 
 
-def leiden(graph: CellGraph, *, resolution: float, seed: int) -> Labels:
+def leiden(graph: CellGraph, *, resolution: float, seed: int, n_runs: int = LEIDEN_RUNS) -> Labels:
     """Communities of a weighted graph by Leiden :cite:`traag2019leiden`, the best modularity of a few runs.
 
     Parameters
@@ -118,6 +196,8 @@ def leiden(graph: CellGraph, *, resolution: float, seed: int) -> Labels:
         Symmetric weights, zero diagonal.
     resolution
         Resolution of the modularity; higher gives more communities.
+    n_runs
+        Runs, of which the one with the best modularity is kept.
 
     Raises
     ------
@@ -131,7 +211,7 @@ def leiden(graph: CellGraph, *, resolution: float, seed: int) -> Labels:
     from sknetwork.clustering import Leiden, get_modularity
 
     runs = []
-    for run in range(LEIDEN_RUNS):
+    for run in range(n_runs):
         state = seeding.derive(seed, f"leiden {run}")
         _seed_c_library(state)
         algorithm = Leiden(resolution=resolution, shuffle_nodes=True, random_state=state)
@@ -202,4 +282,4 @@ def confidence(features: Embedding, labels: Labels) -> Float[np.ndarray, " cell"
         distance = np.linalg.norm(features - centres[cluster], axis=1)
         nearest = np.where(labels == cluster, nearest, np.minimum(nearest, distance))
     ratio = np.divide(own, nearest, out=np.ones_like(own), where=nearest > 0)
-    return np.clip(1.0 - ratio, 0.0, 1.0)
+    return np.asarray(np.clip(1.0 - ratio, 0.0, 1.0))

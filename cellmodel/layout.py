@@ -1,54 +1,67 @@
 """A picture of the cells: two coordinates for each, for looking at and for nothing else."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader expects
 
 from cellmodel import seeding
-from cellmodel.types import Embedding
+from cellmodel.train import Batch, TrainConfig, fit
+from cellmodel.types import CellGraph, Embedding
 
-MOST_CELLS: Final = 4000  # laid out directly; further cells are placed among their nearest laid-out cells
-PERPLEXITY: Final = 30.0
-N_NEAREST: Final = 5
+N_NEGATIVES: Final = 10
+TRAINING: Final = TrainConfig(n_steps=500, batch_size=16_384, learning_rate=0.1, weight_decay=0.0)
 
 
-def lay_out(features: Embedding, *, seed: int) -> Embedding:
-    """Lay cells out in the plane by t-SNE :cite:`vandermaaten2008tsne`, started from principal components.
+class _Plane(nn.Module):
+    """Coordinates as parameters."""
+
+    def __init__(self, start: Embedding) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.from_numpy(start.astype(np.float32)))
+
+    def forward(self, cells: Tensor) -> Tensor:
+        return self.position[cells]
+
+
+def lay_out(features: Embedding, graph: CellGraph, *, seed: int) -> Embedding:
+    r"""Lay cells out in the plane by contrastive neighbour embedding :cite:`damrich2023tsne` (InfoNC-t-SNE, eq. 12).
+
+    .. math:: -\log\frac{q_{ij}}{q_{ij} + \sum_k q_{ik}}, \quad q_{ij} = (1 + \lVert y_i - y_j\rVert^2)^{-1}
+
+    for neighbours *i*, *j* and randomly drawn *k*; started from the two leading columns of the features.
 
     Parameters
     ----------
     features
-        (cell, dim).
+        (cell, dim), the leading directions first.
+    graph
+        Weights between neighbours; each edge counts once.
 
     Returns
     -------
     (cell, 2) float32. Distances between far groups mean nothing.
     """
-    from sklearn.manifold import TSNE
-    from sklearn.neighbors import NearestNeighbors
+    start = np.zeros((len(features), 2))
+    start[:, : min(2, features.shape[1])] = features[:, :2]
+    start = start / max(float(start.std(axis=0).max()), 1e-12)
+    edges = graph.tocoo()
+    if edges.nnz < 2:  # noqa: PLR2004 - a contrast needs two edges
+        return start.astype(np.float32)
+    views = {"cell": torch.from_numpy(edges.row.astype(np.int64)), "near": torch.from_numpy(edges.col.astype(np.int64))}
+    with seeding.scope(seed):
+        plane = _Plane(start)
+        fit(plane, _neighbour_loss, views=views, config=TRAINING, rng=seeding.generator(seed, "layout"))
+    return plane.position.detach().numpy().copy()
 
-    n_cells = len(features)
-    if n_cells < 5:  # noqa: PLR2004 - t-SNE needs a few neighbours
-        padded = np.zeros((n_cells, 2), dtype=np.float32)
-        padded[:, : min(2, features.shape[1])] = features[:, :2]
-        return padded
-    chosen = np.arange(n_cells)
-    if n_cells > MOST_CELLS:
-        chosen = np.sort(seeding.generator(seed, "layout").choice(n_cells, MOST_CELLS, replace=False))
-    start = features[chosen, :2].astype(np.float64)
-    start = start / max(float(start[:, 0].std()), 1e-12) * 1e-4
-    if start.shape[1] < 2:  # noqa: PLR2004 - a plane
-        start = np.column_stack([start, np.zeros(len(start))])
-    model = TSNE(
-        init=start.astype(np.float32),
-        perplexity=min(PERPLEXITY, (len(chosen) - 1) / 3),
-        random_state=seeding.derive(seed, "t-SNE"),
-        max_iter=500,
-    )
-    placed = model.fit_transform(features[chosen]).astype(np.float32)
-    if n_cells == len(chosen):
-        return placed
-    distance, nearest = NearestNeighbors(n_neighbors=N_NEAREST).fit(features[chosen]).kneighbors(features)
-    weight = 1.0 / np.maximum(distance, 1e-9)
-    weight /= weight.sum(axis=1, keepdims=True)
-    return np.asarray((placed[nearest] * weight[:, :, None]).sum(axis=1), dtype=np.float32)
+
+def _neighbour_loss(plane: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+    """Contrast each edge with the ends of other edges of the batch, which is in random order."""
+    cell, near = plane(batch["cell"]), plane(batch["near"])
+    others = torch.stack([near.roll(shift, dims=0) for shift in range(1, N_NEGATIVES + 1)], dim=1)
+    ends = torch.cat([near.unsqueeze(1), others], dim=1)  # (edge, 1 + negative, 2)
+    logits = -torch.log1p((ends - cell.unsqueeze(1)).square().sum(dim=2))
+    return {"neighbours": F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))}

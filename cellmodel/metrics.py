@@ -71,7 +71,9 @@ def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
 
 
 def _codes(labels: Sequence[object], name: str) -> np.ndarray:
-    missing = sum(label is None or label != label for label in labels)  # noqa: PLR0124 - NaN differs from itself
+    import pandas as pd
+
+    missing = sum(bool(pd.isna(label)) for label in labels)  # type: ignore[call-overload]  # object in the stubs is narrower
     if len(labels) == 0 or missing:
         raise ValueError(f"{name} has {len(labels)} cells, {missing} of them without a label; give one for each")
     return np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]

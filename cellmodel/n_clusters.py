@@ -34,9 +34,11 @@ def estimate_n_clusters(graph: CellGraph, *, seed: int) -> NClusters:
 
     The curve over other resolutions is for the eye: a plateau around 0.5 speaks for the estimate.
     """
-    counts = {value: int(leiden(graph, resolution=value, seed=seed).max()) + 1 for value in CURVE}
+    estimate = int(leiden(graph, resolution=RESOLUTION, seed=seed).max()) + 1
+    counts = {value: int(leiden(graph, resolution=value, seed=seed, n_runs=1).max()) + 1 for value in CURVE}
+    counts[RESOLUTION] = estimate
     return NClusters(
-        n_clusters=counts[RESOLUTION],
+        n_clusters=estimate,
         method=f"communities of Leiden at resolution {RESOLUTION}",
         curve=tuple(counts.items()),
     )

@@ -127,23 +127,21 @@ def principal_components(expression: CellByGene, *, n_components: int = 30, seed
     loadings, strength, rotation = np.linalg.svd(_centred_transpose_times(matrix, mean, basis), full_matrices=False)
     signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), np.arange(n_drawn)])
     scores = basis @ (rotation.T * (strength * signs))  # (cell, drawn)
-    return scores[:, :n_kept].astype(np.float32)
+    return np.asarray(scores[:, :n_kept], dtype=np.float32)
 
 
 def _times_centred(
     matrix: CellByGene, mean: NDArray[np.float64], right: Float[np.ndarray, "gene dim"]
 ) -> Float[np.ndarray, "cell dim"]:
     """Multiply the gene-centred matrix, without forming it."""
-    product: NDArray[np.float64] = matrix @ right
-    return product - mean @ right
+    return np.asarray(matrix @ right - mean @ right)
 
 
 def _centred_transpose_times(
     matrix: CellByGene, mean: NDArray[np.float64], right: Float[np.ndarray, "cell dim"]
 ) -> Float[np.ndarray, "gene dim"]:
     """Multiply the transpose of the gene-centred matrix, without forming it."""
-    product: NDArray[np.float64] = matrix.T @ right
-    return product - np.outer(mean, right.sum(axis=0))
+    return np.asarray(matrix.T @ right - np.outer(mean, right.sum(axis=0)))
 
 
 def _dispersion_scores(expression: CellByGene) -> Float[np.ndarray, " gene"]:

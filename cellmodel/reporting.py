@@ -8,6 +8,7 @@ import numpy as np
 
 from cellmodel.errors import InputUnusable
 from cellmodel.layout import lay_out
+from cellmodel.n_clusters import RESOLUTION
 from cellmodel.readers import read_anndata
 from cellmodel.report.data import (
     CoverageSummary,
@@ -99,8 +100,12 @@ def report_data(adata: "AnnData", *, key_added: str, provenance: Mapping[str, st
             notes=tuple(map(str, record["input"]["notes"])),
         ),
         coverage=_coverage(record),
-        embedding=lay_out(np.asarray(adata.obsm[f"X_{key_added}_expr"]), seed=int(record["seed"])),
-        embedding_name="t-SNE of the expression view",
+        embedding=lay_out(
+            np.asarray(adata.obsm[f"X_{key_added}_expr"]),
+            adata.obsp[f"{key_added}_connectivities"],
+            seed=int(record["seed"]),
+        ),
+        embedding_name="Neighbour embedding of the expression view",
         cell_ids=[str(name) for name in adata.obs_names],
         clusters=adata.obs[key_added].cat.codes.to_numpy().astype(np.int64),
         cluster_names=tuple(categories),
@@ -173,7 +178,7 @@ def _words(table: "pd.DataFrame", cluster: str) -> tuple[ReportWord, ...]:
         return ()
     words = []
     for term, rows in table[table["cluster"] == cluster].groupby("term", sort=False):
-        first: dict[str, Any] = rows.iloc[0].to_dict()
+        first: Any = rows.iloc[0]
         genes = zip(rows["gene"].astype(str), map(float, rows["weight"]), rows["sentence"].astype(str), strict=True)
         scores = {name: float(first[name]) for name in ("score", "p_value", "p_adjusted")}
         words.append(ReportWord(term=str(term), genes=tuple(genes), **scores))
@@ -186,8 +191,10 @@ def _k_choice(record: Mapping[str, Any]) -> KChoice:
     return KChoice(
         chosen=int(choice["n_clusters"]),
         how=str(choice["method"]),
-        score_name="Leiden resolution",
-        curve=tuple((int(row.n_clusters), float(row.x)) for row in curve.itertuples()) if len(curve) else (),
+        x_name="Leiden resolution",
+        score_name="communities",
+        chosen_x=RESOLUTION,
+        curve=tuple((float(row.x), float(row.n_clusters)) for row in curve.itertuples()) if len(curve) else (),
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,9 @@ def fit(
 ) -> History:
     """Train a model on mini-batches of cells.
 
+    One CPU thread is used: the models are small, a second thread gains little, loses much on a busy machine, and makes
+    the result depend on their number.
+
     Parameters
     ----------
     objective
@@ -58,6 +62,28 @@ def fit(
     TrainingDiverged
         If a term becomes infinite or NaN.
     """
+    with _one_thread():
+        return _fit(model, objective, views=views, config=config, rng=rng)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fit(
+    model: nn.Module,
+    objective: LossTerm,
+    *,
+    views: Batch,
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> History:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     history: list[dict[str, float]] = []
     steps: list[dict[str, float]] = []

@@ -4,7 +4,9 @@ import gzip
 import os
 from pathlib import Path
 
-import pytest
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do; before any numerical library is loaded
+
+import pytest  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
 SUMMARIES = {

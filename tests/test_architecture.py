@@ -21,7 +21,7 @@ ANNDATA_MODULES = {
     "cellmodel/tl.py",
     "cellmodel/reporting.py",
 }
-LABEL_PARAMETERS = {"y", "y_true", "labels_true", "cell_type", "truth", "true_labels"}
+LABEL_PARAMETERS = {"y_true", "labels_true", "cell_type", "truth", "true_labels"}
 LABEL_MODULES = {"cellmodel/metrics.py", "cellmodel/files.py"}
 GENEKB_LAYERS = [
     {"errors", "types"}, {"schema"}, {"sources", "resolve", "documents"}, {"encoders"}, {"store"}, {"builder"},
@@ -31,9 +31,10 @@ CELLMODEL_LAYERS = [
     {"graph"},
     {"config"},
     {"readers"},
-    {"io", "preprocess", "align", "knowledge", "losses", "moments", "terms", "term_scores", "metrics", "layout"},
+    {"io", "preprocess", "align", "knowledge", "losses", "moments", "terms", "term_scores", "metrics"},
     {"semantics", "augment", "nn", "cluster", "markers", "words", "attribution", "text_evidence", "n_clusters"},
     {"train"},
+    {"layout"},
     {"recipes"},
     {"pipeline"},
     {"slots"},
@@ -56,6 +57,9 @@ def module_name(path):
     raise AssertionError(path)
 
 
+MODULE_NAMES = {module_name(path) for package in PACKAGES for path in modules(package)}
+
+
 def imported(path, *, top_level_only=False):
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level_only else list(ast.walk(tree))
@@ -64,8 +68,10 @@ def imported(path, *, top_level_only=False):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= members
+            if not members <= MODULE_NAMES:  # `from package import module` needs the package alone to exist
+                names.add(node.module)
     return names
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cellmodel.report.formats import plain_number
 
 WIDTH, HEIGHT = 420, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 12.0, 40.0
 _N_TICKS = 5
 _MAX_DOTS = 40  # more points than this are drawn as a line alone
 
@@ -41,7 +41,7 @@ class LineChart:
     marked: tuple[float, float] | None
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    frame: tuple[int, int, int, int]
+    frame: tuple[float, float, float, float]
 
 
 def line_chart(
@@ -52,7 +52,7 @@ def line_chart(
     Parameters
     ----------
     points
-        (x, y), at least one, x in ascending order; points whose y is not finite are left out.
+        (x, y), at least one, in the order of the line; points whose y is not finite are left out.
     marked_x
         The x of the point to stress.
 

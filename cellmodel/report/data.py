@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,16 +104,20 @@ class KChoice:
         The number.
     how
         In words: "given with --n-clusters", "estimated: null-adjusted stability".
-    score_name
-        What the curve shows.
+    x_name, score_name
+        What the two axes of the curve are.
+    chosen_x
+        Where on the curve the choice was made; the number itself if None.
     curve
-        (k, score) of every k that was tried; empty if k was given.
+        (x, score) of whatever was tried; empty if k was given.
     """
 
     chosen: int
     how: str
+    x_name: str = "k"
     score_name: str = "score"
-    curve: tuple[tuple[int, float], ...] = ()
+    chosen_x: float | None = None
+    curve: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,22 +146,22 @@ class ReportData:
     title
         Heading of the page.
     input, coverage
-        What was read, and how much of it the store knows.
+        What was read, and how much of it the store knows; no coverage if no store was used.
     embedding
-        Coordinates of the plot, finite.
+        (cell, 2) coordinates of the plot, finite.
     embedding_name
         What they are: "UMAP", "first two principal components".
     cell_ids
         One per cell.
     clusters
-        0 .. k-1.
+        (cell,) integers 0 .. k-1.
     cluster_names
         Name of each cluster; its length is k.
     confidence
-        Per cell, in [0, 1]; None if the head gives none.
+        (cell,) in [0, 1]; None if the head gives none.
     colors
-        Further columns to colour the plot by. Numbers (NaN where missing) are drawn on a scale, anything else is
-        taken for categories.
+        Further columns, (cell,) each, to colour the plot by. Numbers (NaN where missing) are drawn on a scale,
+        anything else is taken for categories.
     markers, words
         Per cluster, best first; empty if they were not looked for.
     k_choice
@@ -180,13 +183,13 @@ class ReportData:
 
     title: str
     input: InputSummary
-    coverage: CoverageSummary
-    embedding: Float[np.ndarray, "cell 2"]
+    coverage: CoverageSummary | None
+    embedding: np.ndarray
     embedding_name: str
     cell_ids: Sequence[str]
-    clusters: Int[np.ndarray, " cell"]
+    clusters: np.ndarray
     cluster_names: tuple[str, ...]
-    confidence: Float[np.ndarray, " cell"] | None
+    confidence: np.ndarray | None
     k_choice: KChoice
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)
     markers: tuple[tuple[ReportMarker, ...], ...] = ()

@@ -15,36 +15,36 @@ _DASH = "–"
 
 
 def percent(value: float) -> "Markup":
-    """Share in [0, 1] as per cent: one decimal, or two digits where that would be next to nothing."""
+    """Write a share in [0, 1] as per cent: one decimal, or two digits where that would be next to nothing."""
     text = f"{100 * value:.2g}" if 0 < value < _SMALL_SHARE else f"{100 * value:.1f}"
     return _figure(value, f"{text}\u202f%")
 
 
 def count(value: int) -> "Markup":
-    """Whole number with separators of thousands."""
+    """Write a whole number with separators of thousands."""
     return _figure(value, f"{value:,}")
 
 
 def number(value: float) -> "Markup":
-    """Number with three significant digits."""
+    """Write three significant digits, with an exponent where the number is very large or small."""
     size = abs(value)
     return _figure(value, f"{value:.2e}" if size and (size >= _LARGE or size < 1 / _LARGE) else _three_digits(value))
 
 
 def p_value(value: float) -> "Markup":
-    """Probability: three decimals, or two digits and an exponent where it is small."""
+    """Write a probability: three decimals, or two digits and an exponent where it is small."""
     if value < _SMALLEST_P:
         return _figure(value, f"< {_SMALLEST_P:.0e}")
     return _figure(value, f"{value:.1e}" if value < _SMALL_P else f"{value:.3f}")
 
 
 def plain_number(value: float) -> str:
-    """Three significant digits without trailing zeros, for the ticks of an axis."""
+    """Write up to four significant digits, for the ticks of an axis."""
     return f"{value:.4g}"
 
 
 def fields(values: Sequence[str | float]) -> list[str | float]:
-    """Row of a download: as given, with nothing where a number is not finite."""
+    """Give the row of a download: as it is, with nothing where a number is not finite."""
     return ["" if isinstance(value, float) and not math.isfinite(value) else value for value in values]
 
 
@@ -54,7 +54,7 @@ def _three_digits(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _figure(value: float, text: str) -> "Markup":
+def _figure(value: float | int, text: str) -> "Markup":
     """Element that shows the text and holds the exact value; a dash where there is none."""
     from markupsafe import Markup
 

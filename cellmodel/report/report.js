@@ -6,7 +6,7 @@
   const byId = (id) => document.getElementById(id);
   const payload = JSON.parse(byId("plot-data").textContent);
 
-  // ---------------------------------------------------------------- data
+  // data
   function bytes(text) {
     const raw = atob(text);
     const out = new Uint8Array(raw.length);
@@ -43,7 +43,7 @@
     return out;
   }
 
-  // ---------------------------------------------------------------- colours
+  // colours
   const SCALE = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
   const STEPS = 64;
   const SMALL_GROUP = 60; // cells that a label in their midst would cover
@@ -76,18 +76,22 @@
       const grey = column.colors.length;
       return { bin: column.values.map((code) => Math.min(code, grey)), colors: [...column.colors, page.muted] };
     }
-    const known = Array.from(column.values).filter(Number.isFinite);
-    const low = known.reduce((a, b) => Math.min(a, b), Infinity);
-    const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+    const known = column.values.filter(Number.isFinite).sort();
+    const { low, high } = scaleEnds(known);
     const width = high > low ? high - low : 1;
-    const bin = Uint32Array.from(column.values, (value) =>
-      Number.isFinite(value) ? Math.round(((value - low) / width) * (STEPS - 1)) : STEPS,
-    );
+    const place = (value) => Math.round(Math.min(Math.max((value - low) / width, 0), 1) * (STEPS - 1));
+    const bin = Uint32Array.from(column.values, (value) => (Number.isFinite(value) ? place(value) : STEPS));
     const colors = Array.from({ length: STEPS }, (_, step) => scaleColor(step / (STEPS - 1)));
-    return { bin, colors: [...colors, page.faded], low, high, nMissing: nDrawn - known.length };
+    const isCut = { low: known[0] < low, high: known[known.length - 1] > high };
+    return { bin, colors: [...colors, page.faded], low, high, isCut, nMissing: nDrawn - known.length };
+  }
+  /** The 1st and 99th of 100 parts, so that a few outliers do not use up the scale; the range where those are equal. */
+  function scaleEnds(sorted) {
+    const at = (part) => sorted[Math.round(part * (sorted.length - 1))];
+    return at(0.99) > at(0.01) ? { low: at(0.01), high: at(0.99) } : { low: at(0), high: at(1) };
   }
 
-  // ---------------------------------------------------------------- plot
+  // plot
   const canvas = byId("canvas");
   const tooltip = byId("tooltip");
   const context = canvas.getContext("2d");
@@ -133,7 +137,7 @@
     const sprites = state.painted.colors.map((color) => sprite(color, radius, ratio));
     const faded = sprite(page.faded, radius, ratio);
     for (const shown of state.shown.size ? [false, true] : [true]) {
-      context.globalAlpha = shown ? 0.85 : 0.6;
+      context.globalAlpha = shown ? 0.92 : 0.6;
       for (const i of order) {
         if (isShown(i) !== shown) continue;
         context.drawImage(shown ? sprites[state.painted.bin[i]] : faded, screenX(i) - side / 2, screenY(i) - side / 2, side, side);
@@ -208,7 +212,7 @@
     }
   }
 
-  // ---------------------------------------------------------------- moving about
+  // moving about
   function zoomAt(factor, x = state.width / 2, y = state.height / 2) {
     const zoom = Math.min(Math.max(state.zoom * factor, 1), 60);
     state.x = x - ((x - state.x) * zoom) / state.zoom;
@@ -294,7 +298,7 @@
   byId("zoom-out").addEventListener("click", () => zoomAt(1 / 1.6));
   byId("zoom-reset").addEventListener("click", reset);
 
-  // ---------------------------------------------------------------- one cell
+  // one cell
   function valueInWords(column, i) {
     return column.kind === "categories" ? column.names[column.values[i]] : plain(column.values[i]);
   }
@@ -332,7 +336,7 @@
     redraw();
   });
 
-  // ---------------------------------------------------------------- legend
+  // legend
   function element(tag, className, text) {
     return Object.assign(document.createElement(tag), { className, textContent: text });
   }
@@ -350,7 +354,7 @@
     button.addEventListener("click", () => showOnly(group));
     return button;
   }
-  function scaleLegend({ colors, low, high, nMissing }) {
+  function scaleLegend({ colors, low, high, isCut, nMissing }) {
     const strip = Object.assign(document.createElement("canvas"), { width: STEPS, height: 1 });
     strip.setAttribute("role", "img");
     strip.setAttribute("aria-label", `Colour scale from ${plain(low)} to ${plain(high)}`);
@@ -360,7 +364,7 @@
       brush.fillRect(step, 0, 1, 1);
     });
     const ends = element("div", "scale-ends", "");
-    ends.append(element("span", "", plain(low)), element("span", "", plain(high)));
+    ends.append(element("span", "", (isCut.low ? "≤ " : "") + plain(low)), element("span", "", (isCut.high ? "≥ " : "") + plain(high)));
     const missing = nMissing ? [element("p", "small", `${nMissing.toLocaleString("en")} cells without a value are grey.`)] : [];
     return [strip, ends, ...missing];
   }
@@ -395,8 +399,8 @@
   columns.forEach((column, at) => select.append(new Option(column.name, String(at))));
   select.addEventListener("change", () => colorBy(columns[Number(select.value)]));
 
-  // ---------------------------------------------------------------- downloads
-  const field = (value) => String(value).replace(/[\t\r\n]+/g, " ").trim();
+  // downloads
+  const field = (value) => String(value).replace(/[\t\r\n]+/g, " ");
   function cellText(cell) {
     return cell.querySelector("data")?.value ?? (cell.querySelector("[data-text]") ?? cell).textContent;
   }
@@ -435,7 +439,7 @@
   }
   byId("save-image").addEventListener("click", () => canvas.toBlob((blob) => save(blob, "cells.png")));
 
-  // ---------------------------------------------------------------- page
+  // page
   const themeButton = byId("theme");
   function showTheme() {
     themeButton.setAttribute("aria-pressed", String(isDark()));
@@ -458,12 +462,12 @@
 
   // With #self-check the page tries itself and leaves what it saw in an attribute, for the tests.
   function selfCheck() {
-    const background = [...context.getImageData(0, 0, 1, 1).data].join();
+    const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+    const reader = copy.getContext("2d", { willReadFrequently: true });
     const inked = () => {
-      const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-      let n = 0;
-      for (let k = 0; k < data.length; k += 4) n += [data[k], data[k + 1], data[k + 2], data[k + 3]].join() !== background;
-      return n / (data.length / 4);
+      reader.drawImage(canvas, 0, 0);
+      const pixels = new Uint32Array(reader.getImageData(0, 0, copy.width, copy.height).data.buffer);
+      return pixels.filter((pixel) => pixel !== pixels[0]).length / pixels.length;
     };
     const seen = { drawn: nDrawn, inked: {}, colors: {}, picked: [], tsv: {}, hiddenShare: 0 };
     for (const column of columns) {

@@ -103,11 +103,11 @@ def k_chart(data: ReportData) -> LineChart | None:
     if not any(np.isfinite(score) for _, score in data.k_choice.curve):
         return None
     return line_chart(
-        data.k_choice.curve,
-        title=f"By number of clusters: {data.k_choice.score_name}",
-        x_label="k",
+        sorted((float(k), score) for k, score in data.k_choice.curve),
+        title=f"{data.k_choice.score_name.capitalize()} by {data.k_choice.x_name}",
+        x_label=data.k_choice.x_name,
         y_label=data.k_choice.score_name,
-        marked_x=data.k_choice.chosen,
+        marked_x=float(data.k_choice.chosen if data.k_choice.chosen_x is None else data.k_choice.chosen_x),
     )
 
 
@@ -115,7 +115,10 @@ def training_charts(data: ReportData) -> tuple[LineChart, ...]:
     """One curve for each term of the objective that has a finite loss, since their sizes differ."""
     return tuple(
         line_chart(
-            tuple(enumerate(losses, start=1)), title=f"Mean loss by epoch: {term}", x_label="epoch", y_label="Loss"
+            [(float(epoch), loss) for epoch, loss in enumerate(losses, start=1)],
+            title=f"Mean loss by epoch: {term}",
+            x_label="epoch",
+            y_label="Loss",
         )
         for term, losses in data.history.items()
         if any(np.isfinite(loss) for loss in losses)
@@ -133,7 +136,7 @@ def status_in_words(status: str) -> str:
 
 
 def split_at_term(sentence: str, term: str) -> Sequence[tuple[str, bool]]:
-    """Cut a sentence into pieces that are, or are not, the term; case, a plural s and what joins its words do not count."""
+    """Cut a sentence into pieces that are, or are not, the term, in whatever case, with a plural s or hyphens."""
     words = term.split()
     if not words:
         return [(sentence, False)]

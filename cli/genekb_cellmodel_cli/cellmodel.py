@@ -308,7 +308,7 @@ def demo(
     from genekb import open as open_store
 
     note("building the demo store ...")
-    built = build(read_demo_table(), BuildConfig(name="human", models=(model,)), home=home)
+    built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
     note("clustering 700 blood cells (pbmc68k_reduced) ...")
     output.mkdir(parents=True, exist_ok=True)
     outcome = run_demo(open_store(built.folder), output, seed=seed, overwrite=overwrite)

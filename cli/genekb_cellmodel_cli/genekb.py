@@ -60,7 +60,7 @@ def build(
     tables = read_ncbi_folder(source, taxa=taxa, release=release) if source else read_demo_table()
     parsed = time.perf_counter() - started
     config = BuildConfig(
-        name=name or ("-".join(taxa) if source else "human"),
+        name=name or ("-".join(taxa) if source else "demo"),
         models=tuple(model or ["auto"]),
         genes=genes,
         only_names=_read_names(only_genes),

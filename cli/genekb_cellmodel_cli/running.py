@@ -1,6 +1,7 @@
 """How a command ends: errors of ours in one line with their exit code; a traceback only under --debug."""
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -44,6 +45,8 @@ def exit_code(error: Exception) -> int | None:
 
 def run(app: typer.Typer, name: str) -> None:
     """Run a command line and exit with the code of what happened."""
+    # Waiting threads that spin make everything many times slower where other programs use the cores as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name=name)
     except Exception as error:

@@ -71,7 +71,7 @@ def read_folder(root: Path) -> ModelFolder:
     config_file = path / "config.json"
     if not config_file.is_file():
         raise NotAvailable(f"{path} has no config.json; give a transformers or sentence-transformers folder")
-    config = _read_json(config_file)
+    config = _settings(config_file)
     return ModelFolder(
         path=path,
         weights_sha256=_digest(_weights(path)),

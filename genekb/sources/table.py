@@ -76,7 +76,7 @@ def read_demo_table() -> SourceTables:
     for path in (packaged, beside_source):
         if path.is_file():
             licence = "identifiers and names: NCBI Gene, public domain; summaries: this project, BSD-3-Clause"
-            return read_gene_table(path, release="demo", licence=licence)
+            return read_gene_table(path, release="1", licence=licence)
     raise NotAvailable(f"the demo table {DEMO_FILE} is not in this installation; install the package again")
 
 

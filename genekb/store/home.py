@@ -80,9 +80,15 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
 def _by_name(stores: Path, text: str) -> list[Path]:
     if not _NAME.match(text) or not stores.is_dir():
         return []
-    releases = [stores / text] if "@" in text else sorted((*stores.glob(f"{text}@*"), stores / text))
+    releases = [stores / text] if "@" in text else sorted(stores.glob(f"{text}@*"), key=_release_order)
     found = [folder for folder in map(current_folder, releases) if folder is not None]
     return found[-1:]
+
+
+def _release_order(folder: Path) -> tuple[bool, str]:
+    """Order releases: those that start with a year last, by date."""
+    release = folder.name.partition("@")[2]
+    return bool(re.match(r"\d{4}", release)), release
 
 
 def _by_digest(stores: Path, text: str) -> list[Path]:

@@ -209,7 +209,10 @@ class Store:
 
         connection = self._connection
         try:
-            return connection.execute(query).to_arrow_table()
+            relation = connection.sql(query)
+            if relation is None:
+                raise SourceUnusable("the query failed: it gives no table; a store answers SELECT and the like only")
+            return relation.to_arrow_table()
         except duckdb.Error as error:
             raise SourceUnusable(f"the query failed: {str(error).splitlines()[0]}") from error
 

@@ -6,19 +6,18 @@ import pytest
 import cellmodel as cm
 import genekb
 from cellmodel.demo import find_demo_cells
+from cellmodel.readers import read_anndata
 
 
 @pytest.fixture(scope="module")
 def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="human", models=("lsa-32",))
+    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
     return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
 
 
 @pytest.fixture(scope="module")
 def cells():
-    import anndata
-
-    return anndata.read_h5ad(find_demo_cells())
+    return read_anndata(find_demo_cells())
 
 
 def result_bytes(adata):
@@ -27,7 +26,7 @@ def result_bytes(adata):
         adata.obs["cellmodel"].astype(str).str.cat(sep=","),
         adata.obs["cellmodel_confidence"].to_numpy().tobytes(),
         adata.obsm["X_cellmodel"].tobytes(),
-        adata.obsm["X_cellmodel_text"].tobytes(),
+        adata.obsm.get("X_cellmodel_text", np.empty(0)).tobytes(),
         adata.uns["cellmodel"]["history"].to_csv(),
         words.to_csv(),
         adata.uns["cellmodel"]["markers"].to_csv(),

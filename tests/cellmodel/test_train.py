@@ -74,7 +74,7 @@ def test_history_has_one_entry_an_epoch():
 
 def test_an_infinite_loss_stops_the_training():
     model = nn.Linear(1, 1)
-    with pytest.raises(TrainingDiverged, match=r"step 0: \{'bad': inf\}"):
+    with pytest.raises(TrainingDiverged, match=r"step 0: .*inf"):
         fit(
             model,
             lambda m, batch: {"bad": m(batch["x"]).sum() * float("inf")},

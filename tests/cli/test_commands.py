@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cellmodel.demo import find_demo_cells
+from cellmodel.readers import read_anndata
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +57,7 @@ def home(tmp_path_factory, ncbi_folder):
 def clustered(home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("clustered")
     content = call_json(
-        "cellmodel", "cluster", find_demo_cells(), "--kb", "human", "--home", home, "-o", folder / "out.h5ad",
+        "cellmodel", "cluster", find_demo_cells(), "--kb", "demo", "--home", home, "-o", folder / "out.h5ad",
         "--report", folder / "report.html",
     )  # fmt: skip
     return folder, content
@@ -64,17 +65,17 @@ def clustered(home, tmp_path_factory):
 
 def test_list_info_and_verify_agree_with_the_build(home):
     stores = {row["store"]: row for row in call_json("genekb", "list", "--home", home)["stores"]}
-    assert set(stores) == {"human@demo", "small-human@2022-11", "small-mouse@2022-11"}
-    info = call_json("genekb", "info", "human", "--home", home)
-    assert info["n_texts"] == stores["human@demo"]["n_texts"] == 752
-    assert call_json("genekb", "verify", "human", "--home", home)["faults"] == []
-    assert "752 of them have a text" in call("genekb", "info", "human", "--home", home)[1]
+    assert set(stores) == {"demo@1", "small-human@2022-11", "small-mouse@2022-11"}
+    info = call_json("genekb", "info", "demo", "--home", home)
+    assert info["n_texts"] == stores["demo@1"]["n_texts"] == 752
+    assert call_json("genekb", "verify", "demo", "--home", home)["faults"] == []
+    assert "752 of them have a text" in call("genekb", "info", "demo", "--home", home)[1]
 
 
 def test_search_and_sql_answer(home):
-    hits = call_json("genekb", "search", "T cell receptor", "--kb", "human", "--home", home, "--limit", "5")["hits"]
+    hits = call_json("genekb", "search", "T cell receptor", "--kb", "demo", "--home", home, "--limit", "5")["hits"]
     assert {"CD3D", "CD3E", "CD3G", "CD247"} & {hit["symbol"] for hit in hits}
-    rows = call_json("genekb", "sql", "select count(*) from genes", "--kb", "human", "--home", home)["rows"]
+    rows = call_json("genekb", "sql", "select count(*) from genes", "--kb", "demo", "--home", home)["rows"]
     assert rows == [[752]]
 
 
@@ -85,12 +86,12 @@ def test_models_lists_every_encoder_and_where_it_is():
 
 def test_resolve_reports_coverage_and_fails_below_the_minimum(home):
     cells = find_demo_cells()
-    content = call_json("genekb", "resolve", cells, "--kb", "human", "--home", home)
+    content = call_json("genekb", "resolve", cells, "--kb", "demo", "--home", home)
     assert content["n_names"] == 765
     assert content["n_with_text"] == 752
     assert content["share_counts"] > 0.98
     assert {loss["name"] for loss in content["losses"]} >= {"TMBIM4-1", "RP11-782C8.1"}
-    code, _, err = call("genekb", "resolve", cells, "--kb", "human", "--home", home, "--min-coverage", "0.99")
+    code, _, err = call("genekb", "resolve", cells, "--kb", "demo", "--home", home, "--min-coverage", "0.99")
     assert code == 3
     assert "98.3% of the genes" in err
 
@@ -123,12 +124,12 @@ def test_cluster_says_what_it_read_and_what_it_found(clustered):
 
 def test_the_annotated_file_holds_the_slots_and_the_input_is_untouched(clustered):
     folder, content = clustered
-    before, after = anndata.read_h5ad(find_demo_cells()), anndata.read_h5ad(folder / "out.h5ad")
+    before, after = read_anndata(find_demo_cells()), anndata.read_h5ad(folder / "out.h5ad")
     assert after.obs["cellmodel"].cat.categories.tolist() == [str(n) for n in range(content["n_clusters"])]
     assert after.obs["cellmodel_confidence"].between(0, 1).all()
     for key in ("X_cellmodel", "X_cellmodel_text", "X_cellmodel_expr"):
         assert np.isfinite(after.obsm[key]).all()
-    assert after.uns["cellmodel"]["store_id"].startswith("human@demo:")
+    assert after.uns["cellmodel"]["store_id"].startswith("demo@1:")
     assert (after.var["cellmodel_gene_id"] > 0).sum() == 752
     np.testing.assert_array_equal(before.X, after.X)
     np.testing.assert_array_equal(before.obsm["X_umap"], after.obsm["X_umap"])
@@ -156,7 +157,7 @@ def test_eval_scores_and_the_report_can_be_written_again(clustered, tmp_path):
 
 def test_embed_adds_no_clusters(home, tmp_path):
     out = tmp_path / "e.h5ad"
-    content = call_json("cellmodel", "embed", find_demo_cells(), "--kb", "human", "--home", home, "-o", out)
+    content = call_json("cellmodel", "embed", find_demo_cells(), "--kb", "demo", "--home", home, "-o", out)
     assert "n_clusters" not in content
     adata = anndata.read_h5ad(out)
     assert "cellmodel" not in adata.obs
@@ -177,18 +178,18 @@ def test_without_knowledge_no_store_is_needed(tmp_path):
         ("cellmodel", ["cluster", "absent.h5ad", "-o", "x.h5ad", "--knowledge", "none"], 3, "absent.h5ad"),
         ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad"], 2, "needs a store"),
         ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "nix"], 4, "no store 'nix'"),
-        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--n-clusters", "0"], 2, "a number >= 1"),
-        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--knowledge", "fake"], 2, "--knowledge"),
-        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--encoder", "minilm"], 4, "no encoder"),
-        ("cellmodel", ["cluster", "CELLS", "-o", "no/x.h5ad", "--kb", "human"], 3, "not a folder"),
-        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "human", "--n-clusters", "701"], 3, "700 cells"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--n-clusters", "0"], 2, "a number >= 1"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--knowledge", "fake"], 2, "--knowledge"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--encoder", "minilm"], 4, "no encoder"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "no/x.h5ad", "--kb", "demo"], 3, "not a folder"),
+        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--n-clusters", "701"], 3, "700 cells"),
         ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "small-mouse"], 3, "when case is ignored"),
         ("cellmodel", ["clutser"], 2, "No such command"),
         ("cellmodel", ["eval", "CELLS", "--truth", "nothing"], 3, "nothing"),
         ("genekb", ["build", "--source", "nowhere"], 3, "not a folder"),
         ("genekb", ["build", "--model", "no-such-model"], 4, "no-such-model"),
         ("genekb", ["search", "x", "--kb", "nix"], 4, "no store 'nix'"),
-        ("genekb", ["sql", "drop table genes", "--kb", "human"], 3, "the query failed"),
+        ("genekb", ["sql", "drop table genes", "--kb", "demo"], 3, "the query failed"),
     ],
 )
 def test_a_mistake_gives_one_clear_line_and_its_exit_code(home, tmp_path, command, args, code, message):
@@ -216,7 +217,7 @@ def test_a_traceback_comes_only_with_debug():
 def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path):
     out = tmp_path / "out.h5ad"
     out.write_text("mine")
-    args = ["embed", find_demo_cells(), "-o", out, "--kb", "human", "--home", home]
+    args = ["embed", find_demo_cells(), "-o", out, "--kb", "demo", "--home", home]
     code, _, err = call("cellmodel", *args)
     assert code == 3
     assert "exists" in err
@@ -225,7 +226,7 @@ def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path):
 
 
 def test_results_of_an_earlier_run_are_not_replaced_unless_told(clustered, home, tmp_path):
-    args = ["cluster", clustered[0] / "out.h5ad", "--kb", "human", "--home", home, "-o", tmp_path / "o.h5ad"]
+    args = ["cluster", clustered[0] / "out.h5ad", "--kb", "demo", "--home", home, "-o", tmp_path / "o.h5ad"]
     code, _, err = call("cellmodel", *args)
     assert code == 3
     assert "--overwrite" in err
@@ -236,7 +237,7 @@ def test_the_input_is_never_the_output(home, tmp_path):
     source = tmp_path / "cells.h5ad"
     source.write_bytes(find_demo_cells().read_bytes())
     before = hashlib.sha256(source.read_bytes()).hexdigest()
-    code, _, err = call("cellmodel", "embed", source, "-o", source, "--kb", "human", "--home", home, "--overwrite")
+    code, _, err = call("cellmodel", "embed", source, "-o", source, "--kb", "demo", "--home", home, "--overwrite")
     assert code == 3
     assert "never written over the input" in err
     assert hashlib.sha256(source.read_bytes()).hexdigest() == before

@@ -62,6 +62,7 @@ def test_the_newest_release_is_taken_where_none_is_named(source, tmp_path):
     config = replace(CONFIG, models=("hash-8",))
     newest = build(source, replace(config, name="human@2023-01"), home=tmp_path)
     build(source, replace(config, name="human@2021-07"), home=tmp_path)
+    build(source, replace(config, name="human@mine"), home=tmp_path)
     assert find_store("human", tmp_path) == newest.folder
 
 
@@ -356,12 +357,16 @@ def test_a_full_disk_ends_in_one_clear_error_and_the_build_can_go_on(ncbi_folder
     assert verify_store(find_store("human", tmp_path)).faults == ()
 
 
-def test_vectors_are_stored_as_float16_without_dictionary(built):
-    path = next((built.folder / "embeddings").rglob("hash-32*/part-*.parquet"), None) or next(
-        (built.folder / "embeddings").rglob("part-*.parquet")
-    )
+@pytest.mark.parametrize(
+    ("dtype", "stored", "encoding"), [("float16", "halffloat", "PLAIN"), ("float32", "float", "BYTE_STREAM_SPLIT")]
+)
+def test_vectors_are_stored_without_dictionary_and_duckdb_reads_them(source, tmp_path, dtype, stored, encoding):
+    config = replace(CONFIG, models=("hash-32",), vector_dtype=dtype)
+    folder = build(source, config, home=tmp_path).folder
+    path = next((folder / "embeddings").rglob("part-*.parquet"))
     column = pq.read_metadata(path).row_group(0).column(3)
-    assert "BYTE_STREAM_SPLIT" in column.encodings
-    assert "float16" in str(pq.read_schema(path).field("vector").type) or "halffloat" in str(
-        pq.read_schema(path).field("vector").type
-    )
+    assert encoding in column.encodings
+    assert not any("DICTIONARY" in name for name in column.encodings)
+    assert stored in str(pq.read_schema(path).field("vector").type)
+    norms = genekb.open(folder).sql('select sqrt(list_sum([x * x for x in vector])) as n from "vectors_hash-32"')
+    assert norms["n"].to_pylist() == pytest.approx([1.0] * len(norms), abs=2e-3)

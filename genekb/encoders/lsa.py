@@ -1,0 +1,184 @@
+"""Latent semantic analysis: TF-IDF of words and word pairs, reduced by SVD; fitted on a store's own texts.
+
+No weights, no download, seconds. Its space belongs to the texts that it was fitted on, so the fitted state is part of the
+recipe and is saved with the vectors.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float32
+
+from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.errors import NotAvailable, StoreCorrupt
+
+REVISION: Final = "1"
+MAX_TERMS: Final = 30_000
+MIN_TEXTS_FOR_RARE: Final = 50  # from here on a term must stand in two texts
+TOKEN: Final = r"(?u)\w+"
+STATE: Final = "lsa.safetensors"
+VOCABULARY: Final = "lsa-vocabulary.json"
+
+
+class LsaEncoder:
+    """A fitted LSA.
+
+    Parameters
+    ----------
+    spec
+        The recipe.
+    vocabulary
+        Terms, in the order of the columns.
+    idf
+        (term,) inverse document frequencies.
+    components
+        (dim, term) directions, held in float16 so that a reopened encoder gives the same bytes.
+    neutral
+        (dim,) unit vector of a text of which no term is known: the mean of the fitted texts.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: EncoderSpec,
+        vocabulary: Sequence[str],
+        idf: Float32[np.ndarray, " term"],
+        components: np.ndarray,
+        neutral: Float32[np.ndarray, " dim"],
+    ) -> None:
+        self.spec = spec
+        self._vocabulary = list(vocabulary)
+        self._idf = idf
+        self._components = components
+        self._neutral = neutral
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
+        """Encode texts as ``Encoder.encode`` says; a text without any known term gets the neutral vector."""
+        check_texts(texts)
+        weighted = _weigh(_count(texts, self._vocabulary), self._idf)
+        vectors = np.asarray(weighted @ self._components.T.astype(np.float32), dtype=np.float32)
+        known = np.asarray(np.diff(weighted.indptr), dtype=np.int32)
+        vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self._neutral
+        if progress:
+            progress(len(texts))
+        return EncodedTexts(
+            vectors=unit_rows(vectors, encoder=self.spec.name),
+            n_tokens=known,
+            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write vocabulary and matrices, without pickle."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / VOCABULARY).write_text(json.dumps(self._vocabulary, ensure_ascii=False), encoding="utf-8")
+        save_file({"idf": self._idf, "components": self._components, "neutral": self._neutral}, folder / STATE)
+
+
+def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
+    """Fit an LSA on texts.
+
+    Parameters
+    ----------
+    corpus
+        The store's texts; their order does not matter.
+    dim
+        Directions to keep; fewer where the corpus spans fewer, and the recipe says so.
+
+    Raises
+    ------
+    ValueError
+        If there is no text.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    texts = sorted(set(corpus))
+    check_texts(texts)
+    if not texts:
+        raise ValueError("an lsa encoder is fitted on the store's texts, and there is none")
+    min_texts = 2 if len(texts) >= MIN_TEXTS_FOR_RARE else 1
+    counter = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN, min_df=min_texts, max_features=MAX_TERMS)
+    counts = counter.fit_transform(texts)
+    vocabulary = counter.get_feature_names_out().tolist()
+    containing = np.diff(counts.tocsc().indptr)
+    idf = (np.log((1 + len(texts)) / (1 + containing)) + 1).astype(np.float32)
+    weighted = _weigh(sp.csr_matrix(counts), idf)
+    kept = max(1, min(dim, len(vocabulary), len(texts)))
+    svd = TruncatedSVD(kept, random_state=0).fit(weighted)
+    components = np.ascontiguousarray(_fix_signs(svd.components_), dtype=np.float16)
+    mean = np.asarray(weighted.mean(axis=0), dtype=np.float32) @ components.T.astype(np.float32)
+    neutral = unit_rows(mean.reshape(1, -1), encoder=name)[0]
+    spec = EncoderSpec(
+        name=name,
+        kind="lsa",
+        model_id="genekb/lsa",
+        revision=REVISION,
+        dim=kept,
+        state_sha256=_digest(vocabulary, idf, components, neutral),
+    )
+    return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=idf, components=components, neutral=neutral)
+
+
+def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
+    """Read a fitted state and check that it is the one of the recipe.
+
+    Raises
+    ------
+    NotAvailable
+        If the state is not there.
+    StoreCorrupt
+        If it is another, or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not (folder / STATE).is_file() or not (folder / VOCABULARY).is_file():
+        raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
+    try:
+        vocabulary = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+        state = load_file(folder / STATE)
+        arrays = (state["idf"], state["components"], state["neutral"])
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
+    if _digest(vocabulary, *arrays) != spec.state_sha256:
+        raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
+    return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=arrays[0], components=arrays[1], neutral=arrays[2])
+
+
+def _count(texts: Sequence[str], vocabulary: list[str]) -> sp.csr_matrix:
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    counter = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN, vocabulary=vocabulary)
+    return sp.csr_matrix(counter.transform(texts))
+
+
+def _weigh(counts: sp.csr_matrix, idf: Float32[np.ndarray, " term"]) -> sp.csr_matrix:
+    """Weigh counts as (1 + log count) x idf, each row at unit length."""
+    weighted = sp.csr_matrix(counts, dtype=np.float32)
+    weighted.sort_indices()
+    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
+    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    weighted.data *= np.repeat(scale, np.diff(weighted.indptr)).astype(np.float32)
+    return weighted
+
+
+def _fix_signs(components: np.ndarray) -> np.ndarray:
+    largest = np.abs(components).argmax(axis=1)
+    signs = np.sign(components[np.arange(len(components)), largest])
+    return components * np.where(signs == 0, 1, signs)[:, None]
+
+
+def _digest(vocabulary: Sequence[str], *arrays: np.ndarray) -> str:
+    digest = hashlib.sha256(json.dumps(list(vocabulary), ensure_ascii=False).encode())
+    for array in arrays:
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
