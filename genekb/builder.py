@@ -189,7 +189,7 @@ def build(
         staging = name_folder / f".building-{_plan_key(source, plan, config, encoders)}"
         _write_tables(source, plan, staging)
         encoded = kept = 0
-        counts = {}
+        counts: dict[str, dict[str, object]] = {}
         for encoder in encoders:
             n_encoded, n_kept, n_cut = _encode(encoder, plan.texts, staging, config.vector_dtype, progress)
             encoded, kept = encoded + n_encoded, kept + n_kept

@@ -166,7 +166,7 @@ def _pooling(root: Path) -> Pooling:
 
 
 def _prompt(root: Path) -> str:
-    """Declared prompt for documents, else the declared default prompt."""
+    """Find the declared prompt for documents, else the declared default prompt."""
     settings = _settings(root / "config_sentence_transformers.json")
     prompts = settings.get("prompts")
     if not isinstance(prompts, dict):

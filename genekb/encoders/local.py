@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -142,7 +142,8 @@ class TransformerEncoder:
         found = self._tokenizer(
             list(texts), add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
         )
-        ends = ([end for _, end in offsets] for offsets in found["offset_mapping"])  # type: ignore[misc]  # pairs
+        offsets: Any = found["offset_mapping"]  # for each text, a (start, end) pair a token
+        ends = ([end for _, end in pairs] for pairs in offsets)
         return [cut_to_tokens(t, token_ends=e, limit=self._budget) for t, e in zip(texts, ends, strict=True)]
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:

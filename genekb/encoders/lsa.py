@@ -1,7 +1,7 @@
 """Latent semantic analysis: TF-IDF of words and word pairs, reduced by SVD; fitted on a store's own texts.
 
-No weights, no download, seconds. Its space belongs to the texts that it was fitted on, so the fitted state is part of the
-recipe and is saved with the vectors.
+No weights, no download, seconds. Its space belongs to the texts that it was fitted on, so the fitted state is part of
+the recipe and is saved with the vectors.
 """
 
 import hashlib

@@ -1,13 +1,9 @@
 """The commands as their users run them: in a process, with real files, looking at stdout, stderr and the exit code."""
 
 import hashlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -15,30 +11,7 @@ import pytest
 
 from cellmodel.demo import find_demo_cells
 from cellmodel.readers import read_anndata
-
-ROOT = Path(__file__).parents[2]
-
-
-def start(command, *args):
-    code = f"from genekb_cellmodel_cli.{command} import main; main()"
-    environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}", COLUMNS="200")
-    environment.pop("GENEKB_HOME", None)
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-
-
-def call(command, *args):
-    process = start(command, *args)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def call_json(command, *args):
-    code, out, err = call(command, *args, "--json")
-    assert code == 0, err
-    return json.loads(out)
+from tests.processes import call, call_json, start
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +156,6 @@ def test_without_knowledge_no_store_is_needed(tmp_path):
         ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--encoder", "minilm"], 4, "no encoder"),
         ("cellmodel", ["cluster", "CELLS", "-o", "no/x.h5ad", "--kb", "demo"], 3, "not a folder"),
         ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--n-clusters", "701"], 3, "700 cells"),
-        ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "small-mouse"], 3, "when case is ignored"),
         ("cellmodel", ["clutser"], 2, "No such command"),
         ("cellmodel", ["eval", "CELLS", "--truth", "nothing"], 3, "nothing"),
         ("genekb", ["build", "--source", "nowhere"], 3, "not a folder"),
@@ -259,3 +231,14 @@ def test_an_interrupted_build_says_how_to_go_on(real_data, tmp_path):
 @pytest.mark.parametrize("command", ["genekb", "cellmodel"])
 def test_shell_completion_is_there(command):
     assert "--install-completion" in call(command, "--help")[1]
+
+
+def test_cells_of_another_species_are_recognised(home, tmp_path):
+    names = ["CD3D", "CD3E", "CD19", "MS4A1", "GCG", "XIST"]
+    counts = np.random.default_rng(0).poisson(2.0, (20, 6)).astype(np.float32)
+    anndata.AnnData(counts, var={"name": names}).write_h5ad(tmp_path / "c.h5ad")
+    args = ["cluster", tmp_path / "c.h5ad", "-o", tmp_path / "o.h5ad", "--kb", "small-mouse", "--home", home]
+    code, _, err = call("cellmodel", *args, "--gene-key", "name")
+    assert code == 3
+    assert "0 of 6 genes (0.0%) have a text in small-mouse@2022-11" in err
+    assert "6 of them are symbols of the store when case is ignored, so the cells are of another species" in err

