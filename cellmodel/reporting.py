@@ -105,7 +105,7 @@ def report_data(adata: "AnnData", *, key_added: str, provenance: Mapping[str, st
             adata.obsp[f"{key_added}_connectivities"],
             seed=int(record["seed"]),
         ),
-        embedding_name="Neighbour embedding of the expression view",
+        embedding_name="a neighbour embedding of the expression view",
         cell_ids=[str(name) for name in adata.obs_names],
         clusters=adata.obs[key_added].cat.codes.to_numpy().astype(np.int64),
         cluster_names=tuple(categories),
@@ -218,7 +218,7 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
         if key in record:
             content[key.removesuffix("_id")] = str(record[key])
     content |= {f"version of {name}": str(value) for name, value in record["versions"].items()}
-    return content | _flat(record["params"])
+    return content | {key: value for key, value in _flat(record["params"]).items() if key not in content}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
