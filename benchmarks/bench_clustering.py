@@ -9,7 +9,7 @@ Each (data set, recipe) runs in a process of its own, so that its peak memory is
 import argparse
 import json
 import multiprocessing
-import resource
+import re
 import sys
 import tempfile
 import time
@@ -34,6 +34,12 @@ def build_stores(home: Path) -> dict[str, str]:
         config = BuildConfig(name=taxon, models=("lsa-256",), genes="protein-coding")
         stores[taxon] = str(build(source, config, home=home).folder)
     return stores
+
+
+def peak_mb() -> float:
+    """Peak memory of this process alone; Linux's ru_maxrss would count the parent's as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def run_one(job: tuple[DataSet, str, str]) -> list[dict]:
@@ -67,7 +73,7 @@ def run_one(job: tuple[DataSet, str, str]) -> list[dict]:
                     "k": "given" if n_clusters else "estimated",
                     "seed": seed,
                     "seconds": seconds,
-                    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                    "peak_mb": peak_mb(),
                     **{name: getattr(scores, name) for name in ("accuracy", "nmi", "ari", "macro_f1", "n_clusters")},
                     "n_types": len(set(truth)),
                 }

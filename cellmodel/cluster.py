@@ -66,7 +66,7 @@ def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: Micro
     seeds = [seeding.derive(seed, f"micro-clusters {run}") for run in range(settings.n_runs)]
     runs = [_micro_ward_run(points, n_clusters=n_clusters, settings=settings, seed=run_seed) for run_seed in seeds]
     sample = _silhouette_sample(len(points), settings, seed)
-    best = int(np.argmax([_silhouette(points[sample], labels[sample]) for labels in runs]))
+    best = int(np.argmax([_silhouette(points[sample], clusters[sample]) for clusters in runs]))
     return _restore_order(runs[best], order)
 
 
@@ -105,7 +105,7 @@ def _micro_ward_run(features: Embedding, *, n_clusters: int, settings: MicroWard
 def _lloyd(
     features: Embedding, *, n_clusters: int, n_init: int, fitted_cells: int, seed: int
 ) -> tuple[Labels, Float[np.ndarray, "cluster dim"]]:
-    """k-means labels and centres; clusters that stay empty are left out of both."""
+    """k-means clusters and centres; clusters that stay empty are left out of both."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
@@ -118,20 +118,20 @@ def _lloyd(
     with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
         # Too few distinct cells: _fill_up deals with it.
         warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
-        labels = algorithm.fit(fitted).labels_ if fitted is features else algorithm.fit(fitted).predict(features)
-    used, labels = np.unique(labels, return_inverse=True)
-    return labels.astype(np.int64), algorithm.cluster_centers_[used]
+        clusters = algorithm.fit(fitted).labels_ if fitted is features else algorithm.fit(fitted).predict(features)
+    used, clusters = np.unique(clusters, return_inverse=True)
+    return clusters.astype(np.int64), algorithm.cluster_centers_[used]
 
 
-def _fill_up(features: Embedding, labels: Labels, *, n_clusters: int) -> Labels:
+def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Labels:
     """Give each missing cluster one cell: the one farthest from the mean of a cluster that has others."""
-    labels = labels.copy()
-    for missing in range(int(labels.max()) + 1, n_clusters):
-        sizes = np.bincount(labels)
-        means = np.stack([np.bincount(labels, column) for column in features.T], axis=1) / sizes[:, None]
-        distance = np.linalg.norm(features - means[labels], axis=1)
-        labels[np.argmax(np.where(sizes[labels] > 1, distance, -1.0))] = missing
-    return labels
+    clusters = clusters.copy()
+    for missing in range(int(clusters.max()) + 1, n_clusters):
+        sizes = np.bincount(clusters)
+        means = np.stack([np.bincount(clusters, column) for column in features.T], axis=1) / sizes[:, None]
+        distance = np.linalg.norm(features - means[clusters], axis=1)
+        clusters[np.argmax(np.where(sizes[clusters] > 1, distance, -1.0))] = missing
+    return clusters
 
 
 def _content_order(features: Embedding) -> Int[np.ndarray, " cell"]:
@@ -139,16 +139,16 @@ def _content_order(features: Embedding) -> Int[np.ndarray, " cell"]:
     return np.lexsort(features.T[::-1])
 
 
-def _restore_order(labels: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
-    """Bring labels of sorted cells back to the cells' own order, the largest cluster first."""
-    restored = np.empty_like(labels)
-    restored[order] = labels
+def _restore_order(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
+    """Bring clusters of sorted cells back to the cells' own order, the largest cluster first."""
+    restored = np.empty_like(clusters)
+    restored[order] = clusters
     return order_by_size(restored)
 
 
-def _compact(labels: np.ndarray) -> Labels:
-    """Renumber labels 0 .. k-1 without gaps."""
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+def _compact(clusters: np.ndarray) -> Labels:
+    """Renumber clusters 0 .. k-1 without gaps."""
+    return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
 
 
 def _silhouette_sample(n_cells: int, settings: MicroWardConfig, seed: int) -> np.ndarray:
@@ -158,15 +158,15 @@ def _silhouette_sample(n_cells: int, settings: MicroWardConfig, seed: int) -> np
     return np.sort(rng.choice(n_cells, settings.silhouette_cells, replace=False))
 
 
-def _silhouette(features: Embedding, labels: Labels) -> float:
+def _silhouette(features: Embedding, clusters: Labels) -> float:
     from sklearn.metrics import silhouette_score
 
-    n_found = len(np.unique(labels))
-    return float(silhouette_score(features, labels)) if 1 < n_found < len(labels) else -1.0
+    n_found = len(np.unique(clusters))
+    return float(silhouette_score(features, clusters)) if 1 < n_found < len(clusters) else -1.0
 
 
 def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20) -> Labels:
-    """Plain k-means, the best of ``n_init`` starts by inertia; what holds for labels and seed of micro_ward holds here.
+    """Plain k-means, the best of ``n_init`` starts by inertia; what holds for clusters and seed of micro_ward holds here.
 
     Raises
     ------
@@ -177,14 +177,14 @@ def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20)
     _check_finite(features)
     order = _content_order(features)
     points = features[order]
-    labels, _ = _lloyd(
+    clusters, _ = _lloyd(
         points,
         n_clusters=n_clusters,
         n_init=n_init,
         fitted_cells=MicroWardConfig().fitted_cells,
         seed=seeding.derive(seed, "k-means"),
     )
-    return _restore_order(_fill_up(points, labels, n_clusters=n_clusters), order)
+    return _restore_order(_fill_up(points, clusters, n_clusters=n_clusters), order)
 
 
 def leiden(graph: CellGraph, *, resolution: float, seed: int, n_runs: int = LEIDEN_RUNS) -> Labels:
@@ -216,7 +216,7 @@ def leiden(graph: CellGraph, *, resolution: float, seed: int, n_runs: int = LEID
         _seed_c_library(state)
         algorithm = Leiden(resolution=resolution, shuffle_nodes=True, random_state=state)
         runs.append(algorithm.fit_predict(graph))
-    best = int(np.argmax([get_modularity(graph, labels, resolution=resolution) for labels in runs]))
+    best = int(np.argmax([get_modularity(graph, clusters, resolution=resolution) for clusters in runs]))
     return _compact(runs[best])
 
 
@@ -239,30 +239,27 @@ def leiden_to_k(graph: CellGraph, *, n_clusters: int, seed: int) -> Labels:
     """
     _check(n_clusters, graph.shape[0])
     low, high = 1e-3, 64.0
-    best: Labels | None = None
+    tried: list[Labels] = []
     for _ in range(RESOLUTION_STEPS):
         middle = float(np.sqrt(low * high))
-        labels = leiden(graph, resolution=middle, seed=seed)
-        found = int(labels.max()) + 1
-        if best is None or abs(found - n_clusters) < abs(int(best.max()) + 1 - n_clusters):
-            best = labels
+        tried.append(leiden(graph, resolution=middle, seed=seed))
+        found = int(tried[-1].max()) + 1
         if found == n_clusters:
             break
         low, high = (middle, high) if found < n_clusters else (low, middle)
-    assert_found = best if best is not None else np.zeros(graph.shape[0], dtype=np.int64)
-    return assert_found
+    return min(tried, key=lambda clusters: abs(int(clusters.max()) + 1 - n_clusters))
 
 
-def order_by_size(labels: Labels) -> Labels:
+def order_by_size(clusters: Labels) -> Labels:
     """Renumber clusters so that 0 is the largest; equal sizes by their first cell."""
-    _, first, codes, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    _, first, codes, sizes = np.unique(clusters, return_index=True, return_inverse=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return rank[codes]
 
 
-def confidence(features: Embedding, labels: Labels) -> Float[np.ndarray, " cell"]:
+def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cell"]:
     r"""How clearly each cell lies in its cluster, from its distances to the clusters' centres.
 
     .. math:: c_i = 1 - d_i^{own} / d_i^{next}, \text{ clipped to } [0, 1]
@@ -270,16 +267,16 @@ def confidence(features: Embedding, labels: Labels) -> Float[np.ndarray, " cell"
     This is the simplified silhouette :cite:`hruschka2004simplified`: 1 at the centre, 0 half-way to the next cluster or
     beyond. With one cluster every cell has 1.
     """
-    n_clusters = int(labels.max()) + 1
+    n_clusters = int(clusters.max()) + 1
     if n_clusters == 1:
-        return np.ones(len(labels))
+        return np.ones(len(clusters))
     sums = np.zeros((n_clusters, features.shape[1]))
-    np.add.at(sums, labels, features)
-    centres = sums / np.bincount(labels, minlength=n_clusters)[:, None]
-    own = np.linalg.norm(features - centres[labels], axis=1)
-    nearest = np.full(len(labels), np.inf)
+    np.add.at(sums, clusters, features)
+    centres = sums / np.bincount(clusters, minlength=n_clusters)[:, None]
+    own = np.linalg.norm(features - centres[clusters], axis=1)
+    nearest = np.full(len(clusters), np.inf)
     for cluster in range(n_clusters):
         distance = np.linalg.norm(features - centres[cluster], axis=1)
-        nearest = np.where(labels == cluster, nearest, np.minimum(nearest, distance))
+        nearest = np.where(clusters == cluster, nearest, np.minimum(nearest, distance))
     ratio = np.divide(own, nearest, out=np.ones_like(own), where=nearest > 0)
     return np.asarray(np.clip(1.0 - ratio, 0.0, 1.0))

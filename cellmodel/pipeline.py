@@ -306,7 +306,7 @@ def _explained(result: RunResult, clustering: "Clustering", cells: Cells, second
         if alignment is not None and result.text is not None:
             knowledge = compare_knowledge(
                 lambda control: text_view(features, alignment, config, knowledge=control).z,
-                labels=labels,
+                clusters=labels,
                 own=(config.knowledge, result.text.z),
                 graph=config.graph,
                 seed=config.seed,

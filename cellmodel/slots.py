@@ -61,8 +61,7 @@ def write_result(cells: Cells, result: RunResult, *, key_added: str = "cellmodel
             "use_rep": f"X_{key_added}_expr",
         },
     }
-    if result.labels is not None:
-        _write_labels(adata, result, key_added)
+    _write_labels(adata, result, key_added)
     if result.alignment is not None:
         adata.var[f"{key_added}_gene_id"] = _gene_ids_of_var(cells, result.alignment.gene_ids)
     adata.uns[key_added] = h5ad_safe(_record(cells, result))
@@ -71,9 +70,10 @@ def write_result(cells: Cells, result: RunResult, *, key_added: str = "cellmodel
 def _write_labels(adata: "AnnData", result: RunResult, key_added: str) -> None:
     import pandas as pd
 
-    assert_labels = result.labels if result.labels is not None else np.empty(0, np.int64)
-    categories = [str(cluster) for cluster in range(int(assert_labels.max()) + 1)]
-    adata.obs[key_added] = pd.Categorical(assert_labels.astype(str), categories=categories)
+    if result.labels is None:
+        return
+    categories = [str(cluster) for cluster in range(int(result.labels.max()) + 1)]
+    adata.obs[key_added] = pd.Categorical(result.labels.astype(str), categories=categories)
     adata.obs[f"{key_added}_confidence"] = np.asarray(result.confidence, dtype=np.float32)
 
 
@@ -112,9 +112,7 @@ def _record(cells: Cells, result: RunResult) -> dict[str, Any]:
             "whitening_mean": result.text.whitening.mean,
             "whitening_components": result.text.whitening.components,
         }
-    if result.labels is not None:
-        record |= _cluster_record(result)
-    return record
+    return record | _cluster_record(result)
 
 
 def _coverage_record(result: RunResult) -> dict[str, Any]:
@@ -131,12 +129,13 @@ def _coverage_record(result: RunResult) -> dict[str, Any]:
 def _cluster_record(result: RunResult) -> dict[str, Any]:
     import pandas as pd
 
-    labels = result.labels if result.labels is not None else np.empty(0, np.int64)
+    if result.labels is None:
+        return {}
     estimate = result.clustering.n_clusters if result.clustering else None
     curve = list(estimate.curve) if estimate else []
     return {
         "n_clusters": {
-            "n_clusters": int(labels.max()) + 1,
+            "n_clusters": int(result.labels.max()) + 1,
             "method": estimate.method if estimate else ("given" if result.config.n_clusters else "the head's own"),
             "curve": pd.DataFrame(curve, columns=["x", "n_clusters"]).astype(float),
         },

@@ -32,7 +32,7 @@ class KnowledgeRow:
 def compare_knowledge(
     text_view: Callable[[Knowledge], Embedding],
     *,
-    labels: Labels,
+    clusters: Labels,
     own: tuple[Knowledge, Embedding],
     graph: GraphConfig,
     seed: int,
@@ -43,12 +43,12 @@ def compare_knowledge(
     ----------
     text_view
         Makes the view of a kind of knowledge.
-    labels
+    clusters
         Clusters that we found, never an annotator's.
     own
         The run's own kind and view, which is not made again.
     """
-    n_cells = len(labels)
+    n_cells = len(clusters)
     chosen = np.arange(n_cells)
     if n_cells > MOST_CELLS:
         chosen = np.sort(seeding.generator(seed, "text evidence").choice(n_cells, MOST_CELLS, replace=False))
@@ -56,14 +56,14 @@ def compare_knowledge(
     rows = []
     for kind in kinds:
         view = own[1] if kind == own[0] else text_view(kind)
-        agreement = neighbour_agreement(view[chosen], labels[chosen], graph=graph)
+        agreement = neighbour_agreement(view[chosen], clusters[chosen], graph=graph)
         rows.append(KnowledgeRow(knowledge=kind, neighbour_agreement=agreement))
-    shares = np.bincount(labels[chosen]) / len(chosen)
+    shares = np.bincount(clusters[chosen]) / len(chosen)
     rows.append(KnowledgeRow(knowledge="chance", neighbour_agreement=float((shares**2).sum())))
     return tuple(rows)
 
 
-def neighbour_agreement(embedding: Embedding, labels: Labels, *, graph: GraphConfig) -> float:
+def neighbour_agreement(embedding: Embedding, clusters: Labels, *, graph: GraphConfig) -> float:
     """Mean share of a cell's nearest neighbours that carry its label."""
     knn = knn_graph(embedding, config=graph).tocoo()
-    return float((labels[knn.row] == labels[knn.col]).mean())
+    return float((clusters[knn.row] == clusters[knn.col]).mean())
