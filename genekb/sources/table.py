@@ -71,13 +71,11 @@ def read_demo_table() -> SourceTables:
     NotAvailable
         If the installation lacks the table.
     """
-    beside_source = Path(__file__).parents[2] / "artifacts" / DEMO_FILE
-    packaged = Path(str(files("genekb.sources").joinpath(DEMO_FILE)))
-    for path in (packaged, beside_source):
-        if path.is_file():
-            licence = "identifiers and names: NCBI Gene, public domain; summaries: this project, BSD-3-Clause"
-            return read_gene_table(path, release="1", licence=licence)
-    raise NotAvailable(f"the demo table {DEMO_FILE} is not in this installation; install the package again")
+    path = Path(str(files("genekb.sources").joinpath(DEMO_FILE)))
+    if not path.is_file():
+        raise NotAvailable(f"the demo table {DEMO_FILE} is not in this installation; install the package again")
+    licence = "identifiers and names: NCBI Gene, public domain; summaries: this project, BSD-3-Clause"
+    return read_gene_table(path, release="1", licence=licence)
 
 
 def _read_rows(path: Path) -> pa.Table:

@@ -113,8 +113,22 @@ def test_scanpy_goes_on_from_the_file(clustered):
     import scanpy as sc
 
     adata = anndata.read_h5ad(clustered[0] / "out.h5ad")
-    sc.tl.paga(adata, groups="cellmodel", neighbors_key="cellmodel_neighbors")
-    assert adata.uns["paga"]["connectivities"].shape[0] == adata.obs["cellmodel"].nunique()
+    sc.tl.diffmap(adata, n_comps=5, neighbors_key="cellmodel_neighbors")
+    assert np.isfinite(adata.obsm["X_diffmap"]).all()
+    sc.tl.rank_genes_groups(adata, "cellmodel", method="t-test")
+    assert set(adata.uns["rank_genes_groups"]["names"].dtype.names) == set(adata.obs["cellmodel"].cat.categories)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # numba and umap warn of their own affairs
+def test_umap_of_scanpy_runs_on_our_graph(clustered):
+    import scanpy as sc
+
+    adata = anndata.read_h5ad(clustered[0] / "out.h5ad")
+    before = adata.obsm["X_umap"].copy()
+    sc.tl.umap(adata, neighbors_key="cellmodel_neighbors")
+    assert np.isfinite(adata.obsm["X_umap"]).all()
+    assert not np.allclose(before, adata.obsm["X_umap"])
 
 
 def test_eval_scores_and_the_report_can_be_written_again(clustered, tmp_path):
