@@ -166,7 +166,7 @@ def _silhouette(features: Embedding, clusters: Labels) -> float:
 
 
 def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20) -> Labels:
-    """Plain k-means, the best of ``n_init`` starts by inertia; what holds for clusters and seed of micro_ward holds here.
+    """Plain k-means, the best of ``n_init`` starts by inertia; for clusters and seed see :func:`micro_ward`.
 
     Raises
     ------

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import genekb
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells, write_cells
+from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.pipeline import RunResult, run
 from cellmodel.slots import result_slots, write_result
+from cellmodel.writers import write_cells
 
 if TYPE_CHECKING:
     from cellmodel.metrics import Scores

@@ -1,10 +1,7 @@
-"""Cells in and out: which matrix of a file is used, what it holds, and results written whole or not at all."""
+"""Cells in: which matrix of a file is used, and what it holds."""
 
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
 
 GENE_EXPRESSION: Final = "Gene Expression"
 USABLE: Final = {ValueKind.COUNTS, ValueKind.LOG1P}
+SAID: Final = ("auto", "counts", "linear", "log1p")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -69,6 +67,11 @@ class ReadConfig:
         ``auto``, or the kind that the user says the values are of: ``counts``, ``linear`` or ``log1p``.
     transpose
         Whether a text table has genes in its rows.
+
+    Raises
+    ------
+    ValueError
+        If the kind of values is not known, or both a layer and ``.raw`` are asked for.
     """
 
     layer: str | None = None
@@ -77,13 +80,24 @@ class ReadConfig:
     values: str = "auto"
     transpose: bool = False
 
+    def __post_init__(self) -> None:
+        if self.values not in SAID:
+            raise ValueError(f"values must be one of {', '.join(SAID)}, got {self.values!r}")
+        if self.layer is not None and self.use_raw:
+            raise ValueError(f"layer {self.layer!r} and .raw are both asked for; leave one out")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Choice:
-    """A matrix of an AnnData, by the name that a user knows it by."""
+    """The genes of a matrix of an AnnData, by the name that a user knows it by.
+
+    ``columns`` are the genes' rows in ``var``, that of ``.raw`` if the matrix is from there.
+    """
 
     name: str
     matrix: CellByGene
+    var: Any
+    columns: Int[np.ndarray, " gene"]
     report: ValueReport
 
 
@@ -98,7 +112,8 @@ def read_cells(path: Path, read: ReadConfig | None = None) -> Cells:
         If the values are neither counts nor log-normalised; the message says how to overrule that.
     """
     read = read or ReadConfig()
-    return cells_from_anndata(read_anndata(path, transpose=read.transpose), read, source=str(path))
+    source = str(path).encode(errors="backslashreplace").decode()  # any bytes may be in a path, not in a file or a line
+    return cells_from_anndata(read_anndata(path, transpose=read.transpose), read, source=source)
 
 
 def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, source: str = "AnnData in memory") -> Cells:
@@ -115,19 +130,19 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     read = read or ReadConfig()
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputUnusable(f"{source} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
+    if adata.isbacked:
+        raise InputUnusable(f"{source} is backed by a file; load it first with adata.to_memory()")
     notes: list[str] = []
     choice = _choose(adata, read, source, notes)
     kind = _decide_kind(adata, choice, read, source, notes)
-    var = adata.raw.var if choice.name == ".raw" else adata.var
-    columns = _gene_columns(var, notes)
-    names = _gene_names(var, read.gene_key, source)[columns]
-    matrix = choice.matrix if len(columns) == choice.matrix.shape[1] else choice.matrix[:, columns]
-    _note_oddities(matrix, names, notes)
+    _note_left_out(choice, notes)
+    names = _gene_names(choice, read.gene_key, source, notes)
+    _note_oddities(choice.matrix, names, notes)
     return Cells(
         adata=adata,
-        matrix=matrix,
+        matrix=choice.matrix,
         names=tuple(names.tolist()),
-        var_rows=None if choice.name == ".raw" else columns,
+        var_rows=None if choice.name == ".raw" else choice.columns,
         kind=kind,
         notes=tuple(notes),
         source=source,
@@ -139,13 +154,13 @@ def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -
         if read.layer not in adata.layers:
             have = ", ".join(adata.layers) or "none"
             raise InputUnusable(f"{source} has no layer {read.layer!r} (it has: {have})")
-        return _look(f"layer {read.layer!r}", adata.layers[read.layer])
+        return _look(adata, f"layer {read.layer!r}", adata.layers[read.layer])
     if read.use_raw:
         if adata.raw is None:
             raise InputUnusable(f"{source} has no .raw; leave --use-raw out")
-        return _look(".raw", adata.raw.X)
+        return _look(adata.raw, ".raw", adata.raw.X)
     if "counts" in adata.layers:
-        counts = _look("layer 'counts'", adata.layers["counts"])
+        counts = _look(adata, "layer 'counts'", adata.layers["counts"])
         if counts.report.kind == ValueKind.COUNTS:
             notes.append("layer 'counts' is used")
             return counts
@@ -153,18 +168,21 @@ def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -
         raise InputUnusable(
             f"{source} has no X; name a layer with --layer ({', '.join(adata.layers) or 'it has none'})"
         )
-    choice = _look("X", adata.X)
+    choice = _look(adata, "X", adata.X)
     if choice.report.kind == ValueKind.SCALED and read.values == "auto" and adata.raw is not None:
-        raw = _look(".raw", adata.raw.X)
+        raw = _look(adata.raw, ".raw", adata.raw.X)
         if raw.report.kind in USABLE:
             notes.append(f"X is scaled ({choice.report}); .raw is used instead")
             return raw
     return choice
 
 
-def _look(name: str, matrix: Any) -> _Choice:
+def _look(table: Any, name: str, matrix: Any) -> _Choice:
+    columns = _gene_columns(table.var)
     csr = sp.csr_matrix(matrix, dtype=np.float32)
-    return _Choice(name=name, matrix=csr, report=inspect_values(csr))
+    if len(columns) < csr.shape[1]:
+        csr = csr[:, columns]
+    return _Choice(name=name, matrix=csr, var=table.var, columns=columns, report=inspect_values(csr))
 
 
 def _decide_kind(adata: "AnnData", choice: _Choice, read: ReadConfig, source: str, notes: list[str]) -> ValueKind:
@@ -193,62 +211,91 @@ def _decide_kind(adata: "AnnData", choice: _Choice, read: ReadConfig, source: st
 
 
 def _way_out(adata: "AnnData") -> str:
-    with_counts = [name for name, layer in adata.layers.items() if _look(name, layer).report.kind == ValueKind.COUNTS]
+    layers = [_look(adata, name, layer) for name, layer in adata.layers.items()]
+    with_counts = [layer.name for layer in layers if layer.report.kind == ValueKind.COUNTS]
     if with_counts:
         return f"use --layer {with_counts[0]}, which holds counts"
-    if adata.raw is not None and _look(".raw", adata.raw.X).report.kind in USABLE:
+    if adata.raw is not None and _look(adata.raw, ".raw", adata.raw.X).report.kind in USABLE:
         return "use --use-raw"
     return "give the file with raw counts"
 
 
-def _gene_columns(var: Any, notes: list[str]) -> Int[np.ndarray, " gene"]:
-    """Columns that are genes; 10x antibodies, hashtags and the like are left out, and counted."""
+def _gene_columns(var: Any) -> Int[np.ndarray, " gene"]:
+    """Columns that are genes; 10x antibodies, hashtags and the like are left out."""
     if "feature_types" not in var:
         return np.arange(len(var))
     types = var["feature_types"].astype(str).to_numpy()
     if GENE_EXPRESSION not in types:
         return np.arange(len(var))
-    for kind in sorted(set(types) - {GENE_EXPRESSION}):
-        notes.append(f"{(types == kind).sum()} features of type {kind} were left out")
     return np.flatnonzero(types == GENE_EXPRESSION)
 
 
-def _gene_names(var: Any, gene_key: str | None, source: str) -> np.ndarray:
+def _note_left_out(choice: _Choice, notes: list[str]) -> None:
+    if len(choice.columns) == len(choice.var):
+        return
+    types = choice.var["feature_types"].astype(str)
+    for kind in sorted(set(types) - {GENE_EXPRESSION}):
+        notes.append(f"{(types == kind).sum()} features of type {kind} were left out")
+
+
+def _gene_names(choice: _Choice, gene_key: str | None, source: str, notes: list[str]) -> np.ndarray:
+    """Names of the genes; one without a value in the column keeps that of ``var_names``."""
+    var = choice.var.iloc[choice.columns]
     if gene_key is None:
         return np.array([str(name) for name in var.index], dtype=object)
     if gene_key not in var:
         raise InputUnusable(
             f"{source} has no column {gene_key!r} in var (it has: {', '.join(map(str, var)) or 'none'})"
         )
-    return np.array([str(name) for name in var[gene_key]], dtype=object)
+    column = var[gene_key].astype(object)
+    missing = (column.isna() | (column == "")).to_numpy()
+    if missing.any():
+        notes.append(f"{missing.sum()} genes have no {gene_key!r}; their name of var_names is used")
+    return np.array([str(name) for name in np.where(missing, var.index, column)], dtype=object)
 
 
 def _note_oddities(matrix: CellByGene, names: np.ndarray, notes: list[str]) -> None:
     repeated = len(names) - len(set(names))
     if repeated:
         notes.append(f"{repeated} gene names occur more than once; each column is kept")
-    empty = int((np.diff(matrix.indptr) == 0).sum())
+    empty = int((matrix.sum(axis=1) == 0).sum())  # stored zeros count nothing
     if empty:
         notes.append(f"{empty} cells have no counts at all; they are kept")
 
 
 def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
-    """Read gene names and the sum of each gene's values, whatever kind these are; also a plain list of names.
+    """Read the genes that a run would use, and what each weighs; also a plain list of names.
+
+    Nothing is refused for the kind of its values, so that names can be looked up before the values are in order.
 
     Returns
     -------
-    Names, and totals (ones for a list; zeros and negative sums count nothing).
+    Names, and for each the sum over cells of the absolute values that are finite: the gene's total wherever a run
+    takes the matrix. Ones for a list.
+
+    Raises
+    ------
+    InputUnusable
+        If the file cannot be read, or holds no name or no matrix.
     """
     if path.is_file() and path.suffix in {".txt", ".list"}:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = _read_list(path)
         if not names:
             raise InputUnusable(f"{path} holds no name; give one gene a line")
         return names, np.ones(len(names))
-    adata = read_anndata(path)
-    table = adata.raw if adata.raw is not None else adata
-    columns = _gene_columns(table.var, [])
-    totals = np.asarray(sp.csr_matrix(table.X, dtype=np.float32).sum(axis=0), dtype=np.float64).ravel()[columns]
-    return tuple(_gene_names(table.var, gene_key, str(path))[columns].tolist()), np.clip(np.nan_to_num(totals), 0, None)
+    choice = _choose(read_anndata(path), ReadConfig(), str(path), [])
+    finite = np.isfinite(choice.matrix.data)
+    weights = np.abs(choice.matrix.data[finite], dtype=np.float64)
+    totals = np.bincount(choice.matrix.indices[finite], weights=weights, minlength=len(choice.columns))
+    return tuple(_gene_names(choice, gene_key, str(path), []).tolist()), totals
+
+
+def _read_list(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
@@ -265,7 +312,10 @@ def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]
             raise InputUnusable(
                 f"{path} has no column {column!r} in obs (it has: {', '.join(map(str, obs)) or 'none'})"
             )
-    return {column: ["" if value != value else str(value) for value in obs[column]] for column in columns}  # noqa: PLR0124 - NaN
+    return {
+        column: ["" if missing else str(value) for value, missing in zip(obs[column], obs[column].isna(), strict=True)]
+        for column in columns
+    }
 
 
 def claim_slots(adata: "AnnData", slots: Iterable[tuple[str, str]], *, overwrite: bool) -> None:
@@ -279,56 +329,3 @@ def claim_slots(adata: "AnnData", slots: Iterable[tuple[str, str]], *, overwrite
     taken = [f'{part}["{key}"]' for part, key in slots if key in getattr(adata, part)]
     if taken and not overwrite:
         raise SlotTaken(f"the cells already hold {', '.join(taken)}; use --overwrite, or another name with --key-added")
-
-
-def h5ad_safe(value: Any) -> Any:
-    """Turn nested values into types that survive writing and reading h5ad: no None, tuples, paths or non-text keys."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return h5ad_safe(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): h5ad_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return np.array([str(item) for item in value], dtype=object) if _is_text(value) else np.asarray(value)
-    if value is None or isinstance(value, Path):
-        return "" if value is None else str(value)
-    if hasattr(value, "reset_index"):
-        return value.set_axis(value.index.astype(str), axis=0)
-    return value
-
-
-def _is_text(values: Sequence[Any]) -> bool:
-    return not values or any(not isinstance(value, int | float | np.number) for value in values)
-
-
-def write_cells(adata: "AnnData", path: Path, *, overwrite: bool = False) -> None:
-    """Write cells as ``.h5ad`` or ``.zarr``: a temporary sibling takes the name when it is complete.
-
-    Raises
-    ------
-    InputUnusable
-        If the suffix is another, the file exists and may not be replaced, or the disk refuses.
-    """
-    if path.suffix not in {".h5ad", ".zarr"}:
-        raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
-    if path.exists() and not overwrite:
-        raise InputUnusable(f"{path} exists; give another name, or --overwrite")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
-    with _write_errors_in_one_line(path, part):
-        adata.write_h5ad(part) if path.suffix == ".h5ad" else adata.write_zarr(part)
-        if path.is_dir():
-            shutil.rmtree(path)
-        part.replace(path)
-
-
-@contextmanager
-def _write_errors_in_one_line(path: Path, part: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[:160]
-        raise InputUnusable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)

@@ -1,11 +1,13 @@
 """Cell files of every kind → AnnData; a file that cannot be read gives one line that says why and what to do."""
 
+import csv
 import gzip
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 KINDS: Final = ".h5ad, .zarr, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .loom"
-_UNREADABLE: Final = (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError)
+_UNREADABLE: Final = (OSError, EOFError, KeyError, ValueError, RuntimeError, IndexError, csv.Error, zlib.error)
 
 
 def read_anndata(path: Path, *, transpose: bool = False) -> "AnnData":
@@ -37,6 +39,7 @@ def read_anndata(path: Path, *, transpose: bool = False) -> "AnnData":
     reader = _find_reader(path, transpose=transpose)
     with _damage_is_one_line(path), _quiet_names():
         adata = reader(path)
+        _check_indices(adata)
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
     return adata
@@ -45,9 +48,7 @@ def read_anndata(path: Path, *, transpose: bool = False) -> "AnnData":
 def _find_reader(path: Path, *, transpose: bool) -> "Callable[[Path], AnnData]":
     name = path.name.lower().removesuffix(".gz")
     if path.is_dir() and not name.endswith(".zarr"):
-        if any(path.glob("matrix.mtx*")):
-            return _read_10x_folder
-        raise InputUnusable(f"{path} is a folder without matrix.mtx; give {KINDS}")
+        return _read_10x_folder
     readers: dict[str, Callable[[Path], AnnData]] = {
         ".h5ad": _read_h5ad,
         ".zarr": _read_zarr,
@@ -75,6 +76,24 @@ def _damage_is_one_line(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _refused_by_anndata() -> Iterator[None]:
+    """Raise ValueError for what anndata raises at content that it does not know; no code of ours runs inside."""
+    from anndata._io.specs.registry import IORegistryError  # it has no public name
+
+    try:
+        yield
+    except (TypeError, AttributeError, IORegistryError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_indices(adata: "AnnData") -> None:
+    """Raise ValueError if an index points out of its matrix: scipy believes indices, and would end the process."""
+    for matrix in (adata.X, *adata.layers.values(), None if adata.raw is None else adata.raw.X):
+        if sp.issparse(matrix):
+            matrix.check_format(full_check=True)
+
+
+@contextmanager
 def _quiet_names() -> Iterator[None]:
     """Names that occur twice, and files of old anndata, are reported by us, not by warnings."""
     with warnings.catch_warnings():
@@ -91,13 +110,15 @@ def _read_h5ad(path: Path) -> "AnnData":
 
     if not h5py.is_hdf5(path):
         raise InputUnusable(f"{path} is no HDF5 file, or is cut off; copy or download it again")
-    return anndata.read_h5ad(path)
+    with _refused_by_anndata():
+        return anndata.read_h5ad(path)
 
 
 def _read_zarr(path: Path) -> "AnnData":
     import anndata
 
-    return anndata.read_zarr(path)
+    with _refused_by_anndata():
+        return anndata.read_zarr(path)
 
 
 def _read_loom(path: Path) -> "AnnData":
@@ -132,7 +153,9 @@ def _read_10x_h5(path: Path) -> "AnnData":
         names = _strings(features["name"] if features is not None else group["gene_names"])
         ids = _strings(features["id"] if features is not None else group["genes"])
         types = _strings(features["feature_type"]) if features is not None else None
-    return _assemble(sp.csr_matrix(arrays, shape=(n_cells, n_genes)), barcodes, names, ids, types)
+    matrix = sp.csr_matrix(arrays, shape=(n_cells, n_genes))
+    matrix.check_format(full_check=True)
+    return _assemble(matrix, barcodes, names, ids, types)
 
 
 def _strings(dataset: "np.ndarray") -> list[str]:
@@ -140,12 +163,16 @@ def _strings(dataset: "np.ndarray") -> list[str]:
 
 
 def _read_10x_folder(path: Path) -> "AnnData":
-    """10x folder: matrix.mtx, barcodes.tsv, and features.tsv (Cell Ranger 3) or genes.tsv (2), gzipped or not."""
+    """10x folder: matrix.mtx, barcodes.tsv, and features.tsv (Cell Ranger 3) or genes.tsv (2), gzipped or not.
+
+    The three names may share a prefix, as in the folders of GEO: GSM1_matrix.mtx.gz.
+    """
     from scipy.io import mmread
 
-    matrix = sp.csr_matrix(mmread(_member(path, "matrix.mtx")).T)
-    barcodes = [row[0] for row in _rows(_member(path, "barcodes.tsv"))]
-    features = _rows(_member(path, "features.tsv", "genes.tsv"))
+    prefix = _find_prefix(path)
+    matrix = sp.csr_matrix(mmread(_member(path, f"{prefix}matrix.mtx")).T)
+    barcodes = [row[0] for row in _rows(_member(path, f"{prefix}barcodes.tsv"))]
+    features = _rows(_member(path, f"{prefix}features.tsv", f"{prefix}genes.tsv"))
     columns = min(len(row) for row in features)
     if matrix.shape != (len(barcodes), len(features)):
         raise InputUnusable(
@@ -157,6 +184,17 @@ def _read_10x_folder(path: Path) -> "AnnData":
     return _assemble(matrix, barcodes, names, [row[0] for row in features], types)
 
 
+def _find_prefix(folder: Path) -> str:
+    """Find what stands before ``matrix.mtx``: nothing if there is one of just that name."""
+    names = {file.name.removesuffix(".gz") for file in folder.iterdir()}
+    prefixes = sorted(name.removesuffix("matrix.mtx") for name in names if name.endswith("matrix.mtx"))
+    if not prefixes:
+        raise InputUnusable(f"{folder} is a folder without matrix.mtx; give {KINDS}")
+    if len(prefixes) > 1 and prefixes[0]:
+        raise InputUnusable(f"{folder} holds several samples ({', '.join(prefixes)}); make a folder for each")
+    return prefixes[0]
+
+
 def _member(folder: Path, *names: str) -> Path:
     for name in names:
         for path in (folder / name, folder / f"{name}.gz"):
@@ -166,9 +204,14 @@ def _member(folder: Path, *names: str) -> Path:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as stream:
+    with _open_text(path) as stream:
         return [line.rstrip("\r\n").split("\t") for line in stream]
+
+
+def _open_text(path: Path) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _assemble(
@@ -188,8 +231,15 @@ def _read_text(path: Path, separator: str, *, transpose: bool) -> "AnnData":
     import anndata
     import pandas as pd
 
-    table = pd.read_csv(path, sep=separator, index_col=0)
-    wrong = [str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    with _open_text(path) as stream:
+        header = next(filter(None, csv.reader(stream, delimiter=separator)), [])  # pandas would number repeated names
+        table = pd.read_csv(stream, sep=separator, header=None, converters={0: str}).set_index(0)
+    n_names = table.shape[1]
+    if len(header) - n_names not in {0, 1}:
+        raise InputUnusable(f"{path}: the header has {len(header)} fields, the first row {n_names + 1}; is it cut off?")
+    table = table.set_axis(header[len(header) - n_names :], axis=1)
+    kinds = zip(table.columns, table.dtypes, strict=True)
+    wrong = [str(name) for name, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]
     if wrong:
         raise InputUnusable(
             f"{path}: column {wrong[0]!r} holds text ({len(wrong)} such columns); only numbers may follow"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.io import Cells, claim_slots, h5ad_safe
+from cellmodel.io import Cells, claim_slots
 from cellmodel.pipeline import RunResult
+from cellmodel.writers import h5ad_safe
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,6 +17,7 @@ HEAVY = {
 ANNDATA_MODULES = {
     "cellmodel/io.py",
     "cellmodel/readers.py",
+    "cellmodel/writers.py",
     "cellmodel/slots.py",
     "cellmodel/tl.py",
     "cellmodel/reporting.py",
@@ -30,7 +31,7 @@ CELLMODEL_LAYERS = [
     {"errors", "types", "seeding", "values"},
     {"graph"},
     {"config"},
-    {"readers"},
+    {"readers", "writers"},
     {"io", "preprocess", "align", "knowledge", "losses", "moments", "terms", "term_scores", "metrics"},
     {"semantics", "augment", "nn", "cluster", "markers", "words", "attribution", "text_evidence", "n_clusters"},
     {"train"},

@@ -1,0 +1,220 @@
+"""Results out: nested values made fit for a file, and files written whole or not at all."""
+
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cellmodel.errors import InputUnusable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+INT64: Final = np.iinfo(np.int64)
+REMOVALS: Final = 20
+
+
+def h5ad_safe(value: Any) -> Any:
+    """Turn nested values into types that survive writing and reading h5ad.
+
+    None and missing text become ``""``; paths, bytes, sets and integers beyond 64 bits become text; what text cannot
+    hold in a file is escaped, and ``/`` in a key becomes ``_``. A list of numbers or of text becomes an array, a list
+    that holds lists, arrays or mappings a mapping by position.
+
+    Raises
+    ------
+    ValueError
+        If two keys of a mapping become equal.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    elif isinstance(value, set | frozenset):
+        value = sorted(map(_safe_text, value))
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return _safe_mapping(value)
+    if isinstance(value, list | tuple):
+        return _safe_list(value)
+    if hasattr(value, "reset_index"):
+        return _safe_frame(value)
+    is_text = value is None or isinstance(value, str | bytes | Path)
+    return _safe_text(value) if is_text or not _fits(value) else value
+
+
+def _safe_text(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _safe_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    safe: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _safe_text(key).replace("/", "_")
+        if name in safe:
+            raise ValueError(f"two keys become {name!r} in a file, one of them {key!r}; rename one")
+        safe[name] = h5ad_safe(item)
+    return safe
+
+
+def _safe_list(value: Sequence[Any]) -> Any:
+    if any(isinstance(item, list | tuple | set | frozenset | Mapping | np.ndarray) for item in value):
+        return {str(position): h5ad_safe(item) for position, item in enumerate(value)}
+    if value and all(isinstance(item, int | float | np.number | np.bool_) and _fits(item) for item in value):
+        return np.asarray(value)
+    return np.array([_safe_text(item) for item in value], dtype=object)
+
+
+def _fits(value: Any) -> bool:
+    return not isinstance(value, int) or INT64.min <= value <= INT64.max
+
+
+def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
+    safe = frame.set_axis([_safe_text(name) for name in frame.index], axis=0)
+    for name in safe.select_dtypes(object).columns:
+        missing = safe[name].isna()
+        safe[name] = [_safe_text(item) for item in safe[name].where(~missing, "")]
+    return safe.set_axis([_safe_text(name).replace("/", "_") for name in safe.columns], axis=1)
+
+
+def write_cells(adata: "AnnData", path: Path, *, overwrite: bool = False) -> None:
+    """Write cells as ``.h5ad`` or ``.zarr``: a temporary sibling takes the name when it is complete.
+
+    Raises
+    ------
+    InputUnusable
+        If the suffix is another, the path exists and may not be replaced, or the disk refuses. A folder is replaced
+        only by ``.zarr``, and only if it holds a zarr store.
+    """
+    if path.suffix not in {".h5ad", ".zarr"}:
+        raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
+    if path.exists() and not overwrite:
+        raise InputUnusable(f"{path} exists; give another name, or --overwrite")
+    if path.is_dir() and not (path.suffix == ".zarr" and _is_zarr(path)):
+        raise InputUnusable(f"{path} is a folder of other files, which is never replaced; give another name")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    with _write_errors_in_one_line(path, part):
+        with _text_columns_kept(adata):
+            _write_h5ad(adata, part) if path.suffix == ".h5ad" else _write_zarr(adata, part)
+        _take_place(part, path)
+
+
+def _is_zarr(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+def _take_place(part: Path, path: Path) -> None:
+    if not path.is_dir():
+        part.replace(path)
+        return
+    old = part.with_suffix(".old")
+    path.replace(old)
+    try:
+        part.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old)
+
+
+@contextmanager
+def _text_columns_kept(adata: "AnnData") -> Iterator[None]:
+    """Write text columns as categories, as every h5ad has them, and give the user's tables theirs back."""
+    before = [table.copy() for table in _tables(adata)]
+    adata.strings_to_categoricals()
+    if adata.raw is not None:
+        adata.strings_to_categoricals(adata.raw.var)
+    try:
+        yield
+    finally:
+        for table, old in zip(_tables(adata), before, strict=True):
+            for position in np.flatnonzero(table.dtypes.to_numpy() != old.dtypes.to_numpy()).tolist():
+                table.isetitem(position, old.iloc[:, position].array)
+
+
+def _tables(adata: "AnnData") -> "list[pd.DataFrame]":
+    return [adata.obs, adata.var, *([] if adata.raw is None else [adata.raw.var])]
+
+
+def _write_zarr(adata: "AnnData", path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Writing zarr v2 data", category=UserWarning)
+        adata.write_zarr(path, convert_strings_to_categoricals=False)
+
+
+def _write_h5ad(adata: "AnnData", path: Path) -> None:
+    import h5py
+    from anndata.io import write_elem
+
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w") as file:
+                write_elem(file, "/", adata)
+        finally:
+            if sink.refusal is not None:
+                raise sink.refusal
+
+
+class _Sink(FileIO):
+    """A file that keeps the first refusal of the disk to itself, to be raised once HDF5 has closed.
+
+    HDF5 cannot close a file whose last writes fail, and ends the process with a segmentation fault at its exit.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or pretend to."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.refusal is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.refusal = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or pretend to."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.refusal = self.refusal or error
+            return size or 0
+
+    def flush(self) -> None:
+        """Do nothing: no byte waits here."""
+
+
+@contextmanager
+def _write_errors_in_one_line(path: Path, part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:160]
+        raise InputUnusable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
+    finally:
+        if part.is_dir():
+            _remove_folder(part)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove until nothing comes back: where one write of zarr fails, its others may still be under way."""
+    for _ in range(REMOVALS):
+        if not folder.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.1)
