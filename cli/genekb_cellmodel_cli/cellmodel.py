@@ -13,6 +13,7 @@ from genekb_cellmodel_cli.running import common, run
 if TYPE_CHECKING:
     from cellmodel.config import RunConfig
     from cellmodel.files import FileRun
+    from cellmodel.io import ReadConfig
     from genekb import Store
 
 app = typer.Typer(
@@ -46,6 +47,15 @@ def _config(**choices: Any) -> "RunConfig":
 
     semantics = SemanticsConfig(sentences=choices.pop("sentences", "pooled"))
     return RunConfig(**choices, semantics=semantics)
+
+
+def _read_config(**choices: Any) -> "ReadConfig":
+    from cellmodel.io import ReadConfig
+
+    try:
+        return ReadConfig(**choices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _open(kb: str | None, home: Path | None, knowledge: str) -> "Store | None":
@@ -177,7 +187,6 @@ def cluster(
     """
     _prepare(threads)
     from cellmodel.files import WriteConfig, run_file
-    from cellmodel.io import ReadConfig
 
     config = _config(
         recipe=recipe,
@@ -193,7 +202,7 @@ def cluster(
         path,
         _open(kb, home, knowledge),
         config,
-        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
+        read=_read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(
             output=output, report=report, key_added=key_added, overwrite=overwrite, command=_command_line()
         ),
@@ -231,7 +240,6 @@ def embed(
     """
     _prepare(threads)
     from cellmodel.files import WriteConfig, run_file
-    from cellmodel.io import ReadConfig
 
     config = _config(
         recipe=recipe,
@@ -246,7 +254,7 @@ def embed(
         path,
         _open(kb, home, knowledge),
         config,
-        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
+        read=_read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite, command=_command_line()),
         with_clusters=False,
     )

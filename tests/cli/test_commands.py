@@ -170,6 +170,12 @@ def test_without_knowledge_no_store_is_needed(tmp_path):
         ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--encoder", "minilm"], 4, "no encoder"),
         ("cellmodel", ["cluster", "CELLS", "-o", "no/x.h5ad", "--kb", "demo"], 3, "not a folder"),
         ("cellmodel", ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--n-clusters", "701"], 3, "700 cells"),
+        (
+            "cellmodel",
+            ["cluster", "CELLS", "-o", "x.h5ad", "--kb", "demo", "--layer", "a", "--use-raw"],
+            2,
+            "leave one out",
+        ),
         ("cellmodel", ["clutser"], 2, "No such command"),
         ("cellmodel", ["eval", "CELLS", "--truth", "nothing"], 3, "nothing"),
         ("genekb", ["build", "--source", "nowhere"], 3, "not a folder"),
