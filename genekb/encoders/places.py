@@ -70,16 +70,19 @@ def download(model_id: str, *, revision: str) -> Place:
     NotAvailable
         If the hub cannot be reached, or does not give the model.
     """
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # The hub's library has changed the one that it speaks HTTP with; its own error is always a child of theirs.
+    parents = [error for error in HfHubHTTPError.__bases__ if issubclass(error, Exception)]
+    failures: tuple[type[Exception], ...] = (*parents, OSError, HFValidationError)
 
     try:
         files = HfApi().list_repo_files(model_id, revision=revision or None)
         has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
         weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
         path = snapshot_download(model_id, revision=revision or None, allow_patterns=[*_CONFIGURATION, weights])
-    except (httpx.HTTPError, OSError, HFValidationError) as error:
+    except failures as error:
         # The error's own text may hold addresses with credentials: only its type is told.
         raise NotAvailable(
             f"the Hugging Face hub gave no model {model_id!r} ({type(error).__name__}); "

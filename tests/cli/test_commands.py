@@ -3,7 +3,9 @@
 import hashlib
 import os
 import signal
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anndata
 import numpy as np
@@ -262,3 +264,34 @@ def test_cells_of_another_species_are_recognised(home, tmp_path):
     assert code == 3
     assert "0 of 6 genes (0.0%) have a text in small-mouse@2022-11" in err
     assert "6 of them are symbols of the store when case is ignored, so the cells are of another species" in err
+
+
+@pytest.fixture
+def hub_without_models():
+    """A hub on loopback that knows no model."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_that_the_hub_does_not_give_is_one_line_without_secrets(hub_without_models, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", hub_without_models)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    code, _, err = call("genekb", "build", "--model", "biobert", "--online", "--home", tmp_path / "home")
+    assert code == 4, err
+    assert "the Hugging Face hub gave no model 'dmis-lab/biobert" in err
+    assert "secret" not in err
+    assert not (tmp_path / "home").exists()
