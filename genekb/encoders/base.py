@@ -132,7 +132,8 @@ class EncodedTexts:
         Finite, of unit length.
     n_tokens
         Tokens of the whole text in the encoder's own vocabulary; prompt and special tokens are not counted.
-        For ``lsa`` these are known words, and 0 marks a text about which the encoder knows nothing.
+        For ``lsa`` and ``hash`` these are distinct words and word pairs, for ``lsa`` known ones: 0 marks a text about
+        which it knows nothing.
     n_tokens_cut
         How many of them, at the end of the text, the encoder did not read.
     """

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.encoders.folder import ModelFolder
-from genekb.encoders.precision import bfloat16_pays
+from genekb.encoders.precision import bfloat16_pays, to_bfloat16
 from genekb.encoders.truncation import Cut, cut_to_tokens
 from genekb.errors import EncoderFailed, NotAvailable
 
@@ -209,8 +209,6 @@ def load_transformer(folder: ModelFolder, *, recipe: EncoderSpec, compute: Compu
     NotAvailable
         If the device is not there.
     """
-    import torch
-
     device = _device(compute.device)
     model, tokenizer = _open(folder, name=recipe.name)
     model = model.to(device)
@@ -222,7 +220,7 @@ def load_transformer(folder: ModelFolder, *, recipe: EncoderSpec, compute: Compu
     if dtype == "bfloat16":
         encoder = TransformerEncoder(
             spec=replace(recipe, dtype=dtype),
-            model=model.to(torch.bfloat16),
+            model=to_bfloat16(model),
             tokenizer=tokenizer,
             threads=compute.threads,
         )

@@ -98,6 +98,7 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import CountVectorizer
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     texts = sorted(set(corpus))
     check_texts(texts)
@@ -111,7 +112,8 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     idf = (np.log((1 + len(texts)) / (1 + containing)) + 1).astype(np.float32)
     weighted = _weigh(sp.csr_matrix(counts), idf)
     kept = max(1, min(dim, len(vocabulary), len(texts)))
-    svd = TruncatedSVD(kept, random_state=0).fit(weighted)
+    with threadpool_limits(limits=1):  # rounding depends on the number of threads, and the recipe on rounding
+        svd = TruncatedSVD(kept, random_state=0).fit(weighted)
     components = np.ascontiguousarray(_fix_signs(svd.components_), dtype=np.float16)
     mean = np.asarray(weighted.mean(axis=0), dtype=np.float32) @ components.T.astype(np.float32)
     neutral = unit_rows(mean.reshape(1, -1), encoder=name)[0]

@@ -49,16 +49,16 @@ def places(model_id: str, *, entry: ModelEntry | None, revisions: Sequence[str])
     revisions
         Commits to look for in the hub's cache; an empty one is the main branch.
     """
-    if is_folder_path(model_id) and _holds_model(Path(model_id)):
+    if is_folder_path(model_id) and _holds_model(Path(model_id), entry=None):
         yield Place(where="folder", path=Path(model_id))
     if entry and entry.package and (path := _package_folder(entry)):
         yield Place(where="bundled", path=path)
     for parent in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
-        if _holds_model(path := Path(parent).expanduser() / folder_name(model_id)):
+        if _holds_model(path := Path(parent).expanduser() / folder_name(model_id), entry=entry):
             yield Place(where="folder", path=path)
     if not is_folder_path(model_id):
         for revision in dict.fromkeys(revisions):
-            if (found := _cached(model_id, revision=revision)) is not None:
+            if (found := _cached(model_id, revision=revision)) and _holds_model(found.path, entry=entry):
                 yield found
 
 
@@ -92,7 +92,7 @@ def download(model_id: str, *, revision: str) -> Place:
 
 
 def _cached(model_id: str, *, revision: str) -> Place | None:
-    """Find a complete snapshot in the hub's cache, without a network."""
+    """Find a snapshot, perhaps not a complete one, in the hub's cache, without a network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -100,7 +100,7 @@ def _cached(model_id: str, *, revision: str) -> Place | None:
         path = Path(snapshot_download(model_id, revision=revision or None, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return _snapshot(path) if _holds_model(path) else None
+    return _snapshot(path)
 
 
 def _snapshot(path: Path) -> Place:
@@ -108,13 +108,13 @@ def _snapshot(path: Path) -> Place:
     return Place(where="cached", path=path, revision=path.name if len(path.name) == _COMMIT_LENGTH else "")
 
 
-def _holds_model(path: Path) -> bool:
-    """Whether the folder, or the first module's folder in it, has a configuration and weights."""
-    modules = [path, *path.glob("0_*")]
-    return any(
+def _holds_model(path: Path, *, entry: ModelEntry | None) -> bool:
+    """Whether a folder, or its first module's, has a configuration, weights and all files that the entry names."""
+    has_model = any(
         (module / "config.json").is_file() and any(any(module.glob(p)) for p in (_SAFETENSORS, _TORCH_WEIGHTS))
-        for module in modules
+        for module in (path, *path.glob("0_*"))
     )
+    return has_model and all((path / name).is_file() for name in (entry.sha256 if entry else ()))
 
 
 def _package_folder(entry: ModelEntry) -> Path | None:

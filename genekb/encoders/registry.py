@@ -65,7 +65,7 @@ def load_encoder(
 
 def _choose_default() -> str:
     entry = find_entry(_DEFAULT)
-    if entry is not None and next(places(entry.model_id, entry=entry, revisions=(entry.revision,)), None):
+    if entry is not None and next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None):
         log.info("--model auto: %s, which is on this machine", _DEFAULT)
         return _DEFAULT
     log.info("--model auto: %s, since %s is not on this machine", _WITHOUT_WEIGHTS, _DEFAULT)
@@ -112,7 +112,7 @@ def _load_transformer(
 ) -> Encoder:
     from genekb.encoders.local import Compute, load_transformer
 
-    if place.where == "bundled" and entry is not None:
+    if entry is not None:
         verify_files(place.path, sha256=entry.sha256)
     folder = read_folder(place.path)
     compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
@@ -131,7 +131,7 @@ def _recipe(name: str, entry: ModelEntry | None, place: Place, folder: ModelFold
         _agree(entry, folder, pooling)
         max_tokens = min(filter(None, (entry.max_tokens, folder.max_tokens)), default=0)
     known = entry is not None and has_files(folder.path, sha256=entry.sha256)
-    revision = (entry.revision if known and entry else place.revision) or f"config-{folder.config_sha256[:12]}"
+    revision = (entry.revision if known and entry else place.revision) or _config_mark(folder)
     is_local = entry is None and place.where == "folder"
     return EncoderSpec(
         name=entry.name if entry else _short_name(name),
@@ -159,8 +159,9 @@ def _agree(entry: ModelEntry, folder: ModelFolder, pooling: Pooling) -> None:
 
 
 def _short_name(name: str) -> str:
-    """Make a name of lower-case letters, digits, dots and dashes of a model id or a folder."""
-    return re.sub(r"[^a-z0-9._-]+", "-", Path(name).name.lower()).strip("-._")[:80] or "local"
+    """Make a name of lower-case letters, digits, dots and dashes of a model id or a folder, never a known one."""
+    short = re.sub(r"[^a-z0-9._-]+", "-", Path(name).name.lower()).strip("-._")[:70] or "model"
+    return f"local-{short}" if find_entry(short) or _BUILT_IN.match(short) else short
 
 
 def reopen_encoder(spec: EncoderSpec, folder: Path, *, device: str = "auto") -> Encoder:
@@ -187,25 +188,44 @@ def reopen_encoder(spec: EncoderSpec, folder: Path, *, device: str = "auto") -> 
     if spec.kind == "hash":
         from genekb.encoders.hashing import HashEncoder
 
-        return HashEncoder(name=spec.name, dim=spec.dim)
+        encoder = HashEncoder(name=spec.name, dim=spec.dim)
+        if encoder.spec != spec:
+            raise NotAvailable(
+                f"encoder {spec.encoder_id} is version {spec.revision}, this genekb has {encoder.spec.revision}; "
+                "build the vectors again"
+            )
+        return encoder
     return _reopen_transformer(spec, device=device)
 
 
 def _reopen_transformer(spec: EncoderSpec, *, device: str) -> Encoder:
     from genekb.encoders.local import Compute, load_transformer
 
-    entry = find_entry(spec.name)
+    entry = find_entry(spec.model_id)
     found = list(places(spec.model_id, entry=entry, revisions=(spec.revision, "")))
     if not found:
         raise NotAvailable(_how_to_get(spec.name, spec.model_id, entry))
     for place in found:
         model = read_folder(place.path)
-        if (model.weights_sha256, model.tokenizer_sha256) == (spec.weights_sha256, spec.tokenizer_sha256):
+        if _is_made_from(spec, model, entry):
             return load_transformer(model, recipe=spec, compute=Compute(device=device, dtype=spec.dtype))
     raise StoreCorrupt(
-        f"{found[0].path} holds other weights or another tokenizer than {spec.encoder_id} was made with; "
-        "install that revision, or build the vectors again"
+        f"{found[0].path} holds other weights or another tokenizer or configuration than {spec.encoder_id} "
+        "was made with; install that revision, or build the vectors again"
     )
+
+
+def _is_made_from(spec: EncoderSpec, model: ModelFolder, entry: ModelEntry | None) -> bool:
+    """Whether a folder has the bytes that a recipe names; a hub's commit already stands for its configuration."""
+    same_bytes = (model.weights_sha256, model.tokenizer_sha256) == (spec.weights_sha256, spec.tokenizer_sha256)
+    same_config = not spec.revision.startswith("config-") or spec.revision == _config_mark(model)
+    is_known = entry is not None and spec.revision == entry.revision and bool(entry.sha256)
+    return same_bytes and same_config and (not is_known or has_files(model.path, sha256=entry.sha256 if entry else {}))
+
+
+def _config_mark(folder: ModelFolder) -> str:
+    """Stand-in for a commit where a folder has none."""
+    return f"config-{folder.config_sha256[:12]}"
 
 
 def list_models() -> list[ModelEntry]:

@@ -1,5 +1,9 @@
 """The README that travels with a store."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from genekb.encoders.base import folder_name, is_folder_path
 from genekb.sources.taxa import taxon_name
 from genekb.store.manifest import Manifest
 
@@ -12,7 +16,7 @@ def store_card(manifest: Manifest) -> str:
         for row in manifest.sources
     )
     encoders = "\n".join(
-        f"- `{encoder_id}`: {entry['recipe']['model_id'] or entry['recipe']['name']}, "
+        f"- `{encoder_id}`: {_public_name(entry['recipe'])}, "
         f"{entry['recipe']['dim']} dimensions, {entry['n_vectors']:,} vectors, {entry['n_texts_cut']:,} texts cut "
         f"at {entry['recipe']['max_tokens'] or 'no'} tokens"
         for encoder_id, entry in manifest.encoders.items()
@@ -44,3 +48,9 @@ Terms: {"; ".join(manifest.licences)}.
 
 A vector says what the text says: genes without a text have none, and a text may be old, short or about another species.
 """
+
+
+def _public_name(recipe: Mapping[str, Any]) -> str:
+    """Name a model for readers elsewhere: of a folder on this machine its last part alone."""
+    model_id = str(recipe["model_id"] or recipe["name"])
+    return folder_name(model_id) if is_folder_path(model_id) else model_id
