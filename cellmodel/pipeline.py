@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from cellmodel.semantics import (
     ranked_sentence,
 )
 from cellmodel.text_evidence import KnowledgeRow, compare_knowledge
-from cellmodel.types import CellByGene, CellGraph, Embedding, Labels
+from cellmodel.types import CellByGene, CellGraph, Embedding, Knowledge, Labels
 from cellmodel.values import ValueKind
 from cellmodel.words import ClusterWords, cluster_words
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cellmodel.recipes.base import CellViews, Clustering, Representation
 
 log = logging.getLogger(__name__)
+EncodedPath = Callable[[CellByGene, Int[np.ndarray, " gene"], Whitening], Embedding]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +88,8 @@ class RunResult:
         Confidence of each cell in [0, 1].
     share_hvgs
         Share of the highly variable genes that have a vector; None without a store.
-    gene_contrast_texts
-        What the text view of the cells says, real beside its controls.
+    knowledge
+        How well the text view keeps clusters together, real beside its controls.
     seconds
         By stage.
     """
@@ -238,51 +239,54 @@ def _text_view(
     if alignment is None or kb is None or config.knowledge == "none":
         return None
     if config.semantics.sentences == "encoded" and config.knowledge == "real":
-        return _encoded_text_view(cells, kb, alignment, features, config)
+        encoder = kb.encoder(alignment.encoder_id)
+
+        def encoded(expression: CellByGene, columns: Int[np.ndarray, " gene"], whitening: Whitening) -> Embedding:
+            names = [cells.names[column] for column in columns]
+            sentences = cell_sentences(expression, names, n_top=config.semantics.sentence_genes)
+            return encode_sentences(sentences, lambda texts: encoder.encode(texts).vectors, whitening)
+
+        return text_view(features, alignment, config, knowledge="real", encoded_path2=encoded)
     return text_view(features, alignment, config, knowledge=config.knowledge)
 
 
-def text_view(features: Features, alignment: GeneAlignment, config: RunConfig, *, knowledge: str) -> TextView:
-    """Make the text view of the cells from gene vectors or from a control, path 2 pooled.
+def text_view(
+    features: Features,
+    alignment: GeneAlignment,
+    config: RunConfig,
+    *,
+    knowledge: Knowledge,
+    encoded_path2: EncodedPath | None = None,
+) -> TextView:
+    """Make the text view of the cells from gene vectors or from a control.
+
+    Parameters
+    ----------
+    encoded_path2
+        Reads the cells' sentences with the encoder; path 2 is pooled if None.
 
     Raises
     ------
     InputUnusable
         If fewer than two highly variable genes have a text.
     """
-    expression, whitening, whitened = _whitened(features, alignment, config, knowledge)
     settings = config.semantics
-    path1 = expression_weighted(expression, whitened)
-    path2 = ranked_sentence(expression, whitened, n_top=settings.sentence_genes)
-    return TextView(z=mix_paths(path1, path2, path1_weight=settings.path1_weight), whitening=whitening)
-
-
-def _whitened(
-    features: Features, alignment: GeneAlignment, config: RunConfig, knowledge: str
-) -> tuple[CellByGene, Whitening, Embedding]:
-    """Columns that have a text, the whitening fitted to their vectors, and the whitened vectors."""
     columns = features.top_genes[alignment.has_vector[features.top_genes]]
     if len(columns) < 2:  # noqa: PLR2004 - whitening needs two texts
         raise InputUnusable(
             f"{len(columns)} of {len(features.top_genes)} highly variable genes have a text in {alignment.store_id}, "
             "2 are needed; build the store for more genes, or use --knowledge none"
         )
-    vectors = apply_knowledge(alignment.vectors[columns], knowledge=knowledge, seed=config.seed)  # type: ignore[arg-type]  # a Literal, checked by apply_knowledge
-    whitening = fit_whitening(vectors, rank=config.semantics.rank)
-    return features.expression[:, columns], whitening, whitening(vectors)
-
-
-def _encoded_text_view(
-    cells: Cells, kb: genekb.Store, alignment: GeneAlignment, features: Features, config: RunConfig
-) -> TextView:
-    expression, whitening, whitened = _whitened(features, alignment, config, "real")
-    columns = features.top_genes[alignment.has_vector[features.top_genes]]
-    names = [cells.names[column] for column in columns]
-    encoder = kb.encoder(alignment.encoder_id)
-    sentences = cell_sentences(expression, names, n_top=config.semantics.sentence_genes)
-    path2 = encode_sentences(sentences, lambda texts: encoder.encode(texts).vectors, whitening)
+    expression = features.expression[:, columns]
+    vectors = apply_knowledge(alignment.vectors[columns], knowledge=knowledge, seed=config.seed)
+    whitening = fit_whitening(vectors, rank=settings.rank)
+    whitened = whitening(vectors)
     path1 = expression_weighted(expression, whitened)
-    return TextView(z=mix_paths(path1, path2, path1_weight=config.semantics.path1_weight), whitening=whitening)
+    if encoded_path2 is not None:
+        path2 = encoded_path2(expression, columns, whitening)
+    else:
+        path2 = ranked_sentence(expression, whitened, n_top=settings.sentence_genes)
+    return TextView(z=mix_paths(path1, path2, path1_weight=settings.path1_weight), whitening=whitening)
 
 
 def _explained(result: RunResult, clustering: "Clustering", cells: Cells, seconds: dict[str, float]) -> RunResult:

@@ -3,12 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -20,13 +16,6 @@ def derive(seed: int, purpose: str) -> int:
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """NumPy generator for one purpose of a run."""
     return np.random.default_rng(derive(seed, purpose))
-
-
-def torch_generator(seed: int, purpose: str) -> "torch.Generator":
-    """PyTorch CPU generator for one purpose of a run."""
-    import torch
-
-    return torch.Generator().manual_seed(derive(seed, purpose))
 
 
 @contextmanager

@@ -31,6 +31,17 @@ class TrainConfig:
             raise ValueError(f"n_steps must be >= 1 and batch_size >= 2, got {self.n_steps} and {self.batch_size}")
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def fit(
     model: nn.Module,
     objective: LossTerm,
@@ -62,28 +73,6 @@ def fit(
     TrainingDiverged
         If a term becomes infinite or NaN.
     """
-    with _one_thread():
-        return _fit(model, objective, views=views, config=config, rng=rng)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _fit(
-    model: nn.Module,
-    objective: LossTerm,
-    *,
-    views: Batch,
-    config: TrainConfig,
-    rng: np.random.Generator,
-) -> History:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     history: list[dict[str, float]] = []
     steps: list[dict[str, float]] = []
