@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 import genekb
 from cellmodel.errors import AlignmentTooLow
 from cellmodel.types import GeneVectors
+from genekb.errors import SpeciesMismatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +65,13 @@ def align_genes(
     Raises
     ------
     AlignmentTooLow
-        If fewer have one; the message says what the names look like.
+        If fewer have one, or the names are those of another species; the message says what they look like.
     """
     resolution = kb.resolve(names, use_orthologs=use_orthologs)
+    try:
+        kb.check_species(resolution)
+    except SpeciesMismatch as error:
+        raise AlignmentTooLow(str(error)) from error
     coverage = kb.coverage(resolution, counts=counts)
     if coverage.share_genes < min_coverage:
         raise AlignmentTooLow(_too_low(names, kb, resolution, coverage, min_coverage))

@@ -30,7 +30,7 @@ from cellmodel.semantics import (
     ranked_sentence,
 )
 from cellmodel.text_evidence import KnowledgeRow, compare_knowledge
-from cellmodel.types import CellByGene, CellGraph, Embedding, Knowledge, Labels
+from cellmodel.types import CellByGene, CellGraph, Embedding, GeneVectors, Knowledge, Labels
 from cellmodel.values import ValueKind
 from cellmodel.words import ClusterWords, cluster_words
 
@@ -70,10 +70,24 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextView:
-    """Text side of the cells: the mixed paths, and the map that whitened the gene vectors."""
+    """Text side of the cells.
+
+    Parameters
+    ----------
+    z
+        The mixed paths.
+    paths
+        The expression-weighted path and the ranked sentence.
+    whitening
+        The map that whitened the gene vectors.
+    gene_vectors
+        (gene, dim) whitened vectors of the highly variable genes; zero where a gene has none.
+    """
 
     z: Embedding
+    paths: tuple[Embedding, Embedding]
     whitening: Whitening
+    gene_vectors: GeneVectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +154,7 @@ def run(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, with_cluste
     with _timed(seconds, "text"):
         text = _text_view(cells, kb, alignment, features, config)
     with _timed(seconds, "represent"):
-        views = _views(features, text)
+        views = _views(cells, features, text)
         representation = recipe.represent(views, config.seed)
     result = RunResult(
         config=config,
@@ -221,15 +235,21 @@ def make_features(cells: Cells, config: RunConfig) -> Features:
     )
 
 
-def _views(features: Features, text: TextView | None) -> "CellViews":
+def _views(cells: Cells, features: Features, text: TextView | None) -> "CellViews":
     from cellmodel.recipes.base import CellViews
 
+    counts = cells.matrix[:, features.top_genes] if cells.kind == ValueKind.COUNTS else None
     return CellViews(
         expression=features.expression[:, features.top_genes],
         pcs=features.pcs,
         graph=features.graph,
         smoothed=features.smoothed,
         text=text.z if text else None,
+        knn=features.knn,
+        depth=np.asarray(cells.matrix.sum(axis=1), dtype=np.float64).ravel(),
+        counts=counts,
+        text_paths=text.paths if text else None,
+        gene_vectors=text.gene_vectors if text else None,
     )
 
 
@@ -286,7 +306,19 @@ def text_view(
         path2 = encoded_path2(expression, columns, whitening)
     else:
         path2 = ranked_sentence(expression, whitened, n_top=settings.sentence_genes)
-    return TextView(z=mix_paths(path1, path2, path1_weight=settings.path1_weight), whitening=whitening)
+    return TextView(
+        z=mix_paths(path1, path2, path1_weight=settings.path1_weight),
+        paths=(path1, path2),
+        whitening=whitening,
+        gene_vectors=_of_top_genes(whitened, columns, features),
+    )
+
+
+def _of_top_genes(whitened: GeneVectors, columns: Int[np.ndarray, " gene"], features: Features) -> GeneVectors:
+    """Vectors in the order of the highly variable genes, zero for those without one."""
+    vectors = np.zeros((len(features.top_genes), whitened.shape[1]), dtype=np.float32)
+    vectors[np.isin(features.top_genes, columns)] = whitened
+    return vectors
 
 
 def _explained(result: RunResult, clustering: "Clustering", cells: Cells, seconds: dict[str, float]) -> RunResult:

@@ -18,17 +18,32 @@ History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """How long and in which steps a model is trained; the result is the last step's."""
+    """How long and in which steps a model is trained; the result is the last step's.
+
+    Parameters
+    ----------
+    n_steps
+        Steps of the optimiser at most.
+    batch_size
+        Cells a step; None takes all of them in their order, for models that read a whole graph.
+    learning_rate, weight_decay
+        Of AdamW.
+    patience
+        Stop when the total loss has not fallen by a thousandth of itself for so many epochs; None never does.
+    """
 
     n_steps: int = 300
-    batch_size: int = 256
+    batch_size: int | None = 256
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.n_steps < 1 or self.batch_size < 2:  # noqa: PLR2004 - a contrast needs two cells
+        if self.n_steps < 1 or (self.batch_size is not None and self.batch_size < 2):  # noqa: PLR2004 - a contrast needs two cells
             raise ValueError(f"n_steps must be >= 1 and batch_size >= 2, got {self.n_steps} and {self.batch_size}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be >= 1, got {self.patience}")
 
 
 @contextmanager
@@ -49,6 +64,7 @@ def fit(
     views: Batch,
     config: TrainConfig,
     rng: np.random.Generator,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
 ) -> History:
     """Train a model on mini-batches of cells.
 
@@ -63,6 +79,8 @@ def fit(
         Tensors whose first axis is the cell; a batch holds the same rows of each.
     rng
         Decides the order of the cells.
+    on_epoch
+        Called before each epoch with its number, from 0: where targets are refreshed on a schedule.
 
     Returns
     -------
@@ -78,6 +96,8 @@ def fit(
     steps: list[dict[str, float]] = []
     model.train()
     for step, (rows, ends_epoch) in enumerate(_batches(views, config, rng)):
+        if on_epoch and not steps:
+            on_epoch(len(history), model)
         terms = objective(model, {name: view[rows] for name, view in views.items()})
         loss = torch.stack(list(terms.values())).sum()
         values = {name: term.item() for name, term in terms.items()}
@@ -90,13 +110,27 @@ def fit(
         if ends_epoch:
             history.append({name: float(np.mean([values[name] for values in steps])) for name in values})
             steps = []
+            if _has_stalled(history, config.patience):
+                break
     model.eval()
     return tuple(history)
+
+
+def _has_stalled(history: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether the total loss of the last epochs is no lower than the lowest before them."""
+    if patience is None or len(history) <= patience:
+        return False
+    totals = [sum(epoch.values()) for epoch in history]
+    best = min(totals[:-patience])
+    return min(totals[-patience:]) > best - 1e-3 * abs(best)
 
 
 def _batches(views: Batch, config: TrainConfig, rng: np.random.Generator) -> Iterator[tuple[Tensor, bool]]:
     """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
     n_cells = len(next(iter(views.values())))
+    if config.batch_size is None:
+        yield from ((torch.arange(n_cells), True) for _ in range(config.n_steps))
+        return
     size = min(config.batch_size, n_cells)
     per_epoch = n_cells // size
     for step in range(config.n_steps):

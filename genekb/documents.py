@@ -11,8 +11,14 @@ import pyarrow as pa
 from genekb import schema
 from genekb.types import TextID
 
-Field = Literal["symbol", "name", "aliases", "summary", "designations", "type", "map_location"]
+Field = Literal["symbol", "name", "aliases", "summary", "designations", "type", "map_location", "go_terms", "generifs"]
 DESIGNATIONS_LIMIT: Final = 200  # characters of other designations, which may run to thousands
+_VOCABULARIES: Final = {
+    "go_process": "go_terms",
+    "go_function": "go_terms",
+    "go_component": "go_terms",
+    "generif": "generifs",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,15 +50,26 @@ class Template:
     use_ortholog: bool = True
 
 
+_WITH_TERMS: Final[tuple[Field, ...]] = ("name", "summary", "go_terms")
+_WITH_RIFS: Final[tuple[Field, ...]] = ("name", "summary", "generifs")
 TEMPLATES: Final = (
     Template(number=1, name="summary", head=("symbol", "name"), body=("summary",), fallback=("designations",)),
     Template(number=2, name="names", head=("name",), body=("designations",), use_ortholog=False),
     Template(number=3, name="symbol", head=("symbol",), body=(), informative=("symbol",), use_ortholog=False),
     Template(number=4, name="full", head=("symbol", "name"), body=("type", "aliases", "map_location", "summary")),
+    Template(number=5, name="summary-only", head=(), body=("summary",), informative=("summary",)),
+    Template(number=6, name="go", head=("symbol", "name"), body=("summary", "go_terms"), informative=_WITH_TERMS),
+    Template(number=7, name="generif", head=("symbol", "name"), body=("summary", "generifs"), informative=_WITH_RIFS),
 )
 DEFAULT_TEMPLATE: Final = TEMPLATES[0]
 
-_PREFIX: Final = {"designations": "Also: ", "aliases": "Aliases: ", "type": "Type: ", "map_location": "Location: "}
+_PREFIX: Final = {
+    "designations": "Also: ",
+    "aliases": "Aliases: ",
+    "type": "Type: ",
+    "map_location": "Location: ",
+    "go_terms": "GO: ",
+}
 _UNINFORMATIVE_NAME: Final = re.compile(
     r"^(uncharacterized|hypothetical|novel|predicted gene|RIKEN cDNA|expressed sequence|LOC\d+)\b", re.IGNORECASE
 )
@@ -95,13 +112,18 @@ def gene_text(record: Mapping[str, Any], template: Template) -> str | None:
 
 
 def build_texts(
-    genes: pa.Table, orthologs: pa.Table, *, template: Template, selected: Collection[int] | None = None
+    genes: pa.Table,
+    orthologs: pa.Table,
+    *,
+    template: Template,
+    annotations: pa.Table | None = None,
+    selected: Collection[int] | None = None,
 ) -> pa.Table:
     """Write the texts of all genes that have one.
 
     Parameters
     ----------
-    genes, orthologs
+    genes, orthologs, annotations
         Tables in the schemas of :mod:`genekb.schema`.
     selected
         GeneIDs that shall have a text; all if left out.
@@ -112,6 +134,7 @@ def build_texts(
     where the summary is that of ``origin_gene_id``.
     """
     stand_in = _stand_ins(genes, orthologs) if template.use_ortholog else {}
+    terms = _terms(annotations, template)
     rows = []
     for record in genes.to_pylist():
         gene_id = record["gene_id"]
@@ -121,12 +144,28 @@ def build_texts(
         if not record["summary"] and gene_id in stand_in:
             origin, origin_id = "ortholog", stand_in[gene_id]["ortholog_gene_id"]
             record["summary"] = stand_in[gene_id]["ortholog_summary"]
-        text = gene_text(record, template)
+        text = gene_text(record | terms.get(gene_id, {}), template)
         if text:
             rows.append((gene_id, text_id(text), text, template.number, origin, origin_id))
     columns = zip(*rows, strict=True) if rows else [()] * len(schema.TEXTS)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.TEXTS, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema.TEXTS).sort_by("gene_id")
+
+
+def _terms(annotations: pa.Table | None, template: Template) -> dict[int, dict[str, list[str]]]:
+    """For each gene the terms that the template asks for, each once: GO terms by name, GeneRIFs as they stand."""
+    wanted = {key for key, name in _VOCABULARIES.items() if name in template.body}
+    if annotations is None or not wanted:
+        return {}
+    terms: dict[int, dict[str, list[str]]] = {}
+    for row in annotations.to_pylist():
+        if row["vocabulary"] in wanted:
+            found = terms.setdefault(row["gene_id"], {}).setdefault(_VOCABULARIES[row["vocabulary"]], [])
+            if row["term"] not in found:
+                found.append(row["term"])
+    for lists in terms.values():
+        lists.get("go_terms", []).sort()
+    return terms
 
 
 def _stand_ins(genes: pa.Table, orthologs: pa.Table) -> dict[int, dict[str, Any]]:
@@ -158,7 +197,7 @@ def _field(record: Mapping[str, Any], name: Field) -> str:
     if not value:
         return ""
     if isinstance(value, list):
-        value = "; ".join(value)
+        value = (" " if name == "generifs" else "; ").join(value)
         if name == "designations" and len(value) > DESIGNATIONS_LIMIT:
             value = value[:DESIGNATIONS_LIMIT].rsplit(";", 1)[0]
     return _PREFIX.get(name, "") + " ".join(str(value).split())

@@ -13,6 +13,10 @@ class CoverageTooLow(GeneKBError):
     """Fewer names resolve against the store than the caller demanded."""
 
 
+class SpeciesMismatch(CoverageTooLow):
+    """The names are those of another species than the store's."""
+
+
 class NotAvailable(GeneKBError):
     """A store, an encoder or its weights are not on this machine (and no network was asked for)."""
 

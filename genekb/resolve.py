@@ -1,22 +1,25 @@
-"""Names of genes, of whatever kind and mixed, to GeneIDs; and how much of a data set was found.
+"""Names of genes, of whatever kind and mixed, to GeneIDs.
 
 The order is fixed: GeneID, Ensembl or database identifier, current official symbol, the nomenclature authority's
 symbol where NCBI writes another, retired GeneID or symbol, alias (only if one gene alone has it), and, if asked for,
 the symbol of an orthologue. A current symbol is never taken for an alias of another gene, there is one hop only, case
-matters, and what could be several genes is reported as ambiguous, never guessed.
+matters, and what could be several genes is reported as ambiguous, never guessed. Only a name that is none of these is
+read as one that another program has changed (:mod:`genekb.mangled`), which its status tells.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from genekb.types import FloatArray, IntArray, StrArray
+from genekb.errors import SchemaMismatch
+from genekb.mangled import propose_repairs
+from genekb.types import IntArray, StrArray
 
 RANKS: Final = {
     "gene_id": 0,
@@ -33,9 +36,17 @@ RANKS: Final = {
     "locus_tag": 6,
     "alias": 7,
     "ortholog": 8,
+    "mitochondrial": 9,
+    "date": 10,
+    "mangled": 11,
 }
-_ENSEMBL_VERSION: Final = re.compile(r"^(ENS[A-Z]*G\d{11})\.\d+$")
+# A version, the release of a lift-over and the mark of a gene on both sex chromosomes, as Ensembl and GENCODE add them
+_ENSEMBL_VERSION: Final = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(?:_\d+)?(?:_PAR_Y)?$")
+_ENSEMBL_PAR_Y: Final = re.compile(r"^ENSGR(\d{10})(?:\.\d+)?$")  # the same mark in GENCODE before release 25
 _GENE_ID: Final = re.compile(r"^[1-9]\d{0,11}$")
+_Match: TypeAlias = tuple[str, tuple[int, ...]]  # kind of name, and the genes that it could be
+_UNKNOWN: Final[_Match] = ("unknown", ())
+_NONE: Final[tuple[int, str, list[int]]] = (len(RANKS), "", [])  # behind every rank
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +60,8 @@ class Resolution:
     gene_ids
         GeneID of each name; 0 where :attr:`is_resolved` is false.
     status
-        How it was found (a key of :data:`RANKS`), or ``ambiguous``, or ``unknown``.
+        How it was found (a key of :data:`RANKS`), or ``ambiguous``, or ``unknown``. The last three of the ranks are
+        repaired names: ``mitochondrial`` (MT- written otherwise), ``date`` (1-Mar), ``mangled`` (HLA.DRA, MATR3.1).
     candidates
         GeneIDs that an ambiguous name could be, by its position.
     """
@@ -65,49 +77,14 @@ class Resolution:
         return self.gene_ids > 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Loss:
-    """A name that has no vector, why, and what share of the counts it carried."""
-
-    name: str
-    reason: str
-    share_counts: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Coverage:
-    """How much of a data set a store knows; shares lie in [0, 1].
-
-    Parameters
-    ----------
-    n_names, n_resolved, n_with_text
-        Names given, names that stand for one gene, and names whose gene has a text.
-    share_genes, share_counts
-        Share of the names, and of the counts (UMIs), whose gene has a text; the latter is NaN-free: without counts it
-        equals ``share_genes``.
-    by_status
-        Number of names and share of counts by how they were found.
-    n_duplicates
-        Names beyond the first that stand for a gene already seen.
-    losses
-        The largest losses, by counts.
-    """
-
-    n_names: int
-    n_resolved: int
-    n_with_text: int
-    share_genes: float
-    share_counts: float
-    by_status: tuple[tuple[str, int, float], ...]
-    n_duplicates: int
-    losses: tuple[Loss, ...]
-
-
 def normalise_name(name: str) -> str:
     """Take the version off an Ensembl identifier and blanks off either end; nothing else is changed."""
     name = name.strip()
-    match = _ENSEMBL_VERSION.match(name)
-    return match.group(1) if match else name
+    if match := _ENSEMBL_VERSION.match(name):
+        return match.group(1)
+    if match := _ENSEMBL_PAR_Y.match(name):
+        return f"ENSG0{match.group(1)}"
+    return name
 
 
 def resolve_names(
@@ -125,93 +102,77 @@ def resolve_names(
         Every current GeneID.
     use_orthologs
         Whether the symbol of an orthologue of another species may stand for a gene.
+
+    Raises
+    ------
+    SchemaMismatch
+        If the table holds names of a kind that is not in :data:`RANKS`.
     """
     keys = [normalise_name(str(name)) for name in names]
-    matches = _matches(keys, name_table, gene_ids)
-    found = np.zeros(len(keys), dtype=np.int64)
-    status = np.full(len(keys), "unknown", dtype="<U16")
-    candidates: dict[int, tuple[int, ...]] = {}
-    for position, key in enumerate(keys):
-        kinds = [
-            (RANKS[kind], kind, gene) for kind, gene in matches.get(key, ()) if use_orthologs or kind != "ortholog"
-        ]
-        if not kinds:
+    found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
+    repaired = _find_repaired(found, name_table, gene_ids, use_orthologs=use_orthologs)
+    every = [repaired.get(key) or found[key] for key in keys]
+    return Resolution(
+        names=tuple(map(str, names)),
+        gene_ids=np.array([genes[0] if len(genes) == 1 else 0 for _, genes in every], dtype=np.int64),
+        status=np.array([_status(kind, genes) for kind, genes in every], dtype="<U16"),
+        candidates={position: genes for position, (_, genes) in enumerate(every) if len(genes) > 1},
+    )
+
+
+def _status(kind: str, genes: tuple[int, ...]) -> str:
+    return "ambiguous" if len(genes) > 1 else kind
+
+
+def _find(
+    keys: Iterable[str], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
+) -> dict[str, _Match]:
+    """For each distinct key the first kind that knows it, and the genes that this rank gives."""
+    distinct = set(keys)
+    best: dict[str, tuple[int, str, list[int]]] = {}
+    for name, kind, gene in _rows(distinct, name_table, gene_ids):
+        if kind == "ortholog" and not use_orthologs:
             continue
-        best = min(kinds)[0]
-        genes = sorted({gene for rank, _, gene in kinds if rank == best})
-        if len(genes) == 1:
-            found[position], status[position] = genes[0], min(kinds)[1]
-        else:
-            status[position], candidates[position] = "ambiguous", tuple(genes)
-    return Resolution(names=tuple(map(str, names)), gene_ids=found, status=status, candidates=candidates)
+        rank, other, genes = best.get(name, _NONE)
+        if RANKS[kind] < rank:
+            best[name] = (RANKS[kind], kind, [gene])
+        elif RANKS[kind] == rank:
+            best[name] = (rank, min(kind, other), [*genes, gene])
+    found = dict.fromkeys(distinct, _UNKNOWN)
+    found.update({name: (kind, tuple(sorted(set(genes)))) for name, (_, kind, genes) in best.items()})
+    return found
 
 
-def _matches(keys: list[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> dict[str, list[tuple[str, int]]]:
-    rows = name_table.filter(pc.is_in(name_table["name"], pa.array(sorted(set(keys)), pa.string())))
-    matches: dict[str, list[tuple[str, int]]] = {}
-    for name, gene_id, kind in zip(*(rows[column].to_pylist() for column in ("name", "gene_id", "kind")), strict=True):
-        matches.setdefault(name, []).append((kind, gene_id))
+def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> Iterator[tuple[str, str, int]]:
+    """Name, kind and gene of every row of the table, and every GeneID, that is one of the keys."""
+    rows = name_table.filter(pc.is_in(name_table["name"], pa.array(sorted(keys), pa.string())))
+    strange = set(rows["kind"].unique().to_pylist()) - RANKS.keys()
+    if strange:
+        raise SchemaMismatch(
+            f"names of kind {', '.join(sorted(strange))} are unknown to this version of genekb "
+            f"(it knows {', '.join(RANKS)}); update genekb"
+        )
+    yield from zip(*(rows[column].to_pylist() for column in ("name", "kind", "gene_id")), strict=True)
     numbers = pa.array(sorted({int(key) for key in keys if _GENE_ID.match(key)}), pa.int64())
     for number in numbers.filter(pc.is_in(numbers, gene_ids.combine_chunks())).to_pylist():
-        matches.setdefault(str(number), []).append(("gene_id", number))
-    return matches
+        yield str(number), "gene_id", number
 
 
-def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
-    """Count unknown names that would be a symbol of the store if case were ignored: a sign of another species."""
-    unknown = {
-        name.lower() for name, state in zip(resolution.names, resolution.status, strict=True) if state == "unknown"
-    }
-    symbols = pc.utf8_lower(name_table["name"].filter(pc.equal(name_table["kind"], "symbol")))
-    return pc.sum(pc.is_in(pa.array(sorted(unknown), pa.string()), symbols.combine_chunks())).as_py() or 0
-
-
-def measure_coverage(
-    resolution: Resolution, *, has_text: NDArray[np.bool_], counts: FloatArray | None = None, n_losses: int = 20
-) -> Coverage:
-    """Measure how much of the names, and of their counts, has a text.
-
-    Parameters
-    ----------
-    has_text
-        For each name, whether its gene has a text in the store.
-    counts
-        Sum of each name's counts over all cells; equal weights if left out.
-    n_losses
-        How many of the largest losses to list.
-    """
-    n_names = len(resolution.names)
-    weights = np.ones(n_names) if counts is None else np.asarray(counts, dtype=np.float64)
-    total = weights.sum() or 1.0
-    resolved = resolution.gene_ids[resolution.is_resolved]
-    by_status = tuple(
-        (str(kind), int((resolution.status == kind).sum()), float(weights[resolution.status == kind].sum() / total))
-        for kind in sorted(set(resolution.status), key=lambda kind: (RANKS.get(kind, 99), kind))
-    )
-    lost = np.flatnonzero(~has_text)
-    lost = lost[np.argsort(-weights[lost], kind="stable")][:n_losses]
-    return Coverage(
-        n_names=n_names,
-        n_resolved=len(resolved),
-        n_with_text=int(has_text.sum()),
-        share_genes=float(has_text.mean()) if n_names else 0.0,
-        share_counts=float(weights[has_text].sum() / total),
-        by_status=by_status,
-        n_duplicates=len(resolved) - len(np.unique(resolved)),
-        losses=tuple(
-            Loss(
-                name=resolution.names[row],
-                reason=_reason(resolution, int(row)),
-                share_counts=float(weights[row] / total),
-            )
-            for row in lost
-        ),
-    )
-
-
-def _reason(resolution: Resolution, row: int) -> str:
-    if row in resolution.candidates:
-        return "ambiguous: " + ", ".join(map(str, resolution.candidates[row][:4]))
-    if resolution.is_resolved[row]:
-        return f"GeneID {resolution.gene_ids[row]} has no text in this store"
-    return "unknown to the store"
+def _find_repaired(
+    found: dict[str, _Match], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
+) -> dict[str, _Match]:
+    """Resolve the unknown names once repaired: what the first repair that finds anything finds, in one hop."""
+    unknown = [key for key, (kind, _) in found.items() if kind == "unknown"]
+    repairs = propose_repairs(unknown, given=found.keys(), name_table=name_table)
+    spellings = {spelling for tried in repairs.values() for repair in tried for spelling in repair.spellings}
+    known = _find(spellings, name_table, gene_ids, use_orthologs=use_orthologs)
+    repaired = {}
+    for name, tried in repairs.items():
+        for repair in tried:
+            hits = [known[spelling] for spelling in repair.spellings if known[spelling] is not _UNKNOWN]
+            if hits:
+                best = min(RANKS[kind] for kind, _ in hits)
+                genes = {gene for kind, each in hits if RANKS[kind] == best for gene in each}
+                repaired[name] = (repair.kind, tuple(sorted(genes)))
+                break
+    return repaired

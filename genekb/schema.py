@@ -1,8 +1,11 @@
 """The Arrow schema of every table of a store, and the version of the whole."""
 
+from typing import Literal
+
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: tables of orthologues and annotations, options in the manifest, vectors that hang on genes
+READABLE_VERSIONS = (1, 2)
 
 GENES = pa.schema(
     [
@@ -38,6 +41,18 @@ ORTHOLOGS = pa.schema(
     ]
 )
 
+# Terms of a gene from a vocabulary: GO terms, gene groups of HGNC, GeneRIF sentences.
+ANNOTATIONS = pa.schema(
+    [
+        pa.field("gene_id", pa.int64(), nullable=False),
+        # go_process, go_function, go_component, gene_group or generif
+        pa.field("vocabulary", pa.string(), nullable=False),
+        pa.field("term_id", pa.string(), nullable=False),  # GO:0006915; HGNC's group number; PubMed id of a GeneRIF
+        pa.field("term", pa.string(), nullable=False),
+        pa.field("evidence", pa.string()),  # evidence code of GO
+    ]
+)
+
 TEXTS = pa.schema(
     [
         pa.field("gene_id", pa.int64(), nullable=False),
@@ -50,7 +65,7 @@ TEXTS = pa.schema(
 )
 
 
-def embeddings(dim: int, dtype: str = "float16") -> pa.Schema:
+def embeddings(dim: int, dtype: str = "float16", *, key: Literal["text_id", "gene_id"] = "text_id") -> pa.Schema:
     """Give the schema of one shard of vectors.
 
     Parameters
@@ -59,13 +74,18 @@ def embeddings(dim: int, dtype: str = "float16") -> pa.Schema:
         Length of every vector.
     dtype
         Stored type, ``float16`` or ``float32``.
+    key
+        What a vector hangs on: a text, or, for vectors that were made elsewhere, a gene.
     """
     value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
+    vector = pa.field("vector", pa.list_(value, dim), nullable=False)
+    if key == "gene_id":
+        return pa.schema([pa.field("gene_id", pa.int64(), nullable=False), vector])
     return pa.schema(
         [
             pa.field("text_id", pa.string(), nullable=False),
             pa.field("n_tokens", pa.int32(), nullable=False),
             pa.field("n_tokens_cut", pa.int32(), nullable=False),
-            pa.field("vector", pa.list_(value, dim), nullable=False),
+            vector,
         ]
     )

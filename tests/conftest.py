@@ -61,3 +61,25 @@ def real_data():
     if not (folder / "ncbi").is_dir():
         pytest.skip(f"no real data in {folder}; set GENEKB_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A real, tiny BERT in a plain transformers folder."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    folder.mkdir()
+    letters = [piece for char in "abcdefghijklmnopqrstuvwxyz0123456789" for piece in (char, f"##{char}")]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cell", "of", "hormone", "insulin", ".", ":"]
+    (folder / "vocab.txt").write_text("\n".join([*words, *letters]))
+    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

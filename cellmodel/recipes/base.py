@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cellmodel.n_clusters import NClusters
 from cellmodel.train import Batch, History, LossTerm
-from cellmodel.types import CellByGene, CellGraph, Embedding, Labels
+from cellmodel.types import CellByGene, CellGraph, Embedding, GeneVectors, Labels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,17 @@ class CellViews:
         ``pcs`` averaged over the graph.
     text
         (cell, dim) the mixed semantic paths, rows of length one; None without knowledge.
+    text_paths
+        The two paths before they are mixed: expression-weighted, and the ranked sentence; None without knowledge.
+    counts
+        (cell, gene) raw counts of the genes of ``expression``; None where the input held none.
+    depth
+        (cell,) sum of all values of a cell, over all genes.
+    knn
+        (cell, cell) distances to the nearest cells.
+    gene_vectors
+        (gene, dim) whitened text vectors of the genes of ``expression``, zero where a gene has none; None without
+        knowledge.
     """
 
     expression: CellByGene
@@ -35,6 +46,11 @@ class CellViews:
     graph: CellGraph
     smoothed: Embedding
     text: Embedding | None
+    knn: CellGraph
+    depth: Float[np.ndarray, " cell"]
+    counts: CellByGene | None = None
+    text_paths: tuple[Embedding, Embedding] | None = None
+    gene_vectors: GeneVectors | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

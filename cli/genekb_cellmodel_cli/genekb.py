@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli import genekb_update, options
+from genekb_cellmodel_cli.building import describe_build, describe_plan, read_names, read_tables, taxon_slug
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
 from genekb_cellmodel_cli.running import common, run
 
@@ -21,29 +22,31 @@ app = typer.Typer(
 @app.command()
 def build(
     source: Annotated[
-        Path | None, typer.Option(help="Folder of NCBI bulk files; the built-in demo table if left out.")
+        Path | None,
+        typer.Option(help="NCBI bulk or Entrez folder, data_report.jsonl, or a table; the demo table if left out."),
     ] = None,
-    taxon: Annotated[list[str] | None, typer.Option(help="Species by name or NCBI taxonomy id; repeatable.")] = None,
+    taxon: options.Taxon = None,
     model: Annotated[list[str] | None, typer.Option(help="Encoder, see `genekb models`; repeatable.")] = None,
-    name: Annotated[str | None, typer.Option(help="NAME@RELEASE; species and folder name if left out.")] = None,
+    name: Annotated[str | None, typer.Option(help="NAME@RELEASE; species and release if left out.")] = None,
     genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
     only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
     template: Annotated[
-        Literal["summary", "names", "symbol", "full"], typer.Option(help="Fields of a gene's text.")
+        Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif"],
+        typer.Option(help="Fields of a gene's text."),
     ] = "summary",
-    release: Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")] = None,
+    release: options.Release = None,
+    names: options.Names = None,
     vector_dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Stored type of vectors.")] = "float16",
-    compute_dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option(help="bfloat16 is taken where it is measured faster.")
-    ] = "auto",
+    compute_dtype: options.ComputeDtype = "auto",
+    base_url: options.BaseUrl = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    online: Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    online: options.Online = False,
+    dry_run: options.DryRun = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Build a store from NCBI's bulk files, or from the demo table.
+    """Build a store from NCBI's files, a table of your own, or the demo table.
 
     Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model minilm --name human@2022-11
     """
@@ -52,29 +55,26 @@ def build(
     from genekb.builder import BuildConfig, plan_build
     from genekb.builder import build as build_store
     from genekb.documents import find_template
-    from genekb.sources.ncbi_bulk import read_ncbi_folder
-    from genekb.sources.table import read_demo_table
 
     started = time.perf_counter()
     taxa = taxon or ["human"]
-    tables = read_ncbi_folder(source, taxa=taxa, release=release) if source else read_demo_table()
+    tables = read_tables(source, taxa=taxa, release=release, names=names)
     parsed = time.perf_counter() - started
     config = BuildConfig(
-        name=name or ("-".join(taxa) if source else "demo"),
+        name=name or ("-".join(taxon_slug(taxon) for taxon in taxa) if source else "demo"),
         models=tuple(model or ["auto"]),
         genes=genes,
-        only_names=_read_names(only_genes),
+        only_names=read_names(only_genes),
         template=find_template(template),
         vector_dtype=vector_dtype,
         compute_dtype=compute_dtype,
         device=device,
         threads=threads,
         online=online,
+        base_url=base_url,
     )
     if dry_run:
-        plan = plan_build(tables, config)
-        content = {"name": plan.name, "n_genes": tables.genes.num_rows, "n_texts": plan.texts.num_rows}
-        content |= {"n_unique_texts": plan.n_unique_texts, "models": list(config.models)}
+        content = describe_plan(plan_build(tables, config), tables, config)
         print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
         return
     try:
@@ -83,32 +83,11 @@ def build(
     except KeyboardInterrupt:
         note("interrupted; finished shards are kept, the same command goes on where it was")
         raise
-    manifest = result.manifest
-    content = {
-        "store": f"{manifest.name}@{manifest.release}",
-        "digest": manifest.digest,
-        "path": str(result.folder),
-        "n_genes": manifest.n_genes,
-        "n_texts": manifest.n_texts,
-        "n_unique_texts": manifest.n_unique_texts,
-        "n_ortholog_texts": manifest.n_ortholog_texts,
-        "dropped": dict(manifest.dropped),
-        "encoders": {key: entry["n_vectors"] for key, entry in manifest.encoders.items()},
-        "n_texts_cut": {key: entry["n_texts_cut"] for key, entry in manifest.encoders.items()},
-        "n_encoded_now": result.n_encoded,
-        "n_kept_from_interrupted_run": result.n_kept,
+    content = describe_build(result) | {
         "seconds_parsing": round(parsed, 2),
         "seconds": round(time.perf_counter() - started, 2),
     }
     print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
-
-
-def _read_names(path: Path | None) -> tuple[str, ...] | None:
-    if path is None:
-        return None
-    from cellmodel.io import read_gene_totals
-
-    return read_gene_totals(path)[0]
 
 
 @app.command()
@@ -229,8 +208,7 @@ def resolve(
             ("largest losses", "share of counts", "why"),
             [(loss.name, f"{loss.share_counts:.5f}", loss.reason) for loss in coverage.losses],
         )
-        if other_case > coverage.n_names // 3:
-            note(f"{other_case:,} unknown names are symbols of the store when case is ignored: is the species right?")
+    store.check_species(resolution)
     if coverage.share_genes < min_coverage:
         raise CoverageTooLow(
             f"{coverage.share_genes:.1%} of the genes of {path} have a text in {store.store_id}, "
@@ -312,6 +290,9 @@ def verify(
     if result.faults:
         raise StoreCorrupt(f"{result.store_id} has {len(result.faults)} faults; build or pull it again")
     note("whole: every byte is what the manifest says")
+
+
+genekb_update.register(app)
 
 
 def main() -> None:

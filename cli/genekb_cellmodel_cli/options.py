@@ -39,3 +39,16 @@ MinCoverage = Annotated[
     float, typer.Option(help="Share of the genes that must have a text, in [0, 1].", min=0.0, max=1.0)
 ]
 Transpose = Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")]
+Taxon = Annotated[
+    list[str] | None, typer.Option(help="Species by name or NCBI taxonomy id; repeatable.", show_default=False)
+]
+Release = Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")]
+Names = Annotated[
+    Path | None, typer.Option(help="Source that gives symbols their GeneIDs, where --source has symbols alone.")
+]
+BaseUrl = Annotated[str | None, typer.Option(help="Endpoint of an API; else OPENAI_BASE_URL, else OpenAI's.")]
+ComputeDtype = Annotated[
+    Literal["auto", "float32", "bfloat16"], typer.Option(help="bfloat16 is taken where it is measured faster.")
+]
+Online = Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]

@@ -2,7 +2,8 @@
 
 from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec
 from genekb.encoders.catalogue import ModelEntry
-from genekb.encoders.registry import list_models, load_encoder, reopen_encoder
+from genekb.encoders.registry import list_models, load_encoder, shuffle_encoder, split_control
+from genekb.encoders.reopening import reopen_encoder
 
 __all__ = [
     "EncodedTexts",
@@ -12,4 +13,6 @@ __all__ = [
     "list_models",
     "load_encoder",
     "reopen_encoder",
+    "shuffle_encoder",
+    "split_control",
 ]

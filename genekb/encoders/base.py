@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal, Protocol, Self, get_args
+from typing import Final, Literal, Protocol, Self, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int32
 from genekb.errors import EncoderFailed, SchemaMismatch
 from genekb.types import EncoderID
 
-Kind = Literal["transformer", "lsa", "hash"]
+Kind = Literal["transformer", "onnx", "static", "api", "lsa", "hash", "random", "shuffled", "foreign"]
 Pooling = Literal["mean", "cls", "last", "none"]
 ComputeDtype = Literal["float32", "bfloat16"]
 
@@ -35,7 +35,8 @@ class EncoderSpec:
     kind
         Family of the encoder.
     model_id
-        Hugging Face id, absolute path of a local folder, or the algorithm of a built-in encoder.
+        Hugging Face id, ``folder:`` and the name of a local folder, a vendor's name for its model, the algorithm of a
+        built-in encoder, the encoder_id that was shuffled, or the file that vectors came from.
     revision
         Commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm.
     weights_sha256, tokenizer_sha256
@@ -92,7 +93,7 @@ class EncoderSpec:
     def encoder_id(self) -> EncoderID:
         """Name and the first 12 hex digits of the recipe's sha256.
 
-        Of a local folder only the last part of its path is hashed: moving the folder does not change its vectors.
+        Of a local folder only its name is hashed: moving the folder does not change its vectors.
         """
         hashed = replace(self, model_id=folder_name(self.model_id)) if is_folder_path(self.model_id) else self
         canonical = json.dumps(hashed.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -172,14 +173,18 @@ class Encoder(Protocol):
         """Write the fitted state into `folder`; encoders without one write nothing."""
 
 
+FOLDER_PREFIX: Final = "folder:"  # of the model id of a model that came from a local folder
+
+
 def is_folder_path(model_id: str) -> bool:
-    """Whether a recipe's model id is the absolute path of a folder, of this or another operating system."""
-    return PurePosixPath(model_id).is_absolute() or PureWindowsPath(model_id).is_absolute()
+    """Whether a recipe's model is a local folder; stores of schema version 1 kept its absolute path."""
+    is_path = PurePosixPath(model_id).is_absolute() or PureWindowsPath(model_id).is_absolute()
+    return is_path or model_id.startswith(FOLDER_PREFIX)
 
 
 def folder_name(model_id: str) -> str:
     """Last part of a model id or of a path with either kind of slash."""
-    return PureWindowsPath(model_id).name
+    return PureWindowsPath(model_id.removeprefix(FOLDER_PREFIX)).name
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from genekb.encoders.base import Pooling
 
-EntryKind = Literal["transformer", "lsa", "hash", "static", "api", "custom"]
-Where = Literal["bundled", "folder", "cached", "built in", "not here"]
+EntryKind = Literal["transformer", "lsa", "hash", "random", "static", "api", "custom"]
+Where = Literal["bundled", "folder", "cached", "built in", "online", "not here"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class ModelEntry:
     name, aliases
         What a user may call it.
     kind
-        ``transformer``, ``lsa`` and ``hash`` can be loaded; ``static``, ``api`` and ``custom`` are listed only.
+        Family; ``custom`` is listed only, since it needs code from the hub or layers that are not supported.
     model_id, revision
         Name at the hub or the vendor, and the pinned commit if there is one.
     dim, max_tokens, pooling, prompt
@@ -57,7 +57,7 @@ class ModelEntry:
     @property
     def available(self) -> bool:
         """Whether the encoder can be loaded on this machine without a network."""
-        return self.where != "not here"
+        return self.where not in {"online", "not here"}
 
 
 @cache

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genekb.encoders.base import Pooling
 from genekb.errors import EncoderFailed, NotAvailable, StoreCorrupt
+from genekb.files import sha256_file
 
 _POOLINGS: Mapping[str, Pooling] = {
     "cls": "cls",
@@ -76,7 +77,7 @@ def read_folder(root: Path) -> ModelFolder:
         path=path,
         weights_sha256=_digest(_weights(path)),
         tokenizer_sha256=_digest(_tokenizer(path)),
-        config_sha256=file_sha256(config_file),
+        config_sha256=sha256_file(config_file),
         pooling=_pooling(root),
         prompt=_prompt(root),
         dim=_dim(config, path=path),
@@ -84,10 +85,9 @@ def read_folder(root: Path) -> ModelFolder:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def config_mark(folder: ModelFolder) -> str:
+    """Stand-in for a hub's commit where a folder has none."""
+    return f"config-{folder.config_sha256[:12]}"
 
 
 def has_files(root: Path, *, sha256: Mapping[str, str]) -> bool:
@@ -104,13 +104,13 @@ def verify_files(root: Path, *, sha256: Mapping[str, str]) -> None:
         If one is missing or has other bytes.
     """
     for name in _differing(root, sha256=sha256):
-        found = file_sha256(root / name)[:12] if (root / name).is_file() else "missing"
+        found = sha256_file(root / name)[:12] if (root / name).is_file() else "missing"
         raise StoreCorrupt(f"{root / name} is {found}, expected sha256 {sha256[name][:12]}; install the model again")
 
 
 def _differing(root: Path, *, sha256: Mapping[str, str]) -> list[str]:
     """Names of the files that are missing or differ."""
-    return [name for name, known in sha256.items() if not (root / name).is_file() or file_sha256(root / name) != known]
+    return [name for name, known in sha256.items() if not (root / name).is_file() or sha256_file(root / name) != known]
 
 
 def _parse(path: Path) -> object:
@@ -235,6 +235,6 @@ def _tokenizer(path: Path) -> list[Path]:
 def _digest(paths: Sequence[Path]) -> str:
     """Digest of one file, or of the names and digests of several."""
     if len(paths) == 1:
-        return file_sha256(paths[0])
-    lines = "".join(f"{path.name}:{file_sha256(path)}\n" for path in paths)
+        return sha256_file(paths[0])
+    lines = "".join(f"{path.name}:{sha256_file(path)}\n" for path in paths)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from genekb.encoders.base import folder_name, is_folder_path
+from genekb.encoders.base import FOLDER_PREFIX, folder_name, is_folder_path
 from genekb.encoders.catalogue import ModelEntry, Where
 from genekb.errors import NotAvailable
 
@@ -37,20 +37,25 @@ class Place:
     revision: str = ""
 
 
-def places(model_id: str, *, entry: ModelEntry | None, revisions: Sequence[str]) -> Iterator[Place]:
+def places(
+    model_id: str, *, entry: ModelEntry | None, revisions: Sequence[str], hint: Path | None = None
+) -> Iterator[Place]:
     """Folders on this machine that hold the model, the preferred first; nothing is downloaded.
 
     Parameters
     ----------
     model_id
-        Hugging Face id or absolute path.
+        Hugging Face id, absolute path, or ``folder:`` and a name.
     entry
         Its entry in the catalogue, which may name a bundling package.
     revisions
         Commits to look for in the hub's cache; an empty one is the main branch.
+    hint
+        Folder in which the model lay before.
     """
-    if is_folder_path(model_id) and _holds_model(Path(model_id), entry=None):
-        yield Place(where="folder", path=Path(model_id))
+    if is_folder_path(model_id):
+        known = (Path(model_id), hint) if not model_id.startswith(FOLDER_PREFIX) else (hint,)
+        yield from (Place(where="folder", path=path) for path in known if path and _holds_model(path, entry=None))
     if entry and entry.package and (path := _package_folder(entry)):
         yield Place(where="bundled", path=path)
     for parent in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):

@@ -1,23 +1,29 @@
-"""Encoders by name: what a user may ask for, where it is found, and how stored vectors' encoder is opened again."""
+"""Encoders by name: what a user may ask for, and where it is found."""
 
 import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from genekb.encoders.base import Encoder, EncoderSpec, Pooling
-from genekb.encoders.catalogue import ModelEntry, entries, find_entry
-from genekb.encoders.folder import ModelFolder, has_files, read_folder, verify_files
-from genekb.encoders.places import Place, download, places
-from genekb.errors import EncoderFailed, NotAvailable, StoreCorrupt
+from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, Pooling, folder_name
+from genekb.encoders.catalogue import ModelEntry, Where, entries, find_entry
+from genekb.encoders.folder import ModelFolder, config_mark, has_files, read_folder, verify_files
+from genekb.encoders.places import MODELS_VARIABLE, Place, download, places
+from genekb.errors import EncoderFailed, NotAvailable
+
+if TYPE_CHECKING:
+    from genekb.encoders.controls import ShuffledEncoder
 
 log = logging.getLogger(__name__)
-_BUILT_IN: Final = re.compile(r"^(lsa|hash)-([1-9]\d{0,3})$")
+_BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
+_SHUFFLED: Final = "shuffled:"
+_ONNX: Final = "onnx:"
+_API: Final = "api:"
+_PLACELESS: Final[dict[str, Where]] = {"lsa": "built in", "hash": "built in", "random": "built in", "api": "online"}
 _DEFAULT: Final = "minilm"
 _WITHOUT_WEIGHTS: Final = "lsa-256"
-_LOADED_KINDS: Final = ("transformer", "lsa", "hash")
 
 
 def load_encoder(
@@ -28,19 +34,26 @@ def load_encoder(
     dtype: str = "auto",
     threads: int | None = None,
     online: bool = False,
+    base_url: str | None = None,
+    cache: Path | None = None,
 ) -> Encoder:
     """Load an encoder; a name given is never replaced by another.
 
     Parameters
     ----------
     name
-        Name of the registry, ``auto`` (MiniLM if it is on this machine, else lsa-256), a Hugging Face id, or a folder.
+        Name of the registry, ``auto`` (MiniLM if it is on this machine, else lsa-256), a Hugging Face id, or a folder;
+        ``onnx:`` before one of these runs it in ONNX Runtime; ``api:`` and a model's name asks an endpoint.
     corpus
         Texts to fit an ``lsa`` encoder on.
     device, dtype, threads
         See :class:`genekb.encoders.local.Compute`.
     online
-        Whether weights may be downloaded.
+        Whether weights may be downloaded; an API has to be asked for by its name, which says the same.
+    base_url
+        Endpoint of an API, see :class:`genekb.encoders.api.ApiConfig`.
+    cache
+        Folder of exported ONNX graphs; the user's cache folder if left out.
 
     Raises
     ------
@@ -56,11 +69,79 @@ def load_encoder(
     built_in = _BUILT_IN.match(name)
     if built_in:
         return _load_built_in(name, family=built_in[1], dim=int(built_in[2]), corpus=corpus)
+    in_onnx = name.startswith(_ONNX)
+    name = name.removeprefix(_ONNX)
     entry = find_entry(name)
-    if entry is not None and entry.kind not in _LOADED_KINDS:
-        raise NotAvailable(f"encoder {name!r} is of kind {entry.kind}, which cannot be loaded yet; see `genekb models`")
+    if name.startswith(_API) or (entry is not None and entry.kind == "api"):
+        return _load_api(name.removeprefix(_API), entry, base_url=base_url)
+    if entry is not None and entry.kind == "custom":
+        raise NotAvailable(f"encoder {name!r} cannot be loaded: {entry.note}; `genekb models` lists the others")
     place = _find_place(name, entry, online=online)
+    if _is_static(entry, place):
+        return _load_static(name, entry, place)
+    if in_onnx:
+        return _load_in_onnx(name, entry, place, threads=threads, cache=cache)
     return _load_transformer(name, entry, place, device=device, dtype=dtype, threads=threads)
+
+
+def _is_static(entry: ModelEntry | None, place: Place) -> bool:
+    from genekb.encoders.static import is_static_folder
+
+    return entry.kind == "static" if entry else is_static_folder(place.path)
+
+
+def split_control(name: str) -> tuple[bool, str]:
+    """Tell whether a name asks for an encoder's vectors dealt out anew, and name that encoder."""
+    return name.startswith(_SHUFFLED), name.removeprefix(_SHUFFLED)
+
+
+def shuffle_encoder(base: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
+    """Make the control of an encoder that gives every text of a corpus the vector of another one."""
+    from genekb.encoders.controls import ShuffledEncoder
+
+    return ShuffledEncoder(base, corpus=corpus)
+
+
+def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> Encoder:
+    from genekb.encoders.api import ApiConfig, load_api
+
+    config = ApiConfig.from_environment(base_url=base_url)
+    if entry is None:
+        return load_api(name=_short_name(name), model_id=name, dim=0, max_tokens=0, config=config)
+    return load_api(name=entry.name, model_id=entry.model_id, dim=entry.dim, max_tokens=entry.max_tokens, config=config)
+
+
+def _load_static(name: str, entry: ModelEntry | None, place: Place) -> Encoder:
+    from genekb.encoders.static import load_static
+
+    is_local = entry is None and place.where == "folder"
+    encoder = load_static(
+        place.path,
+        name=entry.name if entry else _short_name(name),
+        model_id=FOLDER_PREFIX + place.path.name if is_local else (entry.model_id if entry else name),
+        revision=place.revision,
+    )
+    if entry is not None and encoder.spec.dim != entry.dim:
+        raise EncoderFailed(f"encoder {entry.name!r} has {encoder.spec.dim} dims, the registry says {entry.dim}")
+    return encoder
+
+
+def _load_in_onnx(
+    name: str, entry: ModelEntry | None, place: Place, *, threads: int | None, cache: Path | None
+) -> Encoder:
+    from genekb.encoders.onnx import load_onnx
+
+    folder = _checked_folder(entry, place)
+    recipe = make_recipe(name, entry, place, folder)
+    recipe = replace(recipe, kind="onnx", name=f"{recipe.name}-onnx")
+    return load_onnx(folder, recipe=recipe, threads=threads, cache=cache or graph_cache())
+
+
+def graph_cache() -> Path:
+    """Folder of exported graphs where none is given."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("genekb", appauthor=False)) / "graphs"
 
 
 def _choose_default() -> str:
@@ -73,6 +154,10 @@ def _choose_default() -> str:
 
 
 def _load_built_in(name: str, *, family: str, dim: int, corpus: Sequence[str] | None) -> Encoder:
+    if family == "random":
+        from genekb.encoders.controls import RandomEncoder
+
+        return RandomEncoder(name=name, dim=dim)
     if family == "hash":
         from genekb.encoders.hashing import HashEncoder
 
@@ -94,11 +179,17 @@ def _find_place(name: str, entry: ModelEntry | None, *, online: bool) -> Place:
     if place is None and online:
         place = download(model_id, revision=entry.revision if entry else "")
     if place is None:
-        raise NotAvailable(_how_to_get(name, model_id, entry))
+        raise NotAvailable(how_to_get(name, model_id, entry))
     return place
 
 
-def _how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
+def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
+    """Tell the ways in which an encoder that is not on this machine can be got."""
+    if model_id.startswith(FOLDER_PREFIX):
+        return (
+            f"the folder {folder_name(model_id)!r} of encoder {name!r} is not where it was; put it into a folder that "
+            f"{MODELS_VARIABLE} names"
+        )
     ways = ["--online to download it", "a local folder in its place"]
     if entry is not None and entry.extra:
         ways.insert(0, f"pip install 'genekb-cellmodel[{entry.extra}]'")
@@ -112,14 +203,18 @@ def _load_transformer(
 ) -> Encoder:
     from genekb.encoders.local import Compute, load_transformer
 
+    folder = _checked_folder(entry, place)
+    compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
+    return load_transformer(folder, recipe=make_recipe(name, entry, place, folder), compute=compute)
+
+
+def _checked_folder(entry: ModelEntry | None, place: Place) -> ModelFolder:
     if entry is not None:
         verify_files(place.path, sha256=entry.sha256)
-    folder = read_folder(place.path)
-    compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
-    return load_transformer(folder, recipe=_recipe(name, entry, place, folder), compute=compute)
+    return read_folder(place.path)
 
 
-def _recipe(name: str, entry: ModelEntry | None, place: Place, folder: ModelFolder) -> EncoderSpec:
+def make_recipe(name: str, entry: ModelEntry | None, place: Place, folder: ModelFolder) -> EncoderSpec:
     """Put together what the registry and the files say; where both speak they must agree."""
     pooling: Pooling = folder.pooling
     if pooling == "none":
@@ -131,12 +226,12 @@ def _recipe(name: str, entry: ModelEntry | None, place: Place, folder: ModelFold
         _agree(entry, folder, pooling)
         max_tokens = min(filter(None, (entry.max_tokens, folder.max_tokens)), default=0)
     known = entry is not None and has_files(folder.path, sha256=entry.sha256)
-    revision = (entry.revision if known and entry else place.revision) or _config_mark(folder)
+    revision = (entry.revision if known and entry else place.revision) or config_mark(folder)
     is_local = entry is None and place.where == "folder"
     return EncoderSpec(
         name=entry.name if entry else _short_name(name),
         kind="transformer",
-        model_id=str(place.path) if is_local else (entry.model_id if entry else name),
+        model_id=FOLDER_PREFIX + place.path.name if is_local else (entry.model_id if entry else name),
         revision=revision,
         weights_sha256=folder.weights_sha256,
         tokenizer_sha256=folder.tokenizer_sha256,
@@ -164,77 +259,13 @@ def _short_name(name: str) -> str:
     return f"local-{short}" if find_entry(short) or _BUILT_IN.match(short) else short
 
 
-def reopen_encoder(spec: EncoderSpec, folder: Path, *, device: str = "auto") -> Encoder:
-    """Open the encoder that made stored vectors, to encode a query, and check that it is the same.
-
-    Parameters
-    ----------
-    spec
-        The recipe.
-    folder
-        Where the store keeps the vectors and a fitted state.
-
-    Raises
-    ------
-    NotAvailable
-        If its weights are not on this machine.
-    StoreCorrupt
-        If they are not those of the recipe.
-    """
-    if spec.kind == "lsa":
-        from genekb.encoders.lsa import reopen_lsa
-
-        return reopen_lsa(spec, folder)
-    if spec.kind == "hash":
-        from genekb.encoders.hashing import HashEncoder
-
-        encoder = HashEncoder(name=spec.name, dim=spec.dim)
-        if encoder.spec != spec:
-            raise NotAvailable(
-                f"encoder {spec.encoder_id} is version {spec.revision}, this genekb has {encoder.spec.revision}; "
-                "build the vectors again"
-            )
-        return encoder
-    return _reopen_transformer(spec, device=device)
-
-
-def _reopen_transformer(spec: EncoderSpec, *, device: str) -> Encoder:
-    from genekb.encoders.local import Compute, load_transformer
-
-    entry = find_entry(spec.model_id)
-    found = list(places(spec.model_id, entry=entry, revisions=(spec.revision, "")))
-    if not found:
-        raise NotAvailable(_how_to_get(spec.name, spec.model_id, entry))
-    for place in found:
-        model = read_folder(place.path)
-        if _is_made_from(spec, model, entry):
-            return load_transformer(model, recipe=spec, compute=Compute(device=device, dtype=spec.dtype))
-    raise StoreCorrupt(
-        f"{found[0].path} holds other weights or another tokenizer or configuration than {spec.encoder_id} "
-        "was made with; install that revision, or build the vectors again"
-    )
-
-
-def _is_made_from(spec: EncoderSpec, model: ModelFolder, entry: ModelEntry | None) -> bool:
-    """Whether a folder has the bytes that a recipe names; a hub's commit already stands for its configuration."""
-    same_bytes = (model.weights_sha256, model.tokenizer_sha256) == (spec.weights_sha256, spec.tokenizer_sha256)
-    same_config = not spec.revision.startswith("config-") or spec.revision == _config_mark(model)
-    is_known = entry is not None and spec.revision == entry.revision and bool(entry.sha256)
-    return same_bytes and same_config and (not is_known or has_files(model.path, sha256=entry.sha256 if entry else {}))
-
-
-def _config_mark(folder: ModelFolder) -> str:
-    """Stand-in for a commit where a folder has none."""
-    return f"config-{folder.config_sha256[:12]}"
-
-
 def list_models() -> list[ModelEntry]:
     """List every encoder of the registry with the place where it was found; nothing heavy is imported."""
     listed = []
     for entry in entries():
-        if entry.kind in {"lsa", "hash"}:
-            listed.append(replace(entry, where="built in"))
+        if entry.kind in _PLACELESS:
+            listed.append(replace(entry, where=_PLACELESS[entry.kind]))
             continue
         place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)
-        listed.append(replace(entry, where=place.where) if place and entry.kind == "transformer" else entry)
+        listed.append(replace(entry, where=place.where) if place and entry.kind != "custom" else entry)
     return listed

@@ -1,12 +1,12 @@
 """What every source hands on: gene records, their names, their orthologues, and where each row came from."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from genekb import schema
+from genekb.files import sha256_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class SourceTables:
 
     Parameters
     ----------
-    genes, names, orthologs
+    genes, names, orthologs, annotations
         Tables in the schemas of :mod:`genekb.schema`.
     files
         What was read.
@@ -41,16 +41,11 @@ class SourceTables:
     genes: pa.Table
     names: pa.Table
     orthologs: pa.Table = field(default_factory=schema.ORTHOLOGS.empty_table)
+    annotations: pa.Table = field(default_factory=schema.ANNOTATIONS.empty_table)
     files: tuple[SourceFile, ...]
     release: str
     licence: str
     dropped: dict[str, int]
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFile:

@@ -73,6 +73,10 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         return matches[0]
     if matches:
         raise NotAvailable(f"digest {text} fits {len(matches)} stores of {stores}; give more of its digits")
+    if as_path.is_dir():
+        raise NotAvailable(
+            f"{as_path} is a folder without {MANIFEST}, so no store; `genekb list` shows those there are"
+        )
     known = ", ".join(folder.parent.name for folder in list_store_folders(find_home(home))) or "none"
     raise NotAvailable(f"no store {text!r} in {stores} (there: {known}); make it with `genekb build --name {text} ...`")
 

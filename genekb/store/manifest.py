@@ -8,10 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from genekb.errors import SchemaMismatch, StoreCorrupt
-from genekb.schema import SCHEMA_VERSION
+from genekb.files import canonical_json
+from genekb.schema import READABLE_VERSIONS, SCHEMA_VERSION
 
 MANIFEST: Final = "manifest.json"
 _NOT_IN_DIGEST: Final = ("created_at", "created_by")  # who and when: not what
+_NEW_IN_VERSION_2: Final = ("options",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,8 @@ class Manifest:
         Terms of the sources.
     parent
         Digest of the store that this one was made from, or empty.
+    options
+        What an update needs to make the texts again: type of gene, digest of the list of names, stored type.
     created_at, created_by
         UTC time and code version; not part of the digest.
     """
@@ -71,6 +75,7 @@ class Manifest:
     files: tuple[StoredFile, ...]
     licences: tuple[str, ...]
     parent: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     created_at: str = ""
     created_by: str = ""
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -78,17 +83,13 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of all that the manifest says, time and code version left out."""
-        content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
+        left_out = _NOT_IN_DIGEST + (_NEW_IN_VERSION_2 if self.schema_version == 1 else ())
+        content = {key: value for key, value in asdict(self).items() if key not in left_out}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Write the manifest as indented JSON, the digest on top for the reader's eye."""
         return json.dumps({"digest": self.digest, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
-
-
-def canonical_json(content: Any) -> str:
-    """JSON with sorted keys and no blanks: equal content, equal bytes."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -109,8 +110,9 @@ def read_manifest(folder: Path) -> Manifest:
         version = content["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreCorrupt(f"{path} is damaged ({error}); build or pull the store again") from error
-    if version != SCHEMA_VERSION:
-        raise SchemaMismatch(f"{path} has schema version {version}, this genekb reads {SCHEMA_VERSION}; update genekb")
+    if version not in READABLE_VERSIONS:
+        readable = ", ".join(map(str, READABLE_VERSIONS))
+        raise SchemaMismatch(f"{path} has schema version {version}, this genekb reads {readable}; update genekb")
     return _parse(content, path)
 
 

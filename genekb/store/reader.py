@@ -12,10 +12,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from genekb import schema
+from genekb.coverage import Coverage, explain_missing_texts, measure_coverage
+from genekb.documents import find_template
 from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.resolve import Coverage, Resolution, count_other_case, measure_coverage, resolve_names
+from genekb.resolve import Resolution, resolve_names
+from genekb.species import check_species, count_other_case
 from genekb.store.home import find_store
+from genekb.store.integrity import check_files
 from genekb.store.manifest import Manifest, read_manifest
+from genekb.store.places import recall_place
 from genekb.store.vectors import VectorTable, open_vectors
 from genekb.types import FloatArray, IntArray
 
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from genekb.encoders import Encoder
+
+_SINCE_VERSION_2 = {"orthologs": schema.ORTHOLOGS, "annotations": schema.ANNOTATIONS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,11 +90,25 @@ class Store:
         return f"{self.manifest.name}@{self.manifest.release}:{self.manifest.digest[:16]}"
 
     def table(self, name: str) -> pa.Table:
-        """Read ``genes``, ``names`` or ``texts`` (once) as an Arrow table."""
+        """Read ``genes``, ``names``, ``orthologs``, ``annotations`` or ``texts`` (once) as an Arrow table.
+
+        Raises
+        ------
+        StoreCorrupt
+            If its file is damaged.
+        """
         return self._table(name)
 
     def _read_table(self, name: str) -> pa.Table:
-        return pq.read_table(self.folder / f"{name}.parquet", memory_map=True)
+        path = self.folder / f"{name}.parquet"
+        if name in _SINCE_VERSION_2 and self.manifest.schema_version == 1:
+            return _SINCE_VERSION_2[name].empty_table()
+        check_files(self.folder, self.manifest, prefix=path.name)
+        try:
+            return pq.read_table(path, memory_map=True)
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise StoreCorrupt(f"{path} is damaged ({reason}); build or pull the store again") from error
 
     def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
         """Find the gene that each name stands for, see :func:`genekb.resolve.resolve_names`."""
@@ -100,7 +122,21 @@ class Store:
     def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
         """Measure how much of the names, and of their counts, has a text here."""
         has_text = np.isin(resolution.gene_ids, self.table("texts")["gene_id"].to_numpy())
-        return measure_coverage(resolution, has_text=has_text, counts=counts)
+        return measure_coverage(resolution, has_text=has_text, counts=counts, explain=self._why_no_text)
+
+    def _why_no_text(self, gene_ids: Sequence[int]) -> dict[int, str]:
+        template = find_template(str(self.manifest.template["number"]))
+        return explain_missing_texts(gene_ids, genes=self.table("genes"), template=template)
+
+    def check_species(self, resolution: Resolution) -> None:
+        """Refuse names that are clearly of another species, see :func:`genekb.species.check_species`.
+
+        Raises
+        ------
+        SpeciesMismatch
+            If the evidence is strong.
+        """
+        check_species(resolution, store_taxa=self.manifest.taxa, name_table=self.table("names"))
 
     def count_other_case(self, resolution: Resolution) -> int:
         """Count unknown names that are symbols here when case is ignored: a sign that the species is another."""
@@ -117,12 +153,13 @@ class Store:
         ids = list(self.manifest.encoders)
         if name is None and ids:
             return ids[0]
+        name = _stored_name(name)
         found = [key for key in ids if key == name or self.manifest.encoders[key]["recipe"]["name"] == name]
         if len(found) == 1:
             return found[0]
         have = ", ".join(ids) or "none"
         what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
-        raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); build it with `genekb build --model ...`")
+        raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); add it with `genekb encode`")
 
     def vector_table(self, encoder: str | None = None) -> VectorTable:
         """All vectors of an encoder, memory-mapped: nothing is copied."""
@@ -132,10 +169,24 @@ class Store:
         return open_vectors(self.folder, self.manifest, encoder_id)
 
     def vectors(self, gene_ids: IntArray | Sequence[int], *, encoder: str | None = None) -> GeneVectorSelection:
-        """Give the vectors of some genes; the rows asked for are copied, the table is not."""
+        """Give the vectors of some genes.
+
+        Nothing is copied where the genes lie side by side in the store, as all its genes or a run of them by GeneID
+        do: the result is then a read-only view of the mapped file. Else the rows asked for are copied, and no others.
+
+        Parameters
+        ----------
+        gene_ids
+            In any order, repeats allowed; 0 stands for no gene.
+        encoder
+            As for :meth:`encoder_id`.
+        """
         table = self.vector_table(encoder)
         wanted = np.asarray(gene_ids, dtype=np.int64)
         known, rows = table.locate(wanted)
+        if len(rows) and len(rows) == len(wanted) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            run = np.asarray(table.vectors[rows[0] : rows[0] + len(rows)])
+            return GeneVectorSelection(vectors=run, has_vector=np.ones(len(wanted), dtype=bool))
         vectors = np.zeros((len(wanted), table.vectors.shape[1]), dtype=np.float32)
         vectors[known] = table.vectors[rows]
         has_vector = np.zeros(len(wanted), dtype=bool)
@@ -148,7 +199,14 @@ class Store:
         row = pc.index_in(pa.array(np.asarray(gene_ids, dtype=np.int64)), table["gene_id"].combine_chunks())
         return table["text"].take(row).to_pylist()
 
-    def encoder(self, name: str | None = None, *, device: str = "auto") -> "Encoder":
+    def encoder(
+        self,
+        name: str | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        base_url: str | None = None,
+    ) -> "Encoder":
         """Open the encoder that made the vectors, to encode a query; its weights are checked against the recipe.
 
         Raises
@@ -162,7 +220,14 @@ class Store:
 
         encoder_id = self.encoder_id(name)
         spec = EncoderSpec.from_dict(self.manifest.encoders[encoder_id]["recipe"])
-        return reopen_encoder(spec, self.folder / "embeddings" / encoder_id, device=device)
+        return reopen_encoder(
+            spec,
+            self.folder / "embeddings" / encoder_id,
+            device=device,
+            threads=threads,
+            hint=recall_place(self.folder.parent, encoder_id),
+            base_url=base_url,
+        )
 
     def search(self, query: str, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
         """Find the genes whose text is nearest to a query, by exact cosine.
@@ -220,22 +285,32 @@ class Store:
     def _connection(self) -> "duckdb.DuckDBPyConnection":
         import duckdb
 
+        check_files(self.folder, self.manifest)
         connection = duckdb.connect(":memory:")
         folder = self.folder.resolve().as_posix()
-        for name in ("genes", "names", "texts"):
-            connection.execute(f"create view {name} as from read_parquet({_literal(f'{folder}/{name}.parquet')})")
+        for name in ("genes", "names", "orthologs", "annotations", "texts"):
+            if (self.folder / f"{name}.parquet").is_file():
+                connection.execute(f"create view {name} as from read_parquet({_literal(f'{folder}/{name}.parquet')})")
         for encoder_id, entry in self.manifest.encoders.items():
             view = '"vectors_' + str(entry["recipe"]["name"]).replace('"', "") + '"'
             files = _literal(f"{folder}/embeddings/{encoder_id}/part-*.parquet")
             dim = int(entry["recipe"]["dim"])
             connection.execute(
-                f"create view {view} as select text_id, n_tokens, n_tokens_cut, vector::float[{dim}] as vector "
-                f"from read_parquet({files})"
+                f"create view {view} as select * replace (vector::float[{dim}] as vector) from read_parquet({files})"
             )
         connection.execute(f"set allowed_directories = [{_literal(folder + '/')}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         return connection
+
+
+def _stored_name(name: str | None) -> str | None:
+    """Name of an encoder as a store has it: ``onnx:minilm`` is kept as minilm-onnx, ``shuffled:x`` as shuffled-x."""
+    if name is not None and name.startswith("shuffled:"):
+        return f"shuffled-{_stored_name(name.removeprefix('shuffled:'))}"
+    if name is not None and name.startswith("onnx:"):
+        return f"{name.removeprefix('onnx:')}-onnx"
+    return name.removeprefix("api:") if name else name
 
 
 def _literal(text: str) -> str:

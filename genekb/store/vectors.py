@@ -1,5 +1,6 @@
 """Vectors of a store as a memory-mapped matrix: a cache beside the store, rebuilt from its Parquet when absent."""
 
+import json
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -7,13 +8,20 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genekb.errors import StoreCorrupt
+from genekb.files import sha256_file, write_json
+from genekb.store.integrity import check_files
 from genekb.store.manifest import Manifest
 from genekb.types import FloatArray, IntArray
 
 CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store ever changes
+STAMPS: Final = "stamps.json"  # of the cache's files: when they were written, and their SHA-256
+_ARRAYS: Final = ("gene_ids", "rows", "vectors")
+_KEY_TYPES: Final = {"text_id": pa.string(), "gene_id": pa.int64()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +35,7 @@ class VectorTable:
     rows
         (gene,) row of ``vectors`` of each gene; genes with equal texts share a row.
     vectors
-        (text, dim) float32, read-only; rows ordered by text_id.
+        (text, dim) float32, read-only; in the order of the first gene that has the text.
     """
 
     gene_ids: IntArray
@@ -56,35 +64,60 @@ def open_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
         If the Parquet files do not hold a vector for every text.
     """
     cache = folder.parent / CACHE / manifest.digest[:16] / encoder_id
-    names = ("gene_ids", "rows", "vectors")
-    if not (cache / "vectors.npy").is_file():
-        table = _read_vectors(folder, manifest, encoder_id)
+    if not _is_whole(cache):
+        shutil.rmtree(cache, ignore_errors=True)
+        table = read_vectors(folder, manifest, encoder_id)
         if not _write_cache(cache, table):
             return table
     try:
-        arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
+        arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
     except (OSError, ValueError):
-        shutil.rmtree(cache, ignore_errors=True)  # a cache that cannot be read is made again
-        return _read_vectors(folder, manifest, encoder_id)
+        return read_vectors(folder, manifest, encoder_id)
     return VectorTable(**arrays)
 
 
-def _read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
-    dim = int(manifest.encoders[encoder_id]["recipe"]["dim"])
+def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
+    """Read the vectors of an encoder from its Parquet files, past the cache.
+
+    Raises
+    ------
+    StoreCorrupt
+        If a file is damaged, or a text has no vector.
+    """
+    recipe = manifest.encoders[encoder_id]["recipe"]
+    key = "gene_id" if recipe["kind"] == "foreign" else "text_id"
+    check_files(folder, manifest, prefix=f"embeddings/{encoder_id}/")
     parts = sorted((folder / "embeddings" / encoder_id).glob("part-*.parquet"))
-    tables = [pq.read_table(path, columns=["text_id", "vector"]) for path in parts]
-    text_ids = [key for table in tables for key in table["text_id"].to_pylist()]
+    try:
+        tables = [pq.read_table(path, columns=[key, "vector"]) for path in parts]
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreCorrupt(
+            f"{folder}: vectors of {encoder_id} are damaged ({reason}); build or pull it again"
+        ) from error
     blocks = [
         chunk.flatten().to_numpy(zero_copy_only=False) for table in tables for chunk in table["vector"].iterchunks()
     ]
+    dim = int(recipe["dim"])
     vectors = np.concatenate(blocks).astype(np.float32).reshape(-1, dim) if blocks else np.empty((0, dim), np.float32)
+    keys = pa.chunked_array([chunk for table in tables for chunk in table[key].iterchunks()], _KEY_TYPES[key])
+    if key == "gene_id":
+        return _in_order(keys.to_numpy(), np.arange(len(vectors)), vectors)
     texts = pq.read_table(folder / "texts.parquet", columns=["gene_id", "text_id"])
-    row_of = {key: row for row, key in enumerate(text_ids)}
-    try:
-        rows = np.array([row_of[key] for key in texts["text_id"].to_pylist()], dtype=np.int64)
-    except KeyError as error:
-        raise StoreCorrupt(f"{folder}: text {str(error)[1:13]} has no vector by {encoder_id}; build again") from error
-    return VectorTable(gene_ids=texts["gene_id"].to_numpy(), rows=rows, vectors=vectors)
+    rows = pc.index_in(texts["text_id"], keys)
+    if rows.null_count:
+        missing = texts["text_id"].filter(pc.is_null(rows))[0].as_py()
+        raise StoreCorrupt(f"{folder}: text {missing[:12]} has no vector by {encoder_id}; build again")
+    return _in_order(texts["gene_id"].to_numpy(), rows.to_numpy().astype(np.int64), vectors)
+
+
+def _in_order(gene_ids: IntArray, rows: IntArray, vectors: FloatArray) -> VectorTable:
+    """Order genes by id and vectors by the first gene that has them; neighbours by id then lie side by side."""
+    order = np.argsort(gene_ids, kind="stable")
+    used, first, inverse = np.unique(rows[order], return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first, kind="stable"), kind="stable")  # rank of each used row by its first gene
+    by_gene = used[np.argsort(first, kind="stable")]
+    return VectorTable(gene_ids=gene_ids[order], rows=place[inverse].astype(np.int64), vectors=vectors[by_gene])
 
 
 def _write_cache(cache: Path, table: VectorTable) -> bool:
@@ -92,10 +125,31 @@ def _write_cache(cache: Path, table: VectorTable) -> bool:
     part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")
     try:
         part.mkdir(parents=True)
-        for name in ("gene_ids", "rows", "vectors"):
+        for name in _ARRAYS:
             np.save(part / f"{name}.npy", getattr(table, name), allow_pickle=False)
+        write_json({name: _stamp(part / f"{name}.npy", sha256=True) for name in _ARRAYS}, part / STAMPS)
         part.rename(cache)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
-        return (cache / "vectors.npy").is_file()
+        return _is_whole(cache)
     return True
+
+
+def _is_whole(cache: Path) -> bool:
+    """Whether the cache is as it was written; its bytes are read only if a file's time or size has changed."""
+    try:
+        stamps = json.loads((cache / STAMPS).read_text(encoding="utf-8"))
+        for name in _ARRAYS:
+            path, known = cache / f"{name}.npy", stamps[name]
+            is_untouched = _stamp(path, sha256=False).items() <= known.items()
+            if not is_untouched and sha256_file(path) != known["sha256"]:
+                return False
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def _stamp(path: Path, *, sha256: bool) -> dict[str, int | str]:
+    status = path.stat()
+    stamp: dict[str, int | str] = {"n_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return stamp | ({"sha256": sha256_file(path)} if sha256 else {})

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genekb.documents import text_id
 from genekb.errors import GeneKBError
-from genekb.sources.tables import sha256_file
+from genekb.files import sha256_file
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.vectors import open_vectors
+from genekb.store.vectors import open_vectors, read_vectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,23 +73,21 @@ def _text_faults(folder: Path) -> list[str]:
 
 
 def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[int, list[str]]:
-    """Compare the memory-mapped cache with the Parquet files, vector by vector."""
+    """Check that the vectors are finite and as many as promised, and that the memory-mapped cache equals them."""
     faults = []
-    n_vectors = 0
     try:
-        table = open_vectors(folder, manifest, encoder_id)
-    except (GeneKBError, pa.ArrowInvalid) as error:
+        stored = read_vectors(folder, manifest, encoder_id)
+        cached = open_vectors(folder, manifest, encoder_id)
+    except GeneKBError as error:
         return 0, [str(error)]
-    for path in sorted((folder / "embeddings" / encoder_id).glob("part-*.parquet")):
-        for chunk in pq.read_table(path, columns=["vector"])["vector"].iterchunks():
-            stored = chunk.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            block = stored.reshape(len(chunk), -1)
-            cached = table.vectors[n_vectors : n_vectors + len(block)]
-            n_vectors += len(block)
-            if not np.isfinite(block).all():
-                faults.append(f"{path.name} of {encoder_id} holds values that are not finite")
-            if not np.array_equal(block, cached):
-                faults.append(f"the cache of {encoder_id} differs from {path.name}; delete the folder .cache")
+    if not np.isfinite(stored.vectors).all():
+        faults.append(f"{encoder_id} holds values that are not finite")
+    if not all(
+        np.array_equal(getattr(stored, name), getattr(cached, name)) for name in ("gene_ids", "rows", "vectors")
+    ):
+        faults.append(f"the cache of {encoder_id} differs from its files; delete the folder .cache")
+    parts = sorted((folder / "embeddings" / encoder_id).glob("part-*.parquet"))
+    n_vectors = sum(pq.read_metadata(path).num_rows for path in parts)
     expected = int(manifest.encoders[encoder_id]["n_vectors"])
     if n_vectors != expected:
         faults.append(f"{encoder_id} has {n_vectors} vectors, the manifest says {expected}")

@@ -1,12 +1,9 @@
 """Files of a store, each written whole or not at all; and the commit that makes a store visible with one rename."""
 
-import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,26 +11,10 @@ import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.errors import NotAvailable, StoreBusy
-from genekb.sources.tables import sha256_file
+from genekb.files import TEMPORARY, atomic_file, sha256_file, write_text
 from genekb.store.home import CURRENT
 from genekb.store.manifest import MANIFEST, Manifest, StoredFile
 from genekb.types import FloatArray, IntArray
-
-TEMPORARY: Final = ".part"
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; it takes its place, synced to disk, when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + TEMPORARY)
-    try:
-        yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -73,12 +54,6 @@ def write_table(table: pa.Table, path: Path) -> None:
         pq.write_table(table, part, compression="zstd", row_group_size=1 << 16)
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text file."""
-    with atomic_file(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
 def write_vectors(
     text_ids: list[str], vectors: FloatArray, tokens: tuple[IntArray, IntArray], *, path: Path, dtype: str
 ) -> None:
@@ -114,6 +89,29 @@ def write_vectors(
         )
 
 
+def write_gene_vectors(gene_ids: IntArray, vectors: FloatArray, *, path: Path) -> None:
+    """Write vectors that hang on genes, in float32: where they come from, their precision may matter.
+
+    Parameters
+    ----------
+    gene_ids
+        (gene,) keys, ascending.
+    vectors
+        (gene, dim), in the order of the keys.
+    """
+    table_schema = schema.embeddings(vectors.shape[1], "float32", key="gene_id")
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]).cast(table_schema.field("vector").type)
+    with atomic_file(path) as part:
+        pq.write_table(
+            pa.Table.from_arrays([pa.array(gene_ids, pa.int64()), column], schema=table_schema),
+            part,
+            compression="zstd",
+            use_dictionary=False,
+            use_byte_stream_split=["vector.list.element"],
+        )
+
+
 def describe_stored(folder: Path) -> tuple[StoredFile, ...]:
     """List every file below a folder as the manifest records it, the manifest and unfinished parts left out."""
     files = []
@@ -143,8 +141,3 @@ def commit(staging: Path, manifest: Manifest) -> Path:
         staging.rename(target)
     write_text(manifest.digest + "\n", target.parent / CURRENT)
     return target
-
-
-def write_json(content: Any, path: Path) -> None:
-    """Write a value as indented JSON."""
-    write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", path)

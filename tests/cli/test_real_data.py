@@ -63,8 +63,8 @@ def test_real_cells_are_clustered_and_the_text_view_beats_its_controls(real_data
         ("bad/no_gene_names", "human", "the names (g0, g1, g2, ...) are no gene symbols"),
         ("bad/not_counts_rpkm", "human", "--values linear to log-normalise them"),
         ("scrna/usoskin_150", "mouse", "--values linear to log-normalise them"),
-        ("scrna/pbmc3k", "mouse", "so the cells are of another species"),
-        ("scrna/baron_mouse", "human", "so the cells are of another species"),
+        ("scrna/pbmc3k", "mouse", "the names look like human"),
+        ("scrna/baron_mouse", "human", "the names look like mouse"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(real_data, home, tmp_path, file, kb, message):

@@ -111,12 +111,12 @@ def test_a_cut_keeps_whole_sentences_within_the_limit(lengths, limit):
 
 def test_a_local_encoder_is_reopened_only_with_the_same_weights(bare_folder, tmp_path):
     encoder = load_encoder(str(bare_folder), dtype="float32")
-    again = reopen_encoder(encoder.spec, tmp_path)
+    again = reopen_encoder(encoder.spec, tmp_path, hint=bare_folder)
     assert again.encode(TEXTS[:1]).vectors.tobytes() == encoder.encode(TEXTS[:1]).vectors.tobytes()
     with pytest.raises(StoreCorrupt, match="holds other weights or another tokenizer"):
-        reopen_encoder(replace(encoder.spec, weights_sha256="0" * 64), tmp_path)
-    with pytest.raises(NotAvailable, match="is not on this machine"):
-        reopen_encoder(replace(encoder.spec, model_id=str(tmp_path / "gone")), tmp_path)
+        reopen_encoder(replace(encoder.spec, weights_sha256="0" * 64), tmp_path, hint=bare_folder)
+    with pytest.raises(NotAvailable, match="is not where it was; put it into a folder that GENEKB_MODELS names"):
+        reopen_encoder(encoder.spec, tmp_path, hint=tmp_path / "gone")
 
 
 def test_the_identity_follows_every_field_of_the_recipe():
@@ -194,8 +194,11 @@ def test_a_name_is_never_replaced_by_another(monkeypatch, tmp_path):
         load_encoder("biobert")
     with pytest.raises(NotAvailable, match="`genekb models` lists names"):
         load_encoder("someone/some-model")
-    with pytest.raises(NotAvailable, match="which cannot be loaded yet"):
-        load_encoder(next(entry.name for entry in entries() if entry.kind == "api"))
+    with pytest.raises(NotAvailable, match=r"'nv-embed' cannot be loaded: .*`genekb models` lists the others"):
+        load_encoder("nv-embed")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(NotAvailable, match="OPENAI_API_KEY"):
+        load_encoder("ada-002")
     with pytest.raises(EncoderFailed, match="is fitted on texts"):
         load_encoder("lsa-8")
 

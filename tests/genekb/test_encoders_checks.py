@@ -82,7 +82,7 @@ def test_an_edited_configuration_is_another_encoder(tiny_folder):
     (tiny_folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
     assert load_encoder(str(tiny_folder), dtype="float32").spec.encoder_id != encoder.spec.encoder_id
     with pytest.raises(StoreCorrupt, match="or configuration than tiny-bert-"):
-        reopen_encoder(encoder.spec, tiny_folder)
+        reopen_encoder(encoder.spec, tiny_folder, hint=tiny_folder)
 
 
 def test_a_folder_called_like_a_known_encoder_gets_a_name_of_its_own(tiny_folder):

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genekb
-from genekb.builder import BuildConfig, build, plan_build, plan_shards
+from genekb.builder import BuildConfig, build, plan_build
+from genekb.encoding import plan_shards
 from genekb.errors import NotAvailable, SchemaMismatch, SourceUnusable, StoreBusy, StoreCorrupt
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import find_store, list_store_folders
@@ -237,7 +238,7 @@ def test_a_manifest_that_names_a_path_outside_is_refused(copied, path):
 
 def test_another_schema_version_is_named_before_anything_else_is_read(copied):
     edit_manifest(copied, lambda content: (content.update(schema_version=99), content.pop("files")))
-    with pytest.raises(SchemaMismatch, match="has schema version 99, this genekb reads 1; update genekb"):
+    with pytest.raises(SchemaMismatch, match="has schema version 99, this genekb reads 1, 2; update genekb"):
         genekb.open(copied)
 
 
@@ -248,17 +249,44 @@ def test_a_damaged_manifest_is_refused(copied, text):
         genekb.open(copied)
 
 
-def test_a_spoilt_cache_is_found_by_verify(built, tmp_path):
+@pytest.mark.parametrize("name", ["vectors.npy", "rows.npy", "gene_ids.npy", "stamps.json"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_spoilt_cache_is_made_again_and_never_gives_a_wrong_vector(built, tmp_path, name, harm):
+    home = Path(shutil.copytree(built.folder.parent, tmp_path / "human@2022-11"))
+    folder = home / built.folder.name
+    right = genekb.open(folder).vectors([915, 916]).vectors.copy()
+    cache = next((home / ".cache").rglob(name))
+    raw = bytearray(cache.read_bytes())
+    raw[-1] ^= 1
+    cache.write_bytes(bytes(raw if harm == "flip" else raw[: len(raw) // 2]))
+    if harm == "remove":
+        cache.unlink()
+    np.testing.assert_array_equal(genekb.open(folder).vectors([915, 916]).vectors, right)
+    assert verify_store(folder).faults == ()
+
+
+def test_a_cache_that_was_changed_behind_its_stamp_is_found_by_verify(built, tmp_path):
     home = Path(shutil.copytree(built.folder.parent, tmp_path / "human@2022-11"))
     folder = home / built.folder.name
     genekb.open(folder).vectors([915])
     cache = next((home / ".cache").rglob("vectors.npy"))
+    status = cache.stat()
     raw = bytearray(cache.read_bytes())
     raw[-1] ^= 1
     cache.write_bytes(bytes(raw))
+    os.utime(cache, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert any("delete the folder .cache" in fault for fault in verify_store(folder).faults)
-    shutil.rmtree(home / ".cache")
-    assert verify_store(folder).faults == ()
+
+
+def test_vectors_of_all_genes_are_a_view_of_the_mapped_file(kb):
+    table = kb.vector_table("hash-32")
+    alone = np.flatnonzero(np.bincount(table.rows)[table.rows] == 1)  # genes that share their text with no other
+    run = table.gene_ids[alone[:5]] if np.array_equal(np.diff(alone[:5]), np.ones(4)) else table.gene_ids[:1]
+    selection = kb.vectors(run, encoder="hash-32")
+    assert np.shares_memory(selection.vectors, table.vectors)
+    assert not selection.vectors.flags.writeable
+    copied = kb.vectors(run[::-1], encoder="hash-32")
+    np.testing.assert_array_equal(copied.vectors[::-1], selection.vectors)
 
 
 def test_a_store_in_a_folder_that_cannot_be_written_still_gives_vectors(built, kb, monkeypatch):
@@ -291,8 +319,8 @@ if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from pathlib import Path
-import genekb.builder as builder
-builder.SHARD_SIZE = {shard_size}
+import genekb.builder as builder, genekb.encoding as encoding
+encoding.SHARD_SIZE = {shard_size}
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 source = read_ncbi_folder(Path({str(folder)!r}), taxa=["human"])
 config = builder.BuildConfig(name="human", models=("hash-32",))

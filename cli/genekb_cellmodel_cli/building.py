@@ -1,0 +1,79 @@
+"""What the commands that write a store share: reading the source, and telling what was built."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genekb.assembly import BuildResult
+    from genekb.builder import BuildConfig, Plan
+    from genekb.sources.tables import SourceTables
+
+
+def read_tables(source: Path | None, *, taxa: list[str], release: str | None, names: Path | None) -> "SourceTables":
+    """Read a source of any kind; the demo table where none is given."""
+    from genekb.sources.open import read_source
+    from genekb.sources.table import read_demo_table
+
+    if source is None:
+        return read_demo_table()
+    known = read_source(names, taxa=taxa) if names else None
+    return read_source(source, taxa=taxa, release=release, names=known)
+
+
+def read_names(path: Path | None) -> tuple[str, ...] | None:
+    """Read the gene names of a cell file or of a list."""
+    if path is None:
+        return None
+    from cellmodel.io import read_gene_totals
+
+    return read_gene_totals(path)[0]
+
+
+def describe_build(result: "BuildResult") -> dict[str, Any]:
+    """Tell what a store holds, and how much of it was encoded now."""
+    manifest = result.manifest
+    return {
+        "store": f"{manifest.name}@{manifest.release}",
+        "digest": manifest.digest,
+        "path": str(result.folder),
+        "n_genes": manifest.n_genes,
+        "n_texts": manifest.n_texts,
+        "n_unique_texts": manifest.n_unique_texts,
+        "n_ortholog_texts": manifest.n_ortholog_texts,
+        "dropped": dict(manifest.dropped),
+        "encoders": {key: entry["n_vectors"] for key, entry in manifest.encoders.items()},
+        "n_texts_cut": {key: entry["n_texts_cut"] for key, entry in manifest.encoders.items()},
+        "n_encoded_now": result.n_encoded,
+        "n_taken_from_parent": result.n_reused,
+        "n_kept_from_interrupted_run": result.n_kept,
+    }
+
+
+def describe_plan(plan: "Plan", tables: "SourceTables", config: "BuildConfig") -> dict[str, Any]:
+    """Tell what a build would do, and what an API would ask for it at most."""
+    content: dict[str, Any] = {"name": plan.name, "n_genes": tables.genes.num_rows, "n_texts": plan.texts.num_rows}
+    content |= {"n_unique_texts": plan.n_unique_texts, "models": list(config.models)}
+    prices = {model: _price(model, plan) for model in config.models if is_api(model)}
+    return content | ({"price": prices} if prices else {})
+
+
+def _price(model: str, plan: "Plan") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from genekb.builder import distinct_texts
+    from genekb.encoders.api import estimate_price
+
+    return asdict(estimate_price(distinct_texts(plan.texts), model_id=model.removeprefix("api:")))
+
+
+def is_api(model: str) -> bool:
+    """Whether a name asks for an encoder behind a network."""
+    from genekb.encoders.catalogue import find_entry
+
+    entry = find_entry(model)
+    return model.startswith("api:") or (entry is not None and entry.kind == "api")
+
+
+def taxon_slug(taxon: str) -> str:
+    """Make the name of a species fit for the name of a store."""
+    return taxon.strip().lower().replace(" ", "-")

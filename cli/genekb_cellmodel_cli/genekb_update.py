@@ -1,0 +1,199 @@
+"""Commands of `genekb` that make new stores from old ones, and compare two of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.building import describe_build, read_names, read_tables
+from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from genekb.diff import StoreDiff
+    from genekb.update import UpdatePlan
+
+Store = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
+
+
+def update(
+    store: Store,
+    source: Annotated[Path, typer.Option(help="The new source, as for `genekb build`.", show_default=False)],
+    taxon: options.Taxon = None,
+    name: Annotated[
+        str | None, typer.Option(help="NAME@RELEASE of the new store; the source's release if left out.")
+    ] = None,
+    release: options.Release = None,
+    encoder: Annotated[list[str] | None, typer.Option(help="Encoder to carry on; all if left out; repeatable.")] = None,
+    only_genes: Annotated[Path | None, typer.Option(help="Cell file or name list, where the store kept none.")] = None,
+    names: options.Names = None,
+    base_url: options.BaseUrl = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    dry_run: options.DryRun = False,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Make the store of a new release: only texts that changed are encoded, and how many is said before it starts.
+
+    Example: genekb update human@2021-07 --source 2022-11 --name human@2022-11
+    """
+    import time
+
+    from genekb import open as open_store
+    from genekb.update import ReopenOptions, plan_update
+    from genekb.update import update as update_store
+
+    started = time.perf_counter()
+    kb = open_store(store, home=home)
+    taxa = taxon or [str(tax_id) for tax_id in kb.manifest.taxa]
+    tables = read_tables(source, taxa=taxa, release=release, names=names)
+    plan = plan_update(kb, tables, name=name, only_names=read_names(only_genes), encoders=encoder)
+    content = _planned(kb.store_id, plan)
+    if dry_run:
+        print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+        return
+    for encoder_id, n_texts in plan.n_to_encode.items():
+        note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
+    load = ReopenOptions(device=device, threads=threads, base_url=base_url)
+    with progress_bar() as progress:
+        result = update_store(kb, tables, plan, home=home, encoders=encoder, load=load, progress=progress)
+    content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
+    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+
+
+def _planned(store_id: str, plan: "UpdatePlan") -> dict[str, Any]:
+    return {
+        "parent": store_id,
+        "name": plan.plan.name,
+        **plan.changes.counts(),
+        "n_texts": plan.plan.texts.num_rows,
+        "n_unique_texts": plan.plan.n_unique_texts,
+        "n_to_encode": dict(plan.n_to_encode),
+    }
+
+
+def encode(
+    store: Store,
+    model: Annotated[list[str], typer.Option(help="Encoder to add, see `genekb models`; repeatable.")],
+    compute_dtype: options.ComputeDtype = "auto",
+    base_url: options.BaseUrl = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    online: options.Online = False,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Add encoders to a store: its texts are read by them too, and what it has is kept.
+
+    Example: genekb encode human@2022-11 --model biobert
+    """
+    from genekb import open as open_store
+    from genekb.builder import BuildConfig
+    from genekb.update import add_encoders
+
+    kb = open_store(store, home=home)
+    config = BuildConfig(
+        name=kb.manifest.name,
+        compute_dtype=compute_dtype,
+        device=device,
+        threads=threads,
+        online=online,
+        base_url=base_url,
+    )
+    with progress_bar() as progress:
+        result = add_encoders(kb, model, load=config.loader(home), home=home, progress=progress)
+    content = describe_build(result)
+    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+
+
+def import_(
+    store: Store,
+    path: Annotated[
+        Path, typer.Argument(help="word2vec text, .npy, .parquet, .csv, .tsv, .json, .safetensors, .pickle.")
+    ],
+    name: Annotated[str, typer.Option(help="Name that the vectors get as an encoder.", show_default=False)],
+    names: Annotated[Path | None, typer.Option(help="Names of the rows of an .npy, one a line or JSON.")] = None,
+    column: Annotated[str | None, typer.Option(help="Column of a table that holds the names or GeneIDs.")] = None,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Take vectors of genes that were made elsewhere into a store, as an encoder of their own.
+
+    A pickle is read by a restricted reader that executes nothing.
+
+    Example: genekb import human@2022-11 GenePT.pickle --name genept
+    """
+    from genekb import open as open_store
+    from genekb.encoders.foreign import read_foreign
+    from genekb.update import import_vectors
+
+    kb = open_store(store, home=home)
+    foreign = read_foreign(path, names=names, column=column)
+    result = import_vectors(kb, foreign, name=name, home=home)
+    status = result.resolution.status.tolist()
+    content = describe_build(result.build) | {
+        "n_names": len(foreign.names),
+        "n_genes": result.n_genes,
+        "n_duplicates": result.n_duplicates,
+        "n_unresolved": len(status) - int(result.resolution.is_resolved.sum()),
+        "found_by": {kind: status.count(kind) for kind in sorted(set(status))},
+        "dropped_rows": dict(foreign.n_dropped),
+    }
+    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+
+
+def diff(
+    old: Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")],
+    new: Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")],
+    limit: Annotated[int, typer.Option(help="Examples of each kind to show.", min=0)] = 10,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Compare two stores: genes added, retired, renamed; texts word by word; how far the vectors moved.
+
+    Example: genekb diff human@2020-01 human@2022-11
+    """
+    from dataclasses import asdict
+
+    from genekb import open as open_store
+    from genekb.diff import diff_stores
+
+    result = diff_stores(open_store(old, home=home), open_store(new, home=home), n_examples=limit)
+    if json:
+        print_json({"counts": result.changes.counts(), **asdict(result)})
+        return
+    _print_diff(result, limit)
+
+
+def _print_diff(result: "StoreDiff", limit: int) -> None:
+    changes = result.changes
+    print_lines([f"{result.old} -> {result.new}", ""])
+    print_table(("change", "number"), list(changes.counts().items()))
+    if changes.renamed:
+        shown = ", ".join(f"{gene.old} -> {gene.new}" for gene in changes.renamed[:limit])
+        print_lines(["", f"renamed: {shown}"])
+    for word in result.words:
+        print_lines(["", f"{word.symbol} ({word.gene_id}): {word.words}"])
+    if result.moved:
+        print_lines([""])
+        header = ("encoder", "same recipe", "genes", "moved", "median", "q90", "q99", "farthest")
+        rows = [
+            (
+                move.encoder, move.same_recipe, move.n_genes, move.n_moved, move.median, move.q90, move.q99,
+                ", ".join(f"{symbol} {distance:.2f}" for _, symbol, distance in move.farthest[:3]),
+            )
+            for move in result.moved
+        ]  # fmt: skip
+        print_table(header, rows)
+    for what, encoders in (("old", result.only_in_old), ("new", result.only_in_new)):
+        if encoders:
+            print_lines([f"only in the {what} store: {', '.join(encoders)}"])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `genekb`."""
+    app.command()(update)
+    app.command()(encode)
+    app.command("import")(import_)
+    app.command()(diff)

@@ -1,0 +1,243 @@
+"""Put a store together in a staging folder and make it visible: the one way in which every store is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from shutil import copytree, rmtree
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb.encoders import EncoderSpec
+from genekb.encoding import RECIPE, EncodingJob, Progress, encode_texts
+from genekb.files import TEMPORARY, canonical_json, write_json, write_text
+from genekb.schema import SCHEMA_VERSION
+from genekb.store.card import store_card
+from genekb.store.home import find_home
+from genekb.store.manifest import Manifest
+from genekb.store.places import remember_places
+from genekb.store.writer import commit, describe_stored, locked, write_gene_vectors, write_table, writing_to
+from genekb.types import FloatArray, IntArray
+
+TABLES: Final = ("genes", "names", "orthologs", "annotations", "texts")
+ONLY_NAMES: Final = "only_names.txt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreContent:
+    """What a store will hold besides vectors.
+
+    Parameters
+    ----------
+    name
+        ``NAME@RELEASE``.
+    tables
+        Tables of :mod:`genekb.schema` by name: genes, names, orthologs, annotations, texts.
+    sources, dropped, selection, template, licences, parent, options
+        As in :class:`genekb.store.manifest.Manifest`.
+    only_names
+        Names that limited the genes with a text, kept with the store so that an update can apply them again.
+    """
+
+    name: str
+    tables: Mapping[str, pa.Table]
+    sources: tuple[Mapping[str, Any], ...]
+    dropped: Mapping[str, int]
+    selection: str
+    template: Mapping[str, Any]
+    licences: tuple[str, ...]
+    parent: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    only_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptVectors:
+    """Vectors of a parent store that are taken over file by file, and what its manifest says of them."""
+
+    folder: Path
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneVectors:
+    """Vectors that hang on genes, made elsewhere.
+
+    Parameters
+    ----------
+    spec
+        Their provenance.
+    gene_ids
+        (gene,) distinct, ascending.
+    vectors
+        (gene, dim) float32.
+    """
+
+    spec: EncoderSpec
+    gene_ids: IntArray
+    vectors: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildResult:
+    """The store that a build ended with.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    manifest
+        What it holds.
+    n_encoded, n_reused, n_kept
+        Over all encoders: texts encoded now; texts whose vector an earlier store had; texts whose shard an earlier,
+        interrupted run had left.
+    """
+
+    folder: Path
+    manifest: Manifest
+    n_encoded: int
+    n_reused: int
+    n_kept: int
+
+
+def assemble(
+    content: StoreContent,
+    vectors: Sequence[EncodingJob | KeptVectors | GeneVectors],
+    *,
+    home: Path | None,
+    vector_dtype: str = "float16",
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Write a store, or go on with one that was interrupted.
+
+    Parameters
+    ----------
+    vectors
+        Encoders in the order in which the store lists them; the first is its default.
+    home
+        Artifact home, see :func:`genekb.store.home.find_home`.
+
+    Raises
+    ------
+    NotAvailable
+        If the home cannot be written, or an encoder is not on this machine.
+    StoreBusy
+        If another process writes the same name.
+    """
+    name_folder = find_home(home) / "stores" / content.name
+    entries: dict[str, dict[str, Any]] = {}
+    n_encoded = n_reused = n_kept = 0
+    with writing_to(name_folder), locked(name_folder):
+        staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
+        _write_tables(content, staging)
+        for item in sorted(vectors, key=_is_shuffled):
+            if isinstance(item, EncodingJob):
+                result = encode_texts(
+                    item, content.tables["texts"], folder=staging, vector_dtype=vector_dtype, progress=progress
+                )
+                n_encoded, n_reused = n_encoded + result.n_encoded, n_reused + result.n_reused
+                n_kept += result.n_kept
+                n_vectors = result.n_encoded + result.n_reused + result.n_kept
+                entries[str(item.spec.encoder_id)] = _entry(item.spec, vector_dtype, n_vectors, result.n_cut)
+            elif isinstance(item, KeptVectors):
+                entries[_take_over(item, staging)] = dict(item.entry)
+            else:
+                _write_gene_vectors(item, staging)
+                entries[str(item.spec.encoder_id)] = _entry(item.spec, "float32", len(item.gene_ids), 0)
+        manifest = _manifest(content, {key: entries[key] for key in map(_encoder_id, vectors)}, staging)
+        folder = commit(staging, manifest)
+        jobs = [item for item in vectors if isinstance(item, EncodingJob)]
+        remember_places(name_folder, {str(job.spec.encoder_id): job.place for job in jobs})
+    return BuildResult(folder=folder, manifest=manifest, n_encoded=n_encoded, n_reused=n_reused, n_kept=n_kept)
+
+
+def _is_shuffled(item: EncodingJob | KeptVectors | GeneVectors) -> bool:
+    """Whether an item needs the vectors of another one, which therefore goes first."""
+    return isinstance(item, EncodingJob) and item.partner is not None
+
+
+def _encoder_id(item: EncodingJob | KeptVectors | GeneVectors) -> str:
+    return item.folder.name if isinstance(item, KeptVectors) else str(item.spec.encoder_id)
+
+
+def _entry(spec: EncoderSpec, vector_dtype: str, n_vectors: int, n_cut: int) -> dict[str, Any]:
+    return {"recipe": spec.to_dict(), "vector_dtype": vector_dtype, "n_vectors": n_vectors, "n_texts_cut": n_cut}
+
+
+def _plan_key(
+    content: StoreContent, vectors: Sequence[EncodingJob | KeptVectors | GeneVectors], vector_dtype: str
+) -> str:
+    """Identity of the work: an interrupted run is gone on with only by a run that would write the same store."""
+    plan = {
+        "schema": SCHEMA_VERSION,
+        "sources": list(content.sources),
+        "selection": content.selection,
+        "options": dict(content.options),
+        "template": dict(content.template),
+        "parent": content.parent,
+        "vector_dtype": vector_dtype,
+        "encoders": [_encoder_id(item) for item in vectors],
+        "texts": sha256("".join(content.tables["texts"]["text_id"].to_pylist()).encode()).hexdigest(),
+    }
+    return sha256(canonical_json(plan).encode()).hexdigest()[:16]
+
+
+def _write_tables(content: StoreContent, staging: Path) -> None:
+    for part in staging.rglob(f"*{TEMPORARY}"):
+        part.unlink()
+    for name in TABLES:
+        write_table(content.tables[name], staging / f"{name}.parquet")
+    if content.only_names is not None:
+        write_text("".join(f"{name}\n" for name in sorted(set(content.only_names))), staging / ONLY_NAMES)
+
+
+def _take_over(item: KeptVectors, staging: Path) -> str:
+    target = staging / "embeddings" / item.folder.name
+    rmtree(target, ignore_errors=True)  # a copy that was interrupted is made again
+    copytree(item.folder, target)
+    return item.folder.name
+
+
+def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
+    folder = staging / "embeddings" / str(item.spec.encoder_id)
+    write_gene_vectors(item.gene_ids, item.vectors, path=folder / "part-00000.parquet")
+    write_json(item.spec.to_dict(), folder / RECIPE)
+
+
+def _manifest(content: StoreContent, encoders: dict[str, dict[str, Any]], staging: Path) -> Manifest:
+    name, _, release = content.name.partition("@")
+    genes, texts = content.tables["genes"], content.tables["texts"]
+    manifest = Manifest(
+        name=name,
+        release=release,
+        taxa=tuple(sorted(genes["tax_id"].unique().to_pylist())),
+        sources=content.sources,
+        dropped=content.dropped,
+        selection=content.selection,
+        template=content.template,
+        n_genes=genes.num_rows,
+        n_texts=texts.num_rows,
+        n_unique_texts=len(texts["text_id"].unique()),
+        n_ortholog_texts=int(pc.sum(pc.equal(texts["origin"], "ortholog")).as_py() or 0),
+        encoders=encoders,
+        files=(),
+        licences=content.licences,
+        parent=content.parent,
+        options=content.options,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_by=f"genekb {code_version()}",
+    )
+    write_text(store_card(manifest), staging / "README.md")
+    return replace(manifest, files=describe_stored(staging))
+
+
+def code_version() -> str:
+    """Version of the installed distribution, or ``unknown`` when run from a source tree."""
+    try:
+        return version("genekb-cellmodel")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,282 @@
+"""New stores from old ones: another release of the source, more encoders, vectors that were made elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb.assembly import ONLY_NAMES, BuildResult, GeneVectors, KeptVectors, StoreContent, assemble
+from genekb.builder import BuildConfig, Loader, Plan, distinct_texts, load_jobs, plan_build, store_content
+from genekb.changes import Changes, find_changes
+from genekb.documents import find_template
+from genekb.encoders import EncoderSpec
+from genekb.encoders.foreign import ForeignVectors, foreign_spec
+from genekb.encoding import EncodingJob, Progress, known_text_ids
+from genekb.errors import NotAvailable, SourceUnusable
+from genekb.resolve import Resolution
+from genekb.sources.tables import SourceTables
+from genekb.store.integrity import check_files
+from genekb.store.places import recall_place
+from genekb.store.reader import Store
+from genekb.types import IntArray
+
+if TYPE_CHECKING:
+    from genekb.encoders.controls import ShuffledEncoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpdatePlan:
+    """What an update will do, before anything is written.
+
+    Parameters
+    ----------
+    plan, config
+        Texts of the new store, and how it is built.
+    changes
+        Genes and texts that differ from the old store.
+    n_to_encode
+        By encoder_id, how many distinct texts it has to read.
+    """
+
+    plan: Plan
+    config: BuildConfig
+    changes: Changes
+    n_to_encode: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportResult:
+    """A store with vectors that were made elsewhere, and what became of their names."""
+
+    build: BuildResult
+    resolution: Resolution
+    n_genes: int
+    n_duplicates: int
+
+
+def plan_update(
+    store: Store,
+    source: SourceTables,
+    *,
+    name: str | None = None,
+    only_names: tuple[str, ...] | None = None,
+    encoders: Sequence[str] | None = None,
+) -> UpdatePlan:
+    """Compare a store with a source and count the texts that are new.
+
+    Parameters
+    ----------
+    store
+        Its template and its choice of genes are applied to the source.
+    name
+        ``NAME@RELEASE`` of the new store; the old name and the release of the source if left out.
+    only_names
+        Names that limit the genes with a text; the list that the old store was made with if left out.
+    encoders
+        Which encoders to carry on; all if left out.
+
+    Raises
+    ------
+    SourceUnusable
+        If the source lacks the species of the store, or the old list of names was not kept.
+    """
+    missing = set(store.manifest.taxa) - set(source.genes["tax_id"].unique().to_pylist())
+    if missing:
+        raise SourceUnusable(
+            f"the source has no gene of taxon {min(missing)}, which {store.store_id} has; give --taxon"
+        )
+    config = _inherited_config(store, name=name, only_names=only_names)
+    plan = plan_build(source, config)
+    new = {"genes": source.genes, "names": source.names, "texts": plan.texts}
+    changes = find_changes({key: store.table(key) for key in new}, new)
+    wanted = plan.texts["text_id"].unique()
+    n_to_encode = {}
+    for encoder_id in _chosen(store, encoders):
+        kind = store.manifest.encoders[encoder_id]["recipe"]["kind"]
+        if kind not in {"foreign", "shuffled"}:
+            known = known_text_ids(store.folder / "embeddings" / encoder_id)
+            n_to_encode[encoder_id] = len(wanted) - int(pc.sum(pc.is_in(wanted, known)).as_py() or 0)
+    return UpdatePlan(plan=plan, config=config, changes=changes, n_to_encode=n_to_encode)
+
+
+def update(
+    store: Store,
+    source: SourceTables,
+    plan: UpdatePlan,
+    *,
+    home: Path | None = None,
+    encoders: Sequence[str] | None = None,
+    load: "ReopenOptions | None" = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Write a store of a new source; a text whose vector the old store has is not encoded again.
+
+    Fitted encoders are not fitted again. Shuffled ones are dealt out anew from the vectors of their base.
+
+    Parameters
+    ----------
+    plan
+        From :func:`plan_update`, with the same store, source and encoders.
+    load
+        How encoders are opened.
+
+    Raises
+    ------
+    NotAvailable
+        If a text is new and its encoder is not on this machine.
+    StoreCorrupt
+        If an encoder is not the one that made the vectors.
+    """
+    for encoder_id in _chosen(store, encoders):  # what is taken over gets a new digest, which must not bless damage
+        check_files(store.folder, store.manifest, prefix=f"embeddings/{encoder_id}/")
+    corpus = distinct_texts(plan.plan.texts)
+    options = load or ReopenOptions()
+    vectors = [
+        _carried_on(store, encoder_id, corpus=corpus, source=source, options=options)
+        for encoder_id in _chosen(store, encoders)
+    ]
+    content = store_content(source, plan.config, plan=plan.plan, parent=store.manifest.digest)
+    return assemble(content, vectors, home=home, vector_dtype=plan.config.vector_dtype, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReopenOptions:
+    """How the encoders of a store are opened again, see :func:`genekb.encoders.reopen_encoder`."""
+
+    device: str = "auto"
+    threads: int | None = None
+    base_url: str | None = None
+
+
+def add_encoders(
+    store: Store, models: Sequence[str], *, load: Loader, home: Path | None = None, progress: Progress | None = None
+) -> BuildResult:
+    """Write the store again with more encoders; the vectors that it has are copied as they are.
+
+    Raises
+    ------
+    SourceUnusable
+        If the store has all these encoders already.
+    NotAvailable
+        If an encoder is not on this machine.
+    """
+    have = set(store.manifest.encoders)
+    jobs = [
+        job
+        for job in load_jobs(models, corpus=distinct_texts(store.table("texts")), load=load)
+        if str(job.spec.encoder_id) not in have
+    ]
+    if not jobs:
+        raise SourceUnusable(f"{store.store_id} has {', '.join(models)} already; `genekb info` lists its encoders")
+    dtype = str(store.manifest.options.get("vector_dtype", "float16"))
+    return assemble(_same_content(store), [*_kept(store), *jobs], home=home, vector_dtype=dtype, progress=progress)
+
+
+def import_vectors(store: Store, foreign: ForeignVectors, *, name: str, home: Path | None = None) -> ImportResult:
+    """Write the store again with vectors that were made elsewhere, as an encoder with its own provenance.
+
+    Of several names that stand for one gene the first is taken.
+
+    Raises
+    ------
+    SourceUnusable
+        If no name stands for a gene of the store, or the store has an encoder of that name.
+    """
+    if name in {entry["recipe"]["name"] for entry in store.manifest.encoders.values()}:
+        raise SourceUnusable(f"{store.store_id} has an encoder named {name!r} already; give another --name")
+    resolution = store.resolve(foreign.names)
+    found = np.flatnonzero(resolution.is_resolved)
+    gene_ids, first = np.unique(resolution.gene_ids[found], return_index=True)
+    if not len(gene_ids):
+        example = ", ".join(foreign.names[:3])
+        raise SourceUnusable(
+            f"none of {len(foreign.names)} names ({example}, ...) stands for a gene of {store.store_id}"
+        )
+    spec = foreign_spec(name=name, vectors=foreign)
+    item = GeneVectors(spec=spec, gene_ids=gene_ids, vectors=foreign.vectors[found[first]])
+    build = assemble(_same_content(store), [*_kept(store), item], home=home)
+    return ImportResult(
+        build=build, resolution=resolution, n_genes=len(gene_ids), n_duplicates=len(found) - len(gene_ids)
+    )
+
+
+def _chosen(store: Store, encoders: Sequence[str] | None) -> list[str]:
+    return list(store.manifest.encoders) if encoders is None else [store.encoder_id(name) for name in encoders]
+
+
+def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, ...] | None) -> BuildConfig:
+    options = store.manifest.options
+    genes, _, limit = store.manifest.selection.partition(", only the genes of ")
+    if limit and only_names is None:
+        kept = store.folder / ONLY_NAMES
+        if not kept.is_file():
+            raise SourceUnusable(f"{store.store_id} did not keep its list of names; give it with --only-genes")
+        only_names = tuple(kept.read_text(encoding="utf-8").splitlines())
+    return BuildConfig(
+        name=name or store.manifest.name,
+        genes=str(options.get("genes", genes)),
+        only_names=only_names,
+        template=find_template(str(store.manifest.template["number"])),
+        vector_dtype="float32" if options.get("vector_dtype") == "float32" else "float16",
+    )
+
+
+def _carried_on(
+    store: Store, encoder_id: str, *, corpus: Sequence[str], source: SourceTables, options: ReopenOptions
+) -> EncodingJob | GeneVectors:
+    spec = EncoderSpec.from_dict(store.manifest.encoders[encoder_id]["recipe"])
+    open_again = partial(
+        store.encoder, encoder_id, device=options.device, threads=options.threads, base_url=options.base_url
+    )
+    if spec.kind == "foreign":
+        return _still_known(store, spec, source)
+    if spec.kind == "shuffled":
+        shuffled = cast("ShuffledEncoder", open_again()).dealt_among(corpus)  # what a recipe of this kind opens
+        return EncodingJob(spec=shuffled.spec, open=lambda: shuffled, partner=shuffled.partner)
+    return EncodingJob(
+        spec=spec,
+        open=open_again,
+        reuse=store.folder / "embeddings" / encoder_id,
+        place=recall_place(store.folder.parent, encoder_id),
+    )
+
+
+def _still_known(store: Store, spec: EncoderSpec, source: SourceTables) -> GeneVectors:
+    """Keep imported vectors of the genes that the new source still has; those of retired genes stay behind."""
+    table = store.vector_table(str(spec.encoder_id))
+    current: IntArray = source.genes["gene_id"].to_numpy()
+    kept = np.flatnonzero(np.isin(table.gene_ids, current))
+    if not len(kept):
+        raise NotAvailable(f"no gene of {spec.encoder_id} is in the new source; leave it out with --encoder")
+    return GeneVectors(spec=spec, gene_ids=table.gene_ids[kept], vectors=table.vectors[table.rows[kept]])
+
+
+def _kept(store: Store) -> list[KeptVectors]:
+    check_files(store.folder, store.manifest)  # what is copied gets a new digest, which must not bless damage
+    folder = store.folder / "embeddings"
+    return [KeptVectors(folder=folder / key, entry=entry) for key, entry in store.manifest.encoders.items()]
+
+
+def _same_content(store: Store) -> StoreContent:
+    manifest = store.manifest
+    kept = store.folder / ONLY_NAMES
+    tables: dict[str, pa.Table] = {
+        name: store.table(name) for name in ("genes", "names", "orthologs", "annotations", "texts")
+    }
+    return StoreContent(
+        name=f"{manifest.name}@{manifest.release}",
+        tables=tables,
+        sources=manifest.sources,
+        dropped=manifest.dropped,
+        selection=manifest.selection,
+        template=manifest.template,
+        licences=manifest.licences,
+        parent=manifest.digest,
+        options=manifest.options,
+        only_names=tuple(kept.read_text(encoding="utf-8").splitlines()) if kept.is_file() else None,
+    )
