@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genekb.builder import BuildConfig, build
-    from genekb.resolve import Coverage, Resolution
+    from genekb.coverage import Coverage
+    from genekb.resolve import Resolution
     from genekb.sources.ncbi_bulk import read_ncbi_folder
     from genekb.sources.table import read_demo_table
     from genekb.store.reader import Store
@@ -23,7 +24,7 @@ __all__ = [
 
 _HOME = {
     "BuildConfig": ("genekb.builder", "BuildConfig"),
-    "Coverage": ("genekb.resolve", "Coverage"),
+    "Coverage": ("genekb.coverage", "Coverage"),
     "Resolution": ("genekb.resolve", "Resolution"),
     "Store": ("genekb.store.reader", "Store"),
     "build": ("genekb.builder", "build"),

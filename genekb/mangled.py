@@ -138,12 +138,13 @@ def _mitochondrial(names: list[str], name_table: pa.Table) -> dict[str, list[str
         return {}
     official = pc.is_in(name_table["kind"], pa.array(["symbol", "authority_symbol"]))
     symbols = name_table["name"].filter(official)
-    symbols = symbols.filter(pc.match_substring_regex(symbols, r"(?i)^mt[-:]")).unique().to_pylist()
     spellings: dict[str, list[str]] = {}
-    for symbol in sorted(symbols):
+    for symbol in sorted(symbols.filter(pc.match_substring_regex(symbols, r"(?i)^mt[-:]")).unique().to_pylist()):
         spellings.setdefault(symbol[3:].lower(), []).append(symbol)
-    fallback = {} if symbols else {rest: [symbol] for rest, symbol in _NCBI_MITOCHONDRIAL.items()}
-    every = fallback | spellings
+    proteins = pa.array(sorted(set(_NCBI_MITOCHONDRIAL.values())))
+    # Symbols alone: COX2 is an alias of PTGS2 as well, which a store without mitochondrial genes would give for MT-CO2
+    known = set(symbols.filter(pc.is_in(symbols, proteins)).to_pylist())
+    every = {rest: [symbol] for rest, symbol in _NCBI_MITOCHONDRIAL.items() if symbol in known} | spellings
     return {name: every[rest] for name, rest in given.items() if rest in every}
 
 

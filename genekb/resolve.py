@@ -43,7 +43,8 @@ RANKS: Final = {
 # A version, the release of a lift-over and the mark of a gene on both sex chromosomes, as Ensembl and GENCODE add them
 _ENSEMBL_VERSION: Final = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(?:_\d+)?(?:_PAR_Y)?$")
 _ENSEMBL_PAR_Y: Final = re.compile(r"^ENSGR(\d{10})(?:\.\d+)?$")  # the same mark in GENCODE before release 25
-_GENE_ID: Final = re.compile(r"^[1-9]\d{0,11}$")
+_PLACEHOLDER: Final = "LOC"  # NCBI's symbol of a gene that has no other yet is LOC and its GeneID
+_GENE_ID: Final = re.compile(rf"^(?:{_PLACEHOLDER})?(?P<number>[1-9]\d{{0,11}})$")
 _Match: TypeAlias = tuple[str, tuple[int, ...]]  # kind of name, and the genes that it could be
 _UNKNOWN: Final[_Match] = ("unknown", ())
 _NONE: Final[tuple[int, str, list[int]]] = (len(RANKS), "", [])  # behind every rank
@@ -153,9 +154,12 @@ def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> It
             f"(it knows {', '.join(RANKS)}); update genekb"
         )
     yield from zip(*(rows[column].to_pylist() for column in ("name", "kind", "gene_id")), strict=True)
-    numbers = pa.array(sorted({int(key) for key in keys if _GENE_ID.match(key)}), pa.int64())
-    for number in numbers.filter(pc.is_in(numbers, gene_ids.combine_chunks())).to_pylist():
-        yield str(number), "gene_id", number
+    numbers = {key: int(match["number"]) for key in keys if (match := _GENE_ID.match(key))}
+    current = pa.array(sorted(set(numbers.values())), pa.int64())
+    current_ids = set(current.filter(pc.is_in(current, gene_ids.combine_chunks())).to_pylist())
+    for key, number in numbers.items():
+        if number in current_ids:
+            yield key, "retired_symbol" if key.startswith(_PLACEHOLDER) else "gene_id", number
 
 
 def _find_repaired(

@@ -162,7 +162,7 @@ def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_t
     """
     n_names = len(resolution.names)
     n_found = sum(kind not in _NOT_FOUND for kind in resolution.status.tolist())
-    if n_names < MIN_EVIDENCE or n_found > (1 - MIN_SHARE) * n_names:
+    if n_found > (1 - MIN_SHARE) * n_names:
         return
     by_identifier = _guess_by_identifier(resolution.names)
     guess = by_identifier or _guess_by_case(resolution.names, name_table)

@@ -21,12 +21,23 @@ ANNDATA_MODULES = {
     "cellmodel/slots.py",
     "cellmodel/tl.py",
     "cellmodel/reporting.py",
+    "cellmodel/genes_h5ad.py",
 }
+RESTRICTED_PICKLE = "genekb/encoders/restricted_pickle.py"  # reads pickles without executing what they ask for
 LABEL_PARAMETERS = {"y_true", "labels_true", "cell_type", "truth", "true_labels"}
 LABEL_MODULES = {"cellmodel/metrics.py", "cellmodel/files.py"}
 GENEKB_LAYERS = [
-    {"errors", "types"}, {"schema"}, {"sources", "resolve", "documents"}, {"encoders"}, {"store"}, {"builder"},
-]  # fmt: skip
+    {"errors", "types", "files"},
+    {"schema"},
+    {"sources", "resolve", "mangled", "species", "coverage", "documents"},
+    {"encoders"},
+    {"store"},
+    {"changes", "encoding"},
+    {"assembly"},
+    {"builder"},
+    {"update", "diff"},
+    {"use"},
+]
 CELLMODEL_LAYERS = [
     {"errors", "types", "seeding", "values"},
     {"graph"},
@@ -41,7 +52,7 @@ CELLMODEL_LAYERS = [
     {"slots"},
     {"report"},
     {"reporting"},
-    {"files", "tl"},
+    {"files", "tl", "genes_h5ad"},
     {"demo"},
 ]
 
@@ -141,7 +152,10 @@ def test_no_pickle_and_no_network_library_at_the_top():
     for package in PACKAGES:
         for path in modules(package):
             tops = {name.split(".")[0] for name in imported(path)}
-            assert not tops & {"pickle", "joblib", "dill", "marshal", "shelve"}, path
+            forbidden = {"pickle", "joblib", "dill", "marshal", "shelve"}
+            if path.relative_to(ROOT).as_posix() == RESTRICTED_PICKLE:
+                forbidden -= {"pickle"}
+            assert not tops & forbidden, path
             assert not {name.split(".")[0] for name in imported(path, top_level_only=True)} & {"requests", "httpx"}, (
                 path
             )

@@ -90,7 +90,18 @@ class ApiEncoder:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the probe that was made with the first vectors."""
+        """Write the probe that was made with the first vectors; one that lies there must still hold, and stays.
+
+        Raises
+        ------
+        StoreCorrupt
+            If the vendor's model has changed since the probe in `folder` was made.
+        """
+        if (folder / PROBE).is_file():
+            stored = _read_probe(folder, model_id=self.spec.model_id, host=self.spec.revision)
+            now = np.asarray(json.loads(self._probe)["vectors"], dtype=np.float32)
+            _check_unchanged(now, stored, model_id=self.spec.model_id)
+            return
         write_text(self._probe, folder / PROBE)
 
 

@@ -3,11 +3,14 @@
 A pickle is a program: it names functions and has them called. This reader answers every name with an inert stand-in of
 its own that only records plain data, and refuses a name that is not on a short closed list before anything happens. It
 reads a dict of name → list or NumPy array, as gene embeddings are shared, and nothing else. A crafted file cannot run
-code; it can still exhaust the memory or bring the process down.
+code. What it claims about sizes is checked before it is read, but it may still bring the process down.
 """
 
 import pickle
+import pickletools
+import re
 from collections.abc import Mapping, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -30,6 +33,13 @@ _MALFORMED: Final = (
     MemoryError,
 )
 
+_BYTES_OF_LENGTH: Final = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+
 Vector = np.ndarray | list[Any]
 
 
@@ -51,6 +61,8 @@ def read_pickled_vectors(path: Path) -> list[tuple[str, Vector]]:
         raise SourceUnusable(f"{path} has {n_bytes:,} bytes, a pickle may have {MAX_BYTES:,}; {_WAY_OUT}")
     with path.open("rb") as stream:
         try:
+            with mmap(stream.fileno(), 0, access=ACCESS_READ) as raw:
+                _check_sizes(raw)
             content = _InertUnpickler(stream, path=path, n_bytes=n_bytes).load()
         except _NotPlainError as error:
             raise SourceUnusable(f"{path}: {error}; {_WAY_OUT}") from error
@@ -78,6 +90,57 @@ def _named_vectors(content: Mapping[object, object], *, path: Path, n_bytes: int
             raise SourceUnusable(f"{path} repeats vectors to more values than it has bytes; {_WAY_OUT}")
         found.append((str(name), vector))
     return found
+
+
+_PUTS: Final = {b"q": 1, b"r": 4, b"\x94": 0}  # instructions that note an object under a number, and bytes of it
+_LINES: Final = {  # instructions with so many lines of text
+    operation.code.encode("latin-1"): 2 if operation.code in "ci" else 1
+    for operation in pickletools.opcodes
+    if operation.arg is not None and operation.arg.n == pickletools.UP_TO_NEWLINE
+}
+_LENGTHS: Final = {  # instructions with a length of so many bytes, and content of that length
+    operation.code.encode("latin-1"): _BYTES_OF_LENGTH[operation.arg.n]
+    for operation in pickletools.opcodes
+    if operation.arg is not None and operation.arg.n in _BYTES_OF_LENGTH
+}
+# A run of instructions of fixed length: nearly the whole of a file of numbers, and passed at the speed of a regex.
+_RUN: Final = re.compile(
+    b"(?s)(?:"
+    + b"|".join(
+        re.escape(operation.code.encode("latin-1")) + b".{%d}" % (operation.arg.n if operation.arg else 0)
+        for operation in pickletools.opcodes
+        if (operation.arg is None or operation.arg.n >= 0) and operation.code not in ".qr\x94"
+    )
+    + b")*+"
+)
+
+
+def _check_sizes(content: mmap) -> None:
+    """Walk over the instructions, obeying none: a claimed length or number must not make the reader take memory."""
+    position = n_puts = 0
+    while True:
+        position = _RUN.match(content, position).end()  # type: ignore[union-attr]  # it matches nothing at the least
+        code = content[position : position + 1]
+        start = end = position + 1
+        number = n_puts
+        if code == b".":
+            return
+        if code in _PUTS:
+            end = start + _PUTS[code]
+            number = int.from_bytes(content[start:end], "little") if end > start else n_puts
+        elif code in _LENGTHS:
+            start += _LENGTHS[code]
+            end = start + int.from_bytes(content[position + 1 : start], "little")
+        elif code in _LINES:
+            for _ in range(_LINES[code]):
+                end = content.find(b"\n", end) + 1 or len(content) + 1
+            number = int(content[start:end]) if code == b"p" else n_puts
+        else:
+            raise _NotPlainError("it ends too early or holds an unknown instruction")
+        if end > len(content) or not 0 <= number <= n_puts:
+            raise _NotPlainError("a length or a number in it does not fit the file")
+        n_puts += code in _PUTS or code == b"p"
+        position = end
 
 
 class _NotPlainError(Exception):
@@ -264,6 +327,8 @@ def _answers(n_bytes: int) -> dict[str, _Answer]:
         "collections.defaultdict": _EmptyContainer(dict),
         "builtins.dict": _EmptyContainer(dict),
         "builtins.list": _EmptyContainer(list),
+        "__builtin__.dict": _EmptyContainer(dict),  # the name that protocols 0 to 2 write
+        "__builtin__.list": _EmptyContainer(list),
     }
     parts: Sequence[tuple[str, _Answer]] = (
         ("multiarray._reconstruct", _EmptyArray()),

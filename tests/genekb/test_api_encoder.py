@@ -404,3 +404,14 @@ def test_the_price_is_an_upper_bound_by_the_list_and_unknown_for_other_models():
     assert (estimate.n_texts, estimate.n_tokens_at_most) == (1000, 100_000)
     assert estimate.dollars_at_most == pytest.approx(0.013)
     assert estimate_price(["a"], model_id="someone-elses").dollars_at_most is None
+
+
+def test_a_build_that_goes_on_refuses_a_model_that_changed_in_between(vendor, tmp_path):
+    load(vendor).save(tmp_path)
+    first = (tmp_path / "probe.json").read_text()
+    load(vendor).save(tmp_path)
+    assert (tmp_path / "probe.json").read_text() == first
+    vendor.model = "second"
+    with pytest.raises(StoreCorrupt, match="has changed since"):
+        load(vendor).save(tmp_path)
+    assert (tmp_path / "probe.json").read_text() == first

@@ -1,11 +1,13 @@
 """Vectors of genes from files made elsewhere: what is read, what is left out, and what no pickle may do."""
 
-import builtins
 import copyreg
+import importlib
 import json
 import os
 import pickle
+import re
 from collections import OrderedDict, defaultdict
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -299,26 +301,115 @@ def test_pickles_of_older_numpy_and_integer_names_are_read(tmp_path):
 class Calls:
     """Pickles as a call of any callable with any arguments."""
 
-    def __init__(self, function, *args, state=None):
-        self.call = (function, args) if state is None else (function, args, state)
+    def __init__(self, function, *args):
+        self.call = (function, args)
 
     def __reduce__(self):
         return self.call
 
 
-def attacks(target):
-    touch = f"open({str(target)!r}, 'w').close()"
+def calls_of_real_functions(target):
+    """Pickles that leave a file behind, or would get hold of what can, each with the name that gives it away."""
+    command, code = f"touch {target}", f"open({str(target)!r}, 'w').close()"
     return {
-        "os.system": Calls(os.system, f"touch {target}"),
-        "builtins.eval": Calls(eval, touch),
-        "builtins.exec": Calls(exec, touch),
-        "io.open": Calls(open, str(target), "w"),
-        "builtins.getattr": Calls(getattr, Calls(getattr, builtins, "eval") if False else "x", "upper"),  # noqa: SIM210
-        "copyreg.__newobj__": Calls(copyreg.__newobj__, dict),
+        "posix.system": {"INS": Calls(os.system, command)},
+        "builtins.eval": {"INS": Calls(eval, code)},
+        "builtins.exec": {Calls(exec, code): [1.0]},
+        "io.open": [Calls(open, str(target), "w")],
+        "builtins.getattr": Calls(getattr, "INS", "upper"),
+        "copyreg._reconstructor": Calls(copyreg._reconstructor, object, object, None),
         "numpy.load": Calls(np.load, str(target)),
         "numpy.save": Calls(np.save, str(target), 1),
-        "functools.partial": Calls(partial, os.system, f"touch {target}"),
-        "importlib.import_module": Calls(__import__("importlib").import_module, "antigravity"),
-        "builtins.set": {"INS", "GCG"},
-        "builtins.object": object(),
+        "functools.partial": Calls(partial, os.system, command),
+        "importlib.import_module": Calls(importlib.import_module, "antigravity"),
+        "builtins.set": {"INS": {1.0, 2.0}},
+        "builtins.complex": {"INS": [1j]},
     }
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3])
+@pytest.mark.parametrize("name", calls_of_real_functions(""))
+def test_a_pickle_that_calls_anything_is_refused_by_its_name_and_runs_nothing(tmp_path, name, protocol):
+    target = tmp_path / "created"
+    content = pickle.dumps(calls_of_real_functions(target)[name], protocol=protocol, fix_imports=False)
+    with pytest.raises(SourceUnusable, match=f"asks for '_?{re.escape(name)}', which is refused and was not run"):
+        read_foreign(write(tmp_path / "x.pkl", content))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pkl"]
+
+
+def test_the_calls_that_are_refused_would_have_left_a_file(tmp_path):
+    for number, name in enumerate(["posix.system", "builtins.eval", "numpy.save"]):
+        target = tmp_path / f"created{number}.npy"
+        pickle.loads(pickle.dumps(calls_of_real_functions(target)[name]))
+        assert target.exists()
+
+
+DTYPE = b"cnumpy\ndtype\n(Vf4\nI0\nI1\ntR"
+CRAFTED = {
+    "dotted name": (b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.", "asks for 'numpy.ndarray.__class__'"),
+    "name of a permitted module": (b"cnumpy\nfromfile\n(V/etc/passwd\ntR.", "asks for 'numpy.fromfile'"),
+    "name with a line feed": (b"\x80\x04\x8c\x02os\x8c\x03a\nb\x93.", r"asks for 'os.a\\nb'"),
+    "old style instance": (b"(Vtouch x\nios\nsystem\n.", "asks for 'os.system'"),
+    "another encoding": (b"c_codecs\nencode\n(Vabc\nVrot13\ntR.", "only bytes written as latin1"),
+    "objects": (b"cnumpy\ndtype\n(VO8\ntR.", "only arrays of numbers"),
+    "state for a permitted name": (b"cnumpy\ndtype\n(N}V__call__\nI1\nstb.", "this name has no state"),
+    "state for a dtype": (DTYPE + b"(I3\nVx\ntb.", "the state of a dtype is damaged"),
+    "call of an array type": (b"cnumpy\nndarray\n(I9\ntR.", "this name may not be called"),
+    "subclass of an array": (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\nI0\ntR.", "only plain arrays"),
+    "bytes that are too few": (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\ntR(I1\n(I999999999\nt" + DTYPE + b"I00\nC\x00tb.",
+        "only arrays of numbers with one axis",
+    ),
+    "number without bytes": (b"cnumpy.core.multiarray\nscalar\n(" + DTYPE + b"Vx\ntR.", "a number is damaged"),
+    "filled container": (b"ccollections\nOrderedDict\n((lp0\ntR.", "a container is filled item by item"),
+    "object outside the file": (b"Pname\n.", "refers to objects outside the file"),
+    "memo of 64 GB": (b"(dr\xff\xff\xff\xff.", "does not fit the file"),
+    "memo of any size": (b"(dp99999999999\n.", "does not fit the file"),
+    "text of 4 GB": (b"(dX\xff\xff\xff\xff.", "does not fit the file"),
+    "bytes of any size": (b"\x80\x05\x8e" + b"\xff" * 8 + b".", "does not fit the file"),
+    "line without end": (b"(dVINS", "does not fit the file"),
+    "extension code": (b"\x82\xf0.", "is no pickle of vectors"),
+    "item of a permitted name": (b"cnumpy\ndtype\n(VINS\nI1\nu.", "is no pickle of vectors"),
+    "new object of a permitted name": (b"cnumpy\ndtype\n)\x81.", "is no pickle of vectors"),
+    "no pickle": (b"INS 1 2", "does not fit the file"),
+    "cut off": (pickle.dumps(ROWS)[:-9], "it ends too early"),
+    "long integer as name": (pickle.dumps({10**5000: [1.0]}), "has a key of type int"),
+    "another key": (pickle.dumps({("INS", 1): [1.0]}), "has a key of type tuple"),
+    "no dict": (pickle.dumps([1.0, 2.0]), "holds a list, a dict of name"),
+    "matrix": (pickle.dumps(MATRIX), "one axis"),
+    "no vectors": (pickle.dumps({"INS": 1.0}), "'INS' is a float, not a vector"),
+    "text": (pickle.dumps({"INS": ["1", "2"]}), "'INS' holds something that is no number"),
+    "permitted name as vector": (b"(dVINS\ncnumpy\ndtype\ns.", "not a vector"),
+    "one vector many times": (pickle.dumps(dict.fromkeys(map(str, range(999)), [1.0] * 999)), "repeats vectors"),
+}
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+def test_a_crafted_pickle_is_refused_in_one_line(tmp_path, kind):
+    content, told = CRAFTED[kind]
+    with pytest.raises(SourceUnusable, match=told) as caught:
+        read_foreign(write(tmp_path / "x.pkl", content))
+    assert "\n" not in str(caught.value)
+
+
+def test_nested_lists_that_double_at_every_level_are_not_expanded(tmp_path):
+    nested = [1.0]
+    for _ in range(60):
+        nested = [nested, nested]
+    with pytest.raises(SourceUnusable, match="'INS' holds something that is no number"):
+        read_foreign(write(tmp_path / "x.pkl", pickle.dumps({"INS": nested})))
+
+
+def test_a_data_frame_is_refused_with_the_way_out(tmp_path):
+    import pandas as pd
+
+    pd.DataFrame(MATRIX, index=NAMES).to_pickle(tmp_path / "x.pkl")
+    with pytest.raises(SourceUnusable, match=r"asks for 'pandas\..* convert it to .npy, Parquet or JSON"):
+        read_foreign(tmp_path / "x.pkl")
+
+
+@given(content=st.binary(max_size=60), protocol=st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"(d", b"}("]))
+def test_bytes_of_any_kind_are_read_or_refused_and_nothing_else(tmp_path_factory, content, protocol):
+    path = write(tmp_path_factory.mktemp("x") / "x.pkl", protocol + content)
+    with suppress(SourceUnusable):
+        assert read_foreign(path).names

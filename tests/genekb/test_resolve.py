@@ -134,6 +134,13 @@ def test_what_is_retired_is_followed_once_and_never_before_what_is_current(name,
     assert found(resolve_in(RETIRED, [name])) == [result]
 
 
+def test_the_placeholder_symbol_of_a_gene_is_known_after_it_got_another():
+    rows = [("NEW", 100132707, "symbol"), ("LOC5", 5, "symbol"), ("LOC5", 6, "retired_symbol"), ("LOC7", 8, "symbol")]
+    names = ["LOC100132707", "LOC5", "LOC7", "LOC9", "loc100132707", "LOC0100132707"]
+    expected = [("retired_symbol", 100132707), ("symbol", 5), ("symbol", 8), *[("unknown", 0)] * 3]
+    assert found(resolve_in(rows, names, gene_ids=[7])) == expected
+
+
 def test_a_kind_of_name_that_is_not_known_is_an_error_and_not_a_loss():
     with pytest.raises(SchemaMismatch, match=r"names of kind barcode are unknown .*update genekb"):
         resolve_in([("A", 1, "barcode")], ["A"])
@@ -213,6 +220,16 @@ def test_without_an_authority_mitochondrial_proteins_have_the_symbols_of_ncbi():
     rows = [("COX2", 1, "symbol"), ("CYTB", 2, "symbol"), ("PTGS2", 3, "symbol"), ("RNR1", 4, "symbol")]
     expected = [("mitochondrial", 1), ("mitochondrial", 2), ("unknown", 0)]
     assert found(resolve_in(rows, ["MT-CO2", "mt-Cytb", "MT-RNR1"])) == expected
+
+
+def test_a_nuclear_gene_with_the_alias_of_a_mitochondrial_one_does_not_stand_in():
+    rows = [("PTGS2", 5743, "symbol"), ("COX2", 5743, "alias")]
+    assert found(resolve_in(rows, ["MT-CO2", "COX2"])) == [("unknown", 0), ("alias", 5743)]
+
+
+def test_another_spelling_of_a_mitochondrial_gene_is_found_beside_the_authority_s():
+    rows = [("CYTB", 17711, "symbol"), ("mt-Cytb", 17711, "authority_symbol")]
+    assert found(resolve_in(rows, ["mt-Cyb", "MT-CYB", "MT-CYTB"])) == [("mitochondrial", 17711)] * 3
 
 
 RENAMED = [

@@ -62,6 +62,15 @@ def test_orthologues_are_the_way_out_where_the_store_has_them():
     check(HUMAN_NAMES, table, [10090], use_orthologs=True)
 
 
+def test_enough_names_as_they_stand_outweigh_those_in_another_case():
+    aliases = [f"ALIAS{number}" for number in range(15)]
+    table = pa.concat_tables([name_table_of(HUMAN_NAMES), name_table_of(aliases, kind="alias")])
+    junk = [f"?{number}" for number in range(65)]
+    check(aliases + MOUSE_NAMES[:20] + junk, table, [9606])
+    with pytest.raises(SpeciesMismatch):
+        check(aliases[:3] + MOUSE_NAMES[:20] + junk, table, [9606])
+
+
 @pytest.mark.parametrize(
     ("names", "taxa"),
     [
