@@ -197,7 +197,7 @@ def _field(record: Mapping[str, Any], name: Field) -> str:
     if not value:
         return ""
     if isinstance(value, list):
-        value = (" " if name == "generifs" else "; ").join(value)
+        value = " ".join(map(_sentence, value)) if name == "generifs" else "; ".join(value)
         if name == "designations" and len(value) > DESIGNATIONS_LIMIT:
             value = value[:DESIGNATIONS_LIMIT].rsplit(";", 1)[0]
     return _PREFIX.get(name, "") + " ".join(str(value).split())

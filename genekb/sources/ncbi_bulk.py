@@ -4,7 +4,6 @@ The files are streamed in blocks and filtered by taxonomy identifier while they 
 the file. ``-`` is NCBI's empty field, ``|`` separates lists.
 """
 
-import gzip
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,14 +11,18 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from genekb import schema
 from genekb.errors import SourceUnusable
+from genekb.sources.hgnc import LICENCE as HGNC_LICENCE
+from genekb.sources.hgnc import read_hgnc
+from genekb.sources.ncbi_extra import Extra, read_extra
 from genekb.sources.tables import SourceFile, SourceTables, describe_file, explode
-from genekb.sources.taxa import Taxon, find_taxon
+from genekb.sources.taxa import ALL, Taxon, find_taxon
+from genekb.sources.tsv import check_header, optional_file, stream_tsv
 
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
+GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 
 GENE_INFO: Final = [
@@ -60,9 +63,12 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     Parameters
     ----------
     folder
-        Holds ``gene_info.gz`` or ``<Species>.gene_info.gz``; ``gene_summary.gz`` and ``gene_orthologs.gz`` if there.
+        Holds ``gene_info.gz`` or ``<Species>.gene_info.gz``; and if there, ``gene_summary``, ``gene_orthologs``,
+        ``gene_history``, ``gene2ensembl``, ``gene2go``, ``generifs_basic`` and ``hgnc_complete_set.txt``, each with or
+        without ``.gz``.
     taxa
-        Short names, scientific names or taxonomy identifiers.
+        Short names, scientific names or taxonomy identifiers; ``all`` keeps every species of the files, and then
+        memory grows with what is kept.
     release
         Name of the release; the folder's name if left out.
 
@@ -73,24 +79,38 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     """
     if not folder.is_dir():
         raise SourceUnusable(f"{folder} is not a folder; give one that holds NCBI's *.gene_info.gz")
-    wanted = [find_taxon(name) for name in taxa]
+    wanted = [] if ALL in taxa else [find_taxon(name, folder) for name in taxa]
     genes, names, files, dropped = _read_gene_info(folder, wanted)
     summaries, summary_file = _read_summaries(folder)
     orthologs, ortholog_names, ortholog_files = _read_orthologs(folder, wanted, genes, summaries)
     genes = _with_summary(genes, summaries)
+    extra = read_extra(folder, gene_ids=genes["gene_id"])
+    hgnc = read_hgnc(folder, gene_ids=genes["gene_id"]) or Extra()
+    annotations = pa.concat_tables([schema.ANNOTATIONS.empty_table(), *extra.annotations, *hgnc.annotations])
     return SourceTables(
         genes=genes.sort_by("gene_id").cast(schema.GENES),
-        names=_sorted_names([names, ortholog_names]),
+        names=_sorted_names([names, ortholog_names, *extra.names, *hgnc.names]),
         orthologs=orthologs,
-        files=(*files, *summary_file, *ortholog_files),
+        annotations=annotations.sort_by([(name, "ascending") for name in ("gene_id", "vocabulary", "term_id", "term")]),
+        files=tuple(
+            {file.name: file for file in (*ortholog_files, *files, *summary_file, *extra.files, *hgnc.files)}.values()
+        ),
         release=release or folder.resolve().name,
-        licence=LICENCE,
-        dropped=dropped,
+        licence="; ".join(
+            [LICENCE, *([HGNC_LICENCE] if hgnc.files else []), *([GO_LICENCE] if _has_go(extra) else [])]
+        ),
+        dropped=dropped | extra.dropped | hgnc.dropped,
     )
 
 
+def _has_go(extra: Extra) -> bool:
+    return any(file.name.startswith("gene2go") for file in extra.files)
+
+
 def _sorted_names(tables: list[pa.Table]) -> pa.Table:
+    """Put the names of all files together, each once."""
     names = pa.concat_tables([table.cast(schema.NAMES) for table in tables])
+    names = names.group_by(schema.NAMES.names, use_threads=False).aggregate([]).cast(schema.NAMES)
     return names.sort_by([("name", "ascending"), ("gene_id", "ascending"), ("kind", "ascending")])
 
 
@@ -100,7 +120,7 @@ def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table
     dropped = {"other taxon or subspecies": 0, "biological-region": 0, "NEWENTRY": 0}
     for path in _gene_info_paths(folder, taxa):
         n_read = n_kept = 0
-        for block in _stream(path, GENE_INFO):
+        for block in _rows(path, GENE_INFO):
             n_read += block.num_rows
             part = _kept_rows(block, taxa, dropped)
             n_kept += part.num_rows
@@ -122,12 +142,17 @@ def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
     if not every:
         raise SourceUnusable(f"{folder} holds no gene_info file; put NCBI's <Species>.gene_info.gz into it")
     own = [path for path in every if any(path.name.startswith(f"{taxon.file_prefix}.") for taxon in taxa)]
-    return own if len(own) == len(taxa) else every
+    if taxa and len(own) == len(taxa):
+        return own
+    whole = [path for path in every if path.name.startswith("gene_info")]
+    return whole[:1] or every  # the whole file holds every species' own
 
 
 def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> pa.Table:
+    wanted = pa.array([str(taxon.tax_id) for taxon in taxa], pa.string())
+    every = pa.repeat(pa.scalar(value=True), block.num_rows)
     reasons = (
-        ("other taxon or subspecies", pc.is_in(block["tax_id"], pa.array([str(taxon.tax_id) for taxon in taxa]))),
+        ("other taxon or subspecies", pc.is_in(block["tax_id"], wanted) if taxa else every),
         ("biological-region", pc.fill_null(pc.not_equal(block["type_of_gene"], "biological-region"), fill_value=True)),
         ("NEWENTRY", pc.fill_null(pc.not_equal(block["Symbol"], "NEWENTRY"), fill_value=False)),
     )
@@ -184,11 +209,11 @@ def _names(rows: pa.Table) -> pa.Table:
 
 def _read_summaries(folder: Path) -> tuple[pa.Table, list[SourceFile]]:
     """GeneID and summary of every species of the file (the longest where a gene has several), provenance note off."""
-    path = _optional(folder, "gene_summary")
+    path = optional_file(folder, "gene_summary")
     empty = pa.table({"gene_id": pa.array([], pa.int64()), "summary": pa.array([], pa.string())})
     if path is None:
         return empty, []
-    blocks = list(_stream(path, GENE_SUMMARY))
+    blocks = list(_rows(path, GENE_SUMMARY))
     rows = pa.concat_tables(blocks) if blocks else pa.table({name: pa.array([], pa.string()) for name in GENE_SUMMARY})
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
     table = pa.table({"gene_id": rows["GeneID"].cast(pa.int64()), "summary": text})
@@ -200,6 +225,11 @@ def _read_summaries(folder: Path) -> tuple[pa.Table, list[SourceFile]]:
     return first.rename_columns(["gene_id", "summary"]), [file]
 
 
+def without_provenance(summary: str) -> str:
+    """Take the note of who wrote a summary, and when, off its end."""
+    return re.sub(PROVENANCE_NOTE, "", summary).strip()
+
+
 def _with_summary(genes: pa.Table, summaries: pa.Table) -> pa.Table:
     row = pc.index_in(genes["gene_id"], summaries["gene_id"].combine_chunks())
     return genes.append_column("summary", summaries["summary"].take(row)).select(schema.GENES.names)
@@ -209,7 +239,7 @@ def _read_orthologs(
     folder: Path, taxa: list[Taxon], genes: pa.Table, summaries: pa.Table
 ) -> tuple[pa.Table, pa.Table, list[SourceFile]]:
     """Human orthologue of every gene of another species, with its symbol (from gene_info) and its summary."""
-    path = _optional(folder, "gene_orthologs")
+    path = optional_file(folder, "gene_orthologs")
     reference = find_taxon(REFERENCE_TAXON)
     nothing: tuple[pa.Table, pa.Table, list[SourceFile]] = (
         schema.ORTHOLOGS.empty_table(),
@@ -243,7 +273,7 @@ def _ortholog_pairs(path: Path, taxa: list[Taxon], reference: Taxon) -> tuple[pa
     wanted = pa.array([str(taxon.tax_id) for taxon in taxa if taxon.tax_id != reference.tax_id])
     parts = []
     n_read = 0
-    for block in _stream(path, GENE_ORTHOLOGS):
+    for block in _rows(path, GENE_ORTHOLOGS):
         n_read += block.num_rows
         for own, other in (("Other_", ""), ("", "Other_")):
             rows = block.filter(
@@ -264,40 +294,6 @@ def _ortholog_pairs(path: Path, taxa: list[Taxon], reference: Taxon) -> tuple[pa
     return pairs, describe_file(path, n_rows_read=n_read, n_rows_kept=pairs.num_rows)
 
 
-def _optional(folder: Path, stem: str) -> Path | None:
-    return next((path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()), None)
-
-
-def _stream(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Blocks of a tab-separated NCBI file as string columns; ``-`` becomes null."""
-    _check_header(path, columns)
-    try:
-        reader = pacsv.open_csv(
-            path,
-            read_options=pacsv.ReadOptions(column_names=list(columns), skip_rows=1, block_size=1 << 24),
-            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False, escape_char=False),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), null_values=["-"], strings_can_be_null=True
-            ),
-        )
-        for batch in reader:
-            yield pa.table(batch)
-    except (pa.ArrowInvalid, OSError) as error:
-        if "Empty CSV file" in str(error):
-            return
-        first_line = str(error).splitlines()[0]
-        raise SourceUnusable(f"{path} is damaged ({first_line}); download it again and compare its size") from error
-
-
-def _check_header(path: Path, columns: Sequence[str]) -> None:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as stream:
-            header = stream.readline().rstrip("\n").lstrip("#").split("\t")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise SourceUnusable(f"{path} is damaged ({error}); download it again and compare its size") from error
-    if [name.strip() for name in header] != list(columns):
-        raise SourceUnusable(
-            f"{path} starts with the columns {' '.join(header)[:80]!r}, expected '{' '.join(columns)[:80]}'; "
-            "is it NCBI's file of that name?"
-        )
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    check_header(path, columns)
+    yield from stream_tsv(path, columns)

@@ -3,12 +3,57 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from genekb.errors import SourceUnusable
+from genekb.sources.datasets_report import find_report, read_datasets_report
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.sources.table import FORMATS, read_gene_table, table_format
 from genekb.sources.tables import SourceTables
+
+_ENTREZ = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 
 
 def read_source(
     path: Path, *, taxa: Sequence[str], release: str | None = None, names: SourceTables | None = None
 ) -> SourceTables:
-    """Read a source."""
+    """Read a source of any kind.
+
+    Parameters
+    ----------
+    path
+        Folder of NCBI's bulk files, folder of Entrez answers, ``data_report.jsonl`` or the folder that holds one, or a
+        table.
+    taxa
+        Species to read, see :func:`genekb.sources.taxa.find_taxon`.
+    release
+        Name of the release; taken from the path if left out.
+    names
+        For a table of symbols: the release that gives them their GeneIDs.
+
+    Raises
+    ------
+    SourceUnusable
+        If nothing that can be read lies there.
+    """
+    if path.is_dir():
+        return _read_folder(path, taxa=taxa, release=release)
+    if path.suffix == ".jsonl":
+        return read_datasets_report(path, taxa=taxa, release=release)
+    if table_format(path) in FORMATS:
+        taxon = taxa[0] if len(taxa) == 1 else None
+        own_release = release or path.name.removesuffix(".gz").rpartition(".")[0]
+        return read_gene_table(path, release=own_release, taxon=taxon, names=names)
+    what = "is of no known kind" if path.exists() else "does not exist"
+    raise SourceUnusable(
+        f"{path} {what}; give a folder of NCBI's *.gene_info.gz, a folder of `genekb fetch`, a data_report.jsonl, or a "
+        f"table ({', '.join(FORMATS)})"
+    )
+
+
+def _read_folder(path: Path, *, taxa: Sequence[str], release: str | None) -> SourceTables:
+    if any(any(path.glob(pattern)) for pattern in _ENTREZ):
+        from genekb.sources.entrez import read_entrez_folder
+
+        return read_entrez_folder(path, release=release)
+    if find_report(path):
+        return read_datasets_report(path, taxa=taxa, release=release)
     return read_ncbi_folder(path, taxa=taxa, release=release)

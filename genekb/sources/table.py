@@ -1,9 +1,12 @@
-"""A table of genes in one TSV file, and the small demo table that is written in this form.
+"""Genes in one table of a user's own, and the small demo table that is written in this form.
 
-Columns ``gene_id``, ``tax_id``, ``symbol``, ``name`` and ``summary`` are needed; ``type``, ``chromosome``,
-``map_location``, ``aliases``, ``ensembl`` and ``hgnc`` are read where present. Lists are separated by ``|``.
+TSV, CSV and Parquet have the columns ``gene_id`` or ``symbol``, and at least one of ``name`` and ``summary``. Read
+where present: ``tax_id``, ``type``, ``chromosome``, ``map_location``, ``aliases``, ``ensembl`` and ``hgnc``. Lists are
+separated by ``|``. JSON is an object of symbol → text, as GenePT has it. Where GeneIDs are missing, a release of NCBI
+Gene gives them.
 """
 
+import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -11,48 +14,81 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.errors import NotAvailable, SourceUnusable
+from genekb.resolve import RANKS, resolve_names
 from genekb.sources.tables import SourceTables, describe_file, explode
+from genekb.sources.taxa import find_taxon
 
-NEEDED: Final = ("gene_id", "tax_id", "symbol", "name", "summary")
-OPTIONAL: Final = ("type", "chromosome", "map_location", "aliases", "ensembl", "hgnc")
+TEXT_COLUMNS: Final = ("name", "summary")
+COLUMNS: Final = (
+    *("gene_id", "tax_id", "symbol", "name", "summary"),
+    *("type", "chromosome", "map_location", "aliases", "ensembl", "hgnc"),
+)
+FORMATS: Final = (".tsv", ".txt", ".csv", ".parquet", ".json")
 DEMO_FILE: Final = "demo_genes.tsv"
+_STATED: Final = "as stated by the table's author"
 
 
-def read_gene_table(path: Path, *, release: str, licence: str = "as stated by the table's author") -> SourceTables:
-    """Read gene records from one TSV file.
+def read_gene_table(
+    path: Path,
+    *,
+    release: str,
+    licence: str = _STATED,
+    taxon: str | None = None,
+    names: SourceTables | None = None,
+) -> SourceTables:
+    """Read gene records from one TSV, CSV, Parquet or JSON file.
+
+    Parameters
+    ----------
+    taxon
+        Species of all rows, where the table has no ``tax_id``.
+    names
+        Release of NCBI Gene against which symbols are resolved, where the table has no ``gene_id``. Its records and
+        names are taken over, with the table's texts in place of its own; symbols that stand for no gene or for several
+        are counted as dropped, and so are those of a gene that another row stands for (current symbols go first).
 
     Raises
     ------
     SourceUnusable
-        If the file is missing, a needed column is absent, an identifier is no number or occurs twice.
+        If the file is missing or of another form, a needed column is absent, or an identifier is no number or occurs
+        twice.
     """
     rows = _read_rows(path)
+    if "gene_id" not in rows.column_names:
+        return _on_records_of(rows, names, path=path, release=release, licence=licence)
+    return _own_records(rows, path=path, release=release, licence=licence, taxon=taxon)
+
+
+def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, taxon: str | None) -> SourceTables:
     gene_id = _integers(rows, "gene_id", path)
     repeated = len(gene_id) - len(gene_id.unique())
     if repeated:
         raise SourceUnusable(f"{path}: {repeated} gene_id values occur twice; one row a gene is needed")
+    if "symbol" not in rows.column_names:
+        raise SourceUnusable(f"{path} lacks the column 'symbol'; a gene needs one beside its gene_id")
+    rows = _with_tax_id(rows, path=path, taxon=taxon)
+    for name in COLUMNS:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
+    plain = {name: rows[name] for name in ("symbol", "name", "type", "chromosome", "map_location", "summary")}
     genes = pa.table(
-        {
+        plain
+        | {
             "gene_id": gene_id,
             "tax_id": _integers(rows, "tax_id", path).cast(pa.int32()),
-            "symbol": rows["symbol"],
-            "name": rows["name"],
-            "type": rows["type"],
-            "chromosome": rows["chromosome"],
-            "map_location": rows["map_location"],
-            "summary": rows["summary"],
             "designations": pa.nulls(rows.num_rows, pa.list_(pa.string())),
             "aliases": pc.split_pattern(rows["aliases"], "|"),
             "status": pa.nulls(rows.num_rows, pa.string()),
             "modified": pa.nulls(rows.num_rows, pa.string()),
         }
-    )
+    ).select(schema.GENES.names)
     kinds = {"symbol": "symbol", "aliases": "alias", "ensembl": "ensembl", "hgnc": "hgnc"}
-    names = [explode(gene_id, pc.split_pattern(rows[column], "|"), kind) for column, kind in kinds.items()]
-    table = pa.concat_tables(names).sort_by([("name", "ascending"), ("gene_id", "ascending"), ("kind", "ascending")])
+    found = [explode(gene_id, pc.split_pattern(rows[column], "|"), kind) for column, kind in kinds.items()]
+    table = pa.concat_tables(found).sort_by([("name", "ascending"), ("gene_id", "ascending"), ("kind", "ascending")])
     return SourceTables(
         genes=genes.sort_by("gene_id").cast(schema.GENES),
         names=table.cast(schema.NAMES),
@@ -61,6 +97,70 @@ def read_gene_table(path: Path, *, release: str, licence: str = "as stated by th
         licence=licence,
         dropped={},
     )
+
+
+def _with_tax_id(rows: pa.Table, *, path: Path, taxon: str | None) -> pa.Table:
+    if "tax_id" in rows.column_names:
+        return rows
+    if taxon is None:
+        raise SourceUnusable(f"{path} lacks the column 'tax_id'; add it, or name the species with --taxon")
+    return rows.append_column("tax_id", pa.repeat(str(find_taxon(taxon).tax_id), rows.num_rows))
+
+
+def _on_records_of(
+    rows: pa.Table, names: SourceTables | None, *, path: Path, release: str, licence: str
+) -> SourceTables:
+    """Put the texts of symbols on the records of a release."""
+    if "symbol" not in rows.column_names:
+        raise SourceUnusable(f"{path} has neither a column 'gene_id' nor 'symbol'; it has {rows.column_names[:6]}")
+    if names is None:
+        raise SourceUnusable(
+            f"{path} has symbols and no GeneIDs; give a folder of NCBI's files that has both, with --names"
+        )
+    rows = rows.sort_by("symbol")
+    resolution = resolve_names(rows["symbol"].to_pylist(), name_table=names.names, gene_ids=names.genes["gene_id"])
+    texts: dict[int, dict[str, str | None]] = {}
+    dropped = {"symbol unknown": 0, "symbol ambiguous": 0, "gene already has a row": 0, "row without a text": 0}
+    found = zip(resolution.status.tolist(), rows.to_pylist(), resolution.gene_ids.tolist(), strict=True)
+    for status, record, gene_id in sorted(
+        found, key=lambda row: RANKS.get(row[0], len(RANKS))
+    ):  # current symbols first
+        fields = {name: record.get(name) for name in TEXT_COLUMNS if record.get(name)}
+        if not gene_id:
+            dropped["symbol ambiguous" if status == "ambiguous" else "symbol unknown"] += 1
+        elif not fields:
+            dropped["row without a text"] += 1
+        elif gene_id in texts:
+            dropped["gene already has a row"] += 1
+        else:
+            texts[gene_id] = fields
+    if not texts:
+        raise SourceUnusable(
+            f"{path}: none of {rows.num_rows} symbols stands for a gene of --names; is the taxon right?"
+        )
+    file = describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=len(texts))
+    return SourceTables(
+        genes=_replaced(names.genes, texts),
+        names=names.names,
+        annotations=names.annotations,
+        files=(file, *names.files),
+        release=release,
+        licence=f"{licence}; {names.licence}",
+        dropped={reason: count for reason, count in dropped.items() if count} | names.dropped,
+    )
+
+
+def _replaced(genes: pa.Table, texts: dict[int, dict[str, str | None]]) -> pa.Table:
+    """Put the given fields in place of the records' own; a gene without a given text keeps no text of its own."""
+    records = genes.to_pylist()
+    for record in records:
+        given = texts.get(record["gene_id"])
+        if given is None:
+            record.update(name=None, summary=None, designations=None)
+        else:
+            record.update(summary=None, designations=None)
+            record.update(given)
+    return pa.Table.from_pylist(records, schema=schema.GENES)
 
 
 def read_demo_table() -> SourceTables:
@@ -78,29 +178,81 @@ def read_demo_table() -> SourceTables:
     return read_gene_table(path, release="1", licence=licence)
 
 
+def table_format(path: Path) -> str:
+    """Give the ending that tells the format of a table, ``.gz`` left out."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
 def _read_rows(path: Path) -> pa.Table:
     if not path.is_file():
-        raise SourceUnusable(f"{path} does not exist; give a TSV file with the columns {', '.join(NEEDED)}")
-    every = dict.fromkeys((*NEEDED, *OPTIONAL), pa.string())
+        raise SourceUnusable(f"{path} does not exist; give a table ({', '.join(FORMATS)}) of genes")
+    kind = table_format(path)
+    if kind not in FORMATS:
+        raise SourceUnusable(f"{path}: a table ends in {', '.join(FORMATS)}; save it as one of these")
     try:
-        rows = pacsv.read_csv(
-            path,
-            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False),
-            convert_options=pacsv.ConvertOptions(column_types=every, null_values=["", "-"], strings_can_be_null=True),
-        )
-    except pa.ArrowInvalid as error:
-        raise SourceUnusable(f"{path} is no tab-separated table: {str(error).splitlines()[0]}") from error
-    missing = [name for name in NEEDED if name not in rows.column_names]
-    if missing:
-        raise SourceUnusable(f"{path} lacks the column {missing[0]!r}; needed are {', '.join(NEEDED)}")
-    for name in OPTIONAL:
-        if name not in rows.column_names:
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
+        rows = _READ[kind](path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceUnusable(f"{path} is no readable {kind[1:]} table: {reason}") from error
+    twice = sorted({name for name in rows.column_names if rows.column_names.count(name) > 1})
+    if twice:
+        raise SourceUnusable(f"{path} has the column {twice[0]!r} twice; keep one")
+    if rows.num_rows == 0:
+        raise SourceUnusable(f"{path} holds no row")
+    if not set(TEXT_COLUMNS) & set(rows.column_names):
+        raise SourceUnusable(f"{path} has no text: it lacks both {' and '.join(TEXT_COLUMNS)}")
     return rows
+
+
+def _read_delimited(path: Path) -> pa.Table:
+    is_csv = table_format(path) == ".csv"
+    every = dict.fromkeys(COLUMNS, pa.string())
+    return pacsv.read_csv(
+        path,
+        parse_options=pacsv.ParseOptions(
+            delimiter="," if is_csv else "\t", quote_char='"' if is_csv else False, newlines_in_values=is_csv
+        ),
+        convert_options=pacsv.ConvertOptions(column_types=every, null_values=["", "-"], strings_can_be_null=True),
+    )
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    rows = pq.read_table(path)
+    lists = {"aliases", "ensembl", "hgnc"}
+    for place, name in enumerate(rows.column_names):
+        if name in lists and pa.types.is_list(rows.schema.field(name).type):
+            joined = pa.array(["|".join(filter(None, value)) if value else None for value in rows[name].to_pylist()])
+            rows = rows.set_column(place, name, joined.cast(pa.string()))
+        elif name in COLUMNS:
+            rows = rows.set_column(place, name, rows[name].cast(pa.string()))
+    return rows
+
+
+def _read_json(path: Path) -> pa.Table:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, an object of symbol and text is needed")
+    wrong = next((key for key, text in content.items() if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise ValueError(f"the value of {wrong!r} is a {type(content[wrong]).__name__}, a text is needed")
+    texts = [text.strip() or None for text in content.values()]
+    return pa.table({"symbol": pa.array(list(content), pa.string()), "summary": pa.array(texts, pa.string())})
+
+
+_READ: Final = {
+    ".tsv": _read_delimited,
+    ".txt": _read_delimited,
+    ".csv": _read_delimited,
+    ".parquet": _read_parquet,
+    ".json": _read_json,
+}
 
 
 def _integers(rows: pa.Table, column: str, path: Path) -> pa.ChunkedArray:
     try:
-        return rows[column].cast(pa.int64())
+        numbers = rows[column].cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise SourceUnusable(f"{path}: column {column} holds a value that is no number ({error})") from error
+    if numbers.null_count:
+        raise SourceUnusable(f"{path}: column {column} is empty in {numbers.null_count} rows; each needs a number")
+    return numbers

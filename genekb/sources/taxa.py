@@ -1,9 +1,15 @@
-"""Species that have a short name; any other is given by its NCBI taxonomy identifier."""
+"""Species by short name, scientific name or NCBI taxonomy identifier; any species where NCBI's names are there."""
 
+import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
 
 from genekb.errors import SourceUnusable
 from genekb.types import TaxID
+
+ALL = "all"  # every species of a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +26,66 @@ class Taxon:
         return self.scientific_name.replace(" ", "_")
 
 
-TAXA = (
-    Taxon(TaxID(9606), "human", "Homo sapiens"),
-    Taxon(TaxID(10090), "mouse", "Mus musculus"),
-    Taxon(TaxID(10116), "rat", "Rattus norvegicus"),
-    Taxon(TaxID(7955), "zebrafish", "Danio rerio"),
-    Taxon(TaxID(7227), "fly", "Drosophila melanogaster"),
-    Taxon(TaxID(6239), "worm", "Caenorhabditis elegans"),
-    Taxon(TaxID(9031), "chicken", "Gallus gallus"),
-    Taxon(TaxID(9823), "pig", "Sus scrofa"),
-    Taxon(TaxID(9544), "macaque", "Macaca mulatta"),
-    Taxon(TaxID(4932), "yeast", "Saccharomyces cerevisiae"),
-    Taxon(TaxID(3702), "arabidopsis", "Arabidopsis thaliana"),
+_KNOWN = """
+9606 human Homo sapiens
+10090 mouse Mus musculus
+10116 rat Rattus norvegicus
+7955 zebrafish Danio rerio
+7227 fly Drosophila melanogaster
+6239 worm Caenorhabditis elegans
+4932 yeast Saccharomyces cerevisiae
+559292 yeast-s288c Saccharomyces cerevisiae S288C
+4896 fission-yeast Schizosaccharomyces pombe
+3702 arabidopsis Arabidopsis thaliana
+4577 maize Zea mays
+39947 rice Oryza sativa Japonica Group
+4081 tomato Solanum lycopersicum
+9031 chicken Gallus gallus
+9823 pig Sus scrofa
+9913 cow Bos taurus
+9940 sheep Ovis aries
+9925 goat Capra hircus
+9796 horse Equus caballus
+9615 dog Canis lupus familiaris
+9685 cat Felis catus
+9986 rabbit Oryctolagus cuniculus
+9669 ferret Mustela putorius furo
+10141 guinea-pig Cavia porcellus
+10036 golden-hamster Mesocricetus auratus
+10029 chinese-hamster Cricetulus griseus
+9598 chimpanzee Pan troglodytes
+9597 bonobo Pan paniscus
+9595 gorilla Gorilla gorilla gorilla
+9601 orangutan Pongo abelii
+9544 macaque Macaca mulatta
+9541 crab-eating-macaque Macaca fascicularis
+9483 marmoset Callithrix jacchus
+30608 mouse-lemur Microcebus murinus
+13616 opossum Monodelphis domestica
+9258 platypus Ornithorhynchus anatinus
+8364 western-clawed-frog Xenopus tropicalis
+8355 african-clawed-frog Xenopus laevis
+8090 medaka Oryzias latipes
+8296 axolotl Ambystoma mexicanum
+7719 sea-squirt Ciona intestinalis
+7668 sea-urchin Strongylocentrotus purpuratus
+7165 mosquito Anopheles gambiae
+7460 honey-bee Apis mellifera
+5833 malaria-parasite Plasmodium falciparum
+"""
+TAXA = tuple(
+    Taxon(TaxID(int(number)), name, scientific)
+    for number, name, scientific in (line.split(" ", 2) for line in _KNOWN.strip().splitlines())
 )
 
 
-def find_taxon(query: str) -> Taxon:
+def find_taxon(query: str, folder: Path | None = None) -> Taxon:
     """Find a species by short name, scientific name or taxonomy identifier.
+
+    Parameters
+    ----------
+    folder
+        Folder in which NCBI's ``names.dmp`` or ``taxdump.tar.gz`` may lie, which knows every species.
 
     Raises
     ------
@@ -45,12 +94,50 @@ def find_taxon(query: str) -> Taxon:
     """
     wanted = query.strip().lower().replace("_", " ")
     for taxon in TAXA:
-        if wanted in {taxon.name, taxon.scientific_name.lower(), str(taxon.tax_id)}:
+        if wanted in {taxon.name, taxon.name.replace("-", " "), taxon.scientific_name.lower(), str(taxon.tax_id)}:
             return taxon
     if wanted.isdigit():
         return Taxon(TaxID(int(wanted)), f"tax{wanted}", f"taxon {wanted}")
-    known = ", ".join(taxon.name for taxon in TAXA)
-    raise SourceUnusable(f"taxon {query!r} is not known by name ({known}); give its NCBI taxonomy id as a number")
+    found = _in_taxonomy(wanted, folder) if folder else None
+    if found:
+        return found
+    known = [name for taxon in TAXA for name in (taxon.name, taxon.scientific_name.lower())]
+    close = ", ".join(get_close_matches(wanted, known, n=3))
+    hint = f"did you mean {close}? Or give" if close else "give"
+    raise SourceUnusable(
+        f"taxon {query!r} is not known by name; {hint} its NCBI taxonomy id as a number, or put NCBI's names.dmp "
+        "beside the source"
+    )
+
+
+def _in_taxonomy(wanted: str, folder: Path) -> Taxon | None:
+    """Find a name among all of NCBI's taxonomy; a scientific name goes before the same name of another kind."""
+    matches: dict[str, int] = {}
+    scientific: dict[int, str] = {}
+    for line in _taxonomy_lines(folder):
+        tax_id, name, _, kind = (field.strip("\t ") for field in line.rstrip("\n").split("|")[:4])
+        if kind == "scientific name":
+            scientific[int(tax_id)] = name
+        if name.lower() == wanted and kind in {"scientific name", "genbank common name", "common name", "synonym"}:
+            matches.setdefault(kind, int(tax_id))
+    for kind in ("scientific name", "genbank common name", "common name", "synonym"):
+        if kind in matches:
+            name = scientific.get(matches[kind], wanted)
+            return Taxon(TaxID(matches[kind]), name.lower().replace(" ", "-"), name)
+    return None
+
+
+def _taxonomy_lines(folder: Path) -> Iterator[str]:
+    if (folder / "names.dmp").is_file():
+        with (folder / "names.dmp").open(encoding="utf-8") as stream:
+            yield from stream
+    elif (folder / "taxdump.tar.gz").is_file():
+        try:
+            with tarfile.open(folder / "taxdump.tar.gz", "r:gz") as archive:
+                member = archive.extractfile("names.dmp")
+                yield from (line.decode() for line in member or ())
+        except (tarfile.TarError, OSError, EOFError, KeyError) as error:
+            raise SourceUnusable(f"{folder / 'taxdump.tar.gz'} is damaged ({error}); download it again") from error
 
 
 def taxon_name(tax_id: int) -> str:

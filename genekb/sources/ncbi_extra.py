@@ -1,0 +1,158 @@
+"""NCBI's optional files beside gene_info: retired ids, Ensembl ids, GO terms and GeneRIFs of genes that were read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb import schema
+from genekb.sources.tables import SourceFile, describe_file
+from genekb.sources.tsv import check_header, optional_file, stream_tsv
+
+GENE_HISTORY: Final = ["tax_id", "GeneID", "Discontinued_GeneID", "Discontinued_Symbol", "Discontinue_Date"]
+GENE2ENSEMBL: Final = [
+    "tax_id",
+    "GeneID",
+    "Ensembl_gene_identifier",
+    "RNA_nucleotide_accession.version",
+    "Ensembl_rna_identifier",
+    "protein_accession.version",
+    "Ensembl_protein_identifier",
+]
+GENE2GO: Final = ["tax_id", "GeneID", "GO_ID", "Evidence", "Qualifier", "GO_term", "PubMed", "Category"]
+GENERIFS: Final = ["Tax ID", "Gene ID", "PubMed ID (PMID) list", "last update timestamp", "GeneRIF text"]
+RIFS_A_GENE: Final = 10  # the newest are kept
+_ASPECTS: Final = {"Process": "go_process", "Function": "go_function", "Component": "go_component"}
+
+
+@dataclass(kw_only=True, slots=True)
+class Extra:
+    """What optional files add to gene records: names, annotations, what was read, what was left out."""
+
+    names: list[pa.Table] = field(default_factory=list)
+    annotations: list[pa.Table] = field(default_factory=list)
+    files: list[SourceFile] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, n_rows: int) -> None:
+        """Count rows that were left out."""
+        if n_rows:
+            self.dropped[reason] = self.dropped.get(reason, 0) + n_rows
+
+
+def read_extra(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra:
+    """Read the optional files that a folder has, streamed and limited to some genes.
+
+    Parameters
+    ----------
+    gene_ids
+        Current GeneIDs; rows about any other gene are passed over.
+
+    Raises
+    ------
+    SourceUnusable
+        If a file is damaged or has other columns than NCBI's.
+    """
+    extra = Extra()
+    current = gene_ids.cast(pa.string()).combine_chunks()
+    readers = {
+        "gene_history": (GENE_HISTORY, _history),
+        "gene2ensembl": (GENE2ENSEMBL, _ensembl),
+        "gene2go": (GENE2GO, _go),
+        "generifs_basic": (GENERIFS, _rifs),
+    }
+    for stem, (columns, take) in readers.items():
+        path = optional_file(folder, stem)
+        if path is None:
+            continue
+        check_header(path, columns)
+        rows, n_read = _of_genes(path, columns, current)
+        take(rows, extra)
+        extra.files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=rows.num_rows))
+    return extra
+
+
+def _of_genes(path: Path, columns: Sequence[str], current: pa.Array) -> tuple[pa.Table, int]:
+    kept = [pa.table({name: pa.array([], pa.string()) for name in columns})]
+    n_read = 0
+    for block in stream_tsv(path, columns):
+        n_read += block.num_rows
+        kept.append(block.filter(pc.is_in(block[columns[1]], current)))
+    return pa.concat_tables(kept), n_read
+
+
+def _history(rows: pa.Table, extra: Extra) -> None:
+    """Retired GeneIDs and symbols of current genes; chains are not followed: one hop is what NCBI states."""
+    for column, kind in (("Discontinued_GeneID", "retired_id"), ("Discontinued_Symbol", "retired_symbol")):
+        extra.names.append(name_rows(rows[column], rows["GeneID"], kind))
+
+
+def _ensembl(rows: pa.Table, extra: Extra) -> None:
+    extra.names.append(name_rows(rows["Ensembl_gene_identifier"], rows["GeneID"], "ensembl"))
+
+
+def _go(rows: pa.Table, extra: Extra) -> None:
+    """One row a gene and term; a gene that is said *not* to have a term is left out."""
+    negated = pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
+    extra.drop("gene2go: NOT", int(pc.sum(negated).as_py() or 0))
+    rows = rows.filter(pc.invert(negated))
+    rows = rows.filter(pc.is_in(rows["Category"], pa.array(list(_ASPECTS))))
+    places = pc.index_in(rows["Category"], pa.array(list(_ASPECTS)))
+    table = pa.table(
+        {
+            "gene_id": rows["GeneID"].cast(pa.int64()),
+            "vocabulary": pa.array(list(_ASPECTS.values())).take(places.combine_chunks()),
+            "term_id": rows["GO_ID"],
+            "term": rows["GO_term"],
+            "evidence": rows["Evidence"],
+        }
+    )
+    table = table.filter(pc.and_(pc.is_valid(table["term_id"]), pc.is_valid(table["term"])))
+    keys = ["gene_id", "vocabulary", "term_id", "term"]
+    distinct = table.group_by(keys, use_threads=False).aggregate([("evidence", "min")])
+    extra.annotations.append(distinct.rename_columns([*keys, "evidence"]).cast(schema.ANNOTATIONS))
+
+
+def _rifs(rows: pa.Table, extra: Extra) -> None:
+    """Keep the newest sentences of each gene, each once; of equally new ones in the order of their text."""
+    table = pa.table(
+        {
+            "gene_id": rows["Gene ID"].cast(pa.int64()),
+            "term_id": pc.list_element(pc.split_pattern(pc.fill_null(rows["PubMed ID (PMID) list"], "0"), ","), 0),
+            "term": pc.utf8_trim_whitespace(pc.fill_null(rows["GeneRIF text"], "")),
+            "when": pc.fill_null(rows["last update timestamp"], ""),
+        }
+    ).filter(pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(rows["GeneRIF text"], "")), ""))
+    table = table.sort_by([("gene_id", "ascending"), ("when", "descending"), ("term", "ascending")])
+    keep, seen, gene = [], set[str](), None
+    for row, (gene_id, term) in enumerate(zip(table["gene_id"].to_pylist(), table["term"].to_pylist(), strict=True)):
+        if gene_id != gene:
+            gene, seen = gene_id, set()
+        if len(seen) < RIFS_A_GENE and term not in seen:
+            seen.add(term)
+            keep.append(row)
+    extra.drop(f"generifs_basic: beyond the newest {RIFS_A_GENE} of a gene", table.num_rows - len(keep))
+    extra.annotations.append(annotation_rows(table.take(keep), "generif"))
+
+
+def name_rows(names: pa.ChunkedArray, gene_ids: pa.ChunkedArray, kind: str) -> pa.Table:
+    """Rows of :data:`genekb.schema.NAMES`, each once, without empty names."""
+    table = pa.table({"name": names, "gene_id": gene_ids.cast(pa.int64()), "kind": pa.repeat(kind, len(names))})
+    table = table.filter(pc.and_(pc.is_valid(table["name"]), pc.not_equal(table["name"], "")))
+    return table.group_by(["name", "gene_id", "kind"], use_threads=False).aggregate([]).cast(schema.NAMES)
+
+
+def annotation_rows(rows: pa.Table, vocabulary: str) -> pa.Table:
+    """Rows of :data:`genekb.schema.ANNOTATIONS` from a table of gene_id, term_id and term."""
+    n_rows = rows.num_rows
+    columns = {
+        "gene_id": rows["gene_id"],
+        "vocabulary": pa.repeat(vocabulary, n_rows),
+        "term_id": rows["term_id"],
+        "term": rows["term"],
+        "evidence": pa.nulls(n_rows, pa.string()),
+    }
+    return pa.table(columns).cast(schema.ANNOTATIONS)

@@ -1,0 +1,278 @@
+"""Vectors and tables of a store in the formats that other programs read; each file whole or not there at all."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from genekb.errors import NotAvailable, SourceUnusable
+from genekb.files import atomic_file, write_text
+from genekb.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from genekb.store.reader import Store
+
+ExportKind = Literal["npy", "json", "safetensors", "duckdb", "parquet"]
+_TABLES: Final = ("genes", "names", "orthologs", "annotations", "texts")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportResult:
+    """What was written.
+
+    Parameters
+    ----------
+    files
+        The file that was asked for first, then what lies beside it.
+    encoders
+        Encoder ids whose vectors it holds.
+    n_genes
+        Genes with a vector in it; in a DuckDB file, all genes.
+    n_without_vector
+        Genes that were asked for and have no vector.
+    n_duplicate_symbols
+        Genes left out of a JSON file because a gene with a lower GeneID has the same symbol.
+    """
+
+    files: tuple[Path, ...]
+    encoders: tuple[str, ...]
+    n_genes: int
+    n_without_vector: int = 0
+    n_duplicate_symbols: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Matrix:
+    """Vectors of genes, and what they are.
+
+    Parameters
+    ----------
+    genes
+        Rows of the table of genes, in the order of ``vectors``.
+    vectors
+        (gene, dim).
+    lineage
+        Store, encoder and licences, as text.
+    n_without_vector
+        Genes that were asked for and have none.
+    """
+
+    genes: pa.Table
+    vectors: FloatArray
+    lineage: Mapping[str, str]
+    n_without_vector: int
+
+
+def export_store(
+    store: "Store",
+    path: Path,
+    *,
+    kind: ExportKind,
+    encoder: str | None = None,
+    gene_ids: IntArray | Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> ExportResult:
+    """Write vectors of a store, or all of it as one DuckDB file.
+
+    - ``npy``: the matrix, and beside it ``<stem>.genes.tsv`` with gene_id and symbol of each row.
+    - ``json``: one object, symbol to list of numbers, as GenePT users load it.
+    - ``safetensors``: ``vectors`` and ``gene_ids``; store, encoder and licences in its metadata.
+    - ``parquet``: gene_id, symbol, vector; the same metadata in its schema.
+    - ``duckdb``: the store's tables, and ``vectors_<name>`` (gene_id, vector) of one encoder, or of all.
+
+    Parameters
+    ----------
+    encoder
+        As for :meth:`genekb.store.reader.Store.encoder_id`.
+    gene_ids
+        Genes to write, in this order; all that have a vector, ascending, if left out. Not for ``duckdb``.
+
+    Raises
+    ------
+    SourceUnusable
+        If the file exists and may not be replaced, or none of the genes has a vector.
+    NotAvailable
+        If the store has no such encoder, or the file cannot be written.
+    ValueError
+        If genes are chosen for a DuckDB file.
+    """
+    beside = (_genes_path(path),) if kind == "npy" else ()
+    for file in (path, *beside):
+        _check_free(file, overwrite=overwrite)
+    if kind == "duckdb":
+        if gene_ids is not None:
+            raise ValueError("a DuckDB file holds the whole store; choose genes from it with SQL")
+        return _export_duckdb(store, path, encoder=encoder)
+    matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
+    writers: dict[str, Callable[[_Matrix, Path], int]] = {
+        "npy": _write_npy,
+        "json": _write_json,
+        "safetensors": _write_safetensors,
+        "parquet": _write_parquet,
+    }
+    with _one_line(path):
+        n_duplicates = writers[kind](matrix, path)
+    return ExportResult(
+        files=(path, *beside),
+        encoders=(matrix.lineage["encoder_id"],),
+        n_genes=matrix.genes.num_rows - n_duplicates,
+        n_without_vector=matrix.n_without_vector,
+        n_duplicate_symbols=n_duplicates,
+    )
+
+
+def _read_matrix(
+    store: "Store", *, encoder: str | None = None, gene_ids: IntArray | Sequence[int] | None = None
+) -> _Matrix:
+    """Read the vectors of genes, genes without one left out and counted.
+
+    Raises
+    ------
+    SourceUnusable
+        If none of the genes has a vector.
+    """
+    encoder_id = store.encoder_id(encoder)
+    wanted = store.vector_table(encoder_id).gene_ids if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)
+    selection = store.vectors(wanted, encoder=encoder_id)
+    if not selection.has_vector.any():
+        raise SourceUnusable(f"none of {len(wanted)} genes has a vector by {encoder_id} in {store.store_id}")
+    found = wanted[selection.has_vector]
+    genes = store.table("genes")
+    vectors = selection.vectors if selection.has_vector.all() else selection.vectors[selection.has_vector]
+    return _Matrix(
+        genes=genes.take(pc.index_in(pa.array(found), genes["gene_id"].combine_chunks())),
+        vectors=vectors,
+        lineage=_lineage(store, encoder_id),
+        n_without_vector=len(wanted) - len(found),
+    )
+
+
+def _lineage(store: "Store", encoder_id: str) -> dict[str, str]:
+    """Say in text where vectors come from: store, its digest, encoder, recipe and licences."""
+    return {
+        "store_id": store.store_id,
+        "store_digest": store.manifest.digest,
+        "encoder_id": encoder_id,
+        "recipe": json.dumps(dict(store.manifest.encoders[encoder_id]["recipe"]), sort_keys=True),
+        "licence": "; ".join(store.manifest.licences),
+    }
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse a path that is taken.
+
+    Raises
+    ------
+    SourceUnusable
+        If it is a folder, or a file that may not be replaced.
+    """
+    if path.is_dir():
+        raise SourceUnusable(f"{path} is a folder, which is never replaced; give the name of a file")
+    if path.exists() and not overwrite:
+        raise SourceUnusable(f"{path} exists; give another name, or --overwrite")
+
+
+def _genes_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.genes.tsv")
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise NotAvailable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
+
+
+def _write_npy(matrix: _Matrix, path: Path) -> int:
+    """Write the matrix after its list of genes, so that a matrix is never without one."""
+    pairs = zip(matrix.genes["gene_id"].to_pylist(), matrix.genes["symbol"].to_pylist(), strict=True)
+    write_text("gene_id\tsymbol\n" + "".join(f"{gene_id}\t{symbol}\n" for gene_id, symbol in pairs), _genes_path(path))
+    with atomic_file(path) as part, part.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
+    return 0
+
+
+def _write_json(matrix: _Matrix, path: Path) -> int:
+    """Write gene by gene, so that the numbers never all stand in memory as text."""
+    symbols, gene_ids = matrix.genes["symbol"].to_pylist(), matrix.genes["gene_id"].to_numpy()
+    first: dict[str, int] = {}
+    for row in np.argsort(gene_ids, kind="stable").tolist():
+        first.setdefault(symbols[row], row)
+    rows = sorted(first.values())
+    with atomic_file(path) as part, part.open("w", encoding="utf-8") as stream:
+        for number, row in enumerate(rows):
+            digits = pc.cast(pa.array(matrix.vectors[row]), pa.string())  # the shortest that give the float32 back
+            values = ", ".join(digits.to_pylist())
+            stream.write(f"{', ' if number else '{'}{json.dumps(symbols[row], ensure_ascii=False)}: [{values}]")
+        stream.write("}\n")
+    return len(symbols) - len(rows)
+
+
+def _write_safetensors(matrix: _Matrix, path: Path) -> int:
+    from safetensors.numpy import save  # its save_file makes a file that only its owner can read
+
+    tensors = {
+        "vectors": np.ascontiguousarray(matrix.vectors),
+        "gene_ids": np.ascontiguousarray(matrix.genes["gene_id"].to_numpy()),
+    }
+    with atomic_file(path) as part:
+        part.write_bytes(save(tensors, metadata=dict(matrix.lineage)))
+    return 0
+
+
+def _write_parquet(matrix: _Matrix, path: Path) -> int:
+    dim = matrix.vectors.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix.vectors).ravel()), dim)
+    table = pa.table({"gene_id": matrix.genes["gene_id"], "symbol": matrix.genes["symbol"], "vector": vectors})
+    with atomic_file(path) as part:
+        pq.write_table(
+            table.replace_schema_metadata(dict(matrix.lineage)), part, compression="zstd", use_dictionary=["symbol"]
+        )
+    return 0
+
+
+def _export_duckdb(store: "Store", path: Path, *, encoder: str | None) -> ExportResult:
+    import duckdb
+
+    ids = [store.encoder_id(encoder)] if encoder else list(store.manifest.encoders)
+    with _one_line(path), atomic_file(path) as part:
+        part.unlink(missing_ok=True)
+        try:
+            with duckdb.connect(str(part)) as connection:
+                _fill(connection, store, ids)
+        except duckdb.IOException as error:
+            raise OSError(str(error).splitlines()[0]) from error
+        finally:
+            part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
+    return ExportResult(files=(path,), encoders=tuple(ids), n_genes=store.manifest.n_genes)
+
+
+def _fill(connection: Any, store: "Store", ids: Sequence[str]) -> None:
+    """Create the tables; vectors hang on genes there, so that a join needs no text."""
+    for name in _TABLES:
+        if (store.folder / f"{name}.parquet").is_file():
+            connection.register("source", store.table(name))
+            connection.execute(f"create table {name} as from source")
+            connection.unregister("source")
+    for encoder_id in ids:
+        matrix = _read_matrix(store, encoder=encoder_id)
+        dim = matrix.vectors.shape[1]
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix.vectors).ravel()), dim)
+        connection.register("source", pa.table({"gene_id": matrix.genes["gene_id"], "vector": vectors}))
+        name = '"vectors_' + str(store.manifest.encoders[encoder_id]["recipe"]["name"]).replace('"', "") + '"'
+        connection.execute(f"create table {name} as select gene_id, vector::float[{dim}] as vector from source")
+        connection.unregister("source")
+    about = [{"encoder_id": encoder_id, **_lineage(store, encoder_id)} for encoder_id in ids]
+    if about:
+        connection.register("source", pa.Table.from_pylist(about))
+        connection.execute("create table lineage as from source")
+        connection.unregister("source")
