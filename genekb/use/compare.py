@@ -6,6 +6,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from genekb.documents import find_template
 from genekb.errors import NotAvailable, SourceUnusable
@@ -61,7 +63,9 @@ class Comparison:
     encoders
         How many genes each has a vector for, by encoder id.
     n_genes
-        Genes compared: those that all encoders have, or a sample of them.
+        Genes compared: those that all encoders have, of genes with equal texts the first, or a sample of them.
+    n_equal_texts
+        Genes left out because another has the same text: their vectors are equal whatever the encoder knows.
     chance_overlap
         Overlap of neighbours drawn at random.
     skipped
@@ -71,6 +75,7 @@ class Comparison:
     store_id: str
     encoders: Mapping[str, int]
     n_genes: int
+    n_equal_texts: int
     n_neighbors: int
     seed: int
     chance_overlap: float
@@ -118,7 +123,7 @@ def compare_encoders(
     if not ids:
         raise NotAvailable(f"{store.store_id} has no encoder to compare; add one with `genekb encode`")
     terms = read_gene_terms(store, vocabularies)
-    gene_ids = _shared_genes(store, ids, n_neighbors=n_neighbors)
+    gene_ids, n_equal_texts = _shared_genes(store, ids, n_neighbors=n_neighbors)
     if n_genes is not None and n_genes < len(gene_ids):
         gene_ids = np.sort(_stream(seed, 0).choice(gene_ids, size=n_genes, replace=False))
     vectors = {name: store.vectors(gene_ids, encoder=name).vectors for name in ids}
@@ -133,6 +138,7 @@ def compare_encoders(
         store_id=store.store_id,
         encoders={name: len(store.vector_table(name).gene_ids) for name in ids},
         n_genes=len(gene_ids),
+        n_equal_texts=n_equal_texts,
         n_neighbors=n_neighbors,
         seed=seed,
         chance_overlap=n_neighbors / (len(gene_ids) - 1),
@@ -142,16 +148,22 @@ def compare_encoders(
     )
 
 
-def _shared_genes(store: "Store", ids: Sequence[str], *, n_neighbors: int) -> IntArray:
+def _shared_genes(store: "Store", ids: Sequence[str], *, n_neighbors: int) -> tuple[IntArray, int]:
+    """Genes that every encoder has, one a text, and how many were left out for their text."""
     shared = store.vector_table(ids[0]).gene_ids
     for name in ids[1:]:
         shared = np.intersect1d(shared, store.vector_table(name).gene_ids, assume_unique=True)
-    if len(shared) <= n_neighbors:
+    texts = store.table("texts")
+    row = pc.index_in(pa.array(shared), texts["gene_id"].combine_chunks())
+    text_ids = pc.coalesce(texts["text_id"].take(row).combine_chunks(), pc.cast(pa.array(shared), pa.string()))
+    _, first = np.unique(text_ids.to_numpy(zero_copy_only=False).astype(np.str_), return_index=True)
+    distinct = shared[np.sort(first)]
+    if len(distinct) <= n_neighbors:
         raise SourceUnusable(
-            f"{len(shared)} genes of {store.store_id} have a vector by all of {', '.join(ids)}; "
-            f"more than {n_neighbors} are needed for {n_neighbors} neighbours"
+            f"{len(distinct)} genes of {store.store_id} have a vector by all of {', '.join(ids)}, equal texts counted "
+            f"once; more than {n_neighbors} are needed for {n_neighbors} neighbours"
         )
-    return np.asarray(shared)
+    return distinct, len(shared) - len(distinct)
 
 
 def _stream(seed: int, purpose: int) -> np.random.Generator:

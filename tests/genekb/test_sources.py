@@ -186,12 +186,22 @@ def test_a_table_reads_the_same_in_every_format(tmp_path, suffix):
 
 def test_texts_by_symbol_hang_on_the_genes_of_a_release(tmp_path, human):
     path = tmp_path / "GenePT.json"
-    texts = {"CD3D": "My text of CD3D.", "GBA": "Old symbol.", "GBA1": "New symbol.", "NOSUCH": "?", "INS": " "}
+    texts = {
+        "CD3D": "My text of CD3D.",
+        "IDDM1": "Alias.",
+        "GLUC": "Of two.",
+        "NOSUCH": "?",
+        "INS": "Symbol.",
+        "TCRE": " ",
+    }
     path.write_text(json.dumps(texts))
     source = read_gene_table(path, release="mine", names=human)
     summaries = {row["symbol"]: row["summary"] for row in source.genes.to_pylist() if row["summary"]}
-    assert summaries == {"CD3D": "My text of CD3D.", "GBA1": "New symbol."}
-    dropped = {key: source.dropped[key] for key in ("symbol unknown", "gene already has a row", "row without a text")}
+    assert summaries == {"CD3D": "My text of CD3D.", "INS": "Symbol."}
+    dropped = {
+        key: source.dropped[key]
+        for key in ("symbol unknown", "symbol ambiguous", "gene already has a row", "row without a text")
+    }
     assert set(dropped.values()) == {1}
     written = build_texts(source.genes, source.orthologs, template=TEMPLATES[0])
     assert written.num_rows == 2
