@@ -1,5 +1,6 @@
 """New stores from old ones: another release of the source, more encoders, vectors that were made elsewhere."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ from genekb.types import IntArray
 
 if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,10 +161,12 @@ def add_encoders(
 ) -> BuildResult:
     """Write the store again with more encoders; the vectors that it has are copied as they are.
 
+    Returns
+    -------
+    The new store; the old one where it has all these encoders already.
+
     Raises
     ------
-    SourceUnusable
-        If the store has all these encoders already.
     NotAvailable
         If an encoder is not on this machine.
     """
@@ -172,7 +177,8 @@ def add_encoders(
         if str(job.spec.encoder_id) not in have
     ]
     if not jobs:
-        raise SourceUnusable(f"{store.store_id} has {', '.join(models)} already; `genekb info` lists its encoders")
+        log.info("%s has %s already", store.store_id, ", ".join(models))
+        return BuildResult(folder=store.folder, manifest=store.manifest, n_encoded=0, n_reused=0, n_kept=0)
     dtype = str(store.manifest.options.get("vector_dtype", "float16"))
     return assemble(_same_content(store), [*_kept(store), *jobs], home=home, vector_dtype=dtype, progress=progress)
 

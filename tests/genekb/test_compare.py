@@ -201,6 +201,17 @@ def test_a_comparison_repeats_itself_and_depends_on_the_seed(kb, comparison):
     assert json.loads(json.dumps(asdict(sampled)))["tasks"][0]["vocabulary"] == "go_process"
 
 
+def test_genes_with_equal_texts_are_compared_once(tmp_path):
+    source = genekb.read_demo_table()
+    summaries = [f"Protein number {number // 2}." for number in range(source.genes.num_rows)]
+    column = source.genes.column_names.index("summary")
+    genes = source.genes.set_column(column, source.genes.schema.field("summary"), pa.array(summaries))
+    config = BuildConfig(name="twins", models=("random-16",), template=find_template("summary-only"))
+    kb = genekb.open(build(replace(source, genes=genes), config, home=tmp_path).folder)
+    result = compare_encoders(kb)
+    assert (result.n_genes, result.n_equal_texts) == (376, 376)
+
+
 def test_what_cannot_be_compared_is_said(kb):
     with pytest.raises(SourceUnusable, match="has no vocabulary 'tissue'; it has name_family, go_process, gene_group"):
         compare_encoders(kb, vocabularies=["tissue"])

@@ -100,7 +100,7 @@ def test_a_writer_killed_before_any_step_leaves_whole_stores_and_is_gone_on_with
     assert whole.returncode == 0, whole.stderr
     n_steps, digest = whole.stdout.split()
     assert int(n_steps) > 20
-    for step in range(1, int(n_steps) + 1):
+    for step in [*range(1, int(n_steps), 1 if job == "build" else 5), int(n_steps)]:
         check_killed_at(job, step, tmp_path=tmp_path, folders=folders, expected=digest)
         shutil.rmtree(tmp_path / f"{job}-{step}")
 
