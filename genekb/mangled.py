@@ -153,7 +153,7 @@ def _made_by_r(names: list[str], name_table: pa.Table) -> dict[str, list[str]]:
     given = pa.array([name for name in names if _MADE_BY_R.match(name)], pa.string())
     if not len(given):
         return {}
-    original = name_table["name"]
+    original = _of_like_start(name_table["name"], given.to_pylist())
     changed = pc.and_(
         pc.match_substring_regex(original, r"^\d|[^A-Za-z0-9._]"),
         pc.invert(pc.match_substring_regex(original, r"^\d+$")),
@@ -166,6 +166,17 @@ def _made_by_r(names: list[str], name_table: pa.Table) -> dict[str, list[str]]:
     for name, spelling in zip(made.filter(fits).to_pylist(), original.filter(fits).to_pylist(), strict=True):
         found.setdefault(name, []).append(spelling)
     return found
+
+
+def _of_like_start(names: pa.ChunkedArray, made: list[str]) -> pa.ChunkedArray:
+    """Leave out, at little cost, names whose first two characters R cannot have made those of any given name of."""
+    plain = [name[1:] if re.match(r"X\d", name) else name for name in made]
+    first = pa.array(sorted({name[:1] for name in plain if name[1:2] == "."}), pa.string())
+    both = pa.array(sorted({name[:2] for name in plain if name[1:2] != "."}), pa.string())
+    if any(name.startswith(".") for name in plain):
+        return names
+    starts = pc.utf8_slice_codeunits(names, 0, 2)
+    return names.filter(pc.or_(pc.is_in(starts, both), pc.is_in(pc.utf8_slice_codeunits(names, 0, 1), first)))
 
 
 def _copies(names: list[str], given: set[str], name_table: pa.Table) -> dict[str, list[str]]:

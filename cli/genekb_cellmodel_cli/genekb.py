@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from genekb_cellmodel_cli import genekb_update, options
+from genekb_cellmodel_cli import genekb_update, genekb_use, options
 from genekb_cellmodel_cli.building import describe_build, describe_plan, read_names, read_tables, taxon_slug
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
 from genekb_cellmodel_cli.running import common, run
@@ -217,33 +217,6 @@ def resolve(
 
 
 @app.command()
-def search(
-    query: Annotated[str, typer.Argument(help="Free text.")],
-    kb: options.Kb,
-    encoder: options.Encoder = None,
-    limit: Annotated[int, typer.Option(help="How many genes.", min=1)] = 10,
-    home: options.Home = None,
-    json: options.Json = False,
-) -> None:
-    """Find genes by the meaning of their text.
-
-    Example: genekb search --kb human "T cell receptor signalling"
-    """
-    from dataclasses import asdict
-
-    from genekb import open as open_store
-
-    hits = open_store(kb, home=home).search(query, encoder=encoder, limit=limit)
-    if json:
-        print_json({"query": query, "hits": [asdict(hit) for hit in hits]})
-        return
-    print_table(
-        ("score", "gene_id", "symbol", "text"),
-        [(hit.score, str(hit.gene_id), hit.symbol, hit.text[:100]) for hit in hits],
-    )
-
-
-@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="SELECT over genes, names, texts, vectors_<encoder>.")],
     kb: options.Kb,
@@ -293,6 +266,7 @@ def verify(
 
 
 genekb_update.register(app)
+genekb_use.register(app)
 
 
 def main() -> None:

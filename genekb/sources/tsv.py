@@ -9,7 +9,7 @@ import pyarrow.csv as pacsv
 
 from genekb.errors import SourceUnusable
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 
 
 def optional_file(folder: Path, *stems: str) -> Path | None:

@@ -115,9 +115,15 @@ class Store:
         return resolve_names(
             names,
             name_table=self.table("names"),
-            gene_ids=self.table("genes")["gene_id"],
+            gene_ids=self._gene_ids,
             use_orthologs=use_orthologs,
         )
+
+    @cached_property
+    def _gene_ids(self) -> pa.ChunkedArray:
+        """Every GeneID, without the other columns of the table."""
+        check_files(self.folder, self.manifest, prefix="genes.parquet")
+        return pq.read_table(self.folder / "genes.parquet", columns=["gene_id"])["gene_id"]
 
     def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
         """Measure how much of the names, and of their counts, has a text here."""
