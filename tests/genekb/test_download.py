@@ -1,0 +1,188 @@
+"""Downloads from a real server on loopback that cuts, refuses, lies and changes its files."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
+from genekb.sources.download import DownloadConfig, download_release
+from genekb.sources.ncbi_bulk import read_ncbi_folder
+from tests.loopback import Fault, serving
+
+ROOT = Path(__file__).parents[2]
+INFO = "/Homo_sapiens.gene_info.gz"
+NESTED = "/GENE_INFO/Mammalia/Homo_sapiens.gene_info.gz"
+
+
+@pytest.fixture(scope="module")
+def release(ncbi_folder):
+    return {f"/{path.name}": path.read_bytes() for path in ncbi_folder.iterdir()}
+
+
+@pytest.fixture
+def mirror(release):
+    with serving(files=dict(release)) as server:
+        yield server
+
+
+@pytest.fixture
+def waits():
+    return []
+
+
+@pytest.fixture
+def config(mirror, waits):
+    return DownloadConfig(mirror=mirror.url, max_tries=4, timeout_s=5, sleep=waits.append)
+
+
+def test_a_downloaded_release_is_the_one_that_was_served(mirror, config, release, ncbi_folder, tmp_path):
+    result = download_release(tmp_path / "new", config)
+    assert {file.name for file in result.files} == {INFO[1:], "gene_summary.gz", "gene_orthologs.gz"}
+    for file in result.files:
+        assert (tmp_path / "new" / file.name).read_bytes() == release[f"/{file.name}"]
+    assert result.release == "2022-11-01"
+    ours, theirs = (read_ncbi_folder(folder, taxa=["human"]) for folder in (tmp_path / "new", ncbi_folder))
+    assert ours.genes.equals(theirs.genes)
+    assert ours.names.equals(theirs.names)
+    record = json.loads((tmp_path / "new" / "download.json").read_text())
+    assert record[INFO[1:]]["n_bytes"] == len(release[INFO])
+
+
+def test_ncbis_folders_are_tried_before_a_flat_mirror(release, tmp_path):
+    files = {NESTED: release[INFO], "/gene_summary.gz": release["/gene_summary.gz"]}
+    with serving(files=files) as server:
+        config = DownloadConfig(mirror=server.url, files=("gene_info", "gene_summary"))
+        result = download_release(tmp_path, config)
+    assert result.files[0].url.endswith(NESTED)
+
+
+def test_what_is_here_is_not_fetched_again_and_what_was_changed_is(mirror, config, tmp_path):
+    download_release(tmp_path, config)
+    n_requests = len(mirror.requests)
+    again = download_release(tmp_path, config)
+    assert (len(mirror.requests), [file.is_new for file in again.files]) == (n_requests, [False] * 3)
+    (tmp_path / INFO[1:]).write_bytes(b"spoilt")
+    repaired = download_release(tmp_path, config)
+    assert [file.is_new for file in repaired.files] == [True, False, False]
+
+
+def test_a_cut_connection_is_gone_on_with_where_it_broke(mirror, config, release, tmp_path, waits):
+    mirror.faults[INFO] = [Fault(cut_after=500), Fault(cut_after=700)]
+    download_release(tmp_path, config)
+    assert [headers.get("Range") for headers in mirror.asked(INFO)] == [None, "bytes=500-", "bytes=1200-"]
+    assert (tmp_path / INFO[1:]).read_bytes() == release[INFO]
+    assert len(waits) == 2
+
+
+def test_a_file_that_changed_on_the_server_is_begun_anew(mirror, config, release, tmp_path):
+    mirror.faults[INFO] = [Fault(cut_after=500)] * 4
+    with pytest.raises(NotAvailable, match="in 4 tries"):
+        download_release(tmp_path, config)
+    mirror.faults.clear()
+    mirror.files[INFO] = gzip.compress(gzip.decompress(release[INFO]) + b"\n"[:0], mtime=7)
+    mirror.etags[INFO] = '"another"'
+    download_release(tmp_path, config)
+    assert (tmp_path / INFO[1:]).read_bytes() == mirror.files[INFO]
+
+
+def test_a_server_without_ranges_starts_over(mirror, config, release, tmp_path):
+    mirror.ignores_range = True
+    mirror.faults[INFO] = [Fault(cut_after=500)]
+    download_release(tmp_path, config)
+    assert (tmp_path / INFO[1:]).read_bytes() == release[INFO]
+
+
+@pytest.mark.parametrize(("status", "headers"), [(429, {"Retry-After": "7"}), (500, {}), (503, {"Retry-After": "7"})])
+def test_a_busy_server_is_asked_again_as_late_as_it_says(mirror, config, tmp_path, waits, status, headers):
+    mirror.faults[INFO] = [Fault(status=status, headers=headers), Fault(status=status)]
+    download_release(tmp_path, config)
+    assert len(waits) == 2
+    assert waits[0] >= (7 if headers else 1)
+
+
+def test_a_server_that_stays_busy_ends_in_one_line_with_the_other_way(mirror, config, tmp_path):
+    mirror.faults[INFO] = [Fault(status=503)] * 99
+    with pytest.raises(NotAvailable, match=r"status 503.*genekb build --source FOLDER") as caught:
+        download_release(tmp_path, config)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / INFO[1:]).exists()
+
+
+def test_a_gzip_that_is_cut_off_on_the_server_never_gets_its_name(mirror, config, tmp_path, release):
+    mirror.files[INFO] = release[INFO][:-40]
+    with pytest.raises(SourceUnusable, match="is damaged on the server"):
+        download_release(tmp_path, config)
+    assert not list(tmp_path.glob("*gene_info*"))
+
+
+def test_a_file_that_the_server_lacks_is_named(mirror, config, tmp_path):
+    del mirror.files["/gene_summary.gz"]
+    with pytest.raises(SourceUnusable, match=r"has no gene_summary.gz; is --mirror right"):
+        download_release(tmp_path, config)
+
+
+def test_a_published_checksum_is_compared(mirror, config, tmp_path):
+    mirror.files[f"{INFO}.md5"] = b"0" * 32 + b"  Homo_sapiens.gene_info.gz\n"
+    with pytest.raises(SourceUnusable, match="MD5"):
+        download_release(tmp_path, config)
+
+
+def test_without_a_network_the_other_way_is_told_and_no_secret(config, tmp_path):
+    from dataclasses import replace
+
+    offline = replace(config, mirror="http://user:secret@127.0.0.1:9/", max_tries=2)
+    with pytest.raises(NotAvailable, match=r"put Homo_sapiens\.gene_info\.gz, gene_summary\.gz") as caught:
+        download_release(tmp_path, offline)
+    assert "secret" not in str(caught.value)
+
+
+def test_two_downloads_into_one_folder_are_kept_apart(config, tmp_path):
+    import filelock
+
+    with filelock.FileLock(tmp_path / ".download.lock"), pytest.raises(StoreBusy, match="another process downloads"):
+        download_release(tmp_path, config)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(config, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NotAvailable, match="cannot write to"):
+        download_release(tmp_path / "file", config)
+
+
+def test_a_killed_download_goes_on_where_it_was(mirror, release, tmp_path):
+    gate = threading.Event()
+    mirror.faults[INFO] = [Fault(cut_after=900, gate=gate)]
+    code = (
+        "import sys; from pathlib import Path; from genekb.sources.download import *;"
+        "download_release(Path(sys.argv[1]), DownloadConfig(mirror=sys.argv[2]),"
+        "progress=lambda *step: print(*step, flush=True))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), mirror.url]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+        assert process.stdout.readline().split()[1] == "900"
+        process.send_signal(signal.SIGKILL)
+    gate.set()
+    assert not (tmp_path / INFO[1:]).exists()
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    assert mirror.asked(INFO)[-1]["Range"] == "bytes=900-"
+    assert (tmp_path / INFO[1:]).read_bytes() == release[INFO]
+
+
+@pytest.mark.slow
+def test_a_real_release_comes_over_whole(real_data, tmp_path):
+    folder = real_data / "ncbi" / "2020-01"
+    files = {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    with serving(files=files, faults={INFO: [Fault(cut_after=1_000_000)]}) as server:
+        config = DownloadConfig(mirror=server.url, taxa=("human", "mouse"), sleep=lambda _: None)
+        result = download_release(tmp_path, config)
+    assert len(result.files) == 4
+    ours, theirs = (read_ncbi_folder(where, taxa=["human", "mouse"]) for where in (tmp_path, folder))
+    assert ours.genes.equals(theirs.genes)
