@@ -44,6 +44,11 @@ def _handler(state):  # noqa: C901 - a handler is a class of small methods
         def do_GET(self):
             self.answer(urlsplit(self.path).query)
 
+        def do_HEAD(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def do_POST(self):
             self.answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from genekb_cellmodel_cli import genekb_update, genekb_use, options
+from genekb_cellmodel_cli import genekb_online, genekb_update, genekb_use, options
 from genekb_cellmodel_cli.building import describe_build, describe_plan, read_names, read_tables, taxon_slug
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
 from genekb_cellmodel_cli.running import common, run
@@ -265,6 +265,7 @@ def verify(
     note("whole: every byte is what the manifest says")
 
 
+genekb_online.register(app)
 genekb_update.register(app)
 genekb_use.register(app)
 

@@ -13,7 +13,7 @@ from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files import sha256_file, write_json
 from genekb.sources.rate import TryAgain
 from genekb.sources.taxa import ALL, Taxon, find_taxon
-from genekb.sources.transfer import Absent, Transfer, Version, host_of
+from genekb.sources.transfer import Absent, Transfer, Version, host_of, public_url
 
 MIRROR: Final = "https://ftp.ncbi.nlm.nih.gov/gene/DATA/"
 HGNC_URL: Final = "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt"
@@ -157,12 +157,14 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
 def _download(folder: Path, config: DownloadConfig, transfer: Transfer, taxa: Sequence[Taxon]) -> DownloadResult:
     record = _read_record(folder)
     wanted = [name for key in config.files for name in (_gene_info(taxa) if key == "gene_info" else [key])]
+    is_reached = False
     for key in wanted:
         candidates = _addresses(key, config)
         name = candidates[0].rpartition("/")[2]
         if not config.is_forced and _is_here(folder / name, record.get(name)):
             record[name]["is_new"] = False
             continue
+        is_reached = is_reached or _reach(candidates[0], transfer, wanted=_names(wanted, config))
         version = _fetch(candidates, folder / name, transfer, wanted=_names(wanted, config))
         record[name] = _described(folder / name, version)
         write_json(record, folder / RECORD)
@@ -199,10 +201,27 @@ def _names(wanted: Sequence[str], config: DownloadConfig) -> str:
     return ", ".join(_addresses(key, config)[0].rpartition("/")[2] for key in wanted)
 
 
-def _fetch(candidates: Sequence[str], path: Path, transfer: Transfer, *, wanted: str) -> Version:
+def _reach(url: str, transfer: Transfer, *, wanted: str) -> bool:
+    """Ask once whether the server is there at all: without a network nobody should wait for six tries."""
     import httpx
 
-    twin = f"or put {wanted} into a folder yourself and give it to `genekb build --source FOLDER`"
+    try:
+        transfer.client.head(public_url(url))
+    except httpx.ConnectError as error:
+        raise NotAvailable(
+            f"{host_of(url)} cannot be reached ({type(error).__name__}); check the network, {_twin(wanted)}"
+        ) from error
+    except httpx.HTTPError:
+        return True  # it is there, and may be asked again
+    return True
+
+
+def _twin(wanted: str) -> str:
+    return f"or put {wanted} into a folder yourself and give it to `genekb build --source FOLDER`"
+
+
+def _fetch(candidates: Sequence[str], path: Path, transfer: Transfer, *, wanted: str) -> Version:
+    twin = _twin(wanted)
     host = host_of(candidates[0])
     for url in candidates:
         try:
@@ -214,8 +233,6 @@ def _fetch(candidates: Sequence[str], path: Path, transfer: Transfer, *, wanted:
                 f"{host} did not give {path.name} in {transfer.max_tries} tries ({error}); what has arrived is kept: "
                 f"run the same command again, {twin}"
             ) from error
-        except httpx.HTTPError as error:
-            raise NotAvailable(f"{host} cannot be reached ({type(error).__name__}); {twin}") from error
     raise SourceUnusable(f"{host} has no {path.name}; is --mirror right? Else {twin.removeprefix('or ')}")
 
 

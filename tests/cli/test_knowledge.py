@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+
+from tests.loopback import serving
 from tests.processes import call, call_json
 
 
@@ -106,3 +108,26 @@ def test_mistakes_end_in_one_line_with_their_exit_code(home, args, code, told):
     assert (found, out) == (code, "")
     assert told in err
     assert "Traceback" not in err
+
+
+def test_what_is_downloaded_and_fetched_can_be_built_from(home, ncbi_folder, tmp_path, monkeypatch):
+    files = {f"/{path.name}": path.read_bytes() for path in ncbi_folder.iterdir()}
+    with serving(files=files) as server:
+        args = ["download", tmp_path / "new", "--mirror", server.url, "--taxon", "human"]
+        content = call_json("genekb", *args)
+        code, _, err = call("genekb", *args, "--file", "nosuch")
+    assert (code, "'nosuch' is not one of gene_info" in err) == (2, True)
+    assert content["release"] == "2022-11-01"
+    built = call_json(
+        "genekb", "build", "--source", tmp_path / "new", "--release", "2022-11", "--model", "hash-8",
+        "--name", "downloaded", "--home", home,
+    )  # fmt: skip
+    assert built["store"] == "downloaded@2022-11"
+    code, _, err = call("genekb", "download", tmp_path / "off", "--mirror", server.url)
+    assert code == 4
+    assert "genekb build --source FOLDER" in err
+    (tmp_path / "genes.txt").write_text("CD3D\n")
+    monkeypatch.delenv("NCBI_EMAIL", raising=False)
+    code, _, err = call("genekb", "fetch", tmp_path / "few", "--gene-list", tmp_path / "genes.txt")
+    assert code == 4
+    assert "set NCBI_EMAIL" in err

@@ -134,13 +134,14 @@ def test_a_published_checksum_is_compared(mirror, config, tmp_path):
         download_release(tmp_path, config)
 
 
-def test_without_a_network_the_other_way_is_told_and_no_secret(config, tmp_path):
+def test_without_a_network_the_other_way_is_told_at_once_and_no_secret(config, tmp_path, waits):
     from dataclasses import replace
 
     offline = replace(config, mirror="http://user:secret@127.0.0.1:9/", max_tries=2)
     with pytest.raises(NotAvailable, match=r"put Homo_sapiens\.gene_info\.gz, gene_summary\.gz") as caught:
         download_release(tmp_path, offline)
     assert "secret" not in str(caught.value)
+    assert waits == []
 
 
 def test_two_downloads_into_one_folder_are_kept_apart(config, tmp_path):
