@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genekb.builder import BuildConfig, build
     from genekb.coverage import Coverage
+    from genekb.diff import diff_stores
     from genekb.resolve import Resolution
     from genekb.sources.ncbi_bulk import read_ncbi_folder
+    from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
     from genekb.store.reader import Store
     from genekb.store.reader import open_store as open
+    from genekb.updating import plan_update, update
 
 __all__ = [
     "BuildConfig",
@@ -17,9 +20,13 @@ __all__ = [
     "Resolution",
     "Store",
     "build",
+    "diff_stores",
     "open",
+    "plan_update",
     "read_demo_table",
     "read_ncbi_folder",
+    "read_source",
+    "update",
 ]
 
 _HOME = {
@@ -28,9 +35,13 @@ _HOME = {
     "Resolution": ("genekb.resolve", "Resolution"),
     "Store": ("genekb.store.reader", "Store"),
     "build": ("genekb.builder", "build"),
+    "diff_stores": ("genekb.diff", "diff_stores"),
     "open": ("genekb.store.reader", "open_store"),
+    "plan_update": ("genekb.updating", "plan_update"),
     "read_demo_table": ("genekb.sources.table", "read_demo_table"),
     "read_ncbi_folder": ("genekb.sources.ncbi_bulk", "read_ncbi_folder"),
+    "read_source": ("genekb.sources.open", "read_source"),
+    "update": ("genekb.updating", "update"),
 }
 
 

@@ -35,7 +35,7 @@ GENEKB_LAYERS = [
     {"changes", "encoding"},
     {"assembly"},
     {"builder"},
-    {"update", "diff"},
+    {"updating", "diff"},
     {"use"},
 ]
 CELLMODEL_LAYERS = [

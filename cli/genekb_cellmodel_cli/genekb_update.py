@@ -11,7 +11,7 @@ from genekb_cellmodel_cli.output import note, print_json, print_lines, print_tab
 
 if TYPE_CHECKING:
     from genekb.diff import StoreDiff
-    from genekb.update import UpdatePlan
+    from genekb.updating import UpdatePlan
 
 Store = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
 
@@ -41,8 +41,8 @@ def update(
     import time
 
     from genekb import open as open_store
-    from genekb.update import ReopenOptions, plan_update
-    from genekb.update import update as update_store
+    from genekb.updating import ReopenOptions, plan_update
+    from genekb.updating import update as update_store
 
     started = time.perf_counter()
     kb = open_store(store, home=home)
@@ -90,7 +90,7 @@ def encode(
     """
     from genekb import open as open_store
     from genekb.builder import BuildConfig
-    from genekb.update import add_encoders
+    from genekb.updating import add_encoders
 
     kb = open_store(store, home=home)
     config = BuildConfig(
@@ -126,7 +126,7 @@ def import_(
     """
     from genekb import open as open_store
     from genekb.encoders.foreign import read_foreign
-    from genekb.update import import_vectors
+    from genekb.updating import import_vectors
 
     kb = open_store(store, home=home)
     foreign = read_foreign(path, names=names, column=column)

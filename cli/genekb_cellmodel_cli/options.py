@@ -48,7 +48,7 @@ Names = Annotated[
 ]
 BaseUrl = Annotated[str | None, typer.Option(help="Endpoint of an API; else OPENAI_BASE_URL, else OpenAI's.")]
 ComputeDtype = Annotated[
-    Literal["auto", "float32", "bfloat16"], typer.Option(help="bfloat16 is taken where it is measured faster.")
+    Literal["auto", "float32", "bfloat16"], typer.Option(help="auto takes bfloat16 where the hardware has it.")
 ]
 Online = Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]

@@ -1,6 +1,5 @@
 """Transformers that run on this machine: plain AutoModel, pooling and unit length, on CPU or GPU."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,14 +12,13 @@ from jaxtyping import Float32, Int64
 from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec
 from genekb.encoders.batches import PROBE, TokenReader, encode_in_batches
 from genekb.encoders.folder import ModelFolder
-from genekb.encoders.precision import bfloat16_pays, to_bfloat16
+from genekb.encoders.precision import has_bfloat16, to_bfloat16
 from genekb.errors import EncoderFailed, NotAvailable
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-logger = logging.getLogger(__name__)
 
 _BATCH_SIZES = {"cpu": 8, "cuda": 64}
 
@@ -34,7 +32,7 @@ class Compute:
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     dtype
-        ``auto`` measures whether bfloat16 is worth it, if the hardware has it.
+        ``auto`` takes bfloat16 where the hardware has instructions for it.
     threads
         CPU threads while encoding; None leaves PyTorch's setting.
 
@@ -145,18 +143,15 @@ def load_transformer(folder: ModelFolder, *, recipe: EncoderSpec, compute: Compu
     device = _device(compute.device)
     model, tokenizer = open_model(folder, name=recipe.name)
     model = model.to(device)
+    dtype: ComputeDtype = "bfloat16" if has_bfloat16(device) else "float32"
+    if compute.dtype != "auto":
+        dtype = compute.dtype
     encoder = TransformerEncoder(
-        spec=replace(recipe, dtype="float32"), model=model, tokenizer=tokenizer, threads=compute.threads
+        spec=replace(recipe, dtype=dtype),
+        model=to_bfloat16(model) if dtype == "bfloat16" else model,
+        tokenizer=tokenizer,
+        threads=compute.threads,
     )
-    with _torch_threads(compute.threads):
-        dtype = compute.dtype if compute.dtype != "auto" else _measured_dtype(model, tokenizer, spec=recipe)
-    if dtype == "bfloat16":
-        encoder = TransformerEncoder(
-            spec=replace(recipe, dtype=dtype),
-            model=to_bfloat16(model),
-            tokenizer=tokenizer,
-            threads=compute.threads,
-        )
     encoder.encode([PROBE])
     return encoder
 
@@ -214,15 +209,6 @@ def _device(name: str) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise NotAvailable(f"device {name!r} is not there ({torch.cuda.device_count()} GPUs found); use --device cpu")
     return device
-
-
-def _measured_dtype(model: "torch.nn.Module", tokenizer: _Tokenizer, *, spec: EncoderSpec) -> ComputeDtype:
-    """Type to compute in, by measurement on this machine."""
-    reader = TokenReader(tokenizer.backend_tokenizer, spec=spec, pad_id=tokenizer.pad_token_id or 0)
-    ids = reader.number([PROBE]) * _BATCH_SIZES["cpu"]
-    dtype: ComputeDtype = "bfloat16" if bfloat16_pays(model, ids=ids) else "float32"
-    logger.info("encoder %s computes in %s", spec.name, dtype)
-    return dtype
 
 
 @contextmanager

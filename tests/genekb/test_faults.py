@@ -14,7 +14,7 @@ import genekb
 from genekb.builder import BuildConfig, build
 from genekb.errors import GeneKBError
 from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.store.home import find_store, list_store_folders
+from genekb.store.home import list_store_folders
 from genekb.store.verify import verify_store
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ genekb.encoding.SHARD_SIZE = 6
 from genekb.builder import BuildConfig, build
 from genekb.encoders import load_encoder
 from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.update import add_encoders, plan_update, update
+from genekb.updating import add_encoders, plan_update, update
 steps = 0
 def counted(call):
     def step(*args, **settings):
@@ -131,6 +131,15 @@ def everything_read(folder):
     )
 
 
+def refusal(folder, right):
+    """Read everything; give the error, or nothing where all that was read is right."""
+    try:
+        assert everything_read(folder) == right
+    except GeneKBError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize("harm", ["flip a byte", "cut in half", "remove", "append"])
 def test_a_damaged_file_never_gives_a_wrong_answer(built, tmp_path, harm):
     right = everything_read(built)
@@ -144,17 +153,9 @@ def test_a_damaged_file_never_gives_a_wrong_answer(built, tmp_path, harm):
             damaged.unlink()
         else:
             damaged.write_bytes({"flip a byte": flipped, "cut in half": raw[: len(raw) // 2]}.get(harm, raw + b"\0"))
-        try:
-            assert everything_read(folder) == right
-        except GeneKBError as error:
-            assert "\n" not in str(error)
-            assert damaged.name in str(error) or "manifest.json" in str(error) or "digest" in str(error)
-        else:
-            assert path.name in {
-                "README.md",
-                "recipe.json",
-                "genes.parquet",
-                "orthologs.parquet",
-                "annotations.parquet",
-            }
-            assert find_store(folder) == folder
+        error = refusal(folder, right)
+        if error is None:  # the file holds nothing of what was read, or is rebuilt from another
+            assert path.name in {"README.md", "recipe.json", "orthologs.parquet", "annotations.parquet"}
+            continue
+        assert "\n" not in str(error)
+        assert damaged.name in str(error) or "manifest.json" in str(error) or "digest" in str(error)

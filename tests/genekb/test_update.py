@@ -19,7 +19,7 @@ from genekb.encoders.foreign import read_foreign
 from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
-from genekb.update import add_encoders, import_vectors, plan_update, update
+from genekb.updating import add_encoders, import_vectors, plan_update, update
 
 CONFIG = BuildConfig(name="human", models=("hash-32", "lsa-16"))
 ARCHIVE = Path(__file__).parents[1] / "data" / "stores"
