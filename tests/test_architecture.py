@@ -25,7 +25,7 @@ ANNDATA_MODULES = {
 }
 RESTRICTED_PICKLE = "genekb/encoders/restricted_pickle.py"  # reads pickles without executing what they ask for
 LABEL_PARAMETERS = {"y_true", "labels_true", "cell_type", "truth", "true_labels"}
-LABEL_MODULES = {"cellmodel/metrics.py", "cellmodel/files.py"}
+LABEL_MODULES = {"cellmodel/metrics.py", "cellmodel/files.py", "cellmodel/trials.py"}
 GENEKB_LAYERS = [
     {"errors", "types", "files"},
     {"schema"},
@@ -43,16 +43,16 @@ CELLMODEL_LAYERS = [
     {"graph"},
     {"config"},
     {"readers", "writers"},
-    {"io", "preprocess", "align", "knowledge", "losses", "moments", "terms", "term_scores", "metrics"},
-    {"semantics", "augment", "nn", "cluster", "markers", "words", "attribution", "text_evidence", "n_clusters"},
+    {"io", "preprocess", "align", "knowledge", "losses", "moments", "terms", "term_scores", "metrics", "balance", "n_shot"},
+    {"semantics", "specificity", "augment", "features", "nn", "cluster", "soft_cluster", "markers", "words", "attribution", "text_evidence", "n_clusters"},
     {"train"},
-    {"layout"},
+    {"layout", "classify"},
     {"recipes"},
     {"pipeline"},
-    {"slots"},
+    {"slots", "joint"},
     {"report"},
     {"reporting"},
-    {"files", "tl", "genes_h5ad"},
+    {"files", "labelling", "trials", "tl", "genes_h5ad"},
     {"demo"},
 ]
 

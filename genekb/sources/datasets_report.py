@@ -10,33 +10,40 @@ import pyarrow as pa
 
 from genekb import schema
 from genekb.errors import SourceUnusable
-from genekb.sources.ncbi_bulk import LICENCE, without_provenance
+from genekb.resolve import normalise_name
+from genekb.sources.ncbi_bulk import GO_LICENCE, LICENCE, without_provenance
+from genekb.sources.ncbi_extra import strongest_evidence
 from genekb.sources.tables import SourceTables, describe_file
-from genekb.sources.taxa import find_taxon
+from genekb.sources.taxa import find_taxa
 
 FILE_NAME: Final = "data_report.jsonl"
 _FOLDERS: Final = ("", "data", "ncbi_dataset/data")
-_TYPES: Final = {
-    "PROTEIN_CODING": "protein-coding",
-    "NCRNA": "ncRNA",
-    "RRNA": "rRNA",
-    "TRNA": "tRNA",
-    "SNRNA": "snRNA",
-    "SNORNA": "snoRNA",
-    "SCRNA": "scRNA",
-    "PSEUDO": "pseudo",
-    "OTHER": "other",
-    "UNKNOWN": "unknown",
-    "BIOLOGICAL_REGION": "biological-region",
+_TYPES: Final = (  # as gene_info spells them; here in capitals with underscores, or (tRNA) in the same letters
+    *("protein-coding", "pseudo", "other", "unknown", "biological-region", "transposon"),
+    *("ncRNA", "miscRNA", "rRNA", "tRNA", "snRNA", "snoRNA", "scRNA"),
+)
+_TYPE_OF: Final = {name.upper().replace("-", "_"): name for name in _TYPES}
+_ASPECTS: Final = {
+    "biologicalProcesses": "go_process",
+    "molecularFunctions": "go_function",
+    "cellularComponents": "go_component",
 }
+_AUTHORITIES: Final = {
+    "hgnc": True,
+    "mgi": True,
+    "rgd": False,
+    "zfin": False,
+    "flybase": False,
+}  # prefix part of the id?
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Gene:
-    """One report: a row of the table of genes, and its names by kind."""
+    """One report: a row of the table of genes, its names by kind, its GO terms."""
 
     row: dict[str, Any]
     names: dict[str, list[str]]
+    terms: list[dict[str, Any]]
 
 
 def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, release: str | None = None) -> SourceTables:
@@ -47,7 +54,9 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
     path
         The file, or a folder with one somewhere below it.
     taxa
-        Species to keep; all if left out.
+        Species to keep; all if left out, or if ``all`` is among them.
+    release
+        Name of the release; that of the unpacked download's folder if left out.
 
     Raises
     ------
@@ -55,14 +64,14 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
         If a line is no gene report, or no gene of the species is in the file.
     """
     path = find_report(path) or path
-    wanted = None if taxa is None else {int(find_taxon(name).tax_id) for name in taxa}
+    wanted = set[int]() if taxa is None else {int(taxon.tax_id) for taxon in find_taxa(taxa, path.parent)}
     dropped = {"other taxon or subspecies": 0, "biological-region": 0, "repeated GeneID": 0}
     genes: dict[int, _Gene] = {}
     n_read = 0
     for report in _reports(path):
         n_read += 1
         gene = _gene(report)
-        if wanted is not None and gene.row["tax_id"] not in wanted:
+        if wanted and gene.row["tax_id"] not in wanted:
             dropped["other taxon or subspecies"] += 1
         elif gene.row["type"] == "biological-region":
             dropped["biological-region"] += 1
@@ -72,14 +81,21 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
             genes[gene.row["gene_id"]] = gene
     if not genes:
         raise SourceUnusable(f"{path} holds no gene of {', '.join(taxa or ['any species'])}; is the taxon right?")
+    terms = _terms(genes)
     return SourceTables(
         genes=pa.Table.from_pylist([genes[key].row for key in sorted(genes)], schema=schema.GENES),
         names=_names(genes),
+        annotations=terms,
         files=(describe_file(path, n_rows_read=n_read, n_rows_kept=len(genes)),),
-        release=release or path.resolve().parent.name,
-        licence=LICENCE,
+        release=release or _release_of(path),
+        licence=f"{LICENCE}; {GO_LICENCE}" if terms.num_rows else LICENCE,
         dropped=dropped,
     )
+
+
+def _release_of(path: Path) -> str:
+    """Name of the folder that a download was unpacked into."""
+    return next(folder.name for folder in path.resolve().parents if folder.name not in {"data", "ncbi_dataset"})
 
 
 def find_report(path: Path) -> Path | None:
@@ -114,8 +130,14 @@ def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
 def _unwrapped(content: dict[str, Any], path: Path, number: int) -> Iterator[dict[str, Any]]:
     for item in content.get("reports") or [content]:
         report = item.get("gene", item) if isinstance(item, dict) else {}
-        if not _of(report, "geneId") or not _of(report, "symbol") or not _of(report, "taxId"):
+        if not isinstance(report, dict) or not _of(report, "geneId") or not report.get("symbol"):
             raise SourceUnusable(f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed)")
+        for key in ("geneId", "taxId"):
+            if not str(_of(report, key)).isdecimal():
+                raise SourceUnusable(
+                    f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed); "
+                    f"{key} is {_of(report, key)!r}, a number is needed"
+                )
         yield report
 
 
@@ -125,45 +147,83 @@ def _of(report: dict[str, Any], key: str) -> Any:
     return report.get(key, report.get(snake))
 
 
+def _items(report: dict[str, Any], key: str) -> list[Any]:
+    """Values of a field that holds one, a list, or is not there."""
+    value = _of(report, key)
+    return value if isinstance(value, list) else [] if value in (None, "") else [value]
+
+
+def _objects(report: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    return [item for item in _items(report, key) if isinstance(item, dict)]
+
+
+def _strings(report: dict[str, Any], key: str) -> list[str]:
+    return [str(item) for item in _items(report, key)]
+
+
 def _gene(report: dict[str, Any]) -> _Gene:
-    summaries = [without_provenance(str(_of(item, "description") or "")) for item in _of(report, "summary") or []]
-    authority = _of(report, "nomenclatureAuthority") or {}
-    identifier = str(_of(authority, "identifier") or "")
-    aliases = [str(name) for name in _of(report, "synonyms") or []]
+    summaries = [without_provenance(str(_of(item, "description") or "")) for item in _objects(report, "summary")]
+    aliases = _strings(report, "synonyms")
     kind = str(_of(report, "type") or "")
-    row = {
+    row: dict[str, Any] = {
         "gene_id": int(_of(report, "geneId")),
         "tax_id": int(_of(report, "taxId")),
         "symbol": str(report["symbol"]),
-        "name": _of(report, "description"),
-        "type": _TYPES.get(kind, kind.lower() or None),
-        "chromosome": "|".join(map(str, _of(report, "chromosomes") or [])) or None,
-        "map_location": None,
+        "name": str(_of(report, "description") or "") or None,
+        "type": _TYPE_OF.get(kind.upper(), kind.lower()) or None,
+        "chromosome": "|".join(_strings(report, "chromosomes")) or None,
+        "map_location": "|".join(_strings(report, "mapLocations")) or None,
         "summary": max(summaries, key=len, default="") or None,
         "designations": None,
         "aliases": aliases or None,
         "status": None,
         "modified": None,
     }
-    names = {
+    names: dict[str, list[str]] = {
         "symbol": [row["symbol"]],
         "alias": aliases,
-        "ensembl": [str(name).split(".")[0] for name in _of(report, "ensemblGeneIds") or []],
-        "retired_id": [str(name) for name in _of(report, "replacedGeneId") or []],
-        identifier.partition(":")[0].lower(): [identifier],
+        "ensembl": [normalise_name(name) for name in _strings(report, "ensemblGeneIds")],
+        "retired_id": _strings(report, "replacedGeneId"),
+        "locus_tag": _strings(report, "locusTag"),
     }
-    return _Gene(row=row, names=names)
+    for authority in _objects(report, "nomenclatureAuthority"):
+        identifier = str(_of(authority, "identifier") or "")
+        prefix, _, rest = identifier.partition(":")
+        if prefix.lower() in _AUTHORITIES:
+            names[prefix.lower()] = [identifier if _AUTHORITIES[prefix.lower()] else rest]
+    return _Gene(row=row, names=names, terms=_go_terms(report))
+
+
+def _go_terms(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """GO terms of a report, without those that the gene is said *not* to have."""
+    return [
+        {
+            "gene_id": int(_of(report, "geneId")),
+            "vocabulary": vocabulary,
+            "term_id": str(_of(item, "goId")),
+            "term": str(_of(item, "name")),
+            "evidence": _of(item, "evidenceCode"),
+        }
+        for ontology in _objects(report, "geneOntology")
+        for key, vocabulary in _ASPECTS.items()
+        for item in _objects(ontology, key)
+        if _of(item, "goId") and _of(item, "name") and not str(_of(item, "qualifier") or "").startswith("NOT")
+    ]
+
+
+def _terms(genes: dict[int, _Gene]) -> pa.Table:
+    rows = [term for gene_id in sorted(genes) for term in genes[gene_id].terms]
+    return strongest_evidence(pa.Table.from_pylist(rows, schema=schema.ANNOTATIONS))
 
 
 def _names(genes: dict[int, _Gene]) -> pa.Table:
-    known = {"symbol", "alias", "ensembl", "retired_id", "hgnc", "mgi"}
     rows = sorted(
         {
             (name, gene_id, kind)
             for gene_id, gene in genes.items()
             for kind, names in gene.names.items()
             for name in names
-            if kind in known and name
+            if name
         }
     )
     columns = zip(*rows, strict=True) if rows else ((), (), ())

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files import sha256_file, write_json
+from genekb.sources.addresses import host_of, is_web_address, public_url
 from genekb.sources.rate import TryAgain
 from genekb.sources.taxa import ALL, Taxon, find_taxon
-from genekb.sources.transfer import Absent, Transfer, Version, host_of, public_url
+from genekb.sources.transfer import Absent, Transfer, Version
 
 MIRROR: Final = "https://ftp.ncbi.nlm.nih.gov/gene/DATA/"
 HGNC_URL: Final = "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt"
@@ -54,7 +56,7 @@ class DownloadConfig:
     mirror
         Address that stands for NCBI's folder gene/DATA; it may hold the files in NCBI's folders or side by side.
     hgnc_url
-        Address of HGNC's complete set.
+        Address of HGNC's complete set; where it is left out and `mirror` is given, the mirror is asked for that too.
     timeout_s
         Longest silence of the server.
     max_tries
@@ -63,12 +65,17 @@ class DownloadConfig:
         Whether files that are here already are downloaded again.
     sleep
         Waits between tries, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If a file is unknown, an address is none of a web server, or a number lies outside its range.
     """
 
     taxa: tuple[str, ...] = ("human",)
     files: tuple[str, ...] = DEFAULT_FILES
     mirror: str = MIRROR
-    hgnc_url: str = HGNC_URL
+    hgnc_url: str | None = None
     timeout_s: float = 60.0
     max_tries: int = 6
     is_forced: bool = False
@@ -79,6 +86,12 @@ class DownloadConfig:
         unknown = [name for name in self.files if name not in FILES]
         if unknown:
             raise ValueError(f"file {unknown[0]!r} is not one of {', '.join(FILES)}")
+        if not is_web_address(self.mirror) or urlsplit(self.mirror).query:
+            raise ValueError("mirror must be an address http(s)://host[:port][/path] without a query")
+        if self.hgnc_url is not None and not is_web_address(self.hgnc_url):
+            raise ValueError("hgnc_url must be an address http(s)://host[:port]/path")
+        if self.timeout_s <= 0 or self.max_tries < 1:
+            raise ValueError(f"timeout_s must be > 0 and max_tries >= 1, got {self.timeout_s} and {self.max_tries}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +173,7 @@ def _download(folder: Path, config: DownloadConfig, transfer: Transfer, taxa: Se
     is_reached = False
     for key in wanted:
         candidates = _addresses(key, config)
-        name = candidates[0].rpartition("/")[2]
+        name = _file_name(key, config)
         if not config.is_forced and _is_here(folder / name, record.get(name)):
             record[name]["is_new"] = False
             continue
@@ -168,7 +181,7 @@ def _download(folder: Path, config: DownloadConfig, transfer: Transfer, taxa: Se
         version = _fetch(candidates, folder / name, transfer, wanted=_names(wanted, config))
         record[name] = _described(folder / name, version)
         write_json(record, folder / RECORD)
-    names = dict.fromkeys(_addresses(key, config)[0].rpartition("/")[2] for key in wanted)
+    names = dict.fromkeys(_file_name(key, config) for key in wanted)
     files = tuple(Downloaded(**{key: record[name][key] for key in _FIELDS}) for name in names)
     return DownloadResult(folder=folder, files=files, release=_release(files))
 
@@ -186,8 +199,8 @@ def _gene_info(taxa: Sequence[Taxon]) -> list[str]:
 
 def _addresses(key: str, config: DownloadConfig) -> list[str]:
     """Where a file may lie: in NCBI's folders, or beside the others."""
-    if key == "hgnc_complete_set" and config.mirror == MIRROR:
-        return [config.hgnc_url]
+    if key == "hgnc_complete_set" and (config.hgnc_url or config.mirror == MIRROR):
+        return [config.hgnc_url or HGNC_URL]
     base = config.mirror.rstrip("/") + "/"
     path = FILES.get(key, key)
     nested = base + path
@@ -197,8 +210,16 @@ def _addresses(key: str, config: DownloadConfig) -> list[str]:
     return list(dict.fromkeys([nested, base + path.rpartition("/")[2]]))
 
 
+def _file_name(key: str, config: DownloadConfig) -> str:
+    """Name that a file gets in the folder; that of HGNC's set is ours, whatever its address."""
+    name = urlsplit(_addresses(key, config)[0]).path.rpartition("/")[2]
+    if key == "hgnc_complete_set":
+        return FILES[key] + (".gz" if name.endswith(".gz") else "")
+    return name
+
+
 def _names(wanted: Sequence[str], config: DownloadConfig) -> str:
-    return ", ".join(_addresses(key, config)[0].rpartition("/")[2] for key in wanted)
+    return ", ".join(_file_name(key, config) for key in wanted)
 
 
 def _reach(url: str, transfer: Transfer, *, wanted: str) -> bool:
@@ -207,7 +228,7 @@ def _reach(url: str, transfer: Transfer, *, wanted: str) -> bool:
 
     try:
         transfer.client.head(public_url(url))
-    except httpx.ConnectError as error:
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise NotAvailable(
             f"{host_of(url)} cannot be reached ({type(error).__name__}); check the network, {_twin(wanted)}"
         ) from error

@@ -31,7 +31,7 @@ def read_hgnc(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra | None:
     Parameters
     ----------
     gene_ids
-        Current GeneIDs; rows about any other gene, or none, are counted as dropped.
+        Current human GeneIDs; rows about any other gene, or none, are counted as dropped.
 
     Raises
     ------
@@ -60,12 +60,12 @@ def read_hgnc(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra | None:
 
 
 def _current(rows: pa.Table, gene_ids: pa.ChunkedArray, extra: Extra) -> pa.Table:
-    approved = pc.equal(rows["status"], "Approved")
-    known = pc.is_in(rows["entrez_id"], gene_ids.cast(pa.string()).combine_chunks())
-    for reason, passes in (("withdrawn", approved), ("without a current GeneID", known)):
-        n_passing = pc.sum(pc.fill_null(passes, fill_value=False)).as_py() or 0
-        extra.drop(f"HGNC: {reason}", rows.num_rows - n_passing)
-    return rows.filter(pc.fill_null(pc.and_(approved, known), fill_value=False))
+    approved = rows.filter(pc.fill_null(pc.equal(rows["status"], "Approved"), fill_value=False))
+    current = gene_ids.cast(pa.string()).combine_chunks()
+    known = approved.filter(pc.is_in(approved["entrez_id"], current))
+    extra.drop("HGNC: withdrawn", rows.num_rows - approved.num_rows)
+    extra.drop("HGNC: without a current GeneID", approved.num_rows - known.num_rows)
+    return known
 
 
 def _groups(rows: pa.Table, keys: pa.ChunkedArray) -> pa.Table:

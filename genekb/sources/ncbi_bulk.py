@@ -18,8 +18,8 @@ from genekb.sources.hgnc import LICENCE as HGNC_LICENCE
 from genekb.sources.hgnc import read_hgnc
 from genekb.sources.ncbi_extra import Extra, read_extra
 from genekb.sources.tables import SourceFile, SourceTables, describe_file, explode
-from genekb.sources.taxa import ALL, Taxon, find_taxon
-from genekb.sources.tsv import check_header, optional_file, stream_tsv
+from genekb.sources.taxa import Taxon, find_taxa, find_taxon
+from genekb.sources.tsv import check_header, optional_file, stream_tsv, with_integers
 
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
 GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
@@ -43,6 +43,8 @@ GENE_INFO: Final = [
     "Modification_date",
     "Feature_type",
 ]
+_GENE_INFO_NAME: Final = re.compile(r"(^|\.)gene_info(\.gz)?$")
+_NUMBERS: Final = ("GeneID", "tax_id")
 GENE_SUMMARY: Final = ["tax_id", "GeneID", "Source", "Summary"]
 GENE_ORTHOLOGS: Final = ["tax_id", "GeneID", "relationship", "Other_tax_id", "Other_GeneID"]
 
@@ -64,8 +66,8 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     ----------
     folder
         Holds ``gene_info.gz`` or ``<Species>.gene_info.gz``; and if there, ``gene_summary``, ``gene_orthologs``,
-        ``gene_history``, ``gene2ensembl``, ``gene2go``, ``generifs_basic`` and ``hgnc_complete_set.txt``, each with or
-        without ``.gz``.
+        ``gene_history``, ``gene2ensembl``, ``gene2go``, ``generifs_basic`` and, for human, ``hgnc_complete_set.txt``,
+        each with or without ``.gz``. Of a file that is there in both forms, the gzipped one is read.
     taxa
         Short names, scientific names or taxonomy identifiers; ``all`` keeps every species of the files, and then
         memory grows with what is kept.
@@ -79,13 +81,14 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     """
     if not folder.is_dir():
         raise SourceUnusable(f"{folder} is not a folder; give one that holds NCBI's *.gene_info.gz")
-    wanted = [] if ALL in taxa else [find_taxon(name, folder) for name in taxa]
+    wanted = find_taxa(taxa, folder)
     genes, names, files, dropped = _read_gene_info(folder, wanted)
     summaries, summary_file = _read_summaries(folder)
     orthologs, ortholog_names, ortholog_files = _read_orthologs(folder, wanted, genes, summaries)
     genes = _with_summary(genes, summaries)
-    extra = read_extra(folder, gene_ids=genes["gene_id"])
-    hgnc = read_hgnc(folder, gene_ids=genes["gene_id"]) or Extra()
+    extra = read_extra(folder, genes=genes)
+    human = genes.filter(pc.equal(genes["tax_id"], find_taxon("human").tax_id))
+    hgnc = (read_hgnc(folder, gene_ids=human["gene_id"]) if human.num_rows else None) or Extra()
     annotations = pa.concat_tables([schema.ANNOTATIONS.empty_table(), *extra.annotations, *hgnc.annotations])
     return SourceTables(
         genes=genes.sort_by("gene_id").cast(schema.GENES),
@@ -103,6 +106,11 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     )
 
 
+def has_gene_info(folder: Path) -> bool:
+    """Whether a folder holds a gene_info file of any species."""
+    return any(_GENE_INFO_NAME.search(path.name) for path in folder.iterdir())
+
+
 def _has_go(extra: Extra) -> bool:
     return any(file.name.startswith("gene2go") for file in extra.files)
 
@@ -115,20 +123,20 @@ def _sorted_names(tables: list[pa.Table]) -> pa.Table:
 
 
 def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table, list[SourceFile], dict[str, int]]:
-    kept: list[pa.Table] = []
+    kept = [pa.table({name: pa.array([], pa.int64() if name in _NUMBERS else pa.string()) for name in GENE_INFO})]
     files: list[SourceFile] = []
     dropped = {"other taxon or subspecies": 0, "biological-region": 0, "NEWENTRY": 0}
     for path in _gene_info_paths(folder, taxa):
         n_read = n_kept = 0
         for block in _rows(path, GENE_INFO):
             n_read += block.num_rows
-            part = _kept_rows(block, taxa, dropped)
+            part = with_integers(_kept_rows(block, taxa, dropped), path, *_NUMBERS)
             n_kept += part.num_rows
             kept.append(part)
         files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=n_kept))
-    rows = pa.concat_tables(kept) if kept else pa.table({name: pa.array([], pa.string()) for name in GENE_INFO})
+    rows = _each_gene_once(pa.concat_tables(kept), dropped)
     for taxon in taxa:
-        if not pc.any(pc.equal(rows["tax_id"], str(taxon.tax_id))).as_py():
+        if not pc.any(pc.equal(rows["tax_id"], taxon.tax_id)).as_py():
             where = ", ".join(file.name for file in files)
             raise SourceUnusable(
                 f"no gene of {taxon.name} (tax_id {taxon.tax_id}) in {where} of {folder}; is the taxon right?"
@@ -138,7 +146,8 @@ def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table
 
 def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
     """Files of the species by their own name where there are such, else every gene_info file of the folder."""
-    every = sorted(path for path in folder.iterdir() if re.search(r"(^|\.)gene_info(\.gz)?$", path.name))
+    found = sorted(path for path in folder.iterdir() if _GENE_INFO_NAME.search(path.name))
+    every = list({path.name.removesuffix(".gz"): path for path in found}.values())  # of both forms the gzipped one
     if not every:
         raise SourceUnusable(f"{folder} holds no gene_info file; put NCBI's <Species>.gene_info.gz into it")
     own = [path for path in every if any(path.name.startswith(f"{taxon.file_prefix}.") for taxon in taxa)]
@@ -146,6 +155,17 @@ def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
         return own
     whole = [path for path in every if path.name.startswith("gene_info")]
     return whole[:1] or every  # the whole file holds every species' own
+
+
+def _each_gene_once(rows: pa.Table, dropped: dict[str, int]) -> pa.Table:
+    """Keep the first row of each gene: a folder may hold a gene in the file of a species and of its group."""
+    n_repeated = rows.num_rows - pc.count_distinct(rows["GeneID"]).as_py()
+    if not n_repeated:
+        return rows
+    dropped["repeated GeneID"] = n_repeated
+    numbered = pa.table({"GeneID": rows["GeneID"], "row": pa.array(range(rows.num_rows))})
+    first = numbered.group_by("GeneID").aggregate([("row", "min")])["row_min"]
+    return rows.take(first.take(pc.sort_indices(first)))
 
 
 def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> pa.Table:
@@ -167,7 +187,7 @@ def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> p
 def _genes(rows: pa.Table) -> pa.Table:
     return pa.table(
         {
-            "gene_id": rows["GeneID"].cast(pa.int64()),
+            "gene_id": rows["GeneID"],
             "tax_id": rows["tax_id"].cast(pa.int32()),
             "symbol": rows["Symbol"],
             "name": pc.coalesce(rows["Full_name_from_nomenclature_authority"], rows["description"]),
@@ -183,7 +203,7 @@ def _genes(rows: pa.Table) -> pa.Table:
 
 
 def _names(rows: pa.Table) -> pa.Table:
-    gene_id = rows["GeneID"].cast(pa.int64())
+    gene_id = rows["GeneID"]
 
     def single(column: str, kind: str) -> pa.Table:
         return explode(gene_id, pc.split_pattern(rows[column], "|"), kind)
@@ -195,7 +215,7 @@ def _names(rows: pa.Table) -> pa.Table:
     )
     parts.append(
         explode(
-            authority["GeneID"].cast(pa.int64()),
+            authority["GeneID"],
             pc.split_pattern(authority["Symbol_from_nomenclature_authority"], "|"),
             "authority_symbol",
         )
@@ -216,7 +236,7 @@ def _read_summaries(folder: Path) -> tuple[pa.Table, list[SourceFile]]:
     blocks = list(_rows(path, GENE_SUMMARY))
     rows = pa.concat_tables(blocks) if blocks else pa.table({name: pa.array([], pa.string()) for name in GENE_SUMMARY})
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
-    table = pa.table({"gene_id": rows["GeneID"].cast(pa.int64()), "summary": text})
+    table = pa.table({"gene_id": with_integers(rows, path, "GeneID")["GeneID"], "summary": text})
     table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(text), 0), fill_value=False))
     table = table.append_column("length", pc.utf8_length(table["summary"]))
     table = table.sort_by([("gene_id", "ascending"), ("length", "descending"), ("summary", "ascending")])
@@ -246,13 +266,15 @@ def _read_orthologs(
         schema.NAMES.empty_table(),
         [],
     )
-    if path is None or all(taxon.tax_id == reference.tax_id for taxon in taxa):
+    if path is None or (taxa and all(taxon.tax_id == reference.tax_id for taxon in taxa)):
         return nothing
     pairs, file = _ortholog_pairs(path, taxa, reference)
-    try:
-        reference_genes, _, reference_files, _ = _read_gene_info(folder, [reference])
-    except SourceUnusable:
-        return nothing
+    reference_genes, reference_files = genes.filter(pc.equal(genes["tax_id"], reference.tax_id)), list[SourceFile]()
+    if not reference_genes.num_rows:
+        try:
+            reference_genes, _, reference_files, _ = _read_gene_info(folder, [reference])
+        except SourceUnusable:
+            return nothing
     known = reference_genes.select(["gene_id", "symbol"]).rename_columns(["ortholog_gene_id", "ortholog_symbol"])
     texts = summaries.rename_columns(["ortholog_gene_id", "ortholog_summary"])
     table = pairs.join(known, keys="ortholog_gene_id", join_type="inner", use_threads=False)
@@ -271,25 +293,16 @@ def _read_orthologs(
 
 def _ortholog_pairs(path: Path, taxa: list[Taxon], reference: Taxon) -> tuple[pa.Table, SourceFile]:
     wanted = pa.array([str(taxon.tax_id) for taxon in taxa if taxon.tax_id != reference.tax_id])
-    parts = []
+    parts = [pa.table({name: pa.array([], pa.int64()) for name in ("gene_id", "ortholog_gene_id")})]
     n_read = 0
     for block in _rows(path, GENE_ORTHOLOGS):
         n_read += block.num_rows
         for own, other in (("Other_", ""), ("", "Other_")):
-            rows = block.filter(
-                pc.and_(
-                    pc.is_in(block[f"{own}tax_id"], wanted),
-                    pc.equal(block[f"{other}tax_id"], str(reference.tax_id)),
-                )
-            )
-            parts.append(
-                pa.table(
-                    {
-                        "gene_id": rows[f"{own}GeneID"].cast(pa.int64()),
-                        "ortholog_gene_id": rows[f"{other}GeneID"].cast(pa.int64()),
-                    }
-                )
-            )
+            species = block[f"{own}tax_id"]
+            is_wanted = pc.is_in(species, wanted) if taxa else pc.not_equal(species, str(reference.tax_id))
+            rows = block.filter(pc.and_(is_wanted, pc.equal(block[f"{other}tax_id"], str(reference.tax_id))))
+            rows = with_integers(rows, path, "GeneID", "Other_GeneID")
+            parts.append(pa.table({"gene_id": rows[f"{own}GeneID"], "ortholog_gene_id": rows[f"{other}GeneID"]}))
     pairs = pa.concat_tables(parts)
     return pairs, describe_file(path, n_rows_read=n_read, n_rows_kept=pairs.num_rows)
 

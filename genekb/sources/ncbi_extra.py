@@ -25,6 +25,10 @@ GENE2ENSEMBL: Final = [
 GENE2GO: Final = ["tax_id", "GeneID", "GO_ID", "Evidence", "Qualifier", "GO_term", "PubMed", "Category"]
 GENERIFS: Final = ["Tax ID", "Gene ID", "PubMed ID (PMID) list", "last update timestamp", "GeneRIF text"]
 RIFS_A_GENE: Final = 10  # the newest are kept
+EVIDENCE: Final = (  # codes of GO, strongest first: experiment, high throughput, author or curator, phylogeny, sequence
+    *("EXP", "IDA", "IPI", "IMP", "IGI", "IEP", "HTP", "HDA", "HMP", "HGI", "HEP", "TAS", "IC"),
+    *("IBA", "IBD", "IKR", "IRD", "ISS", "ISO", "ISA", "ISM", "IGC", "RCA", "NAS", "IEA", "ND"),
+)
 _ASPECTS: Final = {"Process": "go_process", "Function": "go_function", "Component": "go_component"}
 
 
@@ -43,13 +47,14 @@ class Extra:
             self.dropped[reason] = self.dropped.get(reason, 0) + n_rows
 
 
-def read_extra(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra:
+def read_extra(folder: Path, *, genes: pa.Table) -> Extra:
     """Read the optional files that a folder has, streamed and limited to some genes.
 
     Parameters
     ----------
-    gene_ids
-        Current GeneIDs; rows about any other gene are passed over.
+    genes
+        Current records, of which ``gene_id`` and ``tax_id`` are needed. Rows about other species are passed over, rows
+        about other genes of these species are counted as dropped.
 
     Raises
     ------
@@ -57,7 +62,6 @@ def read_extra(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra:
         If a file is damaged or has other columns than NCBI's.
     """
     extra = Extra()
-    current = gene_ids.cast(pa.string()).combine_chunks()
     readers = {
         "gene_history": (GENE_HISTORY, _history),
         "gene2ensembl": (GENE2ENSEMBL, _ensembl),
@@ -69,19 +73,28 @@ def read_extra(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra:
         if path is None:
             continue
         check_header(path, columns)
-        rows, n_read = _of_genes(path, columns, current)
-        take(rows, extra)
-        extra.files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=rows.num_rows))
+        take(_of_genes(path, columns, genes=genes, extra=extra), extra)
     return extra
 
 
-def _of_genes(path: Path, columns: Sequence[str], current: pa.Array) -> tuple[pa.Table, int]:
+def _of_genes(path: Path, columns: Sequence[str], *, genes: pa.Table, extra: Extra) -> pa.Table:
+    """Rows about some genes: by species while the file passes, by gene once only those of the species are left."""
+    species, gene = columns[:2]
+    taxa = genes["tax_id"].unique().cast(pa.string())
     kept = [pa.table({name: pa.array([], pa.string()) for name in columns})]
-    n_read = 0
+    n_read = n_gone = 0
     for block in stream_tsv(path, columns):
         n_read += block.num_rows
-        kept.append(block.filter(pc.is_in(block[columns[1]], current)))
-    return pa.concat_tables(kept), n_read
+        part = block.filter(pc.is_in(block[species], taxa))
+        n_gone += part[gene].null_count
+        kept.append(part.filter(pc.is_valid(part[gene])))
+    rows = pa.concat_tables(kept)
+    current = rows.filter(pc.is_in(rows[gene], genes["gene_id"].cast(pa.string()).combine_chunks()))
+    stem = path.name.removesuffix(".gz")
+    extra.drop(f"{stem}: gone, no gene took its place", n_gone)
+    extra.drop(f"{stem}: of no current gene", rows.num_rows - current.num_rows)
+    extra.files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=current.num_rows))
+    return current
 
 
 def _history(rows: pa.Table, extra: Extra) -> None:
@@ -95,11 +108,14 @@ def _ensembl(rows: pa.Table, extra: Extra) -> None:
 
 
 def _go(rows: pa.Table, extra: Extra) -> None:
-    """One row a gene and term; a gene that is said *not* to have a term is left out."""
+    """GO terms of genes; a gene that is said *not* to have a term is left out."""
     negated = pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
     extra.drop("gene2go: NOT", int(pc.sum(negated).as_py() or 0))
     rows = rows.filter(pc.invert(negated))
-    rows = rows.filter(pc.is_in(rows["Category"], pa.array(list(_ASPECTS))))
+    known = pc.is_in(rows["Category"], pa.array(list(_ASPECTS)))
+    known = pc.and_(known, pc.and_(pc.is_valid(rows["GO_ID"]), pc.is_valid(rows["GO_term"])))
+    extra.drop("gene2go: without a term of a known category", rows.num_rows - (pc.sum(known).as_py() or 0))
+    rows = rows.filter(known)
     places = pc.index_in(rows["Category"], pa.array(list(_ASPECTS)))
     table = pa.table(
         {
@@ -110,10 +126,27 @@ def _go(rows: pa.Table, extra: Extra) -> None:
             "evidence": rows["Evidence"],
         }
     )
-    table = table.filter(pc.and_(pc.is_valid(table["term_id"]), pc.is_valid(table["term"])))
-    keys = ["gene_id", "vocabulary", "term_id", "term"]
-    distinct = table.group_by(keys, use_threads=False).aggregate([("evidence", "min")])
-    extra.annotations.append(distinct.rename_columns([*keys, "evidence"]).cast(schema.ANNOTATIONS))
+    extra.annotations.append(strongest_evidence(table))
+
+
+def strongest_evidence(rows: pa.Table) -> pa.Table:
+    """Keep one row of each gene and GO term: that of the strongest evidence, see :data:`EVIDENCE`.
+
+    Parameters
+    ----------
+    rows
+        Columns of :data:`genekb.schema.ANNOTATIONS`, in any order of rows.
+
+    Returns
+    -------
+    Rows by gene_id, vocabulary and term_id.
+    """
+    rank = pc.fill_null(pc.index_in(rows["evidence"], pa.array(EVIDENCE)), len(EVIDENCE))
+    keys = ["gene_id", "vocabulary", "term_id"]
+    order = [(name, "ascending") for name in (*keys, "rank", "evidence", "term")]
+    table = rows.append_column("rank", rank).sort_by(order)
+    first = table.group_by(keys, use_threads=False).aggregate([("term", "first"), ("evidence", "first")])
+    return first.rename_columns([*keys, "term", "evidence"]).cast(schema.ANNOTATIONS)
 
 
 def _rifs(rows: pa.Table, extra: Extra) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from genekb.errors import SourceUnusable
 from genekb.sources.datasets_report import find_report, read_datasets_report
-from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
 from genekb.sources.table import FORMATS, read_gene_table, table_format
 from genekb.sources.tables import SourceTables
+from genekb.sources.taxa import find_taxa
 
 _ENTREZ = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 
@@ -21,9 +22,10 @@ def read_source(
     ----------
     path
         Folder of NCBI's bulk files, folder of Entrez answers, ``data_report.jsonl`` or the folder that holds one, or a
-        table.
+        table. A folder that holds several is read as the first of these.
     taxa
-        Species to read, see :func:`genekb.sources.taxa.find_taxon`.
+        Species to read, see :func:`genekb.sources.taxa.find_taxa`. The rows of a table without ``tax_id`` are taken to
+        be of the species that is named, if it is one.
     release
         Name of the release; taken from the path if left out.
     names
@@ -39,9 +41,10 @@ def read_source(
     if path.suffix == ".jsonl":
         return read_datasets_report(path, taxa=taxa, release=release)
     if table_format(path) in FORMATS:
-        taxon = taxa[0] if len(taxa) == 1 else None
+        wanted = find_taxa(taxa, path.parent)
+        taxon = str(wanted[0].tax_id) if len(wanted) == 1 else None
         own_release = release or path.name.removesuffix(".gz").rpartition(".")[0]
-        return read_gene_table(path, release=own_release, taxon=taxon, names=names)
+        return read_gene_table(path, release=own_release, taxon=taxon, taxa=taxa, names=names)
     what = "is of no known kind" if path.exists() else "does not exist"
     raise SourceUnusable(
         f"{path} {what}; give a folder of NCBI's *.gene_info.gz, a folder of `genekb fetch`, a data_report.jsonl, or a "
@@ -50,6 +53,8 @@ def read_source(
 
 
 def _read_folder(path: Path, *, taxa: Sequence[str], release: str | None) -> SourceTables:
+    if has_gene_info(path):
+        return read_ncbi_folder(path, taxa=taxa, release=release)
     if any(any(path.glob(pattern)) for pattern in _ENTREZ):
         from genekb.sources.entrez import read_entrez_folder
 

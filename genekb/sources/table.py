@@ -6,10 +6,13 @@ separated by ``|``. JSON is an object of symbol → text, as GenePT has it. Wher
 Gene gives them.
 """
 
+import gzip
 import json
+import zlib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +23,8 @@ from genekb import schema
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.resolve import RANKS, resolve_names
 from genekb.sources.tables import SourceTables, describe_file, explode
-from genekb.sources.taxa import find_taxon
+from genekb.sources.taxa import find_taxa, find_taxon
+from genekb.sources.tsv import find_non_identifiers, with_integers
 
 TEXT_COLUMNS: Final = ("name", "summary")
 COLUMNS: Final = (
@@ -38,14 +42,17 @@ def read_gene_table(
     release: str,
     licence: str = _STATED,
     taxon: str | None = None,
+    taxa: Sequence[str] | None = None,
     names: SourceTables | None = None,
 ) -> SourceTables:
-    """Read gene records from one TSV, CSV, Parquet or JSON file.
+    """Read gene records from one TSV, CSV, Parquet or JSON file; text may be gzipped.
 
     Parameters
     ----------
     taxon
         Species of all rows, where the table has no ``tax_id``.
+    taxa
+        Species to keep, where the table has a ``gene_id``; rows of others are counted as dropped. All if left out.
     names
         Release of NCBI Gene against which symbols are resolved, where the table has no ``gene_id``. Its records and
         names are taken over, with the table's texts in place of its own; symbols that stand for no gene or for several
@@ -60,17 +67,42 @@ def read_gene_table(
     rows = _read_rows(path)
     if "gene_id" not in rows.column_names:
         return _on_records_of(rows, names, path=path, release=release, licence=licence)
-    return _own_records(rows, path=path, release=release, licence=licence, taxon=taxon)
+    if "symbol" not in rows.column_names:
+        raise SourceUnusable(f"{path} lacks the column 'symbol'; a gene needs one beside its gene_id")
+    n_read = rows.num_rows
+    rows = _of_taxa(_with_tax_id(rows, path=path, taxon=taxon), taxa, path)
+    dropped = {"other taxon or subspecies": n_read - rows.num_rows} if n_read > rows.num_rows else {}
+    return _own_records(rows, path=path, release=release, licence=licence, dropped=dropped)
 
 
-def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, taxon: str | None) -> SourceTables:
-    gene_id = _integers(rows, "gene_id", path)
+def _of_taxa(rows: pa.Table, taxa: Sequence[str] | None, path: Path) -> pa.Table:
+    """Keep the rows of some species."""
+    for column in ("gene_id", "tax_id"):
+        wrong = find_non_identifiers(rows, column)
+        if wrong.null_count:
+            raise SourceUnusable(f"{path}: column {column} is empty in {wrong.null_count} rows; each needs a number")
+        if len(wrong):
+            raise SourceUnusable(
+                f"{path}: column {column} holds a value that is no number: {wrong[0].as_py()!r} (1 or more is needed)"
+            )
+    rows = with_integers(rows, path, "gene_id", "tax_id")
+    wanted = [int(taxon.tax_id) for taxon in find_taxa(taxa, path.parent)] if taxa is not None else []
+    kept = rows.filter(pc.is_in(rows["tax_id"], pa.array(wanted, pa.int64()))) if wanted else rows
+    if not kept.num_rows:
+        found = ", ".join(map(str, sorted(rows["tax_id"].unique().to_pylist())[:5]))
+        raise SourceUnusable(
+            f"{path} holds no gene of {', '.join(taxa or ())}, but genes of tax_id {found}; is the taxon right?"
+        )
+    return kept
+
+
+def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, dropped: dict[str, int]) -> SourceTables:
+    gene_id = rows["gene_id"]
     repeated = len(gene_id) - len(gene_id.unique())
     if repeated:
         raise SourceUnusable(f"{path}: {repeated} gene_id values occur twice; one row a gene is needed")
-    if "symbol" not in rows.column_names:
-        raise SourceUnusable(f"{path} lacks the column 'symbol'; a gene needs one beside its gene_id")
-    rows = _with_tax_id(rows, path=path, taxon=taxon)
+    if rows["symbol"].null_count:
+        raise SourceUnusable(f"{path}: column symbol is empty in {rows['symbol'].null_count} rows; each gene needs one")
     for name in COLUMNS:
         if name not in rows.column_names:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
@@ -79,7 +111,7 @@ def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, taxo
         plain
         | {
             "gene_id": gene_id,
-            "tax_id": _integers(rows, "tax_id", path).cast(pa.int32()),
+            "tax_id": rows["tax_id"].cast(pa.int32()),
             "designations": pa.nulls(rows.num_rows, pa.list_(pa.string())),
             "aliases": pc.split_pattern(rows["aliases"], "|"),
             "status": pa.nulls(rows.num_rows, pa.string()),
@@ -92,10 +124,10 @@ def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, taxo
     return SourceTables(
         genes=genes.sort_by("gene_id").cast(schema.GENES),
         names=table.cast(schema.NAMES),
-        files=(describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=rows.num_rows),),
+        files=(describe_file(path, n_rows_read=rows.num_rows + sum(dropped.values()), n_rows_kept=rows.num_rows),),
         release=release,
         licence=licence,
-        dropped={},
+        dropped=dropped,
     )
 
 
@@ -191,17 +223,21 @@ def _read_rows(path: Path) -> pa.Table:
         raise SourceUnusable(f"{path}: a table ends in {', '.join(FORMATS)}; save it as one of these")
     try:
         rows = _READ[kind](path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, ValueError, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError, EOFError, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceUnusable(f"{path} is no readable {kind[1:]} table: {reason}") from error
-    twice = sorted({name for name in rows.column_names if rows.column_names.count(name) > 1})
-    if twice:
-        raise SourceUnusable(f"{path} has the column {twice[0]!r} twice; keep one")
+    _refuse_repeated(rows.column_names, path)
     if rows.num_rows == 0:
         raise SourceUnusable(f"{path} holds no row")
     if not set(TEXT_COLUMNS) & set(rows.column_names):
         raise SourceUnusable(f"{path} has no text: it lacks both {' and '.join(TEXT_COLUMNS)}")
     return rows
+
+
+def _refuse_repeated(columns: Sequence[str], path: Path) -> None:
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise SourceUnusable(f"{path} has the column {twice[0]!r} twice; keep one")
 
 
 def _read_delimited(path: Path) -> pa.Table:
@@ -217,10 +253,12 @@ def _read_delimited(path: Path) -> pa.Table:
 
 
 def _read_parquet(path: Path) -> pa.Table:
+    _refuse_repeated(pq.read_schema(path).names, path)
     rows = pq.read_table(path)
     lists = {"aliases", "ensembl", "hgnc"}
     for place, name in enumerate(rows.column_names):
-        if name in lists and pa.types.is_list(rows.schema.field(name).type):
+        kind = rows.schema.field(name).type
+        if name in lists and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
             joined = pa.array(["|".join(filter(None, value)) if value else None for value in rows[name].to_pylist()])
             rows = rows.set_column(place, name, joined.cast(pa.string()))
         elif name in COLUMNS:
@@ -229,14 +267,23 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _read_json(path: Path) -> pa.Table:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as stream:
+        content = json.load(stream, object_pairs_hook=tuple)  # an object as its pairs: a symbol that is twice is seen
+    if not isinstance(content, tuple):
         raise ValueError(f"it holds a {type(content).__name__}, an object of symbol and text is needed")
-    wrong = next((key for key, text in content.items() if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise ValueError(f"the value of {wrong!r} is a {type(content[wrong]).__name__}, a text is needed")
-    texts = [text.strip() or None for text in content.values()]
-    return pa.table({"symbol": pa.array(list(content), pa.string()), "summary": pa.array(texts, pa.string())})
+    for symbol, text in content:
+        if not isinstance(text, str):
+            raise ValueError(f"the value of {symbol!r} is {_kind(text)}, a text is needed")
+    symbols = pa.array([symbol for symbol, _ in content], pa.string())
+    return pa.table(
+        {"symbol": symbols, "summary": pa.array([text.strip() or None for _, text in content], pa.string())}
+    )
+
+
+def _kind(value: Any) -> str:
+    """Say what a value of JSON is."""
+    return "null" if value is None else "an object" if isinstance(value, tuple) else f"a {type(value).__name__}"
 
 
 _READ: Final = {
@@ -246,13 +293,3 @@ _READ: Final = {
     ".parquet": _read_parquet,
     ".json": _read_json,
 }
-
-
-def _integers(rows: pa.Table, column: str, path: Path) -> pa.ChunkedArray:
-    try:
-        numbers = rows[column].cast(pa.int64())
-    except pa.ArrowInvalid as error:
-        raise SourceUnusable(f"{path}: column {column} holds a value that is no number ({error})") from error
-    if numbers.null_count:
-        raise SourceUnusable(f"{path}: column {column} is empty in {numbers.null_count} rows; each needs a number")
-    return numbers

@@ -1,7 +1,8 @@
 """Species by short name, scientific name or NCBI taxonomy identifier; any species where NCBI's names are there."""
 
 import tarfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +11,7 @@ from genekb.errors import SourceUnusable
 from genekb.types import TaxID
 
 ALL = "all"  # every species of a source
+N_FIELDS = 4  # of a row of names.dmp: number, name, unique name, kind of name
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,32 @@ def find_taxon(query: str, folder: Path | None = None) -> Taxon:
     )
 
 
+def find_taxa(queries: Sequence[str], folder: Path | None = None) -> list[Taxon]:
+    """Find several species, each once; an empty list stands for every species, where ``all`` is among the names.
+
+    Raises
+    ------
+    SourceUnusable
+        As :func:`find_taxon`.
+    ValueError
+        If no species is named.
+    """
+    if not queries:
+        raise ValueError(f"no species is named; give at least one, or {ALL!r}")
+    if ALL in queries:
+        return []
+    return list({taxon.tax_id: taxon for taxon in (find_taxon(query, folder) for query in queries)}.values())
+
+
 def _in_taxonomy(wanted: str, folder: Path) -> Taxon | None:
     """Find a name among all of NCBI's taxonomy; a scientific name goes before the same name of another kind."""
     matches: dict[str, int] = {}
     scientific: dict[int, str] = {}
-    for line in _taxonomy_lines(folder):
-        tax_id, name, _, kind = (field.strip("\t ") for field in line.rstrip("\n").split("|")[:4])
+    for number, line in enumerate(_taxonomy_lines(folder), start=1):
+        fields = [field.strip("\t ") for field in line.rstrip("\n").split("|")]
+        if len(fields) < N_FIELDS or not fields[0].isdecimal():
+            raise SourceUnusable(f"names.dmp of {folder}, line {number}: no row of NCBI's taxonomy; download it again")
+        tax_id, name, _, kind = fields[:N_FIELDS]
         if kind == "scientific name":
             scientific[int(tax_id)] = name
         if name.lower() == wanted and kind in {"scientific name", "genbank common name", "common name", "synonym"}:
@@ -128,16 +150,18 @@ def _in_taxonomy(wanted: str, folder: Path) -> Taxon | None:
 
 
 def _taxonomy_lines(folder: Path) -> Iterator[str]:
-    if (folder / "names.dmp").is_file():
-        with (folder / "names.dmp").open(encoding="utf-8") as stream:
-            yield from stream
-    elif (folder / "taxdump.tar.gz").is_file():
-        try:
-            with tarfile.open(folder / "taxdump.tar.gz", "r:gz") as archive:
+    plain, packed = folder / "names.dmp", folder / "taxdump.tar.gz"
+    path = plain if plain.is_file() else packed
+    try:
+        if path == plain:
+            with plain.open(encoding="utf-8") as stream:
+                yield from stream
+        elif packed.is_file():
+            with tarfile.open(packed, "r:gz") as archive:
                 member = archive.extractfile("names.dmp")
                 yield from (line.decode() for line in member or ())
-        except (tarfile.TarError, OSError, EOFError, KeyError) as error:
-            raise SourceUnusable(f"{folder / 'taxdump.tar.gz'} is damaged ({error}); download it again") from error
+    except (tarfile.TarError, OSError, EOFError, KeyError, UnicodeDecodeError, zlib.error) as error:
+        raise SourceUnusable(f"{path} is damaged ({error}); download it again") from error
 
 
 def taxon_name(tax_id: int) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.files import TEMPORARY, write_json
+from genekb.sources.addresses import host_of, public_url, without_login
 from genekb.sources.rate import TryAgain, retry_after_s, with_tries
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ class Transfer:
         SourceUnusable
             If the server's file is damaged.
         """
-        md5 = self._published_md5(url, path.name)
         resumed = _part(path).exists()
         version = self._pull_whole(url, path)
+        md5 = self._published_md5(url)
         fault = _find_fault(_part(path), md5=md5, is_gzip=path.suffix == ".gz")
         if fault and resumed:
             _drop(path)
@@ -123,8 +124,8 @@ class Transfer:
             version = _version(response, url)
             if begun and n_have and _is_rest(response, version, begun, n_have):
                 return begun if response.status_code == _RANGE_REFUSED else self._append(response, path, begun, n_have)
+            _drop(path)  # before the record of the new version is written: a kill in between must not join the two
             if response.status_code != _OK:
-                _drop(path)
                 raise TryAgain("the server's file is another one than when the download began")
             write_json(asdict(version), _part_record(path))
             return self._append(response, path, version, 0)
@@ -146,7 +147,7 @@ class Transfer:
         """Send one request; every failure that may pass becomes :class:`TryAgain`."""
         import httpx
 
-        address, login = _without_login(url)
+        address, login = without_login(url)
         try:
             with self.client.stream("GET", address, headers=headers, auth=login) as response:
                 status = response.status_code
@@ -160,7 +161,7 @@ class Transfer:
         except httpx.RequestError as error:
             raise TryAgain(type(error).__name__) from error
 
-    def _published_md5(self, url: str, name: str) -> str | None:
+    def _published_md5(self, url: str) -> str | None:
         """MD5 of a file where the server publishes one beside it."""
         parts = urlsplit(url)
         folder, _, remote_name = parts.path.rpartition("/")
@@ -180,24 +181,6 @@ class Transfer:
             return with_tries(read, max_tries=self.max_tries, sleep=self.sleep)
         except Absent:
             return ""
-
-
-def host_of(url: str) -> str:
-    """Host and, where it is given, port."""
-    return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def public_url(url: str) -> str:
-    """Address without user, password, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, host_of(url), parts.path, "", ""))
-
-
-def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
-    """Take user and password out of an address, which a client would log."""
-    parts = urlsplit(url)
-    login = (parts.username, parts.password or "") if parts.username else None
-    return urlunsplit(parts._replace(netloc=host_of(url))), login
 
 
 def _part(path: Path) -> Path:

@@ -1,10 +1,12 @@
 """Tab-separated files of any size, gzipped or not, as blocks of strings; what is wrong with one is said in one line."""
 
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from genekb.errors import SourceUnusable
@@ -30,7 +32,7 @@ def read_header(path: Path) -> list[str]:
     try:
         with opened(path, "rt", encoding="utf-8") as stream:
             line = stream.readline()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise damaged(path, str(error)) from error
     return [name.strip() for name in line.rstrip("\n").lstrip("#").split("\t")]
 
@@ -78,6 +80,30 @@ def stream_tsv(
         if "Empty CSV file" in str(error):
             return
         raise damaged(path, str(error).splitlines()[0]) from error
+
+
+def find_non_identifiers(rows: pa.Table, column: str) -> pa.ChunkedArray:
+    """Values of a column of strings that are no positive integer, missing ones among them."""
+    n_digits = 9 if column == "tax_id" else 18  # what fits into 32 and 64 bits
+    is_number = pc.match_substring_regex(rows[column], rf"^[1-9]\d{{0,{n_digits - 1}}}$")
+    return rows[column].filter(pc.invert(pc.fill_null(is_number, fill_value=False)))
+
+
+def with_integers(rows: pa.Table, path: Path, *columns: str) -> pa.Table:
+    """Read some columns of strings as identifiers, which are positive integers.
+
+    Raises
+    ------
+    SourceUnusable
+        If one of their values is anything else.
+    """
+    for column in columns:
+        wrong = find_non_identifiers(rows, column)
+        if len(wrong):
+            raise damaged(path, f"{column} {wrong[0].as_py() or '-'!r} is no number")
+        place = rows.column_names.index(column)
+        rows = rows.set_column(place, column, rows[column].cast(pa.int64()))
+    return rows
 
 
 def damaged(path: Path, reason: str) -> SourceUnusable:

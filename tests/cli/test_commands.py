@@ -180,7 +180,7 @@ def test_without_knowledge_no_store_is_needed(tmp_path):
         ),
         ("cellmodel", ["clutser"], 2, "No such command"),
         ("cellmodel", ["eval", "CELLS", "--truth", "nothing"], 3, "nothing"),
-        ("genekb", ["build", "--source", "nowhere"], 3, "not a folder"),
+        ("genekb", ["build", "--source", "nowhere"], 3, "nowhere does not exist"),
         ("genekb", ["build", "--model", "no-such-model"], 4, "no-such-model"),
         ("genekb", ["search", "x", "--kb", "nix"], 4, "no store 'nix'"),
         ("genekb", ["sql", "drop table genes", "--kb", "demo"], 3, "the query failed"),

@@ -6,6 +6,8 @@ import pytest
 
 from genekb.errors import SourceUnusable
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.sources.open import read_source
+from genekb.sources.taxa import find_taxon
 
 
 def records(tables):
@@ -115,6 +117,68 @@ def test_a_folder_without_gene_info_is_refused(tmp_path):
         read_ncbi_folder(tmp_path, taxa=["human"])
     with pytest.raises(SourceUnusable, match="is not a folder"):
         read_ncbi_folder(tmp_path / "absent", taxa=["human"])
+
+
+def test_a_file_that_is_there_plain_and_gzipped_is_read_once(ncbi_folder, broken_folder):
+    path = broken_folder / "Homo_sapiens.gene_info.gz"
+    (broken_folder / "Homo_sapiens.gene_info").write_bytes(gzip.decompress(path.read_bytes()))
+    found = read_ncbi_folder(broken_folder, taxa=["human"], release="2022-11")
+    expected = read_ncbi_folder(ncbi_folder, taxa=["human"])
+    assert found.genes.equals(expected.genes)
+    assert (found.dropped, found.files) == (expected.dropped, expected.files)
+
+
+def test_a_gene_in_the_file_of_its_species_and_of_its_group_is_kept_once(ncbi_folder, broken_folder):
+    shutil.copy(broken_folder / "Homo_sapiens.gene_info.gz", broken_folder / "All_Mammalia.gene_info.gz")
+    found = read_ncbi_folder(broken_folder, taxa=["all"])
+    expected = read_ncbi_folder(ncbi_folder, taxa=["all"])
+    assert found.genes.equals(expected.genes)
+    assert found.names.equals(expected.names)
+    human = next(file for file in expected.files if file.name == "Homo_sapiens.gene_info.gz")
+    assert found.dropped["repeated GeneID"] == human.n_rows_kept
+
+
+def test_every_species_of_a_file_keeps_its_orthologues(ncbi_folder):
+    every = read_ncbi_folder(ncbi_folder, taxa=["all"])
+    assert every.orthologs.equals(read_ncbi_folder(ncbi_folder, taxa=["mouse"]).orthologs)
+    assert every.orthologs.num_rows > 0
+
+
+def test_a_species_that_is_named_twice_is_read_once(ncbi_folder):
+    twice = read_ncbi_folder(ncbi_folder, taxa=["human", "9606", "Homo sapiens"])
+    assert twice.dropped == read_ncbi_folder(ncbi_folder, taxa=["human"]).dropped
+    with pytest.raises(ValueError, match="no species is named; give at least one, or 'all'"):
+        read_ncbi_folder(ncbi_folder, taxa=[])
+
+
+@pytest.mark.parametrize(("number", "told"), [("X1", "GeneID 'X1' is no number"), ("-", "GeneID '-' is no number")])
+def test_a_gene_id_that_is_no_number_is_refused(broken_folder, number, told):
+    path = broken_folder / "Homo_sapiens.gene_info.gz"
+    row = "\t".join(["9606", number, *["a"] * 14]) + "\n"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + row.encode()))
+    with pytest.raises(SourceUnusable, match=rf"gene_info\.gz is damaged \({told}\)"):
+        read_ncbi_folder(broken_folder, taxa=["human"])
+
+
+def test_orthologues_without_a_row_are_none(broken_folder):
+    with gzip.open(broken_folder / "gene_orthologs.gz", "wt") as stream:
+        stream.write("#tax_id\tGeneID\trelationship\tOther_tax_id\tOther_GeneID\n")
+    assert read_ncbi_folder(broken_folder, taxa=["mouse"]).orthologs.num_rows == 0
+
+
+def test_gene_info_goes_before_answers_that_lie_beside_it(ncbi_folder, broken_folder):
+    (broken_folder / "efetch_1.xml").write_text("<Entrezgene-Set/>")
+    source = read_source(broken_folder, taxa=["human"], release="2022-11")
+    assert source.genes.equals(read_ncbi_folder(ncbi_folder, taxa=["human"]).genes)
+
+
+@pytest.mark.parametrize(
+    "content", [b"broken\n", b"9606\t|\tHomo\n", b"x\t|\tHomo\t|\t\t|\tsynonym\t|\n", b"\xff\xfe\n"]
+)
+def test_names_of_species_that_are_damaged_are_refused(tmp_path, content):
+    (tmp_path / "names.dmp").write_bytes(content)
+    with pytest.raises(SourceUnusable, match=r"names\.dmp .*; download it again"):
+        find_taxon("Some species", tmp_path)
 
 
 def test_real_release_has_the_counts_of_an_independent_reading(real_data):
