@@ -1,11 +1,12 @@
 """Gene records as NCBI's E-utilities answer them, read from the files that a fetch left in a folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import pyarrow as pa
 
@@ -15,6 +16,8 @@ from genekb.sources.ncbi_bulk import LICENCE, without_provenance
 from genekb.sources.tables import SourceFile, SourceTables, describe_file
 
 PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
+_BLOCK: Final = 1 << 16
+_LIVE: Final = {"", "0", "live"}
 _XREFS: Final = {"Ensembl": "ensembl", "HGNC": "hgnc", "MGI": "mgi", "FLYBASE": "flybase", "RGD": "rgd", "ZFIN": "zfin"}
 
 
@@ -27,7 +30,9 @@ class EntrezRecord:
     gene_id
         The id that was asked for.
     current_id
-        The id that took its place; 0 where it is current.
+        The id that took its place; 0 where none did.
+    is_withdrawn
+        Whether NCBI has given the gene up without another in its place.
     row
         Its fields as in :data:`genekb.schema.GENES`.
     names
@@ -36,6 +41,7 @@ class EntrezRecord:
 
     gene_id: int
     current_id: int
+    is_withdrawn: bool = False
     row: dict[str, Any]
     names: dict[str, list[str]] = field(default_factory=dict)
 
@@ -54,7 +60,7 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
         found = list(read_answer(path))
         records |= {record.gene_id: record for record in found}
         files.append(describe_file(path, n_rows_read=len(found), n_rows_kept=len(found)))
-    current = {key: record for key, record in sorted(records.items()) if not record.current_id}
+    current = {key: record for key, record in sorted(records.items()) if current_gene(key, records) == key}
     if not current:
         raise SourceUnusable(f"{folder} holds no answer with a current gene; fetch it again with `genekb fetch`")
     rows = [record.row for record in current.values()]
@@ -64,8 +70,23 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
         files=tuple(files),
         release=release or folder.resolve().name,
         licence=LICENCE,
-        dropped={"replaced by another GeneID": len(records) - len(current)},
+        dropped={
+            "replaced by another GeneID": sum(record.current_id != 0 for record in records.values()),
+            "withdrawn": sum(record.is_withdrawn for record in records.values()),
+        },
     )
+
+
+def current_gene(gene_id: int, records: Mapping[int, EntrezRecord]) -> int | None:
+    """Follow a GeneID through those that took its place, to one that is current; None where that is not known."""
+    seen: set[int] = set()
+    while gene_id in records and gene_id not in seen:
+        record = records[gene_id]
+        if not record.current_id:
+            return None if record.is_withdrawn else gene_id
+        seen.add(gene_id)
+        gene_id = record.current_id
+    return None
 
 
 def _names(current: dict[int, EntrezRecord], records: dict[int, EntrezRecord]) -> pa.Table:
@@ -78,8 +99,8 @@ def _names(current: dict[int, EntrezRecord], records: dict[int, EntrezRecord]) -
         for name in names
         if name
     }
-    replaced = {record.gene_id: record.current_id for record in records.values() if record.current_id in current}
-    rows |= {(str(old), new, "retired_id") for old, new in replaced.items()}
+    places = {old: current_gene(old, records) for old, record in records.items() if record.current_id}
+    rows |= {(str(old), new, "retired_id") for old, new in places.items() if new is not None}
     columns = zip(*sorted(rows), strict=True)
     arrays = [pa.array(column, item.type) for column, item in zip(columns, schema.NAMES, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema.NAMES)
@@ -93,35 +114,61 @@ def read_answer(path: Path) -> Iterator[EntrezRecord]:
     SourceUnusable
         If the file is damaged, or an error message in place of an answer.
     """
-    if path.suffix == ".json":
-        yield from _read_json(path)
-        return
     try:
-        text = path.read_bytes()
-        if b"<!ENTITY" in text:
-            raise SourceUnusable(f"{path} defines entities, which no answer of NCBI's does; do not use it")
-        root = ElementTree.fromstring(text)
-    except (OSError, ElementTree.ParseError) as error:
+        if path.suffix == ".json":
+            yield from _read_json(path)
+        else:
+            _refuse_entities(path)
+            yield from _read_xml(path)
+    except (OSError, ElementTree.ParseError, expat.ExpatError) as error:
         raise SourceUnusable(f"{path} is damaged ({error}); delete it and run `genekb fetch` again") from error
-    message = root.findtext(".//ERROR") or (root.text or "" if root.tag == "ERROR" else "")
-    if message.strip():
-        raise SourceUnusable(f"{path} holds an error of NCBI's in place of an answer: {message.strip()[:100]}")
-    for document in root.iter("DocumentSummary"):
-        if document.find("error") is None:
-            yield _of_summary(
-                {child.tag.lower(): child.text or "" for child in document.iter()}, document.get("uid", "")
-            )
-    for gene in root.iter("Entrezgene"):
-        yield _of_gene(gene, path)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceUnusable(f"{path} is no esummary answer ({error}); fetch it again") from error
+
+
+def _refuse_entities(path: Path) -> None:
+    """Read as far as the first element, in front of which alone entities can be declared."""
+    is_begun = False
+
+    def begin(*_: object) -> None:
+        nonlocal is_begun
+        is_begun = True
+
+    def refuse(*_: object) -> None:
+        raise SourceUnusable(f"{path} defines entities, which no answer of NCBI's does; do not use it")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = begin
+    parser.EntityDeclHandler = refuse
+    with path.open("rb") as stream:
+        while not is_begun and (block := stream.read(_BLOCK)):
+            parser.Parse(block)
+
+
+def _read_xml(path: Path) -> Iterator[EntrezRecord]:
+    """Give records one by one; each is let go when it has been read, so that memory does not grow with the file."""
+    depth: list[ElementTree.Element] = []
+    for event, element in ElementTree.iterparse(path, events=("start", "end")):
+        if event == "start":
+            depth.append(element)
+            continue
+        depth.pop()
+        if element.tag == "ERROR":
+            message = (element.text or "").strip()[:100]
+            raise SourceUnusable(f"{path} holds an error of NCBI's in place of an answer: {message}")
+        if element.tag == "Entrezgene":
+            yield _of_gene(element, path)
+        elif element.tag == "DocumentSummary" and element.find("error") is None:
+            fields = {child.tag.lower(): child.text or "" for child in element.iter()}
+            yield _of_summary(fields, element.get("uid", ""))
+        if element.tag in {"Entrezgene", "DocumentSummary"} and depth:
+            depth[-1].clear()
 
 
 def _read_json(path: Path) -> Iterator[EntrezRecord]:
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))["result"]
-        documents = [(uid, result[uid]) for uid in result["uids"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceUnusable(f"{path} is no esummary answer ({error}); fetch it again") from error
-    for uid, document in documents:
+    result = json.loads(path.read_text(encoding="utf-8"))["result"]
+    for uid in result["uids"]:
+        document = result[uid]
         if "error" not in document:
             organism = document.get("organism") or {}
             yield _of_summary(document | {"taxid": organism.get("taxid", "")}, uid)
@@ -147,7 +194,9 @@ def _of_summary(fields: dict[str, Any], uid: str) -> EntrezRecord:
         "modified": None,
     }
     names = {"authority_symbol": [official]} if official and official != row["symbol"] else {}
-    return EntrezRecord(gene_id=int(uid), current_id=int(text("currentid") or 0), row=row, names=names)
+    current_id = int(text("currentid") or 0)
+    is_withdrawn = not current_id and (text("status") or "") not in _LIVE
+    return EntrezRecord(gene_id=int(uid), current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
 
 
 def _of_gene(gene: ElementTree.Element, path: Path) -> EntrezRecord:
@@ -176,11 +225,15 @@ def _of_gene(gene: ElementTree.Element, path: Path) -> EntrezRecord:
         "status": None,
         "modified": None,
     }
-    names: dict[str, list[str]] = {}
+    official = text("Gene-nomenclature_symbol")
+    names: dict[str, list[str]] = {"authority_symbol": [official]} if official and official != row["symbol"] else {}
     for db, value in tags:
         if db in _XREFS:
             names.setdefault(_XREFS[db], []).append(value)
-    return EntrezRecord(gene_id=int(gene_id), current_id=int(_replaced_by(gene)), row=row, names=names)
+    current_id = int(_replaced_by(gene))
+    track = gene.find(".//Gene-track_status")
+    is_withdrawn = not current_id and track is not None and track.get("value", "") not in _LIVE
+    return EntrezRecord(gene_id=int(gene_id), current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
 
 
 def _tags(element: ElementTree.Element | None) -> Iterator[tuple[str, str]]:

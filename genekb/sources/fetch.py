@@ -1,6 +1,7 @@
 """A few genes from NCBI's E-utilities, through Biopython; the answers are kept as files, which are a source."""
 
 import os
+import re
 import socket
 import time
 import urllib.error
@@ -12,10 +13,12 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree
 
-from genekb.errors import NotAvailable, SourceUnusable
+from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files import atomic_file, write_json, write_text
-from genekb.sources.entrez import EntrezRecord, read_answer
+from genekb.sources.addresses import is_web_address
+from genekb.sources.entrez import EntrezRecord, current_gene, read_answer
 from genekb.sources.rate import RateLimit, TryAgain, retry_after_s, with_tries
 from genekb.sources.taxa import find_taxon
 
@@ -24,6 +27,8 @@ MOST_IDS: Final = 200  # a call; more are cut off without a word
 MOST_SYMBOLS: Final = 50
 PLAN: Final = "fetch.json"
 MISSING: Final = "missing.tsv"
+_GENE_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
+_SYMBOL: Final = re.compile(r"[^\s\"\[\]]+")  # anything else would change the meaning of a search
 _BUSY: Final = frozenset({408, 429})
 _SERVER_ERROR: Final = 500
 
@@ -48,6 +53,11 @@ class FetchConfig:
         Where the time of the last call is noted; the user's cache folder if left out.
     sleep
         Waits between tries, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If the address is none of a web server, or a number lies outside its range.
     """
 
     taxon: str = "human"
@@ -57,6 +67,13 @@ class FetchConfig:
     pause_s: float | None = None
     rate_folder: Path | None = None
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the choices."""
+        if not is_web_address(self.base_url):
+            raise ValueError("base_url must be an address http(s)://host[:port]/path")
+        if self.timeout_s <= 0 or self.max_tries < 1:
+            raise ValueError(f"timeout_s must be > 0 and max_tries >= 1, got {self.timeout_s} and {self.max_tries}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +91,7 @@ class FetchResult:
     replaced
         GeneIDs that have been replaced, and by which.
     missing
-        Names or GeneIDs for which NCBI has no gene.
+        Names and GeneIDs for which NCBI has no current gene.
     """
 
     folder: Path
@@ -99,33 +116,74 @@ def fetch_genes(
     Raises
     ------
     NotAvailable
-        If NCBI cannot be reached, refuses, or NCBI_EMAIL is not set.
+        If NCBI cannot be reached, refuses, NCBI_EMAIL is not set, or the folder cannot be written to.
     SourceUnusable
         If no name is given, or the folder holds the answers to another list.
+    StoreBusy
+        If another process is fetching into the folder.
     """
     wanted = sorted({name.strip() for name in names if name.strip()})
     if not wanted:
         raise SourceUnusable("no gene was named; give symbols or GeneIDs, one a line")
-    _check_plan(folder, wanted, config)
-    client = _Client(config)
-    ids = {int(name) for name in wanted if name.isdecimal()}
-    symbols = [name for name in wanted if not name.isdecimal()]
-    for start in range(0, len(symbols), MOST_SYMBOLS):
-        ids |= client.search(symbols[start : start + MOST_SYMBOLS], _part(folder, "esearch", start))
-    records = _fetch_all(sorted(ids), client, folder, "esummary", progress)
-    replaced = {record.gene_id: record.current_id for record in records.values() if record.current_id}
-    new = sorted(set(replaced.values()) - records.keys())
-    records |= _fetch_all(new, client, folder, "esummary-current", progress)
-    current = {key: record for key, record in records.items() if not record.current_id}
-    known = {record.row["symbol"] for record in current.values()} | {
-        name for record in current.values() for name in record.names.get("authority_symbol", [])
-    }
-    missing = [str(key) for key in sorted(ids - records.keys()) if str(key) in wanted]
-    missing += [symbol for symbol in symbols if symbol not in known]
-    write_text("".join(f"{name}\n" for name in missing), folder / MISSING)
+    with _own(folder):
+        _check_plan(folder, wanted, config)
+        client = _Client(config)
+        ids = {int(name) for name in wanted if _GENE_ID.fullmatch(name)}
+        symbols = [name for name in wanted if not name.isdecimal() and _SYMBOL.fullmatch(name)]
+        for start in range(0, len(symbols), MOST_SYMBOLS):
+            ids |= client.search(symbols[start : start + MOST_SYMBOLS], _part(folder, "esearch", start))
+        records = _fetch_all(sorted(ids), client, folder=folder, stem="esummary", progress=progress)
+        replaced = _fetch_replacements(records, client, folder, progress)
+        missing = _missing(wanted, records)
+        write_text("".join(f"{name}\n" for name in missing), folder / MISSING)
     return FetchResult(
-        folder=folder, n_genes=len(current), n_calls=client.n_calls, replaced=replaced, missing=tuple(missing)
+        folder=folder,
+        n_genes=sum(current_gene(key, records) == key for key in records),
+        n_calls=client.n_calls,
+        replaced=replaced,
+        missing=tuple(missing),
     )
+
+
+@contextmanager
+def _own(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, and tell in one line if it cannot be written to."""
+    import filelock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".fetch.lock", blocking=False):
+            yield
+    except filelock.Timeout as error:
+        raise StoreBusy(f"another process fetches into {folder}; wait for it, or use another folder") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise NotAvailable(
+            f"cannot write to {folder}: {reason}; free space or give another folder, then run the same command again"
+        ) from error
+
+
+def _fetch_replacements(
+    records: dict[int, EntrezRecord], client: "_Client", folder: Path, progress: Callable[[int, int], None] | None
+) -> dict[int, int]:
+    """Add the records that took the place of others, as often as these were replaced too; give who replaced whom."""
+    asked = set(records)
+    n_hops = 0
+    while new := sorted({record.current_id for record in records.values() if record.current_id} - asked):
+        n_hops += 1
+        asked |= set(new)
+        records |= _fetch_all(new, client, folder=folder, stem=f"esummary-current-{n_hops}", progress=progress)
+    return {record.gene_id: record.current_id for record in records.values() if record.current_id}
+
+
+def _missing(wanted: Sequence[str], records: Mapping[int, EntrezRecord]) -> list[str]:
+    """Names that led to no current gene, in order; a GeneID that was replaced leads to the one in its place."""
+    current = [record for key, record in records.items() if current_gene(key, records) == key]
+    known = {record.row["symbol"] for record in current}
+    known |= {name for record in current for name in record.names.get("authority_symbol", [])}
+    return [
+        name for name in wanted if (current_gene(int(name), records) is None if name.isdecimal() else name not in known)
+    ]
 
 
 def _check_plan(folder: Path, wanted: Sequence[str], config: FetchConfig) -> None:
@@ -141,10 +199,7 @@ def _check_plan(folder: Path, wanted: Sequence[str], config: FetchConfig) -> Non
         found = {}
     if found is not None and found != plan:
         raise SourceUnusable(f"{folder} holds the answers to another list of genes; give another folder")
-    try:
-        write_json(plan, folder / PLAN)
-    except OSError as error:
-        raise NotAvailable(f"cannot write to {folder}: {error.strerror}; give another folder") from error
+    write_json(plan, folder / PLAN)
 
 
 def _part(folder: Path, stem: str, start: int) -> Path:
@@ -152,7 +207,7 @@ def _part(folder: Path, stem: str, start: int) -> Path:
 
 
 def _fetch_all(
-    ids: Sequence[int], client: "_Client", folder: Path, stem: str, progress: Callable[[int, int], None] | None
+    ids: Sequence[int], client: "_Client", *, folder: Path, stem: str, progress: Callable[[int, int], None] | None
 ) -> dict[int, EntrezRecord]:
     """Get the records of all ids batch by batch; ids that an answer lacks are asked for once more, one by one."""
     records: dict[int, EntrezRecord] = {}
@@ -185,18 +240,26 @@ class _Client:
 
     def search(self, symbols: Sequence[str], path: Path) -> set[int]:
         """Find the GeneIDs of current genes that have one of these symbols."""
-        from xml.etree import ElementTree
-
         either = " OR ".join(f'"{symbol}"[Preferred Symbol]' for symbol in symbols)
         term = f"({either}) AND {find_taxon(self._config.taxon).tax_id}[Taxonomy ID] AND alive[property]"
         content = self._ask("esearch", path, {"db": "gene", "term": term, "retmax": 20 * len(symbols)})
-        return {int(item.text or 0) for item in ElementTree.fromstring(content).iterfind(".//IdList/Id")}
+        answer = ElementTree.fromstring(content)
+        ids = {int(item.text or 0) for item in answer.iterfind("./IdList/Id")}
+        if len(ids) != int(answer.findtext("./Count") or 0):
+            raise SourceUnusable(
+                f"{path}: NCBI found {answer.findtext('./Count')} genes for {len(symbols)} symbols and named "
+                f"{len(ids)}; give their GeneIDs in place of the symbols"
+            )
+        return ids
 
     def summaries(self, ids: Sequence[int], path: Path) -> dict[int, EntrezRecord]:
         """Get the records of some ids, as far as NCBI has them."""
         self._ask("esummary", path, {"db": "gene", "id": ",".join(map(str, ids)), "version": "2.0", "retmode": "xml"})
         wanted = set(ids)
-        return {record.gene_id: record for record in read_answer(path) if record.gene_id in wanted}
+        found = {record.gene_id: record for record in read_answer(path) if record.gene_id in wanted}
+        if len(ids) == 1 and not found and b"<error>" not in path.read_bytes():
+            path.unlink()  # NCBI said nothing of it, which may be otherwise next time
+        return found
 
     def _ask(self, utility: str, path: Path, fields: Mapping[str, Any]) -> bytes:
         """Give the answer to a call, from its file where that is there."""
@@ -244,9 +307,20 @@ class _Client:
                     "`genekb build --source FOLDER`"
                 ) from None
             raise TryAgain(type(error).__name__) from None
-        content = content if isinstance(content, bytes) else content.encode()
-        if b"</" not in content[-200:]:
-            raise TryAgain("the answer was cut off")
+        return self._checked(content if isinstance(content, bytes) else content.encode(), utility)
+
+    def _checked(self, content: bytes, utility: str) -> bytes:
+        """Refuse what is no whole answer: a page of a proxy, an error of NCBI's with status 200; take secrets out."""
+        for secret in filter(None, (self._key, self._email)):
+            content = content.replace(secret.encode(), b"[secret]")
+        if b"<!ENTITY" in content:
+            raise TryAgain("the answer defines entities")
+        try:
+            root = ElementTree.fromstring(content)
+        except ElementTree.ParseError:
+            raise TryAgain("the answer was cut off, or is no XML") from None
+        if root.tag.lower() != f"{utility}result" or root.find(".//ERROR") is not None:
+            raise TryAgain(f"the answer is an error, or not of {utility}")
         return content
 
 

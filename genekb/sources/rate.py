@@ -110,17 +110,40 @@ class RateLimit:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for a turn, and hold it inside the block."""
+        """Wait for a turn, and hold it inside the block.
+
+        Raises
+        ------
+        NotAvailable
+            If the folder cannot be written to.
+        """
         import filelock
 
         stamp = self.folder / f"{self.name}.last"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.folder / f"{self.name}.lock"):
+        lock = filelock.FileLock(self.folder / f"{self.name}.lock")
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
             time.sleep(self._remaining_s(stamp))
             try:
                 yield
             finally:
-                stamp.write_text(repr(time.time()), encoding="utf-8")
+                with self._writing():
+                    stamp.write_text(repr(time.time()), encoding="utf-8")
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise NotAvailable(
+                f"cannot note the time of a call in {self.folder}: {reason}; set XDG_CACHE_HOME to a folder that can "
+                "be written to"
+            ) from error
 
     def _remaining_s(self, stamp: Path) -> float:
         """Rest of the pause; the whole of it where the note is unreadable or from the future (a clock set back)."""

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.sources.download import DownloadConfig, download_release
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from tests.loopback import Fault, serving
+from tests.processes import call, call_json
 
 ROOT = Path(__file__).parents[2]
 INFO = "/Homo_sapiens.gene_info.gz"
@@ -92,6 +95,78 @@ def test_a_file_that_changed_on_the_server_is_begun_anew(mirror, config, release
     assert (tmp_path / INFO[1:]).read_bytes() == mirror.files[INFO]
 
 
+def test_a_part_of_another_version_is_not_gone_on_with_even_where_if_range_is_ignored(
+    mirror, config, release, tmp_path
+):
+    mirror.ignores_if_range = True
+    mirror.faults[INFO] = [Fault(cut_after=500)] * 4
+    with pytest.raises(NotAvailable):
+        download_release(tmp_path, config)
+    mirror.files[INFO] = gzip.compress(gzip.decompress(release[INFO]), compresslevel=1)
+    mirror.etags[INFO] = '"another"'
+    download_release(tmp_path, config)
+    assert (tmp_path / INFO[1:]).read_bytes() == mirror.files[INFO]
+
+
+def test_a_part_that_is_whole_already_only_gets_its_name(mirror, config, release, tmp_path):
+    mirror.faults[INFO] = [Fault(cut_after=500)] * 4
+    with pytest.raises(NotAvailable):
+        download_release(tmp_path, config)
+    (tmp_path / f"{INFO[1:]}.part").write_bytes(release[INFO])
+    download_release(tmp_path, config)
+    assert mirror.asked(INFO)[-1]["Range"] == f"bytes={len(release[INFO])}-"
+    assert (tmp_path / INFO[1:]).read_bytes() == release[INFO]
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_part_that_was_spoilt_on_this_machine_is_fetched_anew(mirror, config, release, tmp_path):
+    mirror.faults[INFO] = [Fault(cut_after=500)] * 4
+    with pytest.raises(NotAvailable):
+        download_release(tmp_path, config)
+    part = tmp_path / f"{INFO[1:]}.part"
+    part.write_bytes(bytes(part.stat().st_size))
+    download_release(tmp_path, config)
+    assert (tmp_path / INFO[1:]).read_bytes() == release[INFO]
+
+
+def test_a_full_disk_is_one_line_and_what_has_arrived_is_gone_on_with(mirror, config, release, tmp_path):
+    code = (
+        "import resource, sys; from pathlib import Path; from genekb.errors import NotAvailable;"
+        "from genekb.sources.download import *; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));\n"
+        "try: download_release(Path(sys.argv[1]), DownloadConfig(mirror=sys.argv[2]))\n"
+        "except NotAvailable as error: print(error)"
+    )
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-c", code, str(tmp_path), mirror.url]
+    out = subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True).stdout
+    assert out.startswith(f"cannot write to {tmp_path}: File too large; free space")
+    assert (tmp_path / f"{INFO[1:]}.part").read_bytes() == release[INFO][:1000]
+    download_release(tmp_path, config)
+    assert mirror.asked(INFO)[-1]["Range"] == "bytes=1000-"
+
+
+def test_hgncs_set_comes_from_its_own_address_of_which_no_secret_is_written(mirror, release, tmp_path):
+    mirror.files["/hgnc/set-7.txt.gz"] = release["/gene_summary.gz"]
+    url = mirror.url.replace("//", "//user:secret@") + "hgnc/set-7.txt.gz?token=secret"
+    config = DownloadConfig(mirror=mirror.url, files=("gene_summary", "hgnc_complete_set"), hgnc_url=url)
+    result = download_release(tmp_path, config)
+    assert [file.name for file in result.files] == ["gene_summary.gz", "hgnc_complete_set.txt.gz"]
+    assert result.files[1].url == f"{mirror.url}hgnc/set-7.txt.gz"
+    assert mirror.asked("/hgnc/set-7.txt.gz")[0]["Authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    assert "secret" not in (tmp_path / "download.json").read_text()
+
+
+@pytest.mark.parametrize("url", ["", "mirror.example.org", "ftp://x/", "http://", "http://x:port/", "http://x/?a=b"])
+def test_an_address_that_is_none_is_refused_before_anything_is_sent(url):
+    with pytest.raises(ValueError, match="mirror must be an address"):
+        DownloadConfig(mirror=url)
+
+
+def test_checksums_are_asked_for_only_where_the_file_is(mirror, config, tmp_path):
+    download_release(tmp_path, config)
+    assert [path for path, _, _ in mirror.requests if path.startswith("/GENE_INFO")] == [NESTED]
+
+
 def test_a_server_without_ranges_starts_over(mirror, config, release, tmp_path):
     mirror.ignores_range = True
     mirror.faults[INFO] = [Fault(cut_after=500)]
@@ -105,6 +180,19 @@ def test_a_busy_server_is_asked_again_as_late_as_it_says(mirror, config, tmp_pat
     download_release(tmp_path, config)
     assert len(waits) == 2
     assert waits[0] >= (7 if headers else 1)
+
+
+def test_a_server_may_name_the_time_at_which_to_ask_again(mirror, config, tmp_path, waits):
+    mirror.faults[INFO] = [Fault(status=429, headers={"Retry-After": formatdate(time.time() + 100, usegmt=True)})]
+    download_release(tmp_path, config)
+    assert 90 < waits[0] <= 100
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for(mirror, config, tmp_path, waits):
+    mirror.faults[INFO] = [Fault(status=503, headers={"Retry-After": "3600"})]
+    with pytest.raises(NotAvailable, match="asks to wait 3600 s"):
+        download_release(tmp_path, config)
+    assert waits == []
 
 
 def test_a_server_that_stays_busy_ends_in_one_line_with_the_other_way(mirror, config, tmp_path):
@@ -175,6 +263,23 @@ def test_a_killed_download_goes_on_where_it_was(mirror, release, tmp_path):
     subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     assert mirror.asked(INFO)[-1]["Range"] == "bytes=900-"
     assert (tmp_path / INFO[1:]).read_bytes() == release[INFO]
+
+
+def test_the_command_downloads_what_the_next_one_builds_from(mirror, tmp_path):
+    args = ["download", tmp_path / "new", "--taxon", "human", "--mirror", mirror.url]
+    content = call_json("genekb", *args)
+    assert (content["release"], [file["is_new"] for file in content["files"]]) == ("2022-11-01", [True] * 3)
+    assert call("genekb", *args)[1].count("here already") == 3
+    built = call_json(
+        "genekb", "build", "--source", tmp_path / "new", "--release", content["release"], "--model", "hash-256",
+        "--home", tmp_path / "home",
+    )  # fmt: skip
+    assert built["store"] == "human@2022-11-01"
+
+
+def test_a_wrong_address_is_wrong_usage(tmp_path):
+    code, _, err = call("genekb", "download", tmp_path, "--mirror", "nowhere")
+    assert (code, "Traceback" in err) == (2, False)
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_a_replaced_id_leads_to_the_gene_that_took_its_place(ncbi, config, tmp_p
     source = read_entrez_folder(tmp_path / "out")
     found = resolve_names(["777"], name_table=source.names, gene_ids=source.genes["gene_id"])
     assert found.gene_ids.tolist() == [915]
-    assert source.dropped == {"replaced by another GeneID": 1}
+    assert source.dropped["replaced by another GeneID"] == 1
 
 
 def test_an_interrupted_fetch_goes_on_and_asks_nothing_twice(ncbi, config, tmp_path):

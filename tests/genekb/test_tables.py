@@ -36,7 +36,7 @@ def texts_of(source):
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_text_is_read_plain_and_gzipped(tmp_path, human, name, content, is_packed):
     path = tmp_path / (f"{name}.gz" if is_packed else name)
-    path.write_bytes(gzip.compress(content.encode()) if is_packed else content.encode())
+    path.write_bytes(gzip.compress(content.encode(), mtime=0) if is_packed else content.encode())
     source = read_source(path, taxa=["human"], names=human)
     assert texts_of(source) == {"CD3D": "One, two."}
     assert (source.release, source.files[0].n_rows_kept) == ("a", 1)
@@ -111,9 +111,9 @@ def test_lists_of_a_parquet_file_are_names(tmp_path):
         ("a.csv", "gene_id,symbol,name\n1,A,n\n".encode("utf-16"), "is no readable csv table"),
         ("a.json", b'{"CD3D": null}', "the value of 'CD3D' is null, a text is needed"),
         ("a.json", b'{"CD3D": {"a": "b"}}', "the value of 'CD3D' is an object, a text is needed"),
-        ("a.json.gz", gzip.compress(b'{"CD3D": "a"}')[:-6], "is no readable json table"),
+        ("a.json.gz", gzip.compress(b'{"CD3D": "a"}', mtime=0)[:-6], "is no readable json table"),
         ("a.json.gz", b"no gzip", "is no readable json table"),
-        ("a.csv.gz", gzip.compress(b"gene_id,symbol,name\n1,A,n\n")[:-6], "is no readable csv table: Truncated"),
+        ("a.csv.gz", gzip.compress(b"gene_id,symbol,name\n1,A,n\n", mtime=0)[:-6], "is no readable csv table: Truncated"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(tmp_path, human, name, content, told):
