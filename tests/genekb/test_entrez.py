@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from genekb.errors import NotAvailable, SourceUnusable
+from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.resolve import resolve_names
 from genekb.sources.entrez import read_answer, read_entrez_folder
 from genekb.sources.fetch import FetchConfig, fetch_genes
@@ -23,7 +23,8 @@ HEAD = (
     '"http://127.0.0.1:9/never-fetched.dtd">\n<eSummaryResult><DocumentSummarySet status="OK">\n'
 )
 KEY, EMAIL = "key-0123456789abcdef", "someone@example.org"
-REPLACED = {777: 915}
+REPLACED = {777: 915, 776: 777, 700: 701, 710: 711, 711: 710}  # 701 is withdrawn, 710 and 711 go in a circle
+WITHDRAWN = {701}
 SYMBOLS = {"CD3D": 915, "INS": 3630}
 
 
@@ -32,7 +33,8 @@ def document(uid):
         return f'<DocumentSummary uid="{uid}"><Name>OLD</Name><CurrentID>{REPLACED[uid]}</CurrentID></DocumentSummary>'
     symbol = next((name for name, gene_id in SYMBOLS.items() if gene_id == uid), f"G{uid}")
     return (
-        f'<DocumentSummary uid="{uid}"><Name>{symbol}</Name><Description>name of {uid}</Description><Status>0</Status>'
+        f'<DocumentSummary uid="{uid}"><Name>{symbol}</Name><Description>name of {uid}</Description>'
+        f"<Status>{2 if uid in WITHDRAWN else 0}</Status>"
         f"<CurrentID>0</CurrentID><OtherAliases>A{uid}, B{uid}</OtherAliases><OtherDesignations>x|y</OtherDesignations>"
         f"<NomenclatureSymbol>{symbol}</NomenclatureSymbol>"
         f"<Summary>Text of {uid}. [provided by RefSeq, Jul 2008]</Summary>"
@@ -119,7 +121,83 @@ def test_a_replaced_id_leads_to_the_gene_that_took_its_place(ncbi, config, tmp_p
     source = read_entrez_folder(tmp_path / "out")
     found = resolve_names(["777"], name_table=source.names, gene_ids=source.genes["gene_id"])
     assert found.gene_ids.tolist() == [915]
-    assert source.dropped["replaced by another GeneID"] == 1
+    assert source.dropped == {"replaced by another GeneID": 1, "withdrawn": 0}
+
+
+def test_ids_are_followed_as_often_as_they_were_replaced_and_none_is_lost_without_a_word(ncbi, config, tmp_path):
+    result = fetch_genes(["776", "700", "701", "710", "1234", "0", "99999999999"], tmp_path / "out", config)
+    assert (result.n_genes, result.missing) == (2, ("0", "700", "701", "710", "99999999999"))
+    source = read_entrez_folder(tmp_path / "out")
+    assert source.genes["gene_id"].to_pylist() == [915, 1234]
+    assert source.dropped == {"replaced by another GeneID": 5, "withdrawn": 1}
+    found = resolve_names(["776", "700"], name_table=source.names, gene_ids=source.genes["gene_id"])
+    assert found.gene_ids.tolist() == [915, 0]
+
+
+def test_a_name_that_would_change_the_search_is_not_sent(ncbi, config, tmp_path):
+    odd = ['X" OR "Y', "all[filter]", "two words"]
+    result = fetch_genes([*odd, "INS"], tmp_path / "out", config)
+    assert (result.n_genes, result.missing) == (1, tuple(sorted(odd)))
+    (fields,) = [fields for path, _, fields in ncbi.requests if path == "/esearch.fcgi"]
+    assert fields["term"] == ['("INS"[Preferred Symbol]) AND 9606[Taxonomy ID] AND alive[property]']
+
+
+def test_a_search_that_names_fewer_genes_than_it_found_is_refused(ncbi, config, tmp_path):
+    ncbi.files["/esearch.fcgi"] = b"<eSearchResult><Count>2</Count><IdList><Id>915</Id></IdList></eSearchResult>"
+    with pytest.raises(SourceUnusable, match="found 2 genes for 1 symbols and named 1"):
+        fetch_genes(["INS"], tmp_path / "out", config)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html><body>Be patient.</body></html>",
+        b"Be patient.",
+        b"<eSummaryResult><ERROR>Search Backend failed</ERROR></eSummaryResult>",
+        b"<eSearchResult><Count>0</Count></eSearchResult>",
+        b'<eSummaryResult><DocumentSummarySet status="OK"><DocumentSummary uid="915"></DocumentSummary>',
+        b'<!DOCTYPE x [<!ENTITY a "b">]><eSummaryResult/>',
+    ],
+)
+def test_a_page_in_place_of_an_answer_is_asked_for_again_and_never_kept(ncbi, config, tmp_path, waits, page):
+    answer, pages = ncbi.files["/esummary.fcgi"], [page]
+    ncbi.files["/esummary.fcgi"] = lambda fields: pages.pop() if pages else answer(fields)
+    result = fetch_genes(["915"], tmp_path / "out", config)
+    assert (result.n_genes, result.n_calls, len(waits)) == (1, 2, 1)
+    pages += [page] * 3
+    with pytest.raises(NotAvailable, match="in 3 tries"):
+        fetch_genes(["915"], tmp_path / "other", config)
+    assert not list((tmp_path / "other").glob("esummary*"))
+
+
+def test_a_record_that_two_answers_lack_is_asked_for_again_by_the_next_run(ncbi, config, tmp_path):
+    answer = ncbi.files["/esummary.fcgi"]
+    ncbi.files["/esummary.fcgi"] = (HEAD + "</DocumentSummarySet></eSummaryResult>").encode()
+    assert fetch_genes(["915"], tmp_path / "out", config).missing == ("915",)
+    ncbi.files["/esummary.fcgi"] = answer
+    assert fetch_genes(["915"], tmp_path / "out", config).n_genes == 1
+
+
+def test_a_folder_is_fetched_into_by_one_process_at_a_time(config, tmp_path):
+    import filelock
+
+    (tmp_path / "out").mkdir()
+    with filelock.FileLock(tmp_path / "out" / ".fetch.lock"), pytest.raises(StoreBusy, match="another process fetches"):
+        fetch_genes(["915"], tmp_path / "out", config)
+
+
+@pytest.mark.parametrize("place", ["out", "rate"])
+def test_a_folder_that_cannot_be_written_is_one_line(ncbi, config, tmp_path, waits, place):
+    (tmp_path / place).write_text("in the way")
+    with pytest.raises(NotAvailable, match=r"cannot (write to|note the time of a call in) "):
+        fetch_genes(["915"], tmp_path / "out", config)
+    assert (ncbi.requests, waits) == ([], [])
+
+
+@pytest.mark.parametrize("url", ["", "ncbi", "ftp://x/", "http://x:port/"])
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ValueError, match="base_url must be an address"):
+        FetchConfig(base_url=url)
 
 
 def test_an_interrupted_fetch_goes_on_and_asks_nothing_twice(ncbi, config, tmp_path):
@@ -164,6 +242,8 @@ def test_neither_key_nor_address_reach_an_error_a_log_or_a_file(ncbi, config, tm
         fetch_genes(["915"], tmp_path / "out", config)
     told = f"{caught.value} {caught.value.__cause__} {caplog.text}"
     fetch_genes(["915"], tmp_path / "out", config)
+    ncbi.files["/esummary.fcgi"] = lambda fields: f"<eSummaryResult>{fields}</eSummaryResult>".encode()
+    fetch_genes(["916"], tmp_path / "echo", config)
     told += "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY not in told
     assert EMAIL not in told
@@ -244,13 +324,20 @@ def test_full_records_of_efetch_are_read(tmp_path):
     [
         ("esummary.xml", "<eSummaryResult><Docu", "is damaged"),
         ("esummary.xml", '<!DOCTYPE x [<!ENTITY a "b">]><eSummaryResult/>', "defines entities"),
+        (
+            "esummary.xml",
+            '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x [<!ENTITY a "b">]><x/>',
+            "defines entities",
+        ),
+        ("esummary.xml", '<eSummaryResult><DocumentSummary uid="x"/></eSummaryResult>', "is no esummary answer"),
+        ("esummary.json", '{"result": {"uids": ["7"], "7": 3}}', "is no esummary answer"),
         ("esummary.xml", "<eSummaryResult><ERROR>Invalid uid</ERROR></eSummaryResult>", "Invalid uid"),
         ("esummary.json", "[]", "is no esummary answer"),
         ("esummary.xml", "<eSummaryResult></eSummaryResult>", "holds no answer with a current gene"),
     ],
 )
 def test_an_answer_that_is_none_is_told_in_one_line(tmp_path, name, content, told):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode("utf-16" if "UTF-16" in content else "utf-8"))
     with pytest.raises(SourceUnusable, match=told):
         read_entrez_folder(tmp_path)
 
