@@ -22,7 +22,7 @@ class Loopback:
     """What the server serves and what it was asked.
 
     ``files`` maps a path to bytes, or to a function of the query's fields; ``faults`` maps a path to the answers that
-    go wrong, first in first out; ``etags`` and ``ignores_range`` say how files are versioned.
+    go wrong, first in first out; ``etags``, ``ignores_range`` and ``ignores_if_range`` say how files are versioned.
     """
 
     url: str = ""
@@ -30,6 +30,7 @@ class Loopback:
     faults: dict = field(default_factory=dict)
     etags: dict = field(default_factory=dict)
     ignores_range: bool = False
+    ignores_if_range: bool = False
     requests: list = field(default_factory=list)
 
     def asked(self, path):
@@ -72,7 +73,8 @@ def _handler(state):  # noqa: C901 - a handler is a class of small methods
             headers = {"ETag": etag, "Last-Modified": "Tue, 01 Nov 2022 10:00:00 GMT", "Accept-Ranges": "bytes"}
             status, start = 200, 0
             wanted = self.headers.get("Range")
-            if wanted and not state.ignores_range and self.headers.get("If-Range", etag) == etag:
+            is_same = state.ignores_if_range or self.headers.get("If-Range", etag) == etag
+            if wanted and not state.ignores_range and is_same:
                 start = int(wanted.removeprefix("bytes=").split("-")[0])
                 if start >= len(body):
                     self.reply(416, b"", headers | {"Content-Range": f"bytes */{len(body)}"})

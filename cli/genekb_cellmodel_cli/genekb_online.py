@@ -1,5 +1,7 @@
 """Commands of `genekb` that use the network: they write files, from which a store is then built without it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +28,9 @@ def download(
     mirror: Annotated[
         str | None, typer.Option(help="Address in place of NCBI's gene/DATA.", show_default=False)
     ] = None,
+    hgnc_url: Annotated[
+        str | None, typer.Option(help="Address of HGNC's complete set, if not HGNC's own.", show_default=False)
+    ] = None,
     timeout_s: Timeout = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Download again what is here already.")] = False,
     json: options.Json = False,
@@ -41,14 +46,18 @@ def download(
     unknown = [name for name in file or () if name not in FILES]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(FILES)}", param_hint="--file")
-    config = DownloadConfig(
-        taxa=tuple(taxon or ["human"]),
-        files=tuple(file or DEFAULT_FILES),
-        mirror=mirror or MIRROR,
-        timeout_s=timeout_s,
-        is_forced=force,
-    )
-    with progress_bar() as progress:
+    try:
+        config = DownloadConfig(
+            taxa=tuple(taxon or ["human"]),
+            files=tuple(file or DEFAULT_FILES),
+            mirror=MIRROR if mirror is None else mirror,
+            hgnc_url=hgnc_url,
+            timeout_s=timeout_s,
+            is_forced=force,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with _kept_when_interrupted("what has arrived"), progress_bar() as progress:
         result = download_release(folder, config, progress=progress)
     if json:
         print_json({"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]})
@@ -78,8 +87,11 @@ def fetch(
     from genekb.sources.fetch import BASE_URL, FetchConfig, fetch_genes
     from genekb_cellmodel_cli.building import read_names
 
-    config = FetchConfig(taxon=taxon, base_url=base_url or BASE_URL, timeout_s=timeout_s)
-    with progress_bar() as bar:
+    try:
+        config = FetchConfig(taxon=taxon, base_url=BASE_URL if base_url is None else base_url, timeout_s=timeout_s)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with _kept_when_interrupted("what has been answered"), progress_bar() as bar:
         result = fetch_genes(
             read_names(gene_list) or (),
             folder,
@@ -95,6 +107,15 @@ def fetch(
     }
     print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
     note(f"build from them with `genekb build --source {folder} --taxon {taxon}`")
+
+
+@contextmanager
+def _kept_when_interrupted(what: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"interrupted; {what} is kept, the same command goes on where it was")
+        raise
 
 
 def register(app: typer.Typer) -> None:

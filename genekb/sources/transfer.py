@@ -131,9 +131,10 @@ class Transfer:
             return self._append(response, path, version, 0)
 
     def _append(self, response: "httpx.Response", path: Path, version: Version, n_have: int) -> Version:
-        with _part(path).open("ab" if n_have else "wb", buffering=0) as stream:
+        with _part(path).open("ab" if n_have else "wb") as stream:
             for block in response.iter_raw():
                 stream.write(block)
+                stream.flush()  # a kill leaves what has arrived; without a buffer a write may end short of the block
                 n_have += len(block)
                 if self.progress:
                     self.progress(path.name, n_have, version.n_bytes or n_have)

@@ -16,6 +16,7 @@ from genekb.sources.entrez import read_answer, read_entrez_folder
 from genekb.sources.fetch import FetchConfig, fetch_genes
 from genekb.sources.open import read_source
 from tests.loopback import Fault, serving
+from tests.processes import call, call_json
 
 ROOT = Path(__file__).parents[2]
 HEAD = (
@@ -290,6 +291,19 @@ def test_two_processes_never_call_faster_than_one_may(ncbi, tmp_path):
     gaps = [later - earlier for earlier, later in zip(sorted(arrivals), sorted(arrivals)[1:], strict=False)]
     assert len(arrivals) == 6
     assert min(gaps) >= 0.14
+
+
+def test_the_command_fetches_what_the_next_one_builds_from(ncbi, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "genes.txt").write_text("CD3D\n3630\n777\nNOSUCH\n")
+    args = ["--gene-list", tmp_path / "genes.txt", "--taxon", "human", "--base-url", ncbi.url]
+    content = call_json("genekb", "fetch", tmp_path / "out", *args)
+    assert (content["n_genes"], content["replaced"], content["missing"]) == (2, {"777": 915}, ["NOSUCH"])
+    built = call_json(
+        "genekb", "build", "--source", tmp_path / "out", "--model", "hash-256", "--home", tmp_path / "home"
+    )
+    assert (built["store"], built["n_genes"], built["n_texts"]) == ("human@out", 2, 2)
+    assert call("genekb", "fetch", tmp_path / "out", *args[:-1], "nowhere")[0] == 2
 
 
 EFETCH = """<?xml version="1.0"?><Entrezgene-Set><Entrezgene>
