@@ -61,10 +61,12 @@ def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: Micro
     settings = config or MicroWardConfig()
     if n_clusters == 1:
         return np.zeros(len(features), dtype=np.int64)
-    order = _content_order(features)
+    order = content_order(features)
     points = features[order]
     seeds = [seeding.derive(seed, f"micro-clusters {run}") for run in range(settings.n_runs)]
     runs = [_micro_ward_run(points, n_clusters=n_clusters, settings=settings, seed=run_seed) for run_seed in seeds]
+    if len(runs) == 1:
+        return _restore_order(runs[0], order)
     sample = _silhouette_sample(len(points), settings, seed)
     best = int(np.argmax([_silhouette(points[sample], clusters[sample]) for clusters in runs]))
     return _restore_order(runs[best], order)
@@ -134,8 +136,8 @@ def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Label
     return clusters
 
 
-def _content_order(features: Embedding) -> Int[np.ndarray, " cell"]:
-    """Order of the cells by their features."""
+def content_order(features: Embedding) -> Int[np.ndarray, " cell"]:
+    """Order of the cells by their features, which does not depend on their position."""
     return np.lexsort(features.T[::-1])
 
 
@@ -175,7 +177,7 @@ def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20)
     """
     _check(n_clusters, len(features))
     _check_finite(features)
-    order = _content_order(features)
+    order = content_order(features)
     points = features[order]
     clusters, _ = _lloyd(
         points,
@@ -257,6 +259,19 @@ def order_by_size(clusters: Labels) -> Labels:
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return rank[codes]
+
+
+def smooth_by_majority(clusters: Labels, neighbors: Int[np.ndarray, "cell neighbor"]) -> Labels:
+    """Give each cell the cluster that most of its neighbours and itself have; on a tie its own, else the lower number.
+
+    Clusters that no cell keeps vanish; the rest are renumbered by size.
+    """
+    n_cells = len(clusters)
+    votes = np.zeros((n_cells, int(clusters.max()) + 1))
+    rows = np.arange(n_cells)
+    np.add.at(votes, (rows[:, None], clusters[neighbors]), 1.0)
+    votes[rows, clusters] += 1.5  # its own vote, and half of one to win a tie
+    return order_by_size(votes.argmax(axis=1))
 
 
 def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cell"]:

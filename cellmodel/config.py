@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cellmodel.graph import GraphConfig
-from cellmodel.types import Knowledge, Sentences
+from cellmodel.types import HeadName, Knowledge, Sentences
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +41,30 @@ class SemanticsConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SpatialConfig:
+    """How the coordinates of cells or spots are used; one set of values serves every data set.
+
+    Parameters
+    ----------
+    n_neighbors
+        Nearest others that each cell is linked with, by its coordinates.
+    smooth_labels
+        Whether each cell takes the cluster of the majority around it at the end.
+    n_voters
+        How many of the nearest others make that majority, with the cell itself.
+    """
+
+    n_neighbors: int = 8
+    smooth_labels: bool = False
+    n_voters: int = 50
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.n_neighbors < 1 or self.n_voters < 1:
+            raise ValueError(f"n_neighbors and n_voters must be >= 1, got {self.n_neighbors} and {self.n_voters}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """Everything that decides a run's result, beside the cells and the store.
 
@@ -62,6 +86,13 @@ class RunConfig:
         Words looked for per cluster; 0 skips markers and words.
     seed
         The run's one seed.
+    head
+        How the representation is cut into clusters; the recipe's own way if None.
+    spatial
+        How the cells' coordinates are used; None to leave them out.
+    low_data
+        Whether genes are weighted by how informative they are, by the data and by their texts, and fewer components
+        are kept: for few cells.
     """
 
     recipe: str = "fused"
@@ -72,6 +103,9 @@ class RunConfig:
     min_coverage: float = 0.3
     n_words: int = 10
     seed: int = 0
+    head: HeadName | None = None
+    spatial: SpatialConfig | None = None
+    low_data: bool = False
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)

@@ -77,6 +77,40 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
     return graph
 
 
+def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
+    """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
+
+    Parameters
+    ----------
+    coordinates
+        Places in two or three dimensions, in any unit.
+    n_neighbors
+        Neighbours that each cell chooses, itself not counted; all others if there are fewer. Of equally near ones an
+        arbitrary one is taken.
+
+    Returns
+    -------
+    Ones, symmetric, nothing on the diagonal; at least ``min(n_neighbors, n_cells - 1)`` a row.
+    """
+    chosen = nearest_by_place(coordinates, n_neighbors=n_neighbors)
+    n_cells, width = chosen.shape
+    starts = np.arange(0, n_cells * width + 1, width) if width else np.zeros(n_cells + 1, dtype=np.int64)
+    links = sp.csr_matrix((np.ones(chosen.size), chosen.ravel(), starts), shape=(n_cells, n_cells))
+    return links.maximum(links.T).tocsr()
+
+
+def nearest_by_place(
+    coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int
+) -> Int[np.ndarray, "cell neighbor"]:
+    """Find the nearest other cells by coordinates, nearest first; exact, by a k-d tree."""
+    from scipy.spatial import KDTree
+
+    n_cells = len(coordinates)
+    wanted = range(1, min(n_neighbors + 1, n_cells) + 1)
+    distances, neighbors = KDTree(coordinates).query(coordinates, k=list(wanted))
+    return _without_self(distances, neighbors.astype(np.int64))[1]
+
+
 def snn_weights(knn: CellGraph) -> CellGraph:
     r"""Weight the kNN edges by how many neighbours their two cells share.
 
@@ -139,6 +173,68 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
     for _ in range(n_steps):
         smoothed = weights @ smoothed
     return smoothed.astype(features.dtype)
+
+
+def smooth_onto(
+    features: Embedding, reference: Embedding, *, config: GraphConfig, n_steps: int = 2
+) -> Float[np.ndarray, "new dim"]:
+    """Smooth new cells over the graph of reference cells, as if each of them alone had joined it.
+
+    A new cell is linked with its nearest reference cells, weighted by the neighbours that they share; the graph of the
+    reference itself stays as it was.
+
+    Parameters
+    ----------
+    features
+        (new, dim) of the new cells.
+    reference
+        (cell, dim) of the cells that the graph was made of.
+    """
+    n_cells = len(reference)
+    knn = knn_graph(reference, config=config)
+    members = _binary(knn + sp.identity(n_cells, dtype=np.float32, format="csr"))
+    n_neighbors = min(config.n_neighbors, n_cells)
+    _, nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_neighbors)
+    starts = np.arange(0, nearest.size + 1, n_neighbors)
+    links = sp.csr_matrix((np.ones(nearest.size), nearest.ravel(), starts), shape=(len(features), n_cells))
+    weights = (links @ members.T).multiply(links).tocsr()
+    sizes = np.diff(members.indptr)
+    n_union = n_neighbors + 1 + sizes[weights.indices] - weights.data  # the new cell is a member of its own set
+    weights.data = weights.data / n_union
+    totals = 1 + np.asarray(weights.sum(axis=1))
+    graph = snn_weights(knn)
+    smoothed, around = features.astype(np.float64), reference.astype(np.float64)
+    for _ in range(n_steps):
+        smoothed = (smoothed + weights @ around) / totals
+        around = smooth(around, graph, n_steps=1)
+    return smoothed.astype(features.dtype)
+
+
+def _nearest_reference(
+    features: Embedding, reference: Embedding, *, config: GraphConfig, n_neighbors: int
+) -> tuple[Float[np.ndarray, "new neighbor"], Int[np.ndarray, "new neighbor"]]:
+    """Squared distances and rows of the nearest reference cells, exactly, in blocks."""
+    is_cosine = config.metric == "cosine"
+    points, queries = (_unit_rows(rows) if is_cosine else rows.astype(np.float64) for rows in (reference, features))
+    blocks = [
+        _exact_search(points, queries[at : at + _BLOCK], n_neighbors=n_neighbors)
+        for at in range(0, len(queries), _BLOCK)
+    ]
+    squared, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return squared, nearest
+
+
+def nearest_votes(
+    features: Embedding, reference: Embedding, clusters: Int[np.ndarray, " cell"], *, n_neighbors: int
+) -> Float[np.ndarray, "new cluster"]:
+    """Share of the nearest reference cells, by Euclidean distance, that lie in each cluster."""
+    n_kept = min(n_neighbors, len(reference))
+    config = GraphConfig(n_neighbors=n_kept, metric="euclidean")
+    _, nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_kept)
+    votes = np.zeros((len(features), int(clusters.max()) + 1))
+    for column in nearest.T:
+        votes[np.arange(len(features)), clusters[column]] += 1
+    return votes / n_kept
 
 
 def _unit_rows(embedding: Embedding) -> Float[np.ndarray, "cell dim"]:

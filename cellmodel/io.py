@@ -149,6 +149,33 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     )
 
 
+def spatial_coordinates(cells: Cells) -> Float[np.ndarray, "cell axis"]:
+    """Coordinates of the cells, from ``obsm["spatial"]``.
+
+    Raises
+    ------
+    InputUnusable
+        If there are none, they are not two or three finite numbers a cell, or all cells lie at one place.
+    """
+    obsm = cells.adata.obsm
+    if "spatial" not in obsm:
+        have = ", ".join(obsm) or "none"
+        raise InputUnusable(f'{cells.source} has no obsm["spatial"] (it has: {have}); leave --spatial out')
+    found = np.asarray(obsm["spatial"])
+    if found.ndim != 2 or found.shape[1] not in {2, 3} or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a table
+        raise InputUnusable(
+            f'obsm["spatial"] of {cells.source} has shape {found.shape} and type {found.dtype}; '
+            "two or three numbers a cell are needed"
+        )
+    coordinates = found.astype(np.float64)
+    bad = int((~np.isfinite(coordinates)).any(axis=1).sum())
+    if bad:
+        raise InputUnusable(f'obsm["spatial"] of {cells.source} is NaN or infinite for {bad} cells; remove these cells')
+    if (coordinates == coordinates[0]).all():
+        raise InputUnusable(f'obsm["spatial"] of {cells.source} puts all cells at one place; leave --spatial out')
+    return coordinates
+
+
 def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -> _Choice:
     if read.layer is not None:
         if read.layer not in adata.layers:

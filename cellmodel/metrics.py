@@ -1,9 +1,10 @@
-"""Scores of clusters against an annotator's labels: the only module that labels enter."""
+"""Scores of clusters and of predicted classes against an annotator's labels: the only module that labels enter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,10 +71,80 @@ def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """Agreement of predicted classes with labels; names are compared as they are, nothing is matched.
+
+    Parameters
+    ----------
+    accuracy
+        Share of cells whose class is their type; a cell without a class counts as wrong.
+    macro_f1, balanced_accuracy
+        Means over the types that occur in the truth.
+    share_unassigned
+        Share of cells without a class.
+    recall
+        Share of each type's cells that were given it.
+    classes
+        Names of the columns of ``confusion``: the types of the truth, then other predicted classes.
+    confusion
+        (type, class) numbers of cells; rows are the types of the truth, in the order of the first columns.
+    """
+
+    accuracy: float
+    macro_f1: float
+    balanced_accuracy: float
+    share_unassigned: float
+    recall: dict[str, float]
+    classes: tuple[str, ...]
+    confusion: Int[np.ndarray, "type class"]
+
+
+def score_classes(y_true: Sequence[object], y_pred: Sequence[object], *, unassigned: str = "unassigned") -> ClassScores:
+    """Score predicted classes against labels.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        One label and one predicted class a cell.
+    unassigned
+        What stands for no class in ``y_pred``.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no cell, or a label is missing.
+    """
+    types, truth = _named_codes(y_true, "y_true")
+    found_names, found = _named_codes(y_pred, "y_pred")
+    if len(truth) != len(found):
+        raise ValueError(f"y_true has {len(truth)} cells, y_pred {len(found)}; one of each a cell is needed")
+    classes = [*types, *(name for name in found_names if name not in set(types))]
+    column = np.array([classes.index(name) for name in found_names])
+    confusion = np.zeros((len(types), len(classes)), dtype=np.int64)
+    np.add.at(confusion, (truth, column[found]), 1)
+    hits, actual = np.diag(confusion), confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)[: len(types)]
+    return ClassScores(
+        accuracy=float(hits.sum() / len(truth)),
+        macro_f1=float((2 * hits / (actual + predicted)).mean()),
+        balanced_accuracy=float((hits / actual).mean()),
+        share_unassigned=float(np.mean([str(name) == unassigned for name in y_pred])),
+        recall={name: float(hit / size) for name, hit, size in zip(types, hits, actual, strict=True)},
+        classes=tuple(classes),
+        confusion=confusion,
+    )
+
+
 def _codes(labels: Sequence[object], name: str) -> np.ndarray:
+    return _named_codes(labels, name)[1]
+
+
+def _named_codes(labels: Sequence[object], name: str) -> tuple[list[str], np.ndarray]:
     import pandas as pd
 
     missing = sum(bool(pd.isna(label)) for label in labels)  # type: ignore[call-overload]  # object in the stubs is narrower
     if len(labels) == 0 or missing:
         raise ValueError(f"{name} has {len(labels)} cells, {missing} of them without a label; give one for each")
-    return np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]
+    names, codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
+    return names.tolist(), codes

@@ -1,5 +1,7 @@
 """Counts to features: normalise, choose genes, reduce; all on CSR, never a dense (cell, gene) matrix."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
@@ -84,8 +86,28 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
     return np.flatnonzero(score >= np.partition(usable, last)[last])
 
 
-def principal_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Embedding:
-    """Scores on the leading principal components of gene-centred, not z-scored, expression.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Components:
+    """Leading principal components of expression, which new cells can be projected on as well.
+
+    Parameters
+    ----------
+    mean
+        Of each gene, over the cells that the components were fitted to.
+    loadings
+        (gene, dim) orthonormal columns, the leading component first.
+    """
+
+    mean: Float[np.ndarray, " gene"]
+    loadings: Float[np.ndarray, "gene dim"]
+
+    def __call__(self, expression: CellByGene) -> Embedding:
+        """Float32 scores of cells; sparse expression is never made dense."""
+        return np.asarray(_times_centred(expression.astype(np.float64), self.mean, self.loadings), dtype=np.float32)
+
+
+def fit_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Components:
+    """Leading principal components of gene-centred, not z-scored, expression.
 
     Randomised SVD with power iterations :cite:`halko2011randomized`; the mean is subtracted from the products and
     never from the matrix, so memory is O(cells x components) beside the sparse input. Signs are fixed by making the
@@ -100,10 +122,6 @@ def principal_components(expression: CellByGene, *, n_components: int = 30, seed
         At most this many; fewer if there are fewer genes, or fewer than that many cells and one.
     seed
         The run's seed.
-
-    Returns
-    -------
-    Float32 scores, the leading component first.
 
     Raises
     ------
@@ -124,10 +142,14 @@ def principal_components(expression: CellByGene, *, n_components: int = 30, seed
     for _ in range(_POWER_ITERATIONS):
         genes = np.linalg.qr(_centred_transpose_times(matrix, mean, basis))[0]  # (gene, drawn)
         basis = np.linalg.qr(_times_centred(matrix, mean, genes))[0]
-    loadings, strength, rotation = np.linalg.svd(_centred_transpose_times(matrix, mean, basis), full_matrices=False)
+    loadings = np.linalg.svd(_centred_transpose_times(matrix, mean, basis), full_matrices=False)[0]
     signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), np.arange(n_drawn)])
-    scores = basis @ (rotation.T * (strength * signs))  # (cell, drawn)
-    return np.asarray(scores[:, :n_kept], dtype=np.float32)
+    return Components(mean=mean, loadings=(loadings * signs)[:, :n_kept])
+
+
+def principal_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Embedding:
+    """Scores of cells on their own leading components; see :func:`fit_components`."""
+    return fit_components(expression, n_components=n_components, seed=seed)(expression)
 
 
 def _times_centred(

@@ -8,7 +8,6 @@ import numpy as np
 
 from cellmodel.errors import InputUnusable
 from cellmodel.layout import lay_out
-from cellmodel.n_clusters import RESOLUTION
 from cellmodel.readers import read_anndata
 from cellmodel.report.data import (
     CoverageSummary,
@@ -191,10 +190,10 @@ def _k_choice(record: Mapping[str, Any]) -> KChoice:
     return KChoice(
         chosen=int(choice["n_clusters"]),
         how=str(choice["method"]),
-        x_name="Leiden resolution",
-        score_name="communities",
-        chosen_x=RESOLUTION,
-        curve=tuple((float(row.x), float(row.n_clusters)) for row in curve.itertuples()) if len(curve) else (),
+        score_name="stability beyond chance",
+        curve=tuple((float(row.n_clusters), float(row.stability - row.null_mean)) for row in curve.itertuples())
+        if "stability" in curve  # files of earlier versions hold another curve
+        else (),
     )
 
 

@@ -93,14 +93,22 @@ def column_moments(expression: CellByGene) -> tuple[Float[np.ndarray, " gene"], 
     return mean, np.sqrt(np.maximum(squares - mean**2, 0.0))
 
 
-def rank_genes(expression: CellByGene, *, n_top: int) -> list[Int[np.ndarray, " gene"]]:
+def rank_genes(
+    expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None
+) -> list[Int[np.ndarray, " gene"]]:
     """Order the expressed genes of each cell: highest expression first, ties by the rarer gene.
+
+    Parameters
+    ----------
+    mean
+        Mean expression of each gene, which says what is rare; that of these cells if None.
 
     Returns
     -------
     For each cell the column indices of at most ``n_top`` genes.
     """
-    mean, _ = column_moments(expression)
+    if mean is None:
+        mean, _ = column_moments(expression)
     rarity = np.argsort(np.argsort(mean, kind="stable"), kind="stable")
     ranked = []
     for start, end in zip(expression.indptr[:-1], expression.indptr[1:], strict=True):
@@ -109,9 +117,9 @@ def rank_genes(expression: CellByGene, *, n_top: int) -> list[Int[np.ndarray, " 
     return ranked
 
 
-def rank_weights(expression: CellByGene, *, n_top: int) -> CellByGene:
+def rank_weights(expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None) -> CellByGene:
     r"""Weights of a cell's sentence: :math:`1/\log_2(1 + r)` for the gene at rank *r*, summing to one a cell."""
-    ranked = rank_genes(expression, n_top=n_top)
+    ranked = rank_genes(expression, n_top=n_top, mean=mean)
     lengths = np.array([len(genes) for genes in ranked])
     discount = 1.0 / np.log2(np.arange(2, n_top + 2))
     totals = np.concatenate([[0.0], np.cumsum(discount)])[lengths]

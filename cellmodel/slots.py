@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cellmodel.io import Cells, claim_slots
+from cellmodel.n_clusters import Stability
 from cellmodel.pipeline import RunResult
 from cellmodel.writers import h5ad_safe
 
@@ -138,7 +139,7 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
         "n_clusters": {
             "n_clusters": int(result.labels.max()) + 1,
             "method": estimate.method if estimate else ("given" if result.config.n_clusters else "the head's own"),
-            "curve": pd.DataFrame(curve, columns=["x", "n_clusters"]).astype(float),
+            "curve": pd.DataFrame(curve, columns=list(Stability._fields)).astype(float),
         },
         "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),
         "markers": _marker_frame(result),

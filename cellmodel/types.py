@@ -14,3 +14,4 @@ Labels: TypeAlias = Int[np.ndarray, " cell"]  # clusters that we found, 0 .. k-1
 
 Knowledge = Literal["real", "shuffled", "random", "none"]
 Sentences = Literal["pooled", "encoded"]
+HeadName = Literal["kmeans", "micro-ward", "leiden", "ot", "gmm"]

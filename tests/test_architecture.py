@@ -25,7 +25,13 @@ ANNDATA_MODULES = {
 }
 RESTRICTED_PICKLE = "genekb/encoders/restricted_pickle.py"  # reads pickles without executing what they ask for
 LABEL_PARAMETERS = {"y_true", "labels_true", "cell_type", "truth", "true_labels"}
-LABEL_MODULES = {"cellmodel/metrics.py", "cellmodel/files.py", "cellmodel/trials.py"}
+LABEL_MODULES = {
+    "cellmodel/metrics.py",
+    "cellmodel/files.py",
+    "cellmodel/trials.py",
+    "cellmodel/ablation.py",
+    "cellmodel/bench/jobs.py",
+}
 GENEKB_LAYERS = [
     {"errors", "types", "files"},
     {"schema"},
@@ -58,6 +64,7 @@ CELLMODEL_LAYERS = [
     },
     {
         "semantics",
+        "informativeness",
         "specificity",
         "augment",
         "features",
@@ -65,19 +72,23 @@ CELLMODEL_LAYERS = [
         "cluster",
         "soft_cluster",
         "markers",
+        "marker_names",
         "words",
         "attribution",
         "text_evidence",
         "n_clusters",
+        "ensemble",
     },
     {"train"},
     {"layout", "classify"},
     {"recipes"},
+    {"views"},
     {"pipeline"},
-    {"slots", "joint"},
+    {"slots", "joint", "fitted"},
+    {"checkpoint"},
     {"report"},
     {"reporting"},
-    {"files", "labelling", "trials", "tl", "genes_h5ad"},
+    {"files", "labelling", "trials", "tl", "genes_h5ad", "ablation", "bench", "prediction", "naming"},
     {"demo"},
 ]
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cellmodel.n_clusters import NClusters
@@ -39,6 +40,17 @@ class CellViews:
     gene_vectors
         (gene, dim) whitened text vectors of the genes of ``expression``, zero where a gene has none; None without
         knowledge.
+    n_clusters
+        Number of clusters, for recipes that learn centres; None to estimate it.
+    raw_gene_vectors
+        (gene, dim) the encoder's own vectors behind ``gene_vectors``, neither centred nor whitened; zero where a gene
+        has none; None without knowledge.
+    text_path2_encoded
+        Whether the second of ``text_paths`` is the encoder's reading of each cell's sentence, not a pooled one.
+    spatial
+        Distances to the nearest cells by their coordinates, symmetric; None where these are not used.
+    gene_weights
+        (gene,) weights of ``expression`` in ``pcs``; None where all are 1.
     """
 
     expression: CellByGene
@@ -51,6 +63,11 @@ class CellViews:
     counts: CellByGene | None = None
     text_paths: tuple[Embedding, Embedding] | None = None
     gene_vectors: GeneVectors | None = None
+    n_clusters: int | None = None
+    raw_gene_vectors: GeneVectors | None = None
+    text_path2_encoded: bool = False
+    spatial: CellGraph | None = None
+    gene_weights: Float[np.ndarray, " gene"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +87,12 @@ class Representation:
     text_head
         (text dim, joint dim) linear map of whitened text vectors into the space of ``z``, so that genes and queries
         can be placed among the cells; None where the recipe has no joint space.
+    centres
+        (cluster, dim) learnt centres among the ``features``; None where none are learnt.
+    n_clusters
+        How the number of centres was found; None where it was given or there are none.
+    state
+        Arrays with which the recipe's ``embed`` places new cells; empty where it has none or needs none.
     """
 
     z: Embedding
@@ -78,6 +101,33 @@ class Representation:
     features: Embedding
     history: History = ()
     text_head: Float[np.ndarray, "dim joint"] | None = None
+    centres: Float[np.ndarray, "cluster dim"] | None = None
+    n_clusters: NClusters | None = None
+    state: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewCells:
+    """What a fitted recipe may see of cells that it was not fitted to; as in :class:`CellViews`, rows are new cells.
+
+    Parameters
+    ----------
+    pcs
+        Their expression on the principal components of the fitted cells.
+    smoothed
+        ``pcs`` averaged with their neighbours among the fitted cells.
+    has_gene
+        Which of the fitted genes the new cells have; ``expression`` and the vectors hold these alone.
+    """
+
+    expression: CellByGene
+    pcs: Embedding
+    smoothed: Embedding
+    text: Embedding | None
+    text_paths: tuple[Embedding, Embedding] | None
+    gene_vectors: GeneVectors | None
+    raw_gene_vectors: GeneVectors | None
+    has_gene: Bool[np.ndarray, " fitted_gene"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +139,20 @@ class Clustering:
 
 
 Represent = Callable[[CellViews, int], Representation]  # views, seed
+OnEpoch = Callable[[int, Embedding], None]  # number of the epoch, features of the given cells that the head would cut
+
+
+@runtime_checkable
+class Train(Protocol):
+    """What a recipe that is trained does, for those who look into it; without options it is its ``represent``."""
+
+    def __call__(
+        self, views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
+    ) -> Representation:
+        """Train, telling each epoch's embedding, and leaving out the objectives whose names are given."""
+
+
+Embed = Callable[[NewCells, Mapping[str, np.ndarray]], Representation]  # ..., state of the fitted representation
 Head = Callable[[Representation, CellViews, int | None, int], Clustering]  # ..., n_clusters, seed
 
 
@@ -108,6 +172,14 @@ class Recipe:
         Whether knowledge changes anything.
     source
         Paper or study that it follows.
+    train
+        The same as ``represent``, with options; None where nothing is trained.
+    objectives
+        Names of what it minimises, that ``train`` can leave out.
+    learns_centres
+        Whether the representation depends on the number of clusters.
+    embed
+        Places new cells without training; None where the recipe reads the graph of all its cells and cannot.
     """
 
     name: str
@@ -116,6 +188,10 @@ class Recipe:
     head: Head
     uses_text: bool
     source: str
+    train: Train | None = None
+    objectives: tuple[str, ...] = ()
+    learns_centres: bool = False
+    embed: Embed | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,3 +211,18 @@ def objective(forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]], terms
         return {term.name: term.weight * term.loss(outputs) for term in terms}
 
     return weighted
+
+
+def without(terms: tuple[Term, ...], off: frozenset[str]) -> tuple[Term, ...]:
+    """Leave out terms by name.
+
+    Raises
+    ------
+    ValueError
+        If none is left, or a name is none of theirs.
+    """
+    unknown = off - {term.name for term in terms}
+    kept = tuple(term for term in terms if term.name not in off)
+    if unknown or not kept:
+        raise ValueError(f"{sorted(off)} of {[term.name for term in terms]} cannot be left out")
+    return kept

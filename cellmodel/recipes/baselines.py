@@ -1,14 +1,80 @@
-"""What everybody else would run: principal components with k-means or Leiden."""
+"""What everybody else would run: principal components with k-means or Leiden, and the two ways of GenePT."""
 
+import logging
+from collections.abc import Mapping
 from typing import Final
 
-from cellmodel.recipes.base import CellViews, Recipe, Representation
+import numpy as np
+
+from cellmodel.errors import InputUnusable
+from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head, leiden_head
+from cellmodel.semantics import unit_rows
+
+log = logging.getLogger(__name__)
 
 
 def represent_pcs(views: CellViews, seed: int) -> Representation:
     """Take the principal components as they are."""
     return Representation(z=views.pcs, z_expr=views.pcs, z_text=None, features=views.pcs)
+
+
+def represent_genept_w(views: CellViews, seed: int) -> Representation:
+    """Weigh the encoder's own gene vectors by expression, each cell at length one: GenePT-w, over the variable genes.
+
+    Raises
+    ------
+    InputUnusable
+        If there is no knowledge.
+    """
+    if views.raw_gene_vectors is None:
+        raise InputUnusable(
+            "recipe 'genept-w' is made of the texts of genes alone; give --kb NAME, and no --knowledge none"
+        )
+    z = unit_rows(np.asarray(views.expression @ views.raw_gene_vectors, dtype=np.float32))
+    return Representation(z=z, z_expr=views.pcs, z_text=views.text, features=z)
+
+
+def represent_genept_s(views: CellViews, seed: int) -> Representation:
+    """Take the cell's sentence as it was read, each cell at length one: GenePT-s.
+
+    Where no encoder reads the sentences (``sentences="pooled"``), the rank-weighted mean of the gene vectors stands in,
+    and the log says so. Unlike GenePT's, the vectors are centred and whitened.
+
+    Raises
+    ------
+    InputUnusable
+        If there is no knowledge.
+    """
+    if views.text_paths is None:
+        raise InputUnusable(
+            "recipe 'genept-s' is made of the texts of genes alone; give --kb NAME, and no --knowledge none"
+        )
+    if not views.text_path2_encoded:
+        log.warning("no encoder reads the cells' sentences: gene vectors are pooled by rank; see --sentences encoded")
+    z = unit_rows(views.text_paths[1])
+    return Representation(z=z, z_expr=views.pcs, z_text=views.text, features=z)
+
+
+def embed_pcs(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
+    """Take the principal components of new cells as they are."""
+    return Representation(z=cells.pcs, z_expr=cells.pcs, z_text=None, features=cells.pcs)
+
+
+def embed_genept_w(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
+    """Weigh gene vectors by the expression of new cells."""
+    if cells.raw_gene_vectors is None:
+        raise InputUnusable("the model was fitted without gene vectors; fit 'genept-w' with a store")
+    z = unit_rows(np.asarray(cells.expression @ cells.raw_gene_vectors, dtype=np.float32))
+    return Representation(z=z, z_expr=cells.pcs, z_text=cells.text, features=z)
+
+
+def embed_genept_s(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
+    """Read the sentences of new cells."""
+    if cells.text_paths is None:
+        raise InputUnusable("the model was fitted without gene vectors; fit 'genept-s' with a store")
+    z = unit_rows(cells.text_paths[1])
+    return Representation(z=z, z_expr=cells.pcs, z_text=cells.text, features=z)
 
 
 PCA_KMEANS: Final = Recipe(
@@ -18,6 +84,7 @@ PCA_KMEANS: Final = Recipe(
     head=kmeans_head,
     uses_text=False,
     source="textbook",
+    embed=embed_pcs,
 )
 PCA_LEIDEN: Final = Recipe(
     name="pca-leiden",
@@ -26,4 +93,23 @@ PCA_LEIDEN: Final = Recipe(
     head=leiden_head,
     uses_text=False,
     source="Traag 2019, doi:10.1038/s41598-019-41695-z",
+    embed=embed_pcs,
+)
+GENEPT_W: Final = Recipe(
+    name="genept-w",
+    summary="gene vectors weighted by expression, k-means",
+    represent=represent_genept_w,
+    head=kmeans_head,
+    uses_text=True,
+    source="GenePT, doi:10.1101/2023.10.16.562533",
+    embed=embed_genept_w,
+)
+GENEPT_S: Final = Recipe(
+    name="genept-s",
+    summary="each cell's genes by rank as a sentence, k-means",
+    represent=represent_genept_s,
+    head=kmeans_head,
+    uses_text=True,
+    source="GenePT, doi:10.1101/2023.10.16.562533",
+    embed=embed_genept_s,
 )

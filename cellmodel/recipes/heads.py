@@ -1,31 +1,114 @@
 """Heads that every recipe can use: features or graph → clusters, their number given or estimated."""
 
+import logging
+from collections.abc import Mapping
+from typing import Final, get_args
+
+import scipy.sparse as sp
+
 from cellmodel.cluster import kmeans, leiden, leiden_to_k, micro_ward
+from cellmodel.ensemble import ensemble_clusters
+from cellmodel.errors import InputUnusable
+from cellmodel.graph import GraphConfig, knn_graph, snn_weights
 from cellmodel.n_clusters import NClusters, estimate_n_clusters
-from cellmodel.recipes.base import CellViews, Clustering, Representation
+from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
+from cellmodel.soft_cluster import SoftClusters, gaussian_mixture, transport_clusters
+from cellmodel.types import HeadName
+
+log = logging.getLogger(__name__)
 
 
 def micro_ward_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
     """Micro-clusters merged by unweighted Ward, the best silhouette of eight runs."""
-    n_clusters, estimate = _given_or_estimated(n_clusters, views, seed)
+    n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
     return Clustering(labels=micro_ward(representation.features, n_clusters=n_clusters, seed=seed), n_clusters=estimate)
+
+
+def ensemble_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
+    """Micro-clusters merged by Ward in 18 views of the expression, the partition that lies farthest apart.
+
+    Features other than the smoothed components are no view of the expression alone: they are clustered as they are.
+    """
+    if representation.features is not views.smoothed:
+        return micro_ward_head(representation, views, n_clusters, seed)
+    n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
+    expression = views.expression
+    if views.gene_weights is not None:
+        expression = (expression @ sp.diags(views.gene_weights)).tocsr()
+    labels = ensemble_clusters(expression, n_components=views.pcs.shape[1], n_clusters=n_clusters, seed=seed)
+    return Clustering(labels=labels, n_clusters=estimate)
 
 
 def kmeans_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
     """Plain k-means on the features."""
-    n_clusters, estimate = _given_or_estimated(n_clusters, views, seed)
+    n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
     return Clustering(labels=kmeans(representation.features, n_clusters=n_clusters, seed=seed), n_clusters=estimate)
 
 
-def _given_or_estimated(n_clusters: int | None, views: CellViews, seed: int) -> tuple[int, NClusters | None]:
+def _given_or_estimated(
+    n_clusters: int | None, representation: Representation, views: CellViews, seed: int
+) -> tuple[int, NClusters | None]:
     if n_clusters is not None:
         return n_clusters, None
-    estimate = estimate_n_clusters(views.graph, seed=seed)
+    if representation.n_clusters is not None:  # the recipe needed a number before
+        return representation.n_clusters.n_clusters, representation.n_clusters
+    estimate = estimate_n_clusters(views.graph, pcs=views.pcs, depth=views.depth, seed=seed)
     return estimate.n_clusters, estimate
 
 
 def leiden_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
-    """Leiden on the graph: resolution 1, or the resolution that gives the number asked for."""
+    """Leiden: resolution 1, or the resolution that gives the number asked for.
+
+    The graph is that of the cells where the features are their principal components, else one of the features.
+    """
+    graph = views.graph
+    if representation.features is not views.pcs:
+        graph = snn_weights(knn_graph(representation.features, config=GraphConfig()))
     if n_clusters is None:
-        return Clustering(labels=leiden(views.graph, resolution=1.0, seed=seed))
-    return Clustering(labels=leiden_to_k(views.graph, n_clusters=n_clusters, seed=seed))
+        return Clustering(labels=leiden(graph, resolution=1.0, seed=seed))
+    return Clustering(labels=leiden_to_k(graph, n_clusters=n_clusters, seed=seed))
+
+
+def ot_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
+    """Assign cells by optimal transport to centres that move; cluster sizes are drawn a little towards equal ones."""
+    n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
+    found = transport_clusters(representation.features, n_clusters=n_clusters, seed=seed)
+    return _clustering(found, "optimal transport", n_clusters, estimate)
+
+
+def gmm_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
+    """Mixture of Gaussians with a variance of their own in each dimension."""
+    n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
+    found = gaussian_mixture(representation.features, n_clusters=n_clusters, seed=seed)
+    return _clustering(found, "Gaussian mixture", n_clusters, estimate)
+
+
+def _clustering(found: SoftClusters, name: str, n_clusters: int, estimate: NClusters | None) -> Clustering:
+    n_found = int(found.labels.max()) + 1
+    if not found.converged:
+        log.warning("%s did not settle in %d rounds; its last round is used", name, found.n_rounds)
+    if n_found < n_clusters:
+        log.warning("%s: %d of %d clusters hold no cell", name, n_clusters - n_found, n_clusters)
+    return Clustering(labels=found.labels, n_clusters=estimate)
+
+
+HEADS: Final[Mapping[HeadName, Head]] = {
+    "kmeans": kmeans_head,
+    "micro-ward": micro_ward_head,
+    "leiden": leiden_head,
+    "ot": ot_head,
+    "gmm": gmm_head,
+}
+
+
+def find_head(name: str) -> Head:
+    """Find a head by name.
+
+    Raises
+    ------
+    InputUnusable
+        If there is none of that name.
+    """
+    if name not in HEADS:
+        raise InputUnusable(f"head {name!r} is not one of {', '.join(get_args(HeadName))}")
+    return HEADS[name]  # type: ignore[index]  # it was just found there

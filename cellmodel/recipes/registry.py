@@ -1,11 +1,31 @@
 """Recipes by name."""
 
+from typing import Final
+
 from cellmodel.errors import InputUnusable
 from cellmodel.recipes.base import Recipe
-from cellmodel.recipes.baselines import PCA_KMEANS, PCA_LEIDEN
+from cellmodel.recipes.baselines import GENEPT_S, GENEPT_W, PCA_KMEANS, PCA_LEIDEN
 from cellmodel.recipes.fused import RECIPE as FUSED
+from cellmodel.recipes.lowsample import RECIPE as LOWSAMPLE
+from cellmodel.recipes.scllm_dsc import RECIPE as SCLLM_DSC
+from cellmodel.recipes.scrcl import RECIPE as SCRCL
+from cellmodel.recipes.scrcl import RECIPE_TEXT as SCRCL_TEXT
+from cellmodel.recipes.scsiameseclu import RECIPE as SCSIAMESECLU
 
-RECIPES = {recipe.name: recipe for recipe in (FUSED, PCA_KMEANS, PCA_LEIDEN)}
+_EVERY: Final = (
+    FUSED,
+    SCLLM_DSC,
+    SCSIAMESECLU,
+    SCRCL,
+    SCRCL_TEXT,
+    LOWSAMPLE,
+    PCA_KMEANS,
+    PCA_LEIDEN,
+    GENEPT_W,
+    GENEPT_S,
+)
+RECIPES: Final = {recipe.name: recipe for recipe in _EVERY}
+BASELINES: Final = (PCA_KMEANS.name, PCA_LEIDEN.name, GENEPT_W.name, GENEPT_S.name)
 
 
 def find_recipe(name: str) -> Recipe:

@@ -1,6 +1,7 @@
 """Line charts as numbers that the template draws as SVG: no plotting library, no script."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,9 +100,9 @@ def _scale(value: float, source: tuple[float, float], target: tuple[float, float
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round values (1, 2, 2.5 or 5 times a power of ten apart) that enclose a range."""
-    if high <= low:
-        return [low]
     rough = (high - low) / (_N_TICKS - 1)
+    if rough < sys.float_info.min:
+        return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli import cellmodel_annotate, cellmodel_bench, cellmodel_classify, cellmodel_predict, options
+from genekb_cellmodel_cli.choices import parse_n_clusters
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table
 from genekb_cellmodel_cli.running import common, run
 
@@ -27,26 +28,47 @@ app = typer.Typer(
 Cells = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")]
 Report = Annotated[Path | None, typer.Option(help="HTML report to write.", show_default=False)]
-RecipeName = Annotated[Literal["fused", "pca-kmeans", "pca-leiden"], typer.Option(help="How cells are clustered.")]
+RecipeName = Annotated[
+    Literal[
+        "fused",
+        "scllm-dsc",
+        "scsiameseclu",
+        "scrcl",
+        "scrcl-text",
+        "lowsample",
+        "pca-kmeans",
+        "pca-leiden",
+        "genept-w",
+        "genept-s",
+    ],
+    typer.Option(help="How cells are clustered."),
+]
+HeadName = Annotated[
+    Literal["kmeans", "micro-ward", "leiden", "ot", "gmm"] | None,
+    typer.Option("--head", help="How the embedding is cut; the recipe's own way if left out.", show_default=False),
+]
+Spatial = Annotated[bool, typer.Option("--spatial", help='Use the coordinates in obsm["spatial"] as a graph.')]
+LowData = Annotated[
+    bool, typer.Option("--low-data", help="For few cells: weigh genes by how much they tell, also by their texts.")
+]
+SmoothLabels = Annotated[
+    bool, typer.Option("--smooth-labels", help="With --spatial: the majority around a cell decides its cluster.")
+]
 Sentences = Annotated[
     Literal["pooled", "encoded"],
     typer.Option(help="Path 2: gene vectors pooled by rank, or each cell's sentence read by the encoder (slow)."),
 ]
 
 
-def _parse_n_clusters(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if text.isdigit() and int(text) >= 1:
-        return int(text)
-    raise typer.BadParameter(f"--n-clusters is a number >= 1 or auto, not {text!r}")
-
-
 def _config(**choices: Any) -> "RunConfig":
-    from cellmodel.config import RunConfig, SemanticsConfig
+    from cellmodel.config import RunConfig, SemanticsConfig, SpatialConfig
 
     semantics = SemanticsConfig(sentences=choices.pop("sentences", "pooled"))
-    return RunConfig(**choices, semantics=semantics)
+    is_spatial, smooth_labels = choices.pop("spatial"), choices.pop("smooth_labels", False)
+    if smooth_labels and not is_spatial:
+        raise typer.BadParameter("--smooth-labels needs coordinates; give --spatial too")
+    spatial = SpatialConfig(smooth_labels=smooth_labels) if is_spatial else None
+    return RunConfig(**choices, semantics=semantics, spatial=spatial)
 
 
 def _read_config(**choices: Any) -> "ReadConfig":
@@ -164,8 +186,12 @@ def cluster(
     encoder: options.Encoder = None,
     recipe: RecipeName = "fused",
     n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto",
+    head: HeadName = None,
     knowledge: options.Knowledge = "real",
     sentences: Sentences = "pooled",
+    spatial: Spatial = False,
+    smooth_labels: SmoothLabels = False,
+    low_data: LowData = False,
     min_coverage: options.MinCoverage = 0.3,
     orthologs: options.Orthologs = False,
     layer: options.Layer = None,
@@ -174,6 +200,9 @@ def cluster(
     values: options.Values = "auto",
     transpose: options.Transpose = False,
     report: Report = None,
+    save_model: Annotated[
+        Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.", show_default=False)
+    ] = None,
     key_added: options.KeyAdded = "cellmodel",
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
@@ -190,9 +219,13 @@ def cluster(
 
     config = _config(
         recipe=recipe,
-        n_clusters=_parse_n_clusters(n_clusters),
+        n_clusters=parse_n_clusters(n_clusters),
+        head=head,
         knowledge=knowledge,
         sentences=sentences,
+        spatial=spatial,
+        smooth_labels=smooth_labels,
+        low_data=low_data,
         encoder=encoder,
         use_orthologs=orthologs,
         min_coverage=min_coverage,
@@ -204,7 +237,12 @@ def cluster(
         config,
         read=_read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(
-            output=output, report=report, key_added=key_added, overwrite=overwrite, command=_command_line()
+            output=output,
+            report=report,
+            key_added=key_added,
+            overwrite=overwrite,
+            command=_command_line(),
+            model=save_model,
         ),
     )
     content = _summary(outcome, output, report)
@@ -220,6 +258,8 @@ def embed(
     recipe: RecipeName = "fused",
     knowledge: options.Knowledge = "real",
     sentences: Sentences = "pooled",
+    spatial: Spatial = False,
+    low_data: LowData = False,
     min_coverage: options.MinCoverage = 0.3,
     orthologs: options.Orthologs = False,
     layer: options.Layer = None,
@@ -245,6 +285,8 @@ def embed(
         recipe=recipe,
         knowledge=knowledge,
         sentences=sentences,
+        spatial=spatial,
+        low_data=low_data,
         encoder=encoder,
         use_orthologs=orthologs,
         min_coverage=min_coverage,
@@ -326,6 +368,12 @@ def demo(
         return
     _print_summary(content)
     print_lines([f"store: {built.folder}"])
+
+
+cellmodel_annotate.register(app)
+cellmodel_bench.register(app)
+cellmodel_classify.register(app)
+cellmodel_predict.register(app)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import cellmodel as cm
 import genekb
 from cellmodel.demo import find_demo_cells
 from cellmodel.readers import read_anndata
+from cellmodel.recipes.registry import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,15 @@ def result_bytes(adata):
     )
 
 
-@pytest.mark.parametrize("recipe", ["fused", "pca-kmeans", "pca-leiden"])
-def test_labels_change_no_byte(cells, kb, recipe):
+@pytest.fixture(scope="module")
+def some_cells(cells):
+    """Fewer of them, for recipes that are trained."""
+    return cells[::4].copy()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_labels_change_no_byte(some_cells, kb, recipe):
+    cells = some_cells
     absent, present, shuffled = cells.copy(), cells.copy(), cells.copy()
     absent.obs = absent.obs[[]]
     absent.uns.clear()
@@ -43,18 +51,20 @@ def test_labels_change_no_byte(cells, kb, recipe):
         shuffled.obs[key] = cells.obs[key].to_numpy()[order]
     found = []
     for adata in (absent, present, shuffled):
-        cm.tl.cluster(adata, kb, recipe=recipe)
+        cm.tl.cluster(adata, kb, recipe=recipe, n_clusters=5)
         found.append(result_bytes(adata))
     assert found[0] == found[1] == found[2]
 
 
-def test_permuting_the_cells_permutes_the_embedding(cells, kb):
-    order = np.random.default_rng(1).permutation(cells.n_obs)
-    straight, permuted = cells.copy(), cells[order].copy()
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_permuting_the_cells_permutes_the_embedding(some_cells, kb, recipe):
+    order = np.random.default_rng(1).permutation(some_cells.n_obs)
+    straight, permuted = some_cells.copy(), some_cells[order].copy()
     for adata in (straight, permuted):
-        cm.tl.embed(adata, kb, recipe="fused")
-    for key, tolerance in (("X_cellmodel_expr", 1e-3), ("X_cellmodel_text", 1e-4)):
-        np.testing.assert_allclose(straight.obsm[key][order], permuted.obsm[key], atol=tolerance)
+        cm.tl.embed(adata, kb, recipe=recipe)
+    for key, tolerance in (("X_cellmodel_expr", 1e-2), ("X_cellmodel", 0.05)):
+        difference = np.abs(straight.obsm[key][order] - permuted.obsm[key])
+        assert difference.mean() < tolerance * straight.obsm[key].std(), key
 
 
 def test_copy_leaves_the_input_alone(cells, kb):

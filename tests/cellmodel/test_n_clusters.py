@@ -4,40 +4,94 @@ import scipy.sparse as sp
 
 from cellmodel.cluster import leiden
 from cellmodel.graph import GraphConfig, knn_graph, snn_weights
-from cellmodel.n_clusters import estimate_n_clusters
+from cellmodel.n_clusters import StabilityConfig, estimate_n_clusters
+from cellmodel.preprocess import normalise_log1p, principal_components
+
+QUICK = StabilityConfig(numbers=(2, 3, 6), n_parts=3, n_nulls=3)
 
 
-def graph_of_groups(n_groups, *, seed=0, size=60):
+def groups(n_groups, *, seed=0, size=60):
     rng = np.random.default_rng(seed)
-    points = np.repeat(15 * np.eye(n_groups, 12), size, axis=0) + rng.standard_normal((n_groups * size, 12))
+    return np.repeat(15 * np.eye(n_groups, 12), size, axis=0) + rng.standard_normal((n_groups * size, 12))
+
+
+def graph_of(points):
     return snn_weights(knn_graph(points, config=GraphConfig(metric="euclidean", n_neighbors=30)))
 
 
-@pytest.mark.parametrize("n_groups", [4, 6, 9])
+def estimate(points, *, depth=None, seed=0, config=QUICK):
+    depth = np.ones(len(points)) if depth is None else depth
+    return estimate_n_clusters(graph_of(points), pcs=points, depth=depth, seed=seed, config=config)
+
+
+def shallow_and_deep_cells_of_one_profile(seed, n_cells=400):
+    rng = np.random.default_rng(seed)
+    profile = rng.dirichlet(np.exp(rng.normal(0, 1.5, 1500)))
+    counts = rng.poisson(2000 * rng.lognormal(0, 0.6, n_cells)[:, None] * profile).astype(np.float32)
+    expression = normalise_log1p(sp.csr_matrix(counts))
+    return principal_components(expression, n_components=20, seed=seed), counts.sum(axis=1)
+
+
+@pytest.mark.parametrize("n_groups", [3, 6])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_number_of_groups_that_lie_apart_is_found(n_groups, seed):
-    assert estimate_n_clusters(graph_of_groups(n_groups, seed=seed), seed=seed).n_clusters == n_groups
+    assert estimate(groups(n_groups, seed=seed), seed=seed).n_clusters == n_groups
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("longest_axis", [1.0, 10.0])
+def test_one_gaussian_has_no_structure_even_if_it_is_long(seed, longest_axis):
+    points = np.random.default_rng(seed).standard_normal((300, 20)) * np.geomspace(longest_axis, 1, 20)
+    found = estimate(points, seed=seed)
+    assert found.n_clusters == 1
+    assert found.method.startswith("no structure found")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_depth_alone_is_no_structure_although_it_makes_communities(seed):
+    points, depth = shallow_and_deep_cells_of_one_profile(seed)
+    assert leiden(graph_of(points), resolution=0.5, seed=seed).max() + 1 > 1
+    assert estimate(points, depth=depth, seed=seed).n_clusters == 1
 
 
 def test_the_estimate_is_the_leiden_partition_that_it_names():
-    graph = graph_of_groups(5)
-    estimate = estimate_n_clusters(graph, seed=2)
-    assert estimate.method == "communities of Leiden at resolution 0.5"
-    assert estimate.n_clusters == leiden(graph, resolution=0.5, seed=2).max() + 1
-    assert dict(estimate.curve)[0.5] == estimate.n_clusters
+    points = groups(5)
+    found = estimate(points, seed=2)
+    assert found.method.startswith("communities of Leiden at resolution 0.5; stability +")
+    assert found.n_clusters == leiden(graph_of(points), resolution=0.5, seed=2).max() + 1
 
 
-def test_the_curve_rises_over_resolutions_from_low_to_high():
-    resolutions, numbers = zip(*estimate_n_clusters(graph_of_groups(3, size=150), seed=0).curve, strict=True)
-    assert list(resolutions) == sorted(set(resolutions))
-    assert list(numbers) == sorted(numbers)
-    assert numbers[0] >= 3
+def test_the_curve_holds_the_numbers_asked_for_and_the_proposal_and_peaks_at_the_truth():
+    curve = estimate(groups(4, size=80)).curve
+    assert [point.n_clusters for point in curve] == [2, 3, 4, 6]
+    above = {point.n_clusters: point.stability - point.null_mean for point in curve}
+    assert max(above, key=above.get) == 4
+    assert all(-0.5 <= point.stability <= 1 and point.null_sd >= 0 for point in curve)
 
 
-def test_equal_seeds_give_equal_estimates():
-    graph = graph_of_groups(7)
-    assert estimate_n_clusters(graph, seed=1) == estimate_n_clusters(graph, seed=1)
+def test_equal_seeds_give_equal_estimates_and_the_order_of_the_cells_does_not_matter():
+    points, depth = shallow_and_deep_cells_of_one_profile(3)
+    first = estimate(points, depth=depth, seed=1)
+    assert first == estimate(points, depth=depth, seed=1)
+    order = np.random.default_rng(0).permutation(len(points))
+    few = StabilityConfig(numbers=(3,), tested_cells=100, n_parts=2, n_nulls=2)
+    straight = estimate(points, depth=depth, config=few)
+    assert estimate(points[order], depth=depth[order], config=few).curve[-1].stability == straight.curve[-1].stability
 
 
-def test_one_cell_is_one_cluster():
-    assert estimate_n_clusters(sp.csr_matrix((1, 1)), seed=0).n_clusters == 1
+@pytest.mark.parametrize("n_cells", [1, 3, 29])
+def test_too_few_cells_are_not_tested(n_cells):
+    points = np.random.default_rng(0).standard_normal((n_cells, 3))
+    found = estimate_n_clusters(graph_of(points), pcs=points, depth=np.ones(n_cells), seed=0)
+    assert found.n_clusters >= 1
+    assert found.curve == ()
+    assert found.method.endswith("too few cells to test it")
+
+
+def test_inputs_of_different_cells_and_settings_out_of_range_are_refused():
+    points = groups(2)
+    with pytest.raises(ValueError, match="hold 120, 119 and 120 cells"):
+        estimate_n_clusters(graph_of(points), pcs=points[1:], depth=np.ones(120), seed=0)
+    for wrong in ({"numbers": (1, 2)}, {"n_nulls": 1}, {"share": 1.0}, {"tested_cells": 5}):
+        with pytest.raises(ValueError, match="must"):
+            StabilityConfig(**wrong)

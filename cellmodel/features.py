@@ -1,0 +1,109 @@
+"""The expression side of the cells, which every recipe shares: normalise, choose genes, reduce, and link cells."""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.graph import knn_graph, smooth, snn_weights, spatial_graph
+from cellmodel.informativeness import information_weights, own_informativeness
+from cellmodel.io import Cells, spatial_coordinates
+from cellmodel.preprocess import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.types import CellByGene, CellGraph, Embedding
+from cellmodel.values import ValueKind
+
+log = logging.getLogger(__name__)
+LOW_DATA_COMPONENTS: Final = 10
+FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """Expression side of the cells, before any recipe.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene) log-normalised, genes in the order of the cells' names.
+    detected
+        Columns of ``expression`` that are seen in enough cells.
+    top_genes
+        Columns that are highly variable.
+    pcs, smoothed
+        Principal components, and their mean over the graph.
+    knn, graph
+        Distances to the nearest cells, and shared-nearest-neighbour weights.
+    gene_weights
+        Of ``top_genes`` in ``pcs``; None where all weigh the same.
+    coordinates, spatial
+        Places of the cells, and the graph of the nearest by place; None where they are not used.
+    """
+
+    expression: CellByGene
+    detected: Int[np.ndarray, " gene"]
+    top_genes: Int[np.ndarray, " gene"]
+    pcs: Embedding
+    smoothed: Embedding
+    knn: CellGraph
+    graph: CellGraph
+    coordinates: Float[np.ndarray, "cell axis"] | None = None
+    spatial: CellGraph | None = None
+    gene_weights: Float[np.ndarray, " gene"] | None = None
+
+
+def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarray, " gene"] | None = None) -> Features:
+    """Normalise, choose genes, reduce, and link cells: the expression side, which every recipe shares.
+
+    Parameters
+    ----------
+    from_text
+        How informative each gene of the cells is by its text, for ``config.low_data``; None to leave the text out.
+
+    Raises
+    ------
+    InputUnusable
+        If no gene is seen in enough cells.
+    """
+    coordinates = spatial_coordinates(cells) if config.spatial is not None else None
+    settings = config.preprocess
+    is_log = cells.kind == ValueKind.LOG1P
+    expression = cells.matrix if is_log else normalise_log1p(cells.matrix)
+    min_cells = min(settings.min_cells, max(1, expression.shape[0] // 10))
+    detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=min_cells))
+    if len(detected) < 2:  # noqa: PLR2004 - one gene spans no space
+        raise InputUnusable(
+            f"{len(detected)} of {len(cells.names)} genes are seen in at least {min_cells} cells of {cells.source}, "
+            "2 are needed; is it filtered already, or transposed?"
+        )
+    top_genes = detected[highly_variable(expression[:, detected], n_top=settings.n_top_genes)]
+    pcs = principal_components(expression[:, top_genes], n_components=settings.n_components, seed=config.seed)
+    weights = None
+    if config.low_data:
+        own = own_informativeness(expression[:, top_genes], pcs)
+        weights = information_weights(own, None if from_text is None else from_text[top_genes])
+        weighted = (expression[:, top_genes] @ sp.diags(weights)).tocsr()
+        pcs = principal_components(weighted, n_components=LOW_DATA_COMPONENTS, seed=config.seed)
+    elif expression.shape[0] <= FEW_CELLS:
+        log.info("%d cells are few; --low-data weighs genes by how much they tell", expression.shape[0])
+    knn = knn_graph(pcs, config=config.graph)
+    graph = snn_weights(knn)
+    spatial = None
+    if coordinates is not None and config.spatial is not None:
+        spatial = spatial_graph(coordinates, n_neighbors=config.spatial.n_neighbors)
+    return Features(
+        expression=expression,
+        detected=detected,
+        top_genes=top_genes,
+        pcs=pcs,
+        smoothed=smooth(pcs, graph if spatial is None else graph + spatial, n_steps=settings.n_smoothing),
+        knn=knn,
+        graph=graph,
+        coordinates=coordinates,
+        spatial=spatial,
+        gene_weights=weights,
+    )

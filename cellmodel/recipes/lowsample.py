@@ -1,0 +1,159 @@
+"""``lowsample``: cells as the text of their own genes, refined by contrast, after arXiv 2509.23543, without labels.
+
+The most expressed genes of a cell → text vectors → a mean weighted by expression → contrastive refinement. Corrected
+against the paper, which states neither the number of genes nor the form of the loss nor the splits:
+
+- gene vectors are whitened first, and a gene counts by how specific it is to few cells (an inverse document
+  frequency), since otherwise housekeeping genes make all cells alike;
+- the contrast needs no label: two views of a cell are its counts thinned to half, twice, or, where there are no
+  counts, its genes dropped at random; so that labels of cells to be scored cannot reach it. The form with labels is
+  :mod:`cellmodel.classify`, and is fitted to the training cells alone;
+- the last step's model is taken; no step, seed or setting is chosen by labels.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cellmodel import seeding
+from cellmodel.losses.contrastive import info_nce
+from cellmodel.nn.projector import Projector
+from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
+from cellmodel.recipes.heads import kmeans_head
+from cellmodel.recipes.whole_graph import in_content_order
+from cellmodel.semantics import column_moments, unit_rows
+from cellmodel.specificity import N_TOP, gene_specificity, specific_weights
+from cellmodel.train import Batch, TrainConfig, fit
+from cellmodel.types import CellByGene, Embedding, GeneVectors
+
+TEMPERATURE: Final = 0.1
+TRAINING: Final = TrainConfig(n_steps=300, batch_size=256)
+KEPT: Final = 0.5  # share of the counts, or of the genes, that a view keeps
+TARGET_SUM: Final = 1e4
+
+View = Callable[[Tensor], Tensor]  # rows of a batch → text of these cells in another view
+
+
+def represent(views: CellViews, seed: int) -> Representation:
+    """Refine the specific text of the cells; without knowledge, genes are coded by their loadings on the components."""
+    views, places = in_content_order(views)
+    vectors = views.gene_vectors if views.gene_vectors is not None else gene_loadings(views.expression, views.pcs)
+    specificity = gene_specificity(views.expression)
+    weights = specific_weights(views.expression, specificity=specificity, n_top=N_TOP)
+    pooled = np.asarray(weights @ vectors, dtype=np.float32)
+    mean = pooled.mean(axis=0)
+    spread = max(float((pooled - mean).std()), 1e-12)
+    text = torch.from_numpy((pooled - mean) / spread)
+    draw = _draws(views, weights, specificity, seeding.generator(seed, "views"))
+
+    def view(rows: Tensor) -> Tensor:
+        drawn = np.asarray(_rows_to_one(draw(rows.numpy())) @ vectors, dtype=np.float32)
+        return torch.from_numpy((drawn - mean) / spread)
+
+    with seeding.scope(seed):
+        model = Projector(dim=text.shape[1])
+        rows = {"rows": torch.arange(len(text))}
+        history = fit(model, contrast(view), views=rows, config=TRAINING, rng=seeding.generator(seed, "batches"))
+    with torch.inference_mode():
+        z = unit_rows(model(text).numpy())[places]
+    levels, _ = column_moments(views.expression)
+    state = {"vectors": vectors, "specificity": specificity, "levels": levels, "mean": mean, "spread": np.array(spread)}
+    return Representation(
+        z=z,
+        z_expr=views.smoothed[places],
+        z_text=unit_rows(text.numpy())[places],
+        features=z,
+        history=history,
+        state=state | {f"model.{name}": tensor.numpy().copy() for name, tensor in model.state_dict().items()},
+    )
+
+
+def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
+    """Refine the text of new cells by the projection that was fitted."""
+    vectors, specificity, levels = (state[name][cells.has_gene] for name in ("vectors", "specificity", "levels"))
+    weights = specific_weights(cells.expression, specificity=specificity, n_top=N_TOP, mean=levels)
+    text = torch.from_numpy(((weights @ vectors - state["mean"]) / state["spread"]).astype(np.float32))
+    model = Projector(dim=text.shape[1])
+    model.load_state_dict(
+        {
+            name.removeprefix("model."): torch.from_numpy(part)
+            for name, part in state.items()
+            if name.startswith("model.")
+        }
+    )
+    with torch.inference_mode():
+        z = unit_rows(model(text).numpy())
+    return Representation(z=z, z_expr=cells.smoothed, z_text=unit_rows(text.numpy()), features=z)
+
+
+def contrast(view: View) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+    """Objective: two views of a cell are nearer to each other than to those of the other cells of the batch."""
+
+    def objective(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        first, second = (model(view(batch["rows"])) for _ in range(2))
+        return {"contrast": info_nce(first, second, temperature=TEMPERATURE)}
+
+    return objective
+
+
+def gene_loadings(expression: CellByGene, pcs: Embedding) -> GeneVectors:
+    """Give the genes' loadings on principal components, from the scores: they stand for text where there is none."""
+    centred = pcs - pcs.mean(axis=0)
+    scale = np.maximum((centred**2).sum(axis=0), 1e-12)
+    return np.asarray(expression.T @ (centred / scale), dtype=np.float32)
+
+
+def _draws(
+    views: CellViews, weights: CellByGene, specificity: Float[np.ndarray, " gene"], rng: np.random.Generator
+) -> Callable[[np.ndarray], CellByGene]:
+    return _thinned(views, weights, specificity, rng) if views.counts is not None else _dropped(weights, rng)
+
+
+def _thinned(
+    views: CellViews, weights: CellByGene, specificity: Float[np.ndarray, " gene"], rng: np.random.Generator
+) -> Callable[[np.ndarray], CellByGene]:
+    """Draw views by thinned counts of the genes that are read, normalised and weighted as before."""
+    is_read = sp.csr_matrix((np.ones_like(weights.data), weights.indices, weights.indptr), shape=weights.shape)
+    counts = is_read.multiply(views.counts).tocsr()
+    scale = TARGET_SUM / np.maximum(KEPT * views.depth, 1e-12)
+
+    def draw(rows: np.ndarray) -> CellByGene:
+        batch = counts[rows]
+        kept = rng.binomial(np.round(batch.data).astype(np.int64), KEPT)
+        batch.data = np.log1p(kept * np.repeat(scale[rows], np.diff(batch.indptr))) * specificity[batch.indices]
+        return batch
+
+    return draw
+
+
+def _dropped(weights: CellByGene, rng: np.random.Generator) -> Callable[[np.ndarray], CellByGene]:
+    """Draw views by genes dropped at random."""
+
+    def draw(rows: np.ndarray) -> CellByGene:
+        batch = weights[rows]
+        batch.data = batch.data * (rng.random(len(batch.data)) < KEPT)
+        return batch
+
+    return draw
+
+
+def _rows_to_one(weights: CellByGene) -> CellByGene:
+    totals = np.asarray(weights.sum(axis=1)).ravel()
+    scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    return sp.csr_matrix(sp.diags(scale) @ weights)
+
+
+RECIPE: Final = Recipe(
+    name="lowsample",
+    summary="text of each cell's own genes, refined by contrast, k-means",
+    represent=represent,
+    head=kmeans_head,
+    uses_text=True,
+    source="arXiv 2509.23543",
+    embed=embed,
+)

@@ -1,0 +1,251 @@
+r"""``scrcl``: two views of cells, aligned over a graph and refined through genes (scRCL, AAAI 2026), corrected.
+
+As in the paper: a view of each cell alone (linear, LeakyReLU) and one over the cell graph (two graph convolutions and a
+linear map); a shared projector from both back to the genes; a graph convolutional encoder of the genes over their
+k = 5 graph; :math:`z_v = p_v E`; alignment of the views' distributions, neighbourhood contrast and cross-view
+consistency; k-means on both refined views side by side; a graph of coordinates for spatial data.
+
+Corrected, with figures as mean of ACC, NMI and ARI on development sets, one seed:
+
+- Input is normalised, not raw counts, whose depth the published model learns.
+- Genes come with features of a fixed width (their loadings on the principal components, or the vectors of their texts
+  in ``scrcl-text``); the published gene encoder has one input per cell, so it cannot be kept for other cells.
+- The encoders read the principal components, a linear map of the genes, and their outputs *correct* the cell's own
+  expression, :math:`p_v = x_v + W h_v + b`; the published projector has to learn the whole expression anew.
+- Losses see the directions of the views, the head their lengths too: with rows of length one, k-means and Ward split
+  large types and join small ones (Ward, three sets, views of width 64: .67 against .88).
+- Views have 32 dimensions; with 64, three sets score .767 by k-means and .759 by Ward, with 32 .753 and .840 (the gain
+  by Ward is one set's), and the largest of them takes 18.8 s of CPU against 12.9 s.
+- Divergences are in logarithms and at least zero; other cells and unlinked pairs are drawn anew each epoch, uniformly
+  from all other cells, where the paper compares all n × n.
+- The last epoch counts, the number of epochs and all weights are the same for all data; no label is seen.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader expects
+
+from cellmodel import seeding
+from cellmodel.errors import InputUnusable
+from cellmodel.losses.alignment import cross_view_consistency, distribution_alignment, neighbourhood_contrast
+from cellmodel.nn.dual_view import DualViewRefiner
+from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.heads import kmeans_head
+from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
+from cellmodel.semantics import column_moments
+from cellmodel.train import Batch, TrainConfig, fit
+from cellmodel.types import CellByGene, Embedding, GeneVectors
+
+TEMPERATURE: Final = 0.1
+N_OTHERS: Final = 15  # cells drawn for each cell and epoch
+N_PAIRS: Final = 5  # of these, those whose cosine is drawn towards 0: each costs a row of its own
+GENE_NEIGHBORS: Final = 5
+TRAINING: Final = TrainConfig(n_steps=100, batch_size=None, learning_rate=1e-3)
+TERMS: Final = (
+    Term(
+        name="align",
+        weight=1.0,
+        loss=lambda z: distribution_alignment(z["alone"] / TEMPERATURE, z["over_graph"] / TEMPERATURE),
+    ),
+    Term(
+        name="neighbourhood",
+        weight=1.0,
+        loss=lambda z: neighbourhood_contrast(
+            z["alone"] / TEMPERATURE, z["over_graph"] / TEMPERATURE, edges=z["edges"], others=z["others"]
+        ),
+    ),
+    Term(
+        name="consistency",
+        weight=1.0,
+        loss=lambda z: cross_view_consistency(z["alone"], z["over_graph"], edges=z["edges"], pairs=z["pairs"]),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Inputs:
+    """What does not change while a model is trained."""
+
+    pcs: Float[Tensor, "cell dim"]
+    expression: Tensor
+    mean: Float[Tensor, " gene"]
+    cell_graph: Tensor
+    gene_features: Float[Tensor, "gene feature"]
+    gene_graph: Tensor
+    edges: Int[Tensor, "2 edge"]
+
+
+def represent(
+    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
+) -> Representation:
+    """Train both views with the loadings of the genes.
+
+    Parameters
+    ----------
+    on_epoch
+        Sees the embedding before each epoch, from 0, in the order of the given cells; changes nothing.
+    off
+        Objectives to leave out.
+    """
+    return _represent(views, seed, gene_loadings, on_epoch=on_epoch, off=off)
+
+
+def represent_text(
+    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
+) -> Representation:
+    """Train both views with the genes' text vectors in place of their loadings; the rest as in :func:`represent`.
+
+    Raises
+    ------
+    InputUnusable
+        If there is no knowledge.
+    """
+    return _represent(views, seed, _text_vectors, on_epoch=on_epoch, off=off)
+
+
+def _text_vectors(views: CellViews) -> GeneVectors:
+    if views.gene_vectors is None:
+        raise InputUnusable("recipe 'scrcl-text' reads the texts of genes; give --kb NAME, and no --knowledge none")
+    return views.gene_vectors
+
+
+def _represent(
+    views: CellViews,
+    seed: int,
+    features_of: Callable[[CellViews], GeneVectors],
+    *,
+    on_epoch: OnEpoch | None,
+    off: frozenset[str],
+) -> Representation:
+    ordered, places = in_content_order(views)
+    inputs = _inputs(ordered, features_of(ordered))
+
+    def report(epoch: int, model: nn.Module) -> None:
+        if on_epoch is not None:
+            on_epoch(epoch, _embed(model, inputs)[places])
+
+    rng = torch.Generator().manual_seed(seeding.derive(seed, "other cells"))
+    with seeding.scope(seed):
+        model = DualViewRefiner(
+            n_genes=len(inputs.mean), input_dim=inputs.pcs.shape[1], feature_dim=inputs.gene_features.shape[1]
+        )
+        history = fit(
+            model,
+            objective(partial(_forward, inputs=inputs, rng=rng), without(TERMS, off)),
+            views={"cell": torch.arange(len(inputs.pcs))},
+            config=TRAINING,
+            rng=seeding.generator(seed, "batches"),
+            on_epoch=report,
+        )
+    z = _embed(model, inputs)[places]
+    return Representation(z=z, z_expr=views.smoothed, z_text=views.text, features=z, history=history)
+
+
+def _embed(model: nn.Module, inputs: _Inputs) -> Embedding:
+    with torch.inference_mode():
+        return torch.cat(_refine(model, inputs), dim=1).numpy()
+
+
+def _refine(model: nn.Module, inputs: _Inputs) -> tuple[Tensor, Tensor]:
+    refined: tuple[Tensor, Tensor] = model(
+        inputs.pcs,
+        expression=inputs.expression,
+        mean=inputs.mean,
+        cell_graph=inputs.cell_graph,
+        gene_features=inputs.gene_features,
+        gene_graph=inputs.gene_graph,
+    )
+    return refined
+
+
+def _forward(model: nn.Module, batch: Batch, *, inputs: _Inputs, rng: torch.Generator) -> Mapping[str, Tensor]:
+    """Directions of both views, and the other cells of this epoch."""
+    alone, over_graph = (F.normalize(view) for view in _refine(model, inputs))
+    cells = batch["cell"][:, None]
+    steps = torch.randint(1, len(cells), (len(cells), N_OTHERS), generator=rng)  # never a whole turn: not the cell
+    others = (cells + steps) % len(cells)
+    apart = others[:, :N_PAIRS]
+    pairs = torch.stack([cells.expand_as(apart).reshape(-1), apart.reshape(-1)])
+    return {"alone": alone, "over_graph": over_graph, "edges": inputs.edges, "others": others, "pairs": pairs}
+
+
+def _inputs(views: CellViews, gene_features: GeneVectors) -> _Inputs:
+    mean, _ = column_moments(views.expression)
+    near = views.knn if views.spatial is None else views.spatial
+    graph = views.graph if views.spatial is None else views.spatial
+    edges = np.stack([np.repeat(np.arange(near.shape[0]), np.diff(near.indptr)), near.indices])
+    return _Inputs(
+        pcs=torch.from_numpy(standardised(views.pcs)),
+        expression=csr_tensor(views.expression),
+        mean=torch.from_numpy(mean.astype(np.float32)),
+        cell_graph=csr_tensor(symmetric_propagation(graph)),
+        gene_features=torch.from_numpy(gene_features),
+        gene_graph=csr_tensor(symmetric_propagation(gene_graph(views.expression, n_neighbors=GENE_NEIGHBORS))),
+        edges=torch.from_numpy(edges.astype(np.int64)),
+    )
+
+
+def gene_loadings(views: CellViews) -> GeneVectors:
+    """(gene, dim) least-squares weights of the centred genes on the principal components, each of unit mean square."""
+    mean, _ = column_moments(views.expression)
+    pcs: Embedding = views.pcs - views.pcs.mean(axis=0)
+    loadings = views.expression.T @ pcs - np.outer(mean, pcs.sum(axis=0))
+    lengths = np.sqrt((loadings**2).mean(axis=0))
+    return np.divide(loadings, lengths, out=np.zeros_like(loadings), where=lengths > 0).astype(np.float32)
+
+
+def gene_graph(expression: CellByGene, *, n_neighbors: int) -> sp.csr_matrix:
+    """Link each gene with those that it correlates with best, and with those that chose it.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene), sparse; memory is the square of the genes and does not grow with the cells.
+    n_neighbors
+        Genes that each gene chooses, never itself; all others if there are fewer. A gene without variance correlates
+        with none, and chooses the first.
+
+    Returns
+    -------
+    (gene, gene) ones, symmetric, nothing on the diagonal.
+    """
+    n_cells, n_genes = expression.shape
+    mean, deviation = column_moments(expression)
+    covariance = (expression.T @ expression).toarray() / n_cells - np.outer(mean, mean)
+    scale = np.outer(deviation, deviation)
+    correlation = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0)
+    np.fill_diagonal(correlation, -np.inf)
+    chosen = np.argsort(-correlation, axis=1, kind="stable")[:, : min(n_neighbors, n_genes - 1)]
+    rows = np.repeat(np.arange(n_genes), chosen.shape[1])
+    links = sp.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, chosen.ravel())), shape=(n_genes, n_genes))
+    return links.maximum(links.T).tocsr()
+
+
+RECIPE: Final = Recipe(
+    name="scrcl",
+    summary="two views aligned over the cell graph, refined through genes coded by their loadings",
+    represent=represent,
+    head=kmeans_head,
+    uses_text=False,
+    source="scRCL, AAAI 2026",
+    train=represent,
+    objectives=tuple(term.name for term in TERMS),
+)
+RECIPE_TEXT: Final = Recipe(
+    name="scrcl-text",
+    summary="scrcl with genes coded by the vectors of their texts",
+    represent=represent_text,
+    head=kmeans_head,
+    uses_text=True,
+    source="scRCL, AAAI 2026; gene vectors of this project",
+    train=represent_text,
+    objectives=tuple(term.name for term in TERMS),
+)
