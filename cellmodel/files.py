@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import genekb
+from cellmodel.checkpoint import check_model_folder, save_model
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
+from cellmodel.fitted import check_can_predict, fit_model
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.pipeline import RunResult, run
 from cellmodel.slots import result_slots, write_result
@@ -35,6 +37,8 @@ class WriteConfig:
         Whether files and slots may be replaced.
     command
         The command line, for the report.
+    model
+        Folder in which to keep the fitted model, or None.
     """
 
     output: Path
@@ -42,6 +46,7 @@ class WriteConfig:
     key_added: str = "cellmodel"
     overwrite: bool = False
     command: str = ""
+    model: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +73,10 @@ def run_file(
     InputUnusable
         If the input cannot be used, or an output exists and may not be replaced; this is found before any work.
     """
-    for target in filter(None, (write.output, write.report)):
-        if target.exists() and not write.overwrite:
-            raise InputUnusable(f"{target} exists; give another name, or --overwrite")
-        if not target.resolve().parent.is_dir():
-            raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
-    if write.output.resolve() == path.resolve():
-        raise InputUnusable(f"{path} is the input; write to another file, results are never written over the input")
+    check_outputs(path, write)
+    if write.model is not None:
+        check_model_folder(write.model, overwrite=write.overwrite)
+        check_can_predict(config)
     cells = read_cells(path, read)
     for note in cells.notes:
         log.info("%s", note)
@@ -83,6 +85,8 @@ def run_file(
     result = run(cells, kb, config, with_clusters=with_clusters)
     write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
     write_cells(cells.adata, write.output, overwrite=write.overwrite)
+    if write.model is not None:
+        save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
     if write.report is not None:
         from cellmodel.reporting import write_report_of
 
@@ -94,6 +98,23 @@ def run_file(
             provenance={"command": write.command} if write.command else {},
         )
     return FileRun(cells=cells, result=result)
+
+
+def check_outputs(path: Path, write: WriteConfig) -> None:
+    """Check that outputs can be written, before any work is done.
+
+    Raises
+    ------
+    InputUnusable
+        If one is the input, exists and may not be replaced, or its folder is missing.
+    """
+    for target in filter(None, (write.output, write.report)):
+        if target.exists() and not write.overwrite:
+            raise InputUnusable(f"{target} exists; give another name, or --overwrite")
+        if not target.resolve().parent.is_dir():
+            raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
+    if write.output.resolve() == path.resolve():
+        raise InputUnusable(f"{path} is the input; write to another file, results are never written over the input")
 
 
 def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":

@@ -1,0 +1,102 @@
+"""Estimated and true number of clusters: the nine study sets, and controls whose answer is one.
+
+    python benchmarks/bench_n_clusters.py [--seeds 2]
+
+Controls: Gaussian noise, round and long; Poisson counts of one profile, with even and with varying depth; each cell
+line of mixology alone (the label draws the line here and nowhere else). Exits with 1 where a control is split or the
+mean error on the study sets is above that of the bar.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+from protocol import DataSet, load_datasets
+
+from cellmodel.config import RunConfig
+from cellmodel.features import make_features
+from cellmodel.graph import GraphConfig, knn_graph, snn_weights
+from cellmodel.io import read_cells, read_obs_columns
+from cellmodel.n_clusters import estimate_n_clusters
+from cellmodel.preprocess import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.types import CellByGene, Embedding
+
+BAR_ERROR = 2.1  # mean difference of estimated and true number: the study's
+LINES = "mixology_celseq2_5cl"
+N_CELLS, N_GENES, DEPTH = 1000, 3000, 3000
+
+
+def components(counts: CellByGene, seed: int) -> tuple[Embedding, np.ndarray]:
+    """Principal components of the cells, and their depth."""
+    counts = counts[:, detected_genes(counts)]
+    expression = normalise_log1p(counts)
+    pcs = principal_components(expression[:, highly_variable(expression)], seed=seed)
+    return pcs, np.asarray(counts.sum(axis=1)).ravel()
+
+
+def controls(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
+    """Make data without clusters: name, components, depth."""
+    rng = np.random.default_rng(seed)
+    round_noise = rng.standard_normal((N_CELLS, 30))
+    yield "Gaussian, round", round_noise, np.ones(N_CELLS)
+    yield "Gaussian, long", round_noise * np.geomspace(10, 1, 30), np.ones(N_CELLS)
+    profile = rng.dirichlet(np.exp(rng.normal(0, 1.5, N_GENES)))
+    for name, spread, n_cells in (("even", 0.05, N_CELLS), ("varying", 0.5, N_CELLS), ("varying, 200 cells", 0.5, 200)):
+        depths = DEPTH * rng.lognormal(0, spread, n_cells)
+        counts = sp.csr_matrix(rng.poisson(depths[:, None] * profile).astype(np.float32))
+        yield f"Poisson, depth {name}", *components(counts, seed)
+
+
+def lines(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
+    """Take each cell line alone."""
+    (data,) = [each for each in load_datasets() if each.name == LINES]
+    names = np.asarray(read_obs_columns(data.path, [data.label_key])[data.label_key])
+    counts = read_cells(data.path).matrix
+    for name in np.unique(names):
+        yield f"cell line {name}", *components(counts[names == name], seed)
+
+
+def study_set(data: DataSet, seed: int) -> tuple[str, Embedding, np.ndarray]:
+    """Read a data set: name, components, depth."""
+    cells = read_cells(data.path)
+    depth = np.asarray(cells.matrix.sum(axis=1)).ravel()
+    return data.name, make_features(cells, RunConfig(seed=seed)).pcs, depth
+
+
+def n_types(data: DataSet) -> int:
+    """Count the labels."""
+    return len(set(read_obs_columns(data.path, [data.label_key])[data.label_key]))
+
+
+def row(name: str, pcs: Embedding, depth: np.ndarray, *, true: int, seed: int) -> int:
+    """Estimate, print, and give the error."""
+    started = time.perf_counter()
+    graph = snn_weights(knn_graph(pcs, config=GraphConfig()))
+    found = estimate_n_clusters(graph, pcs=pcs, depth=depth, seed=seed)
+    seconds = time.perf_counter() - started
+    sys.stdout.write(f"| {name} | {seed} | {true} | {found.n_clusters} | {found.method} | {seconds:.1f} |\n")
+    sys.stdout.flush()
+    return abs(found.n_clusters - true)
+
+
+def main() -> int:
+    """Print the table and compare with the bar."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2)
+    seeds = range(parser.parse_args().seeds)
+    sys.stdout.write("| data | seed | true | estimated | how | seconds |\n|---|---|---|---|---|---|\n")
+    split = sum(row(*each, true=1, seed=seed) > 0 for seed in seeds for each in (*controls(seed), *lines(seed)))
+    study = [(data, n_types(data)) for data in load_datasets() if data.study]
+    errors = [row(*study_set(data, seed), true=true, seed=seed) for seed in seeds for data, true in study]
+    error = float(np.mean(errors))
+    sys.stdout.write(
+        f"\ncontrols that were split: {split}; mean error on the study sets: {error:.2f} (bar {BAR_ERROR})\n"
+    )
+    return int(split > 0 or error > BAR_ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

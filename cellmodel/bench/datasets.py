@@ -1,0 +1,86 @@
+"""Which labelled files a benchmark runs on, and what is known of their labels."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cellmodel.errors import InputUnusable
+from genekb import files
+
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSet:
+    """A labelled file.
+
+    Parameters
+    ----------
+    name
+        What tables call it.
+    label_key
+        Column of obs with an annotator's labels.
+    origin
+        Where the labels come from, for grouping: ``clustering`` means that agreement with an earlier clustering is
+        measured.
+    """
+
+    name: str
+    path: Path
+    label_key: str
+    origin: str = UNKNOWN
+
+
+def find_datasets(folder: Path, *, listing: Path | None, label_key: str, names: tuple[str, ...] = ()) -> list[DataSet]:
+    """List the data sets of a folder.
+
+    Parameters
+    ----------
+    listing
+        TOML with a table a data set: ``file`` (in the folder), ``label_key``, ``labels`` (their origin), and the
+        ``sha256`` that the file must have. Without it, all ``.h5ad`` files of the folder are taken.
+    label_key
+        Column of obs where no listing names one.
+    names
+        Only these; all if empty.
+
+    Raises
+    ------
+    InputUnusable
+        If the folder or a file is missing, a file is not the one that is listed, or a name is not there.
+    """
+    if not folder.is_dir():
+        raise InputUnusable(f"{folder} is not a folder; name one that holds .h5ad files")
+    found = _listed(folder, listing, label_key) if listing else _all_files(folder, label_key)
+    if not found:
+        raise InputUnusable(f"{folder} holds no .h5ad file; name a folder that does")
+    missing = sorted(set(names) - {one.name for one in found})
+    if missing:
+        raise InputUnusable(f"no data set is called {missing[0]!r}; there are {', '.join(one.name for one in found)}")
+    return [one for one in found if not names or one.name in names]
+
+
+def _all_files(folder: Path, label_key: str) -> list[DataSet]:
+    return [DataSet(name=path.stem, path=path, label_key=label_key) for path in sorted(folder.glob("*.h5ad"))]
+
+
+def _listed(folder: Path, listing: Path, label_key: str) -> list[DataSet]:
+    try:
+        entries = tomllib.loads(listing.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputUnusable(f"{listing} cannot be read as TOML: {error}") from error
+    found = []
+    for name, entry in entries.items():
+        path = folder / entry.get("file", f"{name}.h5ad")
+        if not path.is_file():
+            raise InputUnusable(f"{path}, listed as {name!r} in {listing}, does not exist")
+        digest = files.sha256_file(path) if "sha256" in entry else ""
+        if digest != entry.get("sha256", ""):
+            raise InputUnusable(f"{path} has sha256 {digest[:12]}..., {entry['sha256'][:12]}... is listed")
+        found.append(
+            DataSet(
+                name=name, path=path, label_key=entry.get("label_key", label_key), origin=entry.get("labels", UNKNOWN)
+            )
+        )
+    return found

@@ -1,0 +1,209 @@
+"""One job of a benchmark: a recipe on a data set, over all seeds, the number of clusters given and estimated."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import numpy as np
+
+import genekb
+from cellmodel.bench.datasets import DataSet
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.io import Cells, read_cells, read_obs_columns
+from cellmodel.metrics import Scores, score
+from cellmodel.recipes.base import Recipe, Representation
+from cellmodel.recipes.heads import find_head, kmeans_head
+from cellmodel.recipes.registry import find_recipe
+from cellmodel.types import Embedding, Knowledge
+from cellmodel.views import prepare
+
+OWN_HEAD: Final = "own"
+ORACLE_EVERY: Final = 10  # epochs
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What one process computes.
+
+    Parameters
+    ----------
+    recipe, knowledge
+        What the cells are represented by.
+    heads
+        Heads that cut the same representation: ``own`` for the recipe's, or names of heads.
+    stores
+        Folders of stores; the one that knows most of the gene names is taken.
+    n_clusters
+        Among ``given`` (as many as there are types) and ``estimated``.
+    with_oracle
+        Whether to score, with k given and the first seed, the best of every tenth epoch by label too. It is the
+        figure that published code reports, and is never used to choose anything here.
+    """
+
+    data: DataSet
+    recipe: str
+    knowledge: Knowledge
+    heads: tuple[str, ...]
+    seeds: tuple[int, ...]
+    stores: tuple[Path, ...] = ()
+    encoder: str | None = None
+    n_clusters: tuple[str, ...] = ("given", "estimated")
+    with_oracle: bool = False
+
+
+def parse_variant(text: str) -> tuple[str, Knowledge, str]:
+    """Read ``RECIPE[+HEAD][@KNOWLEDGE]``, for example ``scrcl+micro-ward@shuffled``.
+
+    Returns
+    -------
+    Recipe, knowledge (``real`` if not named), head (``own`` if not named).
+
+    Raises
+    ------
+    InputUnusable
+        If a part is not known.
+    """
+    parts = re.fullmatch(r"(?P<recipe>[^+@]+)(\+(?P<head>[^+@]+))?(@(?P<knowledge>[^+@]+))?", text)
+    if parts is None:
+        raise InputUnusable(f"{text!r} does not read RECIPE[+HEAD][@KNOWLEDGE], for example scrcl+micro-ward@shuffled")
+    recipe = find_recipe(parts["recipe"]).name
+    head = parts["head"] or OWN_HEAD
+    if head != OWN_HEAD:
+        find_head(head)
+    named = parts["knowledge"] or "real"
+    kinds: tuple[Knowledge, ...] = get_args(Knowledge)
+    for knowledge in kinds:
+        if knowledge == named:
+            return recipe, knowledge, head
+    raise InputUnusable(f"knowledge {named!r} of {text!r} is not one of {', '.join(kinds)}")
+
+
+def variant_name(recipe: str, knowledge: str, head: str) -> str:
+    """Write a variant as :func:`parse_variant` reads it."""
+    with_head = recipe if head == OWN_HEAD else f"{recipe}+{head}"
+    return with_head if knowledge == "real" else f"{with_head}@{knowledge}"
+
+
+def run_job(job: Job) -> list[Row]:
+    """Run a recipe on a data set; labels give the number of types and the scores, nothing else.
+
+    Returns
+    -------
+    One row a seed, head and way of the number of clusters.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow
+        See :mod:`cellmodel.errors`.
+    """
+    started = time.perf_counter()
+    labels = np.array(read_obs_columns(job.data.path, (job.data.label_key,))[job.data.label_key])
+    cells = read_cells(job.data.path)
+    read_seconds = time.perf_counter() - started
+    has_label = labels != ""
+    n_types = len(np.unique(labels[has_label]))
+    if n_types < 2:  # noqa: PLR2004 - one type leaves nothing to score
+        raise InputUnusable(f"column {job.data.label_key!r} of {job.data.path} names {n_types} types, 2 are needed")
+    kb = _best_store(job, cells)
+    rows = []
+    for seed in job.seeds:
+        for part in _run_seed(job, cells, kb, n_types=n_types, seed=seed):
+            scores = score(labels[has_label].tolist(), part.pop("labels")[has_label].tolist())
+            part["seconds"] = round(part["seconds"] + read_seconds, 3)
+            rows.append(part | asdict(scores) | {"mean": _mean(scores)})
+    if job.with_oracle and find_recipe(job.recipe).train is not None:
+        rows[0] |= _oracle(job, cells, kb, labels=labels, n_types=n_types)
+    origin = {"data": job.data.name, "origin": job.data.origin, "n_cells": len(labels), "peak_mb": round(peak_mb())}
+    return [origin | row for row in rows]
+
+
+def _best_store(job: Job, cells: Cells) -> genekb.Store | None:
+    if job.knowledge == "none" or not find_recipe(job.recipe).uses_text or not job.stores:
+        return None
+    stores = [genekb.open(str(folder)) for folder in job.stores]
+    known = [int((store.resolve(cells.names).gene_ids > 0).sum()) for store in stores]
+    return stores[int(np.argmax(known))]
+
+
+def _config(job: Job, kb: genekb.Store | None, seed: int) -> RunConfig:
+    knowledge: Knowledge = job.knowledge if kb is not None else "none"
+    return RunConfig(recipe=job.recipe, knowledge=knowledge, encoder=job.encoder, seed=seed, n_words=0)
+
+
+def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, seed: int) -> Iterator[Row]:
+    """Clusters of every head and way of k; a representation that does not depend on k is made once."""
+    recipe = find_recipe(job.recipe)
+    started = time.perf_counter()
+    views = prepare(cells, kb, _config(job, kb, seed)).views
+    shared = time.perf_counter() - started
+    made: dict[int | None, tuple[Representation, float]] = {}
+    for way in job.n_clusters:
+        n_clusters = n_types if way == "given" else None
+        needed = n_clusters if recipe.learns_centres else 0
+        views = replace(views, n_clusters=n_clusters)
+        if needed not in made:
+            started = time.perf_counter()
+            made[needed] = recipe.represent(views, seed), time.perf_counter() - started
+        representation, spent = made[needed]
+        for name in job.heads:
+            started = time.perf_counter()
+            head = recipe.head if name == OWN_HEAD else find_head(name)
+            clusters = head(representation, views, n_clusters, seed).labels
+            yield {
+                "recipe": variant_name(job.recipe, job.knowledge, name),
+                "k": way,
+                "seed": seed,
+                "seconds": shared + spent + time.perf_counter() - started,
+                "labels": clusters,
+            }
+
+
+def _oracle(job: Job, cells: Cells, kb: genekb.Store | None, *, labels: np.ndarray, n_types: int) -> Row:
+    """Best and last epoch by label, both cut by k-means, so that only the choice of the epoch differs."""
+    recipe: Recipe = find_recipe(job.recipe)
+    seed = job.seeds[0]
+    views = replace(prepare(cells, kb, _config(job, kb, seed)).views, n_clusters=n_types)
+    snapshots: list[Embedding] = []
+
+    def keep(epoch: int, z: Embedding) -> None:
+        if epoch % ORACLE_EVERY == 0:
+            snapshots.append(z.copy())
+
+    if recipe.train is None:
+        return {}
+    snapshots.append(recipe.train(views, seed, on_epoch=keep).features)
+    has_label = labels != ""
+
+    def mean_score(z: Embedding) -> float:
+        representation = Representation(z=z, z_expr=z, z_text=None, features=np.ascontiguousarray(z))
+        found = kmeans_head(representation, views, n_types, seed).labels
+        return _mean(score(labels[has_label].tolist(), found[has_label].tolist()))
+
+    means = [mean_score(z) for z in snapshots]
+    return {"oracle_best_epoch": max(means), "last_epoch": means[-1]}
+
+
+def _mean(scores: Scores) -> float:
+    return (scores.accuracy + scores.nmi + scores.ari) / 3
+
+
+def peak_mb() -> float:
+    """Peak memory of this process in MB; on Linux without the parent's, which ``ru_maxrss`` would count."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) / 1024
+    if os.name == "nt":
+        return float("nan")
+    import resource
+
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale

@@ -1,0 +1,131 @@
+"""Models on disk: arrays as safetensors, all else as JSON; nothing in a model is ever executed."""
+
+import json
+import os
+import shutil
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from cellmodel.config import PreprocessConfig, RunConfig, SemanticsConfig
+from cellmodel.errors import InputUnusable, LineageMismatch
+from cellmodel.fitted import FittedModel, TextMap
+from cellmodel.graph import GraphConfig
+from genekb import files
+
+FORMAT: Final = 1
+DESCRIPTION: Final = "model.json"
+ARRAYS: Final = "arrays.safetensors"
+_BY_MODEL: Final = ("gene_ids", "mean", "components", "pcs", "features", "labels")
+_BY_TEXT: Final = tuple(field.name for field in fields(TextMap))
+
+
+def check_model_folder(folder: Path, *, overwrite: bool) -> None:
+    """Check that a model may be written to a folder, before any work is done.
+
+    Raises
+    ------
+    InputUnusable
+        If something is there that may not be replaced: only a model ever is, and only if that was asked for.
+    """
+    if not folder.exists():
+        return
+    if not (folder / DESCRIPTION).is_file():
+        raise InputUnusable(f"{folder} exists and holds no model, it is never replaced; give another name")
+    if not overwrite:
+        raise InputUnusable(f"{folder} exists; give another name, or --overwrite")
+
+
+def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> None:
+    """Write a model to a folder of two files; it takes its name when it is complete.
+
+    Raises
+    ------
+    InputUnusable
+        If the folder may not be replaced, or the disk refuses.
+    """
+    from safetensors.numpy import save_file
+
+    check_model_folder(folder, overwrite=overwrite)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}{files.TEMPORARY}")
+    try:
+        part.mkdir(parents=True)
+        save_file(_arrays(model), part / ARRAYS)
+        files.write_json(_description(model) | {"sha256": files.sha256_file(part / ARRAYS)}, part / DESCRIPTION)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    except OSError as error:
+        raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _arrays(model: FittedModel) -> dict[str, np.ndarray]:
+    arrays = {name: getattr(model, name) for name in _BY_MODEL}
+    if model.text is not None:
+        arrays |= {f"text.{name}": getattr(model.text, name) for name in _BY_TEXT}
+    arrays |= {f"state.{name}": values for name, values in model.state.items()}
+    return {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+
+
+def _description(model: FittedModel) -> dict[str, Any]:
+    try:
+        code = version("genekb-cellmodel")
+    except PackageNotFoundError:
+        code = "source tree"
+    return {
+        "format": FORMAT,
+        "config": model.config.to_dict(),
+        "names": list(model.names),
+        "store_id": model.store_id,
+        "encoder_id": model.encoder_id,
+        "version": code,
+    }
+
+
+def load_model(folder: Path) -> FittedModel:
+    """Read a model.
+
+    Raises
+    ------
+    InputUnusable
+        If the folder holds no model, or one of a later format.
+    LineageMismatch
+        If its bytes are not those that were written.
+    """
+    from safetensors.numpy import load_file
+
+    if not (folder / DESCRIPTION).is_file():
+        raise InputUnusable(f"{folder} holds no {DESCRIPTION}; is it a folder that --save-model wrote?")
+    try:
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        expected, found_format = content["sha256"], content["format"]
+        has_arrays = (folder / ARRAYS).is_file()
+    except (ValueError, KeyError, TypeError) as error:
+        raise LineageMismatch(
+            f"{folder / DESCRIPTION} is damaged ({type(error).__name__}); fit the model again"
+        ) from error
+    if found_format != FORMAT:
+        raise InputUnusable(f"{folder} is a model of format {found_format}, {FORMAT} is read here; update the package")
+    if not has_arrays or files.sha256_file(folder / ARRAYS) != expected:
+        raise LineageMismatch(f"{folder / ARRAYS} is missing or not the file that was written; fit the model again")
+    arrays = load_file(folder / ARRAYS)
+    text = {name: arrays[f"text.{name}"] for name in _BY_TEXT if f"text.{name}" in arrays}
+    return FittedModel(
+        config=_config(content["config"]),
+        names=tuple(content["names"]),
+        store_id=content["store_id"],
+        encoder_id=content["encoder_id"],
+        text=TextMap(**text) if text else None,
+        state={name.removeprefix("state."): values for name, values in arrays.items() if name.startswith("state.")},
+        **{name: arrays[name] for name in _BY_MODEL},
+    )
+
+
+def _config(content: dict[str, Any]) -> RunConfig:
+    nested = {"preprocess": PreprocessConfig, "graph": GraphConfig, "semantics": SemanticsConfig}
+    return RunConfig(**content | {name: kind(**content[name]) for name, kind in nested.items()})

@@ -1,0 +1,128 @@
+"""Names for the clusters of a file from a user's marker genes: read, named, written beside the clusters."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cellmodel.errors import InputUnusable
+from cellmodel.files import WriteConfig, check_outputs
+from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.marker_names import ClusterName, NamingConfig, name_clusters
+from cellmodel.markers import rank_markers
+from cellmodel.preprocess import detected_genes, normalise_log1p
+from cellmodel.values import ValueKind
+from cellmodel.writers import h5ad_safe, write_cells
+
+Panel = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Naming:
+    """Clusters of a file, in the order of ``names``, and what they were named."""
+
+    clusters: tuple[str, ...]
+    n_cells: tuple[int, ...]
+    names: tuple[ClusterName, ...]
+
+
+def read_panel(path: Path) -> Panel:
+    """Read marker genes by type: JSON of type → genes, or a .tsv or .csv with the columns ``cell_type`` and ``gene``.
+
+    Raises
+    ------
+    InputUnusable
+        If the file cannot be read as one of these, or names no gene.
+    """
+    try:
+        panel = _from_json(path) if path.suffix == ".json" else _from_table(path)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputUnusable(f"{path} cannot be read as marker genes: {error}") from error
+    if not any(panel.values()):
+        raise InputUnusable(f"{path} names no gene; give a gene a line under the columns cell_type and gene")
+    return panel
+
+
+def _from_json(path: Path) -> Panel:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not all(isinstance(genes, list) for genes in content.values()):
+        raise ValueError("it is no object of type → list of genes")
+    return {str(name): tuple(map(str, genes)) for name, genes in content.items()}
+
+
+def _from_table(path: Path) -> Panel:
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t")
+        if not {"cell_type", "gene"} <= set(rows.fieldnames or ()):
+            raise ValueError(f"its columns are {', '.join(rows.fieldnames or ()) or 'none'}, not cell_type and gene")
+        panel: dict[str, list[str]] = {}
+        for row in rows:
+            panel.setdefault(row["cell_type"] or "", []).append(row["gene"] or "")
+    return {name: tuple(filter(None, genes)) for name, genes in panel.items() if name}
+
+
+def name_cells(cells: Cells, clusters: Sequence[str], panel: Panel, *, config: NamingConfig | None = None) -> Naming:
+    """Rank the markers of each cluster and name it by the panel.
+
+    Parameters
+    ----------
+    clusters
+        One a cell.
+
+    Raises
+    ------
+    InputUnusable
+        If there are fewer than two clusters, or no gene of the panel was measured.
+    """
+    settings = config or NamingConfig()
+    names, codes = np.unique(np.array(clusters), return_inverse=True)
+    if len(names) < 2:  # noqa: PLR2004 - one cluster has no rest
+        raise InputUnusable(f"{cells.source} has {len(names)} cluster; markers need a rest to be compared with")
+    detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=1))
+    whole = cells.matrix if cells.kind == ValueKind.LOG1P else normalise_log1p(cells.matrix)
+    measured = [cells.names[column] for column in detected]
+    tables = rank_markers(whole[:, detected], codes, gene_names=measured, n_top=settings.n_markers)
+    return Naming(
+        clusters=tuple(names.tolist()),
+        n_cells=tuple(np.bincount(codes).tolist()),
+        names=name_clusters(tables, panel, background=measured, config=settings),
+    )
+
+
+def annotate_file(path: Path, panel: Panel, *, cluster_key: str, read: ReadConfig, write: WriteConfig) -> Naming:
+    """Name the clusters of a file and write ``obs["<key>"]`` and the evidence, ``uns["<key>"]``.
+
+    Raises
+    ------
+    InputUnusable
+        If the column of clusters is missing, or an output cannot be written.
+    """
+    check_outputs(path, write)
+    cells = read_cells(path, read)
+    adata, key = cells.adata, write.key_added
+    if cluster_key not in adata.obs:
+        have = ", ".join(map(str, adata.obs)) or "none"
+        raise InputUnusable(
+            f"{path} has no column {cluster_key!r} in obs (it has: {have}); name one with --cluster-key"
+        )
+    claim_slots(adata, [("obs", key), ("uns", key)], overwrite=write.overwrite)
+    clusters = adata.obs[cluster_key].astype(str).tolist()
+    found = name_cells(cells, clusters, panel)
+    name_of = {cluster: one.name for cluster, one in zip(found.clusters, found.names, strict=True)}
+    adata.obs[key] = adata.obs[cluster_key].astype(str).map(name_of).astype("category")
+    adata.uns[key] = h5ad_safe({"cluster_key": cluster_key, "names": _frame(found)})
+    write_cells(adata, write.output, overwrite=write.overwrite)
+    return found
+
+
+def _frame(found: Naming) -> object:
+    import pandas as pd
+
+    rows = [
+        asdict(one) | {"cluster": cluster, "genes": ", ".join(one.genes)}
+        for cluster, one in zip(found.clusters, found.names, strict=True)
+    ]
+    return pd.DataFrame(rows)
