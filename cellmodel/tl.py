@@ -1,11 +1,14 @@
-"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cm.tl.cluster`."""
+"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cm.tl.cluster`, `cm.tl.classify`."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import genekb
-from cellmodel.config import RunConfig
+from cellmodel.classify import ClassifyConfig
+from cellmodel.config import RunConfig, SpatialConfig
 from cellmodel.io import ReadConfig, cells_from_anndata, claim_slots
+from cellmodel.joint import Meeting
+from cellmodel.labelling import TransferConfig, transfer_labels, transfer_slots, write_transfer
 from cellmodel.pipeline import run
 from cellmodel.slots import result_slots, write_result
 from cellmodel.types import Knowledge
@@ -21,6 +24,7 @@ def embed(
     recipe: str = "fused",
     knowledge: Knowledge = "real",
     encoder: str | None = None,
+    spatial: SpatialConfig | None = None,
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
@@ -37,6 +41,8 @@ def embed(
         Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.
     kb
         Opened store; None only with ``knowledge="none"``.
+    spatial
+        How ``obsm["spatial"]`` is used; None leaves it out.
     layer, use_raw, gene_key
         Where the values and the gene names are.
     key_added
@@ -50,7 +56,7 @@ def embed(
     NotCounts, AlignmentTooLow, SlotTaken
         See :mod:`cellmodel.errors`.
     """
-    config = RunConfig(recipe=recipe, knowledge=knowledge, encoder=encoder, seed=random_state)
+    config = RunConfig(recipe=recipe, knowledge=knowledge, encoder=encoder, seed=random_state, spatial=spatial)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     return _run(adata, kb, config, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=False)
 
@@ -99,6 +105,61 @@ def cluster(
     )
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     return _run(adata, kb, chosen, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=True)
+
+
+def classify(
+    adata: "AnnData",
+    reference: "AnnData",
+    kb: genekb.Store,
+    *,
+    label_key: str,
+    genes_by: Meeting = "ids",
+    classifier: ClassifyConfig | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_class",
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Carry labels of a reference over to cells, of the same species or of another.
+
+    Adds the categorical ``obs["<key>"]``, in which cells of low confidence are ``unassigned``,
+    ``obs["<key>_confidence"]``, ``obsm["<key>_probabilities"]`` and ``uns["<key>"]``, whose ``classes`` name the
+    columns of the probabilities. The reference is left as it is.
+
+    Parameters
+    ----------
+    reference
+        Labelled cells; those without a label are left out and counted.
+    label_key
+        Column of its obs with the labels.
+    genes_by
+        Genes of the two sides meet by GeneID, by orthologue, or by the text of the genes.
+    classifier
+        Head, contrastive step, and the confidence below which a cell is unassigned; 0.5 if None.
+    config
+        Encoder, knowledge and seed.
+    layer, use_raw, gene_key
+        Where the values and the gene names are, on both sides.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.errors`.
+    """
+    target = adata.copy() if copy else adata
+    claim_slots(target, transfer_slots(key_added), overwrite=overwrite)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    cells = cells_from_anndata(target, read, source="query in memory")
+    transfer = TransferConfig(label_key=label_key, meeting=genes_by)
+    if classifier is not None:
+        transfer = replace(transfer, classify=classifier)
+    labelled = cells_from_anndata(reference, read, source="reference in memory")
+    found = transfer_labels(cells, labelled, kb, config or RunConfig(), transfer=transfer)
+    write_transfer(cells, found, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
 
 
 def _run(

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from cellmodel.metrics import score
+from cellmodel.metrics import score, score_classes
 from tests import oracles, strategies
 
 
@@ -96,3 +97,30 @@ def test_missing_labels_are_refused_of_whatever_kind(labels):
 def test_no_cell_is_refused():
     with pytest.raises(ValueError, match="y_true has 0 cells"):
         score([], [])
+
+
+@settings(deadline=None)
+@given(pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcdu")), min_size=1, max_size=30))
+def test_scores_of_classes_are_those_of_scikit_learn(pairs):
+    y_true, y_pred = map(list, zip(*pairs, strict=True))
+    found, types = score_classes(y_true, y_pred, unassigned="u"), sorted(set(y_true))
+    recall = recall_score(y_true, y_pred, labels=types, average=None, zero_division=0)
+    assert found.accuracy == pytest.approx(accuracy_score(y_true, y_pred))
+    assert found.macro_f1 == pytest.approx(f1_score(y_true, y_pred, labels=types, average="macro", zero_division=0))
+    assert found.recall == pytest.approx(dict(zip(types, recall, strict=True)))
+    assert found.balanced_accuracy == pytest.approx(recall.mean())
+    table = [[pairs.count((kind, name)) for name in found.classes] for kind in types]
+    np.testing.assert_array_equal(found.confusion, table)
+    assert found.share_unassigned == pytest.approx(y_pred.count("u") / len(y_pred))
+
+
+def test_names_of_classes_are_not_matched_to_types():
+    assert score(list("aabb"), list("bbaa")).accuracy == 1
+    assert score_classes(list("aabb"), list("bbaa")).accuracy == 0
+
+
+def test_classes_that_do_not_go_with_the_cells_are_refused():
+    with pytest.raises(ValueError, match="y_true has 3 cells, y_pred 2"):
+        score_classes(["a", "b", "c"], ["a", "b"])
+    with pytest.raises(ValueError, match="y_true has 2 cells, 1 of them without a label"):
+        score_classes(["a", None], ["a", "b"])

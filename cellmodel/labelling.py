@@ -1,0 +1,266 @@
+"""Labels carried over from a reference to a query: cells in, classes with their confidence out, written where asked."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import Int
+
+import genekb
+from cellmodel.classify import ClassifyConfig, Prediction, classify_cells, weigh_by_separation
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.files import WriteConfig
+from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.joint import Meeting, joint_features
+from cellmodel.writers import h5ad_safe, write_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+UNASSIGNED: Final = "unassigned"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferConfig:
+    """How labels are carried over.
+
+    Parameters
+    ----------
+    label_key
+        Column of the reference's obs that holds the labels.
+    meeting
+        How genes of the two sides meet.
+    classify
+        The classifier.
+    """
+
+    label_key: str
+    meeting: Meeting = "ids"
+    classify: ClassifyConfig = field(default_factory=lambda: ClassifyConfig(unassigned_below=0.5))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transfer:
+    """What was carried over to the query.
+
+    Parameters
+    ----------
+    names
+        Names of the classes, sorted.
+    labels
+        Class of each cell of the query, by name, or ``unassigned``.
+    prediction
+        The same in figures, for the cells of the query.
+    n_reference
+        Labelled cells of each class.
+    n_unlabelled
+        Cells of the reference without a label, which were left out.
+    n_genes
+        Genes that met.
+    note
+        How they met, in words.
+    encoder_id
+        Encoder whose vectors they met by; empty where they met otherwise.
+    """
+
+    config: RunConfig
+    transfer: TransferConfig
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    prediction: Prediction
+    n_reference: tuple[int, ...]
+    n_unlabelled: int
+    n_genes: int
+    note: str
+    reference: str
+    store_id: str
+    encoder_id: str
+
+    @property
+    def n_query(self) -> dict[str, int]:
+        """Cells of the query by class, those without one last."""
+        return {name: self.labels.count(name) for name in (*self.names, UNASSIGNED)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """Cells of a file that have a label.
+
+    Parameters
+    ----------
+    rows
+        Rows of the cells that have one.
+    codes
+        Their classes, as positions in ``names``.
+    names
+        Names of the classes, sorted.
+    n_unlabelled
+        Cells without a label.
+    """
+
+    rows: Int[np.ndarray, " labelled"]
+    codes: Int[np.ndarray, " labelled"]
+    names: tuple[str, ...]
+    n_unlabelled: int
+
+
+def read_labels(cells: Cells, label_key: str) -> Labelled:
+    """Take the labels of cells from a column of obs; a missing one, an empty one and ``unassigned`` are none.
+
+    Raises
+    ------
+    InputUnusable
+        If the column is missing, or fewer than two classes are named.
+    """
+    obs = cells.adata.obs
+    if label_key not in obs:
+        have = ", ".join(map(str, obs)) or "none"
+        raise InputUnusable(f"{cells.source} has no column {label_key!r} in obs (it has: {have}); name one")
+    column = obs[label_key]
+    values = np.where(column.isna(), "", column.astype(str).to_numpy()).astype(str)
+    rows = np.flatnonzero((values != "") & (values != UNASSIGNED))
+    names, codes = np.unique(values[rows], return_inverse=True)
+    if len(names) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
+        raise InputUnusable(
+            f"column {label_key!r} of {cells.source} names {len(names)} classes in {len(rows)} labelled cells, 2 are "
+            "needed; is it the right column?"
+        )
+    return Labelled(rows=rows, codes=codes, names=tuple(names.tolist()), n_unlabelled=len(values) - len(rows))
+
+
+def transfer_labels(
+    query: Cells, reference: Cells, kb: genekb.Store, config: RunConfig, *, transfer: TransferConfig
+) -> Transfer:
+    """Carry labels of a reference over to a query.
+
+    The features are made without labels; how much each gene counts, a contrastive projection and the head are fitted
+    to the labelled cells of the reference alone.
+
+    Raises
+    ------
+    InputUnusable
+        If the labels cannot be used, see :func:`read_labels`.
+    AlignmentTooLow
+        If too few genes meet.
+    """
+    known = read_labels(reference, transfer.label_key)
+    joint = joint_features(reference, query, kb, config, meeting=transfer.meeting)
+    log.info("%s", joint.note)
+    features = weigh_by_separation(joint.features, labelled=known.rows, classes=known.codes)
+    everywhere = classify_cells(
+        features, labelled=known.rows, classes=known.codes, config=transfer.classify, seed=config.seed
+    )
+    found = everywhere.classes[joint.n_reference :]
+    return Transfer(
+        config=config,
+        transfer=transfer,
+        names=known.names,
+        labels=tuple(known.names[code] if code >= 0 else UNASSIGNED for code in found.tolist()),
+        prediction=Prediction(classes=found, probabilities=everywhere.probabilities[joint.n_reference :]),
+        n_reference=tuple(np.bincount(known.codes).tolist()),
+        n_unlabelled=known.n_unlabelled,
+        n_genes=joint.n_genes,
+        note=joint.note,
+        reference=reference.source.rsplit("/", 1)[-1],
+        store_id=kb.store_id,
+        encoder_id=kb.encoder_id(config.encoder) if transfer.meeting == "text" else "",
+    )
+
+
+def transfer_slots(key_added: str) -> list[tuple[str, str]]:
+    """List the slots that a transfer writes, so that they can be claimed before any work is done."""
+    in_obs = [("obs", key_added), ("obs", f"{key_added}_confidence")]
+    return [*in_obs, ("obsm", f"{key_added}_probabilities"), ("uns", key_added)]
+
+
+def write_transfer(cells: Cells, found: Transfer, *, key_added: str, overwrite: bool = False) -> None:
+    """Write classes, confidence and probabilities into the AnnData of the query; nothing else of it is touched.
+
+    Raises
+    ------
+    SlotTaken
+        If a slot exists and ``overwrite`` is not set.
+    """
+    import pandas as pd
+
+    adata = cells.adata
+    claim_slots(adata, transfer_slots(key_added), overwrite=overwrite)
+    adata.obs[key_added] = pd.Categorical(found.labels, categories=[*found.names, UNASSIGNED])
+    adata.obs[f"{key_added}_confidence"] = found.prediction.confidence.astype(np.float32)
+    adata.obsm[f"{key_added}_probabilities"] = found.prediction.probabilities.astype(np.float32)
+    adata.uns[key_added] = h5ad_safe(_record(cells, found))
+
+
+def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
+    params = {"run": found.config.to_dict(), "transfer": asdict(found.transfer)}
+    return {
+        "params": params,
+        "seed": found.config.seed,
+        "store_id": found.store_id,
+        "encoder_id": found.encoder_id,
+        "reference": found.reference,
+        "classes": list(found.names),
+        "counts": _count_frame(found),
+        "n_unlabelled": found.n_unlabelled,
+        "genes": {"meeting": found.transfer.meeting, "n_genes": found.n_genes, "note": found.note},
+        "input": {"source": cells.source.rsplit("/", 1)[-1], "value_kind": str(cells.kind), "notes": list(cells.notes)},
+    }
+
+
+def _count_frame(found: Transfer) -> "pd.DataFrame":
+    import pandas as pd
+
+    counts = found.n_query
+    return pd.DataFrame(
+        {"class": list(counts), "n_reference": [*found.n_reference, 0], "n_query": list(counts.values())}
+    )
+
+
+def transfer_file(
+    path: Path,
+    reference: Path,
+    kb: genekb.Store,
+    config: RunConfig,
+    *,
+    transfer: TransferConfig,
+    read: ReadConfig,
+    write: WriteConfig,
+) -> Transfer:
+    """Read query and reference, carry the labels over, and write the query with its classes.
+
+    Parameters
+    ----------
+    read
+        Where the values and the gene names are, in both files.
+
+    Raises
+    ------
+    InputUnusable
+        If an input cannot be used, or the output exists and may not be replaced; this is found before any work.
+    """
+    _check_output(write, inputs=(path, reference))
+    query = read_cells(path, read)
+    claim_slots(query.adata, transfer_slots(write.key_added), overwrite=write.overwrite)
+    labelled = read_cells(reference, read)
+    for cells in (query, labelled):
+        for note in cells.notes:
+            log.info("%s: %s", cells.source, note)
+    found = transfer_labels(query, labelled, kb, config, transfer=transfer)
+    write_transfer(query, found, key_added=write.key_added, overwrite=write.overwrite)
+    write_cells(query.adata, write.output, overwrite=write.overwrite)
+    return found
+
+
+def _check_output(write: WriteConfig, *, inputs: Sequence[Path]) -> None:
+    output = write.output
+    if any(output.resolve() == path.resolve() for path in inputs):
+        raise InputUnusable(f"{output} is an input; write to another file, results are never written over the input")
+    if output.exists() and not write.overwrite:
+        raise InputUnusable(f"{output} exists; give another name, or --overwrite")
+    if not output.resolve().parent.is_dir():
+        raise InputUnusable(f"{output.parent} is not a folder; make it first, or write elsewhere")

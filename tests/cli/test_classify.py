@@ -1,0 +1,88 @@
+"""`cellmodel classify` on the demo cells: labels carried over, the n-shot protocol, one line for each mistake."""
+
+import numpy as np
+import pytest
+
+from cellmodel.demo import find_demo_cells
+from cellmodel.readers import read_anndata
+from tests.processes import call, call_json
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    call_json("genekb", "build", "--model", "lsa-64", "--home", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A labelled half of the demo cells, and the other half."""
+    folder = tmp_path_factory.mktemp("halves")
+    adata = read_anndata(find_demo_cells())
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    paths = {"reference": folder / "reference.h5ad", "query": folder / "query.h5ad"}
+    adata[order[:350]].copy().write_h5ad(paths["reference"])
+    adata[order[350:]].copy().write_h5ad(paths["query"])
+    return paths
+
+
+def arguments(files, home, output, **changed):
+    options = {"reference": files["reference"], "label-key": "bulk_labels", "kb": "demo", "home": home} | changed
+    return [files["query"], *(part for key, value in options.items() for part in (f"--{key}", value)), "-o", output]
+
+
+@pytest.mark.parametrize("genes_by", ["ids", "text"])
+def test_labels_are_carried_over_and_written(files, home, tmp_path, genes_by):
+    output = tmp_path / "out.h5ad"
+    content = call_json("cellmodel", "classify", *arguments(files, home, output, **{"genes-by": genes_by}))
+    adata = read_anndata(output)
+    key = content.get("key_added", "cellmodel_class")
+    found = adata.obs[[name for name in adata.obs if name.startswith(key)]]
+    labels, confidence = found.iloc[:, 0].astype(str), found.iloc[:, 1]
+    given = labels != "unassigned"
+    assert (labels[given] == adata.obs["bulk_labels"].astype(str)[given]).mean() > 0.6
+    assert ((confidence >= 0.5) == given).all()
+    assert content["share_unassigned"] == pytest.approx(1 - given.mean(), abs=1e-4)
+
+
+def test_the_n_shot_protocol_prints_a_row_for_each_number(files):
+    content = call_json(
+        "cellmodel", "classify", files["query"], "--label-key", "bulk_labels", "--n-shot", "1,5", "--draws", "5"
+    )
+    one, five = content["rows"]
+    assert (one["n_shot"], five["n_shot"]) == (1, 5)
+    assert 0.3 < one["mean"]["accuracy"] < five["mean"]["accuracy"]
+
+
+def test_the_features_of_a_recipe_can_be_tried(files):
+    n_shot = [files["query"], "--label-key", "bulk_labels", "--n-shot", "5", "--draws", "5"]
+    content = call_json("cellmodel", "classify", *n_shot, "--features", "recipe:pca-kmeans")
+    assert content["features"] == "recipe:pca-kmeans"
+    assert content["rows"][0]["mean"]["accuracy"] > 0.4
+    for features, message in (("words", "got 'words'"), ("recipe:absent", "'absent' is not one of")):
+        code, _, errors = call("cellmodel", "classify", *n_shot, "--features", features)
+        assert code != 0
+        assert message in " ".join(errors.split())
+        assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"label-key": "nothing"}, "has no column 'nothing'"), ({"kb": "absent"}, "absent")],
+)
+def test_a_mistake_gives_one_clear_line(files, home, tmp_path, changed, message):
+    code, _, errors = call("cellmodel", "classify", *arguments(files, home, tmp_path / "out.h5ad", **changed))
+    assert code != 0
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out.h5ad").exists()
+
+
+def test_an_existing_output_is_not_replaced(files, home, tmp_path):
+    output = tmp_path / "out.h5ad"
+    output.write_text("kept")
+    code, _, errors = call("cellmodel", "classify", *arguments(files, home, output))
+    assert code != 0
+    assert "exists; give another name, or --overwrite" in errors
+    assert output.read_text() == "kept"
