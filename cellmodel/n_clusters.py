@@ -93,9 +93,10 @@ def estimate_n_clusters(
 
     The null has the shape of the data and no clusters: each cell is drawn anew from the Gaussian of the cells that are
     about as deep as it. Depth spreads shallow cells out, and one long axis splits in two just as stably as two
-    clusters do; this null has both. The proposal stands if, for numbers from half to twice the proposal, clusterings
-    of random parts of the cells agree more than in the null :cite:`benhur2002stability`, and if the communities of the
-    cells lie farther apart than those of the null; else the answer is 1.
+    clusters do; this null has both. The proposal stands if the communities of the cells lie farther apart than those of
+    the null; else the answer is 1. The curve shows for other numbers how much more clusterings of random parts of the
+    cells agree than in the null :cite:`benhur2002stability`. That is told and does not decide: single cell lines are up
+    to .31 more stable than their null, a continuum of progenitors hardly at all.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def estimate_n_clusters(
     near = [p.stability - p.null_mean for p in curve if proposed <= 2 * p.n_clusters <= 4 * proposed]
     stability = float(np.mean(near)) if near else 0.0
     separation = _separation(cells, seed) - float(np.mean([_separation(null, seed) for null in nulls]))
-    found = proposed > 1 and stability > 0 and separation > settings.margin
+    found = proposed > 1 and separation > settings.margin
     above = f"stability {stability:+.2f} and separation {separation:+.2f} against data without clusters"
     return NClusters(
         n_clusters=proposed if found else 1,

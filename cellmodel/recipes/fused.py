@@ -44,11 +44,12 @@ def represent(
     """Align the smoothed expression view with the text view; without text the expression view stands alone."""
     if views.text is None or len(views.text) < 2:  # noqa: PLR2004 - a contrast needs two cells
         return Representation(z=views.smoothed, z_expr=views.smoothed, z_text=None, features=views.smoothed)
-    text, shift = views.text, views.smoothed.mean(axis=0)
-    scale = max(float((views.smoothed - shift).std(axis=0).max()), 1e-12)
-    expression = ((views.smoothed - shift) / scale).astype(np.float32)
-    order = np.lexsort(expression.T[::-1])  # by content, so that batches follow the cells and not their positions
-    inputs = {"expression": torch.from_numpy(expression[order]), "text": torch.from_numpy(text[order])}
+    order = np.lexsort(views.smoothed.T[::-1])  # by content, so that nothing depends on the positions of the cells
+    smoothed, text = views.smoothed[order], views.text[order]
+    shift = smoothed.mean(axis=0)
+    scale = max(float((smoothed - shift).std(axis=0).max()), 1e-12)
+    expression = ((smoothed - shift) / scale).astype(np.float32)
+    inputs = {"expression": torch.from_numpy(expression), "text": torch.from_numpy(text)}
     with seeding.scope(seed):
         model = CrossModalAligner(expression_dim=expression.shape[1], text_dim=text.shape[1])
         history = fit(
@@ -60,10 +61,13 @@ def represent(
             on_epoch=on_epoch and (lambda epoch, _: on_epoch(epoch, views.smoothed)),  # what the head clusters
         )
     weights = {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+    joint = _joint(model, expression, text)
+    z = np.empty_like(joint)
+    z[order] = joint
     return Representation(
-        z=_joint(model, expression, text),
+        z=z,
         z_expr=views.smoothed,
-        z_text=text,
+        z_text=views.text,
         features=views.smoothed,
         history=history,
         text_head=weights["text.weight"].T.copy(),

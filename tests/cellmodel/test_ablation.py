@@ -34,7 +34,9 @@ def adata():
 @pytest.fixture(scope="module")
 def found(adata, kb):
     labels = adata.obs["bulk_labels"].astype(str).tolist()
-    return ablate(cells_from_anndata(adata.copy()), kb, RunConfig(n_clusters=5), seeds=(0, 1), y_true=labels)
+    return ablate(
+        cells_from_anndata(adata.copy()), kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0, 1), y_true=labels
+    )
 
 
 def test_every_part_has_a_variant_that_changes_it_alone():
@@ -69,7 +71,7 @@ def test_the_text_moves_the_embedding_and_not_the_clusters_of_fused(found):
 
 def test_differences_are_paired_by_seed(found, adata, kb):
     labels = adata.obs["bulk_labels"].astype(str).tolist()
-    config, cells = RunConfig(n_clusters=5), cells_from_anndata(adata.copy())
+    config, cells = RunConfig(n_clusters=5, head="kmeans"), cells_from_anndata(adata.copy())
     single = [ablate(cells, kb, config, seeds=(seed,), y_true=labels).rows for seed in (0, 1)]
     by_seed = [[one.mean["purity"] - rows[0].mean["purity"] for one in rows] for rows in single]
     for place, row in enumerate(found.rows):
@@ -80,20 +82,20 @@ def test_differences_are_paired_by_seed(found, adata, kb):
 
 def test_labels_enter_the_measures_alone(adata, kb, found):
     cells = cells_from_anndata(adata.copy())
-    bare = ablate(cells, kb, RunConfig(n_clusters=5), seeds=(0, 1))
+    bare = ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0, 1))
     assert set(bare.rows[0].mean) == {"same_clusters", "neighbours", "n_clusters"}
     for without, with_labels in zip(bare.rows, found.rows, strict=True):
         assert without.mean.items() <= with_labels.mean.items()
     with pytest.raises(InputUnusable, match="no cell has a label"):
-        ablate(cells, kb, RunConfig(n_clusters=5), seeds=(0,), y_true=[""] * adata.n_obs)
+        ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0,), y_true=[""] * adata.n_obs)
 
 
 def test_the_command_prints_a_table_and_one_object(adata, kb, home, tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     args = ["ablate", tmp_path / "cells.h5ad", "--kb", "demo", "--home", home, "--truth", "bulk_labels", "--seeds", "0"]
-    content = call_json("cellmodel", *args, "--n-clusters", "5")
+    content = call_json("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
     assert content["rows"][0]["variant"] == COMPLETE
-    code, out, _ = call("cellmodel", *args, "--n-clusters", "5")
+    code, out, _ = call("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
     assert (code, out.count("| knowledge ")) == (0, 3)
     assert call("cellmodel", *args, "--recipe", "nosuch")[0] == 3
 

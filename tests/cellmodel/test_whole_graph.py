@@ -8,7 +8,7 @@ from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
 
 N_CELLS = 12
-NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded"}
+NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights"}
 
 
 def make_views():
@@ -27,7 +27,7 @@ def make_views():
     return CellViews(
         **by_pair, **by_cell, **sparse, depth=np.arange(N_CELLS, dtype=float), text_paths=(table(2), table(2)),
         gene_vectors=np.ones((4, 2), dtype=np.float32), raw_gene_vectors=np.zeros((4, 5), dtype=np.float32),
-        n_clusters=3, text_path2_encoded=True,
+        n_clusters=3, text_path2_encoded=True, gene_weights=np.ones(4),
     )  # fmt: skip
 
 
