@@ -94,7 +94,7 @@ def main() -> int:
     errors = [row(*study_set(data, seed), true=true, seed=seed) for seed in seeds for data, true in study]
     error = float(np.mean(errors))
     sys.stdout.write(
-        f"\nnoise that was split: {split}; single cell lines that were: {parted} (told, no bar: a line may hold states); "
+        f"\nnoise that was split: {split}; single cell lines: {parted} (no bar: a line may hold states); "
         f"mean error on the study sets: {error:.2f} (bar {BAR_ERROR})\n"
     )
     return int(split > 0 or error > BAR_ERROR)
