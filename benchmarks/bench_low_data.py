@@ -74,8 +74,7 @@ def measure(pcs: np.ndarray, labels: np.ndarray, draw: int) -> dict[str, float]:
     n_types = len(np.unique(labels))
     found = {f"purity {k}": neighbour_agreement(pcs, labels, graph=GraphConfig(n_neighbors=k)) for k in (15, 5)}
     for name, cut in (("k-means", kmeans), ("micro-ward", micro_ward)):
-        scores = score(labels.tolist(), cut(pcs, n_clusters=n_types, seed=draw).tolist())
-        found[name] = (scores.accuracy + scores.nmi + scores.ari) / 3
+        found[name] = score(labels.tolist(), cut(pcs, n_clusters=n_types, seed=draw).tolist()).mean
     return found
 
 

@@ -13,7 +13,7 @@ import genekb
 from cellmodel.cluster import order_by_size
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.io import Cells, ReadConfig, read_cells, read_obs_columns
+from cellmodel.io import Cells, ReadConfig, obs_columns, read_cells
 from cellmodel.metrics import score
 from cellmodel.recipes.base import Recipe, Representation
 from cellmodel.recipes.heads import find_head
@@ -187,8 +187,9 @@ def ablate_file(
     progress: Progress | None = None,
 ) -> Ablation:
     """Read cells and, if named, their labels, and run :func:`ablate`."""
-    labels = read_obs_columns(path, (truth,))[truth] if truth else None
-    return ablate(read_cells(path, read), kb, config, seeds=seeds, y_true=labels, progress=progress)
+    cells = read_cells(path, read)
+    labels = obs_columns(cells.adata, (truth,), source=cells.source)[truth] if truth else None
+    return ablate(cells, kb, config, seeds=seeds, y_true=labels, progress=progress)
 
 
 def ablation_lines(found: Ablation) -> Iterator[str]:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from cellmodel.config import PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.errors import InputUnusable, LineageMismatch
 from cellmodel.fitted import FittedModel, TextMap
 from cellmodel.graph import GraphConfig
+from cellmodel.versions import installed_version
 from genekb import files
 
 FORMAT: Final = 1
@@ -73,17 +73,13 @@ def _arrays(model: FittedModel) -> dict[str, np.ndarray]:
 
 
 def _description(model: FittedModel) -> dict[str, Any]:
-    try:
-        code = version("genekb-cellmodel")
-    except PackageNotFoundError:
-        code = "source tree"
     return {
         "format": FORMAT,
         "config": model.config.to_dict(),
         "names": list(model.names),
         "store_id": model.store_id,
         "encoder_id": model.encoder_id,
-        "version": code,
+        "version": installed_version("genekb-cellmodel"),
     }
 
 

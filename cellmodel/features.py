@@ -56,6 +56,11 @@ class Features:
     gene_weights: Float[np.ndarray, " gene"] | None = None
 
 
+def log_expression(cells: Cells) -> CellByGene:
+    """Take log-normalised values as they are, and normalise counts."""
+    return cells.matrix if cells.kind == ValueKind.LOG1P else normalise_log1p(cells.matrix)
+
+
 def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarray, " gene"] | None = None) -> Features:
     """Normalise, choose genes, reduce, and link cells: the expression side, which every recipe shares.
 
@@ -71,8 +76,7 @@ def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarra
     """
     coordinates = spatial_coordinates(cells) if config.spatial is not None else None
     settings = config.preprocess
-    is_log = cells.kind == ValueKind.LOG1P
-    expression = cells.matrix if is_log else normalise_log1p(cells.matrix)
+    expression = log_expression(cells)
     min_cells = min(settings.min_cells, max(1, expression.shape[0] // 10))
     detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=min_cells))
     if len(detected) < 2:  # noqa: PLR2004 - one gene spans no space

@@ -1,6 +1,7 @@
 """Whole jobs from file to file: check everything first, work, write last."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def run_file(
     InputUnusable
         If the input cannot be used, or an output exists and may not be replaced; this is found before any work.
     """
-    check_outputs(path, write)
+    check_outputs(write, inputs=(path,))
     if write.model is not None:
         check_model_folder(write.model, overwrite=write.overwrite)
         check_can_predict(config)
@@ -100,7 +101,7 @@ def run_file(
     return FileRun(cells=cells, result=result)
 
 
-def check_outputs(path: Path, write: WriteConfig) -> None:
+def check_outputs(write: WriteConfig, *, inputs: Sequence[Path]) -> None:
     """Check that outputs can be written, before any work is done.
 
     Raises
@@ -113,8 +114,10 @@ def check_outputs(path: Path, write: WriteConfig) -> None:
             raise InputUnusable(f"{target} exists; give another name, or --overwrite")
         if not target.resolve().parent.is_dir():
             raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
-    if write.output.resolve() == path.resolve():
-        raise InputUnusable(f"{path} is the input; write to another file, results are never written over the input")
+    if any(write.output.resolve() == path.resolve() for path in inputs):
+        raise InputUnusable(
+            f"{write.output} is an input; write to another file, results are never written over the input"
+        )
 
 
 def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":

@@ -11,15 +11,15 @@ from jaxtyping import Bool, Float, Int
 import genekb
 from cellmodel.config import RunConfig
 from cellmodel.errors import AlignmentTooLow, InputUnusable, LineageMismatch
+from cellmodel.features import log_expression
 from cellmodel.graph import nearest_votes, smooth_onto
 from cellmodel.io import Cells
 from cellmodel.pipeline import RunResult
-from cellmodel.preprocess import fit_components, normalise_log1p
+from cellmodel.preprocess import Components, fit_components
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.semantics import column_moments, mix_paths, rank_weights
 from cellmodel.types import CellByGene, Embedding, GeneVectors, Labels
-from cellmodel.values import ValueKind
 from genekb.errors import SpeciesMismatch
 
 MIN_GENES: Final = 0.5  # share of the model's genes that new cells must have
@@ -206,11 +206,8 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
             f"{int(has_gene.sum())} of the {len(columns)} genes of the model are among the {len(cells.names)} of "
             f"{cells.source}, {MIN_GENES:.0%} are needed; is it the right model, species and --gene-key?"
         )
-    whole = cells.matrix if cells.kind == ValueKind.LOG1P else normalise_log1p(cells.matrix)
-    present = whole[:, columns[has_gene]]
-    pcs = np.asarray(
-        present @ model.components[has_gene] - model.mean[has_gene] @ model.components[has_gene], dtype=np.float32
-    )
+    present = log_expression(cells)[:, columns[has_gene]]
+    pcs = Components(mean=model.mean[has_gene], loadings=model.components[has_gene])(present)
     settings = model.config.preprocess
     smoothed = smooth_onto(pcs, model.pcs, config=model.config.graph, n_steps=settings.n_smoothing)
     representation = _embed(model, has_gene, present, pcs=pcs, smoothed=smoothed)

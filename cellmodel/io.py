@@ -333,11 +333,16 @@ def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]
     InputUnusable
         If a column is missing.
     """
-    obs = read_anndata(path).obs
+    return obs_columns(read_anndata(path), columns, source=str(path))
+
+
+def obs_columns(adata: "AnnData", columns: Sequence[str], *, source: str) -> dict[str, list[str]]:
+    """Take columns of obs of cells that are read already; see :func:`read_obs_columns`."""
+    obs = adata.obs
     for column in columns:
         if column not in obs:
             raise InputUnusable(
-                f"{path} has no column {column!r} in obs (it has: {', '.join(map(str, obs)) or 'none'})"
+                f"{source} has no column {column!r} in obs (it has: {', '.join(map(str, obs)) or 'none'})"
             )
     return {
         column: ["" if missing else str(value) for value, missing in zip(obs[column], obs[column].isna(), strict=True)]

@@ -1,7 +1,6 @@
 """Labels carried over from a reference to a query: cells in, classes with their confidence out, written where asked."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ import genekb
 from cellmodel.classify import ClassifyConfig, Prediction, classify_cells, weigh_by_separation
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.files import WriteConfig
+from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.joint import Meeting, joint_features
 from cellmodel.writers import h5ad_safe, write_cells
@@ -243,7 +242,7 @@ def transfer_file(
     InputUnusable
         If an input cannot be used, or the output exists and may not be replaced; this is found before any work.
     """
-    _check_output(write, inputs=(path, reference))
+    check_outputs(write, inputs=(path, reference))
     query = read_cells(path, read)
     claim_slots(query.adata, transfer_slots(write.key_added), overwrite=write.overwrite)
     labelled = read_cells(reference, read)
@@ -254,13 +253,3 @@ def transfer_file(
     write_transfer(query, found, key_added=write.key_added, overwrite=write.overwrite)
     write_cells(query.adata, write.output, overwrite=write.overwrite)
     return found
-
-
-def _check_output(write: WriteConfig, *, inputs: Sequence[Path]) -> None:
-    output = write.output
-    if any(output.resolve() == path.resolve() for path in inputs):
-        raise InputUnusable(f"{output} is an input; write to another file, results are never written over the input")
-    if output.exists() and not write.overwrite:
-        raise InputUnusable(f"{output} exists; give another name, or --overwrite")
-    if not output.resolve().parent.is_dir():
-        raise InputUnusable(f"{output.parent} is not a folder; make it first, or write elsewhere")

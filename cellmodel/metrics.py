@@ -32,6 +32,11 @@ class Scores:
     n_clusters: int
     n_types: int
 
+    @property
+    def mean(self) -> float:
+        """Mean of accuracy, NMI and ARI."""
+        return (self.accuracy + self.nmi + self.ari) / 3
+
 
 def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
     """Score clusters against labels.

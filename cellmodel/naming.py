@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from cellmodel.errors import InputUnusable
+from cellmodel.features import log_expression
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.marker_names import ClusterName, NamingConfig, name_clusters
 from cellmodel.markers import rank_markers
-from cellmodel.preprocess import detected_genes, normalise_log1p
-from cellmodel.values import ValueKind
+from cellmodel.preprocess import detected_genes
 from cellmodel.writers import h5ad_safe, write_cells
 
 Panel = dict[str, tuple[str, ...]]
@@ -82,9 +82,8 @@ def name_cells(cells: Cells, clusters: Sequence[str], panel: Panel, *, config: N
     if len(names) < 2:  # noqa: PLR2004 - one cluster has no rest
         raise InputUnusable(f"{cells.source} has {len(names)} cluster; markers need a rest to be compared with")
     detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=1))
-    whole = cells.matrix if cells.kind == ValueKind.LOG1P else normalise_log1p(cells.matrix)
     measured = [cells.names[column] for column in detected]
-    tables = rank_markers(whole[:, detected], codes, gene_names=measured, n_top=settings.n_markers)
+    tables = rank_markers(log_expression(cells)[:, detected], codes, gene_names=measured, n_top=settings.n_markers)
     return Naming(
         clusters=tuple(names.tolist()),
         n_cells=tuple(np.bincount(codes).tolist()),
@@ -100,7 +99,7 @@ def annotate_file(path: Path, panel: Panel, *, cluster_key: str, read: ReadConfi
     InputUnusable
         If the column of clusters is missing, or an output cannot be written.
     """
-    check_outputs(path, write)
+    check_outputs(write, inputs=(path,))
     cells = read_cells(path, read)
     adata, key = cells.adata, write.key_added
     if cluster_key not in adata.obs:

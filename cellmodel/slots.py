@@ -1,7 +1,6 @@
 """Which slot of an AnnData holds which result: written by a run, read back by the report and by later commands."""
 
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Int
 from cellmodel.io import Cells, claim_slots
 from cellmodel.n_clusters import Stability
 from cellmodel.pipeline import RunResult
+from cellmodel.versions import installed_version
 from cellmodel.writers import h5ad_safe
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _record(cells: Cells, result: RunResult) -> dict[str, Any]:
         "params": result.config.to_dict(),
         "seed": result.config.seed,
         "recipe": result.config.recipe,
-        "versions": _versions(),
+        "versions": {name: installed_version(name) for name in VERSIONED},
         "input": {
             "source": cells.source.rsplit("/", 1)[-1],
             "value_kind": str(cells.kind),
@@ -184,13 +184,3 @@ def _history_frame(result: RunResult) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(list(result.representation.history))
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "source tree"
-    return found

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
-from cellmodel.align import align_genes
 from cellmodel.classify import ClassifyConfig, classify_cells, contrastive_features
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
@@ -22,7 +21,7 @@ from cellmodel.recipes.registry import find_recipe
 from cellmodel.semantics import fit_whitening
 from cellmodel.specificity import specific_text
 from cellmodel.types import Embedding
-from cellmodel.views import prepare
+from cellmodel.views import align_cells, prepare
 
 OWN_FEATURES: Final = ("expression", "text", "both")
 OF_RECIPE: Final = "recipe:"
@@ -211,15 +210,7 @@ def _of_recipe(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, name
 
 
 def _text(cells: Cells, kb: genekb.Store, config: RunConfig, made: Features) -> Embedding:
-    counts = np.asarray(cells.matrix.sum(axis=0), dtype=np.float64).ravel()
-    alignment = align_genes(
-        cells.names,
-        kb,
-        counts=counts,
-        encoder=config.encoder,
-        use_orthologs=config.use_orthologs,
-        min_coverage=config.min_coverage,
-    )
+    alignment = align_cells(cells, kb, config)
     columns = made.top_genes[alignment.has_vector[made.top_genes]]
     vectors = apply_knowledge(alignment.vectors[columns], knowledge=config.knowledge, seed=config.seed)
     whitened = fit_whitening(vectors, rank=config.semantics.rank)(vectors)

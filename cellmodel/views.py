@@ -101,7 +101,7 @@ def prepare(cells: Cells, kb: genekb.Store | None, config: RunConfig) -> Prepare
         raise InputUnusable(f"knowledge {config.knowledge!r} needs a store; give --kb NAME, or --knowledge none")
     seconds: dict[str, float] = {}
     with timed(seconds, "align"):
-        alignment = _align(cells, kb, config) if kb is not None else None
+        alignment = align_cells(cells, kb, config) if kb is not None else None
     with timed(seconds, "features"):
         features = make_features(cells, config, from_text=_from_text(alignment, config))
     with timed(seconds, "text"):
@@ -133,7 +133,8 @@ def _from_text(alignment: GeneAlignment | None, config: RunConfig) -> Float[np.n
     return predicted
 
 
-def _align(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignment:
+def align_cells(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignment:
+    """Align the genes of cells with a store; see :func:`cellmodel.align.align_genes`."""
     return align_genes(
         cells.names,
         kb,

@@ -45,7 +45,7 @@ GENEKB_LAYERS = [
     {"use"},
 ]
 CELLMODEL_LAYERS = [
-    {"errors", "types", "seeding", "values"},
+    {"errors", "types", "seeding", "values", "versions"},
     {"graph"},
     {"config"},
     {"readers", "writers"},

@@ -15,8 +15,8 @@ import genekb
 from cellmodel.bench.datasets import DataSet
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.io import Cells, read_cells, read_obs_columns
-from cellmodel.metrics import Scores, score
+from cellmodel.io import Cells, obs_columns, read_cells
+from cellmodel.metrics import score
 from cellmodel.recipes.base import Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
@@ -104,8 +104,9 @@ def run_job(job: Job) -> list[Row]:
         See :mod:`cellmodel.errors`.
     """
     started = time.perf_counter()
-    labels = np.array(read_obs_columns(job.data.path, (job.data.label_key,))[job.data.label_key])
     cells = read_cells(job.data.path)
+    key = job.data.label_key
+    labels = np.array(obs_columns(cells.adata, (key,), source=cells.source)[key])
     read_seconds = time.perf_counter() - started
     has_label = labels != ""
     n_types = len(np.unique(labels[has_label]))
@@ -117,7 +118,7 @@ def run_job(job: Job) -> list[Row]:
         for part in _run_seed(job, cells, kb, n_types=n_types, seed=seed):
             scores = score(labels[has_label].tolist(), part.pop("labels")[has_label].tolist())
             part["seconds"] = round(part["seconds"] + read_seconds, 3)
-            rows.append(part | asdict(scores) | {"mean": _mean(scores)})
+            rows.append(part | asdict(scores) | {"mean": scores.mean})
     if job.with_oracle and find_recipe(job.recipe).train is not None:
         rows[0] |= _oracle(job, cells, kb, labels=labels, n_types=n_types)
     origin = {"data": job.data.name, "origin": job.data.origin, "n_cells": len(labels), "peak_mb": round(peak_mb())}
@@ -184,14 +185,10 @@ def _oracle(job: Job, cells: Cells, kb: genekb.Store | None, *, labels: np.ndarr
     def mean_score(z: Embedding) -> float:
         representation = Representation(z=z, z_expr=z, z_text=None, features=np.ascontiguousarray(z))
         found = kmeans_head(representation, views, n_types, seed).labels
-        return _mean(score(labels[has_label].tolist(), found[has_label].tolist()))
+        return score(labels[has_label].tolist(), found[has_label].tolist()).mean
 
     means = [mean_score(z) for z in snapshots]
     return {"oracle_best_epoch": max(means), "last_epoch": means[-1]}
-
-
-def _mean(scores: Scores) -> float:
-    return (scores.accuracy + scores.nmi + scores.ari) / 3
 
 
 def peak_mb() -> float:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from cellmodel.bench.datasets import DataSet
 from cellmodel.bench.jobs import Job, Row, parse_variant, run_job, variant_name
 from cellmodel.bench.tables import benchmark_markdown
 from cellmodel.errors import CellModelError, InputUnusable
+from cellmodel.versions import installed_version
 from genekb import files
 
 log = logging.getLogger(__name__)
@@ -116,14 +116,10 @@ def plan_jobs(datasets: Sequence[DataSet], config: BenchConfig) -> list[Job]:
 
 def job_key(job: Job) -> dict[str, Any]:
     """All that decides a job's scores: the file's bytes, the settings, the stores, the version of the code."""
-    try:
-        code = version("genekb-cellmodel")
-    except PackageNotFoundError:
-        code = "source tree"
     content = asdict(job) | {"stores": [folder.name for folder in job.stores]}
     content["data"] = asdict(job.data) | {"path": job.data.path.name}
     key: dict[str, Any] = json.loads(json.dumps(content, default=list))
-    return key | {"sha256": files.sha256_file(job.data.path), "version": code}
+    return key | {"sha256": files.sha256_file(job.data.path), "version": installed_version("genekb-cellmodel")}
 
 
 def _path(job: Job, output: Path) -> Path:

@@ -55,7 +55,7 @@ from cellmodel.losses.structure import normalised_cut
 from cellmodel.nn.structured_aligner import StructuredAligner
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.paper_heads import assignment_head
-from cellmodel.recipes.self_training import ScheduledTarget, number_of_centres, start_centres
+from cellmodel.recipes.self_training import ScheduledTarget, fit_to_target, number_of_centres, start_centres
 from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
 from cellmodel.train import Batch, History, TrainConfig, fit
 from cellmodel.types import Embedding
@@ -208,18 +208,13 @@ def _train(
         smoothing=MASS_SMOOTHING,
     )
 
-    def start_epoch(epoch: int, model: nn.Module) -> None:
-        target.on_epoch(epoch, model)
-        report(epoch, model)
-
-    def forward_with_target(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+    def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = forward(model, batch)
-        return {**outputs, "p": target.p, "log_q": _assign(outputs, scale=scale)}
+        return {**outputs, "log_q": _assign(outputs, scale=scale)}
 
-    trained = fit(
-        model, objective(forward_with_target, terms), views=cells, config=SELF_TRAINING, rng=rng, on_epoch=start_epoch
+    trained = fit_to_target(
+        model, terms, forward=assigned, target=target, cells=cells, config=SELF_TRAINING, rng=rng, report=report
     )
-    report(len(trained), model)
     return (*pretrained, *trained)
 
 

@@ -54,9 +54,9 @@ from cellmodel.losses.reconstruction import squared_error, zinb_nll
 from cellmodel.losses.structure import edge_reconstruction, jensen_shannon
 from cellmodel.nn.siamese import SiameseEncoders
 from cellmodel.recipes.augmented_views import AugmentedViews, augment_views
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, without
 from cellmodel.recipes.paper_heads import assignment_head
-from cellmodel.recipes.self_training import ScheduledTarget, number_of_centres, start_centres
+from cellmodel.recipes.self_training import ScheduledTarget, fit_to_target, number_of_centres, start_centres
 from cellmodel.recipes.whole_graph import in_content_order
 from cellmodel.train import Batch, History, TrainConfig, fit
 
@@ -203,17 +203,13 @@ def _train(
         smoothing=MASS_SMOOTHING,
     )
 
-    def start_epoch(epoch: int, model: nn.Module) -> None:
-        target.on_epoch(epoch, model)
-        report(epoch, model)
-
     def forward(_: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = _forward(model, batch, inputs=inputs, rng=rng)
-        return {**outputs, "p": target.p, "log_q": log_soft_assignment(outputs["z"], model.centres, scale=scale)}
+        return {**outputs, "log_q": log_soft_assignment(outputs["z"], model.centres, scale=scale)}
 
-    history = fit(model, objective(forward, terms), views=inputs.cells, config=TRAINING, rng=rng, on_epoch=start_epoch)
-    report(len(history), model)
-    return history
+    return fit_to_target(
+        model, terms, forward=forward, target=target, cells=inputs.cells, config=TRAINING, rng=rng, report=report
+    )
 
 
 def _forward(

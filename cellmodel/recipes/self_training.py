@@ -1,7 +1,7 @@
 """What recipes share that learn their centres: how many, where they start, and a target refreshed on a schedule."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from cellmodel.cluster import micro_ward
 from cellmodel.errors import InputUnusable
 from cellmodel.losses.clustering import Target, cluster_masses, sinkhorn_target
 from cellmodel.n_clusters import NClusters, estimate_n_clusters
-from cellmodel.recipes.base import CellViews
+from cellmodel.recipes.base import CellViews, Term, objective
+from cellmodel.train import Batch, History, TrainConfig, fit
 from cellmodel.types import Embedding
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,39 @@ class ScheduledTarget:
             log.warning("target of epoch %d: error %.1e after %d steps", epoch, target.error, target.n_iterations)
         self.p = target.p
         self.epochs.append(epoch)
+
+
+def fit_to_target(
+    model: nn.Module,
+    terms: tuple[Term, ...],
+    *,
+    forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]],
+    target: ScheduledTarget,
+    cells: Batch,
+    config: TrainConfig,
+    rng: np.random.Generator,
+    report: Callable[[int, nn.Module], None],
+) -> History:
+    """Train with a target that is refreshed on its schedule.
+
+    Parameters
+    ----------
+    forward
+        Gives all that the terms read but the target, which is added as ``p``.
+    report
+        Told the number of epochs done, from 0 to all, and the model.
+    """
+
+    def start_epoch(epoch: int, model: nn.Module) -> None:
+        target.on_epoch(epoch, model)
+        report(epoch, model)
+
+    def with_target(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        return {**forward(model, batch), "p": target.p}
+
+    history = fit(model, objective(with_target, terms), views=cells, config=config, rng=rng, on_epoch=start_epoch)
+    report(len(history), model)
+    return history
 
 
 def number_of_centres(views: CellViews, seed: int) -> tuple[int, NClusters | None]:

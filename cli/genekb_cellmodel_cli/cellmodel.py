@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from genekb_cellmodel_cli import cellmodel_annotate, cellmodel_bench, cellmodel_classify, cellmodel_predict, options
-from genekb_cellmodel_cli.choices import parse_n_clusters
+from genekb_cellmodel_cli.choices import parse_n_clusters, read_config
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table
 from genekb_cellmodel_cli.running import common, run
 
 if TYPE_CHECKING:
     from cellmodel.config import RunConfig
     from cellmodel.files import FileRun
-    from cellmodel.io import ReadConfig
     from genekb import Store
 
 app = typer.Typer(
@@ -69,15 +68,6 @@ def _config(**choices: Any) -> "RunConfig":
         raise typer.BadParameter("--smooth-labels needs coordinates; give --spatial too")
     spatial = SpatialConfig(smooth_labels=smooth_labels) if is_spatial else None
     return RunConfig(**choices, semantics=semantics, spatial=spatial)
-
-
-def _read_config(**choices: Any) -> "ReadConfig":
-    from cellmodel.io import ReadConfig
-
-    try:
-        return ReadConfig(**choices)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _open(kb: str | None, home: Path | None, knowledge: str) -> "Store | None":
@@ -235,7 +225,7 @@ def cluster(
         path,
         _open(kb, home, knowledge),
         config,
-        read=_read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
+        read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(
             output=output,
             report=report,
@@ -296,7 +286,7 @@ def embed(
         path,
         _open(kb, home, knowledge),
         config,
-        read=_read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
+        read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite, command=_command_line()),
         with_clusters=False,
     )

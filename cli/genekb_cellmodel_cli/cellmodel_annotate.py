@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.choices import read_config
 from genekb_cellmodel_cli.output import print_json, print_lines, print_table
 
 
@@ -31,14 +32,13 @@ def annotate(
     from dataclasses import asdict
 
     from cellmodel.files import WriteConfig
-    from cellmodel.io import ReadConfig
     from cellmodel.naming import annotate_file, read_panel
 
     found = annotate_file(
         path,
         read_panel(markers),
         cluster_key=cluster_key,
-        read=ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
+        read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
         write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite),
     )
     rows = [

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.choices import parse_n_clusters, read_config
 from genekb_cellmodel_cli.output import print_json, print_lines, progress_bar
 
 CHECK_FAILED = 1
@@ -97,10 +98,8 @@ def ablate(
 
     from cellmodel.ablation import ablate_file, ablation_lines
     from cellmodel.config import RunConfig
-    from cellmodel.io import ReadConfig
     from cellmodel.recipes.heads import find_head
     from genekb import open as open_store
-    from genekb_cellmodel_cli.choices import parse_n_clusters
 
     if head is not None:
         find_head(head)
@@ -111,7 +110,7 @@ def ablate(
         encoder=encoder,
         knowledge="real" if kb else "none",
     )
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     store = open_store(kb, home=home) if kb else None
     with progress_bar() as progress:
         found = ablate_file(path, store, config, read=read, seeds=_parse_seeds(seeds), truth=truth, progress=progress)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.choices import read_config
 from genekb_cellmodel_cli.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def classify(
     config = RunConfig(
         knowledge=knowledge, encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed
     )
-    read = _read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     if reference is None:
         if output is not None:
             raise typer.BadParameter("--output goes with --reference; the n-shot protocol writes no cells")
@@ -114,15 +115,6 @@ def classify(
         slots={"key_added": key_added, "overwrite": overwrite},
         json=json,
     )
-
-
-def _read_config(**choices: Any) -> "ReadConfig":
-    from cellmodel.io import ReadConfig
-
-    try:
-        return ReadConfig(**choices)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _open(kb: str | None, home: Path | None) -> "Store":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.choices import read_config
 from genekb_cellmodel_cli.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -34,19 +35,14 @@ def predict(
     Example: cellmodel predict new.h5ad --model model --kb human -o out.h5ad
     """
     from cellmodel.files import WriteConfig
-    from cellmodel.io import ReadConfig
     from cellmodel.prediction import predict_file
     from genekb import open as open_store
 
-    try:
-        read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     outcome = predict_file(
         path,
         model,
         open_store(kb, home=home) if kb else None,
-        read=read,
+        read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
         write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite),
     )
     content = _summary(outcome, output)

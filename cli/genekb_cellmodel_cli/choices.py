@@ -1,6 +1,11 @@
 """Options that are text on the command line and something else behind it."""
 
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from cellmodel.io import ReadConfig
 
 
 def parse_n_clusters(text: str) -> int | None:
@@ -10,3 +15,13 @@ def parse_n_clusters(text: str) -> int | None:
     if text.isdigit() and int(text) >= 1:
         return int(text)
     raise typer.BadParameter(f"--n-clusters is a number >= 1 or auto, not {text!r}")
+
+
+def read_config(**choices: Any) -> "ReadConfig":
+    """Say where in a file the values and the gene names are; choices that exclude one another are wrong usage."""
+    from cellmodel.io import ReadConfig
+
+    try:
+        return ReadConfig(**choices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

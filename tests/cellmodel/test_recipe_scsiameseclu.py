@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from cellmodel.cluster import micro_ward
 from cellmodel.errors import InputUnusable
 from cellmodel.graph import GraphConfig, knn_graph, smooth, snn_weights
-from cellmodel.recipes import scsiameseclu
+from cellmodel.recipes import scsiameseclu, self_training
 from cellmodel.recipes.augmented_views import augment_views
 from cellmodel.recipes.base import CellViews, Representation
 from cellmodel.recipes.scsiameseclu import RECIPE, TERMS, represent
@@ -72,7 +72,8 @@ def trained():
         return history
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scsiameseclu, "fit", recording_fit)
+        for module in (scsiameseclu, self_training):
+            patch.setattr(module, "fit", recording_fit)
         result = represent(views, 0, on_epoch=lambda epoch, z: seen.append((epoch, z.copy())))
     return Trained(views=views, truth=truth, result=result, seen=seen, **stages[-1])
 
