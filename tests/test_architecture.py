@@ -84,7 +84,7 @@ CELLMODEL_LAYERS = [
     {"recipes"},
     {"views"},
     {"pipeline"},
-    {"slots", "joint", "fitted"},
+    {"slots", "joint", "fitted", "clustered"},
     {"checkpoint"},
     {"report"},
     {"reporting"},

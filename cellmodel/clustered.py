@@ -1,0 +1,125 @@
+"""Cells with the clusters that a file holds, and what a store knows of their genes: where every explanation starts."""
+
+import logging
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+import genekb
+from cellmodel.align import GeneAlignment
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.features import log_expression
+from cellmodel.io import Cells, ReadConfig, obs_columns, read_cells
+from cellmodel.preprocess import detected_genes
+from cellmodel.types import CellByGene, Labels
+from cellmodel.views import align_cells
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ClusteredCells:
+    """The cells that have a cluster, and the genes that they express.
+
+    Parameters
+    ----------
+    cells
+        All that was read.
+    rows
+        (cell,) rows of ``cells`` that have a cluster; all below is of these.
+    names
+        Name of each cluster, in the order of a categorical, else of the alphabet with numbers as numbers.
+    labels
+        (cell,) place of each cell's cluster in ``names``.
+    expression
+        (cell, gene) log-normalised.
+    columns
+        (gene,) columns of ``cells`` that are seen in any of these cells.
+    gene_names
+        Their names.
+    alignment
+        What the store knows of these genes; its coverage is that of all genes. None without a store.
+    """
+
+    cells: Cells
+    rows: Int[np.ndarray, " cell"]
+    names: tuple[str, ...]
+    labels: Labels
+    expression: CellByGene
+    columns: Int[np.ndarray, " gene"]
+    gene_names: tuple[str, ...]
+    alignment: GeneAlignment | None
+
+
+def read_clustered(
+    path: Path, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str, read: ReadConfig
+) -> ClusteredCells:
+    """Read cells and their clusters from a file.
+
+    Raises
+    ------
+    InputUnusable
+        If the column of clusters is missing, or fewer than two clusters have a cell.
+    AlignmentTooLow
+        If too few genes are known to the store.
+    """
+    return clustered(read_cells(path, read), kb, config, cluster_key=cluster_key)
+
+
+def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str) -> ClusteredCells:
+    """Take the clusters of cells that are read already; see :func:`read_clustered`."""
+    found = np.array(_column(cells, cluster_key), dtype=object)
+    rows = np.flatnonzero(found != "")
+    if len(rows) < len(found):
+        log.warning("%d of %d cells have no %s and are left out", len(found) - len(rows), len(found), cluster_key)
+    names = _in_order(cells, cluster_key, set(found[rows]))
+    if len(names) < 2:  # noqa: PLR2004 - one cluster has no rest
+        raise InputUnusable(
+            f"column {cluster_key!r} of {cells.source} holds {len(names)} cluster; a cluster is told by what sets it "
+            "apart from others, so two are needed"
+        )
+    place = {name: number for number, name in enumerate(names)}
+    columns = np.flatnonzero(detected_genes(cells.matrix[rows], min_cells=1))
+    return ClusteredCells(
+        cells=cells,
+        rows=rows,
+        names=names,
+        labels=np.array([place[name] for name in found[rows]], dtype=np.int64),
+        expression=log_expression(cells)[rows][:, columns],
+        columns=columns,
+        gene_names=tuple(cells.names[column] for column in columns),
+        alignment=None if kb is None else _of_columns(align_cells(cells, kb, config), columns),
+    )
+
+
+def _column(cells: Cells, cluster_key: str) -> list[str]:
+    if cluster_key not in cells.adata.obs:
+        have = ", ".join(map(str, cells.adata.obs)) or "none"
+        raise InputUnusable(
+            f"{cells.source} has no column {cluster_key!r} in obs (it has: {have}); run `cellmodel cluster` first, or "
+            "name a column with --cluster-key"
+        )
+    return obs_columns(cells.adata, [cluster_key], source=cells.source)[cluster_key]
+
+
+def _in_order(cells: Cells, cluster_key: str, present: set[str]) -> tuple[str, ...]:
+    """Names of the clusters, as a categorical orders them, else with the numbers in them read as numbers."""
+    column = cells.adata.obs[cluster_key]
+    if hasattr(column, "cat"):
+        return tuple(name for name in map(str, column.cat.categories) if name in present)
+    return tuple(sorted(present, key=lambda name: [part.zfill(12) for part in re.split(r"(\d+)", name)]))
+
+
+def _of_columns(alignment: GeneAlignment, columns: Int[np.ndarray, " gene"]) -> GeneAlignment:
+    return replace(
+        alignment,
+        gene_ids=alignment.gene_ids[columns],
+        status=alignment.status[columns],
+        vectors=alignment.vectors[columns],
+        has_vector=alignment.has_vector[columns],
+        texts=tuple(alignment.texts[column] for column in columns),
+    )
