@@ -99,11 +99,11 @@ def words_of(texts: Sequence[str]) -> sp.csr_matrix:
     return hashing.transform([text.lower() for text in texts]).tocsr()
 
 
-def load_adapter(path: Path = ADAPTER) -> TextAdapter:
-    """Read the adapter that comes with the package, or another."""
+def load_adapter() -> TextAdapter:
+    """Read the adapter that comes with the package."""
     from safetensors.numpy import load_file
 
-    return TextAdapter(coefficients=load_file(path)["coefficients"].astype(np.float64))
+    return TextAdapter(coefficients=load_file(ADAPTER)["coefficients"].astype(np.float64))
 
 
 def information_weights(

@@ -178,6 +178,7 @@ def test_without_knowledge_no_store_is_needed(tmp_path):
             2,
             "leave one out",
         ),
+        ("cellmodel", ["ablate", "CELLS", "--truth", "a", "--layer", "a", "--use-raw"], 2, "leave one out"),
         ("cellmodel", ["clutser"], 2, "No such command"),
         ("cellmodel", ["eval", "CELLS", "--truth", "nothing"], 3, "nothing"),
         ("genekb", ["build", "--source", "nowhere"], 3, "nowhere does not exist"),
