@@ -44,19 +44,20 @@ class ClassifyConfig:
     n_neighbors
         For ``knn``; at most as many as the smallest class has cells.
     unassigned_below
-        Confidence below which a cell is left without a class.
+        Confidence below which a cell is left without a class. None: no cell is, but where labels of a reference are
+        carried over, the limit is then found from the reference (``labelling.held_out_limit``).
     """
 
     head: Head = "logistic"
     contrast: Contrast = "none"
     n_neighbors: int = 5
-    unassigned_below: float = 0.0
+    unassigned_below: float | None = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.n_neighbors < 1:
             raise ValueError(f"n_neighbors must be >= 1, got {self.n_neighbors}")
-        if not 0 <= self.unassigned_below <= 1:
+        if self.unassigned_below is not None and not 0 <= self.unassigned_below <= 1:
             raise ValueError(f"unassigned_below must lie in [0, 1], got {self.unassigned_below}")
 
 
@@ -118,7 +119,7 @@ def classify_cells(
         features = contrastive_features(features, seed=seed)
     probabilities = _HEADS[config.head](features, labelled, classes, config)
     found = probabilities.argmax(axis=1)
-    found[probabilities.max(axis=1) < config.unassigned_below] = -1
+    found[probabilities.max(axis=1) < (config.unassigned_below or 0.0)] = -1
     return Prediction(classes=found, probabilities=probabilities)
 
 

@@ -1,7 +1,7 @@
 """Labels carried over from a reference to a query: cells in, classes with their confidence out, written where asked."""
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,8 @@ from cellmodel.errors import InputUnusable
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.joint import Meeting, joint_features
+from cellmodel.n_shot import stratified_splits
+from cellmodel.types import Embedding
 from cellmodel.writers import h5ad_safe, write_cells
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 UNASSIGNED: Final = "unassigned"
+SHARE_BELOW: Final = 0.1  # of the reference's own cells, when they are held out
+HELD_OUT, N_SPLITS = 0.2, 5
+TOO_FEW_LIMIT: Final = 0.5  # where no two classes have a cell to hold out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +45,7 @@ class TransferConfig:
 
     label_key: str
     meeting: Meeting = "ids"
-    classify: ClassifyConfig = field(default_factory=lambda: ClassifyConfig(unassigned_below=0.5))
+    classify: ClassifyConfig = field(default_factory=lambda: ClassifyConfig(unassigned_below=None))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +64,8 @@ class Transfer:
         Labelled cells of each class.
     n_unlabelled
         Cells of the reference without a label, which were left out.
+    limit
+        Confidence below which a cell is ``unassigned``.
     n_genes
         Genes that met.
     note
@@ -74,6 +81,7 @@ class Transfer:
     prediction: Prediction
     n_reference: tuple[int, ...]
     n_unlabelled: int
+    limit: float
     n_genes: int
     note: str
     reference: str
@@ -150,10 +158,12 @@ def transfer_labels(
     known = read_labels(reference, transfer.label_key)
     joint = joint_features(reference, query, kb, config, meeting=transfer.meeting)
     log.info("%s", joint.note)
+    limit = transfer.classify.unassigned_below
+    if limit is None:
+        limit = held_out_limit(joint.features, known, config=transfer.classify, seed=config.seed)
     features = weigh_by_separation(joint.features, labelled=known.rows, classes=known.codes)
-    everywhere = classify_cells(
-        features, labelled=known.rows, classes=known.codes, config=transfer.classify, seed=config.seed
-    )
+    settings = replace(transfer.classify, unassigned_below=limit)
+    everywhere = classify_cells(features, labelled=known.rows, classes=known.codes, config=settings, seed=config.seed)
     found = everywhere.classes[joint.n_reference :]
     return Transfer(
         config=config,
@@ -163,12 +173,43 @@ def transfer_labels(
         prediction=Prediction(classes=found, probabilities=everywhere.probabilities[joint.n_reference :]),
         n_reference=tuple(np.bincount(known.codes).tolist()),
         n_unlabelled=known.n_unlabelled,
+        limit=limit,
         n_genes=joint.n_genes,
         note=joint.note,
         reference=reference.source.rsplit("/", 1)[-1],
         store_id=kb.store_id,
         encoder_id=kb.encoder_id(config.encoder) if transfer.meeting == "text" else "",
     )
+
+
+def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConfig, seed: int) -> float:
+    """Find the confidence that nine in ten cells of the reference reach when they are held out of the learning.
+
+    A fifth of each class is held out, five times; a class of one cell is not used. So the limit follows how far the
+    classes can be told apart: near 1 for plain types, low for subtypes, where a fixed one leaves out too few or too
+    many.
+
+    Parameters
+    ----------
+    features
+        (cell, dim) of the reference and others, before they are weighed by labels.
+
+    Returns
+    -------
+    The limit; 0.5 where fewer than two classes have two cells.
+    """
+    try:
+        splits = list(stratified_splits(known.codes, share_test=HELD_OUT, n_draws=N_SPLITS, seed=seed))
+    except InputUnusable:
+        log.info("too few labelled cells to find a limit of confidence; %g is used", TOO_FEW_LIMIT)
+        return TOO_FEW_LIMIT
+    reached = []
+    for split in splits:
+        rows, classes = known.rows[split.train], np.unique(known.codes[split.train], return_inverse=True)[1]
+        weighed = weigh_by_separation(features, labelled=rows, classes=classes)
+        found = classify_cells(weighed, labelled=rows, classes=classes, config=config, seed=seed)
+        reached.append(found.confidence[known.rows[split.test]])
+    return float(np.quantile(np.concatenate(reached), SHARE_BELOW))
 
 
 def transfer_slots(key_added: str) -> list[tuple[str, str]]:
@@ -206,6 +247,7 @@ def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
         "classes": list(found.names),
         "counts": _count_frame(found),
         "n_unlabelled": found.n_unlabelled,
+        "unassigned_below": found.limit,
         "genes": {"meeting": found.transfer.meeting, "n_genes": found.n_genes, "note": found.note},
         "input": {"source": cells.source.rsplit("/", 1)[-1], "value_kind": str(cells.kind), "notes": list(cells.notes)},
     }

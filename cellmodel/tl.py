@@ -138,7 +138,7 @@ def classify(
     genes_by
         Genes of the two sides meet by GeneID, by orthologue, or by the text of the genes.
     classifier
-        Head, contrastive step, and the confidence below which a cell is unassigned; 0.5 if None.
+        Head, contrastive step, and the confidence below which a cell is unassigned; found from the reference if None.
     config
         Encoder, knowledge and seed.
     layer, use_raw, gene_key

@@ -36,7 +36,8 @@ GenesBy = Annotated[
 UnassignedBelow = Annotated[
     float | None,
     typer.Option(
-        help="Confidence below which a cell gets no class; 0.5 with --reference and 0 without, if left out.",
+        help="Confidence below which a cell gets no class. Left out: what nine in ten cells of the reference reach "
+        "when held out; 0 without --reference.",
         min=0.0,
         max=1.0,
         show_default=False,
@@ -90,8 +91,6 @@ def classify(
     from cellmodel.classify import ClassifyConfig
     from cellmodel.config import RunConfig
 
-    if unassigned_below is None:
-        unassigned_below = 0.0 if reference is None else 0.5
     classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below)
     config = RunConfig(
         knowledge=knowledge, encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed
@@ -189,6 +188,7 @@ def _summary(found: "Transfer") -> dict[str, Any]:
         "seed": found.config.seed,
         "n_cells": len(found.labels),
         "n_unlabelled": found.n_unlabelled,
+        "unassigned_below": round(found.limit, 4),
         "share_unassigned": round(counts["unassigned"] / len(found.labels), 4),
         "mean_confidence": round(float(confidence.mean()), 4),
         "classes": [
@@ -199,7 +199,7 @@ def _summary(found: "Transfer") -> dict[str, Any]:
 
 
 def _print_transfer(content: dict[str, Any]) -> None:
-    shown = ("input", "reference", "store", "encoder", "genes", "n_unlabelled", "mean_confidence")
+    shown = ("input", "reference", "store", "encoder", "genes", "n_unlabelled", "mean_confidence", "unassigned_below")
     print_lines(f"{key}: {content[key]}" for key in shown if content[key] != "")
     print_lines([""])
     rows = [(row["class"], row["n_reference"], row["n_query"]) for row in content["classes"]]

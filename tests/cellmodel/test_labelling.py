@@ -7,12 +7,12 @@ import pytest
 
 import cellmodel as cm
 import genekb
-from cellmodel.classify import ClassifyConfig
+from cellmodel.classify import ClassifyConfig, classify_cells
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable, SlotTaken
 from cellmodel.files import WriteConfig
 from cellmodel.io import ReadConfig, cells_from_anndata
-from cellmodel.labelling import TransferConfig, read_labels, transfer_file, transfer_labels
+from cellmodel.labelling import Labelled, TransferConfig, held_out_limit, read_labels, transfer_file, transfer_labels
 from cellmodel.readers import read_anndata
 
 TYPES = ("B", "NK", "T")
@@ -93,6 +93,28 @@ def test_a_class_left_out_of_the_reference_becomes_unassigned(query, reference, 
     assert (found[~is_absent] == query.obs["type"][~is_absent]).mean() > 0.8
 
 
+def test_the_limit_of_confidence_is_what_nine_in_ten_held_out_cells_reach_or_what_was_said(query, reference, kb):
+    rng = np.random.default_rng(0)
+    near, far = (
+        np.concatenate([rng.standard_normal((100, 4)), rng.standard_normal((100, 4)) + step]) for step in (1, 6)
+    )
+    known = Labelled(rows=np.arange(200), codes=np.repeat([0, 1], 100), names=("a", "b"), n_unlabelled=0)
+    limits = [held_out_limit(each, known, config=ClassifyConfig(), seed=0) for each in (near, far)]
+    assert 0.5 < limits[0] < 0.9 < limits[1]
+    fresh = classify_cells(near, labelled=known.rows, classes=known.codes, config=ClassifyConfig(), seed=0)
+    assert np.mean(fresh.confidence < limits[0]) == pytest.approx(0.1, abs=0.05)
+    assert carried(query, reference, kb, classify=ClassifyConfig(unassigned_below=0.25)).limit == 0.25
+
+
+def test_one_labelled_cell_a_class_leaves_none_to_hold_out(query, reference, kb, caplog):
+    first = [reference.obs["type"].tolist().index(kind) for kind in TYPES]
+    few = reference.copy()
+    few.obs["type"] = [kind if row in first else None for row, kind in enumerate(reference.obs["type"])]
+    with caplog.at_level("INFO"):
+        assert carried(query, few, kb).limit == 0.5
+    assert "too few labelled cells to find a limit of confidence" in caplog.text
+
+
 def test_labels_of_the_query_are_never_read(query, reference, kb):
     shuffled = query.copy()
     shuffled.obs["type"] = query.obs["type"].to_numpy()[::-1]
@@ -115,7 +137,7 @@ def test_tl_classify_writes_its_slots_and_nothing_else(query, reference, kb):
     assert set(result.obs) == {"type", "given", "given_confidence"}
     probabilities = result.obsm["given_probabilities"]
     likeliest = np.array(result.uns["given"]["classes"])[probabilities.argmax(axis=1)]
-    sure = probabilities.max(axis=1) >= 0.5
+    sure = probabilities.max(axis=1) >= result.uns["given"]["unassigned_below"]
     np.testing.assert_array_equal(result.obs["given"], np.where(sure, likeliest, "unassigned"))
     np.testing.assert_allclose(result.obs["given_confidence"], probabilities.max(axis=1))
     pd.testing.assert_frame_equal(reference.obs, before)

@@ -42,7 +42,7 @@ def test_labels_are_carried_over_and_written(files, home, tmp_path, genes_by):
     labels, confidence = found.iloc[:, 0].astype(str), found.iloc[:, 1]
     given = labels != "unassigned"
     assert (labels[given] == adata.obs["bulk_labels"].astype(str)[given]).mean() > 0.6
-    assert ((confidence >= 0.5) == given).all()
+    assert ((confidence >= adata.uns[key]["unassigned_below"]) == given).all()
     assert content["share_unassigned"] == pytest.approx(1 - given.mean(), abs=1e-4)
 
 
