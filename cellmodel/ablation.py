@@ -78,7 +78,9 @@ def variants(config: RunConfig) -> tuple[list[Variant], list[str]]:
         skipped.append(f"knowledge and text paths: {recipe.name} reads no text here")
     else:
         kinds: tuple[Knowledge, ...] = get_args(Knowledge)
-        others = [kind for kind in kinds if kind != config.knowledge]
+        others = [kind for kind in kinds if kind != config.knowledge and not (kind == "none" and recipe.needs_text)]
+        if recipe.needs_text:
+            skipped.append(f"knowledge none: {recipe.name} cannot do without texts")
         found += [Variant(name=f"knowledge {kind}", config=replace(config, knowledge=kind)) for kind in others]
         for name, weight in (("path 1 alone", 1.0), ("path 2 alone", 0.0)):
             semantics = replace(config.semantics, path1_weight=weight)

@@ -170,6 +170,8 @@ class Recipe:
         Representation → clusters.
     uses_text
         Whether knowledge changes anything.
+    needs_text
+        Whether it cannot do without.
     source
         Paper or study that it follows.
     train
@@ -188,6 +190,7 @@ class Recipe:
     head: Head
     uses_text: bool
     source: str
+    needs_text: bool = False
     train: Train | None = None
     objectives: tuple[str, ...] = ()
     learns_centres: bool = False

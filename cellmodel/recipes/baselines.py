@@ -101,6 +101,7 @@ GENEPT_W: Final = Recipe(
     represent=represent_genept_w,
     head=kmeans_head,
     uses_text=True,
+    needs_text=True,
     source="GenePT, doi:10.1101/2023.10.16.562533",
     embed=embed_genept_w,
 )
@@ -110,6 +111,7 @@ GENEPT_S: Final = Recipe(
     represent=represent_genept_s,
     head=kmeans_head,
     uses_text=True,
+    needs_text=True,
     source="GenePT, doi:10.1101/2023.10.16.562533",
     embed=embed_genept_s,
 )

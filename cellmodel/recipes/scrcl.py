@@ -245,6 +245,7 @@ RECIPE_TEXT: Final = Recipe(
     represent=represent_text,
     head=kmeans_head,
     uses_text=True,
+    needs_text=True,
     source="scRCL, AAAI 2026; gene vectors of this project",
     train=represent_text,
     objectives=tuple(term.name for term in TERMS),
