@@ -32,7 +32,7 @@ class TermScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Null:
+class SumMoments:
     """Moments of each term's sum over shuffles of the texts."""
 
     mean: Float[np.ndarray, "term cluster"]
@@ -46,6 +46,41 @@ class _Null:
         skewness = np.maximum(self.skewness, _MIN_SKEWNESS)
         root = np.cbrt(np.maximum(1 + standard * skewness / 2, 0.0))
         return np.where(varies, (root - 1 + skewness**2 / 36) * 6 / skewness, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TermDeal:
+    """Texts to be dealt out anew among genes whose texts hold about as many terms.
+
+    Parameters
+    ----------
+    carriers
+        (term, gene) ones where the text of a gene holds a term.
+    strata
+        Genes among which texts are dealt out.
+    factors
+        By which the mean, second and third central moment of a stratum's weights add to those of a term's sum.
+    """
+
+    carriers: sp.csr_matrix
+    strata: tuple[Int[np.ndarray, " _"], ...]
+    factors: Float[np.ndarray, "3 term stratum"]
+
+    def deal(self, rng: np.random.Generator) -> Int[np.ndarray, " gene"]:
+        """Deal the texts out: the gene that each text falls to."""
+        order = np.arange(self.carriers.shape[1])
+        for genes in self.strata:
+            order[genes] = rng.permutation(genes)
+        return order
+
+    def moments(self, weights: Float[np.ndarray, "gene cluster"]) -> SumMoments:
+        """Moments of the sum of a term over all deals."""
+        per_stratum = [_central_moments(weights[genes]) for genes in self.strata]
+        stacked = np.array(per_stratum).reshape(len(self.strata), 3, weights.shape[1])
+        mean, variance, third = (factor @ stacked[:, which] for which, factor in enumerate(self.factors))
+        deviation = np.sqrt(variance)
+        skewness = np.divide(third, deviation**3, out=np.zeros_like(third), where=deviation > _NO_DEVIATION)
+        return SumMoments(mean=mean, deviation=deviation, skewness=skewness)
 
 
 def score_terms(
@@ -82,16 +117,12 @@ def score_terms(
     -------
     Scores and p values.
     """
-    strata = _length_strata(presence)
-    carriers = presence.T.tocsr()  # (term, gene)
-    null = _shuffle_moments(weights, carriers, strata=strata)
-    score = null.score(carriers @ weights)
+    texts = term_deal(presence)
+    null = texts.moments(weights)
+    score = null.score(texts.carriers @ weights)
     hits, family_hits = np.zeros(score.shape, np.int64), np.zeros(score.shape, np.int64)
     for _ in range(n_permutations if len(score) else 0):
-        order = np.arange(len(weights))
-        for genes in strata:
-            order[genes] = rng.permutation(genes)
-        shuffled = null.score(carriers @ weights[order]) + _TIE
+        shuffled = null.score(texts.carriers @ weights[texts.deal(rng)]) + _TIE
         hits += shuffled >= score
         family_hits += shuffled.max(axis=0) >= score
     return TermScores(
@@ -99,30 +130,35 @@ def score_terms(
     )
 
 
-def _length_strata(presence: sp.csr_matrix) -> list[Int[np.ndarray, " _"]]:
+def term_deal(presence: sp.csr_matrix) -> TermDeal:
+    """Prepare the deals of :func:`score_terms`, which depend on the texts alone.
+
+    Parameters
+    ----------
+    presence
+        (gene, term) ones where the text of a gene holds a term.
+    """
+    strata = _length_strata(presence)
+    carriers = presence.T.tocsr()
+    counts = [np.asarray(carriers[:, genes].sum(axis=1)).ravel() for genes in strata]
+    held = np.array(counts).reshape(len(strata), carriers.shape[0]).T  # (term, stratum)
+    size = np.array([len(genes) for genes in strata])
+    free = held * (size - held) / np.maximum(size - 1, 1)
+    factors = np.stack([held, free, free * (size - 2 * held) / np.maximum(size - 2, 1)])
+    return TermDeal(carriers=carriers, strata=strata, factors=factors)
+
+
+def _length_strata(presence: sp.csr_matrix) -> tuple[Int[np.ndarray, " _"], ...]:
     """Genes grouped by the number of terms in their text; equal numbers stay together."""
     n_terms = np.diff(presence.indptr)
     n_strata = min(_MAX_STRATA, max(1, len(n_terms) // _STRATUM_GENES))
     edges = np.quantile(n_terms, np.arange(1, n_strata) / n_strata) if n_strata > 1 else np.empty(0)
     stratum = np.searchsorted(edges, n_terms, side="right")
-    return [np.flatnonzero(stratum == which) for which in np.unique(stratum)]
+    return tuple(np.flatnonzero(stratum == which) for which in np.unique(stratum))
 
 
-def _shuffle_moments(
-    weights: Float[np.ndarray, "gene cluster"], carriers: sp.csr_matrix, *, strata: list[Int[np.ndarray, " _"]]
-) -> _Null:
-    """Moments of the sum of a term over shuffles of the weights within strata."""
-    shape = (carriers.shape[0], weights.shape[1])
-    mean, variance, third = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for genes in strata:
-        size = len(genes)
-        held = np.asarray(carriers[:, genes].sum(axis=1)).reshape(-1, 1)  # texts of the stratum that hold the term
-        center = weights[genes].mean(axis=0)
-        spread = weights[genes] - center  # (gene, cluster)
-        free = held * (size - held) / max(size - 1, 1)
-        mean += held * center
-        variance += free * (spread**2).mean(axis=0)
-        third += free * (size - 2 * held) / max(size - 2, 1) * (spread**3).mean(axis=0)
-    deviation = np.sqrt(variance)
-    skewness = np.divide(third, deviation**3, out=np.zeros(shape), where=deviation > _NO_DEVIATION)
-    return _Null(mean=mean, deviation=deviation, skewness=skewness)
+def _central_moments(weights: Float[np.ndarray, "gene cluster"]) -> Float[np.ndarray, "3 cluster"]:
+    """Mean, and second and third central moments."""
+    mean = weights.mean(axis=0)
+    spread = weights - mean
+    return np.stack([mean, (spread**2).mean(axis=0), (spread**3).mean(axis=0)])

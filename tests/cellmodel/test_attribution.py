@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellmodel.attribution import gene_contributions, semantic_direction
+from cellmodel.attribution import attribute, gene_contributions, semantic_direction, standard_differences
+from cellmodel.semantics import expression_weighted
 
 
 def random_case(seed: int, *, n_genes: int = 30, n_dims: int = 7) -> dict[str, np.ndarray]:
@@ -95,3 +97,51 @@ def test_unusable_input_is_refused(change, message):
 def test_shapes_that_do_not_fit_are_refused(name, value):
     with pytest.raises((ValueError, TypeError), match=name):  # TypeError where the shape types are checked at run time
         gene_contributions(**(random_case(6) | {"direction": np.ones(7), name: value}))
+
+
+def random_cells(seed: int) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(0.5, size=(60, 25)) * (rng.random((60, 25)) < 0.6)
+    values[:, 3] = 1.7  # does not vary
+    vectors = rng.standard_normal((25, 6)).astype(np.float32)
+    return sp.csr_matrix(values.astype(np.float32)), np.arange(60) % 3, vectors
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_all_groups_at_once_agree_with_one_group_at_a_time_and_with_path_1_of_the_cells(seed):
+    expression, clusters, vectors = random_cells(seed)
+    differences = standard_differences(expression, clusters)
+    found = attribute(differences, vectors)
+    places = expression_weighted(expression, vectors).astype(np.float64)
+    for group in range(3):
+        step = places[clusters == group].mean(axis=0) - places[clusters != group].mean(axis=0)
+        assert found.distances[group] == pytest.approx(np.linalg.norm(step), rel=1e-4)
+        assert found.contributions[:, group].sum() == pytest.approx(found.distances[group], rel=1e-12)
+        case = {
+            "gene_weights_cluster": differences[:, group],
+            "gene_weights_rest": np.zeros(25),
+            "gene_vectors": vectors.astype(np.float64),
+        }
+        single = gene_contributions(**case, direction=semantic_direction(**case))
+        np.testing.assert_allclose(found.contributions[:, group], single, atol=1e-12)
+
+
+def test_differences_are_those_of_z_scores_and_0_where_nothing_varies():
+    expression, clusters, _ = random_cells(1)
+    dense = expression.toarray().astype(np.float64)
+    deviation = dense.std(axis=0)
+    differences = standard_differences(expression, clusters)
+    assert differences[3].tolist() == [0.0, 0.0, 0.0]
+    for gene in set(range(25)) - {3}:
+        z = (dense[:, gene] - dense[:, gene].mean()) / deviation[gene]
+        for group in range(3):
+            expected = z[clusters == group].mean() - z[clusters != group].mean()
+            assert differences[gene, group] == pytest.approx(expected, abs=1e-9)
+    assert not standard_differences(expression, np.zeros(60, np.int64)).any()
+
+
+def test_group_that_does_not_differ_has_no_distance_and_no_contributions():
+    found = attribute(np.zeros((25, 2)), random_cells(2)[2])
+    assert found.distances.tolist() == [0.0, 0.0]
+    assert not found.contributions.any()

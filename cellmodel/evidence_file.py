@@ -1,0 +1,80 @@
+"""From clusters in a file, or in memory, to the evidence for them beside the cells."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import genekb
+from cellmodel.clustered import ClusteredCells, clustered, read_clustered
+from cellmodel.config import RunConfig
+from cellmodel.evidence import AttributeConfig, Evidence, attribute_clusters
+from cellmodel.evidence_tables import check_tables, evidence_frames, write_tables
+from cellmodel.files import WriteConfig, check_outputs
+from cellmodel.io import Cells, ReadConfig, claim_slots
+from cellmodel.versions import installed_version
+from cellmodel.writers import h5ad_safe, write_cells
+
+
+def attribute_file(
+    path: Path,
+    kb: genekb.Store,
+    *,
+    config: RunConfig,
+    choice: AttributeConfig,
+    read: ReadConfig,
+    write: WriteConfig,
+    tables: Path | None = None,
+) -> Evidence:
+    """Read cells with clusters, tell what sets them apart, write ``uns["<key>"]`` and, if asked for, tables.
+
+    Parameters
+    ----------
+    tables
+        Folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; made if missing.
+
+    Raises
+    ------
+    InputUnusable
+        If the input cannot be used, or an output exists and may not be replaced; the latter before any work.
+    """
+    check_outputs(write, inputs=(path, *choice.gmt))
+    if tables is not None:
+        check_tables(tables, overwrite=write.overwrite)
+    found = read_clustered(path, kb, config, cluster_key=choice.cluster_key, read=read)
+    claim_slots(found.cells.adata, [("uns", write.key_added)], overwrite=write.overwrite)
+    evidence = _attribute(found, kb, config, choice, key_added=write.key_added)
+    write_cells(found.cells.adata, write.output, overwrite=write.overwrite)
+    if tables is not None:
+        write_tables(evidence, tables)
+    return evidence
+
+
+def attribute_cells(
+    cells: Cells,
+    kb: genekb.Store,
+    *,
+    config: RunConfig,
+    choice: AttributeConfig,
+    key_added: str,
+    overwrite: bool,
+) -> Evidence:
+    """Tell what sets the clusters of cells in memory apart, and write ``uns["<key>"]``; see :func:`attribute_file`."""
+    claim_slots(cells.adata, [("uns", key_added)], overwrite=overwrite)
+    found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
+    return _attribute(found, kb, config, choice, key_added=key_added)
+
+
+def _attribute(
+    found: ClusteredCells, kb: genekb.Store, config: RunConfig, choice: AttributeConfig, *, key_added: str
+) -> Evidence:
+    evidence = attribute_clusters(found, kb, config=config, choice=choice)
+    record: dict[str, Any] = {
+        "params": asdict(choice) | {"gmt": [path.name for path in choice.gmt]},
+        "seed": config.seed,
+        "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
+        "store_id": evidence.store_id,
+        "encoder_id": evidence.encoder_id,
+        "gene_sets": evidence.sources,
+    }
+    found.cells.adata.uns[key_added] = h5ad_safe(record | evidence_frames(evidence))
+    return evidence
