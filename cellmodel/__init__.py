@@ -4,16 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellmodel import tl
+    from cellmodel import pl, tl
     from cellmodel.config import RunConfig
 
-__all__ = ["RunConfig", "tl"]
+__all__ = ["RunConfig", "pl", "tl"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import cellmodel` costs nothing."""
     if name == "RunConfig":
         return import_module("cellmodel.config").RunConfig
-    if name == "tl":
-        return import_module("cellmodel.tl")
+    if name in {"pl", "tl"}:
+        return import_module(f"cellmodel.{name}")
     raise AttributeError(f"module 'cellmodel' has no attribute {name!r}")

@@ -102,7 +102,7 @@ def joint_features(
 def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, meeting: Meeting) -> _Side:
     by_ortholog = meeting == "orthologs"
     resolution = kb.resolve(cells.names, use_orthologs=by_ortholog or config.use_orthologs)
-    gene_ids = _human_gene_ids(resolution.gene_ids, kb) if by_ortholog else resolution.gene_ids
+    gene_ids = human_gene_ids(resolution.gene_ids, kb) if by_ortholog else resolution.gene_ids
     features = make_features(cells, config)
     totals = np.asarray(features.expression.sum(axis=0)).ravel()
     loudest_first = np.argsort(-totals, kind="stable")
@@ -119,7 +119,7 @@ def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, meeting: Meeting
     )
 
 
-def _human_gene_ids(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> Int[np.ndarray, " gene"]:
+def human_gene_ids(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> Int[np.ndarray, " gene"]:
     """GeneID of the orthologue where the store names one; a gene with several keeps that of the lowest GeneID."""
     table = kb.table("orthologs")
     own, other = (table[name].to_numpy() for name in ("gene_id", "ortholog_gene_id"))

@@ -1,0 +1,164 @@
+"""Two files of clusters side by side: read, matched, and written as a table and a picture."""
+
+import csv
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import genekb
+from cellmodel.clustered import read_clustered
+from cellmodel.compared_cells import CellComparison, compare_clustered
+from cellmodel.comparison import UNMATCHED, ClusterMatch, CompareConfig
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.figures.canvas import check_format
+from cellmodel.io import ReadConfig
+from cellmodel.joint import Meeting
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideFile:
+    """A file of clustered cells, and how it is read.
+
+    Parameters
+    ----------
+    path
+        The cells.
+    kb
+        Store that knows their genes.
+    cluster_key
+        Column of obs with the clusters.
+    read
+        Where the values and the gene names are.
+    """
+
+    path: Path
+    kb: genekb.Store
+    cluster_key: str = "cellmodel"
+    read: ReadConfig = field(default_factory=ReadConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareOutputs:
+    """Where a comparison goes: a table of the matches, .tsv or .csv, and a plot of them; None to leave one out."""
+
+    table: Path | None = None
+    plot: Path | None = None
+    overwrite: bool = False
+
+
+def compare_files(
+    a: SideFile,
+    b: SideFile,
+    config: RunConfig,
+    *,
+    compare: CompareConfig | None = None,
+    meeting: Meeting | None = None,
+    outputs: CompareOutputs | None = None,
+) -> CellComparison:
+    """Match the clusters of two files, and write what is asked for.
+
+    Parameters
+    ----------
+    config
+        Its encoder, coverage and seed are used.
+    meeting
+        How genes meet; by GeneID within a species and by orthologue across two if None. By ``text``, no gene has to
+        meet, and clusters are matched by meaning alone.
+
+    Raises
+    ------
+    InputUnusable
+        If a file has no clusters, or an output cannot be written; outputs are checked before any work.
+    AlignmentTooLow
+        If too few genes are known to the stores, or too few meet.
+    """
+    _check(outputs, inputs=(a.path, b.path))
+    found = [
+        read_clustered(side.path, side.kb, config, cluster_key=side.cluster_key, read=side.read) for side in (a, b)
+    ]
+    compared = compare_clustered(
+        found[0], found[1], stores=(a.kb, b.kb), config=config, compare=compare, meeting=meeting
+    )
+    log.info("%s", compared.note)
+    if outputs is not None and outputs.table is not None:
+        outputs.table.write_text(_table(compared.matches, outputs.table), encoding="utf-8")
+    if outputs is not None and outputs.plot is not None:
+        _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem))
+    return compared
+
+
+def _check(outputs: CompareOutputs | None, *, inputs: Sequence[Path]) -> None:
+    """Check that outputs can be written, before any work is done."""
+    if outputs is None:
+        return
+    if outputs.table is not None and outputs.table.suffix not in {".tsv", ".csv"}:
+        raise InputUnusable(f"{outputs.table} ends with {outputs.table.suffix!r}; a table is written as .tsv or .csv")
+    if outputs.plot is not None:
+        check_format(outputs.plot)
+    for target in filter(None, (outputs.table, outputs.plot)):
+        if any(target.resolve() == path.resolve() for path in inputs):
+            raise InputUnusable(f"{target} is an input; write elsewhere")
+        if target.exists() and not outputs.overwrite:
+            raise InputUnusable(f"{target} exists; give another name, or --overwrite")
+        if not target.resolve().parent.is_dir():
+            raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
+
+
+def match_row(match: ClusterMatch) -> dict[str, object]:
+    """One match as a flat row: what was matched, the figures of the best pair, and the genes behind it."""
+    best = asdict(match.best)
+    return {
+        "side": match.side,
+        "cluster": match.cluster,
+        "n_cells": match.n_cells,
+        "match": match.match,
+        "is_reciprocal": match.is_reciprocal,
+        "by_meaning": match.by_meaning,
+        "by_markers": match.by_markers,
+        "best": best["b" if match.side == "a" else "a"],
+        "meaning": best["meaning"],
+        "p_meaning": best[f"p_meaning_{match.side}"],
+        "markers": best["markers"],
+        "n_shared": best["n_shared"],
+        "p_markers_adjusted": best["p_markers_adjusted"],
+        "shared_markers": " ".join(match.shared_markers),
+        "own_genes": " ".join(match.own_genes),
+        "other_genes": " ".join(match.other_genes),
+    }
+
+
+def _table(matches: Sequence[ClusterMatch], path: Path) -> str:
+    rows = [match_row(match) for match in matches]
+    stream = io.StringIO()
+    writer = csv.DictWriter(
+        stream, fieldnames=list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t", lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(
+        {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+    )
+    return stream.getvalue()
+
+
+def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str]) -> None:
+    """Draw the matches as flows from the clusters of one file to those of the other."""
+    import matplotlib.pyplot as plt
+
+    from cellmodel.figures.canvas import drawing, figure_of, save_figure
+    from cellmodel.figures.flows import Flow, draw_flows
+
+    said = {(m.best.a, m.best.b): m for m in compared.matches if m.match != UNMATCHED}
+    with drawing():
+        axes = draw_flows(
+            [Flow(left=a, right=b, weight=1.0, is_strong=m.is_reciprocal) for (a, b), m in said.items()],
+            left=list(dict.fromkeys(pair.a for pair in compared.pairs)),
+            right=list(dict.fromkeys(pair.b for pair in compared.pairs)),
+            titles=titles,
+        )
+        save_figure(axes, path)
+        plt.close(figure_of(axes))

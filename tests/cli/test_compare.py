@@ -1,0 +1,148 @@
+"""`cellmodel compare` and `cellmodel plot` as their users run them, on real cells that ship with a dependency."""
+
+import csv
+from dataclasses import replace
+
+import anndata
+import numpy as np
+import pytest
+
+import genekb
+from cellmodel.clustered import read_clustered
+from cellmodel.compared_cells import bring_together, compare_clustered
+from cellmodel.config import RunConfig
+from cellmodel.demo import find_demo_cells
+from cellmodel.errors import AlignmentTooLow
+from cellmodel.io import ReadConfig
+from cellmodel.readers import read_anndata
+from tests.processes import call, call_json
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two halves of the demo cells, the second with its types under another name; and a store."""
+    folder = tmp_path_factory.mktemp("compare")
+    call_json("genekb", "build", "--model", "lsa-64", "--home", folder / "home")
+    every = read_anndata(find_demo_cells())
+    order = np.random.default_rng(0).permutation(every.n_obs)
+    for name, rows in (("a", order[::2]), ("b", order[1::2])):
+        every[np.sort(rows)].copy().write_h5ad(folder / f"{name}.h5ad")
+    other = anndata.read_h5ad(folder / "b.h5ad")
+    other.obs["own"] = [f"my {name}" for name in other.obs["bulk_labels"].astype(str)]
+    other.write_h5ad(folder / "b.h5ad")
+    return folder
+
+
+def compared(folder, *args):
+    return (
+        "compare", folder / "a.h5ad", folder / "b.h5ad", "--kb", "demo", "--home", folder / "home",
+        "--cluster-key", "bulk_labels", "--cluster-key-b", "own", *args,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def content(folder):
+    return call_json("cellmodel", *compared(folder, "-o", folder / "compare.tsv", "--plot", folder / "sankey.svg"))
+
+
+def test_halves_of_one_data_set_find_their_types(content):
+    assert content["genes_by"] == "ids"
+    assert 740 < content["n_shared_genes"] <= 752  # those of the store that both halves express
+    large = [row for row in content["matches"] if row["n_cells"] >= 30]
+    right = [row["match"].removeprefix("my ") == row["cluster"].removeprefix("my ") for row in large]
+    assert len(large) >= 8
+    assert np.mean(right) >= 0.75
+    names = [{row[side] for row in content["pairs"]} for side in ("a", "b")]
+    assert len(content["pairs"]) == len(names[0]) * len(names[1])
+
+
+def test_table_and_plot_hold_every_cluster(folder, content):
+    table = list(csv.DictReader((folder / "compare.tsv").read_text().splitlines(), delimiter="\t"))
+    assert [row["match"] for row in table] == [row["match"] for row in content["matches"]]
+    drawn = (folder / "sankey.svg").read_text()
+    assert all(f">{row['cluster']}</text>" in drawn for row in content["matches"])
+
+
+def test_a_second_run_gives_the_same_bytes(folder, content):
+    code, out, _ = call("cellmodel", *compared(folder, "-o", folder / "again.tsv", "--plot", folder / "again.svg"))
+    assert code == 0
+    assert (folder / "again.tsv").read_bytes() == (folder / "compare.tsv").read_bytes()
+    assert (folder / "again.svg").read_bytes() == (folder / "sankey.svg").read_bytes()
+    assert f"{content['n_shared_genes']} genes of both files meet by GeneID" in out
+    assert "my CD19+ B" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("-o", "compare.txt"), "compare.txt ends with '.txt'; a table is written as .tsv or .csv"),
+        (("--plot", "plot.gif"), "plot.gif ends with '.gif'; plots are written as .svg, .png, .pdf"),
+        (("-o", "a.tsv"), "a.tsv exists; give another name, or --overwrite"),
+        (("--cluster-key-b", "absent"), "has no column 'absent' in obs"),
+    ],
+)
+def test_wrong_use_is_one_line_and_writes_nothing(folder, args, message):
+    (folder / "a.tsv").write_text("mine")
+    args = [folder / arg if "." in arg else arg for arg in args]
+    code, _, err = call("cellmodel", *compared(folder, *args))
+    assert code == 3
+    assert message in err
+    assert err.strip().count("\n") == 0
+    assert (folder / "a.tsv").read_text() == "mine"
+
+
+def test_plot_draws_from_a_file_and_needs_the_other_column(folder):
+    code, out, err = call(
+        "cellmodel", "plot", folder / "b.h5ad", "--kind", "confusion", "--rows", "own", "--columns", "bulk_labels",
+        "-o", folder / "confusion.svg",
+    )  # fmt: skip
+    assert code == 0, err
+    assert out == f"plot: {folder / 'confusion.svg'}\n"
+    assert ">my CD19+ B (" in (folder / "confusion.svg").read_text()
+    code, _, err = call("cellmodel", "plot", folder / "b.h5ad", "--kind", "sankey", "-o", folder / "sankey.png")
+    assert code == 2
+    assert "needs --columns" in " ".join(err.split())
+    code, _, err = call("cellmodel", "plot", folder / "b.h5ad", "--kind", "dotplot", "-o", folder / "dots.png")
+    assert code == 3
+    assert "run `cellmodel cluster` first" in err
+
+
+@pytest.fixture(scope="module")
+def halves(folder):
+    """Both halves with stores of the same texts and of different encoders."""
+    built = genekb.build(
+        genekb.read_demo_table(), genekb.BuildConfig(name="other", models=("lsa-32",)), home=folder / "home"
+    )
+    stores = genekb.open("demo", home=folder / "home"), genekb.open(str(built.folder))
+    files = ("a", "bulk_labels"), ("b", "own")
+    cells = [
+        read_clustered(folder / f"{name}.h5ad", kb, RunConfig(), cluster_key=key, read=ReadConfig())
+        for (name, key), kb in zip(files, stores, strict=True)
+    ]
+    return cells, stores
+
+
+def test_texts_of_the_second_store_are_read_by_the_encoder_of_the_first(halves):
+    (a, b), stores = halves
+    assert b.alignment.vectors.shape[1] == 32
+    left, right = bring_together(a, b, stores=stores, meeting="ids")
+    assert left.gene_ids.tolist() == right.gene_ids.tolist()
+    np.testing.assert_allclose(right.vectors, stores[0].vectors(right.gene_ids).vectors, atol=2e-3)
+
+
+def test_genes_that_meet_by_text_share_no_marker(halves):
+    (a, b), stores = halves
+    found = compare_clustered(a, b, stores=stores, config=RunConfig(), meeting="text")
+    assert {pair.n_shared for pair in found.pairs} == {0}
+    large = [match for match in found.matches if match.n_cells >= 30]
+    right = [match.match.removeprefix("my ") == match.cluster.removeprefix("my ") for match in large]
+    assert np.mean(right) >= 0.5  # a type in ten by chance
+
+
+def test_genes_that_do_not_meet_are_refused_with_the_way_out(halves):
+    (a, b), stores = halves
+    strangers = replace(b, alignment=replace(b.alignment, gene_ids=b.alignment.gene_ids + 10**9))
+    with pytest.raises(
+        AlignmentTooLow, match=r"0 genes of .* meet by ids, 50 are needed; .* --kb-b, or --genes-by text"
+    ):
+        bring_together(a, strangers, stores=stores, meeting="ids")
