@@ -1,7 +1,8 @@
 """The command `cellmodel annotate`: names for clusters."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,48 +10,152 @@ from genekb_cellmodel_cli import options
 from genekb_cellmodel_cli.choices import read_config
 from genekb_cellmodel_cli.output import print_json, print_lines, print_table
 
+if TYPE_CHECKING:
+    from cellmodel.cell_types import CellType
+    from cellmodel.files import WriteConfig
+    from cellmodel.io import ReadConfig
+
+_SHOWN = 6
+
 
 def annotate(
     path: Annotated[Path, typer.Argument(help="Cells with clusters, for example of `cellmodel cluster`.")],
-    markers: Annotated[
-        Path, typer.Option(help="Marker genes: .tsv or .csv with cell_type and gene, or .json of type to genes.")
-    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")],
+    kb: options.KbOptional = None,
+    encoder: options.Encoder = None,
+    candidates: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cell types to choose from: .tsv or .csv with cell_type and, if you like, definition and genes, else "
+            "a name a line; the table of the package if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    tissue: Annotated[
+        str | None,
+        typer.Option(
+            help="Only types of these tissues of the table, parted by commas: blood,pancreas.", show_default=False
+        ),
+    ] = None,
+    markers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Marker genes: .tsv or .csv with cell_type and gene, or .json of type to genes; without --kb, names "
+            "come from their overlap alone.",
+            show_default=False,
+        ),
+    ] = None,
     cluster_key: Annotated[str, typer.Option(help="Column of obs with the clusters.")] = "cellmodel",
+    permutations: Annotated[int, typer.Option(help="How often genes are dealt out anew.", min=1)] = 200,
+    min_coverage: options.MinCoverage = 0.3,
+    orthologs: options.Orthologs = False,
     layer: options.Layer = None,
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
     values: options.Values = "auto",
     key_added: options.KeyAdded = "cellmodel_name",
     overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Name clusters by the marker genes that they share with each cell type; weak overlap stays unassigned.
+    """Name clusters by the text of cell types and their marker genes; where the evidence is weak, unassigned.
 
-    Example: cellmodel annotate out.h5ad --markers markers.tsv -o named.h5ad
+    Example: cellmodel annotate out.h5ad --kb human -o named.h5ad
     """
-    from dataclasses import asdict
-
     from cellmodel.files import WriteConfig
+
+    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    write = WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
+    if kb is None:
+        if markers is None or candidates is not None or tissue is not None or encoder is not None:
+            raise typer.BadParameter(
+                "names come from a store, --kb NAME, or from --markers FILE without any other list"
+            )
+        _by_overlap(path, markers, cluster_key=cluster_key, read=read, write=write, json=json)
+        return
+    from cellmodel.config import RunConfig
+    from cellmodel.type_names import TypeNaming
+    from cellmodel.type_naming import TypeChoice, annotate_types_file
+    from genekb import open as open_store
+
+    named = annotate_types_file(
+        path,
+        open_store(kb, home=home),
+        RunConfig(encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed),
+        choice=TypeChoice(
+            cluster_key=cluster_key,
+            types=_types(candidates, tissue, markers),
+            naming=TypeNaming(n_permutations=permutations),
+        ),
+        read=read,
+        write=write,
+    )
+    _tell_types(
+        {
+            "input": str(path),
+            "output": str(output),
+            "store_id": named.store_id,
+            "encoder_id": named.encoder_id,
+            "n_candidates": named.n_candidates,
+            "clusters": named.rows(),
+        },
+        json=json,
+    )
+
+
+def _types(candidates: Path | None, tissue: str | None, markers: Path | None) -> "tuple[CellType, ...]":
+    """Cell types to choose from."""
+    from cellmodel.cell_types import CellType, of_tissues, read_candidates, read_cell_types
+    from cellmodel.naming import read_panel
+
+    if sum(choice is not None for choice in (candidates, tissue, markers)) > 1:
+        raise typer.BadParameter("--candidates, --tissue and --markers each say what to choose from; give one")
+    if candidates is not None:
+        return read_candidates(candidates)
+    if markers is not None:
+        return tuple(CellType(name=name, genes=genes) for name, genes in read_panel(markers).items())
+    if tissue is not None:
+        return of_tissues(read_cell_types(), [name.strip() for name in tissue.split(",") if name.strip()])
+    return read_cell_types()
+
+
+def _tell_types(content: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(content)
+        return
+    print_table(
+        ("cluster", "cells", "name", "score", "text", "markers", "margin", "p", "runner-up", "genes"),
+        [
+            (
+                row["cluster"],
+                row["n_cells"],
+                row["name"],
+                *(f"{row[part]:.1f}" for part in ("score", "text_score", "marker_score", "margin")),
+                f"{row['p_value']:.2g}",
+                row["runner_up"] or "",
+                " ".join(gene["name"] for gene in row["genes"][:_SHOWN]),
+            )
+            for row in content["clusters"]
+        ],
+    )
+    print_lines(["", f"output: {content['output']}"])
+
+
+def _by_overlap(
+    path: Path, markers: Path, *, cluster_key: str, read: "ReadConfig", write: "WriteConfig", json: bool
+) -> None:
+    """Name clusters by the overlap of their markers with a user's panel."""
     from cellmodel.naming import annotate_file, read_panel
 
-    found = annotate_file(
-        path,
-        read_panel(markers),
-        cluster_key=cluster_key,
-        read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
-        write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite),
-    )
-    rows = [
-        {
-            "cluster": cluster,
-            "n_cells": n_cells,
-            **{name: part for name, part in asdict(one).items() if name != "cluster"},
-        }
+    found = annotate_file(path, read_panel(markers), cluster_key=cluster_key, read=read, write=write)
+    rows: list[dict[str, Any]] = [
+        {"cluster": cluster, "n_cells": n_cells}
+        | {name: part for name, part in asdict(one).items() if name != "cluster"}
         for cluster, n_cells, one in zip(found.clusters, found.n_cells, found.names, strict=True)
     ]
     if json:
-        print_json({"input": str(path), "output": str(output), "clusters": rows})
+        print_json({"input": str(path), "output": str(write.output), "clusters": rows})
         return
     print_table(
         ("cluster", "cells", "name", "p adjusted", "shared genes", "runner-up", "its p"),
@@ -60,14 +165,14 @@ def annotate(
                 row["n_cells"],
                 row["name"],
                 f"{row['p_adjusted']:.2g}",
-                " ".join(row["genes"][:6]),
+                " ".join(row["genes"][:_SHOWN]),
                 row["runner_up"] or "",
                 f"{row['runner_up_p_adjusted']:.2g}",
             )
             for row in rows
         ],
     )
-    print_lines(["", f"output: {output}"])
+    print_lines(["", f"output: {write.output}"])
 
 
 def register(app: typer.Typer) -> None:

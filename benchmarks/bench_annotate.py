@@ -1,0 +1,285 @@
+"""Names for clusters against true types: either witness, both, and controls; annotate.{json,md}.
+
+    python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders lsa-256,minilm]
+
+Candidates are all types of the table, never those of the set alone; `type_names.toml` says which of them are right for
+a label. Labels are read for scoring, and for the clusters that are true types. Exits with 1 where a bar is missed.
+"""
+
+import argparse
+import json
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from protocol import HERE, DataSet, data_folder, load_datasets
+
+import genekb
+from cellmodel.cell_types import read_cell_types
+from cellmodel.config import RunConfig
+from cellmodel.features import log_expression
+from cellmodel.io import obs_columns, read_cells
+from cellmodel.knowledge import apply_knowledge
+from cellmodel.marker_names import UNASSIGNED
+from cellmodel.pipeline import run
+from cellmodel.queries import QueriedCells, cluster_profiles, known_genes, standard_profiles
+from cellmodel.seeding import generator
+from cellmodel.type_evidence import TypeEvidence, type_evidence
+from cellmodel.type_names import name_by_types
+from cellmodel.views import align_cells
+
+N_DEALS = 20
+BARS = {"top-1": 0.70, "top-3": 0.85, "AUC": 0.88}
+MOST_PERMUTED = 0.15
+COLUMNS = ("text", "markers", "both", "both, genes permuted", "text, random vectors", "both, random vectors")
+SCORED = ("top-1", "top-3", "AUC", "cells")
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TruthOfSet:
+    """A set with its labels, our clusters, and what is right for each label."""
+
+    data: DataSet
+    cells: Any
+    labels: np.ndarray
+    clusters: np.ndarray
+    right: dict[str, list[str]]
+
+
+def open_stores(home: Path, encoders: Sequence[str]) -> dict[str, genekb.Store]:
+    """Open the stores of both species that hold the encoders, or build them."""
+    stores = {}
+    for taxon in ("human", "mouse"):
+        try:
+            store = genekb.open(taxon, home=home)
+            for encoder in encoders:
+                store.encoder_id(encoder)
+        except genekb.errors.NotAvailable:
+            source = genekb.read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=[taxon])
+            config = genekb.BuildConfig(name=taxon, models=tuple(encoders), genes="protein-coding")
+            store = genekb.open(genekb.build(source, config, home=home).folder)
+        stores[taxon] = store
+    return stores
+
+
+def named_sets() -> Iterator[TruthOfSet]:
+    """Read the sets of `type_names.toml`, and cluster each by `fused` with the number of clusters estimated."""
+    right = tomllib.loads((HERE / "type_names.toml").read_text())
+    for data in load_datasets():
+        if data.name not in right:
+            continue
+        cells = read_cells(data.path)
+        found = run(cells, None, RunConfig(knowledge="none", n_words=0))
+        yield TruthOfSet(
+            data=data,
+            cells=cells,
+            labels=np.array(obs_columns(cells.adata, [data.label_key], source=data.name)[data.label_key]),
+            clusters=np.asarray(found.labels),
+            right=right[data.name],
+        )
+
+
+def known_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> QueriedCells:
+    """Align a set with a store."""
+    alignment = align_cells(truth.cells, store, RunConfig(encoder=encoder))
+    return known_genes(log_expression(truth.cells), truth.cells.names, alignment)
+
+
+def with_random_vectors(known: QueriedCells) -> QueriedCells:
+    """Give the genes that have a vector another, drawn at random."""
+    vectors = known.alignment.vectors.copy()
+    has_vector = known.alignment.has_vector
+    vectors[has_vector] = apply_knowledge(vectors[has_vector], knowledge="random", seed=0)
+    return replace(known, alignment=replace(known.alignment, vectors=vectors))
+
+
+def score(
+    scores: np.ndarray, groups: np.ndarray, truth: TruthOfSet, place: dict[str, int], *, of_types: bool
+) -> Scores:
+    """Score (cluster, type) scores: by clusters where these are the true types, by cells where they are ours.
+
+    AUC is the share of pairs of a right and a wrong name in which the right one scores higher.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")
+    if not of_types:
+        scored = [
+            order[group, 0] in [place[name] for name in truth.right[label]]
+            for label, group in zip(truth.labels.tolist(), groups.tolist(), strict=True)
+            if truth.right.get(label)
+        ]
+        return {"cells": float(np.mean(scored))}
+    rows = []
+    for group, label in enumerate(np.unique(truth.labels).tolist()):
+        right = [place[name] for name in truth.right.get(label, [])]
+        if not right:
+            continue
+        is_right = np.isin(np.arange(scores.shape[1]), right)
+        pairs = scores[group, is_right][:, None] - scores[group, ~is_right]
+        top = is_right[order[group]]
+        rows.append((top[0], top[:3].any(), (pairs > 0).mean() + (pairs == 0).mean() / 2))
+    return dict(zip(SCORED, np.mean(rows, axis=0).tolist(), strict=False))
+
+
+def dealt(weights: sp.csr_matrix, deal: int) -> sp.csr_matrix:
+    """Deal the genes out anew."""
+    return weights.tocsc()[:, generator(deal, "permuted genes").permutation(weights.shape[1])].tocsr()
+
+
+def score_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
+    """Score all columns on one set."""
+    types = read_cell_types()
+    place = {one.name: number for number, one in enumerate(types)}
+    known = known_cells(truth, store, encoder)
+    real = type_evidence(types, known.alignment, store)
+    random = type_evidence(types, with_random_vectors(known).alignment, store)
+    weights: dict[str, list[sp.csr_matrix]] = {
+        "text": [real.text],
+        "markers": [real.markers],
+        "both": [real.both],
+        "both, genes permuted": [dealt(real.both, deal) for deal in range(N_DEALS)],
+        "text, random vectors": [random.text],
+        "both, random vectors": [random.both],
+    }
+    row: dict[str, Any] = {"data": truth.data.name, "encoder": encoder, "columns": {what: {} for what in weights}}
+    for of_types, groups in (
+        (True, np.unique(truth.labels, return_inverse=True)[1]),
+        (False, truth.clusters),
+    ):
+        profiles = cluster_profiles(known.expression, groups)
+        standard = standard_profiles(profiles)
+        for what, each in weights.items():
+            every = [score((one @ standard.T).T, groups, truth, place, of_types=of_types) for one in each]
+            row["columns"][what] |= {key: float(np.mean([one[key] for one in every])) for key in every[0]}
+        if of_types:
+            row["names"] = table_of_names(profiles, real, known, truth)
+            row["left out"] = left_out(profiles, real, known, truth)
+    return row
+
+
+def table_of_names(
+    profiles: np.ndarray, evidence: TypeEvidence, known: QueriedCells, truth: TruthOfSet
+) -> list[dict[str, Any]]:
+    """Tell what each true type was named."""
+    named = name_by_types(profiles, evidence, gene_names=known.gene_names, seed=0)
+    return [
+        {
+            "label": label,
+            "name": one.name,
+            "is right": one.name in truth.right.get(label, []) if truth.right.get(label) else None,
+            "score": one.score,
+            "margin": one.margin,
+            "p": one.p_value,
+            "runner-up": one.runner_up,
+            "genes": " ".join(gene.name for gene in one.genes[:5]),
+        }
+        for label, one in zip(np.unique(truth.labels).tolist(), named, strict=True)
+    ]
+
+
+def only(evidence: TypeEvidence, kept: np.ndarray) -> TypeEvidence:
+    """Keep some of the candidates."""
+    return replace(
+        evidence,
+        types=tuple(evidence.types[number] for number in kept.tolist()),
+        text=evidence.text[kept],
+        markers=evidence.markers[kept],
+        both=evidence.both[kept],
+        n_markers=evidence.n_markers[kept],
+    )
+
+
+def left_out(profiles: np.ndarray, evidence: TypeEvidence, known: QueriedCells, truth: TruthOfSet) -> Scores:
+    """Share of true types unassigned where one candidate is right, none is, and none is even of the same tissues."""
+    unassigned: dict[str, list[bool]] = {"all candidates": [], "no right name": [], "other tissues": []}
+    for group, label in enumerate(np.unique(truth.labels).tolist()):
+        right = truth.right.get(label)
+        if not right:
+            continue
+        tissues = {one.tissue for one in evidence.types if one.name in right}
+        for key, kept in (
+            ("all candidates", [True] * len(evidence.types)),
+            ("no right name", [one.name not in right for one in evidence.types]),
+            ("other tissues", [one.tissue not in tissues for one in evidence.types]),
+        ):
+            candidates = only(evidence, np.flatnonzero(kept))
+            (one,) = name_by_types(profiles[[group]], candidates, gene_names=known.gene_names, seed=0)
+            unassigned[key].append(one.name == UNASSIGNED)
+    return {key: float(np.mean(each)) for key, each in unassigned.items()}
+
+
+def mean(rows: Sequence[dict[str, Any]], what: str, key: str) -> float:
+    """Mean over the sets."""
+    return float(np.mean([row["columns"][what][key] for row in rows]))
+
+
+def report(rows: Sequence[dict[str, Any]], seconds: float) -> tuple[str, list[str]]:
+    """Write everything as one page; and the bars, one line each."""
+    lines, bars = [], []
+    for encoder in dict.fromkeys(row["encoder"] for row in rows):
+        of_encoder = [row for row in rows if row["encoder"] == encoder]
+        lines += [f"## {encoder}: mean over {len(of_encoder)} sets", "", "| | " + " | ".join(SCORED) + " |"]
+        lines.append("|" + " --- |" * (1 + len(SCORED)))
+        for what in COLUMNS:
+            shown = " | ".join(f"{mean(of_encoder, what, key):.3f}" for key in SCORED)
+            lines.append(f"| {what} | {shown} |")
+        lines += ["", f"## {encoder}: top-1 of true types by set", "", "| data | " + " | ".join(COLUMNS) + " |"]
+        lines.append("|" + " --- |" * (1 + len(COLUMNS)))
+        for row in of_encoder:
+            shown = " | ".join(f"{row['columns'][what]['top-1']:.2f}" for what in COLUMNS)
+            lines.append(f"| {row['data']} | {shown} |")
+        lines += ["", f"## {encoder}: named wrong", "", "| data | label | name | score | margin | runner-up | genes |"]
+        lines.append("|" + " --- |" * 7)
+        lines += [
+            f"| {row['data']} | {one['label']} | {one['name']} | {one['score']:.1f} | {one['margin']:.1f} | "
+            f"{one['runner-up']} | {one['genes']} |"
+            for row in of_encoder
+            for one in row["names"]
+            if one["is right"] is False
+        ]
+        shares = {key: np.mean([row["left out"][key] for row in of_encoder]) for key in of_encoder[0]["left out"]}
+        lines += ["", "Unassigned: " + ", ".join(f"{key} {share:.3f}" for key, share in shares.items()), ""]
+        bars += bars_of(of_encoder, encoder)
+    lines += ["## Bars", "", *bars, "", f"{seconds:.0f} s"]
+    return "\n".join(lines) + "\n", bars
+
+
+def bars_of(rows: Sequence[dict[str, Any]], encoder: str) -> list[str]:
+    """Compare with the bars."""
+
+    def line(what: str, value: float, bar: float, holds: Callable[[float, float], bool]) -> str:
+        return f"- {'ok' if holds(value, bar) else 'MISSED'}: {encoder}, {what} {value:.3f}, bar {bar:.2f}"
+
+    lines = [line(key, mean(rows, "both", key), bar, lambda a, b: a >= b) for key, bar in BARS.items()]
+    permuted = mean(rows, "both, genes permuted", "top-1")
+    lines.append(line("top-1 permuted", permuted, MOST_PERMUTED, lambda a, b: a <= b))
+    gain = min(row["columns"]["both"]["top-1"] - row["columns"]["both, genes permuted"]["top-1"] for row in rows)
+    return [*lines, line("real above permuted on the worst set", gain, 0.0, lambda a, b: a > b)]
+
+
+def main() -> int:
+    """Run everything and compare with the bars."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--encoders", default="lsa-256,minilm")
+    options = parser.parse_args()
+    started, encoders = time.perf_counter(), options.encoders.split(",")
+    stores = open_stores(options.home or options.output / "home", encoders)
+    rows = [score_set(truth, stores[truth.data.taxon], one) for truth in named_sets() for one in encoders]
+    page, bars = report(rows, time.perf_counter() - started)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "annotate.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (options.output / "annotate.md").write_text(page)
+    sys.stdout.write(page)
+    return int(any("MISSED" in line for line in bars))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

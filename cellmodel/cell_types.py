@@ -1,0 +1,110 @@
+"""The table of cell types, and a user's list in its place: names, definitions in plain words, marker genes."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from io import StringIO
+from pathlib import Path
+
+from cellmodel.errors import InputUnusable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellType:
+    """A name that a cluster can be given, and what is known of it.
+
+    Parameters
+    ----------
+    name
+        As it is shown.
+    ontology_label
+        Label of the Cell Ontology that means the same or is nearest to it; empty if none is known.
+    tissue
+        Group of tissues; empty in a user's list.
+    definition
+        What the cell does, carries and secretes; empty if a user gives none.
+    genes
+        Symbols of marker genes of human; of mouse where human has no such gene.
+    """
+
+    name: str
+    ontology_label: str = ""
+    tissue: str = ""
+    definition: str = ""
+    genes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What an encoder reads."""
+        return f"{self.name}: {self.definition}" if self.definition else self.name
+
+
+def read_cell_types() -> tuple[CellType, ...]:
+    """Read the table that comes with the package."""
+    text = files("cellmodel").joinpath("data/cell_types.tsv").read_text(encoding="utf-8")
+    return tuple(_of_row(row) for row in csv.DictReader(StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def of_tissues(types: Sequence[CellType], tissues: Sequence[str]) -> tuple[CellType, ...]:
+    """Keep the types of some groups of tissues.
+
+    Raises
+    ------
+    InputUnusable
+        If one of the groups is not in the table.
+    """
+    known = sorted({one.tissue for one in types})
+    for tissue in tissues:
+        if tissue not in known:
+            raise InputUnusable(f"no cell type of tissue {tissue!r}; the table has {', '.join(known)}")
+    return tuple(one for one in types if one.tissue in tissues)
+
+
+def read_candidates(path: Path) -> tuple[CellType, ...]:
+    """Read a user's list of types: .tsv or .csv with the column ``cell_type``, else one name a line.
+
+    The columns ``definition`` and ``genes`` (symbols with blanks or commas between) may be there. A name of the table
+    that comes without either brings those of the table.
+
+    Raises
+    ------
+    InputUnusable
+        If the file cannot be read as one of these, names a type twice, or names none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputUnusable(f"{path} cannot be read as a list of cell types: {error}") from error
+    if path.suffix in {".tsv", ".csv"}:
+        reader = csv.DictReader(StringIO(text), delimiter="," if path.suffix == ".csv" else "\t")
+        if "cell_type" not in (reader.fieldnames or ()):
+            have = ", ".join(reader.fieldnames or ()) or "none"
+            raise InputUnusable(f"{path} has the columns {have}, not cell_type; name the column of types cell_type")
+        found = [_of_row(row) for row in reader if (row["cell_type"] or "").strip()]
+    else:
+        found = [CellType(name=line.strip()) for line in text.splitlines() if line.strip()]
+    if not found:
+        raise InputUnusable(f"{path} names no cell type; give one a line")
+    twice = {one.name for one in found if sum(one.name == other.name for other in found) > 1}
+    if twice:
+        raise InputUnusable(f"{path} names {', '.join(sorted(twice))} twice; leave one out")
+    return _completed(found)
+
+
+def _of_row(row: dict[str, str]) -> CellType:
+    """One row of a table; columns other than the name may be missing or empty."""
+    told = {key: (row.get(key) or "").strip() for key in ("ontology_label", "tissue", "definition")}
+    genes = (row.get("genes") or "").replace(",", " ").split()
+    return CellType(name=row["cell_type"].strip(), genes=tuple(dict.fromkeys(genes)), **told)
+
+
+def _completed(types: Sequence[CellType]) -> tuple[CellType, ...]:
+    """Give bare names that the table has what the table tells of them."""
+    told = {one.name.lower(): one for one in read_cell_types()}
+    return tuple(
+        replace(told[one.name.lower()], name=one.name)
+        if not (one.definition or one.genes) and one.name.lower() in told
+        else one
+        for one in types
+    )

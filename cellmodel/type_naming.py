@@ -1,0 +1,196 @@
+"""Names for the clusters of a file, and for its cells, from cell types and a store: read, named, written."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+import genekb
+from cellmodel.cell_types import CellType, read_cell_types
+from cellmodel.clustered import ClusteredCells, clustered
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.files import WriteConfig, check_outputs
+from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.marker_names import UNASSIGNED
+from cellmodel.queries import QueriedCells, cell_scores, cluster_profiles, known_genes
+from cellmodel.seeding import generator
+from cellmodel.type_evidence import TypeEvidence, type_evidence
+from cellmodel.type_names import TypeName, TypeNaming, name_by_types
+from cellmodel.writers import h5ad_safe, write_cells
+
+_WEAK_CELL = 0.95  # share of the cells' best scores with the genes dealt out anew below which a cell is not named
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TypeChoice:
+    """Which clusters are named, by what.
+
+    Parameters
+    ----------
+    cluster_key
+        Column of obs with the clusters.
+    types
+        The candidates.
+    naming
+        When a name is given.
+    """
+
+    cluster_key: str = "cellmodel"
+    types: tuple[CellType, ...] = field(default_factory=read_cell_types)
+    naming: TypeNaming = field(default_factory=TypeNaming)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NamedCells:
+    """Names of clusters and cells.
+
+    Parameters
+    ----------
+    found
+        The cells that have a cluster; rows of all below are of these.
+    names
+        One a cluster.
+    cell_names
+        Best type of each cell, or ``unassigned``.
+    cell_scores
+        (cell,) its score.
+    store_id, encoder_id
+        Identity of what was used.
+    n_candidates
+        Types that a cluster could be named.
+    """
+
+    found: ClusteredCells
+    names: tuple[TypeName, ...]
+    cell_names: tuple[str, ...]
+    cell_scores: Float[np.ndarray, " cell"]
+    store_id: str
+    encoder_id: str
+    n_candidates: int
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row a cluster, for a table or JSON."""
+        sizes = np.bincount(self.found.labels).tolist()
+        return [
+            {"cluster": self.found.names[one.cluster], "n_cells": sizes[one.cluster]}
+            | {key: part for key, part in asdict(one).items() if key != "cluster"}
+            for one in self.names
+        ]
+
+
+def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> NamedCells:
+    """Name the clusters of cells, and each cell by itself.
+
+    A cell is named by the type in which it scores highest, if that is more than 95 of 100 cells reach with the genes
+    dealt out anew.
+
+    Raises
+    ------
+    InputUnusable
+        If the column of clusters is missing or holds fewer than two.
+    AlignmentTooLow
+        If too few genes are known to the store.
+    NotAvailable
+        If the encoder's weights are not on this machine.
+    """
+    found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
+    if found.alignment is None or not choice.types:
+        raise InputUnusable("there is no store or no cell type to name clusters by; give --kb, and candidates")
+    known = known_genes(found.expression, found.gene_names, found.alignment)
+    evidence = type_evidence(choice.types, known.alignment, kb)
+    profiles = cluster_profiles(known.expression, found.labels)
+    cell_names, scores = _name_each(known, evidence, seed=config.seed)
+    return NamedCells(
+        found=found,
+        names=name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed),
+        cell_names=cell_names,
+        cell_scores=scores,
+        store_id=known.alignment.store_id,
+        encoder_id=known.alignment.encoder_id,
+        n_candidates=len(choice.types),
+    )
+
+
+def _name_each(
+    known: QueriedCells, evidence: TypeEvidence, *, seed: int
+) -> tuple[tuple[str, ...], Float[np.ndarray, " cell"]]:
+    """Best type and score of each cell."""
+    scores = cell_scores(known.expression, evidence.both)
+    dealt = evidence.both.tocsc()[:, generator(seed, "cell names").permutation(evidence.both.shape[1])].tocsr()
+    limit = np.quantile(cell_scores(known.expression, dealt).max(axis=1), _WEAK_CELL)
+    best, highest = scores.argmax(axis=1), scores.max(axis=1)
+    names = [
+        evidence.types[place].name if score > limit else UNASSIGNED
+        for place, score in zip(best.tolist(), highest.tolist(), strict=True)
+    ]
+    return tuple(names), highest
+
+
+def annotate_types(
+    cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice, key_added: str, overwrite: bool = False
+) -> NamedCells:
+    """Name clusters and cells, and write ``obs["<key>"]``, ``obs["<key>_cell"]``, its score, and ``uns["<key>"]``.
+
+    Cells without a cluster get no name.
+
+    Raises
+    ------
+    SlotTaken
+        If a slot exists and ``overwrite`` is not set.
+    InputUnusable, AlignmentTooLow, NotAvailable
+        See :func:`name_types`.
+    """
+    import pandas as pd
+
+    adata = cells.adata
+    in_obs = (key_added, f"{key_added}_cell", f"{key_added}_cell_score")
+    claim_slots(adata, [*(("obs", column) for column in in_obs), ("uns", key_added)], overwrite=overwrite)
+    named = name_types(cells, kb, config, choice=choice)
+    rows = named.found.rows
+    of_cluster = [named.names[label].name for label in named.found.labels.tolist()]
+    for column, values in zip(in_obs, (of_cluster, named.cell_names), strict=False):
+        filled = np.full(adata.n_obs, None, dtype=object)
+        filled[rows] = values
+        adata.obs[column] = pd.Categorical(filled)
+    scores = np.full(adata.n_obs, np.nan, dtype=np.float32)
+    scores[rows] = named.cell_scores
+    adata.obs[in_obs[2]] = scores
+    adata.uns[key_added] = h5ad_safe(_record(named, choice, seed=config.seed))
+    return named
+
+
+def _record(named: NamedCells, choice: TypeChoice, *, seed: int) -> dict[str, Any]:
+    import pandas as pd
+
+    rows = named.rows()
+    for row, one in zip(rows, named.names, strict=True):
+        row["genes"] = ", ".join(gene.name for gene in one.genes)
+    return {
+        "cluster_key": choice.cluster_key,
+        "names": pd.DataFrame(rows),
+        "params": asdict(choice.naming),
+        "n_candidates": named.n_candidates,
+        "seed": seed,
+        "store_id": named.store_id,
+        "encoder_id": named.encoder_id,
+    }
+
+
+def annotate_types_file(
+    path: Path, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice, read: ReadConfig, write: WriteConfig
+) -> NamedCells:
+    """Name the clusters of a file and write it with the names.
+
+    Raises
+    ------
+    InputUnusable
+        If the input cannot be used, or the output exists and may not be replaced; this is found before any work.
+    """
+    check_outputs(write, inputs=(path,))
+    cells = read_cells(path, read)
+    named = annotate_types(cells, kb, config, choice=choice, key_added=write.key_added, overwrite=write.overwrite)
+    write_cells(cells.adata, write.output, overwrite=write.overwrite)
+    return named

@@ -1,0 +1,81 @@
+"""`cellmodel annotate --kb` and `cellmodel search` as their users run them."""
+
+import pytest
+
+from cellmodel.demo import find_demo_cells
+from cellmodel.readers import read_anndata
+from tests.processes import call, call_json
+
+KEY = ("--cluster-key", "bulk_labels")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    call_json("genekb", "build", "--model", "lsa-64", "--home", home)
+    return ("--kb", "demo", "--home", home)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    where = tmp_path_factory.mktemp("cells") / "cells.h5ad"
+    read_anndata(find_demo_cells()).raw.to_adata().write_h5ad(where)
+    return where
+
+
+def test_clusters_and_cells_get_names_from_the_table_of_types(path, store, tmp_path):
+    told = call_json("cellmodel", "annotate", path, *store, *KEY, "--tissue", "blood", "-o", tmp_path / "o.h5ad")
+    named = {row["cluster"]: row for row in told["clusters"]}
+    assert named["CD19+ B"]["name"] in {"naive B cell", "memory B cell"}
+    assert named["CD56+ NK"]["name"] == "natural killer cell"
+    assert named["Dendritic"]["name"].startswith("conventional dendritic")
+    assert {gene["name"] for gene in named["CD19+ B"]["genes"]} & {"CD79A", "MS4A1"}
+    obs = read_anndata(tmp_path / "o.h5ad").obs
+    assert (obs["cellmodel_name"].astype(str) == obs["bulk_labels"].astype(str).map(lambda c: named[c]["name"])).all()
+    of_nk = obs["cellmodel_name_cell"][obs["bulk_labels"] == "CD56+ NK"]
+    assert (of_nk == "natural killer cell").mean() > 0.5
+    assert obs["cellmodel_name_cell_score"].notna().all()
+
+
+def test_the_same_command_writes_the_same_bytes(path, store, tmp_path):
+    for name in ("a.h5ad", "b.h5ad"):
+        call_json("cellmodel", "annotate", path, *store, *KEY, "--permutations", 20, "-o", tmp_path / name)
+    assert (tmp_path / "a.h5ad").read_bytes() == (tmp_path / "b.h5ad").read_bytes()
+
+
+def test_a_users_own_types_are_the_only_ones(path, store, tmp_path):
+    (tmp_path / "mine.csv").write_text(
+        "cell_type,definition,genes\nmine,antibodies and the B cell receptor,CD79A CD79B MS4A1\nother,,CD3D CD3E\n"
+    )
+    args = (path, *store, *KEY, "--candidates", tmp_path / "mine.csv", "-o", tmp_path / "o.h5ad")
+    told = call_json("cellmodel", "annotate", *args)
+    assert told["n_candidates"] == 2
+    named = {row["cluster"]: row["best"] for row in told["clusters"]}
+    assert (named["CD19+ B"], named["CD4+/CD45RO+ Memory"]) == ("mine", "other")
+    (tmp_path / "panel.json").write_text('{"mine": ["CD79A", "CD79B", "MS4A1"], "other": ["CD3D", "CD3E"]}')
+    args = (path, *store, *KEY, "--markers", tmp_path / "panel.json", "-o", tmp_path / "p.h5ad")
+    code, shown, err = call("cellmodel", "annotate", *args)
+    assert (code, "mine" in shown) == (0, True), err
+
+
+def test_wrong_usage_ends_in_one_line_before_anything_is_written(path, store, tmp_path):
+    out = ("-o", tmp_path / "o.h5ad")
+    code, _, err = call("cellmodel", "annotate", path, *KEY, *out)
+    assert (code, "names come from a store" in " ".join(err.split())) == (2, True)
+    code, _, err = call("cellmodel", "annotate", path, *store, *KEY, "--tissue", "moon", *out)
+    assert (code, "no cell type of tissue 'moon'" in err) == (3, True)
+    code, _, err = call("cellmodel", "search", path, " ", *store)
+    assert (code, "the query is empty" in err) == (3, True)
+    assert not (tmp_path / "o.h5ad").exists()
+
+
+def test_search_ranks_clusters_tells_why_and_writes_scores(path, store, tmp_path):
+    out = tmp_path / "found.h5ad"
+    told = call_json("cellmodel", "search", path, "natural killer cell", *store, *KEY, "-o", out)
+    assert told["clusters"][0]["cluster"] == "CD56+ NK"
+    assert told["types"][0]["name"] == "natural killer cell"
+    obs = read_anndata(out).obs
+    means = obs.groupby("bulk_labels", observed=True)["cellmodel_search"].mean()
+    assert means.idxmax() == "CD56+ NK"
+    code, shown, err = call("cellmodel", "search", path, "B cell receptor", *store)
+    assert (code, "the 5 % of cells" in shown, "CD79" in shown) == (0, True, True), err
