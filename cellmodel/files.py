@@ -14,7 +14,7 @@ from cellmodel.fitted import check_can_predict, fit_model
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.pipeline import RunResult, run
 from cellmodel.slots import result_slots, write_result
-from cellmodel.writers import write_cells
+from cellmodel.writers import h5ad_safe, write_cells
 
 if TYPE_CHECKING:
     from cellmodel.metrics import Scores
@@ -37,7 +37,7 @@ class WriteConfig:
     overwrite
         Whether files and slots may be replaced.
     command
-        The command line, for the report.
+        The command line, kept beside the settings.
     model
         Folder in which to keep the fitted model, or None.
     """
@@ -85,6 +85,8 @@ def run_file(
     claim_slots(cells.adata, slots, overwrite=write.overwrite)
     result = run(cells, kb, config, with_clusters=with_clusters)
     write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
+    if write.command:
+        cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
     write_cells(cells.adata, write.output, overwrite=write.overwrite)
     if write.model is not None:
         save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
@@ -92,11 +94,10 @@ def run_file(
         from cellmodel.reporting import write_report_of
 
         write_report_of(
-            cells.adata,
+            cells,
             write.report,
             key_added=write.key_added,
             overwrite=write.overwrite,
-            provenance={"command": write.command} if write.command else {},
         )
     return FileRun(cells=cells, result=result)
 

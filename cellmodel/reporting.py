@@ -1,5 +1,6 @@
 """From the slots of an annotated AnnData to its HTML report."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -7,25 +8,29 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cellmodel.errors import InputUnusable
+from cellmodel.features import log_expression
+from cellmodel.io import Cells, ReadConfig, read_cells
 from cellmodel.layout import lay_out
-from cellmodel.readers import read_anndata
 from cellmodel.report.data import (
     CoverageSummary,
     InputSummary,
     KChoice,
     KnowledgeEffect,
     ReportData,
-    ReportMarker,
-    ReportWord,
+    ReportExpression,
 )
+from cellmodel.report.evidence import read_evidence
+from cellmodel.report.tables import leading_markers, read_markers, read_names, read_words
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-MOST_COLORS: Final = 12
-MOST_CATEGORIES: Final = 60
-MOST_MARKERS: Final = 15
+log = logging.getLogger(__name__)
+MOST_COLORS: Final = 24
+MOST_CATEGORIES: Final = 200  # the largest 60 get a colour
+MOST_GENES: Final = 200  # whose expression the report holds; fewer where the cells are many
+GENES_PER_CLUSTER: Final = 10
 VALUE_WORDS: Final = {"counts": "raw counts", "log1p": "log-normalised", "linear": "linear, log-normalised by this run"}
 CAPTION: Final = (
     "The clusters come from expression alone. The figure is the share of each cell's 15 nearest cells in the text view "
@@ -42,29 +47,41 @@ LIMITS: Final = (
 )
 
 
-def report_file(path: Path, output: Path, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
+def report_file(
+    path: Path,
+    output: Path,
+    *,
+    key_added: str = "cellmodel",
+    read: ReadConfig | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write the report of an annotated file.
+
+    Parameters
+    ----------
+    read
+        Where the values are that were clustered, for the expression of genes.
 
     Raises
     ------
     InputUnusable
         If the file holds no result under that name, or the output exists.
+    NotCounts
+        If its values are neither counts nor log-normalised.
     """
     if output.exists() and not overwrite:
         raise InputUnusable(f"{output} exists; give another name, or --overwrite")
-    adata = read_anndata(path)
-    write_report_of(adata, output, key_added=key_added, overwrite=overwrite)
+    write_report_of(read_cells(path, read), output, key_added=key_added, overwrite=overwrite)
 
 
 def write_report_of(
-    adata: "AnnData",
+    cells: Cells,
     output: Path,
     *,
     key_added: str = "cellmodel",
     overwrite: bool = False,
-    provenance: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the report of an annotated AnnData.
+    """Write the report of cells with a result in their AnnData.
 
     Raises
     ------
@@ -73,15 +90,16 @@ def write_report_of(
     """
     from cellmodel.report.render import write_report
 
-    data = report_data(adata, key_added=key_added, provenance=provenance or {})
+    data = report_data(cells, key_added=key_added)
     try:
         write_report(data, output, overwrite=overwrite)
     except OSError as error:
         raise InputUnusable(f"{output} cannot be written: {error.strerror or error}; write elsewhere") from error
 
 
-def report_data(adata: "AnnData", *, key_added: str, provenance: Mapping[str, str]) -> ReportData:
+def report_data(cells: Cells, *, key_added: str) -> ReportData:
     """Collect what a report shows from the slots of a run."""
+    adata = cells.adata
     if key_added not in adata.uns or key_added not in adata.obs:
         raise InputUnusable(
             f"the cells hold no clusters under {key_added!r}; run `cellmodel cluster` first, "
@@ -89,6 +107,9 @@ def report_data(adata: "AnnData", *, key_added: str, provenance: Mapping[str, st
         )
     record = adata.uns[key_added]
     categories = [str(name) for name in adata.obs[key_added].cat.categories]
+    queries = _queries(adata)
+    colors, left_out = _colors(adata, key_added, first=tuple(queries))
+    expression, why_not = _expression(cells, record)
     return ReportData(
         title=f"Clusters of {record['input']['source']}",
         input=InputSummary(
@@ -109,13 +130,18 @@ def report_data(adata: "AnnData", *, key_added: str, provenance: Mapping[str, st
         clusters=adata.obs[key_added].cat.codes.to_numpy().astype(np.int64),
         cluster_names=tuple(categories),
         confidence=adata.obs[f"{key_added}_confidence"].to_numpy(dtype=np.float64),
-        colors=_colors(adata, key_added),
-        markers=tuple(_markers(record["markers"], name) for name in categories),
-        words=tuple(_words(record["words"], name) for name in categories),
+        colors=colors,
+        left_out=(*left_out, *why_not),
+        queries=queries,
+        expression=expression,
+        names=read_names(adata.uns, cluster_key=key_added, clusters=categories),
+        evidence=read_evidence(adata.uns, cluster_key=key_added, clusters=categories),
+        markers=tuple(read_markers(record["markers"], name) for name in categories),
+        words=tuple(read_words(record["words"], name) for name in categories),
         k_choice=_k_choice(record),
         history=_history(record["history"]),
         knowledge=_knowledge(record),
-        provenance=dict(provenance) | _provenance(record),
+        provenance=_provenance(record) | _later_jobs(adata, key_added),
         limits=LIMITS,
     )
 
@@ -150,38 +176,58 @@ def _coverage(record: Mapping[str, Any]) -> CoverageSummary | None:
     )
 
 
-def _colors(adata: "AnnData", key_added: str) -> dict[str, np.ndarray]:
-    """Columns of obs that can colour the plot: numbers, and categories that are not too many."""
+def _colors(
+    adata: "AnnData", key_added: str, *, first: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Columns of obs that can colour the plot, those of ``first`` before others, and those that cannot, with why."""
     colors: dict[str, np.ndarray] = {}
-    for name in adata.obs:
-        if str(name).startswith(key_added) or len(colors) == MOST_COLORS:
-            continue
+    left_out = []
+    shown = {key_added, f"{key_added}_confidence"}
+    for name in (*first, *(str(name) for name in adata.obs if name not in first)):
         column = adata.obs[name]
-        if column.dtype.kind in "fiu":
-            colors[str(name)] = column.to_numpy(dtype=np.float64)
-        elif column.nunique() <= MOST_CATEGORIES:
-            colors[str(name)] = column.astype(str).to_numpy(dtype=object)
-    return colors
+        if name in shown:
+            continue
+        n_values = column.nunique()
+        if len(colors) == MOST_COLORS:
+            left_out.append(f"{name} (after the first {MOST_COLORS} columns)")
+        elif column.dtype.kind in "fiu":
+            colors[name] = column.to_numpy(dtype=np.float64)
+        elif n_values <= MOST_CATEGORIES:
+            colors[name] = np.where(column.isna(), "missing", column.astype(str)).astype(object)
+        else:
+            left_out.append(f"{name} ({n_values:,} different values, {MOST_CATEGORIES} are the most)")
+    return colors, tuple(left_out)
 
 
-def _markers(table: "pd.DataFrame", cluster: str) -> tuple[ReportMarker, ...]:
-    if not len(table):
-        return ()
-    shown = ("name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out")
-    rows = table.loc[table["cluster"] == cluster, list(shown)].head(MOST_MARKERS)
-    return tuple(ReportMarker(**{str(key): value for key, value in row.items()}) for row in rows.to_dict("records"))
+def _queries(adata: "AnnData") -> dict[str, str]:
+    """Columns of obs that hold the scores of a `cellmodel search`, and its text."""
+    queries = {}
+    for key, record in sorted(adata.uns.items()):
+        params = record.get("params", {}) if isinstance(record, Mapping) else {}
+        if isinstance(params, Mapping) and "query" in params and key in adata.obs:
+            queries[str(key)] = str(params["query"])
+    return queries
 
 
-def _words(table: "pd.DataFrame", cluster: str) -> tuple[ReportWord, ...]:
-    if not len(table):
-        return ()
-    words = []
-    for term, rows in table[table["cluster"] == cluster].groupby("term", sort=False):
-        first: Any = rows.iloc[0]
-        genes = zip(rows["gene"].astype(str), map(float, rows["weight"]), rows["sentence"].astype(str), strict=True)
-        scores = {name: float(first[name]) for name in ("score", "p_value", "p_adjusted")}
-        words.append(ReportWord(term=str(term), genes=tuple(genes), **scores))
-    return tuple(words)
+def _expression(cells: Cells, record: Mapping[str, Any]) -> tuple[ReportExpression | None, tuple[str, ...]]:
+    """Log expression of the leading markers, or why there is none."""
+    clustered, found = (int(record["input"]["n_genes"]), str(record["input"]["value_kind"])), cells.matrix.shape[1]
+    if (found, str(cells.kind)) != clustered:
+        why = (
+            f"genes (the values read now are {cells.kind} of {found:,} genes, those that were clustered {clustered[1]} "
+            f"of {clustered[0]:,}; name the same with --layer or --use-raw)"
+        )
+        log.warning("not shown: %s", why)
+        return None, (why,)
+    counted: dict[str, list[int]] = {}
+    for column, name in enumerate(cells.names):
+        counted.setdefault(name, []).append(column)
+    leading = leading_markers(record["markers"], n_per_cluster=GENES_PER_CLUSTER)
+    genes = [name for name in leading if len(counted.get(name, ())) == 1][:MOST_GENES]
+    if not genes:
+        return None, ()
+    values = log_expression(cells)[:, [counted[name][0] for name in genes]]
+    return ReportExpression(genes=tuple(genes), values=values.tocsc()), ()
 
 
 def _k_choice(record: Mapping[str, Any]) -> KChoice:
@@ -212,12 +258,22 @@ def _knowledge(record: Mapping[str, Any]) -> KnowledgeEffect:
 
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
-    content = {"recipe": str(record["recipe"]), "seed": str(record["seed"])}
+    content = {"command": str(record["command"])} if record.get("command") else {}
+    content |= {"recipe": str(record["recipe"]), "seed": str(record["seed"])}
     for key in ("store_id", "encoder_id"):
         if key in record:
             content[key.removesuffix("_id")] = str(record[key])
     content |= {f"version of {name}": str(value) for name, value in record["versions"].items()}
     return content | {key: value for key, value in _flat(record["params"]).items() if key not in content}
+
+
+def _later_jobs(adata: "AnnData", key_added: str) -> dict[str, str]:
+    """Tell what names, evidence and searches in the file were made with."""
+    return {
+        str(key): ", ".join(f"{part} {record[part]}" for part in ("store_id", "encoder_id", "seed") if part in record)
+        for key, record in sorted(adata.uns.items())
+        if isinstance(record, Mapping) and "store_id" in record and key != key_added
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -1,16 +1,23 @@
-"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cm.tl.cluster`, `cm.tl.classify`."""
+"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import genekb
+from cellmodel.cell_types import CellType, read_cell_types
 from cellmodel.classify import ClassifyConfig
 from cellmodel.config import RunConfig, SpatialConfig
+from cellmodel.evidence import AttributeConfig
+from cellmodel.evidence_file import attribute_cells
 from cellmodel.io import ReadConfig, cells_from_anndata, claim_slots
 from cellmodel.joint import Meeting
 from cellmodel.labelling import TransferConfig, transfer_labels, transfer_slots, write_transfer
 from cellmodel.pipeline import run
+from cellmodel.search import SearchConfig, search_into
 from cellmodel.slots import result_slots, write_result
+from cellmodel.type_naming import TypeChoice, annotate_types
 from cellmodel.types import Knowledge
 
 if TYPE_CHECKING:
@@ -159,6 +166,133 @@ def classify(
     labelled = cells_from_anndata(reference, read, source="reference in memory")
     found = transfer_labels(cells, labelled, kb, config or RunConfig(), transfer=transfer)
     write_transfer(cells, found, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
+
+
+def attribute(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    cluster_key: str = "cellmodel",
+    between: tuple[str, str] | None = None,
+    condition_key: str | None = None,
+    gmt: Sequence[str | Path] = (),
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_attribution",
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Tell what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
+
+    Adds the tables ``groups``, ``markers``, ``contributions``, ``themes`` and ``enrichment`` to ``uns["<key>"]``.
+
+    Parameters
+    ----------
+    cluster_key
+        Column of obs with the clusters.
+    between
+        Two clusters to compare with one another; each with the rest if None.
+    condition_key
+        Column of obs with conditions to compare inside each cluster.
+    gmt
+        Files of gene sets, tested beside those of the store.
+    config
+        Encoder and seed.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.errors`.
+    """
+    target = adata.copy() if copy else adata
+    choice = AttributeConfig(
+        cluster_key=cluster_key, between=between, condition_key=condition_key, gmt=tuple(map(Path, gmt))
+    )
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    attribute_cells(cells, kb, config=config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
+
+
+def annotate(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    cluster_key: str = "cellmodel",
+    candidates: Sequence[CellType] | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_name",
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Name clusters, and cells, by the text of cell types and their marker genes.
+
+    Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
+    best type of each cell by itself, and ``uns["<key>"]``, whose table ``names`` tells what speaks for each name.
+
+    Parameters
+    ----------
+    cluster_key
+        Column of obs with the clusters.
+    candidates
+        Types to choose from; those of the package's table if None.
+    config
+        Encoder and seed.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.errors`.
+    """
+    target = adata.copy() if copy else adata
+    types = read_cell_types() if candidates is None else tuple(candidates)
+    choice = TypeChoice(cluster_key=cluster_key, types=types)
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    annotate_types(cells, kb, config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
+
+
+def search(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    query: str,
+    cluster_key: str | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_search",
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Score cells and rank clusters by free text.
+
+    Adds ``obs["<key>"]``, the score of each cell, and ``uns["<key>"]``: ranked clusters, genes with a sentence each.
+
+    Parameters
+    ----------
+    query
+        Free text, such as "cytotoxic T lymphocytes".
+    cluster_key
+        Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
+    config
+        Encoder and seed.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.errors`.
+    """
+    target = adata.copy() if copy else adata
+    wanted = SearchConfig(query=query, cluster_key=cluster_key)
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    search_into(cells, kb, config or RunConfig(), search=wanted, key_added=key_added, overwrite=overwrite)
     return target if copy else None
 
 

@@ -6,7 +6,9 @@ from cellmodel.report.data import (
     KChoice,
     KnowledgeEffect,
     ReportData,
+    ReportExpression,
     ReportMarker,
+    ReportName,
     ReportWord,
 )
 from cellmodel.report.render import render_report, write_report
@@ -17,7 +19,9 @@ __all__ = [
     "KChoice",
     "KnowledgeEffect",
     "ReportData",
+    "ReportExpression",
     "ReportMarker",
+    "ReportName",
     "ReportWord",
     "render_report",
     "write_report",

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.sparse as sp
+
+from cellmodel.report.evidence import ReportEvidence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +72,50 @@ class ReportMarker:
     p_adjusted: float
     fraction_in: float
     fraction_out: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ReportExpression:
+    """Expression of the genes that can colour the map and that the dot plot shows.
+
+    Parameters
+    ----------
+    genes
+        Their names, the most telling first.
+    values
+        (cell, gene) log-normalised, not negative; row *i* is cell *i* of the report.
+    """
+
+    genes: tuple[str, ...]
+    values: sp.csc_matrix
+
+    def __post_init__(self) -> None:
+        """Check that every gene has its column."""
+        if self.values.shape[1] != len(self.genes):
+            raise ValueError(f"{len(self.genes)} gene names for {self.values.shape[1]} columns of expression")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportName:
+    """What one cluster was named.
+
+    Parameters
+    ----------
+    name
+        The cell type, or that there is none.
+    best, runner_up
+        The two types that fit best, whether or not they are weak; empty if there is none.
+    figures
+        What the name rests on, by what each figure is: "adjusted p".
+    genes
+        Genes that speak for ``best``.
+    """
+
+    name: str
+    best: str = ""
+    runner_up: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    genes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +209,16 @@ class ReportData:
     colors
         Further columns, (cell,) each, to colour the plot by. Numbers (NaN where missing) are drawn on a scale,
         anything else is taken for categories.
+    left_out
+        Columns that were not offered as colours, each with the reason.
+    queries
+        The text that was asked for, by the column of ``colors`` that holds its scores.
+    expression
+        Genes that can colour the plot; None if none is shown.
+    names
+        Per cluster, what it was named; empty if no names were asked for.
+    evidence
+        Per cluster, what sets it apart, None where that was not looked at; empty if it was not looked for.
     markers, words
         Per cluster, best first; empty if they were not looked for.
     k_choice
@@ -192,6 +249,11 @@ class ReportData:
     confidence: np.ndarray | None
     k_choice: KChoice
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    queries: Mapping[str, str] = field(default_factory=dict)
+    expression: ReportExpression | None = None
+    names: tuple[ReportName, ...] = ()
+    evidence: tuple[ReportEvidence | None, ...] = ()
     markers: tuple[tuple[ReportMarker, ...], ...] = ()
     words: tuple[tuple[ReportWord, ...], ...] = ()
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -208,7 +270,7 @@ class ReportData:
                 f"clusters run from {self.clusters.min()} to {self.clusters.max()}, but {n_clusters} names are given; "
                 "number clusters from 0 and name each"
             )
-        for name in ("markers", "words"):
+        for name in ("names", "evidence", "markers", "words"):
             if len(getattr(self, name)) not in (0, n_clusters):
                 raise ValueError(f"{name} of {len(getattr(self, name))} clusters for {n_clusters} cluster names")
         if not np.isfinite(self.embedding).all():
@@ -227,6 +289,8 @@ def _check_cells(data: ReportData) -> None:
         raise ValueError("a report needs at least 1 cell, got 0")
     if data.embedding.shape != (n_cells, 2):
         raise ValueError(f"embedding of shape {data.embedding.shape} for {n_cells} cells; ({n_cells}, 2) is needed")
+    if data.expression is not None and data.expression.values.shape[0] != n_cells:
+        raise ValueError(f"expression of {data.expression.values.shape[0]} cells for {n_cells} cells")
     columns: dict[str, np.ndarray] = {"clusters": data.clusters, **data.colors}
     if data.confidence is not None:
         columns["confidence"] = data.confidence

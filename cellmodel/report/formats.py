@@ -1,6 +1,7 @@
 """How figures are written: short for the reader, and exact in a ``data`` element for the download."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,13 @@ def p_value(value: float) -> "Markup":
 def plain_number(value: float) -> str:
     """Write up to four significant digits, for the ticks of an axis."""
     return f"{value:.4g}"
+
+
+def breakable(label: str) -> "Markup":
+    """Write a label so that a line may end at its dots and underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[._])", "<wbr>", str(escape(label))))
 
 
 def fields(values: Sequence[str | float]) -> list[str | float]:

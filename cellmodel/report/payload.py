@@ -11,6 +11,7 @@ from jaxtyping import Int
 from cellmodel.report.data import ReportData
 from cellmodel.report.palette import badges, cluster_color, text_color
 
+MAX_GENE_BYTES: Final = 2_000_000  # of all genes together, one a cell and gene
 MAX_DRAWN: Final = 50_000  # cells; a page with more is slow on a phone, and the points cover each other
 _MIN_DRAWN_PER_CLUSTER = 50
 _MAX_COLORED = 60  # categories of one column that get a colour and a line in the legend
@@ -36,12 +37,18 @@ def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -
 
 
 def plot_payload(data: ReportData) -> str:
-    """JSON of the plot, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes."""
+    """JSON of the plot, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes.
+
+    Expression is written in 256 steps: 0 is none, 1 to 255 are even steps up to the highest value of the gene.
+    """
     rows = drawn_cells(data.clusters)
-    columns = [_categories("cluster", data.clusters, names=data.cluster_names)]
+    columns = [_categories("cluster", data.clusters, names=data.cluster_names) | _titles(data)]
     if data.confidence is not None:
         columns.append(_numbers("confidence", data.confidence))
-    columns.extend(_column(name, np.asarray(values)) for name, values in data.colors.items())
+    columns.extend(
+        _column(name, np.asarray(values)) | ({"query": data.queries[name]} if name in data.queries else {})
+        for name, values in data.colors.items()
+    )
     payload = {
         "n_cells": len(data.clusters),
         "embedding": _base64(data.embedding[rows], "<f4"),
@@ -50,9 +57,24 @@ def plot_payload(data: ReportData) -> str:
             {**column, "values": _base64(column["values"][rows], "<u4" if column["kind"] == "categories" else "<f4")}
             for column in columns
         ],
+        "genes": _genes(data, rows),
     }
     text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _genes(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> list[dict[str, Any]]:
+    """Take the first genes that there is room for."""
+    if data.expression is None:
+        return []
+    n_genes = min(len(data.expression.genes), MAX_GENE_BYTES // len(rows))
+    values = data.expression.values[:, :n_genes][rows].toarray()
+    highest = values.max(axis=0, initial=0.0).astype(np.float64)
+    steps = np.ceil(255 * (values / np.where(highest > 0, highest, 1.0)))
+    return [
+        {"name": name, "highest": float(highest[at]), "values": _base64(steps[:, at], "<u1")}
+        for at, name in enumerate(data.expression.genes[:n_genes])
+    ]
 
 
 def _column(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -64,6 +86,11 @@ def _column(name: str, values: np.ndarray) -> dict[str, Any]:
     rank = np.empty_like(by_size)
     rank[by_size] = np.arange(len(by_size))
     return _categories(name, rank[codes], names=found[by_size].tolist())
+
+
+def _titles(data: ReportData) -> dict[str, Any]:
+    """Clusters as they are called where there is room: with the name that they were given."""
+    return {"titles": [name.name for name in data.names]} if data.names else {}
 
 
 def _categories(name: str, codes: np.ndarray, *, names: Sequence[str]) -> dict[str, Any]:

@@ -11,12 +11,16 @@ import numpy as np
 
 from cellmodel.report import charts, formats
 from cellmodel.report.data import ReportData
+from cellmodel.report.dots import dot_plot
 from cellmodel.report.payload import drawn_cells, plot_payload
 from cellmodel.report.view import (
     SIGNIFICANT,
     cluster_views,
     figure_names,
+    figures_of,
     k_chart,
+    name_figures,
+    share_names,
     split_at_term,
     status_in_words,
     training_charts,
@@ -45,17 +49,24 @@ def render_report(data: ReportData) -> str:
     from markupsafe import Markup
 
     style, script = _asset("report.css"), _asset("report.js")
+    clusters = cluster_views(data)
     return (
         _environment()
         .from_string(_asset("template.html.j2"))
         .render(
             data=data,
-            clusters=cluster_views(data),
+            clusters=clusters,
+            dot_plot=dot_plot(data, clusters),
             mean_confidence=float("nan") if data.confidence is None else float(np.mean(data.confidence)),
             n_drawn=len(drawn_cells(data.clusters)),
             k_chart=k_chart(data),
             training_charts=training_charts(data),
             figure_names=figure_names(data),
+            share_names=share_names(data),
+            name_figures=name_figures(data),
+            has_themes=any(cluster.evidence and cluster.evidence.themes for cluster in clusters),
+            has_contributions=any(cluster.evidence and cluster.evidence.contributions for cluster in clusters),
+            has_sets=any(cluster.evidence and cluster.evidence.sets for cluster in clusters),
             significant=SIGNIFICANT,
             nan=float("nan"),
             chart_size=(charts.WIDTH, charts.HEIGHT),
@@ -112,6 +123,8 @@ def _environment() -> "Environment":
         "number": formats.number,
         "p_value": formats.p_value,
         "fields": formats.fields,
+        "breakable": formats.breakable,
+        "figures_of": figures_of,
         "split_at_term": split_at_term,
         "in_words": status_in_words,
         "transposed": lambda rows: zip(*rows, strict=True),

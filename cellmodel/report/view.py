@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from cellmodel.report.charts import LineChart, line_chart
-from cellmodel.report.data import ReportData, ReportMarker, ReportWord
+from cellmodel.report.data import ReportData, ReportMarker, ReportName, ReportWord
+from cellmodel.report.evidence import ReportEvidence
 from cellmodel.report.palette import badges, cluster_color, text_color
 
 SIGNIFICANT: Final = 0.05  # adjusted p below which a marker or a word is shown as a finding
@@ -27,6 +28,9 @@ _STATUS_IN_WORDS: Final = {
     "retired_symbol": "retired symbol",
     "locus_tag": "locus tag",
     "alias": "alias of one gene alone",
+    "mangled": "name that another program has changed",
+    "mitochondrial": "mitochondrial gene under another name",
+    "date": "date that a spreadsheet has made of a symbol",
     "ortholog": "symbol of an orthologue",
     "ambiguous": "ambiguous: could be several genes",
     "unknown": "unknown to the store",
@@ -41,6 +45,12 @@ class ClusterView:
     ----------
     index, badge, name, color, ink
         Its label, short label, name, colour and the colour of text on it.
+    title
+        What stands beside the badge: what it was named, else its name where the badge does not hold it.
+    named
+        What it was named; None if no names were asked for.
+    evidence
+        What sets it apart; None if that was not looked for.
     n_cells, share, confidence
         Its size, as a share of all cells, and its mean confidence (NaN if there is none).
     markers, words
@@ -54,6 +64,9 @@ class ClusterView:
     name: str
     color: str
     ink: str
+    title: str
+    named: ReportName | None
+    evidence: ReportEvidence | None
     n_cells: int
     share: float
     confidence: float
@@ -77,6 +90,7 @@ def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
         markers = data.markers[index] if data.markers else ()
         words = data.words[index] if data.words else ()
         color = cluster_color(index)
+        named = data.names[index] if data.names else None
         views.append(
             ClusterView(
                 index=index,
@@ -84,6 +98,9 @@ def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
                 name=name,
                 color=color,
                 ink=text_color(color),
+                title=named.name if named else ("" if name == short[index] else name),
+                named=named,
+                evidence=data.evidence[index] if data.evidence else None,
                 n_cells=int(sizes[index]),
                 share=float(sizes[index] / len(data.clusters)),
                 confidence=float(means[index]),
@@ -128,6 +145,25 @@ def training_charts(data: ReportData) -> tuple[LineChart, ...]:
 def figure_names(data: ReportData) -> tuple[str, ...]:
     """Columns of the knowledge table: every figure of any row, in the order of first appearance."""
     return tuple(dict.fromkeys(name for _, figures in data.knowledge.rows for name in figures))
+
+
+def share_names(data: ReportData) -> frozenset[str]:
+    """Columns of the knowledge table in which every figure can be drawn as a share."""
+    return frozenset(
+        name
+        for name in figure_names(data)
+        if all(0 <= figures[name] <= 1 for _, figures in data.knowledge.rows if name in figures)
+    )
+
+
+def name_figures(data: ReportData) -> tuple[str, ...]:
+    """List what the names of any cluster rest on, in the order of first appearance."""
+    return tuple(dict.fromkeys(label for name in data.names for label in name.figures))
+
+
+def figures_of(name: ReportName, wanted: Sequence[str]) -> list[float]:
+    """Take the figures of one name that are wanted, in their order; NaN where there is none."""
+    return [name.figures.get(label, float("nan")) for label in wanted]
 
 
 def status_in_words(status: str) -> str:

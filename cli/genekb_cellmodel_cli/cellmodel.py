@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genekb_cellmodel_cli import cellmodel_annotate, cellmodel_bench, cellmodel_classify, cellmodel_predict, options
+from genekb_cellmodel_cli import (
+    cellmodel_annotate,
+    cellmodel_attribute,
+    cellmodel_bench,
+    cellmodel_classify,
+    cellmodel_compare,
+    cellmodel_plot,
+    cellmodel_predict,
+    cellmodel_search,
+    options,
+)
 from genekb_cellmodel_cli.choices import parse_n_clusters, read_config
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table
 from genekb_cellmodel_cli.running import common, run
@@ -298,6 +308,10 @@ def embed(
 def report(
     path: Annotated[Path, typer.Argument(help="Cells annotated by `cellmodel cluster`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    layer: options.Layer = None,
+    use_raw: options.UseRaw = False,
+    gene_key: options.GeneKey = None,
+    values: options.Values = "auto",
     key_added: options.KeyAdded = "cellmodel",
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -307,7 +321,8 @@ def report(
     """
     from cellmodel.reporting import report_file
 
-    report_file(path, output, key_added=key_added, overwrite=overwrite)
+    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    report_file(path, output, key_added=key_added, read=read, overwrite=overwrite)
     print_lines([f"report: {output}"])
 
 
@@ -361,9 +376,13 @@ def demo(
 
 
 cellmodel_annotate.register(app)
+cellmodel_attribute.register(app)
 cellmodel_bench.register(app)
 cellmodel_classify.register(app)
+cellmodel_compare.register(app)
+cellmodel_plot.register(app)
 cellmodel_predict.register(app)
+cellmodel_search.register(app)
 
 
 def main() -> None:

@@ -7,40 +7,33 @@ import json
 import math
 import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.report import (
     CoverageSummary,
-    InputSummary,
     KChoice,
     KnowledgeEffect,
-    ReportData,
+    ReportExpression,
     ReportMarker,
+    ReportName,
     ReportWord,
     render_report,
     write_report,
 )
 from cellmodel.report.charts import line_chart
+from cellmodel.report.dots import dot_plot
 from cellmodel.report.formats import number, p_value, percent
 from cellmodel.report.palette import CLUSTER_COLORS, badges, relative_luminance, text_color
-from cellmodel.report.payload import MAX_DRAWN, drawn_cells
-from cellmodel.report.view import split_at_term
+from cellmodel.report.payload import MAX_DRAWN, MAX_GENE_BYTES, drawn_cells
+from cellmodel.report.view import cluster_views, split_at_term
+from tests.report_data import make_data
 
-HOSTILE = (
-    "</script><script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "' onmouseover='alert(1)",
-    "{{ 7 * 7 }}",
-    "<!--<script>",
-    "\u2028]]>&lt;b&amp;",
-)
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
 
@@ -84,77 +77,6 @@ class Page(HTMLParser):
         return json.loads(next(text for tag, text in self.inline if tag == "script"))
 
 
-def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
-    """Every part filled; the untrusted strings come from ``text``, the figures differ from each other."""
-    rng = np.random.default_rng(seed)
-    names = [f"{text[at % len(text)]} {at}" for at in range(12)]
-    clusters = np.arange(n_cells) % n_clusters
-    return ReportData(
-        title=f"Report {names[0]}",
-        input=InputSummary(
-            source=names[1], n_cells=n_cells + 7, n_genes=31_337, values="raw counts", notes=(names[2],)
-        ),
-        coverage=CoverageSummary(
-            n_names=20_011,
-            n_resolved=18_777,
-            share_genes=0.9321,
-            share_hvgs=0.9432,
-            share_counts=0.9876,
-            by_status=(("symbol", 17_654, 0.9123), ("alias", 1_123, 0.0321)),
-            losses=((names[3], "unknown to the store", 0.01234), (names[4], f"ambiguous: {names[5]}", 0.000123)),
-        ),
-        embedding=rng.normal(size=(n_cells, 2)),
-        embedding_name="UMAP",
-        cell_ids=[f"{text[at % len(text)]}-{at}" for at in range(n_cells)],
-        clusters=clusters,
-        cluster_names=tuple(names[:n_clusters]),
-        confidence=rng.random(n_cells),
-        k_choice=KChoice(
-            chosen=n_clusters,
-            how="estimated by stability",
-            score_name="stability",
-            curve=((2, 0.21), (3, 0.71), (4, 0.41)),
-        ),
-        colors={
-            names[6]: np.array([names[at % 4] for at in range(n_cells)]),
-            "umi": np.where(rng.random(n_cells) < 0.2, np.nan, rng.gamma(2.0, 500.0, n_cells)),
-        },
-        markers=tuple(
-            tuple(
-                ReportMarker(
-                    name=f"{names[at]} m{cluster}",
-                    log2_fold_change=float(rng.normal()),
-                    p_adjusted=float(10.0 ** -rng.integers(1, 40)),
-                    fraction_in=float(rng.random()),
-                    fraction_out=float(rng.random()),
-                )
-                for at in range(5)
-            )
-            for cluster in range(n_clusters)
-        ),
-        words=tuple(
-            (
-                ReportWord(
-                    term="t cell",
-                    score=4.56 + cluster,
-                    p_value=0.005,
-                    p_adjusted=0.015,
-                    genes=((names[7], 1.875 + cluster, f"Found on T-cells {names[8]}."),),
-                ),
-                ReportWord(term=names[9], score=1.03, p_value=0.2, p_adjusted=0.801, genes=()),
-            )
-            for cluster in range(n_clusters)
-        ),
-        history={"align": (3.25, 2.125, 1.0625), names[10]: (0.5, 0.375, 0.28125)},
-        knowledge=KnowledgeEffect(
-            caption=f"Agreement {names[11]}",
-            rows=(("real", {"ARI": 0.812, "words": 6.125}), ("shuffled", {"ARI": 0.803}), ("none", {"ARI": 0.799})),
-        ),
-        provenance={"command": f"cellmodel cluster {names[0]}", "settings": f"a = 1\nb = {names[1]}", "seed": "17"},
-        limits=(f"Clusters are not cell types. {names[2]}",),
-    )
-
-
 @pytest.fixture(scope="module")
 def data():
     return make_data()
@@ -181,6 +103,13 @@ def figures_put_in(data):
         yield from (marker.log2_fold_change, marker.p_adjusted, marker.fraction_in, marker.fraction_out)
     for word in (word for words in data.words for word in words):
         yield from (word.score, word.p_value, word.p_adjusted, *(weight for _, weight, _ in word.genes))
+    for found in filter(None, data.evidence):
+        yield from (found.distance, found.distance_p)
+        yield from (f for theme in found.themes for f in (theme.share, theme.score, theme.p_adjusted))
+        yield from (weight for theme in found.themes for _, weight, _ in theme.genes)
+        yield from (f for gene in found.contributions for f in (gene.contribution, gene.share, gene.p_value))
+        yield from (f for one in found.sets for f in (one.p_adjusted, one.fold))
+    yield from (figure for name in data.names for figure in name.figures.values())
     yield from (figure for point in data.k_choice.curve for figure in point)
     yield from (loss for losses in data.history.values() for loss in losses)
     yield from (figure for _, figures in data.knowledge.rows for figure in figures.values())
@@ -207,7 +136,12 @@ def test_every_text_is_on_the_page_as_text(data, page):
     texts += [marker.name for markers in data.markers for marker in markers]
     texts += [word.term for words in data.words for word in words]
     texts += [part for words in data.words for word in words for gene, _, text in word.genes for part in (gene, text)]
-    texts += [*data.history, *data.provenance, *data.provenance.values()]
+    texts += [part for name in data.names for part in (name.name, name.best, name.runner_up, *name.genes)]
+    for found in filter(None, data.evidence):
+        texts += [part for gene in found.contributions for part in (gene.gene, gene.term, gene.sentence)]
+        texts += [part for one in found.sets for part in (one.name, one.source, one.genes)]
+        texts += [part for theme in found.themes for gene, _, text in theme.genes for part in (theme.term, gene, text)]
+    texts += [*data.left_out, *data.history, *data.provenance, *data.provenance.values()]
     assert [text for text in texts if re.sub(r"\s+", " ", text) not in page.words] == []
 
 
@@ -267,8 +201,50 @@ def test_payload_holds_the_cells_and_no_markup(data):
     site = next(iter(data.colors))
     codes = np.frombuffer(base64.b64decode(columns[site]["values"]), "<u4")
     assert [columns[site]["names"][code] for code in codes] == data.colors[site].tolist()
+    assert {name: column["query"] for name, column in columns.items() if "query" in column} == data.queries
+    assert columns["cluster"]["titles"] == [name.name for name in data.names]
     umi = np.frombuffer(base64.b64decode(columns["umi"]["values"]), "<f4")
     assert np.array_equal(umi, data.colors["umi"].astype(np.float32), equal_nan=True)
+
+
+def test_expression_in_the_payload_is_exact_to_a_255th_and_zero_stays_zero(data, page):
+    genes = page.payload["genes"]
+    assert [gene["name"] for gene in genes] == list(data.expression.genes)
+    for gene, true in zip(genes, data.expression.values.toarray().T, strict=True):
+        steps = np.frombuffer(base64.b64decode(gene["values"]), np.uint8)
+        assert gene["highest"] == true.max()
+        assert np.array_equal(steps == 0, true == 0)
+        assert np.allclose(steps / 255 * gene["highest"], true, rtol=0, atol=gene["highest"] / 255)
+
+
+def test_the_dot_plot_shows_share_and_mean_of_each_gene_in_each_cluster():
+    data = make_data(90, text=("gene",))
+    plot = dot_plot(data, cluster_views(data))
+    dense = data.expression.values.toarray()
+    marks = {m.name for found in data.markers for m in found if m.log2_fold_change > 0 and m.p_adjusted <= 0.05}
+    assert {dot.gene for dot in plot.dots} == marks
+    assert len(plot.dots) == 3 * len(marks)
+    for dot in plot.dots:
+        cells = dense[data.clusters == data.cluster_names.index(dot.cluster), data.expression.genes.index(dot.gene)]
+        assert dot.fraction == pytest.approx(sum(value > 0 for value in cells) / len(cells))
+        assert dot.mean == pytest.approx(sum(cells) / len(cells))
+        assert dot.radius**2 == pytest.approx(9.0**2 * dot.fraction, rel=0.02)
+
+
+def test_a_cluster_without_cells_has_empty_dots():
+    data = dataclasses.replace(make_data(n_clusters=3), clusters=np.arange(60) % 2)
+    plot = dot_plot(data, cluster_views(data))
+    assert {(dot.fraction, dot.mean, dot.radius) for dot in plot.dots if dot.cluster == data.cluster_names[2]} == {
+        (0.0, 0.0, 0.0)
+    }
+
+
+def test_genes_are_fewer_where_cells_are_many():
+    data = dataclasses.replace(make_data(400), expression=None)
+    many = MAX_GENE_BYTES // 400 + 50
+    values = sp.csc_matrix(np.ones((400, many)))
+    data = dataclasses.replace(data, expression=ReportExpression(genes=tuple(map(str, range(many))), values=values))
+    assert [gene["name"] for gene in Page(render_report(data)).payload["genes"]] == list(map(str, range(many - 50)))
 
 
 def test_the_same_data_give_the_same_bytes(tmp_path):
@@ -283,8 +259,21 @@ def test_ten_thousand_cells_in_thirty_clusters_stay_under_5_mb():
     data = dataclasses.replace(
         data,
         clusters=np.arange(10_000) % 30,
+        names=data.names[:1] * 30,
+        evidence=tuple(
+            dataclasses.replace(data.evidence[1], contributions=data.evidence[1].contributions * 15) for _ in range(30)
+        ),
+        expression=ReportExpression(
+            genes=tuple(f"GENE{at}" for at in range(200)), values=sp.csc_matrix(np.ones((10_000, 200), np.float32))
+        ),
         cluster_names=tuple(map(str, range(30))),
-        markers=tuple(data.markers[0] * 10 for _ in range(30)),
+        markers=tuple(
+            tuple(
+                dataclasses.replace(data.markers[0][0], name=f"GENE{at}", log2_fold_change=1.0)
+                for at in range(c, c + 15)
+            )
+            for c in range(30)
+        ),
         words=tuple(data.words[0] * 10 for _ in range(30)),
     )
     assert len(render_report(data).encode()) < 5e6
@@ -297,8 +286,12 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
         confidence=None,
         markers=(),
         words=(),
+        names=(),
+        evidence=(),
+        expression=None,
         history={},
         colors={},
+        queries={},
         knowledge=KnowledgeEffect(caption=""),
         k_choice=KChoice(chosen=3, how="given"),
         limits=(),
@@ -311,6 +304,8 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
     assert "Training" not in page.words
     assert "Mean confidence of" not in page.words
     assert "No gene stands out" not in page.words
+    assert "Gene list" not in page.words
+    assert "Markers in all clusters" not in page.words
 
 
 def test_what_does_not_stand_out_from_chance_is_not_a_finding():
@@ -318,6 +313,7 @@ def test_what_does_not_stand_out_from_chance_is_not_a_finding():
     absent = dataclasses.replace(marker, name="ABSENT", log2_fold_change=-2.0, p_adjusted=1e-9)
     word = ReportWord(term="luck", score=1.0, p_value=0.01, p_adjusted=0.4, genes=(("WEAK", 1.0, "By luck."),))
     data = dataclasses.replace(make_data(n_clusters=2), markers=((marker,), (absent,)), words=((word,), ()))
+    data = dataclasses.replace(data, evidence=())
     words = Page(render_report(data)).words
     assert words.count("No gene stands out.") == 2
     assert words.count("No word stands out from chance.") == 2
@@ -338,12 +334,20 @@ def test_what_does_not_stand_out_from_chance_is_not_a_finding():
         ({"colors": {"umi": np.zeros(3)}}, r"'umi' of shape \(3,\)"),
         ({"markers": ((),)}, "markers of 1 clusters for 3 cluster names"),
         ({"words": ((),)}, "words of 1 clusters for 3 cluster names"),
+        ({"names": (ReportName(name="B"),)}, "names of 1 clusters for 3 cluster names"),
+        ({"evidence": (None,)}, "evidence of 1 clusters for 3 cluster names"),
+        ({"expression": ReportExpression(genes=("A",), values=sp.csc_matrix((7, 1)))}, "expression of 7 cells for 60"),
         ({"history": {"a": (1.0,), "b": (1.0, 2.0)}}, "terms a, b of the history differ"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(make_data(), **change)
+
+
+def test_a_gene_without_a_column_is_refused():
+    with pytest.raises(ValueError, match="2 gene names for 3 columns"):
+        ReportExpression(genes=("A", "B"), values=sp.csc_matrix((4, 3)))
 
 
 def test_a_share_above_one_is_refused():
@@ -504,87 +508,3 @@ def test_a_term_is_found_across_case_plural_and_hyphen_but_not_inside_words():
     pieces = split_at_term("T-cells and t cell lines, not platelet cells", "t cell")
     assert [piece for piece, is_term in pieces if is_term] == ["T-cells", "t cell"]
     assert split_at_term("a (b", "(b") == [("a ", False), ("(b", True)]
-
-
-def browse(path, tmp_path, *, width=1280):
-    """Open a page in headless Chromium with its self-check; give the root element's attributes and the log."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no chromium on PATH")
-    switches = (
-        "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-sync "
-        "disable-component-update dump-dom enable-logging=stderr"
-    )
-    done = subprocess.run(
-        [
-            browser,
-            *(f"--{switch}" for switch in switches.split()),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},1200",
-            f"{path.as_uri()}#self-check",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    attributes = next(attributes for tag, attributes in Page(done.stdout).elements if tag == "html")
-    return attributes, done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 500])
-def test_a_browser_draws_the_cells_and_asks_for_nothing(tmp_path, width):
-    data = make_data(600)
-    write_report(data, tmp_path / "report.html")
-    attributes, log = browse(tmp_path / "report.html", tmp_path, width=width)
-    assert "CONSOLE" not in log
-    assert attributes["data-ready"] == "true"
-    seen = json.loads(attributes["data-self-check"])
-    assert seen["drawn"] == 600
-    assert list(seen["inked"]) == ["cluster", "confidence", *data.colors]
-    assert all(0.005 < share < 0.9 for share in seen["inked"].values())
-    assert seen["colors"]["cluster"] == 3
-    assert seen["colors"]["umi"] > 20
-    assert seen["hiddenShare"] == pytest.approx(2 / 3)
-    assert seen["picked"][0] == data.cell_ids[0]
-    assert seen["picked"][1] == f"cluster: {data.cluster_names[0]}"
-    assert seen["requests"] == []
-    assert seen["overflow"] == 0
-
-
-@pytest.mark.slow
-def test_downloads_of_a_browser_hold_the_exact_figures(tmp_path):
-    data = make_data()
-    write_report(data, tmp_path / "report.html")
-    attributes, _ = browse(tmp_path / "report.html", tmp_path)
-    tables = {
-        name: [line.split("\t") for line in text.removesuffix("\n").split("\n")]
-        for name, text in json.loads(attributes["data-self-check"])["tsv"].items()
-    }
-    assert set(tables) == {
-        "cells", "clusters", "markers", "words", "names", "losses", "k", "knowledge", "training", "provenance"
-    }  # fmt: skip
-    assert all(len({len(row) for row in rows}) == 1 for rows in tables.values())
-    markers = [
-        [data.cluster_names[cluster], *(str(figure) for figure in dataclasses.astuple(marker))]
-        for cluster, markers in enumerate(data.markers)
-        for marker in markers
-    ]
-    assert tables["markers"][0] == [
-        "Cluster",
-        "Gene",
-        "log2 fold change",
-        "Adjusted p",
-        "Cells inside",
-        "Cells outside",
-    ]
-    assert tables["markers"][1:] == markers
-    assert [row[5:7] for row in tables["words"][1:]] == [
-        [gene, repr(weight)] for words in data.words for word in words for gene, weight, _ in word.genes
-    ]
-    assert [row[1:] for row in tables["training"][1:]] == [
-        [repr(loss) for loss in losses] for losses in zip(*data.history.values(), strict=True)
-    ]
-    assert [row[0] for row in tables["cells"][1:]] == [re.sub(r"[\t\r\n]", " ", name) for name in data.cell_ids]
-    assert [row[0] for row in tables["clusters"][1:]] == list(data.cluster_names)
