@@ -20,6 +20,8 @@ class CellType:
         As it is shown.
     ontology_label
         Label of the Cell Ontology that means the same or is nearest to it; empty if none is known.
+    ontology_id
+        Identifier of the term with that label, ``CL:`` and seven digits; empty without a label.
     tissue
         Group of tissues; empty in a user's list.
     definition
@@ -30,6 +32,7 @@ class CellType:
 
     name: str
     ontology_label: str = ""
+    ontology_id: str = ""
     tissue: str = ""
     definition: str = ""
     genes: tuple[str, ...] = ()
@@ -94,7 +97,7 @@ def read_candidates(path: Path) -> tuple[CellType, ...]:
 
 def _of_row(row: dict[str, str]) -> CellType:
     """One row of a table; columns other than the name may be missing or empty."""
-    told = {key: (row.get(key) or "").strip() for key in ("ontology_label", "tissue", "definition")}
+    told = {key: (row.get(key) or "").strip() for key in ("ontology_label", "ontology_id", "tissue", "definition")}
     genes = (row.get("genes") or "").replace(",", " ").split()
     return CellType(name=row["cell_type"].strip(), genes=tuple(dict.fromkeys(genes)), **told)
 

@@ -19,6 +19,17 @@ def test_every_type_has_one_name_a_tissue_a_definition_and_distinct_markers():
         assert not re.search(r"CL:\d|[\t\"]", one.definition + one.ontology_label), one.name
 
 
+def test_every_label_of_the_ontology_has_one_identifier_and_no_other_type_has_any():
+    types = read_cell_types()
+    labelled = [one for one in types if one.ontology_label]
+    assert len(labelled) >= 150
+    for one in labelled:
+        assert re.fullmatch(r"CL:\d{7}", one.ontology_id), one.name
+    assert not any(one.ontology_id for one in types if not one.ontology_label)
+    pairs = {(one.ontology_label, one.ontology_id) for one in labelled}
+    assert len(pairs) == len({label for label, _ in pairs}) == len({term for _, term in pairs})
+
+
 def test_no_two_types_share_most_of_their_markers():
     types = read_cell_types()
     for place, one in enumerate(types):
