@@ -73,6 +73,8 @@ class TypeName:
         The best type, or ``unassigned`` where the evidence is weak.
     best, runner_up
         The two types with the highest scores; ``runner_up`` is None where there is one candidate.
+    ontology_id
+        Term of the Cell Ontology for ``best``, where its table names one.
     score, runner_up_score, margin
         In standard deviations of what the type scores with the genes dealt out at random; the difference of the two.
     text_score, marker_score
@@ -88,6 +90,7 @@ class TypeName:
     cluster: int
     name: str
     best: str
+    ontology_id: str
     runner_up: str | None
     score: float
     runner_up_score: float
@@ -141,6 +144,7 @@ def name_by_types(
                 cluster=cluster,
                 name=evidence.types[best].name if is_strong else UNASSIGNED,
                 best=evidence.types[best].name,
+                ontology_id=evidence.types[best].ontology_id,
                 runner_up=None if second is None else evidence.types[second].name,
                 score=float(of_types[best]),
                 runner_up_score=second_score,
