@@ -48,7 +48,7 @@ VARIANTS = (
     Variant(recipe="pca-kmeans"),
     Variant(recipe="pca-leiden"),
     Variant(recipe="fused"),
-    Variant(recipe="fused", is_spatial=True),
+    Variant(recipe="fused", is_spatial=True, with_smoothed=True),
 )
 
 

@@ -51,7 +51,13 @@ class EnsembleConfig:
 
 
 def ensemble_clusters(
-    expression: CellByGene, *, n_components: int, n_clusters: int, seed: int, config: EnsembleConfig | None = None
+    expression: CellByGene,
+    *,
+    n_components: int,
+    n_clusters: int,
+    seed: int,
+    spatial: CellGraph | None = None,
+    config: EnsembleConfig | None = None,
 ) -> Labels:
     """Cluster many views of the cells by :func:`cellmodel.cluster.micro_ward` and keep the best partition.
 
@@ -69,6 +75,8 @@ def ensemble_clusters(
         Number of clusters, 1 to the number of cells.
     seed
         The run's seed. Permuting the cells permutes the clusters.
+    spatial
+        Graph of the nearest by place, over which the cells are averaged, too; None to leave it out.
 
     Returns
     -------
@@ -87,7 +95,8 @@ def ensemble_clusters(
     sample = _sample(len(pcs), settings.scored_cells, seed)
     distances = _cosine_distances(pcs[sample])
     best, labels = -np.inf, np.zeros(len(pcs), dtype=np.int64)
-    for run, view in enumerate(_views(pcs, widths, settings)):
+    places = None if spatial is None else spatial[order][:, order]
+    for run, view in enumerate(_views(pcs, widths, settings, spatial=places)):
         found = micro_ward(view, n_clusters=n_clusters, seed=seeding.derive(seed, f"view {run}"), config=ONE_RUN)
         score = separation(distances, found[sample])
         if score > best:
@@ -129,13 +138,16 @@ def _cosine_distances(features: Embedding) -> Float[np.ndarray, "cell cell"]:
     return distances
 
 
-def _views(pcs: Embedding, widths: list[int], settings: EnsembleConfig) -> Iterator[Embedding]:
+def _views(
+    pcs: Embedding, widths: list[int], settings: EnsembleConfig, *, spatial: CellGraph | None
+) -> Iterator[Embedding]:
     """Each view as often as it is to be clustered; one at a time, since all together would not fit for many cells."""
     for width in widths:
         components = pcs[:, :width]
         knn = knn_graph(components, config=GraphConfig(n_neighbors=max(settings.n_neighbors)))
         for n_neighbors in settings.n_neighbors:
             graph = snn_weights(_nearest(knn, n_neighbors))
+            graph = graph if spatial is None else graph + spatial
             for n_steps in settings.n_steps:
                 view = smooth(components, graph, n_steps=n_steps)
                 for _ in range(settings.runs_per_view):

@@ -16,7 +16,7 @@ from cellmodel.graph import nearest_by_place
 from cellmodel.io import Cells
 from cellmodel.knowledge import apply_knowledge
 from cellmodel.markers import MarkerTable, rank_markers
-from cellmodel.recipes.base import Clustering, Representation
+from cellmodel.recipes.base import Clustering, Recipe, Representation
 from cellmodel.text_evidence import KnowledgeRow, compare_knowledge
 from cellmodel.types import Labels
 from cellmodel.views import TextView, prepare, text_view, timed
@@ -81,6 +81,7 @@ def run(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, with_cluste
     recipe = find_recipe(config.recipe)
     if with_clusters and config.n_clusters is not None and config.n_clusters > cells.matrix.shape[0]:
         raise InputUnusable(f"{config.n_clusters} clusters were asked for, there are {cells.matrix.shape[0]} cells")
+    _check_places(config, recipe)
     prepared = prepare(cells, kb, config)
     seconds, features, alignment = prepared.seconds, prepared.features, prepared.alignment
     with timed(seconds, "represent"):
@@ -103,6 +104,16 @@ def run(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, with_cluste
         head = find_head(config.head) if config.head else recipe.head
         clustering = head(representation, prepared.views, config.n_clusters, config.seed)
     return _explained(result, clustering, cells, seconds)
+
+
+def _check_places(config: RunConfig, recipe: Recipe) -> None:
+    """Refuse coordinates that would change nothing."""
+    if config.spatial is None or config.spatial.smooth_labels or recipe.uses_places:
+        return
+    raise InputUnusable(
+        f"recipe {recipe.name!r} does not use the places of cells; use fused or scrcl, leave --spatial out, or add "
+        "--smooth-labels"
+    )
 
 
 def _explained(result: RunResult, clustering: Clustering, cells: Cells, seconds: dict[str, float]) -> RunResult:

@@ -172,6 +172,8 @@ class Recipe:
         Whether knowledge changes anything.
     needs_text
         Whether it cannot do without.
+    uses_places
+        Whether coordinates of the cells change its clusters.
     source
         Paper or study that it follows.
     train
@@ -191,6 +193,7 @@ class Recipe:
     uses_text: bool
     source: str
     needs_text: bool = False
+    uses_places: bool = False
     train: Train | None = None
     objectives: tuple[str, ...] = ()
     learns_centres: bool = False

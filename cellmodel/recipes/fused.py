@@ -101,6 +101,7 @@ RECIPE: Final = Recipe(
     represent=represent,
     head=ensemble_head,
     uses_text=True,
+    uses_places=True,
     source="this project: docs/method.md",
     train=represent,
     objectives=tuple(term.name for term in TERMS),

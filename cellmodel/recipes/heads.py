@@ -35,7 +35,9 @@ def ensemble_head(representation: Representation, views: CellViews, n_clusters: 
     expression = views.expression
     if views.gene_weights is not None:
         expression = (expression @ sp.diags(views.gene_weights)).tocsr()
-    labels = ensemble_clusters(expression, n_components=views.pcs.shape[1], n_clusters=n_clusters, seed=seed)
+    labels = ensemble_clusters(
+        expression, n_components=views.pcs.shape[1], n_clusters=n_clusters, seed=seed, spatial=views.spatial
+    )
     return Clustering(labels=labels, n_clusters=estimate)
 
 

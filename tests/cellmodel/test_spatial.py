@@ -1,11 +1,14 @@
 """Coordinates: the graph that they give, what is refused, labels smoothed by the cells around, and the command."""
 
+from dataclasses import replace
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.cluster import smooth_by_majority
 from cellmodel.config import RunConfig, SpatialConfig
@@ -13,6 +16,7 @@ from cellmodel.errors import InputUnusable
 from cellmodel.features import make_features
 from cellmodel.graph import nearest_by_place, smooth, spatial_graph
 from cellmodel.io import cells_from_anndata, spatial_coordinates
+from cellmodel.pipeline import run
 from tests.processes import call, call_json
 
 SIDE = 12
@@ -93,6 +97,23 @@ def test_features_are_averaged_over_both_graphs_where_coordinates_are_used():
     np.testing.assert_array_equal(spatial.pcs, without.pcs)
     expected = smooth(without.pcs, without.graph + spatial_graph(tissue().obsm["spatial"], n_neighbors=4))
     np.testing.assert_allclose(spatial.smoothed, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["fused", "scrcl"])
+def test_coordinates_find_faint_regions_that_expression_alone_does_not(recipe):
+    def agreement(spatial):
+        config = RunConfig(recipe=recipe, knowledge="none", n_clusters=2, n_words=0, spatial=spatial)
+        return adjusted_rand_score(HALVES, run(cells_from_anndata(tissue()), None, config).labels)
+
+    assert agreement(SpatialConfig()) > agreement(None) + 0.1
+
+
+def test_a_recipe_that_does_not_use_places_says_so_unless_labels_are_smoothed():
+    cells = cells_from_anndata(tissue())
+    config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2, n_words=0, spatial=SpatialConfig())
+    with pytest.raises(InputUnusable, match="recipe 'pca-kmeans' does not use the places of cells; use fused or scrcl"):
+        run(cells, None, config)
+    assert run(cells, None, replace(config, spatial=SpatialConfig(smooth_labels=True))).labels.max() == 1
 
 
 @pytest.mark.parametrize("name", ["n_neighbors", "n_voters"])
