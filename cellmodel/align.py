@@ -1,7 +1,7 @@
 """Genes of the cells and genes of a store: index arrays, vectors, and how much was covered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -42,6 +42,17 @@ class GeneAlignment:
     coverage: genekb.Coverage
     store_id: str
     encoder_id: str
+
+    def take(self, genes: Int[np.ndarray, " kept"]) -> "GeneAlignment":
+        """Keep some of the genes; the coverage stays that of all."""
+        return replace(
+            self,
+            gene_ids=self.gene_ids[genes],
+            status=self.status[genes],
+            vectors=self.vectors[genes],
+            has_vector=self.has_vector[genes],
+            texts=tuple(self.texts[gene] for gene in genes.tolist()),
+        )
 
 
 def align_genes(

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,15 @@ class ClusteredCells:
     alignment: GeneAlignment | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GroupedCells:
+    """Which cells have a cluster, and which; as in :class:`ClusteredCells`."""
+
+    rows: Int[np.ndarray, " cell"]
+    names: tuple[str, ...]
+    labels: Labels
+
+
 def read_clustered(
     path: Path, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str, read: ReadConfig
 ) -> ClusteredCells:
@@ -72,6 +81,22 @@ def read_clustered(
 
 def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str) -> ClusteredCells:
     """Take the clusters of cells that are read already; see :func:`read_clustered`."""
+    grouped = group_cells(cells, cluster_key)
+    columns = np.flatnonzero(detected_genes(cells.matrix[grouped.rows], min_cells=1))
+    return ClusteredCells(
+        cells=cells,
+        rows=grouped.rows,
+        names=grouped.names,
+        labels=grouped.labels,
+        expression=log_expression(cells)[grouped.rows][:, columns],
+        columns=columns,
+        gene_names=tuple(cells.names[column] for column in columns),
+        alignment=None if kb is None else align_cells(cells, kb, config).take(columns),
+    )
+
+
+def group_cells(cells: Cells, cluster_key: str) -> GroupedCells:
+    """Take the clusters alone of cells that are read already; see :func:`read_clustered`."""
     found = np.array(_column(cells, cluster_key), dtype=object)
     rows = np.flatnonzero(found != "")
     if len(rows) < len(found):
@@ -83,17 +108,7 @@ def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, clust
             "apart from others, so two are needed"
         )
     place = {name: number for number, name in enumerate(names)}
-    columns = np.flatnonzero(detected_genes(cells.matrix[rows], min_cells=1))
-    return ClusteredCells(
-        cells=cells,
-        rows=rows,
-        names=names,
-        labels=np.array([place[name] for name in found[rows]], dtype=np.int64),
-        expression=log_expression(cells)[rows][:, columns],
-        columns=columns,
-        gene_names=tuple(cells.names[column] for column in columns),
-        alignment=None if kb is None else _of_columns(align_cells(cells, kb, config), columns),
-    )
+    return GroupedCells(rows=rows, names=names, labels=np.array([place[name] for name in found[rows]], dtype=np.int64))
 
 
 def _column(cells: Cells, cluster_key: str) -> list[str]:
@@ -112,14 +127,3 @@ def _in_order(cells: Cells, cluster_key: str, present: set[str]) -> tuple[str, .
     if hasattr(column, "cat"):
         return tuple(name for name in map(str, column.cat.categories) if name in present)
     return tuple(sorted(present, key=lambda name: [part.zfill(12) for part in re.split(r"(\d+)", name)]))
-
-
-def _of_columns(alignment: GeneAlignment, columns: Int[np.ndarray, " gene"]) -> GeneAlignment:
-    return replace(
-        alignment,
-        gene_ids=alignment.gene_ids[columns],
-        status=alignment.status[columns],
-        vectors=alignment.vectors[columns],
-        has_vector=alignment.has_vector[columns],
-        texts=tuple(alignment.texts[column] for column in columns),
-    )

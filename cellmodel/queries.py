@@ -1,7 +1,7 @@
 """Queries against cells: profiles of clusters, and scores of clusters and cells by weights of genes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,14 +44,7 @@ def known_genes(expression: CellByGene, gene_names: Sequence[str], alignment: Ge
     return QueriedCells(
         expression=expression[:, kept],
         gene_names=tuple(gene_names[column] for column in kept.tolist()),
-        alignment=replace(
-            alignment,
-            gene_ids=alignment.gene_ids[kept],
-            status=alignment.status[kept],
-            vectors=alignment.vectors[kept],
-            has_vector=alignment.has_vector[kept],
-            texts=tuple(alignment.texts[column] for column in kept.tolist()),
-        ),
+        alignment=alignment.take(kept),
     )
 
 

@@ -13,10 +13,10 @@ from jaxtyping import Float
 import genekb
 from cellmodel.align import GeneAlignment
 from cellmodel.cell_types import read_cell_types
-from cellmodel.clustered import ClusteredCells, clustered
+from cellmodel.clustered import GroupedCells, group_cells
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.features import log_expression, make_features
+from cellmodel.features import make_features
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.graph import smooth
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
@@ -145,10 +145,11 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     NotAvailable
         If the encoder's weights are not on this machine.
     """
-    known = known_genes(log_expression(cells), cells.names, align_cells(cells, kb, config))
-    grouped = _clusters(cells, config, search.cluster_key)
+    alignment, grouped = align_cells(cells, kb, config), _clusters(cells, search.cluster_key)
+    features = make_features(cells, config)
+    known = known_genes(features.expression, cells.names, alignment)
     reading = _read(search, known.alignment, kb)
-    scores = smooth(cell_scores(known.expression, reading.weights), make_features(cells, config).graph)[:, 0]
+    scores = smooth(cell_scores(known.expression, reading.weights), features.graph)[:, 0]
     best = np.argsort(-scores, kind="stable")[: max(1, round(_BEST_CELLS * len(scores)))]
     groups = np.zeros(len(scores), dtype=np.int64)
     groups[best] = 1
@@ -192,15 +193,15 @@ def _read(search: SearchConfig, alignment: GeneAlignment, kb: genekb.Store) -> _
     return _Reading(weights=weights, vector=query[0], encode=encode, types=meant)
 
 
-def _clusters(cells: Cells, config: RunConfig, cluster_key: str | None) -> ClusteredCells | None:
+def _clusters(cells: Cells, cluster_key: str | None) -> GroupedCells | None:
     """Take the clusters to rank: those asked for, else those of `cellmodel cluster` if they are there."""
     if cluster_key is None and _CLUSTER_KEY not in cells.adata.obs:
         return None
-    return clustered(cells, None, config, cluster_key=cluster_key or _CLUSTER_KEY)
+    return group_cells(cells, cluster_key or _CLUSTER_KEY)
 
 
 def _rank(
-    grouped: ClusteredCells, known: QueriedCells, reading: _Reading, *, search: SearchConfig, seed: int
+    grouped: GroupedCells, known: QueriedCells, reading: _Reading, *, search: SearchConfig, seed: int
 ) -> tuple[FoundCluster, ...]:
     """Clusters by score, highest first, each with its genes."""
     standard = standard_profiles(cluster_profiles(known.expression[grouped.rows], grouped.labels))
