@@ -14,6 +14,7 @@ from cellmodel.comparison import UNMATCHED, ClusterMatch, CompareConfig
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.figures.canvas import check_format
+from cellmodel.files import check_targets
 from cellmodel.io import ReadConfig
 from cellmodel.joint import Meeting
 
@@ -100,13 +101,7 @@ def _check(outputs: CompareOutputs | None, *, inputs: Sequence[Path]) -> None:
         raise InputUnusable(f"{outputs.table} ends with {outputs.table.suffix!r}; a table is written as .tsv or .csv")
     if outputs.plot is not None:
         check_format(outputs.plot)
-    for target in filter(None, (outputs.table, outputs.plot)):
-        if any(target.resolve() == path.resolve() for path in inputs):
-            raise InputUnusable(f"{target} is an input; write elsewhere")
-        if target.exists() and not outputs.overwrite:
-            raise InputUnusable(f"{target} exists; give another name, or --overwrite")
-        if not target.resolve().parent.is_dir():
-            raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
+    check_targets((outputs.table, outputs.plot), inputs=inputs, overwrite=outputs.overwrite)
 
 
 def match_row(match: ClusterMatch) -> dict[str, object]:

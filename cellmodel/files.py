@@ -110,15 +110,22 @@ def check_outputs(write: WriteConfig, *, inputs: Sequence[Path]) -> None:
     InputUnusable
         If one is the input, exists and may not be replaced, or its folder is missing.
     """
-    for target in filter(None, (write.output, write.report)):
-        if target.exists() and not write.overwrite:
+    check_targets((write.output, write.report), inputs=inputs, overwrite=write.overwrite)
+
+
+def check_targets(targets: Sequence[Path | None], *, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Check that files can be written, before any work is done; see :func:`check_outputs`."""
+    given = [target for target in targets if target is not None]
+    for target in given:
+        if target.exists() and not overwrite:
             raise InputUnusable(f"{target} exists; give another name, or --overwrite")
         if not target.resolve().parent.is_dir():
             raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
-    if any(write.output.resolve() == path.resolve() for path in inputs):
-        raise InputUnusable(
-            f"{write.output} is an input; write to another file, results are never written over the input"
-        )
+    for target in given:
+        if any(target.resolve() == path.resolve() for path in inputs):
+            raise InputUnusable(
+                f"{target} is an input; write to another file, results are never written over the input"
+            )
 
 
 def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellmodel import pl
 from cellmodel.errors import InputUnusable
 from cellmodel.figures.canvas import check_format, figure_of
+from cellmodel.files import check_targets
 from cellmodel.readers import read_anndata
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
     import matplotlib.pyplot as plt
 
     check_format(output)
-    if output.exists() and not overwrite:
-        raise InputUnusable(f"{output} exists; give another name, or --overwrite")
+    check_targets((output,), inputs=(path,), overwrite=overwrite)
     adata, key = read_anndata(path), choice.key
     pair = (choice.rows or key, choice.columns or key)
     draw: Mapping[Kind, Callable[[], Any]] = {
