@@ -1,7 +1,8 @@
 """Build a store from a source: which genes get a text, which encoders read it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ from genekb.assembly import BuildResult, StoreContent, assemble
 from genekb.documents import DEFAULT_TEMPLATE, Template, build_texts
 from genekb.encoders import Encoder, load_encoder, shuffle_encoder, split_control
 from genekb.encoding import EncodingJob, Progress
+from genekb.engine import LOCAL, Engine, EngineConfig, open_engine
 from genekb.errors import SourceUnusable
 from genekb.sources.tables import SourceTables
 from genekb.store.home import check_name, find_home
@@ -48,6 +50,8 @@ class BuildConfig:
         ``auto``, ``float32`` or ``bfloat16``.
     device, threads, online, base_url
         Handed to the encoder, see :func:`genekb.encoders.load_encoder`.
+    engine
+        Who encodes the texts.
     """
 
     name: str
@@ -61,6 +65,11 @@ class BuildConfig:
     threads: int | None = None
     online: bool = False
     base_url: str | None = None
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+    def open_engine(self) -> AbstractContextManager[Engine]:
+        """Give the engine that encodes; it is handed back when the context ends."""
+        return open_engine(self.engine, device=self.device, threads=self.threads)
 
     def loader(self, home: Path | None) -> Loader:
         """Give the function that loads an encoder by name for a corpus."""
@@ -150,14 +159,15 @@ def build(
     SourceUnusable
         If the selection holds no usable text.
     NotAvailable
-        If an encoder is not on this machine, or the home cannot be written.
+        If an encoder or the engine is not on this machine, or the home cannot be written.
     StoreBusy
         If another process builds the same name.
     """
     plan = plan_build(source, config)
-    jobs = load_jobs(config.models, corpus=distinct_texts(plan.texts), load=config.loader(home))
     content = store_content(source, config, plan=plan)
-    return assemble(content, jobs, home=home, vector_dtype=config.vector_dtype, progress=progress)
+    with config.open_engine() as engine:
+        jobs = load_jobs(config.models, corpus=distinct_texts(plan.texts), load=config.loader(home), engine=engine)
+        return assemble(content, jobs, home=home, vector_dtype=config.vector_dtype, progress=progress)
 
 
 def distinct_texts(texts: pa.Table) -> list[str]:
@@ -191,7 +201,9 @@ def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, pare
     )
 
 
-def load_jobs(models: Sequence[str], *, corpus: Sequence[str], load: Loader) -> list[EncodingJob]:
+def load_jobs(
+    models: Sequence[str], *, corpus: Sequence[str], load: Loader, engine: Engine = LOCAL
+) -> list[EncodingJob]:
     """Load encoders for a corpus of distinct texts; a base that several names need is loaded once.
 
     Raises
@@ -211,7 +223,8 @@ def load_jobs(models: Sequence[str], *, corpus: Sequence[str], load: Loader) -> 
         else:
             folder = Path(base).expanduser()
             place = folder.resolve() if folder.is_dir() else None
-            jobs.append(EncodingJob(spec=loaded[base].spec, open=partial(_same, loaded[base]), place=place))
+            open_again = partial(_same, loaded[base])
+            jobs.append(EncodingJob(spec=loaded[base].spec, open=open_again, place=place, engine=engine))
     return jobs
 
 

@@ -1,12 +1,13 @@
 """Encode the texts of a store shard by shard, taking over the vectors that already exist.
 
 A shard is a pure function of the texts whose id falls into its range, and an atomic file; so an encoding that was
-killed goes on where it was and ends with the same bytes as one that was not.
+killed goes on where it was and ends with the same bytes as one that was not. An engine decides who encodes; this
+module alone plans the shards and writes them.
 """
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from genekb.documents import text_id
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec
+from genekb.engine import LOCAL, Engine, Opening
 from genekb.errors import EncoderFailed
 from genekb.files import write_json
 from genekb.store.writer import write_vectors
@@ -26,6 +28,8 @@ from genekb.types import FloatArray, IntArray
 log = logging.getLogger(__name__)
 SHARD_SIZE: Final = 512  # texts a shard, on average: what a kill can cost at most
 RECIPE: Final = "recipe.json"
+# An endpoint has one limit for all who ask it; a shuffled encoder needs all texts, and mostly vectors that are there.
+_ONE_PROCESS: Final = frozenset({"api", "shuffled"})
 
 Progress = Callable[[str, int, int], None]  # encoder_id, texts done, texts in all
 
@@ -47,6 +51,8 @@ class EncodingJob:
     partner
         For a shuffled encoder: the text whose vector a text is given. The vectors are then taken from the folder of
         the base encoder, where one is being built beside this one.
+    engine
+        Who encodes.
     """
 
     spec: EncoderSpec
@@ -54,6 +60,7 @@ class EncodingJob:
     reuse: Path | None = None
     place: Path | None = None
     partner: Callable[[str], str] | None = None
+    engine: Engine = LOCAL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,18 +101,17 @@ def encode_texts(
     known = _KnownVectors(base if job.partner and base.is_dir() else job.reuse, partner=job.partner)
     shards = plan_shards(texts)
     total = sum(len(shard) for shard in shards)
-    encoded = reused = kept = cut = 0
-    for number, shard in enumerate(shards):
-        path = target / f"part-{number:05d}.parquet"
-        if _is_finished(path, shard):
-            kept += len(shard)
-        else:
-            n_reused = _write_shard(job.spec, opened, known, shard=shard, path=path, vector_dtype=vector_dtype)
-            reused, encoded = reused + n_reused, encoded + len(shard) - n_reused
-        cut += int(np.count_nonzero(pq.read_table(path, columns=["n_tokens_cut"])["n_tokens_cut"].to_numpy()))
+
+    def tell(n_done: int) -> None:
         if progress:
-            progress(str(job.spec.encoder_id), encoded + reused + kept, total)
-    return EncodingResult(n_encoded=encoded, n_reused=reused, n_kept=kept, n_cut=cut)
+            progress(str(job.spec.encoder_id), n_done, total)
+
+    run = _Run(job.spec, known, folder=target, vector_dtype=vector_dtype, tell=tell)
+    opening = Opening(spec=job.spec, load=opened.get, state=target, place=job.place)
+    engine = LOCAL if job.spec.kind in _ONE_PROCESS else job.engine
+    for number, encoded in engine.encode(run.missing(shards), opening=opening):
+        run.finish(number, encoded)
+    return EncodingResult(n_encoded=run.n_encoded, n_reused=run.n_reused, n_kept=run.n_kept, n_cut=run.n_cut)
 
 
 def plan_shards(texts: pa.Table) -> list[dict[str, str]]:
@@ -149,6 +155,9 @@ class _KnownVectors:
 
     def __init__(self, folder: Path | None, *, partner: Callable[[str], str] | None) -> None:
         self._parts = sorted(folder.glob("part-*.parquet")) if folder else []
+        ranges = [_first_and_last(path) for path in self._parts]
+        self._firsts = np.array([first for first, _ in ranges], dtype=np.str_)
+        self._lasts = np.array([last for _, last in ranges], dtype=np.str_)
         self._partner = partner
 
     def find(self, shard: Mapping[str, str]) -> tuple[list[str], EncodedTexts | None]:
@@ -156,8 +165,12 @@ class _KnownVectors:
         if not self._parts:
             return [], None
         wanted = {self._key(key, text): key for key, text in shard.items()}
-        condition = (pc.field("text_id") >= min(wanted)) & (pc.field("text_id") <= max(wanted))
-        rows = pa.concat_tables([pq.read_table(path, filters=condition) for path in self._parts])
+        first, last = min(wanted), max(wanted)
+        near = np.flatnonzero((self._firsts <= last) & (self._lasts >= first))
+        if not near.size:
+            return [], None
+        condition = (pc.field("text_id") >= first) & (pc.field("text_id") <= last)
+        rows = pa.concat_tables([pq.read_table(self._parts[part], filters=condition) for part in near])
         rows = rows.filter(pc.is_in(rows["text_id"], pa.array(list(wanted), pa.string())))
         if rows.num_rows == 0:
             return [], None
@@ -167,6 +180,16 @@ class _KnownVectors:
 
     def _key(self, key: str, text: str) -> str:
         return str(text_id(self._partner(text))) if self._partner else key
+
+
+def _first_and_last(path: Path) -> tuple[str, str]:
+    """First and last id of a shard, by the statistics that Parquet keeps, or by reading where it has none."""
+    groups = pq.read_metadata(path)
+    ranges = [groups.row_group(group).column(0).statistics for group in range(groups.num_row_groups)]
+    if all(found is not None and found.has_min_max for found in ranges):
+        return min(found.min for found in ranges), max(found.max for found in ranges)
+    keys = pq.read_table(path, columns=["text_id"])["text_id"]
+    return pc.min(keys).as_py(), pc.max(keys).as_py()
 
 
 def _encoded(rows: pa.Table) -> EncodedTexts:
@@ -198,29 +221,76 @@ def _is_finished(path: Path, shard: Mapping[str, str]) -> bool:
         return False
 
 
-def _write_shard(
-    spec: EncoderSpec, opened: _Opened, known: _KnownVectors, *, shard: Mapping[str, str], path: Path, vector_dtype: str
-) -> int:
-    """Write one shard and give the number of vectors that were taken over."""
-    found, taken = known.find(shard)
-    new = [key for key in shard if key not in set(found)]
-    parts = [] if taken is None else [taken]
-    if new:
-        parts.append(_encode(spec, opened.get(), [shard[key] for key in new]))
-    order = np.argsort(np.array([*found, *new]), kind="stable")
-    vectors: FloatArray = np.concatenate([part.vectors for part in parts])[order]
-    tokens: IntArray = np.concatenate([part.n_tokens for part in parts])[order]
-    cut: IntArray = np.concatenate([part.n_tokens_cut for part in parts])[order]
-    write_vectors(list(shard), vectors, (tokens, cut), path=path, dtype=vector_dtype)
-    return len(found)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Waiting:
+    """A shard whose new texts are being encoded, and what is known of the others."""
+
+    keys: list[str]
+    new: list[str]
+    found: list[str]
+    taken: EncodedTexts | None
 
 
-def _encode(spec: EncoderSpec, encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
-    result = encoder.encode(texts)
-    vectors = result.vectors
-    if vectors.shape != (len(texts), spec.dim) or not np.isfinite(vectors).all():
+class _Run:
+    """Writes the shards of one encoder, and counts where their vectors came from."""
+
+    def __init__(
+        self, spec: EncoderSpec, known: _KnownVectors, *, folder: Path, vector_dtype: str,
+        tell: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        self._spec = spec
+        self._known = known
+        self._folder = folder
+        self._vector_dtype = vector_dtype
+        self._tell = tell
+        self._waiting: dict[int, _Waiting] = {}
+        self.n_encoded = self.n_reused = self.n_kept = self.n_cut = 0
+
+    def missing(self, shards: Sequence[Mapping[str, str]]) -> Iterator[tuple[int, list[str]]]:
+        """Give the number and the new texts of each shard that has any; those that have none are finished here."""
+        for number, shard in enumerate(shards):
+            path = self._path(number)
+            if _is_finished(path, shard):
+                self.n_kept += len(shard)
+                self._count_cut(number)
+                continue
+            found, taken = self._known.find(shard)
+            new = [key for key in shard if key not in set(found)]
+            self._waiting[number] = _Waiting(keys=list(shard), new=new, found=found, taken=taken)
+            if new:
+                yield number, [shard[key] for key in new]
+            else:
+                self._write(number, [])
+
+    def finish(self, number: int, encoded: EncodedTexts) -> None:
+        """Write a shard whose new texts have been encoded."""
+        _check(encoded, self._spec, n_texts=len(self._waiting[number].new))
+        self._write(number, [encoded])
+
+    def _write(self, number: int, encoded: list[EncodedTexts]) -> None:
+        shard = self._waiting.pop(number)
+        parts = encoded if shard.taken is None else [shard.taken, *encoded]
+        order = np.argsort(np.array([*shard.found, *shard.new]), kind="stable")
+        vectors: FloatArray = np.concatenate([part.vectors for part in parts])[order]
+        tokens: IntArray = np.concatenate([part.n_tokens for part in parts])[order]
+        cut: IntArray = np.concatenate([part.n_tokens_cut for part in parts])[order]
+        write_vectors(shard.keys, vectors, (tokens, cut), path=self._path(number), dtype=self._vector_dtype)
+        self.n_reused, self.n_encoded = self.n_reused + len(shard.found), self.n_encoded + len(shard.new)
+        self._count_cut(number)
+
+    def _count_cut(self, number: int) -> None:
+        n_cut = pq.read_table(self._path(number), columns=["n_tokens_cut"])["n_tokens_cut"].to_numpy()
+        self.n_cut += int(np.count_nonzero(n_cut))
+        self._tell(self.n_encoded + self.n_reused + self.n_kept)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"part-{number:05d}.parquet"
+
+
+def _check(encoded: EncodedTexts, spec: EncoderSpec, *, n_texts: int) -> None:
+    vectors = encoded.vectors
+    if vectors.shape != (n_texts, spec.dim) or not np.isfinite(vectors).all():
         raise EncoderFailed(
             f"{spec.encoder_id} gave vectors of shape {vectors.shape} with "
-            f"{int((~np.isfinite(vectors)).sum())} non-finite values, expected ({len(texts)}, {spec.dim})"
+            f"{int((~np.isfinite(vectors)).sum())} non-finite values, expected ({n_texts}, {spec.dim})"
         )
-    return result

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,6 +18,7 @@ from genekb.documents import find_template
 from genekb.encoders import EncoderSpec
 from genekb.encoders.foreign import ForeignVectors, foreign_spec
 from genekb.encoding import EncodingJob, Progress, known_text_ids
+from genekb.engine import LOCAL, Engine, EngineConfig, open_engine
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.resolve import Resolution
 from genekb.sources.tables import SourceTables
@@ -144,22 +145,36 @@ def update(
         for encoder_id in _chosen(store, encoders)
     ]
     content = store_content(source, plan.config, plan=plan.plan, parent=store.manifest.digest)
-    return assemble(content, vectors, home=home, vector_dtype=plan.config.vector_dtype, progress=progress)
+    with open_engine(options.engine, device=options.device, threads=options.threads) as engine:
+        items = [replace(item, engine=engine) if isinstance(item, EncodingJob) else item for item in vectors]
+        return assemble(content, items, home=home, vector_dtype=plan.config.vector_dtype, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReopenOptions:
-    """How the encoders of a store are opened again, see :func:`genekb.encoders.reopen_encoder`."""
+    """How the encoders of a store are opened again, see :func:`genekb.encoders.reopen_encoder`, and who encodes."""
 
     device: str = "auto"
     threads: int | None = None
     base_url: str | None = None
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 def add_encoders(
-    store: Store, models: Sequence[str], *, load: Loader, home: Path | None = None, progress: Progress | None = None
+    store: Store,
+    models: Sequence[str],
+    *,
+    load: Loader,
+    engine: Engine = LOCAL,
+    home: Path | None = None,
+    progress: Progress | None = None,
 ) -> BuildResult:
     """Write the store again with more encoders; the vectors that it has are copied as they are.
+
+    Parameters
+    ----------
+    engine
+        Who encodes, see :func:`genekb.engine.open_engine`.
 
     Returns
     -------
@@ -173,7 +188,7 @@ def add_encoders(
     have = set(store.manifest.encoders)
     jobs = [
         job
-        for job in load_jobs(models, corpus=distinct_texts(store.table("texts")), load=load)
+        for job in load_jobs(models, corpus=distinct_texts(store.table("texts")), load=load, engine=engine)
         if str(job.spec.encoder_id) not in have
     ]
     if not jobs:

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
     from genekb.assembly import BuildResult
     from genekb.builder import BuildConfig, Plan
+    from genekb.engine import EngineConfig
     from genekb.sources.tables import SourceTables
 
 
@@ -72,6 +75,16 @@ def is_api(model: str) -> bool:
 
     entry = find_entry(model)
     return model.startswith("api:") or (entry is not None and entry.kind == "api")
+
+
+def engine_config(**choices: Any) -> "EngineConfig":
+    """Say who encodes; choices that exclude one another are wrong usage."""
+    from genekb.engine import EngineConfig
+
+    try:
+        return EngineConfig(**choices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def taxon_slug(taxon: str) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from cellmodel.device import Compute, Engine
     from cellmodel.io import ReadConfig
 
 
@@ -23,5 +24,15 @@ def read_config(**choices: Any) -> "ReadConfig":
 
     try:
         return ReadConfig(**choices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def training_place(device: str, engine: "Engine", workers: int | None) -> "Compute":
+    """Device, engine and number of workers; two workers where an engine of several has no number."""
+    from cellmodel.device import Compute
+
+    try:
+        return Compute(device=device, engine=engine, n_workers=workers or (1 if engine == "local" else 2))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

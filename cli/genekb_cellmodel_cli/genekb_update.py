@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli import options
-from genekb_cellmodel_cli.building import describe_build, read_names, read_tables
+from genekb_cellmodel_cli.building import describe_build, engine_config, read_names, read_tables
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ def update(
     base_url: options.BaseUrl = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    engine: options.EngineName = "local",
+    workers: options.Workers = None,
+    stall_timeout_s: options.StallTimeout = 900.0,
+    ray_address: options.RayAddress = None,
     dry_run: options.DryRun = False,
     home: options.Home = None,
     json: options.Json = False,
@@ -45,6 +49,7 @@ def update(
     from genekb.updating import update as update_store
 
     started = time.perf_counter()
+    who = engine_config(name=engine, workers=workers, stall_timeout_s=stall_timeout_s, ray_address=ray_address)
     kb = open_store(store, home=home)
     taxa = taxon or [str(tax_id) for tax_id in kb.manifest.taxa]
     tables = read_tables(source, taxa=taxa, release=release, names=names)
@@ -55,7 +60,7 @@ def update(
         return
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
-    load = ReopenOptions(device=device, threads=threads, base_url=base_url)
+    load = ReopenOptions(device=device, threads=threads, base_url=base_url, engine=who)
     with progress_bar() as progress:
         result = update_store(kb, tables, plan, home=home, encoders=encoder, load=load, progress=progress)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
@@ -81,6 +86,10 @@ def encode(
     device: options.Device = "auto",
     threads: options.Threads = None,
     online: options.Online = False,
+    engine: options.EngineName = "local",
+    workers: options.Workers = None,
+    stall_timeout_s: options.StallTimeout = 900.0,
+    ray_address: options.RayAddress = None,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -92,6 +101,7 @@ def encode(
     from genekb.builder import BuildConfig
     from genekb.updating import add_encoders
 
+    who = engine_config(name=engine, workers=workers, stall_timeout_s=stall_timeout_s, ray_address=ray_address)
     kb = open_store(store, home=home)
     config = BuildConfig(
         name=kb.manifest.name,
@@ -100,9 +110,10 @@ def encode(
         threads=threads,
         online=online,
         base_url=base_url,
+        engine=who,
     )
-    with progress_bar() as progress:
-        result = add_encoders(kb, model, load=config.loader(home), home=home, progress=progress)
+    with progress_bar() as progress, config.open_engine() as running:
+        result = add_encoders(kb, model, load=config.loader(home), engine=running, home=home, progress=progress)
     content = describe_build(result)
     print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
 

@@ -13,6 +13,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Seed = Annotated[int, typer.Option(help="The run's one seed.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1, show_default=False)]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where encoders run.")]
+TrainDevice = Annotated[
+    str, typer.Option("--device", help="Where models are trained: auto, cpu, cuda or cuda:N; cpu repeats to the bit.")
+]
+TrainEngine = Annotated[
+    Literal["local", "ddp", "ray"],
+    typer.Option("--engine", help="Train in this process, in several on this machine (ddp), or on a Ray cluster."),
+]
+TrainWorkers = Annotated[
+    int | None, typer.Option("--workers", help="Processes that train; 2 with ddp or ray.", min=1, show_default=False)
+]
 Knowledge = Annotated[
     Literal["real", "shuffled", "random", "none"],
     typer.Option(help="Gene vectors as they are, dealt out anew, drawn at random, or none: shows what text adds."),
@@ -52,3 +62,16 @@ ComputeDtype = Annotated[
 ]
 Online = Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
+EngineName = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="Who encodes: this process, or workers of Ray.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1, show_default=False),
+]
+StallTimeout = Annotated[
+    float, typer.Option("--stall-timeout-s", help="Seconds without a finished shard after which --engine ray gives up.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Ray cluster; else RAY_ADDRESS, else this machine alone.", show_default=False)
+]
