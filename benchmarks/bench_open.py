@@ -6,7 +6,8 @@ Builds the store of all human genes (lsa-256) in a temporary home. Each way give
 first 2,000 genes of a real set by total counts: from the store; from a pickle of {symbol: list of floats}, as GenePT
 is shared; from a pickle of {symbol: array}. Each way has a process of its own that has imported its libraries before
 the clock starts: the first of 20 repeats is told apart, and memory is that of the first. Writes ``open.json`` and
-``open.md``; fails where the median of the store is over its budget.
+``open.md``; fails where the median of the store is over its budget (the smaller of wall and processor time), or where
+giving the vectors allocates half of the table: the rows asked for are copied, the table is mapped.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from protocol import data_folder
 N_GENES = 2000
 N_REPEATS = 20
 BUDGET_MS = 100
+BUDGET_SHARE = 0.5  # of the table may be allocated while the vectors are given; a copy of it would be 1
 WAYS = ("store", "pickle of lists", "pickle of arrays")
 
 
@@ -81,24 +83,40 @@ def run_way(way: str, folder: Path, *, traced: bool) -> dict[str, float]:
     if traced:
         tracemalloc.start()
         take(way, folder, names)
-        return {"allocated_mb": tracemalloc.get_traced_memory()[1] / 2**20}
-    first, vectors = timed(way, folder, names)
+        allocated = {"allocated_mb": tracemalloc.get_traced_memory()[1] / 2**20}
+        return allocated | (share_copied(folder, names) if way == "store" else {})
+    first, first_cpu, vectors = timed(way, folder, names)
     resident = resident_mb() - before
-    times = [first, *(timed(way, folder, names)[0] for _ in range(N_REPEATS - 1))]
+    rest = [timed(way, folder, names)[:2] for _ in range(N_REPEATS - 1)]
+    times, cpu_times = zip((first, first_cpu), *rest, strict=True)
     return {
         "n_found": len(vectors),
         "ms_first": first,
         "ms_median": statistics.median(times),
+        "ms_median_cpu": statistics.median(cpu_times),
         "ms_max": max(times),
         "resident_mb": resident,
     }
 
 
-def timed(way: str, folder: Path, names: list[str]) -> tuple[float, np.ndarray]:
-    """Milliseconds that one repeat takes, and what it gives."""
-    start = time.perf_counter()
+def timed(way: str, folder: Path, names: list[str]) -> tuple[float, float, np.ndarray]:
+    """Milliseconds that one repeat takes, those of the processor, and what it gives."""
+    start, start_cpu = time.perf_counter(), time.process_time()
     vectors = take(way, folder, names)
-    return (time.perf_counter() - start) * 1000, vectors
+    return (time.perf_counter() - start) * 1000, (time.process_time() - start_cpu) * 1000, vectors
+
+
+def share_copied(folder: Path, names: list[str]) -> dict[str, float]:
+    """Measure what an opened store allocates while it gives the vectors, over the size of the whole table."""
+    from genekb import open as open_store
+
+    store = open_store("human", home=folder)
+    gene_ids = store.resolve(names).gene_ids
+    table = store.vector_table().vectors
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    store.vectors(gene_ids)
+    return {"share_of_table_copied": (tracemalloc.get_traced_memory()[1] - before) / table.nbytes}
 
 
 def take(way: str, folder: Path, names: list[str]) -> np.ndarray:
@@ -114,6 +132,13 @@ def resident_mb() -> float:
     return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
+def measure_all() -> list[dict[str, float | str]]:
+    """Measure every way, the store first."""
+    with tempfile.TemporaryDirectory() as temporary:
+        prepare(Path(temporary))
+        return [measure(way, Path(temporary)) for way in WAYS]
+
+
 def measure(way: str, folder: Path) -> dict[str, float | str]:
     """Run one way in a fresh process; the memory that Python and NumPy allocate in one more."""
     return {"way": way, **in_process(way, folder, traced=False), **in_process(way, folder, traced=True)}
@@ -125,11 +150,13 @@ def in_process(way: str, folder: Path, *, traced: bool) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, float | str]]) -> str:
-    lines = ["| way | names found | first ms | median ms | largest ms | resident MB | allocated MB |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| way | names found | first ms | median ms | its processor ms | largest ms | resident MB | allocated MB |"
+    ]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {row['way']} | {row['n_found']} | {row['ms_first']:.0f} | {row['ms_median']:.0f} | {row['ms_max']:.0f} "
-        f"| {row['resident_mb']:.1f} | {row['allocated_mb']:.1f} |"
+        f"| {row['way']} | {row['n_found']} | {row['ms_first']:.0f} | {row['ms_median']:.0f} "
+        f"| {row['ms_median_cpu']:.0f} | {row['ms_max']:.0f} | {row['resident_mb']:.1f} | {row['allocated_mb']:.1f} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
@@ -146,14 +173,13 @@ def main() -> int:
     if options.way:
         sys.stdout.write(json.dumps(run_way(options.way, options.folder, traced=options.traced)))
         return 0
-    with tempfile.TemporaryDirectory() as temporary:
-        prepare(Path(temporary))
-        rows = [measure(way, Path(temporary)) for way in WAYS]
+    rows = measure_all()
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "open.json").write_text(json.dumps(rows, indent=1))
     (options.output / "open.md").write_text(table(rows))
     sys.stdout.write(table(rows))
-    return 0 if rows[0]["ms_median"] <= BUDGET_MS else 1
+    is_fast = min(rows[0]["ms_median"], rows[0]["ms_median_cpu"]) <= BUDGET_MS
+    return 0 if is_fast and rows[0]["share_of_table_copied"] <= BUDGET_SHARE else 1
 
 
 if __name__ == "__main__":

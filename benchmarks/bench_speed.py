@@ -3,18 +3,18 @@
     python benchmarks/bench_speed.py --output results [--recipes fused,scllm-dsc]
 
 Each command reads the file, opens the store (lsa-256, all protein-coding genes) and writes the annotated file. Writes
-``speed.json`` and ``speed.md``; exits with 1 where a budget is missed. The large file is read by the recipes with a
-budget for it, and by the baseline.
+``speed.json`` and ``speed.md``; exits with 1 where a budget is missed, seconds by the smaller of wall and processor
+time: on a busy machine the first tells of others. The large file is read by the recipes with a budget for it, and by
+the baseline. Scanpy's steps are run without UMAP, as `cellmodel cluster` draws none, and with it, as its tutorials do.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench_clustering import build_stores
@@ -22,6 +22,7 @@ from protocol import data_folder
 
 from cellmodel.recipes.registry import BASELINES
 
+RECIPES = "fused,scllm-dsc,scsiameseclu,scrcl,pca-leiden"
 SMALL, LARGE = "pbmc_facs.h5ad", "kang_ctrl_stim_12261_hvg.h5ad"
 BUDGETS = {  # (data, recipe) → seconds, MB
     (SMALL, "fused"): (30, 1500),
@@ -30,7 +31,18 @@ BUDGETS = {  # (data, recipe) → seconds, MB
     (SMALL, "scrcl"): (180, 2000),
     (LARGE, "fused"): (60, 2500),
 }
+HEAD_BUDGET_S = 5  # fused without text, on the small file: what it does once the features are there
 COMMAND = "from genekb_cellmodel_cli.cellmodel import main; main()"
+LAUNCH = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+seconds, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+sys.exit(done.returncode)
+"""
+SCANPY_NAME = "scanpy: PCA, Leiden, t-test"
+SCANPY_UMAP_NAME = f"{SCANPY_NAME}, UMAP"
 SCANPY = """
 import sys, warnings, scanpy as sc
 warnings.simplefilter("ignore")
@@ -38,19 +50,53 @@ cells = sc.read_h5ad(sys.argv[1])
 sc.pp.filter_genes(cells, min_cells=3); sc.pp.normalize_total(cells, target_sum=1e4); sc.pp.log1p(cells)
 sc.pp.highly_variable_genes(cells, n_top_genes=min(2000, cells.n_vars)); sc.pp.pca(cells, n_comps=30)
 sc.pp.neighbors(cells); sc.tl.leiden(cells, flavor="igraph", n_iterations=2, directed=False)
-sc.tl.rank_genes_groups(cells, "leiden", method="t-test"); cells.write_h5ad(sys.argv[2])
+sc.tl.rank_genes_groups(cells, "leiden", method="t-test")
+if sys.argv[3:]: sc.tl.umap(cells)
+cells.write_h5ad(sys.argv[2])
 """
 
 
-def measure(args: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak MB of a command."""
-    started = time.perf_counter()
-    process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    error = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{args[-1]}: {error.decode()[-500:]}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What a command took; no limits where it only stands beside the others."""
+
+    data: str
+    recipe: str
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Seconds and MB that it may take."""
+        return BUDGETS.get((self.data, self.recipe))
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether a budget is missed."""
+        limits = self.limits
+        return limits is not None and (min(self.seconds, self.cpu_s) > limits[0] or self.peak_mb > limits[1])
+
+
+def measure(args: list[str]) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds and peak MB of a command.
+
+    A small process starts it: the peak that the kernel tells of a process is never below that of the one that started
+    it, and this one has built a store.
+    """
+    launched = subprocess.run([sys.executable, "-c", LAUNCH, *args], check=False, capture_output=True, text=True)
+    if launched.returncode:
+        raise SystemExit(f"{args[-1]}: {launched.stderr[-500:]}")
+    seconds, cpu_s, peak_mb = json.loads(launched.stdout)
+    return seconds, cpu_s, peak_mb
+
+
+def measure_all(recipes: list[str], store: Path) -> Iterator[Run]:
+    """Run every command, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        for data, recipe, args in commands(recipes, store, Path(folder)):
+            seconds, cpu_s, peak_mb = measure(args)
+            yield Run(data=data, recipe=recipe, seconds=seconds, cpu_s=cpu_s, peak_mb=peak_mb)
 
 
 def commands(recipes: list[str], store: Path, folder: Path) -> Iterator[tuple[str, str, list[str]]]:
@@ -61,31 +107,47 @@ def commands(recipes: list[str], store: Path, folder: Path) -> Iterator[tuple[st
             if data == SMALL or (data, recipe) in BUDGETS or recipe in BASELINES:
                 args = ["cluster", path, "--kb", str(store), "--recipe", recipe, "-o", str(folder / f"{recipe}-{data}")]
                 yield data, recipe, [sys.executable, "-c", COMMAND, *args]
-        yield data, "scanpy: PCA, Leiden, t-test", [sys.executable, "-c", SCANPY, path, str(folder / f"scanpy-{data}")]
+        scanpy = [sys.executable, "-c", SCANPY, path, str(folder / f"scanpy-{data}")]
+        yield data, SCANPY_NAME, scanpy
+        yield data, SCANPY_UMAP_NAME, [*scanpy, "umap"]
+
+
+def expression_head_s() -> float:
+    """Wall seconds of embedding and clustering by expression alone, as the command tells them."""
+    path = str(data_folder() / "scrna" / SMALL)
+    with tempfile.TemporaryDirectory() as folder:
+        args = ["cluster", path, "--knowledge", "none", "--json", "-o", str(Path(folder) / "out.h5ad")]
+        told = subprocess.run([sys.executable, "-c", COMMAND, *args], check=True, capture_output=True).stdout
+    seconds = json.loads(told)["seconds"]
+    return seconds["represent"] + seconds["cluster"]
+
+
+def table(runs: list[Run]) -> str:
+    """Markdown: one line a run."""
+    lines = ["| data | recipe | s | processor s | peak MB | budget |", "| --- | --- | --- | --- | --- | --- |"]
+    for run in runs:
+        limits = run.limits
+        told = f"{limits[0]} s, {limits[1]:,} MB{', MISSED' if run.is_missed else ''}" if limits else ""
+        lines.append(
+            f"| {run.data} | {run.recipe} | {run.seconds:.1f} | {run.cpu_s:.1f} | {run.peak_mb:,.0f} | {told} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("results"))
-    parser.add_argument("--recipes", default="fused,scllm-dsc,scsiameseclu,scrcl,pca-leiden")
+    parser.add_argument("--recipes", default=RECIPES)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    store = build_stores(options.output / "home")[0]
-    rows, lines = [], ["| data | recipe | s | peak MB | budget |", "| --- | --- | --- | --- | --- |"]
-    missed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for data, recipe, args in commands(options.recipes.split(","), store, Path(folder)):
-            seconds, peak = measure(args)
-            limit = BUDGETS.get((data, recipe))
-            is_missed = limit is not None and (seconds > limit[0] or peak > limit[1])
-            missed += is_missed
-            told = f"{limit[0]} s, {limit[1]:,} MB{', MISSED' if is_missed else ''}" if limit else ""
-            rows.append({"data": data, "recipe": recipe, "seconds": seconds, "peak_mb": peak})
-            lines.append(f"| {data} | {recipe} | {seconds:.1f} | {peak:,.0f} | {told} |")
-            (options.output / "speed.json").write_text(json.dumps(rows, indent=1))
-            (options.output / "speed.md").write_text("\n".join(lines) + "\n")
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.exit(1 if missed else 0)
+    runs: list[Run] = []
+    for run in measure_all(options.recipes.split(","), build_stores(options.output / "home")[0]):
+        runs.append(run)
+        (options.output / "speed.json").write_text(json.dumps([asdict(one) for one in runs], indent=1))
+        (options.output / "speed.md").write_text(table(runs))
+    head_s = expression_head_s()
+    sys.stdout.write(f"{table(runs)}\nThe expression head alone: {head_s:.1f} s, at most {HEAD_BUDGET_S} s.\n")
+    sys.exit(1 if any(run.is_missed for run in runs) or head_s > HEAD_BUDGET_S else 0)
 
 
 if __name__ == "__main__":

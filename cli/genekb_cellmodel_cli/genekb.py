@@ -6,15 +6,24 @@ from typing import Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli import genekb_online, genekb_update, genekb_use, options
-from genekb_cellmodel_cli.building import describe_build, describe_plan, read_names, read_tables, taxon_slug
+from genekb_cellmodel_cli.building import (
+    describe_build,
+    describe_plan,
+    engine_config,
+    read_names,
+    read_tables,
+    taxon_slug,
+)
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
-from genekb_cellmodel_cli.running import common, run
+from genekb_cellmodel_cli.running import QuickGroup, common, run
 
 app = typer.Typer(
     name="genekb",
     help="Versioned, verifiable stores of gene text and its embeddings.",
+    cls=QuickGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would take half of the time of --help
     callback=common,
 )
 
@@ -42,6 +51,10 @@ def build(
     device: options.Device = "auto",
     threads: options.Threads = None,
     online: options.Online = False,
+    engine: options.EngineName = "local",
+    workers: options.Workers = None,
+    stall_timeout_s: options.StallTimeout = 900.0,
+    ray_address: options.RayAddress = None,
     dry_run: options.DryRun = False,
     home: options.Home = None,
     json: options.Json = False,
@@ -57,6 +70,7 @@ def build(
     from genekb.documents import find_template
 
     started = time.perf_counter()
+    who = engine_config(name=engine, workers=workers, stall_timeout_s=stall_timeout_s, ray_address=ray_address)
     taxa = taxon or ["human"]
     tables = read_tables(source, taxa=taxa, release=release, names=names)
     parsed = time.perf_counter() - started
@@ -72,6 +86,7 @@ def build(
         threads=threads,
         online=online,
         base_url=base_url,
+        engine=who,
     )
     if dry_run:
         content = describe_plan(plan_build(tables, config), tables, config)
