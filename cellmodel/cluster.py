@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel import seeding
+from cellmodel.ordering import content_order
 from cellmodel.types import CellGraph, Embedding, Labels
 
 LEIDEN_RUNS: Final = 5
@@ -134,11 +135,6 @@ def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Label
         distance = np.linalg.norm(features - means[clusters], axis=1)
         clusters[np.argmax(np.where(sizes[clusters] > 1, distance, -1.0))] = missing
     return clusters
-
-
-def content_order(features: Embedding) -> Int[np.ndarray, " cell"]:
-    """Order of the cells by their features, which does not depend on their position."""
-    return np.lexsort(features.T[::-1])
 
 
 def _restore_order(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -9,12 +10,14 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel import seeding
-from cellmodel.cluster import MicroWardConfig, content_order, micro_ward, order_by_size
-from cellmodel.graph import GraphConfig, knn_graph, smooth, snn_weights
+from cellmodel.cluster import MicroWardConfig, micro_ward, order_by_size
+from cellmodel.graph import GraphConfig, knn_graph, nearest_votes, smoothing, snn_weights
+from cellmodel.ordering import content_order
 from cellmodel.preprocess import principal_components
 from cellmodel.types import CellByGene, CellGraph, Embedding, Labels
 
 ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)
+_BLOCK: Final = 50_000  # cells that follow others at once: bounds memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,12 @@ class EnsembleConfig:
         Partitions of each view.
     scored_cells
         Cells on which the partitions are compared, at most; memory is quadratic in it.
+    whole_up_to
+        Cells up to which all are clustered in every view; above it some are, and the others follow the nearest of them.
+    sampled_cells
+        How many those are.
+    n_voters
+        Nearest of the clustered cells whose majority another cell follows.
     """
 
     component_shares: tuple[float, ...] = (2 / 3, 1.0, 5 / 3)
@@ -40,6 +49,9 @@ class EnsembleConfig:
     n_steps: tuple[int, ...] = (1, 2, 3)
     runs_per_view: int = 4
     scored_cells: int = 1_500
+    whole_up_to: int = 50_000
+    sampled_cells: int = 20_000
+    n_voters: int = 15
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -48,6 +60,12 @@ class EnsembleConfig:
             raise ValueError(f"every view needs values > 0, got {self}")
         if self.runs_per_view < 1 or self.scored_cells < 3:  # noqa: PLR2004 - a silhouette needs three cells
             raise ValueError(f"runs_per_view must be >= 1 and scored_cells >= 3, got {self}")
+        if not self.scored_cells <= self.sampled_cells or min(self.whole_up_to, self.n_voters) < 1:
+            raise ValueError(f"sampled_cells must be >= scored_cells, whole_up_to and n_voters >= 1, got {self}")
+
+    def widths(self, n_components: int) -> list[int]:
+        """Numbers of principal components of the views."""
+        return [max(1, round(share * n_components)) for share in self.component_shares]
 
 
 def ensemble_clusters(
@@ -88,21 +106,106 @@ def ensemble_clusters(
         If ``n_clusters`` is out of range, or the expression is empty or not finite.
     """
     settings = config or EnsembleConfig()
-    widths = [max(1, round(share * n_components)) for share in settings.component_shares]
-    wanted = max(widths)
-    order = content_order(principal_components(expression, n_components=wanted, seed=seed))
+    wanted = max(settings.widths(n_components))
+    if expression.shape[0] <= settings.whole_up_to:
+        order = content_order(principal_components(expression, n_components=wanted, seed=seed))
+    else:
+        order = _order_of_rows(expression, seed)
     pcs = principal_components(expression[order], n_components=wanted, seed=seed)
-    sample = _sample(len(pcs), settings.scored_cells, seed)
-    distances = _cosine_distances(pcs[sample])
-    best, labels = -np.inf, np.zeros(len(pcs), dtype=np.int64)
     places = None if spatial is None else spatial[order][:, order]
-    for run, view in enumerate(_views(pcs, widths, settings, spatial=places)):
+    widths = settings.widths(n_components)
+    labels = _in_order(pcs, places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
+    return _restored(labels, order)
+
+
+def ensemble_of_components(
+    pcs: Embedding,
+    *,
+    n_components: int,
+    n_clusters: int,
+    seed: int,
+    spatial: CellGraph | None = None,
+    config: EnsembleConfig | None = None,
+) -> Labels:
+    """:func:`ensemble_clusters` from principal components that are made already.
+
+    Parameters
+    ----------
+    pcs
+        (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
+    n_components, n_clusters, seed, spatial
+        See :func:`ensemble_clusters`.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range, or a component is not finite.
+    """
+    settings = config or EnsembleConfig()
+    order = content_order(pcs)
+    places = None if spatial is None else spatial[order][:, order]
+    widths = settings.widths(n_components)
+    labels = _in_order(pcs[order], places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
+    return _restored(labels, order)
+
+
+def _order_of_rows(expression: CellByGene, seed: int) -> Int[np.ndarray, " cell"]:
+    """Order of the cells by random sums of their genes: the same bits wherever a cell stands, unlike components."""
+    directions = seeding.generator(seed, "order of cells").standard_normal((expression.shape[1], 2))
+    return content_order(np.asarray(expression @ directions))
+
+
+def _in_order(
+    pcs: Embedding,
+    spatial: CellGraph | None,
+    *,
+    widths: list[int],
+    n_clusters: int,
+    seed: int,
+    settings: EnsembleConfig,
+) -> Labels:
+    """Clusters of cells in an order of their own; with places all cells take part, as a sample has few neighbours."""
+    n_cells = len(pcs)
+    if spatial is not None or n_cells <= settings.whole_up_to:
+        return _best_partition(pcs, spatial, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)[0]
+    drawn = _sample(n_cells, settings.sampled_cells, seed, purpose="clustered cells")
+    clusters, width = _best_partition(
+        pcs[drawn], None, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings
+    )
+    labels = np.empty(n_cells, dtype=np.int64)
+    for start in range(0, n_cells, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        votes = nearest_votes(pcs[rows, :width], pcs[drawn, :width], clusters, n_neighbors=settings.n_voters)
+        labels[rows] = votes.argmax(axis=1)
+    labels[drawn] = clusters
+    return labels
+
+
+def _best_partition(
+    pcs: Embedding,
+    spatial: CellGraph | None,
+    *,
+    widths: list[int],
+    n_clusters: int,
+    seed: int,
+    settings: EnsembleConfig,
+) -> tuple[Labels, int]:
+    """Clusters that lie farthest apart, and the number of components of the view that they were found in."""
+    sample = _sample(len(pcs), settings.scored_cells, seed, purpose="compared cells")
+    distances = _cosine_distances(pcs[sample])
+    best, labels, width = -np.inf, np.zeros(len(pcs), dtype=np.int64), widths[0]
+    for run, view in enumerate(_views(pcs, widths, settings, spatial=spatial)):
         found = micro_ward(view, n_clusters=n_clusters, seed=seeding.derive(seed, f"view {run}"), config=ONE_RUN)
         score = separation(distances, found[sample])
         if score > best:
-            best, labels = score, found
-    restored = np.empty_like(labels)
-    restored[order] = labels
+            best, labels, width = score, found, view.shape[1]
+    return labels, width
+
+
+def _restored(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
+    """Clusters in the cells' own order, the largest first."""
+    restored = np.empty_like(clusters)
+    restored[order] = clusters
     return order_by_size(restored)
 
 
@@ -148,10 +251,10 @@ def _views(
         for n_neighbors in settings.n_neighbors:
             graph = snn_weights(_nearest(knn, n_neighbors))
             graph = graph if spatial is None else graph + spatial
+            steps = list(islice(smoothing(components, graph), max(settings.n_steps) + 1))
             for n_steps in settings.n_steps:
-                view = smooth(components, graph, n_steps=n_steps)
                 for _ in range(settings.runs_per_view):
-                    yield view
+                    yield steps[n_steps]
 
 
 def _nearest(knn: CellGraph, n_neighbors: int) -> CellGraph:
@@ -167,7 +270,7 @@ def _nearest(knn: CellGraph, n_neighbors: int) -> CellGraph:
     return sp.csr_matrix((*chosen, starts), shape=knn.shape)
 
 
-def _sample(n_cells: int, n_wanted: int, seed: int) -> Int[np.ndarray, " cell"]:
+def _sample(n_cells: int, n_wanted: int, seed: int, *, purpose: str) -> Int[np.ndarray, " cell"]:
     if n_cells <= n_wanted:
         return np.arange(n_cells)
-    return np.sort(seeding.generator(seed, "compared cells").choice(n_cells, n_wanted, replace=False))
+    return np.sort(seeding.generator(seed, purpose).choice(n_cells, n_wanted, replace=False))

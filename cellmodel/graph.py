@@ -1,6 +1,8 @@
 """Sparse graphs of cells: nearest neighbours, shared neighbours, and smoothing of features over them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -8,10 +10,10 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from cellmodel.nearest import approximate_search, exact_search, knn_recall, metric_points
 from cellmodel.types import CellGraph, Embedding
 
 _BLOCK = 10_000  # rows whose shared neighbours are counted at once: bounds memory
-_LINKS, _BUILD_BEAM, _SEARCH_BEAM = 16, 128, 64  # HNSW: links per cell, and candidates while building and searching
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +27,7 @@ class GraphConfig:
     metric
         Cosine distance (1 - cosine, 0 to 2) or Euclidean distance.
     exact_up_to
-        Number of cells up to which the search is exact (quadratic in time, not in memory); above it, HNSW.
+        Number of cells up to which the search is exact (quadratic in time, not in memory); above it, approximate.
     """
 
     n_neighbors: int = 15
@@ -64,16 +66,19 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
     n_neighbors = min(config.n_neighbors, n_cells - 1)
     if n_neighbors == 0:
         return sp.csr_matrix((n_cells, n_cells), dtype=np.float64)
-    points = _unit_rows(embedding) if config.metric == "cosine" else embedding.astype(np.float64)
-    if n_cells <= config.exact_up_to:
-        squared, neighbors = _exact_search(points, points, n_neighbors=n_neighbors + 1)
+    points = metric_points(embedding, metric=config.metric)
+    is_exact = n_cells <= config.exact_up_to
+    if is_exact:
+        squared, neighbors = exact_search(points, points, n_neighbors=n_neighbors + 1)
     else:
-        squared, neighbors = _hnsw_search(points, n_neighbors=n_neighbors + 1)
+        squared, neighbors = approximate_search(points, n_neighbors=n_neighbors + 1)
     squared, neighbors = _without_self(squared, neighbors)
     distances = squared / 2 if config.metric == "cosine" else np.sqrt(squared)
     starts = np.arange(0, n_cells * n_neighbors + 1, n_neighbors)
     graph = sp.csr_matrix((distances.ravel(), neighbors.ravel(), starts), shape=(n_cells, n_cells))
     graph.sort_indices()
+    if not is_exact:
+        knn_recall(embedding, graph, metric=config.metric)  # warns where it is low
     return graph
 
 
@@ -133,7 +138,8 @@ def snn_weights(knn: CellGraph) -> CellGraph:
     edges.setdiag(0)
     edges.eliminate_zeros()
     sizes = np.diff(members.indptr)
-    blocks = [_shared(members, edges, rows=slice(at, at + _BLOCK)) for at in range(0, n_cells, _BLOCK)]
+    owners = members.T.tocsr()
+    blocks = [_shared(members, owners, edges, rows=slice(at, at + _BLOCK)) for at in range(0, n_cells, _BLOCK)]
     graph = sp.vstack(blocks, format="csr")
     n_union = np.repeat(sizes, np.diff(graph.indptr)) + sizes[graph.indices] - graph.data
     graph.data = graph.data / n_union
@@ -161,18 +167,29 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
     ValueError
         If features and graph differ in cells, or ``n_steps`` is negative.
     """
+    if n_steps < 0:
+        raise ValueError(f"n_steps must be >= 0, got {n_steps}")
+    return next(islice(smoothing(features, graph), n_steps, None))
+
+
+def smoothing(features: Embedding, graph: CellGraph) -> Iterator[Embedding]:
+    """Features after 0, 1, 2 and more steps of :func:`smooth`, without end.
+
+    Raises
+    ------
+    ValueError
+        If features and graph differ in cells.
+    """
     n_cells = graph.shape[0]
     if len(features) != n_cells:
         raise ValueError(f"features hold {len(features)} cells, graph {n_cells}; both must describe the same cells")
-    if n_steps < 0:
-        raise ValueError(f"n_steps must be >= 0, got {n_steps}")
     weights = (graph + sp.identity(n_cells, format="csr")).tocsr()
     totals = np.asarray(weights.sum(axis=1)).ravel()
     weights.data = weights.data / np.repeat(totals, np.diff(weights.indptr))
     smoothed = features.astype(np.float64)
-    for _ in range(n_steps):
+    while True:
+        yield smoothed.astype(features.dtype)
         smoothed = weights @ smoothed
-    return smoothed.astype(features.dtype)
 
 
 def smooth_onto(
@@ -214,10 +231,9 @@ def _nearest_reference(
     features: Embedding, reference: Embedding, *, config: GraphConfig, n_neighbors: int
 ) -> tuple[Float[np.ndarray, "new neighbor"], Int[np.ndarray, "new neighbor"]]:
     """Squared distances and rows of the nearest reference cells, exactly, in blocks."""
-    is_cosine = config.metric == "cosine"
-    points, queries = (_unit_rows(rows) if is_cosine else rows.astype(np.float64) for rows in (reference, features))
+    points, queries = (metric_points(rows, metric=config.metric) for rows in (reference, features))
     blocks = [
-        _exact_search(points, queries[at : at + _BLOCK], n_neighbors=n_neighbors)
+        exact_search(points, queries[at : at + _BLOCK], n_neighbors=n_neighbors)
         for at in range(0, len(queries), _BLOCK)
     ]
     squared, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
@@ -237,50 +253,6 @@ def nearest_votes(
     return votes / n_kept
 
 
-def _unit_rows(embedding: Embedding) -> Float[np.ndarray, "cell dim"]:
-    """Scale rows to length 1; all-zero rows get an axis of their own, at right angles to every other cell."""
-    points = embedding.astype(np.float64)
-    points /= np.maximum(np.abs(points).max(axis=1, keepdims=True, initial=0), np.finfo(np.float64).tiny)
-    lengths = np.linalg.norm(points, axis=1, keepdims=True)  # of rows scaled by their maximum, so squares cannot vanish
-    is_zero = lengths == 0
-    return np.hstack([points / np.where(is_zero, 1, lengths), is_zero.astype(np.float64)])
-
-
-def _exact_search(
-    points: Float[np.ndarray, "cell dim"], queries: Float[np.ndarray, "query dim"], *, n_neighbors: int
-) -> tuple[Float[np.ndarray, "query neighbor"], Int[np.ndarray, "query neighbor"]]:
-    """Squared Euclidean distances and row numbers of the nearest points, in rising order."""
-    from sklearn.neighbors import NearestNeighbors
-
-    index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute", metric="sqeuclidean").fit(points)
-    squared, neighbors = index.kneighbors(queries)
-    return squared, neighbors.astype(np.int64)
-
-
-def _hnsw_search(
-    points: Float[np.ndarray, "cell dim"], *, n_neighbors: int
-) -> tuple[Float[np.ndarray, "cell neighbor"], Int[np.ndarray, "cell neighbor"]]:
-    """Approximate :func:`_exact_search` of all points among themselves, exact for rows that HNSW leaves short."""
-    import faiss
-
-    vectors = np.ascontiguousarray(points, dtype=np.float32)
-    index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS)
-    index.hnsw.efConstruction = _BUILD_BEAM
-    index.hnsw.efSearch = max(_SEARCH_BEAM, 2 * n_neighbors)
-    n_threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # threads that insert at once give another index on every run
-    try:
-        index.add(vectors)
-    finally:
-        faiss.omp_set_num_threads(n_threads)
-    squared, neighbors = index.search(vectors, n_neighbors)
-    short = np.flatnonzero((neighbors < 0).any(axis=1))
-    squared, neighbors = squared.astype(np.float64), neighbors.astype(np.int64)
-    if short.size:
-        squared[short], neighbors[short] = _exact_search(points, points[short], n_neighbors=n_neighbors)
-    return np.maximum(squared, 0), neighbors
-
-
 def _without_self(
     squared: Float[np.ndarray, "cell neighbor"], neighbors: Int[np.ndarray, "cell neighbor"]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -298,6 +270,6 @@ def _binary(graph: CellGraph) -> CellGraph:
     return graph
 
 
-def _shared(members: CellGraph, edges: CellGraph, *, rows: slice) -> CellGraph:
+def _shared(members: CellGraph, owners: CellGraph, edges: CellGraph, *, rows: slice) -> CellGraph:
     """Count the members that the two ends of each edge share, for a block of rows."""
-    return (members[rows] @ members.T).multiply(edges[rows]).tocsr()
+    return (members[rows] @ owners).multiply(edges[rows]).tocsr()

@@ -6,8 +6,9 @@ from typing import Final, get_args
 
 import scipy.sparse as sp
 
-from cellmodel.cluster import kmeans, leiden, leiden_to_k, micro_ward
-from cellmodel.ensemble import ensemble_clusters
+from cellmodel.cluster import kmeans, micro_ward
+from cellmodel.coarse import coarse_leiden, coarse_leiden_to_k
+from cellmodel.ensemble import ensemble_clusters, ensemble_of_components
 from cellmodel.errors import InputUnusable
 from cellmodel.graph import GraphConfig, knn_graph, snn_weights
 from cellmodel.n_clusters import NClusters, estimate_n_clusters
@@ -32,6 +33,15 @@ def ensemble_head(representation: Representation, views: CellViews, n_clusters: 
     if representation.features is not views.smoothed:
         return micro_ward_head(representation, views, n_clusters, seed)
     n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
+    if views.wide_pcs is not None:
+        labels = ensemble_of_components(
+            views.wide_pcs,
+            n_components=views.pcs.shape[1],
+            n_clusters=n_clusters,
+            seed=seed,
+            spatial=views.spatial,
+        )
+        return Clustering(labels=labels, n_clusters=estimate)
     expression = views.expression
     if views.gene_weights is not None:
         expression = (expression @ sp.diags(views.gene_weights)).tocsr()
@@ -67,8 +77,9 @@ def leiden_head(representation: Representation, views: CellViews, n_clusters: in
     if representation.features is not views.pcs:
         graph = snn_weights(knn_graph(representation.features, config=GraphConfig()))
     if n_clusters is None:
-        return Clustering(labels=leiden(graph, resolution=1.0, seed=seed))
-    return Clustering(labels=leiden_to_k(graph, n_clusters=n_clusters, seed=seed))
+        return Clustering(labels=coarse_leiden(graph, representation.features, resolution=1.0, seed=seed))
+    labels = coarse_leiden_to_k(graph, representation.features, n_clusters=n_clusters, seed=seed)
+    return Clustering(labels=labels)
 
 
 def ot_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:

@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.pairwise import cosine_distances
 
-from cellmodel.ensemble import EnsembleConfig, ensemble_clusters, separation
+from cellmodel.ensemble import EnsembleConfig, ensemble_clusters, ensemble_of_components, separation
 from cellmodel.preprocess import principal_components
 
 QUICK = EnsembleConfig(component_shares=(0.5, 1.0), n_neighbors=(5, 10), n_steps=(1, 2), runs_per_view=1)
+SAMPLED_SCORES = replace(QUICK, whole_up_to=100)
+SAMPLED = replace(QUICK, whole_up_to=100, sampled_cells=120, scored_cells=80)
 
 
 def expression_of(sizes, *, seed=0, n_genes=60, shift=4.0):
@@ -83,9 +87,54 @@ def test_a_sample_for_scoring_leaves_no_cell_without_a_cluster():
     assert adjusted_rand_score(truth, found(expression, 3, config=few)) == 1
 
 
+def test_cells_that_follow_a_sample_get_the_clusters_that_all_cells_get():
+    expression, truth = expression_of((180, 120, 90))
+    assert adjusted_rand_score(truth, found(expression, 3)) == 1
+    assert adjusted_rand_score(truth, found(expression, 3, config=SAMPLED)) == 1
+
+
+@pytest.mark.parametrize("n_clusters", [1, 7, 120])
+def test_a_sample_gives_any_number_of_clusters_up_to_its_own(n_clusters):
+    expression, _ = expression_of((150, 60), shift=0.5)
+    assert sorted(set(found(expression, n_clusters, config=SAMPLED).tolist())) == list(range(n_clusters))
+
+
+def test_permuting_the_cells_permutes_the_clusters_of_a_sample():
+    expression, _ = expression_of((150, 90, 60), shift=0.8, seed=6)
+    order = np.random.default_rng(1).permutation(300)
+    straight = found(expression, 5, config=SAMPLED)
+    assert straight.tolist() == found(expression, 5, config=SAMPLED).tolist()
+    assert adjusted_rand_score(straight[order], found(expression[order], 5, config=SAMPLED)) == 1
+
+
+def test_components_that_are_made_already_give_the_clusters_of_their_expression(tmp_path):
+    expression, truth = expression_of((90, 60, 30))
+    pcs = principal_components(expression, n_components=8, seed=0)
+    np.save(tmp_path / "pcs.npy", pcs)
+    for config in (QUICK, SAMPLED):
+        mapped = np.load(tmp_path / "pcs.npy", mmap_mode="r")
+        labels = ensemble_of_components(mapped, n_components=8, n_clusters=3, seed=0, config=config)
+        assert labels.tolist() == truth.tolist()
+
+
+def test_with_places_no_cell_is_left_out_of_the_views():
+    expression, _ = expression_of((150, 60), shift=0.6)
+    pcs = principal_components(expression, n_components=8, seed=0)
+    near = sp.csr_matrix(np.eye(210, k=1) + np.eye(210, k=-1))
+    given = {"n_components": 8, "n_clusters": 4, "seed": 0, "spatial": near}
+    whole, sampled = (ensemble_of_components(pcs, **given, config=config) for config in (QUICK, SAMPLED_SCORES))
+    assert whole.tolist() == sampled.tolist()
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"n_clusters must lie in 1 \.\. 20"):
         found(expression_of((12, 8))[0], 21)
-    for wrong in ({"n_steps": ()}, {"component_shares": (0.0,)}, {"runs_per_view": 0}, {"scored_cells": 2}):
+    for wrong in (
+        {"n_steps": ()},
+        {"component_shares": (0.0,)},
+        {"runs_per_view": 0},
+        {"scored_cells": 2},
+        {"n_voters": 0},
+    ):
         with pytest.raises(ValueError, match=r"must be >=|needs values > 0"):
             EnsembleConfig(**wrong)

@@ -4,7 +4,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellmodel.graph import GraphConfig, knn_graph, smooth, snn_weights
+from cellmodel.graph import GraphConfig, knn_graph, smooth, smoothing, snn_weights
 from tests import oracles, strategies
 
 METRICS = {"cosine": oracles.cosine_distances_by_loops, "euclidean": oracles.euclidean_distances_by_loops}
@@ -66,7 +66,7 @@ def test_permuting_the_cells_permutes_the_graph():
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
-def test_hnsw_finds_nearly_the_same_neighbors_and_the_same_bytes_every_time(metric):
+def test_the_approximate_search_finds_nearly_the_same_neighbors_and_the_same_bytes_every_time(metric):
     points = blobs(3, n_cells=600)
     exact = knn_graph(points, config=GraphConfig(metric=metric))
     approximate = knn_graph(points, config=GraphConfig(metric=metric, exact_up_to=100))
@@ -112,6 +112,21 @@ def test_shared_neighbors_do_not_depend_on_the_size_of_the_blocks(monkeypatch):
     whole = snn_weights(knn)
     monkeypatch.setattr("cellmodel.graph._BLOCK", 7)
     assert (snn_weights(knn) != whole).nnz == 0
+
+
+def test_smoothing_step_by_step_equals_each_number_of_steps():
+    points = blobs(6)
+    graph = snn_weights(knn_graph(points, config=GraphConfig()))
+    for n_steps, smoothed in zip(range(4), smoothing(points, graph), strict=False):
+        assert np.array_equal(smoothed, smooth(points, graph, n_steps=n_steps))
+
+
+def test_an_approximate_graph_with_low_recall_is_told(monkeypatch, caplog):
+    points = blobs(7, n_cells=3000)
+    monkeypatch.setattr("cellmodel.nearest._PROBES", 1)
+    knn_graph(points, config=GraphConfig(exact_up_to=100))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "recall of the nearest cells is 0." in caplog.text
 
 
 def test_shared_neighbors_leave_the_distances_alone():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -52,6 +54,21 @@ def test_depth_alone_is_no_structure_although_it_makes_communities(seed):
     points, depth = shallow_and_deep_cells_of_one_profile(seed)
     assert leiden(graph_of(points), resolution=0.5, seed=seed).max() + 1 > 1
     assert estimate(points, depth=depth, seed=seed).n_clusters == 1
+
+
+def test_many_cells_do_not_raise_the_number_of_groups_of_a_continuum_between_them():
+    points = groups(4, size=400)
+    points[:, 4] = np.random.default_rng(1).uniform(-30, 30, len(points))  # more cells cut it into more communities
+    few = replace(QUICK, proposing_cells=200)
+    whole, sampled = (estimate(points, config=config) for config in (QUICK, few))
+    assert 1 < sampled.n_clusters < whole.n_clusters
+    assert "resolution 0.5 among 200 of 1,600 cells; stability" in sampled.method
+
+
+def test_cells_that_propose_are_drawn_by_their_content():
+    points, order = groups(5, size=80), np.random.default_rng(0).permutation(400)
+    few = replace(QUICK, proposing_cells=150)
+    assert estimate(points, config=few).n_clusters == estimate(points[order], config=few).n_clusters == 5
 
 
 def test_the_estimate_is_the_leiden_partition_that_it_names():

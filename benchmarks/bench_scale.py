@@ -1,0 +1,151 @@
+"""How time and memory of `cellmodel cluster --recipe fused` grow with the cells, beside scanpy's usual steps.
+
+    python benchmarks/bench_scale.py --output results [--sizes 1000,...,1000000] [--source pbmc_facs]
+
+Synthetic cells (see synthetic.py) of each size are written to a temporary folder; each command reads them, opens the
+store (lsa-256, all protein-coding genes) and writes the annotated file, in a process of its own: once with the number
+of clusters given (that of the source's cell types) and once estimated. Scanpy: PCA, neighbours, Leiden (igraph), t-test
+and UMAP. "growth" is the time over that of 12,000 cells, divided by the ratio of cells: 1 is linear. The ARI is against
+the types of the source cells. Writes ``scale.json`` and ``scale.md`` after each run; exits with 1 where a budget is
+missed, seconds by the smaller of wall and processor time, as in bench_speed.py.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+from anndata.io import read_elem
+from bench_clustering import build_stores
+from bench_speed import COMMAND, SCANPY, measure
+from sklearn.metrics import adjusted_rand_score
+
+HERE = Path(__file__).parent
+SIZES = "1000,3000,12000,50000,100000,300000"
+BASE, LARGE = 12_000, 100_000
+BUDGETS = {BASE: (60, 2500), LARGE: (480, 6000)}  # cells → seconds, MB
+MAX_GROWTH = 1.3  # of LARGE over BASE
+GIVEN, ESTIMATED, SCANPY_STEPS = "fused, k given", "fused, k estimated", "scanpy: PCA, Leiden, t-test, UMAP"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What a command took on how many cells, and how well its clusters agree with the types of the source cells."""
+
+    n_cells: int
+    what: str
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+    n_clusters: int
+    ari: float
+
+    @property
+    def fewest_seconds(self) -> float:
+        """Wall or processor time, whichever is less."""
+        return min(self.seconds, self.cpu_s)
+
+
+def commands(
+    cells: Path, *, store: Path, output: Path, n_types: int, with_peer: bool
+) -> Iterator[tuple[str, str, list[str]]]:
+    """List what is run on a file: what it is, the column with its clusters, command line."""
+    cluster = [sys.executable, "-c", COMMAND, "cluster", str(cells), "--kb", str(store), "--recipe", "fused"]
+    cluster += ["--overwrite", "-o", str(output)]
+    yield GIVEN, "cellmodel", [*cluster, "--n-clusters", str(n_types)]
+    yield ESTIMATED, "cellmodel", [*cluster, "--n-clusters", "auto"]
+    if with_peer:
+        yield SCANPY_STEPS, "leiden", [sys.executable, "-c", SCANPY, str(cells), str(output), "umap"]
+
+
+def column(path: Path, name: str) -> list[str]:
+    """One column of obs, without the rest of the file."""
+    with h5py.File(path) as file:
+        return [str(value) for value in read_elem(file[f"obs/{name}"])]
+
+
+def measure_size(source: str, n_cells: int, *, store: Path, with_peer: bool) -> Iterator[Run]:
+    """Write synthetic cells and run every command on them, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        cells, output = Path(folder) / "cells.h5ad", Path(folder) / "out.h5ad"
+        # In a process of its own: what this one holds would count as the peak of those that it starts.
+        made = [sys.executable, str(HERE / "synthetic.py"), source, str(cells), "--n-cells", str(n_cells)]
+        subprocess.run(made, check=True)
+        types = column(cells, "cell_type")
+        listed = commands(cells, store=store, output=output, n_types=len(set(types)), with_peer=with_peer)
+        for what, key, args in listed:
+            seconds, cpu_s, peak_mb = measure(args)
+            clusters = column(output, key)
+            yield Run(
+                n_cells=n_cells,
+                what=what,
+                seconds=seconds,
+                cpu_s=cpu_s,
+                peak_mb=peak_mb,
+                n_clusters=len(set(clusters)),
+                ari=float(adjusted_rand_score(types, clusters)),
+            )
+            output.unlink()
+
+
+def growth(run: Run, runs: list[Run]) -> float | None:
+    """Time over that of the base size, divided by the ratio of cells; None without a run of the base size."""
+    base = [one for one in runs if one.what == run.what and one.n_cells == BASE]
+    return run.fewest_seconds / base[0].fewest_seconds / (run.n_cells / BASE) if base else None
+
+
+def missed(run: Run, runs: list[Run]) -> list[str]:
+    """Budgets that a run misses."""
+    if run.what == SCANPY_STEPS or run.n_cells not in BUDGETS:
+        return []
+    max_seconds, max_mb = BUDGETS[run.n_cells]
+    grown = growth(run, runs)
+    checks = {
+        f"{max_seconds} s": run.fewest_seconds > max_seconds,
+        f"{max_mb:,} MB": run.peak_mb > max_mb,
+        f"growth {MAX_GROWTH}": run.n_cells == LARGE and grown is not None and grown > MAX_GROWTH,
+    }
+    return [name for name, is_missed in checks.items() if is_missed]
+
+
+def table(runs: list[Run]) -> str:
+    """Markdown: one line a run."""
+    head = ["cells", "what", "s", "processor s", "ms per cell", "growth", "peak MB", "k", "ARI", "missed"]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for run in runs:
+        grown = growth(run, runs)
+        lines.append(
+            f"| {run.n_cells:,} | {run.what} | {run.seconds:.1f} | {run.cpu_s:.1f} "
+            f"| {1000 * run.fewest_seconds / run.n_cells:.2f} | {'' if grown is None else f'{grown:.2f}'} "
+            f"| {run.peak_mb:,.0f} | {run.n_clusters} | {run.ari:.3f} | {', '.join(missed(run, runs))} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser.add_argument("--sizes", default=SIZES, help=f"Numbers of cells; {LARGE} brings {BASE} with it.")
+    parser.add_argument("--source", default="kang_ctrl_stim_12261", help="Data set that the cells are made of.")
+    parser.add_argument("--peer-up-to", type=int, default=LARGE, help="Cells up to which scanpy is run as well.")
+    options = parser.parse_args()
+    sizes = {int(size) for size in options.sizes.split(",")}
+    options.output.mkdir(parents=True, exist_ok=True)
+    store = build_stores(options.output / "home")[0]
+    runs: list[Run] = []
+    for n_cells in sorted(sizes | ({BASE} if LARGE in sizes else set())):
+        for run in measure_size(options.source, n_cells, store=store, with_peer=n_cells <= options.peer_up_to):
+            runs.append(run)
+            (options.output / "scale.json").write_text(json.dumps([asdict(one) for one in runs], indent=1))
+            (options.output / "scale.md").write_text(table(runs))
+    sys.stdout.write(table(runs))
+    return 1 if any(missed(run, runs) for run in runs) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
