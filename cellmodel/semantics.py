@@ -5,7 +5,6 @@ normalised expression instead of raw counts, and each path is L2-normalised befo
 library size drowns the second path.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,34 +132,11 @@ def rank_weights(expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, 
 def ranked_sentence(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int) -> Embedding:
     """Path 2, pooled: each cell's sentence as the rank-weighted mean of its genes' vectors, centred over the cells.
 
-    This stands in for encoding one sentence a cell, which takes hours for a million cells; see
-    :func:`encode_sentences` for the encoder's own reading.
+    This stands in for encoding one sentence a cell, which takes hours for a million cells; how far the two agree is
+    measured by :mod:`cellmodel.sentences`.
     """
     pooled = np.asarray(rank_weights(expression, n_top=n_top) @ gene_vectors, dtype=np.float32)
     return pooled - pooled.mean(axis=0)
-
-
-def cell_sentences(expression: CellByGene, gene_names: Sequence[str], *, n_top: int) -> list[str]:
-    """Write each cell as the names of its genes, highest expression first."""
-    return [" ".join(gene_names[gene] for gene in genes) for genes in rank_genes(expression, n_top=n_top)]
-
-
-def encode_sentences(
-    sentences: Sequence[str], encode: Callable[[Sequence[str]], Float[np.ndarray, "text dim"]], whitening: Whitening
-) -> Embedding:
-    """Path 2, encoded: the encoder reads each cell's sentence; centred over the cells, in the whitened space.
-
-    Equal sentences are encoded once; a cell without a sentence lies at the centre.
-    """
-    distinct = sorted({sentence for sentence in sentences if sentence})
-    vectors = encode(distinct)
-    row_of = {sentence: row for row, sentence in enumerate(distinct)}
-    rows = np.array([row_of.get(sentence, -1) for sentence in sentences])
-    centred = np.zeros((len(sentences), vectors.shape[1]), dtype=np.float32)
-    has_sentence = rows >= 0
-    centred[has_sentence] = vectors[rows[has_sentence]]
-    centred[has_sentence] -= centred[has_sentence].mean(axis=0)
-    return np.asarray(centred @ whitening.components, dtype=np.float32)
 
 
 def unit_rows(embedding: Embedding) -> Embedding:

@@ -1,6 +1,7 @@
 """Axis names and array aliases of cellmodel: axes are cell, gene, dim, edge, neighbor, cluster."""
 
-from typing import Literal, TypeAlias
+from collections.abc import Iterator
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,5 +14,17 @@ GeneVectors: TypeAlias = Float[np.ndarray, "gene dim"]
 Labels: TypeAlias = Int[np.ndarray, " cell"]  # clusters that we found, 0 .. k-1, never an annotator's
 
 Knowledge = Literal["real", "shuffled", "random", "none"]
-Sentences = Literal["pooled", "encoded"]
+Sentences = Literal["pooled", "sampled", "encoded"]
 HeadName = Literal["kmeans", "micro-ward", "leiden", "ot", "gmm"]
+
+
+@runtime_checkable
+class CellBlocks(Protocol):
+    """A matrix of cells by genes of which some cells at a time are in memory."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells and of genes."""
+
+    def blocks(self) -> Iterator[CellByGene]:
+        """Give the cells in their order, some at a time."""

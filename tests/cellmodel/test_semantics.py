@@ -7,8 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.semantics import (
-    cell_sentences,
-    encode_sentences,
     expression_weighted,
     fit_whitening,
     mix_paths,
@@ -79,12 +77,6 @@ def test_a_cell_without_expression_lies_at_the_centre_and_gives_no_nan():
         expression_weighted(expression, vectors), ranked_sentence(expression, vectors, n_top=2), path1_weight=0.5
     )
     assert np.isfinite(mixed).all()
-    assert cell_sentences(expression, ["A", "B", "C"], n_top=5)[0] == ""
-
-
-def test_a_sentence_names_genes_by_rank():
-    expression = sp.csr_matrix(np.array([[1.0, 3.0, 0.0, 2.0]]))
-    assert cell_sentences(expression, ["A", "B", "C", "D"], n_top=2) == ["B D"]
 
 
 @settings(deadline=None, max_examples=30)
@@ -111,18 +103,3 @@ def test_both_paths_weigh_as_told_whatever_their_scale():
 
 def test_unit_rows_leaves_zero_rows_alone():
     np.testing.assert_allclose(unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])
-
-
-def test_encoded_sentences_are_encoded_once_each_and_centred():
-    asked = []
-
-    def encode(texts):
-        asked.extend(texts)
-        return np.array([[float(len(text)), 1.0, 0.0] for text in texts], dtype=np.float32)
-
-    whitening = fit_whitening(np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32), rank=3)
-    result = encode_sentences(["A B", "C", "A B", ""], encode, whitening)
-    assert sorted(asked) == ["A B", "C"]
-    np.testing.assert_array_equal(result[0], result[2])
-    np.testing.assert_array_equal(result[3], 0.0)
-    np.testing.assert_allclose(result.sum(axis=0), 0.0, atol=1e-5)
