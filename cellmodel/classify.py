@@ -5,7 +5,7 @@ the labelled cells alone. A contrastive step is an option and not the default, s
 help with a handful of labels, and the one without labels lowers accuracy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from cellmodel import seeding
 from cellmodel.balance import squared_distances
+from cellmodel.device import Compute, find_device
 from cellmodel.errors import InputUnusable
 from cellmodel.semantics import unit_rows
 from cellmodel.types import Embedding
@@ -46,15 +47,19 @@ class ClassifyConfig:
     unassigned_below
         Confidence below which a cell is left without a class. None: no cell is, but where labels of a reference are
         carried over, the limit is then found from the reference (``labelling.held_out_limit``).
+    device
+        Where the projection is trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
     head: Head = "logistic"
     contrast: Contrast = "none"
     n_neighbors: int = 5
     unassigned_below: float | None = 0.0
+    device: str = field(default="cpu", compare=False)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        Compute(device=self.device)
         if self.n_neighbors < 1:
             raise ValueError(f"n_neighbors must be >= 1, got {self.n_neighbors}")
         if self.unassigned_below is not None and not 0 <= self.unassigned_below <= 1:
@@ -114,9 +119,9 @@ def classify_cells(
     if not sizes.all():
         raise ValueError(f"classes must be 0 .. {len(sizes) - 1} without gaps; none is {int(np.argmin(sizes))}")
     if config.contrast == "supervised":
-        features = contrastive_features(features, labelled=labelled, classes=classes, seed=seed)
+        features = contrastive_features(features, labelled=labelled, classes=classes, seed=seed, device=config.device)
     elif config.contrast == "self":
-        features = contrastive_features(features, seed=seed)
+        features = contrastive_features(features, seed=seed, device=config.device)
     probabilities = _HEADS[config.head](features, labelled, classes, config)
     found = probabilities.argmax(axis=1)
     found[probabilities.max(axis=1) < (config.unassigned_below or 0.0)] = -1
@@ -191,6 +196,7 @@ def contrastive_features(
     labelled: Int[np.ndarray, " labelled"] | None = None,
     classes: Int[np.ndarray, " labelled"] | None = None,
     seed: int,
+    device: str = "cpu",
 ) -> Embedding:
     """Project features by contrast, with labels (Khosla 2020, arXiv 2004.11362) or without (SimCLR, arXiv 2002.05709).
 
@@ -208,12 +214,12 @@ def contrastive_features(
     from cellmodel.nn.projector import Projector
     from cellmodel.train import TrainConfig, fit
 
-    scaled = torch.from_numpy(_one_scale(features))
+    scaled = torch.from_numpy(_one_scale(features)).to(find_device(device))
     noise = torch.Generator().manual_seed(seeding.derive(seed, "views"))
 
     def objective(model: "nn.Module", batch: "Batch") -> dict[str, "Tensor"]:
         cells = batch["features"]
-        views = [model(cells + NOISE * torch.randn(cells.shape, generator=noise)) for _ in range(2)]
+        views = [model(cells + NOISE * torch.randn(cells.shape, generator=noise).to(cells.device)) for _ in range(2)]
         if "classes" in batch:
             both = torch.cat([batch["classes"], batch["classes"]])
             return {"contrast": sup_con(torch.cat(views), both, temperature=TEMPERATURE)}
@@ -221,13 +227,16 @@ def contrastive_features(
 
     training = {"features": scaled}
     if labelled is not None and classes is not None:
-        training = {"features": scaled[torch.from_numpy(labelled)], "classes": torch.from_numpy(classes)}
+        training = {
+            "features": scaled[torch.from_numpy(labelled).to(scaled.device)],
+            "classes": torch.from_numpy(classes),
+        }
     with seeding.scope(seed):
-        model = Projector(dim=scaled.shape[1])
+        model = Projector(dim=scaled.shape[1]).to(scaled.device)
         config = TrainConfig(n_steps=200, batch_size=256)
         fit(model, objective, views=training, config=config, rng=seeding.generator(seed, "batches"))
     with torch.inference_mode():
-        return unit_rows(model(scaled).numpy())
+        return unit_rows(model(scaled).cpu().numpy())
 
 
 def _one_scale(features: Embedding) -> Embedding:

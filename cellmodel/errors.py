@@ -27,3 +27,7 @@ class LineageMismatch(CellModelError):
 
 class TrainingDiverged(CellModelError):
     """A loss became infinite or NaN."""
+
+
+class NotAvailable(CellModelError):
+    """A device is not there, or processes that were to train together did not stay alive."""

@@ -64,4 +64,4 @@ def _neighbour_loss(plane: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
     others = torch.stack([near.roll(shift, dims=0) for shift in range(1, N_NEGATIVES + 1)], dim=1)
     ends = torch.cat([near.unsqueeze(1), others], dim=1)  # (edge, 1 + negative, 2)
     logits = -torch.log1p((ends - cell.unsqueeze(1)).square().sum(dim=2))
-    return {"neighbours": F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))}
+    return {"neighbours": F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))}

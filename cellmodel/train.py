@@ -4,16 +4,29 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
+from cellmodel.distributed import Workers
 from cellmodel.errors import TrainingDiverged
 
 Batch = Mapping[str, Tensor]
 LossTerm = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
 History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an epoch
+
+
+class Rows(Protocol):
+    """Values by cell that need not be in memory: a batch asks for its rows, which come as a new array."""
+
+    def __len__(self) -> int:
+        """Count the cells."""
+
+    def __getitem__(self, rows: Int[np.ndarray, " row"]) -> np.ndarray:
+        """Give the values of some cells."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,26 +74,30 @@ def fit(
     model: nn.Module,
     objective: LossTerm,
     *,
-    views: Batch,
+    views: Mapping[str, Tensor | Rows],
     config: TrainConfig,
     rng: np.random.Generator,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
+    workers: Workers | None = None,
 ) -> History:
-    """Train a model on mini-batches of cells.
+    """Train a model on mini-batches of cells, on the device that holds its parameters.
 
     One CPU thread is used: the models are small, a second thread gains little, loses much on a busy machine, and makes
-    the result depend on their number.
+    the result depend on their number. The number of steps is that of ``config``, however many cells there are.
 
     Parameters
     ----------
     objective
         Gives the weighted terms of the loss of one batch, by name.
     views
-        Tensors whose first axis is the cell; a batch holds the same rows of each.
+        Values whose first axis is the cell; a batch holds the same rows of each. Of what is no tensor, such as a
+        memory-mapped array, only these rows are read.
     rng
         Decides the order of the cells.
     on_epoch
         Called before each epoch with its number, from 0: where targets are refreshed on a schedule.
+    workers
+        This process among those that train the model together; the objective has to gather their outputs.
 
     Returns
     -------
@@ -95,11 +112,12 @@ def fit(
     history: list[dict[str, float]] = []
     steps: list[dict[str, float]] = []
     model.train()
+    trained, n_workers = (model, 1) if workers is None else (workers.join(model), workers.size)
     for step, (rows, ends_epoch) in enumerate(_batches(views, config, rng)):
         if on_epoch and not steps:
             on_epoch(len(history), model)
-        terms = objective(model, {name: view[rows] for name, view in views.items()})
-        loss = torch.stack(list(terms.values())).sum()
+        terms = objective(trained, _batch(views, rows if workers is None else workers.share(rows), model))
+        loss = n_workers * torch.stack(list(terms.values())).sum()  # the workers' gradients are averaged
         values = {name: term.item() for name, term in terms.items()}
         if not math.isfinite(sum(values.values())):
             raise TrainingDiverged(f"step {step}: {values}; check the input for extreme values")
@@ -125,7 +143,21 @@ def _has_stalled(history: list[dict[str, float]], patience: int | None) -> bool:
     return min(totals[-patience:]) > best - 1e-3 * abs(best)
 
 
-def _batches(views: Batch, config: TrainConfig, rng: np.random.Generator) -> Iterator[tuple[Tensor, bool]]:
+def _batch(views: Mapping[str, Tensor | Rows], rows: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    """Rows of every view, on the model's device."""
+    device = next(model.parameters()).device
+    return {name: _take(view, rows).to(device) for name, view in views.items()}
+
+
+def _take(view: Tensor | Rows, rows: Tensor) -> Tensor:
+    if isinstance(view, Tensor):
+        return view[rows.to(view.device)]
+    return torch.from_numpy(view[rows.numpy()])
+
+
+def _batches(
+    views: Mapping[str, Tensor | Rows], config: TrainConfig, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, bool]]:
     """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
     n_cells = len(next(iter(views.values())))
     if config.batch_size is None:

@@ -119,7 +119,8 @@ def score_trials(features: Embedding, known: Labelled, *, trials: TrialConfig, s
     """Run the draws on features that are at hand; see :func:`run_trials`."""
     classify = trials.classify
     if classify.contrast == "self":  # needs no label, so once for all draws
-        features, classify = contrastive_features(features, seed=seed), replace(classify, contrast="none")
+        features = contrastive_features(features, seed=seed, device=classify.device)
+        classify = replace(classify, contrast="none")
     predict = _predictor(features, known, classify, seed)
     by_shot: dict[int, list[tuple[Split, ClassScores]]] = {}
     for split in _splits(known.codes, trials, seed):

@@ -32,7 +32,7 @@ def distribution_alignment(
     Nats, at least 0; 0 where the views' distributions agree in every cell.
     """
     logs, other_logs = F.log_softmax(logits, dim=1), F.log_softmax(other_logits, dim=1)
-    log_n = torch.log(torch.tensor(float(len(logits)), dtype=logits.dtype, device=logits.device))
+    log_n = torch.log(torch.full((), float(len(logits)), dtype=logits.dtype, device=logits.device))
     overall, other_overall = (torch.logsumexp(view, dim=0, keepdim=True) - log_n for view in (logs, other_logs))
     return (_symmetric_kl_of_logs(overall, other_overall) + _symmetric_kl_of_logs(logs, other_logs).mean()).squeeze()
 

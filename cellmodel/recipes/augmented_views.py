@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cellmodel import seeding
 from cellmodel.augment import diffuse, drop_edges, feature_noise
+from cellmodel.device import find_device
 from cellmodel.nn.siamese import SiameseGraphs
 from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.whole_graph import csr_tensor, standardised, symmetric_propagation
@@ -50,29 +51,32 @@ class AugmentedViews:
 def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
     """Make the views: noise on the principal components, the graph diffused, and without its least similar edges.
 
-    The components are centred and scaled by one factor, the noise is drawn once.
+    The components are centred and scaled by one factor, the noise is drawn once. All tensors lie on the device that
+    the views ask for.
     """
     features = standardised(views.pcs)
     rng = seeding.generator(seed, "feature noise")
     noisy = [torch.from_numpy(feature_noise(features, deviation=NOISE, rng=rng)) for _ in range(2)]
-    graphs = _graphs(views)
+    device = find_device(views.compute.device)
+    graphs = _graphs(views, device)
     cells = {"features": torch.from_numpy(features), "view": noisy[0], "other_view": noisy[1]}
+    cells = {name: values.to(device) for name, values in cells.items()}
     depth = np.maximum(views.depth, 1.0)  # a cell without counts has none to explain
     return AugmentedViews(
         cells={**cells, "smoothed": graphs.propagation @ cells["features"]},
         graphs=graphs,
         counts=views.counts,
-        log_size_factors=torch.from_numpy(np.log(depth / depth.mean()).astype(np.float32)),
+        log_size_factors=torch.from_numpy(np.log(depth / depth.mean()).astype(np.float32)).to(device),
     )
 
 
-def _graphs(views: CellViews) -> SiameseGraphs:
+def _graphs(views: CellViews, device: torch.device) -> SiameseGraphs:
     linked = (views.graph + sp.identity(views.graph.shape[0], format="csr")).tocoo()
     transition = (sp.diags(1 / np.asarray(linked.sum(axis=1)).ravel()) @ linked).tocsr()
     diffused = diffuse(transition, restart=RESTART, n_steps=DIFFUSION_STEPS, n_kept=DIFFUSION_KEPT)
     dropped = drop_edges(views.graph, views.pcs, share=DROPPED_EDGES)
     return SiameseGraphs(
-        propagation=csr_tensor(symmetric_propagation(views.graph)),
-        views=(csr_tensor(diffused), csr_tensor(symmetric_propagation(dropped))),
-        edges=torch.from_numpy(np.stack([linked.row, linked.col]).astype(np.int64)),
+        propagation=csr_tensor(symmetric_propagation(views.graph)).to(device),
+        views=(csr_tensor(diffused).to(device), csr_tensor(symmetric_propagation(dropped)).to(device)),
+        edges=torch.from_numpy(np.stack([linked.row, linked.col]).astype(np.int64)).to(device),
     )

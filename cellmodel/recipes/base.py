@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from cellmodel.device import Compute
+from cellmodel.distributed import Workers
 from cellmodel.n_clusters import NClusters
 from cellmodel.train import Batch, History, LossTerm
 from cellmodel.types import CellByGene, CellGraph, Embedding, GeneVectors, Labels
@@ -51,6 +53,11 @@ class CellViews:
         Distances to the nearest cells by their coordinates, symmetric; None where these are not used.
     gene_weights
         (gene,) weights of ``expression`` in ``pcs``; None where all are 1.
+    compute
+        Where models are trained.
+    wide_pcs
+        (cell, dim) more components than ``pcs``, for heads that look at several numbers of them; None where they are to
+        be made of ``expression``.
     """
 
     expression: CellByGene
@@ -68,6 +75,8 @@ class CellViews:
     text_path2_encoded: bool = False
     spatial: CellGraph | None = None
     gene_weights: Float[np.ndarray, " gene"] | None = None
+    compute: Compute = field(default_factory=Compute)
+    wide_pcs: Embedding | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +193,10 @@ class Recipe:
         Whether the representation depends on the number of clusters.
     embed
         Places new cells without training; None where the recipe reads the graph of all its cells and cannot.
+    out_of_core
+        Whether it needs no more of the cells than their components, graph and text view.
+    uses_workers
+        Whether several processes can train it together.
     """
 
     name: str
@@ -198,6 +211,8 @@ class Recipe:
     objectives: tuple[str, ...] = ()
     learns_centres: bool = False
     embed: Embed | None = None
+    uses_workers: bool = False
+    out_of_core: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,11 +224,24 @@ class Term:
     loss: Callable[[Mapping[str, Tensor]], Tensor] = field(repr=False)
 
 
-def objective(forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]], terms: tuple[Term, ...]) -> LossTerm:
-    """Combine a forward pass and weighted terms into what :func:`cellmodel.train.fit` minimises."""
+def objective(
+    forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]],
+    terms: tuple[Term, ...],
+    *,
+    workers: Workers | None = None,
+) -> LossTerm:
+    """Combine a forward pass and weighted terms into what :func:`cellmodel.train.fit` minimises.
+
+    Parameters
+    ----------
+    workers
+        Those that pass their share of the batch through the model; the terms see the outputs of all.
+    """
 
     def weighted(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         outputs = forward(model, batch)
+        if workers is not None:
+            outputs = workers.gather(outputs)
         return {term.name: term.weight * term.loss(outputs) for term in terms}
 
     return weighted

@@ -84,6 +84,7 @@ PCA_KMEANS: Final = Recipe(
     head=kmeans_head,
     uses_text=False,
     source="textbook",
+    out_of_core=True,
     embed=embed_pcs,
 )
 PCA_LEIDEN: Final = Recipe(
@@ -93,6 +94,7 @@ PCA_LEIDEN: Final = Recipe(
     head=leiden_head,
     uses_text=False,
     source="Traag 2019, doi:10.1038/s41598-019-41695-z",
+    out_of_core=True,
     embed=embed_pcs,
 )
 GENEPT_W: Final = Recipe(

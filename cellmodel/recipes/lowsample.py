@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cellmodel import seeding
+from cellmodel.device import bfloat16_products, find_device
 from cellmodel.losses.contrastive import info_nce
 from cellmodel.nn.projector import Projector
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
@@ -51,28 +52,29 @@ def represent(views: CellViews, seed: int) -> Representation:
     pooled = np.asarray(weights @ vectors, dtype=np.float32)
     mean = pooled.mean(axis=0)
     spread = max(float((pooled - mean).std()), 1e-12)
-    text = torch.from_numpy((pooled - mean) / spread)
+    device = find_device(views.compute.device)
+    text = torch.from_numpy((pooled - mean) / spread).to(device)
     draw = _draws(views, weights, specificity, seeding.generator(seed, "views"))
 
     def view(rows: Tensor) -> Tensor:
-        drawn = np.asarray(_rows_to_one(draw(rows.numpy())) @ vectors, dtype=np.float32)
-        return torch.from_numpy((drawn - mean) / spread)
+        drawn = np.asarray(_rows_to_one(draw(rows.cpu().numpy())) @ vectors, dtype=np.float32)
+        return torch.from_numpy((drawn - mean) / spread).to(device)
 
     with seeding.scope(seed):
-        model = Projector(dim=text.shape[1])
+        model = Projector(dim=text.shape[1]).to(device)
         rows = {"rows": torch.arange(len(text))}
         history = fit(model, contrast(view), views=rows, config=TRAINING, rng=seeding.generator(seed, "batches"))
     with torch.inference_mode():
-        z = unit_rows(model(text).numpy())[places]
+        z = unit_rows(model(text).cpu().numpy())[places]
     levels, _ = column_moments(views.expression)
     state = {"vectors": vectors, "specificity": specificity, "levels": levels, "mean": mean, "spread": np.array(spread)}
     return Representation(
         z=z,
         z_expr=views.smoothed[places],
-        z_text=unit_rows(text.numpy())[places],
+        z_text=unit_rows(text.cpu().numpy())[places],
         features=z,
         history=history,
-        state=state | {f"model.{name}": tensor.numpy().copy() for name, tensor in model.state_dict().items()},
+        state=state | {f"model.{name}": tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()},
     )
 
 
@@ -98,7 +100,8 @@ def contrast(view: View) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
     """Objective: two views of a cell are nearer to each other than to those of the other cells of the batch."""
 
     def objective(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        first, second = (model(view(batch["rows"])) for _ in range(2))
+        with bfloat16_products(batch["rows"].device):
+            first, second = (model(view(batch["rows"])).float() for _ in range(2))
         return {"contrast": info_nce(first, second, temperature=TEMPERATURE)}
 
     return objective

@@ -47,6 +47,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cellmodel import seeding
+from cellmodel.device import find_device
 from cellmodel.graph import smooth
 from cellmodel.losses.clustering import assignment_divergence, log_soft_assignment
 from cellmodel.losses.contrastive import info_nce, variance_hinge
@@ -126,10 +127,12 @@ def represent(
     n_clusters, estimate = number_of_centres(views, seed)
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)
     ordered, places = in_content_order(views)
+    device = find_device(views.compute.device)
     cells = _standardised_views(ordered)
     with seeding.scope(seed):
-        model = _aligner(cells, n_clusters)
-        propagation = csr_tensor(symmetric_propagation(ordered.graph))
+        model = _aligner(cells, n_clusters).to(device)
+        cells = {name: values.to(device) for name, values in cells.items()}
+        propagation = csr_tensor(symmetric_propagation(ordered.graph)).to(device)
         report = _reporter(on_epoch, cells, places)
         history = _train(model, cells, terms=terms, propagation=propagation, seed=seed, report=report)
     latents = _latents(model, cells)
@@ -140,7 +143,7 @@ def represent(
         z_text=latents["z_text"][places] if "z_text" in latents else None,
         features=z,
         history=history,
-        centres=model.centres.detach().numpy().copy(),
+        centres=model.centres.detach().cpu().numpy().copy(),
         n_clusters=estimate,
     )
 
@@ -222,7 +225,7 @@ def _forward(model: nn.Module, batch: Batch, *, propagation: Tensor, rng: np.ran
     """Give all that the terms read, but for the target, of all cells; the projections are of a sample of them."""
     n_cells = len(batch["expression"])
     sample = torch.from_numpy(rng.choice(n_cells, min(n_cells, CONTRASTED_CELLS), replace=False))
-    outputs = model(batch["expression"], batch.get("text"), sample)
+    outputs = model(batch["expression"], batch.get("text"), sample.to(batch["expression"].device))
     return {**outputs, "expression": batch["expression"], "propagation": propagation}
 
 
@@ -233,7 +236,7 @@ def _assign(outputs: Mapping[str, Tensor], *, scale: float) -> Float[Tensor, "ce
 def _latents(model: nn.Module, cells: Batch) -> dict[str, Embedding]:
     with torch.inference_mode():
         outputs = model(cells["expression"], cells.get("text"))
-    return {name: outputs[name].numpy() for name in ("z", "z_expr", "z_text") if name in outputs}
+    return {name: outputs[name].cpu().numpy() for name in ("z", "z_expr", "z_text") if name in outputs}
 
 
 RECIPE: Final = Recipe(

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader expects
 
 from cellmodel import seeding
+from cellmodel.device import find_device
 from cellmodel.errors import InputUnusable
 from cellmodel.losses.alignment import cross_view_consistency, distribution_alignment, neighbourhood_contrast
 from cellmodel.nn.dual_view import DualViewRefiner
@@ -126,7 +127,7 @@ def _represent(
     off: frozenset[str],
 ) -> Representation:
     ordered, places = in_content_order(views)
-    inputs = _inputs(ordered, features_of(ordered))
+    inputs = _inputs(ordered, features_of(ordered), device=find_device(views.compute.device))
 
     def report(epoch: int, model: nn.Module) -> None:
         if on_epoch is not None:
@@ -136,7 +137,7 @@ def _represent(
     with seeding.scope(seed):
         model = DualViewRefiner(
             n_genes=len(inputs.mean), input_dim=inputs.pcs.shape[1], feature_dim=inputs.gene_features.shape[1]
-        )
+        ).to(inputs.pcs.device)
         history = fit(
             model,
             objective(partial(_forward, inputs=inputs, rng=rng), without(TERMS, off)),
@@ -151,7 +152,7 @@ def _represent(
 
 def _embed(model: nn.Module, inputs: _Inputs) -> Embedding:
     with torch.inference_mode():
-        return torch.cat(_refine(model, inputs), dim=1).numpy()
+        return torch.cat(_refine(model, inputs), dim=1).cpu().numpy()
 
 
 def _refine(model: nn.Module, inputs: _Inputs) -> tuple[Tensor, Tensor]:
@@ -171,25 +172,26 @@ def _forward(model: nn.Module, batch: Batch, *, inputs: _Inputs, rng: torch.Gene
     alone, over_graph = (F.normalize(view) for view in _refine(model, inputs))
     cells = batch["cell"][:, None]
     steps = torch.randint(1, len(cells), (len(cells), N_OTHERS), generator=rng)  # never a whole turn: not the cell
-    others = (cells + steps) % len(cells)
+    others = (cells + steps.to(cells.device)) % len(cells)
     apart = others[:, :N_PAIRS]
     pairs = torch.stack([cells.expand_as(apart).reshape(-1), apart.reshape(-1)])
     return {"alone": alone, "over_graph": over_graph, "edges": inputs.edges, "others": others, "pairs": pairs}
 
 
-def _inputs(views: CellViews, gene_features: GeneVectors) -> _Inputs:
+def _inputs(views: CellViews, gene_features: GeneVectors, *, device: torch.device) -> _Inputs:
     mean, _ = column_moments(views.expression)
     near = views.knn if views.spatial is None else views.spatial
     graph = views.graph if views.spatial is None else views.spatial
+    genes = gene_graph(views.expression, n_neighbors=GENE_NEIGHBORS)
     edges = np.stack([np.repeat(np.arange(near.shape[0]), np.diff(near.indptr)), near.indices])
     return _Inputs(
-        pcs=torch.from_numpy(standardised(views.pcs)),
-        expression=csr_tensor(views.expression),
-        mean=torch.from_numpy(mean.astype(np.float32)),
-        cell_graph=csr_tensor(symmetric_propagation(graph)),
-        gene_features=torch.from_numpy(gene_features),
-        gene_graph=csr_tensor(symmetric_propagation(gene_graph(views.expression, n_neighbors=GENE_NEIGHBORS))),
-        edges=torch.from_numpy(edges.astype(np.int64)),
+        pcs=torch.from_numpy(standardised(views.pcs)).to(device),
+        expression=csr_tensor(views.expression).to(device),
+        mean=torch.from_numpy(mean.astype(np.float32)).to(device),
+        cell_graph=csr_tensor(symmetric_propagation(graph)).to(device),
+        gene_features=torch.from_numpy(gene_features).to(device),
+        gene_graph=csr_tensor(symmetric_propagation(genes)).to(device),
+        edges=torch.from_numpy(edges.astype(np.int64)).to(device),
     )
 
 

@@ -134,14 +134,14 @@ def represent(
 
     def report(epoch: int, model: nn.Module) -> None:
         if on_epoch is not None:
-            on_epoch(epoch, _embed(model, inputs).numpy()[places])
+            on_epoch(epoch, _embed(model, inputs).cpu().numpy()[places])
 
     with seeding.scope(seed):
-        model = _encoders(inputs, n_clusters)
+        model = _encoders(inputs, n_clusters).to(inputs.graphs.edges.device)
         history = _pretrain(model, inputs, seed)
         history += _train(model, inputs, terms=terms, seed=seed, report=report)
-    z = _embed(model, inputs).numpy()[places]
-    centres = model.centres.detach().numpy().copy()
+    z = _embed(model, inputs).cpu().numpy()[places]
+    centres = model.centres.detach().cpu().numpy().copy()
     return Representation(z=z, z_expr=z, z_text=None, features=z, history=history, centres=centres, n_clusters=estimate)
 
 
@@ -195,7 +195,7 @@ def _train(
 ) -> History:
     """Train all parts together; the target is refreshed from the assignment of the cells without noise."""
     rng = seeding.generator(seed, "sampled cells")
-    scale = start_centres(model.centres, _embed(model, inputs).numpy(), seed=seed)
+    scale = start_centres(model.centres, _embed(model, inputs).cpu().numpy(), seed=seed)
     target = ScheduledTarget(
         lambda _: log_soft_assignment(_embed(model, inputs), model.centres, scale=scale),
         every=TARGET_EVERY,
@@ -222,9 +222,12 @@ def _forward(
     sample = torch.from_numpy(rng.choice(n_cells, min(n_cells, CORRELATED_CELLS), replace=False))
     linked = torch.from_numpy(rng.choice(edges.shape[1], min(edges.shape[1], LINKS), replace=False))
     first, steps = rng.integers(0, n_cells, LINKS), rng.integers(1, n_cells, LINKS)  # never a whole turn: other cells
+    others = torch.from_numpy(np.stack([first, (first + steps) % n_cells])).to(z.device)
+    counted = _counted(model, z, inputs=inputs, rows=sample[:COUNTED_CELLS])
+    sample, linked = sample.to(z.device), linked.to(z.device)
     return {
         **outputs,
-        **_counted(model, z, inputs=inputs, rows=sample[:COUNTED_CELLS]),
+        **counted,
         "sampled_feature": outputs["z_feature"][:, sample],
         "sampled_graph": outputs["z_graph"][:, sample],
         "propagated_z": propagation @ z,
@@ -233,7 +236,7 @@ def _forward(
         "decoded": model.decode(z),
         "graph_decoded": model.decode_over(z, propagation),
         "edges": edges[:, linked],
-        "other_pairs": torch.from_numpy(np.stack([first, (first + steps) % n_cells])),
+        "other_pairs": others,
     }
 
 
@@ -241,7 +244,8 @@ def _counted(model: SiameseEncoders, z: Tensor, *, inputs: AugmentedViews, rows:
     """Raw counts of a few cells, the only rows that are made dense, and what the model says of them."""
     if inputs.counts is None or model.counts is None:
         return {}
-    counts = torch.from_numpy(inputs.counts[rows.numpy()].toarray().astype(np.float32))
+    counts = torch.from_numpy(inputs.counts[rows.numpy()].toarray().astype(np.float32)).to(z.device)
+    rows = rows.to(z.device)
     return {**model.counts(z[rows]), "counts": counts, "log_size_factors": inputs.log_size_factors[rows]}
 
 

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from cellmodel.ordering import content_order
 from cellmodel.recipes.base import CellViews
 from cellmodel.types import CellGraph, Embedding
 
-BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
+BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts", "wide_pcs")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
 
 
@@ -25,7 +26,7 @@ def in_content_order(views: CellViews) -> tuple[CellViews, Int[np.ndarray, " cel
     The views in that order, and the position of each of the original cells in it: ``sorted[places]`` is the original
     order. Equal cells may change places with one another.
     """
-    order = np.lexsort(views.pcs.T[::-1])
+    order = content_order(views.pcs)
     ordered = {name: getattr(views, name)[order] for name in BY_CELL if getattr(views, name) is not None}
     ordered |= {name: getattr(views, name)[order][:, order] for name in BY_PAIR if getattr(views, name) is not None}
     paths = None if views.text_paths is None else (views.text_paths[0][order], views.text_paths[1][order])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from genekb_cellmodel_cli import options
-from genekb_cellmodel_cli.choices import read_config
+from genekb_cellmodel_cli.choices import read_config, training_place
 from genekb_cellmodel_cli.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def classify(
     key_added: options.KeyAdded = "cellmodel_class",
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
+    device: options.TrainDevice = "cpu",
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -90,8 +91,12 @@ def classify(
     """
     from cellmodel.classify import ClassifyConfig
     from cellmodel.config import RunConfig
+    from cellmodel.device import find_device
 
-    classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below)
+    place = training_place(device, "local", None)
+    if contrastive != "none":
+        find_device(place.device)  # else it would be missed after most of the work
+    classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below, device=place.device)
     config = RunConfig(
         knowledge=knowledge, encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed
     )

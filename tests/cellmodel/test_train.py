@@ -67,6 +67,39 @@ def test_a_run_leaves_the_global_stream_as_it_was():
     assert torch.equal(torch.rand(3), expected)
 
 
+class Counted:
+    """Rows of an array, and how many of them were asked for."""
+
+    def __init__(self, values):
+        self.values = values
+        self.n_read = 0
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        self.n_read += len(rows)
+        return self.values[rows]
+
+
+def test_memory_mapped_rows_train_the_same_model_and_only_those_of_the_batches_are_read(tmp_path):
+    views = data(n_cells=1000)
+    for name, values in views.items():
+        np.save(tmp_path / f"{name}.npy", values.numpy())
+    mapped = {name: Counted(np.load(tmp_path / f"{name}.npy", mmap_mode="r")) for name in views}
+    models, histories = [], []
+    for given in (views, mapped):
+        with seeding.scope(0):
+            models.append(CrossModalAligner(expression_dim=5, text_dim=6, joint_dim=4))
+            config = TrainConfig(n_steps=7, batch_size=16)
+            rng = seeding.generator(0, "batches")
+            histories.append(fit(models[-1], objective(_forward, TERMS), views=given, config=config, rng=rng))
+    assert histories[0] == histories[1]
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert mapped["text"].n_read == 7 * 16
+
+
 def test_history_has_one_entry_an_epoch():
     assert len(train(n_steps=6, batch_size=16)[2]) == 3
     assert len(train(n_steps=5, batch_size=1000)[2]) == 5

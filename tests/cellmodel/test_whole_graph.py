@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from cellmodel.device import Compute
 from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
 
 N_CELLS = 12
-NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights"}
+NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights", "compute"}
 
 
 def make_views():
@@ -22,12 +23,12 @@ def make_views():
         return sp.random(N_CELLS, N_CELLS, density=0.3, format="csr", random_state=rng)
 
     by_pair = {name: graph() for name in ("graph", "knn", "spatial")}
-    by_cell = {name: table(3) for name in ("pcs", "smoothed", "text")}
+    by_cell = {name: table(3) for name in ("pcs", "smoothed", "text", "wide_pcs")}
     sparse = {name: sp.csr_matrix(table(4)) for name in ("expression", "counts")}
     return CellViews(
         **by_pair, **by_cell, **sparse, depth=np.arange(N_CELLS, dtype=float), text_paths=(table(2), table(2)),
         gene_vectors=np.ones((4, 2), dtype=np.float32), raw_gene_vectors=np.zeros((4, 5), dtype=np.float32),
-        n_clusters=3, text_path2_encoded=True, gene_weights=np.ones(4),
+        n_clusters=3, text_path2_encoded=True, gene_weights=np.ones(4), compute=Compute(device="auto"),
     )  # fmt: skip
 
 
