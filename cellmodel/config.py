@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cellmodel.device import Compute
 from cellmodel.graph import GraphConfig
 from cellmodel.types import HeadName, Knowledge, Sentences
 
@@ -31,6 +32,7 @@ class SemanticsConfig:
     path1_weight: float = 0.5  # share of the expression-weighted path; the rest is the ranked sentence
     sentence_genes: int = 256  # genes in a cell's sentence
     sentences: Sentences = "pooled"
+    n_sampled: int = 1000  # cells of which pooled and encoded sentences are compared, where the encoder reads any
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -38,6 +40,8 @@ class SemanticsConfig:
             raise ValueError(f"path1_weight must lie in [0, 1], got {self.path1_weight}")
         if self.rank < 1 or self.sentence_genes < 1:
             raise ValueError(f"rank and sentence_genes must be >= 1, got {self.rank} and {self.sentence_genes}")
+        if self.n_sampled < 1:
+            raise ValueError(f"n_sampled must be >= 1, got {self.n_sampled}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +97,8 @@ class RunConfig:
     low_data
         Whether genes are weighted by how informative they are, by the data and by their texts, and fewer components
         are kept: for few cells.
+    compute
+        Where the model is trained; no part of what decides the result, so neither compared nor in :meth:`to_dict`.
     """
 
     recipe: str = "fused"
@@ -109,6 +115,7 @@ class RunConfig:
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
+    compute: Compute = field(default_factory=Compute, compare=False)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -119,4 +126,4 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, for the record of a run."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "compute"}

@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.graph import knn_graph, smooth, snn_weights, spatial_graph
+from cellmodel.graph import GraphConfig, knn_graph, smooth, snn_weights, spatial_graph
 from cellmodel.informativeness import information_weights, own_informativeness
 from cellmodel.io import Cells, spatial_coordinates
+from cellmodel.nearest import knn_recall
 from cellmodel.preprocess import detected_genes, highly_variable, normalise_log1p, principal_components
 from cellmodel.types import CellByGene, CellGraph, Embedding
 from cellmodel.values import ValueKind
@@ -40,6 +41,8 @@ class Features:
         Distances to the nearest cells, and shared-nearest-neighbour weights.
     gene_weights
         Of ``top_genes`` in ``pcs``; None where all weigh the same.
+    knn_recall
+        Share of the true nearest cells that ``knn`` holds: 1 where the search was exact, else measured on some.
     coordinates, spatial
         Places of the cells, and the graph of the nearest by place; None where they are not used.
     """
@@ -51,6 +54,7 @@ class Features:
     smoothed: Embedding
     knn: CellGraph
     graph: CellGraph
+    knn_recall: float = 1.0
     coordinates: Float[np.ndarray, "cell axis"] | None = None
     spatial: CellGraph | None = None
     gene_weights: Float[np.ndarray, " gene"] | None = None
@@ -107,7 +111,13 @@ def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarra
         smoothed=smooth(pcs, graph if spatial is None else graph + spatial, n_steps=settings.n_smoothing),
         knn=knn,
         graph=graph,
+        knn_recall=measured_recall(pcs, knn, config.graph),
         coordinates=coordinates,
         spatial=spatial,
         gene_weights=weights,
     )
+
+
+def measured_recall(pcs: Embedding, knn: CellGraph, config: GraphConfig) -> float:
+    """Recall of the nearest cells; 1 where the search was exact."""
+    return 1.0 if len(pcs) <= config.exact_up_to else knn_recall(pcs, knn, metric=config.metric)

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import genekb
 from cellmodel.checkpoint import check_model_folder, save_model
@@ -13,13 +13,20 @@ from cellmodel.errors import InputUnusable
 from cellmodel.fitted import check_can_predict, fit_model
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.pipeline import RunResult, run
+from cellmodel.sentence_cache import Progress
 from cellmodel.slots import result_slots, write_result
-from cellmodel.writers import h5ad_safe, write_cells
+from cellmodel.stages import Stages
+from cellmodel.stored import claim_stored_slots, count_entries
+from cellmodel.stored_cells import StoredCells, read_stored_cells
+from cellmodel.versions import installed_version
+from cellmodel.writers import check_kind_kept, h5ad_safe, write_beside, write_cells
 
 if TYPE_CHECKING:
     from cellmodel.metrics import Scores
 
 log = logging.getLogger(__name__)
+STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some 40 bytes for each
+MODES: Final = ("auto", "yes", "no")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,10 +58,41 @@ class WriteConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StreamConfig:
+    """Whether the matrix of the cells stays in its file; the result is the same but for rounding.
+
+    Parameters
+    ----------
+    mode
+        ``yes``, ``no``, or ``auto``: where the file holds more than :data:`STREAMED_ABOVE` values.
+    work
+        Folder for what is kept between stages, so that a run that was cut short goes on; beside the output if None.
+        It is removed at the end.
+
+    Raises
+    ------
+    ValueError
+        If the mode is not known.
+    """
+
+    mode: str = "auto"
+    work: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the mode."""
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+
+    def is_wanted(self, path: Path, read: ReadConfig) -> bool:
+        """Whether a file is read out of core."""
+        return self.mode == "yes" or (self.mode == "auto" and count_entries(path, read) > STREAMED_ABOVE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileRun:
     """What a job from file to file read and found."""
 
-    cells: Cells
+    cells: Cells | StoredCells
     result: RunResult
 
 
@@ -66,8 +104,17 @@ def run_file(
     read: ReadConfig,
     write: WriteConfig,
     with_clusters: bool = True,
+    progress: Progress | None = None,
+    stream: StreamConfig | None = None,
 ) -> FileRun:
     """Read cells, embed and cluster them, write them annotated, and write a report if asked for.
+
+    Parameters
+    ----------
+    stream
+        Whether the matrix stays in its file.
+    progress
+        Told while sentences are encoded.
 
     Raises
     ------
@@ -75,6 +122,9 @@ def run_file(
         If the input cannot be used, or an output exists and may not be replaced; this is found before any work.
     """
     check_outputs(write, inputs=(path,))
+    stream = stream or StreamConfig()
+    if stream.is_wanted(path, read):
+        return _run_stored(path, kb, config, read=read, write=write, stream=stream, with_clusters=with_clusters)
     if write.model is not None:
         check_model_folder(write.model, overwrite=write.overwrite)
         check_can_predict(config)
@@ -83,7 +133,7 @@ def run_file(
         log.info("%s", note)
     slots = result_slots(write.key_added, with_clusters=with_clusters)
     claim_slots(cells.adata, slots, overwrite=write.overwrite)
-    result = run(cells, kb, config, with_clusters=with_clusters)
+    result = run(cells, kb, config, with_clusters=with_clusters, progress=progress)
     write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
     if write.command:
         cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
@@ -99,6 +149,56 @@ def run_file(
             key_added=write.key_added,
             overwrite=write.overwrite,
         )
+    return FileRun(cells=cells, result=result)
+
+
+def _run_stored(
+    path: Path,
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    read: ReadConfig,
+    write: WriteConfig,
+    stream: StreamConfig,
+    with_clusters: bool,
+) -> FileRun:
+    """Do the same with cells that stay in their file."""
+    from cellmodel.recipes.registry import find_recipe
+    from cellmodel.streamed_run import check_streamed, run_streamed
+
+    check_streamed(config, find_recipe(config.recipe))
+    for option, wanted in (("--save-model", write.model), ("--report", write.report)):
+        if wanted is not None:
+            raise InputUnusable(f"{option} reads all cells at once; leave it out, or give --out-of-core no")
+    slots = result_slots(write.key_added, with_clusters=with_clusters)
+    check_kind_kept(path, write.output)
+    claim_stored_slots(path, slots, overwrite=write.overwrite)
+    size = path.stat()
+    key = {
+        "cells": [str(path.resolve()), size.st_size, size.st_mtime_ns],
+        "read": asdict(read),
+        "config": config.to_dict(),
+        "store": kb.store_id if kb is not None else "",
+        "version": installed_version("genekb-cellmodel"),
+    }
+    stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
+    try:
+        cells = read_stored_cells(path, read, stages)
+    except InputUnusable:
+        stages.remove()
+        raise
+    for note in cells.notes:
+        log.info("%s", note)
+    try:
+        result = run_streamed(cells, kb, config, stages, with_clusters=with_clusters)
+    except KeyboardInterrupt:
+        log.warning("what is done is kept in %s; the same command goes on from there", stages.folder)
+        raise
+    write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
+    if write.command:
+        cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
+    write_beside(cells.adata, path, write.output, slots=slots, overwrite=write.overwrite)
+    stages.remove()
     return FileRun(cells=cells, result=result)
 
 

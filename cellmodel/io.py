@@ -3,23 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.errors import InputUnusable, NotCounts, SlotTaken
+from cellmodel.errors import InputUnusable, SlotTaken
+from cellmodel.matrices import SAID, USABLE, decide_kind, gene_columns, name_genes, note_oddities
 from cellmodel.readers import read_anndata
 from cellmodel.types import CellByGene
 from cellmodel.values import ValueKind, ValueReport, inspect_values
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-GENE_EXPRESSION: Final = "Gene Expression"
-USABLE: Final = {ValueKind.COUNTS, ValueKind.LOG1P}
-SAID: Final = ("auto", "counts", "linear", "log1p")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,6 +48,12 @@ class Cells:
     kind: ValueKind
     notes: tuple[str, ...]
     source: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes that are used."""
+        n_cells, n_genes = self.matrix.shape
+        return int(n_cells), int(n_genes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,10 +137,10 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
         raise InputUnusable(f"{source} is backed by a file; load it first with adata.to_memory()")
     notes: list[str] = []
     choice = _choose(adata, read, source, notes)
-    kind = _decide_kind(adata, choice, read, source, notes)
-    _note_left_out(choice, notes)
-    names = _gene_names(choice, read.gene_key, source, notes)
-    _note_oddities(choice.matrix, names, notes)
+    where = f"{choice.name} of {source}"
+    kind = decide_kind(choice.report, said=read.values, where=where, notes=notes, way_out=lambda: _way_out(adata))
+    names = name_genes(choice.var, read.gene_key, source=source, notes=notes)
+    note_oddities(np.asarray(choice.matrix.sum(axis=1)).ravel(), names, notes)
     return Cells(
         adata=adata,
         matrix=choice.matrix,
@@ -205,36 +208,11 @@ def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -
 
 
 def _look(table: Any, name: str, matrix: Any) -> _Choice:
-    columns = _gene_columns(table.var)
+    columns = gene_columns(table.var)
     csr = sp.csr_matrix(matrix, dtype=np.float32)
     if len(columns) < csr.shape[1]:
         csr = csr[:, columns]
     return _Choice(name=name, matrix=csr, var=table.var, columns=columns, report=inspect_values(csr))
-
-
-def _decide_kind(adata: "AnnData", choice: _Choice, read: ReadConfig, source: str, notes: list[str]) -> ValueKind:
-    report = choice.report
-    where = f"{choice.name} of {source}"
-    if report.n_not_finite:
-        raise InputUnusable(f"{where} holds {report.n_not_finite} NaN or infinite values; replace them before")
-    if report.maximum == 0 and report.minimum == 0:
-        raise InputUnusable(f"{where} holds nothing but zeros; name another layer with --layer")
-    if read.values != "auto":
-        if report.minimum < 0:
-            raise NotCounts(f"{where}: {report}; negative values are not {read.values}; {_way_out(adata)}")
-        notes.append(f"{choice.name}: {report}; taken as {read.values}, as told")
-        return ValueKind(read.values)
-    if report.kind not in USABLE:
-        what = "scaled values" if report.kind == ValueKind.SCALED else "RPKM, TPM or corrected counts"
-        raise NotCounts(
-            f"{where} looks like {what}, not counts or log1p: {report}; {_way_out(adata)}"
-            + ("" if report.kind == ValueKind.SCALED else ", or --values linear to log-normalise them as they are")
-        )
-    words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalised (log1p)"
-    notes.append(
-        f"{choice.name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalising")
-    )
-    return report.kind
 
 
 def _way_out(adata: "AnnData") -> str:
@@ -245,49 +223,6 @@ def _way_out(adata: "AnnData") -> str:
     if adata.raw is not None and _look(adata.raw, ".raw", adata.raw.X).report.kind in USABLE:
         return "use --use-raw"
     return "give the file with raw counts"
-
-
-def _gene_columns(var: Any) -> Int[np.ndarray, " gene"]:
-    """Columns that are genes; 10x antibodies, hashtags and the like are left out."""
-    if "feature_types" not in var:
-        return np.arange(len(var))
-    types = var["feature_types"].astype(str).to_numpy()
-    if GENE_EXPRESSION not in types:
-        return np.arange(len(var))
-    return np.flatnonzero(types == GENE_EXPRESSION)
-
-
-def _note_left_out(choice: _Choice, notes: list[str]) -> None:
-    if len(choice.columns) == len(choice.var):
-        return
-    types = choice.var["feature_types"].astype(str)
-    for kind in sorted(set(types) - {GENE_EXPRESSION}):
-        notes.append(f"{(types == kind).sum()} features of type {kind} were left out")
-
-
-def _gene_names(choice: _Choice, gene_key: str | None, source: str, notes: list[str]) -> np.ndarray:
-    """Names of the genes; one without a value in the column keeps that of ``var_names``."""
-    var = choice.var.iloc[choice.columns]
-    if gene_key is None:
-        return np.array([str(name) for name in var.index], dtype=object)
-    if gene_key not in var:
-        raise InputUnusable(
-            f"{source} has no column {gene_key!r} in var (it has: {', '.join(map(str, var)) or 'none'})"
-        )
-    column = var[gene_key].astype(object)
-    missing = (column.isna() | (column == "")).to_numpy()
-    if missing.any():
-        notes.append(f"{missing.sum()} genes have no {gene_key!r}; their name of var_names is used")
-    return np.array([str(name) for name in np.where(missing, var.index, column)], dtype=object)
-
-
-def _note_oddities(matrix: CellByGene, names: np.ndarray, notes: list[str]) -> None:
-    repeated = len(names) - len(set(names))
-    if repeated:
-        notes.append(f"{repeated} gene names occur more than once; each column is kept")
-    empty = int((matrix.sum(axis=1) == 0).sum())  # stored zeros count nothing
-    if empty:
-        notes.append(f"{empty} cells have no counts at all; they are kept")
 
 
 def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
@@ -314,7 +249,7 @@ def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[
     finite = np.isfinite(choice.matrix.data)
     weights = np.abs(choice.matrix.data[finite], dtype=np.float64)
     totals = np.bincount(choice.matrix.indices[finite], weights=weights, minlength=len(choice.columns))
-    return tuple(_gene_names(choice, gene_key, str(path), []).tolist()), totals
+    return tuple(name_genes(choice.var, gene_key, source=str(path), notes=[]).tolist()), totals
 
 
 def _read_list(path: Path) -> tuple[str, ...]:

@@ -111,9 +111,21 @@ def rank_markers(
     """
     if len(gene_names) != expression.shape[1]:
         raise ValueError(f"{len(gene_names)} gene names for {expression.shape[1]} genes: one per column is needed")
+    return rank_by_moments(*cluster_moments(expression, clusters), gene_names=gene_names, n_top=n_top)
+
+
+def rank_by_moments(
+    inside: GroupMoments, rest: GroupMoments, *, gene_names: Sequence[str], n_top: int = 50
+) -> tuple[MarkerTable, ...]:
+    """Rank as :func:`rank_markers`, from moments that are at hand.
+
+    Raises
+    ------
+    ValueError
+        If ``n_top`` is not positive.
+    """
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
-    inside, rest = cluster_moments(expression, clusters)
     tests = _welch(inside, rest)
     tables = []
     for cluster, n_cells in enumerate(inside.n_cells.tolist()):

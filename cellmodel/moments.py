@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.types import CellByGene, Labels
+from cellmodel.types import CellBlocks, CellByGene, Labels
 
 _BLOCK_CELLS = 65_536  # cells whose values are held in double precision at a time
 _MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near it, counts pass it soon
@@ -37,7 +37,7 @@ class GroupMoments:
     fraction: Float[np.ndarray, "cluster gene"]
 
 
-def cluster_moments(expression: CellByGene, clusters: Labels) -> tuple[GroupMoments, GroupMoments]:
+def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tuple[GroupMoments, GroupMoments]:
     """Moments of every gene inside each cluster, and in all cells outside it.
 
     All clusters are summed in one pass over the non-zero values, as products of the cluster indicator matrix; memory
@@ -72,8 +72,8 @@ def cluster_moments(expression: CellByGene, clusters: Labels) -> tuple[GroupMome
     return inside, _moments(len(clusters) - n_cells, np.stack([others @ total for total in sums]), rounding=rounding)
 
 
-def _check(expression: CellByGene, clusters: Labels) -> None:
-    """Refuse labels with gaps and values that are not log1p expression."""
+def _check(expression: CellByGene | CellBlocks, clusters: Labels) -> None:
+    """Refuse labels with gaps."""
     if expression.shape[0] != len(clusters):
         raise ValueError(f"expression has {expression.shape[0]} cells, clusters {len(clusters)}: one label per cell")
     if len(clusters) == 0 or clusters.min() < 0:
@@ -81,7 +81,10 @@ def _check(expression: CellByGene, clusters: Labels) -> None:
     counts = np.bincount(clusters)
     if not counts.all():
         raise ValueError(f"cluster {int(np.argmin(counts))} of {len(counts)} has no cell: renumber the labels 0 .. k-1")
-    values = expression.data
+
+
+def _check_values(values: Float[np.ndarray, " entry"]) -> None:
+    """Refuse values that are not log1p expression."""
     if len(values) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= _MAX_LOG_EXPRESSION):
         raise ValueError(
             f"expression spans {values.min()} to {values.max()}, log1p values lie within 0 to "
@@ -89,15 +92,22 @@ def _check(expression: CellByGene, clusters: Labels) -> None:
         )
 
 
-def _blocks(expression: CellByGene, clusters: Labels) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
+def _blocks(expression: CellByGene | CellBlocks, clusters: Labels) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
     """Yield the indicator (cluster, cell) and the values in double precision, block by block of cells."""
     n_clusters = int(clusters.max()) + 1
-    for start in range(0, len(clusters), _BLOCK_CELLS):
-        labels = clusters[start : start + _BLOCK_CELLS]
-        block = expression[start : start + _BLOCK_CELLS].astype(np.float64)
+    start = 0
+    for rows in expression.blocks() if isinstance(expression, CellBlocks) else _parts(expression):
+        _check_values(rows.data)
+        labels = clusters[start : start + rows.shape[0]]
+        start += rows.shape[0]
+        block = rows.astype(np.float64)
         block.eliminate_zeros()
         ones = (np.ones(len(labels)), (labels, np.arange(len(labels))))
         yield sp.csr_matrix(ones, shape=(n_clusters, len(labels))), block
+
+
+def _parts(expression: CellByGene) -> Iterator[CellByGene]:
+    return (expression[at : at + _BLOCK_CELLS] for at in range(0, expression.shape[0], _BLOCK_CELLS))
 
 
 def _powers(block: sp.csr_matrix) -> Iterator[sp.csr_matrix]:

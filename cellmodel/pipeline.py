@@ -15,12 +15,16 @@ from cellmodel.features import Features
 from cellmodel.graph import nearest_by_place
 from cellmodel.io import Cells
 from cellmodel.knowledge import apply_knowledge
-from cellmodel.markers import MarkerTable, rank_markers
+from cellmodel.markers import MarkerTable, rank_by_moments
+from cellmodel.moments import cluster_moments
 from cellmodel.recipes.base import Clustering, Recipe, Representation
+from cellmodel.semantics import column_moments
+from cellmodel.sentence_cache import Progress
+from cellmodel.sentences import SentenceRecord, mean_cells, read_clusters
 from cellmodel.text_evidence import KnowledgeRow, compare_knowledge
 from cellmodel.types import Labels
 from cellmodel.views import TextView, prepare, text_view, timed
-from cellmodel.words import ClusterWords, cluster_words
+from cellmodel.words import ClusterWords, words_by_moments
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,8 @@ class RunResult:
         Confidence of each cell in [0, 1].
     share_hvgs
         Share of the highly variable genes that have a vector; None without a store.
+    sentences
+        What the encoder's reading of sentences gave; None where it read none.
     knowledge
         How well the text view keeps clusters together, real beside its controls.
     seconds
@@ -54,11 +60,19 @@ class RunResult:
     text: TextView | None
     markers: tuple[MarkerTable, ...] = ()
     words: tuple[ClusterWords, ...] = ()
+    sentences: SentenceRecord | None = None
     knowledge: tuple[KnowledgeRow, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, with_clusters: bool = True) -> RunResult:
+def run(
+    cells: Cells,
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    with_clusters: bool = True,
+    progress: Progress | None = None,
+) -> RunResult:
     """Embed cells and, unless told otherwise, cluster them and find what the clusters mean.
 
     Parameters
@@ -67,6 +81,8 @@ def run(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, with_cluste
         Matrix, gene names and kind of values.
     kb
         Opened store; may be None if ``config.knowledge`` is ``none``.
+    progress
+        Told while sentences are encoded.
 
     Raises
     ------
@@ -76,13 +92,14 @@ def run(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, with_cluste
         If too few genes are known to the store.
     """
     from cellmodel.recipes.heads import find_head
-    from cellmodel.recipes.registry import find_recipe
+    from cellmodel.recipes.registry import check_compute, find_recipe
 
     recipe = find_recipe(config.recipe)
     if with_clusters and config.n_clusters is not None and config.n_clusters > cells.matrix.shape[0]:
         raise InputUnusable(f"{config.n_clusters} clusters were asked for, there are {cells.matrix.shape[0]} cells")
     _check_places(config, recipe)
-    prepared = prepare(cells, kb, config)
+    check_compute(recipe, config.compute)
+    prepared = prepare(cells, kb, config, progress=progress)
     seconds, features, alignment = prepared.seconds, prepared.features, prepared.alignment
     with timed(seconds, "represent"):
         representation = recipe.represent(prepared.views, config.seed)
@@ -96,6 +113,7 @@ def run(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, with_cluste
         alignment=alignment,
         share_hvgs=float(alignment.has_vector[features.top_genes].mean()) if alignment else None,
         text=prepared.text,
+        sentences=prepared.text.sentences if prepared.text else None,
         seconds=seconds,
     )
     if not with_clusters:
@@ -126,11 +144,12 @@ def _explained(result: RunResult, clustering: Clustering, cells: Cells, seconds:
         if config.n_words:
             expression = features.expression[:, features.detected]
             names = [cells.names[column] for column in features.detected]
-            markers = rank_markers(expression, labels, gene_names=names)
-            texts = _texts(alignment, features.detected, config)
+            moments = cluster_moments(expression, labels)
+            markers = rank_by_moments(*moments, gene_names=names)
+            texts = texts_of(alignment, features.detected, config)
             if texts:
-                words = cluster_words(
-                    expression, labels, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed
+                words = words_by_moments(
+                    *moments, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed
                 )
         if alignment is not None and result.text is not None:
             knowledge = compare_knowledge(
@@ -147,8 +166,19 @@ def _explained(result: RunResult, clustering: Clustering, cells: Cells, seconds:
         confidence=confidence(result.representation.features, labels),
         markers=markers,
         words=words,
+        sentences=_with_clusters(result, labels),
         knowledge=knowledge,
     )
+
+
+def _with_clusters(result: RunResult, labels: Labels) -> SentenceRecord | None:
+    """Add the sentences of the clusters, where an encoder reads any."""
+    reading = result.text.reading if result.text else None
+    if reading is None or result.sentences is None:
+        return None
+    expression = result.features.expression[:, reading.columns]
+    clusters = read_clusters(mean_cells(expression, labels), reading, mean=column_moments(expression)[0])
+    return replace(result.sentences, clusters=clusters)
 
 
 def _placed(labels: Labels, features: Features, config: RunConfig) -> Labels:
@@ -162,7 +192,7 @@ def _placed(labels: Labels, features: Features, config: RunConfig) -> Labels:
     return voted
 
 
-def _texts(
+def texts_of(
     alignment: GeneAlignment | None, columns: Int[np.ndarray, " gene"], config: RunConfig
 ) -> list[str | None] | None:
     """Texts of the genes, dealt out anew for the shuffled control; None where no words can be found."""

@@ -73,15 +73,30 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
     ValueError
         If ``n_top`` is below 1, or if there is a choice to make and no gene varies.
     """
+    if expression.shape[1] <= n_top:
+        return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
+    return variable_by_moments(*_linear_moments(expression), n_top=n_top)
+
+
+def variable_by_moments(
+    mean: Float[np.ndarray, " gene"], variance: Float[np.ndarray, " gene"], *, n_top: int
+) -> Int[np.ndarray, " gene"]:
+    """Choose genes as :func:`highly_variable`, from mean and variance before the logarithm.
+
+    Raises
+    ------
+    ValueError
+        If ``n_top`` is below 1, or if there is a choice to make and no gene varies.
+    """
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
-    n_cells, n_genes = expression.shape
+    n_genes = len(mean)
     if n_genes <= n_top:
         return np.arange(n_genes)
-    score = _dispersion_scores(expression)
+    score = _dispersion_scores(mean, variance)
     usable = score[~np.isnan(score)]
     if usable.size == 0:
-        raise ValueError(f"none of {n_genes} genes varies over {n_cells} cells; are all cells the same?")
+        raise ValueError(f"none of {n_genes} genes varies; are all cells the same?")
     last = max(usable.size - n_top, 0)
     return np.flatnonzero(score >= np.partition(usable, last)[last])
 
@@ -147,6 +162,24 @@ def fit_components(expression: CellByGene, *, n_components: int = 30, seed: int)
     return Components(mean=mean, loadings=(loadings * signs)[:, :n_kept])
 
 
+def leading_components(
+    covariance: Float[np.ndarray, "gene gene"], *, n_components: int
+) -> Float[np.ndarray, "gene dim"]:
+    """Find loadings of the leading principal components from sums of products of centred expression over all cells.
+
+    Returns
+    -------
+    Orthonormal columns with the signs of :func:`fit_components`; fewer than ``n_components`` if there are fewer genes.
+    """
+    from scipy.linalg import eigh
+
+    n_genes = len(covariance)
+    n_kept = min(n_components, n_genes)
+    vectors = eigh(covariance, subset_by_index=(n_genes - n_kept, n_genes - 1))[1][:, ::-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(n_kept)])
+    return np.asarray(vectors * signs)
+
+
 def principal_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Embedding:
     """Scores of cells on their own leading components; see :func:`fit_components`."""
     return fit_components(expression, n_components=n_components, seed=seed)(expression)
@@ -166,10 +199,11 @@ def _centred_transpose_times(
     return np.asarray(matrix.T @ right - np.outer(mean, right.sum(axis=0)))
 
 
-def _dispersion_scores(expression: CellByGene) -> Float[np.ndarray, " gene"]:
+def _dispersion_scores(
+    mean: Float[np.ndarray, " gene"], variance: Float[np.ndarray, " gene"]
+) -> Float[np.ndarray, " gene"]:
     """Z-score of log dispersion within bins of log mean; NaN where it is not defined."""
-    mean, variance = _linear_moments(expression)
-    mean[mean == 0] = 1e-12
+    mean = np.where(mean == 0, 1e-12, mean)
     dispersion = np.log(variance / mean, out=np.full(len(mean), np.nan), where=variance > 0)
     bins = _equal_width_bins(np.log1p(mean))
     defined = ~np.isnan(dispersion)

@@ -37,7 +37,7 @@ def read_anndata(path: Path, *, transpose: bool = False) -> "AnnData":
     if not path.exists():
         raise InputUnusable(f"{path} does not exist; give {KINDS}")
     reader = _find_reader(path, transpose=transpose)
-    with _damage_is_one_line(path), _quiet_names():
+    with damage_is_one_line(path), quiet_names():
         adata = reader(path)
         _check_indices(adata)
     if adata.n_obs == 0 or adata.n_vars == 0:
@@ -65,7 +65,8 @@ def _find_reader(path: Path, *, transpose: bool) -> "Callable[[Path], AnnData]":
 
 
 @contextmanager
-def _damage_is_one_line(path: Path) -> Iterator[None]:
+def damage_is_one_line(path: Path) -> Iterator[None]:
+    """Say in one line that a file cannot be read; no code of ours that may fail otherwise runs inside."""
     try:
         yield
     except _UNREADABLE as error:
@@ -94,7 +95,7 @@ def _check_indices(adata: "AnnData") -> None:
 
 
 @contextmanager
-def _quiet_names() -> Iterator[None]:
+def quiet_names() -> Iterator[None]:
     """Names that occur twice, and files of old anndata, are reported by us, not by warnings."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)

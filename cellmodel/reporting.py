@@ -263,8 +263,19 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
     for key in ("store_id", "encoder_id"):
         if key in record:
             content[key.removesuffix("_id")] = str(record[key])
+    content |= _sentences(record["sentences"]) if "sentences" in record else {}
     content |= {f"version of {name}": str(value) for name, value in record["versions"].items()}
     return content | {key: value for key, value in _flat(record["params"]).items() if key not in content}
+
+
+def _sentences(record: Mapping[str, Any]) -> dict[str, str]:
+    """Tell how far pooled gene vectors agree with sentences that the encoder read."""
+    content = {"sentences read": f"{int(record['n_sentences']):,}, {float(record['share_read']):.0%} of their tokens"}
+    for row in record["agreement"].itertuples():
+        content[f"sentences, pooled ({row.pooled}) beside encoded"] = (
+            f"rank correlation of cosines {row.similarity:.2f}, {row.neighbour_overlap:.0%} of the 15 nearest the same"
+        )
+    return content
 
 
 def _later_jobs(adata: "AnnData", key_added: str) -> dict[str, str]:

@@ -1,14 +1,18 @@
 """Which slot of an AnnData holds which result: written by a run, read back by the report and by later commands."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.io import Cells, claim_slots
+from cellmodel.agreement import AgreementRow
+from cellmodel.device import describe
+from cellmodel.io import claim_slots
 from cellmodel.n_clusters import Stability
 from cellmodel.pipeline import RunResult
+from cellmodel.sentences import ClusterSentence, SentenceRecord
+from cellmodel.values import ValueKind
 from cellmodel.versions import installed_version
 from cellmodel.writers import h5ad_safe
 
@@ -17,6 +21,38 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 VERSIONED: Final = ("genekb-cellmodel", "numpy", "scipy", "scikit-learn", "scikit-network", "torch", "anndata")
+
+
+class CellTable(Protocol):
+    """What is written beside a run's result: of cells in memory, or in their file."""
+
+    @property
+    def adata(self) -> "AnnData":
+        """Where the result goes."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes that were used."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the genes."""
+
+    @property
+    def var_rows(self) -> Int[np.ndarray, " gene"] | None:
+        """Row of var of each gene; None for those of ``.raw``."""
+
+    @property
+    def kind(self) -> ValueKind:
+        """What the values are."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found, chosen and done."""
+
+    @property
+    def source(self) -> str:
+        """File, or where else they are."""
 
 
 def result_slots(key_added: str, *, with_clusters: bool = True) -> list[tuple[str, str]]:
@@ -34,7 +70,7 @@ def result_slots(key_added: str, *, with_clusters: bool = True) -> list[tuple[st
     return [*slots, ("obs", key_added), ("obs", f"{key_added}_confidence")] if with_clusters else slots
 
 
-def write_result(cells: Cells, result: RunResult, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
+def write_result(cells: CellTable, result: RunResult, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
     """Write a run's result into the AnnData that the cells came from; nothing else of it is touched.
 
     Raises
@@ -79,7 +115,7 @@ def _write_labels(adata: "AnnData", result: RunResult, key_added: str) -> None:
     adata.obs[f"{key_added}_confidence"] = np.asarray(result.confidence, dtype=np.float32)
 
 
-def _gene_ids_of_var(cells: Cells, gene_ids: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " var"]:
+def _gene_ids_of_var(cells: CellTable, gene_ids: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " var"]:
     """GeneID of each row of var, 0 where there is none; by name where the values were those of ``.raw``."""
     found = np.zeros(cells.adata.n_vars, dtype=np.int64)
     if cells.var_rows is not None:
@@ -89,25 +125,29 @@ def _gene_ids_of_var(cells: Cells, gene_ids: Int[np.ndarray, " gene"]) -> Int[np
     return np.array([known.get(str(name), 0) for name in cells.adata.var_names], dtype=np.int64)
 
 
-def _record(cells: Cells, result: RunResult) -> dict[str, Any]:
+def _record(cells: CellTable, result: RunResult) -> dict[str, Any]:
     record: dict[str, Any] = {
         "params": result.config.to_dict(),
         "seed": result.config.seed,
         "recipe": result.config.recipe,
+        "compute": describe(result.config.compute),
         "versions": {name: installed_version(name) for name in VERSIONED},
         "input": {
             "source": cells.source.rsplit("/", 1)[-1],
             "value_kind": str(cells.kind),
             "notes": list(cells.notes),
-            "n_cells": cells.matrix.shape[0],
-            "n_genes": cells.matrix.shape[1],
+            "n_cells": cells.shape[0],
+            "n_genes": cells.shape[1],
         },
+        "knn_recall": result.features.knn_recall,
         "history": _history_frame(result),
     }
     if result.alignment is not None:
         record["store_id"] = result.alignment.store_id
         record["encoder_id"] = result.alignment.encoder_id
         record["coverage"] = _coverage_record(result)
+    if result.sentences is not None:
+        record["sentences"] = _sentence_record(result.sentences)
     if result.text is not None and result.representation.text_head is not None:
         record["joint"] = {
             "text_head": result.representation.text_head,
@@ -126,6 +166,15 @@ def _coverage_record(result: RunResult) -> dict[str, Any]:
     content["by_status"] = pd.DataFrame(content["by_status"], columns=["status", "n_names", "share_counts"])
     content["losses"] = pd.DataFrame(content["losses"], columns=["name", "reason", "share_counts"])
     return content | {"share_hvgs": result.share_hvgs}
+
+
+def _sentence_record(found: SentenceRecord) -> dict[str, Any]:
+    import pandas as pd
+
+    content = asdict(found)
+    content["agreement"] = pd.DataFrame(content["agreement"], columns=[field.name for field in fields(AgreementRow)])
+    rows = [asdict(row) | {"cluster": str(row.cluster), "genes": " ".join(row.genes)} for row in found.clusters]
+    return content | {"clusters": pd.DataFrame(rows, columns=[field.name for field in fields(ClusterSentence)])}
 
 
 def _cluster_record(result: RunResult) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import genekb
 from cellmodel.cell_types import CellType, read_cell_types
 from cellmodel.classify import ClassifyConfig
 from cellmodel.config import RunConfig, SpatialConfig
+from cellmodel.device import Compute
 from cellmodel.evidence import AttributeConfig
 from cellmodel.evidence_file import attribute_cells
 from cellmodel.io import ReadConfig, cells_from_anndata, claim_slots
@@ -32,6 +33,7 @@ def embed(
     knowledge: Knowledge = "real",
     encoder: str | None = None,
     spatial: SpatialConfig | None = None,
+    compute: Compute | None = None,
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
@@ -50,6 +52,8 @@ def embed(
         Opened store; None only with ``knowledge="none"``.
     spatial
         How ``obsm["spatial"]`` is used; None leaves it out.
+    compute
+        Where the model is trained; by this process on the CPU if None.
     layer, use_raw, gene_key
         Where the values and the gene names are.
     key_added
@@ -63,7 +67,14 @@ def embed(
     NotCounts, AlignmentTooLow, SlotTaken
         See :mod:`cellmodel.errors`.
     """
-    config = RunConfig(recipe=recipe, knowledge=knowledge, encoder=encoder, seed=random_state, spatial=spatial)
+    config = RunConfig(
+        recipe=recipe,
+        knowledge=knowledge,
+        encoder=encoder,
+        seed=random_state,
+        spatial=spatial,
+        compute=compute or Compute(),
+    )
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     return _run(adata, kb, config, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=False)
 

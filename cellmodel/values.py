@@ -66,25 +66,51 @@ def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
     matrix
         (cell, gene).
     """
-    values = matrix.data.astype(np.float64, copy=False)
-    finite = np.isfinite(values)
-    known = values[finite]
-    non_zero = known[known != 0]
-    has_zero = matrix.nnz < matrix.shape[0] * matrix.shape[1] or len(non_zero) < len(known)
-    minimum = min(float(known.min(initial=0.0 if has_zero else np.inf)), np.inf if len(known) else 0.0)
-    maximum = float(known.max(initial=0.0 if has_zero or not len(known) else -np.inf))
-    share_integer = float((non_zero == np.round(non_zero)).mean()) if len(non_zero) else 1.0
-    totals = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
-    n_entries = max(matrix.shape[0] * matrix.shape[1], 1)
-    return ValueReport(
-        kind=_kind(minimum, maximum, share_integer, totals),
-        minimum=minimum,
-        maximum=maximum,
-        share_integer=share_integer,
-        share_zero=1.0 - len(non_zero) / n_entries,
-        n_not_finite=int((~finite).sum()),
-        median_total=float(np.median(totals)) if len(totals) else 0.0,
-    )
+    tally = ValueTally()
+    tally.add(matrix)
+    return tally.report()
+
+
+class ValueTally:
+    """What :func:`inspect_values` finds, from blocks of cells one after the other."""
+
+    def __init__(self) -> None:
+        self._minimum, self._maximum = np.inf, -np.inf
+        self._n_entries = self._n_non_zero = self._n_integer = self._n_not_finite = 0
+        self._has_zero = False
+        self._totals: list[np.ndarray] = []
+
+    def add(self, matrix: sp.csr_matrix) -> None:
+        """Look at a block of cells."""
+        values = matrix.data.astype(np.float64, copy=False)
+        known = values[np.isfinite(values)]
+        non_zero = known[known != 0]
+        n_entries = matrix.shape[0] * matrix.shape[1]
+        self._has_zero |= matrix.nnz < n_entries or len(non_zero) < len(known)
+        self._minimum = min(self._minimum, float(known.min(initial=np.inf)))
+        self._maximum = max(self._maximum, float(known.max(initial=-np.inf)))
+        self._n_entries += n_entries
+        self._n_non_zero += len(non_zero)
+        self._n_integer += int((non_zero == np.round(non_zero)).sum())
+        self._n_not_finite += len(values) - len(known)
+        self._totals.append(np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel())
+
+    def report(self) -> ValueReport:
+        """Give what was found so far."""
+        minimum, maximum = self._minimum, self._maximum
+        if self._has_zero or minimum == np.inf:
+            minimum, maximum = min(minimum, 0.0), max(maximum, 0.0)
+        share_integer = self._n_integer / self._n_non_zero if self._n_non_zero else 1.0
+        totals = np.concatenate(self._totals) if self._totals else np.zeros(0)
+        return ValueReport(
+            kind=_kind(minimum, maximum, share_integer, totals),
+            minimum=minimum,
+            maximum=maximum,
+            share_integer=share_integer,
+            share_zero=1.0 - self._n_non_zero / max(self._n_entries, 1),
+            n_not_finite=self._n_not_finite,
+            median_total=float(np.median(totals)) if len(totals) else 0.0,
+        )
 
 
 def _kind(minimum: float, maximum: float, share_integer: float, totals: np.ndarray) -> ValueKind:

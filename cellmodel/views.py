@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,20 +20,13 @@ from cellmodel.informativeness import load_adapter
 from cellmodel.io import Cells
 from cellmodel.knowledge import apply_knowledge
 from cellmodel.recipes.base import CellViews
-from cellmodel.semantics import (
-    Whitening,
-    cell_sentences,
-    encode_sentences,
-    expression_weighted,
-    fit_whitening,
-    mix_paths,
-    ranked_sentence,
-)
-from cellmodel.types import CellByGene, Embedding, GeneVectors, Knowledge
+from cellmodel.semantics import Whitening, expression_weighted, fit_whitening, mix_paths, ranked_sentence
+from cellmodel.sentence_cache import Progress, read_sentences, sentence_folder
+from cellmodel.sentences import Read, SentenceReading, SentenceRecord, read_path2
+from cellmodel.types import Embedding, GeneVectors, Knowledge
 from cellmodel.values import ValueKind
 
 log = logging.getLogger(__name__)
-EncodedPath = Callable[[CellByGene, Int[np.ndarray, " gene"], Whitening], Embedding]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +46,9 @@ class TextView:
     raw_gene_vectors
         The same before they were whitened.
     path2_encoded
-        Whether the encoder read the sentences; else the vectors of their genes were pooled.
+        Whether path 2 is the encoder's reading of the sentences; else the vectors of their genes were pooled.
+    reading, sentences
+        How the encoder reads sentences, and what was found when it did; None where it reads none.
     """
 
     z: Embedding
@@ -61,6 +57,8 @@ class TextView:
     gene_vectors: GeneVectors
     raw_gene_vectors: GeneVectors
     path2_encoded: bool
+    reading: SentenceReading | None = None
+    sentences: SentenceRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +82,7 @@ class Prepared:
     seconds: dict[str, float]
 
 
-def prepare(cells: Cells, kb: genekb.Store | None, config: RunConfig) -> Prepared:
+def prepare(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, progress: Progress | None = None) -> Prepared:
     """Align genes, make the expression side and the text side, and put them together for a recipe.
 
     Raises
@@ -94,20 +92,31 @@ def prepare(cells: Cells, kb: genekb.Store | None, config: RunConfig) -> Prepare
     AlignmentTooLow
         If too few genes are known to the store.
     """
-    n_cells, n_genes = cells.matrix.shape
-    if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
-        raise InputUnusable(f"{cells.source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed")
-    if kb is None and config.knowledge != "none":
-        raise InputUnusable(f"knowledge {config.knowledge!r} needs a store; give --kb NAME, or --knowledge none")
+    check_cells(cells.shape, cells.source, kb=kb, config=config)
     seconds: dict[str, float] = {}
     with timed(seconds, "align"):
         alignment = align_cells(cells, kb, config) if kb is not None else None
     with timed(seconds, "features"):
         features = make_features(cells, config, from_text=_from_text(alignment, config))
     with timed(seconds, "text"):
-        text = _text_view(cells, kb, alignment, features, config)
+        text = _text_view(cells, kb, alignment, features, config, progress=progress)
     views = _views(cells, features, text, config)
     return Prepared(alignment=alignment, features=features, text=text, views=views, seconds=seconds)
+
+
+def check_cells(shape: tuple[int, int], source: str, *, kb: genekb.Store | None, config: RunConfig) -> None:
+    """Check that there are cells and genes to compare, and a store where one is needed.
+
+    Raises
+    ------
+    InputUnusable
+        If there are too few, or none is given.
+    """
+    n_cells, n_genes = shape
+    if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
+        raise InputUnusable(f"{source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed")
+    if kb is None and config.knowledge != "none":
+        raise InputUnusable(f"knowledge {config.knowledge!r} needs a store; give --kb NAME, or --knowledge none")
 
 
 @contextmanager
@@ -163,24 +172,46 @@ def _views(cells: Cells, features: Features, text: TextView | None, config: RunC
         spatial=features.spatial,
         n_clusters=config.n_clusters,
         gene_weights=features.gene_weights,
+        compute=config.compute,
     )
 
 
 def _text_view(
-    cells: Cells, kb: genekb.Store | None, alignment: GeneAlignment | None, features: Features, config: RunConfig
+    cells: Cells,
+    kb: genekb.Store | None,
+    alignment: GeneAlignment | None,
+    features: Features,
+    config: RunConfig,
+    *,
+    progress: Progress | None,
 ) -> TextView | None:
     if alignment is None or kb is None or config.knowledge == "none":
         return None
-    if config.semantics.sentences == "encoded" and config.knowledge == "real":
-        encoder = kb.encoder(alignment.encoder_id)
+    if config.semantics.sentences == "pooled":
+        return text_view(features, alignment, config, knowledge=config.knowledge)
+    if config.knowledge != "real":
+        log.warning("sentences hold no %s texts: path 2 is pooled, and no sentence is read", config.knowledge)
+        return text_view(features, alignment, config, knowledge=config.knowledge)
+    read = find_reader(kb, alignment.encoder_id, progress=progress)
+    return text_view(features, alignment, config, knowledge="real", read=(cells.names, read))
 
-        def encoded(expression: CellByGene, columns: Int[np.ndarray, " gene"], whitening: Whitening) -> Embedding:
-            names = [cells.names[column] for column in columns]
-            sentences = cell_sentences(expression, names, n_top=config.semantics.sentence_genes)
-            return encode_sentences(sentences, lambda texts: encoder.encode(texts).vectors, whitening)
 
-        return text_view(features, alignment, config, knowledge="real", encoded_path2=encoded)
-    return text_view(features, alignment, config, knowledge=config.knowledge)
+def find_reader(kb: genekb.Store, encoder_id: str, *, progress: Progress | None = None) -> Read:
+    """Find what reads sentences: an encoder of the store, behind the sentences that it read before."""
+    folder = sentence_folder(kb, encoder_id)
+    return partial(read_sentences, encoder=kb.encoder(encoder_id), folder=folder, progress=progress)
+
+
+def sentence_reading(genes: "GeneText", names: Sequence[str], read: Read, config: RunConfig) -> SentenceReading:
+    """Say how sentences of the genes that have a text are read; ``names`` are those of all genes."""
+    return SentenceReading(
+        columns=genes.columns,
+        names=[names[column] for column in genes.columns],
+        gene_vectors=genes.whitened,
+        whitening=genes.whitening,
+        n_top=config.semantics.sentence_genes,
+        read=read,
+    )
 
 
 def text_view(
@@ -189,14 +220,14 @@ def text_view(
     config: RunConfig,
     *,
     knowledge: Knowledge,
-    encoded_path2: EncodedPath | None = None,
+    read: tuple[Sequence[str], Read] | None = None,
 ) -> TextView:
     """Make the text view of the cells from gene vectors or from a control.
 
     Parameters
     ----------
-    encoded_path2
-        Reads the cells' sentences with the encoder; path 2 is pooled if None.
+    read
+        Names of all genes, and what reads sentences of them; path 2 is pooled and nothing compared if None.
 
     Raises
     ------
@@ -204,33 +235,81 @@ def text_view(
         If fewer than two highly variable genes have a text.
     """
     settings = config.semantics
-    columns = features.top_genes[alignment.has_vector[features.top_genes]]
-    if len(columns) < 2:  # noqa: PLR2004 - whitening needs two texts
-        raise InputUnusable(
-            f"{len(columns)} of {len(features.top_genes)} highly variable genes have a text in {alignment.store_id}, "
-            "2 are needed; build the store for more genes, or use --knowledge none"
-        )
+    genes = gene_text(features.top_genes, alignment, config, knowledge=knowledge)
+    columns, whitened = genes.columns, genes.whitened
     expression = features.expression[:, columns]
-    vectors = apply_knowledge(alignment.vectors[columns], knowledge=knowledge, seed=config.seed)
-    whitening = fit_whitening(vectors, rank=settings.rank)
-    whitened = whitening(vectors)
     path1 = expression_weighted(expression, whitened)
-    if encoded_path2 is not None:
-        path2 = encoded_path2(expression, columns, whitening)
-    else:
-        path2 = ranked_sentence(expression, whitened, n_top=settings.sentence_genes)
+    path2 = ranked_sentence(expression, whitened, n_top=settings.sentence_genes)
+    reading = record = None
+    if read is not None:
+        reading = sentence_reading(genes, read[0], read[1], config)
+        path2, record = read_path2(expression, reading, pooled=path2, config=settings, seed=config.seed)
+    of_top_genes, own_of_top_genes = genes.of(features.top_genes)
     return TextView(
         z=mix_paths(path1, path2, path1_weight=settings.path1_weight),
         paths=(path1, path2),
-        whitening=whitening,
-        gene_vectors=_of_top_genes(whitened, columns, features),
-        raw_gene_vectors=_of_top_genes(vectors, columns, features),
-        path2_encoded=encoded_path2 is not None,
+        whitening=genes.whitening,
+        gene_vectors=of_top_genes,
+        raw_gene_vectors=own_of_top_genes,
+        path2_encoded=reading is not None and settings.sentences == "encoded",
+        reading=reading,
+        sentences=record,
     )
 
 
-def _of_top_genes(given: GeneVectors, columns: Int[np.ndarray, " gene"], features: Features) -> GeneVectors:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GeneText:
+    """Text side of the highly variable genes that have a text.
+
+    Parameters
+    ----------
+    columns
+        Of the cells' genes.
+    vectors
+        (gene, dim) as the encoder or the control gave them.
+    whitening
+        The map fitted to them.
+    whitened
+        (gene, rank) after it.
+    """
+
+    columns: Int[np.ndarray, " gene"]
+    vectors: GeneVectors
+    whitening: Whitening
+    whitened: GeneVectors
+
+    def of(self, top_genes: Int[np.ndarray, " gene"]) -> tuple[GeneVectors, GeneVectors]:
+        """Whitened and own vectors in the order of all highly variable genes, zero for those without a text."""
+        return _of_top_genes(self.whitened, self.columns, top_genes), _of_top_genes(
+            self.vectors, self.columns, top_genes
+        )
+
+
+def gene_text(
+    top_genes: Int[np.ndarray, " gene"], alignment: GeneAlignment, config: RunConfig, *, knowledge: Knowledge
+) -> GeneText:
+    """Whiten the vectors of the highly variable genes that have a text, or a control in their place.
+
+    Raises
+    ------
+    InputUnusable
+        If fewer than two have one.
+    """
+    columns = top_genes[alignment.has_vector[top_genes]]
+    if len(columns) < 2:  # noqa: PLR2004 - whitening needs two texts
+        raise InputUnusable(
+            f"{len(columns)} of {len(top_genes)} highly variable genes have a text in {alignment.store_id}, "
+            "2 are needed; build the store for more genes, or use --knowledge none"
+        )
+    vectors = apply_knowledge(alignment.vectors[columns], knowledge=knowledge, seed=config.seed)
+    whitening = fit_whitening(vectors, rank=config.semantics.rank)
+    return GeneText(columns=columns, vectors=vectors, whitening=whitening, whitened=whitening(vectors))
+
+
+def _of_top_genes(
+    given: GeneVectors, columns: Int[np.ndarray, " gene"], top_genes: Int[np.ndarray, " gene"]
+) -> GeneVectors:
     """Vectors in the order of the highly variable genes, zero for those without one."""
-    vectors = np.zeros((len(features.top_genes), given.shape[1]), dtype=np.float32)
-    vectors[np.isin(features.top_genes, columns)] = given
+    vectors = np.zeros((len(top_genes), given.shape[1]), dtype=np.float32)
+    vectors[np.isin(top_genes, columns)] = given
     return vectors

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
-from cellmodel.moments import cluster_moments
+from cellmodel.moments import GroupMoments, cluster_moments
 from cellmodel.seeding import generator
 from cellmodel.term_scores import TermScores, score_terms
 from cellmodel.terms import TermIndex, index_terms
@@ -148,9 +148,36 @@ def cluster_words(
         raise ValueError(
             f"{len(texts)} texts and {len(gene_names)} gene names for {n_genes} genes: give one per column"
         )
+    return words_by_moments(
+        *cluster_moments(expression, clusters),
+        texts=texts,
+        gene_names=gene_names,
+        n_words=n_words,
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+
+
+def words_by_moments(
+    inside: GroupMoments,
+    rest: GroupMoments,
+    *,
+    texts: Sequence[str | None],
+    gene_names: Sequence[str],
+    n_words: int = 10,
+    n_permutations: int = 200,
+    seed: int,
+) -> tuple[ClusterWords, ...]:
+    """Describe clusters as :func:`cluster_words`, from moments that are at hand.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
+    """
     if min(n_words, n_permutations) < 1:
         raise ValueError(f"n_words and n_permutations must be >= 1, got {n_words} and {n_permutations}")
-    contrast, is_expressed = _contrast(expression, clusters)
+    contrast, is_expressed = _contrast(inside, rest)
     texted = [(gene, text) for gene, text in enumerate(texts) if text and text.strip() and is_expressed[gene]]
     rows = [gene for gene, _ in texted]
     genes = _Genes(names=[gene_names[gene] for gene in rows], texts=[t for _, t in texted], contrast=contrast[rows])
@@ -168,21 +195,20 @@ def cluster_words(
                 for term in _choose(weights[:, cluster], scores.score[:, cluster], terms=terms, n_words=n_words)
             ),
         )
-        for cluster, n_cells in enumerate(np.bincount(clusters).tolist())
+        for cluster, n_cells in enumerate(inside.n_cells.tolist())
     )
 
 
 def _contrast(
-    expression: CellByGene, clusters: Labels
+    inside: GroupMoments, rest: GroupMoments
 ) -> tuple[Float[np.ndarray, "gene cluster"], Bool[np.ndarray, " gene"]]:
     """Contrast of each gene in each cluster, 0 where a side is too small; and which genes enough cells express."""
-    inside, rest = cluster_moments(expression, clusters)
     n_in, n_out = np.maximum(inside.n_cells, 1)[:, None], np.maximum(rest.n_cells, 1)[:, None]
     error = np.sqrt(inside.variance / n_in + rest.variance / n_out)
-    mean = inside.n_cells @ inside.mean / len(clusters)
+    mean = inside.n_cells @ inside.mean / inside.n_cells.sum()
     within = (inside.n_cells - 1) @ inside.variance
     between = inside.n_cells @ (inside.mean - mean) ** 2
-    deviation = np.sqrt((within + between) / len(clusters))[None, :]
+    deviation = np.sqrt((within + between) / inside.n_cells.sum())[None, :]
     is_usable = (deviation > 0) & (np.minimum(inside.n_cells, rest.n_cells) >= _MIN_SIDE)[:, None]
     lead = inside.mean - rest.mean - error
     contrast = np.divide(lead, deviation, out=np.zeros_like(lead), where=is_usable)

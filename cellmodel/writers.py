@@ -4,12 +4,12 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -97,6 +97,85 @@ def write_cells(adata: "AnnData", path: Path, *, overwrite: bool = False) -> Non
         If the suffix is another, the path exists and may not be replaced, or the disk refuses. A folder is replaced
         only by ``.zarr``, and only if it holds a zarr store.
     """
+    with _new_file(path, overwrite=overwrite) as part, _text_columns_kept(adata):
+        _write_h5ad(adata, part) if path.suffix == ".h5ad" else _write_zarr(adata, part)
+
+
+def write_beside(
+    adata: "AnnData", source: Path, path: Path, *, slots: Iterable[tuple[str, str]], overwrite: bool = False
+) -> None:
+    """Write a copy of a cell file with some slots of ``adata`` in it; its matrices are copied and never read.
+
+    Parameters
+    ----------
+    adata
+        obs and var of all cells and genes, and what else the slots name.
+    source
+        The file, ``.h5ad`` or ``.zarr``; it is left as it is.
+    slots
+        Part of an AnnData and key in it; one that ``adata`` lacks is removed from the copy.
+
+    Raises
+    ------
+    InputUnusable
+        As :func:`write_cells`, and if the two files are of two kinds.
+    """
+    check_kind_kept(source, path)
+    with _new_file(path, overwrite=overwrite) as part, _text_columns_kept(adata):
+        if path.suffix == ".zarr":
+            _write_slots_into_zarr(source, part, adata, slots)
+        else:
+            shutil.copyfile(source, part)
+            with _open_h5ad(part, "r+") as file:
+                _write_slots(file, adata, slots)
+
+
+def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+    """Copy a zarr store with new slots; its list of contents, if it has one, is made anew."""
+    import zarr
+
+    shutil.copytree(source, part)
+    has_list = zarr.open_group(part, mode="r").metadata.consolidated_metadata is not None
+    _write_slots(zarr.open_group(part, mode="r+", use_consolidated=False), adata, slots)
+    if has_list:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(part)
+
+
+def check_kind_kept(source: Path, path: Path) -> None:
+    """Check that a copy of cells that stay in their file is of the kind of that file.
+
+    Raises
+    ------
+    InputUnusable
+        If it is not.
+    """
+    if path.suffix != source.suffix:
+        raise InputUnusable(
+            f"{path}: cells that are read out of core are written as they are; give a name that ends with "
+            f"{source.suffix}, or --out-of-core no"
+        )
+
+
+def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+    from anndata.io import write_elem
+
+    write_elem(file, "obs", adata.obs)
+    write_elem(file, "var", adata.var)
+    for part, key in slots:
+        if part in {"obs", "var"}:
+            continue
+        held = getattr(adata, part)
+        if key in held:
+            write_elem(file.require_group(part), key, held[key])
+        elif part in file and key in file[part]:
+            del file[part][key]
+
+
+@contextmanager
+def _new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary sibling, which takes the name if the block ends well."""
     if path.suffix not in {".h5ad", ".zarr"}:
         raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
     if path.exists() and not overwrite:
@@ -105,8 +184,7 @@ def write_cells(adata: "AnnData", path: Path, *, overwrite: bool = False) -> Non
         raise InputUnusable(f"{path} is a folder of other files, which is never replaced; give another name")
     part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     with _write_errors_in_one_line(path, part):
-        with _text_columns_kept(adata):
-            _write_h5ad(adata, part) if path.suffix == ".h5ad" else _write_zarr(adata, part)
+        yield part
         _take_place(part, path)
 
 
@@ -154,13 +232,21 @@ def _write_zarr(adata: "AnnData", path: Path) -> None:
 
 
 def _write_h5ad(adata: "AnnData", path: Path) -> None:
-    import h5py
     from anndata.io import write_elem
 
-    with _Sink(path, "w+") as sink:
+    with _open_h5ad(path, "w") as file:
+        write_elem(file, "/", adata)
+
+
+@contextmanager
+def _open_h5ad(path: Path, mode: Literal["w", "r+"]) -> Iterator[Any]:
+    """Open for writing, such that a disk that refuses gives an error."""
+    import h5py
+
+    with _Sink(path, "w+" if mode == "w" else "r+") as sink:
         try:
-            with h5py.File(sink, "w") as file:
-                write_elem(file, "/", adata)
+            with h5py.File(sink, mode) as file:
+                yield file
         finally:
             if sink.refusal is not None:
                 raise sink.refusal

@@ -17,20 +17,22 @@ from genekb_cellmodel_cli import (
     cellmodel_search,
     options,
 )
-from genekb_cellmodel_cli.choices import parse_n_clusters, read_config
-from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table
-from genekb_cellmodel_cli.running import common, run
+from genekb_cellmodel_cli.choices import parse_n_clusters, read_config, training_place
+from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
+from genekb_cellmodel_cli.run_summary import print_summary, summarise
+from genekb_cellmodel_cli.running import QuickGroup, common, run
 
 if TYPE_CHECKING:
     from cellmodel.config import RunConfig
-    from cellmodel.files import FileRun
     from genekb import Store
 
 app = typer.Typer(
     name="cellmodel",
     help="Single cells that carry the meaning of their genes.",
+    cls=QuickGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would take half of the time of --help
     callback=common,
 )
 
@@ -63,9 +65,20 @@ LowData = Annotated[
 SmoothLabels = Annotated[
     bool, typer.Option("--smooth-labels", help="With --spatial: the majority around a cell decides its cluster.")
 ]
+OutOfCore = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option(help="Leave the matrix in its file and read some cells at a time; auto: where it is large."),
+]
+WorkDir = Annotated[
+    Path | None,
+    typer.Option(help="Out of core: folder for the stages of the run; beside the output.", show_default=False),
+]
 Sentences = Annotated[
-    Literal["pooled", "encoded"],
-    typer.Option(help="Path 2: gene vectors pooled by rank, or each cell's sentence read by the encoder (slow)."),
+    Literal["pooled", "sampled", "encoded"],
+    typer.Option(
+        help="Path 2: gene vectors pooled by rank; the same, compared with sentences of 1,000 cells that the encoder "
+        "reads; or every cell's sentence read (slow)."
+    ),
 ]
 
 
@@ -105,79 +118,6 @@ def _command_line() -> str:
     return shlex.join(["cellmodel", *sys.argv[1:]])
 
 
-def _summary(outcome: "FileRun", output: Path, report: Path | None) -> dict[str, Any]:
-    result = outcome.result
-    content: dict[str, Any] = {
-        "input": outcome.cells.source,
-        "value_kind": str(outcome.cells.kind),
-        "notes": list(outcome.cells.notes),
-        "n_cells": outcome.cells.matrix.shape[0],
-        "n_genes": outcome.cells.matrix.shape[1],
-        "recipe": result.config.recipe,
-        "knowledge": result.config.knowledge,
-        "seed": result.config.seed,
-        "output": str(output),
-        "report": str(report) if report else "",
-        "seconds": result.seconds,
-    }
-    if result.alignment is not None:
-        coverage = result.alignment.coverage
-        content |= {
-            "store": result.alignment.store_id,
-            "encoder": result.alignment.encoder_id,
-            "share_genes": round(coverage.share_genes, 4),
-            "share_hvgs": round(result.share_hvgs or 0.0, 4),
-            "share_counts": round(coverage.share_counts, 4),
-        }
-    if result.labels is not None:
-        content |= {"n_clusters": int(result.labels.max()) + 1, "clusters": _cluster_rows(result)}
-        content["neighbour_agreement"] = {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge}
-    return content
-
-
-def _cluster_rows(result: Any) -> list[dict[str, Any]]:
-    words = {entry.cluster: [word.term for word in entry.words[:4]] for entry in result.words}
-    markers = {table.cluster: [marker.name for marker in table.markers[:5]] for table in result.markers}
-    rows = []
-    for cluster in range(int(result.labels.max()) + 1):
-        inside = result.labels == cluster
-        rows.append(
-            {
-                "cluster": str(cluster),
-                "n_cells": int(inside.sum()),
-                "confidence": round(float(result.confidence[inside].mean()), 3),
-                "markers": markers.get(cluster, []),
-                "words": words.get(cluster, []),
-            }
-        )
-    return rows
-
-
-def _print_summary(content: dict[str, Any]) -> None:
-    shown = ("input", "value_kind", "store", "encoder", "n_clusters")
-    print_lines(f"{key}: {content[key]}" for key in shown if key in content)
-    if "share_genes" in content:
-        print_lines(
-            [
-                f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly "
-                f"variable ones, {content['share_counts']:.1%} of the counts"
-            ]
-        )
-    if "clusters" in content:
-        print_lines([""])
-        print_table(
-            ("cluster", "cells", "confidence", "markers", "words"),
-            [
-                (row["cluster"], row["n_cells"], row["confidence"], " ".join(row["markers"]), ", ".join(row["words"]))
-                for row in content["clusters"]
-            ],
-        )
-    if content.get("neighbour_agreement"):
-        print_lines([""])
-        print_table(("text view by", "neighbours in the same cluster"), list(content["neighbour_agreement"].items()))
-    print_lines(["", *(f"{key}: {content[key]}" for key in ("output", "report") if content[key])])
-
-
 @app.command()
 def cluster(
     path: Cells,
@@ -204,8 +144,13 @@ def cluster(
         Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.", show_default=False)
     ] = None,
     key_added: options.KeyAdded = "cellmodel",
+    out_of_core: OutOfCore = "auto",
+    work_dir: WorkDir = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
+    device: options.TrainDevice = "cpu",
+    engine: options.TrainEngine = "local",
+    workers: options.TrainWorkers = None,
     threads: options.Threads = None,
     home: options.Home = None,
     json: options.Json = False,
@@ -215,7 +160,7 @@ def cluster(
     Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
     """
     _prepare(threads)
-    from cellmodel.files import WriteConfig, run_file
+    from cellmodel.files import StreamConfig, WriteConfig, run_file
 
     config = _config(
         recipe=recipe,
@@ -230,23 +175,27 @@ def cluster(
         use_orthologs=orthologs,
         min_coverage=min_coverage,
         seed=seed,
+        compute=training_place(device, engine, workers),
     )
-    outcome = run_file(
-        path,
-        _open(kb, home, knowledge),
-        config,
-        read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
-        write=WriteConfig(
-            output=output,
-            report=report,
-            key_added=key_added,
-            overwrite=overwrite,
-            command=_command_line(),
-            model=save_model,
-        ),
-    )
-    content = _summary(outcome, output, report)
-    print_json(content) if json else _print_summary(content)
+    with progress_bar() as progress:
+        outcome = run_file(
+            path,
+            _open(kb, home, knowledge),
+            config,
+            read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
+            write=WriteConfig(
+                output=output,
+                report=report,
+                key_added=key_added,
+                overwrite=overwrite,
+                command=_command_line(),
+                model=save_model,
+            ),
+            progress=progress,
+            stream=StreamConfig(mode=out_of_core, work=work_dir),
+        )
+    content = summarise(outcome, output, report)
+    print_json(content) if json else print_summary(content)
 
 
 @app.command()
@@ -268,8 +217,13 @@ def embed(
     values: options.Values = "auto",
     transpose: options.Transpose = False,
     key_added: options.KeyAdded = "cellmodel",
+    out_of_core: OutOfCore = "auto",
+    work_dir: WorkDir = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
+    device: options.TrainDevice = "cpu",
+    engine: options.TrainEngine = "local",
+    workers: options.TrainWorkers = None,
     threads: options.Threads = None,
     home: options.Home = None,
     json: options.Json = False,
@@ -279,7 +233,7 @@ def embed(
     Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
     """
     _prepare(threads)
-    from cellmodel.files import WriteConfig, run_file
+    from cellmodel.files import StreamConfig, WriteConfig, run_file
 
     config = _config(
         recipe=recipe,
@@ -291,17 +245,21 @@ def embed(
         use_orthologs=orthologs,
         min_coverage=min_coverage,
         seed=seed,
+        compute=training_place(device, engine, workers),
     )
-    outcome = run_file(
-        path,
-        _open(kb, home, knowledge),
-        config,
-        read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
-        write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite, command=_command_line()),
-        with_clusters=False,
-    )
-    content = _summary(outcome, output, None)
-    print_json(content) if json else _print_summary(content)
+    with progress_bar() as progress:
+        outcome = run_file(
+            path,
+            _open(kb, home, knowledge),
+            config,
+            read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
+            write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite, command=_command_line()),
+            with_clusters=False,
+            progress=progress,
+            stream=StreamConfig(mode=out_of_core, work=work_dir),
+        )
+    content = summarise(outcome, output, None)
+    print_json(content) if json else print_summary(content)
 
 
 @app.command()
@@ -367,11 +325,11 @@ def demo(
     note("clustering 700 blood cells (pbmc68k_reduced) ...")
     output.mkdir(parents=True, exist_ok=True)
     outcome = run_demo(open_store(built.folder), output, seed=seed, overwrite=overwrite)
-    content = _summary(outcome, output / "pbmc.h5ad", output / "report.html") | {"store_path": str(built.folder)}
+    content = summarise(outcome, output / "pbmc.h5ad", output / "report.html") | {"store_path": str(built.folder)}
     if json:
         print_json(content)
         return
-    _print_summary(content)
+    print_summary(content)
     print_lines([f"store: {built.folder}"])
 
 

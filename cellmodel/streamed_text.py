@@ -1,0 +1,210 @@
+"""The text side of cells that stay in their file: both paths block by block, and what can be told from a sample."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel import seeding
+from cellmodel.align import GeneAlignment
+from cellmodel.config import RunConfig
+from cellmodel.features import Features
+from cellmodel.ray_rows import Rows, on_ray
+from cellmodel.scan import LogExpression
+from cellmodel.semantics import mix_paths, rank_weights
+from cellmodel.sentences import Read, SentenceReading, SentenceRecord, draw_cells, read_sample
+from cellmodel.stages import Stages, create_array, save_array
+from cellmodel.stored import StoredMatrix
+from cellmodel.stored_cells import StoredCells
+from cellmodel.streamed_features import row_ranges
+from cellmodel.types import CellByGene, Embedding, GeneVectors
+from cellmodel.views import GeneText, TextView, gene_text, sentence_reading
+
+SAMPLED: Final = 3_000  # cells on which the text view is set beside its controls
+
+
+def stream_text(
+    cells: StoredCells,
+    features: Features,
+    *,
+    alignment: GeneAlignment,
+    config: RunConfig,
+    stages: Stages,
+    read: Read | None,
+) -> TextView | None:
+    """Make the text view of all cells; path 2 is pooled. With engine ``ray`` its workers read the file of the cells.
+
+    Parameters
+    ----------
+    read
+        Reads the sentences of a sample of the cells, to be compared with the pooled ones; None for no comparison.
+
+    Returns
+    -------
+    Memory-mapped; None without knowledge.
+
+    Raises
+    ------
+    InputUnusable
+        If fewer than two highly variable genes have a text, or the disk refuses.
+    """
+    if config.knowledge == "none":
+        return None
+    genes = gene_text(features.top_genes, alignment, config, knowledge=config.knowledge)
+    stored = stages.run("text", lambda folder: _write_paths(cells, features, folder, genes=genes, config=config))
+    whitened, own = genes.of(features.top_genes)
+    reading = sentence_reading(genes, cells.names, read, config) if read is not None else None
+    path1, path2, z = (np.asarray(stored.arrays[name]) for name in ("path1", "path2", "z"))
+    record = None
+    if reading is not None:
+        mean = np.array(stored.arrays["mean"])
+        record = _sampled_sentences(features, reading, path2, mean=mean, config=config)
+    return TextView(
+        z=z,
+        paths=(path1, path2),
+        whitening=genes.whitening,
+        gene_vectors=whitened,
+        raw_gene_vectors=own,
+        path2_encoded=False,
+        reading=reading,
+        sentences=record,
+    )
+
+
+def _sampled_sentences(
+    features: Features,
+    reading: SentenceReading,
+    pooled: Embedding,
+    *,
+    mean: Float[np.ndarray, " gene"],
+    config: RunConfig,
+) -> SentenceRecord:
+    """Let the encoder read a sample of the cells, drawn as from cells in memory."""
+    has_text = np.flatnonzero(np.isin(features.top_genes, reading.columns))
+    blocks = (features.expression[start:end][:, has_text] for start, end in row_ranges(len(pooled)))
+    rows = draw_cells(blocks, n_cells=config.semantics.n_sampled, seed=config.seed)
+    sample = features.expression[rows][:, has_text]
+    return read_sample(sample, reading, pooled=pooled[rows], mean=mean, seed=config.seed)
+
+
+def sampled_rows(n_cells: int, seed: int) -> Int[np.ndarray, " cell"]:
+    """Draw the cells that stand for all where a mean over some is enough; all if they are few."""
+    if n_cells <= SAMPLED:
+        return np.arange(n_cells)
+    return np.sort(seeding.generator(seed, "text evidence").choice(n_cells, SAMPLED, replace=False))
+
+
+def sampled_features(features: Features, rows: Int[np.ndarray, " cell"], *, n_genes: int) -> Features:
+    """Take some of the cells into memory, their genes in the order of all genes."""
+    chosen = features.expression[rows]
+    expression = sp.csr_matrix((chosen.data, features.top_genes[chosen.indices], chosen.indptr), (len(rows), n_genes))
+    return Features(
+        expression=expression,
+        detected=features.detected,
+        top_genes=features.top_genes,
+        pcs=features.pcs[rows],
+        smoothed=features.smoothed[rows],
+        knn=features.knn[:0],
+        graph=features.graph[:0],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PathMap:
+    """Log-normalised expression of the genes that have a text → both paths, the second not centred yet.
+
+    Parameters
+    ----------
+    mean
+        Of each gene over all cells, which decides between genes of one rank.
+    scaled, shift
+        (gene, dim) vectors over the deviation of their gene, and what the mean cell gets from them.
+    whitened
+        (gene, dim) vectors.
+    n_top
+        Genes in a sentence.
+    """
+
+    mean: Float[np.ndarray, " gene"]
+    scaled: GeneVectors
+    shift: Float[np.ndarray, " dim"]
+    whitened: GeneVectors
+    n_top: int
+
+    def __call__(self, expression: CellByGene) -> tuple[Embedding, Embedding]:
+        """Both paths of some cells."""
+        path1 = expression.toarray() @ self.scaled - self.shift
+        path2 = rank_weights(expression, n_top=self.n_top, mean=self.mean) @ self.whitened
+        return path1, np.asarray(path2, dtype=np.float32)
+
+
+def _path_map(features: Features, genes: GeneText, config: RunConfig) -> PathMap:
+    has_text = np.isin(features.top_genes, genes.columns)
+    mean, deviation = (values[has_text] for values in _moments(features.expression))
+    scaled = genes.whitened * np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)[:, None]
+    return PathMap(
+        mean=mean,
+        scaled=scaled.astype(np.float32),
+        shift=(mean @ scaled).astype(np.float32),
+        whitened=genes.whitened,
+        n_top=config.semantics.sentence_genes,
+    )
+
+
+def _write_paths(
+    cells: StoredCells, features: Features, folder: Path, *, genes: GeneText, config: RunConfig
+) -> Mapping[str, Any]:
+    """Write both paths, then their mixture, which needs the mean of the second over all cells."""
+    make = _path_map(features, genes, config)
+    n_cells = features.expression.shape[0]
+    shape = (n_cells, make.scaled.shape[1])
+    path1, path2, z = (create_array(folder, name, shape=shape, dtype=np.float32) for name in ("path1", "path2", "z"))
+    found = _paths(cells, features, make, genes=genes, config=config)
+    for (start, end), (first, second) in found:
+        path1[start:end], path2[start:end] = first, second
+    ranges = row_ranges(n_cells)
+    centre = sum(path2[start:end].sum(axis=0, dtype=np.float64) for start, end in ranges) / n_cells
+    for start, end in ranges:
+        path2[start:end] -= centre.astype(np.float32)
+        z[start:end] = mix_paths(path1[start:end], path2[start:end], path1_weight=config.semantics.path1_weight)
+    for array in (path1, path2, z):
+        array.flush()
+    save_array(folder, "mean", make.mean)
+    return {}
+
+
+def _paths(
+    cells: StoredCells, features: Features, make: PathMap, *, genes: GeneText, config: RunConfig
+) -> Iterator[tuple[Rows, tuple[Embedding, Embedding]]]:
+    """Both paths by ranges of cells: here, from the expression that is kept, or on Ray, from the file of the cells."""
+    ranges = row_ranges(features.expression.shape[0])
+    if config.compute.engine == "ray":
+        shared = (cells.matrix, cells.expression(genes.columns), make)
+        yield from on_ray(paths_of_rows, shared, ranges, n_workers=config.compute.n_workers)
+        return
+    has_text = np.flatnonzero(np.isin(features.top_genes, genes.columns))
+    for start, end in ranges:
+        yield (start, end), make(features.expression[start:end][:, has_text])
+
+
+def paths_of_rows(shared: tuple[StoredMatrix, LogExpression, PathMap], rows: Rows) -> tuple[Embedding, Embedding]:
+    """Read a range of cells from their file and make their paths; what a worker does."""
+    matrix, expression, make = shared
+    (values,) = matrix.parts([rows])
+    return make(expression.of(values))
+
+
+def _moments(expression: CellByGene) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
+    """Mean and standard deviation of each gene, block by block."""
+    sums, squares = np.zeros((2, expression.shape[1]))
+    for start, end in row_ranges(expression.shape[0]):
+        block = expression[start:end]
+        values = block.data.astype(np.float64)
+        sums += np.bincount(block.indices, values, minlength=len(sums))
+        squares += np.bincount(block.indices, values**2, minlength=len(sums))
+    mean = sums / expression.shape[0]
+    return mean, np.sqrt(np.maximum(squares / expression.shape[0] - mean**2, 0.0))

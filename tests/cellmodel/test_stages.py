@@ -1,0 +1,56 @@
+"""Stages are kept when they are done and only then."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cellmodel.errors import InputUnusable
+from cellmodel.stages import KEY, Stages, create_array, save_array
+
+
+def write_numbers(folder):
+    values = create_array(folder, "values", shape=(3, 2), dtype=np.float32)
+    values[:] = np.arange(6).reshape(3, 2)
+    save_array(folder, "names", np.array(["a", "b"]))
+    return {"total": 15.0}
+
+
+def fail(folder):
+    save_array(folder, "values", np.zeros(2))
+    raise ValueError("half-way")
+
+
+def test_a_stage_that_is_done_is_read_and_not_made_again(tmp_path):
+    Stages(tmp_path / "work", key={"seed": 0}).run("numbers", write_numbers)
+    again = Stages(tmp_path / "work", key={"seed": 0}).run("numbers", fail)
+    assert again.record == {"total": 15.0}
+    assert isinstance(again.arrays["values"], np.memmap)
+    np.testing.assert_array_equal(again.arrays["values"], [[0, 1], [2, 3], [4, 5]])
+    assert again.arrays["names"].tolist() == ["a", "b"]
+
+
+def test_a_stage_that_stops_half_way_is_made_again(tmp_path):
+    stages = Stages(tmp_path / "work", key={})
+    with pytest.raises(ValueError, match="half-way"):
+        stages.run("numbers", fail)
+    assert stages.run("numbers", write_numbers).arrays["values"].shape == (3, 2)
+
+
+def test_stages_of_another_run_are_dropped(tmp_path):
+    Stages(tmp_path / "work", key={"seed": 0}).run("numbers", write_numbers)
+    other = Stages(tmp_path / "work", key={"seed": 1})
+    assert sorted(path.name for path in other.folder.iterdir()) == [KEY]
+    assert json.loads((other.folder / KEY).read_text()) == {"seed": 1}
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputUnusable, match="holds other files, it is never used; give another --work-dir"):
+        Stages(tmp_path, key={})
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_arrays_that_need_pickle_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="allow_pickle"):
+        Stages(tmp_path / "work", key={}).run("objects", lambda folder: save_array(folder, "a", np.array([{}])) or {})
