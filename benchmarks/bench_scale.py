@@ -52,13 +52,13 @@ class Run:
 
 
 def commands(
-    cells: Path, *, store: Path, output: Path, n_types: int, with_peer: bool
+    cells: Path, *, store: Path, output: Path, numbers: dict[str, str], with_peer: bool
 ) -> Iterator[tuple[str, str, list[str]]]:
     """List what is run on a file: what it is, the column with its clusters, command line."""
     cluster = [sys.executable, "-c", COMMAND, "cluster", str(cells), "--kb", str(store), "--recipe", "fused"]
     cluster += ["--overwrite", "-o", str(output)]
-    yield GIVEN, "cellmodel", [*cluster, "--n-clusters", str(n_types)]
-    yield ESTIMATED, "cellmodel", [*cluster, "--n-clusters", "auto"]
+    for what, number in numbers.items():
+        yield what, "cellmodel", [*cluster, "--n-clusters", number]
     if with_peer:
         yield SCANPY_STEPS, "leiden", [sys.executable, "-c", SCANPY, str(cells), str(output), "umap"]
 
@@ -69,7 +69,9 @@ def column(path: Path, name: str) -> list[str]:
         return [str(value) for value in read_elem(file[f"obs/{name}"])]
 
 
-def measure_size(source: str, n_cells: int, *, store: Path, with_peer: bool) -> Iterator[Run]:
+def measure_size(
+    source: str, n_cells: int, *, store: Path, with_peer: bool, k: tuple[str, ...] = ("given", "estimated")
+) -> Iterator[Run]:
     """Write synthetic cells and run every command on them, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         cells, output = Path(folder) / "cells.h5ad", Path(folder) / "out.h5ad"
@@ -77,7 +79,9 @@ def measure_size(source: str, n_cells: int, *, store: Path, with_peer: bool) -> 
         made = [sys.executable, str(HERE / "synthetic.py"), source, str(cells), "--n-cells", str(n_cells)]
         subprocess.run(made, check=True)
         types = column(cells, "cell_type")
-        listed = commands(cells, store=store, output=output, n_types=len(set(types)), with_peer=with_peer)
+        numbers = {GIVEN: str(len(set(types)))} if "given" in k else {}
+        numbers |= {ESTIMATED: "auto"} if "estimated" in k else {}
+        listed = commands(cells, store=store, output=output, numbers=numbers, with_peer=with_peer)
         for what, key, args in listed:
             seconds, cpu_s, peak_mb = measure(args)
             clusters = column(output, key)
@@ -132,6 +136,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("results"))
     parser.add_argument("--sizes", default=SIZES, help=f"Numbers of cells; {LARGE} brings {BASE} with it.")
     parser.add_argument("--source", default="kang_ctrl_stim_12261", help="Data set that the cells are made of.")
+    parser.add_argument("--k", default="given,estimated", help="Whether the number of clusters is given or estimated.")
     parser.add_argument("--peer-up-to", type=int, default=LARGE, help="Cells up to which scanpy is run as well.")
     options = parser.parse_args()
     sizes = {int(size) for size in options.sizes.split(",")}
@@ -139,7 +144,8 @@ def main() -> int:
     store = build_stores(options.output / "home")[0]
     runs: list[Run] = []
     for n_cells in sorted(sizes | ({BASE} if LARGE in sizes else set())):
-        for run in measure_size(options.source, n_cells, store=store, with_peer=n_cells <= options.peer_up_to):
+        with_peer, k = n_cells <= options.peer_up_to, tuple(options.k.split(","))
+        for run in measure_size(options.source, n_cells, store=store, with_peer=with_peer, k=k):
             runs.append(run)
             (options.output / "scale.json").write_text(json.dumps([asdict(one) for one in runs], indent=1))
             (options.output / "scale.md").write_text(table(runs))

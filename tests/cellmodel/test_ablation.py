@@ -105,6 +105,7 @@ def test_labels_enter_the_measures_alone(adata, kb, found):
         ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0,), y_true=[""] * adata.n_obs)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_one_object(adata, kb, home, tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     args = ["ablate", tmp_path / "cells.h5ad", "--kb", "demo", "--home", home, "--truth", "bulk_labels", "--seeds", "0"]

@@ -78,6 +78,7 @@ def test_scores_are_those_of_the_public_functions(folder, tmp_path):
     assert found["mean"] == pytest.approx((expected.accuracy + expected.nmi + expected.ari) / 3)
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_and_another_setting_does(folder, tmp_path):
     first = run_bench(datasets(folder), config(tmp_path))
     assert (first.n_reused, len(first.rows), first.failures) == (0, 2 * 2 * 2 * 2, ())

@@ -240,7 +240,7 @@ def test_the_input_is_never_the_output(home, tmp_path):
 
 def test_an_interrupted_build_says_how_to_go_on(real_data, tmp_path):
     process = start(
-        "genekb", "build", "--source", real_data / "ncbi" / "2022-11", "--model", "lsa-256", "--home", tmp_path
+        "genekb", "build", "--source", real_data / "ncbi" / "2022-11", "--model", "minilm", "--home", tmp_path
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("part-*.parquet")) and time.monotonic() < deadline and process.poll() is None:
