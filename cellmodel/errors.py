@@ -21,6 +21,10 @@ class SlotTaken(InputUnusable):
     """A slot of the user's AnnData would be overwritten, and overwriting was not allowed."""
 
 
+class WorkUnwritten(InputUnusable):
+    """A stage of a long run cannot be written; what was done before it is kept."""
+
+
 class LineageMismatch(CellModelError):
     """A result or a model meets a store other than the one that it was made with."""
 

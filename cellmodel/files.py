@@ -1,7 +1,8 @@
 """Whole jobs from file to file: check everything first, work, write last."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import genekb
 from cellmodel.checkpoint import check_model_folder, save_model
 from cellmodel.config import RunConfig
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import InputUnusable, WorkUnwritten
 from cellmodel.fitted import check_can_predict, fit_model
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.pipeline import RunResult, run
@@ -182,24 +183,31 @@ def _run_stored(
         "version": installed_version("genekb-cellmodel"),
     }
     stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
-    try:
+    with _kept_or_removed(stages):
         cells = read_stored_cells(path, read, stages)
-    except InputUnusable:
-        stages.remove()
-        raise
-    for note in cells.notes:
-        log.info("%s", note)
-    try:
+        for note in cells.notes:
+            log.info("%s", note)
         result = run_streamed(cells, kb, config, stages, with_clusters=with_clusters)
-    except KeyboardInterrupt:
-        log.warning("what is done is kept in %s; the same command goes on from there", stages.folder)
-        raise
     write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
     if write.command:
         cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
     write_beside(cells.adata, path, write.output, slots=slots, overwrite=write.overwrite)
     stages.remove()
     return FileRun(cells=cells, result=result)
+
+
+@contextmanager
+def _kept_or_removed(stages: Stages) -> Iterator[None]:
+    """Say where the stages of a run that is cut short are; remove those of cells that cannot be used."""
+    try:
+        yield
+    except (KeyboardInterrupt, WorkUnwritten):
+        log.warning("what is done is kept in %s; the same command goes on from there", stages.folder)
+        stages.release()
+        raise
+    except InputUnusable:
+        stages.remove()
+        raise
 
 
 def check_outputs(write: WriteConfig, *, inputs: Sequence[Path]) -> None:

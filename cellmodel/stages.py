@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike
 
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import InputUnusable, WorkUnwritten
 
 log = logging.getLogger(__name__)
 KEY: Final = "run.json"
+LOCK: Final = "run.lock"
 RECORD: Final = "record.json"
 
 
@@ -55,25 +57,33 @@ class Stages:
     Raises
     ------
     InputUnusable
-        If the folder holds other files, or cannot be written.
+        If the folder holds other files, or another run works in it.
+    WorkUnwritten
+        If it cannot be written.
     """
 
     def __init__(self, folder: Path, *, key: Mapping[str, Any]) -> None:
         self.folder = folder
+        self._lock = FileLock(folder / LOCK)
         text = json.dumps(key, sort_keys=True, default=str)
         try:
             self._claim(text)
+        except Timeout as error:
+            raise InputUnusable(f"another run works in {folder}; wait for it, or give another --work-dir") from error
         except OSError as error:
-            raise InputUnusable(f"{folder} cannot be written: {error.strerror}; give another --work-dir") from error
+            raise WorkUnwritten(f"{folder} cannot be written: {error.strerror}; give another --work-dir") from error
 
     def _claim(self, key: str) -> None:
-        if self.folder.exists() and not (self.folder / KEY).is_file() and any(self.folder.iterdir()):
+        held = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        if held and KEY not in held and held != {LOCK}:
             raise InputUnusable(f"{self.folder} holds other files, it is never used; give another --work-dir")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire(timeout=0)
         if (self.folder / KEY).is_file() and (self.folder / KEY).read_text() == key:
             return
-        self.remove()
-        self.folder.mkdir()
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
         (self.folder / KEY).write_text(key)
 
     def run(self, name: str, make: Callable[[Path], Mapping[str, Any]]) -> Stage:
@@ -86,7 +96,7 @@ class Stages:
 
         Raises
         ------
-        InputUnusable
+        WorkUnwritten
             If the disk refuses.
         """
         target = self.folder / name
@@ -103,15 +113,20 @@ class Stages:
             (part / RECORD).write_text(json.dumps({"record": record, "seconds": seconds}))
             part.rename(target)
         except OSError as error:
-            raise InputUnusable(
+            raise WorkUnwritten(
                 f"{part} cannot be written: {error.strerror or error}; free space, or give another --work-dir"
             ) from error
         log.info("%s: %.1f s", name, seconds)
         return _read(target)
 
     def remove(self) -> None:
-        """Remove the folder with all stages."""
+        """Remove the folder with all stages, and let go of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the folder, so that another run may work in it."""
+        self._lock.release()
 
 
 def create_array(folder: Path, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:

@@ -1,12 +1,13 @@
 """Stages are kept when they are done and only then."""
 
+import errno
 import json
 
 import numpy as np
 import pytest
 
-from cellmodel.errors import InputUnusable
-from cellmodel.stages import KEY, Stages, create_array, save_array
+from cellmodel.errors import InputUnusable, WorkUnwritten
+from cellmodel.stages import KEY, LOCK, Stages, create_array, save_array
 
 
 def write_numbers(folder):
@@ -22,7 +23,9 @@ def fail(folder):
 
 
 def test_a_stage_that_is_done_is_read_and_not_made_again(tmp_path):
-    Stages(tmp_path / "work", key={"seed": 0}).run("numbers", write_numbers)
+    first = Stages(tmp_path / "work", key={"seed": 0})
+    first.run("numbers", write_numbers)
+    first.release()
     again = Stages(tmp_path / "work", key={"seed": 0}).run("numbers", fail)
     assert again.record == {"total": 15.0}
     assert isinstance(again.arrays["values"], np.memmap)
@@ -38,9 +41,11 @@ def test_a_stage_that_stops_half_way_is_made_again(tmp_path):
 
 
 def test_stages_of_another_run_are_dropped(tmp_path):
-    Stages(tmp_path / "work", key={"seed": 0}).run("numbers", write_numbers)
+    first = Stages(tmp_path / "work", key={"seed": 0})
+    first.run("numbers", write_numbers)
+    first.release()
     other = Stages(tmp_path / "work", key={"seed": 1})
-    assert sorted(path.name for path in other.folder.iterdir()) == [KEY]
+    assert {path.name for path in other.folder.iterdir()} == {KEY, LOCK}
     assert json.loads((other.folder / KEY).read_text()) == {"seed": 1}
 
 
@@ -54,3 +59,24 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
 def test_arrays_that_need_pickle_are_refused(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         Stages(tmp_path / "work", key={}).run("objects", lambda folder: save_array(folder, "a", np.array([{}])) or {})
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    first = Stages(tmp_path / "work", key={})
+    with pytest.raises(InputUnusable, match=r"another run works in .*work; wait for it, or give another --work-dir"):
+        Stages(tmp_path / "work", key={})
+    first.remove()
+    assert not (tmp_path / "work").exists()
+    Stages(tmp_path / "work", key={}).run("numbers", write_numbers)
+
+
+def test_a_disk_that_refuses_is_one_line_and_what_was_done_is_kept(tmp_path):
+    stages = Stages(tmp_path / "work", key={})
+    stages.run("numbers", write_numbers)
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WorkUnwritten, match="No space left on device; free space, or give another --work-dir"):
+        stages.run("more", full)
+    assert (tmp_path / "work" / "numbers").is_dir()

@@ -176,6 +176,14 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_left(spoil, error, messag
     assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
 
 
+def test_cells_that_a_run_cannot_use_leave_no_folder(tmp_path):
+    adata = make_cells(make_counts()[0])[:, :1].copy()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(InputUnusable, match="400 cells x 1 genes; at least 3 x 2 are needed"):
+        run(tmp_path / "cells.h5ad", tmp_path / "out.h5ad")
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
