@@ -8,11 +8,12 @@ it. A worker's own rows alone carry a gradient, so the gradient of the loss is t
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,6 +128,7 @@ def ray_cluster(n_workers: int) -> Iterator[None]:
     NotAvailable
         If it has fewer CPUs than workers.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     import ray
 
     is_ours = not ray.is_initialized()
@@ -140,7 +142,8 @@ def ray_cluster(n_workers: int) -> Iterator[None]:
             raise NotAvailable(
                 f"the Ray cluster has {n_cpus} CPUs, {n_workers} workers need one each; use fewer workers"
             )
-        yield
+        with redirect_stdout(sys.stderr):  # Ray prints that a worker died; stdout carries the result of a command
+            yield
     finally:
         if is_ours:
             ray.shutdown()

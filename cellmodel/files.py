@@ -164,10 +164,9 @@ def _run_stored(
     with_clusters: bool,
 ) -> FileRun:
     """Do the same with cells that stay in their file."""
-    from cellmodel.recipes.registry import find_recipe
     from cellmodel.streamed_run import check_streamed, run_streamed
 
-    check_streamed(config, find_recipe(config.recipe))
+    check_streamed(config)
     for option, wanted in (("--save-model", write.model), ("--report", write.report)):
         if wanted is not None:
             raise InputUnusable(f"{option} reads all cells at once; leave it out, or give --out-of-core no")

@@ -49,11 +49,8 @@ def run_streamed(
         If too few genes are known to the store.
     """
     from cellmodel.recipes.heads import find_head
-    from cellmodel.recipes.registry import check_compute, find_recipe
 
-    recipe = find_recipe(config.recipe)
-    check_compute(recipe, config.compute)
-    check_streamed(config, recipe)
+    recipe = check_streamed(config)
     check_cells(cells.shape, cells.source, kb=kb, config=config)
     seconds: dict[str, float] = {}
     with timed(seconds, "align"):
@@ -104,14 +101,19 @@ def _embedded(
     )
 
 
-def check_streamed(config: RunConfig, recipe: Recipe) -> None:
-    """Refuse what needs all cells in memory, before any work is done.
+def check_streamed(config: RunConfig) -> Recipe:
+    """Refuse what needs all cells in memory, before any work is done, and give the recipe.
 
     Raises
     ------
     InputUnusable
         If there is such a setting; the message says which.
+    NotAvailable
+        If what is to train the model is not there.
     """
+    from cellmodel.recipes.registry import check_compute, find_recipe
+
+    recipe = find_recipe(config.recipe)
     wanting = {
         f"recipe {recipe.name!r}": not recipe.out_of_core,
         "--spatial": config.spatial is not None,
@@ -124,6 +126,8 @@ def check_streamed(config: RunConfig, recipe: Recipe) -> None:
                 f"{what} reads all cells at once; leave it out, or give --out-of-core no where memory allows "
                 "(out of core: fused, pca-kmeans, pca-leiden)"
             )
+    check_compute(recipe, config.compute)
+    return recipe
 
 
 def _align(cells: StoredCells, kb: genekb.Store, config: RunConfig) -> GeneAlignment:
