@@ -83,7 +83,7 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
         raise SourceUnusable(f"{folder} is not a folder; give one that holds NCBI's *.gene_info.gz")
     wanted = find_taxa(taxa, folder)
     genes, names, files, dropped = _read_gene_info(folder, wanted)
-    summaries, summary_file = _read_summaries(folder)
+    summaries, summary_file = _read_summaries(folder, wanted)
     orthologs, ortholog_names, ortholog_files = _read_orthologs(folder, wanted, genes, summaries)
     genes = _with_summary(genes, summaries)
     extra = read_extra(folder, genes=genes)
@@ -227,21 +227,28 @@ def _names(rows: pa.Table) -> pa.Table:
     return pa.concat_tables([part.cast(schema.NAMES) for part in parts])
 
 
-def _read_summaries(folder: Path) -> tuple[pa.Table, list[SourceFile]]:
-    """GeneID and summary of every species of the file (the longest where a gene has several), provenance note off."""
+def _read_summaries(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, list[SourceFile]]:
+    """GeneID and summary (the longest where a gene has several), provenance note off.
+
+    Of the species, all if none is named, and of the reference species, for orthologues without one.
+    """
     path = optional_file(folder, "gene_summary")
     empty = pa.table({"gene_id": pa.array([], pa.int64()), "summary": pa.array([], pa.string())})
     if path is None:
         return empty, []
-    blocks = list(_rows(path, GENE_SUMMARY))
-    rows = pa.concat_tables(blocks) if blocks else pa.table({name: pa.array([], pa.string()) for name in GENE_SUMMARY})
+    species = pa.array([str(taxon.tax_id) for taxon in (*taxa, find_taxon(REFERENCE_TAXON))])
+    n_read, blocks = 0, [pa.table({name: pa.array([], pa.string()) for name in GENE_SUMMARY})]
+    for block in _rows(path, GENE_SUMMARY):
+        n_read += block.num_rows
+        blocks.append(block.filter(pc.is_in(block["tax_id"], species)) if taxa else block)
+    rows = pa.concat_tables(blocks)
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
     table = pa.table({"gene_id": with_integers(rows, path, "GeneID")["GeneID"], "summary": text})
     table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(text), 0), fill_value=False))
     table = table.append_column("length", pc.utf8_length(table["summary"]))
     table = table.sort_by([("gene_id", "ascending"), ("length", "descending"), ("summary", "ascending")])
     first = table.group_by("gene_id", use_threads=False).aggregate([("summary", "first")])
-    file = describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=first.num_rows)
+    file = describe_file(path, n_rows_read=n_read, n_rows_kept=first.num_rows)
     return first.rename_columns(["gene_id", "summary"]), [file]
 
 

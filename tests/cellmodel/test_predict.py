@@ -140,6 +140,7 @@ def test_a_recipe_that_reads_the_whole_graph_says_so_before_any_work(home, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_commands_fit_keep_and_predict(kb, home, halves, tmp_path):
     halves[0].write_h5ad(tmp_path / "first.h5ad")
     halves[1].write_h5ad(tmp_path / "second.h5ad")

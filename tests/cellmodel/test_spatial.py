@@ -152,6 +152,7 @@ def spots(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_finds_faint_regions_by_place_and_smooths_them(spots, tmp_path):
     def share_in_place(*extra):
         output = tmp_path / f"{len(extra)}.h5ad"

@@ -118,6 +118,7 @@ def test_the_output_is_the_input_and_the_slots_and_nothing_is_left_beside(cells,
     assert any("out of core" in note for note in written.uns["cellmodel"]["input"]["notes"])
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_gives_the_same_bytes(cells, tmp_path):
     for name in ("a", "b"):
         run(cells, tmp_path / f"{name}.h5ad")

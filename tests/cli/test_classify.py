@@ -55,6 +55,7 @@ def test_the_n_shot_protocol_prints_a_row_for_each_number(files):
     assert 0.3 < one["mean"]["accuracy"] < five["mean"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_features_of_a_recipe_can_be_tried(files):
     n_shot = [files["query"], "--label-key", "bulk_labels", "--n-shot", "5", "--draws", "5"]
     content = call_json("cellmodel", "classify", *n_shot, "--features", "recipe:pca-kmeans")
