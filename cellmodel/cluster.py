@@ -67,10 +67,10 @@ def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: Micro
     seeds = [seeding.derive(seed, f"micro-clusters {run}") for run in range(settings.n_runs)]
     runs = [_micro_ward_run(points, n_clusters=n_clusters, settings=settings, seed=run_seed) for run_seed in seeds]
     if len(runs) == 1:
-        return _restore_order(runs[0], order)
+        return restore_order(runs[0], order)
     sample = _silhouette_sample(len(points), settings, seed)
     best = int(np.argmax([_silhouette(points[sample], clusters[sample]) for clusters in runs]))
-    return _restore_order(runs[best], order)
+    return restore_order(runs[best], order)
 
 
 def _check(n_clusters: int, n_cells: int) -> None:
@@ -137,7 +137,7 @@ def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Label
     return clusters
 
 
-def _restore_order(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
+def restore_order(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
     """Bring clusters of sorted cells back to the cells' own order, the largest cluster first."""
     restored = np.empty_like(clusters)
     restored[order] = clusters
@@ -182,7 +182,7 @@ def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20)
         fitted_cells=MicroWardConfig().fitted_cells,
         seed=seeding.derive(seed, "k-means"),
     )
-    return _restore_order(_fill_up(points, clusters, n_clusters=n_clusters), order)
+    return restore_order(_fill_up(points, clusters, n_clusters=n_clusters), order)
 
 
 def leiden(graph: CellGraph, *, resolution: float, seed: int, n_runs: int = LEIDEN_RUNS) -> Labels:

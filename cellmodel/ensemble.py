@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel import seeding
-from cellmodel.cluster import MicroWardConfig, micro_ward, order_by_size
+from cellmodel.cluster import MicroWardConfig, micro_ward, restore_order
 from cellmodel.graph import GraphConfig, knn_graph, nearest_votes, smoothing, snn_weights
 from cellmodel.ordering import content_order
 from cellmodel.preprocess import principal_components
@@ -115,7 +115,7 @@ def ensemble_clusters(
     places = None if spatial is None else spatial[order][:, order]
     widths = settings.widths(n_components)
     labels = _in_order(pcs, places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
-    return _restored(labels, order)
+    return restore_order(labels, order)
 
 
 def ensemble_of_components(
@@ -146,7 +146,7 @@ def ensemble_of_components(
     places = None if spatial is None else spatial[order][:, order]
     widths = settings.widths(n_components)
     labels = _in_order(pcs[order], places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
-    return _restored(labels, order)
+    return restore_order(labels, order)
 
 
 def _order_of_rows(expression: CellByGene, seed: int) -> Int[np.ndarray, " cell"]:
@@ -200,13 +200,6 @@ def _best_partition(
         if score > best:
             best, labels, width = score, found, view.shape[1]
     return labels, width
-
-
-def _restored(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
-    """Clusters in the cells' own order, the largest first."""
-    restored = np.empty_like(clusters)
-    restored[order] = clusters
-    return order_by_size(restored)
 
 
 def separation(distances: Float[np.ndarray, "cell cell"], clusters: Labels) -> float:

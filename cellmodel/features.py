@@ -62,7 +62,12 @@ class Features:
 
 def log_expression(cells: Cells) -> CellByGene:
     """Take log-normalised values as they are, and normalise counts."""
-    return cells.matrix if cells.kind == ValueKind.LOG1P else normalise_log1p(cells.matrix)
+    return log_values(cells.matrix, cells.kind)
+
+
+def log_values(values: CellByGene, kind: ValueKind) -> CellByGene:
+    """As :func:`log_expression`, for values of a kind, of all genes."""
+    return values if kind == ValueKind.LOG1P else normalise_log1p(values)
 
 
 def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarray, " gene"] | None = None) -> Features:

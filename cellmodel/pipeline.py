@@ -103,7 +103,26 @@ def run(
     seconds, features, alignment = prepared.seconds, prepared.features, prepared.alignment
     with timed(seconds, "represent"):
         representation = recipe.represent(prepared.views, config.seed)
-    result = RunResult(
+    result = embedded_result(config, features, representation, alignment=alignment, text=prepared.text, seconds=seconds)
+    if not with_clusters:
+        return result
+    with timed(seconds, "cluster"):
+        head = find_head(config.head) if config.head else recipe.head
+        clustering = head(representation, prepared.views, config.n_clusters, config.seed)
+    return _explained(result, clustering, cells, seconds)
+
+
+def embedded_result(
+    config: RunConfig,
+    features: Features,
+    representation: Representation,
+    *,
+    alignment: GeneAlignment | None,
+    text: TextView | None,
+    seconds: dict[str, float],
+) -> RunResult:
+    """Give the result before any clusters."""
+    return RunResult(
         config=config,
         features=features,
         representation=representation,
@@ -112,16 +131,10 @@ def run(
         confidence=None,
         alignment=alignment,
         share_hvgs=float(alignment.has_vector[features.top_genes].mean()) if alignment else None,
-        text=prepared.text,
-        sentences=prepared.text.sentences if prepared.text else None,
+        text=text,
+        sentences=text.sentences if text else None,
         seconds=seconds,
     )
-    if not with_clusters:
-        return result
-    with timed(seconds, "cluster"):
-        head = find_head(config.head) if config.head else recipe.head
-        clustering = head(representation, prepared.views, config.n_clusters, config.seed)
-    return _explained(result, clustering, cells, seconds)
 
 
 def _check_places(config: RunConfig, recipe: Recipe) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.preprocess import normalise_log1p
+from cellmodel.features import log_values
 from cellmodel.types import CellBlocks, CellByGene
 from cellmodel.values import ValueKind, ValueReport, ValueTally
 
@@ -70,7 +70,7 @@ class LogExpression:
 
     def of(self, values: CellByGene) -> CellByGene:
         """Expression of cells whose values, of all genes, are in memory."""
-        expression = values if self.kind == ValueKind.LOG1P else normalise_log1p(values)
+        expression = log_values(values, self.kind)
         return expression if self.columns is None else expression[:, self.columns]
 
 
@@ -93,7 +93,7 @@ def scan(matrix: CellBlocks, *, kind: ValueKind) -> Scan:
         depth[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
         start += block.shape[0]
         if np.isfinite(block.data).all() and block.data.min(initial=0) >= 0:
-            sums.add(block, block if kind == ValueKind.LOG1P else normalise_log1p(block))
+            sums.add(block, log_values(block, kind))
     mean = sums.linear / n_cells
     variance = np.maximum(sums.squares - n_cells * mean**2, 0.0) / max(n_cells - 1, 1)
     return Scan(

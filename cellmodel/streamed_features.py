@@ -57,7 +57,7 @@ def stream_features(cells: StoredCells, config: RunConfig, stages: Stages) -> St
         raise InputUnusable(f"no gene of {cells.source} is seen in at least {settings.min_cells} cells")
     top = variable_by_moments(cells.scan.mean[detected], cells.scan.variance[detected], n_top=settings.n_top_genes)
     top_genes = detected[top]
-    n_wide = max(round(share * settings.n_components) for share in (1.0, *EnsembleConfig().component_shares))
+    n_wide = max(settings.n_components, *EnsembleConfig().widths(settings.n_components))
     stored = stages.run("expression", lambda folder: _keep_expression(cells, top_genes, n_wide, folder))
     expression = mapped_csr(stored, shape=(cells.matrix.shape[0], len(top_genes)))
     components = Components(mean=np.array(stored.arrays["mean"]), loadings=np.array(stored.arrays["loadings"]))

@@ -10,23 +10,23 @@ import numpy as np
 import scipy.sparse as sp
 
 import genekb
-from cellmodel.align import GeneAlignment, align_genes
+from cellmodel.align import GeneAlignment
 from cellmodel.cluster import confidence, order_by_size
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.markers import rank_by_moments
 from cellmodel.moments import GroupMoments, cluster_moments
 from cellmodel.n_clusters import NClusters, Stability
-from cellmodel.pipeline import RunResult, texts_of
+from cellmodel.pipeline import RunResult, embedded_result, texts_of
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
 from cellmodel.sentences import Read, SentenceRecord, read_clusters
 from cellmodel.stages import Stages, save_array
 from cellmodel.stored_cells import StoredCells
-from cellmodel.streamed_features import StreamedFeatures, stream_features
-from cellmodel.streamed_text import sampled_features, sampled_rows, stream_text
-from cellmodel.text_evidence import KnowledgeRow, compare_knowledge
+from cellmodel.streamed_features import stream_features
+from cellmodel.streamed_text import sampled_features, stream_text
+from cellmodel.text_evidence import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.types import Labels
-from cellmodel.views import TextView, check_cells, find_reader, text_view, timed
+from cellmodel.views import align_names, check_cells, find_reader, make_views, text_view, timed
 from cellmodel.words import ClusterWords, words_by_moments
 
 log = logging.getLogger(__name__)
@@ -54,18 +54,20 @@ def run_streamed(
     check_cells(cells.shape, cells.source, kb=kb, config=config)
     seconds: dict[str, float] = {}
     with timed(seconds, "align"):
-        alignment = _align(cells, kb, config) if kb is not None else None
+        alignment = align_names(cells.names, kb, config, totals=cells.scan.totals) if kb is not None else None
     with timed(seconds, "features"):
         streamed = stream_features(cells, config, stages)
+    features = streamed.features
     with timed(seconds, "text"):
         text = None
         if alignment is not None:
             read = _reader(kb, alignment, config)
-            text = stream_text(cells, streamed.features, alignment=alignment, config=config, stages=stages, read=read)
-    views = _views(cells, streamed, text, config)
+            text = stream_text(cells, features, alignment=alignment, config=config, stages=stages, read=read)
+    views = make_views(features, text, config, expression=features.expression, depth=cells.scan.depth)
+    views = replace(views, wide_pcs=streamed.wide_pcs)
     with timed(seconds, "represent"):
         representation = _represented(stages, recipe, views, config)
-    result = _embedded(streamed, representation, alignment=alignment, text=text, config=config, seconds=seconds)
+    result = embedded_result(config, features, representation, alignment=alignment, text=text, seconds=seconds)
     if not with_clusters:
         return result
     head = find_head(config.head) if config.head else recipe.head
@@ -73,32 +75,6 @@ def run_streamed(
         clustering = _clustered(stages, lambda: head(representation, views, config.n_clusters, config.seed))
     with timed(seconds, "explain"):
         return _explained(result, clustering, cells, stages)
-
-
-def _embedded(
-    streamed: StreamedFeatures,
-    representation: Representation,
-    *,
-    alignment: GeneAlignment | None,
-    text: TextView | None,
-    config: RunConfig,
-    seconds: dict[str, float],
-) -> RunResult:
-    """Give the result before any clusters."""
-    top_genes = streamed.features.top_genes
-    return RunResult(
-        config=config,
-        features=streamed.features,
-        representation=representation,
-        clustering=None,
-        labels=None,
-        confidence=None,
-        alignment=alignment,
-        share_hvgs=float(alignment.has_vector[top_genes].mean()) if alignment else None,
-        text=text,
-        sentences=text.sentences if text else None,
-        seconds=seconds,
-    )
 
 
 def check_streamed(config: RunConfig) -> Recipe:
@@ -130,41 +106,11 @@ def check_streamed(config: RunConfig) -> Recipe:
     return recipe
 
 
-def _align(cells: StoredCells, kb: genekb.Store, config: RunConfig) -> GeneAlignment:
-    return align_genes(
-        cells.names,
-        kb,
-        counts=cells.scan.totals,
-        encoder=config.encoder,
-        use_orthologs=config.use_orthologs,
-        min_coverage=config.min_coverage,
-    )
-
-
 def _reader(kb: genekb.Store | None, alignment: GeneAlignment | None, config: RunConfig) -> Read | None:
     """Find what reads sentences of a sample, where that was asked for."""
     if kb is None or alignment is None or config.knowledge != "real" or config.semantics.sentences == "pooled":
         return None
     return find_reader(kb, alignment.encoder_id)
-
-
-def _views(cells: StoredCells, streamed: StreamedFeatures, text: TextView | None, config: RunConfig) -> CellViews:
-    features = streamed.features
-    return CellViews(
-        expression=features.expression,
-        pcs=features.pcs,
-        graph=features.graph,
-        smoothed=features.smoothed,
-        text=text.z if text else None,
-        knn=features.knn,
-        depth=cells.scan.depth,
-        text_paths=text.paths if text else None,
-        gene_vectors=text.gene_vectors if text else None,
-        raw_gene_vectors=text.raw_gene_vectors if text else None,
-        n_clusters=config.n_clusters,
-        compute=config.compute,
-        wide_pcs=streamed.wide_pcs,
-    )
 
 
 def _represented(stages: Stages, recipe: Recipe, views: CellViews, config: RunConfig) -> Representation:
@@ -277,7 +223,7 @@ def _knowledge(result: RunResult, labels: Labels) -> tuple[KnowledgeRow, ...]:
     if result.alignment is None or result.text is None:
         return ()
     alignment, config = result.alignment, result.config
-    rows = sampled_rows(len(labels), config.seed)
+    rows = compared_cells(len(labels), config.seed)
     sample = sampled_features(result.features, rows, n_genes=len(alignment.gene_ids))
     return compare_knowledge(
         lambda kind: text_view(sample, alignment, config, knowledge=kind).z,

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel import seeding
 from cellmodel.align import GeneAlignment
 from cellmodel.config import RunConfig
 from cellmodel.features import Features
@@ -23,8 +22,6 @@ from cellmodel.stored_cells import StoredCells
 from cellmodel.streamed_features import row_ranges
 from cellmodel.types import CellByGene, Embedding, GeneVectors
 from cellmodel.views import GeneText, TextView, gene_text, sentence_reading
-
-SAMPLED: Final = 3_000  # cells on which the text view is set beside its controls
 
 
 def stream_text(
@@ -89,13 +86,6 @@ def _sampled_sentences(
     rows = draw_cells(blocks, n_cells=config.semantics.n_sampled, seed=config.seed)
     sample = features.expression[rows][:, has_text]
     return read_sample(sample, reading, pooled=pooled[rows], mean=mean, seed=config.seed)
-
-
-def sampled_rows(n_cells: int, seed: int) -> Int[np.ndarray, " cell"]:
-    """Draw the cells that stand for all where a mean over some is enough; all if they are few."""
-    if n_cells <= SAMPLED:
-        return np.arange(n_cells)
-    return np.sort(seeding.generator(seed, "text evidence").choice(n_cells, SAMPLED, replace=False))
 
 
 def sampled_features(features: Features, rows: Int[np.ndarray, " cell"], *, n_genes: int) -> Features:

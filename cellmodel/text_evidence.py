@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from cellmodel import seeding
 from cellmodel.graph import GraphConfig, knn_graph
@@ -48,10 +49,7 @@ def compare_knowledge(
     own
         The run's own kind and view, which is not made again.
     """
-    n_cells = len(clusters)
-    chosen = np.arange(n_cells)
-    if n_cells > MOST_CELLS:
-        chosen = np.sort(seeding.generator(seed, "text evidence").choice(n_cells, MOST_CELLS, replace=False))
+    chosen = compared_cells(len(clusters), seed)
     kinds: tuple[Knowledge, ...] = ("real", "shuffled", "random")
     rows = []
     for kind in kinds:
@@ -61,6 +59,13 @@ def compare_knowledge(
     shares = np.bincount(clusters[chosen]) / len(chosen)
     rows.append(KnowledgeRow(knowledge="chance", neighbour_agreement=float((shares**2).sum())))
     return tuple(rows)
+
+
+def compared_cells(n_cells: int, seed: int) -> Int[np.ndarray, " cell"]:
+    """Rows of the cells that are compared; all if they are few."""
+    if n_cells <= MOST_CELLS:
+        return np.arange(n_cells)
+    return np.sort(seeding.generator(seed, "text evidence").choice(n_cells, MOST_CELLS, replace=False))
 
 
 def neighbour_agreement(embedding: Embedding, clusters: Labels, *, graph: GraphConfig) -> float:

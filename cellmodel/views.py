@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from cellmodel.recipes.base import CellViews
 from cellmodel.semantics import Whitening, expression_weighted, fit_whitening, mix_paths, ranked_sentence
 from cellmodel.sentence_cache import Progress, read_sentences, sentence_folder
 from cellmodel.sentences import Read, SentenceReading, SentenceRecord, read_path2
-from cellmodel.types import Embedding, GeneVectors, Knowledge
+from cellmodel.types import CellByGene, Embedding, GeneVectors, Knowledge
 from cellmodel.values import ValueKind
 
 log = logging.getLogger(__name__)
@@ -144,10 +144,18 @@ def _from_text(alignment: GeneAlignment | None, config: RunConfig) -> Float[np.n
 
 def align_cells(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignment:
     """Align the genes of cells with a store; see :func:`cellmodel.align.align_genes`."""
+    totals = np.asarray(cells.matrix.sum(axis=0), dtype=np.float64).ravel()
+    return align_names(cells.names, kb, config, totals=totals)
+
+
+def align_names(
+    names: Sequence[str], kb: genekb.Store, config: RunConfig, *, totals: Float[np.ndarray, " gene"]
+) -> GeneAlignment:
+    """Align genes by name, with the sum of each over the cells."""
     return align_genes(
-        cells.names,
+        names,
         kb,
-        counts=np.asarray(cells.matrix.sum(axis=0), dtype=np.float64).ravel(),
+        counts=totals,
         encoder=config.encoder,
         use_orthologs=config.use_orthologs,
         min_coverage=config.min_coverage,
@@ -155,16 +163,41 @@ def align_cells(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignm
 
 
 def _views(cells: Cells, features: Features, text: TextView | None, config: RunConfig) -> CellViews:
-    counts = cells.matrix[:, features.top_genes] if cells.kind == ValueKind.COUNTS else None
-    return CellViews(
+    made = make_views(
+        features,
+        text,
+        config,
         expression=features.expression[:, features.top_genes],
+        depth=np.asarray(cells.matrix.sum(axis=1), dtype=np.float64).ravel(),
+    )
+    return replace(made, counts=cells.matrix[:, features.top_genes]) if cells.kind == ValueKind.COUNTS else made
+
+
+def make_views(
+    features: Features,
+    text: TextView | None,
+    config: RunConfig,
+    *,
+    expression: CellByGene,
+    depth: Float[np.ndarray, " cell"],
+) -> CellViews:
+    """Put both sides together, without counts.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene) of the highly variable genes.
+    depth
+        (cell,) sum of all values of each.
+    """
+    return CellViews(
+        expression=expression,
         pcs=features.pcs,
         graph=features.graph,
         smoothed=features.smoothed,
         text=text.z if text else None,
         knn=features.knn,
-        depth=np.asarray(cells.matrix.sum(axis=1), dtype=np.float64).ravel(),
-        counts=counts,
+        depth=depth,
         text_paths=text.paths if text else None,
         gene_vectors=text.gene_vectors if text else None,
         raw_gene_vectors=text.raw_gene_vectors if text else None,
