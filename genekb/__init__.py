@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     from genekb.coverage import Coverage
     from genekb.diff import diff_stores
     from genekb.resolve import Resolution
+    from genekb.share.remote_store import open_store as open
     from genekb.sources.ncbi_bulk import read_ncbi_folder
     from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
     from genekb.store.reader import Store
-    from genekb.store.reader import open_store as open
     from genekb.updating import plan_update, update
 
 __all__ = [
@@ -36,7 +36,7 @@ _HOME = {
     "Store": ("genekb.store.reader", "Store"),
     "build": ("genekb.builder", "build"),
     "diff_stores": ("genekb.diff", "diff_stores"),
-    "open": ("genekb.store.reader", "open_store"),
+    "open": ("genekb.share.remote_store", "open_store"),
     "plan_update": ("genekb.updating", "plan_update"),
     "read_demo_table": ("genekb.sources.table", "read_demo_table"),
     "read_ncbi_folder": ("genekb.sources.ncbi_bulk", "read_ncbi_folder"),

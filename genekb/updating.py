@@ -216,7 +216,8 @@ def import_vectors(store: Store, foreign: ForeignVectors, *, name: str, home: Pa
     if not len(gene_ids):
         example = ", ".join(foreign.names[:3])
         raise SourceUnusable(
-            f"none of {len(foreign.names)} names ({example}, ...) stands for a gene of {store.store_id}"
+            f"none of {len(foreign.names)} names ({example}, ...) stands for a gene of {store.store_id}; are they of "
+            "another species?"
         )
     spec = foreign_spec(name=name, vectors=foreign)
     item = GeneVectors(spec=spec, gene_ids=gene_ids, vectors=foreign.vectors[found[first]])
@@ -227,7 +228,10 @@ def import_vectors(store: Store, foreign: ForeignVectors, *, name: str, home: Pa
 
 
 def _chosen(store: Store, encoders: Sequence[str] | None) -> list[str]:
-    return list(store.manifest.encoders) if encoders is None else [store.encoder_id(name) for name in encoders]
+    if encoders is None:
+        store.check_whole()
+        return list(store.manifest.encoders)
+    return [store.encoder_id(name) for name in encoders]
 
 
 def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, ...] | None) -> BuildConfig:
@@ -278,6 +282,7 @@ def _still_known(store: Store, spec: EncoderSpec, source: SourceTables) -> GeneV
 
 
 def _kept(store: Store) -> list[KeptVectors]:
+    store.check_whole()
     check_files(store.folder, store.manifest)  # what is copied gets a new digest, which must not bless damage
     folder = store.folder / "embeddings"
     return [KeptVectors(folder=folder / key, entry=entry) for key, entry in store.manifest.encoders.items()]

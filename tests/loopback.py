@@ -1,10 +1,13 @@
 """A real HTTP server on loopback that serves what a test gives it, and fails as a test tells it to."""
 
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+PIECE = 1 << 14
 
 
 @dataclass
@@ -22,7 +25,8 @@ class Loopback:
     """What the server serves and what it was asked.
 
     ``files`` maps a path to bytes, or to a function of the query's fields; ``faults`` maps a path to the answers that
-    go wrong, first in first out; ``etags``, ``ignores_range`` and ``ignores_if_range`` say how files are versioned.
+    go wrong, first in first out; ``etags``, ``ignores_range`` and ``ignores_if_range`` say how files are versioned;
+    ``pause_s`` is a rest after every :data:`PIECE` bytes, of a slow link.
     """
 
     url: str = ""
@@ -32,6 +36,7 @@ class Loopback:
     ignores_range: bool = False
     ignores_if_range: bool = False
     requests: list = field(default_factory=list)
+    pause_s: float = 0.0
 
     def asked(self, path):
         """Headers of every request for a path."""
@@ -86,8 +91,10 @@ def _handler(state):  # noqa: C901 - a handler is a class of small methods
                 self.send_header(name, value)
             self.end_headers()
             end = len(body) if fault.cut_after is None else start + fault.cut_after
-            self.wfile.write(body[start:end])
-            self.wfile.flush()
+            for at in range(start, end, PIECE):
+                self.wfile.write(body[at : min(at + PIECE, end)])
+                self.wfile.flush()
+                time.sleep(state.pause_s)
             if fault.gate is not None:
                 fault.gate.wait(60)
             if fault.cut_after is not None:
@@ -107,7 +114,7 @@ def _handler(state):  # noqa: C901 - a handler is a class of small methods
     return Handler
 
 
-class _Server(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_):
@@ -118,7 +125,7 @@ class _Server(ThreadingHTTPServer):
 def serving(**settings):
     """Serve until the block ends."""
     state = Loopback(**settings)
-    server = _Server(("127.0.0.1", 0), _handler(state))
+    server = QuietServer(("127.0.0.1", 0), _handler(state))
     state.url = f"http://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

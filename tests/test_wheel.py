@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import genekb
+from genekb.share.addresses import parse_address
+from genekb.share.lock import pin_store, write_pins
+from genekb.share.push import push_store
+from tests.loopback import serving
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
@@ -48,3 +54,23 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     )  # fmt: skip
     assert json.loads(result.stdout)["n_cells"] == 700
     assert (tmp_path / "out" / "report.html").is_file()
+    give_it_a_locked_store(tmp_path)
+
+
+def give_it_a_locked_store(folder):
+    """Build and lock a store in this environment, and sync it in the empty one: the same digest, byte by byte."""
+    config = genekb.BuildConfig(name="demo", models=("hash-64", "lsa-16"))
+    built = genekb.open(genekb.build(genekb.read_demo_table(), config, home=folder / "here").folder)
+    push_store(built, parse_address(str(folder / "shared")))
+    files = {f"/kb/{path.relative_to(folder / 'shared')}": path.read_bytes()
+             for path in (folder / "shared").rglob("*") if path.is_file()}  # fmt: skip
+    with serving(files=files) as server:
+        write_pins([pin_store(built, url=server.url + "kb")], folder / "genekb.lock")
+        command = [str(folder / "env" / "bin" / "genekb"), "sync", "--json", "--home", str(folder / "there")]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=300, cwd=folder, env={"HOME": str(folder)}
+        )
+    assert json.loads(done.stdout)["stores"][0]["digest"] == built.manifest.digest
+    there = folder / "there" / "stores" / "demo@1" / built.manifest.digest
+    for path in built.folder.rglob("*"):
+        assert path.is_dir() or (there / path.relative_to(built.folder)).read_bytes() == path.read_bytes()

@@ -1,5 +1,6 @@
 """Where stores live, and how a name, a digest or a path finds one."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -7,10 +8,13 @@ from typing import Final
 
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.store.manifest import MANIFEST
+from genekb.store.pins import pinned_digest
 
 CURRENT: Final = "current"  # file beside the digest folders: the digest that the name stands for
-_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?$")
-_DIGEST: Final = re.compile(r"^[0-9a-f]{8,64}$")
+_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
+logger = logging.getLogger(__name__)
+_POINTER_CHARS: Final = 80  # a digest and the end of its line
+_DIGEST: Final = re.compile(r"^[0-9a-f]{8,64}\Z")
 
 
 def find_home(home: Path | None = None) -> Path:
@@ -51,12 +55,16 @@ def current_folder(name_folder: Path) -> Path | None:
     pointer = name_folder / CURRENT
     if not pointer.is_file():
         return None
-    folder = name_folder / pointer.read_text(encoding="utf-8").strip()
-    return folder if (folder / MANIFEST).is_file() else None
+    with pointer.open(encoding="ascii", errors="replace") as stream:
+        digest = stream.read(_POINTER_CHARS).strip()
+    is_store = bool(_DIGEST.match(digest)) and (name_folder / digest / MANIFEST).is_file()
+    return name_folder / digest if is_store else None
 
 
 def find_store(reference: str | Path, home: Path | None = None) -> Path:
     """Find a store's folder by path, ``NAME@RELEASE``, ``NAME`` (the newest release) or digest (8 digits or more).
+
+    A name that the project's ``genekb.lock`` pins stands for the pinned digest alone.
 
     Raises
     ------
@@ -68,6 +76,9 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         return as_path
     stores = find_home(home) / "stores"
     text = str(reference)
+    pinned = pinned_digest(text) if _NAME.match(text) else None
+    if pinned:
+        return _by_pin(stores, text, *pinned)
     matches = _by_name(stores, text) or _by_digest(stores, text)
     if len(matches) == 1:
         return matches[0]
@@ -79,6 +90,17 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         )
     known = ", ".join(folder.parent.name for folder in list_store_folders(find_home(home))) or "none"
     raise NotAvailable(f"no store {text!r} in {stores} (there: {known}); make it with `genekb build --name {text} ...`")
+
+
+def _by_pin(stores: Path, text: str, digest: str, lock_file: Path) -> Path:
+    found = _by_digest(stores, digest)
+    if not found:
+        raise NotAvailable(
+            f"{lock_file} pins {text} to {digest[:16]}, which is not in {stores}; `genekb sync` brings it, or give a "
+            "path"
+        )
+    logger.info("%s: %s is pinned to %s", lock_file, text, digest[:16])
+    return found[0]
 
 
 def _by_name(stores: Path, text: str) -> list[Path]:

@@ -7,21 +7,25 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from genekb.documents import text_id
-from genekb.errors import GeneKBError
+from genekb.errors import GeneKBError, StoreCorrupt
 from genekb.files import sha256_file
+from genekb.schema import TABLES
+from genekb.store.integrity import read_columns
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.vectors import open_vectors, read_vectors
+from genekb.store.origins import absent_encoders, files_here
+from genekb.store.vectors import open_vectors, read_vectors, vector_files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """What was checked, and every fault that was found (none: the store is whole)."""
+    """What was checked, every fault that was found (none: the store is whole), and encoders that were not pulled."""
 
     store_id: str
     n_files: int
     n_bytes: int
     n_vectors: int
     faults: tuple[str, ...]
+    not_pulled: tuple[str, ...] = ()
 
 
 def verify_store(folder: Path) -> Verification:
@@ -35,18 +39,20 @@ def verify_store(folder: Path) -> Verification:
     manifest = read_manifest(folder)
     faults = _file_faults(folder, manifest)
     n_vectors = 0
+    files, absent = files_here(folder, manifest), absent_encoders(folder, manifest)
     if not faults:
-        faults = _text_faults(folder)
-        for encoder_id in manifest.encoders:
+        faults = _table_faults(folder, manifest)
+        for encoder_id in (key for key in manifest.encoders if key not in absent):
             n, found = _vector_faults(folder, manifest, encoder_id)
             n_vectors += n
             faults += found
     return Verification(
         store_id=f"{manifest.name}@{manifest.release}:{manifest.digest[:16]}",
-        n_files=len(manifest.files),
-        n_bytes=sum(file.n_bytes for file in manifest.files),
+        n_files=len(files),
+        n_bytes=sum(file.n_bytes for file in files),
         n_vectors=n_vectors,
         faults=tuple(faults),
+        not_pulled=absent,
     )
 
 
@@ -54,7 +60,7 @@ def _file_faults(folder: Path, manifest: Manifest) -> list[str]:
     faults = []
     if len(folder.name) == 64 and folder.name != manifest.digest:  # noqa: PLR2004 - hex digits of SHA-256
         faults.append(f"the folder is named {folder.name[:12]}, its manifest has digest {manifest.digest[:12]}")
-    for file in manifest.files:
+    for file in files_here(folder, manifest):
         path = folder / file.path
         if not path.is_file():
             faults.append(f"{file.path} is missing")
@@ -65,8 +71,18 @@ def _file_faults(folder: Path, manifest: Manifest) -> list[str]:
     return faults
 
 
-def _text_faults(folder: Path) -> list[str]:
-    texts = pq.read_table(folder / "texts.parquet", columns=["text_id", "text"])
+def _written(manifest: Manifest) -> list[str]:
+    """Tables that a store of this version has."""
+    return [name for name in TABLES if f"{name}.parquet" in {file.path for file in manifest.files}]
+
+
+def _table_faults(folder: Path, manifest: Manifest) -> list[str]:
+    """Check that every table has the columns of its schema, and every text the id of its content."""
+    try:
+        tables = {name: read_columns(folder / f"{name}.parquet", TABLES[name]) for name in _written(manifest)}
+    except StoreCorrupt as error:
+        return [str(error)]
+    texts = tables["texts"]
     pairs = zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)
     wrong = sum(text_id(text) != key for key, text in pairs)
     return [f"{wrong} texts do not have the id of their content"] if wrong else []
@@ -86,7 +102,7 @@ def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[i
         np.array_equal(getattr(stored, name), getattr(cached, name)) for name in ("gene_ids", "rows", "vectors")
     ):
         faults.append(f"the cache of {encoder_id} differs from its files; delete the folder .cache")
-    parts = sorted((folder / "embeddings" / encoder_id).glob("part-*.parquet"))
+    parts = vector_files(folder, manifest, encoder_id)
     n_vectors = sum(pq.read_metadata(path).num_rows for path in parts)
     expected = int(manifest.encoders[encoder_id]["n_vectors"])
     if n_vectors != expected:

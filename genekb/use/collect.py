@@ -10,19 +10,20 @@ from typing import Final
 from genekb.errors import GeneKBError, SourceUnusable, StoreBusy
 from genekb.files import TEMPORARY
 from genekb.store.home import CURRENT, check_name, current_folder
-from genekb.store.manifest import MANIFEST, read_manifest
+from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
+from genekb.store.origins import PULLED
 from genekb.store.places import PLACES
 from genekb.store.vectors import CACHE
 from genekb.store.writer import locked
 
 REMOVING: Final = ".removing-"  # a folder is renamed before it is deleted: a store is whole, or it is not there
 _LOCK: Final = ".lock"
-_BUILDING: Final = re.compile(r"\.building-[0-9a-f]{16}")
+_UNFINISHED: Final = re.compile(r"\.(building|pulling)-[0-9a-f]{16}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CACHED_DIGITS: Final = 16
 _CACHED: Final = re.compile(rf"[0-9a-f]{{{_CACHED_DIGITS}}}")
 _CACHED_PART: Final = re.compile(r".+\.[0-9a-f]{32}\.part")
-_FILES: Final = frozenset({CURRENT, PLACES, _LOCK})
+_FILES: Final = frozenset({CURRENT, PLACES, PULLED, _LOCK})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,8 +144,8 @@ def _judge_entry(path: Path) -> Iterator[Removed | Left]:
         yield Left(path=path, reason="a link, which is not followed")
     elif path.is_dir() and path.name.startswith(REMOVING):
         yield _found(path, "a removal that was interrupted")
-    elif path.is_dir() and _BUILDING.fullmatch(path.name):
-        yield _found(path, "an unfinished build")
+    elif path.is_dir() and (unfinished := _UNFINISHED.fullmatch(path.name)):
+        yield _found(path, "an unfinished build" if unfinished[1] == "building" else "an unfinished pull")
     elif path.is_file() and path.name.endswith(TEMPORARY) and path.name.removesuffix(TEMPORARY) in _FILES:
         yield _found(path, "an unfinished file")
     elif not (path.is_file() and path.name in _FILES) and not (path.is_dir() and path.name == CACHE):
@@ -176,7 +177,7 @@ def _judge_store(path: Path, *, has_current: bool, superseded: bool) -> Removed 
         manifest = read_manifest(path)
     except GeneKBError as error:
         return Left(path=path, reason=f"its manifest cannot be read: {error}")
-    made = {MANIFEST, *(file.path for file in manifest.files)}
+    made = {MANIFEST, SIGNATURE, *(file.path for file in manifest.files)}
     found = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink() or file.is_file())
     foreign = sorted(name for name in found if name not in made and not name.endswith(TEMPORARY))
     if manifest.digest != path.name or foreign:

@@ -1,0 +1,134 @@
+"""Fitted models that travel, in the way of stores: arrays first, the description that promises them last."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cellmodel.checkpoint import ARRAYS, DESCRIPTION, check_model_folder, load_model
+from cellmodel.errors import InputUnusable, LineageMismatch
+from genekb import files
+from genekb.replacing import take_place
+from genekb.share.addresses import Address
+from genekb.share.parcel import Found, find_version
+from genekb.share.push import Sent, send
+from genekb.share.remotes import Remote, open_remote
+from genekb.share.transfer import Patience, asking, fetch_files
+from genekb.sources.transfer import Absent
+from genekb.store.manifest import StoredFile
+
+_PULLING: Final = ".pulling"
+_MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedModel:
+    """A model that was pushed or pulled.
+
+    Parameters
+    ----------
+    digest
+        SHA-256 of its description, which holds that of its arrays.
+    url
+        Where it lies.
+    n_bytes_now
+        Bytes that travelled now.
+    store_id, encoder_id
+        What it was fitted with; empty without knowledge.
+    """
+
+    digest: str
+    url: str
+    n_bytes_now: int
+    store_id: str
+    encoder_id: str
+
+
+def push_model(
+    folder: Path, address: Address, *, patience: Patience | None = None, progress: Progress | None = None
+) -> SharedModel:
+    """Copy a fitted model to a place, or go on with a push that was interrupted.
+
+    Raises
+    ------
+    InputUnusable, LineageMismatch
+        If the folder holds no model, or a damaged one: damage is not shared.
+    genekb.errors.GeneKBError
+        See :func:`genekb.share.push.push_store`.
+    """
+    model = load_model(folder)
+    digest = files.sha256_file(folder / DESCRIPTION)
+    sent = Sent(
+        folder=folder, files=(_describe(folder / ARRAYS),), heads=(_describe(folder / DESCRIPTION),), digest=digest
+    )
+    url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
+    return SharedModel(digest=digest, url=url, n_bytes_now=n_sent, store_id=model.store_id, encoder_id=model.encoder_id)
+
+
+def _describe(path: Path) -> StoredFile:
+    return StoredFile(path=path.name, n_bytes=path.stat().st_size, n_rows=0, sha256=files.sha256_file(path))
+
+
+def pull_model(
+    address: Address,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    patience: Patience | None = None,
+    progress: Progress | None = None,
+) -> SharedModel:
+    """Bring a fitted model to a folder, or go on with a pull that was interrupted.
+
+    Raises
+    ------
+    InputUnusable
+        If the folder may not be replaced, or what is there is no model.
+    LineageMismatch
+        If the place gives another version than asked for, or other bytes than promised.
+    genekb.errors.GeneKBError
+        If the place cannot be reached, or does not hold it.
+    """
+    check_model_folder(folder, overwrite=overwrite)
+    patience = patience or Patience()
+    staging = folder.with_name(f".{folder.name}{_PULLING}")
+    try:
+        with open_remote(address, timeout_s=patience.timeout_s) as remote:
+            found = find_version(remote, address, head=DESCRIPTION, patience=patience)
+            digest = hashlib.sha256(found.head).hexdigest()
+            if not digest.startswith(found.expected):
+                raise LineageMismatch(
+                    f"{remote.name} gives model {digest}, {found.expected} was asked for; do not use it"
+                )
+            arrays = _promised(found, remote, patience)
+            staging.mkdir(parents=True, exist_ok=True)
+            n_bytes = fetch_files(remote, [arrays], staging, prefix=found.prefix, patience=patience, progress=progress)
+            url = remote.name
+        (staging / DESCRIPTION).write_bytes(found.head)
+        model = load_model(staging)
+        take_place(staging, folder)
+    except Absent as error:
+        raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error
+    except OSError as error:
+        raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}; give another folder") from error
+    return SharedModel(
+        digest=digest, url=url, n_bytes_now=n_bytes, store_id=model.store_id, encoder_id=model.encoder_id
+    )
+
+
+def _promised(found: Found, remote: Remote, patience: Patience) -> StoredFile:
+    """Read what a description promises of its arrays; models of old do not say how long they are."""
+    try:
+        content = json.loads(found.head)
+        sha256, told = str(content["sha256"]), content.get("n_bytes")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LineageMismatch(
+            f"{remote.name}: {DESCRIPTION} is damaged ({type(error).__name__}); ask its owner"
+        ) from error
+    n_bytes = told if told is not None else asking(remote, patience, lambda: remote.size(found.prefix + ARRAYS))
+    if not isinstance(n_bytes, int) or not 0 <= n_bytes <= _MOST_BYTES:
+        raise LineageMismatch(f"{remote.name}: {ARRAYS} is absent, or too large ({n_bytes} bytes); ask its owner")
+    return StoredFile(path=ARRAYS, n_bytes=n_bytes, n_rows=0, sha256=sha256)

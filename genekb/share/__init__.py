@@ -1,0 +1,1 @@
+"""Sharing: push and pull, stores opened where they lie, catalogue, lock file, signatures."""

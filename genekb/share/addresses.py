@@ -1,0 +1,98 @@
+"""Where something shared lies: a folder, a web server, an S3 bucket, or a repository of the Hugging Face Hub."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from genekb.errors import SourceUnusable
+from genekb.sources.addresses import is_web_address
+
+Scheme = Literal["file", "http", "s3", "hf"]
+_FORMS: Final = "a folder, file:///folder, https://host/path, s3://bucket/path or hf://datasets/owner/name"
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+_DIGITS: Final = re.compile(r"[0-9a-f]{8,64}")
+_HUB_KINDS: Final = ("datasets", "models")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Where something shared lies.
+
+    Parameters
+    ----------
+    scheme
+        ``http`` stands for https as well.
+    url
+        Without revision; of a folder its absolute path. It may hold a user and password, which are never shown.
+    revision
+        What was asked for: of a folder, server or bucket the digest or its first digits, of the Hub a branch, tag or
+        commit. Empty: what is current.
+    """
+
+    scheme: Scheme
+    url: str
+    revision: str = ""
+
+
+def is_address(reference: str | Path) -> bool:
+    """Whether a reference is an address rather than a name, a digest or a path."""
+    return isinstance(reference, str) and "://" in reference
+
+
+def parse_address(text: str, *, hub_kind: Literal["datasets", "models"] = "datasets") -> Address:
+    """Take an address apart; ``@`` and what follows it name a revision.
+
+    A path may hold an ``@`` of its own (``human@2022-11``), so only digits of a digest are taken for a revision there.
+
+    Parameters
+    ----------
+    hub_kind
+        What ``hf://owner/name`` stands for.
+
+    Raises
+    ------
+    SourceUnusable
+        If it is no address of a kind that is known.
+    """
+    if not text.strip():
+        raise SourceUnusable(f"the address is empty; give {_FORMS}")
+    if "://" not in text:
+        path, revision = _split_digest(text)
+        folder = os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - takes `..` out, and follows no link
+        return Address(scheme="file", url=folder, revision=revision)
+    scheme = text.partition("://")[0].lower()
+    if scheme == "hf":
+        return _hub(text, hub_kind)
+    path, revision = _split_digest(text)
+    if scheme == "file":
+        parts = urlsplit(path)
+        if parts.netloc not in {"", "localhost"} or not parts.path:
+            raise SourceUnusable(f"{text!r} names no folder of this machine; give file:///folder with three slashes")
+        return Address(scheme="file", url=unquote(parts.path).rstrip("/") or "/", revision=revision)
+    if scheme in {"http", "https"} and is_web_address(path) and not urlsplit(path).query:
+        return Address(scheme="http", url=path.rstrip("/"), revision=revision)
+    if scheme == "s3" and _BUCKET.fullmatch(urlsplit(path).netloc):
+        return Address(scheme="s3", url=path.rstrip("/"), revision=revision)
+    raise SourceUnusable(f"{scheme}://... is no address that can be used; give {_FORMS}, without a query")
+
+
+def _split_digest(text: str) -> tuple[str, str]:
+    before, _, after = text.rstrip("/").rpartition("@")
+    return (before, after) if before and _DIGITS.fullmatch(after) else (text, "")
+
+
+def _hub(text: str, hub_kind: str) -> Address:
+    body, _, revision = text.partition("://")[2].strip("/").partition("@")
+    kind, _, name = body.partition("/")
+    if kind not in _HUB_KINDS:
+        kind, name = hub_kind, body
+    parts = name.split("/")
+    named = len(parts) == 2 and all(_HUB_NAME.fullmatch(part) for part in parts)  # noqa: PLR2004 - owner and name
+    if not named or (revision and not _REVISION.fullmatch(revision)):
+        raise SourceUnusable(f"{text!r} is not hf://{hub_kind}/owner/name[@revision]")
+    return Address(scheme="hf", url=f"hf://{kind}/{name}", revision=revision)

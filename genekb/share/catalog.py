@@ -1,0 +1,175 @@
+"""Catalogues: what can be pulled, from where, under which terms; a TOML file anywhere that files are shared."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from genekb.errors import NotAvailable, SourceUnusable
+from genekb.files import write_text
+from genekb.share.addresses import Address, is_address, parse_address
+from genekb.share.remotes import open_remote
+from genekb.share.transfer import Patience, read_small
+from genekb.store.manifest import Manifest
+
+CATALOG: Final = "catalog.toml"
+CATALOG_VERSION: Final = 1
+_LIMIT: Final = 1 << 24
+_HEADER: Final = (
+    "# Stores that can be pulled: `genekb list --remote`, `genekb pull NAME`. Written by `genekb push --catalog`.\n"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """One store of a catalogue.
+
+    Parameters
+    ----------
+    name
+        ``NAME@RELEASE``.
+    digest
+        SHA-256 in hex of what it holds.
+    url
+        Where it lies; relative to the catalogue, or an address, with the user and password of the catalogue's own.
+    taxa, encoders, licences
+        As in its manifest.
+    n_genes, n_texts, n_bytes
+        Sizes.
+    """
+
+    name: str
+    digest: str
+    url: str
+    taxa: tuple[int, ...]
+    encoders: tuple[str, ...]
+    n_genes: int
+    n_texts: int
+    n_bytes: int
+    licences: tuple[str, ...]
+
+
+def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
+    """Describe a store as a catalogue does; the address of what lies below the catalogue's folder is relative."""
+    base = catalog.absolute().parent.as_uri() + "/"
+    return Listed(
+        name=f"{manifest.name}@{manifest.release}",
+        digest=manifest.digest,
+        url=unquote(url.removeprefix(base)) if url.startswith(base) else url,
+        taxa=manifest.taxa,
+        encoders=tuple(manifest.encoders),
+        n_genes=manifest.n_genes,
+        n_texts=manifest.n_texts,
+        n_bytes=sum(file.n_bytes for file in manifest.files),
+        licences=manifest.licences,
+    )
+
+
+def read_catalog(place: str, *, patience: Patience | None = None) -> tuple[Listed, ...]:
+    """Read a catalogue; relative addresses in it are made whole.
+
+    Parameters
+    ----------
+    place
+        Path or address of the file, or of the folder that holds it.
+
+    Raises
+    ------
+    NotAvailable
+        If there is none.
+    SourceUnusable
+        If it is damaged, or of a later version.
+    """
+    base, name = _base_and_name(place)
+    patience = patience or Patience()
+    address = parse_address(base)
+    with open_remote(address, timeout_s=patience.timeout_s) as remote:
+        content = read_small(remote, name, limit=_LIMIT, patience=patience)
+    if content is None:
+        raise NotAvailable(
+            f"no catalogue at {remote.name}/{name} to look in; give one with --catalog, or the address of a store"
+        )
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+        if table.get("version") != CATALOG_VERSION:
+            raise ValueError(f"its version is {table.get('version')}, {CATALOG_VERSION} is read here")
+        return tuple(_listed(entry, base) for entry in table.get("store", []))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceUnusable(f"{remote.name}/{name} is no catalogue ({error}); ask its owner") from error
+
+
+def _base_and_name(place: str) -> tuple[str, str]:
+    if not place.endswith(".toml"):
+        return place.rstrip("/"), CATALOG
+    if is_address(place):
+        base, _, name = place.rpartition("/")
+        return base, name
+    return str(Path(place).parent), Path(place).name
+
+
+def _listed(entry: Mapping[str, Any], base: str) -> Listed:
+    url = str(entry.get("url", ""))
+    return Listed(
+        name=str(entry["name"]),
+        digest=str(entry["digest"]),
+        url=url if not url or is_address(url) or Path(url).is_absolute() else f"{base}/{url}",
+        taxa=tuple(int(taxon) for taxon in entry["taxa"]),
+        encoders=tuple(map(str, entry["encoders"])),
+        n_genes=int(entry["n_genes"]),
+        n_texts=int(entry["n_texts"]),
+        n_bytes=int(entry["n_bytes"]),
+        licences=tuple(map(str, entry["licences"])),
+    )
+
+
+def add_to_catalog(listed: Listed, path: Path) -> None:
+    """Add a store to a catalogue on this machine, in place of an entry with the same name.
+
+    Raises
+    ------
+    SourceUnusable
+        If the file is there and is no catalogue.
+    NotAvailable
+        If it cannot be written.
+    """
+    import tomli_w
+
+    known: Sequence[Mapping[str, Any]] = ()
+    try:
+        if path.exists():
+            known = tomllib.loads(path.read_text(encoding="utf-8")).get("store", [])
+        kept = [dict(entry) for entry in known if entry["name"] != listed.name]
+        entry = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(listed).items()}
+        stores = sorted([*kept, entry], key=lambda item: str(item["name"]))
+        write_text(_HEADER + tomli_w.dumps({"version": CATALOG_VERSION, "store": stores}), path)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceUnusable(f"{path} is no catalogue ({error}); give another --catalog") from error
+    except OSError as error:
+        raise NotAvailable(f"{path} cannot be written: {error.strerror}; give another --catalog") from error
+
+
+def address_of(listed: Listed) -> Address:
+    """Address of a listed store, pinned to its digest where the place holds versions by digest."""
+    address = parse_address(listed.url)
+    return address if address.scheme == "hf" or address.revision else replace(address, revision=listed.digest)
+
+
+def find_listed(catalog: Sequence[Listed], name: str) -> Listed:
+    """Find a store by ``NAME@RELEASE``, or the last release of ``NAME`` in the order of the catalogue.
+
+    Raises
+    ------
+    NotAvailable
+        If it has none of that name, or no address of it.
+    """
+    fits = [entry for entry in catalog if name in {entry.name, entry.name.partition("@")[0]}]
+    if not fits:
+        known = ", ".join(entry.name for entry in catalog) or "none"
+        raise NotAvailable(f"the catalogue has no {name!r} (it has: {known}); `genekb list --remote` shows it")
+    if not fits[-1].url:
+        raise NotAvailable(
+            f"the catalogue has no address of {fits[-1].name}; build it, its digest is {fits[-1].digest}"
+        )
+    return fits[-1]

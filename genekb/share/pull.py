@@ -1,0 +1,270 @@
+"""Pull a store: its manifest first, then the files that it promises, each with the promised bytes, then one rename."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import disk_usage, rmtree
+from typing import Final
+
+from genekb.errors import NotAvailable, StoreCorrupt
+from genekb.files import TEMPORARY, write_text
+from genekb.share.addresses import Address
+from genekb.share.parcel import Found, check_digest, find_version
+from genekb.share.remotes import Remote, open_remote
+from genekb.share.signing import SIGNATURE_LIMIT, check_signature
+from genekb.share.transfer import Patience, Progress, fetch_files, is_whole, read_small
+from genekb.sources.transfer import Absent
+from genekb.store.home import CURRENT, check_name, current_folder, find_home
+from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, read_manifest
+from genekb.store.origins import Origin, absent_encoders, note_origin
+from genekb.store.writer import locked, make_current, writing_to
+
+PULLING: Final = ".pulling-"
+_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PullConfig:
+    """What is pulled, and how.
+
+    Parameters
+    ----------
+    encoders
+        Ids or names of the encoders to bring; all that the place has if empty.
+    digest
+        Digest that the store must have; any if empty.
+    public_key
+        Key that must have signed the manifest, or its file; no signature is asked for if empty.
+    patience
+        How the place is asked.
+    """
+
+    encoders: tuple[str, ...] = ()
+    digest: str = ""
+    public_key: str = ""
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulled:
+    """The store that a pull ended with.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    manifest
+        What it is.
+    url
+        Where it came from, with the commit where the place has commits.
+    n_bytes
+        Bytes that came now.
+    left
+        Encoders that were left where they are.
+    replaced
+        Digest that the name stood for before, if it was another.
+    signed
+        Signed comment, if a signature was asked for.
+    """
+
+    folder: Path
+    manifest: Manifest
+    url: str
+    n_bytes: int
+    left: tuple[str, ...]
+    replaced: str = ""
+    signed: str = ""
+
+
+def pull_store(
+    address: Address, config: PullConfig | None = None, *, home: Path | None = None, progress: Progress | None = None
+) -> Pulled:
+    """Bring a store to a home, or go on with a pull that was interrupted.
+
+    Parameters
+    ----------
+    home
+        Artifact home, see :func:`genekb.store.home.find_home`.
+
+    Raises
+    ------
+    NotAvailable
+        If the place cannot be reached, or has no such store, version or encoder; what has arrived is kept.
+    StoreCorrupt
+        If the place gives other bytes than promised, another digest than asked for, or no valid signature.
+    SchemaMismatch
+        If the store is of a schema version that this genekb does not know.
+    StoreBusy
+        If another process writes the same name.
+    """
+    config = config or PullConfig()
+    with open_remote(address, timeout_s=config.patience.timeout_s) as remote:
+        found = find_version(remote, address, head=MANIFEST, patience=config.patience)
+        return _Pull(remote=remote, found=found, config=config, progress=progress).run(find_home(home) / "stores")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pull:
+    """One pull from an open place."""
+
+    remote: Remote
+    found: Found
+    config: PullConfig
+    progress: Progress | None
+
+    def run(self, stores: Path) -> Pulled:
+        """Check what is promised before anything visible is written; see :func:`pull_store`."""
+        manifest, signature, signed = self._promise()
+        name_folder = stores / _folder_name(manifest)
+        with writing_to(name_folder), locked(name_folder):
+            before = current_folder(name_folder)
+            target = name_folder / manifest.digest
+            staging = name_folder / f"{PULLING}{manifest.digest[:_DIGITS]}"
+            shared, n_bytes = self._fetch(manifest, staging, target)
+            origin = Origin(url=self.remote.name, encoders=tuple(sorted(shared)))
+            if (target / MANIFEST).is_file():
+                _mend(staging, target)
+                note_origin(target, origin)
+                self._take_signature(signature, target)
+                write_text(manifest.digest + "\n", name_folder / CURRENT)
+            else:
+                note_origin(target, origin)  # first: what was not pulled must never look lost
+                staging.mkdir(exist_ok=True)
+                write_text(self.found.head.decode("utf-8"), staging / MANIFEST)
+                self._take_signature(signature, staging)
+                make_current(staging, manifest.digest)
+        replaced = before.name if before is not None and before.name != manifest.digest else ""
+        return Pulled(
+            folder=target,
+            manifest=manifest,
+            url=self.remote.name,
+            n_bytes=n_bytes,
+            left=tuple(key for key in manifest.encoders if key not in shared),
+            replaced=replaced,
+            signed=signed,
+        )
+
+    def _take_signature(self, signature: bytes | None, folder: Path) -> None:
+        """Keep a signature beside the manifest whose very bytes it is over."""
+        if signature is not None and (folder / MANIFEST).read_bytes() == self.found.head:
+            (folder / SIGNATURE).write_bytes(signature)
+
+    def _promise(self) -> tuple[Manifest, bytes | None, str]:
+        """Read the manifest by the rules of every manifest, and its signature."""
+        manifest = parse_head(self.found.head)
+        check_digest(manifest, self.found, self.remote)
+        if self.config.digest and not manifest.digest.startswith(self.config.digest):
+            raise StoreCorrupt(
+                f"{self.remote.name} has {_folder_name(manifest)} with digest {manifest.digest}, {self.config.digest} "
+                "was asked for; pull that version with @DIGEST, or ask its owner"
+            )
+        signature = read_small(
+            self.remote, self.found.prefix + SIGNATURE, limit=SIGNATURE_LIMIT, patience=self.config.patience
+        )
+        signed = ""
+        if self.config.public_key:
+            signed = check_signature(self.found.head, signature, self.config.public_key, what=self.remote.name)
+        return manifest, signature, signed
+
+    def _fetch(self, manifest: Manifest, staging: Path, target: Path) -> tuple[set[str], int]:
+        """Bring what is not here, whole; give the encoders that are here then, and the bytes that came."""
+        is_here = (target / MANIFEST).is_file()
+        here = set(manifest.encoders) - set(absent_encoders(target, manifest)) if is_here else set()
+        wanted = find_encoders(manifest, self.config.encoders, where=self.remote.name)
+        missing = [file for file in manifest.files if not is_whole(target, file)]
+        tables = [file for file in missing if not file.path.startswith("embeddings/")]
+        _check_space(missing, staging)
+        n_bytes = self._bring(tables, staging)
+        for key in (key for key in manifest.encoders if key in here or key in wanted):
+            try:
+                n_bytes += self._bring([file for file in missing if is_of(file, key)], staging)
+            except Absent as error:
+                rmtree(staging / "embeddings" / key, ignore_errors=True)
+                if self.config.encoders or key in here:
+                    raise NotAvailable(f"{self.remote.name} does not share the encoder {key}; leave it out") from error
+            else:
+                here.add(key)
+        return here, n_bytes
+
+    def _bring(self, files: Sequence[StoredFile], staging: Path) -> int:
+        try:
+            return fetch_files(
+                self.remote,
+                files,
+                staging,
+                prefix=self.found.prefix,
+                patience=self.config.patience,
+                progress=self.progress,
+            )
+        except Absent as error:
+            if all(file.path.startswith("embeddings/") for file in files):
+                raise
+            raise StoreCorrupt(
+                f"{self.remote.name} lacks a file of its manifest; ask its owner to push again"
+            ) from error
+
+
+def parse_head(content: bytes) -> Manifest:
+    """Read a manifest that came from elsewhere, by the rules of every manifest."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / MANIFEST).write_bytes(content)
+        manifest = read_manifest(Path(place))
+    check_name(_folder_name(manifest))
+    return manifest
+
+
+def _folder_name(manifest: Manifest) -> str:
+    return f"{manifest.name}@{manifest.release}" if manifest.release else manifest.name
+
+
+def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> list[str]:
+    """Find encoders by id or name; all of them if none is named.
+
+    Raises
+    ------
+    NotAvailable
+        If one is not there, or its name stands for several.
+    """
+    if not names:
+        return list(manifest.encoders)
+    found = []
+    for name in names:
+        fits = [key for key, entry in manifest.encoders.items() if name in {key, entry["recipe"]["name"]}]
+        if len(fits) != 1:
+            what = f"several encoders named {name!r}" if fits else f"no encoder {name!r}"
+            raise NotAvailable(
+                f"{where} has {what} (it has: {', '.join(manifest.encoders) or 'none'}); give one of these"
+            )
+        found += fits
+    return list(dict.fromkeys(found))
+
+
+def is_of(file: StoredFile, encoder_id: str) -> bool:
+    """Whether a file belongs to an encoder."""
+    return file.path.startswith(f"embeddings/{encoder_id}/")
+
+
+def _check_space(files: Sequence[StoredFile], staging: Path) -> None:
+    """Refuse before the first byte what cannot fit."""
+    needed = sum(file.n_bytes for file in files if not is_whole(staging, file))
+    free = disk_usage(staging.parent).free
+    if needed > free:
+        raise NotAvailable(
+            f"{staging.parent} has {free:,} bytes free, {needed:,} are to come; free space, choose another --home, or "
+            "pull one --encoder"
+        )
+
+
+def _mend(staging: Path, target: Path) -> None:
+    """Put what came into a store that is here: encoders that it lacked as one folder, files that were damaged alone."""
+    for folder in sorted((staging / "embeddings").glob("*")):
+        if not (target / "embeddings" / folder.name).exists():
+            (target / "embeddings").mkdir(exist_ok=True)
+            folder.rename(target / "embeddings" / folder.name)
+    for path in sorted(path for path in staging.rglob("*") if path.is_file() and not path.name.endswith(TEMPORARY)):
+        place = target / path.relative_to(staging)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+    rmtree(staging, ignore_errors=True)

@@ -1,0 +1,161 @@
+"""Push a store: every file first, the manifest after them, and the name last, so that none is ever seen in part."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from genekb.errors import SourceUnusable
+from genekb.files import sha256_file
+from genekb.share.addresses import Address
+from genekb.share.hub import push_to_hub
+from genekb.share.pull import find_encoders, is_of
+from genekb.share.remotes import Remote, open_remote
+from genekb.share.transfer import Patience, Progress, asking, send_files
+from genekb.sources.addresses import public_url
+from genekb.store.home import CURRENT
+from genekb.store.integrity import check_files
+from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile
+from genekb.store.origins import absent_encoders
+from genekb.store.reader import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pushed:
+    """What a push ended with.
+
+    Parameters
+    ----------
+    url
+        Where this very version lies: with its digest, or of the Hub with the commit.
+    digest
+        Of the store.
+    n_files, n_bytes
+        What the place holds of it now.
+    n_sent
+        Bytes that were sent now.
+    left
+        Encoders that were not pushed.
+    """
+
+    url: str
+    digest: str
+    n_files: int
+    n_bytes: int
+    n_sent: int
+    left: tuple[str, ...]
+
+
+def push_store(
+    store: Store,
+    address: Address,
+    *,
+    encoders: Sequence[str] = (),
+    patience: Patience | None = None,
+    progress: Progress | None = None,
+) -> Pushed:
+    """Copy a store to a place, or go on with a push that was interrupted.
+
+    Parameters
+    ----------
+    encoders
+        Ids or names of the encoders to push; all if empty.
+
+    Raises
+    ------
+    NotAvailable
+        If the place refuses, or an encoder is not here.
+    StoreCorrupt
+        If the store is damaged: damage is not shared.
+    SourceUnusable
+        If nothing can be written to the place.
+    """
+    sent = _collect(store, address, encoders)
+    url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
+    return replace(_pushed(store, sent, url), n_sent=n_sent)
+
+
+def plan_push(store: Store, address: Address, *, encoders: Sequence[str] = ()) -> Pushed:
+    """Say what a push would copy; see :func:`push_store`."""
+    return _pushed(store, _collect(store, address, encoders), address.url)
+
+
+def _collect(store: Store, address: Address, encoders: Sequence[str]) -> "Sent":
+    manifest = store.manifest
+    if address.revision and address.scheme != "hf":
+        raise SourceUnusable(f"a push makes a version of its own; leave @{address.revision} out of the address")
+    chosen = find_encoders(manifest, encoders, where=store.store_id)
+    absent = absent_encoders(store.folder, manifest)
+    for key in chosen:
+        if key in absent:
+            store.encoder_id(key) if encoders else store.check_whole()
+    check_files(store.folder, manifest)
+    left = [key for key in manifest.encoders if key not in chosen]
+    files = [file for file in manifest.files if not any(is_of(file, key) for key in left)]
+    heads = [_describe(store.folder / name) for name in (SIGNATURE, MANIFEST) if (store.folder / name).is_file()]
+    return Sent(folder=store.folder, files=tuple(files), heads=tuple(heads), digest=manifest.digest, left=tuple(left))
+
+
+def _pushed(store: Store, sent: "Sent", url: str) -> Pushed:
+    everything = [*sent.files, *sent.heads]
+    return Pushed(
+        url=url,
+        digest=store.manifest.digest,
+        n_files=len(everything),
+        n_bytes=sum(file.n_bytes for file in everything),
+        n_sent=0,
+        left=sent.left,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """Files of one version: first ``files``, then ``heads`` one after the other, then the name; ``left`` stay here."""
+
+    folder: Path
+    files: tuple[StoredFile, ...]
+    heads: tuple[StoredFile, ...]
+    digest: str
+    left: tuple[str, ...] = ()
+
+
+def send(sent: Sent, address: Address, *, patience: Patience, progress: Progress | None = None) -> tuple[str, int]:
+    """Send one version to a place; give its address there, and the bytes that were sent now.
+
+    Raises
+    ------
+    NotAvailable, SourceUnusable
+        See :func:`push_store`.
+    """
+    if address.scheme == "http":
+        raise SourceUnusable(f"{public_url(address.url)} is read only; push to a folder that it shows, s3:// or hf://")
+    if address.scheme == "hf":
+        names = [file.path for file in [*sent.files, *sent.heads]]
+        commit = push_to_hub(sent.folder, address, digest=sent.digest, patterns=names)
+        return f"{address.url}@{commit}", sum(file.n_bytes for file in [*sent.files, *sent.heads])
+    with open_remote(address, timeout_s=patience.timeout_s) as remote:
+        n_sent = send_files(
+            remote, sent.files, sent.folder, prefix=f"{sent.digest}/", patience=patience, progress=progress
+        )
+        for head in sent.heads:
+            n_sent += _send_one(remote, head, sent, patience)
+        _move_name(remote, sent.digest, patience)
+        return f"{remote.name}@{sent.digest}", n_sent
+
+
+def _send_one(remote: Remote, file: StoredFile, sent: Sent, patience: Patience) -> int:
+    path = f"{sent.digest}/{file.path}"
+    asking(remote, patience, lambda: remote.write(sent.folder / file.path, path))
+    return file.n_bytes
+
+
+def _move_name(remote: Remote, digest: str, patience: Patience) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        pointer = Path(folder) / CURRENT
+        pointer.write_text(digest + "\n", encoding="utf-8")
+        asking(remote, patience, lambda: remote.write(pointer, CURRENT))
+
+
+def _describe(path: Path) -> StoredFile:
+    return StoredFile(path=path.name, n_bytes=path.stat().st_size, n_rows=0, sha256=sha256_file(path))

@@ -1,0 +1,80 @@
+"""Open a store where it lies: its manifest at once, each of its files when it is first used, whole and verified."""
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from genekb.errors import StoreCorrupt
+from genekb.files import write_text
+from genekb.share.addresses import Address, is_address, parse_address
+from genekb.share.parcel import check_digest, find_version
+from genekb.share.pull import parse_head
+from genekb.share.remotes import open_remote
+from genekb.share.transfer import Patience, fetch_files
+from genekb.sources.transfer import Absent
+from genekb.store.home import check_name, find_home
+from genekb.store.manifest import MANIFEST, Manifest
+from genekb.store.reader import Store
+from genekb.store.reader import open_store as open_local_store
+from genekb.store.writer import locked, writing_to
+
+_WAIT_S: Final = 600.0  # for another process that brings files of the same store
+REMOTE: Final = "remote"  # beside `stores`: files of stores that were opened by address
+
+
+def open_store(reference: str | Path, *, home: Path | None = None) -> Store:
+    """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest, path or address.
+
+    A name that the ``genekb.lock`` of the working directory's project pins stands for the pinned digest. Of a store
+    opened by address (``hf://...``, ``https://...``, ``s3://...``) only the manifest is read now, and each file when it
+    is first used. Files are kept in the home, and each is compared with its digest before it is used: a range of a file
+    could not be, so a file is always read whole.
+
+    Raises
+    ------
+    NotAvailable
+        If there is no such store.
+    StoreCorrupt, SchemaMismatch
+        If it is damaged or of another schema version.
+    """
+    if isinstance(reference, str) and is_address(reference):
+        return _open_remote_store(parse_address(reference), home)
+    return open_local_store(reference, home=home)
+
+
+def _open_remote_store(address: Address, home: Path | None) -> Store:
+    patience = Patience()
+    with open_remote(address, timeout_s=patience.timeout_s) as remote:
+        found = find_version(remote, address, head=MANIFEST, patience=patience)
+        manifest = parse_head(found.head)
+        check_digest(manifest, found, remote)
+        if address.scheme == "hf":
+            address = parse_address(remote.name)  # the commit, whatever its branch will stand for later
+    name_folder = find_home(home) / REMOTE / check_name(f"{manifest.name}@{manifest.release}")
+    folder = name_folder / manifest.digest
+    if not (folder / MANIFEST).is_file():
+        with writing_to(folder), locked(name_folder, wait_s=_WAIT_S):
+            write_text(found.head.decode("utf-8"), folder / MANIFEST)
+    return Store(folder, fetch=partial(_fetch, address=address, folder=folder, manifest=manifest, version=found.prefix))
+
+
+def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: str) -> None:
+    """Bring the files whose path starts with ``prefix``, those that are not here yet."""
+    files = [
+        file
+        for file in manifest.files
+        if file.path.startswith(prefix)
+        and not ((folder / file.path).is_file() and (folder / file.path).stat().st_size == file.n_bytes)
+    ]
+    if not files:
+        return
+    patience = Patience()
+    with (
+        writing_to(folder),
+        locked(folder.parent, wait_s=_WAIT_S),
+        open_remote(address, timeout_s=patience.timeout_s) as remote,
+    ):
+        try:
+            fetch_files(remote, files, folder, prefix=version, patience=patience)
+        except Absent as error:
+            raise StoreCorrupt(f"{remote.name} lacks files of {prefix or 'its manifest'}; ask its owner") from error

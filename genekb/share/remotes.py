@@ -1,0 +1,314 @@
+"""The places that something is shared from: a file's bytes from any one on and, where allowed, whole files to it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
+
+from genekb.errors import NotAvailable, SourceUnusable
+from genekb.files import atomic_file
+from genekb.share.addresses import Address
+from genekb.sources.addresses import host_of, public_url, without_login
+from genekb.sources.rate import TryAgain, retry_after_s
+from genekb.sources.transfer import Absent
+
+if TYPE_CHECKING:
+    import httpx
+
+_BLOCK: Final = 1 << 20
+_OBJECT_BLOCK: Final = 8 << 20  # one request of an object store
+_OK: Final = 200
+_PARTIAL: Final = 206
+_RANGE_REFUSED: Final = 416
+_REFUSED: Final = frozenset({401, 403})
+_ABSENT: Final = frozenset({404, 410})
+_BUSY: Final = frozenset({408, 425, 429})
+_SERVER_ERROR: Final = 500
+
+
+class Remote(Protocol):
+    """A place that files are read from, and perhaps written to."""
+
+    @property
+    def name(self) -> str:
+        """Address as it may be shown and recorded: without user, password and query."""
+
+    def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
+        """Give the bytes of a file from ``start`` on, block by block; none if the file ends there.
+
+        Raises
+        ------
+        Absent
+            If there is no such file.
+        TryAgain
+            If the connection failed or broke off.
+        NotAvailable
+            If the place refuses, or is not there at all.
+        """
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+
+    def write(self, local: Path, path: str) -> None:
+        """Write a file whole or not at all.
+
+        Raises
+        ------
+        NotAvailable
+            If the place refuses.
+        SourceUnusable
+            If nothing can be written to a place of this kind.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderRemote:
+    """A folder of this machine, or one that is mounted."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Its path as an address."""
+        return self.folder.as_uri()
+
+    def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
+        """See :class:`Remote`."""
+        try:
+            with (self.folder / path).open("rb") as stream:
+                stream.seek(start)
+                while block := stream.read(_BLOCK):
+                    yield block
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise Absent(f"{self.folder / path} is not there") from error
+        except PermissionError as error:
+            raise NotAvailable(f"{self.folder / path} may not be read; check its permissions") from error
+
+    def size(self, path: str) -> int | None:
+        """See :class:`Remote`."""
+        file = self.folder / path
+        return file.stat().st_size if file.is_file() else None
+
+    def write(self, local: Path, path: str) -> None:
+        """See :class:`Remote`."""
+        import shutil
+
+        try:
+            with atomic_file(self.folder / path) as part:
+                shutil.copyfile(local, part)
+        except OSError as error:
+            raise NotAvailable(
+                f"cannot write to {self.folder}: {error.strerror or error}; free space or choose another folder, then "
+                "run the same command again"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebRemote:
+    """A folder of a web server; also what the Hub serves of one commit.
+
+    Parameters
+    ----------
+    base
+        Address of the folder.
+    client
+        Open HTTP client.
+    shown
+        Address to show in place of ``base``; empty: ``base`` without user, password and query.
+    way_out
+        What to try where the server refuses.
+    """
+
+    base: str
+    client: "httpx.Client"
+    shown: str = ""
+    way_out: str = "put user and password into the address, https://user:password@host/..."
+
+    @property
+    def name(self) -> str:
+        """Address without secrets."""
+        return self.shown or public_url(self.base)
+
+    def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
+        """See :class:`Remote`."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._ask("GET", path, headers) as response:
+            if response.status_code == _RANGE_REFUSED:
+                return
+            skipped = start if response.status_code == _OK else 0  # a server that knows no ranges sends all of it
+            if response.status_code == _PARTIAL:
+                _check_range(response.headers.get("Content-Range", ""), start)
+            for block in response.iter_raw():
+                yield block[skipped:]
+                skipped = max(0, skipped - len(block))
+
+    def size(self, path: str) -> int | None:
+        """See :class:`Remote`."""
+        try:
+            with self._ask("HEAD", path, {}) as response:
+                length = response.headers.get("Content-Length", "")
+                return int(length) if length.isdigit() else None
+        except Absent:
+            return None
+
+    def write(self, local: Path, path: str) -> None:
+        """Refuse: a web server takes no files."""
+        raise SourceUnusable(
+            f"{self.name} is read only, {path} cannot be written; push to a folder that the server shows, s3:// or hf://"
+        )
+
+    @contextmanager
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> "Iterator[httpx.Response]":
+        import httpx
+
+        address, login = without_login(f"{self.base}/{quote(path)}")
+        try:
+            with self.client.stream(method, address, headers=headers, auth=login) as response:
+                self._check_status(response, path)
+                yield response
+        except httpx.RequestError as error:
+            raise TryAgain(f"{host_of(self.base)}: {type(error).__name__}") from error
+
+    def _check_status(self, response: "httpx.Response", path: str) -> None:
+        status = response.status_code
+        if status in _BUSY or status >= _SERVER_ERROR:
+            raise TryAgain(f"status {status}", wait_s=retry_after_s(response.headers.get("Retry-After", "")))
+        if status in _ABSENT:
+            raise Absent(f"status {status}")
+        if status in _REFUSED:
+            raise NotAvailable(f"{self.name} refuses {path} with status {status}; {self.way_out}")
+        if status not in {_OK, _PARTIAL, _RANGE_REFUSED}:
+            raise NotAvailable(f"{self.name} answers with status {status} to {path}; check the address")
+
+
+def _check_range(told: str, start: int) -> None:
+    if not told.startswith(f"bytes {start}-"):
+        raise TryAgain("the server sent another range than was asked for")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BucketRemote:
+    """A folder of an S3 bucket, through fsspec.
+
+    Parameters
+    ----------
+    base
+        ``s3://bucket/path``.
+    filesystem
+        Open :class:`fsspec.AbstractFileSystem`.
+    """
+
+    base: str
+    filesystem: Any
+
+    @property
+    def name(self) -> str:
+        """Its address."""
+        return self.base
+
+    def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
+        """See :class:`Remote`."""
+        with self._asking(path):
+            end = self.filesystem.info(f"{self.base}/{path}")["size"]
+        while start < end:
+            with self._asking(path):
+                block = self.filesystem.cat_file(
+                    f"{self.base}/{path}", start=start, end=min(end, start + _OBJECT_BLOCK)
+                )
+            if not block:
+                raise TryAgain("the bucket sent nothing")
+            yield block
+            start += len(block)
+
+    def size(self, path: str) -> int | None:
+        """See :class:`Remote`."""
+        try:
+            with self._asking(path):
+                self.filesystem.invalidate_cache()
+                return int(self.filesystem.info(f"{self.base}/{path}")["size"])
+        except Absent:
+            return None
+
+    def write(self, local: Path, path: str) -> None:
+        """See :class:`Remote`."""
+        try:
+            with self._asking(path):
+                self.filesystem.put_file(str(local), f"{self.base}/{path}")
+        except Absent as error:
+            raise NotAvailable(f"{self.name}: there is no such bucket; make it first") from error
+
+    @contextmanager
+    def _asking(self, path: str) -> Iterator[None]:
+        """Turn what the libraries raise into our errors; their messages may hold what a server echoes, so they go."""
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise Absent(f"{self.base}/{path} is not there") from error
+        except (PermissionError, NoCredentialsError) as error:
+            raise NotAvailable(
+                f"{self.name} refuses ({type(error).__name__}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+                "(and AWS_ENDPOINT_URL), or FSSPEC_S3_ANON=true for a public bucket"
+            ) from None
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise TryAgain(f"{self.name}: {type(error).__name__}") from None
+
+
+@contextmanager
+def open_remote(address: Address, *, timeout_s: float = 60.0) -> Iterator[Remote]:
+    """Open the place that an address names, until the block ends.
+
+    Of the Hub it is the commit that the revision stands for now: every file then comes from that one commit.
+
+    Parameters
+    ----------
+    timeout_s
+        Longest silence of a server.
+
+    Raises
+    ------
+    NotAvailable
+        If the Hub has no such repository or revision, or a library that is needed is not installed.
+    """
+    if address.scheme == "file":
+        yield FolderRemote(folder=Path(address.url))
+    elif address.scheme == "s3":
+        yield BucketRemote(base=address.url, filesystem=_open_bucket(timeout_s))
+    else:
+        import httpx
+
+        headers = {"User-Agent": "genekb", "Accept-Encoding": "identity"}
+        with httpx.Client(timeout=httpx.Timeout(timeout_s), headers=headers, follow_redirects=True) as client:
+            if address.scheme == "http":
+                _reach(client, address.url)
+                yield WebRemote(base=address.url, client=client)
+            else:
+                from genekb.share.hub import hub_remote
+
+                yield hub_remote(address, client)
+
+
+def _reach(client: "httpx.Client", url: str) -> None:
+    """Ask once whether the server is there at all: without a network nobody should wait for six tries."""
+    import httpx
+
+    try:
+        client.head(public_url(url))
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise NotAvailable(
+            f"{host_of(url)} cannot be reached ({type(error).__name__}); check the address and the network"
+        ) from error
+    except httpx.HTTPError:
+        return  # it is there, and may be asked again
+
+
+def _open_bucket(timeout_s: float) -> Any:
+    try:
+        import s3fs
+    except ImportError as error:
+        raise NotAvailable("s3:// needs the package s3fs; pip install 'genekb-cellmodel[s3]'") from error
+    settings = {"read_timeout": timeout_s, "connect_timeout": timeout_s, "retries": {"max_attempts": 2}}
+    return s3fs.S3FileSystem(config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True)

@@ -1,0 +1,160 @@
+"""Detached signatures over a store's manifest, in minisign's format; the manifest's digests cover every other file."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.files import write_text
+from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
+
+if TYPE_CHECKING:
+    import minisign
+
+SIGNATURE_LIMIT: Final = 1 << 14
+PASSWORD_VARIABLE: Final = "GENEKB_SIGN_PASSWORD"
+_KEY_LIMIT: Final = 1 << 14
+
+
+def make_keys(secret: Path) -> Path:
+    """Make a pair of keys: ``secret`` for oneself, ``secret`` with the suffix ``.pub`` for all who verify.
+
+    The secret key is encrypted with the password in GENEKB_SIGN_PASSWORD.
+
+    Returns
+    -------
+    The public key's file.
+
+    Raises
+    ------
+    NotAvailable
+        If the variable is not set, or the file cannot be written.
+    SourceUnusable
+        If a key is there already: it is never replaced.
+    """
+    library = _library()
+    public = secret.with_name(f"{secret.name}.pub")
+    for path in (secret, public):
+        if path.exists():
+            raise SourceUnusable(f"{path} exists; a key is never replaced, give another name")
+    pair = library.KeyPair.generate()
+    pair.secret_key.encrypt(_password())
+    try:
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(bytes(pair.secret_key))
+        public.write_bytes(bytes(pair.public_key))
+    except OSError as error:
+        raise NotAvailable(f"{secret} cannot be written: {error.strerror}; give another place") from error
+    return public
+
+
+def sign_store(folder: Path, secret: Path) -> Path:
+    """Sign a store's manifest; the signature lies beside it and travels with the store.
+
+    Returns
+    -------
+    The signature's file.
+
+    Raises
+    ------
+    NotAvailable
+        If the key or its password is not there.
+    SourceUnusable
+        If the file is no secret key, or the password is wrong.
+    """
+    library = _library()
+    manifest = read_manifest(folder)
+    key = _read_key(library.SecretKey, secret)
+    try:
+        if key.is_encrypted():
+            key.decrypt(_password())
+        comment = f"{manifest.name}@{manifest.release} {manifest.digest}"
+        signature = key.sign((folder / MANIFEST).read_bytes(), trusted_comment=comment)
+    except library.Error as error:
+        raise SourceUnusable(f"{secret} does not open with the password in {PASSWORD_VARIABLE}") from error
+    finally:
+        key.wipe()
+    try:
+        write_text(bytes(signature).decode(), folder / SIGNATURE)
+    except OSError as error:
+        raise NotAvailable(f"{folder / SIGNATURE} cannot be written: {error.strerror}") from error
+    return folder / SIGNATURE
+
+
+def check_signature(manifest: bytes, signature: bytes | None, public_key: str, *, what: str) -> str:
+    """Check the signature of a manifest's bytes.
+
+    Parameters
+    ----------
+    public_key
+        Path of a public key's file, or the key itself (its base64 line).
+    what
+        Store to name in an error.
+
+    Returns
+    -------
+    The signed comment: name and digest of what was signed.
+
+    Raises
+    ------
+    StoreCorrupt
+        If there is no signature, it is of another key, or of other bytes.
+    SourceUnusable
+        If the public key is none.
+    """
+    library = _library()
+    key = _read_public(library, public_key)
+    if signature is None:
+        raise StoreCorrupt(
+            f"{what} is not signed, and a public key was given; ask its owner, or leave --public-key out"
+        )
+    try:
+        found = library.Signature.from_bytes(signature)
+        key.verify(manifest, found)
+    except library.Error as error:
+        raise StoreCorrupt(f"{what} is not signed by the owner of this public key ({error}); do not use it") from error
+    return str(found.trusted_comment)
+
+
+def verify_signature(folder: Path, public_key: str) -> str:
+    """Check the signature of a store on this machine, see :func:`check_signature`."""
+    path = folder / SIGNATURE
+    signature = path.read_bytes()[:SIGNATURE_LIMIT] if path.is_file() else None
+    return check_signature((folder / MANIFEST).read_bytes(), signature, public_key, what=str(folder))
+
+
+def _library() -> Any:
+    try:
+        import minisign
+    except ImportError as error:
+        raise NotAvailable("signatures need the package py-minisign; pip install 'genekb-cellmodel[sign]'") from error
+    return minisign
+
+
+def _password() -> str:
+    password = os.environ.get(PASSWORD_VARIABLE, "")
+    if not password:
+        raise NotAvailable(f"the secret key needs a password; set {PASSWORD_VARIABLE}")
+    return password
+
+
+def _read_key(kind: Any, path: Path) -> Any:
+    try:
+        content = path.read_bytes()[:_KEY_LIMIT]
+    except OSError as error:
+        raise NotAvailable(f"{path} cannot be read: {error.strerror}; make a key with `genekb keygen`") from error
+    try:
+        return kind.from_bytes(content)
+    except ValueError as error:
+        raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb keygen`") from error
+
+
+def _read_public(library: Any, public_key: str) -> "minisign.PublicKey":
+    if Path(public_key).expanduser().is_file():
+        return _read_key(library.PublicKey, Path(public_key).expanduser())
+    try:
+        return library.PublicKey.from_base64(public_key)
+    except ValueError as error:
+        raise SourceUnusable(f"{public_key!r} is neither a public key nor a file that holds one") from error

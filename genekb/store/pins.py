@@ -1,0 +1,92 @@
+"""A project's lock file: the digest that a store's name stands for in that project, wherever its commands run."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from genekb.errors import SourceUnusable
+
+LOCK_FILE: Final = "genekb.lock"
+LOCK_VERSION: Final = 1
+_DIGEST_LENGTH: Final = 64
+_LIMIT: Final = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """One store that a project uses.
+
+    Parameters
+    ----------
+    store
+        ``NAME@RELEASE``.
+    digest
+        SHA-256 in hex of what it holds.
+    url
+        Where it can be pulled from; empty if that is not known.
+    encoders
+        Ids of the encoders that the project needs.
+    n_bytes
+        Size of tables and encoders.
+    """
+
+    store: str
+    digest: str
+    url: str
+    encoders: tuple[str, ...]
+    n_bytes: int
+
+
+def find_lock_file(folder: Path | None = None) -> Path | None:
+    """Find the lock file of the project that a folder (the working directory, if left out) belongs to."""
+    start = (folder or Path.cwd()).absolute()
+    return next((place / LOCK_FILE for place in (start, *start.parents) if (place / LOCK_FILE).is_file()), None)
+
+
+def read_pins(path: Path) -> tuple[Pin, ...]:
+    """Read a lock file.
+
+    Raises
+    ------
+    SourceUnusable
+        If it is damaged, or of a later version.
+    """
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise ValueError("it is far too large")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if content.get("version") != LOCK_VERSION:
+            raise ValueError(f"its version is {content.get('version')}, {LOCK_VERSION} is read here")
+        return tuple(_pin(entry) for entry in content.get("store", []))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceUnusable(f"{path} is no lock file ({error}); write it again with `genekb lock`") from error
+
+
+def _pin(entry: Mapping[str, Any]) -> Pin:
+    pin = Pin(
+        store=str(entry["name"]),
+        digest=str(entry["digest"]),
+        url=str(entry.get("url", "")),
+        encoders=tuple(map(str, entry["encoders"])),
+        n_bytes=int(entry["n_bytes"]),
+    )
+    if len(pin.digest) != _DIGEST_LENGTH or not set(pin.digest) <= set("0123456789abcdef"):
+        raise ValueError(f"the digest of {pin.store} is not 64 hex digits")
+    return pin
+
+
+def pinned_digest(reference: str) -> tuple[str, Path] | None:
+    """Give the digest that a name stands for in the project of the working directory, and the file that says so.
+
+    Raises
+    ------
+    SourceUnusable
+        If the lock file is damaged.
+    """
+    path = find_lock_file()
+    if path is None:
+        return None
+    fits = [pin for pin in read_pins(path) if reference in {pin.store, pin.store.partition("@")[0]}]
+    return (fits[-1].digest, path) if fits else None

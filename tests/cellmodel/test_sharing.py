@@ -1,0 +1,81 @@
+"""Fitted models that travel: the same predictions elsewhere, or a clear refusal."""
+
+import json
+
+import pytest
+
+import genekb
+from cellmodel.checkpoint import load_model, save_model
+from cellmodel.config import RunConfig
+from cellmodel.demo import find_demo_cells
+from cellmodel.errors import InputUnusable, LineageMismatch
+from cellmodel.fitted import fit_model
+from cellmodel.io import cells_from_anndata
+from cellmodel.pipeline import run
+from cellmodel.readers import read_anndata
+from cellmodel.sharing import pull_model, push_model
+from genekb.errors import NotAvailable, StoreCorrupt
+from genekb.share.addresses import parse_address
+from tests.genekb.test_share import QUICK, content, served
+from tests.loopback import Fault, serving
+from tests.processes import call, call_json
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder of a fitted model."""
+    home = tmp_path_factory.mktemp("home")
+    config = genekb.BuildConfig(name="demo", models=("hash-16",))
+    kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+    cells = cells_from_anndata(read_anndata(find_demo_cells()).raw.to_adata()[:200].copy())
+    fitted = fit_model(cells, run(cells, kb, RunConfig(recipe="pca-kmeans", n_words=0, n_clusters=3)))
+    folder = tmp_path_factory.mktemp("models") / "blood"
+    save_model(fitted, folder)
+    return folder
+
+
+def test_a_pulled_model_has_the_bytes_of_the_pushed_one(model, tmp_path):
+    pushed = push_model(model, parse_address(str(tmp_path / "shared")), patience=QUICK)
+    pulled = pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
+    assert content(tmp_path / "here") == content(model)
+    assert (pulled.digest, pulled.store_id) == (pushed.digest, load_model(model).store_id)
+    with pytest.raises(InputUnusable, match="exists"):
+        pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
+    pull_model(parse_address(pushed.url), tmp_path / "here", overwrite=True, patience=QUICK)
+
+
+def test_a_model_over_a_connection_that_breaks_and_one_that_lies(model, tmp_path):
+    pushed = push_model(model, parse_address(str(tmp_path / "shared")), patience=QUICK)
+    files = served(tmp_path / "shared")
+    arrays = f"/kb/{pushed.digest}/arrays.safetensors"
+    with serving(files=files, faults={arrays: [Fault(cut_after=70_000), Fault(cut_after=10)]}) as server:
+        pull_model(parse_address(server.url + "kb"), tmp_path / "a", patience=QUICK)
+        assert content(tmp_path / "a") == content(model)
+        files[arrays] = bytes(len(files[arrays]))
+        with pytest.raises(StoreCorrupt, match=r"other bytes of arrays\.safetensors"):
+            pull_model(parse_address(server.url + "kb"), tmp_path / "b", patience=QUICK)
+        description = f"/kb/{pushed.digest}/model.json"
+        files[description] = files[description].replace(b'"version"', b'"Version"')
+        with pytest.raises(LineageMismatch, match="was asked for; do not use it"):
+            pull_model(parse_address(server.url + "kb"), tmp_path / "b", patience=QUICK)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("n_bytes", [-1, "many", 1 << 60])
+def test_a_model_that_promises_nonsense_is_refused(model, tmp_path, n_bytes):
+    told = json.loads((model / "model.json").read_text()) | {"n_bytes": n_bytes}
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "model.json").write_text(json.dumps(told))
+    with pytest.raises(LineageMismatch, match="is absent, or too large"):
+        pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
+    with pytest.raises(NotAvailable, match=r"neither current nor model.json"):
+        pull_model(parse_address(str(tmp_path / "nothing")), tmp_path / "here", patience=QUICK)
+
+
+@pytest.mark.slow
+def test_the_commands(model, tmp_path):
+    pushed = call_json("cellmodel", "push", model, tmp_path / "shared")
+    pulled = call_json("cellmodel", "pull", f"{tmp_path / 'shared'}@{pushed['digest']}", "-o", tmp_path / "here")
+    assert pulled["store_id"] == load_model(tmp_path / "here").store_id
+    code, _, err = call("cellmodel", "pull", tmp_path / "nothing", "-o", tmp_path / "there")
+    assert (code, err.count("\n")) == (4, 1)

@@ -1,0 +1,195 @@
+"""Lock file, catalogue and signatures: two machines and two projects with the same bytes, and who made them."""
+
+import tomllib
+
+import pytest
+
+import genekb
+from genekb.builder import BuildConfig, build
+from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.share.addresses import parse_address
+from genekb.share.catalog import add_to_catalog, find_listed, list_manifest, read_catalog
+from genekb.share.lock import check_pin, pin_store, sync, write_pins
+from genekb.share.pull import PullConfig, pull_store
+from genekb.share.push import push_store
+from genekb.share.signing import make_keys, sign_store, verify_signature
+from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.store.pins import read_pins
+from tests.genekb.test_share import QUICK, content, served
+from tests.loopback import serving
+from tests.processes import call, call_json
+
+
+@pytest.fixture(scope="module")
+def tables(ncbi_folder):
+    return read_ncbi_folder(ncbi_folder, taxa=["human"])
+
+
+@pytest.fixture
+def home(tables, tmp_path):
+    build(tables, BuildConfig(name="human", models=("hash-16", "lsa-8")), home=tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def built(home):
+    return genekb.open("human", home=home)
+
+
+@pytest.fixture
+def shared(built, tmp_path):
+    push_store(built, parse_address(str(tmp_path / "shared")))
+    return tmp_path / "shared"
+
+
+def test_a_lock_file_gives_another_machine_the_same_bytes(built, shared, tmp_path):
+    write_pins([pin_store(built, encoders=["lsa-8"], url=str(shared))], tmp_path / "genekb.lock")
+    (pin, pulled), *rest = sync(tmp_path / "genekb.lock", home=tmp_path / "other", patience=QUICK)
+    assert (rest, pin.digest) == ([], built.manifest.digest)
+    for name, body in content(pulled.folder).items():
+        assert (built.folder / name).read_bytes() == body
+    assert check_pin(pin, tmp_path / "other") == []
+    assert sync(tmp_path / "genekb.lock", home=tmp_path / "other", patience=QUICK)[0][1] is None
+
+
+def test_a_newer_store_of_the_name_does_not_move_a_project_that_is_locked(
+    built, tables, home, shared, tmp_path, monkeypatch
+):
+    project = tmp_path / "project" / "notebooks"
+    project.mkdir(parents=True)
+    write_pins([pin_store(built, url=str(shared))], project.parent / "genekb.lock")
+    newer = build(tables, BuildConfig(name="human", models=("hash-32",)), home=home).manifest.digest
+    push_store(genekb.open(newer, home=home), parse_address(str(shared)))
+    assert genekb.open("human", home=home).manifest.digest == newer
+    monkeypatch.chdir(project)
+    assert genekb.open("human", home=home).manifest.digest == built.manifest.digest
+    assert genekb.open("human@2022-11", home=home).manifest.digest == built.manifest.digest
+    with pytest.raises(NotAvailable, match=r"genekb.lock pins human to .* `genekb sync` brings it"):
+        genekb.open("human", home=tmp_path / "other")
+    sync(project.parent / "genekb.lock", home=tmp_path / "other", patience=QUICK)
+    assert genekb.open("human", home=tmp_path / "other").manifest.digest == built.manifest.digest
+
+
+def test_a_pin_that_nothing_fits_is_told(built, shared, tmp_path):
+    path = tmp_path / "genekb.lock"
+    write_pins([pin_store(built)], path)
+    with pytest.raises(NotAvailable, match=r"has no address of it; build or copy it"):
+        sync(path, home=tmp_path / "other", patience=QUICK)
+    write_pins([pin_store(built, url=str(shared))], path)
+    path.write_text(path.read_text().replace(built.manifest.digest, "0" * 64))
+    with pytest.raises(NotAvailable, match="has no version 0000"):
+        sync(path, home=tmp_path / "other", patience=QUICK)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["version = 2", "not toml", 'version = 1\n[[store]]\nname = "x"', "\x00", "version = 1\nstore = 3"],
+)
+def test_a_damaged_lock_file_is_said_to_be_none(tmp_path, text):
+    (tmp_path / "genekb.lock").write_text(text)
+    with pytest.raises(SourceUnusable, match=r"is no lock file .*write it again with `genekb lock`"):
+        read_pins(tmp_path / "genekb.lock")
+
+
+def test_a_catalogue_lists_what_can_be_pulled_and_moves_with_its_folder(built, tmp_path):
+    place = tmp_path / "kb"
+    pushed = push_store(built, parse_address(str(place / "human")))
+    add_to_catalog(list_manifest(built.manifest, pushed.url, catalog=place / "catalog.toml"), place / "catalog.toml")
+    with serving(files=served(place)) as server:
+        (entry,) = read_catalog(server.url + "kb/catalog.toml", patience=QUICK)
+        assert entry.url == f"{server.url}kb/human@{built.manifest.digest}"
+        assert (entry.name, entry.n_genes, entry.licences) == (
+            "human@2022-11", built.manifest.n_genes, built.manifest.licences,
+        )  # fmt: skip
+        config = PullConfig(digest=entry.digest, patience=QUICK)
+        address = parse_address(find_listed([entry], "human").url)
+        assert pull_store(address, config, home=tmp_path / "home2").manifest.digest == built.manifest.digest
+    with pytest.raises(NotAvailable, match=r"has no 'mouse' \(it has: human@2022-11\)"):
+        find_listed([entry], "mouse")
+    with pytest.raises(NotAvailable, match="no catalogue at"):
+        read_catalog(str(tmp_path / "nowhere"), patience=QUICK)
+    (place / "catalog.toml").write_text("version = 9")
+    with pytest.raises(SourceUnusable, match="is no catalogue"):
+        read_catalog(str(place), patience=QUICK)
+
+
+@pytest.fixture
+def keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENEKB_SIGN_PASSWORD", "a long password")
+    public = make_keys(tmp_path / "key")
+    assert b"a long password" not in (tmp_path / "key").read_bytes()
+    assert (tmp_path / "key").stat().st_mode & 0o077 == 0
+    return tmp_path / "key", public
+
+
+def test_a_signature_travels_and_every_change_of_the_manifest_breaks_it(built, keys, tmp_path):
+    secret, public = keys
+    sign_store(built.folder, secret)
+    push_store(built, parse_address(str(tmp_path / "shared")))
+    config = PullConfig(public_key=str(public), patience=QUICK)
+    pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / "other")
+    assert built.manifest.digest in pulled.signed
+    assert verify_signature(pulled.folder, public.read_text().splitlines()[-1]) == pulled.signed
+    manifest = pulled.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"created_by": "', '"created_by": "x'))
+    with pytest.raises(StoreCorrupt, match="not signed by the owner of this public key"):
+        verify_signature(pulled.folder, str(public))
+
+
+def test_what_is_unsigned_or_signed_by_another_is_refused_before_any_file_comes(built, keys, tmp_path):
+    secret, public = keys
+    push_store(built, parse_address(str(tmp_path / "shared")))
+    address = parse_address(str(tmp_path / "shared"))
+    config = PullConfig(public_key=str(public), patience=QUICK)
+    with pytest.raises(StoreCorrupt, match="is not signed, and a public key was given"):
+        pull_store(address, config, home=tmp_path / "other")
+    sign_store(built.folder, secret)
+    push_store(built, address)
+    other = PullConfig(public_key=str(make_keys(tmp_path / "other-key")), patience=QUICK)
+    with pytest.raises(StoreCorrupt, match="do not use it"):
+        pull_store(address, other, home=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_keys_that_do_not_open_and_keys_that_are_none(built, keys, tmp_path, monkeypatch):
+    secret, public = keys
+    with pytest.raises(SourceUnusable, match="a key is never replaced"):
+        make_keys(secret)
+    with pytest.raises(SourceUnusable, match="is no key of this kind"):
+        sign_store(built.folder, public)
+    with pytest.raises(SourceUnusable, match="neither a public key nor a file"):
+        verify_signature(built.folder, "RWQnonsense")
+    monkeypatch.setenv("GENEKB_SIGN_PASSWORD", "wrongsecret")
+    with pytest.raises(SourceUnusable, match="does not open with the password in GENEKB_SIGN_PASSWORD") as error:
+        sign_store(built.folder, secret)
+    assert "wrongsecret" not in str(error.value)
+    monkeypatch.delenv("GENEKB_SIGN_PASSWORD")
+    with pytest.raises(NotAvailable, match="set GENEKB_SIGN_PASSWORD"):
+        sign_store(built.folder, secret)
+
+
+@pytest.mark.slow
+def test_the_commands_from_build_to_a_second_machine(built, home, tmp_path, monkeypatch):
+    place, other, lock = tmp_path / "kb", tmp_path / "other", tmp_path / "genekb.lock"
+    plan = call_json("genekb", "push", "human", place / "human", "--home", home, "--dry-run")
+    assert plan["digest"] == built.manifest.digest
+    assert not place.exists()
+    catalog = place / "catalog.toml"
+    pushed = call_json("genekb", "push", "human", place / "human", "--home", home, "--catalog", catalog)
+    assert pushed["n_bytes"] == plan["n_bytes"]
+    listed = call_json("genekb", "list", "--remote", "--catalog", catalog)["stores"]
+    assert [row["store"] for row in listed] == ["human@2022-11"]
+    pulled = call_json("genekb", "pull", "human", "--catalog", catalog, "--encoder", "lsa-8", "--home", other)
+    assert pulled["digest"] == built.manifest.digest
+    locked = call_json("genekb", "lock", "human", "--file", lock, "--home", other)["stores"]
+    assert locked[0]["encoders"] == [built.encoder_id("lsa-8")]
+    assert tomllib.loads(lock.read_text())["store"][0]["digest"] == built.manifest.digest
+    code, out, err = call("genekb", "sync", "--check", "--file", lock, "--home", tmp_path / "third")
+    assert (code, err.count("\n")) == (5, 1)
+    assert "is not here" in out
+    assert call_json("genekb", "sync", "--file", lock, "--home", tmp_path / "third")["stores"][0]["n_bytes_now"] > 0
+    assert call("genekb", "sync", "--check", "--file", lock, "--home", tmp_path / "third")[0] == 0
+    code, _, err = call("genekb", "pull", f"{place / 'human'}@{'1' * 64}", "--home", other)
+    assert (code, err.count("\n")) == (4, 1)
+    verified = call("genekb", "verify", "human", "--home", other, "--public-key", "RWQx")
+    assert verified[0] == 3
