@@ -18,6 +18,7 @@ from cellmodel.contrasts import Comparison, Contrast, compare_clusters, compare_
 from cellmodel.enrichment import EnrichedSet, EnrichmentConfig, enrich
 from cellmodel.errors import InputUnusable
 from cellmodel.gene_sets import GeneSet, read_gmt, stored_gene_sets
+from cellmodel.lineage import Lineage
 from cellmodel.markers import Marker, rank_markers
 from cellmodel.preprocess import detected_genes, highly_variable
 from cellmodel.seeding import generator
@@ -51,6 +52,8 @@ class AttributeConfig:
         Themes of a group told at most.
     n_permutations
         Deals of the texts; the least p value is 1 / (1 + n).
+    other_store
+        Whether the clusters may have been made with another store, see :func:`cellmodel.lineage.check_lineage`.
     """
 
     cluster_key: str = "cellmodel"
@@ -64,6 +67,7 @@ class AttributeConfig:
     n_themes: int = 8
     n_permutations: int = 200
     enrichment: EnrichmentConfig = field(default_factory=EnrichmentConfig)
+    other_store: bool = False
 
     def __post_init__(self) -> None:
         """Check that the choices go together."""
@@ -147,6 +151,8 @@ class Evidence:
         How many gene sets were looked at, by source.
     store_id, encoder_id
         Whose texts, vectors and gene sets they were.
+    made_with
+        What the clusters were made with, where that is another.
     """
 
     groups: tuple[GroupEvidence, ...]
@@ -154,6 +160,7 @@ class Evidence:
     sources: dict[str, int]
     store_id: str
     encoder_id: str
+    made_with: Lineage | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

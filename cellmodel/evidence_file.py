@@ -1,16 +1,17 @@
 """From clusters in a file, or in memory, to the evidence for them beside the cells."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import genekb
-from cellmodel.clustered import ClusteredCells, clustered, read_clustered
+from cellmodel.clustered import clustered
 from cellmodel.config import RunConfig
 from cellmodel.evidence import AttributeConfig, Evidence, attribute_clusters
 from cellmodel.evidence_tables import check_tables, evidence_frames, write_tables
 from cellmodel.files import WriteConfig, check_outputs
-from cellmodel.io import Cells, ReadConfig, claim_slots
+from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.lineage import check_lineage, given_lineage, lineage_record
 from cellmodel.versions import installed_version
 from cellmodel.writers import h5ad_safe, write_cells
 
@@ -36,14 +37,17 @@ def attribute_file(
     ------
     InputUnusable
         If the input cannot be used, or an output exists and may not be replaced; the latter before any work.
+    LineageMismatch
+        If the clusters were made with another store.
     """
     check_outputs(write, inputs=(path, *choice.gmt))
     if tables is not None:
         check_tables(tables, overwrite=write.overwrite)
-    found = read_clustered(path, kb, config, cluster_key=choice.cluster_key, read=read)
-    claim_slots(found.cells.adata, [("uns", write.key_added)], overwrite=write.overwrite)
-    evidence = _attribute(found, kb, config, choice, key_added=write.key_added)
-    write_cells(found.cells.adata, write.output, overwrite=write.overwrite)
+    cells = read_cells(path, read)
+    evidence = attribute_cells(
+        cells, kb, config=config, choice=choice, key_added=write.key_added, overwrite=write.overwrite
+    )
+    write_cells(cells.adata, write.output, overwrite=write.overwrite)
     if tables is not None:
         write_tables(evidence, tables)
     return evidence
@@ -60,21 +64,18 @@ def attribute_cells(
 ) -> Evidence:
     """Tell what sets the clusters of cells in memory apart, and write ``uns["<key>"]``; see :func:`attribute_file`."""
     claim_slots(cells.adata, [("uns", key_added)], overwrite=overwrite)
+    given = given_lineage(kb, config)
+    made_with = check_lineage(cells, given, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
-    return _attribute(found, kb, config, choice, key_added=key_added)
-
-
-def _attribute(
-    found: ClusteredCells, kb: genekb.Store, config: RunConfig, choice: AttributeConfig, *, key_added: str
-) -> Evidence:
-    evidence = attribute_clusters(found, kb, config=config, choice=choice)
+    evidence = replace(attribute_clusters(found, kb, config=config, choice=choice), made_with=made_with)
     record: dict[str, Any] = {
         "params": asdict(choice) | {"gmt": [path.name for path in choice.gmt]},
         "seed": config.seed,
         "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
         "store_id": evidence.store_id,
         "encoder_id": evidence.encoder_id,
+        **lineage_record(made_with),
         "gene_sets": evidence.sources,
     }
-    found.cells.adata.uns[key_added] = h5ad_safe(record | evidence_frames(evidence))
+    cells.adata.uns[key_added] = h5ad_safe(record | evidence_frames(evidence))
     return evidence

@@ -15,6 +15,7 @@ from cellmodel.errors import InputUnusable
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.joint import Meeting, joint_features
+from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_record
 from cellmodel.n_shot import stratified_splits
 from cellmodel.types import Embedding
 from cellmodel.writers import h5ad_safe, write_cells
@@ -41,11 +42,14 @@ class TransferConfig:
         How genes of the two sides meet.
     classify
         The classifier.
+    other_store
+        Whether the labels may have been made with another store, see :func:`cellmodel.lineage.check_lineage`.
     """
 
     label_key: str
     meeting: Meeting = "ids"
     classify: ClassifyConfig = field(default_factory=lambda: ClassifyConfig(unassigned_below=None))
+    other_store: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +76,8 @@ class Transfer:
         How they met, in words.
     encoder_id
         Encoder whose vectors they met by; empty where they met otherwise.
+    made_with
+        What the labels of the reference were made with, where that is another store or encoder.
     """
 
     config: RunConfig
@@ -87,6 +93,7 @@ class Transfer:
     reference: str
     store_id: str
     encoder_id: str
+    made_with: Lineage | None = None
 
     @property
     def n_query(self) -> dict[str, int]:
@@ -127,7 +134,9 @@ def read_labels(cells: Cells, label_key: str) -> Labelled:
     obs = cells.adata.obs
     if label_key not in obs:
         have = ", ".join(map(str, obs)) or "none"
-        raise InputUnusable(f"{cells.source} has no column {label_key!r} in obs (it has: {have}); name one")
+        raise InputUnusable(
+            f"{cells.source} has no column {label_key!r} in obs (it has: {have}); name one with --label-key"
+        )
     column = obs[label_key]
     values = np.where(column.isna(), "", column.astype(str).to_numpy()).astype(str)
     rows = np.flatnonzero((values != "") & (values != UNASSIGNED))
@@ -154,7 +163,11 @@ def transfer_labels(
         If the labels cannot be used, see :func:`read_labels`.
     AlignmentTooLow
         If too few genes meet.
+    LineageMismatch
+        If the labels are clusters or names that were made with another store.
     """
+    given = given_lineage(kb, config) if transfer.meeting == "text" else Lineage(store_id=kb.store_id)
+    made_with = check_lineage(reference, given, key=transfer.label_key, other_store=transfer.other_store)
     known = read_labels(reference, transfer.label_key)
     joint = joint_features(reference, query, kb, config, meeting=transfer.meeting)
     log.info("%s", joint.note)
@@ -179,6 +192,7 @@ def transfer_labels(
         reference=reference.source.rsplit("/", 1)[-1],
         store_id=kb.store_id,
         encoder_id=kb.encoder_id(config.encoder) if transfer.meeting == "text" else "",
+        made_with=made_with,
     )
 
 
@@ -243,6 +257,7 @@ def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
         "seed": found.config.seed,
         "store_id": found.store_id,
         "encoder_id": found.encoder_id,
+        **lineage_record(found.made_with),
         "reference": found.reference,
         "classes": list(found.names),
         "counts": _count_frame(found),

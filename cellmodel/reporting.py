@@ -11,6 +11,7 @@ from cellmodel.errors import InputUnusable
 from cellmodel.features import log_expression
 from cellmodel.io import Cells, ReadConfig, read_cells
 from cellmodel.layout import lay_out
+from cellmodel.lineage import check_records
 from cellmodel.report.data import (
     CoverageSummary,
     InputSummary,
@@ -54,6 +55,7 @@ def report_file(
     key_added: str = "cellmodel",
     read: ReadConfig | None = None,
     overwrite: bool = False,
+    other_store: bool = False,
 ) -> None:
     """Write the report of an annotated file.
 
@@ -61,6 +63,8 @@ def report_file(
     ----------
     read
         Where the values are that were clustered, for the expression of genes.
+    other_store
+        Whether names and evidence may come from another store than the clusters.
 
     Raises
     ------
@@ -68,10 +72,14 @@ def report_file(
         If the file holds no result under that name, or the output exists.
     NotCounts
         If its values are neither counts nor log-normalised.
+    LineageMismatch
+        If names or evidence come from another store than the clusters.
     """
     if output.exists() and not overwrite:
         raise InputUnusable(f"{output} exists; give another name, or --overwrite")
-    write_report_of(read_cells(path, read), output, key_added=key_added, overwrite=overwrite)
+    cells = read_cells(path, read)
+    check_records(cells, key=key_added, other_store=other_store)
+    write_report_of(cells, output, key_added=key_added, overwrite=overwrite)
 
 
 def write_report_of(
@@ -281,7 +289,10 @@ def _sentences(record: Mapping[str, Any]) -> dict[str, str]:
 def _later_jobs(adata: "AnnData", key_added: str) -> dict[str, str]:
     """Tell what names, evidence and searches in the file were made with."""
     return {
-        str(key): ", ".join(f"{part} {record[part]}" for part in ("store_id", "encoder_id", "seed") if part in record)
+        str(key): ", ".join(
+            [f"{part} {record[part]}" for part in ("store_id", "encoder_id", "seed") if part in record]
+            + [f"clusters made with {value}" for value in _flat(record.get("clusters_from", {})).values()]
+        )
         for key, record in sorted(adata.uns.items())
         if isinstance(record, Mapping) and "store_id" in record and key != key_added
     }

@@ -20,6 +20,7 @@ from cellmodel.features import make_features
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.graph import smooth
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_record
 from cellmodel.queries import QueriedCells, cell_scores, cluster_profiles, known_genes, standard_profiles
 from cellmodel.query_weights import text_weights, type_nearness, widened_weights
 from cellmodel.seeding import generator
@@ -50,6 +51,8 @@ class SearchConfig:
         Genes told for each cluster.
     n_permutations
         Deals of the genes; the least p value is 1 / (1 + n).
+    other_store
+        Whether the cells may have been clustered with another store, see :func:`cellmodel.lineage.check_lineage`.
     """
 
     query: str
@@ -57,6 +60,7 @@ class SearchConfig:
     use_types: bool = True
     n_genes: int = 5
     n_permutations: int = 200
+    other_store: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -110,6 +114,8 @@ class Found:
         Types of the table that the query means, and how surely, 0 to 1; surest first.
     store_id, encoder_id
         Identity of what was used.
+    made_with
+        Identity of what the clusters were made with, where that is another.
     """
 
     clusters: tuple[FoundCluster, ...]
@@ -118,6 +124,7 @@ class Found:
     types: tuple[tuple[str, float], ...]
     store_id: str
     encoder_id: str
+    made_with: Lineage | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All but the scores, as nested plain values."""
@@ -127,6 +134,7 @@ class Found:
             "types": [{"name": name, "nearness": nearness} for name, nearness in self.types],
             "store_id": self.store_id,
             "encoder_id": self.encoder_id,
+            **lineage_record(self.made_with),
         }
 
 
@@ -144,7 +152,11 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
         If too few genes are known to the store.
     NotAvailable
         If the encoder's weights are not on this machine.
+    LineageMismatch
+        If the cells were clustered with another store.
     """
+    key = search.cluster_key or _CLUSTER_KEY
+    made_with = check_lineage(cells, given_lineage(kb, config), key=key, other_store=search.other_store)
     alignment, grouped = align_cells(cells, kb, config), _clusters(cells, search.cluster_key)
     features = make_features(cells, config)
     known = known_genes(features.expression, cells.names, alignment)
@@ -161,6 +173,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
         types=reading.types,
         store_id=known.alignment.store_id,
         encoder_id=known.alignment.encoder_id,
+        made_with=made_with,
     )
 
 
@@ -270,7 +283,7 @@ def search_into(
     ------
     SlotTaken
         If a slot exists and ``overwrite`` is not set.
-    InputUnusable, AlignmentTooLow, NotAvailable
+    InputUnusable, AlignmentTooLow, NotAvailable, LineageMismatch
         See :func:`search_cells`.
     """
     adata = cells.adata

@@ -138,6 +138,7 @@ def classify(
     use_raw: bool = False,
     gene_key: str | None = None,
     key_added: str = "cellmodel_class",
+    other_store: bool = False,
     overwrite: bool = False,
     copy: bool = False,
 ) -> "AnnData | None":
@@ -161,17 +162,19 @@ def classify(
         Encoder, knowledge and seed.
     layer, use_raw, gene_key
         Where the values and the gene names are, on both sides.
+    other_store
+        Whether the labels of the reference may have been made with another store or encoder; both are recorded then.
 
     Raises
     ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.errors`.
     """
     target = adata.copy() if copy else adata
     claim_slots(target, transfer_slots(key_added), overwrite=overwrite)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     cells = cells_from_anndata(target, read, source="query in memory")
-    transfer = TransferConfig(label_key=label_key, meeting=genes_by)
+    transfer = TransferConfig(label_key=label_key, meeting=genes_by, other_store=other_store)
     if classifier is not None:
         transfer = replace(transfer, classify=classifier)
     labelled = cells_from_anndata(reference, read, source="reference in memory")
@@ -193,6 +196,7 @@ def attribute(
     use_raw: bool = False,
     gene_key: str | None = None,
     key_added: str = "cellmodel_attribution",
+    other_store: bool = False,
     overwrite: bool = False,
     copy: bool = False,
 ) -> "AnnData | None":
@@ -212,15 +216,21 @@ def attribute(
         Files of gene sets, tested beside those of the store.
     config
         Encoder and seed.
+    other_store
+        Whether the clusters may have been made with another store or encoder; both are recorded then.
 
     Raises
     ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.errors`.
     """
     target = adata.copy() if copy else adata
     choice = AttributeConfig(
-        cluster_key=cluster_key, between=between, condition_key=condition_key, gmt=tuple(map(Path, gmt))
+        cluster_key=cluster_key,
+        between=between,
+        condition_key=condition_key,
+        gmt=tuple(map(Path, gmt)),
+        other_store=other_store,
     )
     cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
     attribute_cells(cells, kb, config=config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
@@ -238,6 +248,7 @@ def annotate(
     use_raw: bool = False,
     gene_key: str | None = None,
     key_added: str = "cellmodel_name",
+    other_store: bool = False,
     overwrite: bool = False,
     copy: bool = False,
 ) -> "AnnData | None":
@@ -254,15 +265,17 @@ def annotate(
         Types to choose from; those of the package's table if None.
     config
         Encoder and seed.
+    other_store
+        Whether the clusters may have been made with another store or encoder; both are recorded then.
 
     Raises
     ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.errors`.
     """
     target = adata.copy() if copy else adata
     types = read_cell_types() if candidates is None else tuple(candidates)
-    choice = TypeChoice(cluster_key=cluster_key, types=types)
+    choice = TypeChoice(cluster_key=cluster_key, types=types, other_store=other_store)
     cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
     annotate_types(cells, kb, config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
     return target if copy else None
@@ -279,6 +292,7 @@ def search(
     use_raw: bool = False,
     gene_key: str | None = None,
     key_added: str = "cellmodel_search",
+    other_store: bool = False,
     overwrite: bool = False,
     copy: bool = False,
 ) -> "AnnData | None":
@@ -294,14 +308,16 @@ def search(
         Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
     config
         Encoder and seed.
+    other_store
+        Whether the cells may have been clustered with another store or encoder; both are recorded then.
 
     Raises
     ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.errors`.
     """
     target = adata.copy() if copy else adata
-    wanted = SearchConfig(query=query, cluster_key=cluster_key)
+    wanted = SearchConfig(query=query, cluster_key=cluster_key, other_store=other_store)
     cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
     search_into(cells, kb, config or RunConfig(), search=wanted, key_added=key_added, overwrite=overwrite)
     return target if copy else None

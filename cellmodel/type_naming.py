@@ -14,6 +14,7 @@ from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_record
 from cellmodel.marker_names import UNASSIGNED
 from cellmodel.queries import QueriedCells, cell_scores, cluster_profiles, known_genes
 from cellmodel.seeding import generator
@@ -36,11 +37,14 @@ class TypeChoice:
         The candidates.
     naming
         When a name is given.
+    other_store
+        Whether the clusters may have been made with another store, see :func:`cellmodel.lineage.check_lineage`.
     """
 
     cluster_key: str = "cellmodel"
     types: tuple[CellType, ...] = field(default_factory=read_cell_types)
     naming: TypeNaming = field(default_factory=TypeNaming)
+    other_store: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,6 +65,8 @@ class NamedCells:
         Identity of what was used.
     n_candidates
         Types that a cluster could be named.
+    made_with
+        Identity of what the clusters were made with, where that is another.
     """
 
     found: ClusteredCells
@@ -70,6 +76,7 @@ class NamedCells:
     store_id: str
     encoder_id: str
     n_candidates: int
+    made_with: Lineage | None = None
 
     def rows(self) -> list[dict[str, object]]:
         """One row a cluster, for a table or JSON."""
@@ -95,7 +102,11 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
         If too few genes are known to the store.
     NotAvailable
         If the encoder's weights are not on this machine.
+    LineageMismatch
+        If the clusters were made with another store.
     """
+    given = given_lineage(kb, config)
+    made_with = check_lineage(cells, given, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
     if found.alignment is None or not choice.types:
         raise InputUnusable("there is no store or no cell type to name clusters by; give --kb, and candidates")
@@ -111,6 +122,7 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
         store_id=known.alignment.store_id,
         encoder_id=known.alignment.encoder_id,
         n_candidates=len(choice.types),
+        made_with=made_with,
     )
 
 
@@ -140,7 +152,7 @@ def annotate_types(
     ------
     SlotTaken
         If a slot exists and ``overwrite`` is not set.
-    InputUnusable, AlignmentTooLow, NotAvailable
+    InputUnusable, AlignmentTooLow, NotAvailable, LineageMismatch
         See :func:`name_types`.
     """
     import pandas as pd
@@ -176,6 +188,7 @@ def _record(named: NamedCells, choice: TypeChoice, *, seed: int) -> dict[str, An
         "seed": seed,
         "store_id": named.store_id,
         "encoder_id": named.encoder_id,
+        **lineage_record(named.made_with),
     }
 
 

@@ -15,16 +15,26 @@ import pyarrow.compute as pc
 from genekb.encoders import EncoderSpec
 from genekb.encoding import RECIPE, EncodingJob, Progress, encode_texts
 from genekb.files import TEMPORARY, canonical_json, write_json, write_text
-from genekb.schema import SCHEMA_VERSION
+from genekb.interrupts import told_when_interrupted
+from genekb.schema import SCHEMA_VERSION, TABLES
 from genekb.store.card import store_card
+from genekb.store.croissant import CROISSANT, describe_store
 from genekb.store.home import find_home
 from genekb.store.manifest import Manifest
 from genekb.store.places import remember_places
-from genekb.store.writer import commit, describe_stored, locked, write_gene_vectors, write_table, writing_to
+from genekb.store.writer import (
+    commit,
+    describe_file,
+    describe_stored,
+    locked,
+    write_gene_vectors,
+    write_table,
+    writing_to,
+)
 from genekb.types import FloatArray, IntArray
 
-TABLES: Final = ("genes", "names", "orthologs", "annotations", "texts")
 ONLY_NAMES: Final = "only_names.txt"
+_KEPT: Final = "finished shards are kept, the same command goes on where it was"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +141,7 @@ def assemble(
     name_folder = find_home(home) / "stores" / content.name
     entries: dict[str, dict[str, Any]] = {}
     n_encoded = n_reused = n_kept = 0
-    with writing_to(name_folder), locked(name_folder):
+    with writing_to(name_folder), locked(name_folder), told_when_interrupted(_KEPT):
         staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
         _write_tables(content, staging)
         for item in sorted(vectors, key=_is_shuffled):
@@ -232,7 +242,10 @@ def _manifest(content: StoreContent, encoders: dict[str, dict[str, Any]], stagin
         created_by=f"genekb {code_version()}",
     )
     write_text(store_card(manifest), staging / "README.md")
-    return replace(manifest, files=describe_stored(staging))
+    (staging / CROISSANT).unlink(missing_ok=True)  # an interrupted run may have left one, which must not list itself
+    manifest = replace(manifest, files=describe_stored(staging))
+    write_json(describe_store(manifest), staging / CROISSANT)
+    return replace(manifest, files=(*manifest.files, describe_file(staging / CROISSANT, folder=staging)))
 
 
 def code_version() -> str:

@@ -64,6 +64,8 @@ TEXTS = pa.schema(
     ]
 )
 
+TABLES = {"genes": GENES, "names": NAMES, "orthologs": ORTHOLOGS, "annotations": ANNOTATIONS, "texts": TEXTS}
+
 
 def embeddings(dim: int, dtype: str = "float16", *, key: Literal["text_id", "gene_id"] = "text_id") -> pa.Schema:
     """Give the schema of one shard of vectors.

@@ -49,6 +49,7 @@ def annotate(
     permutations: Annotated[int, typer.Option(help="How often genes are dealt out anew.", min=1)] = 200,
     min_coverage: options.MinCoverage = 0.3,
     orthologs: options.Orthologs = False,
+    other_store: options.OtherStore = False,
     layer: options.Layer = None,
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
@@ -75,6 +76,7 @@ def annotate(
         _by_overlap(path, markers, cluster_key=cluster_key, read=read, write=write, json=json)
         return
     from cellmodel.config import RunConfig
+    from cellmodel.lineage import lineage_record
     from cellmodel.type_names import TypeNaming
     from cellmodel.type_naming import TypeChoice, annotate_types_file
     from genekb import open as open_store
@@ -87,6 +89,7 @@ def annotate(
             cluster_key=cluster_key,
             types=_types(candidates, tissue, markers),
             naming=TypeNaming(n_permutations=permutations),
+            other_store=other_store,
         ),
         read=read,
         write=write,
@@ -97,6 +100,7 @@ def annotate(
             "output": str(output),
             "store_id": named.store_id,
             "encoder_id": named.encoder_id,
+            **lineage_record(named.made_with),
             "n_candidates": named.n_candidates,
             "clusters": named.rows(),
         },

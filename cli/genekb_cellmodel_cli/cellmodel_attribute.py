@@ -39,6 +39,7 @@ def attribute(
     encoder: options.Encoder = None,
     min_coverage: options.MinCoverage = 0.3,
     orthologs: options.Orthologs = False,
+    other_store: options.OtherStore = False,
     layer: options.Layer = None,
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
@@ -65,6 +66,7 @@ def attribute(
         cluster=cluster,
         gmt=tuple(gmt or ()),
         n_permutations=permutations,
+        other_store=other_store,
     )
     found = attribute_file(
         path,
@@ -126,9 +128,12 @@ def _set_rows(found: "Evidence") -> list[tuple[str, ...]]:
 
 
 def _content(found: "Evidence") -> dict[str, Any]:
+    from cellmodel.lineage import lineage_record
+
     return {
         "store": found.store_id,
         "encoder": found.encoder_id,
+        **lineage_record(found.made_with),
         "gene_sets": found.sources,
         "groups": [_group(group, found) for group in found.groups],
     }

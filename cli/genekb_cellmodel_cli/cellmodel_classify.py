@@ -74,6 +74,7 @@ def classify(
     knowledge: options.Knowledge = "real",
     min_coverage: options.MinCoverage = 0.3,
     orthologs: options.Orthologs = False,
+    other_store: options.OtherStore = False,
     layer: options.Layer = None,
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
@@ -115,7 +116,7 @@ def classify(
         _open(kb, home),
         config,
         read,
-        choices={"label_key": label_key, "meeting": genes_by, "classify": classifier},
+        choices={"label_key": label_key, "meeting": genes_by, "classify": classifier, "other_store": other_store},
         slots={"key_added": key_added, "overwrite": overwrite},
         json=json,
     )
@@ -178,12 +179,15 @@ def _transfer(
 
 
 def _summary(found: "Transfer") -> dict[str, Any]:
+    from cellmodel.lineage import lineage_record
+
     confidence = found.prediction.confidence
     counts = found.n_query
     return {
         "reference": found.reference,
         "store": found.store_id,
         "encoder": found.encoder_id,
+        **lineage_record(found.made_with),
         "genes_by": found.transfer.meeting,
         "n_genes": found.n_genes,
         "genes": found.note,

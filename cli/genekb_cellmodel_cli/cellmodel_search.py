@@ -33,6 +33,7 @@ def search(
     encoder: options.Encoder = None,
     min_coverage: options.MinCoverage = 0.3,
     orthologs: options.Orthologs = False,
+    other_store: options.OtherStore = False,
     layer: options.Layer = None,
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
@@ -57,7 +58,7 @@ def search(
         path,
         open_store(kb, home=home),
         RunConfig(encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed),
-        search=SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types),
+        search=SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store),
         read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),
         write=write,
     )

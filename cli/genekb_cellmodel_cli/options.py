@@ -35,6 +35,12 @@ Encoder = Annotated[
     str | None, typer.Option(help="Encoder of the store; its first one if left out.", show_default=False)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
+OtherStore = Annotated[
+    bool,
+    typer.Option(
+        "--other-store", help="Go on with a store or encoder other than the one that the file records; both are noted."
+    ),
+]
 Orthologs = Annotated[
     bool, typer.Option("--orthologs", help="Let symbols of the orthologous gene of another species stand for a gene.")
 ]
