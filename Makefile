@@ -4,7 +4,7 @@ TORCH ?= torch -c constraints.txt
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all lint bench bench-clustering clean
+.PHONY: demo test test-all lint audit bench bench-clustering clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,9 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit: .venv/.installed  ## known vulnerabilities of what is installed, as far as the package registry tells
+	$(BIN)/python benchmarks/audit.py
 
 bench: .venv/.installed  ## time and memory on the real data (GENEKB_TEST_DATA), 15 minutes; fails where a budget is missed
 	$(BIN)/python benchmarks/budgets.py --output results

@@ -1,17 +1,59 @@
-"""Printing: results on stdout, all else on stderr."""
+"""Printing: results on stdout, all else on stderr; what others wrote cannot steer the terminal."""
 
 import json
+import logging
+import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
+from genekb.errors import NotAvailable
+
 
 def print_json(content: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    typer.echo(json.dumps(content, indent=1, ensure_ascii=False, default=_plain))
+    text = json.dumps(content, indent=1, ensure_ascii=False, default=_plain)
+    _say("".join(json.dumps(char)[1:-1] if _steers(char) else char for char in text) if _any_steers(text) else text)
+
+
+def printable(text: str) -> str:
+    r"""Write control characters, and those that are not seen or turn the text's direction, as ``\x1b`` and the like."""
+    if not _any_steers(text):
+        return text
+    return "".join(ascii(char)[1:-1] if _steers(char) else char for char in text)
+
+
+def _any_steers(text: str) -> bool:
+    return not text.isprintable() and any(map(_steers, set(text) - {"\n", "\t"}))
+
+
+def _steers(char: str) -> bool:
+    """Whether a character is of Unicode's kinds control, format, surrogate, private, unassigned or line separator."""
+    category = unicodedata.category(char)
+    return char not in "\n\t" and (category[0] == "C" or category in {"Zl", "Zp"})
+
+
+class PrintableFormatter(logging.Formatter):
+    """Messages of the log as :func:`printable` has them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one message."""
+        return printable(super().format(record))
+
+
+def _say(text: str) -> None:
+    """Print on stdout; a disk that refuses it is an error of one line."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else what is left is tried again at the end, with a traceback
+        raise NotAvailable(f"stdout cannot be written: {error.strerror}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -23,7 +65,7 @@ def _plain(value: Any) -> Any:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines on stdout."""
     for line in lines:
-        typer.echo(line)
+        _say(printable(line))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -31,18 +73,20 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for row in cells:
-        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        _say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def note(message: str) -> None:
     """Print a line on stderr."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
 
 
 @contextmanager
@@ -60,7 +104,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
+                tasks[what] = bar.add_task(printable(what), total=total)
             bar.update(tasks[what], completed=done, total=total)
 
         yield advance

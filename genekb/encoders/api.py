@@ -17,6 +17,7 @@ from genekb.encoders.api_batches import ApiConfig, PriceEstimate, cut_by_estimat
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts
 from genekb.errors import NotAvailable, StoreCorrupt
 from genekb.files import canonical_json, write_text
+from genekb.limits import read_json
 
 __all__ = ["ApiConfig", "ApiEncoder", "PriceEstimate", "estimate_price", "load_api"]
 
@@ -162,7 +163,7 @@ def _read_probe(folder: Path, *, model_id: str, host: str) -> dict[str, Any]:
     if not path.is_file():
         raise NotAvailable(f"{path} is missing, so {model_id!r} cannot be checked for changes; encode anew")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         vectors = np.asarray(stored["vectors"], dtype=np.float64)
         made_with = (str(stored["model"]), str(stored["host"]), str(stored["date"]))
     except (ValueError, KeyError, TypeError) as error:

@@ -104,8 +104,17 @@ class ApiConfig:
 
     @classmethod
     def from_environment(cls, base_url: str | None = None) -> Self:
-        """Take the address given, else that of ``OPENAI_BASE_URL``, else OpenAI's own."""
-        return cls(base_url=base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL)
+        """Take the address given, else that of ``OPENAI_BASE_URL``, else OpenAI's own.
+
+        Raises
+        ------
+        NotAvailable
+            If it is no address, or holds user, password or query; it is not repeated.
+        """
+        try:
+            return cls(base_url=base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL)
+        except ValueError as error:
+            raise NotAvailable(f"{error}; give --base-url or {URL_VARIABLE} so, the key in {KEY_VARIABLE}") from None
 
     @property
     def host(self) -> str:

@@ -5,7 +5,6 @@ and breaks which text they belong to. Neither alone is enough: random vectors ar
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from genekb.documents import text_id
 from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, check_texts, unit_rows
 from genekb.errors import NotAvailable, StoreCorrupt
 from genekb.files import write_json
+from genekb.limits import read_json
 
 REVISION: Final = "1"
 BASE_RECIPE: Final = "base-recipe.json"
@@ -136,7 +136,7 @@ def reopen_shuffled(
     if not path.is_file():
         raise NotAvailable(f"{path} is missing, so the encoder below {spec.encoder_id} is not known; encode anew")
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
+        recipe = read_json(path)
     except ValueError as error:
         raise StoreCorrupt(f"{path} is damaged; encode anew") from error
     base_spec = EncoderSpec.from_dict(recipe if isinstance(recipe, dict) else {})

@@ -1,7 +1,6 @@
 """Read a transformers or sentence-transformers folder: what its own files say about it, without loading it."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 from genekb.encoders.base import Pooling
 from genekb.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.files import sha256_file
+from genekb.limits import read_json
+from genekb.safe_names import is_plain_path
 
 _POOLINGS: Mapping[str, Pooling] = {
     "cls": "cls",
@@ -116,7 +117,7 @@ def _differing(root: Path, *, sha256: Mapping[str, str]) -> list[str]:
 def _parse(path: Path) -> object:
     """Content of a JSON file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         raise StoreCorrupt(f"{path} is not valid JSON; fetch the model again") from error
 
@@ -136,7 +137,12 @@ def _modules(root: Path) -> list[tuple[str, str]]:
     listed = _parse(root / "modules.json") if (root / "modules.json").is_file() else []
     if not isinstance(listed, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in listed):
         raise StoreCorrupt(f"{root / 'modules.json'} must list modules with type and path; fetch the model again")
-    return [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in listed]
+    modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in listed]
+    outside = next((path for _, path in modules if path and not is_plain_path(path)), None)
+    if outside:
+        listing = root / "modules.json"
+        raise StoreCorrupt(f"{listing} names {outside[:80]!r}, which is no folder of the model; do not use it")
+    return modules
 
 
 def _transformer_folder(root: Path) -> str:

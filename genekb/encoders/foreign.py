@@ -6,16 +6,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from genekb.encoders.base import EncoderSpec
 from genekb.errors import SourceUnusable
 from genekb.files import sha256_file
+from genekb.sources.tables import read_parquet_table
 from genekb.types import FloatArray
 
 NAME_COLUMNS: Final = ("gene_id", "symbol", "gene")  # the first that a table has, where the caller names none
@@ -233,9 +234,10 @@ def _read_pickle(path: Path, _column: str | None) -> _Named:
 
 def _read_parquet(path: Path, column: str | None) -> _Named:
     try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        raise SourceUnusable(f"{path} is no Parquet file: {str(error).splitlines()[0][:100]}") from error
+        table = read_parquet_table(path)
+        _refuse_repeated(table.column_names, path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceUnusable(f"{path} cannot be read as Parquet: {_first_line(error)}") from error
     return _read_table(table, path=path, column=column)
 
 
@@ -248,21 +250,32 @@ def _read_csv(path: Path, column: str | None) -> _Named:
             parse_options=pacsv.ParseOptions(delimiter=delimiter),
             convert_options=pacsv.ConvertOptions(column_types=text),
         )
-    except pa.ArrowInvalid as error:
-        raise SourceUnusable(f"{path} is no table: {str(error).splitlines()[0][:100]}") from error
+        _refuse_repeated(table.column_names, path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise SourceUnusable(f"{path} is no table: {_first_line(error)}") from error
     return _read_table(table, path=path, column=column)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
+
+def _refuse_repeated(columns: Sequence[str], path: Path) -> None:
+    repeated = {name for name in columns if columns.count(name) > 1}
+    if repeated:
+        raise SourceUnusable(f"{path}: the column {min(repeated)!r} occurs twice")
 
 
 def _read_table(table: pa.Table, *, path: Path, column: str | None) -> _Named:
     """Take names and vectors out of a table; a column of lists goes before numeric columns."""
-    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if repeated:
-        raise SourceUnusable(f"{path}: the column {min(repeated)!r} occurs twice")
     wanted = [column] if column is not None else [name for name in NAME_COLUMNS if name in table.column_names]
     if not wanted or wanted[0] not in table.column_names:
         asked = " or ".join(map(repr, wanted or NAME_COLUMNS))
         raise SourceUnusable(f"{path} has no column {asked} of names; name it with --column")
-    names = [value if value is not None else "" for value in table[wanted[0]].cast(pa.string()).to_pylist()]
+    try:
+        names = table[wanted[0]].cast(pa.string()).fill_null("").to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise SourceUnusable(f"{path}: the column {wanted[0]!r} holds something that is no name") from error
     rest = table.drop_columns([name for name in table.column_names if name in {wanted[0], *NAME_COLUMNS}])
     lists = [field.name for field in rest.schema if _is_list(field.type)]
     if len(lists) > 1:
@@ -303,8 +316,8 @@ def _column_matrix(table: pa.Table, *, path: Path) -> np.ndarray:
 def _read_npy(path: Path, _column: str | None) -> np.ndarray:
     try:
         matrix = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise SourceUnusable(f"{path} is no plain .npy file: {str(error).splitlines()[0][:100]}") from error
+    except (ValueError, EOFError, OSError, TokenError) as error:
+        raise SourceUnusable(f"{path} is no plain .npy file: {_first_line(error)}") from error
     if not isinstance(matrix, np.ndarray):
         raise SourceUnusable(f"{path} is an archive of arrays; save the matrix alone")
     return matrix

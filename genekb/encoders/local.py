@@ -165,7 +165,10 @@ def open_model(folder: ModelFolder, *, name: str) -> "tuple[torch.nn.Module, _To
         If transformers cannot load the model, or weights are missing in it.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
+
+    from genekb.encoders.restricted_pickle import UnpicklingError
 
     with _quiet_transformers():
         try:
@@ -174,10 +177,16 @@ def open_model(folder: ModelFolder, *, name: str) -> "tuple[torch.nn.Module, _To
                 folder.path,
                 local_files_only=True,
                 trust_remote_code=False,
+                weights_only=True,  # of pytorch_model.bin, which is a pickle, tensors and nothing else
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except UnpicklingError as error:
+            raise EncoderFailed(
+                f"encoder {name!r} cannot be loaded by transformers: its weights are a pickle that holds more than "
+                "tensors, or a damaged one; take a version of the model with model.safetensors"
+            ) from error
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise EncoderFailed(f"encoder {name!r} cannot be loaded by transformers: {reason}") from error
     # Poolers of BERT's kind are not used; anything else that is missing would be random numbers.

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.errors import NotAvailable, StoreCorrupt
+from genekb.limits import read_json
 
 REVISION: Final = "1"
 MAX_TERMS: Final = 30_000
@@ -144,14 +145,24 @@ def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
     if not (folder / STATE).is_file() or not (folder / VOCABULARY).is_file():
         raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
     try:
-        vocabulary = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+        vocabulary = read_json(folder / VOCABULARY)
         state = load_file(folder / STATE)
         arrays = (state["idf"], state["components"], state["neutral"])
+        is_same = _fits(spec, vocabulary, arrays) and _digest(vocabulary, *arrays) == spec.state_sha256
     except (ValueError, KeyError, SafetensorError) as error:
         raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
-    if _digest(vocabulary, *arrays) != spec.state_sha256:
+    if not is_same:
         raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
     return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=arrays[0], components=arrays[1], neutral=arrays[2])
+
+
+def _fits(spec: EncoderSpec, vocabulary: Any, arrays: tuple[np.ndarray, ...]) -> bool:
+    """Whether a vocabulary is a list of distinct terms and the arrays have the axes (term), (dim, term) and (dim)."""
+    if not isinstance(vocabulary, list) or set(map(type, vocabulary)) != {str}:
+        return False
+    n_terms = len(vocabulary)
+    axes = [(n_terms,), (spec.dim, n_terms), (spec.dim,)]
+    return len(set(vocabulary)) == n_terms and [array.shape for array in arrays] == axes
 
 
 def _count(texts: Sequence[str], vocabulary: list[str]) -> sp.csr_matrix:

@@ -1,6 +1,5 @@
 """Transformers in ONNX Runtime: exported once with PyTorch, then run with neither PyTorch nor transformers loaded."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from genekb.encoders.batches import PROBE, TokenReader, encode_in_batches
 from genekb.encoders.folder import ModelFolder
 from genekb.encoders.onnx_export import GraphKey, export_graph, read_graph, write_graph
 from genekb.errors import EncoderFailed, NotAvailable
+from genekb.limits import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -146,7 +146,7 @@ def _open_tokenizer(folder: ModelFolder, *, name: str) -> "Tokenizer":
 
 def _pad_id(folder: ModelFolder) -> int:
     """Find the number of the padding token in config.json; any other would be masked as well."""
-    config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder.path / "config.json")
     stated = config.get("pad_token_id")
     return stated if isinstance(stated, int) and stated >= 0 else 0
 

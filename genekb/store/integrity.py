@@ -1,10 +1,17 @@
 """Bytes of a store, compared with its manifest before they are used: a damaged file never gives a wrong vector."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from genekb.errors import StoreCorrupt
 from genekb.files import sha256_file
+from genekb.limits import check_pages, check_rows, read_parquet
 from genekb.store.manifest import Manifest
+from genekb.store.origins import files_here
 
 
 def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
@@ -13,9 +20,9 @@ def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
     Raises
     ------
     StoreCorrupt
-        At the first file that is missing or differs.
+        At the first file that is missing or differs, or is a table with another number of rows.
     """
-    for file in manifest.files:
+    for file in files_here(folder, manifest):
         if not file.path.startswith(prefix):
             continue
         path = folder / file.path
@@ -23,3 +30,54 @@ def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
             raise StoreCorrupt(f"{path} is missing or not {file.n_bytes} bytes long; build or pull the store again")
         if sha256_file(path) != file.sha256:
             raise StoreCorrupt(f"{path} has other bytes than its manifest says; build or pull the store again")
+        if path.suffix == ".parquet":
+            with _refused(path):
+                check_rows(path, n_rows=file.n_rows)
+
+
+def check_tables(folder: Path, manifest: Manifest) -> None:
+    """Compare the tables and vectors of a store with :mod:`genekb.limits`, for a reader that does not do so itself.
+
+    Raises
+    ------
+    StoreCorrupt
+        At the first file that unfolds beyond them.
+    """
+    for path in (folder / file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")):
+        with _refused(path):
+            check_pages(path)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a file of a store."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise StoreCorrupt(f"{path} is damaged ({reason}); build or pull the store again") from error
+
+
+def read_columns(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read the columns of a schema from a Parquet file of a store, within :mod:`genekb.limits`.
+
+    Raises
+    ------
+    StoreCorrupt
+        If the file cannot be read, or lacks a column, or has it as another type or with gaps.
+    """
+    with _refused(path):
+        found = pq.read_schema(path)
+        for field in schema:
+            kind = found.field(field.name).type if found.names.count(field.name) == 1 else None
+            if kind != field.type:
+                what = (
+                    f"its column {field.name!r} is {kind}" if kind else f"it has no column {field.name!r}, or several"
+                )
+                raise StoreCorrupt(f"{path} is no file of this schema: {what}; build or pull the store again")
+        table = read_parquet(path, columns=schema.names)
+        table.validate(full=True)
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise StoreCorrupt(f"{path}: its column {field.name!r} has gaps; build or pull the store again")
+    return table

@@ -4,16 +4,32 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from genekb.errors import SchemaMismatch, StoreCorrupt
-from genekb.files import canonical_json
+from genekb.files import TEMPORARY, canonical_json
+from genekb.limits import read_json
+from genekb.safe_names import find_clash, is_plain_name, is_plain_path
 from genekb.schema import READABLE_VERSIONS, SCHEMA_VERSION
+from genekb.store.shape import Shape, find_misfit
 
 MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = f"{MANIFEST}.minisig"  # beside it, where its maker signed it
 _NOT_IN_DIGEST: Final = ("created_at", "created_by")  # who and when: not what
 _NEW_IN_VERSION_2: Final = ("options",)
+_NEEDED: Final = ("genes.parquet", "names.parquet", "texts.parquet")
+_SHAPE: Final[Shape] = {
+    **dict.fromkeys(("name", "release", "selection", "parent"), str),
+    **dict.fromkeys(("n_genes", "n_texts", "n_unique_texts", "n_ortholog_texts"), int),
+    "taxa": [int],
+    "sources": [dict],
+    "dropped": {...: int},
+    "template": {"number": int},
+    "encoders": {...: {"recipe": {"name": str, "kind": str, "dim": int}, "n_vectors": int}},
+    "files": [{"path": str, "n_bytes": int, "n_rows": int, "sha256": str}],
+    "licences": [str],
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +114,8 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     StoreCorrupt
-        If there is none, it is no manifest, its digest is not its content's, or it names a path outside the store.
+        If there is none, it is no manifest, its digest is not its content's, or it holds a name or
+        a path that is not plain, see :mod:`genekb.safe_names`.
     SchemaMismatch
         If it was written with a schema version that this reader does not know.
     """
@@ -106,10 +123,13 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise StoreCorrupt(f"{folder} is no store: it has no {MANIFEST}; `genekb list` shows the stores of a home")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreCorrupt(f"{path} is damaged ({error}); build or pull the store again") from error
+        content = read_json(path)
+    except (ValueError, OSError) as error:
+        raise _damaged(path, str(error)) from error
+    misfit = find_misfit(content, {"schema_version": int, "digest": str}, place="manifest")
+    if misfit:
+        raise _damaged(path, misfit)
+    version = content["schema_version"]
     if version not in READABLE_VERSIONS:
         readable = ", ".join(map(str, READABLE_VERSIONS))
         raise SchemaMismatch(f"{path} has schema version {version}, this genekb reads {readable}; update genekb")
@@ -117,20 +137,42 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _parse(content: dict[str, Any], path: Path) -> Manifest:
-    digest = content.pop("digest", "")
+    digest = content.pop("digest")
+    misfit = find_misfit(content, _SHAPE, place="manifest")
+    if misfit:
+        raise _damaged(path, misfit)
     try:
         files = tuple(StoredFile(**entry) for entry in content.pop("files"))
         for key in ("taxa", "sources", "licences"):
             content[key] = tuple(content[key])
         manifest = Manifest(**content, files=files)
-    except (KeyError, TypeError) as error:
-        raise StoreCorrupt(f"{path} is damaged ({error}); build or pull the store again") from error
-    if manifest.digest != digest:
-        raise StoreCorrupt(
-            f"{path}: its content has digest {manifest.digest[:12]}, it claims {digest[:12]}; build again"
-        )
-    for file in manifest.files:
-        parts = PurePosixPath(file.path)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in file.path:
-            raise StoreCorrupt(f"{path} names {file.path!r}, which lies outside the store; do not use this store")
+        found = manifest.digest
+    except (TypeError, ValueError, RecursionError) as error:  # an unknown key, half a character, nested too deeply
+        raise _damaged(path, str(error)) from error
+    if found != digest:
+        raise StoreCorrupt(f"{path}: its content has digest {found[:12]}, it claims {digest[:12]}; build again")
+    unlisted = [name for name in _NEEDED if name not in {file.path for file in manifest.files}]
+    if unlisted:
+        raise _damaged(path, f"it lists no {unlisted[0]}")
+    _check_names(manifest, path)
     return manifest
+
+
+def _check_names(manifest: Manifest, path: Path) -> None:
+    """Refuse what could name a file outside the store, or two files by names that one system takes for the same."""
+    for file in manifest.files:
+        if not is_plain_path(file.path) or file.path.endswith(TEMPORARY) or file.path in {MANIFEST, SIGNATURE}:
+            what = f"{file.path[:80]!r}, which is no plain path below the store"
+            raise StoreCorrupt(f"{path} names {what}; do not use this store")
+    clash = find_clash(file.path for file in manifest.files)
+    if clash:
+        raise StoreCorrupt(f"{path} names {clash!r} twice, or a file and a folder alike; do not use this store")
+    names = [manifest.name, manifest.release or "none", *manifest.encoders]
+    names += [entry["recipe"]["name"] for entry in manifest.encoders.values()]
+    unfit = next((name for name in names if not is_plain_name(name)), None)
+    if unfit is not None:
+        raise StoreCorrupt(f"{path} holds the name {unfit[:80]!r}, which is no plain name; do not use this store")
+
+
+def _damaged(path: Path, reason: str) -> StoreCorrupt:
+    return StoreCorrupt(f"{path} is damaged ({reason[:200]}); build or pull the store again")

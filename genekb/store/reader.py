@@ -1,6 +1,7 @@
 """Reading a store: genes, names, texts and vectors; SQL; search by meaning. Readers need no lock and write nothing."""
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from genekb import schema
@@ -19,8 +19,9 @@ from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.resolve import Resolution, resolve_names
 from genekb.species import check_species, count_other_case
 from genekb.store.home import find_store
-from genekb.store.integrity import check_files
+from genekb.store.integrity import check_files, check_tables, read_columns
 from genekb.store.manifest import Manifest, read_manifest
+from genekb.store.origins import absent_encoders, files_here, read_origin
 from genekb.store.places import recall_place
 from genekb.store.vectors import VectorTable, open_vectors
 from genekb.types import FloatArray, IntArray
@@ -67,6 +68,8 @@ class Store:
     ----------
     folder
         A store's folder.
+    fetch
+        Of a store that lies elsewhere: brings the files whose path starts with what it is called with to the folder.
 
     Raises
     ------
@@ -74,10 +77,11 @@ class Store:
         If the manifest is damaged or of another schema version, or a file is missing or of another size.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fetch: Callable[[str], None] | None = None) -> None:
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
-        for file in self.manifest.files:
+        self._fetch = fetch
+        for file in files_here(folder, self.manifest) if fetch is None else ():
             path = folder / file.path
             if not path.is_file() or path.stat().st_size != file.n_bytes:
                 raise StoreCorrupt(f"{path} is missing or not {file.n_bytes} bytes long; build or pull the store again")
@@ -99,16 +103,18 @@ class Store:
         """
         return self._table(name)
 
+    def _need(self, prefix: str) -> None:
+        """See to it that the files whose path starts with ``prefix`` are here, and are those of the manifest."""
+        if self._fetch:
+            self._fetch(prefix)
+        check_files(self.folder, self.manifest, prefix=prefix)
+
     def _read_table(self, name: str) -> pa.Table:
         path = self.folder / f"{name}.parquet"
         if name in _SINCE_VERSION_2 and self.manifest.schema_version == 1:
             return _SINCE_VERSION_2[name].empty_table()
-        check_files(self.folder, self.manifest, prefix=path.name)
-        try:
-            return pq.read_table(path, memory_map=True)
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise StoreCorrupt(f"{path} is damaged ({reason}); build or pull the store again") from error
+        self._need(path.name)
+        return read_columns(path, schema.TABLES[name])
 
     def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
         """Find the gene that each name stands for, see :func:`genekb.resolve.resolve_names`."""
@@ -122,8 +128,8 @@ class Store:
     @cached_property
     def _gene_ids(self) -> pa.ChunkedArray:
         """Every GeneID, without the other columns of the table."""
-        check_files(self.folder, self.manifest, prefix="genes.parquet")
-        return pq.read_table(self.folder / "genes.parquet", columns=["gene_id"])["gene_id"]
+        self._need("genes.parquet")
+        return read_columns(self.folder / "genes.parquet", pa.schema([schema.GENES.field("gene_id")]))["gene_id"]
 
     def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
         """Measure how much of the names, and of their counts, has a text here."""
@@ -156,22 +162,48 @@ class Store:
         NotAvailable
             If the store has no such encoder, or several of that name.
         """
-        ids = list(self.manifest.encoders)
+        absent = () if self._fetch else absent_encoders(self.folder, self.manifest)
+        ids = [key for key in self.manifest.encoders if key not in absent]
         if name is None and ids:
             return ids[0]
         name = _stored_name(name)
         found = [key for key in ids if key == name or self.manifest.encoders[key]["recipe"]["name"] == name]
         if len(found) == 1:
             return found[0]
+        left = [key for key in absent if name in {key, self.manifest.encoders[key]["recipe"]["name"]}]
+        origin = read_origin(self.folder)
+        if left and origin:
+            raise NotAvailable(f"{left[0]} was not pulled; `genekb pull {origin.url} --encoder {name}` brings it")
         have = ", ".join(ids) or "none"
         what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
         raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); add it with `genekb encode`")
+
+    def check_whole(self) -> None:
+        """Refuse a store of which encoders were left where it was pulled from.
+
+        Raises
+        ------
+        NotAvailable
+            If one is not here.
+        """
+        if self._fetch:
+            self._fetch("")
+            return
+        origin, absent = read_origin(self.folder), absent_encoders(self.folder, self.manifest)
+        if origin and absent:
+            raise NotAvailable(
+                f"{self.store_id} lacks {', '.join(absent)} here; bring all of it with `genekb pull {origin.url}`, or "
+                "name the encoders to take with --encoder"
+            )
 
     def vector_table(self, encoder: str | None = None) -> VectorTable:
         """All vectors of an encoder, memory-mapped: nothing is copied."""
         return self._vector_table(self.encoder_id(encoder))
 
     def _open_vectors(self, encoder_id: str) -> VectorTable:
+        if self._fetch:
+            self._fetch("texts.parquet")
+            self._fetch(f"embeddings/{encoder_id}/")
         return open_vectors(self.folder, self.manifest, encoder_id)
 
     def vectors(self, gene_ids: IntArray | Sequence[int], *, encoder: str | None = None) -> GeneVectorSelection:
@@ -225,6 +257,8 @@ class Store:
         from genekb.encoders import EncoderSpec, reopen_encoder
 
         encoder_id = self.encoder_id(name)
+        if self._fetch:
+            self._fetch(f"embeddings/{encoder_id}/")
         spec = EncoderSpec.from_dict(self.manifest.encoders[encoder_id]["recipe"])
         return reopen_encoder(
             spec,
@@ -271,43 +305,26 @@ class Store:
     def sql(self, query: str) -> pa.Table:
         """Run a read-only query over the views ``genes``, ``names``, ``texts`` and ``vectors_<encoder name>``.
 
+        One statement that reads, see :mod:`genekb.store.sql` for what it may use; Ctrl-C stops it.
+
         Raises
         ------
         SourceUnusable
             If the query is wrong, writes, or reads outside the store.
         """
-        import duckdb
+        from genekb.store.sql import run_query
 
-        connection = self._connection
-        try:
-            relation = connection.sql(query)
-            if relation is None:
-                raise SourceUnusable("the query failed: it gives no table; a store answers SELECT and the like only")
-            return relation.to_arrow_table()
-        except duckdb.Error as error:
-            raise SourceUnusable(f"the query failed: {str(error).splitlines()[0]}") from error
+        return run_query(self._database, query)
 
     @cached_property
-    def _connection(self) -> "duckdb.DuckDBPyConnection":
-        import duckdb
+    def _database(self) -> "duckdb.DuckDBPyConnection":
+        from genekb.store.sql import open_database
 
-        check_files(self.folder, self.manifest)
-        connection = duckdb.connect(":memory:")
-        folder = self.folder.resolve().as_posix()
-        for name in ("genes", "names", "orthologs", "annotations", "texts"):
-            if (self.folder / f"{name}.parquet").is_file():
-                connection.execute(f"create view {name} as from read_parquet({_literal(f'{folder}/{name}.parquet')})")
-        for encoder_id, entry in self.manifest.encoders.items():
-            view = '"vectors_' + str(entry["recipe"]["name"]).replace('"', "") + '"'
-            files = _literal(f"{folder}/embeddings/{encoder_id}/part-*.parquet")
-            dim = int(entry["recipe"]["dim"])
-            connection.execute(
-                f"create view {view} as select * replace (vector::float[{dim}] as vector) from read_parquet({files})"
-            )
-        connection.execute(f"set allowed_directories = [{_literal(folder + '/')}]")
-        connection.execute("set enable_external_access = false")
-        connection.execute("set lock_configuration = true")
-        return connection
+        self._need("")
+        check_tables(self.folder, self.manifest)
+        database = open_database(self.folder, self.manifest)
+        weakref.finalize(self, database.close)
+        return database
 
 
 def _stored_name(name: str | None) -> str | None:
@@ -317,10 +334,6 @@ def _stored_name(name: str | None) -> str | None:
     if name is not None and name.startswith("onnx:"):
         return f"{name.removeprefix('onnx:')}-onnx"
     return name.removeprefix("api:") if name else name
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def open_store(reference: str | Path, *, home: Path | None = None) -> Store:

@@ -4,17 +4,18 @@ import json
 import shutil
 import uuid
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from genekb import schema
 from genekb.errors import StoreCorrupt
 from genekb.files import sha256_file, write_json
-from genekb.store.integrity import check_files
+from genekb.store.integrity import check_files, read_columns
 from genekb.store.manifest import Manifest
 from genekb.types import FloatArray, IntArray
 
@@ -22,6 +23,7 @@ CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store eve
 STAMPS: Final = "stamps.json"  # of the cache's files: when they were written, and their SHA-256
 _ARRAYS: Final = ("gene_ids", "rows", "vectors")
 _KEY_TYPES: Final = {"text_id": pa.string(), "gene_id": pa.int64()}
+_TEXT_KEYS: Final = pa.schema([schema.TEXTS.field("gene_id"), schema.TEXTS.field("text_id")])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,30 +87,37 @@ def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
         If a file is damaged, or a text has no vector.
     """
     recipe = manifest.encoders[encoder_id]["recipe"]
-    key = "gene_id" if recipe["kind"] == "foreign" else "text_id"
+    key: Literal["gene_id", "text_id"] = "gene_id" if recipe["kind"] == "foreign" else "text_id"
     check_files(folder, manifest, prefix=f"embeddings/{encoder_id}/")
-    parts = sorted((folder / "embeddings" / encoder_id).glob("part-*.parquet"))
+    parts = vector_files(folder, manifest, encoder_id)
+    dim, dtype = recipe["dim"], manifest.encoders[encoder_id].get("vector_dtype")
     try:
-        tables = [pq.read_table(path, columns=[key, "vector"]) for path in parts]
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise StoreCorrupt(
-            f"{folder}: vectors of {encoder_id} are damaged ({reason}); build or pull it again"
-        ) from error
+        shape = schema.embeddings(dim, str(dtype), key=key)
+    except (KeyError, OverflowError) as error:
+        raise StoreCorrupt(f"{folder}: vectors of {dim} values of type {dtype!r} cannot be; build again") from error
+    tables = [read_columns(path, pa.schema([shape.field(key), shape.field("vector")])) for path in parts]
     blocks = [
         chunk.flatten().to_numpy(zero_copy_only=False) for table in tables for chunk in table["vector"].iterchunks()
     ]
-    dim = int(recipe["dim"])
     vectors = np.concatenate(blocks).astype(np.float32).reshape(-1, dim) if blocks else np.empty((0, dim), np.float32)
+    n_keys = sum(len(table) for table in tables)
+    if len(vectors) != n_keys:
+        raise StoreCorrupt(f"{folder}: {encoder_id} has {n_keys} keys and {len(vectors)} vectors; build again")
     keys = pa.chunked_array([chunk for table in tables for chunk in table[key].iterchunks()], _KEY_TYPES[key])
     if key == "gene_id":
         return _in_order(keys.to_numpy(), np.arange(len(vectors)), vectors)
-    texts = pq.read_table(folder / "texts.parquet", columns=["gene_id", "text_id"])
+    texts = read_columns(folder / "texts.parquet", _TEXT_KEYS)
     rows = pc.index_in(texts["text_id"], keys)
     if rows.null_count:
         missing = texts["text_id"].filter(pc.is_null(rows))[0].as_py()
         raise StoreCorrupt(f"{folder}: text {missing[:12]} has no vector by {encoder_id}; build again")
     return _in_order(texts["gene_id"].to_numpy(), rows.to_numpy().astype(np.int64), vectors)
+
+
+def vector_files(folder: Path, manifest: Manifest, encoder_id: str) -> list[Path]:
+    """Parquet files of an encoder, in order, as the manifest lists them: a file that it does not know is never read."""
+    pattern = f"embeddings/{encoder_id}/part-*.parquet"
+    return sorted(folder / file.path for file in manifest.files if fnmatchcase(file.path, pattern))
 
 
 def _in_order(gene_ids: IntArray, rows: IntArray, vectors: FloatArray) -> VectorTable:

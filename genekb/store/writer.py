@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,13 @@ import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.errors import NotAvailable, StoreBusy
-from genekb.files import TEMPORARY, atomic_file, sha256_file, write_text
+from genekb.files import TEMPORARY, atomic_file, sha256_file, sync, write_text
+from genekb.limits import SHORT_DICTIONARY
 from genekb.store.home import CURRENT
 from genekb.store.manifest import MANIFEST, Manifest, StoredFile
 from genekb.types import FloatArray, IntArray
+
+_LONG_TEXTS: Final = ("summary", "ortholog_summary", "text", "text_id")  # seldom twice the same
 
 
 @contextmanager
@@ -30,28 +34,41 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the write lock of a store name; readers need none.
 
     Raises
     ------
     StoreBusy
-        If another process holds it.
+        If another process holds it, for longer than ``wait_s``.
     """
     import filelock
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / ".lock", blocking=False):
+        with filelock.FileLock(folder / ".lock", timeout=wait_s):
             yield
     except filelock.Timeout as error:
         raise StoreBusy(f"another process is writing {folder.name}; wait for it, or use another --name") from error
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table of strings and numbers as Parquet."""
+    """Write a table of strings and numbers as Parquet; dictionaries are short, as readers look twice at long ones."""
+    repeated = [_path(field) for field in table.schema if field.name not in _LONG_TEXTS]
     with atomic_file(path) as part:
-        pq.write_table(table, part, compression="zstd", row_group_size=1 << 16)
+        pq.write_table(
+            table,
+            part,
+            compression="zstd",
+            row_group_size=1 << 16,
+            use_dictionary=repeated,
+            dictionary_pagesize_limit=SHORT_DICTIONARY // 2,
+        )
+
+
+def _path(field: pa.Field) -> str:
+    """Name of a column's values in Parquet."""
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
 def write_vectors(
@@ -114,14 +131,18 @@ def write_gene_vectors(gene_ids: IntArray, vectors: FloatArray, *, path: Path) -
 
 def describe_stored(folder: Path) -> tuple[StoredFile, ...]:
     """List every file below a folder as the manifest records it, the manifest and unfinished parts left out."""
-    files = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST and not path.name.endswith(TEMPORARY):
-            n_rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else 0
-            relative = path.relative_to(folder).as_posix()
-            digest = sha256_file(path)
-            files.append(StoredFile(path=relative, n_bytes=path.stat().st_size, n_rows=n_rows, sha256=digest))
-    return tuple(files)
+    return tuple(
+        describe_file(path, folder=folder)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST and not path.name.endswith(TEMPORARY)
+    )
+
+
+def describe_file(path: Path, *, folder: Path) -> StoredFile:
+    """Describe one file below a folder as the manifest records it."""
+    n_rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else 0
+    relative = path.relative_to(folder).as_posix()
+    return StoredFile(path=relative, n_bytes=path.stat().st_size, n_rows=n_rows, sha256=sha256_file(path))
 
 
 def commit(staging: Path, manifest: Manifest) -> Path:
@@ -134,10 +155,18 @@ def commit(staging: Path, manifest: Manifest) -> Path:
     The store's folder.
     """
     write_text(manifest.to_json(), staging / MANIFEST)
-    target = staging.parent / manifest.digest
+    return make_current(staging, manifest.digest)
+
+
+def make_current(staging: Path, digest: str) -> Path:
+    """Give a staging folder that holds its manifest the place of its digest, and the name to that digest."""
+    target = staging.parent / digest
     if (target / MANIFEST).is_file():
         shutil.rmtree(staging)
     else:
+        for path in staging.rglob("*"):  # what was copied, or saved by an encoder, is on disk before it is visible
+            sync(path)
         staging.rename(target)
-    write_text(manifest.digest + "\n", target.parent / CURRENT)
+        sync(target.parent)
+    write_text(digest + "\n", target.parent / CURRENT)
     return target

@@ -1,0 +1,198 @@
+"""SQL over a store, read-only: one SELECT at a time, and the database sees the store's Parquet files and nothing else.
+
+DuckDB's own locks are not enough: a folder that it may read it may also write to, and a COPY inside WITH counts as a
+SELECT. Here it reaches no file of the machine. The tables come through a file system of ours that can only read.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+from fsspec.spec import AbstractFileSystem
+
+from genekb.errors import SourceUnusable, StoreCorrupt
+from genekb.schema import TABLES
+from genekb.store.manifest import Manifest
+from genekb.store.origins import files_here
+
+MEMORY: Final = "4GB"  # tables, joins and sorts of one query; nothing is spilled to disk
+MAX_THREADS: Final = 8
+MAX_RESULT_BYTES: Final = 2 << 30  # of a result in Arrow's memory
+_SCHEME: Final = "store://"
+_EXPLAIN: Final = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[\w\s,]*\)\s*)?", re.IGNORECASE)
+_ANSWERS: Final = "a store answers one SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
+_CONFIG: Final[dict[str, str | int | float | list[str]]] = {
+    "memory_limit": MEMORY,
+    "temp_directory": "",
+    "python_enable_replacements": False,  # else a name in a query may stand for a variable of the program
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,
+}
+
+
+class _StoreFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The Parquet files of a store as ``store://PATH``; it opens them to read and can do nothing else."""
+
+    protocol = "store"
+    cachable = False
+
+    def __init__(self, folder: Path, paths: frozenset[str]) -> None:
+        super().__init__()
+        self._folder = folder
+        self._paths = paths
+
+    def _place(self, path: str) -> Path:
+        name = path.removeprefix(_SCHEME)
+        if name not in self._paths:
+            raise FileNotFoundError(f"{name} is no table of this store")
+        return self._folder / name
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> pa.NativeFile:
+        if mode != "rb":
+            raise PermissionError(f"{path} cannot be written: {_ANSWERS}")
+        return pa.OSFile(str(self._place(path)), "rb")  # DuckDB drops a file without closing it; this one bears that
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Size of a file."""
+        return {"name": path, "size": self._place(path).stat().st_size, "type": "file"}
+
+    def modified(self, path: str) -> datetime:
+        """When a file was written."""
+        return datetime.fromtimestamp(self._place(path).stat().st_mtime, UTC)
+
+
+def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
+    """Open a database in memory with a view for every table of a store whose files have been checked.
+
+    Raises
+    ------
+    StoreCorrupt
+        If a table has not the columns of its schema.
+    """
+    paths = [file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")]
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    database = duckdb.connect(":memory:", config={**_CONFIG, "threads": threads})
+    database.register_filesystem(_StoreFiles(folder, frozenset(paths)))
+    try:
+        for name in TABLES:
+            if f"{name}.parquet" in paths:
+                database.execute(f"create view {name} as from read_parquet({_literal(f'{_SCHEME}{name}.parquet')})")
+        for encoder_id, view in _vector_views(manifest).items():
+            _add_vectors(database, view, paths=paths, encoder_id=encoder_id, manifest=manifest)
+    except duckdb.Error as error:
+        raise StoreCorrupt(f"{folder} is damaged ({_reason(error)}); build or pull the store again") from error
+    database.execute(f"set allowed_paths = [{', '.join(_literal(_SCHEME + path) for path in paths)}]")
+    database.execute("set enable_external_access = false")
+    database.execute("set lock_configuration = true")
+    return database
+
+
+def _vector_views(manifest: Manifest) -> dict[str, str]:
+    """Name the view of each encoder: ``vectors_`` and its short name, or its id where two share the name."""
+    names = [str(entry["recipe"]["name"]) for entry in manifest.encoders.values()]
+    return {
+        key: f"vectors_{name if names.count(name) == 1 else key}"
+        for key, name in zip(manifest.encoders, names, strict=True)
+    }
+
+
+def _add_vectors(
+    database: duckdb.DuckDBPyConnection, view: str, *, paths: list[str], encoder_id: str, manifest: Manifest
+) -> None:
+    parts = [path for path in paths if path.startswith(f"embeddings/{encoder_id}/part-")]
+    if not parts:
+        return
+    files = ", ".join(_literal(_SCHEME + path) for path in parts)
+    dim = int(manifest.encoders[encoder_id]["recipe"]["dim"])
+    database.execute(
+        f'create view "{view.replace(chr(34), "")}" as '
+        f"select * replace (vector::float[{dim}] as vector) from read_parquet([{files}])"
+    )
+
+
+def run_query(database: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """Run one statement that reads; Ctrl-C stops it.
+
+    Raises
+    ------
+    SourceUnusable
+        If the query is wrong, is no single statement that reads, reads outside the store, or needs too much memory.
+    """
+    # DuckDB looks at signals only when a result is whole: it works in a thread, and Ctrl-C comes to this one.
+    with database.cursor() as connection, ThreadPoolExecutor(1) as worker:
+        future = worker.submit(_run, connection, query)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
+        except (duckdb.Error, RuntimeError) as error:
+            raise SourceUnusable(f"the query failed: {_reason(error)}") from error
+
+
+def _run(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    relation = connection.sql(_checked_statement(connection, query))
+    if relation is None:
+        raise SourceUnusable(f"the query failed: it gives no table; {_ANSWERS}")
+    reader = relation.to_arrow_reader()
+    return pa.Table.from_batches(_bounded(reader), schema=reader.schema)
+
+
+def _bounded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    n_bytes = 0
+    for batch in batches:
+        n_bytes += batch.nbytes
+        if n_bytes > MAX_RESULT_BYTES:
+            raise SourceUnusable(
+                f"the query failed: it gives more than {MAX_RESULT_BYTES >> 20:,} MB; add `limit`, or name columns"
+            )
+        yield batch
+
+
+def _checked_statement(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+    """Give the one statement of a query, of a kind that reads."""
+    if "\0" in query or not _is_unicode(query):
+        raise SourceUnusable("the query failed: it holds characters that are no text")
+    statements = connection.extract_statements(query)
+    if len(statements) != 1:
+        raise SourceUnusable(f"the query failed: it holds {len(statements)} statements; {_ANSWERS}")
+    kind = _kind(statements[0])
+    if kind == "EXPLAIN":
+        explained = connection.extract_statements(_EXPLAIN.sub("", query, count=1))
+        kind = _kind(explained[0]) if len(explained) == 1 else kind
+    if kind != "SELECT":
+        raise SourceUnusable(f"the query failed: {kind} is refused; {_ANSWERS}")
+    return statements[0]
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # a kind that DuckDB's Python package has no name for
+        return "this statement"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """First line of DuckDB's message; of an error in our file system, which comes as a traceback, the last one."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if "Traceback" in lines[0] else lines[0]) if lines else type(error).__name__
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
