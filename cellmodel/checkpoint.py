@@ -1,7 +1,5 @@
 """Models on disk: arrays as safetensors, all else as JSON; nothing in a model is ever executed."""
 
-import json
-import os
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +13,8 @@ from cellmodel.fitted import FittedModel, TextMap
 from cellmodel.graph import GraphConfig
 from cellmodel.versions import installed_version
 from genekb import files
+from genekb.limits import read_json
+from genekb.replacing import own_sibling, take_place
 
 FORMAT: Final = 1
 DESCRIPTION: Final = "model.json"
@@ -50,14 +50,13 @@ def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> 
     from safetensors.numpy import save_file
 
     check_model_folder(folder, overwrite=overwrite)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}{files.TEMPORARY}")
+    part = own_sibling(folder)
     try:
         part.mkdir(parents=True)
         save_file(_arrays(model), part / ARRAYS)
-        files.write_json(_description(model) | {"sha256": files.sha256_file(part / ARRAYS)}, part / DESCRIPTION)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        promised = {"sha256": files.sha256_file(part / ARRAYS), "n_bytes": (part / ARRAYS).stat().st_size}
+        files.write_json(_description(model) | promised, part / DESCRIPTION)
+        take_place(part, folder)
     except OSError as error:
         raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
@@ -93,25 +92,33 @@ def load_model(folder: Path) -> FittedModel:
     LineageMismatch
         If its bytes are not those that were written.
     """
-    from safetensors.numpy import load_file
-
     if not (folder / DESCRIPTION).is_file():
         raise InputUnusable(f"{folder} holds no {DESCRIPTION}; is it a folder that --save-model wrote?")
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = read_json(folder / DESCRIPTION)
         expected, found_format = content["sha256"], content["format"]
         has_arrays = (folder / ARRAYS).is_file()
     except (ValueError, KeyError, TypeError) as error:
-        raise LineageMismatch(
-            f"{folder / DESCRIPTION} is damaged ({type(error).__name__}); fit the model again"
-        ) from error
+        raise _damaged(folder, error) from error
     if found_format != FORMAT:
         raise InputUnusable(f"{folder} is a model of format {found_format}, {FORMAT} is read here; update the package")
     if not has_arrays or files.sha256_file(folder / ARRAYS) != expected:
         raise LineageMismatch(f"{folder / ARRAYS} is missing or not the file that was written; fit the model again")
-    arrays = load_file(folder / ARRAYS)
+    try:
+        return _model(content, folder / ARRAYS)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> LineageMismatch:
+    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)[:100]
+    return LineageMismatch(f"{folder / DESCRIPTION} is damaged ({reason}); fit the model again")
+
+
+def _model(content: dict[str, Any], path: Path) -> FittedModel:
+    arrays = _read_arrays(path)
     text = {name: arrays[f"text.{name}"] for name in _BY_TEXT if f"text.{name}" in arrays}
-    return FittedModel(
+    model = FittedModel(
         config=_config(content["config"]),
         names=tuple(content["names"]),
         store_id=content["store_id"],
@@ -120,6 +127,33 @@ def load_model(folder: Path) -> FittedModel:
         state={name.removeprefix("state."): values for name, values in arrays.items() if name.startswith("state.")},
         **{name: arrays[name] for name in _BY_MODEL},
     )
+    _check_axes(model)
+    return model
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_axes(model: FittedModel) -> None:
+    """Refuse arrays that disagree on how many genes, cells or components there are."""
+    texts = [model.store_id, model.encoder_id, *model.names]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name is no text")
+    genes = {len(model.names), *map(len, (model.gene_ids, model.mean, model.components))}
+    if model.text is not None:
+        genes |= {len(getattr(model.text, name)) for name in _BY_TEXT if name != "centre"}
+    cells = {len(model.pcs), len(model.features), len(model.labels)}
+    components = {model.components.shape[1:], model.pcs.shape[1:]}
+    for axis, found in (("genes", genes), ("cells", cells), ("components", components)):
+        if len(found) > 1:
+            raise ValueError(f"its parts disagree on the number of {axis}: {sorted(found)}")
 
 
 def _config(content: dict[str, Any]) -> RunConfig:

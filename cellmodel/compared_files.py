@@ -17,6 +17,7 @@ from cellmodel.figures.canvas import check_format
 from cellmodel.files import check_targets
 from cellmodel.io import ReadConfig
 from cellmodel.joint import Meeting
+from genekb.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def compare_files(
     )
     log.info("%s", compared.note)
     if outputs is not None and outputs.table is not None:
-        outputs.table.write_text(_table(compared.matches, outputs.table), encoding="utf-8")
+        write_text(_table(compared.matches, outputs.table), outputs.table)
     if outputs is not None and outputs.plot is not None:
         _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem))
     return compared

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
@@ -29,6 +28,8 @@ from torch import Tensor, nn
 
 from cellmodel.device import Compute
 from cellmodel.errors import CellModelError, NotAvailable
+from genekb.interrupts import leave_interrupts_to_parent, sigterm_handler_kept
+from genekb.replacing import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,8 @@ def ray_cluster(n_workers: int) -> Iterator[None]:
     if is_ours:
         size = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": n_workers, "include_dashboard": False}
         logging.getLogger("ray").setLevel(logging.ERROR)  # it warns of settings that are its own
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **size)
+        with sigterm_handler_kept():
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **size)
     try:
         n_cpus = int(ray.cluster_resources().get("CPU", 0))
         if n_cpus < n_workers:
@@ -184,14 +186,21 @@ def _raise_worst(errors: list[BaseException], *, lost: type[Exception]) -> None:
 
 
 def _on_this_machine(job: _Job[Result], arrays: Arrays, *, n_workers: int) -> Result:
-    with TemporaryDirectory(prefix="cellmodel-train-") as name:
-        folder = Path(name)
+    with temporary_folder("cellmodel-train") as folder:
         for key, values in arrays.items():
             np.save(folder / f"{key}.npy", values)
-        with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        spawn = get_context("spawn")
+        stop, stopped = spawn.Pipe()
+        with ProcessPoolExecutor(
+            n_workers, mp_context=spawn, initializer=_end_with_parent, initargs=(stopped,)
+        ) as pool:
             every = [Workers(rank=rank, size=n_workers) for rank in range(n_workers)]
             futures = [pool.submit(_run_on_files, job, folder, workers=workers) for workers in every]
-            wait(futures)
+            try:
+                wait(futures)
+            except KeyboardInterrupt:
+                stop.close()  # else the pool would wait for the end of the training
+                raise
         errors = [error for future in futures if (error := future.exception()) is not None]
         _raise_worst(errors, lost=BrokenProcessPool)
         return futures[0].result()
@@ -202,14 +211,15 @@ def _run_on_files(job: _Job[Result], folder: Path, *, workers: Workers) -> Resul
     return job.run(arrays, workers, meeting=f"file://{folder / 'meeting'}")
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if it waits for another worker."""
+def _end_with_parent(stopped: connection.Connection) -> None:
+    """End this process when the one that started it is gone or says so, even if it waits for another worker."""
+    leave_interrupts_to_parent()
     parent = parent_process()
     if parent is None:
         return
 
     def watch() -> None:
-        connection.wait([parent.sentinel])
+        connection.wait([parent.sentinel, stopped])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

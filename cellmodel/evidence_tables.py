@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cellmodel.errors import InputUnusable
 from cellmodel.evidence import Evidence, GroupEvidence
+from genekb.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def write_tables(evidence: Evidence, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in FILES:
         text = frames[name].to_csv(sep="\t", index=False, float_format="%.10g", lineterminator="\n")
-        (folder / f"{name}.tsv").write_text(text, encoding="utf-8")
+        write_text(text, folder / f"{name}.tsv")
 
 
 def _of_group(group: GroupEvidence) -> Row:

@@ -7,7 +7,6 @@ killed goes on with what it had. The folder may be deleted at any time; nothing 
 import hashlib
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from jaxtyping import Float, Int
 
 import genekb
 from genekb.encoders import EncodedTexts, Encoder
+from genekb.replacing import own_sibling
 from genekb.store.home import find_home
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _keep(keys: Sequence[bytes], encoded: EncodedTexts, *, folder: Path, encoder
     }
     table = pa.table(columns).replace_schema_metadata({"encoder_id": encoder_id})
     path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:32]}.parquet"
-    part = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.part")  # of its own even if two runs write the same batch
+    part = own_sibling(path)  # even if two runs write the same batch
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, part, use_dictionary=False, write_page_checksum=True)

@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike
 
 from cellmodel.errors import InputUnusable, WorkUnwritten
+from genekb.files import sync
 
 log = logging.getLogger(__name__)
 KEY: Final = "run.json"
@@ -81,10 +83,15 @@ class Stages:
         self._lock.acquire(timeout=0)
         if (self.folder / KEY).is_file() and (self.folder / KEY).read_text() == key:
             return
+        self._drop()
+        (self.folder / KEY).write_text(key)
+
+    def _drop(self) -> None:
+        """Drop all stages; a kill in the middle leaves a folder that is of no run, and is cleared by the next one."""
+        (self.folder / KEY).write_text("")
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-        (self.folder / KEY).write_text(key)
 
     def run(self, name: str, make: Callable[[Path], Mapping[str, Any]]) -> Stage:
         """Give a stage, from its folder if it was done before.
@@ -111,7 +118,10 @@ class Stages:
             record = dict(make(part))
             seconds = round(time.perf_counter() - started, 2)
             (part / RECORD).write_text(json.dumps({"record": record, "seconds": seconds}))
+            for path in part.iterdir():
+                sync(path)
             part.rename(target)
+            sync(self.folder)
         except OSError as error:
             raise WorkUnwritten(
                 f"{part} cannot be written: {error.strerror or error}; free space, or give another --work-dir"
@@ -121,6 +131,8 @@ class Stages:
 
     def remove(self) -> None:
         """Remove the folder with all stages, and let go of it."""
+        with suppress(OSError):
+            self._drop()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 

@@ -1,10 +1,10 @@
 """Results out: nested values made fit for a file, and files written whole or not at all."""
 
-import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from io import FileIO
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from cellmodel.errors import InputUnusable
+from genekb.replacing import own_sibling, take_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,8 +98,9 @@ def write_cells(adata: "AnnData", path: Path, *, overwrite: bool = False) -> Non
         If the suffix is another, the path exists and may not be replaced, or the disk refuses. A folder is replaced
         only by ``.zarr``, and only if it holds a zarr store.
     """
+    write = _write_h5ad if path.suffix == ".h5ad" else _write_zarr
     with _new_file(path, overwrite=overwrite) as part, _text_columns_kept(adata):
-        _write_h5ad(adata, part) if path.suffix == ".h5ad" else _write_zarr(adata, part)
+        _undisturbed(lambda: write(adata, part))
 
 
 def write_beside(
@@ -122,12 +124,24 @@ def write_beside(
     """
     check_kind_kept(source, path)
     with _new_file(path, overwrite=overwrite) as part, _text_columns_kept(adata):
-        if path.suffix == ".zarr":
-            _write_slots_into_zarr(source, part, adata, slots)
-        else:
-            shutil.copyfile(source, part)
-            with _open_h5ad(part, "r+") as file:
-                _write_slots(file, adata, slots)
+        write = _write_slots_into_zarr if path.suffix == ".zarr" else _write_slots_into_h5ad
+        _undisturbed(lambda: write(source, part, adata, slots))
+
+
+def _undisturbed(write: Callable[[], None]) -> None:
+    """Write in a thread, and wait for its end even if interrupted: signals reach the main thread alone.
+
+    A KeyboardInterrupt inside a write of HDF5 would be lost, the file damaged, and the process end with a crash.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write).result()
+
+
+def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+    """Copy a file with new slots."""
+    shutil.copyfile(source, part)
+    with _open_h5ad(part, "r+") as file:
+        _write_slots(file, adata, slots)
 
 
 def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
@@ -173,37 +187,57 @@ def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) 
             del file[part][key]
 
 
+def check_suffix(path: Path) -> None:
+    """Check that a name is one that cells are written under.
+
+    Raises
+    ------
+    InputUnusable
+        If it is not.
+    """
+    if path.suffix not in {".h5ad", ".zarr"}:
+        raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
+
+
+def check_tables(adata: "AnnData") -> None:
+    """Check that the tables of cells and genes can be written, before any work is done.
+
+    Raises
+    ------
+    InputUnusable
+        If a column has a name that files keep for themselves, or that of the index with other values.
+    """
+    names = ("obs", "var", "raw.var")
+    for name, table in zip(names, _tables(adata), strict=False):
+        if "_index" in table:
+            raise InputUnusable(
+                f"{name} has a column '_index', a name that .h5ad and .zarr keep for themselves; rename it before: "
+                f"adata.{name}.rename(columns={{'_index': 'name'}}, inplace=True)"
+            )
+        index = table.index.name
+        if index in table and not (table[index].astype(str) == table.index.astype(str)).all():
+            raise InputUnusable(
+                f"the index of {name} and a column of it are both named {index!r}, so neither could be told from the "
+                f"other in a file; rename one before: adata.{name}.index.name = None"
+            )
+
+
 @contextmanager
 def _new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary sibling, which takes the name if the block ends well."""
-    if path.suffix not in {".h5ad", ".zarr"}:
-        raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
+    check_suffix(path)
     if path.exists() and not overwrite:
         raise InputUnusable(f"{path} exists; give another name, or --overwrite")
     if path.is_dir() and not (path.suffix == ".zarr" and _is_zarr(path)):
         raise InputUnusable(f"{path} is a folder of other files, which is never replaced; give another name")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    part = own_sibling(path, path.suffix)
     with _write_errors_in_one_line(path, part):
         yield part
-        _take_place(part, path)
+        take_place(part, path)
 
 
 def _is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (".zgroup", "zarr.json"))
-
-
-def _take_place(part: Path, path: Path) -> None:
-    if not path.is_dir():
-        part.replace(path)
-        return
-    old = part.with_suffix(".old")
-    path.replace(old)
-    try:
-        part.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    shutil.rmtree(old)
 
 
 @contextmanager
@@ -270,6 +304,13 @@ class _Sink(FileIO):
         except OSError as error:
             self.refusal = error
         return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read, and zeros beyond the end, as HDF5's own files give: what it reads back need not be written yet."""
+        into = memoryview(buffer).cast("B")
+        n_read = super().readinto(into) or 0
+        into[n_read:] = bytes(len(into) - n_read)
+        return len(into)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the size, or pretend to."""

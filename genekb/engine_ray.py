@@ -23,6 +23,7 @@ import pyarrow as pa
 from genekb import errors
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
 from genekb.errors import EncoderFailed, GeneKBError, NotAvailable
+from genekb.interrupts import sigterm_handler_kept
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -178,7 +179,8 @@ class RayEngine:
         if self._address == "local":
             settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
         try:
-            ray.init(address=self._address, **settings)
+            with sigterm_handler_kept():
+                ray.init(address=self._address, **settings)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _not_there(self._address) from error
         self._has_started = True

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +24,28 @@ def atomic_file(path: Path) -> Iterator[Path]:
     part = path.with_name(path.name + TEMPORARY)
     try:
         yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
+        sync(part)
         part.replace(path)
+        sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes, or the names in a folder, on disk, so that they survive a power failure."""
+    if path.is_dir():
+        with suppress(OSError):  # Windows opens no folder, and some network disks sync none
+            _sync(path)
+    else:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -16,6 +16,7 @@ from cellmodel.bench.tables import benchmark_markdown
 from cellmodel.errors import CellModelError, InputUnusable
 from cellmodel.versions import installed_version
 from genekb import files
+from genekb.interrupts import leave_interrupts_to_parent, told_when_interrupted
 
 log = logging.getLogger(__name__)
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -138,7 +139,13 @@ def _computed(jobs: list[tuple[int, Job]], config: BenchConfig) -> Iterator[tupl
     if not jobs:
         return
     largest_first = sorted(jobs, key=lambda entry: -entry[1].data.path.stat().st_size)
-    with _one_thread_each(), multiprocessing.get_context("spawn").Pool(config.n_processes, maxtasksperchild=1) as pool:
+    kept = f"finished jobs are kept in {config.output}, the same command goes on from there"
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        told_when_interrupted(kept),
+        _one_thread_each(),
+        spawn.Pool(config.n_processes, initializer=leave_interrupts_to_parent, maxtasksperchild=1) as pool,
+    ):
         yield from pool.imap_unordered(_attempt, largest_first)
 
 

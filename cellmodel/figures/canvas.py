@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cellmodel.errors import InputUnusable
+from genekb.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +83,8 @@ def save_figure(ax: "Axes", save: Path | str | None) -> None:
         return
     path = check_format(Path(save))
     try:
-        figure_of(ax).savefig(path, dpi=_DPI, metadata=_NO_DATE[path.suffix])
+        with atomic_file(path) as part:
+            figure_of(ax).savefig(part, format=path.suffix[1:], dpi=_DPI, metadata=_NO_DATE[path.suffix])
     except OSError as error:
         raise InputUnusable(f"{path} cannot be written: {error.strerror or error}; write elsewhere") from error
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from cellmodel.report.view import (
     status_in_words,
     training_charts,
 )
+from genekb.replacing import own_sibling, take_place
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -103,10 +103,10 @@ def write_report(data: ReportData, path: Path | str, *, overwrite: bool = False)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} of the report does not exist; make it first")
     page = render_report(data).encode("utf-8", errors="backslashreplace")  # file names may hold undecodable bytes
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = own_sibling(path)
     try:
         part.write_bytes(page)
-        part.replace(path)
+        take_place(part, path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from genekb_cellmodel_cli import (
     cellmodel_plot,
     cellmodel_predict,
     cellmodel_search,
+    cellmodel_share,
     options,
 )
 from genekb_cellmodel_cli.choices import parse_n_clusters, read_config, training_place
@@ -272,6 +273,7 @@ def report(
     values: options.Values = "auto",
     key_added: options.KeyAdded = "cellmodel",
     overwrite: options.Overwrite = False,
+    other_store: options.OtherStore = False,
 ) -> None:
     """Write the HTML report of a clustering from its annotated file.
 
@@ -280,7 +282,7 @@ def report(
     from cellmodel.reporting import report_file
 
     read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    report_file(path, output, key_added=key_added, read=read, overwrite=overwrite)
+    report_file(path, output, key_added=key_added, read=read, overwrite=overwrite, other_store=other_store)
     print_lines([f"report: {output}"])
 
 
@@ -341,6 +343,7 @@ cellmodel_compare.register(app)
 cellmodel_plot.register(app)
 cellmodel_predict.register(app)
 cellmodel_search.register(app)
+cellmodel_share.register(app)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from genekb_cellmodel_cli import genekb_online, genekb_update, genekb_use, options
+from genekb_cellmodel_cli import genekb_online, genekb_share, genekb_update, genekb_use, options
 from genekb_cellmodel_cli.building import (
     describe_build,
     describe_plan,
@@ -14,6 +14,7 @@ from genekb_cellmodel_cli.building import (
     read_tables,
     taxon_slug,
 )
+from genekb_cellmodel_cli.lineage_tree import print_lineage
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
 from genekb_cellmodel_cli.running import QuickGroup, common, run
 
@@ -92,12 +93,8 @@ def build(
         content = describe_plan(plan_build(tables, config), tables, config)
         print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
         return
-    try:
-        with progress_bar() as progress:
-            result = build_store(tables, config, home=home, progress=progress)
-    except KeyboardInterrupt:
-        note("interrupted; finished shards are kept, the same command goes on where it was")
-        raise
+    with progress_bar() as progress:
+        result = build_store(tables, config, home=home, progress=progress)
     content = describe_build(result) | {
         "seconds_parsing": round(parsed, 2),
         "seconds": round(time.perf_counter() - started, 2),
@@ -129,11 +126,25 @@ def models(json: options.Json = False) -> None:
 
 
 @app.command("list")
-def list_stores(home: options.Home = None, json: options.Json = False) -> None:
-    """List the stores of the artifact home.
+def list_stores(
+    remote: Annotated[bool, typer.Option("--remote", help="List what a catalogue offers to pull instead.")] = False,
+    catalog: genekb_share.Catalog = None,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """List the stores of the artifact home, or of a catalogue.
 
-    Example: genekb list --home ~/knowledge
+    Example: genekb list --remote --catalog https://example.org/genes/catalog.toml
     """
+    if remote:
+        listed = genekb_share.list_remote(catalog, home)
+        if json:
+            print_json({"stores": listed})
+        elif listed:
+            print_table(tuple(listed[0]), [tuple(row.values()) for row in listed])
+        else:
+            note("the catalogue lists no store")
+        return
     from genekb.store.home import find_home, list_store_folders
     from genekb.store.manifest import read_manifest
 
@@ -161,22 +172,30 @@ def list_stores(home: options.Home = None, json: options.Json = False) -> None:
 @app.command()
 def info(
     store: Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")],
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Draw the stores, sources and encoders behind it.")
+    ] = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Show what a store holds and from what it was made.
 
-    Example: genekb info human@2022-11
+    Example: genekb info human@2022-11 --lineage
     """
     import json as json_module
 
     from genekb import open as open_store
 
+    if lineage:
+        print_lineage(store, home=home, json=json)
+        return
+    from genekb.store.card import without_header
+
     kb = open_store(store, home=home)
     if json:
         print_json(json_module.loads(kb.manifest.to_json()))
         return
-    print_lines([(kb.folder / "README.md").read_text(encoding="utf-8"), f"path: {kb.folder}"])
+    print_lines([without_header((kb.folder / "README.md").read_text(encoding="utf-8")), f"path: {kb.folder}"])
     print_lines([f"digest: {kb.manifest.digest}", f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"])
 
 
@@ -255,26 +274,32 @@ def sql(
 def verify(
     store: Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")],
     home: options.Home = None,
+    public_key: genekb_share.PublicKey = None,
     json: options.Json = False,
 ) -> None:
-    """Check every byte, key and vector of a store against its manifest.
+    """Check every byte, key and vector of a store against its manifest, and the manifest's signature.
 
-    Example: genekb verify human@2022-11
+    Example: genekb verify human@2022-11 --public-key lab.pub
     """
     from dataclasses import asdict
 
     from genekb.errors import StoreCorrupt
+    from genekb.share.signing import verify_signature
     from genekb.store.home import find_store
     from genekb.store.verify import verify_store
 
-    result = verify_store(find_store(store, home))
+    folder = find_store(store, home)
+    signed = verify_signature(folder, public_key) if public_key else ""
+    result = verify_store(folder)
     if json:
-        print_json(asdict(result))
+        print_json(asdict(result) | {"signed": signed})
     else:
         print_lines(
             [f"{result.store_id}: {result.n_files} files, {result.n_bytes:,} bytes, {result.n_vectors:,} vectors"]
         )
         print_lines(f"fault: {fault}" for fault in result.faults)
+        print_lines(f"not pulled: {encoder_id}" for encoder_id in result.not_pulled)
+        print_lines([f"signed: {signed}"] if signed else [])
     if result.faults:
         raise StoreCorrupt(f"{result.store_id} has {len(result.faults)} faults; build or pull it again")
     note("whole: every byte is what the manifest says")
@@ -283,6 +308,7 @@ def verify(
 genekb_online.register(app)
 genekb_update.register(app)
 genekb_use.register(app)
+genekb_share.register(app)
 
 
 def main() -> None:

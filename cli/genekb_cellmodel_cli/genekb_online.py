@@ -1,15 +1,15 @@
 """Commands of `genekb` that use the network: they write files, from which a store is then built without it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from genekb.interrupts import told_when_interrupted
 from genekb_cellmodel_cli import options
 from genekb_cellmodel_cli.output import note, print_json, print_lines, progress_bar
 
+_GO_ON = "the same command goes on where it was"
 Folder = Annotated[Path, typer.Argument(help="Folder for the files; made if it is not there.")]
 Timeout = Annotated[float, typer.Option(help="Longest silence of the server, in seconds.", min=1.0)]
 
@@ -57,7 +57,7 @@ def download(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with _kept_when_interrupted("what has arrived"), progress_bar() as progress:
+    with told_when_interrupted(f"what has arrived is kept, {_GO_ON}"), progress_bar() as progress:
         result = download_release(folder, config, progress=progress)
     if json:
         print_json({"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]})
@@ -91,7 +91,7 @@ def fetch(
         config = FetchConfig(taxon=taxon, base_url=BASE_URL if base_url is None else base_url, timeout_s=timeout_s)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with _kept_when_interrupted("what has been answered"), progress_bar() as bar:
+    with told_when_interrupted(f"what has been answered is kept, {_GO_ON}"), progress_bar() as bar:
         result = fetch_genes(
             read_names(gene_list) or (),
             folder,
@@ -107,15 +107,6 @@ def fetch(
     }
     print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
     note(f"build from them with `genekb build --source {folder} --taxon {taxon}`")
-
-
-@contextmanager
-def _kept_when_interrupted(what: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        note(f"interrupted; {what} is kept, the same command goes on where it was")
-        raise
 
 
 def register(app: typer.Typer) -> None:

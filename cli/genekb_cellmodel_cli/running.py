@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from genekb_cellmodel_cli.interruption import Interruption
+from genekb_cellmodel_cli.output import PrintableFormatter, note
+
 EXIT_CODES = {
     "TrainingDiverged": 1,
     "SourceUnusable": 3,
@@ -20,6 +23,7 @@ EXIT_CODES = {
     "SchemaMismatch": 5,
     "LineageMismatch": 5,
 }
+PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
 _state = {"debug": False}
 
 
@@ -51,13 +55,14 @@ def common(
 ) -> None:
     """Options before the command's name."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s", force=True)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].setFormatter(PrintableFormatter("%(message)s"))
     for name in ("genekb", "cellmodel"):
         logging.getLogger(name).setLevel(level)
     _state["debug"] = debug
 
 
-def exit_code(error: Exception) -> int | None:
+def exit_code(error: BaseException) -> int | None:
     """Exit code of one of our errors, by the nearest class that has one; None for any other error."""
     for kind in type(error).__mro__:
         if kind.__module__.split(".")[0] in {"genekb", "cellmodel"} and kind.__name__ in EXIT_CODES:
@@ -69,11 +74,22 @@ def run(app: typer.Typer, name: str) -> None:
     """Run a command line and exit with the code of what happened."""
     # Waiting threads that spin make everything many times slower where other programs use the cores as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app(prog_name=name)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None or _state["debug"]:
+    with Interruption(name) as interruption:
+        try:
+            app(prog_name=name)
+        except (KeyboardInterrupt, SystemExit, Exception) as error:
+            interruption.end(error, is_debug=_state["debug"])
+            _end(error, name)
             raise
-        typer.echo(f"{name}: error: {' '.join(str(error).split())}", err=True)
+
+
+def _end(error: BaseException, name: str) -> None:
+    """Exit as an error of ours says, or as programs do whose reader has gone; return for any other error."""
+    if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):
+            sys.exit(PIPE_CLOSED)
+        return
+    code = exit_code(error)
+    if code is not None and not _state["debug"]:
+        note(f"{name}: error: {' '.join(str(error).split())}")
         sys.exit(code)
