@@ -1,15 +1,20 @@
 """Genes of the cells and genes of a store: index arrays, vectors, and how much was covered."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.errors import AlignmentTooLow
+from cellmodel.matrices import are_numbered, odd_character
 from cellmodel.types import GeneVectors
 from genekb.errors import SpeciesMismatch
+
+_GENOME: Final = re.compile(r"(?:GRC[a-z]\d+|hg\d+|mm\d+|human|mouse)_+", re.I)  # Cell Ranger's mark of two species
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +83,11 @@ def align_genes(
     AlignmentTooLow
         If fewer have one, or the names are those of another species; the message says what they look like.
     """
+    if are_numbered(names):
+        raise AlignmentTooLow(
+            f"the genes are numbered from {names[0]} to {names[-1]} and have no names, and would be taken for GeneIDs; "
+            "name the column of var that has symbols or identifiers with --gene-key"
+        )
     resolution = kb.resolve(names, use_orthologs=use_orthologs)
     try:
         kb.check_species(resolution)
@@ -115,6 +125,11 @@ def _too_low(
         )
     elif coverage.n_resolved > coverage.n_with_text:
         hint = f"{coverage.n_resolved} stand for a gene, but the store has no text for it; build it for more genes"
+    elif sum(map(bool, map(odd_character, names))) > len(names) * min_coverage:
+        odd = next(filter(None, map(odd_character, names)))
+        hint = f"the names hold characters that no symbol has, as {odd}; write them without"
+    elif sum(map(bool, map(_GENOME.match, names))) > len(names) * min_coverage:
+        hint = f"a genome stands before the names, as in {names[0]!r}; take it off, and give each species a file"
     else:
         sample = ", ".join(list(names)[:3])
         hint = (

@@ -77,22 +77,30 @@ def read_candidates(path: Path) -> tuple[CellType, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        is_table = path.suffix in {".tsv", ".csv"}
+        found = _from_table(text, path) if is_table else [CellType(name=line) for line in _lines(text)]
+    except UnicodeDecodeError as error:
+        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise InputUnusable(f"{path} cannot be read as a list of cell types: {error}") from error
-    if path.suffix in {".tsv", ".csv"}:
-        reader = csv.DictReader(StringIO(text), delimiter="," if path.suffix == ".csv" else "\t")
-        if "cell_type" not in (reader.fieldnames or ()):
-            have = ", ".join(reader.fieldnames or ()) or "none"
-            raise InputUnusable(f"{path} has the columns {have}, not cell_type; name the column of types cell_type")
-        found = [_of_row(row) for row in reader if (row["cell_type"] or "").strip()]
-    else:
-        found = [CellType(name=line.strip()) for line in text.splitlines() if line.strip()]
     if not found:
         raise InputUnusable(f"{path} names no cell type; give one a line")
     twice = {one.name for one in found if sum(one.name == other.name for other in found) > 1}
     if twice:
         raise InputUnusable(f"{path} names {', '.join(sorted(twice))} twice; leave one out")
     return _completed(found)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _from_table(text: str, path: Path) -> list[CellType]:
+    reader = csv.DictReader(StringIO(text), delimiter="," if path.suffix == ".csv" else "\t")
+    if "cell_type" not in (reader.fieldnames or ()):
+        have = ", ".join(reader.fieldnames or ()) or "none"
+        raise InputUnusable(f"{path} has the columns {have}, not cell_type; name the column of types cell_type")
+    return [_of_row(row) for row in reader if (row["cell_type"] or "").strip()]
 
 
 def _of_row(row: dict[str, str]) -> CellType:

@@ -20,6 +20,7 @@ from cellmodel.values import ValueKind
 
 log = logging.getLogger(__name__)
 LOW_DATA_COMPONENTS: Final = 10
+SAME_PLACE: Final = 1e-3  # rounding alone; cells that differ in anything are further apart
 FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
 
 
@@ -86,15 +87,12 @@ def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarra
     coordinates = spatial_coordinates(cells) if config.spatial is not None else None
     settings = config.preprocess
     expression = log_expression(cells)
-    min_cells = min(settings.min_cells, max(1, expression.shape[0] // 10))
+    min_cells = least_cells(settings.min_cells, n_cells=expression.shape[0])
     detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=min_cells))
-    if len(detected) < 2:  # noqa: PLR2004 - one gene spans no space
-        raise InputUnusable(
-            f"{len(detected)} of {len(cells.names)} genes are seen in at least {min_cells} cells of {cells.source}, "
-            "2 are needed; is it filtered already, or transposed?"
-        )
+    check_detected(len(detected), n_genes=len(cells.names), min_cells=min_cells, source=cells.source)
     top_genes = detected[highly_variable(expression[:, detected], n_top=settings.n_top_genes)]
     pcs = principal_components(expression[:, top_genes], n_components=settings.n_components, seed=config.seed)
+    check_spread(pcs, source=cells.source)
     weights = None
     if config.low_data:
         own = own_informativeness(expression[:, top_genes], pcs)
@@ -121,6 +119,41 @@ def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarra
         spatial=spatial,
         gene_weights=weights,
     )
+
+
+def least_cells(min_cells: int, *, n_cells: int) -> int:
+    """Give the number of cells in which a gene must be seen: a tenth of them where there are few."""
+    return min(min_cells, max(1, n_cells // 10))
+
+
+def check_detected(n_detected: int, *, n_genes: int, min_cells: int, source: str) -> None:
+    """Check that there are genes to tell cells apart by.
+
+    Raises
+    ------
+    InputUnusable
+        If there are fewer than two.
+    """
+    if n_detected < 2:  # noqa: PLR2004 - one gene has no variance to share
+        raise InputUnusable(
+            f"{n_detected:,} of {n_genes:,} genes are seen in at least {min_cells} cells of {source}, 2 are needed; is "
+            "it filtered already, or transposed?"
+        )
+
+
+def check_spread(pcs: Embedding, *, source: str) -> None:
+    """Check that cells differ.
+
+    Raises
+    ------
+    InputUnusable
+        If all lie at one place.
+    """
+    if np.ptp(pcs, axis=0).max(initial=0.0) < SAME_PLACE:
+        raise InputUnusable(
+            f"all {len(pcs):,} cells of {source} are the same after normalising, so nothing tells them apart; is it "
+            "the right layer (--layer), or one cell written many times?"
+        )
 
 
 def measured_recall(pcs: Embedding, knn: CellGraph, config: GraphConfig) -> float:

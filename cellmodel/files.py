@@ -1,6 +1,7 @@
 """Whole jobs from file to file: check everything first, work, write last."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,10 +18,10 @@ from cellmodel.pipeline import RunResult, run
 from cellmodel.sentence_cache import Progress
 from cellmodel.slots import result_slots, write_result
 from cellmodel.stages import Stages
-from cellmodel.stored import claim_stored_slots, count_entries
+from cellmodel.stored import check_can_stay, claim_stored_slots, count_entries
 from cellmodel.stored_cells import StoredCells, read_stored_cells
 from cellmodel.versions import installed_version
-from cellmodel.writers import check_kind_kept, h5ad_safe, write_beside, write_cells
+from cellmodel.writers import check_kind_kept, check_suffix, h5ad_safe, write_beside, write_cells
 
 if TYPE_CHECKING:
     from cellmodel.metrics import Scores
@@ -138,19 +139,27 @@ def run_file(
     write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
     if write.command:
         cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
-    write_cells(cells.adata, write.output, overwrite=write.overwrite)
-    if write.model is not None:
-        save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
-    if write.report is not None:
-        from cellmodel.reporting import write_report_of
+    with _told_what_is_written(write):
+        write_cells(cells.adata, write.output, overwrite=write.overwrite)
+        if write.model is not None:
+            save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
+        if write.report is not None:
+            from cellmodel.reporting import write_report_of
 
-        write_report_of(
-            cells,
-            write.report,
-            key_added=write.key_added,
-            overwrite=write.overwrite,
-        )
+            write_report_of(cells, write.report, key_added=write.key_added, overwrite=write.overwrite)
     return FileRun(cells=cells, result=result)
+
+
+@contextmanager
+def _told_what_is_written(write: WriteConfig) -> Iterator[None]:
+    """Tell whoever interrupts which results are there already, since the same command would refuse to replace them."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        there = [path.name for path in (write.output, write.model, write.report) if path is not None and path.exists()]
+        if there and not write.overwrite:
+            interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with --overwrite")
+        raise
 
 
 def _run_stored(
@@ -171,6 +180,7 @@ def _run_stored(
         if wanted is not None:
             raise InputUnusable(f"{option} reads all cells at once; leave it out, or give --out-of-core no")
     slots = result_slots(write.key_added, with_clusters=with_clusters)
+    check_can_stay(path)
     check_kind_kept(path, write.output)
     claim_stored_slots(path, slots, overwrite=write.overwrite)
     size = path.stat()
@@ -200,7 +210,11 @@ def _kept_or_removed(stages: Stages) -> Iterator[None]:
     """Say where the stages of a run that is cut short are; remove those of cells that cannot be used."""
     try:
         yield
-    except (KeyboardInterrupt, WorkUnwritten):
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"what is done is kept in {stages.folder}, the same command goes on from there")
+        stages.release()
+        raise
+    except WorkUnwritten:
         log.warning("what is done is kept in %s; the same command goes on from there", stages.folder)
         stages.release()
         raise
@@ -217,6 +231,7 @@ def check_outputs(write: WriteConfig, *, inputs: Sequence[Path]) -> None:
     InputUnusable
         If one is the input, exists and may not be replaced, or its folder is missing.
     """
+    check_suffix(write.output)
     check_targets((write.output, write.report), inputs=inputs, overwrite=write.overwrite)
 
 
@@ -224,15 +239,26 @@ def check_targets(targets: Sequence[Path | None], *, inputs: Sequence[Path], ove
     """Check that files can be written, before any work is done; see :func:`check_outputs`."""
     given = [target for target in targets if target is not None]
     for target in given:
-        if target.exists() and not overwrite:
+        try:
+            is_there = target.exists()
+        except OSError as error:
+            raise InputUnusable(f"{target} cannot be written: {error.strerror}; give another name") from error
+        if is_there and not overwrite:
             raise InputUnusable(f"{target} exists; give another name, or --overwrite")
-        if not target.resolve().parent.is_dir():
+        if not (target.parent.is_dir() and _real(target).parent.is_dir()):
             raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
+        if not os.access(_real(target).parent, os.W_OK):
+            raise InputUnusable(f"{target.parent} may not be written to by this user; write elsewhere with -o")
     for target in given:
-        if any(target.resolve() == path.resolve() for path in inputs):
+        if any(_real(target) == _real(path) for path in inputs):
             raise InputUnusable(
                 f"{target} is an input; write to another file, results are never written over the input"
             )
+
+
+def _real(path: Path) -> Path:
+    """Follow links as far as they lead; unlike ``Path.resolve``, one that leads in a circle is no error here."""
+    return Path(os.path.realpath(path))
 
 
 def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":

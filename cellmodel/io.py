@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from cellmodel.damage import check_there
 from cellmodel.errors import InputUnusable, SlotTaken
-from cellmodel.matrices import SAID, USABLE, decide_kind, gene_columns, name_genes, note_oddities
-from cellmodel.readers import read_anndata
+from cellmodel.matrices import SAID, USABLE, as_csr, decide_kind, gene_columns, name_genes, note_oddities
+from cellmodel.readers import KINDS, read_anndata
 from cellmodel.types import CellByGene
 from cellmodel.values import ValueKind, ValueReport, inspect_values
+from cellmodel.writers import check_tables
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -138,9 +139,17 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     notes: list[str] = []
     choice = _choose(adata, read, source, notes)
     where = f"{choice.name} of {source}"
-    kind = decide_kind(choice.report, said=read.values, where=where, notes=notes, way_out=lambda: _way_out(adata))
+    kind = decide_kind(
+        choice.report, said=read.values, where=where, notes=notes, way_out=lambda: _way_out(adata, source)
+    )
     names = name_genes(choice.var, read.gene_key, source=source, notes=notes)
-    note_oddities(np.asarray(choice.matrix.sum(axis=1)).ravel(), names, notes)
+    note_oddities(
+        notes,
+        genes=names.tolist(),
+        cells=adata.obs_names,
+        totals=np.asarray(choice.matrix.sum(axis=0)).ravel(),
+        depth=np.asarray(choice.matrix.sum(axis=1)).ravel(),
+    )
     return Cells(
         adata=adata,
         matrix=choice.matrix,
@@ -184,45 +193,55 @@ def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -
         if read.layer not in adata.layers:
             have = ", ".join(adata.layers) or "none"
             raise InputUnusable(f"{source} has no layer {read.layer!r} (it has: {have})")
-        return _look(adata, f"layer {read.layer!r}", adata.layers[read.layer])
+        return _look(adata, f"layer {read.layer!r}", adata.layers[read.layer], source)
     if read.use_raw:
         if adata.raw is None:
             raise InputUnusable(f"{source} has no .raw; leave --use-raw out")
-        return _look(adata.raw, ".raw", adata.raw.X)
+        return _look(adata.raw, ".raw", adata.raw.X, source)
     if "counts" in adata.layers:
-        counts = _look(adata, "layer 'counts'", adata.layers["counts"])
+        counts = _look(adata, "layer 'counts'", adata.layers["counts"], source)
         if counts.report.kind == ValueKind.COUNTS:
             notes.append("layer 'counts' is used")
             return counts
+        notes.append(f"layer 'counts' holds no counts ({counts.report}); X is used instead")
     if adata.X is None:
         raise InputUnusable(
             f"{source} has no X; name a layer with --layer ({', '.join(adata.layers) or 'it has none'})"
         )
-    choice = _look(adata, "X", adata.X)
+    choice = _look(adata, "X", adata.X, source)
     if choice.report.kind == ValueKind.SCALED and read.values == "auto" and adata.raw is not None:
-        raw = _look(adata.raw, ".raw", adata.raw.X)
+        raw = _look(adata.raw, ".raw", adata.raw.X, source)
         if raw.report.kind in USABLE:
             notes.append(f"X is scaled ({choice.report}); .raw is used instead")
             return raw
     return choice
 
 
-def _look(table: Any, name: str, matrix: Any) -> _Choice:
-    columns = gene_columns(table.var)
-    csr = sp.csr_matrix(matrix, dtype=np.float32)
+def _look(table: Any, name: str, matrix: Any, source: str) -> _Choice:
+    columns = gene_columns(table.var, source=source)
+    csr = as_csr(matrix, where=f"{name} of {source}")
     if len(columns) < csr.shape[1]:
         csr = csr[:, columns]
     return _Choice(name=name, matrix=csr, var=table.var, columns=columns, report=inspect_values(csr))
 
 
-def _way_out(adata: "AnnData") -> str:
-    layers = [_look(adata, name, layer) for name, layer in adata.layers.items()]
-    with_counts = [layer.name for layer in layers if layer.report.kind == ValueKind.COUNTS]
-    if with_counts:
-        return f"use --layer {with_counts[0]}, which holds counts"
-    if adata.raw is not None and _look(adata.raw, ".raw", adata.raw.X).report.kind in USABLE:
+def _way_out(adata: "AnnData", source: str) -> str:
+    layers = {name: _kind_of(adata, name, layer, source) for name, layer in adata.layers.items()}
+    for wanted, what in ((ValueKind.COUNTS, "counts"), (ValueKind.LOG1P, "log-normalised values")):
+        having = [name for name, kind in layers.items() if kind == wanted]
+        if having:
+            return f"use --layer {having[0]}, which holds {what}"
+    if adata.raw is not None and _kind_of(adata.raw, ".raw", adata.raw.X, source) in USABLE:
         return "use --use-raw"
     return "give the file with raw counts"
+
+
+def _kind_of(table: Any, name: str, matrix: Any, source: str) -> ValueKind | None:
+    """Kind of the values of a matrix that may be proposed; None where nothing can be made of it."""
+    try:
+        return _look(table, name, matrix, source).report.kind
+    except InputUnusable:
+        return None
 
 
 def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
@@ -240,6 +259,7 @@ def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[
     InputUnusable
         If the file cannot be read, or holds no name or no matrix.
     """
+    check_there(path, kinds=KINDS)
     if path.is_file() and path.suffix in {".txt", ".list"}:
         names = _read_list(path)
         if not names:
@@ -286,13 +306,16 @@ def obs_columns(adata: "AnnData", columns: Sequence[str], *, source: str) -> dic
 
 
 def claim_slots(adata: "AnnData", slots: Iterable[tuple[str, str]], *, overwrite: bool) -> None:
-    """Check that slots are free, before any work is done.
+    """Check that slots are free and the tables can be written, before any work is done.
 
     Raises
     ------
+    InputUnusable
+        If a table cannot be written.
     SlotTaken
-        If one exists and ``overwrite`` is not set.
+        If a slot exists and ``overwrite`` is not set.
     """
+    check_tables(adata)
     taken = [f'{part}["{key}"]' for part, key in slots if key in getattr(adata, part)]
     if taken and not overwrite:
         raise SlotTaken(f"the cells already hold {', '.join(taken)}; use --overwrite, or another name with --key-added")

@@ -39,8 +39,8 @@ def read_panel(path: Path) -> Panel:
     """
     try:
         panel = _from_json(path) if path.suffix == ".json" else _from_table(path)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputUnusable(f"{path} cannot be read as marker genes: {error}") from error
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        raise InputUnusable(f"{path} cannot be read as marker genes: {str(error)[:200]}") from error
     if not any(panel.values()):
         raise InputUnusable(f"{path} names no gene; give a gene a line under the columns cell_type and gene")
     return panel
@@ -50,18 +50,23 @@ def _from_json(path: Path) -> Panel:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not all(isinstance(genes, list) for genes in content.values()):
         raise ValueError("it is no object of type → list of genes")
-    return {str(name): tuple(map(str, genes)) for name, genes in content.items()}
+    odd = next((name for name, genes in content.items() if not all(isinstance(gene, str) for gene in genes)), None)
+    if odd is not None:
+        raise ValueError(f"a gene of {odd[:40]!r} is no text")
+    return {name: tuple(genes) for name, genes in content.items()}
 
 
 def _from_table(path: Path) -> Panel:
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
         rows = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t")
         if not {"cell_type", "gene"} <= set(rows.fieldnames or ()):
             raise ValueError(f"its columns are {', '.join(rows.fieldnames or ()) or 'none'}, not cell_type and gene")
         panel: dict[str, list[str]] = {}
         for row in rows:
-            panel.setdefault(row["cell_type"] or "", []).append(row["gene"] or "")
-    return {name: tuple(filter(None, genes)) for name, genes in panel.items() if name}
+            if not row["cell_type"] or not row["gene"]:
+                raise ValueError(f"line {rows.line_num} has no {'gene' if row['cell_type'] else 'cell_type'}")
+            panel.setdefault(row["cell_type"], []).append(row["gene"])
+    return {name: tuple(genes) for name, genes in panel.items()}
 
 
 def name_cells(cells: Cells, clusters: Sequence[str], panel: Panel, *, config: NamingConfig | None = None) -> Naming:

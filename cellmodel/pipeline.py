@@ -23,7 +23,7 @@ from cellmodel.sentence_cache import Progress
 from cellmodel.sentences import SentenceRecord, mean_cells, read_clusters
 from cellmodel.text_evidence import KnowledgeRow, compare_knowledge
 from cellmodel.types import Labels
-from cellmodel.views import TextView, prepare, text_view, timed
+from cellmodel.views import TextView, check_n_clusters, prepare, text_view, timed
 from cellmodel.words import ClusterWords, words_by_moments
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ def run(
     from cellmodel.recipes.registry import check_compute, find_recipe
 
     recipe = find_recipe(config.recipe)
-    if with_clusters and config.n_clusters is not None and config.n_clusters > cells.matrix.shape[0]:
-        raise InputUnusable(f"{config.n_clusters} clusters were asked for, there are {cells.matrix.shape[0]} cells")
+    if with_clusters:
+        check_n_clusters(config, n_cells=cells.shape[0])
     _check_places(config, recipe)
     check_compute(recipe, config.compute)
     prepared = prepare(cells, kb, config, progress=progress)

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
+from cellmodel.errors import InputUnusable
 from cellmodel.seeding import generator
 from cellmodel.types import CellByGene, Embedding
 
@@ -71,7 +72,9 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
     Raises
     ------
     ValueError
-        If ``n_top`` is below 1, or if there is a choice to make and no gene varies.
+        If ``n_top`` is below 1.
+    InputUnusable
+        If there is a choice to make and no gene varies.
     """
     if expression.shape[1] <= n_top:
         return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
@@ -86,7 +89,9 @@ def variable_by_moments(
     Raises
     ------
     ValueError
-        If ``n_top`` is below 1, or if there is a choice to make and no gene varies.
+        If ``n_top`` is below 1.
+    InputUnusable
+        If there is a choice to make and no gene varies.
     """
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
@@ -96,7 +101,7 @@ def variable_by_moments(
     score = _dispersion_scores(mean, variance)
     usable = score[~np.isnan(score)]
     if usable.size == 0:
-        raise ValueError(f"none of {n_genes} genes varies; are all cells the same?")
+        raise InputUnusable(f"none of {n_genes:,} genes varies after normalising; are all cells the same?")
     last = max(usable.size - n_top, 0)
     return np.flatnonzero(score >= np.partition(usable, last)[last])
 

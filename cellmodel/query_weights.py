@@ -4,6 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
+from cellmodel.errors import AlignmentTooLow
 from cellmodel.semantics import unit_rows
 from cellmodel.types import GeneVectors
 
@@ -38,11 +39,14 @@ def text_weights(
 
     Raises
     ------
-    ValueError
+    AlignmentTooLow
         If fewer than two genes have a vector.
     """
     if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
-        raise ValueError(f"{np.count_nonzero(has_vector)} genes have a vector, at least 2 are needed")
+        raise AlignmentTooLow(
+            f"{np.count_nonzero(has_vector)} genes of the cells have a vector, at least 2 are needed; give cells with "
+            "more genes, or a store of their species (--kb)"
+        )
     columns = np.flatnonzero(has_vector)
     genes = gene_vectors[columns].astype(np.float64)
     cosines = unit_rows(queries.astype(np.float64) - centre) @ unit_rows(genes - genes.mean(axis=0)).T

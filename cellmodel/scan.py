@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.features import log_values
 from cellmodel.types import CellBlocks, CellByGene
-from cellmodel.values import ValueKind, ValueReport, ValueTally
+from cellmodel.values import LOG1P_MAX, ValueKind, ValueReport, ValueTally
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,19 +80,20 @@ def scan(matrix: CellBlocks, *, kind: ValueKind) -> Scan:
     Parameters
     ----------
     kind
-        What the values are taken for; the report says what they look like. Moments are zero where values are negative
-        or not finite, since nothing can be made of those.
+        What the values are taken for; the report says what they look like. Moments are zero where values are negative,
+        not finite, or no logarithms though taken for such, since nothing can be made of those.
     """
     n_cells, n_genes = matrix.shape
     tally = ValueTally()
     depth = np.zeros(n_cells)
     sums = _Sums(n_genes)
+    highest = LOG1P_MAX if kind == ValueKind.LOG1P else np.finfo(np.float32).max
     start = 0
     for block in matrix.blocks():
         tally.add(block)
         depth[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
         start += block.shape[0]
-        if np.isfinite(block.data).all() and block.data.min(initial=0) >= 0:
+        if block.data.min(initial=0) >= 0 and block.data.max(initial=0) <= highest:
             sums.add(block, log_values(block, kind))
     mean = sums.linear / n_cells
     variance = np.maximum(sums.squares - n_cells * mean**2, 0.0) / max(n_cells - 1, 1)

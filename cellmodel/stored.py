@@ -10,10 +10,12 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int
 
+from cellmodel.damage import check_hdf5, check_there, damage_is_one_line, quiet_names, refused_by_anndata
+from cellmodel.declared import check_declared, could_hold
 from cellmodel.errors import InputUnusable, SlotTaken
 from cellmodel.io import ReadConfig
-from cellmodel.matrices import gene_columns
-from cellmodel.readers import damage_is_one_line, quiet_names
+from cellmodel.matrices import as_csr, gene_columns
+from cellmodel.readers import check_is_anndata, check_transpose, check_zarr
 from cellmodel.types import CellByGene
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 KINDS: Final = (".h5ad", ".zarr")
 ENTRIES: Final = 8_000_000  # stored entries of a block, about: 64 MB
 MOST_ROWS: Final = 16_384
+ENTRY_BYTES: Final = 4  # of an entry, at least
+_VERSIONS: Final = {"csr_matrix": "0.1.0", "array": "0.2.0"}  # of the encodings that are read here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -70,8 +74,10 @@ class StoredMatrix:
         with damage_is_one_line(self.path), open_stored(self.path) as file:
             rows = _rows(file[self.place])
             for start, end in ranges:
-                block = sp.csr_matrix(rows[start:end], dtype=np.float32)
-                block.check_format(full_check=True)
+                read = rows[start:end]
+                if sp.issparse(read):
+                    read.check_format(full_check=True)
+                block = as_csr(read, where=f"{self.name} of {self.path}")
                 if len(self.columns) < block.shape[1]:
                     block = block[:, self.columns]
                 block.eliminate_zeros()
@@ -81,13 +87,26 @@ class StoredMatrix:
 
 def count_entries(path: Path, read: ReadConfig) -> int:
     """Count the entries of the largest matrix that a run may read; 0 where the file cannot be read in blocks."""
-    if path.suffix not in KINDS or not path.exists():
+    if path.suffix not in KINDS:
         return 0
     try:
         with open_stored(path) as file:
-            return max((_n_stored(file[place]) for place in _candidates(path, file, read)), default=0)
-    except (OSError, KeyError, ValueError):
+            found = max((_n_stored(file[place]) for place in _candidates(path, file, read)), default=0)
+            return found if could_hold(path, ENTRY_BYTES * found) else 0
+    except (OSError, KeyError, ValueError, InputUnusable):
         return 0  # the reader of whole files says what is wrong
+
+
+def check_can_stay(path: Path) -> None:
+    """Check that cells are in a kind of file that can be read in blocks.
+
+    Raises
+    ------
+    InputUnusable
+        If they are not.
+    """
+    if path.suffix not in KINDS:
+        raise InputUnusable(f"{path}: only {' and '.join(KINDS)} can be read out of core; give --out-of-core no")
 
 
 def stored_matrices(path: Path, read: ReadConfig) -> list[StoredMatrix]:
@@ -99,13 +118,22 @@ def stored_matrices(path: Path, read: ReadConfig) -> list[StoredMatrix]:
         If the file is of a kind that cannot be read in blocks, is damaged, lacks what was asked for, or stores the
         matrix by columns.
     """
-    if path.suffix not in KINDS:
-        raise InputUnusable(f"{path}: only {' and '.join(KINDS)} can be read out of core; give --out-of-core no")
-    if not path.exists():
-        raise InputUnusable(f"{path} does not exist; give {' or '.join(KINDS)}")
+    check_can_stay(path)
+    check_transpose(path, transpose=read.transpose)
     with damage_is_one_line(path), open_stored(path) as file:
-        tables = {"X": read_table(file, "var"), "raw": read_table(file, "raw/var") if "raw/var" in file else None}
-        return [_stored(path, file, place, tables) for place in _candidates(path, file, read)]
+        check_is_anndata(path, file)
+        places = _candidates(path, file, read)
+        check_declared(path, file, stay=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
+        tables = {"X": read_table(path, file, "var")}
+        if "raw/var" in file:
+            tables["raw"] = read_table(path, file, "raw/var")
+        n_cells = len(read_table(path, file, "obs"))
+        if not n_cells or not len(tables["X"]):
+            raise InputUnusable(f"{path} holds {n_cells} cells x {len(tables['X'])} genes; is it empty?")
+        if not places:
+            layers = ", ".join(file["layers"]) if "layers" in file else ""
+            raise InputUnusable(f"{path} has no X; name a layer with --layer ({layers or 'it has none'})")
+        return [_stored(path, file, place, tables=tables, n_cells=n_cells) for place in places]
 
 
 def read_tables(path: Path) -> "AnnData":
@@ -119,7 +147,7 @@ def read_tables(path: Path) -> "AnnData":
     import anndata
 
     with damage_is_one_line(path), open_stored(path) as file, quiet_names():
-        return anndata.AnnData(obs=read_table(file, "obs"), var=read_table(file, "var"))
+        return anndata.AnnData(obs=read_table(path, file, "obs"), var=read_table(path, file, "var"))
 
 
 def claim_stored_slots(path: Path, slots: Iterable[tuple[str, str]], *, overwrite: bool) -> None:
@@ -136,26 +164,27 @@ def claim_stored_slots(path: Path, slots: Iterable[tuple[str, str]], *, overwrit
         raise SlotTaken(f"the cells already hold {', '.join(taken)}; use --overwrite, or another name with --key-added")
 
 
-def read_table(file: Any, place: str) -> Any:
+def read_table(path: Path, file: Any, place: str) -> Any:
     """Read obs or var of an open file."""
     from anndata.io import read_elem
 
-    with quiet_names():
+    with quiet_names(), refused_by_anndata(path):
         return read_elem(file[place])
 
 
 @contextmanager
 def open_stored(path: Path) -> Iterator[Any]:
     """Open an h5ad or a zarr store for reading."""
+    check_there(path, kinds=" or ".join(KINDS))
     if path.suffix == ".zarr":
         import zarr
 
+        check_zarr(path)
         yield zarr.open_group(path, mode="r")
         return
     import h5py
 
-    if not h5py.is_hdf5(path):
-        raise InputUnusable(f"{path} is no HDF5 file, or is cut off; copy or download it again")
+    check_hdf5(path)
     with h5py.File(path) as file:
         yield file
 
@@ -173,20 +202,28 @@ def _candidates(path: Path, file: Any, read: ReadConfig) -> list[str]:
     return [place for place in ("layers/counts", "X", "raw/X") if place in file]
 
 
-def _stored(path: Path, file: Any, place: str, tables: Mapping[str, Any]) -> StoredMatrix:
+def _stored(path: Path, file: Any, place: str, *, tables: Mapping[str, Any], n_cells: int) -> StoredMatrix:
     element = file[place]
-    encoding = element.attrs.get("encoding-type", "" if hasattr(element, "keys") else "array")
-    if encoding not in {"csr_matrix", "array"}:
+    encoding = str(element.attrs.get("encoding-type", "" if hasattr(element, "keys") else "array"))
+    version = str(element.attrs.get("encoding-version", _VERSIONS.get(encoding, "")))
+    if encoding not in _VERSIONS or version != _VERSIONS[encoding]:
+        newer = f" in version {version}" if encoding in _VERSIONS else ""
         raise InputUnusable(
-            f"{path}: {place} is stored as {encoding or 'an old format'}, which cannot be read cell by cell; "
+            f"{path}: {place} is stored as {encoding or 'an old format'}{newer}, which cannot be read cell by cell; "
             "write it anew with X as CSR (adata.X = adata.X.tocsr()), or give --out-of-core no"
         )
-    columns = gene_columns(tables["raw" if place.startswith("raw") else "X"])
+    table = tables["raw" if place.startswith("raw") else "X"]
     shape = tuple(int(size) for size in (element.attrs["shape"] if encoding == "csr_matrix" else element.shape))
+    if shape != (n_cells, len(table)):
+        raise InputUnusable(
+            f"{path}: {place} has the shape {shape}, but the tables name {n_cells:,} cells and {len(table):,} genes; "
+            "the file is damaged, copy or write it again"
+        )
+    columns = gene_columns(table, source=str(path))
     return StoredMatrix(
         path=path,
         place=place,
-        shape=(shape[0], len(columns)),
+        shape=(n_cells, len(columns)),
         n_stored=_n_stored(element),
         columns=columns,
     )

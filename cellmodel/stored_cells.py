@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.errors import InputUnusable
 from cellmodel.io import ReadConfig
 from cellmodel.matrices import USABLE, decide_kind, name_genes, note_oddities
 from cellmodel.scan import LogExpression, Scan, scan
 from cellmodel.stages import Stages, save_array
 from cellmodel.stored import StoredMatrix, open_stored, read_table, read_tables, stored_matrices
 from cellmodel.values import ValueKind, ValueReport, ValueTally
+from cellmodel.writers import check_tables
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -67,20 +67,19 @@ def read_stored_cells(path: Path, read: ReadConfig, stages: Stages) -> StoredCel
     """
     source = str(path).encode(errors="backslashreplace").decode()
     matrices = stored_matrices(path, read)
-    if not matrices:
-        raise InputUnusable(f"{path} has no X; name a layer with --layer")
     adata = read_tables(path)
+    check_tables(adata)
     matrix, found, notes = _scanned(matrices, read, stages)
     kind = decide_kind(
         found.report,
         said=read.values,
         where=f"{matrix.name} of {source}",
         notes=notes,
-        way_out=lambda: "name another layer with --layer, or give the file with raw counts",
+        way_out=lambda: _way_out(path),
     )
     is_raw = matrix.place.startswith("raw")
     names = name_genes(_raw_var(path) if is_raw else adata.var, read.gene_key, source=source, notes=notes)
-    note_oddities(found.depth, names, notes)
+    note_oddities(notes, genes=names.tolist(), cells=adata.obs_names, totals=found.totals, depth=found.depth)
     notes.append(f"read out of core, {matrix.n_stored:,} stored values")
     return StoredCells(
         adata=adata,
@@ -96,7 +95,14 @@ def read_stored_cells(path: Path, read: ReadConfig, stages: Stages) -> StoredCel
 
 def _raw_var(path: Path) -> Any:
     with open_stored(path) as file:
-        return read_table(file, "raw/var")
+        return read_table(path, file, "raw/var")
+
+
+def _way_out(path: Path) -> str:
+    """Propose what else there is; what it holds is not read."""
+    with open_stored(path) as file:
+        layers = ", ".join(file["layers"]) if "layers" in file else ""
+    return f"name a layer with --layer ({layers})" if layers else "give the file with raw counts"
 
 
 def _scanned(matrices: list[StoredMatrix], read: ReadConfig, stages: Stages) -> tuple[StoredMatrix, Scan, list[str]]:
@@ -106,6 +112,7 @@ def _scanned(matrices: list[StoredMatrix], read: ReadConfig, stages: Stages) -> 
         found = _scan_stage(matrices[0], read, stages)
         if found.report.kind == ValueKind.COUNTS:
             return matrices[0], found, ["layer 'counts' is used"]
+        notes.append(f"layer 'counts' holds no counts ({found.report}); X is used instead")
         matrices = matrices[1:]
     found = _scan_stage(matrices[0], read, stages)
     if found.report.kind == ValueKind.SCALED and read.values == "auto" and len(matrices) > 1:

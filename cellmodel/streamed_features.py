@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.config import RunConfig
 from cellmodel.ensemble import EnsembleConfig
-from cellmodel.errors import InputUnusable
-from cellmodel.features import Features, measured_recall
+from cellmodel.features import Features, check_detected, check_spread, least_cells, measured_recall
 from cellmodel.graph import knn_graph, smooth, snn_weights
 from cellmodel.preprocess import Components, leading_components, variable_by_moments
 from cellmodel.stages import Stage, Stages, create_array, save_array
@@ -52,9 +51,9 @@ def stream_features(cells: StoredCells, config: RunConfig, stages: Stages) -> St
         If no gene is seen in enough cells, or the disk refuses.
     """
     settings = config.preprocess
-    detected = np.flatnonzero(cells.scan.n_cells >= settings.min_cells)
-    if detected.size == 0:
-        raise InputUnusable(f"no gene of {cells.source} is seen in at least {settings.min_cells} cells")
+    min_cells = least_cells(settings.min_cells, n_cells=cells.shape[0])
+    detected = np.flatnonzero(cells.scan.n_cells >= min_cells)
+    check_detected(len(detected), n_genes=len(cells.names), min_cells=min_cells, source=cells.source)
     top = variable_by_moments(cells.scan.mean[detected], cells.scan.variance[detected], n_top=settings.n_top_genes)
     top_genes = detected[top]
     n_wide = max(settings.n_components, *EnsembleConfig().widths(settings.n_components))
@@ -64,6 +63,7 @@ def stream_features(cells: StoredCells, config: RunConfig, stages: Stages) -> St
     reduced = stages.run("components", lambda folder: _reduce(expression, components, folder))
     wide = np.asarray(reduced.arrays["pcs"])
     pcs = wide[:, : min(settings.n_components, wide.shape[1])]
+    check_spread(pcs, source=cells.source)
     linked = stages.run("graph", lambda folder: _link(pcs, config, folder))
     return StreamedFeatures(
         features=Features(

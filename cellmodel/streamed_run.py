@@ -26,7 +26,7 @@ from cellmodel.streamed_features import stream_features
 from cellmodel.streamed_text import sampled_features, stream_text
 from cellmodel.text_evidence import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.types import Labels
-from cellmodel.views import align_names, check_cells, find_reader, make_views, text_view, timed
+from cellmodel.views import align_names, check_cells, check_n_clusters, find_reader, make_views, text_view, timed
 from cellmodel.words import ClusterWords, words_by_moments
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ def run_streamed(
     from cellmodel.recipes.heads import find_head
 
     recipe = check_streamed(config)
+    if with_clusters:
+        check_n_clusters(config, n_cells=cells.shape[0])
     check_cells(cells.shape, cells.source, kb=kb, config=config)
     seconds: dict[str, float] = {}
     with timed(seconds, "align"):

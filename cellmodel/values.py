@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 LOG1P_MAX: Final = 20.0  # log1p of 5e8: no log-normalised value is larger
 INTEGER_SHARE: Final = 0.9999  # rounding on the way leaves a few counts off by a hair
+MOST_INTEGERS: Final = 0.5  # share of integers that logarithms of normalised counts stay below by far
 CONSTANT_TOTALS: Final = 1e-3  # coefficient of variation of the cells' totals under which they are one total
 
 
@@ -39,6 +40,8 @@ class ValueReport:
         NaN and infinite values.
     median_total
         Median over cells of the sum of their values.
+    first_not_finite
+        Row and column of the first value that is not finite.
     """
 
     kind: ValueKind
@@ -48,6 +51,7 @@ class ValueReport:
     share_zero: float
     n_not_finite: int
     median_total: float
+    first_not_finite: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """Say the figures in a few words."""
@@ -58,8 +62,9 @@ class ValueReport:
 def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
     """Tell counts, linear, log-normalised and scaled values apart.
 
-    Negative values are scaled ones. Integers are counts. Of the rest, values above 20 are linear; below, they are
-    linear if the cells' totals are all the same, and log1p otherwise: a logarithm does not keep totals equal.
+    Negative values are scaled ones. Integers are counts. Of the rest, values above 20 are linear, and so are values
+    of which most are integers: counts of which some were corrected. Others are linear if the cells' totals are all
+    the same, and log1p otherwise: a logarithm does not keep totals equal.
 
     Parameters
     ----------
@@ -77,6 +82,8 @@ class ValueTally:
     def __init__(self) -> None:
         self._minimum, self._maximum = np.inf, -np.inf
         self._n_entries = self._n_non_zero = self._n_integer = self._n_not_finite = 0
+        self._n_rows = 0
+        self._first_not_finite: tuple[int, int] | None = None
         self._has_zero = False
         self._totals: list[np.ndarray] = []
 
@@ -93,6 +100,11 @@ class ValueTally:
         self._n_non_zero += len(non_zero)
         self._n_integer += int((non_zero == np.round(non_zero)).sum())
         self._n_not_finite += len(values) - len(known)
+        if self._first_not_finite is None and len(known) < len(values):
+            entry = int(np.argmin(np.isfinite(values)))
+            row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
+            self._first_not_finite = (self._n_rows + row, int(matrix.indices[entry]))
+        self._n_rows += matrix.shape[0]
         self._totals.append(np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel())
 
     def report(self) -> ValueReport:
@@ -110,6 +122,7 @@ class ValueTally:
             share_zero=1.0 - self._n_non_zero / max(self._n_entries, 1),
             n_not_finite=self._n_not_finite,
             median_total=float(np.median(totals)) if len(totals) else 0.0,
+            first_not_finite=self._first_not_finite,
         )
 
 
@@ -118,7 +131,7 @@ def _kind(minimum: float, maximum: float, share_integer: float, totals: np.ndarr
         return ValueKind.SCALED
     if share_integer >= INTEGER_SHARE:
         return ValueKind.COUNTS
-    if maximum > LOG1P_MAX:
+    if maximum > LOG1P_MAX or share_integer > MOST_INTEGERS:
         return ValueKind.LINEAR
     mean = totals.mean() if len(totals) else 0.0
     if len(totals) > 1 and mean > 0 and totals.std() / mean < CONSTANT_TOTALS:

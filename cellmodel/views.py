@@ -114,9 +114,26 @@ def check_cells(shape: tuple[int, int], source: str, *, kb: genekb.Store | None,
     """
     n_cells, n_genes = shape
     if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
-        raise InputUnusable(f"{source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed")
+        raise InputUnusable(
+            f"{source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed, with fewer there is nothing "
+            "to compare"
+        )
     if kb is None and config.knowledge != "none":
         raise InputUnusable(f"knowledge {config.knowledge!r} needs a store; give --kb NAME, or --knowledge none")
+
+
+def check_n_clusters(config: RunConfig, *, n_cells: int) -> None:
+    """Check that there are as many cells as clusters are asked for.
+
+    Raises
+    ------
+    InputUnusable
+        If there are fewer.
+    """
+    if config.n_clusters is not None and config.n_clusters > n_cells:
+        raise InputUnusable(
+            f"{config.n_clusters} clusters were asked for, there are {n_cells} cells; ask for fewer (--n-clusters)"
+        )
 
 
 @contextmanager

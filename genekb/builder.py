@@ -131,6 +131,11 @@ def _select(source: SourceTables, config: BuildConfig) -> tuple[set[int] | None,
     if config.only_names is not None:
         resolution = resolve_names(config.only_names, name_table=source.names, gene_ids=source.genes["gene_id"])
         found = set(resolution.gene_ids[resolution.is_resolved].tolist())
+        if not found:
+            raise SourceUnusable(
+                f"none of {len(set(config.only_names))} names of --only-genes ({config.only_names[0][:40]!r}, ...) is "
+                "a gene of the source; is the taxon right?"
+            )
         selected = found if selected is None else selected & found
         words.append(f"only the genes of {len(set(config.only_names))} names ({_digest(config.only_names)})")
     return selected, ", ".join(words)

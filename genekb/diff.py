@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from genekb.changes import Changes, find_changes
+from genekb.errors import SourceUnusable
 from genekb.store.reader import Store
 from genekb.types import FloatArray, IntArray
 
@@ -86,7 +87,17 @@ def diff_stores(old: Store, new: Store, *, n_examples: int = 20) -> StoreDiff:
     ----------
     n_examples
         How many changed texts, and how many genes that moved, to show.
+
+    Raises
+    ------
+    SourceUnusable
+        If they have no species in common.
     """
+    taxa = [", ".join(map(str, store.manifest.taxa)) for store in (old, new)]
+    if not set(old.manifest.taxa) & set(new.manifest.taxa):
+        raise SourceUnusable(
+            f"{old.store_id} has genes of tax_id {taxa[0]}, {new.store_id} of {taxa[1]}; give two stores of one species"
+        )
     names = ("genes", "names", "texts")
     changes = find_changes({name: old.table(name) for name in names}, {name: new.table(name) for name in names})
     before, after = _encoders(old), _encoders(new)

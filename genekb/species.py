@@ -174,6 +174,8 @@ def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_t
     store = ", ".join(f"{taxon_name(tax_id)} (tax_id {tax_id})" for tax_id in sorted(store_taxa))
     has_orthologs = pc.any(pc.equal(name_table["kind"], "ortholog")).as_py()
     way_out = f"use a store of {guess.name} (--kb)" + (", or --orthologs" if has_orthologs else "")
+    if by_identifier is None:
+        way_out += ", or write the names as the store does if they are of its species"
     raise SpeciesMismatch(
         f"the names look like {guess.name} ({guess.evidence}), the store is of {store}: {n_found:,} of {n_names:,} "
         f"({n_found / n_names:.1%}) are names in it, {n_other_case:,} ({n_other_case / n_names:.1%}) would be if case "

@@ -11,6 +11,9 @@ MAY_IMPORT = {"genekb": set(), "cellmodel": {"genekb"}, "cli": {"genekb", "cellm
 ANNDATA_MODULES = {
     "cellmodel/io.py",
     "cellmodel/readers.py",
+    "cellmodel/damage.py",
+    "cellmodel/ten_x.py",
+    "cellmodel/text_tables.py",
     "cellmodel/stored.py",
     "cellmodel/stored_cells.py",
     "cellmodel/writers.py",
@@ -30,7 +33,8 @@ LABEL_MODULES = {
     "cellmodel/bench/jobs.py",
 }
 GENEKB_LAYERS = [
-    {"errors", "types", "files"},
+    {"errors", "types", "files", "interrupts", "parquet_pages", "safe_names"},
+    {"replacing", "limits"},
     {"schema"},
     {"sources", "resolve", "mangled", "species", "coverage", "documents"},
     {"encoders"},
@@ -39,17 +43,19 @@ GENEKB_LAYERS = [
     {"changes", "encoding"},
     {"assembly"},
     {"builder"},
-    {"updating", "diff"},
+    {"updating", "diff", "lineage"},
     {"use"},
+    {"share"},
 ]
 CELLMODEL_LAYERS = [
-    {"errors", "types", "seeding", "values", "versions", "ordering"},
-    {"matrices", "stages", "device"},
+    {"errors", "types", "seeding", "values", "versions", "ordering", "enclosed"},
+    {"matrices", "stages", "device", "damage", "declared"},
     {"distributed"},
     {"ray_rows"},
     {"nearest"},
     {"graph"},
     {"config"},
+    {"ten_x", "text_tables"},
     {"readers", "writers"},
     {
         "io",
@@ -64,6 +70,7 @@ CELLMODEL_LAYERS = [
         "balance",
         "n_shot",
         "cell_types",
+        "lineage",
     },
     {
         "semantics",
@@ -129,6 +136,7 @@ CELLMODEL_LAYERS = [
         "evidence_file",
         "type_naming",
         "search",
+        "sharing",
     },
     {"demo"},
 ]

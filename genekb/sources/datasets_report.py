@@ -1,6 +1,7 @@
 """Gene reports of NCBI Datasets: one JSON object a line, as its command line and its API write them."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from genekb.sources.ncbi_bulk import GO_LICENCE, LICENCE, without_provenance
 from genekb.sources.ncbi_extra import strongest_evidence
 from genekb.sources.tables import SourceTables, describe_file
 from genekb.sources.taxa import find_taxa
+from genekb.sources.tsv import max_digits
 
 FILE_NAME: Final = "data_report.jsonl"
 _FOLDERS: Final = ("", "data", "ncbi_dataset/data")
@@ -79,6 +81,8 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
             dropped["repeated GeneID"] += 1
         else:
             genes[gene.row["gene_id"]] = gene
+    if not n_read:
+        raise SourceUnusable(f"{path} holds no line; download it again")
     if not genes:
         raise SourceUnusable(f"{path} holds no gene of {', '.join(taxa or ['any species'])}; is the taxon right?")
     terms = _terms(genes)
@@ -120,8 +124,9 @@ def _reports(path: Path) -> Iterator[dict[str, Any]]:
 def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         content = json.loads(line)
-    except ValueError as error:
-        raise SourceUnusable(f"{path}, line {number}: no JSON ({error}); download it again") from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error)[:100]
+        raise SourceUnusable(f"{path}, line {number}: no JSON ({reason}); download it again") from error
     if not isinstance(content, dict):
         raise SourceUnusable(f"{path}, line {number}: a {type(content).__name__}, an object is needed")
     return content
@@ -133,10 +138,11 @@ def _unwrapped(content: dict[str, Any], path: Path, number: int) -> Iterator[dic
         if not isinstance(report, dict) or not _of(report, "geneId") or not report.get("symbol"):
             raise SourceUnusable(f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed)")
         for key in ("geneId", "taxId"):
-            if not str(_of(report, key)).isdecimal():
+            if not re.fullmatch(rf"[1-9][0-9]{{0,{max_digits(key) - 1}}}", str(_of(report, key))):
+                found = str(_of(report, key))[:40]
                 raise SourceUnusable(
-                    f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed); "
-                    f"{key} is {_of(report, key)!r}, a number is needed"
+                    f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed); {key} is {found!r}, "
+                    f"a positive number of at most {max_digits(key)} digits is needed"
                 )
         yield report
 

@@ -19,7 +19,7 @@ from genekb.sources.hgnc import read_hgnc
 from genekb.sources.ncbi_extra import Extra, read_extra
 from genekb.sources.tables import SourceFile, SourceTables, describe_file, explode
 from genekb.sources.taxa import Taxon, find_taxa, find_taxon
-from genekb.sources.tsv import check_header, optional_file, stream_tsv, with_integers
+from genekb.sources.tsv import check_header, optional_file, refuse_nul, stream_tsv, with_integers
 
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
 GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
@@ -108,7 +108,7 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
 
 def has_gene_info(folder: Path) -> bool:
     """Whether a folder holds a gene_info file of any species."""
-    return any(_GENE_INFO_NAME.search(path.name) for path in folder.iterdir())
+    return any(path.is_file() and _GENE_INFO_NAME.search(path.name) for path in folder.iterdir())
 
 
 def _has_go(extra: Extra) -> bool:
@@ -131,6 +131,7 @@ def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table
         for block in _rows(path, GENE_INFO):
             n_read += block.num_rows
             part = with_integers(_kept_rows(block, taxa, dropped), path, *_NUMBERS)
+            refuse_nul(part, path)
             n_kept += part.num_rows
             kept.append(part)
         files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=n_kept))
@@ -146,15 +147,20 @@ def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table
 
 def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
     """Files of the species by their own name where there are such, else every gene_info file of the folder."""
-    found = sorted(path for path in folder.iterdir() if _GENE_INFO_NAME.search(path.name))
+    found = sorted(path for path in folder.iterdir() if path.is_file() and _GENE_INFO_NAME.search(path.name))
     every = list({path.name.removesuffix(".gz"): path for path in found}.values())  # of both forms the gzipped one
     if not every:
-        raise SourceUnusable(f"{folder} holds no gene_info file; put NCBI's <Species>.gene_info.gz into it")
+        raise SourceUnusable(f"{folder} holds no gene_info file; {_where_to_find_one(folder)}")
     own = [path for path in every if any(path.name.startswith(f"{taxon.file_prefix}.") for taxon in taxa)]
     if taxa and len(own) == len(taxa):
         return own
     whole = [path for path in every if path.name.startswith("gene_info")]
     return whole[:1] or every  # the whole file holds every species' own
+
+
+def _where_to_find_one(folder: Path) -> str:
+    below = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and has_gene_info(path)]
+    return f"give {folder / below[-1]}, which does" if below else "put NCBI's <Species>.gene_info.gz into it"
 
 
 def _each_gene_once(rows: pa.Table, dropped: dict[str, int]) -> pa.Table:

@@ -168,7 +168,7 @@ def _rifs(rows: pa.Table, extra: Extra) -> None:
             seen.add(term)
             keep.append(row)
     extra.drop(f"generifs_basic: beyond the newest {RIFS_A_GENE} of a gene", table.num_rows - len(keep))
-    extra.annotations.append(annotation_rows(table.take(keep), "generif"))
+    extra.annotations.append(annotation_rows(table.take(pa.array(keep, pa.int64())), "generif"))
 
 
 def name_rows(names: pa.ChunkedArray, gene_ids: pa.ChunkedArray, kind: str) -> pa.Table:

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.errors import NotAvailable, SourceUnusable
+from genekb.limits import check_gzip
 from genekb.resolve import RANKS, resolve_names
-from genekb.sources.tables import SourceTables, describe_file, explode
+from genekb.sources.tables import SourceTables, describe_file, explode, read_parquet_table
 from genekb.sources.taxa import find_taxa, find_taxon
 from genekb.sources.tsv import find_non_identifiers, with_integers
 
@@ -33,6 +34,7 @@ COLUMNS: Final = (
 )
 FORMATS: Final = (".tsv", ".txt", ".csv", ".parquet", ".json")
 DEMO_FILE: Final = "demo_genes.tsv"
+_ZIP: Final = b"PK\x03\x04"
 _STATED: Final = "as stated by the table's author"
 
 
@@ -222,16 +224,30 @@ def _read_rows(path: Path) -> pa.Table:
     if kind not in FORMATS:
         raise SourceUnusable(f"{path}: a table ends in {', '.join(FORMATS)}; save it as one of these")
     try:
+        check_gzip(path)
         rows = _READ[kind](path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError, EOFError, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceUnusable(f"{path} is no readable {kind[1:]} table: {reason}") from error
-    _refuse_repeated(rows.column_names, path)
+        _refuse_repeated(rows.column_names, path)
+    except (pa.ArrowException, ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
+        raise SourceUnusable(f"{path} is no readable {kind[1:]} table: {_told(error, path)}") from error
     if rows.num_rows == 0:
         raise SourceUnusable(f"{path} holds no row")
     if not set(TEXT_COLUMNS) & set(rows.column_names):
         raise SourceUnusable(f"{path} has no text: it lacks both {' and '.join(TEXT_COLUMNS)}")
     return rows
+
+
+def _told(error: Exception, path: Path) -> str:
+    """Say in a few words why a table cannot be read, and the way out where it is known."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    with path.open("rb") as stream:
+        is_archive = stream.read(len(_ZIP)) == _ZIP
+    if is_archive:
+        return "it is a zip archive, as workbooks are; save the sheet as .csv or .tsv"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply; an object of symbol and text is needed"
+    if "UTF8" in reason or isinstance(error, UnicodeDecodeError):
+        return f"{reason}; save it as UTF-8"
+    return reason
 
 
 def _refuse_repeated(columns: Sequence[str], path: Path) -> None:
@@ -254,14 +270,18 @@ def _read_delimited(path: Path) -> pa.Table:
 
 def _read_parquet(path: Path) -> pa.Table:
     _refuse_repeated(pq.read_schema(path).names, path)
-    rows = pq.read_table(path)
+    rows = read_parquet_table(path)
     lists = {"aliases", "ensembl", "hgnc"}
     for place, name in enumerate(rows.column_names):
         kind = rows.schema.field(name).type
         if name in lists and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-            joined = pa.array(["|".join(filter(None, value)) if value else None for value in rows[name].to_pylist()])
+            joined = pa.array(
+                ["|".join(map(str, filter(None, value or ()))) or None for value in rows[name].to_pylist()]
+            )
             rows = rows.set_column(place, name, joined.cast(pa.string()))
         elif name in COLUMNS:
+            if pa.types.is_nested(kind):
+                raise ValueError(f"the column {name!r} holds {str(kind)[:40]}, text or numbers are needed")
             rows = rows.set_column(place, name, rows[name].cast(pa.string()))
     return rows
 
@@ -283,7 +303,11 @@ def _read_json(path: Path) -> pa.Table:
 
 def _kind(value: Any) -> str:
     """Say what a value of JSON is."""
-    return "null" if value is None else "an object" if isinstance(value, tuple) else f"a {type(value).__name__}"
+    if isinstance(value, tuple):
+        return "an object"
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    return "a list" if isinstance(value, list) else f"the number {str(value)[:20]}"
 
 
 _READ: Final = {

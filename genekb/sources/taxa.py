@@ -11,6 +11,7 @@ from genekb.errors import SourceUnusable
 from genekb.types import TaxID
 
 ALL = "all"  # every species of a source
+_LINE_BYTES = 1 << 16  # a line without an end is not read to its end
 N_FIELDS = 4  # of a row of names.dmp: number, name, unique name, kind of name
 
 
@@ -159,7 +160,8 @@ def _taxonomy_lines(folder: Path) -> Iterator[str]:
         elif packed.is_file():
             with tarfile.open(packed, "r:gz") as archive:
                 member = archive.extractfile("names.dmp")
-                yield from (line.decode() for line in member or ())
+                while member and (line := member.readline(_LINE_BYTES)):
+                    yield line.decode()
     except (tarfile.TarError, OSError, EOFError, KeyError, UnicodeDecodeError, zlib.error) as error:
         raise SourceUnusable(f"{path} is damaged ({error}); download it again") from error
 

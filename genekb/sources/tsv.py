@@ -1,17 +1,24 @@
 """Tab-separated files of any size, gzipped or not, as blocks of strings; what is wrong with one is said in one line."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from genekb.errors import SourceUnusable
+from genekb.limits import may_unfold_to
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES: Final = 1 << 22
+_HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
+_INT32_DIGITS: Final = 9
+_INT64_DIGITS: Final = 18
+_RAGGED: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
 def optional_file(folder: Path, *stems: str) -> Path | None:
@@ -30,11 +37,11 @@ def read_header(path: Path) -> list[str]:
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as stream:
-            line = stream.readline()
+        with opened(path, "rt", encoding="utf-8-sig") as stream:
+            line = stream.readline(_HEADER_CHARS)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise damaged(path, str(error)) from error
-    return [name.strip() for name in line.rstrip("\n").lstrip("#").split("\t")]
+        raise damaged(path, _told(error)) from error
+    return [name.strip().lstrip("#") for name in line.rstrip("\n").split("\t")]
 
 
 def check_header(path: Path, columns: Sequence[str]) -> None:
@@ -46,11 +53,21 @@ def check_header(path: Path, columns: Sequence[str]) -> None:
         If it has others.
     """
     header = read_header(path)
-    if header != list(columns):
-        raise SourceUnusable(
-            f"{path} starts with the columns {' '.join(header)[:80]!r}, expected '{' '.join(columns)[:80]}'; "
-            "is it NCBI's file of that name?"
-        )
+    if header == list(columns):
+        return
+    missing = [name for name in columns if name not in header]
+    surplus = [name for name in header if name not in columns]
+    if header == [""]:
+        wrong = "has no first line"
+    elif len(missing) == len(columns):
+        wrong = f"starts with {' '.join(header)[:60]!r} and not with the columns {' '.join(columns)[:60]!r}"
+    elif missing:
+        wrong = f"lacks the column {missing[0]!r}"
+    elif surplus:
+        wrong = f"has a column {surplus[0][:40]!r} that is not NCBI's"
+    else:
+        wrong = f"has NCBI's columns in another order ({' '.join(header)[:60]!r})"
+    raise SourceUnusable(f"{path} {wrong}; is it NCBI's file of that name? Download it again")
 
 
 def stream_tsv(
@@ -61,7 +78,7 @@ def stream_tsv(
     Raises
     ------
     SourceUnusable
-        If the file is truncated or a line has another number of fields.
+        If the file is truncated, unfolds beyond :mod:`genekb.limits`, or a line has another number of fields.
     """
     try:
         reader = pacsv.open_csv(
@@ -74,18 +91,53 @@ def stream_tsv(
                 strings_can_be_null=True,
             ),
         )
+        allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
         for batch in reader:
+            n_bytes += batch.nbytes
+            if n_bytes > allowed:
+                raise damaged(path, f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
             yield pa.table(batch)
     except (pa.ArrowInvalid, OSError) as error:
         if "Empty CSV file" in str(error):
             return
-        raise damaged(path, str(error).splitlines()[0]) from error
+        raise damaged(path, _told(error)) from error
+
+
+def _told(error: Exception) -> str:
+    """Say in a few words why a file cannot be read."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    ragged = _RAGGED.search(reason)
+    if ragged:
+        line, expected, found = ragged.groups()
+        return f"line {line} has {found} fields, {expected} are needed"
+    if "straddl" in reason:
+        return f"a line is longer than {_BLOCK_BYTES >> 20} MB"
+    return getattr(error, "strerror", None) or reason
+
+
+def refuse_nul(rows: pa.Table, path: Path) -> None:
+    """Refuse NUL characters in columns of strings.
+
+    Raises
+    ------
+    SourceUnusable
+        At the first column with one.
+    """
+    for name in rows.column_names:
+        column = rows[name]
+        if pa.types.is_string(column.type) and pc.any(pc.match_substring(column, "\0")).as_py():
+            value = column.filter(pc.match_substring(column, "\0"))[0].as_py()
+            raise damaged(path, f"{name} {ascii(value)[:60]} holds a NUL character")
+
+
+def max_digits(column: str) -> int:
+    """Digits of an identifier that a store can hold: 32 bits for a species, 64 for a gene."""
+    return _INT32_DIGITS if column in {"tax_id", "taxId"} else _INT64_DIGITS
 
 
 def find_non_identifiers(rows: pa.Table, column: str) -> pa.ChunkedArray:
     """Values of a column of strings that are no positive integer, missing ones among them."""
-    n_digits = 9 if column == "tax_id" else 18  # what fits into 32 and 64 bits
-    is_number = pc.match_substring_regex(rows[column], rf"^[1-9]\d{{0,{n_digits - 1}}}$")
+    is_number = pc.match_substring_regex(rows[column], rf"^[1-9][0-9]{{0,{max_digits(column) - 1}}}$")
     return rows[column].filter(pc.invert(pc.fill_null(is_number, fill_value=False)))
 
 
@@ -100,7 +152,10 @@ def with_integers(rows: pa.Table, path: Path, *columns: str) -> pa.Table:
     for column in columns:
         wrong = find_non_identifiers(rows, column)
         if len(wrong):
-            raise damaged(path, f"{column} {wrong[0].as_py() or '-'!r} is no number")
+            raise damaged(
+                path,
+                f"{column} {wrong[0].as_py() or '-'!r} is no positive number of at most {max_digits(column)} digits",
+            )
         place = rows.column_names.index(column)
         rows = rows.set_column(place, column, rows[column].cast(pa.int64()))
     return rows

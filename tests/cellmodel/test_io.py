@@ -264,12 +264,12 @@ def test_a_file_that_is_cut_off_gives_one_line(tmp_path, suffix, share):
         ("absent.h5ad", None, "does not exist"),
         ("cells.xyz", b"x", "not known; give .h5ad"),
         ("cells.h5ad", b"plain text", "no HDF5 file"),
-        ("cells.csv", b"", "cannot be read"),
-        ("cells.csv", b"\xff\xfe,a\nb,1\n", "cannot be read"),
-        ("cells.csv", b"cell,CD3D,type\nA,1,T\nB,2,B\n", "column 'type' holds text"),
+        ("cells.csv", b"", "is empty"),
+        ("cells.csv", b"\xff\xfe,a\nb,1\n", "no text in UTF-8"),
+        ("cells.csv", b"cell,CD3D,type\nA,1,T\nB,2,B\n", "column 'type' holds 'T', which is no number"),
         ("cells.tsv.gz", gzip.compress(b"cell\tCD3D\nA\t1\n" * 99, mtime=0)[:40], "cannot be read"),
         ("cells.csv.gz", gzip.compress(b"cell,CD3D\nA,1\n" * 99, mtime=0)[:20] + bytes(30), "cannot be read"),
-        ("cells.csv", b"cell,CD3D,LYZ\nA,1\n", "header has 3 fields, the first row 2"),
+        ("cells.csv", b"cell,CD3D,LYZ\nA,1\n", "header has 3 fields.*the first row 2"),
         ("cells.loom", b"x", "loompy"),
     ],
 )
@@ -285,7 +285,7 @@ def test_what_anndata_does_not_know_gives_one_line(tmp_path, key, reason):
     make().write_h5ad(tmp_path / "cells.h5ad")
     with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
         file.require_group(f"{key}/x") if key == "mine" else file[key].attrs.modify("encoding-version", "9.0")
-    with pytest.raises(InputUnusable, match=rf"cannot be read \(.*{reason}"):
+    with pytest.raises(InputUnusable, match=rf"cannot be read.*\(.*{reason}"):
         read_cells(tmp_path / "cells.h5ad")
 
 
@@ -301,7 +301,7 @@ def test_an_index_that_points_out_of_the_matrix_is_found_before_scipy_follows_it
 
 def test_a_bug_of_ours_is_no_damaged_file(tmp_path, monkeypatch):
     (tmp_path / "cells.csv").write_text("cell,CD3D\nA,1\n")
-    monkeypatch.setattr("cellmodel.readers._open_text", None)
+    monkeypatch.setattr("cellmodel.text_tables.open_text", None)
     with pytest.raises(TypeError):
         read_cells(tmp_path / "cells.csv")
 

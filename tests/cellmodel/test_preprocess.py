@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellmodel.errors import InputUnusable
 from cellmodel.preprocess import detected_genes, highly_variable, normalise_log1p, principal_components
 from tests import oracles, strategies
 
@@ -93,7 +94,7 @@ def test_all_genes_are_kept_if_there_are_no_more_than_asked_for():
 
 def test_highly_variable_refuses_what_it_cannot_rank():
     same = sp.csr_matrix(np.tile([1.0, 0.0, 2.0], (5, 1)))
-    with pytest.raises(ValueError, match="none of 3 genes varies"):
+    with pytest.raises(InputUnusable, match="none of 3 genes varies"):
         highly_variable(same, n_top=2)
     with pytest.raises(ValueError, match="n_top must be >= 1, got 0"):
         highly_variable(same, n_top=0)

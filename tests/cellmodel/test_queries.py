@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from cellmodel.errors import AlignmentTooLow
 from cellmodel.queries import cell_scores, cluster_profiles, standard_profiles
 from cellmodel.query_weights import standard_weights, text_weights, type_nearness, widened_weights
 
@@ -94,5 +95,5 @@ def test_markers_of_a_type_that_is_meant_outweigh_the_text_and_others_leave_it_a
 
 
 def test_one_gene_with_a_text_is_too_few(rng):
-    with pytest.raises(ValueError, match="1 genes have a vector"):
+    with pytest.raises(AlignmentTooLow, match="1 genes of the cells have a vector"):
         text_weights(np.ones((1, 2)), np.eye(3, 2), has_vector=np.arange(3) == 0, centre=np.zeros(2))

@@ -2,6 +2,11 @@
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +52,28 @@ def test_stages_of_another_run_are_dropped(tmp_path):
     other = Stages(tmp_path / "work", key={"seed": 1})
     assert {path.name for path in other.folder.iterdir()} == {KEY, LOCK}
     assert json.loads((other.folder / KEY).read_text()) == {"seed": 1}
+
+
+@pytest.mark.parametrize("work", ['Stages(folder, key={"seed": 1})', 'Stages(folder, key={"seed": 0}).remove()'])
+def test_stages_whose_removal_was_killed_are_not_taken_for_whole(tmp_path, work):
+    first = Stages(tmp_path / "work", key={"seed": 0})
+    first.run("numbers", write_numbers)
+    first.release()
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from cellmodel.stages import Stages\n"
+        "unlink, folder = os.unlink, Path(sys.argv[1])\n"
+        "def once(*args, **settings):\n"
+        "    unlink(*args, **settings); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.unlink = once\n"
+        f"{work}\n"
+    )
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "work"], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match="half-way"):
+        Stages(tmp_path / "work", key={"seed": 0}).run("numbers", fail)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):

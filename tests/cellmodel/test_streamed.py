@@ -163,7 +163,7 @@ def test_values_that_change_their_kind_far_down_are_noticed(tmp_path, small_bloc
     ("spoil", "error", "message"),
     [
         (lambda a: a.X.data.__setitem__(5, np.nan), InputUnusable, "1 NaN or infinite values"),
-        (lambda a: a.X.data.__setitem__(5, -1.0), NotCounts, "looks like scaled values"),
+        (lambda a: a.X.data.__setitem__(5, -1.0), NotCounts, "counts of which some were made negative"),
         (lambda a: setattr(a, "X", a.X * 0), InputUnusable, "nothing but zeros"),
         (lambda a: setattr(a, "X", a.X.tocsc()), InputUnusable, "stored as csc_matrix, which cannot be read cell by"),
     ],

@@ -123,8 +123,8 @@ def test_optional_fields_of_another_kind_do_not_break_a_record(tmp_path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (report(geneId="abc"), "line 2: no gene report .*; geneId is 'abc', a number is needed"),
-        (report(taxId=None), "line 2: no gene report .*; taxId is None, a number is needed"),
+        (report(geneId="abc"), "line 2: no gene report .*; geneId is 'abc', a positive number of at most 18 digits"),
+        (report(taxId=None), "line 2: no gene report .*; taxId is 'None', a positive number of at most 9 digits"),
         ({"accession": "GCF_1"}, "line 2: no gene report"),
         ({"reports": [{"errors": []}]}, "line 2: no gene report"),
         ([1], "line 2: a list, an object is needed"),

@@ -205,7 +205,7 @@ def test_a_name_is_never_replaced_by_another(monkeypatch, tmp_path):
 
 def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NotAvailable, match="is not on this machine"):
+    with pytest.raises(NotAvailable, match=r"empty holds no model: config\.json and weights"):
         load_encoder(str(tmp_path / "empty"))
 
 

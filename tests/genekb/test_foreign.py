@@ -161,7 +161,7 @@ TEXT_CASES = {
     "nameless.csv": ("id,a\nINS,1\n", "no column 'gene_id' or 'symbol' or 'gene' of names"),
     "words.csv": ("symbol,a,note\nINS,1,x\n", "the column 'note' holds something that is no number"),
     "twice.csv": ("symbol,a,a\nINS,1,2\n", "the column 'a' occurs twice"),
-    "x.parquet": ("no parquet", "is no Parquet file"),
+    "x.parquet": ("no parquet", "cannot be read as Parquet"),
     "x.xlsx": ("", "the ending '.xlsx' is not known"),
 }
 

@@ -113,7 +113,7 @@ def test_lists_of_a_parquet_file_are_names(tmp_path):
         ("a.json", b'{"CD3D": {"a": "b"}}', "the value of 'CD3D' is an object, a text is needed"),
         ("a.json.gz", gzip.compress(b'{"CD3D": "a"}', mtime=0)[:-6], "is no readable json table"),
         ("a.json.gz", b"no gzip", "is no readable json table"),
-        ("a.csv.gz", gzip.compress(b"gene_id,symbol,name\n1,A,n\n", mtime=0)[:-6], "csv table: Truncated"),
+        ("a.csv.gz", gzip.compress(b"gene_id,symbol,name\n1,A,n\n", mtime=0)[:-6], "csv table: Compressed file ended"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(tmp_path, human, name, content, told):
