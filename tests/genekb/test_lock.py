@@ -8,16 +8,17 @@ import genekb
 from genekb.builder import BuildConfig, build
 from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.share.addresses import parse_address
-from genekb.share.catalog import add_to_catalog, find_listed, list_manifest, read_catalog
+from genekb.share.catalog import add_to_catalog, address_of, find_listed, list_manifest, read_catalog
 from genekb.share.lock import check_pin, pin_store, sync, write_pins
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.signing import make_keys, sign_store, verify_signature
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.pins import read_pins
+from genekb.store.verify import verify_store
 from tests.genekb.test_share import QUICK, content, served
 from tests.loopback import serving
-from tests.processes import call, call_json
+from tests.processes import ROOT, call, call_json
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,15 @@ def test_a_catalogue_lists_what_can_be_pulled_and_moves_with_its_folder(built, t
     (place / "catalog.toml").write_text("version = 9")
     with pytest.raises(SourceUnusable, match="is no catalogue"):
         read_catalog(str(place), patience=QUICK)
+
+
+def test_every_store_of_the_catalogue_in_this_repository_can_be_pulled(tmp_path):
+    listed = read_catalog(str(ROOT / "artifacts"), patience=QUICK)
+    assert listed
+    for entry in listed:
+        pulled = pull_store(address_of(entry), PullConfig(digest=entry.digest, patience=QUICK), home=tmp_path)
+        assert (pulled.manifest.n_genes, tuple(pulled.manifest.encoders)) == (entry.n_genes, entry.encoders)
+        assert verify_store(pulled.folder).faults == ()
 
 
 @pytest.fixture
