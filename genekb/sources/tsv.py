@@ -18,7 +18,7 @@ _BLOCK_BYTES: Final = 1 << 22
 _HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
 _INT32_DIGITS: Final = 9
 _INT64_DIGITS: Final = 18
-_RAGGED: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+_RAGGED: Final = re.compile(r"Expected (\d+) columns, got \d+")
 
 
 def optional_file(folder: Path, *stems: str) -> Path | None:
@@ -40,7 +40,7 @@ def read_header(path: Path) -> list[str]:
         with opened(path, "rt", encoding="utf-8-sig") as stream:
             line = stream.readline(_HEADER_CHARS)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise damaged(path, _told(error)) from error
+        raise damaged(path, _told(error, path)) from error
     return [name.strip().lstrip("#") for name in line.rstrip("\n").split("\t")]
 
 
@@ -100,19 +100,29 @@ def stream_tsv(
     except (pa.ArrowInvalid, OSError) as error:
         if "Empty CSV file" in str(error):
             return
-        raise damaged(path, _told(error)) from error
+        raise damaged(path, _told(error, path)) from error
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception, path: Path) -> str:
     """Say in a few words why a file cannot be read."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     ragged = _RAGGED.search(reason)
     if ragged:
-        line, expected, found = ragged.groups()
-        return f"line {line} has {found} fields, {expected} are needed"
+        return _find_ragged(path, n_fields=int(ragged[1]))
     if "straddl" in reason:
         return f"a line is longer than {_BLOCK_BYTES >> 20} MB"
     return getattr(error, "strerror", None) or reason
+
+
+def _find_ragged(path: Path, *, n_fields: int) -> str:
+    """Find the first line with another number of fields; Arrow, which reads with several threads, does not tell it."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace", newline="\n") as stream:
+        for number, line in enumerate(stream, start=1):
+            n_found = line.count("\t") + 1
+            if n_found != n_fields and line.strip():
+                return f"line {number} has {n_found} fields, {n_fields} are needed"
+    return f"a line has not {n_fields} fields"
 
 
 def refuse_nul(rows: pa.Table, path: Path) -> None:
