@@ -17,7 +17,7 @@ demo: .venv/.installed  ## cluster real cells with gene knowledge, write the ann
 	$(BIN)/cellmodel demo --output artifacts/demo --home artifacts --overwrite
 
 test: .venv/.installed  ## the tests that need nothing but this repository
-	$(PYTEST) -m "not slow" -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" -n 2 --dist loadscope
 
 test-all: .venv/.installed  ## all tests, also the long ones and those on real data (GENEKB_TEST_DATA)
 	$(PYTEST) -n 2 --dist loadscope

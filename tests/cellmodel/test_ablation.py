@@ -84,6 +84,7 @@ def test_the_text_moves_the_embedding_and_not_the_clusters_of_fused(found):
     assert rows["without align"].difference["purity"] != 0
 
 
+@pytest.mark.slow
 def test_differences_are_paired_by_seed(found, adata, kb):
     labels = adata.obs["bulk_labels"].astype(str).tolist()
     config, cells = RunConfig(n_clusters=5, head="kmeans"), cells_from_anndata(adata.copy())

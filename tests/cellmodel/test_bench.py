@@ -91,6 +91,7 @@ def test_a_second_run_computes_nothing_and_another_setting_does(folder, tmp_path
     assert run_bench(datasets(folder), config(tmp_path, seeds=(0,))).n_reused == 0
 
 
+@pytest.mark.slow
 def test_labels_change_the_scores_and_not_the_clusters(folder, tmp_path):
     rows = run_bench(datasets(folder), config(tmp_path, seeds=(0,))).rows
     by_data = {
@@ -103,6 +104,7 @@ def test_labels_change_the_scores_and_not_the_clusters(folder, tmp_path):
     assert abs(given["b"]) < 0.05
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_listed_and_the_rest_goes_on(folder, tmp_path):
     found = run_bench(datasets(folder)[:1], config(tmp_path, variants=("genept-w", "pca-kmeans"), seeds=(0,)))
     assert [(data, recipe) for data, recipe, _ in found.failures] == [("a", "genept-w")]
@@ -156,6 +158,7 @@ def test_the_command_writes_the_same_rows_in_three_forms(folder, tmp_path):
     assert pq.read_table(output / "results.parquet")["ari"].to_pylist() == [row["ari"] for row in content["rows"]]
 
 
+@pytest.mark.slow
 def test_text_is_read_from_the_store(folder, tmp_path):
     build = genekb.BuildConfig(name="demo", models=("hash-64",))
     store = genekb.build(genekb.read_demo_table(), build, home=tmp_path / "home").folder

@@ -97,7 +97,10 @@ def test_copy_leaves_the_input_alone(cells, kb):
     assert cm.tl.embed(cells.copy(), kb) is None
 
 
-@pytest.mark.parametrize("knowledge", ["shuffled", "random", "none"])
+@pytest.mark.parametrize(
+    "knowledge",
+    ["shuffled", pytest.param("random", marks=pytest.mark.slow), pytest.param("none", marks=pytest.mark.slow)],
+)
 def test_knowledge_changes_the_text_view_and_never_the_clusters_of_fused(cells, kb, knowledge):
     real, control = cells.copy(), cells.copy()
     cm.tl.cluster(real, kb)

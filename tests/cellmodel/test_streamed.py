@@ -211,6 +211,7 @@ def test_slots_of_an_earlier_run_are_kept_unless_told(cells, tmp_path):
     assert "cellmodel" in anndata.read_h5ad(tmp_path / "second.h5ad").obs
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_ends_the_same(cells, tmp_path):
     args = ["cluster", cells, "--knowledge", "none", "--out-of-core", "yes", "--work-dir", tmp_path / "work"]
     process = start("cellmodel", *args, "-o", tmp_path / "out.h5ad")

@@ -43,6 +43,7 @@ def test_the_same_command_writes_the_same_bytes(path, store, tmp_path):
     assert (tmp_path / "a.h5ad").read_bytes() == (tmp_path / "b.h5ad").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_users_own_types_are_the_only_ones(path, store, tmp_path):
     (tmp_path / "mine.csv").write_text(
         "cell_type,definition,genes\nmine,antibodies and the B cell receptor,CD79A CD79B MS4A1\nother,,CD3D CD3E\n"

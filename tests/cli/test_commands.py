@@ -220,6 +220,7 @@ def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path):
     assert call("cellmodel", *args, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 def test_results_of_an_earlier_run_are_not_replaced_unless_told(clustered, home, tmp_path):
     args = ["cluster", clustered[0] / "out.h5ad", "--kb", "demo", "--home", home, "-o", tmp_path / "o.h5ad"]
     code, _, err = call("cellmodel", *args)
