@@ -112,6 +112,7 @@ def decide_kind(
         raise NotCounts(
             f"{where} looks like {what}, not counts or log1p: {report}; {way_out()}"
             + ("" if report.kind == ValueKind.SCALED else ", or --values linear to log-normalise them as they are")
+            + (", or --values log1p if they are logarithms" if 0 <= report.minimum <= report.maximum <= LOG1P_MAX else "")
         )
     words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalised (log1p)"
     notes.append(f"{name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalising"))
