@@ -109,11 +109,10 @@ def decide_kind(
         what = "scaled values" if report.kind == ValueKind.SCALED else "RPKM, TPM or corrected counts"
         if report.kind == ValueKind.SCALED and report.share_integer >= INTEGER_SHARE:
             what = "counts of which some were made negative"
-        raise NotCounts(
-            f"{where} looks like {what}, not counts or log1p: {report}; {way_out()}"
-            + ("" if report.kind == ValueKind.SCALED else ", or --values linear to log-normalise them as they are")
-            + (", or --values log1p if they are logarithms" if 0 <= report.minimum <= report.maximum <= LOG1P_MAX else "")
-        )
+        ways = "" if report.kind == ValueKind.SCALED else ", or --values linear to log-normalise them as they are"
+        if report.kind != ValueKind.SCALED and report.maximum <= LOG1P_MAX:
+            ways += ", or --values log1p if they are logarithms"
+        raise NotCounts(f"{where} looks like {what}, not counts or log1p: {report}; {way_out()}{ways}")
     words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalised (log1p)"
     notes.append(f"{name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalising"))
     if report.kind == ValueKind.COUNTS and report.maximum == 1:
