@@ -2,27 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cellmodel.checkpoint import ARRAYS, DESCRIPTION, check_model_folder, load_model
 from cellmodel.errors import InputUnusable, LineageMismatch
-from genekb import files
 from genekb.replacing import take_place
 from genekb.share.addresses import Address
 from genekb.share.parcel import Found, find_version
 from genekb.share.push import Sent, send
 from genekb.share.remotes import Remote, open_remote
-from genekb.share.transfer import Patience, asking, fetch_files
+from genekb.share.transfer import Patience, Progress, asking, fetch_files
 from genekb.sources.transfer import Absent
 from genekb.store.manifest import StoredFile
+from genekb.store.writer import describe_file
 
 _PULLING: Final = ".pulling"
 _MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,16 +58,12 @@ def push_model(
         See :func:`genekb.share.push.push_store`.
     """
     model = load_model(folder)
-    digest = files.sha256_file(folder / DESCRIPTION)
-    sent = Sent(
-        folder=folder, files=(_describe(folder / ARRAYS),), heads=(_describe(folder / DESCRIPTION),), digest=digest
-    )
+    arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
+    sent = Sent(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
     url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
-    return SharedModel(digest=digest, url=url, n_bytes_now=n_sent, store_id=model.store_id, encoder_id=model.encoder_id)
-
-
-def _describe(path: Path) -> StoredFile:
-    return StoredFile(path=path.name, n_bytes=path.stat().st_size, n_rows=0, sha256=files.sha256_file(path))
+    return SharedModel(
+        digest=sent.digest, url=url, n_bytes_now=n_sent, store_id=model.store_id, encoder_id=model.encoder_id
+    )
 
 
 def pull_model(

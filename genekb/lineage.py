@@ -1,15 +1,15 @@
 """From what a store was made: its sources and encoders, and those of the stores that it was made from."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.errors import GeneKBError
+from genekb.safe_names import is_digest
 from genekb.store.card import model_name
 from genekb.store.home import find_home
 from genekb.store.manifest import MANIFEST, Manifest, read_manifest
@@ -17,7 +17,6 @@ from genekb.store.origins import read_origin
 from genekb.store.reader import Store
 
 How = Literal["update", "encode", "import"]
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +77,7 @@ class Generation:
         return {
             "digest": self.digest,
             "here": True,
-            "store": f"{manifest.name}@{manifest.release}",
+            "store": manifest.full_name,
             "made_at": manifest.created_at,
             "made_by": manifest.created_by,
             "pulled_from": origin.url if origin else "",
@@ -143,7 +142,7 @@ def lineage_tree(generations: Iterable[Generation]) -> dict[str, Any]:
 
 def _find_parent(digest: str, *, near: Path, home: Path | None) -> Store | None:
     """Open the store of a digest, beside the child or in the home; a digest is the name of a store's folder."""
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         return None
     for stores in (near.parent.parent, find_home(home) / "stores"):
         for folder in sorted(stores.glob(f"*/{digest}")):

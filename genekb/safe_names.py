@@ -8,6 +8,7 @@ from typing import Final
 # cannot differ by Unicode's forms or by characters that are not seen.
 _PART: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}(?<!\.)"
 _PATH: Final = re.compile(rf"{_PART}(/{_PART}){{0,7}}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)  # names that Windows keeps for itself
 
 
@@ -20,6 +21,11 @@ def is_plain_path(path: str) -> bool:
 def is_plain_name(name: str) -> bool:
     """Whether a name is that of one file or folder, see :func:`is_plain_path`."""
     return "/" not in name and is_plain_path(name)
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a whole SHA-256 in hex."""
+    return bool(_DIGEST.fullmatch(text))
 
 
 def find_clash(paths: Iterable[str]) -> str:

@@ -295,7 +295,7 @@ def _same_content(store: Store) -> StoreContent:
         name: store.table(name) for name in ("genes", "names", "orthologs", "annotations", "texts")
     }
     return StoreContent(
-        name=f"{manifest.name}@{manifest.release}",
+        name=manifest.full_name,
         tables=tables,
         sources=manifest.sources,
         dropped=manifest.dropped,

@@ -36,7 +36,7 @@ def describe_build(result: "BuildResult") -> dict[str, Any]:
     """Tell what a store holds, and how much of it was encoded now."""
     manifest = result.manifest
     return {
-        "store": f"{manifest.name}@{manifest.release}",
+        "store": manifest.full_name,
         "digest": manifest.digest,
         "path": str(result.folder),
         "n_genes": manifest.n_genes,

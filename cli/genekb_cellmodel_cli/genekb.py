@@ -153,7 +153,7 @@ def list_stores(
         manifest = read_manifest(folder)
         rows.append(
             {
-                "store": f"{manifest.name}@{manifest.release}",
+                "store": manifest.full_name,
                 "digest": manifest.digest[:16],
                 "n_genes": manifest.n_genes,
                 "n_texts": manifest.n_texts,

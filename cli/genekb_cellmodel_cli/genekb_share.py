@@ -103,7 +103,7 @@ def pull(
     )
     with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
         pulled = pull_store(address, config, home=home, progress=progress)
-    name = f"{pulled.manifest.name}@{pulled.manifest.release}"
+    name = pulled.manifest.full_name
     if pulled.replaced:
         note(f"{name} stood for {pulled.replaced[:16]} before; that store is kept, by digest")
     if pulled.left:

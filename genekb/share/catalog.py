@@ -55,7 +55,7 @@ def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
     """Describe a store as a catalogue does; the address of what lies below the catalogue's folder is relative."""
     base = catalog.absolute().parent.as_uri() + "/"
     return Listed(
-        name=f"{manifest.name}@{manifest.release}",
+        name=manifest.full_name,
         digest=manifest.digest,
         url=unquote(url.removeprefix(base)) if url.startswith(base) else url,
         taxa=manifest.taxa,

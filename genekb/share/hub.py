@@ -26,14 +26,14 @@ def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
     """
     from huggingface_hub import HfApi, constants, get_token
 
-    kind, owner, name = address.url.removeprefix("hf://").split("/")
+    repository, repo_type = _repository(address)
     with _hub_errors(address):
-        info = HfApi().repo_info(f"{owner}/{name}", repo_type=kind.removesuffix("s"), revision=address.revision or None)
-    prefix = "" if kind == "models" else f"{kind}/"
+        info = HfApi().repo_info(repository, repo_type=repo_type, revision=address.revision or None)
+    prefix = "" if repo_type == "model" else f"{repo_type}s/"
     if token := get_token():
         client.headers["Authorization"] = f"Bearer {token}"
     return WebRemote(
-        base=f"{constants.ENDPOINT}/{prefix}{owner}/{name}/resolve/{info.sha}",
+        base=f"{constants.ENDPOINT}/{prefix}{repository}/resolve/{info.sha}",
         client=client,
         shown=f"{address.url}@{info.sha}",
         way_out=_TOKEN,
@@ -62,8 +62,7 @@ def push_to_hub(folder: Path, address: Address, *, digest: str, patterns: list[s
 
     if not sys.stderr.isatty():
         disable_progress_bars()
-    kind, owner, name = address.url.removeprefix("hf://").split("/")
-    repository, repo_type = f"{owner}/{name}", kind.removesuffix("s")
+    repository, repo_type = _repository(address)
     with _hub_errors(address):
         api = HfApi()
         api.create_repo(repository, repo_type=repo_type, exist_ok=True)
@@ -78,6 +77,12 @@ def push_to_hub(folder: Path, address: Address, *, digest: str, patterns: list[s
         )
         api.create_tag(repository, repo_type=repo_type, tag=digest, revision=commit.oid, exist_ok=True)
     return commit.oid
+
+
+def _repository(address: Address) -> tuple[str, str]:
+    """Take ``owner/name`` and the Hub's word for the kind of repository out of an address."""
+    kind, _, repository = address.url.removeprefix("hf://").partition("/")
+    return repository, kind.removesuffix("s")
 
 
 @contextmanager

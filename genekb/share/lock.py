@@ -52,7 +52,7 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
     left = [key for key in manifest.encoders if key not in chosen]
     files = [file for file in manifest.files if not any(is_of(file, key) for key in left)]
     return Pin(
-        store=f"{manifest.name}@{manifest.release}",
+        store=manifest.full_name,
         digest=manifest.digest,
         url=url or (origin.url if origin else ""),
         encoders=tuple(chosen),
@@ -79,7 +79,7 @@ def write_pins(pins: Sequence[Pin], path: Path) -> None:
 
 
 def _entry(pin: Pin) -> dict[str, object]:
-    content = asdict(replace(pin, encoders=pin.encoders))
+    content = asdict(pin)
     return {"name": content.pop("store"), **content, "encoders": list(pin.encoders)}
 
 

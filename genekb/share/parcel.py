@@ -6,30 +6,17 @@ head file itself (a repository of the Hub, a store that was copied) is one versi
 """
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from genekb.errors import NotAvailable, StoreCorrupt
+from genekb.safe_names import is_digest
 from genekb.share.addresses import Address
 from genekb.share.remotes import Remote
 from genekb.share.transfer import Patience, read_small
 from genekb.store.home import CURRENT
-from genekb.store.manifest import StoredFile
 
-DIGEST_LENGTH: Final = 64
 _HEAD_LIMIT: Final = 64 << 20
 _SMALL: Final = 1 << 16
-
-
-class Parcel(Protocol):
-    """Files that a head file promises, and their digest."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 in hex that stands for all of them."""
-
-    @property
-    def files(self) -> tuple[StoredFile, ...]:
-        """All files but the head."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +49,10 @@ def find_version(remote: Remote, address: Address, *, head: str, patience: Patie
     wanted = address.revision if address.scheme != "hf" else ""
     pointer = read_small(remote, CURRENT, limit=_SMALL, patience=patience)
     current = pointer.decode("ascii", errors="replace").strip() if pointer else ""
-    if pointer and (len(current) != DIGEST_LENGTH or not set(current) <= set("0123456789abcdef")):
+    if pointer and not is_digest(current):
         raise StoreCorrupt(f"{remote.name}/{CURRENT} holds no digest; it is none of ours")
     digest = current if current.startswith(wanted) else wanted
-    if len(digest) == DIGEST_LENGTH:
+    if is_digest(digest):
         content = read_small(remote, f"{digest}/{head}", limit=_HEAD_LIMIT, patience=patience)
         if content is not None:
             return Found(head=content, prefix=f"{digest}/", expected=digest)
@@ -76,12 +63,12 @@ def find_version(remote: Remote, address: Address, *, head: str, patience: Patie
         raise NotAvailable(
             f"{remote.name} has no version {wanted}"
             + (f" (current there: {current})" if current else "")
-            + ("; give all 64 digits of its digest" if len(wanted) < DIGEST_LENGTH else "")
+            + ("; give all 64 digits of its digest" if not is_digest(wanted) else "")
         )
     raise NotAvailable(f"{remote.name} holds neither {CURRENT} nor {head}; is the address that of a name's folder?")
 
 
-def check_digest(parcel: Parcel, found: Found, remote: Remote) -> None:
+def check_digest(digest: str, found: Found, remote: Remote) -> None:
     """Refuse a version that is not the one that was asked for.
 
     Raises
@@ -89,7 +76,7 @@ def check_digest(parcel: Parcel, found: Found, remote: Remote) -> None:
     StoreCorrupt
         If its digest is another.
     """
-    if not parcel.digest.startswith(found.expected):
+    if not digest.startswith(found.expected):
         raise StoreCorrupt(
-            f"{remote.name} gives {parcel.digest} where {found.expected} was asked for; do not use it, ask its owner"
+            f"{remote.name} gives {digest} where {found.expected} was asked for; do not use it, ask its owner"
         )

@@ -12,7 +12,7 @@ from genekb.share.addresses import Address
 from genekb.share.parcel import Found, check_digest, find_version
 from genekb.share.remotes import Remote, open_remote
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
-from genekb.share.transfer import Patience, Progress, fetch_files, is_whole, read_small
+from genekb.share.transfer import Patience, Progress, fetch_files, is_whole, read_small, size_on_disk
 from genekb.sources.transfer import Absent
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, read_manifest
@@ -115,7 +115,7 @@ class _Pull:
     def run(self, stores: Path) -> Pulled:
         """Check what is promised before anything visible is written; see :func:`pull_store`."""
         manifest, signature, signed = self._promise()
-        name_folder = stores / _folder_name(manifest)
+        name_folder = stores / manifest.full_name
         with writing_to(name_folder), locked(name_folder):
             before = current_folder(name_folder)
             target = name_folder / manifest.digest
@@ -152,10 +152,10 @@ class _Pull:
     def _promise(self) -> tuple[Manifest, bytes | None, str]:
         """Read the manifest by the rules of every manifest, and its signature."""
         manifest = parse_head(self.found.head)
-        check_digest(manifest, self.found, self.remote)
+        check_digest(manifest.digest, self.found, self.remote)
         if self.config.digest and not manifest.digest.startswith(self.config.digest):
             raise StoreCorrupt(
-                f"{self.remote.name} has {_folder_name(manifest)} with digest {manifest.digest}, {self.config.digest} "
+                f"{self.remote.name} has {manifest.full_name} with digest {manifest.digest}, {self.config.digest} "
                 "was asked for; pull that version with @DIGEST, or ask its owner"
             )
         signature = read_small(
@@ -211,12 +211,8 @@ def parse_head(content: bytes) -> Manifest:
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / MANIFEST).write_bytes(content)
         manifest = read_manifest(Path(place))
-    check_name(_folder_name(manifest))
+    check_name(manifest.full_name)
     return manifest
-
-
-def _folder_name(manifest: Manifest) -> str:
-    return f"{manifest.name}@{manifest.release}" if manifest.release else manifest.name
 
 
 def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> list[str]:
@@ -248,7 +244,7 @@ def is_of(file: StoredFile, encoder_id: str) -> bool:
 
 def _check_space(files: Sequence[StoredFile], staging: Path) -> None:
     """Refuse before the first byte what cannot fit."""
-    needed = sum(file.n_bytes for file in files if not is_whole(staging, file))
+    needed = sum(file.n_bytes for file in files if size_on_disk(staging / file.path) != file.n_bytes)
     free = disk_usage(staging.parent).free
     if needed > free:
         raise NotAvailable(

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genekb.errors import SourceUnusable
-from genekb.files import sha256_file
 from genekb.share.addresses import Address
 from genekb.share.hub import push_to_hub
 from genekb.share.pull import find_encoders, is_of
@@ -17,6 +16,7 @@ from genekb.store.integrity import check_files
 from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile
 from genekb.store.origins import absent_encoders
 from genekb.store.reader import Store
+from genekb.store.writer import describe_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +91,11 @@ def _collect(store: Store, address: Address, encoders: Sequence[str]) -> "Sent":
     check_files(store.folder, manifest)
     left = [key for key in manifest.encoders if key not in chosen]
     files = [file for file in manifest.files if not any(is_of(file, key) for key in left)]
-    heads = [_describe(store.folder / name) for name in (SIGNATURE, MANIFEST) if (store.folder / name).is_file()]
+    heads = [
+        describe_file(store.folder / name, folder=store.folder)
+        for name in (SIGNATURE, MANIFEST)
+        if (store.folder / name).is_file()
+    ]
     return Sent(folder=store.folder, files=tuple(files), heads=tuple(heads), digest=manifest.digest, left=tuple(left))
 
 
@@ -155,7 +159,3 @@ def _move_name(remote: Remote, digest: str, patience: Patience) -> None:
         pointer = Path(folder) / CURRENT
         pointer.write_text(digest + "\n", encoding="utf-8")
         asking(remote, patience, lambda: remote.write(pointer, CURRENT))
-
-
-def _describe(path: Path) -> StoredFile:
-    return StoredFile(path=path.name, n_bytes=path.stat().st_size, n_rows=0, sha256=sha256_file(path))

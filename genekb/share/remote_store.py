@@ -47,10 +47,10 @@ def _open_remote_store(address: Address, home: Path | None) -> Store:
     with open_remote(address, timeout_s=patience.timeout_s) as remote:
         found = find_version(remote, address, head=MANIFEST, patience=patience)
         manifest = parse_head(found.head)
-        check_digest(manifest, found, remote)
+        check_digest(manifest.digest, found, remote)
         if address.scheme == "hf":
             address = parse_address(remote.name)  # the commit, whatever its branch will stand for later
-    name_folder = find_home(home) / REMOTE / check_name(f"{manifest.name}@{manifest.release}")
+    name_folder = find_home(home) / REMOTE / check_name(manifest.full_name)
     folder = name_folder / manifest.digest
     if not (folder / MANIFEST).is_file():
         with writing_to(folder), locked(name_folder, wait_s=_WAIT_S):

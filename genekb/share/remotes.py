@@ -12,7 +12,7 @@ from genekb.files import atomic_file
 from genekb.share.addresses import Address
 from genekb.sources.addresses import host_of, public_url, without_login
 from genekb.sources.rate import TryAgain, retry_after_s
-from genekb.sources.transfer import Absent
+from genekb.sources.transfer import Absent, connection_fault
 
 if TYPE_CHECKING:
     import httpx
@@ -283,26 +283,16 @@ def open_remote(address: Address, *, timeout_s: float = 60.0) -> Iterator[Remote
         headers = {"User-Agent": "genekb", "Accept-Encoding": "identity"}
         with httpx.Client(timeout=httpx.Timeout(timeout_s), headers=headers, follow_redirects=True) as client:
             if address.scheme == "http":
-                _reach(client, address.url)
+                fault = connection_fault(client, address.url)
+                if fault:
+                    raise NotAvailable(
+                        f"{host_of(address.url)} cannot be reached ({fault}); check the address and the network"
+                    )
                 yield WebRemote(base=address.url, client=client)
             else:
                 from genekb.share.hub import hub_remote
 
                 yield hub_remote(address, client)
-
-
-def _reach(client: "httpx.Client", url: str) -> None:
-    """Ask once whether the server is there at all: without a network nobody should wait for six tries."""
-    import httpx
-
-    try:
-        client.head(public_url(url))
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise NotAvailable(
-            f"{host_of(url)} cannot be reached ({type(error).__name__}); check the address and the network"
-        ) from error
-    except httpx.HTTPError:
-        return  # it is there, and may be asked again
 
 
 def _open_bucket(timeout_s: float) -> Any:

@@ -70,7 +70,7 @@ def sign_store(folder: Path, secret: Path) -> Path:
     try:
         if key.is_encrypted():
             key.decrypt(_password())
-        comment = f"{manifest.name}@{manifest.release} {manifest.digest}"
+        comment = f"{manifest.full_name} {manifest.digest}"
         signature = key.sign((folder / MANIFEST).read_bytes(), trusted_comment=comment)
     except library.Error as error:
         raise SourceUnusable(f"{secret} does not open with the password in {PASSWORD_VARIABLE}") from error

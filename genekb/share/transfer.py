@@ -210,15 +210,15 @@ def _fetch_part(
     """Bring all bytes of one file, over as many connections as it takes while they bring something."""
     if part.exists() and part.stat().st_size > file.n_bytes:
         part.unlink()
-    tally.add(_size(part), is_new=False)
+    tally.add(size_on_disk(part), is_new=False)
 
     def fetch() -> None:
         while True:
-            before = _size(part)
+            before = size_on_disk(part)
             try:
                 _append(remote, file, part, address=address, tally=tally)
             except TryAgain:
-                if _size(part) - before < ENOUGH:
+                if size_on_disk(part) - before < ENOUGH:
                     raise
             else:
                 return
@@ -230,7 +230,7 @@ def _fetch_part(
 
 
 def _append(remote: Remote, file: StoredFile, part: Path, *, address: str, tally: _Tally) -> None:
-    n_have = _size(part)
+    n_have = size_on_disk(part)
     with part.open("ab") as stream:
         if n_have < file.n_bytes:
             for block in remote.read(address, start=n_have):
@@ -249,7 +249,8 @@ def _append(remote: Remote, file: StoredFile, part: Path, *, address: str, tally
         raise TryAgain(f"{n_have:,} of {file.n_bytes:,} bytes came")
 
 
-def _size(path: Path) -> int:
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
 
 

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files import sha256_file, write_json
-from genekb.sources.addresses import host_of, is_web_address, public_url
+from genekb.sources.addresses import host_of, is_web_address
 from genekb.sources.rate import TryAgain
 from genekb.sources.taxa import ALL, Taxon, find_taxon
-from genekb.sources.transfer import Absent, Transfer, Version
+from genekb.sources.transfer import Absent, Transfer, Version, connection_fault
 
 MIRROR: Final = "https://ftp.ncbi.nlm.nih.gov/gene/DATA/"
 HGNC_URL: Final = "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt"
@@ -223,17 +223,9 @@ def _names(wanted: Sequence[str], config: DownloadConfig) -> str:
 
 
 def _reach(url: str, transfer: Transfer, *, wanted: str) -> bool:
-    """Ask once whether the server is there at all: without a network nobody should wait for six tries."""
-    import httpx
-
-    try:
-        transfer.client.head(public_url(url))
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise NotAvailable(
-            f"{host_of(url)} cannot be reached ({type(error).__name__}); check the network, {_twin(wanted)}"
-        ) from error
-    except httpx.HTTPError:
-        return True  # it is there, and may be asked again
+    fault = connection_fault(transfer.client, url)
+    if fault:
+        raise NotAvailable(f"{host_of(url)} cannot be reached ({fault}); check the network, {_twin(wanted)}")
     return True
 
 

@@ -35,6 +35,22 @@ _BLOCK: Final = 1 << 20
 _CHECKSUM_FILES: Final = ("md5sums.txt", "md5checksums.txt")
 
 
+def connection_fault(client: "httpx.Client", url: str) -> str:
+    """Ask once whether a server is there at all, and tell what went wrong; empty if it is.
+
+    Without a network nobody should wait for six tries. A server that answers badly is there, and may be asked again.
+    """
+    import httpx
+
+    try:
+        client.head(public_url(url))
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        return type(error).__name__
+    except httpx.HTTPError:
+        return ""
+    return ""
+
+
 class Absent(Exception):
     """The server does not give a file; the message is the status."""
 

@@ -79,7 +79,7 @@ def _header(manifest: Manifest) -> str:
 
 
 def _body(manifest: Manifest) -> str:
-    return f"""# {manifest.name}@{manifest.release}
+    return f"""# {manifest.full_name}
 
 Gene knowledge store: {manifest.n_genes:,} genes of {_species(manifest, with_ids=True)};
 {manifest.n_texts:,} of them have a text ({manifest.n_unique_texts:,} distinct, {manifest.n_ortholog_texts:,} with the
@@ -216,7 +216,7 @@ def _limits(manifest: Manifest) -> str:
 
 
 def _citation(manifest: Manifest) -> str:
-    store = f"Store {manifest.name}@{manifest.release}, made with genekb; name the `digest` in `manifest.json`."
+    store = f"Store {manifest.full_name}, made with genekb; name the `digest` in `manifest.json`."
     models = [
         f"Encoder {model_name(entry['recipe'])}, revision {entry['recipe']['revision'] or 'not stated'}; "
         "cite it as its authors ask."

@@ -72,13 +72,13 @@ def describe_store(manifest: Manifest) -> dict[str, Any]:
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
-        "name": f"{manifest.name}@{manifest.release}",
+        "name": manifest.full_name,
         "description": (
             f"Gene knowledge store: {manifest.n_genes} genes of {len(manifest.taxa)} species, {manifest.n_texts} of "
             f"them with a text, and embeddings of the texts by {len(manifest.encoders)} encoders. README.md says more."
         ),
         "license": list(dict.fromkeys(licences)) or [store_licence(manifest).link],
-        "citeAs": " ".join([*cited_sources(manifest), f"Store {manifest.name}@{manifest.release}, made with genekb."]),
+        "citeAs": " ".join([*cited_sources(manifest), f"Store {manifest.full_name}, made with genekb."]),
         "keywords": ["genomics", "gene embeddings", "NCBI Gene"],
         "inLanguage": "en",
         **_origin(manifest),

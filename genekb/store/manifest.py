@@ -97,6 +97,11 @@ class Manifest:
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
+    def full_name(self) -> str:
+        """``NAME@RELEASE``."""
+        return f"{self.name}@{self.release}"
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of all that the manifest says, time and code version left out."""
         left_out = _NOT_IN_DIGEST + (_NEW_IN_VERSION_2 if self.schema_version == 1 else ())

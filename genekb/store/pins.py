@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from genekb.errors import SourceUnusable
+from genekb.safe_names import is_digest
 
 LOCK_FILE: Final = "genekb.lock"
 LOCK_VERSION: Final = 1
-_DIGEST_LENGTH: Final = 64
 _LIMIT: Final = 1 << 22
 
 
@@ -72,7 +72,7 @@ def _pin(entry: Mapping[str, Any]) -> Pin:
         encoders=tuple(map(str, entry["encoders"])),
         n_bytes=int(entry["n_bytes"]),
     )
-    if len(pin.digest) != _DIGEST_LENGTH or not set(pin.digest) <= set("0123456789abcdef"):
+    if not is_digest(pin.digest):
         raise ValueError(f"the digest of {pin.store} is not 64 hex digits")
     return pin
 

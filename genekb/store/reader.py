@@ -80,7 +80,8 @@ class Store:
     def __init__(self, folder: Path, *, fetch: Callable[[str], None] | None = None) -> None:
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
-        self._fetch = fetch
+        self._bring = fetch or _nothing
+        self._absent = () if fetch else absent_encoders(folder, self.manifest)
         for file in files_here(folder, self.manifest) if fetch is None else ():
             path = folder / file.path
             if not path.is_file() or path.stat().st_size != file.n_bytes:
@@ -91,7 +92,7 @@ class Store:
     @property
     def store_id(self) -> str:
         """``NAME@RELEASE:digest``, the identity that results carry."""
-        return f"{self.manifest.name}@{self.manifest.release}:{self.manifest.digest[:16]}"
+        return f"{self.manifest.full_name}:{self.manifest.digest[:16]}"
 
     def table(self, name: str) -> pa.Table:
         """Read ``genes``, ``names``, ``orthologs``, ``annotations`` or ``texts`` (once) as an Arrow table.
@@ -105,8 +106,7 @@ class Store:
 
     def _need(self, prefix: str) -> None:
         """See to it that the files whose path starts with ``prefix`` are here, and are those of the manifest."""
-        if self._fetch:
-            self._fetch(prefix)
+        self._bring(prefix)
         check_files(self.folder, self.manifest, prefix=prefix)
 
     def _read_table(self, name: str) -> pa.Table:
@@ -162,15 +162,14 @@ class Store:
         NotAvailable
             If the store has no such encoder, or several of that name.
         """
-        absent = () if self._fetch else absent_encoders(self.folder, self.manifest)
-        ids = [key for key in self.manifest.encoders if key not in absent]
+        ids = [key for key in self.manifest.encoders if key not in self._absent]
         if name is None and ids:
             return ids[0]
         name = _stored_name(name)
         found = [key for key in ids if key == name or self.manifest.encoders[key]["recipe"]["name"] == name]
         if len(found) == 1:
             return found[0]
-        left = [key for key in absent if name in {key, self.manifest.encoders[key]["recipe"]["name"]}]
+        left = [key for key in self._absent if name in {key, self.manifest.encoders[key]["recipe"]["name"]}]
         origin = read_origin(self.folder)
         if left and origin:
             raise NotAvailable(f"{left[0]} was not pulled; `genekb pull {origin.url} --encoder {name}` brings it")
@@ -186,14 +185,12 @@ class Store:
         NotAvailable
             If one is not here.
         """
-        if self._fetch:
-            self._fetch("")
-            return
-        origin, absent = read_origin(self.folder), absent_encoders(self.folder, self.manifest)
-        if origin and absent:
+        self._bring("")
+        origin = read_origin(self.folder)
+        if origin and self._absent:
             raise NotAvailable(
-                f"{self.store_id} lacks {', '.join(absent)} here; bring all of it with `genekb pull {origin.url}`, or "
-                "name the encoders to take with --encoder"
+                f"{self.store_id} lacks {', '.join(self._absent)} here; bring all of it with `genekb pull "
+                f"{origin.url}`, or name the encoders to take with --encoder"
             )
 
     def vector_table(self, encoder: str | None = None) -> VectorTable:
@@ -201,9 +198,8 @@ class Store:
         return self._vector_table(self.encoder_id(encoder))
 
     def _open_vectors(self, encoder_id: str) -> VectorTable:
-        if self._fetch:
-            self._fetch("texts.parquet")
-            self._fetch(f"embeddings/{encoder_id}/")
+        self._bring("texts.parquet")
+        self._bring(f"embeddings/{encoder_id}/")
         return open_vectors(self.folder, self.manifest, encoder_id)
 
     def vectors(self, gene_ids: IntArray | Sequence[int], *, encoder: str | None = None) -> GeneVectorSelection:
@@ -257,8 +253,7 @@ class Store:
         from genekb.encoders import EncoderSpec, reopen_encoder
 
         encoder_id = self.encoder_id(name)
-        if self._fetch:
-            self._fetch(f"embeddings/{encoder_id}/")
+        self._bring(f"embeddings/{encoder_id}/")
         spec = EncoderSpec.from_dict(self.manifest.encoders[encoder_id]["recipe"])
         return reopen_encoder(
             spec,
@@ -325,6 +320,10 @@ class Store:
         database = open_database(self.folder, self.manifest)
         weakref.finalize(self, database.close)
         return database
+
+
+def _nothing(_: str) -> None:
+    """Bring nothing: the files of a store on this machine are here."""
 
 
 def _stored_name(name: str | None) -> str | None:

@@ -47,7 +47,7 @@ def verify_store(folder: Path) -> Verification:
             n_vectors += n
             faults += found
     return Verification(
-        store_id=f"{manifest.name}@{manifest.release}:{manifest.digest[:16]}",
+        store_id=f"{manifest.full_name}:{manifest.digest[:16]}",
         n_files=len(files),
         n_bytes=sum(file.n_bytes for file in files),
         n_vectors=n_vectors,

@@ -9,6 +9,7 @@ from typing import Final
 
 from genekb.errors import GeneKBError, SourceUnusable, StoreBusy
 from genekb.files import TEMPORARY
+from genekb.safe_names import is_digest
 from genekb.store.home import CURRENT, check_name, current_folder
 from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
 from genekb.store.origins import PULLED
@@ -19,7 +20,6 @@ from genekb.store.writer import locked
 REMOVING: Final = ".removing-"  # a folder is renamed before it is deleted: a store is whole, or it is not there
 _LOCK: Final = ".lock"
 _UNFINISHED: Final = re.compile(r"\.(building|pulling)-[0-9a-f]{16}")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CACHED_DIGITS: Final = 16
 _CACHED: Final = re.compile(rf"[0-9a-f]{{{_CACHED_DIGITS}}}")
 _CACHED_PART: Final = re.compile(r".+\.[0-9a-f]{32}\.part")
@@ -126,7 +126,7 @@ def _survey(folder: Path, *, superseded: bool) -> list[Removed | Left]:
     has_current = current is not None and current.parent == folder
     found: list[Removed | Left] = []
     for path in sorted(folder.iterdir()):
-        is_store = bool(_DIGEST.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
+        is_store = is_digest(path.name) and path.is_dir() and not path.is_symlink()
         if is_store and path != current:
             found.append(_judge_store(path, has_current=has_current, superseded=superseded))
         elif not is_store:
