@@ -26,9 +26,8 @@ class Lineage:
 
 def given_lineage(kb: genekb.Store, config: RunConfig) -> Lineage:
     """Tell what a command is given. An encoder counts where the store chose it: one that was named is meant."""
-    return Lineage(
-        store_id=kb.store_id, encoder_id="" if config.encoder is not None else next(iter(kb.manifest.encoders), "")
-    )
+    is_chosen_by_store = config.encoder is None and kb.manifest.encoders
+    return Lineage(store_id=kb.store_id, encoder_id=kb.encoder_id() if is_chosen_by_store else "")
 
 
 def check_lineage(cells: Cells, given: Lineage, *, key: str, other_store: bool = False) -> Lineage | None:

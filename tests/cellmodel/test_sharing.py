@@ -11,11 +11,14 @@ from cellmodel.demo import find_demo_cells
 from cellmodel.errors import InputUnusable, LineageMismatch
 from cellmodel.fitted import fit_model
 from cellmodel.io import cells_from_anndata
+from cellmodel.lineage import given_lineage
 from cellmodel.pipeline import run
 from cellmodel.readers import read_anndata
 from cellmodel.sharing import pull_model, push_model
 from genekb.errors import NotAvailable, StoreCorrupt
 from genekb.share.addresses import parse_address
+from genekb.share.pull import PullConfig, pull_store
+from genekb.share.push import push_store
 from tests.genekb.test_share import QUICK, content, served
 from tests.loopback import Fault, serving
 from tests.processes import call, call_json
@@ -70,6 +73,16 @@ def test_a_model_that_promises_nonsense_is_refused(model, tmp_path, n_bytes):
         pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
     with pytest.raises(NotAvailable, match=r"neither current nor model.json"):
         pull_model(parse_address(str(tmp_path / "nothing")), tmp_path / "here", patience=QUICK)
+
+
+def test_the_encoder_that_a_store_chooses_is_one_that_was_pulled(tmp_path):
+    config = genekb.BuildConfig(name="demo", models=("hash-16", "hash-32"))
+    built = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path / "home").folder)
+    push_store(built, parse_address(str(tmp_path / "shared")))
+    pull_store(parse_address(str(tmp_path / "shared")), PullConfig(encoders=("hash-32",)), home=tmp_path / "other")
+    part = genekb.open("demo", home=tmp_path / "other")
+    assert given_lineage(part, RunConfig()).encoder_id == built.encoder_id("hash-32")
+    assert given_lineage(built, RunConfig()).encoder_id == built.encoder_id("hash-16")
 
 
 @pytest.mark.slow
