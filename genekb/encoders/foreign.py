@@ -319,6 +319,7 @@ def _read_npy(path: Path, _column: str | None) -> np.ndarray:
     except (ValueError, EOFError, OSError, TokenError) as error:
         raise SourceUnusable(f"{path} is no plain .npy file: {_first_line(error)}") from error
     if not isinstance(matrix, np.ndarray):
+        matrix.close()
         raise SourceUnusable(f"{path} is an archive of arrays; save the matrix alone")
     return matrix
 
