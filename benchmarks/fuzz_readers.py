@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from fuzz_targets import TARGETS, own_errors
+from fuzz_base import own_errors
+from fuzz_targets import TARGETS
 from mutations import harm
 
 MEMORY = 6 << 30  # bytes of address space of a process that reads; libraries and their threads take 3.6 GB of it

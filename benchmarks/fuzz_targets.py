@@ -3,8 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import scipy.sparse as sp
+from fuzz_base import Target, read_each
+from fuzz_cells import (
+    promise_model,
+    read_10x_h5,
+    read_10x_mtx,
+    read_h5ad,
+    read_loom,
+    read_model,
+    read_zarr,
+    write_10x_h5,
+    write_10x_mtx,
+    write_h5ad,
+    write_loom,
+    write_model,
+    write_zarr,
+)
+from fuzz_notes import read_entrez, read_notes, write_entrez, write_notes
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "ncbi"
 SUMMARIES = "#tax_id\tGeneID\tSource\tSummary\n9606\t3630\tRefSeq\tHormone of beta cells that lowers glucose.\n"
@@ -37,35 +52,6 @@ REPORT = {
     "geneOntology": {"molecularFunctions": [{"goId": "GO:1", "name": "hormone", "evidenceCode": "IDA"}]},
 }  # fmt: skip
 WORDS = "4 3\nINS 1.0 2.0 3.0\nGCG 0.5 1e-3 -2\nCD19 1 0 1\nMS4A1 2 2 2\n"
-N_CELLS, N_GENES = 12, 8
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """One reader.
-
-    Parameters
-    ----------
-    write
-        Makes a valid input in a folder.
-    read
-        Reads all of what lies in a folder.
-    promise
-        Brings checksums in line with what was made wrong, so that the reader goes on to the content; None if it has
-        no checksums.
-    """
-
-    write: Callable[[Path], None]
-    read: Callable[[Path], Any]
-    promise: Callable[[Path], None] | None = None
-
-
-def own_errors() -> tuple[type[Exception], ...]:
-    """Errors that a reader may end with."""
-    from cellmodel.errors import CellModelError
-    from genekb.errors import GeneKBError
-
-    return GeneKBError, CellModelError
 
 
 def write_gene_info(folder: Path) -> None:
@@ -126,19 +112,6 @@ def known_genes() -> Any:
     with tempfile.TemporaryDirectory() as name:
         write_gene_info(Path(name))
         return read_ncbi_folder(Path(name), taxa=["human"])
-
-
-def read_each(things: list[Any], read: Callable[[Any], Any]) -> list[Any]:
-    """Read several things; an error of ours at one does not keep the others from being read."""
-    found, refused = [], None
-    for thing in things:
-        try:
-            found.append(read(thing))
-        except own_errors() as error:
-            refused = error
-    if refused is not None:
-        raise refused
-    return found
 
 
 def read_tables(folder: Path) -> Any:
@@ -259,130 +232,6 @@ def promise_store(folder: Path) -> None:
         return  # it is no manifest any more
 
 
-def counts() -> sp.csr_matrix:
-    """(cell, gene) counts without an empty cell or gene."""
-    return sp.csr_matrix(np.random.default_rng(0).poisson(2, (N_CELLS, N_GENES)).astype(np.float32) + np.eye(12, 8))
-
-
-def gene_names() -> list[str]:
-    return ["INS", "GCG", "CD19", "MS4A1", "CD3D", "CD3E", "LYZ", "NKG7"]
-
-
-def write_h5ad(folder: Path) -> None:
-    import anndata
-
-    obs = pd.DataFrame(index=[f"cell{number}" for number in range(N_CELLS)])
-    obs["type"] = pd.Categorical(["a", "b"] * (N_CELLS // 2))
-    obs["depth"] = np.arange(N_CELLS, dtype=float)
-    adata = anndata.AnnData(X=counts(), obs=obs, var=pd.DataFrame({"id": range(N_GENES)}, index=gene_names()))
-    adata.layers["counts"] = counts()
-    adata.layers["dense"] = counts().toarray()
-    adata.obsm["spatial"] = np.arange(2.0 * N_CELLS).reshape(-1, 2)
-    adata.uns["log1p"] = {"base": None}
-    adata.write_h5ad(folder / "cells.h5ad")
-
-
-def read_h5ad(folder: Path) -> Any:
-    """Read cells whole, and by blocks."""
-    from cellmodel.io import ReadConfig, read_cells, read_gene_totals, spatial_coordinates
-    from cellmodel.stored import stored_matrices
-
-    path = folder / "cells.h5ad"
-
-    def use(how: str) -> Any:
-        if how == "blocks":
-            return [sum(block.sum() for block in one.blocks()) for one in stored_matrices(path, ReadConfig())]
-        if how == "totals":
-            return read_gene_totals(path)
-        return spatial_coordinates(read_cells(path))
-
-    return read_each(["cells", "totals", "blocks"], use)
-
-
-def write_10x_h5(folder: Path) -> None:
-    import h5py
-
-    by_gene = counts().tocsr()
-    with h5py.File(folder / "cells.h5", "w") as file:
-        group = file.create_group("matrix")
-        group["shape"] = np.array([N_GENES, N_CELLS])
-        group["data"], group["indices"], group["indptr"] = by_gene.data.astype("i4"), by_gene.indices, by_gene.indptr
-        group["barcodes"] = np.array([f"cell{number}".encode() for number in range(N_CELLS)])
-        features = group.create_group("features")
-        features["id"] = np.array([f"ENSG{number:011d}".encode() for number in range(N_GENES)])
-        features["name"] = np.array([name.encode() for name in gene_names()])
-        features["feature_type"] = np.array([b"Gene Expression"] * N_GENES)
-        features["genome"] = np.array([b"GRCh38"] * N_GENES)
-
-
-def read_10x_h5(folder: Path) -> Any:
-    from cellmodel.io import read_cells
-
-    return read_cells(folder / "cells.h5")
-
-
-def write_10x_mtx(folder: Path) -> None:
-    from scipy.io import mmwrite
-
-    mmwrite(folder / "matrix.mtx", counts().T.astype(int), field="integer")
-    (folder / "barcodes.tsv").write_text("".join(f"cell{number}\n" for number in range(N_CELLS)))
-    rows = (f"ENSG{number:011d}\t{name}\tGene Expression\n" for number, name in enumerate(gene_names()))
-    (folder / "features.tsv").write_text("".join(rows))
-
-
-def read_10x_mtx(folder: Path) -> Any:
-    from cellmodel.io import read_cells
-
-    return read_cells(folder)
-
-
-def write_model(folder: Path) -> None:
-    from cellmodel.checkpoint import save_model
-    from cellmodel.config import RunConfig
-    from cellmodel.fitted import FittedModel, TextMap
-
-    rng = np.random.default_rng(0)
-    single = {"mean": rng.random(N_GENES), "deviation": rng.random(N_GENES) + 1}
-    wide = rng.random((N_GENES, 4)).astype(np.float32)
-    text = TextMap(
-        has_vector=np.ones(N_GENES, bool), gene_vectors=wide, raw_gene_vectors=wide, centre=wide[0], **single
-    )
-    model = FittedModel(
-        config=RunConfig(recipe="pca-kmeans", knowledge="none"),
-        names=tuple(gene_names()),
-        gene_ids=np.arange(N_GENES),
-        mean=single["mean"],
-        components=rng.random((N_GENES, 3)),
-        pcs=rng.random((N_CELLS, 3)).astype(np.float32),
-        features=rng.random((N_CELLS, 3)).astype(np.float32),
-        labels=np.repeat([0, 1], N_CELLS // 2),
-        store_id="",
-        encoder_id="",
-        text=text,
-        state={},
-    )
-    save_model(model, folder / "model")
-
-
-def read_model(folder: Path) -> Any:
-    from cellmodel.checkpoint import load_model
-
-    return load_model(folder / "model")
-
-
-def promise_model(folder: Path) -> None:
-    """Let the description promise the arrays as they are."""
-    from genekb.files import sha256_file
-
-    path = folder / "model" / "model.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["sha256"] = sha256_file(folder / "model" / "arrays.safetensors")
-        path.write_text(json.dumps(content), encoding="utf-8")
-    except (OSError, ValueError, TypeError):
-        return  # it is no description any more
-
-
 TARGETS = {
     "gene_info": Target(write=write_gene_info, read=read_genes),
     "other NCBI files": Target(write=write_extra, read=read_extra),
@@ -395,4 +244,9 @@ TARGETS = {
     "h5ad": Target(write=write_h5ad, read=read_h5ad),
     "10x h5": Target(write=write_10x_h5, read=read_10x_h5),
     "10x mtx": Target(write=write_10x_mtx, read=read_10x_mtx),
+    "zarr 2": Target(write=partial(write_zarr, version=2), read=read_zarr),
+    "zarr 3": Target(write=partial(write_zarr, version=3), read=read_zarr),
+    "loom": Target(write=write_loom, read=read_loom),
+    "entrez": Target(write=write_entrez, read=read_entrez),
+    "notes and keys": Target(write=write_notes, read=read_notes),
 }

@@ -4,31 +4,34 @@ Every function takes a `random.Random` and draws all that it does from it: same 
 """
 
 import gzip
-import json
 import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from mutations_documents import (
+    ODD_NUMBERS,
+    ODD_TEXTS,
+    ZARR_METADATA,
+    ZSTD,
+    harm_json,
+    harm_packed,
+    harm_safetensors,
+    harm_toml,
+    harm_xml,
+    harm_zarr,
+)
 
-ODD_TEXTS = (
-    *("", " ", "-", "0", "-1", "1.5", "NaN", "inf", "1e999", "true", "null", "[1, 2]", "{}", "2-Sep", "../../x", "a/b"),
-    *("9" * 25, "x" * 70_000, "\0", "\ufeff", "\u202egene", "ﬁ", "é", "\u2028", "'", '"', "|", "\\", ",", "#", "\r"),
-)
-ODD_NUMBERS = (0, 1, -1, 7, 127, 255, 65_535, 2**31 - 1, -(2**31), 2**32, 2**63 - 1, -(2**63))
-ODD_VALUES = (
-    *(None, True, -1, 0, 2**31, 2**63, 10**30, 1.5, float("nan"), float("inf"), "", "x" * 1000, "../x", "\ud800"),
-    *([], {}, [[]], [None], {"": None}, "2", [1, "a"]),
-)
 N_CHANGES = (1, 1, 1, 2, 3)
 UNFIT = (  # what a change by format ends with where an earlier change has made the file something else
     *(OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, OverflowError, MemoryError, zlib.error),
     pa.ArrowException,
+    ElementTree.ParseError,
 )
 BY_BYTES = 0.25  # share of changes that know nothing of the format
 
@@ -38,18 +41,27 @@ def harm(folder: Path, rng: random.Random) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     chosen = [(rng.random() < BY_BYTES, rng.choice(files)) for _ in range(rng.choice(N_CHANGES))]
     for by_bytes, path in sorted(chosen):
-        if by_bytes or not _harm_content(path, rng):
+        if path.is_file() and (by_bytes or not _harm_content(path, rng)) and path.is_file():
             path.write_bytes(harm_bytes(path.read_bytes(), rng))
 
 
 def _harm_content(path: Path, rng: random.Random) -> bool:
     """Change a file as its format allows; False where an earlier change has made it something else."""
-    way = WAYS.get(path.suffix if path.suffix != ".gz" else Path(path.stem).suffix, harm_text)
+    way = _way_of(path)
     try:
         way(path, rng)
     except UNFIT:
         return False
     return True
+
+
+def _way_of(path: Path) -> Callable[[Path, random.Random], None]:
+    """Tell by its name, or by its first bytes, how a file is changed."""
+    if path.name in ZARR_METADATA:
+        return harm_zarr
+    if path.is_file() and path.read_bytes()[:4] == ZSTD:
+        return harm_packed
+    return WAYS.get(path.suffix if path.suffix != ".gz" else Path(path.stem).suffix, harm_text)
 
 
 def harm_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -116,47 +128,6 @@ def _harm_field(lines: list[str], separator: str, rng: random.Random) -> None:
     else:
         fields.insert(column, fields[column])
     lines[place] = separator.join(fields)
-
-
-def harm_json(path: Path, rng: random.Random) -> None:
-    """Change one value of a JSON document, remove it, repeat it, or give it another name."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    parents = list(_containers(content))
-    if not parents or rng.random() < 0.03:
-        path.write_text(json.dumps(rng.choice(ODD_VALUES)), encoding="utf-8")
-        return
-    _harm_container(rng.choice(parents), rng)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _containers(value: Any) -> list[Any]:
-    """Objects and lists that hold something."""
-    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    return ([value] if inner else []) + [found for one in inner for found in _containers(one)]
-
-
-def _harm_container(container: Any, rng: random.Random) -> None:
-    keys = list(container) if isinstance(container, dict) else range(len(container))
-    key = rng.choice(keys)
-    way = rng.randrange(5)
-    if way < 3:
-        container[key] = rng.choice(ODD_VALUES)
-    elif way == 3:
-        del container[key]
-    elif isinstance(container, dict):
-        container[rng.choice(ODD_TEXTS[:20])] = container[key]
-    else:
-        container.append(container[key])
-
-
-def harm_safetensors(path: Path, rng: random.Random) -> None:
-    """Change the header of a safetensors file, and keep its length right."""
-    raw = path.read_bytes()
-    size = int.from_bytes(raw[:8], "little")
-    content = json.loads(raw[8 : 8 + size])
-    _harm_container(rng.choice(_containers(content)), rng)
-    header = json.dumps(content).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + size :])
 
 
 def harm_npy(path: Path, rng: random.Random) -> None:
@@ -297,9 +268,13 @@ def _other_values(values: np.ndarray, rng: random.Random) -> np.ndarray:
 
 WAYS: dict[str, Callable[[Path, random.Random], None]] = {
     ".json": harm_json,
+    ".xml": harm_xml,
+    ".toml": harm_toml,
+    ".lock": harm_toml,
     ".parquet": harm_parquet,
     ".safetensors": harm_safetensors,
     ".npy": harm_npy,
     ".h5": harm_hdf5,
     ".h5ad": harm_hdf5,
+    ".loom": harm_hdf5,
 }

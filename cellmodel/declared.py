@@ -3,12 +3,14 @@
 import gzip
 import math
 import os
+import resource
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from cellmodel.chunks import check_chunks
 from cellmodel.enclosed import check_enclosed
 from cellmodel.errors import InputUnusable
 
@@ -21,8 +23,10 @@ _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of memory of this machine, or fewer where this process is allowed fewer (``ulimit -v``)."""
+    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return n_bytes if allowed == resource.RLIM_INFINITY else min(n_bytes, allowed)
 
 
 def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None:
@@ -36,8 +40,8 @@ def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None
     Raises
     ------
     InputUnusable
-        If a sparse matrix has another number of rows than its pointers say, the arrays exceed the memory, or a part
-        lies in another file.
+        If a sparse matrix has another number of rows than its pointers say, the arrays exceed the memory, a chunk
+        holds more than its array declares, or a part lies in another file.
     """
     check_enclosed(path, file)
     total = 0
@@ -50,6 +54,8 @@ def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None
                 shape = " x ".join(f"{size:,}" for size in element.shape)
                 _refuse(path, f"{place} of {path} is declared as {shape} {element.dtype}, {in_units(n_bytes)}", n_bytes)
             total += n_bytes
+        if hasattr(element, "metadata") and not hasattr(element, "keys"):  # an array of zarr
+            check_chunks(path, place, element, memory=machine_memory())
     if total > machine_memory():
         _refuse(path, f"{path} holds {in_units(total)}", total)
     for place, element in elements:  # now that their pointers are known to fit into memory
@@ -99,11 +105,11 @@ def in_units(n_bytes: int) -> str:
 
 
 def _elements(file: Any) -> Iterator[tuple[str, Any]]:
-    """Give groups and arrays with their places; links out of the file are not followed."""
+    """Give groups and arrays with their places, no types that have a name; links out of the file are not followed."""
     if hasattr(file, "visititems"):
         found: list[tuple[str, Any]] = []
         file.visititems(lambda place, element: found.append((place, element)))
-        yield from found
+        yield from (each for each in found if hasattr(each[1], "keys") or hasattr(each[1], "shape"))
     else:
         yield from sorted(file.members(max_depth=None), key=lambda member: member[0])
 
@@ -124,6 +130,11 @@ def _check_sparse(path: Path, place: str, group: Any) -> None:
     if any(hasattr(group[part], "keys") or len(group[part].shape) != 1 for part in _PARTS):
         raise InputUnusable(
             f"{place} of {path} has a part that is no list; the file is damaged, copy or write it again"
+        )
+    if group["indices"].dtype.kind not in "iu":
+        raise InputUnusable(
+            f"{place} of {path} has indices of type {group['indices'].dtype}, which are no whole numbers; the file is "
+            "damaged, copy or write it again"
         )
     pointers = group["indptr"][:].astype(np.int64)  # scipy takes the difference of unsigned ones for positive
     n_entries = int(pointers[-1]) if len(pointers) else 0

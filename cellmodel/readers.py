@@ -1,5 +1,6 @@
 """Cell files of every kind → AnnData; a file that cannot be read gives one line that says why and what to do."""
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 
 from cellmodel.damage import check_hdf5, check_there, damage_is_one_line, quiet_names, refused_by_anndata
 from cellmodel.declared import check_declared
+from cellmodel.enclosed import check_enclosed_folder
 from cellmodel.errors import InputUnusable
 from cellmodel.ten_x import read_10x_folder, read_10x_h5
 from cellmodel.text_tables import read_table
@@ -132,37 +134,56 @@ def _read_h5ad(path: Path) -> "AnnData":
 
 def _read_zarr(path: Path) -> "AnnData":
     import anndata
-    import zarr
 
-    check_zarr(path)
+    file = open_zarr(path)
     with refused_by_anndata(path):
-        file = zarr.open_group(path, mode="r")
         check_is_anndata(path, file)
         check_declared(path, file)
-        return anndata.read_zarr(path)
+        return anndata.read_zarr(file)
 
 
-def check_zarr(path: Path) -> None:
-    """Check that a folder is a zarr store.
+def open_zarr(path: Path) -> Any:
+    """Open a zarr store in which all lies inside, and every description of an array can be made out.
 
     Raises
     ------
     InputUnusable
-        If it is not.
+        If it is no zarr store, or a part of it is a link.
+    OSError, KeyError, ValueError
+        If it is damaged.
     """
+    import zarr
+
+    _check_zarr(path)
+    with refused_by_anndata(path):  # zarr too raises TypeError at what it does not know
+        group = zarr.open_group(path, mode="r")
+        deque(group.members(max_depth=None), maxlen=0)
+    return group
+
+
+def _check_zarr(path: Path) -> None:
     if not path.is_dir():
         raise InputUnusable(f"{path} is a file, a zarr store is a folder; unpack it if it is an archive")
     if not any((path / name).is_file() for name in (".zgroup", "zarr.json")):
         raise InputUnusable(f"{path} lacks .zgroup or zarr.json, so it is no zarr store; copy the whole folder again")
+    check_enclosed_folder(path)
 
 
 def _read_loom(path: Path) -> "AnnData":
     import importlib.util
 
+    import h5py
+
+    check_hdf5(path)
+    with h5py.File(path) as file:
+        check_declared(path, file)
+        if len(getattr(file.get("matrix"), "shape", ())) != 2:  # noqa: PLR2004 - genes and cells
+            raise InputUnusable(f"{path} is no loom file: it has no matrix of genes and cells; convert it to .h5ad")
     if importlib.util.find_spec("loompy") is None:
         raise InputUnusable(
             f"{path}: reading .loom needs the package loompy; pip install loompy, or convert it to .h5ad"
         )
     import anndata
 
-    return anndata.io.read_loom(path)
+    with refused_by_anndata(path):
+        return anndata.io.read_loom(path)

@@ -1,5 +1,6 @@
 """Cells in a file of which some at a time are in memory: which matrix of it is used, and what it holds."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from cellmodel.declared import check_declared, could_hold
 from cellmodel.errors import InputUnusable, SlotTaken
 from cellmodel.io import ReadConfig
 from cellmodel.matrices import as_csr, gene_columns
-from cellmodel.readers import check_is_anndata, check_transpose, check_zarr
+from cellmodel.readers import check_is_anndata, check_transpose, open_zarr
 from cellmodel.types import CellByGene
 
 if TYPE_CHECKING:
@@ -90,10 +91,10 @@ def count_entries(path: Path, read: ReadConfig) -> int:
     if path.suffix not in KINDS:
         return 0
     try:
-        with open_stored(path) as file:
+        with damage_is_one_line(path), open_stored(path) as file:
             found = max((_n_stored(file[place]) for place in _candidates(path, file, read)), default=0)
             return found if could_hold(path, ENTRY_BYTES * found) else 0
-    except (OSError, KeyError, ValueError, InputUnusable):
+    except InputUnusable:
         return 0  # the reader of whole files says what is wrong
 
 
@@ -177,10 +178,7 @@ def open_stored(path: Path) -> Iterator[Any]:
     """Open an h5ad or a zarr store for reading."""
     check_there(path, kinds=" or ".join(KINDS))
     if path.suffix == ".zarr":
-        import zarr
-
-        check_zarr(path)
-        yield zarr.open_group(path, mode="r")
+        yield open_zarr(path)
         return
     import h5py
 
@@ -213,7 +211,7 @@ def _stored(path: Path, file: Any, place: str, *, tables: Mapping[str, Any], n_c
             "write it anew with X as CSR (adata.X = adata.X.tocsr()), or give --out-of-core no"
         )
     table = tables["raw" if place.startswith("raw") else "X"]
-    shape = tuple(int(size) for size in (element.attrs["shape"] if encoding == "csr_matrix" else element.shape))
+    shape = tuple(int(size) for size in np.ravel(element.attrs["shape"] if encoding == "csr_matrix" else element.shape))
     if shape != (n_cells, len(table)):
         raise InputUnusable(
             f"{path}: {place} has the shape {shape}, but the tables name {n_cells:,} cells and {len(table):,} genes; "
@@ -230,7 +228,10 @@ def _stored(path: Path, file: Any, place: str, *, tables: Mapping[str, Any], n_c
 
 
 def _n_stored(element: Any) -> int:
-    return int(element["data"].shape[0]) if hasattr(element, "keys") else int(np.prod(element.shape))
+    array = element["data"] if hasattr(element, "keys") else element
+    if hasattr(array, "keys"):
+        raise ValueError("the data of a matrix are no list")
+    return math.prod(array.shape)
 
 
 def _rows(element: Any) -> Any:

@@ -202,6 +202,83 @@ def zarr_without_a_chunk(folder):
     return path
 
 
+def chunks_of(path, place):
+    """Files with the values of an array of a zarr store."""
+    files = sorted(file for file in (path / place).rglob("*") if file.is_file())
+    return [file for file in files if not file.name.startswith((".z", "zarr"))]
+
+
+def moved_away(folder, file):
+    """Move a part of a zarr store out of it, and put a link in its place."""
+    (folder / "elsewhere").mkdir()
+    file.rename(folder / "elsewhere" / file.name)
+    file.symlink_to(folder / "elsewhere" / file.name)
+
+
+@kind
+def zarr_with_a_chunk_elsewhere(folder):
+    path = save(cells(), folder, "cells.zarr")
+    moved_away(folder, chunks_of(path, "X/data")[0])
+    return path
+
+
+@kind
+def zarr_with_metadata_elsewhere(folder):
+    path = save(cells(), folder, "cells.zarr")
+    moved_away(folder, next(file for name in (".zgroup", "zarr.json") if (file := path / "obs" / name).is_file()))
+    return path
+
+
+@kind
+def zarr_with_a_folder_that_leads_upwards(folder):
+    path = save(cells(), folder, "cells.zarr")
+    (path / "layers" / "all").symlink_to("..")
+    return path
+
+
+@kind
+def zarr_with_a_pipe(folder):
+    path = save(cells(), folder, "cells.zarr")
+    chunk = chunks_of(path, "X/data")[0]
+    chunk.unlink()
+    os.mkfifo(chunk)
+    return path
+
+
+def with_array(folder, **settings):
+    """Write cells with one more array in zarr, of zeros that are not stored."""
+    import zarr
+
+    path = save(cells(), folder, "cells.zarr")
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    group["layers"].create_array("odd", shape=(24, 40), dtype="f4", **settings)
+    (path / ".zmetadata").unlink(missing_ok=True)
+    return path
+
+
+@kind
+def zarr_that_unfolds(folder):
+    import zarr
+    from numcodecs import Zstd
+
+    path = with_array(folder, chunks=(24, 40), compressors=Zstd())
+    zarr.open_group(path, mode="r+", use_consolidated=False)["layers/odd"][:] = 1
+    chunks_of(path, "layers/odd")[0].write_bytes(Zstd().encode(bytes(100_000_000)))
+    return path
+
+
+@kind
+def zarr_of_a_huge_chunk(folder):
+    return with_array(folder, chunks=(10**9, 10**4))
+
+
+@kind
+def zarr_packed_twice(folder):
+    from numcodecs import GZip, Zlib
+
+    return with_array(folder, chunks=(24, 40), filters=[Zlib()], compressors=GZip())
+
+
 @kind
 def excel(folder):
     return written(folder, "cells.xlsx", b"PK\x03\x04")
@@ -215,6 +292,22 @@ def seurat(folder):
 @kind
 def loom(folder):
     return written(folder, "cells.loom", b"x")
+
+
+@kind
+def loom_without_a_matrix(folder):
+    with h5py.File(folder / "cells.loom", "w") as file:
+        file["row_attrs/Gene"] = ["CD3D", "LYZ"]
+    return folder / "cells.loom"
+
+
+@kind
+def loom_of_another_file(folder):
+    with h5py.File(folder / "elsewhere.h5", "w") as file:
+        file["values"] = np.ones((2, 3))
+    with h5py.File(folder / "cells.loom", "w") as file:
+        file["matrix"] = h5py.ExternalLink("elsewhere.h5", "values")
+    return folder / "cells.loom"
 
 
 # Paths

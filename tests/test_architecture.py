@@ -48,7 +48,7 @@ GENEKB_LAYERS = [
     {"share"},
 ]
 CELLMODEL_LAYERS = [
-    {"errors", "types", "seeding", "values", "versions", "ordering", "enclosed"},
+    {"errors", "types", "seeding", "values", "versions", "ordering", "enclosed", "chunks"},
     {"matrices", "stages", "device", "damage", "declared"},
     {"distributed"},
     {"ray_rows"},
@@ -138,7 +138,7 @@ CELLMODEL_LAYERS = [
         "search",
         "sharing",
     },
-    {"demo"},
+    {"demo", "locking"},
 ]
 
 

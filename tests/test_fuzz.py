@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree, rmtree
 
@@ -28,7 +29,13 @@ N_CASES = {
     "h5ad": 8,
     "10x h5": 15,
     "10x mtx": 15,
+    "zarr 2": 3,
+    "zarr 3": 3,
+    "entrez": 4,
+    "notes and keys": 5,
 }
+if find_spec("loompy"):
+    N_CASES["loom"] = 10
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,7 @@ def test_a_file_made_wrong_at_random_gives_a_result_or_an_error_of_ours(name, fu
             target.promise(case)
         try:
             target.read(case)
-        except targets.own_errors() as error:
+        except fuzzer("fuzz_base").own_errors() as error:
             assert "\n" not in str(error)  # noqa: PT017 - a result is as good as an error
 
     read()
@@ -114,7 +121,7 @@ def test_what_is_no_error_of_ours_is_a_finding(error, is_well, told, fuzzer, tmp
         raise SourceUnusable(error) if isinstance(error, str) else error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(targets.TARGETS, "broken", targets.Target(write=print, read=read))
+        patch.setitem(targets.TARGETS, "broken", fuzzer("fuzz_base").Target(write=print, read=read))
         found = fuzzer("fuzz_readers").outcome("broken", tmp_path)
     assert found[0] is is_well
     assert found[1].startswith(told)
@@ -223,6 +230,80 @@ def matrix_with_a_huge_number(folder):
     rewritten(folder / "matrix.mtx", b"\n3 1 ", b"\n3 1 99999999999999999999999")
 
 
+def chunk_that_leads_beyond_its_end(folder):
+    path = folder / "cells.zarr" / "layers" / "dense" / "0.0"
+    content = bytearray(path.read_bytes())
+    content[12:16] = (2**29).to_bytes(4, "little")  # blosc: how long it is itself
+    path.write_bytes(bytes(content))
+
+
+def data_that_are_a_group(folder):
+    rmtree(folder / "cells.zarr" / "X" / "data")
+    (folder / "cells.zarr" / "X" / "data").mkdir()
+    (folder / "cells.zarr" / "X" / "data" / ".zgroup").write_text('{"zarr_format": 2}')
+
+
+def shape_of_texts(folder):
+    path = folder / "cells.zarr" / "X" / "data" / ".zarray"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"shape": ["x"]}))
+
+
+def chunks_of_no_length(folder):
+    path = folder / "cells.zarr" / "layers" / "dense" / ".zarray"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chunks": [0, 8]}))
+
+
+def free_list_that_leads_nowhere(folder):
+    content = bytearray((folder / "cells.h5ad").read_bytes())
+    place = content.index(b"HEAP") + 16  # where the free part of the names of a group begins
+    content[place : place + 8] = (2**40).to_bytes(8, "little")
+    (folder / "cells.h5ad").write_bytes(bytes(content))
+
+
+def name_no_utf8(folder):
+    with h5py.File(folder / "cells.h5ad", "r+") as file:
+        file[b"layers/\xff"] = np.ones(3)
+
+
+def type_with_a_name(folder):
+    with h5py.File(folder / "cells.h5ad", "r+") as file:
+        file["layers/odd"] = np.dtype("f8")
+
+
+def shape_of_one_number(folder):
+    with h5py.File(folder / "cells.h5ad", "r+") as file:
+        file["X"].attrs["shape"] = 12
+        del file["layers/counts"]
+
+
+def indices_that_are_fractions(folder):
+    with h5py.File(folder / "cells.h5ad", "r+") as file:
+        indices = file["layers/counts/indices"][:].astype(float)
+        indices[3] = np.nan
+        del file["layers/counts/indices"]
+        file["layers/counts/indices"] = indices
+
+
+def kept_answer_no_xml(folder):
+    (folder / "fetched" / "esearch-00000.xml").write_text("<eSearchResult><Count>\0</Count></eSearchResult>")
+
+
+def answer_no_utf8(folder):
+    rewritten(folder / "answers" / "esearch.xml", b"<Count>", b"<Count>\xf6")
+
+
+def species_beyond_every_number(folder):
+    for name in ("answers/esummary.xml", "fetched/esummary-00000.xml"):
+        rewritten(folder / name, b"<TaxID>9606<", b"<TaxID>4294967296<")
+
+
+def address_with_half_a_character(folder):
+    path = folder / "pulled.json"
+    notes = json.loads(path.read_text())
+    (note,) = notes.values()
+    path.write_text(json.dumps(notes | {next(iter(notes)): note | {"url": "\ud800"}}))
+
+
 FOUND = {
     generifs_without_a_text: ("other NCBI files", None),
     column_name_no_utf8: ("tables of genes", "can't decode byte 0xff .*; save it as UTF-8"),
@@ -242,6 +323,19 @@ FOUND = {
     numbers_of_six_bytes: ("10x h5", "data type '<i6' not understood"),
     matrix_with_a_nul: ("10x mtx", "holds a NUL, so it is no text"),
     matrix_with_a_huge_number: ("10x mtx", "Integer out of range"),
+    chunk_that_leads_beyond_its_end: ("zarr 2", r"a chunk has \d+ bytes, its header says 536,870,912"),
+    data_that_are_a_group: ("zarr 2", "X of .* has a part that is no list"),
+    shape_of_texts: ("zarr 2", "Expected an iterable of integers"),
+    chunks_of_no_length: ("zarr 2", "the chunks of layers/dense have no length"),
+    free_list_that_leads_nowhere: ("h5ad", "bad heap free list"),
+    name_no_utf8: ("h5ad", "no text in UTF-8"),
+    type_with_a_name: ("h5ad", "cannot be read"),
+    indices_that_are_fractions: ("h5ad", "indices of type float64, which are no whole numbers"),
+    shape_of_one_number: ("h5ad", "is declared as 12, but has pointers"),
+    kept_answer_no_xml: ("entrez", "esearch-00000.xml is damaged .*; delete it"),
+    species_beyond_every_number: ("entrez", "an answer with a value that is none of NCBI's"),
+    address_with_half_a_character: ("notes and keys", None),
+    answer_no_utf8: ("entrez", "the answer is no text in UTF-8"),
 }
 
 
@@ -257,5 +351,5 @@ def test_what_the_fuzzer_has_found_stays_mended(harm, fuzzer, valid, tmp_path):
     if told is None:
         assert targets.TARGETS[name].read(case)
     else:
-        with pytest.raises(targets.own_errors(), match=told):
+        with pytest.raises(fuzzer("fuzz_base").own_errors(), match=told):
             targets.TARGETS[name].read(case)

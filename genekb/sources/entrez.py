@@ -63,10 +63,17 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
     current = {key: record for key, record in sorted(records.items()) if current_gene(key, records) == key}
     if not current:
         raise SourceUnusable(f"{folder} holds no answer with a current gene; fetch it again with `genekb fetch`")
-    rows = [record.row for record in current.values()]
+    try:
+        genes = pa.Table.from_pylist([record.row for record in current.values()], schema=schema.GENES)
+        names = _names(current, records)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise SourceUnusable(
+            f"{folder} holds an answer with a value that is none of NCBI's ({error}); fetch it again "
+            "with `genekb fetch`"
+        ) from error
     return SourceTables(
-        genes=pa.Table.from_pylist(rows, schema=schema.GENES),
-        names=_names(current, records),
+        genes=genes,
+        names=names,
         files=tuple(files),
         release=release or folder.resolve().name,
         licence=LICENCE,

@@ -243,11 +243,15 @@ class _Client:
         either = " OR ".join(f'"{symbol}"[Preferred Symbol]' for symbol in symbols)
         term = f"({either}) AND {find_taxon(self._config.taxon).tax_id}[Taxonomy ID] AND alive[property]"
         content = self._ask("esearch", path, {"db": "gene", "term": term, "retmax": 20 * len(symbols)})
-        answer = ElementTree.fromstring(content)
-        ids = {int(item.text or 0) for item in answer.iterfind("./IdList/Id")}
-        if len(ids) != int(answer.findtext("./Count") or 0):
+        try:
+            answer = ElementTree.fromstring(content)
+            ids = {int(item.text or 0) for item in answer.iterfind("./IdList/Id")}
+            n_found = int(answer.findtext("./Count") or 0)
+        except (ElementTree.ParseError, ValueError) as error:
+            raise SourceUnusable(f"{path} is damaged ({error}); delete it and run `genekb fetch` again") from error
+        if len(ids) != n_found:
             raise SourceUnusable(
-                f"{path}: NCBI found {answer.findtext('./Count')} genes for {len(symbols)} symbols and named "
+                f"{path}: NCBI found {n_found} genes for {len(symbols)} symbols and named "
                 f"{len(ids)}; give their GeneIDs in place of the symbols"
             )
         return ids
@@ -298,6 +302,8 @@ class _Client:
             raise NotAvailable(
                 f"NCBI's E-utilities refuse the call with status {error.code}; is the key right?"
             ) from None
+        except UnicodeDecodeError:
+            raise TryAgain("the answer is no text in UTF-8") from None
         except (urllib.error.URLError, OSError, HTTPException) as error:
             if self.n_calls == 1 and isinstance(
                 getattr(error, "reason", None), socket.gaierror | ConnectionRefusedError

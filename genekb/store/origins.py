@@ -61,6 +61,7 @@ def files_here(folder: Path, manifest: Manifest) -> tuple[StoredFile, ...]:
 def _read(name_folder: Path) -> dict[str, Mapping[str, Any]]:
     try:
         content = json.loads((name_folder / PULLED).read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()  # half a character could be written nowhere
     except (OSError, ValueError):  # without the note, what was not pulled counts as lost, and may be pulled again
         return {}
     return content if isinstance(content, dict) else {}

@@ -26,6 +26,7 @@ def recall_place(name_folder: Path, encoder_id: str) -> Path | None:
 def _read(name_folder: Path) -> dict[str, str]:
     try:
         content = json.loads((name_folder / PLACES).read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()  # half a character could be written nowhere
     except (OSError, ValueError):  # a note that is gone or damaged costs the user a path to type, nothing else
         return {}
     return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}

@@ -59,7 +59,8 @@ def test_the_target_is_the_plan_of_a_dense_solver(sharpness):
 
 
 def test_the_target_is_the_plan_of_pot():
-    ot = pytest.importorskip("ot")
+    import ot
+
     log_q = torch.log_softmax(draw(15, 4), dim=1)
     masses = cluster_masses(log_q, smoothing=0.3)
     plan = ot.sinkhorn(np.ones(15), masses.numpy(), -log_q.numpy(), reg=1 / 5, numItermax=20_000, stopThr=1e-12)
