@@ -13,6 +13,7 @@ from cellmodel.comparison import ClusterMatch, ClusterPair, CompareConfig, Compa
 from cellmodel.config import RunConfig
 from cellmodel.errors import AlignmentTooLow
 from cellmodel.joint import MIN_SHARED, Meeting, human_gene_ids
+from cellmodel.lineage import Lineage
 from cellmodel.types import GeneVectors
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,12 @@ class CellComparison:
         Genes that both sides have; 0 where they meet by text alone.
     encoder_id
         Encoder whose vectors were used on both sides.
+    store_ids
+        Store of either side.
     note
         The same in words.
+    made_with
+        What the clusters of either side were made with, where that is another store, and meant.
     """
 
     matches: tuple[ClusterMatch, ...]
@@ -44,7 +49,9 @@ class CellComparison:
     n_genes: tuple[int, int]
     n_shared: int
     encoder_id: str
+    store_ids: tuple[str, str]
     note: str
+    made_with: tuple[Lineage | None, Lineage | None] = (None, None)
 
 
 def compare_clustered(
@@ -70,7 +77,14 @@ def compare_clustered(
         else f"{n_shared} genes of both files meet {words[how]}"
     )
     return CellComparison(
-        matches=matches, pairs=pairs, meeting=how, n_genes=n_genes, n_shared=n_shared, encoder_id=encoder_id, note=note
+        matches=matches,
+        pairs=pairs,
+        meeting=how,
+        n_genes=n_genes,
+        n_shared=n_shared,
+        encoder_id=encoder_id,
+        store_ids=(stores[0].store_id, stores[1].store_id),
+        note=note,
     )
 
 
@@ -141,7 +155,7 @@ def _vectors(
         raise ValueError("clustered cells without a store cannot be compared; give one to read_clustered")
     encoder_id = a.alignment.encoder_id
     left = a.alignment.vectors[columns[0]]
-    if encoder_id in stores[1].manifest.encoders:
+    if encoder_id in stores[1].encoder_ids:
         return left, stores[1].vectors(b.alignment.gene_ids[columns[1]], encoder=encoder_id).vectors
     texts = [b.alignment.texts[column] or "" for column in columns[1]]
     distinct = sorted({text for text in texts if text})

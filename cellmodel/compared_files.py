@@ -4,19 +4,20 @@ import csv
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import genekb
-from cellmodel.clustered import read_clustered
+from cellmodel.clustered import clustered
 from cellmodel.compared_cells import CellComparison, compare_clustered
 from cellmodel.comparison import UNMATCHED, ClusterMatch, CompareConfig
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.figures.canvas import check_format
 from cellmodel.files import check_targets
-from cellmodel.io import ReadConfig
+from cellmodel.io import Cells, ReadConfig, read_cells
 from cellmodel.joint import Meeting
+from cellmodel.lineage import Lineage, check_lineage, given_lineage
 from genekb.files import write_text
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,15 @@ class SideFile:
         Column of obs with the clusters.
     read
         Where the values and the gene names are.
+    other_store
+        Whether the clusters may have been made with another store, see :func:`cellmodel.lineage.check_lineage`.
     """
 
     path: Path
     kb: genekb.Store
     cluster_key: str = "cellmodel"
     read: ReadConfig = field(default_factory=ReadConfig)
+    other_store: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,13 +82,18 @@ def compare_files(
         If a file has no clusters, or an output cannot be written; outputs are checked before any work.
     AlignmentTooLow
         If too few genes are known to the stores, or too few meet.
+    LineageMismatch
+        If the clusters of a file were made with another store.
     """
     _check(outputs, inputs=(a.path, b.path))
+    cells = read_cells(a.path, a.read), read_cells(b.path, b.read)
+    made_with = _check_lineages(cells, (a, b), config)
     found = [
-        read_clustered(side.path, side.kb, config, cluster_key=side.cluster_key, read=side.read) for side in (a, b)
+        clustered(each, side.kb, config, cluster_key=side.cluster_key) for each, side in zip(cells, (a, b), strict=True)
     ]
-    compared = compare_clustered(
-        found[0], found[1], stores=(a.kb, b.kb), config=config, compare=compare, meeting=meeting
+    compared = replace(
+        compare_clustered(found[0], found[1], stores=(a.kb, b.kb), config=config, compare=compare, meeting=meeting),
+        made_with=made_with,
     )
     log.info("%s", compared.note)
     if outputs is not None and outputs.table is not None:
@@ -92,6 +101,23 @@ def compare_files(
     if outputs is not None and outputs.plot is not None:
         _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem))
     return compared
+
+
+def _check_lineages(
+    cells: tuple[Cells, Cells], sides: tuple[SideFile, SideFile], config: RunConfig
+) -> tuple[Lineage | None, Lineage | None]:
+    """Compare what the clusters of both files were made with to the stores that are given.
+
+    The encoder is that of the first store, so that a second store has chosen none.
+    """
+    a, b = sides
+    is_shared = a.kb.store_id == b.kb.store_id
+    given = given_lineage(a.kb, config)
+    other = given if is_shared else Lineage(store_id=b.kb.store_id)
+    return (
+        check_lineage(cells[0], given, key=a.cluster_key, other_store=a.other_store),
+        check_lineage(cells[1], other, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
+    )
 
 
 def _check(outputs: CompareOutputs | None, *, inputs: Sequence[Path]) -> None:

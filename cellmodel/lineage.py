@@ -26,11 +26,13 @@ class Lineage:
 
 def given_lineage(kb: genekb.Store, config: RunConfig) -> Lineage:
     """Tell what a command is given. An encoder counts where the store chose it: one that was named is meant."""
-    is_chosen_by_store = config.encoder is None and kb.manifest.encoders
+    is_chosen_by_store = config.encoder is None and kb.encoder_ids
     return Lineage(store_id=kb.store_id, encoder_id=kb.encoder_id() if is_chosen_by_store else "")
 
 
-def check_lineage(cells: Cells, given: Lineage, *, key: str, other_store: bool = False) -> Lineage | None:
+def check_lineage(
+    cells: Cells, given: Lineage, *, key: str, other_store: bool = False, kb_option: str = "--kb"
+) -> Lineage | None:
     """Compare what the clusters or labels of a file were made with to what is given now.
 
     Parameters
@@ -40,6 +42,8 @@ def check_lineage(cells: Cells, given: Lineage, *, key: str, other_store: bool =
         from elsewhere), or they were made without knowledge, there is nothing to compare.
     other_store
         Whether a difference is meant.
+    kb_option
+        Option that gives the store of these cells, for the way out.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def check_lineage(cells: Cells, given: Lineage, *, key: str, other_store: bool =
         return None
     if recorded.store_id != given.store_id:
         digest = recorded.store_id.partition(":")[2] or recorded.store_id
-        told, way_out = f"store {recorded.store_id}, {given.store_id} was given", f"--kb {digest}"
+        told, way_out = f"store {recorded.store_id}, {given.store_id} was given", f"{kb_option} {digest}"
     elif recorded.encoder_id and given.encoder_id and recorded.encoder_id != given.encoder_id:
         told = f"encoder {recorded.encoder_id}, the first one of {given.store_id} is {given.encoder_id}"
         way_out = f"--encoder {recorded.encoder_id}"

@@ -70,11 +70,17 @@ def pull_model(
     address: Address,
     folder: Path,
     *,
+    digest: str = "",
     overwrite: bool = False,
     patience: Patience | None = None,
     progress: Progress | None = None,
 ) -> SharedModel:
     """Bring a fitted model to a folder, or go on with a pull that was interrupted.
+
+    Parameters
+    ----------
+    digest
+        Digest that the model must have; any if empty.
 
     Raises
     ------
@@ -91,10 +97,11 @@ def pull_model(
     try:
         with open_remote(address, timeout_s=patience.timeout_s) as remote:
             found = find_version(remote, address, head=DESCRIPTION, patience=patience)
-            digest = hashlib.sha256(found.head).hexdigest()
-            if not digest.startswith(found.expected):
+            found_digest = hashlib.sha256(found.head).hexdigest()
+            wanted = digest or found.expected
+            if not found_digest.startswith(wanted):
                 raise LineageMismatch(
-                    f"{remote.name} gives model {digest}, {found.expected} was asked for; do not use it"
+                    f"{remote.name} gives model {found_digest}, {wanted} was asked for; do not use it"
                 )
             arrays = _promised(found, remote, patience)
             staging.mkdir(parents=True, exist_ok=True)
@@ -108,7 +115,7 @@ def pull_model(
     except OSError as error:
         raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}; give another folder") from error
     return SharedModel(
-        digest=digest, url=url, n_bytes_now=n_bytes, store_id=model.store_id, encoder_id=model.encoder_id
+        digest=found_digest, url=url, n_bytes_now=n_bytes, store_id=model.store_id, encoder_id=model.encoder_id
     )
 
 

@@ -69,6 +69,8 @@ class StoreDiff:
         For each encoder that both have by name and dimension.
     only_in_old, only_in_new
         Encoders of one store alone, or of another dimension.
+    not_pulled
+        Encoders that both have, whose vectors are not compared: in one of the stores they were not pulled.
     """
 
     old: str
@@ -78,6 +80,7 @@ class StoreDiff:
     moved: tuple[Moved, ...]
     only_in_old: tuple[str, ...]
     only_in_new: tuple[str, ...]
+    not_pulled: tuple[str, ...] = ()
 
 
 def diff_stores(old: Store, new: Store, *, n_examples: int = 20) -> StoreDiff:
@@ -102,14 +105,22 @@ def diff_stores(old: Store, new: Store, *, n_examples: int = 20) -> StoreDiff:
     changes = find_changes({name: old.table(name) for name in names}, {name: new.table(name) for name in names})
     before, after = _encoders(old), _encoders(new)
     common = [key for key in before if key in after]
+    absent = {
+        key: ids[key] for store, ids in ((old, before), (new, after)) for key in common if ids[key] in store.not_pulled
+    }
     return StoreDiff(
         old=old.store_id,
         new=new.store_id,
         changes=changes,
         words=_word_diffs(old, new, gene_ids=changes.text_changed[:n_examples]),
-        moved=tuple(_moved(old, new, ids=(before[key], after[key]), n_examples=n_examples) for key in common),
+        moved=tuple(
+            _moved(old, new, ids=(before[key], after[key]), n_examples=n_examples)
+            for key in common
+            if key not in absent
+        ),
         only_in_old=tuple(before[key] for key in before if key not in after),
         only_in_new=tuple(after[key] for key in after if key not in before),
+        not_pulled=tuple(absent.values()),
     )
 
 

@@ -155,6 +155,21 @@ def store_name_upwards(here, base):
 
 
 @kind
+def update_name_with_a_slash(here, base):
+    pass
+
+
+@kind
+def import_name_in_capitals(here, base):
+    (here / "words.txt").write_text("1 2\nINS 1 2\n")
+
+
+@kind
+def kb_path_to_nowhere(here, base):
+    pass
+
+
+@kind
 def home_is_a_file(here, base):
     (here / "home").write_text("a file, not a folder\n")
 

@@ -102,7 +102,7 @@ def _handler(hub):  # noqa: C901 - a handler is a class of small methods
             if "/tag/" in path:
                 hub.revisions[json.loads(body)["tag"]] = path.rpartition("/")[2]
                 return 200, {}
-            if path == "/api/datasets/lab/human" or "/revision/" in path:
+            if path.endswith(("datasets/lab/human", "models/lab/human")) or "/revision/" in path:
                 wanted = path.partition("/revision/")[2] or "main"
                 oid = hub.revisions.get(wanted, wanted)
                 if oid not in hub.commits:

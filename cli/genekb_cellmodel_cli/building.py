@@ -12,6 +12,27 @@ if TYPE_CHECKING:
     from genekb.sources.tables import SourceTables
 
 
+def check_store_name(name: str | None) -> str | None:
+    """Take the name of a store that is to be made as an option's value: a wrong one is wrong use, before any work."""
+    from genekb.errors import SourceUnusable
+    from genekb.store.home import check_name
+
+    try:
+        return check_name(name) if name else name
+    except SourceUnusable as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def check_encoder_name(name: str) -> str:
+    """Take the name of an encoder that is to be made as an option's value, by the rule of every recipe."""
+    from genekb.encoders import EncoderSpec
+
+    try:
+        return EncoderSpec(name=name, kind="foreign", model_id="", dim=1).name
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def read_tables(source: Path | None, *, taxa: list[str], release: str | None, names: Path | None) -> "SourceTables":
     """Read a source of any kind; the demo table where none is given."""
     from genekb.sources.open import read_source

@@ -1,15 +1,15 @@
-"""Commands of `cellmodel` that share fitted models: push, pull."""
+"""Commands of `cellmodel` that share fitted models: push, pull, lock, sync."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from genekb.interrupts import told_when_interrupted
 from genekb_cellmodel_cli import options
-from genekb_cellmodel_cli.genekb_share import GO_ON, Timeout
-from genekb_cellmodel_cli.output import print_json, print_lines, progress_bar
+from genekb_cellmodel_cli.genekb_share import GO_ON, LockFile, Timeout
+from genekb_cellmodel_cli.output import note, print_json, print_lines, progress_bar
 
 
 def push(
@@ -59,7 +59,86 @@ def pull(
     print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
 
 
+def lock(
+    model: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of models to pin; none: show what is pinned.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where the model can be pulled from; what is known if left out.", show_default=False),
+    ] = None,
+    file: LockFile = None,
+    json: options.Json = False,
+) -> None:
+    """Pin the models that a project uses, by digest and folder, in genekb.lock beside its stores.
+
+    Example: cellmodel lock models/pbmc --url s3://bucket/models/pbmc
+    """
+    from cellmodel.locking import lock_models, read_model_pins
+    from genekb.errors import SourceUnusable
+    from genekb.store.pins import LOCK_FILE, find_lock_file, read_pins
+
+    path = file or find_lock_file() or Path(LOCK_FILE)
+    if url and len(model or ()) != 1:
+        raise typer.BadParameter("goes with one model", param_hint="--url")
+    if not model and not path.is_file():
+        raise SourceUnusable(f"no {path}; pin a model with `cellmodel lock FOLDER`")
+    pins = lock_models(model, path, url=url or "") if model else read_model_pins(path)
+    stores = {pin.digest[:16] for pin in read_pins(path)}
+    for pin in pins if model else ():
+        if not pin.url:
+            note(f"{pin.path} has no address: others need a copy of it; `cellmodel push` it and give --url")
+        if pin.store_id and pin.store_id.partition(":")[2] not in stores:
+            note(f"{pin.path} needs {pin.store_id}, which is not pinned; `genekb lock` it too")
+    if json:
+        print_json({"file": str(path), "models": [asdict(pin) for pin in pins]})
+        return
+    print_lines(f"{pin.path} {pin.digest[:16]} {pin.store_id} {pin.url}".rstrip() for pin in pins)
+
+
+def sync(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 5 where something differs.")] = False,
+    file: LockFile = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model that is here and is not the pinned one.")
+    ] = False,
+    timeout_s: Timeout = 60.0,
+    json: options.Json = False,
+) -> None:
+    """Bring the models that genekb.lock pins to their folders, and check every byte of them.
+
+    Example: cellmodel sync
+    """
+    from cellmodel.errors import LineageMismatch
+    from cellmodel.locking import check_model, read_model_pins, sync_models
+    from genekb.errors import SourceUnusable
+    from genekb.share.transfer import Patience
+    from genekb.store.pins import find_lock_file
+
+    path = file or find_lock_file()
+    if path is None or not path.is_file():
+        raise SourceUnusable(f"no {path or 'genekb.lock here or above'}; pin a model with `cellmodel lock FOLDER`")
+    rows: list[dict[str, Any]]
+    if check:
+        pins = read_model_pins(path)
+        rows = [{"path": pin.path, "digest": pin.digest, "faults": check_model(pin, path)} for pin in pins]
+    else:
+        with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
+            done = sync_models(path, overwrite=overwrite, patience=Patience(timeout_s=timeout_s), progress=progress)
+        rows = [
+            {"path": pin.path, "digest": pin.digest, "n_bytes_now": pulled.n_bytes_now if pulled else 0, "faults": []}
+            for pin, pulled in done
+        ]
+    if json:
+        print_json({"file": str(path), "models": rows})
+    else:
+        print_lines(f"{row['path']} {row['digest'][:16]}: {'; '.join(row['faults']) or 'whole'}" for row in rows)
+    wrong = [row["path"] for row in rows if row["faults"]]
+    if wrong:
+        raise LineageMismatch(f"{', '.join(wrong)}: not as {path} pins; `cellmodel sync` brings what is missing")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `cellmodel`."""
-    app.command()(push)
-    app.command()(pull)
+    for command in (push, pull, lock, sync):
+        app.command()(command)

@@ -136,6 +136,7 @@ def lock(
 
     from genekb.errors import SourceUnusable
     from genekb.share.lock import pin_store, write_pins
+    from genekb.share.lock_entries import url_for_lock
     from genekb.share.remote_store import open_store
     from genekb.store.pins import LOCK_FILE, find_lock_file, read_pins
 
@@ -146,7 +147,8 @@ def lock(
         raise SourceUnusable(f"no {path}; pin a store with `genekb lock NAME`")
     pins = list(read_pins(path)) if path.is_file() else []
     if store:
-        new = [pin_store(open_store(name, home=home), encoders=encoder or (), url=url or "") for name in store]
+        place = url_for_lock(url or "", path)
+        new = [pin_store(open_store(name, home=home), encoders=encoder or (), url=place) for name in store]
         pins = list({pin.store: pin for pin in [*pins, *new]}.values())
         write_pins(pins, path)
         for pin in new:

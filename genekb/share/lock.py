@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shutil import rmtree
 
-from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.files import write_text
-from genekb.share.addresses import parse_address
+from genekb.errors import NotAvailable, StoreCorrupt
+from genekb.share.lock_entries import address_in_lock, check_url, write_entries
 from genekb.share.pull import PullConfig, Pulled, find_encoders, is_of, pull_store
 from genekb.share.transfer import Patience, Progress
-from genekb.sources.addresses import is_web_address, public_url, without_login
 from genekb.store.home import find_home
 from genekb.store.manifest import MANIFEST
-from genekb.store.origins import absent_encoders, read_origin
-from genekb.store.pins import LOCK_VERSION, Pin, read_pins
+from genekb.store.origins import read_origin
+from genekb.store.pins import Pin, read_pins
 from genekb.store.reader import Store
-from genekb.store.verify import verify_store
-
-_HEADER = "# Stores that this project uses. Written by `genekb lock`; `genekb sync` brings them here.\n"
+from genekb.store.vectors import CACHE
+from genekb.store.verify import Verification, verify_store
 
 
 def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> Pin:
@@ -28,7 +26,8 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
     encoders
         Ids or names of the encoders that the project needs; those that are here if empty.
     url
-        Where it can be pulled from; where it was pulled from if empty.
+        Where it can be pulled from, a relative path from the folder of the lock file on; where it was pulled from if
+        empty.
 
     Raises
     ------
@@ -38,17 +37,10 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
         If the address is none, or holds user and password.
     """
     manifest = store.manifest
-    absent = absent_encoders(store.folder, manifest)
-    here = [key for key in manifest.encoders if key not in absent]
-    chosen = find_encoders(manifest, encoders, where=store.store_id) if encoders else here
+    chosen = find_encoders(manifest, encoders, where=store.store_id) if encoders else store.encoder_ids
     origin = read_origin(store.folder)
-    if url and is_web_address(url) and without_login(url)[1]:
-        raise SourceUnusable(
-            f"{public_url(url)} was given with user and password, which a lock file that others read must not hold; "
-            "give --url without them"
-        )
     if url:
-        parse_address(url)
+        check_url(url)
     left = [key for key in manifest.encoders if key not in chosen]
     files = [file for file in manifest.files if not any(is_of(file, key) for key in left)]
     return Pin(
@@ -61,21 +53,15 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
 
 
 def write_pins(pins: Sequence[Pin], path: Path) -> None:
-    """Write a lock file, by name; of two pins of one name the later counts.
+    """Write the stores of a lock file, by name; of two pins of one name the later counts.
 
     Raises
     ------
-    NotAvailable
-        If it cannot be written.
+    SourceUnusable, NotAvailable
+        See :func:`genekb.share.lock_entries.write_entries`.
     """
-    import tomli_w
-
     by_name = {pin.store: pin for pin in pins}
-    stores = [_entry(by_name[name]) for name in sorted(by_name)]
-    try:
-        write_text(_HEADER + tomli_w.dumps({"version": LOCK_VERSION, "store": stores}), path)
-    except OSError as error:
-        raise NotAvailable(f"{path} cannot be written: {error.strerror}; give another --file") from error
+    write_entries("store", [_entry(by_name[name]) for name in sorted(by_name)], path)
 
 
 def _entry(pin: Pin) -> dict[str, object]:
@@ -85,12 +71,19 @@ def _entry(pin: Pin) -> dict[str, object]:
 
 def check_pin(pin: Pin, home: Path | None) -> list[str]:
     """Compare a pin with what is on this machine, every byte of it; give what is wrong, nothing if all is well."""
+    result = _verify(pin, home)
+    return (
+        [f"{pin.store} {pin.digest[:16]} is not here"] if result is None else [*result.faults, *_lacking(pin, result)]
+    )
+
+
+def _verify(pin: Pin, home: Path | None) -> Verification | None:
     folder = find_home(home) / "stores" / pin.store / pin.digest
-    if not (folder / MANIFEST).is_file():
-        return [f"{pin.store} {pin.digest[:16]} is not here"]
-    result = verify_store(folder)
-    lacking = [key for key in pin.encoders if key in result.not_pulled]
-    return [*result.faults, *(f"{key} was not pulled" for key in lacking)]
+    return verify_store(folder) if (folder / MANIFEST).is_file() else None
+
+
+def _lacking(pin: Pin, result: Verification) -> list[str]:
+    return [f"{key} was not pulled" for key in pin.encoders if key in result.not_pulled]
 
 
 def sync(
@@ -109,24 +102,31 @@ def sync(
     StoreCorrupt
         If what is here, or what an address gives, is not what was pinned.
     """
-    done: list[tuple[Pin, Pulled | None]] = []
-    for pin in read_pins(path):
-        faults = check_pin(pin, home)
-        if not faults:
-            done.append((pin, None))
-            continue
-        if not pin.url:
-            raise NotAvailable(
-                f"{pin.store} with digest {pin.digest} is not here, and {path} has no address of it; build or copy it, "
-                f"or pin it with `genekb lock {pin.store} --url ADDRESS` where it is"
-            )
-        address = parse_address(pin.url)
-        if address.scheme != "hf":
-            address = replace(address, revision=pin.digest)
-        config = PullConfig(encoders=pin.encoders, digest=pin.digest, patience=patience or Patience())
-        pulled = pull_store(address, config, home=home, progress=progress)
-        faults = check_pin(pin, home)
-        if faults:
-            raise StoreCorrupt(f"{pulled.folder}: {faults[0]}; remove this folder and run `genekb sync` again")
-        done.append((pin, pulled))
-    return done
+    patience = patience or Patience()
+    return [(pin, _sync(pin, path, home=home, patience=patience, progress=progress)) for pin in read_pins(path)]
+
+
+def _sync(pin: Pin, path: Path, *, home: Path | None, patience: Patience, progress: Progress | None) -> Pulled | None:
+    """Bring one store. A pull hashes all that it brings, so only what was here, and damaged, is verified once more."""
+    before = _verify(pin, home)
+    is_sound = before is not None and not before.faults
+    if before is not None and is_sound and not _lacking(pin, before):
+        return None
+    if not pin.url:
+        raise NotAvailable(
+            f"{pin.store} with digest {pin.digest} is not here, and {path} has no address of it; build or copy it, "
+            f"or pin it with `genekb lock {pin.store} --url ADDRESS` where it is"
+        )
+    address = address_in_lock(pin.url, path)
+    if address.scheme != "hf":
+        address = replace(address, revision=pin.digest)
+    if not is_sound:  # a cache of what was damaged, or is gone, is made anew when the vectors are first used
+        rmtree(find_home(home) / "stores" / pin.store / CACHE / pin.digest[:16], ignore_errors=True)
+    config = PullConfig(encoders=pin.encoders, digest=pin.digest, patience=patience)
+    pulled = pull_store(address, config, home=home, progress=progress)
+    if pulled.manifest.full_name != pin.store:
+        raise StoreCorrupt(f"{pin.url} gives {pulled.manifest.full_name} where {path} pins {pin.store}; pin it again")
+    faults = [] if before is None or is_sound else check_pin(pin, home)
+    if faults:
+        raise StoreCorrupt(f"{pulled.folder}: {faults[0]}; remove this folder and run `genekb sync` again")
+    return pulled

@@ -22,13 +22,23 @@ _WAIT_S: Final = 600.0  # for another process that brings files of the same stor
 REMOTE: Final = "remote"  # beside `stores`: files of stores that were opened by address
 
 
-def open_store(reference: str | Path, *, home: Path | None = None) -> Store:
+def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:
     """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest, path or address.
 
     A name that the ``genekb.lock`` of the working directory's project pins stands for the pinned digest. Of a store
     opened by address (``hf://...``, ``https://...``, ``s3://...``) only the manifest is read now, and each file when it
     is first used. Files are kept in the home, and each is compared with its digest before it is used: a range of a file
     could not be, so a file is always read whole.
+
+    Parameters
+    ----------
+    reference
+        Name, digest, path or address.
+    home
+        Artifact home, see :func:`genekb.store.home.find_home`.
+    trust_remote_code
+        Whether the store's encoders may run Python code that their models bring; without it they are refused when they
+        are first used. Nothing else of a store ever runs code.
 
     Raises
     ------
@@ -38,11 +48,11 @@ def open_store(reference: str | Path, *, home: Path | None = None) -> Store:
         If it is damaged or of another schema version.
     """
     if isinstance(reference, str) and is_address(reference):
-        return _open_remote_store(parse_address(reference), home)
-    return open_local_store(reference, home=home)
+        return _open_remote_store(parse_address(reference), home, trust_remote_code=trust_remote_code)
+    return open_local_store(reference, home=home, trust_remote_code=trust_remote_code)
 
 
-def _open_remote_store(address: Address, home: Path | None) -> Store:
+def _open_remote_store(address: Address, home: Path | None, *, trust_remote_code: bool) -> Store:
     patience = Patience()
     with open_remote(address, timeout_s=patience.timeout_s) as remote:
         found = find_version(remote, address, head=MANIFEST, patience=patience)
@@ -55,7 +65,8 @@ def _open_remote_store(address: Address, home: Path | None) -> Store:
     if not (folder / MANIFEST).is_file():
         with writing_to(folder), locked(name_folder, wait_s=_WAIT_S):
             write_text(found.head.decode("utf-8"), folder / MANIFEST)
-    return Store(folder, fetch=partial(_fetch, address=address, folder=folder, manifest=manifest, version=found.prefix))
+    fetch = partial(_fetch, address=address, folder=folder, manifest=manifest, version=found.prefix)
+    return Store(folder, fetch=fetch, trust_remote_code=trust_remote_code)
 
 
 def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: str) -> None:

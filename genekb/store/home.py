@@ -88,6 +88,11 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         raise NotAvailable(
             f"{as_path} is a folder without {MANIFEST}, so no store; `genekb list` shows those there are"
         )
+    if not _NAME.match(text):
+        raise NotAvailable(
+            f"no store at {as_path}: there is no such folder, and a name is NAME[@RELEASE] without '/'; `genekb list` "
+            "shows those there are"
+        )
     known = ", ".join(folder.parent.name for folder in list_store_folders(find_home(home))) or "none"
     raise NotAvailable(f"no store {text!r} in {stores} (there: {known}); make it with `genekb build --name {text} ...`")
 

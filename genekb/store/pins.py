@@ -1,4 +1,7 @@
-"""A project's lock file: the digest that a store's name stands for in that project, wherever its commands run."""
+"""A project's lock file: the digest that a store's name stands for in that project, wherever its commands run.
+
+It may hold entries of other kinds, for other programs; they are left as they are.
+"""
 
 import tomllib
 from collections.abc import Mapping
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from genekb.errors import SourceUnusable
-from genekb.safe_names import is_digest
+from genekb.safe_names import is_digest, is_plain_name
 
 LOCK_FILE: Final = "genekb.lock"
 LOCK_VERSION: Final = 1
@@ -45,8 +48,8 @@ def find_lock_file(folder: Path | None = None) -> Path | None:
     return next((place / LOCK_FILE for place in (start, *start.parents) if (place / LOCK_FILE).is_file()), None)
 
 
-def read_pins(path: Path) -> tuple[Pin, ...]:
-    """Read a lock file.
+def read_lock(path: Path) -> dict[str, Any]:
+    """Read a lock file, entries of every kind.
 
     Raises
     ------
@@ -59,9 +62,28 @@ def read_pins(path: Path) -> tuple[Pin, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         if content.get("version") != LOCK_VERSION:
             raise ValueError(f"its version is {content.get('version')}, {LOCK_VERSION} is read here")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _no_lock(path, error) from error
+    return content
+
+
+def read_pins(path: Path) -> tuple[Pin, ...]:
+    """Read the stores of a lock file.
+
+    Raises
+    ------
+    SourceUnusable
+        If it is damaged, or of a later version.
+    """
+    content = read_lock(path)
+    try:
         return tuple(_pin(entry) for entry in content.get("store", []))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SourceUnusable(f"{path} is no lock file ({error}); write it again with `genekb lock`") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_lock(path, error) from error
+
+
+def _no_lock(path: Path, error: Exception) -> SourceUnusable:
+    return SourceUnusable(f"{path} is no lock file ({error}); remove it, then write it again with `genekb lock`")
 
 
 def _pin(entry: Mapping[str, Any]) -> Pin:
@@ -72,6 +94,8 @@ def _pin(entry: Mapping[str, Any]) -> Pin:
         encoders=tuple(map(str, entry["encoders"])),
         n_bytes=int(entry["n_bytes"]),
     )
+    if not all(map(is_plain_name, pin.store.split("@", 1))):
+        raise ValueError(f"{pin.store[:80]!r} is no store's name")
     if not is_digest(pin.digest):
         raise ValueError(f"the digest of {pin.store} is not 64 hex digits")
     return pin

@@ -70,6 +70,8 @@ class Comparison:
         Overlap of neighbours drawn at random.
     skipped
         Vocabularies that were left out: too few genes have a term that 5 to 500 of the compared genes share.
+    not_pulled
+        Encoders that were left out because they were not pulled; none where encoders were named.
     """
 
     store_id: str
@@ -82,6 +84,7 @@ class Comparison:
     pairs: tuple[EncoderPair, ...]
     tasks: tuple[EncoderTask, ...]
     skipped: tuple[str, ...]
+    not_pulled: tuple[str, ...] = ()
 
 
 def compare_encoders(
@@ -100,7 +103,7 @@ def compare_encoders(
     Parameters
     ----------
     encoders
-        As for :meth:`genekb.store.reader.Store.encoder_id`; all of the store if left out, controls too.
+        As for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out, controls too.
     n_genes
         Compare a sample of so many genes; all if left out.
     seed
@@ -111,7 +114,7 @@ def compare_encoders(
     Raises
     ------
     NotAvailable
-        If the store has no such encoder, or none.
+        If the store has no such encoder, or none is here.
     SourceUnusable
         If the encoders share too few genes, or the store has no such vocabulary.
     ValueError
@@ -119,8 +122,10 @@ def compare_encoders(
     """
     if n_neighbors < 1 or (n_genes is not None and n_genes <= n_neighbors):
         raise ValueError(f"n_neighbors must be >= 1 and < n_genes, got {n_neighbors} and {n_genes}")
-    ids = list(dict.fromkeys(map(store.encoder_id, encoders or store.manifest.encoders)))
+    ids = list(dict.fromkeys(map(store.encoder_id, encoders or store.encoder_ids)))
     if not ids:
+        if store.not_pulled:
+            store.check_whole()
         raise NotAvailable(f"{store.store_id} has no encoder to compare; add one with `genekb encode`")
     terms = read_gene_terms(store, vocabularies)
     gene_ids, n_equal_texts = _shared_genes(store, ids, n_neighbors=n_neighbors)
@@ -145,6 +150,7 @@ def compare_encoders(
         pairs=_pairs(vectors, n_neighbors=n_neighbors),
         tasks=tasks,
         skipped=tuple(vocabulary.vocabulary for vocabulary in terms if vocabulary.vocabulary not in scored),
+        not_pulled=() if encoders else store.not_pulled,
     )
 
 

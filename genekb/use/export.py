@@ -39,6 +39,8 @@ class ExportResult:
         Genes that were asked for and have no vector.
     n_duplicate_symbols
         Genes left out of a JSON file because a gene with a lower GeneID has the same symbol.
+    not_pulled
+        Encoders that a DuckDB file lacks because they were not pulled; none where one was named.
     """
 
     files: tuple[Path, ...]
@@ -46,6 +48,7 @@ class ExportResult:
     n_genes: int
     n_without_vector: int = 0
     n_duplicate_symbols: int = 0
+    not_pulled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +88,8 @@ def export_store(
     - ``json``: one object, symbol to list of numbers, as GenePT users load it.
     - ``safetensors``: ``vectors`` and ``gene_ids``; store, encoder and licences in its metadata.
     - ``parquet``: gene_id, symbol, vector; the same metadata in its schema.
-    - ``duckdb``: the store's tables, and ``vectors_<name>`` (gene_id, vector) of one encoder, or of all.
+    - ``duckdb``: the store's tables, and ``vectors_<name>`` (gene_id, vector) of one encoder, or of all
+      that are here.
 
     Parameters
     ----------
@@ -243,7 +247,7 @@ def _write_parquet(matrix: _Matrix, path: Path) -> int:
 def _export_duckdb(store: "Store", path: Path, *, encoder: str | None) -> ExportResult:
     import duckdb
 
-    ids = [store.encoder_id(encoder)] if encoder else list(store.manifest.encoders)
+    ids = [store.encoder_id(encoder)] if encoder else list(store.encoder_ids)
     with _one_line(path), atomic_file(path) as part:
         part.unlink(missing_ok=True)
         try:
@@ -253,7 +257,12 @@ def _export_duckdb(store: "Store", path: Path, *, encoder: str | None) -> Export
             raise OSError(str(error).splitlines()[0]) from error
         finally:
             part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
-    return ExportResult(files=(path,), encoders=tuple(ids), n_genes=store.manifest.n_genes)
+    return ExportResult(
+        files=(path,),
+        encoders=tuple(ids),
+        n_genes=store.manifest.n_genes,
+        not_pulled=() if encoder else store.not_pulled,
+    )
 
 
 def _fill(connection: Any, store: "Store", ids: Sequence[str]) -> None:

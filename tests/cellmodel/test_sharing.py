@@ -45,6 +45,8 @@ def test_a_pulled_model_has_the_bytes_of_the_pushed_one(model, tmp_path):
     with pytest.raises(InputUnusable, match="exists"):
         pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
     pull_model(parse_address(pushed.url), tmp_path / "here", overwrite=True, patience=QUICK)
+    with pytest.raises(LineageMismatch, match=f"gives model {pushed.digest}, {'0' * 64} was asked for"):
+        pull_model(parse_address(pushed.url), tmp_path / "other", digest="0" * 64, patience=QUICK)
 
 
 def test_a_model_over_a_connection_that_breaks_and_one_that_lies(model, tmp_path):

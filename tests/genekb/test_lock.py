@@ -17,6 +17,7 @@ from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.pins import read_pins
 from genekb.store.verify import verify_store
 from tests.genekb.test_share import QUICK, content, served
+from tests.in_process import call_here
 from tests.loopback import serving
 from tests.processes import ROOT, call, call_json
 
@@ -88,8 +89,57 @@ def test_a_pin_that_nothing_fits_is_told(built, shared, tmp_path):
 )
 def test_a_damaged_lock_file_is_said_to_be_none(tmp_path, text):
     (tmp_path / "genekb.lock").write_text(text)
-    with pytest.raises(SourceUnusable, match=r"is no lock file .*write it again with `genekb lock`"):
+    with pytest.raises(SourceUnusable, match=r"is no lock file .*remove it, then write it again with `genekb lock`"):
         read_pins(tmp_path / "genekb.lock")
+
+
+def test_a_lock_file_of_a_later_version_is_not_written_over(tmp_path):
+    (tmp_path / "genekb.lock").write_text("version = 2")
+    with pytest.raises(SourceUnusable, match="its version is 2, 1 is read here"):
+        write_pins([], tmp_path / "genekb.lock")
+    assert (tmp_path / "genekb.lock").read_text() == "version = 2"
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "human@../x", "human/2022", "", "human@"])
+def test_a_pin_names_no_folder_outside_the_stores(built, tmp_path, name):
+    path = tmp_path / "genekb.lock"
+    write_pins([pin_store(built)], path)
+    path.write_text(path.read_text().replace("human@2022-11", name))
+    with pytest.raises(SourceUnusable, match="is no store's name"):
+        read_pins(path)
+
+
+def test_a_pin_under_another_stores_name_is_told(built, shared, tmp_path):
+    path = tmp_path / "genekb.lock"
+    write_pins([pin_store(built, url=str(shared))], path)
+    path.write_text(path.read_text().replace("human@2022-11", "human@2023-01"))
+    with pytest.raises(StoreCorrupt, match=r"gives human@2022-11 where .* pins human@2023-01; pin it again"):
+        sync(path, home=tmp_path / "other", patience=QUICK)
+
+
+def test_a_relative_address_is_one_from_the_lock_file_on_wherever_a_command_runs(
+    built, home, shared, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "project" / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project" / "notebooks")
+    (tmp_path / "project" / "genekb.lock").write_text("version = 1\n")
+    done = call_here(("genekb", "lock", "human", "--url", "../../shared", "--home", home), capsys, monkeypatch)
+    assert done.code == 0, done.err
+    (pin,) = read_pins(tmp_path / "project" / "genekb.lock")
+    assert pin.url == "../shared"
+    for place in (tmp_path / "project", tmp_path):
+        monkeypatch.chdir(place)
+        sync(tmp_path / "project" / "genekb.lock", home=place / "home2", patience=QUICK)
+        assert check_pin(pin, place / "home2") == []
+
+
+def test_entries_of_other_kinds_stay_where_they_are(built, tmp_path):
+    path = tmp_path / "genekb.lock"
+    path.write_text('version = 1\nkept = "as it is"\n\n[[other]]\npath = "x"\n')
+    write_pins([pin_store(built)], path)
+    content = tomllib.loads(path.read_text())
+    assert (content["kept"], content["other"]) == ("as it is", [{"path": "x"}])
+    assert [pin.digest for pin in read_pins(path)] == [built.manifest.digest]
 
 
 def test_a_catalogue_lists_what_can_be_pulled_and_moves_with_its_folder(built, tmp_path):
