@@ -48,7 +48,7 @@ class BuildConfig:
         Stored type of the vectors.
     compute_dtype
         ``auto``, ``float32`` or ``bfloat16``.
-    device, threads, online, base_url
+    device, threads, online, base_url, trust_remote_code
         Handed to the encoder, see :func:`genekb.encoders.load_encoder`.
     engine
         Who encodes the texts.
@@ -65,11 +65,14 @@ class BuildConfig:
     threads: int | None = None
     online: bool = False
     base_url: str | None = None
+    trust_remote_code: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def open_engine(self) -> AbstractContextManager[Engine]:
         """Give the engine that encodes; it is handed back when the context ends."""
-        return open_engine(self.engine, device=self.device, threads=self.threads)
+        return open_engine(
+            self.engine, device=self.device, threads=self.threads, trust_remote_code=self.trust_remote_code
+        )
 
     def loader(self, home: Path | None) -> Loader:
         """Give the function that loads an encoder by name for a corpus."""
@@ -81,6 +84,7 @@ class BuildConfig:
             online=self.online,
             base_url=self.base_url,
             cache=find_home(home) / "graphs",
+            trust_remote_code=self.trust_remote_code,
         )
 
 

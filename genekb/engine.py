@@ -97,13 +97,17 @@ LOCAL: Final = _LocalEngine()
 
 
 @contextmanager
-def open_engine(config: EngineConfig, *, device: str = "auto", threads: int | None = None) -> Iterator[Engine]:
+def open_engine(
+    config: EngineConfig, *, device: str = "auto", threads: int | None = None, trust_remote_code: bool = False
+) -> Iterator[Engine]:
     """Give an engine and hand back what it holds; Ray is started, or connected to, when the first text needs it.
 
     Parameters
     ----------
     device, threads
         How encoders run on workers, see :class:`genekb.encoders.local.Compute`.
+    trust_remote_code
+        Whether workers may run code that a model brings, see :func:`genekb.encoders.reopen_encoder`.
 
     Raises
     ------
@@ -123,6 +127,7 @@ def open_engine(config: EngineConfig, *, device: str = "auto", threads: int | No
         address=config.ray_address,
         device=device,
         threads=threads,
+        trust_remote_code=trust_remote_code,
     )
     with engine:
         yield engine

@@ -90,16 +90,20 @@ class RayEngine:
         See :class:`genekb.engine.EngineConfig`.
     device, threads
         See :class:`genekb.encoders.local.Compute`.
+    trust_remote_code
+        See :func:`genekb.encoders.reopen_encoder`.
     """
 
     def __init__(
-        self, *, workers: int | None, stall_timeout_s: float, address: str | None, device: str, threads: int | None
-    ) -> None:
+        self, *, workers: int | None, stall_timeout_s: float, address: str | None, device: str, threads: int | None,
+        trust_remote_code: bool,
+    ) -> None:  # fmt: skip
         self._workers = workers
         self._stall_timeout_s = stall_timeout_s
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._device = device
         self._threads = threads
+        self._trust_remote_code = trust_remote_code
         self._has_started = False
         self._stdout = redirect_stdout(sys.stderr)
 
@@ -141,6 +145,7 @@ class RayEngine:
             "place": str(opening.place) if opening.place else None,
             "device": "cuda" if size.gpus else "cpu",
             "threads": size.threads,
+            "trust_remote_code": self._trust_remote_code,
         }
         wave = [first, *islice(waiting, size.workers * _SHARDS_PER_WORKER - 1)]
         while wave:
@@ -280,6 +285,7 @@ def _open(settings: Mapping[str, Any]) -> Encoder:
             device=settings["device"],
             threads=settings["threads"],
             hint=Path(settings["place"]) if settings["place"] else None,
+            trust_remote_code=settings["trust_remote_code"],
         )
 
 

@@ -15,7 +15,7 @@ from genekb.assembly import ONLY_NAMES, BuildResult, GeneVectors, KeptVectors, S
 from genekb.builder import BuildConfig, Loader, Plan, distinct_texts, load_jobs, plan_build, store_content
 from genekb.changes import Changes, find_changes
 from genekb.documents import find_template
-from genekb.encoders import EncoderSpec
+from genekb.encoders import Encoder, EncoderSpec
 from genekb.encoders.foreign import ForeignVectors, foreign_spec
 from genekb.encoding import EncodingJob, Progress, known_text_ids
 from genekb.engine import LOCAL, Engine, EngineConfig, open_engine
@@ -145,7 +145,9 @@ def update(
         for encoder_id in _chosen(store, encoders)
     ]
     content = store_content(source, plan.config, plan=plan.plan, parent=store.manifest.digest)
-    with open_engine(options.engine, device=options.device, threads=options.threads) as engine:
+    with open_engine(
+        options.engine, device=options.device, threads=options.threads, trust_remote_code=options.trust_remote_code
+    ) as engine:
         items = [replace(item, engine=engine) if isinstance(item, EncodingJob) else item for item in vectors]
         return assemble(content, items, home=home, vector_dtype=plan.config.vector_dtype, progress=progress)
 
@@ -157,6 +159,7 @@ class ReopenOptions:
     device: str = "auto"
     threads: int | None = None
     base_url: str | None = None
+    trust_remote_code: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
 
 
@@ -186,9 +189,10 @@ def add_encoders(
         If an encoder is not on this machine.
     """
     have = set(store.manifest.encoders)
+    corpus = distinct_texts(store.table("texts"))
     jobs = [
         job
-        for job in load_jobs(models, corpus=distinct_texts(store.table("texts")), load=load, engine=engine)
+        for job in load_jobs(models, corpus=corpus, load=_load_here(store, load), engine=engine)
         if str(job.spec.encoder_id) not in have
     ]
     if not jobs:
@@ -227,6 +231,17 @@ def import_vectors(store: Store, foreign: ForeignVectors, *, name: str, home: Pa
     )
 
 
+def _load_here(store: Store, load: Loader) -> Loader:
+    """Load as `load` does, but what was fitted on earlier texts of the store is taken from it, not fitted anew."""
+    recipes = [entry["recipe"] for entry in store.manifest.encoders.values()]
+    fitted = {str(recipe["name"]) for recipe in recipes if recipe["kind"] == "lsa"}
+
+    def load_here(name: str, /, *, corpus: Sequence[str]) -> Encoder:
+        return store.encoder(name) if name in fitted else load(name, corpus=corpus)
+
+    return load_here
+
+
 def _chosen(store: Store, encoders: Sequence[str] | None) -> list[str]:
     if encoders is None:
         store.check_whole()
@@ -256,8 +271,9 @@ def _carried_on(
 ) -> EncodingJob | GeneVectors:
     spec = EncoderSpec.from_dict(store.manifest.encoders[encoder_id]["recipe"])
     open_again = partial(
-        store.encoder, encoder_id, device=options.device, threads=options.threads, base_url=options.base_url
-    )
+        store.encoder, encoder_id, device=options.device, threads=options.threads, base_url=options.base_url,
+        trust_remote_code=options.trust_remote_code,
+    )  # fmt: skip
     if spec.kind == "foreign":
         return _still_known(store, spec, source)
     if spec.kind == "shuffled":

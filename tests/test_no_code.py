@@ -1,5 +1,6 @@
 """No file that others made is run: models, vectors, caches and cell files that would leave a mark, and leave none."""
 
+import ast
 import json
 import pickle
 import shutil
@@ -198,13 +199,56 @@ def test_a_model_of_cells_that_is_a_pickle_is_refused(tmp_path, mark):
         load_model(tmp_path)
 
 
-def test_no_option_runs_the_code_of_a_model():
-    root = Path(genekb.__file__).parent
-    calls = [
-        line for path in root.rglob("*.py") for line in path.read_text().splitlines() if "trust_remote_code" in line
-    ]
-    assert calls
-    assert all("trust_remote_code=False" in line for line in calls)
+TRUST = "trust_remote_code"
+
+
+def program(*words):
+    """Every module of ours that has one of these words, as a syntax tree."""
+    root = Path(genekb.__file__).parents[1]
+    for package in (root / "genekb", root / "cellmodel", root / "cli"):
+        for path in package.rglob("*.py"):
+            text = path.read_text()
+            if any(word in text for word in words):
+                yield path, ast.walk(ast.parse(text))
+
+
+def defaults(node):
+    """Defaults of the parameters and fields named trust_remote_code, as they are written; those without have none."""
+    found = []
+    if isinstance(node, ast.FunctionDef):
+        found += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        found += zip(reversed(node.args.args), reversed(node.args.defaults), strict=False)
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        found.append((ast.arg(node.target.id), node.value))
+    return [ast.unparse(value) for argument, value in found if argument.arg == TRUST and value is not None]
+
+
+def test_code_of_a_model_is_allowed_by_the_callers_word_alone():
+    found, given = [], []
+    for _, nodes in program(TRUST):
+        for node in nodes:
+            found += defaults(node)
+            given += [node.value] if isinstance(node, ast.keyword) and node.arg == TRUST else []
+    assert len(found) > 10
+    assert set(found) == {"False"}
+    names = {ast.unparse(value) for value in given}
+    assert names == {
+        "False", TRUST, f"self.{TRUST}", f"options.{TRUST}", f"settings['{TRUST}']",
+        f"{TRUST} or self._{TRUST}",
+    }  # fmt: skip
+
+
+def test_transformers_is_never_let_run_code_and_one_place_imports_it():
+    calls, openers = [], []
+    for path, nodes in program("from_pretrained", "open_class"):
+        for node in nodes:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "from_pretrained":
+                    calls.append((path.name, {word.arg: ast.unparse(word.value) for word in node.keywords}.get(TRUST)))
+                openers += [path.name] * (node.func.attr == "open_class")
+    transformers = [("local.py", "False")] * 3  # tokenizer, configuration, model
+    assert sorted(calls) == [*transformers, ("static.py", None)]  # model2vec knows no code of a model's own
+    assert openers == ["local.py"]
 
 
 @pytest.mark.parametrize("kind", ["link", "bytes", "virtual"])

@@ -94,14 +94,14 @@ def _config(**choices: Any) -> "RunConfig":
     return RunConfig(**choices, semantics=semantics, spatial=spatial)
 
 
-def _open(kb: str | None, home: Path | None, knowledge: str) -> "Store | None":
+def _open(kb: str | None, home: Path | None, knowledge: str, *, trust_remote_code: bool) -> "Store | None":
     from genekb import open as open_store
 
     if kb is None and knowledge == "none":
         return None
     if kb is None:
         raise typer.BadParameter(f"--knowledge {knowledge} needs a store: --kb NAME, or --knowledge none")
-    return open_store(kb, home=home)
+    return open_store(kb, home=home, trust_remote_code=trust_remote_code)
 
 
 def _prepare(threads: int | None) -> None:
@@ -153,6 +153,7 @@ def cluster(
     engine: options.TrainEngine = "local",
     workers: options.TrainWorkers = None,
     threads: options.Threads = None,
+    trust_remote_code: options.TrustRemoteCode = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -181,7 +182,7 @@ def cluster(
     with progress_bar() as progress:
         outcome = run_file(
             path,
-            _open(kb, home, knowledge),
+            _open(kb, home, knowledge, trust_remote_code=trust_remote_code),
             config,
             read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
             write=WriteConfig(
@@ -226,6 +227,7 @@ def embed(
     engine: options.TrainEngine = "local",
     workers: options.TrainWorkers = None,
     threads: options.Threads = None,
+    trust_remote_code: options.TrustRemoteCode = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -251,7 +253,7 @@ def embed(
     with progress_bar() as progress:
         outcome = run_file(
             path,
-            _open(kb, home, knowledge),
+            _open(kb, home, knowledge, trust_remote_code=trust_remote_code),
             config,
             read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values, transpose=transpose),
             write=WriteConfig(output=output, key_added=key_added, overwrite=overwrite, command=_command_line()),

@@ -57,6 +57,7 @@ def annotate(
     key_added: options.KeyAdded = "cellmodel_name",
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
+    trust_remote_code: options.TrustRemoteCode = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -83,7 +84,7 @@ def annotate(
 
     named = annotate_types_file(
         path,
-        open_store(kb, home=home),
+        open_store(kb, home=home, trust_remote_code=trust_remote_code),
         RunConfig(encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed),
         choice=TypeChoice(
             cluster_key=cluster_key,

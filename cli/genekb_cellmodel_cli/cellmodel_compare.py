@@ -51,8 +51,10 @@ def compare(
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
     values: options.Values = "auto",
+    other_store: options.OtherStore = False,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
+    trust_remote_code: options.TrustRemoteCode = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -66,11 +68,11 @@ def compare(
     from genekb import open as open_store
 
     read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    store = open_store(kb, home=home)
-    other = store if kb_b is None else open_store(kb_b, home=home)
+    store = open_store(kb, home=home, trust_remote_code=trust_remote_code)
+    other = store if kb_b is None else open_store(kb_b, home=home, trust_remote_code=trust_remote_code)
     found = compare_files(
-        SideFile(path=a, kb=store, cluster_key=cluster_key, read=read),
-        SideFile(path=b, kb=other, cluster_key=cluster_key_b or cluster_key, read=read),
+        SideFile(path=a, kb=store, cluster_key=cluster_key, read=read, other_store=other_store),
+        SideFile(path=b, kb=other, cluster_key=cluster_key_b or cluster_key, read=read, other_store=other_store),
         RunConfig(encoder=encoder, min_coverage=min_coverage, seed=seed),
         compare=CompareConfig(n_permutations=permutations),
         meeting=genes_by,
@@ -94,6 +96,8 @@ def _content(found: "CellComparison") -> dict[str, Any]:
         "n_genes": list(found.n_genes),
         "n_shared_genes": found.n_shared,
         "encoder": found.encoder_id,
+        "store_ids": list(found.store_ids),
+        "clusters_from": [None if made is None else asdict(made) for made in found.made_with],
         "note": found.note,
         "matches": [match_row(match) for match in found.matches],
         "pairs": [asdict(pair) for pair in found.pairs],
@@ -104,6 +108,9 @@ def _print_matches(found: "CellComparison", paths: tuple[Path, Path]) -> None:
     from cellmodel.compared_files import match_row
 
     print_lines([found.note])
+    for source, store_id, made in zip(paths, found.store_ids, found.made_with, strict=True):
+        if made is not None:
+            print_lines([f"clusters of {source} were made with {made.store_id}, and read with {store_id}"])
     for side, path, other in (("a", *paths), ("b", *reversed(paths))):
         print_lines(["", f"clusters of {path} in {other}:"])
         rows = [match_row(match) for match in found.matches if match.side == side]

@@ -41,6 +41,7 @@ def search(
     key_added: options.KeyAdded = "cellmodel_search",
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
+    trust_remote_code: options.TrustRemoteCode = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -56,7 +57,7 @@ def search(
     write = None if output is None else WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
     found = search_file(
         path,
-        open_store(kb, home=home),
+        open_store(kb, home=home, trust_remote_code=trust_remote_code),
         RunConfig(encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed),
         search=SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store),
         read=read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values),

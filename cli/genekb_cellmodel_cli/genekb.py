@@ -7,6 +7,7 @@ import typer
 
 from genekb_cellmodel_cli import genekb_online, genekb_share, genekb_update, genekb_use, options
 from genekb_cellmodel_cli.building import (
+    check_store_name,
     describe_build,
     describe_plan,
     engine_config,
@@ -37,7 +38,10 @@ def build(
     ] = None,
     taxon: options.Taxon = None,
     model: Annotated[list[str] | None, typer.Option(help="Encoder, see `genekb models`; repeatable.")] = None,
-    name: Annotated[str | None, typer.Option(help="NAME@RELEASE; species and release if left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="NAME@RELEASE; species and release if left out.", callback=check_store_name),
+    ] = None,
     genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
     only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
     template: Annotated[
@@ -52,6 +56,7 @@ def build(
     device: options.Device = "auto",
     threads: options.Threads = None,
     online: options.Online = False,
+    trust_remote_code: options.TrustRemoteCode = False,
     engine: options.EngineName = "local",
     workers: options.Workers = None,
     stall_timeout_s: options.StallTimeout = 900.0,
@@ -87,6 +92,7 @@ def build(
         threads=threads,
         online=online,
         base_url=base_url,
+        trust_remote_code=trust_remote_code,
         engine=who,
     )
     if dry_run:

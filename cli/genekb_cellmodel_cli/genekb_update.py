@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli import options
-from genekb_cellmodel_cli.building import describe_build, engine_config, read_names, read_tables
+from genekb_cellmodel_cli.building import (
+    check_encoder_name,
+    check_store_name,
+    describe_build,
+    engine_config,
+    read_names,
+    read_tables,
+)
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -21,7 +28,10 @@ def update(
     source: Annotated[Path, typer.Option(help="The new source, as for `genekb build`.", show_default=False)],
     taxon: options.Taxon = None,
     name: Annotated[
-        str | None, typer.Option(help="NAME@RELEASE of the new store; the source's release if left out.")
+        str | None,
+        typer.Option(
+            help="NAME@RELEASE of the new store; the source's release if left out.", callback=check_store_name
+        ),
     ] = None,
     release: options.Release = None,
     encoder: Annotated[list[str] | None, typer.Option(help="Encoder to carry on; all if left out; repeatable.")] = None,
@@ -30,6 +40,7 @@ def update(
     base_url: options.BaseUrl = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    trust_remote_code: options.TrustRemoteCode = False,
     engine: options.EngineName = "local",
     workers: options.Workers = None,
     stall_timeout_s: options.StallTimeout = 900.0,
@@ -60,7 +71,9 @@ def update(
         return
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
-    load = ReopenOptions(device=device, threads=threads, base_url=base_url, engine=who)
+    load = ReopenOptions(
+        device=device, threads=threads, base_url=base_url, trust_remote_code=trust_remote_code, engine=who
+    )
     with progress_bar() as progress:
         result = update_store(kb, tables, plan, home=home, encoders=encoder, load=load, progress=progress)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
@@ -86,6 +99,7 @@ def encode(
     device: options.Device = "auto",
     threads: options.Threads = None,
     online: options.Online = False,
+    trust_remote_code: options.TrustRemoteCode = False,
     engine: options.EngineName = "local",
     workers: options.Workers = None,
     stall_timeout_s: options.StallTimeout = 900.0,
@@ -110,6 +124,7 @@ def encode(
         threads=threads,
         online=online,
         base_url=base_url,
+        trust_remote_code=trust_remote_code,
         engine=who,
     )
     with progress_bar() as progress, config.open_engine() as running:
@@ -123,7 +138,10 @@ def import_(
     path: Annotated[
         Path, typer.Argument(help="word2vec text, .npy, .parquet, .csv, .tsv, .json, .safetensors, .pickle.")
     ],
-    name: Annotated[str, typer.Option(help="Name that the vectors get as an encoder.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Option(help="Name that the vectors get as an encoder.", show_default=False, callback=check_encoder_name),
+    ],
     names: Annotated[Path | None, typer.Option(help="Names of the rows of an .npy, one a line or JSON.")] = None,
     column: Annotated[str | None, typer.Option(help="Column of a table that holds the names or GeneIDs.")] = None,
     home: options.Home = None,
@@ -200,6 +218,8 @@ def _print_diff(result: "StoreDiff", limit: int) -> None:
     for what, encoders in (("old", result.only_in_old), ("new", result.only_in_new)):
         if encoders:
             print_lines([f"only in the {what} store: {', '.join(encoders)}"])
+    if result.not_pulled:
+        print_lines([f"left out, not pulled: {', '.join(result.not_pulled)}"])
 
 
 def register(app: typer.Typer) -> None:

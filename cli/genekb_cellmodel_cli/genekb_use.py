@@ -1,5 +1,6 @@
 """Commands of `genekb` that use a store: search, compare, export, gc."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 Encoders = Annotated[
     list[str] | None,
-    typer.Option("--encoder", help="Encoder of the store; repeatable; all if left out.", show_default=False),
+    typer.Option(
+        "--encoder", help="Encoder of the store; repeatable; all that are here if left out.", show_default=False
+    ),
 ]
 Format = Literal["npy", "json", "h5ad", "safetensors", "parquet", "duckdb"]
 
@@ -30,6 +33,7 @@ def search(
         str | None, typer.Option("--type", help="Only genes of this type, e.g. protein-coding.", show_default=False)
     ] = None,
     tax_id: Annotated[int | None, typer.Option(help="Only genes of this NCBI taxonomy id.", show_default=False)] = None,
+    trust_remote_code: options.TrustRemoteCode = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -44,9 +48,8 @@ def search(
 
     if mode == "keyword" and encoder:
         raise typer.BadParameter("a keyword search uses no encoder; leave out --encoder or --mode keyword")
-    result = search_genes(
-        open_store(kb, home=home), query, encoders=encoder, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type
-    )
+    store = open_store(kb, home=home, trust_remote_code=trust_remote_code)
+    result = search_genes(store, query, encoders=encoder, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type)
     for name, reason in result.skipped.items():
         note(f"not used: {name}: {reason}")
     if json:
@@ -93,10 +96,16 @@ def compare(
         seed=seed,
         vocabularies=vocabulary,
     )
+    _tell_not_pulled(result.not_pulled)
     if json:
         print_json(asdict(result))
     else:
         _print_comparison(result)
+
+
+def _tell_not_pulled(encoder_ids: Sequence[str]) -> None:
+    if encoder_ids:
+        note(f"left out, not pulled: {', '.join(encoder_ids)}")
 
 
 def _print_comparison(result: "Comparison") -> None:
@@ -156,9 +165,10 @@ def export(
     else:
         from genekb.use.export import export_store
 
-        content |= asdict(export_store(store, output, kind=kind, encoder=encoder, overwrite=overwrite))
-        content["files"] = [str(file) for file in content["files"]]  # type: ignore[attr-defined]  # a tuple of paths
-    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+        result = export_store(store, output, kind=kind, encoder=encoder, overwrite=overwrite)
+        content |= asdict(result) | {"files": [str(file) for file in result.files]}
+        _tell_not_pulled(result.not_pulled)
+    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items() if value != ())
 
 
 def _kind_of(path: Path) -> Format:

@@ -67,6 +67,13 @@ ComputeDtype = Annotated[
     Literal["auto", "float32", "bfloat16"], typer.Option(help="auto takes bfloat16 where the hardware has it.")
 ]
 Online = Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run Python code that came with an encoder's model, where it needs it: such code can do all that you can.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
 EngineName = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Who encodes: this process, or workers of Ray.")

@@ -55,6 +55,8 @@ class EncoderSpec:
         Type that the model computes in; vectors are float32 in any case.
     state_sha256
         Digest of the fitted or generated state; empty for transformers.
+    code_sha256
+        Digest of the model's own Python code, where that was run; empty for all others.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class EncoderSpec:
     dim: int
     dtype: ComputeDtype = "float32"
     state_sha256: str = ""
+    code_sha256: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -100,8 +103,11 @@ class EncoderSpec:
         return EncoderID(f"{self.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}")
 
     def to_dict(self) -> dict[str, str | int | bool]:
-        """Return the fields as JSON types, in the order of declaration."""
-        return asdict(self)
+        """Return the fields as JSON types, in the order of declaration; the code's digest only where code was run."""
+        recipe = asdict(self)
+        if not self.code_sha256:
+            del recipe["code_sha256"]  # recipes without code keep the identity that they had before there was the field
+        return recipe
 
     @classmethod
     def from_dict(cls, recipe: Mapping[str, object]) -> Self:

@@ -22,7 +22,7 @@ class ModelEntry:
     name, aliases
         What a user may call it.
     kind
-        Family; ``custom`` is listed only, since it needs code from the hub or layers that are not supported.
+        Family; ``custom`` is listed only, since it has layers behind the tokens that are not supported.
     model_id, revision
         Name at the hub or the vendor, and the pinned commit if there is one.
     dim, max_tokens, pooling, prompt

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genekb.encoders.base import Pooling
@@ -45,6 +45,8 @@ class ModelFolder:
         Width of the token vectors.
     max_tokens
         Longest input that the files allow, special tokens included; 0 if they state no limit.
+    own_classes
+        By ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: classes in Python files that the model brings.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class ModelFolder:
     prompt: str
     dim: int
     max_tokens: int
+    own_classes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_folder(root: Path) -> ModelFolder:
@@ -83,6 +86,7 @@ def read_folder(root: Path) -> ModelFolder:
         prompt=_prompt(root),
         dim=_dim(config, path=path),
         max_tokens=_max_tokens(config, path=path),
+        own_classes=_own_classes(config, _settings(path / "tokenizer_config.json")),
     )
 
 
@@ -210,6 +214,19 @@ def _positions(config: Mapping[str, object]) -> int:
     if config.get("model_type") in _OFFSET_POSITIONS:
         return rows - 1 - (padding if isinstance(padding, int) else 1)
     return rows
+
+
+def _own_classes(config: Mapping[str, object], tokenizer: Mapping[str, object]) -> dict[str, str]:
+    """Classes that ``auto_map`` names for the parts of a model; of two tokenizers the fast one."""
+    named, tokenizers = config.get("auto_map"), tokenizer.get("auto_map")
+    found = dict(named) if isinstance(named, dict) else {}
+    classes = {part: found[part] for part in ("AutoConfig", "AutoModel") if part in found}
+    if isinstance(tokenizers, dict):
+        tokenizers = tokenizers.get("AutoTokenizer")
+    if isinstance(tokenizers, list):
+        tokenizers = next((name for name in reversed(tokenizers) if name), None)
+    classes["AutoTokenizer"] = tokenizers
+    return {part: name for part, name in classes.items() if isinstance(name, str)}
 
 
 def _weights(path: Path) -> list[Path]:

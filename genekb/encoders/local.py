@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64
 from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec
 from genekb.encoders.batches import PROBE, TokenReader, encode_in_batches
 from genekb.encoders.folder import ModelFolder
+from genekb.encoders.own_code import CODE_FAULTS, OwnCode, told
 from genekb.encoders.precision import has_bfloat16, to_bfloat16
 from genekb.errors import EncoderFailed, NotAvailable
 
@@ -116,12 +117,27 @@ class TransformerEncoder:
 
         here, shown = torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
         with torch.inference_mode():
-            hidden = self._model(input_ids=here, attention_mask=shown).last_hidden_state.float()  # (text, token, dim)
-            pooled = pool(hidden, shown, pooling=self.spec.pooling)
+            output = self._model(input_ids=here, attention_mask=shown)
+            hidden = _token_vectors(output, (*ids.shape, self.spec.dim), name=self.spec.name)
+            pooled = pool(hidden.float(), shown, pooling=self.spec.pooling)
         return np.asarray(pooled.cpu().numpy(), dtype=np.float32)
 
 
-def load_transformer(folder: ModelFolder, *, recipe: EncoderSpec, compute: Compute) -> TransformerEncoder:
+def _token_vectors(output: object, shape: tuple[int, int, int], *, name: str) -> "torch.Tensor":
+    """Last hidden state (text, token, dim) of a model's output, which code of its own may make as it likes."""
+    hidden: torch.Tensor | None = getattr(output, "last_hidden_state", None)
+    found = "none" if hidden is None else tuple(getattr(hidden, "shape", ()))
+    if hidden is None or found != shape:
+        raise EncoderFailed(
+            f"encoder {name!r} gives {type(output).__name__} with a last_hidden_state of shape {found}, "
+            f"{shape} (text, token, dim) is needed; is it a text encoder?"
+        )
+    return hidden
+
+
+def load_transformer(
+    folder: ModelFolder, *, recipe: EncoderSpec, compute: Compute, code: OwnCode | None = None
+) -> TransformerEncoder:
     """Load a model and try it on one text.
 
     Parameters
@@ -132,6 +148,8 @@ def load_transformer(folder: ModelFolder, *, recipe: EncoderSpec, compute: Compu
         What to make of them; its dtype is replaced by the one chosen.
     compute
         How to run it.
+    code
+        Code of the model that may be run; its digest becomes part of the recipe.
 
     Raises
     ------
@@ -141,59 +159,104 @@ def load_transformer(folder: ModelFolder, *, recipe: EncoderSpec, compute: Compu
         If the device is not there.
     """
     device = _device(compute.device)
-    model, tokenizer = open_model(folder, name=recipe.name)
+    model, tokenizer = open_model(folder, name=recipe.name, code=code)
     model = model.to(device)
-    dtype: ComputeDtype = "bfloat16" if has_bfloat16(device) else "float32"
+    # Code that others wrote may mix its own float32 values with the weights.
+    dtype: ComputeDtype = "bfloat16" if code is None and has_bfloat16(device) else "float32"
     if compute.dtype != "auto":
         dtype = compute.dtype
     encoder = TransformerEncoder(
-        spec=replace(recipe, dtype=dtype),
+        spec=replace(recipe, dtype=dtype, code_sha256=code.sha256 if code else ""),
         model=to_bfloat16(model) if dtype == "bfloat16" else model,
         tokenizer=tokenizer,
         threads=compute.threads,
     )
-    encoder.encode([PROBE])
+    try:
+        encoder.encode([PROBE])
+    except CODE_FAULTS as error:
+        if code is None:
+            raise
+        raise EncoderFailed(f"the own code of encoder {recipe.name!r} fails on a text: {told(error)}") from error
     return encoder
 
 
-def open_model(folder: ModelFolder, *, name: str) -> "tuple[torch.nn.Module, _Tokenizer]":
-    """Model in float32 and evaluation mode, and its tokenizer; no network, no code from the model's folder.
+def open_model(folder: ModelFolder, *, name: str, code: OwnCode | None = None) -> "tuple[torch.nn.Module, _Tokenizer]":
+    """Model in float32 and evaluation mode, and its tokenizer; no network, and no code of the model but `code`.
 
     Raises
     ------
     EncoderFailed
         If transformers cannot load the model, or weights are missing in it.
     """
-    import torch
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
 
     from genekb.encoders.restricted_pickle import UnpicklingError
 
     with _quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
-            model, report = AutoModel.from_pretrained(
-                folder.path,
-                local_files_only=True,
-                trust_remote_code=False,
-                weights_only=True,  # of pytorch_model.bin, which is a pickle, tensors and nothing else
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
+            tokenizer, loaded = _load_parts(folder.path, code)
         except UnpicklingError as error:
             raise EncoderFailed(
                 f"encoder {name!r} cannot be loaded by transformers: its weights are a pickle that holds more than "
                 "tensors, or a damaged one; take a version of the model with model.safetensors"
             ) from error
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise EncoderFailed(f"encoder {name!r} cannot be loaded by transformers: {reason}") from error
+        except (*CODE_FAULTS, SafetensorError) as error:
+            reason = told(error) if code else str(error).strip().partition("\n")[0].rstrip(" .")
+            by = "with its own code" if code else "by transformers"
+            raise EncoderFailed(f"encoder {name!r} cannot be loaded {by}: {reason}") from error
+    if not isinstance(loaded, tuple):
+        raise EncoderFailed(
+            f"the own code of encoder {name!r} does not tell which weights are missing (output_loading_info), which "
+            "could then be random numbers; it is not supported"
+        )
+    model, report = loaded
     # Poolers of BERT's kind are not used; anything else that is missing would be random numbers.
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
         raise EncoderFailed(f"encoder {name!r} lacks {len(missing)} of its weights, the first is {missing[0]}")
     return model.eval(), tokenizer
+
+
+def _load_parts(path: Path, code: OwnCode | None) -> tuple[Any, Any]:
+    """Tokenizer, and model with a report on its weights; of classes of transformers, or those of the model's code.
+
+    Transformers itself is never let run code: it would run what it finds, which need not be what was hashed.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    own: dict[str, Any] = {part: code.open_class(part) for part in code.classes} if code else {}
+    tokenizer_class, model_class = own.get("AutoTokenizer", AutoTokenizer), own.get("AutoModel", AutoModel)
+    tokenizer = tokenizer_class.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    settings = {}
+    if "AutoConfig" in own:
+        settings["config"] = own["AutoConfig"].from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    loaded = model_class.from_pretrained(
+        path,
+        **settings,
+        local_files_only=True,
+        trust_remote_code=False,
+        weights_only=True,  # of pytorch_model.bin, which is a pickle, tensors and nothing else
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    if "AutoModel" in own and isinstance(loaded, tuple):
+        _set_buffers(loaded[0])
+    return tokenizer, loaded
+
+
+def _set_buffers(model: Any) -> None:
+    """Set the buffers that no file holds to what the model's code computes for them.
+
+    transformers 5 makes a model without memory and then fills in the weights. What a model computed when it was made,
+    such as ALiBi's slopes, is lost by that unless its code knows, and is then whatever the memory held before.
+    """
+    fresh = type(model)(model.config)
+    kept = set(fresh.state_dict())
+    values = {name: buffer for name, buffer in fresh.named_buffers() if name not in kept}
+    for name, buffer in model.named_buffers():
+        if name in values:
+            buffer.copy_(values[name])
 
 
 def pool(hidden: "torch.Tensor", mask: "torch.Tensor", *, pooling: str) -> "torch.Tensor":

@@ -1,7 +1,8 @@
 """Where the files of a transformer lie: a bundling package, a folder of models, the hub's cache, the hub."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ MODELS_VARIABLE = "GENEKB_MODELS"  # environment variable: folders that hold mod
 
 _COMMIT_LENGTH = 40
 _CONFIGURATION = ("*.json", "*.txt", "*.model")  # tokenizer, model and pooling settings, vocabularies
+_CODE = "*.py"
 _SAFETENSORS = "model*.safetensors"
 _TORCH_WEIGHTS = "pytorch_model*.bin"
 
@@ -67,15 +69,64 @@ def places(
                 yield found
 
 
-def download(model_id: str, *, revision: str) -> Place:
+def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
     """Fetch a model from the hub into its cache; safetensors where the model has them.
+
+    Parameters
+    ----------
+    model_id, revision
+        Name at the hub, and commit, or empty for its main branch.
+    with_code
+        Whether to fetch its Python files too, none of which is run here.
 
     Raises
     ------
     NotAvailable
         If the hub cannot be reached, or does not give the model.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
+
+    with _hub_errors(model_id):
+        files = HfApi().list_repo_files(model_id, revision=revision or None)
+    has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
+    weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
+    return _fetch(model_id, revision=revision, patterns=[*_CONFIGURATION, weights, *([_CODE] if with_code else [])])
+
+
+def code_folder(repository: str, *, files: Collection[str], revision: str, online: bool) -> Path | None:
+    """Folder of a repository's Python files in the hub's cache; None if it is not there.
+
+    Parameters
+    ----------
+    repository, revision
+        Name at the hub, and commit, or empty for its main branch.
+    files
+        Names of files that are needed.
+    online
+        Whether to fetch the Python files where one of these is missing.
+
+    Raises
+    ------
+    NotAvailable
+        If the hub cannot be reached, or does not give the repository.
+    """
+    found = _cached(repository, revision=revision)
+    if online and not (found and all((found.path / name).is_file() for name in files)):
+        found = _fetch(repository, revision=revision, patterns=[_CODE])
+    return found.path if found else None
+
+
+def _fetch(repository: str, *, revision: str, patterns: Sequence[str]) -> Place:
+    from huggingface_hub import snapshot_download
+
+    with _hub_errors(repository):
+        path = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))
+    return _snapshot(Path(path))
+
+
+@contextmanager
+def _hub_errors(repository: str) -> Iterator[None]:
+    """Tell what the hub's library raises as an error of ours."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # The hub's library has changed the one that it speaks HTTP with; its own error is always a child of theirs.
@@ -83,17 +134,13 @@ def download(model_id: str, *, revision: str) -> Place:
     failures: tuple[type[Exception], ...] = (*parents, OSError, HFValidationError)
 
     try:
-        files = HfApi().list_repo_files(model_id, revision=revision or None)
-        has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
-        weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
-        path = snapshot_download(model_id, revision=revision or None, allow_patterns=[*_CONFIGURATION, weights])
+        yield
     except failures as error:
         # The error's own text may hold addresses with credentials: only its type is told.
         raise NotAvailable(
-            f"the Hugging Face hub gave no model {model_id!r} ({type(error).__name__}); "
+            f"the Hugging Face hub gave no model {repository!r} ({type(error).__name__}); "
             "check the name and the network, or give a local folder"
         ) from error
-    return _snapshot(Path(path))
 
 
 def _cached(model_id: str, *, revision: str) -> Place | None:
@@ -102,10 +149,11 @@ def _cached(model_id: str, *, revision: str) -> Place | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = Path(snapshot_download(model_id, revision=revision or None, local_files_only=True))
+        # No pattern, so no file, is asked for: else a snapshot of which `download` fetched a part would be refused.
+        found = snapshot_download(model_id, revision=revision or None, local_files_only=True, allow_patterns=[])
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return _snapshot(path)
+    return _snapshot(Path(found))
 
 
 def _snapshot(path: Path) -> Place:

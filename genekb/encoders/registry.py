@@ -2,9 +2,10 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from genekb.errors import EncoderFailed, NotAvailable
 
 if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
+    from genekb.encoders.own_code import OwnCode
 
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
@@ -37,6 +39,7 @@ def load_encoder(
     online: bool = False,
     base_url: str | None = None,
     cache: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> Encoder:
     """Load an encoder; a name given is never replaced by another.
 
@@ -55,6 +58,9 @@ def load_encoder(
         Endpoint of an API, see :class:`genekb.encoders.api.ApiConfig`.
     cache
         Folder of exported ONNX graphs; the user's cache folder if left out.
+    trust_remote_code
+        Whether Python files that a model brings are run, where transformers alone cannot load it. They can do all that
+        the user can. Their digest becomes part of the recipe.
 
     Raises
     ------
@@ -77,12 +83,19 @@ def load_encoder(
         return _load_api(name.removeprefix(_API), entry, base_url=base_url)
     if entry is not None and entry.kind == "custom":
         raise NotAvailable(f"encoder {name!r} cannot be loaded: {entry.note}; `genekb models` lists the others")
-    place = _find_place(name, entry, online=online)
+    place = _find_place(name, entry, online=online, with_code=trust_remote_code)
     if _is_static(entry, place):
         return _load_static(name, entry, place)
     if in_onnx:
         return _load_in_onnx(name, entry, place, threads=threads, cache=cache)
-    return _load_transformer(name, entry, place, device=device, dtype=dtype, threads=threads)
+    folder = _checked_folder(entry, place)
+    recipe = make_recipe(name, entry, place, folder)
+    from genekb.encoders.own_code import find_code
+
+    find = partial(find_code, folder, place=place, model_id=recipe.model_id, online=online)
+    return _load_transformer(
+        folder, recipe=recipe, find=find if trust_remote_code else None, device=device, dtype=dtype, threads=threads
+    )
 
 
 def _is_static(entry: ModelEntry | None, place: Place) -> bool:
@@ -135,7 +148,14 @@ def _load_in_onnx(
     folder = _checked_folder(entry, place)
     recipe = make_recipe(name, entry, place, folder)
     recipe = replace(recipe, kind="onnx", name=f"{recipe.name}-onnx")
-    return load_onnx(folder, recipe=recipe, threads=threads, cache=cache or graph_cache())
+    try:
+        return load_onnx(folder, recipe=recipe, threads=threads, cache=cache or graph_cache())
+    except EncoderFailed as error:
+        if not folder.own_classes:
+            raise
+        raise EncoderFailed(
+            f"{error}; it brings code of its own, which {_ONNX} never runs; leave out {_ONNX}"
+        ) from error
 
 
 def graph_cache() -> Path:
@@ -170,7 +190,7 @@ def _load_built_in(name: str, *, family: str, dim: int, corpus: Sequence[str] | 
     return fit_lsa(corpus, name=name, dim=dim)
 
 
-def _find_place(name: str, entry: ModelEntry | None, *, online: bool) -> Place:
+def _find_place(name: str, entry: ModelEntry | None, *, online: bool, with_code: bool) -> Place:
     model_id = entry.model_id if entry else name
     folder = Path(name).expanduser()
     if entry is None and folder.is_dir():
@@ -178,7 +198,7 @@ def _find_place(name: str, entry: ModelEntry | None, *, online: bool) -> Place:
     revisions = (entry.revision, "") if entry else ("",)
     place = next(places(model_id, entry=entry, revisions=revisions), None)
     if place is None and online:
-        place = download(model_id, revision=entry.revision if entry else "")
+        place = download(model_id, revision=entry.revision if entry else "", with_code=with_code)
     if place is None:
         raise NotAvailable(how_to_get(name, model_id, entry))
     return place
@@ -204,13 +224,23 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
 
 
 def _load_transformer(
-    name: str, entry: ModelEntry | None, place: Place, *, device: str, dtype: str, threads: int | None
-) -> Encoder:
+    folder: ModelFolder, *, recipe: EncoderSpec, find: "Callable[[], OwnCode] | None", device: str, dtype: str,
+    threads: int | None,
+) -> Encoder:  # fmt: skip
+    """Load a model by transformers alone, or if that fails, and the user allows it, with the code that it brings."""
     from genekb.encoders.local import Compute, load_transformer
+    from genekb.encoders.own_code import way_out
 
-    folder = _checked_folder(entry, place)
     compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
-    return load_transformer(folder, recipe=make_recipe(name, entry, place, folder), compute=compute)
+    try:
+        return load_transformer(folder, recipe=recipe, compute=compute)
+    except EncoderFailed as error:
+        if not folder.own_classes:
+            raise
+        if find is None:
+            raise EncoderFailed(f"{error}; {way_out(folder)}") from error
+        log.info("%s; its own code is run: %s", error, ", ".join(folder.own_classes.values()))
+    return load_transformer(folder, recipe=recipe, compute=compute, code=find())
 
 
 def _checked_folder(entry: ModelEntry | None, place: Place) -> ModelFolder:

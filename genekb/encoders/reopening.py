@@ -21,6 +21,7 @@ def reopen_encoder(
     hint: Path | None = None,
     base_url: str | None = None,
     cache: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> Encoder:
     """Open the encoder that made stored vectors, to encode a query, and check that it is the same.
 
@@ -30,7 +31,7 @@ def reopen_encoder(
         The recipe.
     folder
         Where the store keeps the vectors and a fitted state.
-    device, threads, base_url, cache
+    device, threads, base_url, cache, trust_remote_code
         As for :func:`genekb.encoders.load_encoder`.
     hint
         Local folder from which the model was loaded before.
@@ -38,18 +39,23 @@ def reopen_encoder(
     Raises
     ------
     NotAvailable
-        If its weights are not on this machine.
+        If its weights are not on this machine, or it was made with code of its own, which the caller does not allow.
     StoreCorrupt
-        If they are not those of the recipe, or a vendor has changed its model.
+        If weights or code are not those of the recipe, or a vendor has changed its model.
     """
     if spec.kind in {"transformer", "onnx", "static"}:
-        return _reopen_files(spec, device=device, threads=threads, hint=hint, cache=cache)
+        return _reopen_files(
+            spec, device=device, threads=threads, hint=hint, cache=cache, trust_remote_code=trust_remote_code
+        )
     if spec.kind == "api":
         return _reopen_api(spec, folder, base_url=base_url)
     if spec.kind == "shuffled":
         from genekb.encoders.controls import reopen_shuffled
 
-        again = partial(reopen_encoder, device=device, threads=threads, hint=hint, base_url=base_url, cache=cache)
+        again = partial(
+            reopen_encoder, device=device, threads=threads, hint=hint, base_url=base_url, cache=cache,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
         return reopen_shuffled(spec, folder, reopen=again)
     if spec.kind == "foreign":
         raise NotAvailable(f"{spec.encoder_id} was imported as vectors of genes; it has no encoder that reads a text")
@@ -91,8 +97,9 @@ def _reopen_api(spec: EncoderSpec, folder: Path, *, base_url: str | None) -> Enc
 
 
 def _reopen_files(
-    spec: EncoderSpec, *, device: str, threads: int | None, hint: Path | None, cache: Path | None
-) -> Encoder:
+    spec: EncoderSpec, *, device: str, threads: int | None, hint: Path | None, cache: Path | None,
+    trust_remote_code: bool,
+) -> Encoder:  # fmt: skip
     entry = find_entry(spec.model_id)
     found = list(places(spec.model_id, entry=entry, revisions=(spec.revision, ""), hint=hint))
     if not found:
@@ -108,10 +115,17 @@ def _reopen_files(
 
             return load_onnx(model, recipe=spec, threads=threads, cache=cache or graph_cache())
         from genekb.encoders.local import Compute, load_transformer
+        from genekb.encoders.own_code import find_code, way_out
 
-        return load_transformer(model, recipe=spec, compute=Compute(device=device, dtype=spec.dtype, threads=threads))
+        if spec.code_sha256 and not trust_remote_code:
+            raise NotAvailable(f"{spec.encoder_id} cannot be opened: {way_out(model)}")
+        code = find_code(model, place=place, model_id=spec.model_id) if spec.code_sha256 else None
+        if code is None or code.sha256 == spec.code_sha256:
+            compute = Compute(device=device, dtype=spec.dtype, threads=threads)
+            return load_transformer(model, recipe=spec, compute=compute, code=code)
+    code_too = " or Python code" if spec.code_sha256 else ""
     raise StoreCorrupt(
-        f"{found[0].path} holds other weights or another tokenizer or configuration than {spec.encoder_id} "
+        f"{found[0].path} holds other weights or another tokenizer or configuration{code_too} than {spec.encoder_id} "
         "was made with; install that revision, or build the vectors again"
     )
 

@@ -210,6 +210,12 @@ def _limits(manifest: Manifest) -> str:
         "Vectors of two encoders cannot be compared with each other.",
     ]
     lines += [line for kind, line in _LIMITS_OF_KINDS.items() if kind in kinds]
+    lines += [
+        f"`{encoder_id}`: made by running Python code of its model (sha256 {entry['recipe']['code_sha256']}). A query "
+        "in it runs that code again, and only with --trust-remote-code; its vectors are used without."
+        for encoder_id, entry in manifest.encoders.items()
+        if entry["recipe"].get("code_sha256")
+    ]
     notes = {encoder_id: encoder_terms(entry["recipe"]).note for encoder_id, entry in manifest.encoders.items()}
     lines += [f"`{encoder_id}`: {note}." for encoder_id, note in notes.items() if note]
     return "\n".join(f"- {_cell(line)}" for line in lines)

@@ -70,6 +70,8 @@ class Store:
         A store's folder.
     fetch
         Of a store that lies elsewhere: brings the files whose path starts with what it is called with to the folder.
+    trust_remote_code
+        Whether :meth:`encoder` may run Python code that a model brings; nothing else of a store ever runs code.
 
     Raises
     ------
@@ -77,8 +79,11 @@ class Store:
         If the manifest is damaged or of another schema version, or a file is missing or of another size.
     """
 
-    def __init__(self, folder: Path, *, fetch: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, fetch: Callable[[str], None] | None = None, trust_remote_code: bool = False
+    ) -> None:
         self.folder = folder
+        self._trust_remote_code = trust_remote_code
         self.manifest: Manifest = read_manifest(folder)
         self._bring = fetch or _nothing
         self._absent = () if fetch else absent_encoders(folder, self.manifest)
@@ -93,6 +98,16 @@ class Store:
     def store_id(self) -> str:
         """``NAME@RELEASE:digest``, the identity that results carry."""
         return f"{self.manifest.full_name}:{self.manifest.digest[:16]}"
+
+    @property
+    def encoder_ids(self) -> tuple[str, ...]:
+        """Ids of the encoders that can be used here, in the order of the manifest: all but :attr:`not_pulled`."""
+        return tuple(key for key in self.manifest.encoders if key not in self._absent)
+
+    @property
+    def not_pulled(self) -> tuple[str, ...]:
+        """Ids of the encoders that were left where the store was pulled from."""
+        return self._absent
 
     def table(self, name: str) -> pa.Table:
         """Read ``genes``, ``names``, ``orthologs``, ``annotations`` or ``texts`` (once) as an Arrow table.
@@ -162,7 +177,7 @@ class Store:
         NotAvailable
             If the store has no such encoder, or several of that name.
         """
-        ids = [key for key in self.manifest.encoders if key not in self._absent]
+        ids = self.encoder_ids
         if name is None and ids:
             return ids[0]
         name = _stored_name(name)
@@ -240,15 +255,21 @@ class Store:
         device: str = "auto",
         threads: int | None = None,
         base_url: str | None = None,
+        trust_remote_code: bool = False,
     ) -> "Encoder":
         """Open the encoder that made the vectors, to encode a query; its weights are checked against the recipe.
+
+        Parameters
+        ----------
+        trust_remote_code
+            Whether code that the model brings may be run, also where the store was opened without that.
 
         Raises
         ------
         NotAvailable
-            If its weights are not on this machine.
+            If its weights are not on this machine, or it needs code of its own that was not allowed to run.
         StoreCorrupt
-            If they are not those that made the vectors.
+            If weights or code are not those that made the vectors.
         """
         from genekb.encoders import EncoderSpec, reopen_encoder
 
@@ -262,6 +283,7 @@ class Store:
             threads=threads,
             hint=recall_place(self.folder.parent, encoder_id),
             base_url=base_url,
+            trust_remote_code=trust_remote_code or self._trust_remote_code,
         )
 
     def search(self, query: str, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
@@ -335,8 +357,13 @@ def _stored_name(name: str | None) -> str | None:
     return name.removeprefix("api:") if name else name
 
 
-def open_store(reference: str | Path, *, home: Path | None = None) -> Store:
+def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:
     """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest or path.
+
+    Parameters
+    ----------
+    trust_remote_code
+        See :class:`Store`.
 
     Raises
     ------
@@ -345,4 +372,4 @@ def open_store(reference: str | Path, *, home: Path | None = None) -> Store:
     StoreCorrupt, SchemaMismatch
         If it is damaged or of another schema version.
     """
-    return Store(find_store(reference, home))
+    return Store(find_store(reference, home), trust_remote_code=trust_remote_code)

@@ -124,7 +124,7 @@ def test_the_identity_follows_every_field_of_the_recipe():
     changes = {
         "name": "b", "kind": "lsa", "model_id": "m", "revision": "r", "weights_sha256": "w", "tokenizer_sha256": "t",
         "pooling": "cls", "prompt": "p", "max_tokens": 5, "normalise": False, "dim": 9, "dtype": "bfloat16",
-        "state_sha256": "s",
+        "state_sha256": "s", "code_sha256": "c",
     }  # fmt: skip
     assert set(changes) == {field.name for field in fields(EncoderSpec)}
     ids = {replace(base, **{name: value}).encoder_id for name, value in changes.items()} | {base.encoder_id}

@@ -84,6 +84,17 @@ def test_a_fitted_encoder_is_not_fitted_again(old, updated):
     np.testing.assert_allclose(kb.vectors([gene], encoder="lsa-16").vectors, again, atol=1e-3)
 
 
+def test_the_control_of_a_fitted_encoder_deals_out_the_vectors_that_the_store_has(updated, tmp_path):
+    _, kb = updated
+    with_control = add_encoders(kb, ["lsa-16", "shuffled:lsa-16"], load=load_encoder, home=tmp_path)
+    assert (with_control.n_encoded, with_control.n_reused) == (0, kb.manifest.n_unique_texts)
+    new = genekb.open(with_control.folder)
+    assert len(new.manifest.encoders) == len(kb.manifest.encoders) + 1
+    own, dealt = (new.vector_table(name).vectors for name in ("lsa-16", "shuffled-lsa-16"))
+    np.testing.assert_array_equal(np.unique(own, axis=0), np.unique(dealt, axis=0))
+    assert not np.array_equal(own, dealt)
+
+
 def test_an_update_without_new_texts_needs_no_encoder_at_all(old_source, tmp_path, tiny_model):
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     kb = genekb.open(build(old_source, replace(CONFIG, models=(str(model),)), home=tmp_path).folder)
