@@ -97,11 +97,11 @@ class Bench:
     def start(self, args: tuple[str, ...], place: Path, prepare: Callable[[], None] | None = None) -> int:
         """Fork a command into a process group of its own; its output goes to files beside the working folder."""
         child = os.fork()
+        os.setpgid(child, child)  # by both, so that the group is there when either goes on
         if child:
             return child
         code = 1
         try:
-            os.setsid()
             os.chdir(place)
             for number, name in ((1, "stdout"), (2, "stderr")):
                 os.dup2(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -237,11 +237,12 @@ def disturb(measured: Measured, fault: str, bench: Bench) -> tuple[float, int, l
 def _judge_interrupt(code: int, bench: Bench) -> list[str]:
     lines = (bench.folder / "stderr").read_text().splitlines()
     told = [line for line in lines if "interrupted; " in line]
-    left = [path.name for path in bench.place.rglob("*") if ".part" in path.name and "ncbi" not in path.parts]
+    parts = [path.relative_to(bench.place) for path in bench.place.rglob("*.part*") if "ncbi" not in path.parts]
+    left = [path for path in parts if "/.pulling" not in f"/{path.as_posix()}"]  # which goes on within a file
     wrong = [] if code == INTERRUPTED else [f"exit code {code}"]
     if len(told) != 1 or lines[-1:] != told or any("Traceback" in line for line in lines):
         wrong.append(f"stderr says {lines[-3:]}")
-    return wrong + [f"{name} left by an interrupt" for name in left if "pulling" not in name]
+    return wrong + [f"{path} left by an interrupt" for path in left]
 
 
 def _run_on_full_disk(measured: Measured, bench: Bench) -> tuple[float, int, list[str]]:
