@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from cellmodel.errors import InputUnusable
+from cellmodel.heaps import check_heaps
 
 _UNREADABLE: Final = (
     *(OSError, EOFError, KeyError, ValueError, OverflowError, RuntimeError, IndexError, csv.Error, zlib.error),
@@ -110,13 +111,14 @@ def check_hdf5(path: Path) -> None:
     Raises
     ------
     InputUnusable
-        If it is not.
+        If it is not, or holds texts that HDF5 would read without end.
     """
     import h5py
 
     if path.is_dir():
         raise InputUnusable(f"{path} is a folder, not a file; if it is a zarr store, let its name end with .zarr")
     if h5py.is_hdf5(path):
+        check_heaps(path)
         return
     with path.open("rb") as file:
         head = file.read(64)

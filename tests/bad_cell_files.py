@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tests.bad_cells import cells, changed, counts, kind, replaced, save, written
+from tests.heaps import with_size
 
 # HDF5 and zarr
 
@@ -153,6 +154,11 @@ def empty_file(folder):
 def cut_off_h5ad(folder):
     content = save(cells(), folder).read_bytes()
     return written(folder, "cells.h5ad", content[: len(content) // 2])
+
+
+@kind
+def endless_texts(folder):
+    return with_size(save(cells(), folder), 0, 0)
 
 
 @kind

@@ -48,7 +48,7 @@ GENEKB_LAYERS = [
     {"share"},
 ]
 CELLMODEL_LAYERS = [
-    {"errors", "types", "seeding", "values", "versions", "ordering", "enclosed", "chunks"},
+    {"errors", "types", "seeding", "values", "versions", "ordering", "enclosed", "chunks", "heaps"},
     {"matrices", "stages", "device", "damage", "declared"},
     {"distributed"},
     {"ray_rows"},
