@@ -2,11 +2,16 @@
 
 import gzip
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do; before any numerical library is loaded
 
 import pytest
+
+# What a shell starts in the background, or by nohup, ignores these; the tests send them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 SUMMARIES = {
