@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -187,7 +187,5 @@ def _sync(
             f"{folder} with digest {pin.digest} is not here, and {lock_file} has no address of it; copy it, or pin it "
             f"with `cellmodel lock {folder} --url ADDRESS` where it is"
         )
-    address = address_in_lock(pin.url, lock_file, hub_kind="models")
-    if address.scheme != "hf":
-        address = replace(address, revision=pin.digest)
+    address = address_in_lock(pin.url, lock_file, digest=pin.digest, hub_kind="models")
     return pull_model(address, folder, digest=pin.digest, overwrite=overwrite, patience=patience, progress=progress)

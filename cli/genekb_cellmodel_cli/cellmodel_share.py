@@ -8,7 +8,7 @@ import typer
 
 from genekb.interrupts import told_when_interrupted
 from genekb_cellmodel_cli import options
-from genekb_cellmodel_cli.genekb_share import GO_ON, LockFile, Timeout
+from genekb_cellmodel_cli.genekb_share import GO_ON, LockFile, Timeout, existing_lock, print_synced
 from genekb_cellmodel_cli.output import note, print_json, print_lines, progress_bar
 
 
@@ -111,13 +111,9 @@ def sync(
     """
     from cellmodel.errors import LineageMismatch
     from cellmodel.locking import check_model, read_model_pins, sync_models
-    from genekb.errors import SourceUnusable
     from genekb.share.transfer import Patience
-    from genekb.store.pins import find_lock_file
 
-    path = file or find_lock_file()
-    if path is None or not path.is_file():
-        raise SourceUnusable(f"no {path or 'genekb.lock here or above'}; pin a model with `cellmodel lock FOLDER`")
+    path = existing_lock(file, way_out="pin a model with `cellmodel lock FOLDER`")
     rows: list[dict[str, Any]]
     if check:
         pins = read_model_pins(path)
@@ -129,13 +125,9 @@ def sync(
             {"path": pin.path, "digest": pin.digest, "n_bytes_now": pulled.n_bytes_now if pulled else 0, "faults": []}
             for pin, pulled in done
         ]
-    if json:
-        print_json({"file": str(path), "models": rows})
-    else:
-        print_lines(f"{row['path']} {row['digest'][:16]}: {'; '.join(row['faults']) or 'whole'}" for row in rows)
-    wrong = [row["path"] for row in rows if row["faults"]]
+    wrong = print_synced(rows, name="path", listed_as="models", path=path, json=json)
     if wrong:
-        raise LineageMismatch(f"{', '.join(wrong)}: not as {path} pins; `cellmodel sync` brings what is missing")
+        raise LineageMismatch(f"{wrong}: not as {path} pins; `cellmodel sync` brings what is missing")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,5 +1,6 @@
 """Commands of `genekb` that share stores: push, pull, lock, sync, keygen, sign."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -172,14 +173,12 @@ def sync(
 
     Example: genekb sync
     """
-    from genekb.errors import SourceUnusable, StoreCorrupt
+    from genekb.errors import StoreCorrupt
     from genekb.share.lock import check_pin
     from genekb.share.lock import sync as sync_stores
-    from genekb.store.pins import find_lock_file, read_pins
+    from genekb.store.pins import read_pins
 
-    path = file or find_lock_file()
-    if path is None or not path.is_file():
-        raise SourceUnusable(f"no {path or 'genekb.lock here or above'}; pin a store with `genekb lock NAME`")
+    path = existing_lock(file, way_out="pin a store with `genekb lock NAME`")
     rows: list[dict[str, Any]]
     if check:
         rows = [{"store": pin.store, "digest": pin.digest, "faults": check_pin(pin, home)} for pin in read_pins(path)]
@@ -190,13 +189,39 @@ def sync(
             {"store": pin.store, "digest": pin.digest, "n_bytes_now": pulled.n_bytes if pulled else 0, "faults": []}
             for pin, pulled in done
         ]
-    if json:
-        print_json({"file": str(path), "stores": rows})
-    else:
-        print_lines(f"{row['store']} {row['digest'][:16]}: {'; '.join(row['faults']) or 'whole'}" for row in rows)
-    wrong = [row["store"] for row in rows if row["faults"]]
+    wrong = print_synced(rows, name="store", listed_as="stores", path=path, json=json)
     if wrong:
-        raise StoreCorrupt(f"{', '.join(wrong)}: not as {path} pins; `genekb sync` brings what is missing")
+        raise StoreCorrupt(f"{wrong}: not as {path} pins; `genekb sync` brings what is missing")
+
+
+def existing_lock(file: Path | None, *, way_out: str) -> Path:
+    """Find the lock file that a command needs."""
+    from genekb.errors import SourceUnusable
+    from genekb.store.pins import LOCK_FILE, find_lock_file
+
+    path = file or find_lock_file()
+    if path is None or not path.is_file():
+        raise SourceUnusable(f"no {path or f'{LOCK_FILE} here or above'}; {way_out}")
+    return path
+
+
+def print_synced(rows: Sequence[Mapping[str, Any]], *, name: str, listed_as: str, path: Path, json: bool) -> str:
+    """Print what became of each thing that is pinned, and give the names of those that are not as pinned.
+
+    Parameters
+    ----------
+    rows
+        Each with its name, ``digest`` and ``faults``.
+    name
+        Key of a row's name.
+    listed_as
+        Key of the rows in the JSON object.
+    """
+    if json:
+        print_json({"file": str(path), listed_as: rows})
+    else:
+        print_lines(f"{row[name]} {row['digest'][:16]}: {'; '.join(row['faults']) or 'whole'}" for row in rows)
+    return ", ".join(row[name] for row in rows if row["faults"])
 
 
 def keygen(

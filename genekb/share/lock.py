@@ -1,7 +1,7 @@
 """Pin the stores that a project uses, and bring them to another machine: the same digests, hence the same bytes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from shutil import rmtree
 
@@ -117,9 +117,7 @@ def _sync(pin: Pin, path: Path, *, home: Path | None, patience: Patience, progre
             f"{pin.store} with digest {pin.digest} is not here, and {path} has no address of it; build or copy it, "
             f"or pin it with `genekb lock {pin.store} --url ADDRESS` where it is"
         )
-    address = address_in_lock(pin.url, path)
-    if address.scheme != "hf":
-        address = replace(address, revision=pin.digest)
+    address = address_in_lock(pin.url, path, digest=pin.digest)
     if not is_sound:  # a cache of what was damaged, or is gone, is made anew when the vectors are first used
         rmtree(find_home(home) / "stores" / pin.store / CACHE / pin.digest[:16], ignore_errors=True)
     config = PullConfig(encoders=pin.encoders, digest=pin.digest, patience=patience)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -39,8 +40,15 @@ def url_for_lock(url: str, lock_file: Path) -> str:
     return Path(os.path.relpath(url, lock_file.parent)).as_posix()
 
 
-def address_in_lock(url: str, lock_file: Path, *, hub_kind: Literal["datasets", "models"] = "datasets") -> Address:
+def address_in_lock(
+    url: str, lock_file: Path, *, digest: str, hub_kind: Literal["datasets", "models"] = "datasets"
+) -> Address:
     """Read an address of a lock file; a relative path is one from the file's folder on.
+
+    Parameters
+    ----------
+    digest
+        What is pinned: the version that is asked for, but of the Hub, whose versions are commits and tags.
 
     Raises
     ------
@@ -48,7 +56,8 @@ def address_in_lock(url: str, lock_file: Path, *, hub_kind: Literal["datasets", 
         If it is no address.
     """
     is_whole = is_address(url) or Path(url).expanduser().is_absolute()
-    return parse_address(url if is_whole else str(lock_file.parent / url), hub_kind=hub_kind)
+    address = parse_address(url if is_whole else str(lock_file.parent / url), hub_kind=hub_kind)
+    return address if address.scheme == "hf" else replace(address, revision=digest)
 
 
 def write_entries(kind: str, entries: Sequence[Mapping[str, object]], lock_file: Path) -> None:

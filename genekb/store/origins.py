@@ -1,15 +1,14 @@
 """Where a pulled store came from, and which of its encoders came along: a note beside the stores, never part of one."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from genekb.files import write_json
 from genekb.store.manifest import Manifest, StoredFile
+from genekb.store.notes import read_notes
 
-PULLED: Final = ".pulled.json"
+PULLED: Final = ".pulled.json"  # without it, what was not pulled counts as lost, and may be pulled again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +29,7 @@ class Origin:
 
 def read_origin(folder: Path) -> Origin | None:
     """Give where the store in a folder was pulled from; None for one that was made here."""
-    entry = _read(folder.parent).get(folder.name)
+    entry = read_notes(folder.parent / PULLED).get(folder.name)
     try:
         return Origin(url=str(entry["url"]), encoders=tuple(map(str, entry["encoders"]))) if entry else None
     except (KeyError, TypeError):
@@ -39,7 +38,8 @@ def read_origin(folder: Path) -> Origin | None:
 
 def note_origin(folder: Path, origin: Origin) -> None:
     """Note where the store in a folder comes from."""
-    write_json(_read(folder.parent) | {folder.name: asdict(origin)}, folder.parent / PULLED)
+    path = folder.parent / PULLED
+    write_json(read_notes(path) | {folder.name: asdict(origin)}, path)
 
 
 def absent_encoders(folder: Path, manifest: Manifest) -> tuple[str, ...]:
@@ -56,12 +56,3 @@ def files_here(folder: Path, manifest: Manifest) -> tuple[StoredFile, ...]:
     """Files that must lie in a store's folder: all but those of encoders that were not pulled."""
     absent = tuple(f"embeddings/{key}/" for key in absent_encoders(folder, manifest))
     return tuple(file for file in manifest.files if not (absent and file.path.startswith(absent)))
-
-
-def _read(name_folder: Path) -> dict[str, Mapping[str, Any]]:
-    try:
-        content = json.loads((name_folder / PULLED).read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False).encode()  # half a character could be written nowhere
-    except (OSError, ValueError):  # without the note, what was not pulled counts as lost, and may be pulled again
-        return {}
-    return content if isinstance(content, dict) else {}

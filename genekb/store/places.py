@@ -1,13 +1,13 @@
 """Where local model folders lay when a store was made with them: a note beside the stores, never part of one."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from genekb.files import write_json
+from genekb.store.notes import read_notes
 
-PLACES: Final = ".places.json"
+PLACES: Final = ".places.json"  # without it, a user types a path again, nothing else
 
 
 def remember_places(name_folder: Path, places: Mapping[str, Path | None]) -> None:
@@ -24,9 +24,4 @@ def recall_place(name_folder: Path, encoder_id: str) -> Path | None:
 
 
 def _read(name_folder: Path) -> dict[str, str]:
-    try:
-        content = json.loads((name_folder / PLACES).read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False).encode()  # half a character could be written nowhere
-    except (OSError, ValueError):  # a note that is gone or damaged costs the user a path to type, nothing else
-        return {}
-    return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}
+    return {key: value for key, value in read_notes(name_folder / PLACES).items() if isinstance(value, str)}
