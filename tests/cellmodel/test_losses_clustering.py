@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cellmodel.losses.clustering import (
@@ -69,7 +69,8 @@ def test_the_target_is_the_plan_of_pot():
 
 
 @settings(deadline=None)
-@given(seed=st.integers(0, 2**31 - 1), smoothing=st.floats(0, 1))
+@given(seed=st.integers(0, 2**31 - 1), smoothing=st.floats(0, 1, exclude_min=True))
+@example(seed=44414, smoothing=5e-324)  # of four clusters one is empty
 def test_rows_of_the_target_are_one_and_columns_their_masses(seed, smoothing):
     log_q = torch.log_softmax(2 * draw(20, 4, seed=seed), dim=1)
     masses = cluster_masses(log_q, smoothing=smoothing)
@@ -77,6 +78,12 @@ def test_rows_of_the_target_are_one_and_columns_their_masses(seed, smoothing):
     assert target.converged
     np.testing.assert_allclose(target.p.sum(dim=1).numpy(), 1, atol=1e-10)
     assert float((target.p.sum(dim=0) - masses).abs().max()) <= 20 * 1e-4
+
+
+def test_an_empty_cluster_without_smoothing_is_refused():
+    log_q = torch.log_softmax(2 * draw(20, 4, seed=44414), dim=1)
+    with pytest.raises(ValueError, match=r"masses must be > 0 and sum to 20 .*got \[6\.0, 4\.0, 10\.0, 0\.0\]"):
+        sinkhorn_target(log_q, cluster_masses(log_q, smoothing=0.0), sharpness=2.0)
 
 
 def test_a_sharp_assignment_does_not_underflow():
