@@ -16,4 +16,6 @@ def __getattr__(name: str) -> Any:
         return import_module("cellmodel.config").RunConfig
     if name in {"pl", "tl"}:
         return import_module(f"cellmodel.{name}")
+    if name == "__version__":
+        return import_module("genekb").__version__
     raise AttributeError(f"module 'cellmodel' has no attribute {name!r}")

@@ -11,10 +11,10 @@ from cellmodel.config import PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.errors import InputUnusable, LineageMismatch
 from cellmodel.fitted import FittedModel, TextMap
 from cellmodel.graph import GraphConfig
-from cellmodel.versions import installed_version
 from genekb import files
 from genekb.limits import read_json
 from genekb.replacing import own_sibling, take_place
+from genekb.versions import installed_version
 
 FORMAT: Final = 1
 DESCRIPTION: Final = "model.json"
@@ -78,7 +78,7 @@ def _description(model: FittedModel) -> dict[str, Any]:
         "names": list(model.names),
         "store_id": model.store_id,
         "encoder_id": model.encoder_id,
-        "version": installed_version("genekb-cellmodel"),
+        "version": installed_version(),
     }
 
 

@@ -12,8 +12,8 @@ from cellmodel.evidence_tables import check_tables, evidence_frames, write_table
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.lineage import check_lineage, given_lineage, lineage_record
-from cellmodel.versions import installed_version
 from cellmodel.writers import h5ad_safe, write_cells
+from genekb.versions import installed_version
 
 
 def attribute_file(
@@ -47,7 +47,7 @@ def attribute_file(
     evidence = attribute_cells(
         cells, kb, config=config, choice=choice, key_added=write.key_added, overwrite=write.overwrite
     )
-    write_cells(cells.adata, write.output, overwrite=write.overwrite)
+    write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
     if tables is not None:
         write_tables(evidence, tables)
     return evidence

@@ -20,8 +20,8 @@ from cellmodel.slots import result_slots, write_result
 from cellmodel.stages import Stages
 from cellmodel.stored import check_can_stay, claim_stored_slots, count_entries
 from cellmodel.stored_cells import StoredCells, read_stored_cells
-from cellmodel.versions import installed_version
 from cellmodel.writers import check_kind_kept, check_suffix, h5ad_safe, write_beside, write_cells
+from genekb.versions import installed_version
 
 if TYPE_CHECKING:
     from cellmodel.metrics import Scores
@@ -140,7 +140,7 @@ def run_file(
     if write.command:
         cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
     with _told_what_is_written(write):
-        write_cells(cells.adata, write.output, overwrite=write.overwrite)
+        write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
         if write.model is not None:
             save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
         if write.report is not None:
@@ -189,7 +189,7 @@ def _run_stored(
         "read": asdict(read),
         "config": config.to_dict(),
         "store": kb.store_id if kb is not None else "",
-        "version": installed_version("genekb-cellmodel"),
+        "version": installed_version(),
     }
     stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
     with _kept_or_removed(stages):

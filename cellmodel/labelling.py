@@ -308,5 +308,5 @@ def transfer_file(
             log.info("%s: %s", cells.source, note)
     found = transfer_labels(query, labelled, kb, config, transfer=transfer)
     write_transfer(query, found, key_added=write.key_added, overwrite=write.overwrite)
-    write_cells(query.adata, write.output, overwrite=write.overwrite)
+    write_cells(query.adata, write.output, source=path, overwrite=write.overwrite)
     return found

@@ -118,7 +118,7 @@ def annotate_file(path: Path, panel: Panel, *, cluster_key: str, read: ReadConfi
     name_of = {cluster: one.name for cluster, one in zip(found.clusters, found.names, strict=True)}
     adata.obs[key] = adata.obs[cluster_key].astype(str).map(name_of).astype("category")
     adata.uns[key] = h5ad_safe({"cluster_key": cluster_key, "names": _frame(found)})
-    write_cells(adata, write.output, overwrite=write.overwrite)
+    write_cells(adata, write.output, source=path, overwrite=write.overwrite)
     return found
 
 

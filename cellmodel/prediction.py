@@ -49,7 +49,7 @@ def predict_file(
         raise InputUnusable(f"{path} has no cells")
     found = predict(model, cells, kb)
     write_prediction(cells, model, found, key_added=write.key_added)
-    write_cells(cells.adata, write.output, overwrite=write.overwrite)
+    write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
     return Prediction(model=model, cells=cells, found=found)
 
 

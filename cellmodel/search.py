@@ -315,5 +315,5 @@ def search_file(
     check_outputs(write, inputs=(path,))
     cells = read_cells(path, read)
     found = search_into(cells, kb, config, search=search, key_added=write.key_added, overwrite=write.overwrite)
-    write_cells(cells.adata, write.output, overwrite=write.overwrite)
+    write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
     return found

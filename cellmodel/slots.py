@@ -13,8 +13,8 @@ from cellmodel.n_clusters import Stability
 from cellmodel.pipeline import RunResult
 from cellmodel.sentences import ClusterSentence, SentenceRecord
 from cellmodel.values import ValueKind
-from cellmodel.versions import installed_version
 from cellmodel.writers import h5ad_safe
+from genekb.versions import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd

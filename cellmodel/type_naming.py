@@ -205,5 +205,5 @@ def annotate_types_file(
     check_outputs(write, inputs=(path,))
     cells = read_cells(path, read)
     named = annotate_types(cells, kb, config, choice=choice, key_added=write.key_added, overwrite=write.overwrite)
-    write_cells(cells.adata, write.output, overwrite=write.overwrite)
+    write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
     return named

@@ -89,8 +89,13 @@ def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
     return safe.set_axis([_safe_text(name).replace("/", "_") for name in safe.columns], axis=1)
 
 
-def write_cells(adata: "AnnData", path: Path, *, overwrite: bool = False) -> None:
+def write_cells(adata: "AnnData", path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
     """Write cells as ``.h5ad`` or ``.zarr``: a temporary sibling takes the name when it is complete.
+
+    Parameters
+    ----------
+    source
+        File that the cells were read from: an ``.h5ad`` is compressed as it is.
 
     Raises
     ------
@@ -98,9 +103,15 @@ def write_cells(adata: "AnnData", path: Path, *, overwrite: bool = False) -> Non
         If the suffix is another, the path exists and may not be replaced, or the disk refuses. A folder is replaced
         only by ``.zarr``, and only if it holds a zarr store.
     """
-    write = _write_h5ad if path.suffix == ".h5ad" else _write_zarr
+
+    def write(part: Path) -> None:
+        if path.suffix == ".zarr":
+            _write_zarr(adata, part)
+        else:
+            _write_h5ad(adata, part, compression=_compression(source))
+
     with _new_file(path, overwrite=overwrite) as part, _text_columns_kept(adata):
-        _undisturbed(lambda: write(adata, part))
+        _undisturbed(lambda: write(part))
 
 
 def write_beside(
@@ -265,11 +276,22 @@ def _write_zarr(adata: "AnnData", path: Path) -> None:
         adata.write_zarr(path, convert_strings_to_categoricals=False)
 
 
-def _write_h5ad(adata: "AnnData", path: Path) -> None:
+def _write_h5ad(adata: "AnnData", path: Path, *, compression: str | None) -> None:
     from anndata.io import write_elem
 
     with _open_h5ad(path, "w") as file:
-        write_elem(file, "/", adata)
+        write_elem(file, "/", adata, dataset_kwargs={"compression": compression})
+
+
+def _compression(source: Path | None) -> str | None:
+    """Filter of the first compressed array of an HDF5 file; gzip for zarr, whose chunks are compressed."""
+    import h5py
+
+    if source is None or not h5py.is_hdf5(source):
+        return "gzip" if source is not None and source.suffix == ".zarr" else None
+    with h5py.File(source) as file:
+        found: str | None = file.visititems(lambda _, item: getattr(item, "compression", None))
+        return found
 
 
 @contextmanager

@@ -47,9 +47,11 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import genekb` costs nothing."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'genekb' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "__version__":
+        return import_module("genekb.versions").installed_version()
+    if name not in _HOME:
+        raise AttributeError(f"module 'genekb' has no attribute {name!r}")
     module, attribute = _HOME[name]
     return getattr(import_module(module), attribute)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import Any, Final
@@ -32,6 +31,7 @@ from genekb.store.writer import (
     writing_to,
 )
 from genekb.types import FloatArray, IntArray
+from genekb.versions import installed_version
 
 ONLY_NAMES: Final = "only_names.txt"
 _KEPT: Final = "finished shards are kept, the same command goes on where it was"
@@ -239,18 +239,10 @@ def _manifest(content: StoreContent, encoders: dict[str, dict[str, Any]], stagin
         parent=content.parent,
         options=content.options,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        created_by=f"genekb {code_version()}",
+        created_by=f"genekb {installed_version()}",
     )
     write_text(store_card(manifest), staging / "README.md")
     (staging / CROISSANT).unlink(missing_ok=True)  # an interrupted run may have left one, which must not list itself
     manifest = replace(manifest, files=describe_stored(staging))
     write_json(describe_store(manifest), staging / CROISSANT)
     return replace(manifest, files=(*manifest.files, describe_file(staging / CROISSANT, folder=staging)))
-
-
-def code_version() -> str:
-    """Version of the installed distribution, or ``unknown`` when run from a source tree."""
-    try:
-        return version("genekb-cellmodel")
-    except PackageNotFoundError:
-        return "unknown"

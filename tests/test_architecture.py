@@ -33,7 +33,7 @@ LABEL_MODULES = {
     "cellmodel/bench/jobs.py",
 }
 GENEKB_LAYERS = [
-    {"errors", "types", "files", "interrupts", "parquet_pages", "safe_names"},
+    {"errors", "types", "files", "interrupts", "parquet_pages", "safe_names", "versions"},
     {"replacing", "limits"},
     {"schema"},
     {"sources", "resolve", "mangled", "species", "coverage", "documents"},
@@ -48,7 +48,7 @@ GENEKB_LAYERS = [
     {"share"},
 ]
 CELLMODEL_LAYERS = [
-    {"errors", "types", "seeding", "values", "versions", "ordering", "enclosed", "chunks", "heaps"},
+    {"errors", "types", "seeding", "values", "ordering", "enclosed", "chunks", "heaps"},
     {"matrices", "stages", "device", "damage", "declared"},
     {"distributed"},
     {"ray_rows"},

@@ -1,7 +1,10 @@
 import importlib
 import inspect
+from importlib.metadata import version
 
 import pytest
+
+from tests.in_process import call_here
 
 
 @pytest.mark.parametrize("package", ["genekb", "cellmodel"])
@@ -25,3 +28,9 @@ def test_an_unknown_name_is_an_attribute_error(package):
     module = importlib.import_module(package)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = module.nothing
+
+
+@pytest.mark.parametrize("package", ["genekb", "cellmodel"])
+def test_package_and_command_say_their_version(package, capsys, monkeypatch):
+    assert importlib.import_module(package).__version__ == version("genekb-cellmodel")
+    assert call_here([package, "--version"], capsys, monkeypatch).out == f"{package} {version('genekb-cellmodel')}\n"

@@ -96,7 +96,7 @@ def fetch(
             read_names(gene_list) or (),
             folder,
             config,
-            progress=(lambda done, total: bar("genes", done, total)) if bar else None,
+            progress=lambda done, total: bar("genes", done, total),
         )
     content = {
         "folder": str(folder),

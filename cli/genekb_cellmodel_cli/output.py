@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from typing import Any
 import typer
 
 from genekb.errors import NotAvailable
+
+Progress = Callable[[str, int, int], None]  # what, done, total
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -90,16 +94,24 @@ def note(message: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """Give a callback (what, done, total) that draws a bar on stderr; None where stderr is no terminal."""
+def progress_bar(*, every_s: float = 30.0) -> Iterator[Progress]:
+    """Give a callback (what, done, total) that draws a bar on stderr, or writes lines where stderr is no terminal.
+
+    Parameters
+    ----------
+    every_s
+        Seconds between two lines.
+    """
     if not sys.stderr.isatty():
-        yield None
+        with _progress_lines(every_s) as advance:
+            yield advance
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def advance(what: str, done: int, total: int) -> None:
@@ -108,3 +120,44 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield advance
+
+
+@contextmanager
+def _progress_lines(every_s: float) -> Iterator[Progress]:
+    """Write every some seconds how much of the current work is done, its rate since the line before, and time left."""
+    now: dict[str, tuple[int, int]] = {}
+    before: dict[str, tuple[float, int]] = {}  # time and amount done at the last line
+    ended = threading.Event()
+
+    def advance(what: str, done: int, total: int) -> None:
+        now.pop(what, None)
+        now[what] = (done, total)  # the last one is the current work
+        before.setdefault(what, (time.monotonic(), done))
+
+    def write_lines() -> None:
+        while not ended.wait(every_s):
+            if now:
+                what, (done, total) = list(now.items())[-1]
+                start, done_before = before[what]
+                before[what] = (time.monotonic(), done)
+                if done < total:
+                    note(_progress_line(what, done, total, rate=(done - done_before) / (time.monotonic() - start)))
+
+    if logging.getLogger("genekb").isEnabledFor(logging.INFO):
+        threading.Thread(target=write_lines, daemon=True).start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+
+
+def _progress_line(what: str, done: int, total: int, *, rate: float) -> str:
+    line = f"{what}: {done:,} of {total:,} ({done / total:.0%})"
+    return f"{line}, {rate:,.3g} a second, {duration((total - done) / rate)} left" if rate else line
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:  # noqa: PLR2004 - up to here seconds are easier to read than minutes
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004 - 100 minutes

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from genekb_cellmodel_cli.interruption import Interruption
-from genekb_cellmodel_cli.output import PrintableFormatter, note
+from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines
 
 EXIT_CODES = {
     "TrainingDiverged": 1,
@@ -48,7 +48,18 @@ class QuickGroup(TyperGroup):
             formatter.write_dl([(name, (command.help or "").split("\n\n")[0]) for name, command in commands if command])
 
 
+def _print_version(ctx: typer.Context, is_asked: bool) -> None:
+    if is_asked:
+        from genekb import __version__
+
+        print_lines([f"{ctx.info_name} {__version__}"])
+        raise typer.Exit
+
+
 def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,

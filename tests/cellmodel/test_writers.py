@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +49,21 @@ def through_a_file(value, folder):
     adata.uns["value"] = h5ad_safe(value)
     write_cells(adata, folder / "o.h5ad")
     return anndata.read_h5ad(folder / "o.h5ad").uns["value"]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf", None])
+def test_an_h5ad_is_compressed_as_the_file_that_its_cells_were_read_from(tmp_path, compression):
+    make().write_h5ad(tmp_path / "i.h5ad", compression=compression)
+    write_cells(anndata.read_h5ad(tmp_path / "i.h5ad"), tmp_path / "o.h5ad", source=tmp_path / "i.h5ad")
+    with h5py.File(tmp_path / "o.h5ad") as file:
+        assert file["X/data"].compression == compression
+
+
+def test_an_h5ad_of_cells_from_zarr_is_compressed(tmp_path):
+    write_cells(make(), tmp_path / "i.zarr")
+    write_cells(make(), tmp_path / "o.h5ad", source=tmp_path / "i.zarr")
+    with h5py.File(tmp_path / "o.h5ad") as file:
+        assert file["X/data"].compression == "gzip"
 
 
 def test_writing_keeps_what_the_user_had_and_replaces_only_when_told(tmp_path):
