@@ -112,13 +112,8 @@ def group_cells(cells: Cells, cluster_key: str) -> GroupedCells:
 
 
 def _column(cells: Cells, cluster_key: str) -> list[str]:
-    if cluster_key not in cells.adata.obs:
-        have = ", ".join(map(str, cells.adata.obs)) or "none"
-        raise InputUnusable(
-            f"{cells.source} has no column {cluster_key!r} in obs (it has: {have}); run `cellmodel cluster` first, or "
-            "name a column with --cluster-key"
-        )
-    return obs_columns(cells.adata, [cluster_key], source=cells.source)[cluster_key]
+    hint = "run `cellmodel cluster` first, or name a column with --cluster-key"
+    return obs_columns(cells.adata, [cluster_key], source=cells.source, hint=hint)[cluster_key]
 
 
 def _in_order(cells: Cells, cluster_key: str, present: set[str]) -> tuple[str, ...]:

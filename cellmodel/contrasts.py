@@ -1,6 +1,5 @@
 """Groups of cells that are told apart: each cluster from the rest, one from another, conditions inside a cluster."""
 
-import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from cellmodel.clustered import ClusteredCells
 from cellmodel.errors import InputUnusable
 from cellmodel.io import obs_columns
 from cellmodel.types import Labels
+from genekb.hints import known_names
 
 log = logging.getLogger(__name__)
 REST = "rest"
@@ -160,6 +160,4 @@ def _place(name: str, names: Sequence[str]) -> int:
     """Place of a cluster among the names."""
     if name in names:
         return names.index(name)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputUnusable(f"there is no cluster {name!r} (there are: {', '.join(names)}){hint}")
+    raise InputUnusable(f"there is no cluster {name!r} (there are: {known_names(name, names)})")

@@ -15,6 +15,7 @@ from cellmodel.readers import KINDS, read_anndata
 from cellmodel.types import CellByGene
 from cellmodel.values import ValueKind, ValueReport, inspect_values
 from cellmodel.writers import check_tables
+from genekb.hints import known_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -191,8 +192,9 @@ def spatial_coordinates(cells: Cells) -> Float[np.ndarray, "cell axis"]:
 def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -> _Choice:
     if read.layer is not None:
         if read.layer not in adata.layers:
-            have = ", ".join(adata.layers) or "none"
-            raise InputUnusable(f"{source} has no layer {read.layer!r} (it has: {have})")
+            raise InputUnusable(
+                f"{source} has no layer {read.layer!r} (it has: {known_names(read.layer, adata.layers)})"
+            )
         return _look(adata, f"layer {read.layer!r}", adata.layers[read.layer], source)
     if read.use_raw:
         if adata.raw is None:
@@ -291,13 +293,15 @@ def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]
     return obs_columns(read_anndata(path), columns, source=str(path))
 
 
-def obs_columns(adata: "AnnData", columns: Sequence[str], *, source: str) -> dict[str, list[str]]:
+def obs_columns(
+    adata: "AnnData", columns: Sequence[str], *, source: str, hint: str = "name another"
+) -> dict[str, list[str]]:
     """Take columns of obs of cells that are read already; see :func:`read_obs_columns`."""
     obs = adata.obs
     for column in columns:
         if column not in obs:
             raise InputUnusable(
-                f"{source} has no column {column!r} in obs (it has: {', '.join(map(str, obs)) or 'none'})"
+                f"{source} has no column {column!r} in obs (it has: {known_names(column, obs)}); {hint}"
             )
     return {
         column: ["" if missing else str(value) for value, missing in zip(obs[column], obs[column].isna(), strict=True)]

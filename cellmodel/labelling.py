@@ -13,7 +13,7 @@ from cellmodel.classify import ClassifyConfig, Prediction, classify_cells, weigh
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.files import WriteConfig, check_outputs
-from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.io import Cells, ReadConfig, claim_slots, obs_columns, read_cells
 from cellmodel.joint import Meeting, joint_features
 from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_record
 from cellmodel.n_shot import stratified_splits
@@ -131,14 +131,8 @@ def read_labels(cells: Cells, label_key: str) -> Labelled:
     InputUnusable
         If the column is missing, or fewer than two classes are named.
     """
-    obs = cells.adata.obs
-    if label_key not in obs:
-        have = ", ".join(map(str, obs)) or "none"
-        raise InputUnusable(
-            f"{cells.source} has no column {label_key!r} in obs (it has: {have}); name one with --label-key"
-        )
-    column = obs[label_key]
-    values = np.where(column.isna(), "", column.astype(str).to_numpy()).astype(str)
+    hint = "name one with --label-key"
+    values = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
     rows = np.flatnonzero((values != "") & (values != UNASSIGNED))
     names, codes = np.unique(values[rows], return_inverse=True)
     if len(names) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart

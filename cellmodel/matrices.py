@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from cellmodel.errors import InputUnusable, NotCounts
 from cellmodel.types import CellByGene
 from cellmodel.values import INTEGER_SHARE, LOG1P_MAX, ValueKind, ValueReport
+from genekb.hints import known_names
 
 GENE_EXPRESSION: Final = "Gene Expression"
 _NO_GENES: Final = {  # other kinds of features that Cell Ranger writes
@@ -197,9 +198,7 @@ def _names_of(var: Any, gene_key: str | None, *, source: str, notes: list[str]) 
     if gene_key is None:
         return np.array([str(name) for name in var.index], dtype=object)
     if gene_key not in var:
-        raise InputUnusable(
-            f"{source} has no column {gene_key!r} in var (it has: {', '.join(map(str, var)) or 'none'})"
-        )
+        raise InputUnusable(f"{source} has no column {gene_key!r} in var (it has: {known_names(gene_key, var)})")
     column = var[gene_key].astype(object)
     missing = (column.isna() | (column == "")).to_numpy()
     if missing.any():

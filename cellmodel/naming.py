@@ -11,7 +11,7 @@ import numpy as np
 from cellmodel.errors import InputUnusable
 from cellmodel.features import log_expression
 from cellmodel.files import WriteConfig, check_outputs
-from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.io import Cells, ReadConfig, claim_slots, obs_columns, read_cells
 from cellmodel.marker_names import ClusterName, NamingConfig, name_clusters
 from cellmodel.markers import rank_markers
 from cellmodel.preprocess import detected_genes
@@ -107,11 +107,7 @@ def annotate_file(path: Path, panel: Panel, *, cluster_key: str, read: ReadConfi
     check_outputs(write, inputs=(path,))
     cells = read_cells(path, read)
     adata, key = cells.adata, write.key_added
-    if cluster_key not in adata.obs:
-        have = ", ".join(map(str, adata.obs)) or "none"
-        raise InputUnusable(
-            f"{path} has no column {cluster_key!r} in obs (it has: {have}); name one with --cluster-key"
-        )
+    obs_columns(adata, [cluster_key], source=str(path), hint="name one with --cluster-key")
     claim_slots(adata, [("obs", key), ("uns", key)], overwrite=write.overwrite)
     clusters = adata.obs[cluster_key].astype(str).tolist()
     found = name_cells(cells, clusters, panel)

@@ -18,6 +18,7 @@ from cellmodel.io import ReadConfig
 from cellmodel.matrices import as_csr, gene_columns
 from cellmodel.readers import check_is_anndata, check_transpose, open_zarr
 from cellmodel.types import CellByGene
+from genekb.hints import known_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -189,9 +190,9 @@ def open_stored(path: Path) -> Iterator[Any]:
 
 def _candidates(path: Path, file: Any, read: ReadConfig) -> list[str]:
     if read.layer is not None:
-        if "layers" not in file or read.layer not in file["layers"]:
-            have = ", ".join(file["layers"]) if "layers" in file else "none"
-            raise InputUnusable(f"{path} has no layer {read.layer!r} (it has: {have or 'none'})")
+        layers = list(file.get("layers", ()))
+        if read.layer not in layers:
+            raise InputUnusable(f"{path} has no layer {read.layer!r} (it has: {known_names(read.layer, layers)})")
         return [f"layers/{read.layer}"]
     if read.use_raw:
         if "raw/X" not in file:

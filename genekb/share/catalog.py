@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.files import write_text
+from genekb.hints import known_names
 from genekb.share.addresses import Address, is_address, parse_address
 from genekb.share.remotes import open_remote
 from genekb.share.transfer import Patience, read_small
@@ -166,7 +167,7 @@ def find_listed(catalog: Sequence[Listed], name: str) -> Listed:
     """
     fits = [entry for entry in catalog if name in {entry.name, entry.name.partition("@")[0]}]
     if not fits:
-        known = ", ".join(entry.name for entry in catalog) or "none"
+        known = known_names(name, (entry.name for entry in catalog))
         raise NotAvailable(f"the catalogue has no {name!r} (it has: {known}); `genekb list --remote` shows it")
     if not fits[-1].url:
         raise NotAvailable(

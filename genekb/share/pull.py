@@ -8,6 +8,7 @@ from typing import Final
 
 from genekb.errors import NotAvailable, StoreCorrupt
 from genekb.files import TEMPORARY, write_text
+from genekb.hints import known_names
 from genekb.share.addresses import Address
 from genekb.share.parcel import Found, check_digest, find_version
 from genekb.share.remotes import Remote, open_remote
@@ -231,7 +232,7 @@ def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> li
         if len(fits) != 1:
             what = f"several encoders named {name!r}" if fits else f"no encoder {name!r}"
             raise NotAvailable(
-                f"{where} has {what} (it has: {', '.join(manifest.encoders) or 'none'}); give one of these"
+                f"{where} has {what} (it has: {known_names(name, manifest.encoders)}); give one of these"
             )
         found += fits
     return list(dict.fromkeys(found))

@@ -4,10 +4,10 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from genekb.errors import SourceUnusable
+from genekb.hints import did_you_mean
 from genekb.types import TaxID
 
 ALL = "all"  # every species of a source
@@ -105,11 +105,9 @@ def find_taxon(query: str, folder: Path | None = None) -> Taxon:
     if found:
         return found
     known = [name for taxon in TAXA for name in (taxon.name, taxon.scientific_name.lower())]
-    close = ", ".join(get_close_matches(wanted, known, n=3))
-    hint = f"did you mean {close}? Or give" if close else "give"
     raise SourceUnusable(
-        f"taxon {query!r} is not known by name; {hint} its NCBI taxonomy id as a number, or put NCBI's names.dmp "
-        "beside the source"
+        f"taxon {query!r} is not known by name; give its NCBI taxonomy id as a number, or put NCBI's names.dmp beside "
+        f"the source{did_you_mean(wanted, known)}"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from genekb.errors import NotAvailable, SourceUnusable
+from genekb.hints import known_names
 from genekb.store.manifest import MANIFEST
 from genekb.store.pins import pinned_digest
 
@@ -93,7 +94,7 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
             f"no store at {as_path}: there is no such folder, and a name is NAME[@RELEASE] without '/'; `genekb list` "
             "shows those there are"
         )
-    known = ", ".join(folder.parent.name for folder in list_store_folders(find_home(home))) or "none"
+    known = known_names(text, dict.fromkeys(folder.parent.name for folder in list_store_folders(find_home(home))))
     raise NotAvailable(f"no store {text!r} in {stores} (there: {known}); make it with `genekb build --name {text} ...`")
 
 

@@ -16,6 +16,7 @@ from genekb import schema
 from genekb.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.documents import find_template
 from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.hints import known_names
 from genekb.resolve import Resolution, resolve_names
 from genekb.species import check_species, count_other_case
 from genekb.store.home import find_store
@@ -188,7 +189,7 @@ class Store:
         origin = read_origin(self.folder)
         if left and origin:
             raise NotAvailable(f"{left[0]} was not pulled; `genekb pull {origin.url} --encoder {name}` brings it")
-        have = ", ".join(ids) or "none"
+        have = known_names(name or "", ids)
         what = f"several encoders named {name!r}" if found else f"no encoder {name!r}"
         raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); add it with `genekb encode`")
 

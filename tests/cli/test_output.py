@@ -6,6 +6,7 @@ import time
 import pytest
 
 from genekb_cellmodel_cli.output import duration, progress_bar
+from tests.in_process import call_here
 
 
 @pytest.fixture
@@ -41,3 +42,11 @@ def test_quiet_commands_write_no_such_lines(at_level, capsys):
 @pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (99, "99 s"), (700, "12 min"), (12_600, "3.5 h")])
 def test_a_duration_is_written_as_people_say_it(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_choice_with_a_typo_is_refused_with_the_one_that_was_probably_meant(capsys, monkeypatch):
+    arguments = ["cellmodel", "cluster", "cells.h5ad", "-o", "out.h5ad", "--sentences", "poled"]
+    ended = call_here(arguments, capsys, monkeypatch)
+    assert ended.code == 2
+    last = "'poled' is not one of 'pooled', 'sampled', 'encoded'; did you mean 'pooled'?"
+    assert ended.err.splitlines()[-1] == f"Error: Invalid value for '--sentences': {last}"

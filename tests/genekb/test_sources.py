@@ -264,7 +264,7 @@ def test_any_species_is_found_by_name_where_ncbis_names_are_there(tmp_path, pack
 
 
 def test_an_unknown_species_gets_a_suggestion():
-    with pytest.raises(SourceUnusable, match="did you mean mouse"):
+    with pytest.raises(SourceUnusable, match="did you mean 'mouse'"):
         find_taxon("muose")
     assert find_taxon("123456").tax_id == 123456
 
