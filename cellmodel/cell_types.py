@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from cellmodel.errors import InputUnusable
+from genekb.words import split_words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,11 +112,9 @@ def _of_row(row: dict[str, str]) -> CellType:
 
 
 def _completed(types: Sequence[CellType]) -> tuple[CellType, ...]:
-    """Give bare names that the table has what the table tells of them."""
-    told = {one.name.lower(): one for one in read_cell_types()}
+    """Give bare names that the table has, in any case, number or hyphenation, what the table says of them."""
+    known = {tuple(split_words(one.name)): one for one in read_cell_types()}
     return tuple(
-        replace(told[one.name.lower()], name=one.name)
-        if not (one.definition or one.genes) and one.name.lower() in told
-        else one
+        one if one.definition or one.genes else replace(known.get(tuple(split_words(one.name)), one), name=one.name)
         for one in types
     )

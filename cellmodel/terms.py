@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from genekb.words import singular
+
 _MIN_BOILERPLATE_TEXTS = 20  # a sentence word for word in so many texts describes the format, not the gene
 _MIN_WORD = 3  # letters of a word that may stand alone; shorter ones ("T", "II") only inside a phrase
-_MIN_INFLECTED = 5  # letters from which an ending is looked at
 
 # Words of every gene text. They end a phrase and are never a term.
 _GENE_TEXT = """
@@ -68,14 +69,14 @@ class TermIndex:
         (text, term) CSR of ones: how often a term occurs in a text does not count.
     boilerplate
         Sentences left out because many texts share them word for word.
-    singular
+    singulars
         Word to the form under which it is counted, for plurals whose singular occurs in the texts.
     """
 
     terms: tuple[str, ...]
     presence: sp.csr_matrix
     boilerplate: frozenset[str]
-    singular: Mapping[str, str]
+    singulars: Mapping[str, str]
 
     def sentence(self, text: str, *, term: str) -> str:
         """First sentence of ``text`` that holds ``term``.
@@ -88,7 +89,7 @@ class TermIndex:
         stop_words = _stop_words()
         for sentence in _sentences(text):
             if sentence not in self.boilerplate and term in _sentence_terms(
-                sentence, singular=self.singular, stop_words=stop_words
+                sentence, singulars=self.singulars, stop_words=stop_words
             ):
                 return sentence
         raise ValueError(f"no sentence of the text {text[:40]!r}... holds the term {term!r}")
@@ -118,10 +119,10 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
     shared = Counter(sentence for sentences in split for sentence in set(sentences))
     boilerplate = frozenset(sentence for sentence, count in shared.items() if count >= _MIN_BOILERPLATE_TEXTS)
     kept = [[sentence for sentence in sentences if sentence not in boilerplate] for sentences in split]
-    singular = _singulars({word for sentences in kept for sentence in sentences for word in _words(sentence)})
+    singulars = _singulars({word for sentences in kept for sentence in sentences for word in _words(sentence)})
     stop_words = _stop_words()
     documents = [
-        {t for s in sentences for t in _sentence_terms(s, singular=singular, stop_words=stop_words)}
+        {t for s in sentences for t in _sentence_terms(s, singulars=singulars, stop_words=stop_words)}
         for sentences in kept
     ]
     counts = Counter(term for document in documents for term in document)
@@ -131,7 +132,7 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
         presence = sp.csr_matrix(vectorizer.transform(documents))
     else:
         presence = sp.csr_matrix((len(texts), 0))
-    return TermIndex(terms=terms, presence=presence, boilerplate=boilerplate, singular=singular)
+    return TermIndex(terms=terms, presence=presence, boilerplate=boilerplate, singulars=singulars)
 
 
 def _stop_words() -> frozenset[str]:
@@ -153,24 +154,15 @@ def _words(text: str) -> list[str]:
 
 def _singulars(words: set[str]) -> dict[str, str]:
     """Plurals among the words whose singular is among them too."""
-    found = {}
-    for word in words:
-        if len(word) < _MIN_INFLECTED or not word.endswith("s") or word.endswith("ss"):
-            continue
-        for ending, replacement in (("ies", "y"), ("s", ""), ("es", "")):
-            singular = word.removesuffix(ending) + replacement
-            if word.endswith(ending) and singular in words:
-                found[word] = singular
-                break
-    return found
+    return {word: one for word in words if (one := singular(word)) != word and one in words}
 
 
-def _sentence_terms(sentence: str, *, singular: Mapping[str, str], stop_words: frozenset[str]) -> Iterator[str]:
+def _sentence_terms(sentence: str, *, singulars: Mapping[str, str], stop_words: frozenset[str]) -> Iterator[str]:
     """Terms of one sentence, in reading order."""
     for clause in _CLAUSE_END.split(sentence):
         previous = None
         for written in _words(clause):
-            word = singular.get(written, written)
+            word = singulars.get(written, written)
             if word.isdigit() or written in stop_words or word in stop_words:
                 previous = None
                 continue

@@ -33,7 +33,7 @@ LABEL_MODULES = {
     "cellmodel/bench/jobs.py",
 }
 GENEKB_LAYERS = [
-    {"errors", "types", "files", "hints", "interrupts", "parquet_pages", "safe_names", "versions"},
+    {"errors", "types", "files", "hints", "interrupts", "parquet_pages", "safe_names", "versions", "words"},
     {"replacing", "limits"},
     {"schema"},
     {"sources", "resolve", "mangled", "species", "coverage", "documents"},

@@ -6,9 +6,9 @@ the recipe and is saved with the vectors.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,11 +17,19 @@ from jaxtyping import Float32
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.errors import NotAvailable, StoreCorrupt
 from genekb.limits import read_json
+from genekb.words import split_words
 
-REVISION: Final = "1"
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
+
+REVISION: Final = "2"
 MAX_TERMS: Final = 30_000
 MIN_TEXTS_FOR_RARE: Final = 50  # from here on a term must stand in two texts
-TOKEN: Final = r"(?u)\w+"
+# How a text is split, by revision: stores keep the vectors of the revision that fitted them, and queries follow it
+_SPLITTING: Final[Mapping[str, Mapping[str, Any]]] = {
+    "1": {"token_pattern": r"(?u)\w+"},
+    REVISION: {"tokenizer": split_words, "token_pattern": None, "lowercase": False},
+}
 STATE: Final = "lsa.safetensors"
 VOCABULARY: Final = "lsa-vocabulary.json"
 
@@ -61,7 +69,8 @@ class LsaEncoder:
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
         """Encode texts as ``Encoder.encode`` says; a text without any known term gets the neutral vector."""
         check_texts(texts)
-        weighted = _weigh(_count(texts, self._vocabulary), self._idf)
+        counter = _counter(self.spec.revision, vocabulary=self._vocabulary)
+        weighted = _weigh(sp.csr_matrix(counter.transform(texts)), self._idf)
         vectors = np.asarray(weighted @ self._components.T.astype(np.float32), dtype=np.float32)
         known = np.asarray(np.diff(weighted.indptr), dtype=np.int32)
         vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self._neutral
@@ -98,7 +107,6 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
         If there is no text.
     """
     from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import CountVectorizer
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     texts = sorted(set(corpus))
@@ -106,7 +114,7 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     if not texts:
         raise ValueError("an lsa encoder is fitted on the store's texts, and there is none")
     min_texts = 2 if len(texts) >= MIN_TEXTS_FOR_RARE else 1
-    counter = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN, min_df=min_texts, max_features=MAX_TERMS)
+    counter = _counter(REVISION, min_df=min_texts, max_features=MAX_TERMS)
     counts = counter.fit_transform(texts)
     vocabulary = counter.get_feature_names_out().tolist()
     containing = np.diff(counts.tocsc().indptr)
@@ -135,13 +143,18 @@ def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
     Raises
     ------
     NotAvailable
-        If the state is not there.
+        If the state is not there, or of a revision that this genekb does not have.
     StoreCorrupt
         If it is another, or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    if spec.revision not in _SPLITTING:
+        raise NotAvailable(
+            f"{spec.encoder_id} is revision {spec.revision!r} of lsa, this genekb knows {', '.join(_SPLITTING)}; "
+            "update genekb"
+        )
     if not (folder / STATE).is_file() or not (folder / VOCABULARY).is_file():
         raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
     try:
@@ -165,11 +178,10 @@ def _fits(spec: EncoderSpec, vocabulary: Any, arrays: tuple[np.ndarray, ...]) ->
     return len(set(vocabulary)) == n_terms and [array.shape for array in arrays] == axes
 
 
-def _count(texts: Sequence[str], vocabulary: list[str]) -> sp.csr_matrix:
+def _counter(revision: str, **settings: Any) -> "CountVectorizer":
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counter = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN, vocabulary=vocabulary)
-    return sp.csr_matrix(counter.transform(texts))
+    return CountVectorizer(ngram_range=(1, 2), **_SPLITTING[revision], **settings)
 
 
 def _weigh(counts: sp.csr_matrix, idf: Float32[np.ndarray, " term"]) -> sp.csr_matrix:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genekb.types import IntArray
+from genekb.words import singular, spellings
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,7 +24,9 @@ with gene_words as materialized (
     from genes left join texts using (gene_id)
 )
 select gene_id, len(words) as n_words,
-    list_transform($query::varchar[], lambda word: len(list_filter(words, lambda other: other = word))) as counts
+    list_transform(
+        $query::varchar[][], lambda same: len(list_filter(words, lambda word: list_contains(same, word)))
+    ) as counts
 from gene_words order by gene_id
 """
 _NAMED: Final = """
@@ -48,11 +51,11 @@ class KeywordMatches:
     Parameters
     ----------
     words
-        Distinct words of the query, in lower case.
+        Distinct words of the query, in lower case; of a singular and its plural the first.
     gene_ids
         (gene,) all genes of the store, ascending.
     counts
-        (gene, word) how often the gene's text, symbol and aliases hold each word.
+        (gene, word) how often the gene's text, symbol and aliases hold each word, as a singular or a plural.
     scores
         (gene,) BM25, 0 where no word occurs.
     named
@@ -75,7 +78,7 @@ def match_keywords(store: "Store", query: str) -> KeywordMatches:
         for name in ("genes", "names", "texts"):
             connection.register(name, store.table(name))
         words = _words(connection, query)
-        table = connection.sql(_COUNTS, params={"query": words}).to_arrow_table()
+        table = connection.sql(_COUNTS, params={"query": [spellings(word) for word in words]}).to_arrow_table()
         symbols = [word for word in map(_bare, query.split()) if _SYMBOL.fullmatch(word)]
         named = connection.execute(_NAMED, {"query": query.strip(), "symbols": symbols}).fetchall()
     counts = table["counts"].combine_chunks().flatten().to_numpy().reshape(-1, len(words))
@@ -94,7 +97,10 @@ def _bare(word: str) -> str:
 
 def _words(connection: "duckdb.DuckDBPyConnection", query: str) -> list[str]:
     rows = connection.execute(f"select {_WORDS.format('$query')}", {"query": query}).fetchall()
-    return list(dict.fromkeys(rows[0][0]))
+    first: dict[str, str] = {}
+    for word in rows[0][0]:
+        first.setdefault(singular(word), word)
+    return list(first.values())
 
 
 def score_bm25(counts: IntArray, *, n_words: IntArray) -> NDArray[np.float64]:

@@ -7,6 +7,13 @@ import pytest
 
 from cellmodel.cell_types import CellType, of_tissues, read_candidates, read_cell_types
 from cellmodel.errors import InputUnusable
+from genekb.encoders import load_encoder
+
+
+@pytest.fixture(scope="module")
+def lsa():
+    """Fitted on what the table says of the types."""
+    return load_encoder("lsa-64", corpus=[text for one in read_cell_types() for text in (one.name, one.text)])
 
 
 def test_every_type_has_one_name_a_tissue_a_definition_and_distinct_markers():
@@ -30,6 +37,21 @@ def test_every_label_of_the_ontology_has_one_identifier_and_no_other_type_has_an
     assert len(pairs) == len({label for label, _ in pairs}) == len({term for _, term in pairs})
 
 
+def plural(name):
+    """The plural of a name; the noun of "interstitial cell of Cajal" or of a "... cell type 2" is its cell."""
+    if name == "spermatogonium":
+        return "spermatogonia"
+    return re.sub(r"\bcell\b", "cells", name, count=1) if re.search(r"\bcell\b", name) else f"{name}s"
+
+
+@pytest.mark.parametrize("change", [plural, str.upper, str.lower, str.title, lambda name: name.replace(" ", "-")])
+def test_every_name_in_any_number_case_and_hyphenation_has_the_vector_of_the_plain_name(lsa, change):
+    names = [one.name for one in read_cell_types()]
+    plain, changed = (lsa.encode(each) for each in (names, list(map(change, names))))
+    assert plain.n_tokens.min() > 0
+    assert changed.vectors.tobytes() == plain.vectors.tobytes()
+
+
 def test_no_two_types_share_most_of_their_markers():
     types = read_cell_types()
     for place, one in enumerate(types):
@@ -46,9 +68,9 @@ def test_tissues_are_chosen_and_an_unknown_one_is_refused():
 
 
 def test_a_users_list_is_read_and_bare_names_of_the_table_bring_what_it_tells(tmp_path):
-    (tmp_path / "a.txt").write_text("Podocyte\n\nmy cell\n")
+    (tmp_path / "a.txt").write_text("Podocytes\n\nmy cell\n")
     podocyte, mine = read_candidates(tmp_path / "a.txt")
-    assert podocyte.name == "Podocyte"
+    assert podocyte.name == "Podocytes"
     assert "NPHS2" in podocyte.genes
     assert mine == CellType(name="my cell")
     assert mine.text == "my cell"

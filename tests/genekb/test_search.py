@@ -31,7 +31,7 @@ def kb(built):
 
 
 def bm25_by_loops(kb, query):
-    """BM25 gene by gene and word by word, from the formula."""
+    """BM25 gene by gene and word by word, from the formula; a plural is its singular and an s."""
     texts = dict(zip(kb.table("texts")["gene_id"].to_pylist(), kb.table("texts")["text"].to_pylist(), strict=True))
     documents = {}
     for row in kb.table("genes").to_pylist():
@@ -39,11 +39,11 @@ def bm25_by_loops(kb, query):
         documents[row["gene_id"]] = re.findall(r"[^\W_]+", text.lower())
     mean_length = sum(map(len, documents.values())) / len(documents)
     scores = dict.fromkeys(documents, 0.0)
-    for word in dict.fromkeys(re.findall(r"[^\W_]+", query.lower())):
-        n_with = sum(word in document for document in documents.values())
+    for word in dict.fromkeys(word.removesuffix("s") for word in re.findall(r"[^\W_]+", query.lower())):
+        n_with = sum(word in document or f"{word}s" in document for document in documents.values())
         weight = math.log(1 + (len(documents) - n_with + 0.5) / (n_with + 0.5))
         for gene_id, document in documents.items():
-            count = document.count(word)
+            count = document.count(word) + document.count(f"{word}s")
             scores[gene_id] += weight * count * (K1 + 1) / (count + K1 * (1 - B + B * len(document) / mean_length))
     return scores
 
@@ -56,6 +56,16 @@ def test_keyword_scores_are_bm25_by_its_formula(kb):
     assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
     assert {hit.symbol for hit in hits[:3]} == {"GCG", "INS", "Ins1"}
     assert hits[0].matched_words == ("hormone", "of", "pancreatic", "cells", "blood", "glucose")
+
+
+@pytest.mark.parametrize("query", ["Monocytes", "T-Cells", "b cells and bacteria", "pancreatic beta-cells, hormones"])
+def test_a_plural_in_any_case_and_hyphenation_finds_what_its_singular_finds(kb, query):
+    plain = query.lower().replace("-", " ").replace("bacteria", "bacterium").replace("s", "")
+    for mode in ("keyword", "semantic"):
+        encoders = ["lsa-16"] if mode == "semantic" else None
+        found, expected = (search_genes(kb, each, mode=mode, encoders=encoders).hits for each in (query, plain))
+        assert [(hit.gene_id, hit.score) for hit in found] == [(hit.gene_id, hit.score) for hit in expected]
+        assert found
 
 
 @given(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import genekb
 from genekb.builder import BuildConfig, build
 from genekb.diff import diff_stores, word_diff
-from genekb.encoders import load_encoder
+from genekb.encoders import load_encoder, reopen_encoder
 from genekb.encoders.foreign import read_foreign
 from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.sources.ncbi_bulk import read_ncbi_folder
@@ -268,6 +268,19 @@ def test_a_store_of_schema_version_1_is_read_as_it_was_written(tmp_path):
     assert kb.search("hormone of beta cells", encoder="lsa-8", limit=3)
     assert kb.sql("select count(*) as n from texts")["n"].to_pylist() == [kb.manifest.n_texts]
     assert kb.table("annotations").num_rows == 0
+
+
+def test_lsa_vectors_made_before_plurals_were_folded_are_queried_by_the_words_they_were_made_from(tmp_path):
+    kb = genekb.open(Path(shutil.copytree(archived("v1"), tmp_path / archived("v1").name)))
+    encoder = kb.encoder("lsa-8")
+    assert encoder.spec.revision == "1"
+    genes = kb.table("texts")["gene_id"].to_numpy()
+    again = encoder.encode(kb.texts(genes)).vectors
+    np.testing.assert_allclose(kb.vectors(genes, encoder="lsa-8").vectors, again, atol=1e-3)
+    singular, plural = encoder.encode(["b cell", "b cells"]).vectors
+    assert not np.array_equal(singular, plural)
+    with pytest.raises(NotAvailable, match=r"is revision '3' of lsa, this genekb knows 1, 2; update genekb"):
+        reopen_encoder(replace(encoder.spec, revision="3"), kb.folder)
 
 
 def test_a_store_of_schema_version_1_can_be_updated(tmp_path, ncbi_folder):

@@ -1,0 +1,51 @@
+"""Words of a text as they are compared: in lower case, without punctuation, a plural as its singular."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+_WORD: Final = re.compile(r"[^\W_]+")
+_LEAST: Final = 5  # letters from which an ending is looked at: "lens", "plus", "aids" and "nras" stay as they are
+_NO_PLURAL: Final = re.compile(
+    "adherens|albicans|alias|always|besides|biceps|diabetes|elegans|feces|herpes|pancreas|perhaps|rabies|sapiens|"
+    "series|(sub)?species|themselves|trans|triceps|whereas"
+)
+_ENDINGS: Final = {  # plural to singular; the first that fits
+    "bacteria": "bacterium", "chondria": "chondrion", "cilia": "cilium", "flagella": "flagellum",
+    "ganglia": "ganglion", "gonia": "gonium", "podia": "podium", "thelia": "thelium",
+    "alveoli": "alveolus", "bacilli": "bacillus", "fungi": "fungus", "glomeruli": "glomerulus", "nuclei": "nucleus",
+    "nucleoli": "nucleolus", "stimuli": "stimulus", "termini": "terminus", "villi": "villus",
+    "headaches": "headache", "helices": "helix", "lenses": "lens", "matrices": "matrix",
+    "metastases": "metastasis", "niches": "niche", "testes": "testis", "lyses": "lysis",
+    "muses": "mus", "nuses": "nus", "ruses": "rus", "tuses": "tus",
+    "ches": "ch", "shes": "sh", "sses": "ss", "oes": "o", "xes": "x", "ies": "y",
+    "is": "is", "ss": "ss", "us": "us", "s": "",
+}  # fmt: skip
+
+
+def split_words(text: str) -> list[str]:
+    """Split a text into its words: runs of letters and digits, each as :func:`singular` gives it.
+
+    >>> split_words("T-cells, B Cells and mitochondria")
+    ['t', 'cell', 'b', 'cell', 'and', 'mitochondrion']
+    """
+    return [singular(word) for word in _WORD.findall(text.lower())]
+
+
+@lru_cache(maxsize=1 << 17)
+def singular(word: str) -> str:
+    """Fold a plural in lower case to its singular by its ending :cite:`harman1991suffixing`, any other word to itself.
+
+    Words of fewer than five letters, or with a digit, are left alone: they may be symbols of genes.
+    """
+    if len(word) < _LEAST or not word.isalpha() or _NO_PLURAL.fullmatch(word):
+        return word
+    ending = next((ending for ending in _ENDINGS if word.endswith(ending)), "")
+    return word.removesuffix(ending) + _ENDINGS.get(ending, "")
+
+
+def spellings(word: str) -> list[str]:
+    """All words that have the same singular as a word, itself among them, sorted."""
+    one = singular(word)
+    plurals = {one.removesuffix(end) + ending for ending, end in _ENDINGS.items() if one.endswith(end)}
+    return sorted(spelling for spelling in {word, one, *plurals} if singular(spelling) == one)
