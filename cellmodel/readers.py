@@ -142,6 +142,19 @@ def _read_zarr(path: Path) -> "AnnData":
         return anndata.read_zarr(file)
 
 
+def column_names(path: Path, part: str) -> list[str]:
+    """Names of the columns of ``obs`` or ``var`` of an .h5ad or .zarr, without reading anything else."""
+    if path.suffix == ".zarr":
+        import zarr
+
+        columns: Any = zarr.open_group(path, mode="r")[part].attrs["column-order"]
+        return list(columns)
+    import h5py
+
+    with h5py.File(path) as file:
+        return list(file[part].attrs["column-order"])
+
+
 def open_zarr(path: Path) -> Any:
     """Open a zarr store in which all lies inside, and every description of an array can be made out.
 

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from genekb.hints import did_you_mean
+from genekb_cellmodel_cli.completion import complete
 from genekb_cellmodel_cli.interruption import Interruption
 from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines
 
@@ -52,6 +53,13 @@ class QuickGroup(TyperGroup):
                 message = error.message.removeprefix("Value error, ").rstrip(".")
                 error.message = message + did_you_mean(message.partition(" is not")[0][1:-1], map(str, choices))
             raise
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command; while a shell completes, its parameters know the names that they take."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and ctx.resilient_parsing:
+            complete(command)
+        return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the first sentence of every command whole, over as many lines as it needs."""
