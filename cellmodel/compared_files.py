@@ -84,6 +84,8 @@ def compare_files(
         If too few genes are known to the stores, or too few meet.
     LineageMismatch
         If the clusters of a file were made with another store.
+    NotAvailable
+        If a plot is asked for and matplotlib is not installed; checked before any work.
     """
     _check(outputs, inputs=(a.path, b.path))
     cells = read_cells(a.path, a.read), read_cells(b.path, b.read)

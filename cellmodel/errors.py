@@ -34,4 +34,4 @@ class TrainingDiverged(CellModelError):
 
 
 class NotAvailable(CellModelError):
-    """A device is not there, or processes that were to train together did not stay alive."""
+    """A device or an optional package is not there, or processes that were to train together did not stay alive."""

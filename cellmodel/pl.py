@@ -13,7 +13,7 @@ import numpy as np
 
 from cellmodel.clustered import clustered
 from cellmodel.config import RunConfig
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import InputUnusable, NotAvailable
 from cellmodel.figures.canvas import drawing, save_figure
 from cellmodel.io import ReadConfig, cells_from_anndata, obs_columns
 from cellmodel.moments import cluster_moments
@@ -48,7 +48,7 @@ def umap(
     ------
     InputUnusable
         If there is neither a UMAP nor the neighbours of a run, or ``color`` is unknown.
-    ImportError
+    NotAvailable
         If one has to be made and scanpy is not installed.
     """
     if "X_umap" not in adata.obsm:
@@ -258,7 +258,10 @@ def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
     try:
         import scanpy as sc
     except ImportError as error:
-        raise ImportError("making a UMAP needs scanpy: pip install 'genekb-cellmodel[scanpy]'") from error
+        raise NotAvailable(
+            "making obsm[\"X_umap\"] needs scanpy; pip install 'genekb-cellmodel[scanpy]', or draw another embedding "
+            "(--kind embedding)"
+        ) from error
     sc.tl.umap(adata, neighbors_key=neighbors, random_state=seed)
 
 

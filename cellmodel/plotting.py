@@ -54,11 +54,13 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
     ------
     InputUnusable
         If the file does not hold what is drawn, or the figure cannot be written; the latter is found before any work.
+    NotAvailable
+        If matplotlib is not installed, or scanpy where a UMAP has to be made; found before any file is written.
     """
-    import matplotlib.pyplot as plt
-
     check_format(output)
     check_targets((output,), inputs=(path,), overwrite=overwrite)
+    import matplotlib.pyplot as plt
+
     adata, key = read_anndata(path), choice.key
     pair = (choice.rows or key, choice.columns or key)
     draw: Mapping[Kind, Callable[[], Any]] = {

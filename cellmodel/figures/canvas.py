@@ -1,11 +1,13 @@
 """Where plots are drawn and how they are kept: sizes of a paper, fonts, the same bytes for the same plot."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import InputUnusable, NotAvailable
 from genekb.files import atomic_file
 
 if TYPE_CHECKING:
@@ -49,13 +51,12 @@ def drawing() -> Iterator[None]:
 
     Raises
     ------
-    ImportError
+    NotAvailable
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'genekb-cellmodel[plot]'") from error
+    check_matplotlib()
+    import matplotlib as mpl
+
     style: Any = _STYLE  # matplotlib types it by the names of all its settings
     with mpl.rc_context(style):
         yield
@@ -83,7 +84,8 @@ def save_figure(ax: "Axes", save: Path | str | None) -> None:
         return
     path = check_format(Path(save))
     try:
-        with atomic_file(path) as part:
+        with atomic_file(path) as part, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")  # drawn as a box
             figure_of(ax).savefig(part, format=path.suffix[1:], dpi=_DPI, metadata=_NO_DATE[path.suffix])
     except OSError as error:
         raise InputUnusable(f"{path} cannot be written: {error.strerror or error}; write elsewhere") from error
@@ -97,14 +99,29 @@ def figure_of(ax: "Axes") -> "Figure":
     return figure
 
 
+def check_matplotlib() -> None:
+    """Check that plots can be drawn on this machine.
+
+    Raises
+    ------
+    NotAvailable
+        If matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise NotAvailable("plots need matplotlib; pip install 'genekb-cellmodel[plot]'")
+
+
 def check_format(path: Path) -> Path:
-    """Check that a plot can be written in the format that the ending asks for.
+    """Check that a plot can be drawn, and written in the format that the ending asks for.
 
     Raises
     ------
     InputUnusable
-        If it cannot.
+        If the format is none of :data:`FORMATS`.
+    NotAvailable
+        If matplotlib is not installed.
     """
+    check_matplotlib()
     if path.suffix not in FORMATS:
         raise InputUnusable(f"{path} ends with {path.suffix!r}; plots are written as {', '.join(FORMATS)}")
     return path

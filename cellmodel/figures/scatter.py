@@ -43,15 +43,16 @@ def scatter_categories(
             ]  # a cell, where a median may be none
             text = axes.annotate(name, middle, ha="center", va="center", weight="bold", fontsize=7)
             text.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="white")])
-    axes.legend(
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        frameon=False,
-        ncols=n_columns,
-        handletextpad=0.1,
-        columnspacing=0.8,
-        borderaxespad=0.2,
-    )
+    if names:
+        axes.legend(
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            frameon=False,
+            ncols=n_columns,
+            handletextpad=0.1,
+            columnspacing=0.8,
+            borderaxespad=0.2,
+        )
     return axes
 
 

@@ -106,7 +106,7 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     ValueError
         If there is no text.
     """
-    from sklearn.decomposition import TruncatedSVD
+    from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     texts = sorted(set(corpus))
@@ -122,8 +122,8 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     weighted = _weigh(sp.csr_matrix(counts), idf)
     kept = max(1, min(dim, len(vocabulary), len(texts)))
     with threadpool_limits(limits=1):  # rounding depends on the number of threads, and the recipe on rounding
-        svd = TruncatedSVD(kept, random_state=0).fit(weighted)
-    components = np.ascontiguousarray(_fix_signs(svd.components_), dtype=np.float16)
+        directions = randomized_svd(weighted, kept, n_iter=5, random_state=0)[2]
+    components = np.ascontiguousarray(_fix_signs(directions), dtype=np.float16)
     mean = np.asarray(weighted.mean(axis=0), dtype=np.float32) @ components.T.astype(np.float32)
     neutral = unit_rows(mean.reshape(1, -1), encoder=name)[0]
     spec = EncoderSpec(

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 import cellmodel as cm
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import InputUnusable, NotAvailable
 from cellmodel.figures.flows import Flow, draw_flows
 from cellmodel.plotting import PlotChoice, plot_file
 from cellmodel.report.palette import cluster_color
@@ -200,8 +200,27 @@ def test_what_cannot_be_drawn_is_refused_with_the_way_out(cells, draw, message):
 
 def test_without_matplotlib_the_extra_is_named(cells, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install 'genekb-cellmodel\[plot\]'"):
+    with pytest.raises(NotAvailable, match=r"pip install 'genekb-cellmodel\[plot\]'"):
         cm.pl.k_curve(cells)
+
+
+def test_a_umap_that_has_to_be_made_without_scanpy_names_the_extra(cells, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scanpy", None)
+    copy = cells.copy()
+    del copy.obsm["X_umap"]
+    copy.uns["cellmodel_neighbors"] = {}
+    with pytest.raises(NotAvailable, match=r"needs scanpy; pip install 'genekb-cellmodel\[scanpy\]'"):
+        cm.pl.umap(copy)
+
+
+def test_letters_that_the_font_lacks_and_cells_without_a_category_give_no_warning(cells, tmp_path):
+    copy = cells.copy()
+    copy.obs["odd"] = np.where(np.arange(60) % 2, "\u65e5\u672c", "plain")
+    copy.obs["none"] = pd.Categorical([None] * 60, categories=["a"])
+    for ending in ("svg", "png"):
+        cm.pl.sankey(copy, "cellmodel", "odd", save=tmp_path / f"odd.{ending}")
+    assert "\u65e5\u672c" in (tmp_path / "odd.svg").read_text()
+    assert cm.pl.umap(copy, color="none", save=tmp_path / "none.png").get_legend() is None
 
 
 def test_a_figure_of_a_file_is_that_of_its_cells_and_is_not_overwritten(cells, tmp_path):

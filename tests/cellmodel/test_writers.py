@@ -205,6 +205,16 @@ def test_a_table_with_missing_text_and_slashes(tmp_path):
     pd.testing.assert_frame_equal(table, before)
 
 
+def test_slashes_in_the_users_names_are_kept_without_a_warning(tmp_path):
+    adata = anndata.AnnData(
+        COUNTS, obs=pd.DataFrame({"CD4/CD8": np.arange(30.0)}, index=[f"c{at}" for at in range(30)])
+    )
+    adata.obs.index.name = "donor/cell"
+    write_cells(adata, tmp_path / "cells.h5ad")
+    written = anndata.read_h5ad(tmp_path / "cells.h5ad").obs
+    assert (list(written), written.index.name) == (["CD4/CD8"], "donor/cell")
+
+
 @pytest.mark.parametrize("value", [{1: 2, "1": 3}, {"a/b": 1, "a_b": 2}])
 def test_keys_that_become_equal_are_not_merged(value):
     with pytest.raises(ValueError, match="two keys become"):

@@ -1,6 +1,7 @@
 """`cellmodel compare` and `cellmodel plot` as their users run them, on real cells that ship with a dependency."""
 
 import csv
+import sys
 from dataclasses import replace
 
 import anndata
@@ -15,6 +16,7 @@ from cellmodel.demo import find_demo_cells
 from cellmodel.errors import AlignmentTooLow
 from cellmodel.io import ReadConfig
 from cellmodel.readers import read_anndata
+from tests.in_process import call_here
 from tests.processes import call, call_json
 
 
@@ -146,3 +148,13 @@ def test_genes_that_do_not_meet_are_refused_with_the_way_out(halves):
         AlignmentTooLow, match=r"0 genes of .* meet by ids, 50 are needed; .* --kb-b, or --genes-by text"
     ):
         bring_together(a, strangers, stores=stores, meeting="ids")
+
+
+def test_without_matplotlib_plots_are_refused_before_any_work(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    plot = ("plot", folder / "a.h5ad", "--kind", "dotplot", "--key-added", "bulk_labels", "-o", tmp_path / "p.svg")
+    for command in (compared(folder, "-o", tmp_path / "c.tsv", "--plot", tmp_path / "c.svg"), plot):
+        outcome = call_here(("cellmodel", *command), capsys, monkeypatch)
+        assert outcome.code == 4
+        assert outcome.err.strip() == "cellmodel: error: plots need matplotlib; pip install 'genekb-cellmodel[plot]'"
+    assert list(tmp_path.iterdir()) == []

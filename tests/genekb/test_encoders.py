@@ -159,6 +159,12 @@ def test_lsa_brings_related_texts_together():
     assert vectors[1] @ vectors[3] > max(vectors[1] @ vectors[0], vectors[1] @ vectors[2])
 
 
+@pytest.mark.parametrize("text", ["insulin of beta cells", "insulin"])
+def test_lsa_of_one_text_is_fitted_without_a_warning(text):
+    encoder = load_encoder("lsa-8", corpus=[text])
+    assert encoder.encode([text]).vectors == pytest.approx(1.0)
+
+
 def test_lsa_gives_a_text_of_unknown_words_the_neutral_vector():
     encoder = load_encoder("lsa-3", corpus=TEXTS)
     result = encoder.encode(["xyzzy plugh", "foobar"])
