@@ -20,6 +20,7 @@ from genekb.encoders.foreign import ForeignVectors, foreign_spec
 from genekb.encoding import EncodingJob, Progress, known_text_ids
 from genekb.engine import LOCAL, Engine, EngineConfig, open_engine
 from genekb.errors import NotAvailable, SourceUnusable
+from genekb.estimate import Estimate, estimate_encoding
 from genekb.resolve import Resolution
 from genekb.sources.tables import SourceTables
 from genekb.store.integrity import check_files
@@ -162,6 +163,35 @@ class ReopenOptions:
     trust_remote_code: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
 
+    def open(self, store: Store, encoder_id: str) -> Encoder:
+        """Open an encoder of a store."""
+        return store.encoder(
+            encoder_id, device=self.device, threads=self.threads, base_url=self.base_url,
+            trust_remote_code=self.trust_remote_code,
+        )  # fmt: skip
+
+
+def estimate_update(store: Store, plan: UpdatePlan, load: ReopenOptions) -> dict[str, Estimate]:
+    """Time and size of what an update will encode, by encoder_id; encoders behind an API are left out.
+
+    Raises
+    ------
+    NotAvailable, StoreCorrupt
+        See :func:`update`.
+    """
+    texts = distinct_texts(plan.plan.texts)
+
+    def estimate(encoder_id: str, n_texts: int) -> Estimate:
+        dtype = plan.config.vector_dtype
+        return estimate_encoding(lambda _: load.open(store, encoder_id), texts, n_texts=n_texts, dtype=dtype)
+
+    entries = store.manifest.encoders
+    return {
+        encoder_id: estimate(encoder_id, n_texts)
+        for encoder_id, n_texts in plan.n_to_encode.items()
+        if n_texts and entries[encoder_id]["recipe"]["kind"] != "api"
+    }
+
 
 def add_encoders(
     store: Store,
@@ -270,10 +300,7 @@ def _carried_on(
     store: Store, encoder_id: str, *, corpus: Sequence[str], source: SourceTables, options: ReopenOptions
 ) -> EncodingJob | GeneVectors:
     spec = EncoderSpec.from_dict(store.manifest.encoders[encoder_id]["recipe"])
-    open_again = partial(
-        store.encoder, encoder_id, device=options.device, threads=options.threads, base_url=options.base_url,
-        trust_remote_code=options.trust_remote_code,
-    )  # fmt: skip
+    open_again = partial(options.open, store, encoder_id)
     if spec.kind == "foreign":
         return _still_known(store, spec, source)
     if spec.kind == "shuffled":

@@ -42,7 +42,7 @@ GENEKB_LAYERS = [
     {"engine", "engine_ray"},
     {"changes", "encoding"},
     {"assembly"},
-    {"builder"},
+    {"builder", "estimate"},
     {"updating", "diff", "lineage"},
     {"use"},
     {"share"},

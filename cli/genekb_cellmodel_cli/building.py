@@ -1,5 +1,6 @@
 """What the commands that write a store share: reading the source, and telling what was built."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from genekb.assembly import BuildResult
-    from genekb.builder import BuildConfig, Plan
+    from genekb.builder import BuildConfig, Loader, Plan
     from genekb.engine import EngineConfig
     from genekb.sources.tables import SourceTables
 
@@ -73,21 +74,39 @@ def describe_build(result: "BuildResult") -> dict[str, Any]:
     }
 
 
-def describe_plan(plan: "Plan", tables: "SourceTables", config: "BuildConfig") -> dict[str, Any]:
-    """Tell what a build would do, and what an API would ask for it at most."""
+def describe_plan(plan: "Plan", tables: "SourceTables", config: "BuildConfig", *, home: Path | None) -> dict[str, Any]:
+    """Report what a build would do: its time and size, and what an API would ask for it at most.
+
+    Raises
+    ------
+    NotAvailable
+        If an encoder is not on this machine.
+    """
+    from genekb.builder import distinct_texts
+
     content: dict[str, Any] = {"name": plan.name, "n_genes": tables.genes.num_rows, "n_texts": plan.texts.num_rows}
     content |= {"n_unique_texts": plan.n_unique_texts, "models": list(config.models)}
-    prices = {model: _price(model, plan) for model in config.models if is_api(model)}
-    return content | ({"price": prices} if prices else {})
+    return content | describe_costs(
+        config.models, distinct_texts(plan.texts), load=config.loader(home), dtype=config.vector_dtype
+    )
 
 
-def _price(model: str, plan: "Plan") -> dict[str, Any]:
+def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader", dtype: str) -> dict[str, Any]:
+    """Time and size by encoder, as measured on some of the texts; the price of those behind an API."""
     from dataclasses import asdict
 
-    from genekb.builder import distinct_texts
+    from genekb.encoders import split_control
     from genekb.encoders.api import estimate_price
+    from genekb.estimate import estimate_encoding
 
-    return asdict(estimate_price(distinct_texts(plan.texts), model_id=model.removeprefix("api:")))
+    bases = {split_control(model)[1] for model in models}
+    prices = {base: asdict(estimate_price(texts, model_id=base.removeprefix("api:"))) for base in bases if is_api(base)}
+
+    def estimate(base: str) -> dict[str, Any]:
+        return asdict(estimate_encoding(lambda sample: load(base, corpus=sample), texts, dtype=dtype))
+
+    estimates = {base: estimate(base) for base in sorted(bases - set(prices))}
+    return ({"estimate": estimates} if estimates else {}) | ({"price": prices} if prices else {})
 
 
 def is_api(model: str) -> bool:

@@ -96,7 +96,7 @@ def build(
         engine=who,
     )
     if dry_run:
-        content = describe_plan(plan_build(tables, config), tables, config)
+        content = describe_plan(plan_build(tables, config), tables, config, home=home)
         print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
         return
     with progress_bar() as progress:

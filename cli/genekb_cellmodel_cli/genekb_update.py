@@ -10,6 +10,7 @@ from genekb_cellmodel_cli.building import (
     check_encoder_name,
     check_store_name,
     describe_build,
+    describe_costs,
     engine_config,
     read_names,
     read_tables,
@@ -54,9 +55,10 @@ def update(
     Example: genekb update human@2021-07 --source 2022-11 --name human@2022-11
     """
     import time
+    from dataclasses import asdict
 
     from genekb import open as open_store
-    from genekb.updating import ReopenOptions, plan_update
+    from genekb.updating import ReopenOptions, estimate_update, plan_update
     from genekb.updating import update as update_store
 
     started = time.perf_counter()
@@ -66,14 +68,15 @@ def update(
     tables = read_tables(source, taxa=taxa, release=release, names=names)
     plan = plan_update(kb, tables, name=name, only_names=read_names(only_genes), encoders=encoder)
     content = _planned(kb.store_id, plan)
+    load = ReopenOptions(
+        device=device, threads=threads, base_url=base_url, trust_remote_code=trust_remote_code, engine=who
+    )
     if dry_run:
+        content["estimate"] = {key: asdict(cost) for key, cost in estimate_update(kb, plan, load).items()}
         print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
         return
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
-    load = ReopenOptions(
-        device=device, threads=threads, base_url=base_url, trust_remote_code=trust_remote_code, engine=who
-    )
     with progress_bar() as progress:
         result = update_store(kb, tables, plan, home=home, encoders=encoder, load=load, progress=progress)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
@@ -104,6 +107,7 @@ def encode(
     workers: options.Workers = None,
     stall_timeout_s: options.StallTimeout = 900.0,
     ray_address: options.RayAddress = None,
+    dry_run: options.DryRun = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -112,7 +116,7 @@ def encode(
     Example: genekb encode human@2022-11 --model biobert
     """
     from genekb import open as open_store
-    from genekb.builder import BuildConfig
+    from genekb.builder import BuildConfig, distinct_texts
     from genekb.updating import add_encoders
 
     who = engine_config(name=engine, workers=workers, stall_timeout_s=stall_timeout_s, ray_address=ray_address)
@@ -127,6 +131,12 @@ def encode(
         trust_remote_code=trust_remote_code,
         engine=who,
     )
+    if dry_run:
+        dtype = str(kb.manifest.options.get("vector_dtype", "float16"))
+        texts = distinct_texts(kb.table("texts"))
+        content = {"parent": kb.store_id} | describe_costs(model, texts, load=config.loader(home), dtype=dtype)
+        print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+        return
     with progress_bar() as progress, config.open_engine() as running:
         result = add_encoders(kb, model, load=config.loader(home), engine=running, home=home, progress=progress)
     content = describe_build(result)

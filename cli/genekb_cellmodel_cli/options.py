@@ -74,7 +74,7 @@ TrustRemoteCode = Annotated[
         help="Run Python code that came with an encoder's model, where it needs it: such code can do all that you can.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, its time and size; write nothing.")]
 EngineName = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Who encodes: this process, or workers of Ray.")
 ]

@@ -78,9 +78,40 @@ def test_resolve_reads_a_plain_list_of_names(home, tmp_path):
 
 
 def test_dry_run_writes_nothing(tmp_path, ncbi_folder):
-    content = call_json("genekb", "build", "--source", ncbi_folder, "--dry-run", "--home", tmp_path / "home")
+    arguments = (
+        "--source",
+        ncbi_folder,
+        "--model",
+        "hash-32",
+        "--model",
+        "shuffled:lsa-8",
+        "--vector-dtype",
+        "float32",
+    )
+    content = call_json("genekb", "build", *arguments, "--dry-run", "--home", tmp_path / "home")
     assert content["n_texts"] > 20
+    assert {name: cost["n_bytes"] // content["n_unique_texts"] for name, cost in content["estimate"].items()} == {
+        "hash-32": 128,
+        "lsa-8": 32,
+    }
+    assert all(cost["seconds"] >= 0 for cost in content["estimate"].values())
     assert not (tmp_path / "home").exists()
+
+
+def test_a_dry_run_ends_as_the_run_would_where_the_model_is_not_there(tmp_path, ncbi_folder):
+    for dry_run in ([], ["--dry-run"]):
+        run = ("build", "--source", ncbi_folder, "--model", "biobert", "--home", tmp_path / "home", *dry_run)
+        code, _, err = call("genekb", *run)
+        assert (code, "encoder 'biobert (" in err) == (4, True)
+
+
+def test_a_dry_run_of_encode_and_update_estimates_what_they_would_encode(home, ncbi_folder, old_ncbi_folder, tmp_path):
+    costs = call_json("genekb", "encode", "demo", "--model", "hash-32", "--home", home, "--dry-run")["estimate"]
+    assert costs["hash-32"]["n_bytes"] == costs["hash-32"]["n_texts"] * 64
+    call_json("genekb", "build", "--source", old_ncbi_folder, "--model", "hash-8", "--name", "old", "--home", tmp_path)
+    plan = call_json("genekb", "update", "old", "--source", ncbi_folder, "--home", tmp_path, "--dry-run")
+    assert {key: cost["n_texts"] for key, cost in plan["estimate"].items()} == plan["n_to_encode"]
+    assert len(call_json("genekb", "list", "--home", tmp_path)["stores"]) == 1
 
 
 def test_cluster_says_what_it_read_and_what_it_found(clustered):
