@@ -14,7 +14,7 @@ from protocol import SEEDS, data_folder, load_datasets
 
 from cellmodel.bench.datasets import DataSet
 from cellmodel.bench.runner import BenchConfig, BenchResult, run_bench
-from cellmodel.recipes.registry import RECIPES
+from cellmodel.recipes.registry import find_recipe
 
 MAIN = (
     "fused",
@@ -38,7 +38,7 @@ MAIN = (
 TEXT_DRIVEN = ("fused", "scllm-dsc", "scrcl-text", "lowsample", "genept-w", "genept-s")
 CONTROLS = (
     *(f"{recipe}@{kind}" for recipe in TEXT_DRIVEN for kind in ("real", "shuffled", "random")),
-    *(f"{recipe}@none" for recipe in TEXT_DRIVEN if not RECIPES[recipe].needs_text),
+    *(f"{recipe}@none" for recipe in TEXT_DRIVEN if not find_recipe(recipe).needs_text),
 )
 REPRODUCTIONS = ("scllm-dsc", "scsiameseclu", "scrcl")
 BAR_GIVEN, BAR_ESTIMATED, BAR_TEXT, BAR_LEIDEN = 0.80, 0.77, -0.01, -0.02

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 import genekb
+from cellmodel.choices import Knowledge
 from cellmodel.cluster import order_by_size
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
@@ -19,7 +20,7 @@ from cellmodel.recipes.base import Recipe, Representation
 from cellmodel.recipes.heads import find_head
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.text_evidence import neighbour_agreement
-from cellmodel.types import Knowledge, Labels
+from cellmodel.types import Labels
 from cellmodel.views import Prepared, prepare
 
 log = logging.getLogger(__name__)

@@ -1,11 +1,14 @@
 """Settings of a run: one frozen dataclass a component, one set of values for every data set."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from cellmodel.choices import HeadName, Knowledge, Sentences
 from cellmodel.device import Compute
 from cellmodel.graph import GraphConfig
-from cellmodel.types import HeadName, Knowledge, Sentences
+
+if TYPE_CHECKING:
+    from cellmodel.recipes.base import Recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +78,7 @@ class RunConfig:
     Parameters
     ----------
     recipe
-        Name of the recipe.
+        Name of a recipe, or a `Recipe`, of which records hold the name.
     n_clusters
         Number of clusters; None to estimate it.
     knowledge
@@ -101,7 +104,7 @@ class RunConfig:
         Where the model is trained; no part of what decides the result, so neither compared nor in :meth:`to_dict`.
     """
 
-    recipe: str = "fused"
+    recipe: "str | Recipe" = "fused"
     n_clusters: int | None = None
     knowledge: Knowledge = "real"
     encoder: str | None = None
@@ -124,6 +127,12 @@ class RunConfig:
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
 
+    @property
+    def recipe_name(self) -> str:
+        """Name of the recipe."""
+        return self.recipe if isinstance(self.recipe, str) else self.recipe.name
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, for the record of a run."""
-        return {name: value for name, value in asdict(self).items() if name != "compute"}
+        plain = asdict(replace(self, recipe=self.recipe_name))
+        return {name: value for name, value in plain.items() if name != "compute"}

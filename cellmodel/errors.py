@@ -9,6 +9,10 @@ class InputUnusable(CellModelError):
     """A cell file cannot be read, or does not hold cells by genes."""
 
 
+class UnknownName(InputUnusable):
+    """A recipe, a head or a kind of knowledge is asked for by a name that none has."""
+
+
 class NotCounts(InputUnusable):
     """The values are neither counts nor log-normalised expression, so no step after this one would mean anything."""
 

@@ -15,6 +15,7 @@ from cellmodel.errors import InputUnusable, WorkUnwritten
 from cellmodel.fitted import check_can_predict, fit_model
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.pipeline import RunResult, run
+from cellmodel.recipes.registry import plugin_version
 from cellmodel.sentence_cache import Progress
 from cellmodel.slots import result_slots, write_result
 from cellmodel.stages import Stages
@@ -190,6 +191,7 @@ def _run_stored(
         "config": config.to_dict(),
         "store": kb.store_id if kb is not None else "",
         "version": installed_version(),
+        "plug-in": plugin_version(config.recipe),
     }
     stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
     with _kept_or_removed(stages):

@@ -3,7 +3,8 @@
 import numpy as np
 
 from cellmodel import seeding
-from cellmodel.types import GeneVectors, Knowledge
+from cellmodel.choices import Knowledge
+from cellmodel.types import GeneVectors
 
 
 def apply_knowledge(vectors: GeneVectors, *, knowledge: Knowledge, seed: int) -> GeneVectors:

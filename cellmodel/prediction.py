@@ -67,7 +67,7 @@ def write_prediction(cells: Cells, model: FittedModel, found: Predicted, *, key_
         adata.obsm[f"X_{key_added}_text"] = found.representation.z_text
     record: dict[str, Any] = {
         "params": model.config.to_dict(),
-        "recipe": model.config.recipe,
+        "recipe": model.config.recipe_name,
         "seed": model.config.seed,
         "store_id": model.store_id,
         "encoder_id": model.encoder_id,

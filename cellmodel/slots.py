@@ -11,6 +11,7 @@ from cellmodel.device import describe
 from cellmodel.io import claim_slots
 from cellmodel.n_clusters import Stability
 from cellmodel.pipeline import RunResult
+from cellmodel.recipes.registry import plugin_version
 from cellmodel.sentences import ClusterSentence, SentenceRecord
 from cellmodel.values import ValueKind
 from cellmodel.writers import h5ad_safe
@@ -129,9 +130,9 @@ def _record(cells: CellTable, result: RunResult) -> dict[str, Any]:
     record: dict[str, Any] = {
         "params": result.config.to_dict(),
         "seed": result.config.seed,
-        "recipe": result.config.recipe,
+        "recipe": result.config.recipe_name,
         "compute": describe(result.config.compute),
-        "versions": {name: installed_version(name) for name in VERSIONED},
+        "versions": {name: installed_version(name) for name in VERSIONED} | plugin_version(result.config.recipe),
         "input": {
             "source": cells.source.rsplit("/", 1)[-1],
             "value_kind": str(cells.kind),

@@ -89,7 +89,7 @@ def check_streamed(config: RunConfig) -> Recipe:
     NotAvailable
         If what is to train the model is not there.
     """
-    from cellmodel.recipes.registry import check_compute, find_recipe
+    from cellmodel.recipes.registry import check_compute, find_recipe, names_that
 
     recipe = find_recipe(config.recipe)
     wanting = {
@@ -102,7 +102,7 @@ def check_streamed(config: RunConfig) -> Recipe:
         if is_wanted:
             raise InputUnusable(
                 f"{what} reads all cells at once; leave it out, or give --out-of-core no where memory allows "
-                "(out of core: fused, pca-kmeans, pca-leiden)"
+                f"(out of core: {names_that('out_of_core')})"
             )
     check_compute(recipe, config.compute)
     return recipe

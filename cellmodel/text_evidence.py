@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Int
 
 from cellmodel import seeding
+from cellmodel.choices import Knowledge
 from cellmodel.graph import GraphConfig, knn_graph
-from cellmodel.types import Embedding, Knowledge, Labels
+from cellmodel.types import Embedding, Labels
 
 MOST_CELLS = 3000  # cells that are compared, drawn once: the figure is a mean and needs no more
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import genekb
 from cellmodel.cell_types import CellType, read_cell_types
+from cellmodel.choices import Knowledge
 from cellmodel.classify import ClassifyConfig
 from cellmodel.config import RunConfig, SpatialConfig
 from cellmodel.device import Compute
@@ -19,17 +20,18 @@ from cellmodel.pipeline import run
 from cellmodel.search import SearchConfig, search_into
 from cellmodel.slots import result_slots, write_result
 from cellmodel.type_naming import TypeChoice, annotate_types
-from cellmodel.types import Knowledge
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from cellmodel.recipes.base import Recipe
 
 
 def embed(
     adata: "AnnData",
     kb: genekb.Store | None = None,
     *,
-    recipe: str = "fused",
+    recipe: "str | Recipe" = "fused",
     knowledge: Knowledge = "real",
     encoder: str | None = None,
     spatial: SpatialConfig | None = None,
@@ -50,6 +52,8 @@ def embed(
         Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.
     kb
         Opened store; None only with ``knowledge="none"``.
+    recipe
+        Name of a recipe, or a `Recipe`.
     spatial
         How ``obsm["spatial"]`` is used; None leaves it out.
     compute
@@ -84,7 +88,7 @@ def cluster(
     kb: genekb.Store | None = None,
     *,
     n_clusters: int | None = None,
-    recipe: str = "fused",
+    recipe: "str | Recipe" = "fused",
     knowledge: Knowledge = "real",
     encoder: str | None = None,
     config: RunConfig | None = None,
@@ -105,6 +109,8 @@ def cluster(
     ----------
     n_clusters
         Number of clusters; estimated without labels if None.
+    recipe
+        Name of a recipe, or a `Recipe`.
     config
         All further settings; the named arguments above win over it.
 

@@ -1,7 +1,7 @@
 """Axis names and array aliases of cellmodel: axes are cell, gene, dim, edge, neighbor, cluster."""
 
 from collections.abc import Iterator
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,10 +12,6 @@ CellGraph: TypeAlias = sp.csr_matrix  # (cell, cell): sparse weights, zero diago
 Embedding: TypeAlias = Float[np.ndarray, "cell dim"]
 GeneVectors: TypeAlias = Float[np.ndarray, "gene dim"]
 Labels: TypeAlias = Int[np.ndarray, " cell"]  # clusters that we found, 0 .. k-1, never an annotator's
-
-Knowledge = Literal["real", "shuffled", "random", "none"]
-Sentences = Literal["pooled", "sampled", "encoded"]
-HeadName = Literal["kmeans", "micro-ward", "leiden", "ot", "gmm"]
 
 
 @runtime_checkable

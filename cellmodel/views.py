@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 import genekb
 from cellmodel import seeding
 from cellmodel.align import GeneAlignment, align_genes
+from cellmodel.choices import Knowledge
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.features import Features, make_features
@@ -23,7 +24,7 @@ from cellmodel.recipes.base import CellViews
 from cellmodel.semantics import Whitening, expression_weighted, fit_whitening, mix_paths, ranked_sentence
 from cellmodel.sentence_cache import Progress, read_sentences, sentence_folder
 from cellmodel.sentences import Read, SentenceReading, SentenceRecord, read_path2
-from cellmodel.types import CellByGene, Embedding, GeneVectors, Knowledge
+from cellmodel.types import CellByGene, Embedding, GeneVectors
 from cellmodel.values import ValueKind
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def start(command, *args):
+def start(command, *args, plugins=""):
+    """Start a command; ``plugins`` is a folder of packages beside those that are installed."""
     code = f"from genekb_cellmodel_cli.{command} import main; main()"
-    environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}", COLUMNS="200")
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (ROOT, ROOT / "cli", plugins))), COLUMNS="200")
     environment.pop("GENEKB_HOME", None)
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)],
@@ -19,13 +20,13 @@ def start(command, *args):
     )  # fmt: skip
 
 
-def call(command, *args):
-    process = start(command, *args)
+def call(command, *args, plugins=""):
+    process = start(command, *args, plugins=plugins)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
-def call_json(command, *args):
-    code, out, err = call(command, *args, "--json")
+def call_json(command, *args, plugins=""):
+    code, out, err = call(command, *args, "--json", plugins=plugins)
     assert code == 0, err
     return json.loads(out)

@@ -34,7 +34,7 @@ LABEL_MODULES = {
 }
 GENEKB_LAYERS = [
     {"errors", "types", "files", "hints", "interrupts", "parquet_pages", "safe_names", "versions", "words"},
-    {"replacing", "limits"},
+    {"replacing", "limits", "plugins"},
     {"schema"},
     {"sources", "resolve", "mangled", "species", "coverage", "documents"},
     {"encoders"},
@@ -48,6 +48,7 @@ GENEKB_LAYERS = [
     {"share"},
 ]
 CELLMODEL_LAYERS = [
+    {"choices"},
     {"errors", "types", "seeding", "values", "ordering", "enclosed", "chunks", "heaps"},
     {"matrices", "stages", "device", "damage", "declared"},
     {"distributed"},

@@ -13,14 +13,15 @@ import numpy as np
 
 import genekb
 from cellmodel.bench.datasets import DataSet
+from cellmodel.choices import Knowledge
 from cellmodel.config import RunConfig
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import InputUnusable, UnknownName
 from cellmodel.io import Cells, obs_columns, read_cells
 from cellmodel.metrics import score
 from cellmodel.recipes.base import Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.types import Embedding, Knowledge
+from cellmodel.types import Embedding
 from cellmodel.views import prepare
 
 OWN_HEAD: Final = "own"
@@ -68,6 +69,8 @@ def parse_variant(text: str) -> tuple[str, Knowledge, str]:
     Raises
     ------
     InputUnusable
+        If the text is not of that form.
+    UnknownName
         If a part is not known.
     """
     parts = re.fullmatch(r"(?P<recipe>[^+@]+)(\+(?P<head>[^+@]+))?(@(?P<knowledge>[^+@]+))?", text)
@@ -82,7 +85,7 @@ def parse_variant(text: str) -> tuple[str, Knowledge, str]:
     for knowledge in kinds:
         if knowledge == named:
             return recipe, knowledge, head
-    raise InputUnusable(f"knowledge {named!r} of {text!r} is not one of {', '.join(kinds)}")
+    raise UnknownName(f"knowledge {named!r} of {text!r} is not one of {', '.join(kinds)}")
 
 
 def variant_name(recipe: str, knowledge: str, head: str) -> str:

@@ -14,6 +14,7 @@ from cellmodel.bench.datasets import DataSet
 from cellmodel.bench.jobs import Job, Row, parse_variant, run_job, variant_name
 from cellmodel.bench.tables import benchmark_markdown
 from cellmodel.errors import CellModelError, InputUnusable
+from cellmodel.recipes.registry import plugin_version
 from genekb import files
 from genekb.interrupts import leave_interrupts_to_parent, told_when_interrupted
 from genekb.versions import installed_version
@@ -120,6 +121,7 @@ def job_key(job: Job) -> dict[str, Any]:
     content = asdict(job) | {"stores": [folder.name for folder in job.stores]}
     content["data"] = asdict(job.data) | {"path": job.data.path.name}
     key: dict[str, Any] = json.loads(json.dumps(content, default=list))
+    key |= plugin_version(job.recipe)
     return key | {"sha256": files.sha256_file(job.data.path), "version": installed_version()}
 
 

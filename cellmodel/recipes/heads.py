@@ -2,19 +2,20 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Final, get_args
+from typing import Final
 
 import scipy.sparse as sp
 
+from cellmodel.choices import HeadName
 from cellmodel.cluster import kmeans, micro_ward
 from cellmodel.coarse import coarse_leiden, coarse_leiden_to_k
 from cellmodel.ensemble import ensemble_clusters, ensemble_of_components
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import UnknownName
 from cellmodel.graph import GraphConfig, knn_graph, snn_weights
 from cellmodel.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
 from cellmodel.soft_cluster import SoftClusters, gaussian_mixture, transport_clusters
-from cellmodel.types import HeadName
+from genekb.hints import did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +120,9 @@ def find_head(name: str) -> Head:
 
     Raises
     ------
-    InputUnusable
+    UnknownName
         If there is none of that name.
     """
     if name not in HEADS:
-        raise InputUnusable(f"head {name!r} is not one of {', '.join(get_args(HeadName))}")
+        raise UnknownName(f"head {name!r} is not one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
     return HEADS[name]  # type: ignore[index]  # it was just found there

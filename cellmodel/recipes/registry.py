@@ -1,49 +1,101 @@
-"""Recipes by name."""
+"""Recipes by name: our own, and those of plug-ins. No recipe is imported before it is asked for."""
 
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cellmodel.device import Compute, find_device
-from cellmodel.errors import InputUnusable, NotAvailable
-from cellmodel.recipes.base import Recipe
-from cellmodel.recipes.baselines import GENEPT_S, GENEPT_W, PCA_KMEANS, PCA_LEIDEN
-from cellmodel.recipes.fused import RECIPE as FUSED
-from cellmodel.recipes.lowsample import RECIPE as LOWSAMPLE
-from cellmodel.recipes.scllm_dsc import RECIPE as SCLLM_DSC
-from cellmodel.recipes.scrcl import RECIPE as SCRCL
-from cellmodel.recipes.scrcl import RECIPE_TEXT as SCRCL_TEXT
-from cellmodel.recipes.scsiameseclu import RECIPE as SCSIAMESECLU
+from cellmodel.errors import InputUnusable, NotAvailable, UnknownName
+from genekb.hints import did_you_mean
+from genekb.plugins import find_plugins, load_plugin, unusable
 
-_EVERY: Final = (
-    FUSED,
-    SCLLM_DSC,
-    SCSIAMESECLU,
-    SCRCL,
-    SCRCL_TEXT,
-    LOWSAMPLE,
-    PCA_KMEANS,
-    PCA_LEIDEN,
-    GENEPT_W,
-    GENEPT_S,
-)
-RECIPES: Final = {recipe.name: recipe for recipe in _EVERY}
-BASELINES: Final = (PCA_KMEANS.name, PCA_LEIDEN.name, GENEPT_W.name, GENEPT_S.name)
+if TYPE_CHECKING:
+    from cellmodel.recipes.base import Recipe
+
+GROUP: Final = "cellmodel.recipes"  # entry points of plug-ins: each names a Recipe
+BUILT_IN: Final = {
+    "fused": "fused:RECIPE",
+    "scllm-dsc": "scllm_dsc:RECIPE",
+    "scsiameseclu": "scsiameseclu:RECIPE",
+    "scrcl": "scrcl:RECIPE",
+    "scrcl-text": "scrcl:RECIPE_TEXT",
+    "lowsample": "lowsample:RECIPE",
+    "pca-kmeans": "baselines:PCA_KMEANS",
+    "pca-leiden": "baselines:PCA_LEIDEN",
+    "genept-w": "baselines:GENEPT_W",
+    "genept-s": "baselines:GENEPT_S",
+}
+BASELINES: Final = tuple(name for name, place in BUILT_IN.items() if place.startswith("baselines:"))
 
 
-def find_recipe(name: str) -> Recipe:
-    """Find a recipe by name.
+@cache
+def plugins() -> dict[str, EntryPoint]:
+    """Find the recipes of other packages by name; none is imported."""
+    return find_plugins(GROUP, is_taken=BUILT_IN.__contains__)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of all recipes, our own first; nothing of a recipe is imported."""
+    return (*BUILT_IN, *plugins())
+
+
+def check_name(name: str) -> str:
+    """Check that there is a recipe of that name, and give it back.
 
     Raises
     ------
-    InputUnusable
-        If there is none of that name.
+    UnknownName
+        If there is none.
     """
-    if name not in RECIPES:
-        raise InputUnusable(f"recipe {name!r} is not one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+    names = recipe_names()
+    if name not in names:
+        raise UnknownName(f"recipe {name!r} is not one of {', '.join(names)}{did_you_mean(name, names)}")
+    return name
 
 
-def check_compute(recipe: Recipe, compute: Compute) -> None:
+def find_recipe(recipe: "str | Recipe") -> "Recipe":
+    """Find a recipe by name; a `Recipe` is given back as it is.
+
+    Raises
+    ------
+    UnknownName
+        If there is none of that name.
+    NotAvailable
+        If it is a plug-in's that cannot be imported, or is no `Recipe` of that name.
+    """
+    if not isinstance(recipe, str):
+        return recipe
+    plugin = plugins().get(check_name(recipe))
+    if plugin is not None:
+        return _of_plugin(plugin)
+    module, _, attribute = BUILT_IN[recipe].partition(":")
+    return getattr(import_module(f"cellmodel.recipes.{module}"), attribute)
+
+
+def _of_plugin(plugin: EntryPoint) -> "Recipe":
+    from cellmodel.recipes.base import Recipe
+
+    found = load_plugin(plugin)
+    if not isinstance(found, Recipe) or found.name != plugin.name:
+        name = f" named {found.name!r}" if isinstance(found, Recipe) else ""
+        raise unusable(plugin, f"{plugin.value} is a {type(found).__name__}{name}, a Recipe of that name is needed")
+    return found
+
+
+def plugin_version(recipe: "str | Recipe") -> dict[str, str]:
+    """Distribution of a plug-in's recipe and its version, for records; empty for all others."""
+    plugin = plugins().get(recipe) if isinstance(recipe, str) else None
+    return {plugin.dist.name: plugin.dist.version} if plugin is not None and plugin.dist is not None else {}
+
+
+def names_that(ability: str) -> str:
+    """Names of our own recipes that have an ability, a field of `Recipe`, for messages."""
+    return ", ".join(name for name in BUILT_IN if getattr(find_recipe(name), ability))
+
+
+def check_compute(recipe: "Recipe", compute: Compute) -> None:
     """Check, before any work, that a recipe can be trained where it was asked for.
 
     Raises
@@ -54,9 +106,9 @@ def check_compute(recipe: Recipe, compute: Compute) -> None:
         If the device or Ray is not there.
     """
     if compute.engine != "local" and not recipe.uses_workers:
-        able = ", ".join(other.name for other in _EVERY if other.uses_workers)
         raise InputUnusable(
-            f"recipe {recipe.name!r} cannot be trained by engine {compute.engine!r}; {able} can, or use --engine local"
+            f"recipe {recipe.name!r} cannot be trained by engine {compute.engine!r}; {names_that('uses_workers')} can, "
+            "or use --engine local"
         )
     if compute.engine == "ray" and find_spec("ray") is None:
         raise NotAvailable("--engine ray needs Ray; pip install 'genekb-cellmodel[ray]', or use --engine ddp")

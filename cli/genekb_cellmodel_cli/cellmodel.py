@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cellmodel.choices import HeadName, Sentences
 from genekb_cellmodel_cli import (
     cellmodel_annotate,
     cellmodel_attribute,
@@ -40,23 +41,8 @@ app = typer.Typer(
 Cells = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")]
 Report = Annotated[Path | None, typer.Option(help="HTML report to write.", show_default=False)]
-RecipeName = Annotated[
-    Literal[
-        "fused",
-        "scllm-dsc",
-        "scsiameseclu",
-        "scrcl",
-        "scrcl-text",
-        "lowsample",
-        "pca-kmeans",
-        "pca-leiden",
-        "genept-w",
-        "genept-s",
-    ],
-    typer.Option(help="How cells are clustered."),
-]
-HeadName = Annotated[
-    Literal["kmeans", "micro-ward", "leiden", "ot", "gmm"] | None,
+Head = Annotated[
+    HeadName | None,
     typer.Option("--head", help="How the embedding is cut; the recipe's own way if left out.", show_default=False),
 ]
 Spatial = Annotated[bool, typer.Option("--spatial", help='Use the coordinates in obsm["spatial"] as a graph.')]
@@ -74,8 +60,8 @@ WorkDir = Annotated[
     Path | None,
     typer.Option(help="Out of core: folder for the stages of the run; beside the output.", show_default=False),
 ]
-Sentences = Annotated[
-    Literal["pooled", "sampled", "encoded"],
+SentenceReading = Annotated[
+    Sentences,
     typer.Option(
         help="Path 2: gene vectors pooled by rank; the same, compared with sentences of 1,000 cells that the encoder "
         "reads; or every cell's sentence read (slow)."
@@ -125,11 +111,11 @@ def cluster(
     output: Output,
     kb: options.KbOptional = None,
     encoder: options.Encoder = None,
-    recipe: RecipeName = "fused",
+    recipe: options.Recipe = "fused",
     n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto",
-    head: HeadName = None,
+    head: Head = None,
     knowledge: options.Knowledge = "real",
-    sentences: Sentences = "pooled",
+    sentences: SentenceReading = "pooled",
     spatial: Spatial = False,
     smooth_labels: SmoothLabels = False,
     low_data: LowData = False,
@@ -206,9 +192,9 @@ def embed(
     output: Output,
     kb: options.KbOptional = None,
     encoder: options.Encoder = None,
-    recipe: RecipeName = "fused",
+    recipe: options.Recipe = "fused",
     knowledge: options.Knowledge = "real",
-    sentences: Sentences = "pooled",
+    sentences: SentenceReading = "pooled",
     spatial: Spatial = False,
     low_data: LowData = False,
     min_coverage: options.MinCoverage = 0.3,

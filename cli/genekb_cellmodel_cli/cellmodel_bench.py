@@ -76,7 +76,7 @@ def ablate(
     path: Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")],
     kb: options.KbOptional = None,
     encoder: options.Encoder = None,
-    recipe: Annotated[str, typer.Option(help="Recipe to take apart.")] = "fused",
+    recipe: options.Recipe = "fused",
     head: Annotated[str | None, typer.Option(help="Head; the recipe's own if left out.", show_default=False)] = None,
     n_clusters: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
     truth: Annotated[

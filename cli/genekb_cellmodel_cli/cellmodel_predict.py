@@ -61,7 +61,7 @@ def _summary(outcome: "Prediction", output: Path) -> dict[str, Any]:
         )
     return {
         "input": outcome.cells.source,
-        "recipe": model.config.recipe,
+        "recipe": model.config.recipe_name,
         "store": model.store_id,
         "encoder": model.encoder_id,
         "n_cells": len(found.labels),

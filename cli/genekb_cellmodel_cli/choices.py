@@ -1,12 +1,32 @@
 """Options that are text on the command line and something else behind it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
     from cellmodel.device import Compute, Engine
     from cellmodel.io import ReadConfig
+
+RECIPES: Final = "RECIPE"  # stands for the names of all recipes until the help of a command needs them
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Names of the recipes, plug-ins' too, that begin with a text."""
+    from cellmodel.recipes.registry import recipe_names
+
+    return [name for name in recipe_names() if name.startswith(incomplete)]
+
+
+def check_recipe(value: str) -> str:
+    """Take the name of a recipe; one that none has is wrong usage."""
+    from cellmodel.errors import UnknownName
+    from cellmodel.recipes.registry import check_name
+
+    try:
+        return check_name(value)
+    except UnknownName as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_n_clusters(text: str) -> int | None:

@@ -125,7 +125,7 @@ def models(json: options.Json = False) -> None:
     print_table(
         ("name", "dim", "max tokens", "here", "licence", "model"),
         [
-            (entry.name, entry.dim, entry.max_tokens or "any", entry.where, entry.licence, entry.model_id)
+            (entry.name, entry.dim or "", entry.max_tokens or "any", entry.where, entry.licence, entry.model_id)
             for entry in entries
         ],
     )

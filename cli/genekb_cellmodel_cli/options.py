@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from cellmodel import choices
+from genekb_cellmodel_cli.choices import RECIPES, check_recipe, complete_recipe
+
 Home = Annotated[
     Path | None,
     typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.", show_default=False),
@@ -23,8 +26,18 @@ TrainEngine = Annotated[
 TrainWorkers = Annotated[
     int | None, typer.Option("--workers", help="Processes that train; 2 with ddp or ray.", min=1, show_default=False)
 ]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        help="How cells are clustered.",
+        metavar=RECIPES,  # QuickGroup puts the names in its place
+        callback=check_recipe,
+        autocompletion=complete_recipe,
+    ),
+]
 Knowledge = Annotated[
-    Literal["real", "shuffled", "random", "none"],
+    choices.Knowledge,
     typer.Option(help="Gene vectors as they are, dealt out anew, drawn at random, or none: shows what text adds."),
 ]
 Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.", show_default=False)]

@@ -20,7 +20,7 @@ def summarise(outcome: "FileRun", output: Path, report: Path | None) -> dict[str
         "notes": list(outcome.cells.notes),
         "n_cells": outcome.cells.matrix.shape[0],
         "n_genes": outcome.cells.matrix.shape[1],
-        "recipe": result.config.recipe,
+        "recipe": result.config.recipe_name,
         "knowledge": result.config.knowledge,
         "seed": result.config.seed,
         "output": str(output),

@@ -9,12 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from genekb.hints import did_you_mean
+from genekb_cellmodel_cli.choices import RECIPES, complete_recipe
 from genekb_cellmodel_cli.completion import complete
 from genekb_cellmodel_cli.interruption import Interruption
 from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines
 
 EXIT_CODES = {
     "TrainingDiverged": 1,
+    "UnknownName": 2,
     "SourceUnusable": 3,
     "CoverageTooLow": 3,
     "InputUnusable": 3,
@@ -60,6 +62,14 @@ class QuickGroup(TyperGroup):
         if command is not None and ctx.resilient_parsing:
             complete(command)
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command, and the names of recipes where it takes one."""
+        name, command, rest = super().resolve_command(ctx, args)
+        for param in command.params if command else ():
+            if param.metavar == RECIPES:
+                param.metavar = f"<{'|'.join(complete_recipe(''))}>"
+        return name, command, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the first sentence of every command whole, over as many lines as it needs."""

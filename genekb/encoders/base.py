@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int32
 from genekb.errors import EncoderFailed, SchemaMismatch
 from genekb.types import EncoderID
 
-Kind = Literal["transformer", "onnx", "static", "api", "lsa", "hash", "random", "shuffled", "foreign"]
+Kind = Literal["transformer", "onnx", "static", "api", "lsa", "hash", "random", "shuffled", "foreign", "plugin"]
 Pooling = Literal["mean", "cls", "last", "none"]
 ComputeDtype = Literal["float32", "bfloat16"]
 
@@ -36,9 +36,10 @@ class EncoderSpec:
         Family of the encoder.
     model_id
         Hugging Face id, ``folder:`` and the name of a local folder, a vendor's name for its model, the algorithm of a
-        built-in encoder, the encoder_id that was shuffled, or the file that vectors came from.
+        built-in encoder, the encoder_id that was shuffled, the file that vectors came from, or a plug-in's package.
     revision
-        Commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm.
+        Commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm, or
+        of a plug-in's.
     weights_sha256, tokenizer_sha256
         Hex digests of the files that were loaded; empty for built-in encoders.
     pooling

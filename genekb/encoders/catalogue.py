@@ -9,8 +9,8 @@ from typing import Literal
 
 from genekb.encoders.base import Pooling
 
-EntryKind = Literal["transformer", "lsa", "hash", "random", "static", "api", "custom"]
-Where = Literal["bundled", "folder", "cached", "built in", "online", "not here"]
+EntryKind = Literal["transformer", "lsa", "hash", "random", "static", "api", "custom", "plugin"]
+Where = Literal["bundled", "folder", "cached", "built in", "online", "plug-in", "not here"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,8 @@ class ModelEntry:
     name, aliases
         What a user may call it.
     kind
-        Family; ``custom`` is listed only, since it has layers behind the tokens that are not supported.
+        Family; ``custom`` is listed only, since it has layers behind the tokens that are not supported; of a
+        ``plugin`` name, package and licence are known, ``dim`` is 0.
     model_id, revision
         Name at the hub or the vendor, and the pinned commit if there is one.
     dim, max_tokens, pooling, prompt

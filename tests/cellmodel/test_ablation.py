@@ -12,7 +12,7 @@ from cellmodel.io import cells_from_anndata
 from cellmodel.pipeline import run
 from cellmodel.readers import read_anndata
 from cellmodel.recipes.fused import TERMS
-from cellmodel.recipes.registry import RECIPES
+from cellmodel.recipes.registry import BUILT_IN, find_recipe
 from tests.processes import call, call_json
 
 
@@ -56,23 +56,23 @@ def test_what_would_change_nothing_is_said_and_not_run():
     assert ["reads no text" in skipped[0], "two are needed" in skipped[1]] == [True, True]
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.uses_text])
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if find_recipe(name).uses_text])
 def test_a_recipe_that_needs_text_refuses_to_go_without_and_its_ablation_does_not_ask_it_to(adata, name):
     cells, config = cells_from_anndata(adata[:60].copy()), RunConfig(recipe=name, knowledge="none", n_words=0)
-    if RECIPES[name].needs_text:
+    if find_recipe(name).needs_text:
         with pytest.raises(InputUnusable, match="no --knowledge none"):
             run(cells, None, config)
     else:
         assert run(cells, None, config, with_clusters=False).text is None
     planned, skipped = variants(RunConfig(recipe=name))
     asked = "knowledge none" in [variant.name for variant in planned]
-    assert asked is not RECIPES[name].needs_text
+    assert asked is not find_recipe(name).needs_text
     assert any("cannot do without texts" in line for line in skipped) is not asked
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.train is not None])
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if find_recipe(name).train is not None])
 def test_objectives_that_a_recipe_names_are_its_own(name):
-    recipe = RECIPES[name]
+    recipe = find_recipe(name)
     assert len(set(recipe.objectives)) == len(recipe.objectives) > 0
 
 

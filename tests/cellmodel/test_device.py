@@ -13,7 +13,7 @@ from cellmodel.errors import NotAvailable
 from cellmodel.graph import GraphConfig, knn_graph, smooth, snn_weights
 from cellmodel.recipes import augmented_views, fused, lowsample, scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.registry import RECIPES, check_compute
+from cellmodel.recipes.registry import check_compute, find_recipe
 from cellmodel.train import TrainConfig
 from tests.elsewhere import Elsewhere, second_device
 
@@ -47,11 +47,11 @@ def test_a_recipe_keeps_to_its_device_and_gives_the_same_there(name, views, monk
         for setting, value in list(vars(module).items()):
             if isinstance(value, TrainConfig):
                 monkeypatch.setattr(module, setting, replace(value, n_steps=2))
-    here = RECIPES[name].represent(views, 0)
+    here = find_recipe(name).represent(views, 0)
     with second_device() as device:
         for module in CHOOSERS:
             monkeypatch.setattr(module, "find_device", lambda _: device)
-        there = RECIPES[name].represent(views, 0)
+        there = find_recipe(name).represent(views, 0)
     np.testing.assert_allclose(there.z, here.z, atol=1e-5)
     assert len(there.history) == len(here.history)
     for ours, theirs in zip(here.history, there.history, strict=True):
@@ -99,8 +99,8 @@ def test_the_contrastive_projection_keeps_to_its_device(classes, views, monkeypa
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_gpu_finds_the_clusters_that_the_cpu_finds(name, views):
     on_gpu = replace(views, compute=Compute(device="cuda"))
-    ours, theirs = (RECIPES[name].represent(given, 0) for given in (views, on_gpu))
-    labels = [RECIPES[name].head(made, views, 3, 0).labels for made in (ours, theirs)]
+    ours, theirs = (find_recipe(name).represent(given, 0) for given in (views, on_gpu))
+    labels = [find_recipe(name).head(made, views, 3, 0).labels for made in (ours, theirs)]
     assert adjusted_rand_score(*labels) == 1
     cosines = (ours.z * theirs.z).sum(axis=1) / np.linalg.norm(ours.z, axis=1) / np.linalg.norm(theirs.z, axis=1)
     assert cosines.min() > 0.99
@@ -109,7 +109,7 @@ def test_a_gpu_finds_the_clusters_that_the_cpu_finds(name, views):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said_before_any_work():
     with pytest.raises(NotAvailable, match=r"device 'cuda:1' is not there \(0 GPUs found\); use --device cpu"):
-        check_compute(RECIPES["fused"], Compute(device="cuda:1"))
+        check_compute(find_recipe("fused"), Compute(device="cuda:1"))
     assert find_device("auto") == torch.device("cpu")
     assert describe(Compute(device="auto")) == {"device": "cpu", "engine": "local", "n_workers": 1}
 

@@ -15,7 +15,7 @@ from cellmodel.distributed import RESTARTS, run_together
 from cellmodel.errors import InputUnusable, NotAvailable, TrainingDiverged
 from cellmodel.recipes import fused
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.registry import RECIPES, check_compute
+from cellmodel.recipes.registry import check_compute, find_recipe
 from tests.processes import start
 from tests.worker_tasks import diverging, gradient, killed, own_sum
 
@@ -104,8 +104,8 @@ def test_blocks_of_rows_and_files_change_nothing(tmp_path, monkeypatch):
 
 def test_recipes_that_read_the_whole_graph_refuse_workers():
     with pytest.raises(InputUnusable, match="'scrcl' cannot be trained by engine 'ddp'; fused can, or use --engine lo"):
-        check_compute(RECIPES["scrcl"], TWO)
-    check_compute(RECIPES["fused"], TWO)
+        check_compute(find_recipe("scrcl"), TWO)
+    check_compute(find_recipe("fused"), TWO)
 
 
 def training_workers(process):

@@ -6,12 +6,12 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
+from cellmodel.choices import HeadName
 from cellmodel.errors import InputUnusable
 from cellmodel.graph import GraphConfig, knn_graph, smooth, snn_weights
 from cellmodel.preprocess import principal_components
 from cellmodel.recipes.base import CellViews, Representation
 from cellmodel.recipes.heads import HEADS, ensemble_head, find_head
-from cellmodel.types import HeadName
 
 EVERY = {**HEADS, "ensemble": ensemble_head}
 

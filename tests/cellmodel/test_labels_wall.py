@@ -12,7 +12,7 @@ from cellmodel.config import RunConfig
 from cellmodel.demo import find_demo_cells
 from cellmodel.io import cells_from_anndata
 from cellmodel.readers import read_anndata
-from cellmodel.recipes.registry import RECIPES
+from cellmodel.recipes.registry import BUILT_IN, find_recipe
 from cellmodel.recipes.whole_graph import BY_CELL, BY_PAIR
 from cellmodel.views import prepare
 
@@ -47,7 +47,7 @@ def some_cells(cells):
     return cells[::4].copy()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", BUILT_IN)
 def test_labels_change_no_byte(some_cells, kb, recipe):
     cells = some_cells
     absent, present, shuffled = cells.copy(), cells.copy(), cells.copy()
@@ -63,11 +63,11 @@ def test_labels_change_no_byte(some_cells, kb, recipe):
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", BUILT_IN)
 def test_permuting_the_cells_permutes_what_a_recipe_makes_of_them(some_cells, kb, recipe):
     views = prepare(cells_from_anndata(some_cells.copy()), kb, RunConfig(recipe=recipe, n_clusters=5)).views
     order = np.random.default_rng(1).permutation(some_cells.n_obs)
-    straight, permuted = (RECIPES[recipe].represent(each, 0) for each in (views, reordered(views, order)))
+    straight, permuted = (find_recipe(recipe).represent(each, 0) for each in (views, reordered(views, order)))
     for name in ("z", "features"):
         before, after = getattr(straight, name)[order], getattr(permuted, name)
         assert np.abs(before - after).max() < 0.02 * before.std(), name
