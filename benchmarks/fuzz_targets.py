@@ -139,6 +139,7 @@ def write_vectors(folder: Path) -> None:
     (folder / "vectors.pickle").write_bytes(pickle.dumps(lists))
     pq.write_table(pa.table({"symbol": names, "vector": values.tolist()}), folder / "vectors.parquet")
     np.save(folder / "vectors.npy", values)
+    np.savez(folder / "vectors.npz", vectors=values, symbols=np.array(names))
     save_file({"vectors": values}, folder / "vectors.safetensors")
     (folder / "names.list").write_text("\n".join(names) + "\n")
     (folder / "rows.map").write_text(json.dumps({name: row for row, name in enumerate(names)}))

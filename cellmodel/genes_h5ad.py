@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import scipy.sparse as sp
 
 import genekb
 from cellmodel.errors import InputUnusable
+from cellmodel.readers import read_anndata
 from cellmodel.writers import h5ad_safe, write_cells
+from genekb.encoders.foreign import ForeignVectors, Keys, foreign_vectors
+from genekb.encoders.vector_files import NAME_COLUMNS, GeneRows
 
 _COLUMNS: Final = ("symbol", "name", "type", "tax_id")
 
@@ -54,3 +58,36 @@ def write_genes_h5ad(store: genekb.Store, path: Path, *, encoder: str | None = N
     )
     write_cells(adata, path, overwrite=overwrite)
     return len(gene_ids)
+
+
+def read_genes_h5ad(
+    path: Path, *, names: Path | None = None, column: str | None = None, keys: Keys = "auto"
+) -> ForeignVectors:
+    """Read vectors of genes from an AnnData file with a row a gene, as :func:`write_genes_h5ad` writes it.
+
+    Parameters
+    ----------
+    names, keys
+        As for :func:`genekb.encoders.foreign.read_foreign`.
+    column
+        Column of obs that holds the names; the index if left out.
+
+    Raises
+    ------
+    InputUnusable
+        If the file cannot be read, or obs has no such column.
+    SourceUnusable
+        If names and rows do not fit, or no row can be used.
+    """
+    adata = read_anndata(path)
+    obs = adata.obs.assign(**{str(adata.obs.index.name or "index"): adata.obs_names})
+    columns = [column or str(adata.obs.index.name or "index"), *(name for name in NAME_COLUMNS if name in obs)]
+    if columns[0] not in obs:
+        raise InputUnusable(
+            f"{path} has no column {columns[0]!r} in obs; it has {', '.join(map(str, adata.obs)) or 'none'}"
+        )
+    rows = GeneRows(
+        columns={name: obs[name].astype(str).tolist() for name in columns},
+        matrix=adata.X.toarray() if sp.issparse(adata.X) else np.asarray(adata.X),
+    )
+    return foreign_vectors(rows, path=path, kind="h5ad", names=names, keys=keys)

@@ -99,7 +99,7 @@ def measure_coverage(
         losses=tuple(
             Loss(
                 name=resolution.names[row],
-                reason=_reason(resolution, int(row), why),
+                reason=loss_reason(resolution, int(row), why),
                 share_counts=float(weights[row] / total),
             )
             for row in lost
@@ -130,7 +130,10 @@ def explain_missing_texts(
     return reasons
 
 
-def _reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str:
+def loss_reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str:
+    """Say why a name has no gene here, or its gene no text; ``why`` gives the latter by GeneID."""
+    if resolution.status[row] == "number":
+        return "a number, which is a GeneID with --keys gene_id alone"
     if row in resolution.candidates:
         return "ambiguous: " + ", ".join(map(str, resolution.candidates[row][:4]))
     if resolution.is_resolved[row]:

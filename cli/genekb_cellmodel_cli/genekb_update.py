@@ -1,7 +1,7 @@
 """Commands of `genekb` that make new stores from old ones, and compare two of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -19,8 +19,10 @@ from genekb_cellmodel_cli.output import note, print_json, print_lines, print_tab
 
 if TYPE_CHECKING:
     from genekb.diff import StoreDiff
-    from genekb.updating import UpdatePlan
+    from genekb.encoders.foreign import ForeignVectors
+    from genekb.updating import ImportResult, UpdatePlan
 
+_N_LISTED: Final = 10  # rows without a vector that are shown
 Store = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
 
 
@@ -146,14 +148,24 @@ def encode(
 def import_(
     store: Store,
     path: Annotated[
-        Path, typer.Argument(help="word2vec text, .npy, .parquet, .csv, .tsv, .json, .safetensors, .pickle.")
+        Path,
+        typer.Argument(help="word2vec text, .npy, .npz, .parquet, .csv, .tsv, .json, .safetensors, .h5ad, .pkl."),
     ],
     name: Annotated[
         str,
         typer.Option(help="Name that the vectors get as an encoder.", show_default=False, callback=check_encoder_name),
     ],
-    names: Annotated[Path | None, typer.Option(help="Names of the rows of an .npy, one a line or JSON.")] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="A name per row where the file has none: lines, JSON, or a table.")
+    ] = None,
     column: Annotated[str | None, typer.Option(help="Column of a table that holds the names or GeneIDs.")] = None,
+    keys: Annotated[
+        Literal["auto", "gene_id", "row"],
+        typer.Option(help="What keys that are numbers are; auto: GeneIDs if a column of symbols agrees, else refused."),
+    ] = "auto",
+    min_resolved: Annotated[
+        float, typer.Option(help="Least share of the names that the store must know.", min=0.0, max=1.0)
+    ] = 0.5,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -164,22 +176,48 @@ def import_(
     Example: genekb import human@2022-11 GenePT.pickle --name genept
     """
     from genekb import open as open_store
-    from genekb.encoders.foreign import read_foreign
     from genekb.updating import import_vectors
 
+    if path.suffix.lower() == ".h5ad":
+        from cellmodel.genes_h5ad import read_genes_h5ad as read
+    else:
+        from genekb.encoders.foreign import read_foreign as read
+
     kb = open_store(store, home=home)
-    foreign = read_foreign(path, names=names, column=column)
-    result = import_vectors(kb, foreign, name=name, home=home)
+    foreign = read(path, names=names, column=column, keys=keys)
+    result = import_vectors(kb, foreign, name=name, home=home, keys=keys, min_resolved=min_resolved)
+    if json:
+        print_json(_describe_import(foreign, result))
+    else:
+        _print_import(result, name)
+
+
+def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[str, Any]:
     status = result.resolution.status.tolist()
-    content = describe_build(result.build) | {
+    n_resolved = int(result.resolution.is_resolved.sum())
+    return describe_build(result.build) | {
+        "encoder": result.encoder_id,
         "n_names": len(foreign.names),
         "n_genes": result.n_genes,
-        "n_duplicates": result.n_duplicates,
-        "n_unresolved": len(status) - int(result.resolution.is_resolved.sum()),
+        "n_duplicates": n_resolved - result.n_genes,
+        "n_unresolved": len(status) - n_resolved,
         "found_by": {kind: status.count(kind) for kind in sorted(set(status))},
         "dropped_rows": dict(foreign.n_dropped),
+        "left_out": [{"name": name, "reason": reason} for name, reason in result.left_out],
     }
-    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+
+
+def _print_import(result: "ImportResult", name: str) -> None:
+    left_out, manifest = result.left_out, result.build.manifest
+    print_lines(
+        [
+            f"{result.n_genes:,} of {result.n_genes + len(left_out):,} vectors taken",
+            *(f"left out: {one}: {reason}" for one, reason in left_out[:_N_LISTED]),
+            *([f"and {len(left_out) - _N_LISTED:,} more; --json lists all"] if len(left_out) > _N_LISTED else []),
+            f"encoder {result.encoder_id}; use it with --encoder {name}",
+            f"store {manifest.full_name}, digest {manifest.digest[:16]}: {result.build.folder}",
+        ]
+    )
 
 
 def diff(

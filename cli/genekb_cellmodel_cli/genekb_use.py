@@ -18,7 +18,7 @@ Encoders = Annotated[
         "--encoder", help="Encoder of the store; repeatable; all that are here if left out.", show_default=False
     ),
 ]
-Format = Literal["npy", "json", "h5ad", "safetensors", "parquet", "duckdb"]
+Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
 
 
 def search(
@@ -173,8 +173,8 @@ def export(
 
 def _kind_of(path: Path) -> Format:
     kinds: dict[str, Format] = {
-        ".npy": "npy", ".json": "json", ".h5ad": "h5ad", ".safetensors": "safetensors", ".parquet": "parquet",
-        ".duckdb": "duckdb",
+        ".npy": "npy", ".npz": "npz", ".json": "json", ".vec": "word2vec", ".w2v": "word2vec", ".h5ad": "h5ad",
+        ".safetensors": "safetensors", ".parquet": "parquet", ".duckdb": "duckdb",
     }  # fmt: skip
     if path.suffix not in kinds:
         raise typer.BadParameter(f"{path.name} has none of the suffixes {', '.join(kinds)}; choose with --format")

@@ -58,7 +58,10 @@ def reopen_encoder(
         )  # fmt: skip
         return reopen_shuffled(spec, folder, reopen=again)
     if spec.kind == "foreign":
-        raise NotAvailable(f"{spec.encoder_id} was imported as vectors of genes; it has no encoder that reads a text")
+        raise NotAvailable(
+            f"{spec.encoder_id} was imported as vectors of genes; it has no encoder that reads a text, which "
+            "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
+        )
     if spec.kind == "lsa":
         from genekb.encoders.lsa import reopen_lsa
 

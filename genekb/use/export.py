@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from genekb.encoders.foreign import genes_beside
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.files import atomic_file, write_text
 from genekb.types import FloatArray, IntArray
@@ -19,7 +20,7 @@ from genekb.types import FloatArray, IntArray
 if TYPE_CHECKING:
     from genekb.store.reader import Store
 
-ExportKind = Literal["npy", "json", "safetensors", "duckdb", "parquet"]
+ExportKind = Literal["npy", "npz", "json", "word2vec", "safetensors", "duckdb", "parquet"]
 _TABLES: Final = ("genes", "names", "orthologs", "annotations", "texts")
 
 
@@ -38,7 +39,7 @@ class ExportResult:
     n_without_vector
         Genes that were asked for and have no vector.
     n_duplicate_symbols
-        Genes left out of a JSON file because a gene with a lower GeneID has the same symbol.
+        Genes left out of JSON or word2vec text because a gene with a lower GeneID has the same symbol.
     not_pulled
         Encoders that a DuckDB file lacks because they were not pulled; none where one was named.
     """
@@ -85,7 +86,9 @@ def export_store(
     """Write vectors of a store, or all of it as one DuckDB file.
 
     - ``npy``: the matrix, and beside it ``<stem>.genes.tsv`` with gene_id and symbol of each row.
+    - ``npz``: ``vectors``, ``symbols``, ``gene_ids``, and store, encoder and licences as texts; no pickle.
     - ``json``: one object, symbol to list of numbers, as GenePT users load it.
+    - ``word2vec``: text, a line of two counts, then a symbol and its numbers a line, as gensim loads it.
     - ``safetensors``: ``vectors`` and ``gene_ids``; store, encoder and licences in its metadata.
     - ``parquet``: gene_id, symbol, vector; the same metadata in its schema.
     - ``duckdb``: the store's tables, and ``vectors_<name>`` (gene_id, vector) of one encoder, or of all
@@ -107,7 +110,7 @@ def export_store(
     ValueError
         If genes are chosen for a DuckDB file.
     """
-    beside = (_genes_path(path),) if kind == "npy" else ()
+    beside = (genes_beside(path),) if kind == "npy" else ()
     for file in (path, *beside):
         _check_free(file, overwrite=overwrite)
     if kind == "duckdb":
@@ -117,7 +120,9 @@ def export_store(
     matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
     writers: dict[str, Callable[[_Matrix, Path], int]] = {
         "npy": _write_npy,
+        "npz": _write_npz,
         "json": _write_json,
+        "word2vec": _write_word2vec,
         "safetensors": _write_safetensors,
         "parquet": _write_parquet,
     }
@@ -183,10 +188,6 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
         raise SourceUnusable(f"{path} exists; give another name, or --overwrite")
 
 
-def _genes_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.genes.tsv")
-
-
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
     try:
@@ -199,26 +200,58 @@ def _one_line(path: Path) -> Iterator[None]:
 def _write_npy(matrix: _Matrix, path: Path) -> int:
     """Write the matrix after its list of genes, so that a matrix is never without one."""
     pairs = zip(matrix.genes["gene_id"].to_pylist(), matrix.genes["symbol"].to_pylist(), strict=True)
-    write_text("gene_id\tsymbol\n" + "".join(f"{gene_id}\t{symbol}\n" for gene_id, symbol in pairs), _genes_path(path))
+    write_text("gene_id\tsymbol\n" + "".join(f"{gene_id}\t{symbol}\n" for gene_id, symbol in pairs), genes_beside(path))
     with atomic_file(path) as part, part.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
     return 0
 
 
+def _write_npz(matrix: _Matrix, path: Path) -> int:
+    arrays: dict[str, Any] = {
+        "vectors": matrix.vectors,
+        "symbols": np.array(matrix.genes["symbol"].to_pylist(), dtype=str),
+        "gene_ids": matrix.genes["gene_id"].to_numpy(),
+        **{key: np.array(text) for key, text in matrix.lineage.items()},
+    }
+    with atomic_file(path) as part, part.open("wb") as stream:
+        np.savez(stream, **arrays)
+    return 0
+
+
 def _write_json(matrix: _Matrix, path: Path) -> int:
-    """Write gene by gene, so that the numbers never all stand in memory as text."""
+    rows = _rows_by_symbol(matrix)
+    with atomic_file(path) as part, part.open("w", encoding="utf-8") as stream:
+        for number, (symbol, digits) in enumerate(_digits(matrix, rows)):
+            start = ", " if number else "{"
+            stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(digits)}]")
+        stream.write("}\n")
+    return matrix.genes.num_rows - len(rows)
+
+
+def _write_word2vec(matrix: _Matrix, path: Path) -> int:
+    rows = _rows_by_symbol(matrix)
+    odd = next((symbol for symbol in rows if len(symbol.split()) != 1), None)
+    if odd is not None:
+        raise SourceUnusable(f"{path}: word2vec text parts names by blanks, and the symbol {odd!r} has one; write .npz")
+    with atomic_file(path) as part, part.open("w", encoding="utf-8") as stream:
+        stream.write(f"{len(rows)} {matrix.vectors.shape[1]}\n")
+        stream.writelines(f"{symbol} {' '.join(digits)}\n" for symbol, digits in _digits(matrix, rows))
+    return matrix.genes.num_rows - len(rows)
+
+
+def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
+    """Row of each symbol, in the order of the matrix; of genes with one symbol that of the lowest GeneID."""
     symbols, gene_ids = matrix.genes["symbol"].to_pylist(), matrix.genes["gene_id"].to_numpy()
     first: dict[str, int] = {}
     for row in np.argsort(gene_ids, kind="stable").tolist():
         first.setdefault(symbols[row], row)
-    rows = sorted(first.values())
-    with atomic_file(path) as part, part.open("w", encoding="utf-8") as stream:
-        for number, row in enumerate(rows):
-            digits = pc.cast(pa.array(matrix.vectors[row]), pa.string())  # the shortest that give the float32 back
-            values = ", ".join(digits.to_pylist())
-            stream.write(f"{', ' if number else '{'}{json.dumps(symbols[row], ensure_ascii=False)}: [{values}]")
-        stream.write("}\n")
-    return len(symbols) - len(rows)
+    return dict(sorted(first.items(), key=lambda item: item[1]))
+
+
+def _digits(matrix: _Matrix, rows: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
+    """Write numbers gene by gene, so that they never all stand in memory as text: the fewest digits of each float32."""
+    for symbol, row in rows.items():
+        yield symbol, pc.cast(pa.array(matrix.vectors[row]), pa.string()).to_pylist()
 
 
 def _write_safetensors(matrix: _Matrix, path: Path) -> int:

@@ -42,6 +42,10 @@ def test_encoders_are_added_and_vectors_imported(home, tmp_path):
     args = ["import", "human@2020-01", tmp_path / "mine.json", "--name", "mine", "--home", home]
     imported = call_json("genekb", *args)
     assert (imported["n_genes"], imported["n_unresolved"]) == (2, 1)
+    assert imported["left_out"] == [{"name": "NOSUCH", "reason": "unknown to the store"}]
+    code, shown, _ = call("genekb", *args[:3], "--name", "again", "--home", home)
+    assert code == 0
+    assert shown.startswith("2 of 3 vectors taken\nleft out: NOSUCH: unknown to the store\nencoder again-")
     code, _, err = call("genekb", *args)
     assert code == 3
     assert "has an encoder named 'mine' already; give another --name" in err
@@ -50,6 +54,15 @@ def test_encoders_are_added_and_vectors_imported(home, tmp_path):
     np.testing.assert_array_equal(np.load(out), [[1, 2], [3, 4]])
     code, out, err = call("genekb", "verify", "human@2020-01", "--home", home)
     assert code == 0, err
+
+
+@pytest.mark.parametrize("ending", ["npz", "vec", "h5ad"])
+def test_what_export_writes_import_takes(home, tmp_path, ending):
+    path = tmp_path / f"v.{ending}"
+    exported = call_json("genekb", "export", "--kb", "human@2020-01", "--encoder", "lsa-16", "-o", path, "--home", home)
+    imported = call_json("genekb", "import", "human@2020-01", path, "--name", f"my-{ending}", "--home", home)
+    assert imported["n_genes"] + len(imported["left_out"]) == exported["n_genes"]
+    assert imported["encoder"] in imported["encoders"]
 
 
 def test_a_malicious_pickle_is_refused_and_nothing_is_run(home, tmp_path):

@@ -12,13 +12,17 @@ from safetensors import safe_open
 
 import genekb
 from cellmodel.errors import InputUnusable
-from cellmodel.genes_h5ad import write_genes_h5ad
+from cellmodel.genes_h5ad import read_genes_h5ad, write_genes_h5ad
 from genekb.builder import BuildConfig, build
+from genekb.encoders.foreign import read_foreign
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.updating import import_vectors
 from genekb.use.export import export_store
 
-KINDS = ("npy", "json", "safetensors", "parquet", "duckdb")
+KINDS = ("npy", "npz", "json", "word2vec", "safetensors", "parquet", "duckdb")
+SUFFIXES = {"word2vec": "vec"}
+BY_SYMBOL = {"json", "word2vec"}  # whose keys are symbols, so that genes of one symbol cannot be parted
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,14 @@ def kb(ncbi_folder, tmp_path_factory):
     source = read_ncbi_folder(ncbi_folder, taxa=["human"])
     config = BuildConfig(name="human", models=("hash-32", "lsa-8"))
     return genekb.open(build(source, config, home=tmp_path_factory.mktemp("home")).folder)
+
+
+@pytest.fixture(scope="module")
+def stores(kb, ncbi_folder, tmp_path_factory):
+    source = read_ncbi_folder(ncbi_folder, taxa=["human"])
+    config = BuildConfig(name="human32", models=("lsa-8",), vector_dtype="float32")
+    exact = genekb.open(build(source, config, home=tmp_path_factory.mktemp("home32")).folder)
+    return {"float16": kb, "float32": exact}
 
 
 @pytest.fixture
@@ -70,6 +82,39 @@ def test_a_symbol_of_two_genes_keeps_the_lower_gene_id(ncbi_folder, tmp_path):
     content = json.loads((tmp_path / "out.json").read_text())
     assert (set(content), result.n_duplicate_symbols, result.n_genes) == ({"CD3D", "CD19"}, 1, 2)
     np.testing.assert_array_equal(np.float32(content["CD3D"]), kb.vectors([915]).vectors[0])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind != "duckdb"), "h5ad"])
+def test_every_export_is_imported_again_as_it_is_bit_by_bit(stores, tmp_path, kind, dtype):
+    kb, path = stores[dtype], tmp_path / f"v.{SUFFIXES.get(kind, kind)}"
+    if kind == "h5ad":
+        write_genes_h5ad(kb, path, encoder="lsa-8")
+        foreign = read_genes_h5ad(path)
+    else:
+        export_store(kb, path, kind=kind, encoder="lsa-8")
+        foreign = read_foreign(path)
+    result = import_vectors(kb, foreign, name="again", home=tmp_path)
+    gene_ids = kb.vector_table("lsa-8").gene_ids
+    if kind in BY_SYMBOL:
+        assert dict(result.left_out).keys() == {"MEMO1"}
+        gene_ids = gene_ids[~np.isin(gene_ids, kb.resolve(["MEMO1"]).candidates[0])]
+    found = genekb.open(result.build.folder).vector_table("again")
+    assert found.gene_ids.tolist() == gene_ids.tolist()
+    assert found.vectors[found.rows].tobytes() == kb.vectors(gene_ids, encoder="lsa-8").vectors.tobytes()
+
+
+def test_npz_is_read_without_pickle_and_word2vec_as_gensim_reads_it(kb, expected, tmp_path):
+    for kind in ("npz", "word2vec"):
+        export_store(kb, tmp_path / f"out.{kind}", kind=kind, encoder="hash-32")
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["vectors"], expected[1])
+        np.testing.assert_array_equal(arrays["gene_ids"], expected[0])
+        assert arrays["symbols"][0] == "CD3D"
+        assert str(arrays["encoder_id"]) == kb.encoder_id("hash-32")
+    header, first, *rest = (tmp_path / "out.word2vec").read_text().splitlines()
+    assert header == f"{len(rest) + 1} 32"
+    np.testing.assert_array_equal(np.array(first.split(" ")[1:], dtype=np.float32), expected[1][0])
 
 
 def test_safetensors_and_parquet_carry_vectors_ids_and_lineage(kb, expected, tmp_path):

@@ -48,6 +48,11 @@ def write_safetensors(folder):
     return {"path": folder / "x.safetensors", "names": names, "column": "vectors"}
 
 
+def write_npz(folder):
+    np.savez(folder / "x.npz", vectors=MATRIX, symbols=np.array(NAMES), made_by=np.array("somebody"))
+    return {"path": folder / "x.npz"}
+
+
 def write_parquet(folder, **columns):
     pq.write_table(pa.table({"symbol": NAMES, "tax_id": [9606] * 3} | columns), folder / "x.parquet")
     return {"path": folder / "x.parquet"}
@@ -69,6 +74,7 @@ def write_json(folder):
 WRITERS = {
     "word2vec": write_word2vec,
     "npy": write_npy,
+    "npz": write_npz,
     "safetensors": write_safetensors,
     "parquet": partial(write_parquet, vector=pa.array(MATRIX.tolist(), pa.list_(pa.float16(), 2))),
     "csv": write_csv,
@@ -228,18 +234,48 @@ def test_a_matrix_that_is_none_is_refused(tmp_path):
     names = write(tmp_path / "names.txt", "INS\n")
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object))
     np.save(tmp_path / "flat.npy", np.ones(1))
-    np.savez(tmp_path / "archive", a=np.ones((1, 2)))
-    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    np.savez(tmp_path / "texts.npz", a=np.array("a"))
+    np.savez(tmp_path / "none.npz")
+    np.savez(tmp_path / "pickled.npz", a=np.array([{"a": 1}], dtype=object))
+    np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros((1 << 24, 2), dtype=np.float64))
     save_file({"a": MATRIX, "b": MATRIX}, tmp_path / "two.safetensors")
     cases = {
         "objects.npy": "is no plain .npy file",
         "flat.npy": r"float64 of shape \(1,\)",
-        "archive.npy": "archive of arrays",
-        "two.safetensors": r"holds 2 tensors \(a, b\)",
+        "texts.npz": r"<U1 of shape \(\)",
+        "none.npz": r"float64 of shape \(0,\)",
+        "pickled.npz": "is no plain .npz file",
+        "bomb.npz": "it decompresses to 268,435,",
+        "two.safetensors": r"holds 2 matrices \(a, b\)",
     }
     for name, told in cases.items():
         with pytest.raises(SourceUnusable, match=told):
             read_foreign(tmp_path / name, names=names)
+
+
+def test_rows_without_a_name_or_with_numbers_are_named_by_a_list_a_table_or_a_row_of_either(tmp_path):
+    np.save(tmp_path / "x.npy", MATRIX)
+    table = write(tmp_path / "x.genes.tsv", "gene_id\tsymbol\n3630\tINS\n2641\tGCG\n4069\tLYZ\n")
+    found = read_foreign(tmp_path / "x.npy")  # the table lies beside it, as an export writes it
+    assert foreign_spec(name="x", vectors=found) == foreign_spec(
+        name="x", vectors=read_foreign(tmp_path / "x.npy", names=table)
+    )
+    assert (found.names, found.second_column, found.second_names) == (("3630", "2641", "4069"), "symbol", tuple(NAMES))
+    numbered = write(tmp_path / "x.emb", "2 2\n2 1 2\n0 3 4\n")
+    named = [
+        read_foreign(numbered, names=write(tmp_path / "rows.txt", "LYZ\nINS\n")),
+        read_foreign(numbered, names=write(tmp_path / "all.txt", "INS\nGCG\nLYZ\n"), keys="row"),
+    ]
+    assert [each.names for each in named] == [("LYZ", "INS")] * 2
+    assert named[0].vectors.tolist() == [[1, 2], [3, 4]]
+    for keys, path, names, told in (
+        ("row", numbered, tmp_path / "rows.txt", "x.emb has the key 2, .*rows.txt has the rows 0 to 1"),
+        ("row", numbered, None, "--keys row needs a file with one name a row"),
+        ("row", tmp_path / "x.npy", table, "x.npy has no keys that could be rows"),
+        ("auto", numbered, table, "x.genes.tsv has 3 names, x.emb has 2 rows"),
+    ):
+        with pytest.raises(SourceUnusable, match=told):
+            read_foreign(path, names=names, keys=keys)
 
 
 def test_a_spec_tells_the_file_and_changes_with_its_bytes_its_names_and_its_column(tmp_path):

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from genekb.builder import BuildConfig, build
 from genekb.diff import diff_stores, word_diff
 from genekb.encoders import load_encoder, reopen_encoder
 from genekb.encoders.foreign import read_foreign
-from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.errors import CoverageTooLow, NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
 from genekb.updating import add_encoders, import_vectors, plan_update, update
@@ -203,18 +204,70 @@ def test_random_vectors_say_nothing_of_the_text(old, tmp_path):
 def test_vectors_made_elsewhere_become_an_encoder_and_survive_an_update(old, new_source, tmp_path):
     (tmp_path / "mine.emb").write_text("3 2\nCD3D 1 2\n3630 3 4\nnothing 5 6\n")
     foreign = read_foreign(tmp_path / "mine.emb")
-    result = import_vectors(old, foreign, name="mine", home=tmp_path)
+    result = import_vectors(old, foreign, name="mine", home=tmp_path, keys="gene_id")
     kb = genekb.open(result.build.folder)
+    assert result.left_out == (("nothing", "unknown to the store"),)
     assert (result.n_genes, result.resolution.status.tolist().count("unknown")) == (2, 1)
     np.testing.assert_array_equal(kb.vectors([3630, 915, 916], encoder="mine").vectors, [[3, 4], [1, 2], [0, 0]])
     assert kb.sql('select count(*) as n from "vectors_mine"')["n"].to_pylist() == [2]
     assert verify_store(kb.folder).faults == ()
+    for model in ("mine", "shuffled:mine"):
+        with pytest.raises(NotAvailable, match=r"was imported as vectors of genes; .* shuffled: need"):
+            add_encoders(kb, [model], load=load_encoder, home=tmp_path)
     with pytest.raises(NotAvailable, match="was imported as vectors of genes"):
         kb.search("insulin", encoder="mine")
     with pytest.raises(SourceUnusable, match="has an encoder named 'mine' already"):
         import_vectors(kb, foreign, name="mine", home=tmp_path)
     new = genekb.open(update(kb, new_source, plan_update(kb, new_source), home=tmp_path).folder)
     np.testing.assert_array_equal(new.vectors([3630], encoder="mine").vectors, [[3, 4]])
+
+
+TABLE = {"gene_id": ["3630", "2641", "4069"], "symbol": ["INS", "GCG", "LYZ"], "v": [[1.0], [2.0], [3.0]]}
+
+
+def read_table(folder, **columns):
+    pq.write_table(pa.table(TABLE | columns), folder / "x.parquet")
+    return read_foreign(folder / "x.parquet")
+
+
+def test_keys_that_are_numbers_are_gene_ids_only_where_somebody_says_so(old, tmp_path):
+    (tmp_path / "x.emb").write_text("3 1\n915 1\n916 2\n3630 3\n")  # all of them GeneIDs of the store
+    numbered = read_foreign(tmp_path / "x.emb")
+    with pytest.raises(SourceUnusable, match=r"3 of 3 keys .* are numbers .* --keys gene_id .* --names FILE"):
+        import_vectors(old, numbered, name="mine", home=tmp_path)
+    assert import_vectors(old, numbered, name="mine", home=tmp_path, keys="gene_id").n_genes == 3
+    assert import_vectors(old, read_table(tmp_path), name="two", home=tmp_path).n_genes == 3  # symbols agree
+    shifted = read_table(tmp_path, symbol=["GCG", "LYZ", "INS"])
+    with pytest.raises(SourceUnusable, match=r"0\.0% of them are the GeneID of their 'symbol', 95% .* --column symbol"):
+        import_vectors(old, shifted, name="mine", home=tmp_path)
+
+
+def test_a_few_numbers_among_symbols_are_left_out_with_the_reason(old, tmp_path):
+    symbols = [symbol for symbol in old.table("genes")["symbol"].to_pylist() if old.resolve([symbol]).is_resolved[0]]
+    (tmp_path / "x.csv").write_text(
+        "symbol,a\n" + "".join(f"{name},1\n" for name in [*symbols, "916", symbols[0], "x"])
+    )
+    result = import_vectors(old, read_foreign(tmp_path / "x.csv"), name="mine", home=tmp_path)
+    assert result.n_genes == len(symbols) >= 20
+    assert dict(result.left_out) == {
+        symbols[0]: "repeated name",
+        "916": "a number, which is a GeneID with --keys gene_id alone",
+        "x": "unknown to the store",
+    }
+
+
+def test_too_few_known_names_are_refused_and_two_names_of_a_gene_count_once(old, tmp_path):
+    (tmp_path / "x.csv").write_text("symbol,a\nCD3D,1\nFOO1,2\nFOO2,3\n")
+    foreign = read_foreign(tmp_path / "x.csv")
+    with pytest.raises(CoverageTooLow, match=r"1 of 3 names \(33\.3%\) .* 50% are needed \(FOO1: unknown to the store"):
+        import_vectors(old, foreign, name="mine", home=tmp_path)
+    assert import_vectors(old, foreign, name="mine", home=tmp_path, min_resolved=0.3).n_genes == 1
+    (tmp_path / "y.csv").write_text("symbol,a\nCD3D,1\nLOC915,2\n")
+    twice = import_vectors(old, read_foreign(tmp_path / "y.csv"), name="twice", home=tmp_path)
+    assert twice.left_out == (("LOC915", "GeneID 915 has the vector of CD3D"),)
+    (tmp_path / "z.csv").write_text("symbol,a\nFOO1,1\n")
+    with pytest.raises(CoverageTooLow, match="0 of 1 names"):
+        import_vectors(old, read_foreign(tmp_path / "z.csv"), name="mine", home=tmp_path, min_resolved=0)
 
 
 def test_a_diff_names_what_was_added_retired_renamed_and_rewritten(old, updated):
