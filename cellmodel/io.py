@@ -15,7 +15,7 @@ from cellmodel.readers import KINDS, read_anndata
 from cellmodel.types import CellByGene
 from cellmodel.values import ValueKind, ValueReport, inspect_values
 from cellmodel.writers import check_tables
-from genekb.hints import known_names
+from genekb.hints import counted, known_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -183,7 +183,9 @@ def spatial_coordinates(cells: Cells) -> Float[np.ndarray, "cell axis"]:
     coordinates = found.astype(np.float64)
     bad = int((~np.isfinite(coordinates)).any(axis=1).sum())
     if bad:
-        raise InputUnusable(f'obsm["spatial"] of {cells.source} is NaN or infinite for {bad} cells; remove these cells')
+        raise InputUnusable(
+            f'obsm["spatial"] of {cells.source} is NaN or infinite for {counted(bad, "cell")}; remove them'
+        )
     if (coordinates == coordinates[0]).all():
         raise InputUnusable(f'obsm["spatial"] of {cells.source} puts all cells at one place; leave --spatial out')
     return coordinates

@@ -19,6 +19,7 @@ from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_rec
 from cellmodel.n_shot import stratified_splits
 from cellmodel.types import Embedding
 from cellmodel.writers import h5ad_safe, write_cells
+from genekb.hints import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,8 +138,8 @@ def read_labels(cells: Cells, label_key: str) -> Labelled:
     names, codes = np.unique(values[rows], return_inverse=True)
     if len(names) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
         raise InputUnusable(
-            f"column {label_key!r} of {cells.source} names {len(names)} classes in {len(rows)} labelled cells, 2 are "
-            "needed; is it the right column?"
+            f"column {label_key!r} of {cells.source} names {counted(len(names), 'class', plural='classes')} in "
+            f"{counted(len(rows), 'labelled cell')}, 2 are needed; is it the right column?"
         )
     return Labelled(rows=rows, codes=codes, names=tuple(names.tolist()), n_unlabelled=len(values) - len(rows))
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from cellmodel.errors import InputUnusable, NotCounts
 from cellmodel.types import CellByGene
 from cellmodel.values import INTEGER_SHARE, LOG1P_MAX, ValueKind, ValueReport
-from genekb.hints import known_names
+from genekb.hints import counted, known_names
 
 GENE_EXPRESSION: Final = "Gene Expression"
 _NO_GENES: Final = {  # other kinds of features that Cell Ranger writes
@@ -176,10 +176,12 @@ def _note_names(names: np.ndarray, columns: Sequence[str], notes: list[str]) -> 
         notes.append(f"the genes are numbered from {names[0]} on and have no names; give --gene-key COLUMN{having}")
     odd = [oddity for oddity in map(odd_character, names) if oddity]
     if odd:
-        notes.append(f"{len(odd)} gene names hold characters that no symbol has, as {odd[0]}")
+        names_hold = counted(len(odd), "gene name holds", plural="gene names hold")
+        notes.append(f"{names_hold} characters that no symbol has, as {odd[0]}")
     unnamed = sum(name.strip().lower() in _NO_NAMES for name in names)
     if unnamed:
-        notes.append(f"{unnamed} genes have no name; they are kept, and no text is found for them")
+        have = counted(unnamed, "gene has", plural="genes have")
+        notes.append(f"{have} no name; kept, and no text is found")
 
 
 def odd_character(name: str) -> str:
@@ -202,7 +204,8 @@ def _names_of(var: Any, gene_key: str | None, *, source: str, notes: list[str]) 
     column = var[gene_key].astype(object)
     missing = (column.isna() | (column == "")).to_numpy()
     if missing.any():
-        notes.append(f"{missing.sum()} genes have no {gene_key!r}; their name of var_names is used")
+        have = counted(int(missing.sum()), "gene has", plural="genes have")
+        notes.append(f"{have} no {gene_key!r}; the name in var_names is used")
     return np.array([str(name) for name in np.where(missing, var.index, column)], dtype=object)
 
 
@@ -226,8 +229,10 @@ def note_oddities(
     for names, what, kept in ((genes, "gene", "column"), (cells, "cell", "row")):
         repeated = len(names) - len(set(names))
         if repeated:
-            notes.append(f"{repeated} {what} names occur more than once; each {kept} is kept")
-    for sums, what in ((depth, "cells"), (totals, "genes")):
+            occur = counted(repeated, f"{what} name occurs", plural=f"{what} names occur")
+            notes.append(f"{occur} more than once; each {kept} is kept")
+    for sums, what in ((depth, "cell"), (totals, "gene")):
         empty = int((sums == 0).sum())  # stored zeros count nothing
         if empty:
-            notes.append(f"{empty} {what} have no counts at all; they are kept")
+            have = counted(empty, f"{what} has", plural=f"{what}s have")
+            notes.append(f"{have} no counts at all; kept")

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from cellmodel.errors import AlignmentTooLow
 from cellmodel.semantics import unit_rows
 from cellmodel.types import GeneVectors
+from genekb.hints import counted
 
 _N_TOP = 50  # genes whose texts are nearest to a query
 _LEAST = 1e-12
@@ -43,9 +44,9 @@ def text_weights(
         If fewer than two genes have a vector.
     """
     if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
+        found = counted(np.count_nonzero(has_vector), "gene of the cells has", plural="genes of the cells have")
         raise AlignmentTooLow(
-            f"{np.count_nonzero(has_vector)} genes of the cells have a vector, at least 2 are needed; give cells with "
-            "more genes, or a store of their species (--kb)"
+            f"{found} a vector, at least 2 are needed; give cells with more genes, or a store of their species (--kb)"
         )
     columns = np.flatnonzero(has_vector)
     genes = gene_vectors[columns].astype(np.float64)

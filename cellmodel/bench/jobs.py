@@ -23,6 +23,7 @@ from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.types import Embedding
 from cellmodel.views import prepare
+from genekb.hints import counted
 
 OWN_HEAD: Final = "own"
 ORACLE_EVERY: Final = 10  # epochs
@@ -114,7 +115,9 @@ def run_job(job: Job) -> list[Row]:
     has_label = labels != ""
     n_types = len(np.unique(labels[has_label]))
     if n_types < 2:  # noqa: PLR2004 - one type leaves nothing to score
-        raise InputUnusable(f"column {job.data.label_key!r} of {job.data.path} names {n_types} types, 2 are needed")
+        raise InputUnusable(
+            f"column {job.data.label_key!r} of {job.data.path} names {counted(n_types, 'type')}, 2 are needed"
+        )
     kb = _best_store(job, cells)
     rows = []
     for seed in job.seeds:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from genekb.hints import counted
 from genekb_cellmodel_cli import genekb_online, genekb_share, genekb_update, genekb_use, options
 from genekb_cellmodel_cli.building import (
     check_store_name,
@@ -307,7 +308,7 @@ def verify(
         print_lines(f"not pulled: {encoder_id}" for encoder_id in result.not_pulled)
         print_lines([f"signed: {signed}"] if signed else [])
     if result.faults:
-        raise StoreCorrupt(f"{result.store_id} has {len(result.faults)} faults; build or pull it again")
+        raise StoreCorrupt(f"{result.store_id} has {counted(len(result.faults), 'fault')}; build or pull it again")
     note("whole: every byte is what the manifest says")
 
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.errors import NotAvailable, SourceUnusable
+from genekb.hints import counted
 from genekb.limits import check_gzip
 from genekb.resolve import RANKS, resolve_names
 from genekb.sources.tables import SourceTables, describe_file, explode, read_parquet_table
@@ -82,7 +83,9 @@ def _of_taxa(rows: pa.Table, taxa: Sequence[str] | None, path: Path) -> pa.Table
     for column in ("gene_id", "tax_id"):
         wrong = find_non_identifiers(rows, column)
         if wrong.null_count:
-            raise SourceUnusable(f"{path}: column {column} is empty in {wrong.null_count} rows; each needs a number")
+            raise SourceUnusable(
+                f"{path}: column {column} is empty in {counted(wrong.null_count, 'row')}; each needs a number"
+            )
         if len(wrong):
             raise SourceUnusable(
                 f"{path}: column {column} holds a value that is no number: {wrong[0].as_py()!r} (1 or more is needed)"
@@ -102,9 +105,13 @@ def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, drop
     gene_id = rows["gene_id"]
     repeated = len(gene_id) - len(gene_id.unique())
     if repeated:
-        raise SourceUnusable(f"{path}: {repeated} gene_id values occur twice; one row a gene is needed")
+        raise SourceUnusable(
+            f"{path}: {counted(repeated, 'gene_id occurs', plural='gene_ids occur')} twice; one row a gene is needed"
+        )
     if rows["symbol"].null_count:
-        raise SourceUnusable(f"{path}: column symbol is empty in {rows['symbol'].null_count} rows; each gene needs one")
+        raise SourceUnusable(
+            f"{path}: column symbol is empty in {counted(rows['symbol'].null_count, 'row')}; each gene needs one"
+        )
     for name in COLUMNS:
         if name not in rows.column_names:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))

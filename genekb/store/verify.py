@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from genekb.documents import text_id
 from genekb.errors import GeneKBError, StoreCorrupt
 from genekb.files import sha256_file
+from genekb.hints import counted
 from genekb.schema import TABLES
 from genekb.store.integrity import read_columns
 from genekb.store.manifest import Manifest, read_manifest
@@ -85,7 +86,7 @@ def _table_faults(folder: Path, manifest: Manifest) -> list[str]:
     texts = tables["texts"]
     pairs = zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)
     wrong = sum(text_id(text) != key for key, text in pairs)
-    return [f"{wrong} texts do not have the id of their content"] if wrong else []
+    return [f"{counted(wrong, 'text does', plural='texts do')} not have the id of the content"] if wrong else []
 
 
 def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[int, list[str]]:

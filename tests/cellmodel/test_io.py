@@ -117,7 +117,7 @@ def test_names_in_a_text_table_stay_as_they_are(tmp_path, transpose):
     (table.T if transpose else table).to_csv(tmp_path / "t.csv")
     cells = read_cells(tmp_path / "t.csv", ReadConfig(transpose=transpose))
     assert cells.names == tuple(names)
-    assert any(note.startswith("1 gene names") for note in cells.notes)
+    assert any(note.startswith("1 gene name occurs") for note in cells.notes)
     np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS)
 
 
@@ -237,14 +237,14 @@ def test_a_gene_without_a_value_in_the_column_of_names_keeps_its_own(missing, dt
     adata.var["symbol"] = pd.Series(["A", missing, *"CDEFGH"], index=GENES, dtype=dtype)
     cells = cells_from_anndata(adata, ReadConfig(gene_key="symbol"))
     assert cells.names == ("A", GENES[1], *"CDEFGH")
-    assert any(note.startswith("1 genes have no 'symbol'") for note in cells.notes)
+    assert any(note.startswith("1 gene has no 'symbol'") for note in cells.notes)
 
 
 def test_a_cell_of_zeros_is_empty_stored_or_not():
     stored = sp.csr_matrix(COUNTS)
     stored.data[: stored.indptr[1]] = 0
     for matrix in (stored, sp.csr_matrix(stored.toarray())):
-        assert any(note.startswith("1 cells have no counts") for note in cells_from_anndata(make(matrix)).notes)
+        assert any(note.startswith("1 cell has no counts") for note in cells_from_anndata(make(matrix)).notes)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])

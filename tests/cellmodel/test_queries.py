@@ -95,5 +95,5 @@ def test_markers_of_a_type_that_is_meant_outweigh_the_text_and_others_leave_it_a
 
 
 def test_one_gene_with_a_text_is_too_few(rng):
-    with pytest.raises(AlignmentTooLow, match="1 genes of the cells have a vector"):
+    with pytest.raises(AlignmentTooLow, match="1 gene of the cells has a vector"):
         text_weights(np.ones((1, 2)), np.eye(3, 2), has_vector=np.arange(3) == 0, centre=np.zeros(2))

@@ -67,7 +67,7 @@ def test_cells_at_one_place_are_never_their_own_neighbours():
         (np.full((144, 2), "left"), "two or three numbers a cell are needed"),
         (
             np.vstack([np.arange(286).reshape(143, 2), [[np.nan, 0]]]),
-            "is NaN or infinite for 1 cells; remove these cells",
+            "is NaN or infinite for 1 cell; remove them",
         ),
         (np.ones((144, 2)), "puts all cells at one place"),
     ],

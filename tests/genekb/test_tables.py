@@ -104,7 +104,7 @@ def test_lists_of_a_parquet_file_are_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.tsv", b"gene_id\tsymbol\tname\n1\t\tn\n", "column symbol is empty in 1 rows"),
+        ("a.tsv", b"gene_id\tsymbol\tname\n1\t\tn\n", "column symbol is empty in 1 row;"),
         ("a.tsv", b"gene_id\tsymbol\tname\n0\tA\tn\n", "gene_id holds a value that is no number: '0'"),
         ("a.tsv", b"gene_id\tsymbol\tname\n9.0\tA\tn\n", r"gene_id holds a value that is no number: '9\.0'"),
         ("a.tsv", b"gene_id\tsymbol\tname\ttax_id\n1\tA\tn\t9999999999\n", "tax_id holds a value that is no number"),
