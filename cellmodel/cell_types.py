@@ -93,7 +93,7 @@ def read_candidates(path: Path) -> tuple[CellType, ...]:
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _from_table(text: str, path: Path) -> list[CellType]:

@@ -47,13 +47,11 @@ def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> 
     InputUnusable
         If the folder may not be replaced, or the disk refuses.
     """
-    from safetensors.numpy import save_file
-
     check_model_folder(folder, overwrite=overwrite)
     part = own_sibling(folder)
     try:
         part.mkdir(parents=True)
-        save_file(_arrays(model), part / ARRAYS)
+        files.write_arrays(_arrays(model), part / ARRAYS)
         promised = {"sha256": files.sha256_file(part / ARRAYS), "n_bytes": (part / ARRAYS).stat().st_size}
         files.write_json(_description(model) | promised, part / DESCRIPTION)
         take_place(part, folder)
@@ -116,7 +114,7 @@ def _damaged(folder: Path, error: Exception) -> LineageMismatch:
 
 
 def _model(content: dict[str, Any], path: Path) -> FittedModel:
-    arrays = _read_arrays(path)
+    arrays = files.read_arrays(path)
     text = {name: arrays[f"text.{name}"] for name in _BY_TEXT if f"text.{name}" in arrays}
     model = FittedModel(
         config=_config(content["config"]),
@@ -129,16 +127,6 @@ def _model(content: dict[str, Any], path: Path) -> FittedModel:
     )
     _check_axes(model)
     return model
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
 
 
 def _check_axes(model: FittedModel) -> None:

@@ -14,6 +14,7 @@ from typing import Final, TextIO
 
 from cellmodel.errors import InputUnusable
 from cellmodel.heaps import check_heaps
+from genekb.resources import raise_resource_fault
 
 _UNREADABLE: Final = (
     *(OSError, EOFError, KeyError, ValueError, OverflowError, RuntimeError, IndexError, csv.Error, zlib.error),
@@ -35,12 +36,8 @@ def damage_is_one_line(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         utf16 = ", it looks like UTF-16" if error.object[:2] in {b"\xff\xfe", b"\xfe\xff"} else ""
         raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start:,}{utf16}); save it as UTF-8") from error
-    except MemoryError as error:
-        raise InputUnusable(
-            f"{path} does not fit into memory ({_reason(error)}); is it damaged? If not: --out-of-core yes for "
-            ".h5ad and .zarr, or a larger machine"
-        ) from error
-    except _UNREADABLE as error:
+    except (MemoryError, *_UNREADABLE) as error:
+        raise_resource_fault(error)
         if "Not a gzipped file" in str(error):
             raise InputUnusable(f"{path} is named .gz, but is not gzipped; take .gz off its name, or zip it") from error
         raise InputUnusable(

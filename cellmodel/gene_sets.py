@@ -91,7 +91,7 @@ def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tu
 def _read_rows(path: Path) -> list[tuple[str, str, list[str]]]:
     """Name, description and genes of every line that is not blank."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputUnusable(f"{path} cannot be read as a GMT file: {error}; give a text file in UTF-8") from error
     rows: dict[str, tuple[str, str, list[str]]] = {}

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from cellmodel.semantics import column_moments
 from cellmodel.types import CellByGene, Embedding
+from genekb.files import read_arrays
 
 ADAPTER: Final = Path(__file__).parent / "data" / "text_adapter.safetensors"
 N_COMPONENTS: Final = 10  # components that a gene's variance is compared with
@@ -101,9 +102,7 @@ def words_of(texts: Sequence[str]) -> sp.csr_matrix:
 
 def load_adapter() -> TextAdapter:
     """Read the adapter that comes with the package."""
-    from safetensors.numpy import load_file
-
-    return TextAdapter(coefficients=load_file(ADAPTER)["coefficients"].astype(np.float64))
+    return TextAdapter(coefficients=read_arrays(ADAPTER)["coefficients"].astype(np.float64))
 
 
 def information_weights(

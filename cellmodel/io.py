@@ -278,7 +278,7 @@ def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[
 
 def _read_list(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
     return tuple(line.strip() for line in lines if line.strip())

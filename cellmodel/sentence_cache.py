@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 import genekb
 from genekb.encoders import EncodedTexts, Encoder
 from genekb.replacing import own_sibling
+from genekb.resources import raise_resource_fault
 from genekb.store.home import find_home
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def _kept(
                 table = pq.read_table(path, page_checksum_verification=True)
                 yield np.array([row_of[keys[at]] for at in wanted]), _unpack(table, wanted, encoder_id, dim)
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise_resource_fault(error)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("%s is damaged (%s) and is removed; its sentences are read again", path, reason)
             _remove(path)

@@ -22,6 +22,7 @@ from genekb.encoders import EncodedTexts, Encoder, EncoderSpec
 from genekb.engine import LOCAL, Engine, Opening
 from genekb.errors import EncoderFailed
 from genekb.files import write_json
+from genekb.resources import raise_resource_fault
 from genekb.store.writer import write_vectors
 from genekb.types import FloatArray, IntArray
 
@@ -216,7 +217,8 @@ def _is_finished(path: Path, shard: Mapping[str, str]) -> bool:
         return False
     try:
         return pq.read_table(path, columns=["text_id"])["text_id"].to_pylist() == list(shard)
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowInvalid, OSError) as error:
+        raise_resource_fault(error)
         log.warning("%s is damaged and is encoded again", path.name)
         return False
 

@@ -1,12 +1,16 @@
-"""Files written whole or not at all, and the digests that identify them; needs nothing beyond the standard library."""
+"""Files written whole or not at all, and the digests that identify them; quick to import."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TEMPORARY: Final = ".part"
 
@@ -57,6 +61,36 @@ def write_text(text: str, path: Path) -> None:
 def write_json(content: Any, path: Path) -> None:
     """Write a value as indented JSON with sorted keys."""
     write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", path)
+
+
+def write_arrays(arrays: "Mapping[str, np.ndarray]", path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write arrays as safetensors."""
+    from safetensors.numpy import save_file
+
+    with atomic_file(path) as part:
+        part.touch()
+        mode = stat.S_IMODE(part.stat().st_mode)
+        save_file(dict(arrays), part, metadata=dict(metadata) if metadata else None)
+        part.chmod(mode)  # safetensors puts a file there that only its owner can read
+
+
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    """Read arrays from safetensors.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    with path.open("rb"):  # safetensors calls a file missing that this user may not open
+        pass
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def canonical_json(content: Any) -> str:

@@ -366,6 +366,10 @@ def _chosen(store: Store, encoders: Sequence[str] | None) -> list[str]:
     return [store.encoder_id(name) for name in encoders]
 
 
+def _kept_names(path: Path) -> tuple[str, ...]:
+    return tuple(filter(None, path.read_text(encoding="utf-8").split("\n")))
+
+
 def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, ...] | None) -> BuildConfig:
     options = store.manifest.options
     genes, _, limit = store.manifest.selection.partition(", only the genes of ")
@@ -373,7 +377,7 @@ def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, 
         kept = store.folder / ONLY_NAMES
         if not kept.is_file():
             raise SourceUnusable(f"{store.store_id} did not keep its list of names; give it with --only-genes")
-        only_names = tuple(kept.read_text(encoding="utf-8").splitlines())
+        only_names = tuple(_kept_names(kept))
     return BuildConfig(
         name=name or store.manifest.name,
         genes=str(options.get("genes", genes)),
@@ -434,5 +438,5 @@ def _same_content(store: Store) -> StoreContent:
         licences=manifest.licences,
         parent=manifest.digest,
         options=manifest.options,
-        only_names=tuple(kept.read_text(encoding="utf-8").splitlines()) if kept.is_file() else None,
+        only_names=tuple(_kept_names(kept)) if kept.is_file() else None,
     )

@@ -34,7 +34,7 @@ LABEL_MODULES = {
 }
 GENEKB_LAYERS = [
     {"errors", "types", "files", "hints", "interrupts", "parquet_pages", "safe_names", "versions", "words"},
-    {"replacing", "limits", "plugins"},
+    {"replacing", "limits", "plugins", "resources"},
     {"schema"},
     {"sources", "resolve", "mangled", "species", "coverage", "documents"},
     {"encoders"},

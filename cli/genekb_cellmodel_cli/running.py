@@ -126,10 +126,13 @@ def run(app: typer.Typer, name: str) -> None:
 
 def _end(error: BaseException, name: str) -> None:
     """Exit as an error of ours says, or as programs do whose reader has gone; return for any other error."""
+    from genekb.resources import resource_fault
+
     if isinstance(error, SystemExit):
         if isinstance(error.__context__, BrokenPipeError):
             sys.exit(PIPE_CLOSED)
         return
+    error = resource_fault(error) or error
     code = exit_code(error)
     if code is not None and not _state["debug"]:
         note(f"{name}: error: {' '.join(str(error).split())}")

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.errors import NotAvailable, StoreCorrupt
+from genekb.files import read_arrays, write_arrays
 from genekb.limits import read_json
 from genekb.words import split_words
 
@@ -84,11 +85,9 @@ class LsaEncoder:
 
     def save(self, folder: Path) -> None:
         """Write vocabulary and matrices, without pickle."""
-        from safetensors.numpy import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         (folder / VOCABULARY).write_text(json.dumps(self._vocabulary, ensure_ascii=False), encoding="utf-8")
-        save_file({"idf": self._idf, "components": self._components, "neutral": self._neutral}, folder / STATE)
+        write_arrays({"idf": self._idf, "components": self._components, "neutral": self._neutral}, folder / STATE)
 
 
 def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
@@ -147,9 +146,6 @@ def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
     StoreCorrupt
         If it is another, or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     if spec.revision not in _SPLITTING:
         raise NotAvailable(
             f"{spec.encoder_id} is revision {spec.revision!r} of lsa, this genekb knows {', '.join(_SPLITTING)}; "
@@ -159,10 +155,10 @@ def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
         raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
     try:
         vocabulary = read_json(folder / VOCABULARY)
-        state = load_file(folder / STATE)
+        state = read_arrays(folder / STATE)
         arrays = (state["idf"], state["components"], state["neutral"])
         is_same = _fits(spec, vocabulary, arrays) and _digest(vocabulary, *arrays) == spec.state_sha256
-    except (ValueError, KeyError, SafetensorError) as error:
+    except (ValueError, KeyError) as error:
         raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
     if not is_same:
         raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")

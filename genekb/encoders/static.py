@@ -11,6 +11,7 @@ from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_ro
 from genekb.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.files import sha256_file
 from genekb.limits import read_json
+from genekb.resources import raise_resource_fault
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -143,6 +144,7 @@ def _open(path: Path, *, name: str) -> _StaticModel:
     try:
         model = StaticModel.from_pretrained(path)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise_resource_fault(error)
         reason = str(error).strip().partition("\n")[0]
         raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
     model.embedding = np.asarray(model.embedding, dtype=np.float32)

@@ -5,7 +5,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,12 +13,18 @@ import pyarrow.csv as pacsv
 
 from genekb.errors import SourceUnusable
 from genekb.limits import may_unfold_to
+from genekb.resources import raise_resource_fault
 
 _BLOCK_BYTES: Final = 1 << 22
 _HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
 _INT32_DIGITS: Final = 9
 _INT64_DIGITS: Final = 18
 _RAGGED: Final = re.compile(r"Expected (\d+) columns, got \d+")
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file that may be gzipped; Python's gzip takes zeros behind the end, as of tapes, which Arrow's refuses."""
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")  # GzipFile is one in use
 
 
 def optional_file(folder: Path, *stems: str) -> Path | None:
@@ -40,6 +46,7 @@ def read_header(path: Path) -> list[str]:
         with opened(path, "rt", encoding="utf-8-sig") as stream:
             line = stream.readline(_HEADER_CHARS)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise_resource_fault(error)
         raise damaged(path, _told(error, path)) from error
     return [name.strip().lstrip("#") for name in line.rstrip("\n").split("\t")]
 
@@ -81,26 +88,32 @@ def stream_tsv(
         If the file is truncated, unfolds beyond :mod:`genekb.limits`, or a line has another number of fields.
     """
     try:
-        reader = pacsv.open_csv(
-            path,
-            read_options=pacsv.ReadOptions(column_names=list(columns), skip_rows=1, block_size=_BLOCK_BYTES),
-            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=quote_char or False, escape_char=False),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()),
-                null_values=list(null_values),
-                strings_can_be_null=True,
-            ),
-        )
-        allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
-        for batch in reader:
-            n_bytes += batch.nbytes
-            if n_bytes > allowed:
-                raise damaged(path, f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
-            yield pa.table(batch)
-    except (pa.ArrowInvalid, OSError) as error:
+        with open_bytes(path) as stream:
+            yield from _blocks(path, stream, columns, null_values=null_values, quote_char=quote_char)
+    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+        raise_resource_fault(error)
         if "Empty CSV file" in str(error):
             return
         raise damaged(path, _told(error, path)) from error
+
+
+def _blocks(
+    path: Path, stream: BinaryIO, columns: Sequence[str], *, null_values: Sequence[str], quote_char: str | None
+) -> Iterator[pa.Table]:
+    reader = pacsv.open_csv(
+        stream,
+        read_options=pacsv.ReadOptions(column_names=list(columns), skip_rows=1, block_size=_BLOCK_BYTES),
+        parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=quote_char or False, escape_char=False),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()), null_values=list(null_values), strings_can_be_null=True
+        ),
+    )
+    allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
+    for batch in reader:
+        n_bytes += batch.nbytes
+        if n_bytes > allowed:
+            raise damaged(path, f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
+        yield pa.table(batch)
 
 
 def _told(error: Exception, path: Path) -> str:

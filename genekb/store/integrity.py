@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from genekb.errors import StoreCorrupt
 from genekb.files import sha256_file
 from genekb.limits import check_pages, check_rows, read_parquet
+from genekb.resources import raise_resource_fault
 from genekb.store.manifest import Manifest
 from genekb.store.origins import files_here
 
@@ -54,6 +55,7 @@ def _refused(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
+        raise_resource_fault(error)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise StoreCorrupt(f"{path} is damaged ({reason}); build or pull the store again") from error
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from genekb.errors import SchemaMismatch, StoreCorrupt
 from genekb.files import TEMPORARY, canonical_json
 from genekb.limits import read_json
+from genekb.resources import raise_resource_fault
 from genekb.safe_names import find_clash, is_plain_name, is_plain_path
 from genekb.schema import READABLE_VERSIONS, SCHEMA_VERSION
 from genekb.store.shape import Shape, find_misfit
@@ -130,6 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = read_json(path)
     except (ValueError, OSError) as error:
+        raise_resource_fault(error)
         raise _damaged(path, str(error)) from error
     misfit = find_misfit(content, {"schema_version": int, "digest": str}, place="manifest")
     if misfit:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
 from genekb.errors import SourceUnusable, StoreCorrupt
+from genekb.resources import raise_resource_fault
 from genekb.schema import TABLES
 from genekb.store.manifest import Manifest
 from genekb.store.origins import files_here
@@ -88,6 +89,7 @@ def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection
         for encoder_id, view in _vector_views(manifest).items():
             _add_vectors(database, view, paths=paths, encoder_id=encoder_id, manifest=manifest)
     except duckdb.Error as error:
+        raise_resource_fault(error)
         raise StoreCorrupt(f"{folder} is damaged ({_reason(error)}); build or pull the store again") from error
     database.execute(f"set allowed_paths = [{', '.join(_literal(_SCHEME + path) for path in paths)}]")
     database.execute("set enable_external_access = false")
@@ -135,6 +137,7 @@ def run_query(database: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
             connection.interrupt()
             raise
         except (duckdb.Error, RuntimeError) as error:
+            raise_resource_fault(error)
             raise SourceUnusable(f"the query failed: {_reason(error)}") from error
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from genekb.documents import text_id
-from genekb.errors import GeneKBError, StoreCorrupt
+from genekb.errors import SchemaMismatch, StoreCorrupt
 from genekb.files import sha256_file
 from genekb.hints import counted
 from genekb.schema import TABLES
@@ -95,7 +95,7 @@ def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[i
     try:
         stored = read_vectors(folder, manifest, encoder_id)
         cached = open_vectors(folder, manifest, encoder_id)
-    except GeneKBError as error:
+    except (StoreCorrupt, SchemaMismatch) as error:
         return 0, [str(error)]
     if not np.isfinite(stored.vectors).all():
         faults.append(f"{encoder_id} holds values that are not finite")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from genekb.encoders.foreign import genes_beside
 from genekb.errors import NotAvailable, SourceUnusable
-from genekb.files import atomic_file, write_text
+from genekb.files import atomic_file, write_arrays, write_text
 from genekb.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -255,14 +255,11 @@ def _digits(matrix: _Matrix, rows: Mapping[str, int]) -> Iterator[tuple[str, lis
 
 
 def _write_safetensors(matrix: _Matrix, path: Path) -> int:
-    from safetensors.numpy import save  # its save_file makes a file that only its owner can read
-
     tensors = {
         "vectors": np.ascontiguousarray(matrix.vectors),
         "gene_ids": np.ascontiguousarray(matrix.genes["gene_id"].to_numpy()),
     }
-    with atomic_file(path) as part:
-        part.write_bytes(save(tensors, metadata=dict(matrix.lineage)))
+    write_arrays(tensors, path, metadata=matrix.lineage)
     return 0
 
 

@@ -102,6 +102,12 @@ def test_gmt_names_are_resolved_by_the_store(kb, tmp_path, caplog):
     assert "3 of the 7 gene names" in caplog.text
 
 
+def test_a_gmt_ends_its_lines_at_newlines_alone(kb, tmp_path):
+    path = tmp_path / "sets.gmt"
+    path.write_bytes("T\tof\u2028two\x85lines\tCD3D\r\nNK\tna\tGNLY\r\n".encode())
+    assert [one.set_id for one in read_gmt(path, kb)] == ["of\u2028two\x85lines", "na"]
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

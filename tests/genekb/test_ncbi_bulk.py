@@ -76,6 +76,13 @@ def test_a_plain_and_a_gzipped_file_give_the_same_tables(ncbi_folder, tmp_path):
     assert plain.names.equals(packed.names)
 
 
+def test_zeros_behind_the_end_of_a_gzipped_file_are_padding(ncbi_folder, tmp_path):
+    for path in ncbi_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes() + bytes(512))
+    padded = read_ncbi_folder(tmp_path, taxa=["human"], release="2022-11")
+    assert padded.genes.equals(read_ncbi_folder(ncbi_folder, taxa=["human"]).genes)
+
+
 @pytest.fixture
 def broken_folder(ncbi_folder, tmp_path):
     return shutil.copytree(ncbi_folder, tmp_path / "broken")
