@@ -71,7 +71,7 @@ def test_a_column_that_names_no_classes_is_refused(reference):
     cells = cells_from_anndata(adata)
     with pytest.raises(InputUnusable, match=r"no column 'kind' in obs \(it has: type, one\)"):
         read_labels(cells, "kind")
-    with pytest.raises(InputUnusable, match=r"'one' of .* names 1 classes in 90 labelled cells, 2 are needed"):
+    with pytest.raises(InputUnusable, match=r"'one' of .* names 1 class in 90 labelled cells, 2 are needed"):
         read_labels(cells, "one")
 
 
