@@ -1,8 +1,13 @@
 """Errors of genekb: one small tree; every message names the thing, the value, the limit and the way out."""
 
+from genekb.addresses import without_secrets
+
 
 class GeneKBError(Exception):
-    """Base of every error that genekb raises on purpose."""
+    """Base of every error that genekb raises on purpose; addresses in its message are without user and password."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_secrets(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class SourceUnusable(GeneKBError):

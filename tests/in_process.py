@@ -21,6 +21,7 @@ def call_here(arguments, capsys, monkeypatch):
     """Run a command line, its first word ``cellmodel`` or ``genekb``, as it would run in a process of its own."""
     main = importlib.import_module(f"genekb_cellmodel_cli.{arguments[0]}").main
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("GENEKB_HOME", raising=False)
     capsys.readouterr()
@@ -33,6 +34,9 @@ def call_here(arguments, capsys, monkeypatch):
             main()
         except SystemExit as end:
             code = end.code or 0
+        except Exception:  # noqa: BLE001 - as Python ends a process
+            sys.excepthook(*sys.exc_info())
+            code = 1
         finally:
             root.handlers[:] = handlers
             for logger, level in zip((root, *own), levels, strict=True):

@@ -26,7 +26,7 @@ class Loopback:
 
     ``files`` maps a path to bytes, or to a function of the query's fields; ``faults`` maps a path to the answers that
     go wrong, first in first out; ``etags``, ``ignores_range`` and ``ignores_if_range`` say how files are versioned;
-    ``pause_s`` is a rest after every :data:`PIECE` bytes, of a slow link.
+    ``pause_s`` is a rest after every ``piece`` bytes, of a slow link; ``pauses`` maps a path to a rest after each byte.
     """
 
     url: str = ""
@@ -37,6 +37,8 @@ class Loopback:
     ignores_if_range: bool = False
     requests: list = field(default_factory=list)
     pause_s: float = 0.0
+    piece: int = PIECE
+    pauses: dict = field(default_factory=dict)
 
     def asked(self, path):
         """Headers of every request for a path."""
@@ -91,10 +93,11 @@ def _handler(state):  # noqa: C901 - a handler is a class of small methods
                 self.send_header(name, value)
             self.end_headers()
             end = len(body) if fault.cut_after is None else start + fault.cut_after
-            for at in range(start, end, PIECE):
-                self.wfile.write(body[at : min(at + PIECE, end)])
+            piece = 1 if path in state.pauses else state.piece
+            for at in range(start, end, piece):
+                self.wfile.write(body[at : min(at + piece, end)])
                 self.wfile.flush()
-                time.sleep(state.pause_s)
+                time.sleep(state.pauses.get(path, state.pause_s))
             if fault.gate is not None:
                 fault.gate.wait(60)
             if fault.cut_after is not None:

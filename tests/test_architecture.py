@@ -33,6 +33,7 @@ LABEL_MODULES = {
     "cellmodel/bench/jobs.py",
 }
 GENEKB_LAYERS = [
+    {"addresses"},
     {"errors", "types", "files", "hints", "interrupts", "parquet_pages", "safe_names", "versions", "words"},
     {"replacing", "limits", "plugins", "resources"},
     {"schema"},

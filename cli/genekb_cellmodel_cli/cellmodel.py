@@ -100,9 +100,12 @@ def _prepare(threads: int | None) -> None:
 
 
 def _command_line() -> str:
+    """Give what was typed, as it may be recorded."""
     import shlex
 
-    return shlex.join(["cellmodel", *sys.argv[1:]])
+    from genekb.addresses import without_secrets
+
+    return shlex.join(["cellmodel", *map(without_secrets, sys.argv[1:])])
 
 
 @app.command()

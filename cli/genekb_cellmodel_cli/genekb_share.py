@@ -263,8 +263,6 @@ def _catalog(place: str | None, home: Path | None) -> Any:
 
 def list_remote(place: str | None, home: Path | None) -> list[dict[str, Any]]:
     """Rows of a catalogue, as `genekb list --remote` shows them."""
-    from genekb.sources.addresses import is_web_address, public_url
-
     return [
         {
             "store": entry.name,
@@ -274,7 +272,7 @@ def list_remote(place: str | None, home: Path | None) -> list[dict[str, Any]]:
             "encoders": ", ".join(entry.encoders),
             "n_bytes": entry.n_bytes,
             "licences": "; ".join(entry.licences),
-            "url": public_url(entry.url) if is_web_address(entry.url) else entry.url,
+            "url": entry.url,
         }
         for entry in _catalog(place, home)
     ]

@@ -4,13 +4,12 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-import typer
+from genekb_cellmodel_cli.output import note, print_traceback
 
 INTERRUPTED: Final = 130  # for SIGTERM too: whoever starts commands has to know one number
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -65,7 +64,7 @@ class Interruption:
         if not is_interrupt and (self._first is None or has_finished):
             return
         if is_debug:
-            traceback.print_exception(error)
+            print_traceback(type(error), error, error.__traceback__)
         self._say("; ".join(_notes(error)) or _KEPT)
         ending = threading.Timer(_LONGEST_END_S, os._exit, (INTERRUPTED,))
         ending.daemon = True
@@ -74,7 +73,7 @@ class Interruption:
 
     def _say(self, what: str) -> None:
         with suppress(OSError, ValueError):  # a terminal that was closed takes no line
-            typer.echo(f"{self._name}: interrupted; {what}", err=True)
+            note(f"{self._name}: interrupted; {what}")
 
 
 def _notes(error: BaseException | None) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Printing: results on stdout, all else on stderr; what others wrote cannot steer the terminal."""
+"""Printing: results on stdout, all else on stderr; no secret of an address, nothing that steers the terminal."""
 
 import json
 import logging
@@ -6,13 +6,16 @@ import os
 import sys
 import threading
 import time
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import typer
 
+from genekb.addresses import without_secrets
 from genekb.errors import NotAvailable
 
 Progress = Callable[[str, int, int], None]  # what, done, total
@@ -20,12 +23,13 @@ Progress = Callable[[str, int, int], None]  # what, done, total
 
 def print_json(content: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, default=_plain)
+    text = without_secrets(json.dumps(content, indent=1, ensure_ascii=False, default=_plain))
     _say("".join(json.dumps(char)[1:-1] if _steers(char) else char for char in text) if _any_steers(text) else text)
 
 
 def printable(text: str) -> str:
-    r"""Write control characters, and those that are not seen or turn the text's direction, as ``\x1b`` and the like."""
+    r"""Take secrets out of addresses; write control characters, and what is not seen or turns the text, as ``\x1b``."""
+    text = without_secrets(text)
     if not _any_steers(text):
         return text
     return "".join(ascii(char)[1:-1] if _steers(char) else char for char in text)
@@ -91,6 +95,11 @@ def _cell(value: Any) -> str:
 def note(message: str) -> None:
     """Print a line on stderr."""
     typer.echo(printable(message), err=True)
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback on stderr; to be set as :data:`sys.excepthook`."""
+    note("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 @contextmanager

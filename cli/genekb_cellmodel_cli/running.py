@@ -1,18 +1,21 @@
 """How a command ends: errors of ours in one line with their exit code; a traceback only under --debug."""
 
+import inspect
 import logging
 import os
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperGroup
 
+from genekb.addresses import looks_like_address
 from genekb.hints import did_you_mean
 from genekb_cellmodel_cli.choices import RECIPES, complete_recipe
 from genekb_cellmodel_cli.completion import complete
 from genekb_cellmodel_cli.interruption import Interruption
-from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines
+from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines, print_traceback, printable
 
 EXIT_CODES = {
     "TrainingDiverged": 1,
@@ -46,21 +49,23 @@ class QuickGroup(TyperGroup):
         return params
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a choice that there is not is refused with the one that was probably meant."""
+        """Run the command; usage errors are printable, and suggest the choice that was probably meant."""
         try:
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            choices = getattr(getattr(error.param, "type_descriptor", None), "choices", None)
-            if choices:
-                message = error.message.removeprefix("Value error, ").rstrip(".")
-                error.message = message + did_you_mean(message.partition(" is not")[0][1:-1], map(str, choices))
+        except Exception as error:
+            if isinstance(error, typer.BadParameter):
+                _suggest(error)
+            if hasattr(error, "format_message"):  # as every usage error has
+                error.message = printable(error.message)  # type: ignore[attr-defined]  # beside it
             raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Find a command; while a shell completes, its parameters know the names that they take."""
+        """Find a command; none of its paths may be an address. While a shell completes, it knows the names it takes."""
         command = super().get_command(ctx, cmd_name)
-        if command is not None and ctx.resilient_parsing:
-            complete(command)
+        if command is not None:
+            _refuse_addresses(command)
+            if ctx.resilient_parsing:
+                complete(command)
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -103,6 +108,35 @@ def common(
     _state["debug"] = debug
 
 
+def _suggest(error: Any) -> None:
+    """Add to a refused choice the one that was probably meant."""
+    choices = getattr(getattr(error.param, "type_descriptor", None), "choices", None)
+    if choices:
+        message = error.message.removeprefix("Value error, ").rstrip(".")
+        error.message = message + did_you_mean(message.partition(" is not")[0][1:-1], map(str, choices))
+
+
+def _refuse_addresses(command: Any) -> None:
+    """Have the parameters of a command that are paths refuse an address, which would become a folder of that name."""
+    hints = inspect.unwrap(command.callback).__annotations__
+    for param in command.params:
+        if _holds_path(hints.get(param.name)):
+            param.callback = _refuse_address
+
+
+def _holds_path(hint: Any) -> bool:
+    """Whether an annotation is, or has in it, :class:`Path`, as ``Annotated[list[Path] | None, ...]`` has."""
+    return hint is Path or any(map(_holds_path, get_args(hint)))
+
+
+def _refuse_address(_: Any, __: Any, value: Any) -> Any:
+    """Give a path, or a list of paths, back if none of them is an address."""
+    for path in value if isinstance(value, list | tuple) else [value]:
+        if path is not None and looks_like_address(str(path)):
+            raise typer.BadParameter(f"{path} is an address; bring it to this machine and give its path")
+    return value
+
+
 def exit_code(error: BaseException) -> int | None:
     """Exit code of one of our errors, by the nearest class that has one; None for any other error."""
     for kind in type(error).__mro__:
@@ -121,6 +155,7 @@ def run(app: typer.Typer, name: str) -> None:
         except (KeyboardInterrupt, SystemExit, Exception) as error:
             interruption.end(error, is_debug=_state["debug"])
             _end(error, name)
+            sys.excepthook = print_traceback
             raise
 
 

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
@@ -19,20 +18,20 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Float32
 
+from genekb.addresses import is_web_address
 from genekb.encoders.base import unit_rows
 from genekb.encoders.truncation import Cut, cut_to_tokens
 from genekb.errors import EncoderFailed, NotAvailable
+from genekb.sources.rate import MAX_WAIT_S, TryAgain, retry_after_s, with_tries
 
 if TYPE_CHECKING:
     import httpx
-    from tenacity import RetryCallState
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 URL_VARIABLE: Final = "OPENAI_BASE_URL"
 BYTES_PER_TOKEN: Final = 3
 MAX_TEXTS: Final = 2048  # the protocol takes no more in one request, and 300,000 tokens
-MAX_WAIT_S: Final = 300.0  # a server that asks for a longer pause is not waited for
 SHORTER: Final = "text-embedding-3"  # models whose vectors may be asked for with fewer dimensions
 DOLLARS_PER_MILLION: Final[Mapping[str, float]] = {
     "text-embedding-ada-002": 0.10,
@@ -92,7 +91,7 @@ class ApiConfig:
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
         is_plain = not (parts.username or parts.password or parts.query or parts.fragment)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
+        if not is_plain or not is_web_address(self.base_url):
             raise ValueError("base_url must be http(s)://host[:port][/path] without user, password, query and fragment")
         if self.timeout_s <= 0:
             raise ValueError(f"timeout_s must be > 0, got {self.timeout_s}")
@@ -224,40 +223,16 @@ def _read_key() -> str:
     return key
 
 
-class _TryAgainError(Exception):
-    """A failure that may pass, and how long the server asks to wait."""
-
-    def __init__(self, reason: str, *, wait_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-
-
 def _ask(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig, key: str) -> "httpx.Response":
     """Send one request until it is answered, refused or given up."""
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
-    retrying = Retrying(
-        stop=stop_after_attempt(config.max_tries),
-        wait=_wait_s,
-        retry=retry_if_exception_type(_TryAgainError),
-        sleep=config.sleep,
-        reraise=True,
-    )
     try:
-        return retrying(_send, client, body, config=config, key=key)
-    except _TryAgainError as error:
+        return with_tries(
+            lambda: _send(client, body, config=config, key=key), max_tries=config.max_tries, sleep=config.sleep
+        )
+    except TryAgain as error:
         raise NotAvailable(
             f"{config.host} gave no vectors in {config.max_tries} tries (last: {error}); try again later"
         ) from error
-
-
-def _wait_s(state: "RetryCallState") -> float:
-    """Exponential backoff with jitter, or longer where the server asks for it."""
-    from tenacity import wait_exponential_jitter
-
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.wait_s if isinstance(error, _TryAgainError) else 0.0
-    return max(asked, wait_exponential_jitter(initial=1, max=60, jitter=1)(state))
 
 
 def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig, key: str) -> "httpx.Response":
@@ -266,31 +241,21 @@ def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig,
     try:
         response = client.post(f"{config.base_url.rstrip('/')}/embeddings", json=body)
     except httpx.RequestError as error:
-        raise _TryAgainError(type(error).__name__) from error
+        raise TryAgain(type(error).__name__) from error
     status = response.status_code
     if status == _OK:
         return response
     code, message = _vendor_error(response, key=key)
     told = f"status {status}" + "".join(f", {part}" for part in (code, message) if part)
     if (status in _BUSY or status >= _SERVER_ERROR) and code not in _NO_MONEY:
-        wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
+        wait_s = retry_after_s(response.headers.get("Retry-After", ""))
         if wait_s > MAX_WAIT_S:
             raise NotAvailable(f"{config.host} asks to wait {wait_s:.0f} s ({told}); try again then")
-        raise _TryAgainError(told, wait_s=wait_s)
+        raise TryAgain(told, wait_s=wait_s)
     if status in _NOT_FOR_YOU or status < _CLIENT_ERROR:  # redirects are not followed: the key stays here
         way_out = _NOT_FOR_YOU.get(status, f"check {URL_VARIABLE}")
         raise NotAvailable(f"{config.host} refused model {body['model']!r}: {told}; {way_out}")
     raise EncoderFailed(f"{config.host} refused {len(body['input'])} texts for {body['model']!r}: {told}")
-
-
-def _retry_after_s(value: str) -> float:
-    """Seconds of a Retry-After header, which holds a number or a date; 0 where it holds neither."""
-    if re.fullmatch(r"\d{1,9}(\.\d*)?", value):
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def _vendor_error(response: "httpx.Response", *, key: str) -> tuple[str, str]:

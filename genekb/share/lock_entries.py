@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
+from genekb.addresses import is_web_address, without_login
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.files import write_text
 from genekb.share.addresses import Address, is_address, parse_address
-from genekb.sources.addresses import is_web_address, public_url, without_login
 from genekb.store.pins import LOCK_VERSION, read_lock
 
 _HEADER: Final = (
@@ -27,7 +27,7 @@ def check_url(url: str) -> None:
     """
     if is_web_address(url) and without_login(url)[1]:
         raise SourceUnusable(
-            f"{public_url(url)} was given with user and password, which a lock file that others read must not hold; "
+            f"{url} was given with user and password, which a lock file that others read must not hold; "
             "give --url without them"
         )
     parse_address(url)

@@ -10,7 +10,6 @@ from genekb.share.hub import push_to_hub
 from genekb.share.pull import find_encoders, is_of
 from genekb.share.remotes import Remote, open_remote
 from genekb.share.transfer import Patience, Progress, asking, send_files
-from genekb.sources.addresses import public_url
 from genekb.store.home import CURRENT
 from genekb.store.integrity import check_files
 from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile
@@ -131,7 +130,7 @@ def send(sent: Sent, address: Address, *, patience: Patience, progress: Progress
         See :func:`push_store`.
     """
     if address.scheme == "http":
-        raise SourceUnusable(f"{public_url(address.url)} is read only; push to a folder that it shows, s3:// or hf://")
+        raise SourceUnusable(f"{address.url} is read only; push to a folder that it shows, s3:// or hf://")
     if address.scheme == "hf":
         names = [file.path for file in [*sent.files, *sent.heads]]
         commit = push_to_hub(sent.folder, address, digest=sent.digest, patterns=names)

@@ -7,25 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
+from genekb.addresses import host_of, public_url
 from genekb.errors import NotAvailable, SourceUnusable
-from genekb.files import atomic_file
+from genekb.files import atomic_file, sha256_file
 from genekb.share.addresses import Address
-from genekb.sources.addresses import host_of, public_url, without_login
-from genekb.sources.rate import TryAgain, retry_after_s
-from genekb.sources.transfer import Absent, connection_fault
+from genekb.sources.rate import TryAgain
+from genekb.sources.web import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of, connection_fault, open_client
 
 if TYPE_CHECKING:
     import httpx
 
 _BLOCK: Final = 1 << 20
 _OBJECT_BLOCK: Final = 8 << 20  # one request of an object store
-_OK: Final = 200
-_PARTIAL: Final = 206
-_RANGE_REFUSED: Final = 416
 _REFUSED: Final = frozenset({401, 403})
 _ABSENT: Final = frozenset({404, 410})
-_BUSY: Final = frozenset({408, 425, 429})
-_SERVER_ERROR: Final = 500
 
 
 class Remote(Protocol):
@@ -51,8 +46,13 @@ class Remote(Protocol):
     def size(self, path: str) -> int | None:
         """Bytes of a file; None where there is none."""
 
-    def write(self, local: Path, path: str) -> None:
-        """Write a file whole or not at all.
+    def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
+        """Write a file whole or not at all; give whether it was written.
+
+        Parameters
+        ----------
+        sha256
+            Of the file: it is not written where the place holds these bytes already. Empty: it is always written.
 
         Raises
         ------
@@ -91,13 +91,16 @@ class FolderRemote:
         file = self.folder / path
         return file.stat().st_size if file.is_file() else None
 
-    def write(self, local: Path, path: str) -> None:
-        """See :class:`Remote`."""
+    def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
+        """See :class:`Remote`; what is there is read to compare it."""
         import shutil
 
         try:
+            if sha256 and self.size(path) == local.stat().st_size and sha256_file(self.folder / path) == sha256:
+                return False
             with atomic_file(self.folder / path) as part:
                 shutil.copyfile(local, part)
+            return True
         except OSError as error:
             raise NotAvailable(
                 f"cannot write to {self.folder}: {error.strerror or error}; free space or choose another folder, then "
@@ -124,7 +127,7 @@ class WebRemote:
     base: str
     client: "httpx.Client"
     shown: str = ""
-    way_out: str = "put user and password into the address, https://user:password@host/..."
+    way_out: str = "put user:password@ in front of the host in the address"
 
     @property
     def name(self) -> str:
@@ -135,12 +138,12 @@ class WebRemote:
         """See :class:`Remote`."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         with self._ask("GET", path, headers) as response:
-            if response.status_code == _RANGE_REFUSED:
+            if response.status_code == RANGE_REFUSED:
                 return
-            skipped = start if response.status_code == _OK else 0  # a server that knows no ranges sends all of it
-            if response.status_code == _PARTIAL:
+            skipped = start if response.status_code == OK else 0  # a server that knows no ranges sends all of it
+            if response.status_code == PARTIAL:
                 _check_range(response.headers.get("Content-Range", ""), start)
-            for block in response.iter_raw():
+            for block in blocks_of(response):
                 yield block[skipped:]
                 skipped = max(0, skipped - len(block))
 
@@ -153,7 +156,7 @@ class WebRemote:
         except Absent:
             return None
 
-    def write(self, local: Path, path: str) -> None:
+    def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """Refuse: a web server takes no files."""
         raise SourceUnusable(
             f"{self.name} is read only, {path} cannot be written; push to a folder that the server shows, s3:// or hf://"
@@ -161,26 +164,15 @@ class WebRemote:
 
     @contextmanager
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> "Iterator[httpx.Response]":
-        import httpx
-
-        address, login = without_login(f"{self.base}/{quote(path)}")
-        try:
-            with self.client.stream(method, address, headers=headers, auth=login) as response:
-                self._check_status(response, path)
-                yield response
-        except httpx.RequestError as error:
-            raise TryAgain(f"{host_of(self.base)}: {type(error).__name__}") from error
-
-    def _check_status(self, response: "httpx.Response", path: str) -> None:
-        status = response.status_code
-        if status in _BUSY or status >= _SERVER_ERROR:
-            raise TryAgain(f"status {status}", wait_s=retry_after_s(response.headers.get("Retry-After", "")))
-        if status in _ABSENT:
-            raise Absent(f"status {status}")
-        if status in _REFUSED:
-            raise NotAvailable(f"{self.name} refuses {path} with status {status}; {self.way_out}")
-        if status not in {_OK, _PARTIAL, _RANGE_REFUSED}:
-            raise NotAvailable(f"{self.name} answers with status {status} to {path}; check the address")
+        with ask(self.client, method, f"{self.base}/{quote(path)}", headers) as response:
+            status = response.status_code
+            if status in _ABSENT:
+                raise Absent(f"status {status}")
+            if status in _REFUSED:
+                raise NotAvailable(f"{self.name} refuses {path} with status {status}; {self.way_out}")
+            if status not in {OK, PARTIAL, RANGE_REFUSED}:
+                raise NotAvailable(f"{self.name} answers with status {status} to {path}; check the address")
+            yield response
 
 
 def _check_range(told: str, start: int) -> None:
@@ -231,13 +223,24 @@ class BucketRemote:
         except Absent:
             return None
 
-    def write(self, local: Path, path: str) -> None:
-        """See :class:`Remote`."""
+    def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
+        """See :class:`Remote`; the digest is kept as metadata of the object, which a change by others takes away."""
+        if sha256 and self._digest(path) == sha256:
+            return False
         try:
             with self._asking(path):
-                self.filesystem.put_file(str(local), f"{self.base}/{path}")
+                self.filesystem.put_file(str(local), f"{self.base}/{path}", Metadata={"sha256": sha256})
+            return True
         except Absent as error:
             raise NotAvailable(f"{self.name}: there is no such bucket; make it first") from error
+
+    def _digest(self, path: str) -> str:
+        """SHA-256 that was noted when an object was pushed; empty where there is none."""
+        try:
+            with self._asking(path):
+                return str(self.filesystem.metadata(f"{self.base}/{path}").get("sha256", ""))
+        except Absent:
+            return ""
 
     @contextmanager
     def _asking(self, path: str) -> Iterator[None]:
@@ -278,10 +281,7 @@ def open_remote(address: Address, *, timeout_s: float = 60.0) -> Iterator[Remote
     elif address.scheme == "s3":
         yield BucketRemote(base=address.url, filesystem=_open_bucket(timeout_s))
     else:
-        import httpx
-
-        headers = {"User-Agent": "genekb", "Accept-Encoding": "identity"}
-        with httpx.Client(timeout=httpx.Timeout(timeout_s), headers=headers, follow_redirects=True) as client:
+        with open_client(timeout_s) as client:
             if address.scheme == "http":
                 fault = connection_fault(client, address.url)
                 if fault:

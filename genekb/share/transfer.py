@@ -13,7 +13,7 @@ from genekb.errors import NotAvailable, StoreCorrupt
 from genekb.files import TEMPORARY, sha256_file
 from genekb.share.remotes import Remote
 from genekb.sources.rate import TryAgain, with_tries
-from genekb.sources.transfer import Absent
+from genekb.sources.web import Absent
 from genekb.store.manifest import StoredFile
 
 ENOUGH: Final = 1 << 16  # bytes that a broken connection must have brought for the next one to count as the first try
@@ -263,7 +263,7 @@ def send_files(
     patience: Patience,
     progress: Progress | None = None,
 ) -> int:
-    """Write files to a place; those that are there with the same size are not written again.
+    """Write files to a place; those that are there with the same bytes are not written again.
 
     Returns
     -------
@@ -277,10 +277,9 @@ def send_files(
     tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
 
     def send(file: StoredFile) -> None:
-        is_there = asking(remote, patience, lambda: remote.size(prefix + file.path)) == file.n_bytes
-        if not is_there:
-            asking(remote, patience, lambda: remote.write(folder / file.path, prefix + file.path))
-        tally.add(file.n_bytes, is_new=not is_there)
+        path = prefix + file.path
+        is_new = asking(remote, patience, lambda: remote.write(folder / file.path, path, sha256=file.sha256))
+        tally.add(file.n_bytes, is_new=is_new)
 
     _side_by_side(send, files, tally=tally, n_jobs=patience.n_jobs)
     return tally.n_new

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from genekb.addresses import host_of, is_web_address
 from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files import sha256_file, write_json
-from genekb.sources.addresses import host_of, is_web_address
 from genekb.sources.rate import TryAgain
 from genekb.sources.taxa import ALL, Taxon, find_taxon
-from genekb.sources.transfer import Absent, Transfer, Version, connection_fault
+from genekb.sources.transfer import Transfer, Version
+from genekb.sources.web import Absent, connection_fault, open_client
 
 MIRROR: Final = "https://ftp.ncbi.nlm.nih.gov/gene/DATA/"
 HGNC_URL: Final = "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt"
@@ -145,16 +146,13 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
         If another process downloads into the folder.
     """
     import filelock
-    import httpx
 
     taxa = [] if ALL in config.taxa else [find_taxon(name) for name in config.taxa]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        timeout = httpx.Timeout(config.timeout_s)
-        headers = {"User-Agent": "genekb", "Accept-Encoding": "identity"}
         with (
             filelock.FileLock(folder / ".download.lock", blocking=False),
-            httpx.Client(timeout=timeout, headers=headers, follow_redirects=True) as client,
+            open_client(config.timeout_s) as client,
         ):
             transfer = Transfer(client=client, max_tries=config.max_tries, sleep=config.sleep, progress=progress)
             return _download(folder, config, transfer, taxa)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from genekb.addresses import is_web_address
 from genekb.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files import atomic_file, write_json, write_text
-from genekb.sources.addresses import is_web_address
 from genekb.sources.entrez import EntrezRecord, current_gene, read_answer
 from genekb.sources.rate import RateLimit, TryAgain, retry_after_s, with_tries
 from genekb.sources.taxa import find_taxon

@@ -17,42 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from genekb.addresses import host_of, public_url
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.files import TEMPORARY, write_json
-from genekb.sources.addresses import host_of, public_url, without_login
-from genekb.sources.rate import TryAgain, retry_after_s, with_tries
+from genekb.sources.rate import TryAgain, with_tries
+from genekb.sources.web import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of
 
 if TYPE_CHECKING:
     import httpx
 
-_OK: Final = 200
-_PARTIAL: Final = 206
-_RANGE_REFUSED: Final = 416
 _ABSENT: Final = frozenset({403, 404, 410})  # object stores say 403 for what they do not hold
-_BUSY: Final = frozenset({408, 425, 429})
-_SERVER_ERROR: Final = 500
 _BLOCK: Final = 1 << 20
 _CHECKSUM_FILES: Final = ("md5sums.txt", "md5checksums.txt")
-
-
-def connection_fault(client: "httpx.Client", url: str) -> str:
-    """Ask once whether a server is there at all, and tell what went wrong; empty if it is.
-
-    Without a network nobody should wait for six tries. A server that answers badly is there, and may be asked again.
-    """
-    import httpx
-
-    try:
-        client.head(public_url(url))
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        return type(error).__name__
-    except httpx.HTTPError:
-        return ""
-    return ""
-
-
-class Absent(Exception):
-    """The server does not give a file; the message is the status."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,16 +115,16 @@ class Transfer:
         with self._ask(url, headers) as response:
             version = _version(response, url)
             if begun and n_have and _is_rest(response, version, begun, n_have):
-                return begun if response.status_code == _RANGE_REFUSED else self._append(response, path, begun, n_have)
+                return begun if response.status_code == RANGE_REFUSED else self._append(response, path, begun, n_have)
             _drop(path)  # before the record of the new version is written: a kill in between must not join the two
-            if response.status_code != _OK:
+            if response.status_code != OK:
                 raise TryAgain("the server's file is another one than when the download began")
             write_json(asdict(version), _part_record(path))
             return self._append(response, path, version, 0)
 
     def _append(self, response: "httpx.Response", path: Path, version: Version, n_have: int) -> Version:
         with _part(path).open("ab" if n_have else "wb") as stream:
-            for block in response.iter_raw():
+            for block in blocks_of(response):
                 stream.write(block)
                 stream.flush()  # a kill leaves what has arrived; without a buffer a write may end short of the block
                 n_have += len(block)
@@ -161,22 +137,14 @@ class Transfer:
 
     @contextmanager
     def _ask(self, url: str, headers: dict[str, str]) -> "Iterator[httpx.Response]":
-        """Send one request; every failure that may pass becomes :class:`TryAgain`."""
-        import httpx
-
-        address, login = without_login(url)
-        try:
-            with self.client.stream("GET", address, headers=headers, auth=login) as response:
-                status = response.status_code
-                if status in _BUSY or status >= _SERVER_ERROR:
-                    raise TryAgain(f"status {status}", wait_s=retry_after_s(response.headers.get("Retry-After", "")))
-                if status in _ABSENT:
-                    raise Absent(f"status {status}")
-                if status not in {_OK, _PARTIAL, _RANGE_REFUSED}:
-                    raise NotAvailable(f"{host_of(url)} answers with status {status}; check the address of --mirror")
-                yield response
-        except httpx.RequestError as error:
-            raise TryAgain(type(error).__name__) from error
+        """Send one request; see :func:`genekb.sources.web.ask`."""
+        with ask(self.client, "GET", url, headers) as response:
+            status = response.status_code
+            if status in _ABSENT:
+                raise Absent(f"status {status}")
+            if status not in {OK, PARTIAL, RANGE_REFUSED}:
+                raise NotAvailable(f"{host_of(url)} answers with status {status}; check the address of --mirror")
+            yield response
 
     def _published_md5(self, url: str) -> str | None:
         """MD5 of a file where the server publishes one beside it."""
@@ -192,7 +160,12 @@ class Transfer:
     def _read_small(self, url: str) -> str:
         def read() -> str:
             with self._ask(url, {}) as response:
-                return next(response.iter_bytes(_BLOCK), b"").decode("utf-8", errors="replace")
+                content = b""
+                for block in blocks_of(response):
+                    content += block
+                    if len(content) >= _BLOCK:
+                        break
+                return content.decode("utf-8", errors="replace")
 
         try:
             return with_tries(read, max_tries=self.max_tries, sleep=self.sleep)
@@ -227,7 +200,7 @@ def _begun(path: Path, url: str) -> Version | None:
 def _version(response: "httpx.Response", url: str) -> Version:
     headers = response.headers
     length = headers.get("Content-Length", "")
-    if response.status_code in {_PARTIAL, _RANGE_REFUSED}:
+    if response.status_code in {PARTIAL, RANGE_REFUSED}:
         length = headers.get("Content-Range", "").rpartition("/")[2]
     return Version(
         url=public_url(url),
@@ -242,10 +215,10 @@ def _is_rest(response: "httpx.Response", version: Version, begun: Version, n_hav
     told = [(version.etag, begun.etag), (version.last_modified, begun.last_modified)]
     if any(now and now != then for now, then in told) or version.n_bytes != begun.n_bytes:
         return False
-    if response.status_code == _RANGE_REFUSED:
+    if response.status_code == RANGE_REFUSED:
         return n_have == begun.n_bytes
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return response.status_code == _PARTIAL and start is not None and int(start[1]) == n_have
+    return response.status_code == PARTIAL and start is not None and int(start[1]) == n_have
 
 
 def _find_fault(path: Path, *, md5: str | None, is_gzip: bool) -> str:

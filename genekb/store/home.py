@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from genekb.addresses import looks_like_address
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.hints import known_names
 from genekb.store.manifest import MANIFEST
@@ -77,6 +78,8 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
         return as_path
     stores = find_home(home) / "stores"
     text = str(reference)
+    if looks_like_address(text):
+        raise NotAvailable(f"{text} is an address, a store of this machine is needed; `genekb pull {text}` brings it")
     pinned = pinned_digest(text) if _NAME.match(text) else None
     if pinned:
         return _by_pin(stores, text, *pinned)
