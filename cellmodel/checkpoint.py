@@ -80,8 +80,13 @@ def _description(model: FittedModel) -> dict[str, Any]:
     }
 
 
-def load_model(folder: Path) -> FittedModel:
+def load_model(folder: Path, *, address: str = "") -> FittedModel:
     """Read a model.
+
+    Parameters
+    ----------
+    address
+        Where it was pulled from, which errors then name in place of the folder.
 
     Raises
     ------
@@ -92,25 +97,26 @@ def load_model(folder: Path) -> FittedModel:
     """
     if not (folder / DESCRIPTION).is_file():
         raise InputUnusable(f"{folder} holds no {DESCRIPTION}; is it a folder that --save-model wrote?")
+    where, hint = (address, "ask its owner to push it again") if address else (str(folder), "fit the model again")
     try:
         content = read_json(folder / DESCRIPTION)
         expected, found_format = content["sha256"], content["format"]
         has_arrays = (folder / ARRAYS).is_file()
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, error) from error
+        raise _damaged(where, hint, error) from error
     if found_format != FORMAT:
-        raise InputUnusable(f"{folder} is a model of format {found_format}, {FORMAT} is read here; update the package")
+        raise InputUnusable(f"{where} is a model of format {found_format}, {FORMAT} is read here; update the package")
     if not has_arrays or files.sha256_file(folder / ARRAYS) != expected:
-        raise LineageMismatch(f"{folder / ARRAYS} is missing or not the file that was written; fit the model again")
+        raise LineageMismatch(f"{where}/{ARRAYS} is missing or not the file that was written; {hint}")
     try:
         return _model(content, folder / ARRAYS)
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, error) from error
+        raise _damaged(where, hint, error) from error
 
 
-def _damaged(folder: Path, error: Exception) -> LineageMismatch:
+def _damaged(where: str, hint: str, error: Exception) -> LineageMismatch:
     reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)[:100]
-    return LineageMismatch(f"{folder / DESCRIPTION} is damaged ({reason}); fit the model again")
+    return LineageMismatch(f"{where}/{DESCRIPTION} is damaged ({reason}); {hint}")
 
 
 def _model(content: dict[str, Any], path: Path) -> FittedModel:

@@ -14,7 +14,7 @@ from genekb.share.parcel import Found, find_version
 from genekb.share.push import Sent, send
 from genekb.share.remotes import Remote, open_remote
 from genekb.share.transfer import Patience, Progress, asking, fetch_files
-from genekb.sources.transfer import Absent
+from genekb.sources.web import Absent
 from genekb.store.manifest import StoredFile
 from genekb.store.writer import describe_file
 
@@ -108,7 +108,7 @@ def pull_model(
             n_bytes = fetch_files(remote, [arrays], staging, prefix=found.prefix, patience=patience, progress=progress)
             url = remote.name
         (staging / DESCRIPTION).write_bytes(found.head)
-        model = load_model(staging)
+        model = load_model(staging, address=f"{url}/{found.prefix}".rstrip("/"))
         take_place(staging, folder)
     except Absent as error:
         raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error

@@ -45,8 +45,13 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     n_bytes = path.stat().st_size
     if n_bytes > max_bytes:
         raise ValueError(f"{n_bytes:,} bytes, {max_bytes:,} are allowed")
+    return parse_json(path.read_bytes())
+
+
+def parse_json(content: bytes) -> Any:
+    """Read JSON in UTF-8; ValueError if it is nested too deeply, not UTF-8 or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(content.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -50,7 +50,7 @@ def group(program):
     return typer.main.get_command(importlib.import_module(f"genekb_cellmodel_cli.{program}").app)
 
 
-COMMANDS = [(program, name) for program in ("genekb", "cellmodel") for name in group(program).list_commands(None)]
+COMMANDS = [(program, name) for program in ("genekb", "cellmodel") for name in group(program).commands]
 
 
 def holds_text(hint):
@@ -59,7 +59,7 @@ def holds_text(hint):
 
 def params(program, name):
     """Options and arguments of a command, and which of them take text."""
-    command = group(program).get_command(None, name)
+    command = group(program).commands[name]
     hints = inspect.unwrap(command.callback).__annotations__
     return command.params, [
         param for param in command.params if holds_text(hints.get(param.name)) and param.name not in NO_PLACES

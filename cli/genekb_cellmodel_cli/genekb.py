@@ -202,7 +202,7 @@ def info(
     if json:
         print_json(json_module.loads(kb.manifest.to_json()))
         return
-    print_lines([without_header((kb.folder / "README.md").read_text(encoding="utf-8")), f"path: {kb.folder}"])
+    print_lines([without_header(kb.card), f"path: {kb.folder}"])
     print_lines([f"digest: {kb.manifest.digest}", f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"])
 
 

@@ -14,9 +14,9 @@ from genekb.share.parcel import Found, check_digest, find_version
 from genekb.share.remotes import Remote, open_remote
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
 from genekb.share.transfer import Patience, Progress, fetch_files, is_whole, read_small, size_on_disk
-from genekb.sources.transfer import Absent
+from genekb.sources.web import Absent
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
-from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, read_manifest
+from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, parse_manifest
 from genekb.store.origins import Origin, absent_encoders, note_origin
 from genekb.store.writer import locked, make_current, writing_to
 
@@ -152,8 +152,7 @@ class _Pull:
 
     def _promise(self) -> tuple[Manifest, bytes | None, str]:
         """Read the manifest by the rules of every manifest, and its signature."""
-        manifest = parse_head(self.found.head)
-        check_digest(manifest.digest, self.found, self.remote)
+        manifest = parse_head(self.found, self.remote)
         if self.config.digest and not manifest.digest.startswith(self.config.digest):
             raise StoreCorrupt(
                 f"{self.remote.name} has {manifest.full_name} with digest {manifest.digest}, {self.config.digest} "
@@ -205,14 +204,11 @@ class _Pull:
             ) from error
 
 
-def parse_head(content: bytes) -> Manifest:
-    """Read a manifest that came from elsewhere, by the rules of every manifest."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place) / MANIFEST).write_bytes(content)
-        manifest = read_manifest(Path(place))
+def parse_head(found: Found, remote: Remote) -> Manifest:
+    """Read the manifest of a version that lies elsewhere, and check its digest."""
+    manifest = parse_manifest(found.head, address=f"{remote.name}/{found.prefix}{MANIFEST}")
     check_name(manifest.full_name)
+    check_digest(manifest.digest, found, remote)
     return manifest
 
 

@@ -7,11 +7,11 @@ from typing import Final
 from genekb.errors import StoreCorrupt
 from genekb.files import write_text
 from genekb.share.addresses import Address, is_address, parse_address
-from genekb.share.parcel import check_digest, find_version
+from genekb.share.parcel import find_version
 from genekb.share.pull import parse_head
 from genekb.share.remotes import open_remote
 from genekb.share.transfer import Patience, fetch_files
-from genekb.sources.transfer import Absent
+from genekb.sources.web import Absent
 from genekb.store.home import check_name, find_home
 from genekb.store.manifest import MANIFEST, Manifest
 from genekb.store.reader import Store
@@ -56,8 +56,7 @@ def _open_remote_store(address: Address, home: Path | None, *, trust_remote_code
     patience = Patience()
     with open_remote(address, timeout_s=patience.timeout_s) as remote:
         found = find_version(remote, address, head=MANIFEST, patience=patience)
-        manifest = parse_head(found.head)
-        check_digest(manifest.digest, found, remote)
+        manifest = parse_head(found, remote)
         if address.scheme == "hf":
             address = parse_address(remote.name)  # the commit, whatever its branch will stand for later
     name_folder = find_home(home) / REMOTE / check_name(manifest.full_name)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from genekb.errors import SchemaMismatch, StoreCorrupt
 from genekb.files import TEMPORARY, canonical_json
-from genekb.limits import read_json
+from genekb.limits import parse_json, read_json
 from genekb.resources import raise_resource_fault
 from genekb.safe_names import find_clash, is_plain_name, is_plain_path
 from genekb.schema import READABLE_VERSIONS, SCHEMA_VERSION
@@ -128,26 +128,53 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise StoreCorrupt(f"{folder} is no store: it has no {MANIFEST}; `genekb list` shows the stores of a home")
+    where = _Where(name=str(path), hint="build or pull the store again")
     try:
         content = read_json(path)
     except (ValueError, OSError) as error:
         raise_resource_fault(error)
-        raise _damaged(path, str(error)) from error
+        raise where.damaged(str(error)) from error
+    return _check(content, where)
+
+
+def parse_manifest(content: bytes, *, address: str) -> Manifest:
+    """Check the bytes of a manifest that came from an address, by the rules of :func:`read_manifest`."""
+    where = _Where(name=address, hint="ask its owner to push the store again, or pull it from elsewhere")
+    try:
+        found = parse_json(content)
+    except ValueError as error:
+        raise where.damaged(str(error)) from error
+    return _check(found, where)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Where:
+    """Path or address of a manifest, and what to do where it is damaged."""
+
+    name: str
+    hint: str
+
+    def damaged(self, reason: str) -> StoreCorrupt:
+        """Make the error that names it."""
+        return StoreCorrupt(f"{self.name} is damaged ({reason[:200]}); {self.hint}")
+
+
+def _check(content: Any, where: _Where) -> Manifest:
     misfit = find_misfit(content, {"schema_version": int, "digest": str}, place="manifest")
     if misfit:
-        raise _damaged(path, misfit)
+        raise where.damaged(misfit)
     version = content["schema_version"]
     if version not in READABLE_VERSIONS:
         readable = ", ".join(map(str, READABLE_VERSIONS))
-        raise SchemaMismatch(f"{path} has schema version {version}, this genekb reads {readable}; update genekb")
-    return _parse(content, path)
+        raise SchemaMismatch(f"{where.name} has schema version {version}, this genekb reads {readable}; update genekb")
+    return _parse(content, where)
 
 
-def _parse(content: dict[str, Any], path: Path) -> Manifest:
+def _parse(content: dict[str, Any], where: _Where) -> Manifest:
     digest = content.pop("digest")
     misfit = find_misfit(content, _SHAPE, place="manifest")
     if misfit:
-        raise _damaged(path, misfit)
+        raise where.damaged(misfit)
     try:
         files = tuple(StoredFile(**entry) for entry in content.pop("files"))
         for key in ("taxa", "sources", "licences"):
@@ -155,31 +182,27 @@ def _parse(content: dict[str, Any], path: Path) -> Manifest:
         manifest = Manifest(**content, files=files)
         found = manifest.digest
     except (TypeError, ValueError, RecursionError) as error:  # an unknown key, half a character, nested too deeply
-        raise _damaged(path, str(error)) from error
+        raise where.damaged(str(error)) from error
     if found != digest:
-        raise StoreCorrupt(f"{path}: its content has digest {found[:12]}, it claims {digest[:12]}; build again")
+        raise where.damaged(f"its content has digest {found[:12]}, it claims {digest[:12]}")
     unlisted = [name for name in _NEEDED if name not in {file.path for file in manifest.files}]
     if unlisted:
-        raise _damaged(path, f"it lists no {unlisted[0]}")
-    _check_names(manifest, path)
+        raise where.damaged(f"it lists no {unlisted[0]}")
+    _check_names(manifest, where.name)
     return manifest
 
 
-def _check_names(manifest: Manifest, path: Path) -> None:
+def _check_names(manifest: Manifest, name: str) -> None:
     """Refuse what could name a file outside the store, or two files by names that one system takes for the same."""
     for file in manifest.files:
         if not is_plain_path(file.path) or file.path.endswith(TEMPORARY) or file.path in {MANIFEST, SIGNATURE}:
             what = f"{file.path[:80]!r}, which is no plain path below the store"
-            raise StoreCorrupt(f"{path} names {what}; do not use this store")
+            raise StoreCorrupt(f"{name} names {what}; do not use this store")
     clash = find_clash(file.path for file in manifest.files)
     if clash:
-        raise StoreCorrupt(f"{path} names {clash!r} twice, or a file and a folder alike; do not use this store")
+        raise StoreCorrupt(f"{name} names {clash!r} twice, or a file and a folder alike; do not use this store")
     names = [manifest.name, manifest.release or "none", *manifest.encoders]
     names += [entry["recipe"]["name"] for entry in manifest.encoders.values()]
     unfit = next((name for name in names if not is_plain_name(name)), None)
     if unfit is not None:
-        raise StoreCorrupt(f"{path} holds the name {unfit[:80]!r}, which is no plain name; do not use this store")
-
-
-def _damaged(path: Path, reason: str) -> StoreCorrupt:
-    return StoreCorrupt(f"{path} is damaged ({reason[:200]}); build or pull the store again")
+        raise StoreCorrupt(f"{name} holds the name {unfit[:80]!r}, which is no plain name; do not use this store")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from genekb.encoders import Encoder
 
+CARD: Final = "README.md"
 _SINCE_VERSION_2 = {"orthologs": schema.ORTHOLOGS, "annotations": schema.ANNOTATIONS}
 
 
@@ -119,6 +120,13 @@ class Store:
             If its file is damaged.
         """
         return self._table(name)
+
+    @property
+    def card(self) -> str:
+        """Text of the store's card, which its maker wrote; empty where it has none."""
+        self._need(CARD)
+        is_there = any(file.path == CARD for file in self.manifest.files)
+        return (self.folder / CARD).read_text(encoding="utf-8", errors="replace") if is_there else ""
 
     def _need(self, prefix: str) -> None:
         """See to it that the files whose path starts with ``prefix`` are here, and are those of the manifest."""

@@ -1,6 +1,7 @@
 """Fitted models that travel: the same predictions elsewhere, or a clear refusal."""
 
 import json
+import re
 
 import pytest
 
@@ -75,6 +76,18 @@ def test_a_model_that_promises_nonsense_is_refused(model, tmp_path, n_bytes):
         pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
     with pytest.raises(NotAvailable, match=r"neither current nor model.json"):
         pull_model(parse_address(str(tmp_path / "nothing")), tmp_path / "here", patience=QUICK)
+
+
+def test_a_damaged_model_is_named_by_its_address(model, tmp_path):
+    push_model(model, parse_address(str(tmp_path / "shared")), patience=QUICK)
+    (folder,) = (path for path in (tmp_path / "shared").iterdir() if path.is_dir())
+    told = json.loads((folder / "model.json").read_text()) | {"names": 3}
+    (folder / "model.json").write_text(json.dumps(told))
+    files = {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    with serving(files=files) as server, pytest.raises(LineageMismatch) as error:
+        pull_model(parse_address(server.url), tmp_path / "here", patience=QUICK)
+    assert re.fullmatch(rf"{server.url}model\.json is damaged .*; ask its owner to push it again", str(error.value))
+    assert not (tmp_path / "here").exists()
 
 
 def test_the_encoder_that_a_store_chooses_is_one_that_was_pulled(tmp_path):

@@ -195,6 +195,27 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for(mirror, config, tmp_pa
     assert waits == []
 
 
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "javascript:alert(1)", "http://[", INFO])
+def test_a_redirect_that_no_try_can_follow_is_not_tried_again(mirror, config, tmp_path, waits, location):
+    mirror.faults[INFO] = [Fault(status=302, headers={"Location": location})] * 99
+    with pytest.raises(NotAvailable, match=r"127\.0\.0\.1:\d+ redirects (to something other|without end)"):
+        download_release(tmp_path, config)
+    assert waits == []
+
+
+def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(
+    mirror, config, release, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("genekb.sources.web.WINDOW_S", 0.3)
+    mirror.pauses[INFO] = 0.02
+    with pytest.raises(NotAvailable, match=r"1,000 a second are needed; what has arrived is kept"):
+        download_release(tmp_path, config)
+    mirror.pauses.clear()
+    download_release(tmp_path, config)
+    assert mirror.asked(INFO)[1]["Range"].startswith("bytes=")
+    assert (tmp_path / INFO[1:]).read_bytes() == release[INFO]
+
+
 def test_a_server_that_stays_busy_ends_in_one_line_with_the_other_way(mirror, config, tmp_path):
     mirror.faults[INFO] = [Fault(status=503)] * 99
     with pytest.raises(NotAvailable, match=r"status 503.*genekb build --source FOLDER") as caught:

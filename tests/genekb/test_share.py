@@ -1,7 +1,9 @@
 """Stores that travel: folder to folder, over a web server that fails, into a bucket; and what must never arrive."""
 
+import re
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -58,6 +60,15 @@ def test_a_pulled_store_has_the_bytes_of_the_pushed_one_and_nothing_is_sent_twic
     assert again.n_sent == (built.folder / "manifest.json").stat().st_size
 
 
+def test_a_push_repairs_a_copy_that_was_changed_at_the_same_size(built, shared, tmp_path):
+    damaged = shared / built.manifest.digest / "texts.parquet"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    again = push_store(built, parse_address(str(shared)))
+    assert again.n_sent == len(whole) + (built.folder / "manifest.json").stat().st_size
+    assert content(pull(shared, tmp_path / "home").folder) == content(built.folder)
+
+
 def test_a_name_folder_of_a_home_can_be_pulled_from_as_it_is(built, tmp_path):
     pulled = pull(built.folder.parent, tmp_path)
     assert pulled.manifest.digest == built.manifest.digest
@@ -110,6 +121,51 @@ def test_a_silent_server_is_left_after_the_timeout_and_asked_again(built, shared
     assert verify_store(pulled.folder).faults == ()
 
 
+def test_a_server_that_drips_is_given_up_and_what_has_arrived_is_gone_on_with(built, shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("genekb.sources.web.WINDOW_S", 0.3)
+    large = f"/kb/{built.manifest.digest}/texts.parquet"
+    files = served(shared)
+    with serving(files=files) as server:
+        server.pauses[large] = 0.02
+        with pytest.raises(NotAvailable, match=r"sent \d+ bytes in 0 s, 1,000 a second are needed; .* is kept: run"):
+            pull(server.url + "kb", tmp_path)
+        assert len(server.asked(large)) == 1
+        server.pauses.clear()
+        pulled = pull(server.url + "kb", tmp_path)
+        assert int(server.asked(large)[1]["Range"].removeprefix("bytes=").rstrip("-")) > 0
+    assert content(pulled.folder) == content(built.folder)
+
+
+def test_a_slow_line_is_waited_for(built, shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("genekb.sources.web.WINDOW_S", 0.05)
+    with serving(files=served(shared), pause_s=0.02, piece=400) as server:  # 20 kB/s
+        pulled = pull(server.url + "kb", tmp_path, encoders=("lsa-8",))
+    assert verify_store(pulled.folder).faults == ()
+
+
+BAD_LOCATIONS = [
+    "file:///etc/passwd",
+    "javascript:alert(1)",
+    "http://[",
+    "ftp://host/x",
+    "http://xn--/x",
+    "http://a..b/",
+    "/kb/current",
+]
+
+
+@pytest.mark.parametrize("location", BAD_LOCATIONS)
+def test_a_redirect_that_no_try_can_follow_is_not_tried_again(tmp_path, location):
+    waits = []
+    patience = replace(QUICK, sleep=waits.append)
+    with serving(faults={"/kb/current": [Fault(status=302, headers={"Location": location})] * 99}) as server:
+        with pytest.raises(NotAvailable, match=r"127\.0\.0\.1:\d+ redirects (to something other|without end)"):
+            pull_store(parse_address(server.url + "kb"), PullConfig(patience=patience), home=tmp_path)
+        assert {path for path, _, _ in server.requests} == {"/kb/current"}
+        assert len(server.requests) in {1, 21}  # an endless one is followed as far as httpx goes
+    assert waits == []
+
+
 @pytest.mark.parametrize("name", ["genes.parquet", "texts.parquet", "README.md"])
 def test_bytes_that_were_changed_on_the_way_never_become_a_store(built, shared, tmp_path, name):
     files = served(shared)
@@ -122,6 +178,19 @@ def test_bytes_that_were_changed_on_the_way_never_become_a_store(built, shared, 
         assert list_store_folders(tmp_path) == []
         files[path] = whole
         assert verify_store(pull(server.url + "kb", tmp_path).folder).faults == ()
+
+
+@pytest.mark.parametrize("head", [b"{", b"[]", b'{"schema_version": 1, "digest": "x"}'])
+def test_a_damaged_manifest_is_named_by_its_address(built, shared, tmp_path, head):
+    files = served(shared)
+    files[f"/kb/{built.manifest.digest}/manifest.json"] = head
+    with serving(files=files) as server:
+        url = server.url + "kb"
+        named = rf"^{re.escape(url)}/{built.manifest.digest}/manifest\.json is damaged .*ask its owner to push"
+        with pytest.raises(StoreCorrupt, match=named):
+            pull(url, tmp_path)
+        with pytest.raises(StoreCorrupt, match=named):
+            genekb.open(url, home=tmp_path)
 
 
 def test_a_manifest_that_was_changed_is_refused(built, shared, tmp_path):

@@ -72,6 +72,15 @@ def test_the_hub_holds_one_store_a_commit_and_a_digest_is_a_tag_of_it(hub, built
         pull(f"{HUB}@v9", tmp_path / "c")
 
 
+def test_a_push_repairs_a_repository_that_was_changed_at_the_same_size(hub, built, tmp_path):
+    push_store(built, parse_address(HUB))
+    whole = hub.tree("main")["texts.parquet"]
+    hub.commit({"texts.parquet": bytes(len(whole))}, ())
+    push_store(built, parse_address(HUB))
+    assert hub.tree("main")["texts.parquet"] == whole
+    assert verify_store(pull(HUB, tmp_path).folder).faults == ()
+
+
 def test_one_encoder_of_a_store_on_the_hub_is_opened_where_it_lies(hub, built, tmp_path):
     push_store(built, parse_address(HUB))
     hub.requests.clear()
@@ -122,6 +131,19 @@ def test_a_store_goes_into_a_bucket_and_comes_back_whole(bucket, built, smaller,
     old = pull(f"{bucket}/human@{built.manifest.digest}", tmp_path / "b", encoders=("lsa-8",))
     assert verify_store(old.folder).faults == ()
     assert old.left == (built.encoder_id("hash-64"),)
+
+
+def test_a_push_repairs_a_bucket_that_was_changed_at_the_same_size(bucket, built, tmp_path):
+    import s3fs
+
+    pushed = push_store(built, parse_address(f"{bucket}/repaired"), patience=QUICK)
+    path = f"{bucket}/repaired/{built.manifest.digest}/texts.parquet"
+    filesystem = s3fs.S3FileSystem(skip_instance_cache=True)
+    n_bytes = filesystem.info(path)["size"]
+    filesystem.pipe_file(path, bytes(n_bytes))
+    again = push_store(built, parse_address(f"{bucket}/repaired"), patience=QUICK)
+    assert n_bytes < again.n_sent < pushed.n_sent / 2
+    assert verify_store(pull(f"{bucket}/repaired", tmp_path).folder).faults == ()
 
 
 @pytest.mark.slow
