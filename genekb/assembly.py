@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from shutil import copytree, rmtree
+from shutil import rmtree
 from typing import Any, Final
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from genekb.encoders import EncoderSpec
 from genekb.encoding import RECIPE, EncodingJob, Progress, encode_texts
-from genekb.files import TEMPORARY, canonical_json, write_json, write_text
+from genekb.files import TEMPORARY, canonical_json, share_file, write_json, write_text
 from genekb.interrupts import told_when_interrupted
 from genekb.schema import SCHEMA_VERSION, TABLES
 from genekb.store.card import store_card
@@ -49,6 +49,8 @@ class StoreContent:
         Tables of :mod:`genekb.schema` by name: genes, names, orthologs, annotations, texts.
     sources, dropped, selection, template, licences, parent, options
         As in :class:`genekb.store.manifest.Manifest`.
+    table_files
+        Files of the parent that hold these tables already, by name of the table; they are shared, not written again.
     only_names
         Names that limited the genes with a text, kept with the store so that an update can apply them again.
     """
@@ -62,12 +64,13 @@ class StoreContent:
     licences: tuple[str, ...]
     parent: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    table_files: Mapping[str, Path] = field(default_factory=dict)
     only_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptVectors:
-    """Vectors of a parent store that are taken over file by file, and what its manifest says of them."""
+    """Vectors of a parent store whose files are shared, and what its manifest says of them."""
 
     folder: Path
     entry: Mapping[str, Any]
@@ -200,15 +203,21 @@ def _write_tables(content: StoreContent, staging: Path) -> None:
     for part in staging.rglob(f"*{TEMPORARY}"):
         part.unlink()
     for name in TABLES:
-        write_table(content.tables[name], staging / f"{name}.parquet")
+        path = staging / f"{name}.parquet"
+        if name in content.table_files:
+            share_file(content.table_files[name], path)
+        else:
+            write_table(content.tables[name], path)
     if content.only_names is not None:
         write_text("".join(f"{name}\n" for name in sorted(set(content.only_names))), staging / ONLY_NAMES)
 
 
 def _take_over(item: KeptVectors, staging: Path) -> str:
     target = staging / "embeddings" / item.folder.name
-    rmtree(target, ignore_errors=True)  # a copy that was interrupted is made again
-    copytree(item.folder, target)
+    rmtree(target, ignore_errors=True)  # an interrupted run may have left something else
+    for path in item.folder.rglob("*"):
+        if path.is_file():
+            share_file(path, target / path.relative_to(item.folder))
     return item.folder.name
 
 

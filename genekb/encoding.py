@@ -5,8 +5,8 @@ killed goes on where it was and ends with the same bytes as one that was not. An
 module alone plans the shards and writes them.
 """
 
+import filecmp
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from genekb.documents import text_id
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec
 from genekb.engine import LOCAL, Engine, Opening
 from genekb.errors import EncoderFailed
-from genekb.files import write_json
+from genekb.files import share_file, write_json
 from genekb.resources import raise_resource_fault
 from genekb.store.writer import write_vectors
 from genekb.types import FloatArray, IntArray
@@ -107,7 +107,7 @@ def encode_texts(
         if progress:
             progress(str(job.spec.encoder_id), n_done, total)
 
-    run = _Run(job.spec, known, folder=target, vector_dtype=vector_dtype, tell=tell)
+    run = _Run(job.spec, known, folder=target, vector_dtype=vector_dtype, tell=tell, earlier=job.reuse)
     opening = Opening(spec=job.spec, load=opened.get, state=target, place=job.place)
     engine = LOCAL if job.spec.kind in _ONE_PROCESS else job.engine
     for number, encoded in engine.encode(run.missing(shards), opening=opening):
@@ -204,12 +204,10 @@ def _encoded(rows: pa.Table) -> EncodedTexts:
 
 
 def _copy_state(source: Path, target: Path) -> None:
-    """Copy what an encoder saved beside its vectors."""
+    """Take over what an encoder saved beside its vectors."""
     for path in sorted(source.rglob("*")):
         if path.is_file() and not path.name.startswith("part-"):
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+            share_file(path, target / path.relative_to(source))
 
 
 def _is_finished(path: Path, shard: Mapping[str, str]) -> bool:
@@ -238,13 +236,14 @@ class _Run:
 
     def __init__(
         self, spec: EncoderSpec, known: _KnownVectors, *, folder: Path, vector_dtype: str,
-        tell: Callable[[int], None],
+        tell: Callable[[int], None], earlier: Path | None = None,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._known = known
         self._folder = folder
         self._vector_dtype = vector_dtype
         self._tell = tell
+        self._earlier = earlier
         self._waiting: dict[int, _Waiting] = {}
         self.n_encoded = self.n_reused = self.n_kept = self.n_cut = 0
 
@@ -276,7 +275,11 @@ class _Run:
         vectors: FloatArray = np.concatenate([part.vectors for part in parts])[order]
         tokens: IntArray = np.concatenate([part.n_tokens for part in parts])[order]
         cut: IntArray = np.concatenate([part.n_tokens_cut for part in parts])[order]
-        write_vectors(shard.keys, vectors, (tokens, cut), path=self._path(number), dtype=self._vector_dtype)
+        path = self._path(number)
+        write_vectors(shard.keys, vectors, (tokens, cut), path=path, dtype=self._vector_dtype)
+        same = self._earlier / path.name if self._earlier else None
+        if same and same.is_file() and filecmp.cmp(same, path, shallow=False):
+            share_file(same, path)
         self.n_reused, self.n_encoded = self.n_reused + len(shard.found), self.n_encoded + len(shard.new)
         self._count_cut(number)
 

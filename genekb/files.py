@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,6 +51,19 @@ def _sync(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Give a file a second name by a hard link, or copy it where the disk has none; neither may be written in place.
+
+    What has the name ``target`` is replaced, never written into: it may be another file's second name.
+    """
+    with atomic_file(target) as part:
+        part.unlink(missing_ok=True)
+        try:
+            part.hardlink_to(source.resolve())
+        except OSError:  # another disk, one without links, or a file of another user
+            shutil.copyfile(source, part)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -162,6 +162,7 @@ def update(
         for encoder_id in _chosen(store, encoders)
     ]
     content = store_content(source, plan.config, plan=plan.plan, parent=store.manifest.digest)
+    content = replace(content, table_files=_unchanged(store, content.tables))
     with open_engine(
         options.engine, device=options.device, threads=options.threads, trust_remote_code=options.trust_remote_code
     ) as engine:
@@ -218,7 +219,7 @@ def add_encoders(
     home: Path | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
-    """Write the store again with more encoders; the vectors that it has are copied as they are.
+    """Write the store again with more encoders; the files of tables and vectors that it has are shared.
 
     Parameters
     ----------
@@ -422,6 +423,13 @@ def _kept(store: Store) -> list[KeptVectors]:
     return [KeptVectors(folder=folder / key, entry=entry) for key, entry in store.manifest.encoders.items()]
 
 
+def _unchanged(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
+    """Files of a store that hold the same tables."""
+    listed = {file.path for file in store.manifest.files}
+    files = {name: store.folder / f"{name}.parquet" for name in tables if f"{name}.parquet" in listed}
+    return {name: path for name, path in files.items() if store.table(name).equals(tables[name])}
+
+
 def _same_content(store: Store) -> StoreContent:
     manifest = store.manifest
     kept = store.folder / ONLY_NAMES
@@ -438,5 +446,6 @@ def _same_content(store: Store) -> StoreContent:
         licences=manifest.licences,
         parent=manifest.digest,
         options=manifest.options,
+        table_files=_unchanged(store, tables),
         only_names=tuple(_kept_names(kept)) if kept.is_file() else None,
     )

@@ -16,7 +16,7 @@ from genekb.share.signing import SIGNATURE_LIMIT, check_signature
 from genekb.share.transfer import Patience, Progress, fetch_files, is_whole, read_small, size_on_disk
 from genekb.sources.web import Absent
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
-from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, parse_manifest
+from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
 from genekb.store.origins import Origin, absent_encoders, note_origin
 from genekb.store.writer import locked, make_current, writing_to
 
@@ -232,11 +232,6 @@ def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> li
             )
         found += fits
     return list(dict.fromkeys(found))
-
-
-def is_of(file: StoredFile, encoder_id: str) -> bool:
-    """Whether a file belongs to an encoder."""
-    return file.path.startswith(f"embeddings/{encoder_id}/")
 
 
 def _check_space(files: Sequence[StoredFile], staging: Path) -> None:

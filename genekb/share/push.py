@@ -7,12 +7,12 @@ from pathlib import Path
 from genekb.errors import SourceUnusable
 from genekb.share.addresses import Address
 from genekb.share.hub import push_to_hub
-from genekb.share.pull import find_encoders, is_of
+from genekb.share.pull import find_encoders
 from genekb.share.remotes import Remote, open_remote
 from genekb.share.transfer import Patience, Progress, asking, send_files
 from genekb.store.home import CURRENT
 from genekb.store.integrity import check_files
-from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile
+from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile, is_of
 from genekb.store.origins import absent_encoders
 from genekb.store.reader import Store
 from genekb.store.writer import describe_file

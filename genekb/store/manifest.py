@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -109,9 +109,35 @@ class Manifest:
         content = {key: value for key, value in asdict(self).items() if key not in left_out}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
+    def content_id(self, encoder_id: str = "") -> str:
+        """Identify what a result depends on: ``TABLES:VECTORS``, 16 hex digits each, from the digests of files.
+
+        Two stores have the same one where names resolve to the same genes with the same texts (genes, names, texts) and
+        the encoder has the same files; other encoders, name, release and sources do not count.
+
+        Parameters
+        ----------
+        encoder_id
+            The second part is empty if this is, or if the store has no such encoder.
+        """
+        tables = [file for file in self.files if file.path in _NEEDED]
+        vectors = [file for file in self.files if encoder_id and is_of(file, encoder_id)]
+        return f"{_content_digest(tables)}:{_content_digest(vectors)}"
+
     def to_json(self) -> str:
         """Write the manifest as indented JSON, the digest on top for the reader's eye."""
         return json.dumps({"digest": self.digest, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def is_of(file: StoredFile, encoder_id: str) -> bool:
+    """Whether a file belongs to an encoder."""
+    return file.path.startswith(f"embeddings/{encoder_id}/")
+
+
+def _content_digest(files: Iterable[StoredFile]) -> str:
+    """First 16 hex digits of the SHA-256 over paths and digests of files; empty for no file."""
+    rows = sorted((file.path, file.sha256) for file in files)
+    return hashlib.sha256(canonical_json(rows).encode()).hexdigest()[:16] if rows else ""
 
 
 def read_manifest(folder: Path) -> Manifest:
