@@ -37,6 +37,8 @@ class GeneAlignment:
         The same in figures.
     store_id, encoder_id
         Identity of what was used.
+    content_id
+        What of both a result depends on, see :meth:`genekb.store.manifest.Manifest.content_id`.
     """
 
     gene_ids: Int[np.ndarray, " gene"]
@@ -47,6 +49,7 @@ class GeneAlignment:
     coverage: genekb.Coverage
     store_id: str
     encoder_id: str
+    content_id: str
 
     def take(self, genes: Int[np.ndarray, " kept"]) -> "GeneAlignment":
         """Keep some of the genes; the coverage stays that of all."""
@@ -97,6 +100,7 @@ def align_genes(
     if coverage.share_genes < min_coverage:
         raise AlignmentTooLow(_too_low(names, kb, resolution, coverage, min_coverage))
     selection = kb.vectors(resolution.gene_ids, encoder=encoder)
+    encoder_id = kb.encoder_id(encoder)
     return GeneAlignment(
         gene_ids=resolution.gene_ids,
         status=resolution.status,
@@ -105,7 +109,8 @@ def align_genes(
         texts=tuple(kb.texts(resolution.gene_ids)),
         coverage=coverage,
         store_id=kb.store_id,
-        encoder_id=kb.encoder_id(encoder),
+        encoder_id=encoder_id,
+        content_id=kb.manifest.content_id(encoder_id),
     )
 
 

@@ -76,6 +76,7 @@ def _description(model: FittedModel) -> dict[str, Any]:
         "names": list(model.names),
         "store_id": model.store_id,
         "encoder_id": model.encoder_id,
+        "content_id": model.content_id,
         "version": installed_version(),
     }
 
@@ -127,6 +128,7 @@ def _model(content: dict[str, Any], path: Path) -> FittedModel:
         names=tuple(content["names"]),
         store_id=content["store_id"],
         encoder_id=content["encoder_id"],
+        content_id=content.get("content_id", ""),  # models of earlier versions have none
         text=TextMap(**text) if text else None,
         state={name.removeprefix("state."): values for name, values in arrays.items() if name.startswith("state.")},
         **{name: arrays[name] for name in _BY_MODEL},
@@ -137,7 +139,7 @@ def _model(content: dict[str, Any], path: Path) -> FittedModel:
 
 def _check_axes(model: FittedModel) -> None:
     """Refuse arrays that disagree on how many genes, cells or components there are."""
-    texts = [model.store_id, model.encoder_id, *model.names]
+    texts = [model.store_id, model.encoder_id, model.content_id, *model.names]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is no text")
     genes = {len(model.names), *map(len, (model.gene_ids, model.mean, model.components))}

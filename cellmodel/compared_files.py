@@ -17,7 +17,7 @@ from cellmodel.figures.canvas import check_format
 from cellmodel.files import check_targets
 from cellmodel.io import Cells, ReadConfig, read_cells
 from cellmodel.joint import Meeting
-from cellmodel.lineage import Lineage, check_lineage, given_lineage
+from cellmodel.lineage import Lineage, check_lineage
 from genekb.files import write_text
 
 log = logging.getLogger(__name__)
@@ -114,11 +114,10 @@ def _check_lineages(
     """
     a, b = sides
     is_shared = a.kb.store_id == b.kb.store_id
-    given = given_lineage(a.kb, config)
-    other = given if is_shared else Lineage(store_id=b.kb.store_id)
+    chosen = config if is_shared else None
     return (
-        check_lineage(cells[0], given, key=a.cluster_key, other_store=a.other_store),
-        check_lineage(cells[1], other, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
+        check_lineage(cells[0], a.kb, config, key=a.cluster_key, other_store=a.other_store),
+        check_lineage(cells[1], b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
     )
 
 

@@ -35,7 +35,7 @@ class WorkUnwritten(InputUnusable):
 
 
 class LineageMismatch(CellModelError):
-    """A result or a model meets a store other than the one that it was made with."""
+    """A store does not hold what a result or a model was made with."""
 
 
 class TrainingDiverged(CellModelError):

@@ -149,7 +149,7 @@ class Evidence:
         Name in the cells of each GeneID.
     sources
         How many gene sets were looked at, by source.
-    store_id, encoder_id
+    store_id, encoder_id, content_id
         Whose texts, vectors and gene sets they were.
     made_with
         What the clusters were made with, where that is another.
@@ -160,6 +160,7 @@ class Evidence:
     sources: dict[str, int]
     store_id: str
     encoder_id: str
+    content_id: str
     made_with: Lineage | None = None
 
 
@@ -234,6 +235,7 @@ def attribute_clusters(
         sources=dict(Counter(one.source for one in sets)),
         store_id=alignment.store_id,
         encoder_id=alignment.encoder_id,
+        content_id=alignment.content_id,
     )
 
 

@@ -11,7 +11,7 @@ from cellmodel.evidence import AttributeConfig, Evidence, attribute_clusters
 from cellmodel.evidence_tables import check_tables, evidence_frames, write_tables
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
-from cellmodel.lineage import check_lineage, given_lineage, lineage_record
+from cellmodel.lineage import check_lineage, lineage_record
 from cellmodel.writers import h5ad_safe, write_cells
 from genekb.versions import installed_version
 
@@ -64,8 +64,7 @@ def attribute_cells(
 ) -> Evidence:
     """Tell what sets the clusters of cells in memory apart, and write ``uns["<key>"]``; see :func:`attribute_file`."""
     claim_slots(cells.adata, [("uns", key_added)], overwrite=overwrite)
-    given = given_lineage(kb, config)
-    made_with = check_lineage(cells, given, key=choice.cluster_key, other_store=choice.other_store)
+    made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
     evidence = replace(attribute_clusters(found, kb, config=config, choice=choice), made_with=made_with)
     record: dict[str, Any] = {
@@ -74,6 +73,7 @@ def attribute_cells(
         "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
         "store_id": evidence.store_id,
         "encoder_id": evidence.encoder_id,
+        "content_id": evidence.content_id,
         **lineage_record(made_with),
         "gene_sets": evidence.sources,
     }

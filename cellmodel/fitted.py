@@ -14,6 +14,7 @@ from cellmodel.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.features import log_expression
 from cellmodel.graph import nearest_votes, smooth_onto
 from cellmodel.io import Cells
+from cellmodel.lineage import Lineage, digest_of, holds_same
 from cellmodel.pipeline import RunResult
 from cellmodel.preprocess import Components, fit_components
 from cellmodel.recipes.base import Embed, NewCells, Representation
@@ -72,8 +73,8 @@ class FittedModel:
         Principal components of new expression x are ``(x - mean) @ components``.
     pcs, features, labels
         Of the fitted cells: components, what the head clustered, clusters.
-    store_id, encoder_id
-        What it was fitted with; empty without knowledge.
+    store_id, encoder_id, content_id
+        What it was fitted with, see :class:`cellmodel.lineage.Lineage`; empty without knowledge.
     text
         None without knowledge.
     state
@@ -90,6 +91,7 @@ class FittedModel:
     labels: Labels
     store_id: str
     encoder_id: str
+    content_id: str
     text: TextMap | None
     state: Mapping[str, np.ndarray]
 
@@ -143,6 +145,7 @@ def fit_model(cells: Cells, result: RunResult) -> FittedModel:
         labels=result.labels,
         store_id=result.alignment.store_id if result.alignment else "",
         encoder_id=result.alignment.encoder_id if result.alignment else "",
+        content_id=result.alignment.content_id if result.alignment else "",
         text=_text_map(result, expression),
         state=result.representation.state,
     )
@@ -194,7 +197,7 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
     Raises
     ------
     LineageMismatch
-        If the store is not the one that the model was fitted with.
+        If the store does not hold what the model was fitted with.
     AlignmentTooLow
         If the cells are of another species, or have fewer than half of the model's genes.
     """
@@ -221,20 +224,19 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
 
 
 def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
-    """Check that a store is the one that the model was fitted with.
+    """Check that a store holds what the model was fitted with, see :func:`cellmodel.lineage.holds_same`.
 
     Raises
     ------
     LineageMismatch
-        If it is another, or one is needed and none is given.
+        If it does not, or one is needed and none is given.
     """
-    found = kb.store_id if kb is not None else ""
-    if model.store_id != found:
-        given = f"{found} was given" if found else "none was given"
-        raise LineageMismatch(
-            f"the model was fitted with store {model.store_id or '(none)'}, {given}; "
-            + (f"give --kb {model.store_id.partition(':')[0]}" if model.store_id else "leave --kb out")
-        )
+    fitted_with = Lineage(store_id=model.store_id, encoder_id=model.encoder_id, content_id=model.content_id)
+    if holds_same(kb, fitted_with) if kb is not None else not model.store_id:
+        return
+    given = f"{kb.store_id} was given" if kb is not None else "none was given"
+    way_out = f"give --kb {digest_of(fitted_with)}" if model.store_id else "leave --kb out"
+    raise LineageMismatch(f"the model was fitted with store {model.store_id or '(none)'}, {given}; {way_out}")
 
 
 def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[np.ndarray, " gene"]:

@@ -15,7 +15,7 @@ from cellmodel.errors import InputUnusable
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, obs_columns, read_cells
 from cellmodel.joint import Meeting, joint_features
-from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_record
+from cellmodel.lineage import Lineage, check_lineage, lineage_record
 from cellmodel.n_shot import stratified_splits
 from cellmodel.types import Embedding
 from cellmodel.writers import h5ad_safe, write_cells
@@ -77,6 +77,8 @@ class Transfer:
         How they met, in words.
     encoder_id
         Encoder whose vectors they met by; empty where they met otherwise.
+    content_id
+        What of the store and the encoder this depends on.
     made_with
         What the labels of the reference were made with, where that is another store or encoder.
     """
@@ -94,6 +96,7 @@ class Transfer:
     reference: str
     store_id: str
     encoder_id: str
+    content_id: str
     made_with: Lineage | None = None
 
     @property
@@ -161,8 +164,11 @@ def transfer_labels(
     LineageMismatch
         If the labels are clusters or names that were made with another store.
     """
-    given = given_lineage(kb, config) if transfer.meeting == "text" else Lineage(store_id=kb.store_id)
-    made_with = check_lineage(reference, given, key=transfer.label_key, other_store=transfer.other_store)
+    by_text = transfer.meeting == "text"
+    made_with = check_lineage(
+        reference, kb, config if by_text else None, key=transfer.label_key, other_store=transfer.other_store
+    )
+    encoder_id = kb.encoder_id(config.encoder) if by_text else ""
     known = read_labels(reference, transfer.label_key)
     joint = joint_features(reference, query, kb, config, meeting=transfer.meeting)
     log.info("%s", joint.note)
@@ -186,7 +192,8 @@ def transfer_labels(
         note=joint.note,
         reference=reference.source.rsplit("/", 1)[-1],
         store_id=kb.store_id,
-        encoder_id=kb.encoder_id(config.encoder) if transfer.meeting == "text" else "",
+        encoder_id=encoder_id,
+        content_id=kb.manifest.content_id(encoder_id),
         made_with=made_with,
     )
 
@@ -252,6 +259,7 @@ def _record(cells: Cells, found: Transfer) -> dict[str, Any]:
         "seed": found.config.seed,
         "store_id": found.store_id,
         "encoder_id": found.encoder_id,
+        "content_id": found.content_id,
         **lineage_record(found.made_with),
         "reference": found.reference,
         "classes": list(found.names),

@@ -1,14 +1,16 @@
-"""Which store and encoder a result was made with, and whether those that are given now are the same."""
+"""Which store and encoder a result was made with, and whether those that are given now hold the same."""
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import genekb
 from cellmodel.config import RunConfig
 from cellmodel.errors import LineageMismatch
 from cellmodel.io import Cells
+from genekb.lineage import find_content_id
 
 log = logging.getLogger(__name__)
 _CLUSTERS_FROM: Final = "clusters_from"
@@ -18,25 +20,59 @@ _DEFAULT_KEY: Final = "cellmodel"  # of a search that names no clusters
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lineage:
-    """A store and an encoder of it, by their ids; empty where there is none."""
-
-    store_id: str
-    encoder_id: str = ""
-
-
-def given_lineage(kb: genekb.Store, config: RunConfig) -> Lineage:
-    """Tell what a command is given. An encoder counts where the store chose it: one that was named is meant."""
-    is_chosen_by_store = config.encoder is None and kb.encoder_ids
-    return Lineage(store_id=kb.store_id, encoder_id=kb.encoder_id() if is_chosen_by_store else "")
-
-
-def check_lineage(
-    cells: Cells, given: Lineage, *, key: str, other_store: bool = False, kb_option: str = "--kb"
-) -> Lineage | None:
-    """Compare what the clusters or labels of a file were made with to what is given now.
+    """A store and an encoder of it, by their ids; empty where there is none.
 
     Parameters
     ----------
+    content_id
+        What a result depends on of both, see :meth:`genekb.store.manifest.Manifest.content_id`; empty in older records.
+    """
+
+    store_id: str
+    encoder_id: str = ""
+    content_id: str = ""
+
+
+def holds_same(kb: genekb.Store, made_with: Lineage) -> bool:
+    """Whether a store holds the texts, genes, names and vectors that something was made with: that store, or another.
+
+    A record without a content id is compared by that of its store, if it is still on this machine.
+    """
+    encoder_id = made_with.encoder_id
+    given = Lineage(store_id=kb.store_id, encoder_id=encoder_id, content_id=kb.manifest.content_id(encoder_id))
+    return _is_same(made_with, given, near=kb.folder)
+
+
+def _is_same(one: Lineage, other: Lineage, *, near: Path | None = None) -> bool:
+    """Compare tables, and vectors where both name one encoder; of other encoders a store may have any."""
+    if one.store_id == other.store_id:
+        return True
+    (tables, _, vectors), (other_tables, _, other_vectors) = (
+        (each.content_id or find_content_id(each.store_id, each.encoder_id, near=near)).partition(":")
+        for each in (one, other)
+    )
+    is_one_encoder = one.encoder_id == other.encoder_id
+    return bool(tables) and tables == other_tables and (vectors == other_vectors or not is_one_encoder)
+
+
+def check_lineage(
+    cells: Cells,
+    kb: genekb.Store,
+    config: RunConfig | None,
+    *,
+    key: str,
+    other_store: bool = False,
+    kb_option: str = "--kb",
+) -> Lineage | None:
+    """Compare what the clusters or labels of a file were made with to what is given now.
+
+    Another store that holds the same is the same, see :func:`holds_same`. The encoder counts where the store chooses
+    it: one that is named is meant.
+
+    Parameters
+    ----------
+    config
+        Names the encoder, or none; None where no encoder of ``kb`` is used.
     key
         Column of obs that is worked on; ``uns[key]`` is the record of how it was made. Where there is none (clusters
         from elsewhere), or they were made without knowledge, there is nothing to compare.
@@ -57,11 +93,12 @@ def check_lineage(
     recorded = _recorded(cells.adata.uns, key)
     if recorded is None:
         return None
-    if recorded.store_id != given.store_id:
-        digest = recorded.store_id.partition(":")[2] or recorded.store_id
-        told, way_out = f"store {recorded.store_id}, {given.store_id} was given", f"{kb_option} {digest}"
-    elif recorded.encoder_id and given.encoder_id and recorded.encoder_id != given.encoder_id:
-        told = f"encoder {recorded.encoder_id}, the first one of {given.store_id} is {given.encoder_id}"
+    is_chosen_by_store = config is not None and config.encoder is None and kb.encoder_ids
+    encoder_id = kb.encoder_id() if is_chosen_by_store else recorded.encoder_id
+    if not holds_same(kb, recorded):
+        told, way_out = f"store {recorded.store_id}, {kb.store_id} was given", f"{kb_option} {digest_of(recorded)}"
+    elif recorded.encoder_id not in {"", encoder_id}:
+        told = f"encoder {recorded.encoder_id}, the first one of {kb.store_id} is {encoder_id}"
         way_out = f"--encoder {recorded.encoder_id}"
     else:
         return None
@@ -73,9 +110,16 @@ def check_lineage(
     return recorded
 
 
+def digest_of(made_with: Lineage) -> str:
+    """First digits of a store's digest, by which commands find it whatever its name stands for now."""
+    return made_with.store_id.partition(":")[2] or made_with.store_id
+
+
 def lineage_record(made_with: Lineage | None) -> dict[str, Any]:
     """Give what a result records beside its own store, where its clusters were made with another one."""
-    return {} if made_with is None else {_CLUSTERS_FROM: asdict(made_with)}
+    if made_with is None:
+        return {}
+    return {_CLUSTERS_FROM: {"store_id": made_with.store_id, "encoder_id": made_with.encoder_id}}
 
 
 def check_records(cells: Cells, *, key: str, other_store: bool = False) -> None:
@@ -94,7 +138,7 @@ def check_records(cells: Cells, *, key: str, other_store: bool = False) -> None:
         return
     for name, record in sorted(cells.adata.uns.items()):
         found = _recorded(cells.adata.uns, name)
-        if found is None or name == key or _about(record) != key or found.store_id == clusters.store_id:
+        if found is None or name == key or _about(record) != key or _is_same(found, clusters):
             continue
         if _text(record, _CLUSTERS_FROM, "store_id") != clusters.store_id:
             raise LineageMismatch(
@@ -108,7 +152,7 @@ def _recorded(uns: Mapping[str, Any], key: str) -> Lineage | None:
     store_id = _text(record, "store_id")
     if not store_id or _text(record, "params", "knowledge") == "none":
         return None
-    return Lineage(store_id=store_id, encoder_id=_text(record, "encoder_id"))
+    return Lineage(store_id=store_id, encoder_id=_text(record, "encoder_id"), content_id=_text(record, "content_id"))
 
 
 def _about(record: object) -> str:

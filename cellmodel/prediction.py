@@ -71,6 +71,7 @@ def write_prediction(cells: Cells, model: FittedModel, found: Predicted, *, key_
         "seed": model.config.seed,
         "store_id": model.store_id,
         "encoder_id": model.encoder_id,
+        "content_id": model.content_id,
         "share_genes": found.share_genes,
         "n_fitted_cells": len(model.labels),
         "input": {"source": cells.source.rsplit("/", 1)[-1], "value_kind": str(cells.kind), "notes": list(cells.notes)},

@@ -20,7 +20,7 @@ from cellmodel.features import make_features
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.graph import smooth
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
-from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_record
+from cellmodel.lineage import Lineage, check_lineage, lineage_record
 from cellmodel.queries import QueriedCells, cell_scores, cluster_profiles, known_genes, standard_profiles
 from cellmodel.query_weights import text_weights, type_nearness, widened_weights
 from cellmodel.seeding import generator
@@ -112,7 +112,7 @@ class Found:
         Those responsible in the 5 % of cells with the highest scores.
     types
         Types of the table that the query means, and how surely, 0 to 1; surest first.
-    store_id, encoder_id
+    store_id, encoder_id, content_id
         Identity of what was used.
     made_with
         Identity of what the clusters were made with, where that is another.
@@ -124,6 +124,7 @@ class Found:
     types: tuple[tuple[str, float], ...]
     store_id: str
     encoder_id: str
+    content_id: str
     made_with: Lineage | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,6 +135,7 @@ class Found:
             "types": [{"name": name, "nearness": nearness} for name, nearness in self.types],
             "store_id": self.store_id,
             "encoder_id": self.encoder_id,
+            "content_id": self.content_id,
             **lineage_record(self.made_with),
         }
 
@@ -156,7 +158,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
         If the cells were clustered with another store.
     """
     key = search.cluster_key or _CLUSTER_KEY
-    made_with = check_lineage(cells, given_lineage(kb, config), key=key, other_store=search.other_store)
+    made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)
     alignment, grouped = align_cells(cells, kb, config), _clusters(cells, search.cluster_key)
     features = make_features(cells, config)
     known = known_genes(features.expression, cells.names, alignment)
@@ -173,6 +175,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
         types=reading.types,
         store_id=known.alignment.store_id,
         encoder_id=known.alignment.encoder_id,
+        content_id=known.alignment.content_id,
         made_with=made_with,
     )
 

@@ -146,6 +146,7 @@ def _record(cells: CellTable, result: RunResult) -> dict[str, Any]:
     if result.alignment is not None:
         record["store_id"] = result.alignment.store_id
         record["encoder_id"] = result.alignment.encoder_id
+        record["content_id"] = result.alignment.content_id
         record["coverage"] = _coverage_record(result)
     if result.sentences is not None:
         record["sentences"] = _sentence_record(result.sentences)

@@ -14,7 +14,7 @@ from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
-from cellmodel.lineage import Lineage, check_lineage, given_lineage, lineage_record
+from cellmodel.lineage import Lineage, check_lineage, lineage_record
 from cellmodel.marker_names import UNASSIGNED
 from cellmodel.queries import QueriedCells, cell_scores, cluster_profiles, known_genes
 from cellmodel.seeding import generator
@@ -61,7 +61,7 @@ class NamedCells:
         Best type of each cell, or ``unassigned``.
     cell_scores
         (cell,) its score.
-    store_id, encoder_id
+    store_id, encoder_id, content_id
         Identity of what was used.
     n_candidates
         Types that a cluster could be named.
@@ -75,6 +75,7 @@ class NamedCells:
     cell_scores: Float[np.ndarray, " cell"]
     store_id: str
     encoder_id: str
+    content_id: str
     n_candidates: int
     made_with: Lineage | None = None
 
@@ -105,8 +106,7 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     LineageMismatch
         If the clusters were made with another store.
     """
-    given = given_lineage(kb, config)
-    made_with = check_lineage(cells, given, key=choice.cluster_key, other_store=choice.other_store)
+    made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
     if found.alignment is None or not choice.types:
         raise InputUnusable("there is no store or no cell type to name clusters by; give --kb, and candidates")
@@ -121,6 +121,7 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
         cell_scores=scores,
         store_id=known.alignment.store_id,
         encoder_id=known.alignment.encoder_id,
+        content_id=known.alignment.content_id,
         n_candidates=len(choice.types),
         made_with=made_with,
     )
@@ -188,6 +189,7 @@ def _record(named: NamedCells, choice: TypeChoice, *, seed: int) -> dict[str, An
         "seed": seed,
         "store_id": named.store_id,
         "encoder_id": named.encoder_id,
+        "content_id": named.content_id,
         **lineage_record(named.made_with),
     }
 

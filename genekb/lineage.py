@@ -1,15 +1,15 @@
 """From what a store was made: its sources and encoders, and those of the stores that it was made from."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.errors import GeneKBError
-from genekb.safe_names import is_digest
 from genekb.store.card import model_name
 from genekb.store.home import find_home
 from genekb.store.manifest import MANIFEST, Manifest, read_manifest
@@ -17,6 +17,7 @@ from genekb.store.origins import read_origin
 from genekb.store.reader import Store
 
 How = Literal["update", "encode", "import"]
+_DIGITS: Final = re.compile(r"[0-9a-f]{16,64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,14 +141,40 @@ def lineage_tree(generations: Iterable[Generation]) -> dict[str, Any]:
     return nested or {}
 
 
+def find_content_id(store_id: str, encoder_id: str = "", *, near: Path | None = None) -> str:
+    """Give the content id, see :meth:`genekb.store.manifest.Manifest.content_id`, of a store that results name.
+
+    Parameters
+    ----------
+    store_id
+        ``NAME@RELEASE:digest``, as results record it.
+    near
+        Folder of a store beside which it is looked for, besides the home.
+
+    Returns
+    -------
+    Empty where the store is not on this machine, or cannot be read.
+    """
+    try:
+        folder = _find_folder(store_id.partition(":")[2], near=near, home=None)
+        return read_manifest(folder).content_id(encoder_id) if folder else ""
+    except GeneKBError:
+        return ""
+
+
 def _find_parent(digest: str, *, near: Path, home: Path | None) -> Store | None:
-    """Open the store of a digest, beside the child or in the home; a digest is the name of a store's folder."""
-    if not is_digest(digest):
+    folder = _find_folder(digest, near=near, home=home)
+    return Store(folder) if folder else None
+
+
+def _find_folder(digest: str, *, near: Path | None, home: Path | None) -> Path | None:
+    """Find the store of a digest (16 digits or more), beside another or in the home; its folder has that name."""
+    if not _DIGITS.fullmatch(digest):
         return None
-    for stores in (near.parent.parent, find_home(home) / "stores"):
-        for folder in sorted(stores.glob(f"*/{digest}")):
-            if (folder / MANIFEST).is_file() and read_manifest(folder).digest == digest:
-                return Store(folder)
+    for stores in ([near.parent.parent] if near else []) + [find_home(home) / "stores"]:
+        for folder in sorted(stores.glob(f"*/{digest}*")):
+            if (folder / MANIFEST).is_file() and read_manifest(folder).digest.startswith(digest):
+                return folder
     return None
 
 

@@ -30,7 +30,7 @@ def predict(
 ) -> None:
     """Embed new cells with a fitted model and give each the cluster of the fitted cells around it.
 
-    A model refuses a store other than the one it was fitted with, and cells of another species.
+    A model refuses a store with other texts or vectors than those it was fitted with, and cells of another species.
 
     Example: cellmodel predict new.h5ad --model model --kb human -o out.h5ad
     """

@@ -14,19 +14,22 @@ from cellmodel.config import RunConfig
 from cellmodel.demo import find_demo_cells
 from cellmodel.errors import InputUnusable, LineageMismatch
 from cellmodel.io import cells_from_anndata
-from cellmodel.lineage import Lineage, check_lineage, check_records, given_lineage
+from cellmodel.lineage import check_lineage, check_records
 from cellmodel.readers import read_anndata
+from genekb.documents import find_template
+from genekb.encoders import load_encoder
 from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
+from genekb.updating import add_encoders
 from tests.in_process import call_here
 from tests.processes import call, call_json
 
 FEW = CompareConfig(n_permutations=5)
 
 
-def build(home, name, *models):
-    config = genekb.BuildConfig(name=name, models=models)
+def build(home, name, *models, **settings):
+    config = genekb.BuildConfig(name=name, models=models, **settings)
     return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
 
 
@@ -42,8 +45,15 @@ def kb(home):
 
 @pytest.fixture(scope="module")
 def other(home):
-    """The same genes and texts under another name: another store."""
-    return build(home, "other", "lsa-8")
+    """The same genes with other texts."""
+    return build(home, "other", "lsa-8", template=find_template("names"))
+
+
+@pytest.fixture(scope="module")
+def longer(kb, tmp_path_factory):
+    """The same store with one more encoder: another digest."""
+    home = tmp_path_factory.mktemp("longer")
+    return genekb.open(add_encoders(kb, ["random-8"], load=load_encoder, home=home).folder)
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +105,12 @@ def test_another_store_is_refused_with_both_ids_and_the_way_out_before_anything_
 def test_the_same_store_by_name_release_digest_or_path_is_the_same(clustered, kb, home):
     cells = cells_from_anndata(clustered)
     for reference in ("demo", "demo@1", kb.manifest.digest, kb.manifest.digest[:8], kb.folder):
-        given = given_lineage(genekb.open(reference, home=home), RunConfig())
-        assert check_lineage(cells, given, key="cellmodel") is None
+        given = genekb.open(reference, home=home)
+        assert check_lineage(cells, given, RunConfig(), key="cellmodel") is None
 
 
-def test_a_store_of_the_same_name_and_other_content_is_another(clustered, kb, tmp_path):
-    namesake = build(tmp_path, "demo", "lsa-8")
+def test_a_store_of_the_same_name_and_other_texts_is_another(clustered, kb, tmp_path):
+    namesake = build(tmp_path, "demo", "lsa-8", template=find_template("names"))
     assert namesake.store_id.partition(":")[0] == kb.store_id.partition(":")[0]
     with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {namesake.store_id} was given"):
         tl.search(clustered, namesake, query="T lymphocytes")
@@ -126,6 +136,54 @@ def test_labels_that_were_made_with_another_store_are_carried_over_only_if_that_
     assert "clusters_from" not in query.uns["annotator"]
     tl.classify(query, clustered, kb, label_key="cellmodel", key_added="same")
     assert "clusters_from" not in query.uns["same"]
+
+
+@pytest.mark.parametrize("job", ["attribute", "annotate", "search", "classify"])
+def test_a_store_that_gained_an_encoder_breaks_no_result(clustered, kb, longer, job):
+    assert longer.store_id != kb.store_id
+    adata = clustered.copy()
+    jobs(adata)[job](longer)
+    assert not any("clusters_from" in record for record in adata.uns.values() if isinstance(record, dict))
+    check_records(cells_from_anndata(adata), key="cellmodel")  # as a report of all of it does
+
+
+def test_files_are_compared_with_a_store_that_gained_an_encoder(kb, longer, files):
+    sides = [SideFile(path=files["a"], kb=store) for store in (kb, longer)]
+    assert compared(*sides).made_with == (None, None)
+
+
+def test_other_vectors_of_an_encoder_of_the_same_name_are_refused(clustered, kb, tmp_path):
+    precise = build(tmp_path, "demo", "lsa-8", vector_dtype="float32")
+    assert precise.encoder_id() == kb.encoder_id()
+    with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {precise.store_id} was given"):
+        tl.search(clustered, precise, query="T lymphocytes")
+
+
+def test_a_part_of_a_longer_store_that_has_the_encoder_is_accepted_and_one_without_it_is_not(
+    plain, kb, longer, tmp_path
+):
+    adata = clustered_with(plain, kb, encoder="hash-8")
+    push_store(longer, parse_address(str(tmp_path / "shared")))
+    pull_store(parse_address(str(tmp_path / "shared")), PullConfig(encoders=("hash-8",)), home=tmp_path / "home")
+    tl.search(adata, genekb.open("demo", home=tmp_path / "home"), query="T lymphocytes")
+    assert "clusters_from" not in adata.uns["cellmodel_search"]
+    without = build(tmp_path / "without", "demo", "lsa-8")
+    with pytest.raises(LineageMismatch, match=f"store {kb.store_id}, {without.store_id} was given"):
+        tl.search(adata, without, query="T lymphocytes", overwrite=True)
+
+
+def test_an_older_record_without_a_content_id_needs_its_store_on_this_machine(
+    clustered, kb, longer, home, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GENEKB_HOME", str(home))
+    adata = clustered.copy()
+    adata.uns["cellmodel"] = {key: value for key, value in adata.uns["cellmodel"].items() if key != "content_id"}
+    cells = cells_from_anndata(adata)
+    assert check_lineage(cells, longer, RunConfig(), key="cellmodel") is None
+    monkeypatch.setenv("GENEKB_HOME", str(tmp_path))
+    with pytest.raises(LineageMismatch, match=f"store {kb.store_id}, {longer.store_id} was given"):
+        check_lineage(cells, longer, RunConfig(), key="cellmodel")
+    assert check_lineage(cells_from_anndata(clustered), longer, RunConfig(), key="cellmodel") is None
 
 
 def test_an_encoder_counts_where_the_store_chose_it(plain, kb):
@@ -154,11 +212,10 @@ def test_clusters_from_elsewhere_and_those_made_without_knowledge_go_with_any_st
 @pytest.mark.parametrize(
     "record", [None, "text", 3, np.arange(3), {}, {"store_id": 7}, {"store_id": ""}, {"store_id": {"a": "b"}}]
 )
-def test_what_is_no_record_of_ours_stands_in_nobodys_way(plain, record):
+def test_what_is_no_record_of_ours_stands_in_nobodys_way(plain, other, record):
     adata = plain.copy()
     adata.uns["cellmodel"] = record
-    given = Lineage(store_id="other@1:0123", encoder_id="lsa-8-0123")
-    assert check_lineage(cells_from_anndata(adata), given, key="cellmodel") is None
+    assert check_lineage(cells_from_anndata(adata), other, RunConfig(), key="cellmodel") is None
     check_records(cells_from_anndata(adata), key="cellmodel")
 
 

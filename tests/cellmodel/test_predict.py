@@ -1,6 +1,7 @@
 """A fitted model: kept, read back, refused where it does not belong, and right about cells that it never saw."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from cellmodel.fitted import fit_model, predict
 from cellmodel.io import cells_from_anndata
 from cellmodel.pipeline import run
 from cellmodel.readers import read_anndata
+from genekb.encoders import load_encoder
+from genekb.updating import add_encoders
 from tests.processes import call, call_json
 
 RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s")
@@ -118,8 +121,18 @@ def test_another_store_is_refused(fitted, halves, tmp_path):
     new = cells_from_anndata(halves[1].copy())
     with pytest.raises(LineageMismatch, match="fitted with store demo"):
         predict(fitted[0], new, other)
-    with pytest.raises(LineageMismatch, match="none was given; give --kb demo"):
+    with pytest.raises(LineageMismatch, match=f"none was given; give --kb {fitted[0].store_id[-16:]}"):
         predict(fitted[0], new, None)
+
+
+@pytest.mark.parametrize("is_older", [False, True], ids=["today's model", "one without a content id"])
+def test_a_store_that_gained_an_encoder_opens_the_model(fitted, halves, kb, home, tmp_path, is_older):
+    longer = genekb.open(add_encoders(kb, ["hash-8"], load=load_encoder, home=home).folder)
+    model = replace(fitted[0], content_id="") if is_older else fitted[0]
+    save_model(model, tmp_path / "model")
+    cells = cells_from_anndata(halves[1].copy())
+    found = predict(load_model(tmp_path / "model"), cells, longer)
+    assert (found.labels == predict(model, cells, kb).labels).all()
 
 
 def test_a_recipe_that_reads_the_whole_graph_says_so_before_any_work(home, tmp_path):

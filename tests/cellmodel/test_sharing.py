@@ -12,7 +12,6 @@ from cellmodel.demo import find_demo_cells
 from cellmodel.errors import InputUnusable, LineageMismatch
 from cellmodel.fitted import fit_model
 from cellmodel.io import cells_from_anndata
-from cellmodel.lineage import given_lineage
 from cellmodel.pipeline import run
 from cellmodel.readers import read_anndata
 from cellmodel.sharing import pull_model, push_model
@@ -96,8 +95,8 @@ def test_the_encoder_that_a_store_chooses_is_one_that_was_pulled(tmp_path):
     push_store(built, parse_address(str(tmp_path / "shared")))
     pull_store(parse_address(str(tmp_path / "shared")), PullConfig(encoders=("hash-32",)), home=tmp_path / "other")
     part = genekb.open("demo", home=tmp_path / "other")
-    assert given_lineage(part, RunConfig()).encoder_id == built.encoder_id("hash-32")
-    assert given_lineage(built, RunConfig()).encoder_id == built.encoder_id("hash-16")
+    assert part.encoder_id() == built.encoder_id("hash-32")
+    assert built.encoder_id() == built.encoder_id("hash-16")
 
 
 @pytest.mark.slow
