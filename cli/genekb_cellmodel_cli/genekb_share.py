@@ -139,7 +139,8 @@ def lock(
     from genekb.share.lock import pin_store, write_pins
     from genekb.share.lock_entries import url_for_lock
     from genekb.share.remote_store import open_store
-    from genekb.store.pins import LOCK_FILE, find_lock_file, read_pins
+    from genekb.store.home import find_home
+    from genekb.store.pins import LOCK_FILE, find_lock_file, note_lock_file, read_pins
 
     path = file or find_lock_file() or Path(LOCK_FILE)
     if url and len(store or ()) != 1:
@@ -152,6 +153,7 @@ def lock(
         new = [pin_store(open_store(name, home=home), encoders=encoder or (), url=place) for name in store]
         pins = list({pin.store: pin for pin in [*pins, *new]}.values())
         write_pins(pins, path)
+        note_lock_file(path, find_home(home))
         for pin in new:
             if not pin.url:
                 note(f"{pin.store} has no address: others need a copy of it; `genekb push` it and give --url")
@@ -269,7 +271,7 @@ def list_remote(place: str | None, home: Path | None) -> list[dict[str, Any]]:
             "digest": entry.digest[:16],
             "n_genes": entry.n_genes,
             "n_texts": entry.n_texts,
-            "encoders": ", ".join(entry.encoders),
+            "encoders": list(entry.encoders),
             "n_bytes": entry.n_bytes,
             "licences": "; ".join(entry.licences),
             "url": entry.url,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli import options
+from genekb_cellmodel_cli.genekb_share import existing_lock
 from genekb_cellmodel_cli.output import note, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -185,20 +186,46 @@ def gc(
     superseded: Annotated[
         bool, typer.Option("--superseded", help="Also remove stores that their name no longer stands for.")
     ] = False,
+    keep_newest: Annotated[
+        int | None,
+        typer.Option(
+            help="Remove superseded stores but the newest N of each name, the current one counted.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    lock: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Lock file whose stores stay, besides the project's and those noted in the home; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: options.DryRun = False,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Clear away unfinished builds, caches of stores that are gone, and on request superseded stores.
 
-    Example: genekb gc --superseded --dry-run
+    Stores that a lock file pins stay. Bytes are those that are freed: generations of a store share their files.
+
+    Example: genekb gc --keep-newest 2 --dry-run
     """
     from dataclasses import asdict
 
     from genekb.store.home import find_home
+    from genekb.store.pins import find_lock_file, noted_lock_files
     from genekb.use.collect import collect_garbage
 
-    result = collect_garbage(find_home(home), superseded=superseded, dry_run=dry_run)
+    folder, project = find_home(home), find_lock_file()
+    given = [existing_lock(file, way_out="give --lock a file that `genekb lock` wrote") for file in lock or ()]
+    result = collect_garbage(
+        folder,
+        superseded=superseded or keep_newest is not None,
+        dry_run=dry_run,
+        keep_newest=keep_newest or 1,
+        locks=[*given, *([project] if project else []), *noted_lock_files(folder)],
+    )
     if json:
         print_json({"dry_run": dry_run, "n_bytes": result.n_bytes, **asdict(result)})
         return
@@ -206,6 +233,13 @@ def gc(
     print_lines(f"{verb} {item.path} ({item.reason}, {item.n_bytes:,} bytes)" for item in result.removed)
     print_lines(f"left {item.path} ({item.reason})" for item in result.left)
     print_lines([f"{verb} {len(result.removed)} items, {result.n_bytes:,} bytes"])
+    if result.n_superseded:
+        print_lines(
+            [
+                f"superseded stores: {result.n_superseded}, {result.n_bytes_superseded:,} bytes; `genekb gc "
+                "--superseded` removes them, `--keep-newest N` all but the newest N of each name"
+            ]
+        )
 
 
 def register(app: typer.Typer) -> None:

@@ -7,12 +7,12 @@ from shutil import rmtree
 
 from genekb.errors import NotAvailable, StoreCorrupt
 from genekb.share.lock_entries import address_in_lock, check_url, write_entries
-from genekb.share.pull import PullConfig, Pulled, find_encoders, is_of, pull_store
+from genekb.share.pull import PullConfig, Pulled, find_encoders, pull_store
 from genekb.share.transfer import Patience, Progress
 from genekb.store.home import find_home
-from genekb.store.manifest import MANIFEST
+from genekb.store.manifest import MANIFEST, is_of
 from genekb.store.origins import read_origin
-from genekb.store.pins import Pin, read_pins
+from genekb.store.pins import Pin, note_lock_file, read_pins
 from genekb.store.reader import Store
 from genekb.store.vectors import CACHE
 from genekb.store.verify import Verification, verify_store
@@ -103,6 +103,7 @@ def sync(
         If what is here, or what an address gives, is not what was pinned.
     """
     patience = patience or Patience()
+    note_lock_file(path, find_home(home))
     return [(pin, _sync(pin, path, home=home, patience=patience, progress=progress)) for pin in read_pins(path)]
 
 

@@ -5,15 +5,19 @@ It may hold entries of other kinds, for other programs; they are left as they ar
 
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from genekb.errors import SourceUnusable
+from genekb.files import write_json
 from genekb.safe_names import is_digest, is_plain_name
+from genekb.store.notes import read_notes
 
 LOCK_FILE: Final = "genekb.lock"
 LOCK_VERSION: Final = 1
+NOTED: Final = ".locks.json"  # in the home: where lock files are; without it, `genekb gc` has to be given them
 _LIMIT: Final = 1 << 22
 
 
@@ -80,6 +84,20 @@ def read_pins(path: Path) -> tuple[Pin, ...]:
         return tuple(_pin(entry) for entry in content.get("store", []))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_lock(path, error) from error
+
+
+def note_lock_file(path: Path, home: Path) -> None:
+    """Note in a home that a lock file pins stores of it; a home that may not be written goes without."""
+    known = {str(path.absolute()), *map(str, noted_lock_files(home))}
+    with suppress(OSError):
+        write_json({"lock_files": sorted(known)}, home / NOTED)
+
+
+def noted_lock_files(home: Path) -> tuple[Path, ...]:
+    """List the lock files that were noted in a home and are still there."""
+    noted = read_notes(home / NOTED).get("lock_files")
+    paths = (Path(path) for path in noted if isinstance(path, str)) if isinstance(noted, list) else ()
+    return tuple(path for path in paths if path.is_file())
 
 
 def _no_lock(path: Path, error: Exception) -> SourceUnusable:

@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,11 +12,16 @@ import pytest
 
 import genekb
 from genekb.builder import BuildConfig, build
+from genekb.encoders import load_encoder
+from genekb.errors import SourceUnusable
+from genekb.share.lock import pin_store, write_pins
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import find_store, list_store_folders
 from genekb.store.verify import verify_store
 from genekb.store.writer import locked
+from genekb.updating import add_encoders
 from genekb.use.collect import collect_garbage
+from tests.in_process import call_here
 
 ROOT = Path(__file__).parents[2]
 CONFIG = BuildConfig(name="human", models=("hash-8",))
@@ -198,3 +205,97 @@ def test_a_kill_in_the_middle_leaves_whole_stores_and_the_next_run_ends_it(home,
 def test_a_home_that_is_not_there_holds_nothing(tmp_path):
     assert collect_garbage(tmp_path / "none", superseded=True, dry_run=False).removed == ()
     assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture(scope="module")
+def generations(ncbi_folder, tmp_path_factory):
+    """A store, and three more that gained an encoder each: files are shared by hard links. Oldest first."""
+    home = tmp_path_factory.mktemp("generations")
+    folders = [build(read_ncbi_folder(ncbi_folder, taxa=["human"]), CONFIG, home=home).folder]
+    for model in ("hash-16", "random-8", "random-16"):
+        folders.append(add_encoders(genekb.open(folders[-1]), [model], load=load_encoder, home=home).folder)
+    return folders
+
+
+@pytest.fixture
+def line(generations, tmp_path):
+    """A copy of them, still sharing, beside a lock file that pins the first."""
+    subprocess.run(["cp", "-a", generations[0].parents[2], tmp_path / "home"], check=True)
+    folders = [tmp_path / "home" / "stores" / folder.parent.name / folder.name for folder in generations]
+    write_pins([pin_store(genekb.open(folders[0]))], tmp_path / "first.lock")
+    return folders
+
+
+def disk_use(home):
+    """Bytes of all files, each counted once."""
+    found = {(status.st_dev, status.st_ino): status.st_size for status in map(os.stat, home.rglob("*.*"))}
+    return sum(found.values())
+
+
+def kept(line):
+    return [folder.is_dir() for folder in line]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_bytes_are_those_that_are_freed(line, generations, tmp_path, dry_run):
+    before = disk_use(tmp_path / "home")
+    result = collect_garbage(tmp_path / "home", superseded=True, dry_run=dry_run)
+    assert len(result.removed) == 3
+    own = ("manifest.json", "README.md", "croissant.json")  # the rest is shared with the current store
+    assert result.n_bytes == sum((folder / name).stat().st_size for folder in generations[:3] for name in own)
+    if dry_run:
+        assert disk_use(tmp_path / "home") == before
+        result = collect_garbage(tmp_path / "home", superseded=True, dry_run=False)
+    assert before - disk_use(tmp_path / "home") == result.n_bytes
+    assert verify_store(line[-1]).faults == ()
+
+
+def test_what_superseded_stores_take_is_reported_without_removing_them(line, tmp_path):
+    report = collect_garbage(tmp_path / "home", superseded=False, dry_run=False)
+    assert (report.removed, report.n_superseded, kept(line)) == ((), 3, [True] * 4)
+    removed = collect_garbage(tmp_path / "home", superseded=True, dry_run=False)
+    assert report.n_bytes_superseded == removed.n_bytes
+    assert (removed.n_superseded, removed.n_bytes_superseded) == (0, 0)
+
+
+@pytest.mark.parametrize("n_newest", [1, 2, 3, 9])
+def test_the_newest_of_each_name_stay(line, tmp_path, n_newest):
+    result = collect_garbage(tmp_path / "home", superseded=True, keep_newest=n_newest, dry_run=False)
+    assert kept(line) == [number + n_newest >= 4 for number in range(4)]
+    reasons = [item.reason for item in result.left]
+    assert reasons == [f"superseded, but among the {n_newest} newest of its name"] * (min(n_newest, 4) - 1)
+
+
+def test_what_a_lock_file_pins_stays(line, tmp_path):
+    lock = tmp_path / "first.lock"
+    result = collect_garbage(tmp_path / "home", superseded=True, dry_run=False, locks=[lock])
+    assert kept(line) == [True, False, False, True]
+    assert [item.reason for item in result.left] == [f"superseded, but pinned by {lock}"]
+    assert verify_store(line[0]).faults == ()
+    lock.write_text("version = 99\n")
+    with pytest.raises(SourceUnusable, match="no lock file"):
+        collect_garbage(tmp_path / "home", superseded=True, dry_run=False, locks=[lock])
+
+
+def test_the_command_finds_lock_files_and_says_which_option_removes_what(line, tmp_path, capsys, monkeypatch):
+    home, project, elsewhere = tmp_path / "home", tmp_path / "project", tmp_path / "elsewhere"
+
+    def gc(*options):
+        return call_here(["genekb", "gc", "--home", home, *options], capsys, monkeypatch)
+
+    for number, folder in ((1, project), (2, elsewhere)):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        call_here(["genekb", "lock", line[number].name, "--home", home], capsys, monkeypatch)
+    (home / ".locks.json").unlink()
+    out = gc().out
+    assert f"left {line[2]} (superseded, but pinned by {elsewhere / 'genekb.lock'})" in out
+    assert re.search(
+        r"superseded stores: 2, [\d,]+ bytes; `genekb gc --superseded` removes them, `--keep-newest N`", out
+    )
+    assert gc("--lock", tmp_path / "none").code == 3
+    content = json.loads(gc("--superseded", "--lock", project / "genekb.lock", "--dry-run", "--json").out)
+    assert [Path(item["path"]) for item in content["removed"]] == [line[0]]
+    call_here(["genekb", "lock", line[0].name, "--home", home, "--file", tmp_path / "my.lock"], capsys, monkeypatch)
+    assert gc("--keep-newest", "1").code == 0
+    assert kept(line) == [True, False, True, True]
