@@ -1,7 +1,8 @@
 """The command `genekb`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -147,10 +148,8 @@ def list_stores(
         listed = genekb_share.list_remote(catalog, home)
         if json:
             print_json({"stores": listed})
-        elif listed:
-            print_table(tuple(listed[0]), [tuple(row.values()) for row in listed])
         else:
-            note("the catalogue lists no store")
+            _print_stores(listed, none="the catalogue lists no store")
         return
     from genekb.store.home import find_home, list_store_folders
     from genekb.store.manifest import read_manifest
@@ -164,16 +163,41 @@ def list_stores(
                 "digest": manifest.digest[:16],
                 "n_genes": manifest.n_genes,
                 "n_texts": manifest.n_texts,
-                "encoders": ", ".join(manifest.encoders),
+                "encoders": list(manifest.encoders),
                 "n_bytes": sum(file.n_bytes for file in manifest.files),
+                "path": str(folder.absolute()),
             }
         )
     if json:
         print_json({"home": str(find_home(home)), "stores": rows})
-    elif rows:
-        print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
     else:
-        note(f"no store in {find_home(home)}; make one with `genekb build`")
+        _print_stores(rows, none=f"no store in {find_home(home)}; make one with `genekb build`")
+
+
+def _print_stores(rows: Sequence[Mapping[str, Any]], *, none: str) -> None:
+    """Print stores as a table, without their paths, which `genekb path` prints."""
+    shown = [{key: value for key, value in row.items() if key != "path"} for row in rows]
+    if not shown:
+        note(none)
+        return
+    cells = ([", ".join(value) if isinstance(value, list) else value for value in row.values()] for row in shown)
+    print_table(tuple(shown[0]), [tuple(row) for row in cells])
+
+
+@app.command()
+def path(
+    store: Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")],
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Print the folder of a store, for scripts; exit code 4 where there is none.
+
+    Example: genekb path human
+    """
+    from genekb.store.home import find_store
+
+    folder = find_store(store, home).absolute()
+    print_json({"path": str(folder)}) if json else print_lines([str(folder)])
 
 
 @app.command()
@@ -200,7 +224,7 @@ def info(
 
     kb = open_store(store, home=home)
     if json:
-        print_json(json_module.loads(kb.manifest.to_json()))
+        print_json(json_module.loads(kb.manifest.to_json()) | {"path": str(kb.folder.absolute())})
         return
     print_lines([without_header(kb.card), f"path: {kb.folder}"])
     print_lines([f"digest: {kb.manifest.digest}", f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"])

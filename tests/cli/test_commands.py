@@ -11,8 +11,10 @@ import anndata
 import numpy as np
 import pytest
 
+import genekb
 from cellmodel.demo import find_demo_cells
 from cellmodel.readers import read_anndata
+from tests.in_process import call_here
 from tests.processes import call, call_json, start
 
 
@@ -42,9 +44,19 @@ def test_list_info_and_verify_agree_with_the_build(home):
     stores = {row["store"]: row for row in call_json("genekb", "list", "--home", home)["stores"]}
     assert set(stores) == {"demo@1", "small-human@2022-11", "small-mouse@2022-11"}
     info = call_json("genekb", "info", "demo", "--home", home)
+    assert info["path"] == stores["demo@1"]["path"]
+    assert stores["demo@1"]["encoders"] == list(info["encoders"])
     assert info["n_texts"] == stores["demo@1"]["n_texts"] == 752
     assert call_json("genekb", "verify", "demo", "--home", home)["faults"] == []
     assert "752 of them have a text" in call("genekb", "info", "demo", "--home", home)[1]
+
+
+def test_path_prints_the_folder_alone_for_scripts(home, capsys, monkeypatch):
+    found = call_here(["genekb", "path", "demo", "--home", home], capsys, monkeypatch)
+    assert (found.code, found.err) == (0, "")
+    assert found.out == f"{genekb.open('demo', home=home).folder}\n"
+    none = call_here(["genekb", "path", "nothing", "--home", home], capsys, monkeypatch)
+    assert (none.code, none.out, none.err.count("\n")) == (4, "", 1)
 
 
 def test_search_and_sql_answer(home):
