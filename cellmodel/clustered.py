@@ -4,6 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from jaxtyping import Int
@@ -13,12 +14,14 @@ from cellmodel.align import GeneAlignment
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.features import log_expression
-from cellmodel.io import Cells, ReadConfig, obs_columns, read_cells
+from cellmodel.io import Cells, ReadConfig, is_whole, obs_columns, read_cells
 from cellmodel.preprocess import detected_genes
 from cellmodel.types import CellByGene, Labels
 from cellmodel.views import align_cells
+from genekb.hints import MOST_NAMES
 
 log = logging.getLogger(__name__)
+MOST_CLUSTERS: Final = 200  # that a column of groups has; more are measured values, or names of cells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -95,14 +98,25 @@ def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, clust
     )
 
 
-def group_cells(cells: Cells, cluster_key: str) -> GroupedCells:
-    """Take the clusters alone of cells that are read already; see :func:`read_clustered`."""
+def group_cells(cells: Cells, cluster_key: str, *, least: int = 2) -> GroupedCells:
+    """Take the clusters alone of cells that are read already; see :func:`read_clustered`.
+
+    Raises
+    ------
+    InputUnusable
+        If the column is missing, or fewer than ``least`` clusters have a cell.
+    """
     found = np.array(_column(cells, cluster_key), dtype=object)
     rows = np.flatnonzero(found != "")
     if len(rows) < len(found):
         log.warning("%d of %d cells have no %s and are left out", len(found) - len(rows), len(found), cluster_key)
     names = _in_order(cells, cluster_key, set(found[rows]))
-    if len(names) < 2:  # noqa: PLR2004 - one cluster has no rest
+    if not names:
+        raise InputUnusable(
+            f"column {cluster_key!r} of {cells.source} holds no cluster: all of its {len(found):,} values are missing; "
+            "name another column with --cluster-key"
+        )
+    if len(names) < least:
         raise InputUnusable(
             f"column {cluster_key!r} of {cells.source} holds {len(names)} cluster; a cluster is told by what sets it "
             "apart from others, so two are needed"
@@ -112,8 +126,21 @@ def group_cells(cells: Cells, cluster_key: str) -> GroupedCells:
 
 
 def _column(cells: Cells, cluster_key: str) -> list[str]:
+    likely = ", ".join(cluster_columns(cells))
     hint = "run `cellmodel cluster` first, or name a column with --cluster-key"
+    hint += f" (those that look like clusters: {likely})" if likely else ""
     return obs_columns(cells.adata, [cluster_key], source=cells.source, hint=hint)[cluster_key]
+
+
+def cluster_columns(cells: Cells) -> list[str]:
+    """Columns of obs that may hold clusters: at least two values, and fewer than cells; no measured numbers."""
+    obs, found = cells.adata.obs, []
+    for name in obs:
+        values = obs[name].dropna()
+        is_measured = values.dtype.kind == "f" and not is_whole(values)
+        if 2 <= values.nunique() <= min(MOST_CLUSTERS, len(values) - 1) and not is_measured:  # noqa: PLR2004
+            found.append(str(name))
+    return found[:MOST_NAMES]
 
 
 def _in_order(cells: Cells, cluster_key: str, present: set[str]) -> tuple[str, ...]:
@@ -121,4 +148,5 @@ def _in_order(cells: Cells, cluster_key: str, present: set[str]) -> tuple[str, .
     column = cells.adata.obs[cluster_key]
     if hasattr(column, "cat"):
         return tuple(name for name in map(str, column.cat.categories) if name in present)
-    return tuple(sorted(present, key=lambda name: [part.zfill(12) for part in re.split(r"(\d+)", name)]))
+    by_number = re.compile(r"\d+")
+    return tuple(sorted(present, key=lambda name: by_number.sub(lambda digits: digits[0].zfill(12), name)))

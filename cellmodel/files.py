@@ -147,7 +147,7 @@ def run_file(
         if write.report is not None:
             from cellmodel.reporting import write_report_of
 
-            write_report_of(cells, write.report, key_added=write.key_added, overwrite=write.overwrite)
+            write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
     return FileRun(cells=cells, result=result)
 
 

@@ -18,6 +18,7 @@ from cellmodel.writers import check_tables
 from genekb.hints import counted, known_names
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 
@@ -305,10 +306,20 @@ def obs_columns(
             raise InputUnusable(
                 f"{source} has no column {column!r} in obs (it has: {known_names(column, obs)}); {hint}"
             )
-    return {
-        column: ["" if missing else str(value) for value, missing in zip(obs[column], obs[column].isna(), strict=True)]
-        for column in columns
-    }
+    return {name: _texts(obs[name]) for name in columns}
+
+
+def _texts(column: "pd.Series") -> list[str]:
+    """Values as text, a missing one empty; integers that are floats because some are missing are integers again."""
+    missing = column.isna()
+    if column.dtype.kind == "f" and is_whole(column[~missing]):
+        column = column.astype("Int64")
+    return ["" if is_missing else str(value) for value, is_missing in zip(column, missing, strict=True)]
+
+
+def is_whole(numbers: "pd.Series") -> bool:
+    """Whether all numbers are integers, whatever their type."""
+    return bool(((numbers == numbers.round()) & np.isfinite(numbers)).all())
 
 
 def claim_slots(adata: "AnnData", slots: Iterable[tuple[str, str]], *, overwrite: bool) -> None:

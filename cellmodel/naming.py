@@ -2,16 +2,16 @@
 
 import csv
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cellmodel.clustered import GroupedCells, group_cells
 from cellmodel.errors import InputUnusable
 from cellmodel.features import log_expression
 from cellmodel.files import WriteConfig, check_outputs
-from cellmodel.io import Cells, ReadConfig, claim_slots, obs_columns, read_cells
+from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.marker_names import ClusterName, NamingConfig, name_clusters
 from cellmodel.markers import rank_markers
 from cellmodel.preprocess import detected_genes
@@ -69,29 +69,22 @@ def _from_table(path: Path) -> Panel:
     return {name: tuple(genes) for name, genes in panel.items()}
 
 
-def name_cells(cells: Cells, clusters: Sequence[str], panel: Panel, *, config: NamingConfig | None = None) -> Naming:
+def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel, *, config: NamingConfig | None = None) -> Naming:
     """Rank the markers of each cluster and name it by the panel.
-
-    Parameters
-    ----------
-    clusters
-        One a cell.
 
     Raises
     ------
     InputUnusable
-        If there are fewer than two clusters, or no gene of the panel was measured.
+        If no gene of the panel was measured.
     """
     settings = config or NamingConfig()
-    names, codes = np.unique(np.array(clusters), return_inverse=True)
-    if len(names) < 2:  # noqa: PLR2004 - one cluster has no rest
-        raise InputUnusable(f"{cells.source} has {len(names)} cluster; markers need a rest to be compared with")
-    detected = np.flatnonzero(detected_genes(cells.matrix, min_cells=1))
+    expression = log_expression(cells)[grouped.rows]
+    detected = np.flatnonzero(detected_genes(expression, min_cells=1))
     measured = [cells.names[column] for column in detected]
-    tables = rank_markers(log_expression(cells)[:, detected], codes, gene_names=measured, n_top=settings.n_markers)
+    tables = rank_markers(expression[:, detected], grouped.labels, gene_names=measured, n_top=settings.n_markers)
     return Naming(
-        clusters=tuple(names.tolist()),
-        n_cells=tuple(np.bincount(codes).tolist()),
+        clusters=grouped.names,
+        n_cells=tuple(np.bincount(grouped.labels).tolist()),
         names=name_clusters(tables, panel, background=measured, config=settings),
     )
 
@@ -104,15 +97,17 @@ def annotate_file(path: Path, panel: Panel, *, cluster_key: str, read: ReadConfi
     InputUnusable
         If the column of clusters is missing, or an output cannot be written.
     """
+    import pandas as pd
+
     check_outputs(write, inputs=(path,))
     cells = read_cells(path, read)
     adata, key = cells.adata, write.key_added
-    obs_columns(adata, [cluster_key], source=str(path), hint="name one with --cluster-key")
+    grouped = group_cells(cells, cluster_key)
     claim_slots(adata, [("obs", key), ("uns", key)], overwrite=write.overwrite)
-    clusters = adata.obs[cluster_key].astype(str).tolist()
-    found = name_cells(cells, clusters, panel)
-    name_of = {cluster: one.name for cluster, one in zip(found.clusters, found.names, strict=True)}
-    adata.obs[key] = adata.obs[cluster_key].astype(str).map(name_of).astype("category")
+    found = name_cells(cells, grouped, panel)
+    filled = np.full(adata.n_obs, None, dtype=object)
+    filled[grouped.rows] = [found.names[label].name for label in grouped.labels.tolist()]
+    adata.obs[key] = pd.Categorical(filled)
     adata.uns[key] = h5ad_safe({"cluster_key": cluster_key, "names": _frame(found)})
     write_cells(adata, write.output, source=path, overwrite=write.overwrite)
     return found
@@ -122,7 +117,7 @@ def _frame(found: Naming) -> object:
     import pandas as pd
 
     rows = [
-        asdict(one) | {"cluster": cluster, "genes": ", ".join(one.genes)}
-        for cluster, one in zip(found.clusters, found.names, strict=True)
+        asdict(one) | {"cluster": cluster, "n_cells": n_cells, "genes": ", ".join(one.genes)}
+        for cluster, n_cells, one in zip(found.clusters, found.n_cells, found.names, strict=True)
     ]
     return pd.DataFrame(rows)

@@ -5,18 +5,20 @@ where ``save`` says (.svg, .png, .pdf; the same plot gives the same bytes), and 
 it comes with the extra ``plot``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellmodel.clustered import clustered
+from cellmodel.clustered import ClusteredCells, clustered
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable, NotAvailable
 from cellmodel.figures.canvas import drawing, save_figure
 from cellmodel.io import ReadConfig, cells_from_anndata, obs_columns
+from cellmodel.markers import rank_markers
 from cellmodel.moments import cluster_moments
+from cellmodel.slots import marker_frame, stored_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +112,8 @@ def dotplot(
     Parameters
     ----------
     key
-        Name of the run's slots: ``obs[key]`` are the clusters, ``uns[key]["markers"]`` their markers.
+        Column of obs with the clusters, of a run or from elsewhere; ``uns[key]["markers"]`` are their markers, which
+        are computed where there are none.
     n_genes
         Markers of each cluster, highest t first.
     genes
@@ -119,12 +122,12 @@ def dotplot(
     Raises
     ------
     InputUnusable
-        If there are no markers under that name, or a gene is unknown.
+        If there are no clusters under that name, or a gene is unknown.
     """
     from cellmodel.figures.grids import dot_grid
 
-    shown = list(genes) if genes is not None else _top_markers(adata, key=key, n_genes=n_genes)
     found = clustered(cells_from_anndata(adata, ReadConfig()), None, RunConfig(), cluster_key=key)
+    shown = list(genes) if genes is not None else _top_markers(adata, found, key=key, n_genes=n_genes)
     place = {name: column for column, name in reversed(list(enumerate(found.gene_names)))}
     unknown = [name for name in shown if name not in place]
     if unknown:
@@ -209,9 +212,8 @@ def k_curve(
     """
     from cellmodel.figures.curves import stability_curve
 
-    choice = _record(adata, key).get("n_clusters", {})
-    curve = choice.get("curve")
-    if curve is None or not len(curve) or "stability" not in curve:
+    curve = stored_table(adata.uns, key, "n_clusters", "curve", columns=("stability",))
+    if curve is None or not len(curve):
         raise InputUnusable(f'uns["{key}"] holds no curve; run `cellmodel cluster --n-clusters auto`')
     with drawing():
         axes = stability_curve(
@@ -219,7 +221,7 @@ def k_curve(
             curve["stability"].to_numpy(dtype=np.float64),
             null_mean=curve["null_mean"].to_numpy(dtype=np.float64),
             null_sd=curve["null_sd"].to_numpy(dtype=np.float64),
-            chosen=int(choice["n_clusters"]),
+            chosen=int(adata.uns[key]["n_clusters"]["n_clusters"]),
             ax=ax,
         )
         save_figure(axes, save)
@@ -265,20 +267,12 @@ def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
     sc.tl.umap(adata, neighbors_key=neighbors, random_state=seed)
 
 
-def _record(adata: "AnnData", key: str) -> Mapping[str, Any]:
-    if key not in adata.uns:
-        raise InputUnusable(
-            f'the cells hold no uns["{key}"]; run `cellmodel cluster` first, or name the slots with key'
-        )
-    record: Mapping[str, Any] = adata.uns[key]
-    return record
-
-
-def _top_markers(adata: "AnnData", *, key: str, n_genes: int) -> list[str]:
-    """Markers of each cluster in the order of the clusters, each gene once."""
-    markers = _record(adata, key).get("markers")
+def _top_markers(adata: "AnnData", found: ClusteredCells, *, key: str, n_genes: int) -> list[str]:
+    """Markers of each cluster in the order of the clusters, each gene once; from the run's record where it has any."""
+    markers = stored_table(adata.uns, key, "markers", columns=("cluster", "name", "t"))
     if markers is None or not len(markers):
-        raise InputUnusable(f'uns["{key}"] holds no markers; run `cellmodel cluster` first, or name genes')
+        tables = rank_markers(found.expression, found.labels, gene_names=found.gene_names, n_top=n_genes)
+        markers = marker_frame(tables, names=found.names)
     led = markers[markers["t"] > 0].groupby("cluster", sort=False).head(n_genes)
     return list(dict.fromkeys(map(str, led["name"])))
 

@@ -10,6 +10,7 @@ from cellmodel.errors import InputUnusable
 from cellmodel.figures.canvas import check_format, figure_of
 from cellmodel.files import check_targets
 from cellmodel.readers import read_anndata
+from cellmodel.slots import stored_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,9 +81,9 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
 
 def _contributions(uns: Mapping[str, Any], path: Path, *, key: str) -> "pd.DataFrame":
     """Table of contributions that `cellmodel attribute` writes; a group of a condition is named by both."""
-    if key not in uns:
-        raise InputUnusable(f'{path} holds no uns["{key}"]; run `cellmodel attribute` first')
-    table: pd.DataFrame = uns[key]["contributions"]
+    table = stored_table(uns, key, "contributions")
+    if table is None:
+        raise InputUnusable(f'{path} holds no contributions in uns["{key}"]; run `cellmodel attribute` first')
     if "condition" not in table or not table["condition"].astype(bool).any():
         return table
     return table.assign(cluster=table["cluster"].astype(str) + ", " + table["condition"].astype(str))

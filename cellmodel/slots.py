@@ -1,5 +1,6 @@
 """Which slot of an AnnData holds which result: written by a run, read back by the report and by later commands."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -9,6 +10,7 @@ from jaxtyping import Int
 from cellmodel.agreement import AgreementRow
 from cellmodel.device import describe
 from cellmodel.io import claim_slots
+from cellmodel.markers import MarkerTable
 from cellmodel.n_clusters import Stability
 from cellmodel.pipeline import RunResult
 from cellmodel.recipes.registry import plugin_version
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 VERSIONED: Final = ("genekb-cellmodel", "numpy", "scipy", "scikit-learn", "scikit-network", "torch", "anndata")
+# Tables of a record of a run, and the columns that are read again
+_TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
+    ("markers",): frozenset({"cluster", "name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out"}),
+    ("words",): frozenset({"cluster", "term", "score", "p_value", "p_adjusted", "gene", "weight", "sentence"}),
+    ("knowledge",): frozenset({"knowledge", "neighbour_agreement"}),
+    ("history",): frozenset(),
+    ("n_clusters", "curve"): frozenset(),
+}
 
 
 class CellTable(Protocol):
@@ -132,17 +142,11 @@ def _record(cells: CellTable, result: RunResult) -> dict[str, Any]:
         "seed": result.config.seed,
         "recipe": result.config.recipe_name,
         "compute": describe(result.config.compute),
-        "versions": {name: installed_version(name) for name in VERSIONED} | plugin_version(result.config.recipe),
-        "input": {
-            "source": cells.source.rsplit("/", 1)[-1],
-            "value_kind": str(cells.kind),
-            "notes": list(cells.notes),
-            "n_cells": cells.shape[0],
-            "n_genes": cells.shape[1],
-        },
+        **input_record(cells),
         "knn_recall": result.features.knn_recall,
         "history": _history_frame(result),
     }
+    record["versions"] |= plugin_version(result.config.recipe)
     if result.alignment is not None:
         record["store_id"] = result.alignment.store_id
         record["encoder_id"] = result.alignment.encoder_id
@@ -157,6 +161,44 @@ def _record(cells: CellTable, result: RunResult) -> dict[str, Any]:
             "whitening_components": result.text.whitening.components,
         }
     return record | _cluster_record(result)
+
+
+def input_record(cells: CellTable) -> dict[str, Any]:
+    """Versions that work on the cells, and what was read: the part of a record that needs no run."""
+    return {
+        "versions": {name: installed_version(name) for name in VERSIONED},
+        "input": {
+            "source": cells.source.rsplit("/", 1)[-1],
+            "value_kind": str(cells.kind),
+            "notes": list(cells.notes),
+            "n_cells": cells.shape[0],
+            "n_genes": cells.shape[1],
+        },
+    }
+
+
+def run_record(uns: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """Record of the run that made clusters; None where there is none that is whole: ``uns`` may hold anything."""
+    record = uns.get(key)
+    if not isinstance(record, Mapping) or not {"seed", "recipe"} <= record.keys():
+        return None
+    tables = [stored_table(record, *path, columns=columns) for path, columns in _TABLES.items()]
+    parts = [record.get(name) for name in ("input", "params", "versions", "n_clusters")]
+    is_whole = all(table is not None for table in tables) and all(isinstance(part, Mapping) for part in parts)
+    return record if is_whole else None
+
+
+def stored_table(record: object, *path: str, columns: Collection[str] = ()) -> "pd.DataFrame | None":
+    """Find a table inside nested records; None where it is missing, no table, or has rows and lacks a column."""
+    import pandas as pd
+
+    for part in path:
+        if not isinstance(record, Mapping) or part not in record:
+            return None
+        record = record[part]
+    if not isinstance(record, pd.DataFrame) or (len(record) and not set(columns) <= set(record)):
+        return None
+    return record
 
 
 def _coverage_record(result: RunResult) -> dict[str, Any]:
@@ -193,17 +235,21 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
             "curve": pd.DataFrame(curve, columns=list(Stability._fields)).astype(float),
         },
         "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),
-        "markers": _marker_frame(result),
+        "markers": marker_frame(result.markers),
         "words": _word_frame(result),
     }
 
 
-def _marker_frame(result: RunResult) -> "pd.DataFrame":
+def marker_frame(tables: Sequence[MarkerTable], *, names: Sequence[str] = ()) -> "pd.DataFrame":
+    """One row a marker, by cluster; a cluster is named by its number if no names are given."""
     import pandas as pd
 
     rows = [
-        {"cluster": str(table.cluster), **{key: value for key, value in asdict(marker).items() if key != "gene"}}
-        for table in result.markers
+        {
+            "cluster": names[table.cluster] if names else str(table.cluster),
+            **{key: value for key, value in asdict(marker).items() if key != "gene"},
+        }
+        for table in tables
         for marker in table.markers
     ]
     return pd.DataFrame(rows)

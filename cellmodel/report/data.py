@@ -201,11 +201,11 @@ class ReportData:
     cell_ids
         One per cell.
     clusters
-        (cell,) integers 0 .. k-1.
+        (cell,) integers 0 .. k-1; -1 for a cell without a cluster.
     cluster_names
         Name of each cluster; its length is k.
     confidence
-        (cell,) in [0, 1]; None if the head gives none.
+        (cell,) in [0, 1], NaN for a cell without a cluster; None if the head gives none.
     colors
         Further columns, (cell,) each, to colour the plot by. Numbers (NaN where missing) are drawn on a scale,
         anything else is taken for categories.
@@ -222,7 +222,7 @@ class ReportData:
     markers, words
         Per cluster, best first; empty if they were not looked for.
     k_choice
-        How the number of clusters was chosen.
+        How the number of clusters was chosen; None if the clusters are of no run, of which nothing is known.
     history
         Loss per epoch of each term of the objective; empty if nothing was trained.
     knowledge
@@ -247,7 +247,7 @@ class ReportData:
     clusters: np.ndarray
     cluster_names: tuple[str, ...]
     confidence: np.ndarray | None
-    k_choice: KChoice
+    k_choice: KChoice | None
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     queries: Mapping[str, str] = field(default_factory=dict)
@@ -265,7 +265,7 @@ class ReportData:
         """Check lengths and ranges."""
         _check_cells(self)
         n_clusters = len(self.cluster_names)
-        if int(self.clusters.min()) < 0 or int(self.clusters.max()) >= n_clusters:
+        if int(self.clusters.min()) < -1 or not 0 <= int(self.clusters.max()) < n_clusters:
             raise ValueError(
                 f"clusters run from {self.clusters.min()} to {self.clusters.max()}, but {n_clusters} names are given; "
                 "number clusters from 0 and name each"
@@ -275,7 +275,7 @@ class ReportData:
                 raise ValueError(f"{name} of {len(getattr(self, name))} clusters for {n_clusters} cluster names")
         if not np.isfinite(self.embedding).all():
             raise ValueError("embedding holds NaN or infinity; such cells cannot be drawn")
-        confidence = self.confidence
+        confidence = None if self.confidence is None else self.confidence[self.clusters >= 0]
         if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
             raise ValueError(f"confidence must lie in [0, 1], got {confidence.min()} to {confidence.max()}")
         if len({len(losses) for losses in self.history.values()}) > 1:

@@ -71,7 +71,7 @@ def dot_plot(data: ReportData, clusters: tuple[ClusterView, ...]) -> DotPlot | N
         return None
     place = {gene: column for column, gene in enumerate(data.expression.genes)}
     values = data.expression.values[:, [place[gene] for gene in genes]]
-    fractions, means = _by_cluster(values, data.clusters, n_clusters=len(clusters))
+    fractions, means = by_cluster(values, data.clusters, n_clusters=len(clusters))
     highest = float(means.max())
     xs = [round((at + 0.5) * _STEP, 1) for at in range(len(genes))]
     ys = [round(_TOP + (at + 0.5) * _STEP, 1) for at in range(len(clusters))]
@@ -113,13 +113,17 @@ def _chosen(data: ReportData, clusters: tuple[ClusterView, ...]) -> list[str]:
     return list(chosen)
 
 
-def _by_cluster(
+def by_cluster(
     values: sp.csc_matrix, clusters: np.ndarray, *, n_clusters: int
 ) -> tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "cluster gene"]]:
-    """Share of the cells that express a gene, and their mean expression over all cells; 0 for an empty cluster."""
-    ones = (np.ones(len(clusters)), (clusters, np.arange(len(clusters))))
+    """Share of the cells that express a gene, and their mean expression over all cells; 0 for an empty cluster.
+
+    A cell whose cluster is -1 has none.
+    """
+    rows = np.flatnonzero(clusters >= 0)
+    ones = (np.ones(len(rows)), (clusters[rows], rows))
     members = sp.csr_matrix(ones, shape=(n_clusters, len(clusters)))
-    sizes = np.maximum(np.bincount(clusters, minlength=n_clusters), 1)[:, None]
+    sizes = np.maximum(np.bincount(clusters[rows], minlength=n_clusters), 1)[:, None]
     expression = sp.csr_matrix(values, dtype=np.float64)
     return (members @ (expression > 0)).toarray() / sizes, (members @ expression).toarray() / sizes
 

@@ -13,6 +13,7 @@ from cellmodel.report.palette import badges, cluster_color, text_color
 
 MAX_GENE_BYTES: Final = 2_000_000  # of all genes together, one a cell and gene
 MAX_DRAWN: Final = 50_000  # cells; a page with more is slow on a phone, and the points cover each other
+NO_CLUSTER: Final = "no cluster"
 _MIN_DRAWN_PER_CLUSTER = 50
 _MAX_COLORED = 60  # categories of one column that get a colour and a line in the legend
 
@@ -23,7 +24,7 @@ def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -
     Parameters
     ----------
     clusters
-        0 .. k-1.
+        0 .. k-1; -1 is no cluster.
     limit
         Cells drawn evenly; the first 50 of each cluster come on top of them.
     """
@@ -42,7 +43,7 @@ def plot_payload(data: ReportData) -> str:
     Expression is written in 256 steps: 0 is none, 1 to 255 are even steps up to the highest value of the gene.
     """
     rows = drawn_cells(data.clusters)
-    columns = [_categories("cluster", data.clusters, names=data.cluster_names) | _titles(data)]
+    columns = [_clusters(data)]
     if data.confidence is not None:
         columns.append(_numbers("confidence", data.confidence))
     columns.extend(
@@ -51,6 +52,7 @@ def plot_payload(data: ReportData) -> str:
     )
     payload = {
         "n_cells": len(data.clusters),
+        "is_run": data.k_choice is not None,
         "embedding": _base64(data.embedding[rows], "<f4"),
         "cell_ids": [str(data.cell_ids[row]) for row in rows.tolist()],
         "columns": [
@@ -88,9 +90,16 @@ def _column(name: str, values: np.ndarray) -> dict[str, Any]:
     return _categories(name, rank[codes], names=found[by_size].tolist())
 
 
-def _titles(data: ReportData) -> dict[str, Any]:
-    """Clusters as they are called where there is room: with the name that they were given."""
-    return {"titles": [name.name for name in data.names]} if data.names else {}
+def _clusters(data: ReportData) -> dict[str, Any]:
+    """Clusters, with the names that they were given; cells without one are a last category, which has no colour."""
+    has_none = data.clusters < 0
+    column = _categories("cluster", data.clusters[~has_none], names=data.cluster_names)
+    if data.names:
+        column["titles"] = [name.name for name in data.names]
+    if has_none.any():
+        column |= {"names": [*column["names"], NO_CLUSTER], "sizes": [*column["sizes"], int(has_none.sum())]}
+    n_clusters = len(data.cluster_names)
+    return column | {"n_none": int(has_none.sum()), "values": np.where(has_none, n_clusters, data.clusters)}
 
 
 def _categories(name: str, codes: np.ndarray, *, names: Sequence[str]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cellmodel.report import charts, formats
 from cellmodel.report.data import ReportData
 from cellmodel.report.dots import dot_plot
@@ -49,7 +47,7 @@ def render_report(data: ReportData) -> str:
     from markupsafe import Markup
 
     style, script = _asset("report.css"), _asset("report.js")
-    clusters = cluster_views(data)
+    clusters, in_cluster = cluster_views(data), data.clusters >= 0
     return (
         _environment()
         .from_string(_asset("template.html.j2"))
@@ -57,7 +55,8 @@ def render_report(data: ReportData) -> str:
             data=data,
             clusters=clusters,
             dot_plot=dot_plot(data, clusters),
-            mean_confidence=float("nan") if data.confidence is None else float(np.mean(data.confidence)),
+            mean_confidence=float("nan") if data.confidence is None else float(data.confidence[in_cluster].mean()),
+            n_clustered=int(in_cluster.sum()),
             n_drawn=len(drawn_cells(data.clusters)),
             k_chart=k_chart(data),
             training_charts=training_charts(data),

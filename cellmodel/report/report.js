@@ -187,7 +187,7 @@
     const labels = column.anchors
       .map((i, group) => ({ text: column.badges[group], group, i }))
       .filter(({ i, group }) => i >= 0 && (state.shown.size === 0 || state.shown.has(group)))
-      .map((label) => ({ ...label, x: screenX(label.i), y: screenY(label.i) - (column.sizes[label.group] < SMALL_GROUP ? 20 : 0) }));
+      .map((label) => ({ ...label, x: screenX(label.i), y: labelY(screenY(label.i), column.sizes[label.group]) }));
     spread(labels);
     context.font = "700 13px system-ui, sans-serif";
     context.textAlign = "center";
@@ -204,6 +204,11 @@
       context.fillStyle = column.inks[group];
       context.fillText(text, x, y + 1);
     }
+  }
+  /** A label stands beside a small group: above it, or below where that would leave the map. */
+  function labelY(y, size) {
+    if (size >= SMALL_GROUP) return y;
+    return y >= 32 || y < 0 ? y - 20 : y + 20;
   }
   /** Push labels apart until none covers another, or 40 rounds have passed. */
   function spread(labels) {
@@ -315,7 +320,7 @@
   function valueInWords(column, i) {
     if (column.kind === "numbers") return plain(column.values[i]);
     const code = column.values[i];
-    return column.titles ? `${column.names[code]}, ${column.titles[code]}` : column.names[code];
+    return column.titles?.[code] ? `${column.names[code]}, ${column.titles[code]}` : column.names[code];
   }
   function describe(i) {
     const told = columns.filter((column, at) => at === 0 || column.name === "confidence");
@@ -405,9 +410,10 @@
     byId("legend-title").textContent = label(column);
     byId("legend").classList.toggle("compact", column.kind === "categories" && !column.titles && column.badges.every((text, group) => text === column.names[group]));
     if (column.kind === "categories") {
-      const nGrey = column.names.length - column.colors.length;
+      const nGrey = column.names.length - column.colors.length - (column.n_none ? 1 : 0);
       const grey = nGrey > 0 ? [element("p", "small", `${nGrey.toLocaleString("en")} smaller groups are grey.`)] : [];
-      byId("legend").replaceChildren(...column.badges.map((_, group) => legendButton(column, group)), ...grey);
+      const none = column.n_none ? [element("p", "small", `${column.n_none.toLocaleString("en")} cells without a cluster are grey.`)] : [];
+      byId("legend").replaceChildren(...column.badges.map((_, group) => legendButton(column, group)), ...grey, ...none);
     } else {
       byId("legend").replaceChildren(...scaleLegend(column, state.painted));
     }
@@ -423,9 +429,10 @@
     return column.query ? `“${column.query}”` : column.name;
   }
   function fillSelect() {
-    const groups = { "This run": [], "Text queries": [], "Groups in obs": [], "Numbers in obs": [] };
+    const first = payload.is_run ? "This run" : "Clusters";
+    const groups = { [first]: [], "Text queries": [], "Groups in obs": [], "Numbers in obs": [] };
     const groupOf = (column, at) => {
-      if (at === 0 || (at === 1 && column.name === "confidence")) return "This run";
+      if (at === 0 || (at === 1 && payload.is_run && column.name === "confidence")) return first;
       if (column.query) return "Text queries";
       return column.kind === "categories" ? "Groups in obs" : "Numbers in obs";
     };

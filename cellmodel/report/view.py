@@ -79,10 +79,12 @@ class ClusterView:
 def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
     """Clusters in the order of their labels."""
     n_clusters = len(data.cluster_names)
-    sizes = np.bincount(data.clusters, minlength=n_clusters)
+    rows = np.flatnonzero(data.clusters >= 0)
+    clusters = data.clusters[rows]
+    sizes = np.bincount(clusters, minlength=n_clusters)
     sums = np.full(n_clusters, np.nan)
     if data.confidence is not None:
-        sums = np.bincount(data.clusters, weights=data.confidence, minlength=n_clusters)
+        sums = np.bincount(clusters, weights=data.confidence[rows], minlength=n_clusters)
     means = np.divide(sums, sizes, out=np.full(n_clusters, np.nan), where=sizes > 0)
     short = badges(data.cluster_names)
     views = []
@@ -117,7 +119,7 @@ def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
 
 def k_chart(data: ReportData) -> LineChart | None:
     """Curve of the numbers of clusters that were tried; None if none was."""
-    if not any(np.isfinite(score) for _, score in data.k_choice.curve):
+    if data.k_choice is None or not any(np.isfinite(score) for _, score in data.k_choice.curve):
         return None
     return line_chart(
         sorted((float(k), score) for k, score in data.k_choice.curve),

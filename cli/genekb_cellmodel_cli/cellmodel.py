@@ -256,8 +256,12 @@ def embed(
 
 @app.command()
 def report(
-    path: Annotated[Path, typer.Argument(help="Cells annotated by `cellmodel cluster`.")],
+    path: Annotated[Path, typer.Argument(help="Cells with clusters, of `cellmodel cluster` or any other program.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    cluster_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with the clusters; that of --key-added if left out.", show_default=False),
+    ] = None,
     layer: options.Layer = None,
     use_raw: options.UseRaw = False,
     gene_key: options.GeneKey = None,
@@ -266,14 +270,22 @@ def report(
     overwrite: options.Overwrite = False,
     other_store: options.OtherStore = False,
 ) -> None:
-    """Write the HTML report of a clustering from its annotated file.
+    """Write the HTML report of the clusters in a file, whoever made them.
 
-    Example: cellmodel report out.h5ad -o report.html
+    Example: cellmodel report out.h5ad --cluster-key leiden -o report.html
     """
     from cellmodel.reporting import report_file
 
     read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    report_file(path, output, key_added=key_added, read=read, overwrite=overwrite, other_store=other_store)
+    report_file(
+        path,
+        output,
+        cluster_key=cluster_key,
+        key_added=key_added,
+        read=read,
+        overwrite=overwrite,
+        other_store=other_store,
+    )
     print_lines([f"report: {output}"])
 
 

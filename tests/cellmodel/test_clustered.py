@@ -28,6 +28,20 @@ def test_names_follow_the_categories_or_the_alphabet_with_numbers_as_numbers():
     by_category = pd.Categorical(["b", "a", "b"], categories=["b", "unused", "a"])
     assert take(by_category).names == ("b", "a")
     assert take(["10", "9", "9", "x2", "x10"]).names == ("9", "10", "x2", "x10")
+    assert take(["T", "mono", "B cell", "T"]).names == ("B cell", "T", "mono")
+
+
+def test_integers_that_missing_values_made_floats_are_integers_again():
+    assert take([1.0, 0.0, np.nan, 1.0]).names == ("0", "1")
+    assert take([1.5, 0.0, 1.5]).names == ("0.0", "1.5")
+
+
+def test_a_missing_column_is_answered_with_those_that_look_like_clusters():
+    cells = cells_with(["a", "b", "a", "b"])
+    cells.adata.obs["score"], cells.adata.obs["one"] = [0.1, 0.2, 0.1, 0.2], "same"
+    cells.adata.obs["number"] = [0.0, 1.0, np.nan, 0.0]
+    with pytest.raises(InputUnusable, match=r"\(those that look like clusters: group, number\)"):
+        clustered(cells, None, RunConfig(), cluster_key="other")
 
 
 def test_cells_without_a_cluster_are_left_out_with_a_warning_and_rows_say_which_are_kept(caplog):

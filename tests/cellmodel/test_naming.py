@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from cellmodel.demo import find_demo_cells
 from cellmodel.errors import InputUnusable
-from cellmodel.naming import read_panel
+from cellmodel.files import WriteConfig
+from cellmodel.io import ReadConfig
+from cellmodel.naming import annotate_file, read_panel
 from cellmodel.readers import read_anndata
 from tests.processes import call, call_json
 
@@ -63,6 +66,22 @@ def test_known_populations_get_their_names(path, tmp_path):
     written = read_anndata(tmp_path / "named.h5ad")
     assert (written.obs["cellmodel_name"].astype(str) == written.obs["bulk_labels"].astype(str).map(name_of)).all()
     assert set(written.uns["cellmodel_name"]["names"]["cluster"]) == set(name_of)
+
+
+def test_cells_without_a_cluster_get_no_name(path, tmp_path):
+    (tmp_path / "panel.json").write_text(json.dumps(PANEL))
+    cells = read_anndata(path)
+    labels = cells.obs["bulk_labels"]
+    cells.obs["kind"] = np.select([labels == "CD19+ B", labels == "CD56+ NK"], [0.0, 1.0], np.nan)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    found = annotate_file(
+        tmp_path / "cells.h5ad", read_panel(tmp_path / "panel.json"), cluster_key="kind", read=ReadConfig(),
+        write=WriteConfig(output=tmp_path / "named.h5ad", key_added="name"),
+    )  # fmt: skip
+    assert [(name, one.name) for name, one in zip(found.clusters, found.names, strict=True)] == [
+        ("0", "B cell"), ("1", "NK cell"),
+    ]  # fmt: skip
+    assert (read_anndata(tmp_path / "named.h5ad").obs["name"].isna() == cells.obs["kind"].isna()).all()
 
 
 def test_errors_come_before_any_output(path, tmp_path):

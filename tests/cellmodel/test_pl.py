@@ -98,6 +98,18 @@ def test_dotplot_shows_shares_as_sizes_and_scaled_means_as_colours(cells):
     np.testing.assert_allclose(dots.get_array(), scaled.ravel(), atol=1e-3)
 
 
+@pytest.mark.parametrize("record", [None, 5, {}, {"markers": 5}])
+def test_a_dotplot_of_clusters_without_a_record_computes_the_markers(cells, record):
+    copy = cells.copy()
+    copy.obs["leiden"] = np.append(copy.obs["cellmodel"].astype(int).to_numpy(dtype=float)[:-1], np.nan)
+    if record is not None:
+        copy.uns["leiden"] = record
+    axes = cm.pl.dotplot(copy, key="leiden", n_genes=3)
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(CLUSTERS)
+    genes = [text.get_text() for text in axes.get_xticklabels()]
+    assert [set(genes[at : at + 3]) for at in (0, 3, 6)] == [set(GENES[at : at + 3]) for at in (0, 3, 6)]
+
+
 def test_confusion_writes_the_numbers_of_cells(cells):
     axes = cm.pl.confusion(cells, "cellmodel", "kind")
     expected = pd.crosstab(cells.obs["cellmodel"], cells.obs["kind"])
@@ -186,10 +198,13 @@ def test_plots_leave_the_users_settings_and_axes_alone(cells):
         (lambda a: cm.pl.umap(a, color="nothing"), "'nothing' is neither a column of obs"),
         (lambda a: cm.pl.umap(a, save="plot.gif"), "'.gif'; plots are written as .svg, .png, .pdf"),
         (lambda a: cm.pl.dotplot(a, genes=["G0", "absent"]), "absent: no gene of these cells"),
-        (lambda a: cm.pl.dotplot(a, key="other"), 'no uns\\["other"\\]'),
+        (lambda a: cm.pl.dotplot(a, key="other"), "no column 'other' in obs"),
         (lambda a: cm.pl.heatmap(pd.DataFrame({"gene": []})), "has no cluster, contribution"),
         (lambda a: cm.pl.confusion(a, "cellmodel", "absent"), "no column 'absent' in obs"),
-        (lambda a: cm.pl.k_curve(anndata.AnnData(uns={"cellmodel": {}})), "holds no curve"),
+        *(
+            (lambda _, record=record: cm.pl.k_curve(anndata.AnnData(uns={"cellmodel": record})), "holds no curve")
+            for record in ({}, 5, {"n_clusters": 3}, {"n_clusters": {"curve": 3}})
+        ),
         (lambda a: cm.pl.umap(anndata.AnnData(np.ones((2, 2)))), 'no obsm\\["X_umap"\\] and no uns'),
     ],
 )

@@ -308,6 +308,46 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
     assert "Markers in all clusters" not in page.words
 
 
+def test_clusters_of_no_run_have_no_section_about_a_run():
+    data = dataclasses.replace(
+        make_data(), k_choice=None, coverage=None, confidence=None, words=(), history={},
+        knowledge=KnowledgeEffect(caption=""),
+    )  # fmt: skip
+    page = Page(render_report(data))
+    absent = ("How many clusters", "Number of clusters", "What the text did", "Training", "No store was used")
+    for words in (*absent, "Mean confidence", "confidence", "gene coverage", "in this run"):
+        assert words not in page.words
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a" and attributes["href"][0] == "#"}
+    assert links <= {f"#{one}" for one in ids}
+    assert "Themes" in page.words
+    assert page.payload["is_run"] is False
+
+
+def test_cells_without_a_cluster_are_counted_and_are_in_no_figure_of_a_cluster(data):
+    out = np.arange(60) < 6
+    page = Page(render_report(dataclasses.replace(
+        data, clusters=np.where(out, -1, data.clusters), confidence=np.where(out, np.nan, data.confidence)
+    )))  # fmt: skip
+    assert "6 of 60 cells have no cluster (10.0 %)" in page.words
+    assert "in 54 of the 67 cells" in page.words
+    column = page.payload["columns"][0]
+    assert (column["names"][-1], column["sizes"], column["n_none"]) == ("no cluster", [18, 18, 18, 6], 6)
+    assert len(column["colors"]) == 3
+    codes = np.frombuffer(base64.b64decode(column["values"]), "<u4")
+    assert (codes == np.where(out, 3, data.clusters)).all()
+    kept = dataclasses.replace(
+        data, clusters=data.clusters[6:], confidence=data.confidence[6:], embedding=data.embedding[6:],
+        cell_ids=data.cell_ids[6:], colors={}, queries={},
+        expression=ReportExpression(genes=data.expression.genes, values=data.expression.values[6:]),
+    )  # fmt: skip
+    masked = dataclasses.replace(data, clusters=np.where(out, -1, data.clusters))
+    assert dot_plot(masked, cluster_views(masked)).dots == dot_plot(kept, cluster_views(kept)).dots
+    assert [view.confidence for view in cluster_views(masked)] == pytest.approx(
+        [view.confidence for view in cluster_views(kept)]
+    )
+
+
 def test_what_does_not_stand_out_from_chance_is_not_a_finding():
     marker = ReportMarker(name="WEAK", log2_fold_change=2.0, p_adjusted=0.3, fraction_in=0.5, fraction_out=0.1)
     absent = dataclasses.replace(marker, name="ABSENT", log2_fold_change=-2.0, p_adjusted=1e-9)

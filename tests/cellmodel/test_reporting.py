@@ -10,21 +10,27 @@ import scipy.sparse as sp
 
 from cellmodel.errors import InputUnusable
 from cellmodel.io import ReadConfig, cells_from_anndata
+from cellmodel.report import render_report
 from cellmodel.reporting import report_data, report_file
+from tests.in_process import call_here
 
 N_CELLS = 240
 GENES = ("LYZ", "CST3", "CD3D", "IL7R", "TWICE", "TWICE", "REST")
 
 
-def marker_rows(cluster, names):
-    figures = {"log2_fold_change": 2.0, "p_adjusted": 0.001, "fraction_in": 0.9, "fraction_out": 0.1}
-    return [{"cluster": cluster, "name": name, **figures} for name in names]
+def marker_rows(adata, cluster, names):
+    expressing = (adata[adata.obs["cellmodel"] == cluster].X > 0).toarray().mean(axis=0)
+    figures = {"log2_fold_change": 2.0, "p_adjusted": 0.001, "fraction_out": 0.1}
+    return [
+        {"cluster": cluster, "name": name, "fraction_in": expressing[GENES.index(name)], **figures} for name in names
+    ]
 
 
 def make_adata():
     """Cells as `cellmodel cluster` leaves them, with the least that a report needs."""
     rng = np.random.default_rng(0)
-    counts = rng.poisson(2.0, size=(N_CELLS, len(GENES))).astype(np.float32)
+    rates = np.where(np.arange(N_CELLS)[:, None] % 2 == [0, 0, 1, 1, 2, 2, 2], 4.0, 1.0)
+    counts = rng.poisson(rates).astype(np.float32)
     obs = pd.DataFrame(index=[f"cell{at}" for at in range(N_CELLS)])
     obs["cellmodel"] = pd.Categorical(np.array(["0", "1"])[np.arange(N_CELLS) % 2])
     obs["cellmodel_confidence"] = rng.random(N_CELLS)
@@ -33,8 +39,9 @@ def make_adata():
     adata = anndata.AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=[f"g{at}" for at in range(7)]))
     adata.var["symbol"] = GENES
     adata.obsm["X_cellmodel_expr"] = rng.normal(size=(N_CELLS, 3))
+    adata.obsm["X_umap"] = rng.normal(size=(N_CELLS, 2))
     adata.obsp["cellmodel_connectivities"] = sp.csr_matrix((N_CELLS, N_CELLS))
-    markers = marker_rows("0", ["LYZ", "TWICE", "CST3"]) + marker_rows("1", ["CD3D", "LYZ", "IL7R"])
+    markers = marker_rows(adata, "0", ["LYZ", "TWICE", "CST3"]) + marker_rows(adata, "1", ["CD3D", "LYZ", "IL7R"])
     adata.uns["cellmodel"] = {
         "input": {"source": "a.h5ad", "n_cells": N_CELLS, "n_genes": 7, "value_kind": "counts", "notes": []},
         "params": {"n_clusters": 2, "graph": {"n_neighbors": 15}},
@@ -51,8 +58,17 @@ def make_adata():
     return adata
 
 
-def read(adata):
-    return report_data(cells_from_anndata(adata, ReadConfig(gene_key="symbol")), key_added="cellmodel")
+def make_foreign(column=None):
+    """The same cells as another program leaves them: a column of clusters, and its own record under that name."""
+    adata = make_adata()
+    del adata.uns["cellmodel"], adata.obsm["X_cellmodel_expr"], adata.obsp["cellmodel_connectivities"]
+    adata.obs = adata.obs[["donor"]].assign(leiden=adata.obs["cellmodel"] if column is None else column)
+    adata.uns["leiden"] = {"params": {"resolution": 0.5, "random_state": 0}}
+    return adata
+
+
+def read(adata, cluster_key="cellmodel"):
+    return report_data(cells_from_anndata(adata, ReadConfig(gene_key="symbol")), cluster_key=cluster_key)
 
 
 def test_expression_is_log_normalised_of_markers_in_turn_without_names_that_occur_twice():
@@ -149,8 +165,142 @@ def test_the_report_of_a_file_is_the_same_bytes_twice(tmp_path):
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_cells_without_clusters_are_refused(tmp_path):
+def test_clusters_of_other_programs_get_markers_sizes_and_no_figure_of_a_run():
+    data = read(make_foreign(), "leiden")
+    assert data.title == "Clusters of AnnData in memory by leiden"
+    assert (data.cluster_names, np.bincount(data.clusters).tolist()) == (("0", "1"), [120, 120])
+    assert [{marker.name for marker in markers[:2]} for markers in data.markers] == [{"LYZ", "CST3"}, {"CD3D", "IL7R"}]
+    assert data.markers[0][0].fraction_in > data.markers[0][0].fraction_out
+    assert list(data.colors) == ["donor"]
+    nothing = (data.k_choice, data.coverage, data.confidence, data.words, data.history, data.knowledge.rows)
+    assert nothing == (None, None, None, (), {}, ())
+    assert "how the clusters were found is not known" in data.input.notes[0]
+    assert data.provenance["leiden.resolution"] == "0.5"
+
+
+def test_the_users_own_picture_comes_first_then_components():
+    adata = make_foreign()
+    picture, adata.obsm["X_draw"] = adata.obsm["X_umap"], np.arange(2.0 * N_CELLS).reshape(-1, 2)
+    assert read(adata, "leiden").embedding.tolist() == picture.tolist()
+    adata.obsm["X_umap"] = np.where(np.arange(N_CELLS)[:, None] == 3, np.nan, picture)
+    assert read(adata, "leiden").embedding.tolist() == adata.obsm["X_draw"].tolist()
+
+
+def test_without_a_picture_components_are_laid_out():
+    adata = make_foreign()[:30].copy()
+    adata.obsm = {"X_pca": np.random.default_rng(1).normal(size=(30, 5))}
+    assert read(adata, "leiden").embedding_name == 'a neighbour embedding of obsm["X_pca"] of the file'
+    del adata.obsm["X_pca"]
+    assert read(adata, "leiden").embedding_name == "a neighbour embedding of principal components"
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([3, 1, 10], ("1", "3", "10")),
+        ([0.0, 2.0, np.nan], ("0", "2")),
+        ([True, False, True], ("False", "True")),
+        (["b", None, "a"], ("a", "b")),
+        (pd.Categorical(["b", None, "a"], categories=["b", "unused", "a"]), ("b", "a")),
+        ([0.5, 1.5, 0.5], ("0.5", "1.5")),
+    ],
+)
+def test_any_column_of_groups_is_taken_and_cells_without_a_value_are_in_no_cluster(values, names):
+    column = pd.Series(values).iloc[np.resize(np.arange(3), N_CELLS)].to_numpy()
+    if isinstance(values, pd.Categorical):
+        column = pd.Categorical(column, categories=values.categories)
+    data = read(make_foreign(column), "leiden")
+    assert data.cluster_names == names
+    assert ((data.clusters < 0) == pd.isna(column)).all()
+    assert ("Cells without a cluster" in render_report(data)) == pd.isna(column).any()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([None] * N_CELLS, "holds no cluster: all of its 240 values are missing"),
+        (np.random.default_rng(0).random(N_CELLS), r"240 different values in 240 cells.*look like clusters: donor2\)"),
+        ([f"AAAC{at}" for at in range(N_CELLS)], "240 different values in 240 cells, and clusters are at most 200"),
+    ],
+)
+def test_a_column_without_groups_is_refused(values, message):
+    adata = make_foreign(values)
+    adata.obs["donor2"] = np.where(np.arange(N_CELLS) < 9, "d1", "d2")
+    with pytest.raises(InputUnusable, match=message):
+        read(adata, "leiden")
+
+
+def test_a_column_that_is_not_there_names_those_that_look_like_clusters():
+    adata = make_foreign()
+    adata.obs["n_counts"], adata.obs["barcode"] = np.linspace(0, 1, N_CELLS), adata.obs_names.to_numpy()
+    with pytest.raises(InputUnusable, match=r"did you mean 'leiden'\?.*those that look like clusters: leiden\)"):
+        read(adata, "leidn")
+
+
+def test_the_record_of_a_run_is_used_where_numbers_were_only_given_another_type():
     adata = make_adata()
-    del adata.uns["cellmodel"]
-    with pytest.raises(InputUnusable, match="no clusters under 'cellmodel'"):
-        read(adata)
+    adata.obs["cellmodel"] = adata.obs["cellmodel"].astype(int)
+    assert read(adata).k_choice.chosen == 2
+
+
+@pytest.mark.parametrize("change", [lambda n: 1 - n, lambda n: n + 1, lambda n: n == 1, lambda n: n * np.nan])
+def test_the_record_of_a_run_is_not_shown_beside_clusters_that_were_changed_since(change):
+    adata = make_adata()
+    adata.obs["cellmodel"] = change(adata.obs["cellmodel"].astype(int))
+    if adata.obs["cellmodel"].isna().all():
+        with pytest.raises(InputUnusable, match="all of its 240 values are missing"):
+            read(adata)
+        return
+    data = read(adata)
+    assert data.k_choice is None
+    assert "was changed since its run" in data.input.notes[0]
+    assert {marker.name for marker in data.markers[data.clusters[0]][:2]} == {"LYZ", "CST3"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [None, {}, 5, "x", {"markers": 5}, {"words": "x"}, {"n_clusters": 2}, {"markers": pd.DataFrame({"a": [1]})}],
+)
+def test_a_record_that_is_not_whole_is_no_record(record):
+    adata = make_adata()
+    own = adata.uns.pop("cellmodel")
+    if record is not None:
+        adata.uns["cellmodel"] = {**own, **record} if record and isinstance(record, dict) else record
+    data = read(adata)
+    assert data.k_choice is None
+    assert len(data.markers[0]) == len(data.markers[1]) == len(GENES)
+
+
+def test_names_of_clusters_that_had_other_sizes_are_said_to_be_old():
+    adata = make_foreign()
+    named = pd.DataFrame({"cluster": ["0", "1"], "n_cells": [120, 120], "name": ["T cell", "B cell"]})
+    adata.uns["leiden_name"] = {"cluster_key": "leiden", "names": named}
+    assert [name.name for name in read(adata, "leiden").names] == ["T cell", "B cell"]
+    assert not any("other sizes" in note for note in read(adata, "leiden").input.notes)
+    adata.uns["leiden_name"]["names"] = named.assign(n_cells=[100, 140])
+    assert (
+        'uns["leiden_name"] was made when clusters of obs["leiden"] had other' in read(adata, "leiden").input.notes[0]
+    )
+
+
+def test_a_single_cluster_has_a_report_without_markers():
+    assert read(make_foreign(["only"] * N_CELLS), "leiden").markers == ((),)
+
+
+def test_the_command_reports_clusters_of_other_programs(tmp_path, capsys, monkeypatch):
+    adata = make_foreign()
+    adata.obs.loc[adata.obs_names[:7], "leiden"] = np.nan
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    command = ("cellmodel", "report", tmp_path / "cells.h5ad", "--gene-key", "symbol", "--overwrite", "-o")
+    pages = []
+    for option in ("--cluster-key", "--key-added"):
+        outcome = call_here((*command, tmp_path / "r.html", option, "leiden"), capsys, monkeypatch)
+        assert (outcome.code, outcome.warnings) == (0, ())
+        assert 'uns["leiden"] holds no record of a cellmodel run' in outcome.err
+        pages.append((tmp_path / "r.html").read_bytes())
+    assert pages[0] == pages[1]
+    outcome = call_here((*command, tmp_path / "none.html"), capsys, monkeypatch)
+    assert outcome.code == 3
+    assert "no column 'cellmodel' in obs" in outcome.err
+    assert "look like clusters: leiden" in outcome.err
+    assert not (tmp_path / "none.html").exists()

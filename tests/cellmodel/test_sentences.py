@@ -205,7 +205,7 @@ def test_the_report_tells_agreement_beside_its_controls(adata, kb):
     config = RunConfig(recipe="genept-s", n_clusters=3, semantics=SemanticsConfig(sentences="sampled"))
     result = run(cells, kb, config)
     write_result(cells, result)
-    told = report_data(cells, key_added="cellmodel").provenance
+    told = report_data(cells, cluster_key="cellmodel").provenance
     for row in result.sentences.agreement:
         assert f"{row.similarity:.2f}" in told[f"sentences, pooled ({row.pooled}) beside encoded"]
     assert told["sentences read"].startswith(str(result.sentences.n_sentences))
