@@ -30,7 +30,11 @@ MISSING: Final = "missing.tsv"
 _GENE_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
 _SYMBOL: Final = re.compile(r"[^\s\"\[\]]+")  # anything else would change the meaning of a search
 _BUSY: Final = frozenset({408, 429})
+_CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
+_REDIRECTED: Final = (
+    "NCBI's E-utilities redirect without end, or to something other than a web address; check --base-url"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,11 +303,15 @@ class _Client:
             error.close()
             if error.code in _BUSY or error.code >= _SERVER_ERROR:
                 raise TryAgain(f"status {error.code}", wait_s=wait) from None
+            if error.code < _CLIENT_ERROR:
+                raise NotAvailable(_REDIRECTED) from None
             raise NotAvailable(
                 f"NCBI's E-utilities refuse the call with status {error.code}; is the key right?"
             ) from None
         except UnicodeDecodeError:
             raise TryAgain("the answer is no text in UTF-8") from None
+        except ValueError:  # of urllib, at an address that it cannot take apart or look up
+            raise NotAvailable(_REDIRECTED) from None
         except (urllib.error.URLError, OSError, HTTPException) as error:
             if self.n_calls == 1 and isinstance(
                 getattr(error, "reason", None), socket.gaierror | ConnectionRefusedError

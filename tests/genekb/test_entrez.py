@@ -1,5 +1,6 @@
 """Entrez through Biopython against a real server on loopback that answers in NCBI's own form, and badly."""
 
+import gc
 import json
 import os
 import subprocess
@@ -227,6 +228,16 @@ def test_a_call_that_fails_is_made_again_later(ncbi, config, tmp_path, waits, fa
     assert fetch_genes(["915"], tmp_path / "out", config).n_genes == 1
     assert len(waits) == 1
     assert waits[0] >= (9 if "Retry-After" in fault.headers else 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib leaves an answer open at [
+@pytest.mark.parametrize("location", ["file:///x", "http://[", f"http://{'a' * 64}.org/", "/esummary.fcgi"])
+def test_a_redirect_that_no_try_can_follow_is_not_tried_again(ncbi, config, tmp_path, waits, location):
+    ncbi.faults["/esummary.fcgi"] = [Fault(status=302, headers={"Location": location})] * 99
+    with pytest.raises(NotAvailable, match="redirect without end, or to something other than a web address"):
+        fetch_genes(["915"], tmp_path, config)
+    gc.collect()
+    assert waits == []
 
 
 def test_a_server_that_hangs_is_not_waited_for(ncbi, config, tmp_path):
