@@ -1,7 +1,7 @@
 """User and password of an address are in no output, no file and no report: every command, every option that is text.
 
-Commands and options are those of the programs themselves, so that a new one is tried by itself; only a required
-argument of a new name has to be given a value in :func:`given`.
+Commands and options are those of the programs themselves, so that a new one is tried by itself; a required argument
+of a new name may need a value in :func:`given` for the command to come far.
 """
 
 import base64
@@ -41,6 +41,10 @@ MORE = {  # what makes a command quick, or lets it come to its options
     "cellmodel cluster": ["--recipe", "pca-kmeans", "--n-clusters", "2"],
     "cellmodel bench": ["--recipes", "pca-kmeans@none", "--seeds", "0"],
     "cellmodel ablate": ["--recipe", "pca-kmeans", "--n-clusters", "2", "--seeds", "0"],
+    "cellmodel attribute": ["--permutations", "5"],
+    "cellmodel compare": ["--permutations", "5"],
+    "genekb download": ["--mirror", "http://127.0.0.1:9/"],
+    "genekb fetch": ["--base-url", "http://127.0.0.1:9/"],
     "genekb build": ["--model", "hash-8", "--dry-run"],
     "genekb list": ["--remote"],
 }
@@ -101,7 +105,7 @@ def given(param, program, name, made, here):
         "query": "T cell" if name == "search" else "select 1",
         "kind": "dotplot",
     }
-    return values[param.name]
+    return values.get(param.name, "value")
 
 
 def spelt(param, value):
