@@ -1,6 +1,5 @@
 """Models on disk: arrays as safetensors, all else as JSON; nothing in a model is ever executed."""
 
-import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +10,10 @@ from cellmodel.config import PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.errors import InputUnusable, LineageMismatch
 from cellmodel.fitted import FittedModel, TextMap
 from cellmodel.graph import GraphConfig
+from cellmodel.writers import output
 from genekb import files
 from genekb.limits import read_json
-from genekb.replacing import own_sibling, take_place
+from genekb.replacing import Target
 from genekb.versions import installed_version
 
 FORMAT: Final = 1
@@ -23,20 +23,9 @@ _BY_MODEL: Final = ("gene_ids", "mean", "components", "pcs", "features", "labels
 _BY_TEXT: Final = tuple(field.name for field in fields(TextMap))
 
 
-def check_model_folder(folder: Path, *, overwrite: bool) -> None:
-    """Check that a model may be written to a folder, before any work is done.
-
-    Raises
-    ------
-    InputUnusable
-        If something is there that may not be replaced: only a model ever is, and only if that was asked for.
-    """
-    if not folder.exists():
-        return
-    if not (folder / DESCRIPTION).is_file():
-        raise InputUnusable(f"{folder} exists and holds no model, it is never replaced; give another name")
-    if not overwrite:
-        raise InputUnusable(f"{folder} exists; give another name, or --overwrite")
+def model_target(folder: Path) -> Target:
+    """Give the target of a saved model, for :func:`cellmodel.writers.check_targets`: it only ever replaces a model."""
+    return Target(folder, kind="whole", marks=(DESCRIPTION,), makes_parents=True)
 
 
 def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> None:
@@ -47,18 +36,11 @@ def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> 
     InputUnusable
         If the folder may not be replaced, or the disk refuses.
     """
-    check_model_folder(folder, overwrite=overwrite)
-    part = own_sibling(folder)
-    try:
+    with output(model_target(folder), overwrite=overwrite) as part:
         part.mkdir(parents=True)
         files.write_arrays(_arrays(model), part / ARRAYS)
         promised = {"sha256": files.sha256_file(part / ARRAYS), "n_bytes": (part / ARRAYS).stat().st_size}
         files.write_json(_description(model) | promised, part / DESCRIPTION)
-        take_place(part, folder)
-    except OSError as error:
-        raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _arrays(model: FittedModel) -> dict[str, np.ndarray]:

@@ -14,11 +14,11 @@ from cellmodel.comparison import UNMATCHED, ClusterMatch, CompareConfig
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
 from cellmodel.figures.canvas import check_format
-from cellmodel.files import check_targets
 from cellmodel.io import Cells, ReadConfig, read_cells
 from cellmodel.joint import Meeting
 from cellmodel.lineage import Lineage, check_lineage
-from genekb.files import write_text
+from cellmodel.writers import check_targets, output
+from genekb.replacing import Target
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +99,10 @@ def compare_files(
     )
     log.info("%s", compared.note)
     if outputs is not None and outputs.table is not None:
-        write_text(_table(compared.matches, outputs.table), outputs.table)
+        with output(Target(outputs.table), overwrite=outputs.overwrite) as part:
+            part.write_text(_table(compared.matches, outputs.table), encoding="utf-8")
     if outputs is not None and outputs.plot is not None:
-        _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem))
+        _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
     return compared
 
 
@@ -129,7 +130,8 @@ def _check(outputs: CompareOutputs | None, *, inputs: Sequence[Path]) -> None:
         raise InputUnusable(f"{outputs.table} ends with {outputs.table.suffix!r}; a table is written as .tsv or .csv")
     if outputs.plot is not None:
         check_format(outputs.plot)
-    check_targets((outputs.table, outputs.plot), inputs=inputs, overwrite=outputs.overwrite)
+    targets = [Target(path) for path in (outputs.table, outputs.plot) if path]
+    check_targets(targets, inputs=inputs, overwrite=outputs.overwrite)
 
 
 def match_row(match: ClusterMatch) -> dict[str, object]:
@@ -168,7 +170,7 @@ def _table(matches: Sequence[ClusterMatch], path: Path) -> str:
     return stream.getvalue()
 
 
-def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str]) -> None:
+def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str], overwrite: bool) -> None:
     """Draw the matches as flows from the clusters of one file to those of the other."""
     import matplotlib.pyplot as plt
 
@@ -183,5 +185,5 @@ def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str]) -> N
             right=list(dict.fromkeys(pair.b for pair in compared.pairs)),
             titles=titles,
         )
-        save_figure(axes, path)
+        save_figure(axes, path, overwrite=overwrite)
         plt.close(figure_of(axes))

@@ -7,8 +7,10 @@ from typing import Final
 import genekb
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
-from cellmodel.files import FileRun, WriteConfig, run_file
+from cellmodel.files import FileRun, WriteConfig, check_outputs, run_file
 from cellmodel.io import ReadConfig
+from cellmodel.writers import check_targets
+from genekb.replacing import Target
 
 CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
 
@@ -30,17 +32,26 @@ def find_demo_cells() -> Path:
     return path
 
 
-def run_demo(kb: genekb.Store, output: Path, *, seed: int = 0, overwrite: bool = False) -> FileRun:
-    """Cluster the demo cells and write ``pbmc.h5ad`` and ``report.html`` into a folder."""
-    return run_file(
-        find_demo_cells(),
-        kb,
-        RunConfig(seed=seed),
-        read=ReadConfig(),
-        write=WriteConfig(
-            output=output / "pbmc.h5ad",
-            report=output / "report.html",
-            overwrite=overwrite,
-            command=f"cellmodel demo --output {output}",
-        ),
+def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
+    """Name ``pbmc.h5ad`` and ``report.html`` in a folder, which is made, and check that they can be written.
+
+    Raises
+    ------
+    InputUnusable
+        If they cannot.
+    """
+    check_targets([Target(output, kind="shared", makes_parents=True)], overwrite=overwrite)
+    output.mkdir(parents=True, exist_ok=True)
+    write = WriteConfig(
+        output=output / "pbmc.h5ad",
+        report=output / "report.html",
+        overwrite=overwrite,
+        command=f"cellmodel demo --output {output}",
     )
+    check_outputs(write, inputs=())
+    return write
+
+
+def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> FileRun:
+    """Cluster the demo cells, and write what :func:`demo_outputs` names."""
+    return run_file(find_demo_cells(), kb, RunConfig(seed=seed), read=ReadConfig(), write=write)

@@ -8,7 +8,7 @@ import genekb
 from cellmodel.clustered import clustered
 from cellmodel.config import RunConfig
 from cellmodel.evidence import AttributeConfig, Evidence, attribute_clusters
-from cellmodel.evidence_tables import check_tables, evidence_frames, write_tables
+from cellmodel.evidence_tables import evidence_frames, table_targets, write_tables
 from cellmodel.files import WriteConfig, check_outputs
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.lineage import check_lineage, lineage_record
@@ -40,16 +40,14 @@ def attribute_file(
     LineageMismatch
         If the clusters were made with another store.
     """
-    check_outputs(write, inputs=(path, *choice.gmt))
-    if tables is not None:
-        check_tables(tables, overwrite=write.overwrite)
+    check_outputs(write, *(table_targets(tables) if tables else ()), inputs=(path, *choice.gmt))
     cells = read_cells(path, read)
     evidence = attribute_cells(
         cells, kb, config=config, choice=choice, key_added=write.key_added, overwrite=write.overwrite
     )
     write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
     if tables is not None:
-        write_tables(evidence, tables)
+        write_tables(evidence, tables, overwrite=write.overwrite)
     return evidence
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cellmodel.errors import InputUnusable
 from cellmodel.evidence import Evidence, GroupEvidence
-from genekb.files import write_text
+from cellmodel.writers import output
+from genekb.replacing import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,30 +55,29 @@ def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
     }
 
 
-def check_tables(folder: Path, *, overwrite: bool) -> None:
-    """Check that tables can be written into a folder, before any work is done.
+def table_targets(folder: Path) -> list[Target]:
+    """Give the targets of the tables and of their folder, for :func:`cellmodel.writers.check_targets`."""
+    return [Target(folder, kind="shared"), *(Target(path) for path in _paths(folder).values() if folder.is_dir())]
+
+
+def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -> None:
+    """Write ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; the folder is made.
 
     Raises
     ------
     InputUnusable
-        If it is a file, its parent is missing, or a table exists and may not be replaced.
+        If a table exists and may not be replaced, or the disk refuses.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputUnusable(f"{folder} is a file; name a folder for the tables")
-    if not folder.resolve().parent.is_dir():
-        raise InputUnusable(f"{folder.parent} is not a folder; make it first, or write the tables elsewhere")
-    taken = [f"{name}.tsv" for name in FILES if (folder / f"{name}.tsv").exists()]
-    if taken and not overwrite:
-        raise InputUnusable(f"{folder} already holds {', '.join(taken)}; give another folder, or --overwrite")
-
-
-def write_tables(evidence: Evidence, folder: Path) -> None:
-    """Write ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; the folder is made."""
     frames = evidence_frames(evidence)
     folder.mkdir(exist_ok=True)
-    for name in FILES:
+    for name, path in _paths(folder).items():
         text = frames[name].to_csv(sep="\t", index=False, float_format="%.10g", lineterminator="\n")
-        write_text(text, folder / f"{name}.tsv")
+        with output(Target(path), overwrite=overwrite) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def _paths(folder: Path) -> dict[str, Path]:
+    return {name: folder / f"{name}.tsv" for name in FILES}
 
 
 def _of_group(group: GroupEvidence) -> Row:

@@ -1,7 +1,6 @@
 """Whole jobs from file to file: check everything first, work, write last."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import genekb
-from cellmodel.checkpoint import check_model_folder, save_model
+from cellmodel.checkpoint import model_target, save_model
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable, WorkUnwritten
 from cellmodel.fitted import check_can_predict, fit_model
@@ -21,7 +20,15 @@ from cellmodel.slots import result_slots, write_result
 from cellmodel.stages import Stages
 from cellmodel.stored import check_can_stay, claim_stored_slots, count_entries
 from cellmodel.stored_cells import StoredCells, read_stored_cells
-from cellmodel.writers import check_kind_kept, check_suffix, h5ad_safe, write_beside, write_cells
+from cellmodel.writers import (
+    cells_target,
+    check_kind_kept,
+    check_targets,
+    h5ad_safe,
+    write_beside,
+    write_cells,
+)
+from genekb.replacing import Target
 from genekb.versions import installed_version
 
 if TYPE_CHECKING:
@@ -124,12 +131,12 @@ def run_file(
     InputUnusable
         If the input cannot be used, or an output exists and may not be replaced; this is found before any work.
     """
-    check_outputs(write, inputs=(path,))
     stream = stream or StreamConfig()
+    work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None
+    check_outputs(write, work, inputs=(path,))
     if stream.is_wanted(path, read):
         return _run_stored(path, kb, config, read=read, write=write, stream=stream, with_clusters=with_clusters)
     if write.model is not None:
-        check_model_folder(write.model, overwrite=write.overwrite)
         check_can_predict(config)
     cells = read_cells(path, read)
     for note in cells.notes:
@@ -225,42 +232,23 @@ def _kept_or_removed(stages: Stages) -> Iterator[None]:
         raise
 
 
-def check_outputs(write: WriteConfig, *, inputs: Sequence[Path]) -> None:
+def check_outputs(write: WriteConfig, *others: Target | None, inputs: Sequence[Path]) -> None:
     """Check that outputs can be written, before any work is done.
+
+    Parameters
+    ----------
+    others
+        What else the job writes; None is left out.
 
     Raises
     ------
     InputUnusable
-        If one is the input, exists and may not be replaced, or its folder is missing.
+        See :func:`cellmodel.writers.check_targets`.
     """
-    check_suffix(write.output)
-    check_targets((write.output, write.report), inputs=inputs, overwrite=write.overwrite)
-
-
-def check_targets(targets: Sequence[Path | None], *, inputs: Sequence[Path], overwrite: bool) -> None:
-    """Check that files can be written, before any work is done; see :func:`check_outputs`."""
-    given = [target for target in targets if target is not None]
-    for target in given:
-        try:
-            is_there = target.exists()
-        except OSError as error:
-            raise InputUnusable(f"{target} cannot be written: {error.strerror}; give another name") from error
-        if is_there and not overwrite:
-            raise InputUnusable(f"{target} exists; give another name, or --overwrite")
-        if not (target.parent.is_dir() and _real(target).parent.is_dir()):
-            raise InputUnusable(f"{target.parent} is not a folder; make it first, or write elsewhere")
-        if not os.access(_real(target).parent, os.W_OK):
-            raise InputUnusable(f"{target.parent} may not be written to by this user; write elsewhere with -o")
-    for target in given:
-        if any(_real(target) == _real(path) for path in inputs):
-            raise InputUnusable(
-                f"{target} is an input; write to another file, results are never written over the input"
-            )
-
-
-def _real(path: Path) -> Path:
-    """Follow links as far as they lead; unlike ``Path.resolve``, one that leads in a circle is no error here."""
-    return Path(os.path.realpath(path))
+    report = Target(write.report) if write.report else None
+    model = model_target(write.model) if write.model else None
+    targets = (cells_target(write.output), report, model, *others)
+    check_targets(targets, inputs=inputs, overwrite=write.overwrite)
 
 
 def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":

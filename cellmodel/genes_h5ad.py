@@ -9,9 +9,10 @@ import scipy.sparse as sp
 import genekb
 from cellmodel.errors import InputUnusable
 from cellmodel.readers import read_anndata
-from cellmodel.writers import h5ad_safe, write_cells
+from cellmodel.writers import check_targets, h5ad_safe, write_cells
 from genekb.encoders.foreign import ForeignVectors, Keys, foreign_vectors
 from genekb.encoders.vector_files import NAME_COLUMNS, GeneRows
+from genekb.replacing import Target
 
 _COLUMNS: Final = ("symbol", "name", "type", "tax_id")
 
@@ -40,6 +41,7 @@ def write_genes_h5ad(store: genekb.Store, path: Path, *, encoder: str | None = N
 
     if path.suffix != ".h5ad":
         raise InputUnusable(f"{path} ends with {path.suffix!r}; genes are written as .h5ad")
+    check_targets([Target(path)], inputs=[store.folder], overwrite=overwrite)
     encoder_id = store.encoder_id(encoder)
     gene_ids = store.vector_table(encoder_id).gene_ids
     genes = store.table("genes").to_pandas().set_index("gene_id").loc[np.asarray(gene_ids), list(_COLUMNS)]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cellmodel import pl
 from cellmodel.errors import InputUnusable
-from cellmodel.figures.canvas import check_format, figure_of
-from cellmodel.files import check_targets
+from cellmodel.figures.canvas import check_format, drawing, figure_of, save_figure
 from cellmodel.readers import read_anndata
 from cellmodel.slots import stored_table
+from cellmodel.writers import check_targets
+from genekb.replacing import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,23 +60,25 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
         If matplotlib is not installed, or scanpy where a UMAP has to be made; found before any file is written.
     """
     check_format(output)
-    check_targets((output,), inputs=(path,), overwrite=overwrite)
+    check_targets([Target(output)], inputs=(path,), overwrite=overwrite)
     import matplotlib.pyplot as plt
 
     adata, key = read_anndata(path), choice.key
     pair = (choice.rows or key, choice.columns or key)
     draw: Mapping[Kind, Callable[[], Any]] = {
-        "umap": lambda: pl.umap(adata, color=choice.color, key=key, seed=choice.seed, save=output),
-        "embedding": lambda: pl.embedding(adata, choice.basis, color=choice.color or key, save=output),
-        "dotplot": lambda: pl.dotplot(adata, key=key, n_genes=choice.n_genes, save=output),
-        "k-curve": lambda: pl.k_curve(adata, key=key, save=output),
-        "confusion": lambda: pl.confusion(adata, *pair, save=output),
-        "sankey": lambda: pl.sankey(adata, *pair, save=output),
+        "umap": lambda: pl.umap(adata, color=choice.color, key=key, seed=choice.seed),
+        "embedding": lambda: pl.embedding(adata, choice.basis, color=choice.color or key),
+        "dotplot": lambda: pl.dotplot(adata, key=key, n_genes=choice.n_genes),
+        "k-curve": lambda: pl.k_curve(adata, key=key),
+        "confusion": lambda: pl.confusion(adata, *pair),
+        "sankey": lambda: pl.sankey(adata, *pair),
         "heatmap": lambda: pl.heatmap(
-            _contributions(adata.uns, path, key=f"{key}_attribution"), n_genes=choice.n_genes, save=output
+            _contributions(adata.uns, path, key=f"{key}_attribution"), n_genes=choice.n_genes
         ),
     }
-    axes = draw[choice.kind]()
+    with drawing():
+        axes = draw[choice.kind]()
+        save_figure(axes, output, overwrite=overwrite)
     plt.close(figure_of(axes))
 
 

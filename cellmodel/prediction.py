@@ -42,7 +42,7 @@ def predict_file(
     """
     model = load_model(model_folder)
     check_store(model, kb)
-    check_outputs(write, inputs=(path,))
+    check_outputs(write, inputs=(path, model_folder))
     cells = read_cells(path, read)
     claim_slots(cells.adata, prediction_slots(write.key_added), overwrite=write.overwrite)
     if cells.matrix.shape[0] == 0:

@@ -31,6 +31,8 @@ from cellmodel.report.evidence import read_evidence
 from cellmodel.report.tables import leading_markers, read_markers, read_names, read_words
 from cellmodel.slots import input_record, marker_frame, run_record, stored_table
 from cellmodel.types import Embedding
+from cellmodel.writers import check_targets
+from genekb.replacing import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +90,8 @@ def report_file(
     Raises
     ------
     InputUnusable
-        If the file holds no such column, or it holds no groups, or the output exists.
+        If the file holds no such column, or it holds no groups, or the output cannot be written; the latter before any
+        work.
     NotCounts
         If its values are neither counts nor log-normalised.
     LineageMismatch
@@ -98,8 +101,7 @@ def report_file(
     --------
     >>> report_file(Path("scanpy.h5ad"), Path("report.html"), cluster_key="leiden")  # doctest: +SKIP
     """
-    if output.exists() and not overwrite:
-        raise InputUnusable(f"{output} exists; give another name, or --overwrite")
+    check_targets([Target(output)], inputs=[path], overwrite=overwrite)
     cells, key = read_cells(path, read), cluster_key or key_added
     check_records(cells, key=key, other_store=other_store)
     write_report_of(cells, output, cluster_key=key, overwrite=overwrite)
@@ -121,11 +123,7 @@ def write_report_of(
     """
     from cellmodel.report.render import write_report
 
-    data = report_data(cells, cluster_key=cluster_key)
-    try:
-        write_report(data, output, overwrite=overwrite)
-    except OSError as error:
-        raise InputUnusable(f"{output} cannot be written: {error.strerror or error}; write elsewhere") from error
+    write_report(report_data(cells, cluster_key=cluster_key), output, overwrite=overwrite)
 
 
 def report_data(cells: Cells, *, cluster_key: str) -> ReportData:

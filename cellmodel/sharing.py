@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cellmodel.checkpoint import ARRAYS, DESCRIPTION, check_model_folder, load_model
+from cellmodel.checkpoint import ARRAYS, DESCRIPTION, load_model, model_target
 from cellmodel.errors import InputUnusable, LineageMismatch
+from cellmodel.writers import check_targets
 from genekb.replacing import take_place
 from genekb.share.addresses import Address
 from genekb.share.parcel import Found, find_version
@@ -91,7 +92,7 @@ def pull_model(
     genekb.errors.GeneKBError
         If the place cannot be reached, or does not hold it.
     """
-    check_model_folder(folder, overwrite=overwrite)
+    check_targets([model_target(folder)], overwrite=overwrite)
     patience = patience or Patience()
     staging = folder.with_name(f".{folder.name}{_PULLING}")
     try:
@@ -109,7 +110,7 @@ def pull_model(
             url = remote.name
         (staging / DESCRIPTION).write_bytes(found.head)
         model = load_model(staging, address=f"{url}/{found.prefix}".rstrip("/"))
-        take_place(staging, folder)
+        take_place(staging, folder, overwrite=overwrite)
     except Absent as error:
         raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error
     except OSError as error:

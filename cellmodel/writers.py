@@ -1,7 +1,6 @@
 """Results out: nested values made fit for a file, and files written whole or not at all."""
 
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from cellmodel.errors import InputUnusable
-from genekb.replacing import own_sibling, take_place
+from genekb import replacing
+from genekb.errors import OutputUnusable
+from genekb.replacing import Target
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
 INT64: Final = np.iinfo(np.int64)
-REMOVALS: Final = 20
+ZARR_MARKS: Final = (".zgroup", "zarr.json")
 
 
 def h5ad_safe(value: Any) -> Any:
@@ -110,7 +111,7 @@ def write_cells(adata: "AnnData", path: Path, *, source: Path | None = None, ove
         else:
             _write_h5ad(adata, part, compression=_compression(source))
 
-    with _new_file(path, overwrite=overwrite) as part, _text_columns_kept(adata):
+    with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
         _undisturbed(lambda: write(part))
 
 
@@ -134,7 +135,7 @@ def write_beside(
         As :func:`write_cells`, and if the two files are of two kinds.
     """
     check_kind_kept(source, path)
-    with _new_file(path, overwrite=overwrite) as part, _text_columns_kept(adata):
+    with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
         write = _write_slots_into_zarr if path.suffix == ".zarr" else _write_slots_into_h5ad
         _undisturbed(lambda: write(source, part, adata, slots))
 
@@ -198,16 +199,52 @@ def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) 
             del file[part][key]
 
 
-def check_suffix(path: Path) -> None:
-    """Check that a name is one that cells are written under.
+def cells_target(path: Path) -> Target:
+    """Give the target of annotated cells, for :func:`check_targets`.
 
     Raises
     ------
     InputUnusable
-        If it is not.
+        If the name is none that cells are written under.
     """
     if path.suffix not in {".h5ad", ".zarr"}:
         raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
+    return Target(path, kind="whole", marks=ZARR_MARKS) if path.suffix == ".zarr" else Target(path)
+
+
+def check_targets(targets: Iterable[Target | None], *, inputs: Iterable[Path] = (), overwrite: bool) -> None:
+    """Check that a command can write its outputs, before any work is done; None is left out.
+
+    Raises
+    ------
+    InputUnusable
+        As :func:`genekb.replacing.check_targets` says.
+    """
+    try:
+        replacing.check_targets([target for target in targets if target], inputs=inputs, overwrite=overwrite)
+    except OutputUnusable as error:
+        raise InputUnusable(str(error)) from error
+
+
+@contextmanager
+def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary sibling to write to, see :func:`genekb.replacing.output`; a refusal is one line.
+
+    Raises
+    ------
+    InputUnusable
+        If the target may not be replaced, or the disk refuses.
+    """
+    try:
+        with replacing.output(target, overwrite=overwrite) as part:
+            yield part
+    except OutputUnusable as error:
+        raise InputUnusable(str(error)) from error
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:160]
+        raise InputUnusable(
+            f"{target.path} cannot be written: {reason}; free space, or write elsewhere with -o"
+        ) from error
 
 
 def check_tables(adata: "AnnData") -> None:
@@ -231,24 +268,6 @@ def check_tables(adata: "AnnData") -> None:
                 f"the index of {name} and a column of it are both named {index!r}, so neither could be told from the "
                 f"other in a file; rename one before: adata.{name}.index.name = None"
             )
-
-
-@contextmanager
-def _new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary sibling, which takes the name if the block ends well."""
-    check_suffix(path)
-    if path.exists() and not overwrite:
-        raise InputUnusable(f"{path} exists; give another name, or --overwrite")
-    if path.is_dir() and not (path.suffix == ".zarr" and _is_zarr(path)):
-        raise InputUnusable(f"{path} is a folder of other files, which is never replaced; give another name")
-    part = own_sibling(path, path.suffix)
-    with _write_errors_in_one_line(path, part):
-        yield part
-        take_place(part, path)
-
-
-def _is_zarr(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (".zgroup", "zarr.json"))
 
 
 @contextmanager
@@ -346,26 +365,3 @@ class _Sink(FileIO):
 
     def flush(self) -> None:
         """Do nothing: no byte waits here."""
-
-
-@contextmanager
-def _write_errors_in_one_line(path: Path, part: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[:160]
-        raise InputUnusable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
-    finally:
-        if part.is_dir():
-            _remove_folder(part)
-        else:
-            part.unlink(missing_ok=True)
-
-
-def _remove_folder(folder: Path) -> None:
-    """Remove until nothing comes back: where one write of zarr fails, its others may still be under way."""
-    for _ in range(REMOVALS):
-        if not folder.exists():
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.1)

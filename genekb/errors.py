@@ -14,6 +14,10 @@ class SourceUnusable(GeneKBError):
     """A source file is missing, malformed, or holds nothing for the species asked for."""
 
 
+class OutputUnusable(GeneKBError):
+    """An output cannot be written under the name that was given; what has that name is never replaced unasked."""
+
+
 class CoverageTooLow(GeneKBError):
     """Fewer names resolve against the store than the caller demanded."""
 

@@ -15,8 +15,10 @@ from cellmodel.bench.jobs import Job, Row, parse_variant, run_job, variant_name
 from cellmodel.bench.tables import benchmark_markdown
 from cellmodel.errors import CellModelError, InputUnusable
 from cellmodel.recipes.registry import plugin_version
+from cellmodel.writers import check_targets
 from genekb import files
 from genekb.interrupts import leave_interrupts_to_parent, told_when_interrupted
+from genekb.replacing import Target
 from genekb.versions import installed_version
 
 log = logging.getLogger(__name__)
@@ -68,9 +70,11 @@ def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Pro
     Raises
     ------
     InputUnusable
-        If a variant is not known.
+        If a variant is not known, or nothing can be written to the output.
     """
     jobs = plan_jobs(datasets, config)
+    folder = Target(config.output, kind="shared", makes_parents=True)
+    check_targets([folder], inputs=[data.path for data in datasets], overwrite=True)
     config.output.mkdir(parents=True, exist_ok=True)
     done = {number: rows for number, job in enumerate(jobs) if (rows := _kept(job, config.output)) is not None}
     n_reused, failures = len(done), []

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cellmodel.errors import InputUnusable, NotAvailable
-from genekb.files import atomic_file
+from cellmodel.writers import output
+from genekb.replacing import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,23 +73,21 @@ def axes_of(ax: "Axes | None", *, width: float, height: float) -> "Axes":
     return made
 
 
-def save_figure(ax: "Axes", save: Path | str | None) -> None:
+def save_figure(ax: "Axes", save: Path | str | None, *, overwrite: bool = True) -> None:
     """Save the figure that holds the axes; the ending says the format. The same plot gives the same bytes.
 
     Raises
     ------
     InputUnusable
-        If the ending is none of .svg, .png and .pdf, or the file cannot be written.
+        If the ending is none of .svg, .png and .pdf, or the file exists and may not be replaced, or cannot be written.
     """
     if save is None:
         return
     path = check_format(Path(save))
-    try:
-        with atomic_file(path) as part, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")  # drawn as a box
-            figure_of(ax).savefig(part, format=path.suffix[1:], dpi=_DPI, metadata=_NO_DATE[path.suffix])
-    except OSError as error:
-        raise InputUnusable(f"{path} cannot be written: {error.strerror or error}; write elsewhere") from error
+    with output(Target(path, makes_parents=True), overwrite=overwrite) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")  # drawn as a box
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure_of(ax).savefig(part, format=path.suffix[1:], dpi=_DPI, metadata=_NO_DATE[path.suffix])
 
 
 def figure_of(ax: "Axes") -> "Figure":

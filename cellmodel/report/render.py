@@ -22,7 +22,8 @@ from cellmodel.report.view import (
     status_in_words,
     training_charts,
 )
-from genekb.replacing import own_sibling, take_place
+from cellmodel.writers import output
+from genekb.replacing import Target
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -91,23 +92,12 @@ def write_report(data: ReportData, path: Path | str, *, overwrite: bool = False)
 
     Raises
     ------
-    FileExistsError
-        If the file exists and ``overwrite`` is false.
-    FileNotFoundError
-        If the folder does not exist.
+    InputUnusable
+        If the file exists and ``overwrite`` is false, or it cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or allow overwriting")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} of the report does not exist; make it first")
     page = render_report(data).encode("utf-8", errors="backslashreplace")  # file names may hold undecodable bytes
-    part = own_sibling(path)
-    try:
+    with output(Target(Path(path)), overwrite=overwrite) as part:
         part.write_bytes(page)
-        take_place(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _environment() -> "Environment":

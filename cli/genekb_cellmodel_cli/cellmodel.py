@@ -321,15 +321,15 @@ def demo(
 
     Example: cellmodel demo --output cellmodel-demo
     """
-    from cellmodel.demo import run_demo
+    from cellmodel.demo import demo_outputs, run_demo
     from genekb import BuildConfig, build, read_demo_table
     from genekb import open as open_store
 
+    write = demo_outputs(output, overwrite=overwrite)
     note("building the demo store ...")
     built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
     note("clustering 700 blood cells (pbmc68k_reduced) ...")
-    output.mkdir(parents=True, exist_ok=True)
-    outcome = run_demo(open_store(built.folder), output, seed=seed, overwrite=overwrite)
+    outcome = run_demo(open_store(built.folder), write, seed=seed)
     content = summarise(outcome, output / "pbmc.h5ad", output / "report.html") | {"store_path": str(built.folder)}
     if json:
         print_json(content)

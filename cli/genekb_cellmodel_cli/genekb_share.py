@@ -53,11 +53,13 @@ def push(
 
     from genekb import open as open_store
     from genekb.share.addresses import parse_address
-    from genekb.share.catalog import add_to_catalog, list_manifest
+    from genekb.share.catalog import add_to_catalog, check_catalog, list_manifest
     from genekb.share.push import plan_push, push_store
 
     kb = open_store(store, home=home)
     address = parse_address(url)
+    if catalog:
+        check_catalog(catalog)
     if dry_run:
         plan = plan_push(kb, address, encoders=encoder or ())
         _tell({"url": plan.url, "digest": plan.digest, "n_files": plan.n_files, "n_bytes": plan.n_bytes}, json=json)

@@ -20,6 +20,8 @@ from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines, p
 EXIT_CODES = {
     "TrainingDiverged": 1,
     "UnknownName": 2,
+    "KeyUnusable": 2,
+    "OutputUnusable": 3,
     "SourceUnusable": 3,
     "CoverageTooLow": 3,
     "InputUnusable": 3,

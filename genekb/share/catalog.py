@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.files import write_text
 from genekb.hints import known_names
+from genekb.replacing import Target, check_targets
 from genekb.share.addresses import Address, is_address, parse_address
 from genekb.share.remotes import open_remote
 from genekb.share.transfer import Patience, read_small
@@ -137,18 +138,31 @@ def add_to_catalog(listed: Listed, path: Path) -> None:
     """
     import tomli_w
 
-    known: Sequence[Mapping[str, Any]] = ()
+    kept = [entry for entry in check_catalog(path) if entry["name"] != listed.name]
+    entry = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(listed).items()}
+    stores = sorted([*kept, entry], key=lambda item: str(item["name"]))
     try:
-        if path.exists():
-            known = tomllib.loads(path.read_text(encoding="utf-8")).get("store", [])
-        kept = [dict(entry) for entry in known if entry["name"] != listed.name]
-        entry = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(listed).items()}
-        stores = sorted([*kept, entry], key=lambda item: str(item["name"]))
         write_text(_HEADER + tomli_w.dumps({"version": CATALOG_VERSION, "store": stores}), path)
+    except OSError as error:
+        raise NotAvailable(f"{path} cannot be written: {error.strerror}; give another --catalog") from error
+
+
+def check_catalog(path: Path) -> list[dict[str, Any]]:
+    """Check that a catalogue on this machine can be added to, and give its entries; none if it does not exist.
+
+    Raises
+    ------
+    SourceUnusable, OutputUnusable
+        If it is no catalogue, or can never be written.
+    """
+    check_targets([Target(path, makes_parents=True)], overwrite=True)
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("store", []) if path.exists() else []
+        return [dict(entry) | {"name": str(entry["name"])} for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
         raise SourceUnusable(f"{path} is no catalogue ({error}); give another --catalog") from error
     except OSError as error:
-        raise NotAvailable(f"{path} cannot be written: {error.strerror}; give another --catalog") from error
+        raise NotAvailable(f"{path} cannot be read: {error.strerror}; give another --catalog") from error
 
 
 def address_of(listed: Listed) -> Address:

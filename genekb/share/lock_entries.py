@@ -9,6 +9,7 @@ from typing import Final, Literal
 from genekb.addresses import is_web_address, without_login
 from genekb.errors import NotAvailable, SourceUnusable
 from genekb.files import write_text
+from genekb.replacing import Target, check_targets
 from genekb.share.addresses import Address, is_address, parse_address
 from genekb.store.pins import LOCK_VERSION, read_lock
 
@@ -67,11 +68,14 @@ def write_entries(kind: str, entries: Sequence[Mapping[str, object]], lock_file:
     ------
     SourceUnusable
         If the file is there and is no lock file.
+    OutputUnusable
+        If it is a folder, a pipe or a device.
     NotAvailable
         If it cannot be written.
     """
     import tomli_w
 
+    check_targets([Target(lock_file, makes_parents=True)], overwrite=True)
     before = read_lock(lock_file) if lock_file.is_file() else {"version": LOCK_VERSION}
     try:
         write_text(_HEADER + tomli_w.dumps(before | {kind: list(entries)}), lock_file)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genekb.errors import SourceUnusable
+from genekb.replacing import Target, check_targets
 from genekb.share.addresses import Address
 from genekb.share.hub import push_to_hub
 from genekb.share.pull import find_encoders
@@ -65,8 +66,8 @@ def push_store(
         If the place refuses, or an encoder is not here.
     StoreCorrupt
         If the store is damaged: damage is not shared.
-    SourceUnusable
-        If nothing can be written to the place.
+    SourceUnusable, OutputUnusable
+        If nothing can be written to the place, or it is the store's own folder.
     """
     sent = _collect(store, address, encoders)
     url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
@@ -126,9 +127,12 @@ def send(sent: Sent, address: Address, *, patience: Patience, progress: Progress
 
     Raises
     ------
-    NotAvailable, SourceUnusable
+    NotAvailable, SourceUnusable, OutputUnusable
         See :func:`push_store`.
     """
+    if address.scheme == "file":
+        folder = Target(Path(address.url), kind="shared", makes_parents=True)
+        check_targets([folder], inputs=[sent.folder], overwrite=True)
     if address.scheme == "http":
         raise SourceUnusable(f"{address.url} is read only; push to a folder that it shows, s3:// or hf://")
     if address.scheme == "hf":

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from genekb.encoders.foreign import genes_beside
 from genekb.errors import NotAvailable, SourceUnusable
-from genekb.files import atomic_file, write_arrays, write_text
+from genekb.files import write_arrays
+from genekb.replacing import Target, check_targets, output
 from genekb.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -103,20 +104,21 @@ def export_store(
 
     Raises
     ------
+    OutputUnusable
+        If the file exists and may not be replaced, or can never be written.
     SourceUnusable
-        If the file exists and may not be replaced, or none of the genes has a vector.
+        If none of the genes has a vector.
     NotAvailable
         If the store has no such encoder, or the file cannot be written.
     ValueError
         If genes are chosen for a DuckDB file.
     """
     beside = (genes_beside(path),) if kind == "npy" else ()
-    for file in (path, *beside):
-        _check_free(file, overwrite=overwrite)
+    check_targets(map(_target, (path, *beside)), inputs=[store.folder], overwrite=overwrite)
     if kind == "duckdb":
         if gene_ids is not None:
             raise ValueError("a DuckDB file holds the whole store; choose genes from it with SQL")
-        return _export_duckdb(store, path, encoder=encoder)
+        return _export_duckdb(store, path, encoder=encoder, overwrite=overwrite)
     matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
     writers: dict[str, Callable[[_Matrix, Path], int]] = {
         "npy": _write_npy,
@@ -126,8 +128,11 @@ def export_store(
         "safetensors": _write_safetensors,
         "parquet": _write_parquet,
     }
-    with _one_line(path):
-        n_duplicates = writers[kind](matrix, path)
+    for file in beside:  # before the matrix, which is never without its list of genes
+        with _output(file, overwrite=overwrite) as part:
+            _write_genes(matrix, part)
+    with _output(path, overwrite=overwrite) as part:
+        n_duplicates = writers[kind](matrix, part)
     return ExportResult(
         files=(path, *beside),
         encoders=(matrix.lineage["encoder_id"],),
@@ -174,34 +179,30 @@ def _lineage(store: "Store", encoder_id: str) -> dict[str, str]:
     }
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse a path that is taken.
-
-    Raises
-    ------
-    SourceUnusable
-        If it is a folder, or a file that may not be replaced.
-    """
-    if path.is_dir():
-        raise SourceUnusable(f"{path} is a folder, which is never replaced; give the name of a file")
-    if path.exists() and not overwrite:
-        raise SourceUnusable(f"{path} exists; give another name, or --overwrite")
+def _target(path: Path) -> Target:
+    return Target(path, makes_parents=True)
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def _output(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary sibling to write to; a disk that refuses is one line."""
     try:
-        yield
+        with output(_target(path), overwrite=overwrite) as part:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise NotAvailable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
 
 
-def _write_npy(matrix: _Matrix, path: Path) -> int:
-    """Write the matrix after its list of genes, so that a matrix is never without one."""
+def _write_genes(matrix: _Matrix, path: Path) -> None:
     pairs = zip(matrix.genes["gene_id"].to_pylist(), matrix.genes["symbol"].to_pylist(), strict=True)
-    write_text("gene_id\tsymbol\n" + "".join(f"{gene_id}\t{symbol}\n" for gene_id, symbol in pairs), genes_beside(path))
-    with atomic_file(path) as part, part.open("wb") as stream:
+    rows = "".join(f"{gene_id}\t{symbol}\n" for gene_id, symbol in pairs)
+    path.write_text(f"gene_id\tsymbol\n{rows}", encoding="utf-8")
+
+
+def _write_npy(matrix: _Matrix, path: Path) -> int:
+    with path.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
     return 0
 
@@ -213,14 +214,14 @@ def _write_npz(matrix: _Matrix, path: Path) -> int:
         "gene_ids": matrix.genes["gene_id"].to_numpy(),
         **{key: np.array(text) for key, text in matrix.lineage.items()},
     }
-    with atomic_file(path) as part, part.open("wb") as stream:
+    with path.open("wb") as stream:
         np.savez(stream, **arrays)
     return 0
 
 
 def _write_json(matrix: _Matrix, path: Path) -> int:
     rows = _rows_by_symbol(matrix)
-    with atomic_file(path) as part, part.open("w", encoding="utf-8") as stream:
+    with path.open("w", encoding="utf-8") as stream:
         for number, (symbol, digits) in enumerate(_digits(matrix, rows)):
             start = ", " if number else "{"
             stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(digits)}]")
@@ -232,8 +233,8 @@ def _write_word2vec(matrix: _Matrix, path: Path) -> int:
     rows = _rows_by_symbol(matrix)
     odd = next((symbol for symbol in rows if len(symbol.split()) != 1), None)
     if odd is not None:
-        raise SourceUnusable(f"{path}: word2vec text parts names by blanks, and the symbol {odd!r} has one; write .npz")
-    with atomic_file(path) as part, part.open("w", encoding="utf-8") as stream:
+        raise SourceUnusable(f"word2vec text parts names by blanks, and the symbol {odd!r} has one; write .npz")
+    with path.open("w", encoding="utf-8") as stream:
         stream.write(f"{len(rows)} {matrix.vectors.shape[1]}\n")
         stream.writelines(f"{symbol} {' '.join(digits)}\n" for symbol, digits in _digits(matrix, rows))
     return matrix.genes.num_rows - len(rows)
@@ -267,19 +268,17 @@ def _write_parquet(matrix: _Matrix, path: Path) -> int:
     dim = matrix.vectors.shape[1]
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix.vectors).ravel()), dim)
     table = pa.table({"gene_id": matrix.genes["gene_id"], "symbol": matrix.genes["symbol"], "vector": vectors})
-    with atomic_file(path) as part:
-        pq.write_table(
-            table.replace_schema_metadata(dict(matrix.lineage)), part, compression="zstd", use_dictionary=["symbol"]
-        )
+    pq.write_table(
+        table.replace_schema_metadata(dict(matrix.lineage)), path, compression="zstd", use_dictionary=["symbol"]
+    )
     return 0
 
 
-def _export_duckdb(store: "Store", path: Path, *, encoder: str | None) -> ExportResult:
+def _export_duckdb(store: "Store", path: Path, *, encoder: str | None, overwrite: bool) -> ExportResult:
     import duckdb
 
     ids = [store.encoder_id(encoder)] if encoder else list(store.encoder_ids)
-    with _one_line(path), atomic_file(path) as part:
-        part.unlink(missing_ok=True)
+    with _output(path, overwrite=overwrite) as part:
         try:
             with duckdb.connect(str(part)) as connection:
                 _fill(connection, store, ids)

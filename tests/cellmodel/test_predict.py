@@ -195,6 +195,6 @@ def test_a_damaged_model_is_refused_and_another_folder_is_never_replaced(fitted,
         load_model(folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    with pytest.raises(InputUnusable, match="holds no model"):
+    with pytest.raises(InputUnusable, match="folder of other files"):
         save_model(fitted[0], tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellmodel.errors import InputUnusable
 from cellmodel.report import (
     CoverageSummary,
     KChoice,
@@ -398,13 +399,14 @@ def test_a_share_above_one_is_refused():
 def test_a_file_is_replaced_only_if_allowed_and_never_left_in_part(tmp_path, data):
     path = tmp_path / "report.html"
     path.write_text("mine")
-    with pytest.raises(FileExistsError, match=r"report\.html exists"):
+    with pytest.raises(InputUnusable, match=r"report\.html exists .* this result is in \S+/report-2\.html"):
         write_report(data, path)
+    (tmp_path / "report-2.html").unlink()
     assert path.read_text() == "mine"
     write_report(data, path, overwrite=True)
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
-    with pytest.raises(FileNotFoundError, match=r"folder .* does not exist"):
+    with pytest.raises(InputUnusable, match="absent is not a folder; make it first"):
         write_report(data, tmp_path / "absent" / "report.html")
 
 

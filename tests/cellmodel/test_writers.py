@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,8 +77,10 @@ def test_writing_keeps_what_the_user_had_and_replaces_only_when_told(tmp_path):
     np.testing.assert_array_equal(again.layers["umi"].toarray(), COUNTS * 2)
     assert again.uns["mine"] == {"a": 1}
     before = sha256(tmp_path / "o.h5ad")
-    with pytest.raises(InputUnusable, match=r"exists.*--overwrite"):
+    with pytest.raises(InputUnusable, match=r"exists .* this result is in \S+/o-2\.h5ad: .*--overwrite"):
         write_cells(make(), tmp_path / "o.h5ad")
+    assert "X_mine" not in anndata.read_h5ad(tmp_path / "o-2.h5ad").obsm
+    (tmp_path / "o-2.h5ad").unlink()
     assert sha256(tmp_path / "o.h5ad") == before
     write_cells(make(), tmp_path / "o.h5ad", overwrite=True)
     assert "X_mine" not in anndata.read_h5ad(tmp_path / "o.h5ad").obsm
@@ -120,6 +123,8 @@ def test_a_zarr_store_is_written_and_replaced_by_a_whole_one(tmp_path):
     other.X = other.X * 2
     with pytest.raises(InputUnusable, match="exists"):
         write_cells(other, tmp_path / "o.zarr")
+    np.testing.assert_array_equal(read_cells(tmp_path / "o.zarr").matrix.toarray(), COUNTS)
+    shutil.rmtree(tmp_path / "o-2.zarr")
     write_cells(other, tmp_path / "o.zarr", overwrite=True)
     np.testing.assert_array_equal(read_cells(tmp_path / "o.zarr").matrix.toarray(), COUNTS * 2)
     assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]

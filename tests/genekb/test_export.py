@@ -15,7 +15,7 @@ from cellmodel.errors import InputUnusable
 from cellmodel.genes_h5ad import read_genes_h5ad, write_genes_h5ad
 from genekb.builder import BuildConfig, build
 from genekb.encoders.foreign import read_foreign
-from genekb.errors import NotAvailable, SourceUnusable
+from genekb.errors import NotAvailable, OutputUnusable, SourceUnusable
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.updating import import_vectors
 from genekb.use.export import export_store
@@ -172,7 +172,7 @@ def test_a_file_is_replaced_only_on_request_and_nothing_else_is_left(kb, tmp_pat
     path = tmp_path / f"out.{kind}"
     path.write_text("mine")
     mode = path.stat().st_mode
-    with pytest.raises(SourceUnusable, match=r"exists; give another name, or --overwrite"):
+    with pytest.raises(OutputUnusable, match=r"exists; give another name, or --overwrite"):
         export_store(kb, path, kind=kind)
     assert path.read_text() == "mine"
     export_store(kb, path, kind=kind, overwrite=True)
@@ -184,7 +184,7 @@ def test_a_file_is_replaced_only_on_request_and_nothing_else_is_left(kb, tmp_pat
 
 def test_the_list_of_genes_beside_a_matrix_is_not_replaced_unasked(kb, tmp_path):
     (tmp_path / "out.genes.tsv").write_text("mine")
-    with pytest.raises(SourceUnusable, match=r"out\.genes\.tsv exists"):
+    with pytest.raises(OutputUnusable, match=r"out\.genes\.tsv exists"):
         export_store(kb, tmp_path / "out.npy", kind="npy")
     assert not (tmp_path / "out.npy").exists()
 
@@ -200,10 +200,11 @@ def test_genes_come_in_the_order_asked_and_those_without_a_vector_are_counted(kb
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_place_that_cannot_be_written_is_one_line(kb, tmp_path, kind):
+def test_a_place_that_cannot_be_written_is_one_line_and_a_missing_folder_is_made(kb, tmp_path, kind):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotAvailable, match=r"cannot be written: .*; free space, or write elsewhere"):
+    with pytest.raises(OutputUnusable, match=r"cannot be written: \S+/file is not a folder; make it first"):
         export_store(kb, tmp_path / "file" / f"out.{kind}", kind=kind)
+    assert export_store(kb, tmp_path / "new" / "folder" / f"out.{kind}", kind=kind).files[0].is_file()
 
 
 def test_a_store_without_encoders_exports_its_tables(ncbi_folder, tmp_path):

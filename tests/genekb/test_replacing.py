@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from genekb import replacing
+from genekb.errors import OutputUnusable
 from genekb.replacing import own_sibling, take_place, temporary_folder
 
 
@@ -81,12 +83,46 @@ def test_a_folder_that_is_replaced_is_there_and_whole_at_every_moment(tmp_path):
     reader = threading.Thread(target=look)
     reader.start()
     for number in range(1, 100):
-        take_place(folder_of(own_sibling(target), str(number)), target)
+        take_place(folder_of(own_sibling(target), str(number)), target, overwrite=True)
     is_over.set()
     reader.join()
     assert seen == {True}
     assert (target / "a").read_text() == "99"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("has_call", [True, False], ids=["by the system's call", "where there is no such call"])
+@pytest.mark.parametrize("make", [folder_of, lambda path, text: path.write_text(text) and path], ids=["folder", "file"])
+def test_what_is_there_is_not_replaced_unasked_and_the_new_result_is_kept_beside(tmp_path, monkeypatch, make, has_call):
+    if not has_call:
+        monkeypatch.setattr(replacing.ctypes, "CDLL", lambda *_, **__: object())
+    path = tmp_path / "cells.of.mine.zarr"
+
+    def text_of(result):
+        return (result / "a" if result.is_dir() else result).read_text()
+
+    for number, name in enumerate(["cells.of.mine.zarr", "cells.of.mine-2.zarr", "cells.of.mine-3.zarr"]):
+        part = make(own_sibling(path), str(number))
+        if number == 0:
+            take_place(part, path, overwrite=False)
+        else:
+            with pytest.raises(
+                OutputUnusable, match=rf"mine\.zarr exists and is not replaced; .* in \S+/{name}: rename"
+            ):
+                take_place(part, path, overwrite=False)
+        assert text_of(tmp_path / name) == str(number)
+    take_place(make(own_sibling(path), "new"), path, overwrite=True)
+    assert text_of(path) == "new"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path):
+    folder_of(tmp_path / "theirs", "precious")
+    (tmp_path / "model").symlink_to(tmp_path / "theirs")
+    take_place(folder_of(own_sibling(tmp_path / "model"), "new"), tmp_path / "model", overwrite=True)
+    assert (tmp_path / "model" / "a").read_text() == "new"
+    assert (tmp_path / "theirs" / "a").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "theirs"]
 
 
 def test_temporary_folders_go_with_their_block_and_those_of_killed_processes_with_the_next_one(

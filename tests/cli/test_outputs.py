@@ -1,0 +1,187 @@
+"""Where commands write: outputs are compared with each other and with the inputs before any work is done."""
+
+import hashlib
+import logging
+import os
+import shutil
+import typing
+from contextlib import nullcontext
+from functools import partial
+from itertools import permutations, product
+from pathlib import Path
+
+import anndata
+import pytest
+
+from cellmodel.config import RunConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.files import WriteConfig, run_file
+from cellmodel.io import ReadConfig
+from genekb import BuildConfig, build, read_demo_table
+from genekb_cellmodel_cli import cellmodel, genekb
+from tests.bad_cells import cells as make_cells
+from tests.in_process import call_here
+
+PLAIN = "--knowledge none --recipe pca-kmeans"
+# Of each command that writes and has several paths: a call without its outputs, their options, and its inputs.
+COMMANDS = {
+    "cellmodel annotate": ("{cells} --kb {store} --cluster-key group", ["-o"], ["cells"]),
+    "cellmodel attribute": (
+        "{cells} --kb {store} --cluster-key group --gmt {sets} --permutations 2", ["-o", "--tables"], ["cells", "sets"],
+    ),
+    "cellmodel bench": ("{data} --recipes pca-kmeans@none --label-key group", ["-o"], ["cells"]),
+    "cellmodel classify": ("{cells} --reference {other} --label-key group --kb {store}", ["-o"], ["cells", "other"]),
+    "cellmodel cluster": (
+        f"{{cells}} {PLAIN} --n-clusters 2", ["-o", "--report", "--save-model", "--work-dir"], ["cells"],
+    ),
+    "cellmodel compare": (
+        "{cells} {other} --kb {store} --cluster-key group --permutations 2", ["-o", "--plot"], ["cells", "other"],
+    ),
+    "cellmodel embed": (f"{{cells}} {PLAIN}", ["-o", "--work-dir"], ["cells"]),
+    "cellmodel plot": ("{cells} --kind sankey --rows group --columns group", ["-o"], ["cells"]),
+    "cellmodel predict": ("{cells} --model {model}", ["-o"], ["cells", "model"]),
+    "cellmodel report": ("{cells}", ["-o"], ["cells"]),
+    "cellmodel search": ("{cells} blood --kb {store} --cluster-key group", ["-o"], ["cells"]),
+    "genekb export": ("--kb {store} --format npy", ["-o"], ["store"]),
+}  # fmt: skip
+# Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
+OTHERS = {
+    "cellmodel": {"ablate", "demo", "eval", "lock", "pull", "push", "sync"},
+    "genekb": {
+        "build",
+        "download",
+        "fetch",
+        "gc",
+        "import",
+        "keygen",
+        "lock",
+        "push",
+        "resolve",
+        "sign",
+        "sync",
+        "update",
+    },
+}
+
+
+def has_path(hint):
+    return hint is Path or any(map(has_path, typing.get_args(hint)))
+
+
+def test_every_command_with_a_path_is_tried_here_or_named():
+    for name, module in (("cellmodel", cellmodel), ("genekb", genekb)):
+        commands = {command.name or command.callback.__name__: command for command in module.app.registered_commands}
+        hints = {key: typing.get_type_hints(one.callback) for key, one in commands.items()}
+        with_path = {key for key in hints if any(has_path(hint) for name, hint in hints[key].items() if name != "home")}
+        assert with_path == {key.split()[1] for key in COMMANDS if key.split()[0] == name} | OTHERS[name]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Clustered cells, a second file of them, a model, gene sets and a store."""
+    folder = tmp_path_factory.mktemp("outputs")
+    (folder / "data").mkdir()
+    raw = make_cells()
+    raw.obs["group"] = raw.obs["label"].astype("category")
+    raw.write_h5ad(folder / "raw.h5ad")
+    config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2)
+    write = WriteConfig(output=folder / "data" / "cells.h5ad", model=folder / "model")
+    run_file(folder / "raw.h5ad", None, config, read=ReadConfig(), write=write)
+    shutil.copyfile(folder / "data" / "cells.h5ad", folder / "other.h5ad")
+    (folder / "sets.gmt").write_text("A\tfrom me\tCD3D\tCD3E\tCD3G\tCD4\tCD7\n")
+    built = build(read_demo_table(), BuildConfig(name="demo", models=("hash-16",)), home=folder / "home")
+    return folder, str(built.folder)
+
+
+@pytest.fixture
+def places(made, tmp_path):
+    """Copies, since a command that is wrong might change them."""
+    folder, store = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("home"))
+    named = {"cells": "data/cells.h5ad", "other": "other.h5ad", "model": "model", "sets": "sets.gmt", "data": "data"}
+    return {name: str(tmp_path / path) for name, path in named.items()} | {"store": store}
+
+
+def own_ending(command, option):
+    endings = {"--report": ".html", "--plot": ".svg", "cellmodel report": ".html", "cellmodel plot": ".svg",
+               "cellmodel compare": ".tsv", "genekb export": ".npy"}  # fmt: skip
+    return "" if option not in {"-o", "--report", "--plot"} else endings.get(option, endings.get(command, ".h5ad"))
+
+
+def wrong_outputs():
+    """Options and where they point: an input, another output, inside another output, a pipe, a folder of the user's."""
+    for command, (_, outputs, inputs) in COMMANDS.items():
+        for option, name in product(outputs, inputs):
+            yield command, {option: f"{{{name}}}"}
+        for option in outputs:
+            yield command, {option: f"{{folder}}/pipe{own_ending(command, option)}"}
+            if option not in {"--tables", "--work-dir"} and command != "cellmodel bench":
+                yield command, {option: f"{{folder}}/mine{own_ending(command, option)}"}
+        for one, other in permutations(outputs, 2):
+            place = f"{{folder}}/new{own_ending(command, one)}"
+            yield command, {one: place, other: place}
+            if one != "--tables":
+                zarr = "{folder}/new.zarr" if one == "-o" and own_ending(command, one) == ".h5ad" else place
+                yield command, {one: zarr, other: f"{zarr}/inner{own_ending(command, other)}"}
+
+
+def digests(folder):
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.lstat().st_mode
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [pytest.param(*case, id=f"{case[0]} {' '.join(map(' '.join, case[1].items()))}") for case in wrong_outputs()],
+)
+def test_an_output_that_would_do_harm_is_refused_before_any_work(
+    command, options, places, tmp_path, capsys, monkeypatch
+):
+    for ending in ("", ".h5ad", ".html", ".svg", ".tsv", ".npy"):
+        os.mkfifo(tmp_path / f"pipe{ending}")
+        (tmp_path / f"mine{ending}").mkdir()
+        (tmp_path / f"mine{ending}" / "thesis.txt").write_text("mine")
+    before = digests(tmp_path)
+    words, _, _ = COMMANDS[command]
+    given = {"-o": f"{{folder}}/result{own_ending(command, '-o')}"} | options
+    words = [*command.split(), *words.split(), *(word for pair in given.items() for word in pair)]
+    more = [] if command == "cellmodel bench" else ["--overwrite"]
+    found = call_here([*(word.format(**places, folder=tmp_path) for word in words), *more], capsys, monkeypatch)
+    assert found.code == 3, found.err
+    assert found.err.startswith(f"{command.split()[0]}: error: ")
+    assert found.err.count("\n") == 1
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_another_run_wrote_meanwhile_is_replaced_only_on_request(places, tmp_path, overwrite):
+    """The other run is a handler of the log, which hears from the run after its checks and before its end."""
+    output = tmp_path / "out.h5ad"
+
+    class Other(logging.Handler):
+        def emit(self, record):
+            output.write_text("theirs")
+
+    run = partial(
+        run_file, Path(places["other"]), None, RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2),
+        read=ReadConfig(), write=WriteConfig(output=output, key_added="again", overwrite=overwrite),
+    )  # fmt: skip
+    log, other = logging.getLogger("cellmodel.files"), Other()
+    log.addHandler(other)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        with (
+            nullcontext()
+            if overwrite
+            else pytest.raises(InputUnusable, match=r"exists .* this result is in .*-2\.h5ad")
+        ):
+            run()
+    finally:
+        log.removeHandler(other)
+        log.setLevel(level)
+    kept = output if overwrite else tmp_path / "out-2.h5ad"
+    assert "again" in anndata.read_h5ad(kept).obs
+    assert overwrite or output.read_text() == "theirs"
