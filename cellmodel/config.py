@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cellmodel.choices import HeadName, Knowledge, Sentences
 from cellmodel.device import Compute
 from cellmodel.graph import GraphConfig
+from cellmodel.seeding import check_seed
 
 if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
@@ -126,6 +127,7 @@ class RunConfig:
             raise ValueError(f"n_clusters must be >= 1, got {self.n_clusters}")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
+        check_seed(self.seed)
 
     @property
     def recipe_name(self) -> str:

@@ -30,6 +30,10 @@ class SlotTaken(InputUnusable):
     """A slot of the user's AnnData would be overwritten, and overwriting was not allowed."""
 
 
+class KeyUnusable(CellModelError, ValueError):
+    """A name for results cannot be that of a slot in a file."""
+
+
 class WorkUnwritten(InputUnusable):
     """A stage of a long run cannot be written; what was done before it is kept."""
 

@@ -22,6 +22,7 @@ from cellmodel.stored import check_can_stay, claim_stored_slots, count_entries
 from cellmodel.stored_cells import StoredCells, read_stored_cells
 from cellmodel.writers import (
     cells_target,
+    check_key,
     check_kind_kept,
     check_targets,
     h5ad_safe,
@@ -57,6 +58,11 @@ class WriteConfig:
         The command line, kept beside the settings.
     model
         Folder in which to keep the fitted model, or None.
+
+    Raises
+    ------
+    KeyUnusable
+        If slots of that name cannot be stored in a file; it is a ValueError too.
     """
 
     output: Path
@@ -65,6 +71,10 @@ class WriteConfig:
     overwrite: bool = False
     command: str = ""
     model: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name of the slots."""
+        check_key(self.key_added)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """Cells in: which matrix of a file is used, and what it holds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.damage import check_there
-from cellmodel.errors import InputUnusable, SlotTaken
+from cellmodel.errors import InputUnusable, KeyUnusable, SlotTaken
 from cellmodel.matrices import SAID, USABLE, as_csr, decide_kind, gene_columns, name_genes, note_oddities
 from cellmodel.readers import KINDS, read_anndata
 from cellmodel.types import CellByGene
 from cellmodel.values import ValueKind, ValueReport, inspect_values
-from cellmodel.writers import check_tables
+from cellmodel.writers import check_key, check_tables
 from genekb.hints import counted, known_names
 
 if TYPE_CHECKING:
@@ -322,17 +322,53 @@ def is_whole(numbers: "pd.Series") -> bool:
     return bool(((numbers == numbers.round()) & np.isfinite(numbers)).all())
 
 
-def claim_slots(adata: "AnnData", slots: Iterable[tuple[str, str]], *, overwrite: bool) -> None:
+def claim_slots(adata: "AnnData", slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
     """Check that slots are free and the tables can be written, before any work is done.
 
     Raises
     ------
     InputUnusable
         If a table cannot be written.
+    KeyUnusable, SlotTaken
+        See :func:`check_slots`.
+    """
+    check_tables(adata)
+    taken = [(part, key) for part, key in slots if key in getattr(adata, part)]
+    check_slots(slots, taken, indexes={"obs": adata.obs.index.name, "var": adata.var.index.name}, overwrite=overwrite)
+
+
+def check_slots(
+    slots: Iterable[tuple[str, str]],
+    taken: Iterable[tuple[str, str]],
+    *,
+    indexes: Mapping[str, str | None],
+    overwrite: bool,
+) -> None:
+    """Check the names of slots, and that none of them would replace what the user has.
+
+    Parameters
+    ----------
+    slots
+        Part of an AnnData and key in it.
+    taken
+        Those that exist.
+    indexes
+        Name of the index of ``obs`` and ``var``.
+
+    Raises
+    ------
+    KeyUnusable
+        If a slot cannot be stored in a file, or has the name of an index.
     SlotTaken
         If a slot exists and ``overwrite`` is not set.
     """
-    check_tables(adata)
-    taken = [f'{part}["{key}"]' for part, key in slots if key in getattr(adata, part)]
-    if taken and not overwrite:
-        raise SlotTaken(f"the cells already hold {', '.join(taken)}; use --overwrite, or another name with --key-added")
+    for part, key in slots:
+        check_key(key, slot=f'{part}["{key}"]')
+        if key == indexes.get(part):
+            raise KeyUnusable(
+                f"the index of {part} is named {key!r}, so a file cannot hold a column of that name; give another "
+                f"--key-added (key_added), or rename the index: adata.{part}.index.name = None"
+            )
+    names = [f'{part}["{key}"]' for part, key in taken]
+    if names and not overwrite:
+        raise SlotTaken(f"the cells already hold {', '.join(names)}; use --overwrite, or another name with --key-added")

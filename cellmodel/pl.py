@@ -264,7 +264,7 @@ def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
             "making obsm[\"X_umap\"] needs scanpy; pip install 'genekb-cellmodel[scanpy]', or draw another embedding "
             "(--kind embedding)"
         ) from error
-    sc.tl.umap(adata, neighbors_key=neighbors, random_state=seed)
+    sc.tl.umap(adata, neighbors_key=neighbors, random_state=seed % 2**32)  # all that it takes
 
 
 def _top_markers(adata: "AnnData", found: ClusteredCells, *, key: str, n_genes: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Cells in a file of which some at a time are in memory: which matrix of it is used, and what it holds."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from jaxtyping import Int
 
 from cellmodel.damage import check_hdf5, check_there, damage_is_one_line, quiet_names, refused_by_anndata
 from cellmodel.declared import check_declared, could_hold
-from cellmodel.errors import InputUnusable, SlotTaken
-from cellmodel.io import ReadConfig
+from cellmodel.errors import InputUnusable
+from cellmodel.io import ReadConfig, check_slots
 from cellmodel.matrices import as_csr, gene_columns
 from cellmodel.readers import check_is_anndata, check_transpose, open_zarr
 from cellmodel.types import CellByGene
@@ -152,18 +152,18 @@ def read_tables(path: Path) -> "AnnData":
         return anndata.AnnData(obs=read_table(path, file, "obs"), var=read_table(path, file, "var"))
 
 
-def claim_stored_slots(path: Path, slots: Iterable[tuple[str, str]], *, overwrite: bool) -> None:
+def claim_stored_slots(path: Path, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
     """Check that slots of a file are free, before any work is done.
 
     Raises
     ------
-    SlotTaken
-        If one exists and ``overwrite`` is not set.
+    KeyUnusable, SlotTaken
+        See :func:`cellmodel.io.check_slots`.
     """
     with damage_is_one_line(path), open_stored(path) as file:
-        taken = [f'{part}["{key}"]' for part, key in slots if part in file and key in file[part]]
-    if taken and not overwrite:
-        raise SlotTaken(f"the cells already hold {', '.join(taken)}; use --overwrite, or another name with --key-added")
+        taken = [(part, key) for part, key in slots if part in file and key in file[part]]
+        indexes = {part: file[part].attrs.get("_index") for part in ("obs", "var") if part in file}
+    check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
 
 
 def read_table(path: Path, file: Any, place: str) -> Any:

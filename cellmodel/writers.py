@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import InputUnusable, KeyUnusable
 from genekb import replacing
 from genekb.errors import OutputUnusable
 from genekb.replacing import Target
@@ -245,6 +245,35 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
         raise InputUnusable(
             f"{target.path} cannot be written: {reason}; free space, or write elsewhere with -o"
         ) from error
+
+
+def check_key(name: str, *, slot: str = "") -> None:
+    """Check that results can be stored under a name, in ``.h5ad`` and ``.zarr``.
+
+    Parameters
+    ----------
+    slot
+        What is shown of the name; itself if empty.
+
+    Raises
+    ------
+    KeyUnusable
+        If the name is empty, holds ``/`` or what cannot be printed, or is one that files keep for themselves.
+    """
+    if "/" in name:
+        why = "it holds '/', which separates groups"
+    elif not name.strip(" ."):
+        why = "it is empty" if not name.strip() else "it is a path, not a name"
+    elif name == "_index":
+        why = "files keep this name for the index"
+    elif not name.isprintable():
+        why = "it holds a character that cannot be printed"
+    else:
+        return
+    raise KeyUnusable(
+        f"{slot or repr(name)} cannot name results in a file: {why}; give --key-added (key_added) a plain name, "
+        "such as 'cellmodel'"
+    )
 
 
 def check_tables(adata: "AnnData") -> None:

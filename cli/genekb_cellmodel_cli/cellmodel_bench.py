@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli import options
-from genekb_cellmodel_cli.choices import parse_n_clusters, read_config
+from genekb_cellmodel_cli.choices import parse_n_clusters, parse_seeds, read_config
 from genekb_cellmodel_cli.output import print_json, print_lines, progress_bar
 
 CHECK_FAILED = 1
@@ -45,6 +45,7 @@ def bench(
 
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """
+    numbers = parse_seeds(seeds)
     from cellmodel.bench.datasets import find_datasets
     from cellmodel.bench.runner import BenchConfig, run_bench
     from genekb import open as open_store
@@ -52,7 +53,7 @@ def bench(
     config = BenchConfig(
         variants=tuple(part.strip() for part in recipes.split(",")),
         output=output,
-        seeds=_parse_seeds(seeds),
+        seeds=numbers,
         stores=tuple(Path(open_store(name, home=home).folder) for name in kb or ()),
         encoder=encoder,
         n_clusters=("given", "estimated") if n_clusters == "both" else (n_clusters,),
@@ -94,6 +95,7 @@ def ablate(
 
     Example: cellmodel ablate cells.h5ad --kb human --recipe scllm-dsc --truth cell_type --seeds 0-4
     """
+    numbers = parse_seeds(seeds)
     from dataclasses import asdict
 
     from cellmodel.ablation import ablate_file, ablation_lines
@@ -113,22 +115,12 @@ def ablate(
     read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     store = open_store(kb, home=home) if kb else None
     with progress_bar() as progress:
-        found = ablate_file(path, store, config, read=read, seeds=_parse_seeds(seeds), truth=truth, progress=progress)
+        found = ablate_file(path, store, config, read=read, seeds=numbers, truth=truth, progress=progress)
     if json:
         print_json({"input": str(path), **asdict(found)})
         return
     print_lines(ablation_lines(found))
     print_lines(["", *(f"not done: {reason}" for reason in found.skipped)])
-
-
-def _parse_seeds(text: str) -> tuple[int, ...]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise typer.BadParameter(f"--seeds are numbers or ranges parted by commas, such as 0-4, not {text!r}")
-        seeds += range(int(first), int(last or first) + 1)
-    return tuple(dict.fromkeys(seeds))
 
 
 def register(app: typer.Typer) -> None:

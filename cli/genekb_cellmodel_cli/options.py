@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 from cellmodel import choices
-from genekb_cellmodel_cli.choices import RECIPES, check_recipe, complete_recipe
+from genekb_cellmodel_cli.choices import RECIPES, check_recipe, check_seed, complete_recipe
 
 Home = Annotated[
     Path | None,
     typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
-Seed = Annotated[int, typer.Option(help="The run's one seed.")]
+Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1, show_default=False)]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where encoders run.")]
 TrainDevice = Annotated[

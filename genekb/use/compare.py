@@ -174,7 +174,7 @@ def _shared_genes(store: "Store", ids: Sequence[str], *, n_neighbors: int) -> tu
 
 def _stream(seed: int, purpose: int) -> np.random.Generator:
     """One stream of random numbers a purpose: 0 draws the sample, 1 shuffles and resamples."""
-    return np.random.default_rng([seed, purpose])
+    return np.random.default_rng([seed % 2**64, purpose])  # NumPy takes no negative number
 
 
 def _task(
