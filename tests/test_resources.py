@@ -182,3 +182,11 @@ def test_what_no_resource_is_behind_stays_what_it_is():
     assert resource_fault(ValueError("out of memory, says a file")) is None
     assert resource_fault(OSError("it is damaged")) is None
     assert resource_fault(FileNotFoundError(2, "No such file", "cannot allocate")) is None
+
+
+def test_a_command_whose_stderr_is_closed_ends_as_its_work_does(home, tmp_path):
+    build = ("build", "--model", "hash-8", "--home", tmp_path)
+    closed = ("sh", "-c", 'exec "$@" 2>&-', "sh")
+    assert python(MAIN, *build, before=closed)[0] == 0
+    assert python(MAIN, "verify", "demo", "--home", tmp_path, before=closed)[0] == 0
+    assert python(MAIN, "info", "absent", "--home", tmp_path, before=closed) == (4, "", "")

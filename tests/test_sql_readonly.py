@@ -1,5 +1,6 @@
 """SQL over a store reads its tables and does nothing else: every statement is tried, the files compared afterwards."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from genekb.files import sha256_file
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store import sql
 from genekb.store.manifest import read_manifest
+from tests.in_process import call_here
 
 ANSWERS = "a store answers one SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
 STATEMENTS = (
@@ -178,6 +180,22 @@ def test_every_table_and_encoder_is_a_view(kb):
     assert shown == ["annotations", "genes", "names", "orthologs", "texts", "vectors_hash-8"]
     n = kb.sql('select count(*) as n, sum(len(vector)) as d from "vectors_hash-8"').to_pylist()
     assert n == [{"n": kb.manifest.n_unique_texts, "d": 8 * kb.manifest.n_unique_texts}]
+
+
+def test_dates_that_python_has_none_for_are_printed_as_duckdb_prints_them(folder, capsys, monkeypatch):
+    query = (
+        "select 'infinity'::date as d, timestamp '0044-03-15 (BC) 00:00:00' as d, [date '10000-01-01'] as l, "
+        """1 as "n""m", date '2022-11-01' as e"""
+    )
+    shown = ["infinity", "0044-03-15 (BC) 00:00:00", "[10000-01-01]", 1, "2022-11-01"]
+    asked = ("genekb", "sql", "--kb", folder, query)
+    assert call_here(asked, capsys, monkeypatch).out.splitlines() == [
+        'd\td\tl\tn"m\te',
+        "\t".join(map(str, shown)),
+    ]
+    assert json.loads(call_here((*asked, "--json"), capsys, monkeypatch).out)["rows"] == [shown]
+    every = call_here(("genekb", "sql", "--kb", folder, "from test_all_types()"), capsys, monkeypatch)
+    assert (every.code, every.err) == (0, "")
 
 
 def test_two_encoders_of_one_name_are_views_by_their_ids(folder, tmp_path):

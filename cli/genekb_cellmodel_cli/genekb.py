@@ -294,11 +294,12 @@ def sql(
     """
     from genekb import open as open_store
 
-    table = open_store(kb, home=home).sql(query)
+    table = open_store(kb, home=home).sql(query, dates_as_text=True)
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)  # two columns may have one name
     if json:
-        print_json({"columns": table.column_names, "rows": [list(row.values()) for row in table.to_pylist()]})
+        print_json({"columns": table.column_names, "rows": [list(row) for row in rows]})
         return
-    print_lines(["\t".join(table.column_names), *("\t".join(map(str, row.values())) for row in table.to_pylist())])
+    print_lines(["\t".join(table.column_names), *("\t".join(map(str, row)) for row in rows)])
 
 
 @app.command()

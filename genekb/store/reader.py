@@ -328,10 +328,15 @@ class Store:
             for row, score, text in zip(rows.to_pylist(), scores, texts, strict=True)
         )
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str, *, dates_as_text: bool = False) -> pa.Table:
         """Run a read-only query over the views ``genes``, ``names``, ``texts`` and ``vectors_<encoder name>``.
 
         One statement that reads, see :mod:`genekb.store.sql` for what it may use; Ctrl-C stops it.
+
+        Parameters
+        ----------
+        dates_as_text
+            Whether dates and times come as text, as :func:`genekb.store.sql.run_query` gives them.
 
         Raises
         ------
@@ -340,7 +345,7 @@ class Store:
         """
         from genekb.store.sql import run_query
 
-        return run_query(self._database, query)
+        return run_query(self._database, query, dates_as_text=dates_as_text)
 
     @cached_property
     def _database(self) -> "duckdb.DuckDBPyConnection":

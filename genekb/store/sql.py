@@ -27,6 +27,7 @@ MAX_THREADS: Final = 8
 MAX_RESULT_BYTES: Final = 2 << 30  # of a result in Arrow's memory
 _SCHEME: Final = "store://"
 _EXPLAIN: Final = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[\w\s,]*\)\s*)?", re.IGNORECASE)
+_DATED: Final = re.compile(r"\b(DATE|TIMESTAMP\w*)\b")  # also inside a list or a struct
 _ANSWERS: Final = "a store answers one SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
 _CONFIG: Final[dict[str, str | int | float | list[str]]] = {
     "memory_limit": MEMORY,
@@ -120,8 +121,14 @@ def _add_vectors(
     )
 
 
-def run_query(database: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+def run_query(database: duckdb.DuckDBPyConnection, query: str, *, dates_as_text: bool = False) -> pa.Table:
     """Run one statement that reads; Ctrl-C stops it.
+
+    Parameters
+    ----------
+    dates_as_text
+        Whether columns that hold dates or times come as DuckDB prints them: Python has no infinite dates, none BC and
+        none beyond 9999.
 
     Raises
     ------
@@ -130,7 +137,7 @@ def run_query(database: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
     """
     # DuckDB looks at signals only when a result is whole: it works in a thread, and Ctrl-C comes to this one.
     with database.cursor() as connection, ThreadPoolExecutor(1) as worker:
-        future = worker.submit(_run, connection, query)
+        future = worker.submit(_run, connection, query, dates_as_text=dates_as_text)
         try:
             return future.result()
         except KeyboardInterrupt:
@@ -141,12 +148,27 @@ def run_query(database: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
             raise SourceUnusable(f"the query failed: {_reason(error)}") from error
 
 
-def _run(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+def _run(connection: duckdb.DuckDBPyConnection, query: str, *, dates_as_text: bool) -> pa.Table:
     relation = connection.sql(_checked_statement(connection, query))
     if relation is None:
         raise SourceUnusable(f"the query failed: it gives no table; {_ANSWERS}")
+    if dates_as_text:
+        relation = _with_dates_as_text(relation)
     reader = relation.to_arrow_reader()
     return pa.Table.from_batches(_bounded(reader), schema=reader.schema)
+
+
+def _with_dates_as_text(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    dated = [_DATED.search(str(kind)) is not None for kind in relation.types]
+    if not any(dated):
+        return relation
+    columns = zip(relation.columns, dated, strict=True)
+    return relation.project(
+        ", ".join(
+            f"{f'#{number}::varchar' if is_dated else f'#{number}'} as {_identifier(name)}"
+            for number, (name, is_dated) in enumerate(columns, start=1)
+        )
+    )
 
 
 def _bounded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -195,6 +217,10 @@ def _reason(error: Exception) -> str:
     """First line of DuckDB's message; of an error in our file system, which comes as a traceback, the last one."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if "Traceback" in lines[0] else lines[0]) if lines else type(error).__name__
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _literal(text: str) -> str:
