@@ -1,6 +1,8 @@
 """Heads: features or a graph → clusters 0 .. k-1, each with at least one cell."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,20 +112,29 @@ def _lloyd(
 ) -> tuple[Labels, Float[np.ndarray, "cluster dim"]]:
     """k-means clusters and centres; clusters that stay empty are left out of both."""
     from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     fitted = features
     if len(features) > fitted_cells:
         fitted = features[seeding.generator(seed, "fitted cells").choice(len(features), fitted_cells, replace=False)]
     algorithm = KMeans(min(n_clusters, len(fitted)), n_init=n_init, random_state=seed)
-    # Threads would add up the centres in the order in which they finish, which changes the last bits.
-    with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
-        # Too few distinct cells: _fill_up deals with it.
-        warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
+    with steady_kmeans():
         clusters = algorithm.fit(fitted).labels_ if fitted is features else algorithm.fit(fitted).predict(features)
     used, clusters = np.unique(clusters, return_inverse=True)
     return clusters.astype(np.int64), algorithm.cluster_centers_[used]
+
+
+@contextmanager
+def steady_kmeans() -> Iterator[None]:
+    """Fit k-means by one thread, and without sklearn's warning where fewer cells differ than there are clusters.
+
+    Threads would add up the centres in the order in which they finish, which changes the last bits.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
+        yield
 
 
 def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Labels:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cellmodel import seeding
-from cellmodel.cluster import leiden
+from cellmodel.cluster import leiden, steady_kmeans
 from cellmodel.graph import GraphConfig, knn_graph, snn_weights
 from cellmodel.ordering import content_order
 from cellmodel.types import CellGraph, Embedding, Labels
@@ -225,11 +225,10 @@ def _agreement(points: Embedding, n_clusters: int, settings: StabilityConfig, rn
 
 def _clusters_by_part(points: Embedding, n_clusters: int, share: float, rng: np.random.Generator) -> Labels:
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     part = points[rng.choice(len(points), max(n_clusters, int(share * len(points))), replace=False)]
     algorithm = KMeans(n_clusters, n_init=1, max_iter=50, random_state=int(rng.integers(2**31)))
-    with threadpool_limits(limits=1, user_api="openmp"):  # as in cluster: threads change the last bits
+    with steady_kmeans():
         return np.asarray(algorithm.fit(part).predict(points), dtype=np.int64)
 
 

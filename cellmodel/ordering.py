@@ -1,7 +1,13 @@
-"""An order of the cells that depends on what they hold and not on where they stand."""
+"""Cells by what they hold and not by where they stand: an order of them, and which of them are equal."""
+
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from cellmodel.types import CellBlocks, CellByGene, Labels
+
+_BLOCK_CELLS = 1024
 
 
 def content_order(features: Float[np.ndarray, "cell dim"]) -> Int[np.ndarray, " cell"]:
@@ -13,3 +19,23 @@ def content_order(features: Float[np.ndarray, "cell dim"]) -> Int[np.ndarray, " 
     tied = order[is_tied]  # few, so that the other features are looked at for these alone
     order[is_tied] = tied[np.lexsort(features[tied].T[::-1])]
     return order
+
+
+def group_equal_cells(matrix: CellByGene | CellBlocks, *, at_most: int) -> Labels | None:
+    """Give equal cells one number; None, after a look at few of them, where more than ``at_most`` differ."""
+    if isinstance(matrix, CellBlocks):
+        blocks = matrix.blocks()
+    else:
+        blocks = (matrix[at : at + _BLOCK_CELLS] for at in range(0, matrix.shape[0], _BLOCK_CELLS))
+    numbers: dict[tuple[bytes, bytes], int] = {}
+    groups = []
+    for block in blocks:
+        rows = block.copy()
+        rows.eliminate_zeros()
+        rows.sort_indices()
+        for start, end in pairwise(rows.indptr):
+            content = (rows.indices[start:end].astype(np.int64).tobytes(), rows.data[start:end].tobytes())
+            groups.append(numbers.setdefault(content, len(numbers)))
+            if len(numbers) > at_most:
+                return None
+    return np.array(groups, dtype=np.int64)

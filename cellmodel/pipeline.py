@@ -91,7 +91,7 @@ def run(
     AlignmentTooLow
         If too few genes are known to the store.
     """
-    from cellmodel.recipes.heads import find_head
+    from cellmodel.recipes.heads import find_head, keep_equal_cells_together
     from cellmodel.recipes.registry import check_compute, find_recipe
 
     recipe = find_recipe(config.recipe)
@@ -109,6 +109,8 @@ def run(
     with timed(seconds, "cluster"):
         head = find_head(config.head) if config.head else recipe.head
         clustering = head(representation, prepared.views, config.n_clusters, config.seed)
+        if config.spatial is None:  # else equal cells lie at different places
+            clustering = keep_equal_cells_together(clustering, cells.matrix)
     return _explained(result, clustering, cells, seconds)
 
 

@@ -48,7 +48,7 @@ def run_streamed(
     AlignmentTooLow
         If too few genes are known to the store.
     """
-    from cellmodel.recipes.heads import find_head
+    from cellmodel.recipes.heads import find_head, keep_equal_cells_together
 
     recipe = check_streamed(config)
     if with_clusters:
@@ -74,7 +74,8 @@ def run_streamed(
         return result
     head = find_head(config.head) if config.head else recipe.head
     with timed(seconds, "cluster"):
-        clustering = _clustered(stages, lambda: head(representation, views, config.n_clusters, config.seed))
+        found = _clustered(stages, lambda: head(representation, views, config.n_clusters, config.seed))
+        clustering = keep_equal_cells_together(found, cells.matrix)
     with timed(seconds, "explain"):
         return _explained(result, clustering, cells, stages)
 

@@ -2,19 +2,23 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
+import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.choices import HeadName
-from cellmodel.cluster import kmeans, micro_ward
+from cellmodel.cluster import kmeans, micro_ward, order_by_size
 from cellmodel.coarse import coarse_leiden, coarse_leiden_to_k
 from cellmodel.ensemble import ensemble_clusters, ensemble_of_components
 from cellmodel.errors import UnknownName
 from cellmodel.graph import GraphConfig, knn_graph, snn_weights
 from cellmodel.n_clusters import NClusters, estimate_n_clusters
+from cellmodel.ordering import group_equal_cells
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
 from cellmodel.soft_cluster import SoftClusters, gaussian_mixture, transport_clusters
+from cellmodel.types import CellBlocks, CellByGene
 from genekb.hints import did_you_mean
 
 log = logging.getLogger(__name__)
@@ -104,6 +108,24 @@ def _clustering(found: SoftClusters, name: str, n_clusters: int, estimate: NClus
     if n_found < n_clusters:
         log.warning("%s: %d of %d clusters hold no cell", name, n_clusters - n_found, n_clusters)
     return Clustering(labels=found.labels, n_clusters=estimate)
+
+
+def keep_equal_cells_together(found: Clustering, matrix: CellByGene | CellBlocks) -> Clustering:
+    """Give each different cell a cluster where there are no more of them than clusters; a head would part equal ones.
+
+    Parameters
+    ----------
+    matrix
+        (cell, gene), the values that were read; few cells of it are looked at where more differ.
+    """
+    n_found = len(np.unique(found.labels))
+    groups = group_equal_cells(matrix, at_most=n_found)
+    if groups is None:
+        return found
+    n_different = int(groups.max()) + 1
+    if n_different < n_found:
+        log.warning("only %d different cells: %d clusters, not %d", n_different, n_different, n_found)
+    return replace(found, labels=order_by_size(groups))
 
 
 HEADS: Final[Mapping[HeadName, Head]] = {

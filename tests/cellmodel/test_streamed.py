@@ -82,6 +82,20 @@ def test_out_of_core_and_in_memory_agree(cells, small_blocks, tmp_path):
     assert names == [[marker.name for marker in table.markers[:5]] for table in whole.markers]
 
 
+@pytest.mark.parametrize("mode", ["yes", "no"])
+@pytest.mark.parametrize("change", [{}, {"recipe": "pca-leiden"}, {"recipe": "pca-kmeans"}, {"n_clusters": None}])
+def test_equal_cells_are_never_parted(mode, change, tmp_path, small_blocks, caplog):
+    three = np.arange(120) % 3
+    make_cells(make_counts()[0][:3][three]).write_h5ad(tmp_path / "cells.h5ad")
+    config = replace(CONFIG, **{"n_clusters": 5, **change})
+    result = run(tmp_path / "cells.h5ad", tmp_path / "out.h5ad", mode=mode, config=config).result
+    assert result.labels.tolist() == three.tolist()
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").uns["cellmodel"]["n_clusters"]["n_clusters"] == 3
+    notes = [line for line in caplog.messages if "different cells" in line]
+    assert notes in ([], ["only 3 different cells: 3 clusters, not 5"])
+    assert notes or change  # what a graph gives, and an estimate, is right already
+
+
 def test_the_components_are_those_of_the_whole_matrix(cells, small_blocks, tmp_path):
     features = run(cells, tmp_path / "s.h5ad").result.features
     expression = normalise_log1p(make_counts()[0])
