@@ -26,7 +26,7 @@ from cellmodel.streamed_features import stream_features
 from cellmodel.streamed_text import sampled_features, stream_text
 from cellmodel.text_evidence import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.types import Labels
-from cellmodel.views import align_names, check_cells, check_n_clusters, find_reader, make_views, text_view, timed
+from cellmodel.views import align_if_known, check_cells, check_n_clusters, find_reader, make_views, text_view, timed
 from cellmodel.words import ClusterWords, words_by_moments
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def run_streamed(
     check_cells(cells.shape, cells.source, kb=kb, config=config)
     seconds: dict[str, float] = {}
     with timed(seconds, "align"):
-        alignment = align_names(cells.names, kb, config, totals=cells.scan.totals) if kb is not None else None
+        alignment = align_if_known(cells.names, kb, config, totals=cells.scan.totals)
     with timed(seconds, "features"):
         streamed = stream_features(cells, config, stages)
     features = streamed.features

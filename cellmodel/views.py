@@ -15,7 +15,7 @@ from cellmodel import seeding
 from cellmodel.align import GeneAlignment, align_genes
 from cellmodel.choices import Knowledge
 from cellmodel.config import RunConfig
-from cellmodel.errors import InputUnusable
+from cellmodel.errors import AlignmentTooLow, InputUnusable
 from cellmodel.features import Features, make_features
 from cellmodel.informativeness import load_adapter
 from cellmodel.io import Cells
@@ -96,7 +96,8 @@ def prepare(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, progres
     check_cells(cells.shape, cells.source, kb=kb, config=config)
     seconds: dict[str, float] = {}
     with timed(seconds, "align"):
-        alignment = align_cells(cells, kb, config) if kb is not None else None
+        totals = np.asarray(cells.matrix.sum(axis=0), dtype=np.float64).ravel()
+        alignment = align_if_known(cells.names, kb, config, totals=totals)
     with timed(seconds, "features"):
         features = make_features(cells, config, from_text=_from_text(alignment, config))
     with timed(seconds, "text"):
@@ -164,6 +165,27 @@ def align_cells(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignm
     """Align the genes of cells with a store; see :func:`cellmodel.align.align_genes`."""
     totals = np.asarray(cells.matrix.sum(axis=0), dtype=np.float64).ravel()
     return align_names(cells.names, kb, config, totals=totals)
+
+
+def align_if_known(
+    names: Sequence[str], kb: genekb.Store | None, config: RunConfig, *, totals: Float[np.ndarray, " gene"]
+) -> GeneAlignment | None:
+    """Align genes with a store; None without one, and where they are unknown to it but no knowledge is asked for.
+
+    Raises
+    ------
+    AlignmentTooLow
+        If too few genes are known to the store, and knowledge is asked for.
+    """
+    if kb is None:
+        return None
+    try:
+        return align_names(names, kb, config, totals=totals)
+    except AlignmentTooLow as error:
+        if config.knowledge == "none":
+            log.warning("%s; they are clustered without (--knowledge none)", error)
+            return None
+        raise AlignmentTooLow(f"{error} (--knowledge none clusters without texts of genes)") from error
 
 
 def align_names(

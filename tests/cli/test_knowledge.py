@@ -2,7 +2,9 @@
 
 import json
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.loopback import serving
@@ -33,6 +35,28 @@ def test_an_update_says_what_it_will_encode_and_a_diff_what_changed(home, ncbi_f
     code, out, _ = call("genekb", "diff", "human@2020-01", "human@2022-11", "--home", home)
     assert "GBA -> GBA1" in out
     assert "[-GBA:-] {+GBA1:+}" in out
+
+
+def test_genes_without_names_are_refused_with_a_store_but_not_where_no_knowledge_is_asked_for(home, tmp_path):
+    counts = np.random.default_rng(0).poisson(np.repeat([[1.0], [4.0]], 30, axis=0), (60, 40)).astype(np.float32)
+    anndata.AnnData(counts, var=pd.DataFrame(index=[f"g{gene}" for gene in range(40)])).write_h5ad(tmp_path / "g.h5ad")
+    cluster = [
+        "cluster",
+        tmp_path / "g.h5ad",
+        "--kb",
+        "human",
+        "--home",
+        home,
+        "--n-clusters",
+        2,
+        "-o",
+        tmp_path / "o.h5ad",
+    ]
+    code, _, err = call("cellmodel", *cluster)
+    assert (code, "(--knowledge none clusters without texts of genes)" in err) == (3, True)
+    code, _, err = call("cellmodel", *cluster, "--knowledge", "none")
+    assert (code, "are clustered without" in err) == (0, True), err
+    assert anndata.read_h5ad(tmp_path / "o.h5ad").obs["cellmodel"].nunique() == 2
 
 
 def test_encoders_are_added_and_vectors_imported(home, tmp_path):
