@@ -26,7 +26,7 @@ from cellmodel.metrics import score
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.views import prepare
 
-DATA_SETS = ("dlpfc_151673", "her2st_H1")
+DATA_SETS = ("dlpfc_151673", "her2st_H1", "her2st_B1")
 SPATIAL = SpatialConfig(smooth_labels=True)
 METRICS = ("accuracy", "nmi", "ari", "macro_f1", "n_clusters", "seconds")
 Row = dict[str, str | int | float]
@@ -77,8 +77,8 @@ def score_variant(
         seconds = spent + time.perf_counter() - started
         yield scored(labels, types, recipe=name, k=way, seed=seed, seconds=seconds)
         if variant.with_smoothed and prepared.features.coordinates is not None:
-            near = nearest_by_place(prepared.features.coordinates, n_neighbors=SPATIAL.n_voters)
-            labels = smooth_by_majority(labels, near)
+            n_voters = SPATIAL.limited_to(n_cells=len(labels)).n_voters
+            labels = smooth_by_majority(labels, nearest_by_place(prepared.features.coordinates, n_neighbors=n_voters))
             yield scored(labels, types, recipe=f"{name} --smooth-labels", k=way, seed=seed, seconds=seconds)
 
 

@@ -1,5 +1,6 @@
 """Heads: features or a graph → clusters 0 .. k-1, each with at least one cell."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from cellmodel import seeding
 from cellmodel.ordering import content_order
 from cellmodel.types import CellGraph, Embedding, Labels
 
+log = logging.getLogger(__name__)
 LEIDEN_RUNS: Final = 5
 RESOLUTION_STEPS: Final = 24
 
@@ -271,14 +273,21 @@ def order_by_size(clusters: Labels) -> Labels:
 def smooth_by_majority(clusters: Labels, neighbors: Int[np.ndarray, "cell neighbor"]) -> Labels:
     """Give each cell the cluster that most of its neighbours and itself have; on a tie its own, else the lower number.
 
-    Clusters that no cell keeps vanish; the rest are renumbered by size.
+    A cluster that would vanish keeps its cells, with a warning. Clusters are renumbered by size.
     """
     n_cells = len(clusters)
     votes = np.zeros((n_cells, int(clusters.max()) + 1))
     rows = np.arange(n_cells)
     np.add.at(votes, (rows[:, None], clusters[neighbors]), 1.0)
     votes[rows, clusters] += 1.5  # its own vote, and half of one to win a tie
-    return order_by_size(votes.argmax(axis=1))
+    voted = votes.argmax(axis=1)
+    kept = np.setdiff1d(clusters, voted)
+    while len(lost := np.setdiff1d(clusters, np.where(np.isin(clusters, kept), clusters, voted))):
+        kept = np.concatenate([kept, lost])  # of whose voters the cells above are taken back
+    if len(kept):
+        sizes = ", ".join(f"{size:,}" for size in np.bincount(clusters)[kept])
+        log.warning("clusters of %s spots would vanish when labels are smoothed; they keep their spots", sizes)
+    return order_by_size(np.where(np.isin(clusters, kept), clusters, voted))
 
 
 def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cell"]:

@@ -1,7 +1,7 @@
 """Settings of a run: one frozen dataclass a component, one set of values for every data set."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cellmodel.choices import HeadName, Knowledge, Sentences
 from cellmodel.device import Compute
@@ -10,6 +10,9 @@ from cellmodel.seeding import check_seed
 
 if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
+
+_MOST_NEAR: Final = 0.015  # fraction of the spots that one spot looks at: more of a small array is a whole layer of it
+_LEAST_NEAR: Final = 4  # the direct neighbours on a square array
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,8 @@ class SemanticsConfig:
 class SpatialConfig:
     """How the coordinates of cells or spots are used; one set of values serves every data set.
 
+    Both numbers are limited by the number of cells, see :meth:`limited_to`.
+
     Parameters
     ----------
     n_neighbors
@@ -60,6 +65,13 @@ class SpatialConfig:
         Whether each cell takes the cluster of the majority around it at the end.
     n_voters
         How many of the nearest others make that majority, with the cell itself.
+
+    Examples
+    --------
+    >>> SpatialConfig().limited_to(n_cells=269)
+    SpatialConfig(n_neighbors=4, smooth_labels=False, n_voters=4)
+    >>> SpatialConfig().limited_to(n_cells=3611)
+    SpatialConfig(n_neighbors=8, smooth_labels=False, n_voters=50)
     """
 
     n_neighbors: int = 8
@@ -70,6 +82,11 @@ class SpatialConfig:
         """Check the ranges."""
         if self.n_neighbors < 1 or self.n_voters < 1:
             raise ValueError(f"n_neighbors and n_voters must be >= 1, got {self.n_neighbors} and {self.n_voters}")
+
+    def limited_to(self, *, n_cells: int) -> "SpatialConfig":
+        """Limit neighbours and voters to 1.5 % of the cells each, or to 4 where that is less."""
+        most = max(_LEAST_NEAR, round(_MOST_NEAR * n_cells))
+        return replace(self, n_neighbors=min(self.n_neighbors, most), n_voters=min(self.n_voters, most))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

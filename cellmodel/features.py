@@ -105,7 +105,13 @@ def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarra
     graph = snn_weights(knn)
     spatial = None
     if coordinates is not None and config.spatial is not None:
-        spatial = spatial_graph(coordinates, n_neighbors=config.spatial.n_neighbors)
+        near = config.spatial.limited_to(n_cells=len(coordinates))
+        if near != config.spatial:
+            log.info(
+                "%d spots are few: %d neighbours of each by coordinates, %d voters where labels are smoothed",
+                len(coordinates), near.n_neighbors, near.n_voters,
+            )  # fmt: skip
+        spatial = spatial_graph(coordinates, n_neighbors=near.n_neighbors)
     return Features(
         expression=expression,
         detected=detected,

@@ -200,11 +200,8 @@ def _placed(labels: Labels, features: Features, config: RunConfig) -> Labels:
     """Let the cells around a cell decide its cluster, where that was asked for."""
     if features.coordinates is None or config.spatial is None or not config.spatial.smooth_labels:
         return labels
-    voted = smooth_by_majority(labels, nearest_by_place(features.coordinates, n_neighbors=config.spatial.n_voters))
-    n_lost = int(labels.max()) - int(voted.max())
-    if n_lost:
-        log.warning("%d of %d clusters vanished when labels were smoothed", n_lost, int(labels.max()) + 1)
-    return voted
+    n_voters = config.spatial.limited_to(n_cells=len(labels)).n_voters
+    return smooth_by_majority(labels, nearest_by_place(features.coordinates, n_neighbors=n_voters))
 
 
 def texts_of(

@@ -133,16 +133,40 @@ def test_each_cell_takes_the_cluster_of_most_around_it(seed, k):
         votes = np.bincount(clusters[[cell, *near[cell]]], minlength=4)
         winners = np.flatnonzero(votes == votes.max()).tolist()
         expected.append(clusters[cell] if clusters[cell] in winners else winners[0])
+    while lost := set(clusters.tolist()) - set(expected):
+        expected = [own if own in lost else new for own, new in zip(clusters.tolist(), expected, strict=True)]
     found = smooth_by_majority(clusters, near)
-    assert len(set(zip(found.tolist(), expected, strict=True))) == len(set(expected)) == len(set(found.tolist()))
+    assert len(set(zip(found.tolist(), expected, strict=True))) == len(set(expected)) == len(set(found.tolist())) == 4
     assert (np.diff(np.bincount(found)) <= 0).all()
 
 
-def test_a_lone_cell_takes_the_cluster_around_it_and_a_cluster_may_vanish():
-    clusters = np.array([1, 1, 1, 0, 1, 2])
-    near = np.array([[1, 2], [0, 2], [0, 1], [2, 4], [2, 1], [3, 5]])
-    near[5] = [4, 2]
-    assert smooth_by_majority(clusters, near).tolist() == [0] * 6
+def test_a_lone_cell_takes_the_cluster_around_it_and_a_cluster_that_would_vanish_keeps_its_cells(caplog):
+    clusters = np.array([0, 0, 0, 1, 0, 1, 1, 2])
+    near = np.array([[1, 2], [0, 2], [0, 1], [2, 4], [2, 1], [6, 3], [5, 3], [4, 2]])
+    assert smooth_by_majority(clusters, near).tolist() == [0, 0, 0, 0, 0, 1, 1, 2]
+    assert "clusters of 1 spots would vanish when labels are smoothed; they keep their spots" in caplog.text
+
+
+def test_neighbours_and_voters_are_a_small_fraction_of_a_small_array_and_as_set_on_a_large_one():
+    limits = {n: SpatialConfig().limited_to(n_cells=n) for n in (20, 269, 530, 3611)}
+    assert [(one.n_neighbors, one.n_voters) for one in limits.values()] == [(4, 4), (4, 4), (8, 8), (8, 50)]
+    assert SpatialConfig(n_neighbors=2, n_voters=3).limited_to(n_cells=269) == SpatialConfig(n_neighbors=2, n_voters=3)
+
+
+@pytest.mark.parametrize("spatial", [SpatialConfig(), SpatialConfig(smooth_labels=True)])
+def test_thin_layers_of_a_small_array_are_not_lost_by_coordinates(spatial):
+    across, along = np.divmod(np.arange(256), 16)
+    layers = np.searchsorted([2, 4, 6, 9], np.hypot(across - 7.5, along - 7.5))  # rings two or three spots wide
+    rng = np.random.default_rng(0)
+    rates = 0.6 + 0.8 * (np.arange(100) // 20 == layers[:, None])
+    adata = anndata.AnnData(rng.poisson(rates).astype(np.float32))
+    adata.obsm["spatial"] = np.stack([across, along], axis=1).astype(np.float32)
+
+    def agreement(config):
+        run_config = RunConfig(knowledge="none", n_clusters=5, n_words=0, spatial=config)
+        return adjusted_rand_score(layers, run(cells_from_anndata(adata), None, run_config).labels)
+
+    assert agreement(spatial) >= agreement(None)
 
 
 @pytest.fixture(scope="module")
