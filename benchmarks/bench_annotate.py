@@ -1,7 +1,8 @@
 """Names for clusters against true types: either witness, both, and controls; annotate.{json,md}.
 
-    python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders lsa-256,minilm]
+    python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders lsa-256,minilm] [--cells]
 
+`--cells` scores the names of single cells instead, on more sets; annotate_cells.{json,md}.
 Candidates are all types of the table, never those of the set alone; `type_names.toml` says which of them are right for
 a label. Labels are read for scoring, and for the clusters that are true types. Exits with 1 where a bar is missed.
 """
@@ -32,6 +33,7 @@ from cellmodel.queries import QueriedCells, cluster_profiles, known_genes, stand
 from cellmodel.seeding import generator
 from cellmodel.type_evidence import TypeEvidence, type_evidence
 from cellmodel.type_names import name_by_types
+from cellmodel.type_naming import name_each
 from cellmodel.views import align_cells
 
 N_DEALS = 20
@@ -39,6 +41,14 @@ BARS = {"top-1": 0.70, "top-3": 0.85, "AUC": 0.88}
 MOST_PERMUTED = 0.15
 COLUMNS = ("text", "markers", "both", "both, genes permuted", "text, random vectors", "both, random vectors")
 SCORED = ("top-1", "top-3", "AUC", "cells")
+MORE_SETS = {  # of names of cells alone: species
+    "lymph_ref_330": "human",
+    "eccite_pbmc": "human",
+    "jaitin_spleen_sorted": "mouse",
+    "baron_human_hvg2000": "human",
+    "mca_gut_1871": "mouse",
+}
+CHOSEN_ON = {"darmanis", "segerstolpe_hvg2000", "paul15_2660", "lymph_ref_330"}  # the rule that names cells
 Scores = dict[str, float]
 
 
@@ -50,6 +60,7 @@ class TruthOfSet:
     cells: Any
     labels: np.ndarray
     clusters: np.ndarray
+    graph: sp.csr_matrix
     right: dict[str, list[str]]
 
 
@@ -69,10 +80,19 @@ def open_stores(home: Path, encoders: Sequence[str]) -> dict[str, genekb.Store]:
     return stores
 
 
-def named_sets() -> Iterator[TruthOfSet]:
+def more_sets() -> list[DataSet]:
+    """List the sets on which names of cells alone are scored."""
+    folder = data_folder() / "scrna"
+    return [
+        DataSet(name=name, path=folder / f"{name}.h5ad", taxon=taxon, label_key="cell_type", labels="", study=False)
+        for name, taxon in MORE_SETS.items()
+    ]
+
+
+def named_sets(sets: Sequence[DataSet] | None = None) -> Iterator[TruthOfSet]:
     """Read the sets of `type_names.toml`, and cluster each by `fused` with the number of clusters estimated."""
     right = tomllib.loads((HERE / "type_names.toml").read_text())
-    for data in load_datasets():
+    for data in load_datasets() if sets is None else sets:
         if data.name not in right:
             continue
         cells = read_cells(data.path)
@@ -82,6 +102,7 @@ def named_sets() -> Iterator[TruthOfSet]:
             cells=cells,
             labels=np.array(obs_columns(cells.adata, [data.label_key], source=data.name)[data.label_key]),
             clusters=np.asarray(found.labels),
+            graph=found.features.graph,
             right=right[data.name],
         )
 
@@ -161,6 +182,35 @@ def score_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str,
             row["names"] = table_of_names(profiles, real, known, truth)
             row["left out"] = left_out(profiles, real, known, truth)
     return row
+
+
+def score_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
+    """Fractions of the cells named right and unassigned, by cluster and by cell, and the number of names in use."""
+    known = known_cells(truth, store, encoder)
+    evidence = type_evidence(read_cell_types(), known.alignment, store)
+    profiles = cluster_profiles(known.expression, truth.clusters)
+    clusters = name_by_types(profiles, evidence, gene_names=known.gene_names, seed=0)
+    by_cluster = [clusters[label].name for label in truth.clusters.tolist()]
+    each, _ = name_each(known, evidence, clusters=clusters, graph=truth.graph, seed=0)
+    row: dict[str, Any] = {"data": truth.data.name, "encoder": encoder, "chosen on": truth.data.name in CHOSEN_ON}
+    for what, names in (("cluster", by_cluster), ("cell", each)):
+        scored = [
+            (name, truth.right[label]) for name, label in zip(names, truth.labels, strict=True) if truth.right[label]
+        ]
+        row[f"{what}, right"] = float(np.mean([name in right for name, right in scored]))
+        row[f"{what}, unassigned"] = float(np.mean([name == UNASSIGNED for name, _ in scored]))
+        row[f"{what}, names"] = len(set(names) - {UNASSIGNED})
+    return row
+
+
+def report_cells(rows: Sequence[dict[str, Any]]) -> str:
+    """Write the scores of the names of cells as one table."""
+    keys = list(rows[0])
+    lines = ["| " + " | ".join(keys) + " |", "|" + " --- |" * len(keys)]
+    for row in rows:
+        shown = (f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values())
+        lines.append("| " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def table_of_names(
@@ -269,14 +319,17 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("results"))
     parser.add_argument("--home", type=Path)
     parser.add_argument("--encoders", default="lsa-256,minilm")
+    parser.add_argument("--cells", action="store_true", help="Score the names of single cells instead.")
     options = parser.parse_args()
     started, encoders = time.perf_counter(), options.encoders.split(",")
     stores = open_stores(options.home or options.output / "home", encoders)
-    rows = [score_set(truth, stores[truth.data.taxon], one) for truth in named_sets() for one in encoders]
-    page, bars = report(rows, time.perf_counter() - started)
+    scorer, sets = (score_cells, load_datasets() + more_sets()) if options.cells else (score_set, load_datasets())
+    rows = [scorer(truth, stores[truth.data.taxon], one) for truth in named_sets(sets) for one in encoders]
+    page, bars = (report_cells(rows), []) if options.cells else report(rows, time.perf_counter() - started)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "annotate.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.output / "annotate.md").write_text(page)
+    name = "annotate_cells" if options.cells else "annotate"
+    (options.output / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (options.output / f"{name}.md").write_text(page)
     sys.stdout.write(page)
     return int(any("MISSED" in line for line in bars))
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
+from typing import Final
 
 from cellmodel.errors import InputUnusable
 from genekb.words import split_words
+
+IN_EVERY_TISSUE: Final = ("blood", "lymphoid", "marrow", "connective", "vessel", "nerve")  # groups found in all organs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +27,7 @@ class CellType:
     ontology_id
         Identifier of the term with that label, ``CL:`` and seven digits; empty without a label.
     tissue
-        Group of tissues; empty in a user's list.
+        Groups of tissues, with commas between; empty in a user's list.
     definition
         What the cell does, carries and secretes; empty if a user gives none.
     genes
@@ -50,19 +53,28 @@ def read_cell_types() -> tuple[CellType, ...]:
     return tuple(_of_row(row) for row in csv.DictReader(StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def of_tissues(types: Sequence[CellType], tissues: Sequence[str]) -> tuple[CellType, ...]:
-    """Keep the types of some groups of tissues.
+def of_tissues(
+    types: Sequence[CellType], tissues: Sequence[str], *, in_every: Sequence[str] = IN_EVERY_TISSUE
+) -> tuple[CellType, ...]:
+    """Keep the types of some groups of tissues, and of the groups that occur in every tissue.
+
+    Parameters
+    ----------
+    in_every
+        Groups kept beside ``tissues``: blood and immune cells, stroma, vessels and nerves; empty for ``tissues`` alone.
 
     Raises
     ------
     InputUnusable
-        If one of the groups is not in the table.
+        If one of the groups is not in the table, or none is given.
     """
-    known = sorted({one.tissue for one in types})
+    if not tissues:
+        raise InputUnusable("no tissue is named; give one or more groups of the table with commas between: blood,gut")
+    known = sorted({group for one in types for group in one.tissue.split(",")})
     for tissue in tissues:
         if tissue not in known:
             raise InputUnusable(f"no cell type of tissue {tissue!r}; the table has {', '.join(known)}")
-    return tuple(one for one in types if one.tissue in tissues)
+    return tuple(one for one in types if {*tissues, *in_every} & set(one.tissue.split(",")))
 
 
 def read_candidates(path: Path) -> tuple[CellType, ...]:

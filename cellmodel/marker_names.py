@@ -62,6 +62,8 @@ class ClusterName:
         Genes that ``best`` shares with the cluster, best marker first.
     n_markers, n_panel
         Markers that the cluster has, and genes of ``best`` among those measured.
+    reason
+        Why ``best`` is rejected, such as ``1 of 2 shared genes``; empty where it is the name.
     """
 
     cluster: int
@@ -74,6 +76,13 @@ class ClusterName:
     genes: tuple[str, ...]
     n_markers: int
     n_panel: int
+    reason: str = ""
+
+
+def display_name(name: str, *, best: str, reason: str) -> str:
+    """Name as it is shown, an unassigned one with its best type: ``unassigned (best: pit cell, 3 of 10 markers)``."""
+    rejected = ", ".join(filter(None, (best, reason))) if name == UNASSIGNED else ""
+    return f"{name} (best: {rejected})" if rejected else name
 
 
 def name_clusters(
@@ -152,10 +161,14 @@ def _name(
     order = np.lexsort((-shared, p))  # stable: equal types in the order of the panel
     names = list(types)
     first, second = int(order[0]), int(order[1]) if len(order) > 1 else None
-    is_strong = adjusted[first] <= settings.max_p and shared[first] >= settings.min_overlap
+    reason = ""
+    if shared[first] < settings.min_overlap:
+        reason = f"{shared[first]} of {settings.min_overlap} shared genes"
+    elif adjusted[first] > settings.max_p:
+        reason = f"adjusted p {adjusted[first]:.2g}"
     return ClusterName(
         cluster=table.cluster,
-        name=names[first] if is_strong else UNASSIGNED,
+        name=UNASSIGNED if reason else names[first],
         best=names[first],
         runner_up=None if second is None else names[second],
         p_value=float(p[first]),
@@ -164,4 +177,5 @@ def _name(
         genes=tuple(gene for gene in found if gene in types[names[first]]),
         n_markers=len(found),
         n_panel=len(types[names[first]]),
+        reason=reason,
     )

@@ -64,8 +64,8 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not self.query.strip():
-            raise InputUnusable("the query is empty; give a few words, e.g. 'cytotoxic T lymphocytes'")
+        if not any(map(str.isalnum, self.query)):
+            raise InputUnusable(f"the query {self.query!r} is empty; give a few words, e.g. 'cytotoxic T lymphocytes'")
         if min(self.n_genes, self.n_permutations) < 1:
             raise ValueError(f"n_genes and n_permutations must be >= 1, got {self.n_genes} and {self.n_permutations}")
 

@@ -261,7 +261,8 @@ def annotate(
     """Name clusters, and cells, by the text of cell types and their marker genes.
 
     Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
-    best type of each cell by itself, and ``uns["<key>"]``, whose table ``names`` tells what speaks for each name.
+    best type of each cell by scores averaged over its neighbours, and ``uns["<key>"]``, whose table ``names`` holds the
+    evidence for each name.
 
     Parameters
     ----------

@@ -85,6 +85,8 @@ class TypeName:
         Share of the measured markers of ``best`` that lead in the cluster; 0 if there are none.
     genes
         Those with the largest parts in ``score``.
+    reason
+        Why ``best`` is rejected, such as ``3 of 10 markers`` upregulated; empty where it is the name.
     """
 
     cluster: int
@@ -100,6 +102,7 @@ class TypeName:
     p_value: float
     share_markers: float
     genes: tuple[TypeGene, ...]
+    reason: str = ""
 
 
 def name_by_types(
@@ -135,14 +138,15 @@ def name_by_types(
         best, second = order[0], order[1] if len(order) > 1 else None
         genes = _genes(profile, evidence, best, gene_names=gene_names)
         leading = profiles[cluster, evidence.markers[best].indices] >= _LEADS
-        is_strong = p_value <= settings.max_p and _is_borne_out(
-            leading, n_markers=int(evidence.n_markers[best]), n_genes=len(genes), settings=settings
-        )
+        reason = f"p {p_value:.2g}"
+        if p_value <= settings.max_p:
+            n_markers = int(evidence.n_markers[best])
+            reason = _weakness(leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
         second_score = 0.0 if second is None else float(of_types[second])
         named.append(
             TypeName(
                 cluster=cluster,
-                name=evidence.types[best].name if is_strong else UNASSIGNED,
+                name=UNASSIGNED if reason else evidence.types[best].name,
                 best=evidence.types[best].name,
                 ontology_id=evidence.types[best].ontology_id,
                 runner_up=None if second is None else evidence.types[second].name,
@@ -154,6 +158,7 @@ def name_by_types(
                 p_value=p_value,
                 share_markers=float(leading.mean()) if len(leading) else 0.0,
                 genes=genes[: settings.n_genes],
+                reason=reason,
             )
         )
     return tuple(named)
@@ -176,12 +181,13 @@ def _best_p(
     return (1 + hits) / (1 + n)
 
 
-def _is_borne_out(leading: Bool[np.ndarray, " marker"], *, n_markers: int, n_genes: int, settings: TypeNaming) -> bool:
-    """Whether enough of the measured markers lead; enough genes, where the type has no markers."""
+def _weakness(leading: Bool[np.ndarray, " marker"], *, n_markers: int, n_genes: int, settings: TypeNaming) -> str:
+    """How many of the measured markers are upregulated, or genes support a type without markers; empty if enough."""
     if n_markers == 0:
-        return n_genes >= settings.min_genes
+        return "" if n_genes >= settings.min_genes else f"{n_genes} of {settings.min_genes} genes"
     n_leading = int(leading.sum())
-    return n_leading >= min(settings.min_genes, n_markers) and n_leading >= settings.min_share * len(leading)
+    is_enough = n_leading >= min(settings.min_genes, n_markers) and n_leading >= settings.min_share * len(leading)
+    return "" if is_enough else f"{n_leading} of {len(leading) or n_markers} markers"
 
 
 def _genes(

@@ -1,18 +1,21 @@
 """Names for the clusters of a file, and for its cells, from cell types and a store: read, named, written."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 import genekb
 from cellmodel.cell_types import CellType, read_cell_types
 from cellmodel.clustered import ClusteredCells, clustered
 from cellmodel.config import RunConfig
 from cellmodel.errors import InputUnusable
+from cellmodel.features import make_features
 from cellmodel.files import WriteConfig, check_outputs
+from cellmodel.graph import smooth
 from cellmodel.io import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.lineage import Lineage, check_lineage, lineage_record
 from cellmodel.marker_names import UNASSIGNED
@@ -20,9 +23,13 @@ from cellmodel.queries import QueriedCells, cell_scores, cluster_profiles, known
 from cellmodel.seeding import generator
 from cellmodel.type_evidence import TypeEvidence, type_evidence
 from cellmodel.type_names import TypeName, TypeNaming, name_by_types
+from cellmodel.types import CellGraph
 from cellmodel.writers import h5ad_safe, write_cells
 
-_WEAK_CELL = 0.95  # share of the cells' best scores with the genes dealt out anew below which a cell is not named
+_WEAK_CELL = 0.95  # fraction of the cells' best scores with permuted genes below which a cell is not named
+_LEAST_GROUP = 10  # cells whose best type is the same, for that type to be a candidate
+_LEAST_FRACTION = 0.002  # of all cells, for the same
+_GROUP_PERMUTATIONS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +46,26 @@ class TypeChoice:
         When a name is given.
     other_store
         Whether the clusters may have been made with another store, see :func:`cellmodel.lineage.check_lineage`.
+
+    Raises
+    ------
+    InputUnusable
+        If the text of a type holds nothing that an encoder can encode.
     """
 
     cluster_key: str = "cellmodel"
     types: tuple[CellType, ...] = field(default_factory=read_cell_types)
     naming: TypeNaming = field(default_factory=TypeNaming)
     other_store: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the texts."""
+        for one in self.types:
+            if not any(map(str.isalnum, one.text)):
+                raise InputUnusable(
+                    f"cell type {one.name!r} holds no letter or digit to compare with the texts of genes; name it in "
+                    "words, or leave it out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -60,7 +81,7 @@ class NamedCells:
     cell_names
         Best type of each cell, or ``unassigned``.
     cell_scores
-        (cell,) its score.
+        (cell,) its score, averaged over its neighbours.
     store_id, encoder_id, content_id
         Identity of what was used.
     n_candidates
@@ -90,10 +111,7 @@ class NamedCells:
 
 
 def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> NamedCells:
-    """Name the clusters of cells, and each cell by itself.
-
-    A cell is named by the type in which it scores highest, if that is more than 95 of 100 cells reach with the genes
-    dealt out anew.
+    """Name the clusters of cells, and each cell; see :func:`name_each`.
 
     Raises
     ------
@@ -113,10 +131,12 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     known = known_genes(found.expression, found.gene_names, found.alignment)
     evidence = type_evidence(choice.types, known.alignment, kb)
     profiles = cluster_profiles(known.expression, found.labels)
-    cell_names, scores = _name_each(known, evidence, seed=config.seed)
+    names = name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed)
+    graph = make_features(cells, config).graph[found.rows][:, found.rows]
+    cell_names, scores = name_each(known, evidence, clusters=names, graph=graph, seed=config.seed)
     return NamedCells(
         found=found,
-        names=name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed),
+        names=names,
         cell_names=cell_names,
         cell_scores=scores,
         store_id=known.alignment.store_id,
@@ -127,19 +147,47 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     )
 
 
-def _name_each(
-    known: QueriedCells, evidence: TypeEvidence, *, seed: int
+def name_each(
+    known: QueriedCells, evidence: TypeEvidence, *, clusters: Sequence[TypeName], graph: CellGraph, seed: int
 ) -> tuple[tuple[str, ...], Float[np.ndarray, " cell"]]:
-    """Best type and score of each cell."""
-    scores = cell_scores(known.expression, evidence.both)
-    dealt = evidence.both.tocsc()[:, generator(seed, "cell names").permutation(evidence.both.shape[1])].tocsr()
-    limit = np.quantile(cell_scores(known.expression, dealt).max(axis=1), _WEAK_CELL)
-    best, highest = scores.argmax(axis=1), scores.max(axis=1)
-    names = [
-        evidence.types[place].name if score > limit else UNASSIGNED
-        for place, score in zip(best.tolist(), highest.tolist(), strict=True)
-    ]
-    return tuple(names), highest
+    """Name each cell by the type with the highest score, averaged over its neighbours.
+
+    Candidates are the types that name a cluster, or the cells whose best type they are, judged as a cluster. The best
+    type of an unassigned cluster competes too; where it wins, and where a score is not above that of 95 of 100 cells
+    with permuted genes, a cell is ``unassigned``.
+
+    Parameters
+    ----------
+    clusters
+        Names of the cells' clusters.
+    graph
+        Neighbours of the cells, see :func:`cellmodel.graph.smooth`.
+
+    Returns
+    -------
+    Name and score of each cell.
+    """
+    scores = smooth(cell_scores(known.expression, evidence.both), graph)
+    named = {one.name for one in clusters} | _group_names(known, evidence, scores.argmax(axis=1), seed=seed)
+    competing = named | {one.best for one in clusters}
+    rows = np.flatnonzero([one.name in competing for one in evidence.types])
+    permuted = evidence.both[rows].tocsc()[:, generator(seed, "cell names").permutation(evidence.both.shape[1])].tocsr()
+    limit = np.quantile(smooth(cell_scores(known.expression, permuted), graph).max(axis=1), _WEAK_CELL)
+    best, highest = rows[scores[:, rows].argmax(axis=1)], scores[:, rows].max(axis=1)
+    names = np.array([one.name if one.name in named else UNASSIGNED for one in evidence.types], dtype=object)
+    return tuple(np.where(highest > limit, names[best], UNASSIGNED).tolist()), highest
+
+
+def _group_names(known: QueriedCells, evidence: TypeEvidence, best: Int[np.ndarray, " cell"], *, seed: int) -> set[str]:
+    """Types that name the group of cells whose best type they are."""
+    sizes = np.bincount(best, minlength=len(evidence.types))
+    large = np.flatnonzero(sizes >= max(_LEAST_GROUP, _LEAST_FRACTION * len(best)))
+    groups = np.where(np.isin(best, large), np.searchsorted(large, best), len(large))
+    profiles = cluster_profiles(known.expression, np.unique(groups, return_inverse=True)[1])[: len(large)]
+    config = TypeNaming(n_permutations=_GROUP_PERMUTATIONS)
+    found = name_by_types(profiles, evidence, gene_names=known.gene_names, config=config, seed=seed)
+    own = (evidence.types[row].name for row in large.tolist())
+    return {name for name, one in zip(own, found, strict=True) if one.name == name}
 
 
 def annotate_types(

@@ -95,6 +95,7 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
                 name="unassigned",
                 best=names[4],
                 runner_up=names[5],
+                reason="3 of 10 markers",
                 figures={"score": 0.71875 + cluster, "adjusted p": 0.0625},
                 genes=(names[6], names[7]),
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse as sp
 
+from cellmodel.marker_names import display_name
 from cellmodel.report.evidence import ReportEvidence
 
 
@@ -109,13 +110,21 @@ class ReportName:
         What the name rests on, by what each figure is: "adjusted p".
     genes
         Genes that speak for ``best``.
+    reason
+        Why ``best`` is rejected; empty where it is the name.
     """
 
     name: str
     best: str = ""
     runner_up: str = ""
+    reason: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     genes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Name as it is shown, an unassigned one with its best type and why it is rejected."""
+        return display_name(self.name, best=self.best, reason=self.reason)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -73,6 +73,7 @@ def _name(row: Mapping[str, Any]) -> ReportName:
         name=str(row.get("name") or "no name"),
         best=str(row.get("best") or ""),
         runner_up=str(row.get("runner_up") or ""),
+        reason=str(row.get("reason") or ""),
         figures={label: float(value) for label, value in figures.items()},
         genes=tuple(filter(None, str(row.get("genes") or "").split(", "))),
     )

@@ -100,7 +100,7 @@ def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
                 name=name,
                 color=color,
                 ink=text_color(color),
-                title=named.name if named else ("" if name == short[index] else name),
+                title=named.title if named else ("" if name == short[index] else name),
                 named=named,
                 evidence=data.evidence[index] if data.evidence else None,
                 n_cells=int(sizes[index]),

@@ -34,8 +34,14 @@ def annotate(
     tissue: Annotated[
         str | None,
         typer.Option(
-            help="Only types of these tissues of the table, parted by commas: blood,pancreas.", show_default=False
+            help="Types of these tissues of the table, with commas between (gut,pancreas), and the immune, stromal, "
+            "vascular, neural and blood cells of every tissue.",
+            show_default=False,
         ),
+    ] = None,
+    only_tissue: Annotated[
+        str | None,
+        typer.Option(help="Types of these tissues of the table and no others: blood,pancreas.", show_default=False),
     ] = None,
     markers: Annotated[
         Path | None,
@@ -70,7 +76,7 @@ def annotate(
     read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
     write = WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
     if kb is None:
-        if markers is None or candidates is not None or tissue is not None or encoder is not None:
+        if markers is None or any(given is not None for given in (candidates, tissue, only_tissue, encoder)):
             raise typer.BadParameter(
                 "names come from a store, --kb NAME, or from --markers FILE without any other list"
             )
@@ -88,7 +94,7 @@ def annotate(
         RunConfig(encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed),
         choice=TypeChoice(
             cluster_key=cluster_key,
-            types=_types(candidates, tissue, markers),
+            types=_types(candidates, tissue=tissue, only_tissue=only_tissue, markers=markers),
             naming=TypeNaming(n_permutations=permutations),
             other_store=other_store,
         ),
@@ -109,33 +115,41 @@ def annotate(
     )
 
 
-def _types(candidates: Path | None, tissue: str | None, markers: Path | None) -> "tuple[CellType, ...]":
+def _types(
+    candidates: Path | None, *, tissue: str | None, only_tissue: str | None, markers: Path | None
+) -> "tuple[CellType, ...]":
     """Cell types to choose from."""
-    from cellmodel.cell_types import CellType, of_tissues, read_candidates, read_cell_types
+    from cellmodel.cell_types import IN_EVERY_TISSUE, CellType, of_tissues, read_candidates, read_cell_types
     from cellmodel.naming import read_panel
 
-    if sum(choice is not None for choice in (candidates, tissue, markers)) > 1:
-        raise typer.BadParameter("--candidates, --tissue and --markers each say what to choose from; give one")
+    if sum(choice is not None for choice in (candidates, tissue, only_tissue, markers)) > 1:
+        raise typer.BadParameter(
+            "--candidates, --tissue, --only-tissue and --markers each name the types to choose from; give one"
+        )
     if candidates is not None:
         return read_candidates(candidates)
     if markers is not None:
         return tuple(CellType(name=name, genes=genes) for name, genes in read_panel(markers).items())
-    if tissue is not None:
-        return of_tissues(read_cell_types(), [name.strip() for name in tissue.split(",") if name.strip()])
-    return read_cell_types()
+    wanted = tissue if only_tissue is None else only_tissue
+    if wanted is None:
+        return read_cell_types()
+    tissues = [name.strip() for name in wanted.split(",") if name.strip()]
+    return of_tissues(read_cell_types(), tissues, in_every=IN_EVERY_TISSUE if only_tissue is None else ())
 
 
 def _tell_types(content: dict[str, Any], *, json: bool) -> None:
     if json:
         print_json(content)
         return
+    from cellmodel.marker_names import display_name
+
     print_table(
         ("cluster", "cells", "name", "score", "text", "markers", "margin", "p", "runner-up", "genes"),
         [
             (
                 row["cluster"],
                 row["n_cells"],
-                row["name"],
+                display_name(row["name"], best=row["best"], reason=row["reason"]),
                 *(f"{row[part]:.1f}" for part in ("score", "text_score", "marker_score", "margin")),
                 f"{row['p_value']:.2g}",
                 row["runner_up"] or "",
@@ -144,13 +158,14 @@ def _tell_types(content: dict[str, Any], *, json: bool) -> None:
             for row in content["clusters"]
         ],
     )
-    print_lines(["", f"output: {content['output']}"])
+    print_lines(["", f"candidates: {content['n_candidates']} types", f"output: {content['output']}"])
 
 
 def _by_overlap(
     path: Path, markers: Path, *, cluster_key: str, read: "ReadConfig", write: "WriteConfig", json: bool
 ) -> None:
     """Name clusters by the overlap of their markers with a user's panel."""
+    from cellmodel.marker_names import display_name
     from cellmodel.naming import annotate_file, read_panel
 
     found = annotate_file(path, read_panel(markers), cluster_key=cluster_key, read=read, write=write)
@@ -168,7 +183,7 @@ def _by_overlap(
             (
                 row["cluster"],
                 row["n_cells"],
-                row["name"],
+                display_name(row["name"], best=row["best"], reason=row["reason"]),
                 f"{row['p_adjusted']:.2g}",
                 " ".join(row["genes"][:_SHOWN]),
                 row["runner_up"] or "",

@@ -60,9 +60,19 @@ def test_no_two_types_share_most_of_their_markers():
             assert len(shared) <= 0.75 * min(len(one.genes), len(other.genes)), (one.name, other.name)
 
 
+def test_a_tissue_comes_with_the_cells_of_every_tissue_unless_it_alone_is_asked_for():
+    chosen = {one.name for one in of_tissues(read_cell_types(), ["gut"])}
+    assert {"enterocyte", "fibroblast", "macrophage", "plasma cell", "smooth muscle cell", "erythrocyte"} <= chosen
+    assert {"Schwann cell", "lymphatic endothelial cell", "basal keratinocyte"} <= chosen
+    assert not {"hepatocyte", "microglial cell", "alveolar macrophage"} & chosen
+    assert "innate lymphoid cell type 3" in {one.name for one in of_tissues(read_cell_types(), ["lung"])}
+
+
 def test_tissues_are_chosen_and_an_unknown_one_is_refused():
-    chosen = of_tissues(read_cell_types(), ["pancreas", "blood"])
+    chosen = of_tissues(read_cell_types(), ["pancreas", "blood"], in_every=())
     assert {one.tissue for one in chosen} == {"pancreas", "blood"}
+    with pytest.raises(InputUnusable, match="no tissue is named; give one or more groups"):
+        of_tissues(read_cell_types(), [])
     with pytest.raises(InputUnusable, match="no cell type of tissue 'moon'; the table has blood, bone, brain"):
         of_tissues(read_cell_types(), ["moon"])
 

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from scipy.stats import fisher_exact, hypergeom
 
 from cellmodel.errors import InputUnusable
-from cellmodel.marker_names import NamingConfig, name_clusters
+from cellmodel.marker_names import NamingConfig, display_name, name_clusters
 from cellmodel.markers import rank_markers
 
 GENES = [f"g{gene}" for gene in range(100)]
@@ -63,6 +63,8 @@ def test_weak_overlap_leaves_a_cluster_unassigned_and_still_says_what_came_neare
     strict = NamingConfig(min_overlap=9)
     name = name_clusters(tables(), PANEL, background=GENES, config=strict)[0]
     assert (name.name, name.best) == ("unassigned", "early")
+    shown = display_name(name.name, best=name.best, reason=name.reason)
+    assert shown == "unassigned (best: early, 8 of 9 shared genes)"
     one = name_clusters(tables(), {"early": GENES[:1]}, background=GENES)[0]
     assert (one.name, one.runner_up, one.runner_up_p_adjusted) == ("unassigned", None, 1.0)
 

@@ -203,7 +203,7 @@ def test_payload_holds_the_cells_and_no_markup(data):
     codes = np.frombuffer(base64.b64decode(columns[site]["values"]), "<u4")
     assert [columns[site]["names"][code] for code in codes] == data.colors[site].tolist()
     assert {name: column["query"] for name, column in columns.items() if "query" in column} == data.queries
-    assert columns["cluster"]["titles"] == [name.name for name in data.names]
+    assert columns["cluster"]["titles"] == [f"unassigned (best: {name.best}, 3 of 10 markers)" for name in data.names]
     umi = np.frombuffer(base64.b64decode(columns["umi"]["values"]), "<f4")
     assert np.array_equal(umi, data.colors["umi"].astype(np.float32), equal_nan=True)
 

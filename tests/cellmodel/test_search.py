@@ -66,7 +66,9 @@ def test_the_same_query_gives_the_same_bytes_and_slots_are_not_overwritten(adata
 
 
 def test_an_empty_query_and_a_missing_column_are_refused(adata, kb):
-    with pytest.raises(InputUnusable, match="the query is empty"):
+    with pytest.raises(InputUnusable, match="the query ' ' is empty"):
         SearchConfig(query=" ")
+    with pytest.raises(InputUnusable, match="the query '!!!' is empty"):
+        SearchConfig(query="!!!")
     with pytest.raises(InputUnusable, match="no column 'nothing'"):
         search(adata, kb, query="B cell", cluster_key="nothing")

@@ -1,4 +1,6 @@
-"""Names from two witnesses: markers found in the store, weights combined, p values by deals."""
+"""Names from two witnesses: markers found in the store, weights combined, p values by deals; names of cells."""
+
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +10,14 @@ import cellmodel as cm
 import genekb
 from cellmodel.cell_types import CellType
 from cellmodel.demo import find_demo_cells
+from cellmodel.errors import InputUnusable
+from cellmodel.graph import GraphConfig, knn_graph, snn_weights
+from cellmodel.queries import QueriedCells, cluster_profiles
 from cellmodel.query_weights import standard_weights
 from cellmodel.readers import read_anndata
 from cellmodel.type_evidence import TypeEvidence, combine_witnesses, marker_weights, resolve_markers
 from cellmodel.type_names import TypeNaming, name_by_types
+from cellmodel.type_naming import TypeChoice, name_each
 
 N_GENES = 80
 NAMES = [f"g{gene}" for gene in range(N_GENES)]
@@ -72,11 +78,36 @@ def test_a_type_of_which_few_markers_lead_is_no_name_however_strongly_they_do():
     evidence = evidence_of(range(5), range(10, 17))
     (found,) = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
     assert (found.name, found.best, found.share_markers) == ("unassigned", "type 1", pytest.approx(4 / 7))
+    assert found.reason == "4 of 7 markers"
     profiles[0, 14] = 0.3
     (found,) = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
-    assert (found.name, found.share_markers) == ("type 1", pytest.approx(5 / 7))
+    assert (found.name, found.share_markers, found.reason) == ("type 1", pytest.approx(5 / 7), "")
     few = name_by_types(profiles, evidence, gene_names=NAMES, config=TypeNaming(min_genes=6), seed=0)
-    assert few[0].name == "unassigned"
+    assert (few[0].name, few[0].reason) == ("unassigned", "5 of 7 markers")
+
+
+def test_cells_take_the_names_of_groups_of_neighbours_and_noise_makes_no_candidate():
+    evidence = evidence_of(range(5), range(5, 10), range(10, 15), range(15, 20), range(20, 25))
+    truth = np.repeat([0, 1, 2], [150, 120, 30])  # types 3 and 4 are in no cell
+    rng = np.random.default_rng(0)
+    raised = np.zeros((len(truth), N_GENES))
+    for kind in range(3):
+        raised[np.ix_(truth == kind, range(5 * kind, 5 * kind + 5))] = 1
+    counts = sp.csr_matrix(np.log1p(rng.poisson(0.5 + 0.8 * raised)).astype(np.float32))
+    known = QueriedCells(expression=counts, gene_names=tuple(NAMES), alignment=None)
+    graph = snn_weights(knn_graph(np.eye(3)[truth] + rng.normal(scale=0.05, size=(300, 3)), config=GraphConfig()))
+    clusters = np.minimum(truth, 1)  # the third group has no cluster of its own
+    named = name_by_types(cluster_profiles(counts, clusters), evidence, gene_names=NAMES, seed=0)
+    names, scores = name_each(known, evidence, clusters=named, graph=graph, seed=0)
+    assert np.mean(np.array(names) == np.array([f"type {kind}" for kind in truth])) > 0.95
+    assert set(names) <= {"type 0", "type 1", "type 2", "unassigned"}
+    assert len(scores) == len(names) == 300
+
+
+@pytest.mark.parametrize("name", ["???", "-", "\U0001f9a0"])
+def test_a_type_without_a_letter_or_digit_is_refused_before_any_work(name):
+    with pytest.raises(InputUnusable, match=f"cell type '{re.escape(name)}' holds no letter or digit"):
+        TypeChoice(types=(CellType(name="B cell"), CellType(name=name, genes=("CD3D",))))
 
 
 def test_one_candidate_has_no_runner_up():

@@ -1,5 +1,7 @@
 """`cellmodel annotate --kb` and `cellmodel search` as their users run them."""
 
+import re
+
 import pytest
 
 from cellmodel.demo import find_demo_cells
@@ -29,6 +31,7 @@ def test_clusters_and_cells_get_names_from_the_table_of_types(path, store, tmp_p
     assert named["CD19+ B"]["name"] in {"naive B cell", "memory B cell"}
     assert (named["CD56+ NK"]["name"], named["CD56+ NK"]["ontology_id"]) == ("natural killer cell", "CL:0000623")
     assert named["Dendritic"]["name"].startswith("conventional dendritic")
+    assert all((row["name"] == "unassigned") == bool(row["reason"]) for row in named.values())
     assert {gene["name"] for gene in named["CD19+ B"]["genes"]} & {"CD79A", "MS4A1"}
     obs = read_anndata(tmp_path / "o.h5ad").obs
     assert (obs["cellmodel_name"].astype(str) == obs["bulk_labels"].astype(str).map(lambda c: named[c]["name"])).all()
@@ -41,6 +44,19 @@ def test_the_same_command_writes_the_same_bytes(path, store, tmp_path):
     for name in ("a.h5ad", "b.h5ad"):
         call_json("cellmodel", "annotate", path, *store, *KEY, "--permutations", 20, "-o", tmp_path / name)
     assert (tmp_path / "a.h5ad").read_bytes() == (tmp_path / "b.h5ad").read_bytes()
+
+
+def test_a_tissue_keeps_immune_cells_and_unassigned_clusters_say_what_was_rejected_and_why(path, store, tmp_path):
+    def run(*tissue):
+        args = (path, *store, *KEY, *tissue, "--permutations", 20, "--overwrite", "-o", tmp_path / "o.h5ad")
+        code, shown, err = call("cellmodel", "annotate", *args)
+        assert code == 0, err
+        return shown
+
+    with_immune, alone = run("--tissue", "gut"), run("--only-tissue", "gut")
+    assert ("candidates: 77 types" in with_immune, "candidates: 17 types" in alone) == (True, True)
+    assert "natural killer cell" in with_immune
+    assert re.search(r"unassigned \(best: [\w -]+, (\d+ of \d+ markers|p 0\.\d+)\)", alone)
 
 
 @pytest.mark.slow
@@ -65,8 +81,13 @@ def test_wrong_usage_ends_in_one_line_before_anything_is_written(path, store, tm
     assert (code, "names come from a store" in " ".join(err.split())) == (2, True)
     code, _, err = call("cellmodel", "annotate", path, *store, *KEY, "--tissue", "moon", *out)
     assert (code, "no cell type of tissue 'moon'" in err) == (3, True)
+    (tmp_path / "odd.txt").write_text("B cell\n-\n")
+    code, _, err = call("cellmodel", "annotate", path, *store, *KEY, "--candidates", tmp_path / "odd.txt", *out)
+    assert (code, "cell type '-' holds no letter or digit" in err) == (3, True)
+    code, _, err = call("cellmodel", "annotate", path, *store, "--tissue", "gut", "--only-tissue", "gut", *out)
+    assert (code, "name the types to choose from; give one" in " ".join(err.split())) == (2, True)
     code, _, err = call("cellmodel", "search", path, " ", *store)
-    assert (code, "the query is empty" in err) == (3, True)
+    assert (code, "the query ' ' is empty" in err) == (3, True)
     assert not (tmp_path / "o.h5ad").exists()
 
 
