@@ -1,5 +1,6 @@
 """Lock file, catalogue and signatures: two machines and two projects with the same bytes, and who made them."""
 
+import os
 import tomllib
 
 import pytest
@@ -52,6 +53,26 @@ def test_a_lock_file_gives_another_machine_the_same_bytes(built, shared, tmp_pat
         assert (built.folder / name).read_bytes() == body
     assert check_pin(pin, tmp_path / "other") == []
     assert sync(tmp_path / "genekb.lock", home=tmp_path / "other", patience=QUICK)[0][1] is None
+
+
+def test_what_a_push_or_a_lock_would_harm_is_refused_before_anything_is_sent(
+    built, home, tmp_path, capsys, monkeypatch
+):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "cells.csv").write_text("cell,CD3D\na,1\n")
+    before = content(built.folder)
+    for line, why in (
+        (("push", built.folder, built.folder), "is an input"),
+        (("push", built.folder, built.folder / "shared"), "lies inside"),
+        (("push", "human", tmp_path / "new", "--catalog", tmp_path / "cells.csv"), "is no catalogue"),
+        (("push", "human", tmp_path / "new", "--catalog", tmp_path / "pipe"), "is a pipe or a device"),
+        (("lock", "human", "--file", tmp_path / "pipe"), "is a pipe or a device"),
+        (("lock", "human", "--file", tmp_path), "is a folder of other files"),
+    ):
+        found = call_here(["genekb", *line, "--home", home], capsys, monkeypatch)
+        assert (found.code, why in found.err, found.err.count("\n")) == (3, True, 1), found.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.csv", "home", "pipe"]
+    assert content(built.folder) == before
 
 
 def test_a_newer_store_of_the_name_does_not_move_a_project_that_is_locked(
