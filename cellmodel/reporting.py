@@ -32,6 +32,7 @@ from cellmodel.report.tables import leading_markers, read_markers, read_names, r
 from cellmodel.slots import input_record, marker_frame, run_record, stored_table
 from cellmodel.types import Embedding
 from cellmodel.writers import check_targets
+from genekb.addresses import without_secrets
 from genekb.replacing import Target
 
 if TYPE_CHECKING:
@@ -407,7 +408,10 @@ def _knowledge(table: "pd.DataFrame") -> KnowledgeEffect:
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
     parts = ("command", "clusters", "recipe", "seed", "store_id", "encoder_id")
-    content = {part.removesuffix("_id"): str(record[part]) for part in parts if record.get(part, "") != ""}
+    told = {part: str(record[part]) for part in parts if record.get(part, "") != ""}
+    content = {
+        part.removesuffix("_id"): without_secrets(text) for part, text in told.items()
+    }  # of earlier versions too
     content |= _sentences(record["sentences"]) if "sentences" in record else {}
     content |= {f"version of {name}": str(value) for name, value in record["versions"].items()}
     return content | {key: value for key, value in _flat(record["params"]).items() if key not in content}

@@ -194,6 +194,16 @@ def test_results_and_reports_of_a_store_by_address_hold_no_password(address, mad
     assert address.replace(LOGIN + "@", "") in (out / "c.html").read_text()
 
 
+def test_a_report_leaves_out_what_an_earlier_version_recorded(made, tmp_path, capsys, monkeypatch):
+    adata = anndata.read_h5ad(made["clustered"])
+    adata.uns["cellmodel"]["command"] = f"cellmodel cluster cells.h5ad --kb {CLOSED} -o out.h5ad"
+    (tmp_path / "out").mkdir()
+    adata.write_h5ad(tmp_path / "old.h5ad")
+    line = ["cellmodel", "report", tmp_path / "old.h5ad", "-o", tmp_path / "out" / "r.html"]
+    check_silent(call_here(line, capsys, monkeypatch), tmp_path / "out")
+    assert "--kb http://127.0.0.1:9/x -o" in (tmp_path / "out" / "r.html").read_text()
+
+
 def test_commands_of_a_store_by_address_print_no_password(address, made, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line, code in (
