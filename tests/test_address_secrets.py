@@ -36,7 +36,6 @@ USER, PASSWORD = "zk3login", "Zk3:pass@Qw8/word"
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}"
 PIECES = (b"zk3login", b"Zk3", b"Qw8")
 CLOSED = f"http://{LOGIN}@127.0.0.1:9/x"  # nothing listens there
-NO_PLACES = {"key_added"}  # the name of slots in a result, which is kept as it is
 MORE = {  # what makes a command quick, or lets it come to its options
     "cellmodel cluster": ["--recipe", "pca-kmeans", "--n-clusters", "2"],
     "cellmodel bench": ["--recipes", "pca-kmeans@none", "--seeds", "0"],
@@ -65,9 +64,7 @@ def params(program, name):
     """Options and arguments of a command, and which of them take text."""
     command = group(program).commands[name]
     hints = inspect.unwrap(command.callback).__annotations__
-    return command.params, [
-        param for param in command.params if holds_text(hints.get(param.name)) and param.name not in NO_PLACES
-    ]
+    return command.params, [param for param in command.params if holds_text(hints.get(param.name))]
 
 
 @pytest.fixture(scope="module")
