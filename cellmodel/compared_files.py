@@ -1,7 +1,5 @@
 """Two files of clusters side by side: read, matched, and written as a table and a picture."""
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +16,7 @@ from cellmodel.io import Cells, ReadConfig, read_cells
 from cellmodel.joint import Meeting
 from cellmodel.lineage import Lineage, check_lineage
 from cellmodel.writers import check_targets, output
+from genekb.printable import table_text
 from genekb.replacing import Target
 
 log = logging.getLogger(__name__)
@@ -99,8 +98,10 @@ def compare_files(
     )
     log.info("%s", compared.note)
     if outputs is not None and outputs.table is not None:
+        rows = [match_row(match) for match in compared.matches]
+        text = table_text(outputs.table, list(rows[0]), map(dict.values, rows), digits=6)
         with output(Target(outputs.table), overwrite=outputs.overwrite) as part:
-            part.write_text(_table(compared.matches, outputs.table), encoding="utf-8")
+            part.write_text(text, encoding="utf-8")
     if outputs is not None and outputs.plot is not None:
         _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
     return compared
@@ -155,19 +156,6 @@ def match_row(match: ClusterMatch) -> dict[str, object]:
         "own_genes": " ".join(match.own_genes),
         "other_genes": " ".join(match.other_genes),
     }
-
-
-def _table(matches: Sequence[ClusterMatch], path: Path) -> str:
-    rows = [match_row(match) for match in matches]
-    stream = io.StringIO()
-    writer = csv.DictWriter(
-        stream, fieldnames=list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t", lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(
-        {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
-    )
-    return stream.getvalue()
 
 
 def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str], overwrite: bool) -> None:

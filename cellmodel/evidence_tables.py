@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cellmodel.evidence import Evidence, GroupEvidence
 from cellmodel.writers import output
+from genekb.printable import table_text
 from genekb.replacing import Target
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -
     frames = evidence_frames(evidence)
     folder.mkdir(exist_ok=True)
     for name, path in _paths(folder).items():
-        text = frames[name].to_csv(sep="\t", index=False, float_format="%.10g", lineterminator="\n")
+        frame = frames[name]
+        text = table_text(path, list(frame.columns), frame.itertuples(index=False))
         with output(Target(path), overwrite=overwrite) as part:
             part.write_text(text, encoding="utf-8")
 

@@ -35,7 +35,7 @@ LABEL_MODULES = {
 GENEKB_LAYERS = [
     {"addresses"},
     {"errors", "types", "files", "hints", "interrupts", "parquet_pages", "safe_names", "versions", "words"},
-    {"replacing", "limits", "plugins", "resources"},
+    {"replacing", "limits", "plugins", "printable", "resources"},
     {"schema"},
     {"sources", "resolve", "mangled", "species", "coverage", "documents"},
     {"encoders"},

@@ -1,9 +1,12 @@
 """Names that others wrote: none leaves its folder, none stands for two files, none steers a terminal."""
 
+import csv
 import json
 import shutil
 import unicodedata
 from dataclasses import replace
+from io import StringIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,12 +15,13 @@ from hypothesis import strategies as st
 import genekb
 from genekb.builder import BuildConfig, build
 from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.printable import printable, table_text
 from genekb.safe_names import find_clash, is_plain_path
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.table import read_gene_table
 from genekb.store.home import check_name, find_store
 from genekb.store.manifest import StoredFile, read_manifest
-from genekb_cellmodel_cli.output import print_json, printable
+from genekb_cellmodel_cli.output import print_json
 from tests.processes import call
 
 OUTSIDE = (
@@ -148,6 +152,18 @@ def test_no_character_that_is_not_seen_reaches_the_terminal(text):
     assert shown == text or any(
         unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} for char in text
     )
+
+
+def test_a_table_for_people_holds_no_formula_and_steers_no_terminal():
+    texts = ["=cmd|' /C calc'!A0", "+1+1", "-", "@SUM(A1)", "\t=1", "\x1b[2Jx\u202e", "a\tb", "-1.5", "+2e3", "=\n"]
+    rows = [[text, 1, -0.5, float("nan"), None, True] for text in texts]
+    for name, delimiter in (("t.csv", ","), ("t.tsv", "\t")):
+        text = table_text(Path(name), ["name", "n", "x", "y", "z", "is"], rows)
+        header, *read = csv.reader(StringIO(text, newline=""), delimiter=delimiter)
+        assert header == ["name", "n", "x", "y", "z", "is"]
+        assert [row[1:] for row in read] == [["1", "-0.5", "", "", "True"]] * len(texts)
+        shown = ["'=cmd|' /C calc'!A0", "'+1+1", "'-", "'@SUM(A1)", "'\t=1", r"\x1b[2Jx\u202e"]
+        assert [row[0] for row in read] == [*shown, "a\tb", "-1.5", "+2e3", "'=\n"]
 
 
 HOSTILE = "T\x1b]0;owned\x07\x1b[2J\u202ecell\u200b\x9b31m\r\u2028"

@@ -18,6 +18,7 @@ from cellmodel.recipes.registry import plugin_version
 from cellmodel.writers import check_targets
 from genekb import files
 from genekb.interrupts import leave_interrupts_to_parent, told_when_interrupted
+from genekb.printable import printable
 from genekb.replacing import Target
 from genekb.versions import installed_version
 
@@ -197,4 +198,4 @@ def write_results(found: BenchResult, output: Path) -> None:
     table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in found.rows])
     with files.atomic_file(output / "results.parquet") as part:
         pq.write_table(table, part)
-    files.write_text(benchmark_markdown(found.rows, failures=found.failures), output / "results.md")
+    files.write_text(printable(benchmark_markdown(found.rows, failures=found.failures)), output / "results.md")

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 import traceback
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -15,34 +14,16 @@ from typing import Any
 
 import typer
 
-from genekb.addresses import without_secrets
 from genekb.errors import NotAvailable
+from genekb.printable import printable
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
 
 def print_json(content: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    text = without_secrets(json.dumps(content, indent=1, ensure_ascii=False, default=_plain))
-    _say("".join(json.dumps(char)[1:-1] if _steers(char) else char for char in text) if _any_steers(text) else text)
-
-
-def printable(text: str) -> str:
-    r"""Take secrets out of addresses; write control characters, and what is not seen or turns the text, as ``\x1b``."""
-    text = without_secrets(text)
-    if not _any_steers(text):
-        return text
-    return "".join(ascii(char)[1:-1] if _steers(char) else char for char in text)
-
-
-def _any_steers(text: str) -> bool:
-    return not text.isprintable() and any(map(_steers, set(text) - {"\n", "\t"}))
-
-
-def _steers(char: str) -> bool:
-    """Whether a character is of Unicode's kinds control, format, surrogate, private, unassigned or line separator."""
-    category = unicodedata.category(char)
-    return char not in "\n\t" and (category[0] == "C" or category in {"Zl", "Zp"})
+    text = json.dumps(content, indent=1, ensure_ascii=False, default=_plain)
+    _say(printable(text, escape=lambda char: json.dumps(char)[1:-1]))
 
 
 class PrintableFormatter(logging.Formatter):

@@ -12,10 +12,11 @@ from typer.core import TyperGroup
 
 from genekb.addresses import looks_like_address
 from genekb.hints import did_you_mean
+from genekb.printable import printable
 from genekb_cellmodel_cli.choices import RECIPES, complete_recipe
 from genekb_cellmodel_cli.completion import complete
 from genekb_cellmodel_cli.interruption import Interruption
-from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines, print_traceback, printable
+from genekb_cellmodel_cli.output import PrintableFormatter, note, print_lines, print_traceback
 
 EXIT_CODES = {
     "TrainingDiverged": 1,

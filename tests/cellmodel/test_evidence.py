@@ -23,6 +23,7 @@ from genekb import schema
 from tests.processes import call, call_json
 
 GMT = "KILLING\tby hand\tGNLY\tPRF1\tGZMB\tNKG7\nNOTHING\tby hand\tACTB\tTUBB\tGAPDH\n"
+GMT += "=RUN()\x1b[2J\tby hand\tGNLY\tPRF1\tNKG7\n"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,13 @@ def rows_of(folder, name):
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
+def test_tables_hold_no_formula_and_no_control_character(run):
+    folder, _, told = run
+    assert "=RUN()\x1b[2J" in {row["set"] for row in told["CD56+ NK"]["enrichment"]}
+    assert r"'=RUN()\x1b[2J" in {row["set"] for row in rows_of(folder, "enrichment")}
+    assert all("\x1b" not in path.read_text() for path in (folder / "tables").iterdir())
+
+
 def test_known_populations_are_told_by_their_genes_themes_and_sets(run):
     _, _, told = run
     killer = told["CD56+ NK"]
@@ -92,7 +100,7 @@ def test_the_slot_holds_the_tables_and_what_made_them(run, kb):
     folder, _, told = run
     slot = read_anndata(folder / "o.h5ad").uns["cellmodel_attribution"]
     assert (slot["store_id"], slot["params"]["cluster_key"]) == (kb.store_id, "bulk_labels")
-    assert slot["gene_sets"] == {"sets.gmt": 2}
+    assert slot["gene_sets"] == {"sets.gmt": 3}
     assert slot["groups"].set_index("cluster")["distance"].to_dict() == pytest.approx(
         {cluster: group["distance"] for cluster, group in told.items()}
     )
