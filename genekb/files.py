@@ -56,14 +56,18 @@ def _sync(path: Path) -> None:
 def share_file(source: Path, target: Path) -> None:
     """Give a file a second name by a hard link, or copy it where the disk has none; neither may be written in place.
 
-    What has the name ``target`` is replaced, never written into: it may be another file's second name.
+    What has the name ``target`` is replaced, never written into: it may be another file's second name. Whoever makes
+    the folder visible syncs it to disk.
     """
-    with atomic_file(target) as part:
-        part.unlink(missing_ok=True)
-        try:
-            part.hardlink_to(source.resolve())
-        except OSError:  # another disk, one without links, or a file of another user
-            shutil.copyfile(source, part)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + TEMPORARY)
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(source.resolve())
+    except OSError:  # another disk, one without links, or a file of another user
+        shutil.copyfile(source, part)
+    part.replace(target)
+    part.unlink(missing_ok=True)  # a rename between two names of one file leaves both
 
 
 def write_text(text: str, path: Path) -> None:

@@ -90,6 +90,7 @@ def _content(found: "CellComparison") -> dict[str, Any]:
     from dataclasses import asdict
 
     from cellmodel.compared_files import match_row
+    from cellmodel.lineage import lineage_record
 
     return {
         "genes_by": found.meeting,
@@ -97,7 +98,7 @@ def _content(found: "CellComparison") -> dict[str, Any]:
         "n_shared_genes": found.n_shared,
         "encoder": found.encoder_id,
         "store_ids": list(found.store_ids),
-        "clusters_from": [None if made is None else asdict(made) for made in found.made_with],
+        "clusters_from": [lineage_record(made).get("clusters_from") for made in found.made_with],
         "note": found.note,
         "matches": [match_row(match) for match in found.matches],
         "pairs": [asdict(pair) for pair in found.pairs],

@@ -126,8 +126,9 @@ def test_another_store_is_refused(fitted, halves, tmp_path):
 
 
 @pytest.mark.parametrize("is_older", [False, True], ids=["today's model", "one without a content id"])
-def test_a_store_that_gained_an_encoder_opens_the_model(fitted, halves, kb, home, tmp_path, is_older):
-    longer = genekb.open(add_encoders(kb, ["hash-8"], load=load_encoder, home=home).folder)
+def test_a_store_that_gained_an_encoder_opens_the_model(fitted, halves, kb, home, tmp_path, monkeypatch, is_older):
+    monkeypatch.setenv("GENEKB_HOME", str(home))
+    longer = genekb.open(add_encoders(kb, ["hash-8"], load=load_encoder, home=tmp_path).folder)
     model = replace(fitted[0], content_id="") if is_older else fitted[0]
     save_model(model, tmp_path / "model")
     cells = cells_from_anndata(halves[1].copy())
