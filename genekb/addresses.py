@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 # User and password of an address inside a text, also one that went through a path, which keeps a single slash. The
 # second form is a password with a bare slash, number sign or question mark: what follows the colon is no port.
 _LOGIN: Final = re.compile(
-    r"(?<=\w\w)(:/{1,2})(?!/)(?:[^\s/?#]*@|(?!\[)[^\s/?#@:]*:(?!\d*(?:[^\w%@]|$))\S*@)", re.IGNORECASE
+    r"(?<=\w\w)(:/{1,2})(?!/)(?:[^\s/?#]{0,2000}@|(?!\[)[^\s/?#@:]{0,200}:(?!\d*(?:[^\w%@]|$))\S{0,2000}@)",
+    re.IGNORECASE,
 )
 _SECRET_VALUE: Final = re.compile(
     r"([?&;#][\w.~-]*(?:token|sig|signature|secret|password|passwd|pwd|credential|auth|key|keyid)=)[^\s&#;\"'<>]+",
@@ -33,13 +34,14 @@ def looks_like_address(text: str) -> bool:
 
 
 def is_web_address(url: str) -> bool:
-    """Whether a text is ``http(s)://host``, with a host and a port that are ones, and whatever follows."""
+    """Whether a text is ``http(s)://host``, with a host and a port that are ones, and whatever follows but blanks."""
     import httpx
 
     try:
         parts, parsed = urlsplit(url), httpx.URL(url)
         parsed.raw_host.decode().encode("idna")  # as the system's look-up of the host does
-        return parts.scheme in {"http", "https"} and bool(parts.hostname and parsed.host) and parts.port != 0
+        is_plain = not re.search(r"\s", url) and parts.scheme in {"http", "https"}
+        return is_plain and bool(parts.hostname and parsed.host) and parts.port != 0
     except (ValueError, httpx.InvalidURL):  # a port that is no number, brackets that do not close, a label too long
         return False
 

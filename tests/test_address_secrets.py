@@ -251,6 +251,7 @@ NO_HOSTS = [
     f"http://{'a' * 64}.org/x",
     "http://\N{SNOWMAN WITHOUT SNOW}\N{PILE OF POO}.org/x",
     "http://a..b/x",
+    "http://me:pass word@127.0.0.1:9/x",
 ]
 
 
