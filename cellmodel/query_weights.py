@@ -44,7 +44,7 @@ def text_weights(
         If fewer than two genes have a vector.
     """
     if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
-        found = counted(np.count_nonzero(has_vector), "gene of the cells has", plural="genes of the cells have")
+        found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
         raise AlignmentTooLow(
             f"{found} a vector, at least 2 are needed; give cells with more genes, or a store of their species (--kb)"
         )
