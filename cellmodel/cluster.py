@@ -286,7 +286,7 @@ def smooth_by_majority(clusters: Labels, neighbors: Int[np.ndarray, "cell neighb
         kept = np.concatenate([kept, lost])  # of whose voters the cells above are taken back
     if len(kept):
         sizes = ", ".join(f"{size:,}" for size in np.bincount(clusters)[kept])
-        log.warning("clusters of %s spots would vanish when labels are smoothed; they keep their spots", sizes)
+        log.warning("clusters of size %s would vanish when labels are smoothed; they keep their spots", sizes)
     return order_by_size(np.where(np.isin(clusters, kept), clusters, voted))
 
 

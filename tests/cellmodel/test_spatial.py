@@ -144,7 +144,7 @@ def test_a_lone_cell_takes_the_cluster_around_it_and_a_cluster_that_would_vanish
     clusters = np.array([0, 0, 0, 1, 0, 1, 1, 2])
     near = np.array([[1, 2], [0, 2], [0, 1], [2, 4], [2, 1], [6, 3], [5, 3], [4, 2]])
     assert smooth_by_majority(clusters, near).tolist() == [0, 0, 0, 0, 0, 1, 1, 2]
-    assert "clusters of 1 spots would vanish when labels are smoothed; they keep their spots" in caplog.text
+    assert "clusters of size 1 would vanish when labels are smoothed; they keep their spots" in caplog.text
 
 
 def test_neighbours_and_voters_are_a_small_fraction_of_a_small_array_and_as_set_on_a_large_one():
