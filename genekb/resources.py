@@ -8,6 +8,7 @@ from genekb.errors import NotAvailable
 
 # What libraries say that have no error of their own for it; they also raise it as MemoryError, or with its number
 _OWN_LIMIT: Final = "iB used)"  # DuckDB at the limit that a query has, with memory left
+_ARROW_NAMES: Final = re.compile(r"local file '(.+?)'")
 _SHORT: Final = re.compile(
     r"(cannot|can't|unable to|failed to|could not) allocate|(not enough|out of) memory|malloc of size|bad.alloc"
     r"|memory allocation failed|failed to map segment|start new thread|launch worker thread|return without exception",
@@ -25,9 +26,9 @@ def resource_fault(error: BaseException) -> NotAvailable | None:
             "(OMP_NUM_THREADS=1), or read cells with --out-of-core yes"
         )
     if isinstance(error, PermissionError):
-        return NotAvailable(
-            f"{error.filename or error}: permission denied; let its owner allow it (chmod), or take a copy of your own"
-        )
+        named = _ARROW_NAMES.search(str(error))
+        name = error.filename or (named[1] if named else error)
+        return NotAvailable(f"{name}: permission denied; let its owner allow it (chmod), or take a copy of your own")
     return None
 
 

@@ -56,7 +56,7 @@ def write_all(here, cells, capsys, monkeypatch):
         assert outcome.code == 0, (command, outcome.err)
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o027])
+@pytest.mark.parametrize("umask", [pytest.param(0o022, marks=pytest.mark.slow), 0o027])
 def test_every_file_has_the_mode_of_the_umask(umask, cells, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("GENEKB_SIGN_PASSWORD", "of the test")
     before = os.umask(umask)
@@ -109,10 +109,12 @@ def without_rights():
         ("verify demo", "part-00000.parquet"),
         ("push demo {here}/shared", "names.parquet"),
         ("info demo", "manifest.json"),
+        ("update demo --source {here}/genes.tsv --name demo@2", "part-00000.parquet"),
     ],
 )
 def test_a_file_that_may_not_be_read_is_named_and_not_called_damaged(command, unreadable, home, tmp_path):
     copy = shutil.copytree(home, tmp_path / "home", ignore=shutil.ignore_patterns(".cache"))
+    (tmp_path / "genes.tsv").write_text("gene_id\tsymbol\ttax_id\tname\tsummary\n915\tCD3D\t9606\tCD3\tof T cells\n")
     (path,) = copy.rglob(unreadable)
     path.chmod(0)
     words = [*command.format(here=tmp_path).split(), "--home", copy]
