@@ -2,8 +2,8 @@
 
     python benchmarks/bench_n_clusters.py [--seeds 2]
 
-Controls: Gaussian noise, round and long; Poisson counts of one profile, with even and with varying depth; each cell
-line of mixology alone (the label draws the line here and nowhere else). At the end: what the clusters of
+Controls: Gaussian, heavy-tailed and uniform noise; Poisson counts of one profile, with even, varying and wide depth;
+each cell line of mixology alone (the label draws the line here and nowhere else). At the end: what the clusters of
 segerstolpe_hvg2000, where the estimate is furthest off, agree with: types, or types parted by donor (the cell names
 begin with the donor). Exits with 1 where noise is split, a set of several types is taken for one cluster, or the mean
 error on the study sets is above that of the bar.
@@ -49,10 +49,18 @@ def controls(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
     yield "Gaussian, round", round_noise, np.ones(N_CELLS)
     yield "Gaussian, long", round_noise * np.geomspace(10, 1, 30), np.ones(N_CELLS)
     profile = rng.dirichlet(np.exp(rng.normal(0, 1.5, N_GENES)))
-    for name, spread, n_cells in (("even", 0.05, N_CELLS), ("varying", 0.5, N_CELLS), ("varying, 200 cells", 0.5, 200)):
+    shapes = (("even", 0.05, N_CELLS), ("varying", 0.5, N_CELLS), ("varying, 200 cells", 0.5, 200), ("wide", 1.0, 400))
+    for name, spread, n_cells in shapes:
         depths = DEPTH * rng.lognormal(0, spread, n_cells)
         counts = sp.csr_matrix(rng.poisson(depths[:, None] * profile).astype(np.float32))
         yield f"Poisson, depth {name}", *components(counts, seed)
+    for name, noise in (
+        ("Gaussian, one long axis", round_noise * np.r_[10, np.ones(29)]),
+        ("Gaussian, 5 dimensions", round_noise[:, :5]),
+        ("Student's t, 4 degrees of freedom", rng.standard_t(4, (N_CELLS, 30))),
+        ("uniform, long", rng.uniform(-1, 1, (N_CELLS, 30)) * np.geomspace(6, 1, 30)),
+    ):
+        yield name, noise, np.ones(N_CELLS)
 
 
 def lines(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:

@@ -17,6 +17,7 @@ from cellmodel.io import Cells
 from cellmodel.knowledge import apply_knowledge
 from cellmodel.markers import MarkerTable, rank_by_moments
 from cellmodel.moments import cluster_moments
+from cellmodel.n_clusters import NClusters
 from cellmodel.recipes.base import Clustering, Recipe, Representation
 from cellmodel.semantics import column_moments
 from cellmodel.sentence_cache import Progress
@@ -63,6 +64,18 @@ class RunResult:
     sentences: SentenceRecord | None = None
     knowledge: tuple[KnowledgeRow, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def estimate(self) -> NClusters | None:
+        """How the number of clusters was estimated; None where it was not."""
+        return self.clustering.n_clusters if self.clustering else None
+
+    @property
+    def n_clusters_by(self) -> str:
+        """Where the number of clusters comes from, in words."""
+        if self.estimate is not None:
+            return self.estimate.method
+        return "given" if self.config.n_clusters else "the head's own"
 
 
 def run(

@@ -226,12 +226,11 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
 
     if result.labels is None:
         return {}
-    estimate = result.clustering.n_clusters if result.clustering else None
-    curve = list(estimate.curve) if estimate else []
+    curve = list(result.estimate.curve) if result.estimate else []
     return {
         "n_clusters": {
             "n_clusters": int(result.labels.max()) + 1,
-            "method": estimate.method if estimate else ("given" if result.config.n_clusters else "the head's own"),
+            "method": result.n_clusters_by,
             "curve": pd.DataFrame(curve, columns=list(Stability._fields)).astype(float),
         },
         "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),

@@ -1,5 +1,6 @@
 """Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from cellmodel.pipeline import run
 from cellmodel.search import SearchConfig, search_into
 from cellmodel.slots import result_slots, write_result
 from cellmodel.type_naming import TypeChoice, annotate_types
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -345,5 +348,7 @@ def _run(
     claim_slots(target, result_slots(key_added, with_clusters=with_clusters), overwrite=overwrite)
     cells = cells_from_anndata(target, read)
     result = run(cells, kb, config, with_clusters=with_clusters)
+    if result.estimate is not None and not result.estimate.has_structure:
+        log.warning("no structure found, so the cells are one cluster; n_clusters=K clusters them into K")
     write_result(cells, result, key_added=key_added, overwrite=overwrite)
     return target if copy else None

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.marker_names import display_name
+from cellmodel.n_clusters import NO_STRUCTURE
 from cellmodel.report.evidence import ReportEvidence
 
 
@@ -174,6 +175,11 @@ class KChoice:
     score_name: str = "score"
     chosen_x: float | None = None
     curve: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether the cells are more than one cluster, or were not tested."""
+        return not self.how.startswith(NO_STRUCTURE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,7 +39,12 @@ def summarise(outcome: "FileRun", output: Path, report: Path | None) -> dict[str
     if result.sentences is not None:
         content["sentences"] = asdict(result.sentences)
     if result.labels is not None:
-        content |= {"n_clusters": int(result.labels.max()) + 1, "clusters": _cluster_rows(result)}
+        content |= {
+            "n_clusters": int(result.labels.max()) + 1,
+            "n_clusters_by": result.n_clusters_by,
+            "has_structure": result.estimate.has_structure if result.estimate else None,
+            "clusters": _cluster_rows(result),
+        }
         content["neighbour_agreement"] = {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge}
     return content
 
@@ -63,7 +68,15 @@ def _cluster_rows(result: Any) -> list[dict[str, Any]]:
 
 
 def print_summary(content: dict[str, Any]) -> None:
-    """Print what :func:`summarise` gave, as lines and tables."""
+    """Print what :func:`summarise` gave, as lines and tables; what a user must know first, first."""
+    if content.get("has_structure") is False:
+        print_lines(
+            [
+                f"no structure found, so the {content['n_cells']:,} cells are one cluster; "
+                "--n-clusters K clusters them into K",
+                "",
+            ]
+        )
     shown = ("input", "value_kind", "store", "encoder", "n_clusters")
     print_lines(f"{key}: {content[key]}" for key in shown if key in content)
     if "share_genes" in content:

