@@ -118,6 +118,24 @@ def test_hovering_shows_the_cell_its_cluster_and_its_confidence(browser):
     assert float(told[2].removeprefix("confidence: ")) == pytest.approx(data.confidence[-1], abs=6e-4)
 
 
+def test_cells_without_a_cluster_are_counted_in_the_legend_and_say_so_where_one_points(tmp_path):
+    data = corner_data()
+    out = np.arange(len(data.clusters)) >= len(data.clusters) - 20
+    write_report(
+        dataclasses.replace(data, clusters=np.where(out, -1, data.clusters), k_choice=None), tmp_path / "r.html"
+    )
+    with open_page(tmp_path / "r.html", tmp_path) as browser:
+        browser.look(width=1280)
+        assert "20 cells without a cluster are grey." in browser.run("document.getElementById('legend').textContent")
+        assert browser.run("document.querySelectorAll('#legend button').length") == len(data.cluster_names)
+        assert browser.run("document.querySelector('#color-by optgroup').label") == "Clusters"
+        browser.point(*corner_of_map(browser))
+        browser.wait("!document.getElementById('tooltip').hidden")
+        told = browser.run("[...document.querySelectorAll('#tooltip p')].map((line) => line.textContent)")
+        assert told[1] == "cluster: no cluster"
+        assert browser.log == []
+
+
 def test_every_column_colours_the_map_and_columns_are_grouped(browser):
     data = corner_data()
     groups = browser.run(
