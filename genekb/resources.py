@@ -9,6 +9,8 @@ from genekb.errors import NotAvailable
 # What libraries say that have no error of their own for it; they also raise it as MemoryError, or with its number
 _OWN_LIMIT: Final = "iB used)"  # DuckDB at the limit that a query has, with memory left
 _ARROW_NAMES: Final = re.compile(r"local file '(.+?)'")
+_FILTER: Final = "filter returned failure"  # HDF5 of a chunk that is damaged, or for which there is no memory
+_CHUNK_BYTES: Final = 1 << 25
 _SHORT: Final = re.compile(
     r"(cannot|can't|unable to|failed to|could not) allocate|(not enough|out of) memory|malloc of size|bad.alloc"
     r"|memory allocation failed|failed to map segment|start new thread|launch worker thread|return without exception",
@@ -56,4 +58,14 @@ def _is_short(error: BaseException) -> bool:
     if isinstance(error, (ValueError, LookupError)) or type(error).__module__.startswith(("genekb.", "cellmodel.")):
         return False
     text = getattr(error, "strerror", None) or str(error)  # without the name of a file
-    return isinstance(error, MemoryError) or (_SHORT.search(text) is not None and _OWN_LIMIT not in text)
+    is_told = _SHORT.search(text) is not None and _OWN_LIMIT not in text
+    return isinstance(error, MemoryError) or is_told or (_FILTER in text and not _has_memory())
+
+
+def _has_memory() -> bool:
+    """Whether there is memory for a large chunk of an array."""
+    try:
+        bytearray(_CHUNK_BYTES)
+    except MemoryError:
+        return False
+    return True

@@ -125,6 +125,13 @@ def test_help_and_models_list_plug_ins_with_their_distribution(installed):
     assert (models["letters"]["where"], models["letters"]["licence"]) == ("plug-in", "MIT")
 
 
+def test_the_shell_completes_a_plug_ins_encoder(installed, monkeypatch):
+    for name, value in {"_GENEKB_COMPLETE": "complete_bash", "COMP_CWORD": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COMP_WORDS", "genekb build --model lett")
+    assert call("genekb", plugins=installed)[:2] == (0, "letters\n")
+
+
 def test_names_stay_with_whoever_has_them_first(beside, caplog):
     wanted = dict.fromkeys(("fused", "nmf", "no+name", "own"), "nmf_recipe:RECIPE")
     beside(cellmodel_recipes=wanted, genekb_encoders={"lsa-256": "letter_encoder:load", "auto": "letter_encoder:load"})

@@ -133,14 +133,19 @@ def leave(n_bytes):
 """
 LIBRARIES = """
 import mmap, tempfile, threading
-import duckdb, numpy as np, pyarrow as pa, torch
+import duckdb, h5py, numpy as np, pyarrow as pa, torch
 from safetensors.numpy import load_file, save_file
 from genekb.resources import resource_fault
 file = tempfile.NamedTemporaryFile()
 save_file({"a": np.zeros(1 << 25, np.uint8)}, file.name)
 database = duckdb.connect(config={"threads": 1})
 database.sql("select 1").fetchall()
+chunk = h5py.File(tempfile.TemporaryFile(), "w").create_dataset(
+    "x", data=np.ones(1 << 23), chunks=(1 << 23,), compression="gzip", shuffle=True
+)
+chunk.file.flush()
 asking = {
+    "hdf5": lambda: chunk[0],
     "numpy": lambda: np.ones(1 << 25),
     "torch": lambda: torch.ones(1 << 25),
     "arrow": lambda: pa.allocate_buffer(1 << 28),
@@ -167,7 +172,7 @@ def test_too_little_memory_is_known_whatever_library_lacks_it():
     code, out, err = python(LITTLE + LIBRARIES)
     assert code == 0, err
     found = [line.split(" ", 1) for line in out.splitlines()]
-    assert [name for name, _ in found] == ["numpy", "torch", "arrow", "duckdb", "safetensors", "mmap", "thread"]
+    assert [name for name, _ in found] == ["hdf5", "numpy", "torch", "arrow", "duckdb", "safetensors", "mmap", "thread"]
     assert all(text.startswith("too little memory (") and "OMP_NUM_THREADS=1" in text for _, text in found), out
 
 
@@ -183,6 +188,7 @@ def test_a_store_that_does_not_fit_into_memory_is_not_called_damaged(home):
 def test_what_no_resource_is_behind_stays_what_it_is():
     assert resource_fault(ValueError("out of memory, says a file")) is None
     assert resource_fault(OSError("it is damaged")) is None
+    assert resource_fault(OSError("filter returned failure during read")) is None
     assert resource_fault(FileNotFoundError(2, "No such file", "cannot allocate")) is None
 
 

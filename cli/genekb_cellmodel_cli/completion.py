@@ -65,8 +65,11 @@ def _encoders(params: dict[str, Any], _: Any) -> list[str]:
 
 def _models(params: dict[str, Any], param: Any) -> list[str]:
     from genekb.encoders.catalogue import entries
+    from genekb.encoders.registry import plugins
 
-    return [] if "path" in params or param.param_type_name == "argument" else [entry.name for entry in entries()]
+    if "path" in params or param.param_type_name == "argument":  # the folder of a fitted model
+        return []
+    return [*(entry.name for entry in entries()), *plugins()]
 
 
 def _taxa(params: dict[str, Any], _: Any) -> list[str]:
