@@ -163,6 +163,7 @@ def write_model(folder: Path) -> None:
         labels=np.repeat([0, 1], N_CELLS // 2),
         store_id="",
         encoder_id="",
+        content_id="",
         text=text,
         state={},
     )
