@@ -47,7 +47,13 @@ def some_cells(cells):
     return cells[::4].copy()
 
 
-@pytest.mark.parametrize("recipe", BUILT_IN)
+QUICK = [
+    pytest.param(recipe, marks=pytest.mark.slow) if recipe in {"scrcl-text", "scllm-dsc"} else recipe
+    for recipe in BUILT_IN
+]
+
+
+@pytest.mark.parametrize("recipe", QUICK)
 def test_labels_change_no_byte(some_cells, kb, recipe):
     cells = some_cells
     absent, present, shuffled = cells.copy(), cells.copy(), cells.copy()

@@ -141,7 +141,9 @@ def test_the_same_run_twice_gives_the_same_bytes(cells, tmp_path):
     np.testing.assert_array_equal(a.obsm["X_cellmodel"], b.obsm["X_cellmodel"])
 
 
-@pytest.mark.parametrize("kind", ["dense", "zarr", "layer", "log1p", "raw"])
+@pytest.mark.parametrize(
+    "kind", ["zarr", "layer", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dense", "log1p", "raw"))]
+)
 def test_matrices_are_found_as_in_memory(kind, tmp_path):
     counts = make_counts()[0]
     adata = make_cells(counts)

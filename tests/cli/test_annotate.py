@@ -6,6 +6,7 @@ import pytest
 
 from cellmodel.demo import find_demo_cells
 from cellmodel.readers import read_anndata
+from tests.in_process import call_here
 from tests.processes import call, call_json
 
 KEY = ("--cluster-key", "bulk_labels")
@@ -75,18 +76,22 @@ def test_a_users_own_types_are_the_only_ones(path, store, tmp_path):
     assert (code, "mine" in shown) == (0, True), err
 
 
-def test_wrong_usage_ends_in_one_line_before_anything_is_written(path, store, tmp_path):
+def test_wrong_usage_ends_in_one_line_before_anything_is_written(path, store, tmp_path, capsys, monkeypatch):
+    def ended(*words):
+        outcome = call_here(["cellmodel", *words], capsys, monkeypatch)
+        return outcome.code, " ".join(outcome.err.split())
+
     out = ("-o", tmp_path / "o.h5ad")
-    code, _, err = call("cellmodel", "annotate", path, *KEY, *out)
-    assert (code, "names come from a store" in " ".join(err.split())) == (2, True)
-    code, _, err = call("cellmodel", "annotate", path, *store, *KEY, "--tissue", "moon", *out)
+    code, err = ended("annotate", path, *KEY, *out)
+    assert (code, "names come from a store" in err) == (2, True)
+    code, err = ended("annotate", path, *store, *KEY, "--tissue", "moon", *out)
     assert (code, "no cell type of tissue 'moon'" in err) == (3, True)
     (tmp_path / "odd.txt").write_text("B cell\n-\n")
-    code, _, err = call("cellmodel", "annotate", path, *store, *KEY, "--candidates", tmp_path / "odd.txt", *out)
+    code, err = ended("annotate", path, *store, *KEY, "--candidates", tmp_path / "odd.txt", *out)
     assert (code, "cell type '-' holds no letter or digit" in err) == (3, True)
-    code, _, err = call("cellmodel", "annotate", path, *store, "--tissue", "gut", "--only-tissue", "gut", *out)
-    assert (code, "name the types to choose from; give one" in " ".join(err.split())) == (2, True)
-    code, _, err = call("cellmodel", "search", path, " ", *store)
+    code, err = ended("annotate", path, *store, "--tissue", "gut", "--only-tissue", "gut", *out)
+    assert (code, "name the types to choose from; give one" in err) == (2, True)
+    code, err = ended("search", path, " ", *store)
     assert (code, "the query ' ' is empty" in err) == (3, True)
     assert not (tmp_path / "o.h5ad").exists()
 

@@ -1,6 +1,7 @@
 """The commands as their users run them: in a process, with real files, looking at stdout, stderr and the exit code."""
 
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -176,13 +177,16 @@ def test_umap_of_scanpy_runs_on_our_graph(clustered):
     assert not np.allclose(before, adata.obsm["X_umap"])
 
 
-def test_eval_scores_and_the_report_can_be_written_again(clustered, tmp_path):
+def test_eval_scores_and_the_report_can_be_written_again(clustered, tmp_path, capsys, monkeypatch):
     folder, _ = clustered
-    scores = call_json("cellmodel", "eval", folder / "out.h5ad", "--truth", "bulk_labels")
+    evaluated = call_here(
+        ["cellmodel", "eval", folder / "out.h5ad", "--truth", "bulk_labels", "--json"], capsys, monkeypatch
+    )
+    scores = json.loads(evaluated.out)
     assert 0.4 < scores["nmi"] <= 1
     assert scores["n_types"] == 10
-    code, _, err = call("cellmodel", "report", folder / "out.h5ad", "-o", tmp_path / "again.html")
-    assert code == 0, err
+    report = call_here(["cellmodel", "report", folder / "out.h5ad", "-o", tmp_path / "again.html"], capsys, monkeypatch)
+    assert report.code == 0, report.err
     assert (folder / "report.html").stat().st_size > 50_000
     assert "TMBIM4-1" in (tmp_path / "again.html").read_text()
 
@@ -252,15 +256,15 @@ def test_a_traceback_comes_only_with_debug():
     assert "InputUnusable" in err
 
 
-def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path):
+def test_an_existing_output_is_not_replaced_unless_told(home, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out.h5ad"
     out.write_text("mine")
-    args = ["embed", find_demo_cells(), "-o", out, "--kb", "demo", "--home", home]
-    code, _, err = call("cellmodel", *args)
-    assert code == 3
-    assert "exists" in err
+    args = ["cellmodel", "embed", find_demo_cells(), "-o", out, "--kb", "demo", "--home", home]
+    refused = call_here(args, capsys, monkeypatch)
+    assert refused.code == 3
+    assert "exists" in refused.err
     assert out.read_text() == "mine"
-    assert call("cellmodel", *args, "--overwrite")[0] == 0
+    assert call_here([*args, "--overwrite"], capsys, monkeypatch).code == 0
 
 
 @pytest.mark.slow
