@@ -26,7 +26,7 @@ from genekb.limits import check_gzip
 from genekb.resolve import RANKS, resolve_names
 from genekb.sources.tables import SourceTables, describe_file, explode, read_parquet_table
 from genekb.sources.taxa import find_taxa, find_taxon
-from genekb.sources.tsv import find_non_identifiers, open_bytes, with_integers
+from genekb.sources.tsv import find_non_identifiers, with_integers, without_padding
 
 TEXT_COLUMNS: Final = ("name", "summary")
 COLUMNS: Final = (
@@ -266,9 +266,9 @@ def _refuse_repeated(columns: Sequence[str], path: Path) -> None:
 def _read_delimited(path: Path) -> pa.Table:
     is_csv = table_format(path) == ".csv"
     every = dict.fromkeys(COLUMNS, pa.string())
-    with open_bytes(path) as stream:
+    with without_padding(path) as file:
         return pacsv.read_csv(
-            stream,
+            file,
             parse_options=pacsv.ParseOptions(
                 delimiter="," if is_csv else "\t", quote_char='"' if is_csv else False, newlines_in_values=is_csv
             ),

@@ -4,8 +4,9 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,18 +14,42 @@ import pyarrow.csv as pacsv
 
 from genekb.errors import SourceUnusable
 from genekb.limits import may_unfold_to
+from genekb.replacing import temporary_folder
 from genekb.resources import raise_resource_fault
 
 _BLOCK_BYTES: Final = 1 << 22
 _HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
+_PADDED: Final = 16  # zeros at the end: checksum and size are eight bytes, before them an empty text has two
 _INT32_DIGITS: Final = 9
 _INT64_DIGITS: Final = 18
 _RAGGED: Final = re.compile(r"Expected (\d+) columns, got \d+")
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a file that may be gzipped; Python's gzip takes zeros behind the end, as of tapes, which Arrow's refuses."""
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")  # GzipFile is one in use
+@contextmanager
+def without_padding(path: Path) -> Iterator[Path]:
+    """Give a file as Arrow can read it: of gzip with zeros behind its end, as of tapes, a decompressed copy.
+
+    Arrow reads ahead in threads of its own, which must not be given a Python file: it may be closed under them.
+    """
+    if path.suffix != ".gz" or not _is_padded(path):
+        yield path
+        return
+    allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
+    with temporary_folder("genekb-gzip") as folder:
+        copy = folder / path.stem
+        with gzip.open(path) as packed, copy.open("wb") as plain:
+            while block := packed.read(_BLOCK_BYTES):
+                n_bytes += plain.write(block)
+                if n_bytes > allowed:
+                    raise damaged(path, f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
+        yield copy
+
+
+def _is_padded(path: Path) -> bool:
+    """Whether the last bytes are zeros, more than the checksum and size at the end of gzip can be."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _PADDED))
+        return stream.read() == bytes(_PADDED)
 
 
 def optional_file(folder: Path, *stems: str) -> Path | None:
@@ -88,8 +113,8 @@ def stream_tsv(
         If the file is truncated, unfolds beyond :mod:`genekb.limits`, or a line has another number of fields.
     """
     try:
-        with open_bytes(path) as stream:
-            yield from _blocks(path, stream, columns, null_values=null_values, quote_char=quote_char)
+        with without_padding(path) as file:
+            yield from _blocks(path, file, columns, null_values=null_values, quote_char=quote_char)
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         raise_resource_fault(error)
         if "Empty CSV file" in str(error):
@@ -98,10 +123,10 @@ def stream_tsv(
 
 
 def _blocks(
-    path: Path, stream: BinaryIO, columns: Sequence[str], *, null_values: Sequence[str], quote_char: str | None
+    path: Path, file: Path, columns: Sequence[str], *, null_values: Sequence[str], quote_char: str | None
 ) -> Iterator[pa.Table]:
     reader = pacsv.open_csv(
-        stream,
+        file,
         read_options=pacsv.ReadOptions(column_names=list(columns), skip_rows=1, block_size=_BLOCK_BYTES),
         parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=quote_char or False, escape_char=False),
         convert_options=pacsv.ConvertOptions(

@@ -114,7 +114,7 @@ def test_hovering_shows_the_cell_its_cluster_and_its_confidence(browser):
     browser.wait("!document.getElementById('tooltip').hidden")
     told = browser.run("[...document.querySelectorAll('#tooltip p')].map((line) => line.textContent)")
     cluster = data.clusters[-1]
-    assert told[:2] == [data.cell_ids[-1], f"cluster: {data.cluster_names[cluster]}, {data.names[cluster].name}"]
+    assert told[:2] == [data.cell_ids[-1], f"cluster: {data.cluster_names[cluster]}, {data.names[cluster].title}"]
     assert float(told[2].removeprefix("confidence: ")) == pytest.approx(data.confidence[-1], abs=6e-4)
 
 
