@@ -35,6 +35,7 @@ EXIT_CODES = {
 }
 PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
 _state = {"debug": False}
+_reserve = [bytearray(1 << 22)]  # released when a command fails, so that no memory left can still be reported
 
 
 class QuickGroup(TyperGroup):
@@ -159,6 +160,7 @@ def run(app: typer.Typer, name: str) -> None:
         try:
             app(prog_name=name)
         except (KeyboardInterrupt, SystemExit, Exception) as error:
+            _reserve.clear()
             interruption.end(error, is_debug=_state["debug"])
             _end(error, name)
             sys.excepthook = print_traceback
