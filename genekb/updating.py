@@ -378,7 +378,7 @@ def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, 
         kept = store.folder / ONLY_NAMES
         if not kept.is_file():
             raise SourceUnusable(f"{store.store_id} did not keep its list of names; give it with --only-genes")
-        only_names = tuple(_kept_names(kept))
+        only_names = _kept_names(kept)
     return BuildConfig(
         name=name or store.manifest.name,
         genes=str(options.get("genes", genes)),
@@ -447,5 +447,5 @@ def _same_content(store: Store) -> StoreContent:
         parent=manifest.digest,
         options=manifest.options,
         table_files=_unchanged(store, tables),
-        only_names=tuple(_kept_names(kept)) if kept.is_file() else None,
+        only_names=_kept_names(kept) if kept.is_file() else None,
     )

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from genekb.errors import GeneKBError
+
 _COLUMNS: Final = (
     "cluster_key",
     "cluster_key_b",
@@ -30,7 +32,7 @@ def _matching(names: Callable[[Any, Any], Iterable[str]]) -> Callable[[Any, Any,
     def matching(ctx: Any, param: Any, incomplete: str) -> list[str]:
         try:
             return [name for name in names(_given(ctx), param) if name.startswith(incomplete)]
-        except (OSError, ValueError, KeyError, IndexError, _error()):
+        except (OSError, ValueError, KeyError, IndexError, GeneKBError):
             return []
 
     return matching
@@ -40,12 +42,6 @@ def _given(ctx: Any) -> dict[str, Any]:
     """Values by parameter; arguments too, which the parser leaves aside where the last option has no value yet."""
     arguments = [param.name for param in ctx.command.params if param.param_type_name == "argument"]
     return {key: value for key, value in ctx.params.items() if value} | dict(zip(arguments, ctx.args, strict=False))
-
-
-def _error() -> type[Exception]:
-    from genekb.errors import GeneKBError
-
-    return GeneKBError
 
 
 def _stores(params: dict[str, Any], _: Any) -> list[str]:
