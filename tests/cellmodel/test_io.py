@@ -385,9 +385,15 @@ def test_a_matrix_that_a_run_refuses_still_gives_names_and_weights(tmp_path):
         read_gene_totals(tmp_path / "names.txt")
 
 
+def has_whole_numbers(path):
+    with h5py.File(path) as file:
+        values = (file["X"] if isinstance(file["X"], h5py.Dataset) else file["X/data"])[:]
+    return bool(np.all(values == np.round(values)))
+
+
 def test_every_real_file_is_read_or_refused_in_one_line(real_data):
-    refused = {}
-    for path in sorted(real_data.rglob("*.h5ad")):
+    paths, refused = sorted(real_data.rglob("*.h5ad")), {}
+    for path in paths:
         before = sha256(path)
         try:
             cells = read_cells(path)
@@ -397,5 +403,6 @@ def test_every_real_file_is_read_or_refused_in_one_line(real_data):
             assert cells.kind == ValueKind.COUNTS, path
             assert len(cells.names) == cells.matrix.shape[1]
         assert sha256(path) == before
-    assert set(refused) == {"not_counts_rpkm", "usoskin_150"}
+    assert {"not_counts_rpkm", "usoskin_150"} <= set(refused)
+    assert set(refused) == {path.stem for path in paths if not has_whole_numbers(path)}
     assert all("--values linear" in line and "\n" not in line for line in refused.values())
