@@ -22,19 +22,25 @@ import scipy.sparse as sp
 from protocol import HERE, DataSet, data_folder, load_datasets
 
 import genekb
-from cellmodel.cell_types import read_cell_types
-from cellmodel.config import RunConfig
-from cellmodel.features import log_expression
-from cellmodel.io import obs_columns, read_cells
-from cellmodel.knowledge import apply_knowledge
-from cellmodel.marker_names import UNASSIGNED
-from cellmodel.pipeline import run
-from cellmodel.queries import QueriedCells, cluster_profiles, known_genes, standard_profiles
-from cellmodel.seeding import generator
-from cellmodel.type_evidence import TypeEvidence, type_evidence
-from cellmodel.type_names import name_by_types
-from cellmodel.type_naming import name_each
-from cellmodel.views import align_cells
+from cellmodel.annotate.candidates import read_cell_types
+from cellmodel.annotate.marker_overlap import UNASSIGNED
+from cellmodel.annotate.name_cells import name_each
+from cellmodel.annotate.type_names import name_by_types
+from cellmodel.annotate.type_scores import (
+    QueriedCells,
+    TypeEvidence,
+    cluster_profiles,
+    known_genes,
+    standard_profiles,
+    type_evidence,
+)
+from cellmodel.core.config import RunConfig
+from cellmodel.core.random import generator
+from cellmodel.io.cells import obs_columns, read_cells
+from cellmodel.pp.normalize import log_expression
+from cellmodel.text.align import align_cells
+from cellmodel.text.controls import apply_knowledge
+from cellmodel.tl._run import run
 
 N_DEALS = 20
 BARS = {"top-1": 0.70, "top-3": 0.85, "AUC": 0.88}

@@ -22,12 +22,13 @@ from protocol import load_datasets
 from sklearn.metrics import adjusted_rand_score
 from synthetic import synthetic_cells
 
-from cellmodel.coarse import CoarseConfig, coarse_leiden
-from cellmodel.ensemble import EnsembleConfig, ensemble_of_components
-from cellmodel.graph import GraphConfig, knn_graph, snn_weights
-from cellmodel.nearest import knn_recall
-from cellmodel.preprocess import normalise_log1p, principal_components
-from cellmodel.types import CellGraph, Embedding, Labels
+from cellmodel.cluster.ensemble import ensemble_of_components
+from cellmodel.cluster.leiden_coarse import CoarseConfig, coarse_leiden
+from cellmodel.core.config import EnsembleConfig, GraphConfig
+from cellmodel.core.types import CellGraph, Embedding, Labels
+from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_recall
+from cellmodel.pp.normalize import normalise_log1p, principal_components
 
 N_COMPONENTS, WIDE = 30, 50
 SHORT, WHOLE = {"whole_up_to": 1}, {"whole_up_to": 10**9}

@@ -24,13 +24,13 @@ from bench_clustering import build_stores
 from protocol import DataSet, load_datasets
 
 import genekb
-from cellmodel.clustered import ClusteredCells, read_clustered
-from cellmodel.config import RunConfig
-from cellmodel.evidence import AttributeConfig, Evidence, attribute_clusters
-from cellmodel.evidence_file import attribute_file
-from cellmodel.files import WriteConfig
-from cellmodel.io import ReadConfig
-from cellmodel.seeding import generator
+from cellmodel.core.config import RunConfig
+from cellmodel.core.random import generator
+from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clusters
+from cellmodel.explain.groups import ClusteredCells, read_clustered
+from cellmodel.io.cells import ReadConfig
+from cellmodel.io.outputs import WriteConfig
+from cellmodel.tl._attribute import attribute_file
 
 FACTS = Path(__file__).with_name("marker_facts.tsv")
 N_TOP = 20

@@ -23,15 +23,14 @@ from protocol import DataSet, data_folder, load_datasets
 from sklearn.metrics import roc_auc_score
 
 import genekb
-from cellmodel.classify import ClassifyConfig
-from cellmodel.config import RunConfig
-from cellmodel.io import Cells, ReadConfig, cells_from_anndata, read_cells
-from cellmodel.labelling import TransferConfig, read_labels, transfer_labels
-from cellmodel.metrics import score_classes
-from cellmodel.n_shot import stratified_splits
-from cellmodel.readers import read_anndata
-from cellmodel.seeding import generator
-from cellmodel.trials import SCORED, TrialConfig, score_trials, side_by_side, trial_features
+from cellmodel.annotate.classify import ClassifyConfig, stratified_splits
+from cellmodel.annotate.label_transfer import TransferConfig, read_labels, transfer_labels
+from cellmodel.bench.metrics import score_classes
+from cellmodel.bench.n_shot import SCORED, TrialConfig, score_trials, side_by_side, trial_features
+from cellmodel.core.config import RunConfig
+from cellmodel.core.random import generator
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells
+from cellmodel.io.formats.anndata import read_anndata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,7 +55,7 @@ class Stores:
 
 def build_all(home: Path) -> Stores:
     """Build the three stores, with an encoder that needs no weights."""
-    from genekb.documents import find_template
+    from genekb.genes.texts import find_template
 
     human, mouse = build_stores(home)
     source = genekb.read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=["human", "mouse"])

@@ -59,7 +59,7 @@ def without_group_words(text: str, groups: list[str]) -> str:
 
 
 def make_texts(records: list[dict], groups: dict[int, list[str]]) -> dict[str, list[str]]:
-    from genekb.documents import find_template, gene_text
+    from genekb.genes.texts import find_template, gene_text
 
     texts = {name: [gene_text(row, find_template(name)) for row in records] for name in TEXTS if " " not in name}
     alone = zip(records, texts["summary-only"], strict=True)
@@ -73,9 +73,9 @@ def score(model: str, texts: list[str], records: list[dict], groups: dict[int, l
     """Encode the texts and score their vectors; None where the encoder is not on this machine."""
     from dataclasses import asdict
 
+    from genekb.core.errors import NotAvailable
     from genekb.encoders import load_encoder
-    from genekb.errors import NotAvailable
-    from genekb.use.gene_tasks import GeneTerms, score_gene_task
+    from genekb.query.gene_tasks import GeneTerms, score_gene_task
 
     try:
         encoder = load_encoder(model, corpus=texts)

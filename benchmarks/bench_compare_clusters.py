@@ -22,15 +22,15 @@ from bench_clustering import build_stores
 from protocol import HERE, SEEDS, data_folder
 
 import genekb
-from cellmodel.clustered import ClusteredCells, clustered
-from cellmodel.compared_cells import bring_together
-from cellmodel.comparison import UNMATCHED, ClusterMatch, CompareConfig, ComparedSide, match_clusters
-from cellmodel.config import RunConfig
-from cellmodel.demo import find_demo_cells
-from cellmodel.io import cells_from_anndata
-from cellmodel.joint import Meeting
-from cellmodel.readers import read_anndata
-from cellmodel.seeding import generator
+from cellmodel.annotate.compare import bring_together
+from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, ComparedSide, match_clusters
+from cellmodel.annotate.shared_genes import Meeting
+from cellmodel.core.config import RunConfig
+from cellmodel.core.random import generator
+from cellmodel.explain.groups import ClusteredCells, clustered
+from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
 
 Sides = tuple[ComparedSide, ComparedSide]
 Rows = list[dict[str, Any]]

@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow.compute as pc
 from protocol import data_folder
 
-from cellmodel.io import read_gene_totals
-from genekb.coverage import Coverage, explain_missing_texts, measure_coverage
-from genekb.documents import DEFAULT_TEMPLATE, build_texts
-from genekb.resolve import Resolution, resolve_names
+from cellmodel.io.cells import read_gene_totals
+from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
+from genekb.genes.resolve import Resolution, resolve_names
+from genekb.genes.species import guess_species
+from genekb.genes.texts import DEFAULT_TEMPLATE, build_texts
 from genekb.schema import ORTHOLOGS
+from genekb.sources.base import SourceTables
 from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.sources.tables import SourceTables
-from genekb.species import guess_species
 
 RELEASE = "2022-11"
 FOLDERS = ("scrna", "spatial", "bad")

@@ -38,7 +38,7 @@ def sample_texts(n_texts: int) -> list[str]:
     import pyarrow.compute as pc
 
     from genekb import read_ncbi_folder
-    from genekb.documents import DEFAULT_TEMPLATE, build_texts
+    from genekb.genes.texts import DEFAULT_TEMPLATE, build_texts
 
     source = read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=["human"])
     coding = source.genes.filter(pc.equal(source.genes["type"], "protein-coding"))
@@ -55,7 +55,7 @@ def sample_texts(n_texts: int) -> list[str]:
 def bundled_folder() -> Path:
     """Folder of the MiniLM that is on this machine."""
     from genekb.encoders.catalogue import find_entry
-    from genekb.encoders.places import places
+    from genekb.encoders.transformers.locate import places
 
     entry = find_entry("minilm")
     place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)

@@ -32,10 +32,11 @@ def encode(texts: list[str], choices: dict, folder: Path, results) -> None:
     """Encode all texts with one engine, and send what it took."""
     import pyarrow as pa
 
-    from genekb.documents import text_id
+    from genekb.builder.encode import EncodingJob, encode_texts
+    from genekb.builder.engine import EngineConfig
+    from genekb.builder.engines import open_engine
     from genekb.encoders import load_encoder
-    from genekb.encoding import EncodingJob, encode_texts
-    from genekb.engine import EngineConfig, open_engine
+    from genekb.genes.texts import text_id
 
     table = pa.table({"text_id": [str(text_id(text)) for text in texts], "text": texts})
     encoder = load_encoder("minilm", device="cpu")
@@ -60,7 +61,7 @@ def workers() -> list[psutil.Process]:
 
 def written_per_s(folder: Path, *, n_shards: int = 40, dim: int = 384) -> float:
     """Texts a second that one process can write as shards: the most that any number of workers can give."""
-    from genekb.encoding import SHARD_SIZE
+    from genekb.builder.encode import SHARD_SIZE
     from genekb.store.writer import write_vectors
 
     rng = np.random.default_rng(0)

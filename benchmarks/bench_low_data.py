@@ -23,14 +23,14 @@ from scipy.stats import wilcoxon
 from train_adapter import Lesson, by_symbol, learn, read_lesson
 
 import genekb
-from cellmodel.cluster import kmeans, micro_ward
-from cellmodel.features import LOW_DATA_COMPONENTS
-from cellmodel.graph import GraphConfig
-from cellmodel.informativeness import information_weights, own_informativeness
-from cellmodel.io import read_cells, read_obs_columns
-from cellmodel.metrics import score
-from cellmodel.preprocess import detected_genes, highly_variable, normalise_log1p, principal_components
-from cellmodel.text_evidence import neighbour_agreement
+from cellmodel.bench.metrics import score
+from cellmodel.cluster.algorithms import kmeans, micro_ward
+from cellmodel.core.config import GraphConfig
+from cellmodel.explain.knowledge_effect import neighbour_agreement
+from cellmodel.io.cells import read_cells, read_obs_columns
+from cellmodel.pp.features import LOW_DATA_COMPONENTS
+from cellmodel.pp.gene_weights import information_weights, own_informativeness
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
 
 FEW_AND_SHALLOW = "120 cells x 300 UMI"
 REGIMES = {FEW_AND_SHALLOW: (120, 300), "120 cells": (120, None), "300 UMI": (None, 300)}

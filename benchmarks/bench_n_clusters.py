@@ -19,14 +19,14 @@ import scipy.sparse as sp
 from protocol import DataSet, load_datasets
 from sklearn.metrics import adjusted_rand_score
 
-from cellmodel.config import RunConfig
-from cellmodel.features import make_features
-from cellmodel.graph import GraphConfig, knn_graph, snn_weights
-from cellmodel.io import read_cells, read_obs_columns
-from cellmodel.n_clusters import estimate_n_clusters
-from cellmodel.pipeline import run
-from cellmodel.preprocess import detected_genes, highly_variable, normalise_log1p, principal_components
-from cellmodel.types import CellByGene, Embedding
+from cellmodel.cluster.n_clusters import estimate_n_clusters
+from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.types import CellByGene, Embedding
+from cellmodel.io.cells import read_cells, read_obs_columns
+from cellmodel.pp.features import make_features
+from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.tl._run import run
 
 BAR_ERROR = 2.1  # mean difference of estimated and true number: the study's
 LINES = "mixology_celseq2_5cl"

@@ -34,7 +34,7 @@ WAYS = ("store", "pickle of lists", "pickle of arrays")
 
 def prepare(folder: Path) -> None:
     """Write the store, its cache, both pickles and the list of names."""
-    from cellmodel.io import read_gene_totals
+    from cellmodel.io.cells import read_gene_totals
     from genekb import BuildConfig, build, read_ncbi_folder
     from genekb import open as open_store
 
@@ -76,6 +76,7 @@ def from_pickle(path: Path, names: list[str]) -> np.ndarray:
 def run_way(way: str, folder: Path, *, traced: bool) -> dict[str, float]:
     """Measure one way in this process, libraries imported before."""
     import genekb.resolve
+
     import genekb.store.reader  # noqa: F401 - imported before the clock starts
 
     names = json.loads((folder / "names.json").read_text())

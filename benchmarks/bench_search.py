@@ -20,13 +20,11 @@ from bench_annotate import TruthOfSet, dealt, known_cells, named_sets, open_stor
 from sklearn.metrics import average_precision_score
 
 import genekb
-from cellmodel.cell_types import read_cell_types
-from cellmodel.config import RunConfig
-from cellmodel.features import make_features
-from cellmodel.graph import smooth
-from cellmodel.queries import cell_scores
-from cellmodel.query_weights import text_weights, type_nearness, widened_weights
-from cellmodel.type_evidence import marker_weights
+from cellmodel.annotate.candidates import read_cell_types
+from cellmodel.annotate.type_scores import cell_scores, marker_weights, text_weights, type_nearness, widened_weights
+from cellmodel.core.config import RunConfig
+from cellmodel.pp.features import make_features
+from cellmodel.pp.graph import smooth
 
 N_DEALS = 20
 BAR, TIMES = 0.55, 3.0

@@ -20,17 +20,17 @@ import numpy as np
 from protocol import DataSet, load_datasets
 
 import genekb
-from cellmodel.agreement import AgreementRow, compare_readings
-from cellmodel.config import RunConfig, SemanticsConfig
-from cellmodel.graph import GraphConfig
-from cellmodel.io import Cells, read_cells, read_obs_columns
-from cellmodel.knowledge import apply_knowledge
-from cellmodel.semantics import column_moments, fit_whitening, mix_paths, rank_weights, ranked_sentence
-from cellmodel.sentence_cache import folder_bytes, read_sentences, sentence_folder
-from cellmodel.sentences import SentenceReading, SentenceRecord, cell_sentences, draw_cells, encode_sentences
-from cellmodel.text_evidence import neighbour_agreement
-from cellmodel.types import CellByGene, Embedding, GeneVectors
-from cellmodel.views import prepare
+from cellmodel.core.config import GraphConfig, RunConfig, SemanticsConfig
+from cellmodel.core.types import CellByGene, Embedding, GeneVectors
+from cellmodel.explain.knowledge_effect import neighbour_agreement
+from cellmodel.io.cells import Cells, read_cells, read_obs_columns
+from cellmodel.pp.moments import column_moments
+from cellmodel.text.agreement import AgreementRow, compare_readings
+from cellmodel.text.controls import apply_knowledge
+from cellmodel.text.paths import fit_whitening, mix_paths, rank_weights, ranked_sentence
+from cellmodel.text.sentence_cache import folder_bytes, read_sentences, sentence_folder
+from cellmodel.text.sentences import SentenceReading, SentenceRecord, cell_sentences, draw_cells, encode_sentences
+from cellmodel.tl._views import prepare
 
 SETS = ("pollen", "darmanis", "baron_mouse", "pbmc_facs")
 SHORT = 80  # genes: about as many as MiniLM reads of a sentence

@@ -18,13 +18,13 @@ import numpy as np
 from protocol import SEEDS, data_folder
 
 import genekb
-from cellmodel.cluster import order_by_size, smooth_by_majority
-from cellmodel.config import RunConfig, SpatialConfig
-from cellmodel.graph import nearest_by_place
-from cellmodel.io import Cells, read_cells, read_obs_columns
-from cellmodel.metrics import score
+from cellmodel.bench.metrics import score
+from cellmodel.cluster.algorithms import order_by_size, smooth_by_majority
+from cellmodel.core.config import RunConfig, SpatialConfig
+from cellmodel.io.cells import Cells, read_cells, read_obs_columns
+from cellmodel.pp.graph import nearest_by_place
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.views import prepare
+from cellmodel.tl._views import prepare
 
 DATA_SETS = ("dlpfc_151673", "her2st_H1", "her2st_B1")
 SPATIAL = SpatialConfig(smooth_labels=True)

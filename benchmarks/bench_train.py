@@ -22,11 +22,11 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
-from cellmodel.cluster import kmeans
-from cellmodel.device import Compute, Engine
+from cellmodel.cluster.algorithms import kmeans
+from cellmodel.core.device import Compute, Engine
+from cellmodel.core.random import generator
 from cellmodel.recipes import fused
 from cellmodel.recipes.base import CellViews
-from cellmodel.seeding import generator
 
 TOLERANCE = 1e-4  # of a coordinate of the embedding, whose rows have length one
 N_GROUPS, N_COMPONENTS, N_TEXT = 12, 30, 128

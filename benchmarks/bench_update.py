@@ -26,7 +26,7 @@ def measure(taxon: str, model: str, home: Path) -> dict[str, object]:
     """Build, update and build afresh; every step timed, parsing included."""
     from genekb import BuildConfig, build, read_ncbi_folder
     from genekb import open as open_store
-    from genekb.updating import plan_update, update
+    from genekb.builder.update import plan_update, update
 
     config = BuildConfig(name=taxon, models=(model,), genes="protein-coding")
     seconds = {}

@@ -28,8 +28,8 @@ class Target:
 
 def own_errors() -> tuple[type[Exception], ...]:
     """Errors that a reader may end with."""
-    from cellmodel.errors import CellModelError
-    from genekb.errors import GeneKBError
+    from cellmodel.core.errors import CellModelError
+    from genekb.core.errors import GeneKBError
 
     return GeneKBError, CellModelError
 

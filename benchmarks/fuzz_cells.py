@@ -65,8 +65,8 @@ def read_zarr(folder: Path) -> Any:
 
 def read_stored(path: Path) -> Any:
     """Read cells whole, and by blocks."""
-    from cellmodel.io import ReadConfig, read_cells, read_gene_totals, spatial_coordinates
-    from cellmodel.stored import count_entries, read_tables, stored_matrices
+    from cellmodel.io.backed import count_entries, read_tables, stored_matrices
+    from cellmodel.io.cells import ReadConfig, read_cells, read_gene_totals, spatial_coordinates
 
     def use(how: str) -> Any:
         if how == "blocks":
@@ -97,7 +97,7 @@ def write_10x_h5(folder: Path) -> None:
 
 
 def read_10x_h5(folder: Path) -> Any:
-    from cellmodel.io import read_cells
+    from cellmodel.io.cells import read_cells
 
     return read_cells(folder / "cells.h5")
 
@@ -112,7 +112,7 @@ def write_10x_mtx(folder: Path) -> None:
 
 
 def read_10x_mtx(folder: Path) -> Any:
-    from cellmodel.io import read_cells
+    from cellmodel.io.cells import read_cells
 
     return read_cells(folder)
 
@@ -136,15 +136,15 @@ def write_loom(folder: Path) -> None:
 
 def read_loom(folder: Path) -> Any:
     """Read a loom file; all are refused where loompy is missing."""
-    from cellmodel.io import read_cells
+    from cellmodel.io.cells import read_cells
 
     return read_cells(folder / "cells.loom")
 
 
 def write_model(folder: Path) -> None:
-    from cellmodel.checkpoint import save_model
-    from cellmodel.config import RunConfig
-    from cellmodel.fitted import FittedModel, TextMap
+    from cellmodel.core.config import RunConfig
+    from cellmodel.tl.model.files import save_model
+    from cellmodel.tl.model.fitted import FittedModel, TextMap
 
     rng = np.random.default_rng(0)
     single = {"mean": rng.random(N_GENES), "deviation": rng.random(N_GENES) + 1}
@@ -171,14 +171,14 @@ def write_model(folder: Path) -> None:
 
 
 def read_model(folder: Path) -> Any:
-    from cellmodel.checkpoint import load_model
+    from cellmodel.tl.model.files import load_model
 
     return load_model(folder / "model")
 
 
 def promise_model(folder: Path) -> None:
     """Let the description promise the arrays as they are."""
-    from genekb.files import sha256_file
+    from genekb.files.atomic import sha256_file
 
     path = folder / "model" / "model.json"
     try:

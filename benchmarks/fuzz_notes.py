@@ -84,7 +84,7 @@ def server(process: int) -> tuple[str, list[Path]]:
 
 def fetch(answers: Path, folder: Path) -> Any:
     """Fetch genes from a server that gives the answers in a folder."""
-    from genekb.sources.fetch import FetchConfig, fetch_genes
+    from genekb.sources.entrez_fetch import FetchConfig, fetch_genes
 
     os.environ |= {"NCBI_EMAIL": "someone@example.org", "NCBI_API_KEY": "key-0123456789"}  # Biopython is faster with it
     url, folders = server(os.getpid())
@@ -106,7 +106,7 @@ def write_entrez(folder: Path) -> None:
 
 def read_entrez(folder: Path) -> Any:
     """Fetch anew, go on with a fetch, and read what lies there as a source."""
-    from genekb.builder import BuildConfig, plan_build
+    from genekb.builder.plan import BuildConfig, plan_build
     from genekb.sources.open import read_source
 
     def build(place: str) -> Any:
@@ -162,14 +162,13 @@ def write_notes(folder: Path) -> None:
 
 def read_notes(folder: Path) -> Any:
     """Read all notes as commands do that open, verify, lock, bring, list and sign stores."""
-    from genekb.lineage import lineage_tree, trace_lineage
+    from genekb.builder.lineage import lineage_tree, trace_lineage
     from genekb.share.catalog import add_to_catalog, address_of, find_listed, read_catalog
     from genekb.share.lock import check_pin, pin_store, sync, write_pins
     from genekb.share.signing import check_signature, sign_store
+    from genekb.store.lockfile import read_pins
     from genekb.store.manifest import MANIFEST
-    from genekb.store.origins import Origin, files_here, note_origin, read_origin
-    from genekb.store.pins import read_pins
-    from genekb.store.places import recall_place, remember_places
+    from genekb.store.notes import Origin, files_here, note_origin, read_origin, recall_place, remember_places
     from genekb.store.reader import Store, open_store
     from genekb.store.verify import verify_store
 

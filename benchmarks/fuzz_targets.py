@@ -64,7 +64,7 @@ def write_gene_info(folder: Path) -> None:
 
 
 def read_genes(folder: Path) -> Any:
-    from genekb.builder import BuildConfig, plan_build
+    from genekb.builder.plan import BuildConfig, plan_build
     from genekb.sources.open import read_source
 
     return plan_build(read_source(folder, taxa=["human", "mouse"]), BuildConfig(name="fuzzed@1", models=()))
@@ -115,7 +115,7 @@ def known_genes() -> Any:
 
 
 def read_tables(folder: Path) -> Any:
-    from genekb.builder import BuildConfig, plan_build
+    from genekb.builder.plan import BuildConfig, plan_build
     from genekb.sources.open import read_source
 
     def read(path: Path) -> Any:
@@ -146,7 +146,7 @@ def write_vectors(folder: Path) -> None:
 
 
 def read_vectors(folder: Path) -> Any:
-    from genekb.encoders.foreign import foreign_spec, read_foreign
+    from genekb.encoders.imported.vectors import foreign_spec, read_foreign
 
     def read(path: Path) -> Any:
         names = folder / "names.list" if path.suffix in {".npy", ".safetensors"} else None
@@ -167,10 +167,9 @@ def write_lists(folder: Path) -> None:
 
 
 def read_lists(folder: Path) -> Any:
-    from cellmodel.cell_types import read_candidates
-    from cellmodel.io import read_gene_totals
-    from cellmodel.naming import read_panel
-    from genekb.sources.taxa import find_taxon
+    from cellmodel.annotate.candidates import read_candidates, read_panel
+    from cellmodel.io.cells import read_gene_totals
+    from genekb.genes.taxa import find_taxon
 
     def read(path: Path) -> Any:
         if path.stem == "names":
@@ -184,7 +183,7 @@ def write_store(folder: Path) -> None:
     import shutil
     import tempfile
 
-    from genekb.builder import BuildConfig, build
+    from genekb.builder.plan import BuildConfig, build
 
     with tempfile.TemporaryDirectory() as name:
         config = BuildConfig(name="human@1", models=("hash-16", "lsa-4"))
@@ -194,10 +193,10 @@ def write_store(folder: Path) -> None:
 
 def read_store(folder: Path) -> Any:
     """Read all that commands read of a store."""
-    from genekb.diff import diff_stores
+    from genekb.builder.diff import diff_stores
+    from genekb.query.search import search_genes
     from genekb.store.reader import Store
     from genekb.store.verify import verify_store
-    from genekb.use.search import search_genes
 
     kb = Store(folder / "store")
     genes = [3630, 2641, 930]
@@ -218,7 +217,7 @@ def read_store(folder: Path) -> Any:
 
 def promise_store(folder: Path) -> None:
     """Let the manifest promise the files as they are, and its digest what it says."""
-    from genekb.files import canonical_json, sha256_file
+    from genekb.files.atomic import canonical_json, sha256_file
 
     path = folder / "store" / "manifest.json"
     try:

@@ -165,7 +165,7 @@ def make_template(job: Job, inputs: Path, folder: Path, *, run: Callable[[tuple[
 def serving_slowly(inputs: Path, *, run: Callable[[tuple[str, ...], Path], None]) -> Iterator[str]:
     """Serve a store and a mirror of NCBI's files over a slow link; give the address."""
     from tests.conftest import write_release
-    from tests.loopback import serving
+    from tests.support.loopback import serving
 
     folder = inputs.parent / "served"
     shutil.copytree(inputs, folder)

@@ -57,7 +57,7 @@ def look(folder: Path, before: Snapshot, after: Snapshot) -> tuple[Snapshot, lis
 
 def _store_faults(folder: Path) -> list[str]:
     """Verify every store that can be found by its name or digest, and that a name stands for one that is there."""
-    from genekb.errors import GeneKBError
+    from genekb.core.errors import GeneKBError
     from genekb.store.home import CURRENT, current_folder
     from genekb.store.verify import verify_store
 

@@ -20,9 +20,10 @@ import pandas as pd
 import scipy.sparse as sp
 from protocol import load_datasets
 
-from cellmodel import seeding
-from cellmodel.graph import GraphConfig, knn_graph
-from cellmodel.preprocess import normalise_log1p, principal_components
+from cellmodel.core import random as seeding
+from cellmodel.core.config import GraphConfig
+from cellmodel.pp.graph import knn_graph
+from cellmodel.pp.normalize import normalise_log1p, principal_components
 
 BLOCK = 20_000  # cells made and written at once: bounds memory
 DEPTH_SD = 0.3  # of the log of the depth factor

@@ -20,9 +20,9 @@ from protocol import DataSet, load_datasets
 from scipy.stats import spearmanr
 
 import genekb
-from cellmodel.informativeness import TextAdapter, own_informativeness, words_of
-from cellmodel.io import read_cells
-from cellmodel.preprocess import detected_genes, highly_variable, normalise_log1p, principal_components
+from cellmodel.io.cells import read_cells
+from cellmodel.pp.gene_weights import TextAdapter, own_informativeness, words_of
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
 
 ALPHA = 1.0  # of the ridge
 MIN_SHARE = 0.02  # of the cells that must express a gene for it to be learnt from

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cellmodel import pl, tl
-    from cellmodel.config import RunConfig
+    from cellmodel.core.config import RunConfig
 
 __all__ = ["RunConfig", "pl", "tl"]
 
@@ -13,7 +13,9 @@ __all__ = ["RunConfig", "pl", "tl"]
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import cellmodel` costs nothing."""
     if name == "RunConfig":
-        return import_module("cellmodel.config").RunConfig
+        return import_module("cellmodel.core.config").RunConfig
+    if name == "errors":
+        return import_module("cellmodel.core.errors")
     if name in {"pl", "tl"}:
         return import_module(f"cellmodel.{name}")
     if name == "__version__":

@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genekb.builder import BuildConfig, build
-    from genekb.coverage import Coverage
-    from genekb.diff import diff_stores
-    from genekb.resolve import Resolution
+    from genekb.builder.diff import diff_stores
+    from genekb.builder.plan import BuildConfig, build
+    from genekb.builder.update import plan_update, update
+    from genekb.genes.coverage import Coverage
+    from genekb.genes.resolve import Resolution
     from genekb.share.remote_store import open_store as open
     from genekb.sources.ncbi_bulk import read_ncbi_folder
     from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
     from genekb.store.reader import Store
-    from genekb.updating import plan_update, update
 
 __all__ = [
     "BuildConfig",
@@ -30,18 +30,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "BuildConfig": ("genekb.builder", "BuildConfig"),
-    "Coverage": ("genekb.coverage", "Coverage"),
-    "Resolution": ("genekb.resolve", "Resolution"),
+    "BuildConfig": ("genekb.builder.plan", "BuildConfig"),
+    "Coverage": ("genekb.genes.coverage", "Coverage"),
+    "Resolution": ("genekb.genes.resolve", "Resolution"),
     "Store": ("genekb.store.reader", "Store"),
-    "build": ("genekb.builder", "build"),
-    "diff_stores": ("genekb.diff", "diff_stores"),
+    "build": ("genekb.builder.plan", "build"),
+    "diff_stores": ("genekb.builder.diff", "diff_stores"),
     "open": ("genekb.share.remote_store", "open_store"),
-    "plan_update": ("genekb.updating", "plan_update"),
+    "plan_update": ("genekb.builder.update", "plan_update"),
     "read_demo_table": ("genekb.sources.table", "read_demo_table"),
     "read_ncbi_folder": ("genekb.sources.ncbi_bulk", "read_ncbi_folder"),
     "read_source": ("genekb.sources.open", "read_source"),
-    "update": ("genekb.updating", "update"),
+    "update": ("genekb.builder.update", "update"),
 }
 
 
@@ -50,7 +50,9 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name == "__version__":
-        return import_module("genekb.versions").installed_version()
+        return import_module("genekb.core.versions").installed_version()
+    if name == "errors":
+        return import_module("genekb.core.errors")
     if name not in _HOME:
         raise AttributeError(f"module 'genekb' has no attribute {name!r}")
     module, attribute = _HOME[name]

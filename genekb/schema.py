@@ -1,8 +1,19 @@
 """The Arrow schema of every table of a store, and the version of the whole."""
 
-from typing import Literal
+from typing import Literal, NewType
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+GeneID = NewType("GeneID", int)  # NCBI Gene identifier: the only join key
+TaxID = NewType("TaxID", int)  # NCBI taxonomy identifier
+TextID = NewType("TextID", str)  # sha256 (hex) of the exact text
+EncoderID = NewType("EncoderID", str)  # name + short hash of the recipe
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+StrArray = NDArray[np.str_]
 
 SCHEMA_VERSION = 2  # 2: tables of orthologues and annotations, options in the manifest, vectors that hang on genes
 READABLE_VERSIONS = (1, 2)

@@ -1,1 +1,3 @@
-"""Recipes on labelled data sets by one protocol: fixed settings and seeds, labels read for scoring alone."""
+"""Scores against true labels, and the protocol that measures recipes; the only room that sees labels."""
+
+__all__ = ["ablation", "datasets", "metrics", "n_shot", "runner"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cellmodel.errors import InputUnusable
-from genekb import files
+from cellmodel.core.errors import InputUnusable
+from genekb.files import atomic as files
 
 UNKNOWN: Final = "unknown"
 

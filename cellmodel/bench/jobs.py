@@ -13,17 +13,17 @@ import numpy as np
 
 import genekb
 from cellmodel.bench.datasets import DataSet
-from cellmodel.choices import Knowledge
-from cellmodel.config import RunConfig
-from cellmodel.errors import InputUnusable, UnknownName
-from cellmodel.io import Cells, obs_columns, read_cells
-from cellmodel.metrics import score
+from cellmodel.bench.metrics import score
+from cellmodel.core.choices import Knowledge
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable, UnknownName
+from cellmodel.core.types import Embedding
+from cellmodel.io.cells import Cells, obs_columns, read_cells
 from cellmodel.recipes.base import Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.types import Embedding
-from cellmodel.views import prepare
-from genekb.hints import counted
+from cellmodel.tl._views import prepare
+from genekb.core.messages import counted
 
 OWN_HEAD: Final = "own"
 ORACLE_EVERY: Final = 10  # epochs
@@ -105,7 +105,7 @@ def run_job(job: Job) -> list[Row]:
     Raises
     ------
     InputUnusable, NotCounts, AlignmentTooLow
-        See :mod:`cellmodel.errors`.
+        See :mod:`cellmodel.core.errors`.
     """
     started = time.perf_counter()
     cells = read_cells(job.data.path)

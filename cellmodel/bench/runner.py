@@ -13,14 +13,14 @@ from typing import Any, Final
 from cellmodel.bench.datasets import DataSet
 from cellmodel.bench.jobs import Job, Row, parse_variant, run_job, variant_name
 from cellmodel.bench.tables import benchmark_markdown
-from cellmodel.errors import CellModelError, InputUnusable
+from cellmodel.core.errors import CellModelError, InputUnusable
+from cellmodel.io.writers import check_targets
 from cellmodel.recipes.registry import plugin_version
-from cellmodel.writers import check_targets
-from genekb import files
-from genekb.interrupts import leave_interrupts_to_parent, told_when_interrupted
-from genekb.printable import printable
-from genekb.replacing import Target
-from genekb.versions import installed_version
+from genekb.core.interrupts import leave_interrupts_to_parent, told_when_interrupted
+from genekb.core.messages import printable
+from genekb.core.versions import installed_version
+from genekb.files import atomic as files
+from genekb.files.replace import Target
 
 log = logging.getLogger(__name__)
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

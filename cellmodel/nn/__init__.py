@@ -1,1 +1,3 @@
-"""Modules: parameters and a forward pass, no loss and no data."""
+"""Neural networks: modules, losses, the training loop, several processes."""
+
+__all__ = ["distributed", "losses", "modules", "ray_ranges", "train"]

@@ -1,1 +1,3 @@
-"""Recipes: one system a file."""
+"""One published system, or our own, a file."""
+
+__all__ = ["base", "heads", "registry"]

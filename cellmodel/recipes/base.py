@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cellmodel.device import Compute
-from cellmodel.distributed import Workers
-from cellmodel.n_clusters import NClusters
-from cellmodel.train import Batch, History, LossTerm
-from cellmodel.types import CellByGene, CellGraph, Embedding, GeneVectors, Labels
+from cellmodel.cluster.n_clusters import NClusters
+from cellmodel.core.device import Compute
+from cellmodel.core.types import CellByGene, CellGraph, Embedding, GeneVectors, Labels
+from cellmodel.nn.distributed import Workers
+from cellmodel.nn.train import Batch, History, LossTerm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,7 +230,7 @@ def objective(
     *,
     workers: Workers | None = None,
 ) -> LossTerm:
-    """Combine a forward pass and weighted terms into what :func:`cellmodel.train.fit` minimises.
+    """Combine a forward pass and weighted terms into what :func:`cellmodel.nn.train.fit` minimises.
 
     Parameters
     ----------

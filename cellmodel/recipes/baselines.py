@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from cellmodel.errors import InputUnusable
+from cellmodel.core.arrays import unit_rows
+from cellmodel.core.errors import InputUnusable
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head, leiden_head
-from cellmodel.semantics import unit_rows
 
 log = logging.getLogger(__name__)
 

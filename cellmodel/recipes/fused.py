@@ -14,17 +14,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cellmodel import seeding
-from cellmodel.device import bfloat16_products, find_device
-from cellmodel.distributed import Workers, run_together
-from cellmodel.losses.contrastive import info_nce, variance_hinge
-from cellmodel.nn.aligner import CrossModalAligner
-from cellmodel.ordering import content_order
+from cellmodel.core import random as seeding
+from cellmodel.core.arrays import content_order, unit_rows
+from cellmodel.core.device import bfloat16_products, find_device
+from cellmodel.core.types import Embedding
+from cellmodel.nn.distributed import Workers, run_together
+from cellmodel.nn.losses.contrastive import info_nce, variance_hinge
+from cellmodel.nn.modules.aligner import CrossModalAligner
+from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.heads import ensemble_head
-from cellmodel.semantics import unit_rows
-from cellmodel.train import Batch, History, TrainConfig, fit
-from cellmodel.types import Embedding
 
 TEMPERATURE: Final = 0.1
 BLOCK: Final = 20_000  # cells that are read at once

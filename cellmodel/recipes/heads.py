@@ -7,19 +7,22 @@ from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
-from cellmodel.choices import HeadName
-from cellmodel.cluster import kmeans, micro_ward, order_by_size
-from cellmodel.coarse import coarse_leiden, coarse_leiden_to_k
-from cellmodel.ensemble import ensemble_clusters, ensemble_of_components
-from cellmodel.errors import UnknownName
-from cellmodel.graph import GraphConfig, knn_graph, snn_weights
-from cellmodel.n_clusters import NClusters, estimate_n_clusters
-from cellmodel.ordering import group_equal_cells
+from cellmodel.cluster.algorithms import kmeans, micro_ward, order_by_size
+from cellmodel.cluster.ensemble import ensemble_clusters, ensemble_of_components
+from cellmodel.cluster.leiden_coarse import coarse_leiden, coarse_leiden_to_k
+from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
+from cellmodel.cluster.soft import SoftClusters, gaussian_mixture, transport_clusters
+from cellmodel.core.arrays import group_equal_cells
+from cellmodel.core.choices import HeadName
+from cellmodel.core.config import GraphConfig
+from cellmodel.core.errors import InputUnusable, UnknownName
+from cellmodel.core.types import CellBlocks, CellByGene
+from cellmodel.nn.losses.clustering import log_soft_assignment
+from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
-from cellmodel.soft_cluster import SoftClusters, gaussian_mixture, transport_clusters
-from cellmodel.types import CellBlocks, CellByGene
-from genekb.hints import did_you_mean
+from genekb.core.messages import did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -148,3 +151,36 @@ def find_head(name: str) -> Head:
     if name not in HEADS:
         raise UnknownName(f"head {name!r} is not one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
     return HEADS[name]  # type: ignore[index]  # it was just found there
+
+
+def assignment_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
+    """Cluster of each cell by the centres that were learnt with the representation; nothing is drawn.
+
+    A centre that no cell chose gives no cluster: then fewer are returned, and the log says so.
+
+    Parameters
+    ----------
+    n_clusters
+        None for as many as there are centres.
+
+    Raises
+    ------
+    InputUnusable
+        If the representation has no centres, or not as many as clusters are asked for.
+    """
+    if representation.centres is None:
+        raise InputUnusable(
+            "this recipe learns no centres; take --head micro-ward, or another that clusters its features"
+        )
+    n_centres = len(representation.centres)
+    if n_clusters is not None and n_clusters != n_centres:
+        raise InputUnusable(
+            f"{n_centres} centres were learnt, {n_clusters} clusters are asked for; the two must be equal"
+        )
+    features, centres = (torch.from_numpy(values) for values in (representation.features, representation.centres))
+    nearest = log_soft_assignment(features, centres).argmax(dim=1).numpy()
+    labels = order_by_size(nearest)
+    n_found = int(labels.max()) + 1
+    if n_found < n_centres:
+        log.warning("%d of %d learnt centres hold no cell", n_centres - n_found, n_centres)
+    return Clustering(labels=np.asarray(labels, dtype=np.int64), n_clusters=representation.n_clusters)

@@ -9,7 +9,7 @@ against the paper, which states neither the number of genes nor the form of the 
   genes dropped at random; so that labels of cells to be scored cannot reach it. They are thinned to half, and to 300
   molecules at most: halves of a deep cell hardly differ, and telling apart cells that never change teaches nothing but
   to spread them (k-means on darmanis: mean of ACC, NMI and ARI .09, and .65 so). The form with labels is
-  :mod:`cellmodel.classify`, and is fitted to the training cells alone;
+  :mod:`cellmodel.annotate.classify`, and is fitted to the training cells alone;
 - the last step's model is taken; no step, seed or setting is chosen by labels.
 """
 
@@ -22,17 +22,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cellmodel import seeding
-from cellmodel.device import bfloat16_products, find_device
-from cellmodel.losses.contrastive import info_nce
-from cellmodel.nn.projector import Projector
+from cellmodel.core import random as seeding
+from cellmodel.core.arrays import unit_rows
+from cellmodel.core.device import bfloat16_products, find_device
+from cellmodel.core.types import CellByGene, Embedding, GeneVectors
+from cellmodel.nn.losses.contrastive import info_nce
+from cellmodel.nn.modules.aligner import Projector
+from cellmodel.nn.train import Batch, TrainConfig, fit
+from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head
 from cellmodel.recipes.whole_graph import in_content_order
-from cellmodel.semantics import column_moments, unit_rows
-from cellmodel.specificity import N_TOP, gene_specificity, specific_weights
-from cellmodel.train import Batch, TrainConfig, fit
-from cellmodel.types import CellByGene, Embedding, GeneVectors
+from cellmodel.text.specificity import N_TOP, gene_specificity, specific_weights
 
 TEMPERATURE: Final = 0.1
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256)

@@ -6,10 +6,10 @@ from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from cellmodel.device import Compute, find_device
-from cellmodel.errors import InputUnusable, NotAvailable, UnknownName
-from genekb.hints import did_you_mean
-from genekb.plugins import find_plugins, load_plugin, unusable
+from cellmodel.core.device import Compute, find_device
+from cellmodel.core.errors import InputUnusable, NotAvailable, UnknownName
+from genekb.core.messages import did_you_mean
+from genekb.core.plugins import find_plugins, load_plugin, unusable
 
 if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe

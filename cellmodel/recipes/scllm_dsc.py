@@ -46,20 +46,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cellmodel import seeding
-from cellmodel.device import find_device
-from cellmodel.graph import smooth
-from cellmodel.losses.clustering import assignment_divergence, log_soft_assignment
-from cellmodel.losses.contrastive import info_nce, variance_hinge
-from cellmodel.losses.reconstruction import squared_error
-from cellmodel.losses.structure import normalised_cut
-from cellmodel.nn.structured_aligner import StructuredAligner
+from cellmodel.core import random as seeding
+from cellmodel.core.device import find_device
+from cellmodel.core.types import Embedding
+from cellmodel.nn.losses.clustering import assignment_divergence, log_soft_assignment
+from cellmodel.nn.losses.contrastive import info_nce, variance_hinge
+from cellmodel.nn.losses.reconstruction import squared_error
+from cellmodel.nn.losses.structure import normalised_cut
+from cellmodel.nn.modules.structured_aligner import StructuredAligner
+from cellmodel.nn.train import Batch, History, TrainConfig, fit
+from cellmodel.pp.graph import smooth
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.paper_heads import assignment_head
+from cellmodel.recipes.heads import assignment_head
 from cellmodel.recipes.self_training import ScheduledTarget, fit_to_target, number_of_centres, start_centres
 from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
-from cellmodel.train import Batch, History, TrainConfig, fit
-from cellmodel.types import Embedding
 
 HIDDEN_DIM: Final = 256
 LATENT_DIM: Final = 16

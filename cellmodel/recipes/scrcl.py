@@ -1,4 +1,4 @@
-r"""``scrcl``: two views of cells, aligned over a graph and refined through genes (scRCL, AAAI 2026), corrected.
+"""``scrcl``: two views of cells, aligned over a graph and refined through genes (scRCL, AAAI 2026), corrected.
 
 As in the paper: a view of each cell alone (linear, LeakyReLU) and one over the cell graph (two graph convolutions and a
 linear map); a shared projector from both back to the genes; a graph convolutional encoder of the genes over their
@@ -31,19 +31,19 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader expects
+from torch.nn import functional as F
 
-from cellmodel import seeding
-from cellmodel.device import find_device
-from cellmodel.errors import InputUnusable
-from cellmodel.losses.alignment import cross_view_consistency, distribution_alignment, neighbourhood_contrast
-from cellmodel.nn.dual_view import DualViewRefiner
+from cellmodel.core import random as seeding
+from cellmodel.core.device import find_device
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.types import CellByGene, Embedding, GeneVectors
+from cellmodel.nn.losses.alignment import cross_view_consistency, distribution_alignment, neighbourhood_contrast
+from cellmodel.nn.modules.dual_view import DualViewRefiner
+from cellmodel.nn.train import Batch, TrainConfig, fit
+from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.heads import kmeans_head
 from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
-from cellmodel.semantics import column_moments
-from cellmodel.train import Batch, TrainConfig, fit
-from cellmodel.types import CellByGene, Embedding, GeneVectors
 
 TEMPERATURE: Final = 0.1
 N_OTHERS: Final = 15  # cells drawn for each cell and epoch

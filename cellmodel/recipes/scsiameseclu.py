@@ -47,18 +47,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cellmodel import seeding
-from cellmodel.losses.clustering import assignment_divergence, log_soft_assignment
-from cellmodel.losses.correlation import cell_correlation, latent_correlation
-from cellmodel.losses.reconstruction import squared_error, zinb_nll
-from cellmodel.losses.structure import edge_reconstruction, jensen_shannon
-from cellmodel.nn.siamese import SiameseEncoders
-from cellmodel.recipes.augmented_views import AugmentedViews, augment_views
+from cellmodel.core import random as seeding
+from cellmodel.nn.losses.clustering import assignment_divergence, log_soft_assignment
+from cellmodel.nn.losses.correlation import cell_correlation, latent_correlation
+from cellmodel.nn.losses.reconstruction import squared_error, zinb_nll
+from cellmodel.nn.losses.structure import edge_reconstruction, jensen_shannon
+from cellmodel.nn.modules.siamese import SiameseEncoders
+from cellmodel.nn.train import Batch, History, TrainConfig, fit
+from cellmodel.recipes.augment import AugmentedViews, augment_views
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, without
-from cellmodel.recipes.paper_heads import assignment_head
+from cellmodel.recipes.heads import assignment_head
 from cellmodel.recipes.self_training import ScheduledTarget, fit_to_target, number_of_centres, start_centres
 from cellmodel.recipes.whole_graph import in_content_order
-from cellmodel.train import Batch, History, TrainConfig, fit
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cellmodel.cluster import micro_ward
-from cellmodel.errors import InputUnusable
-from cellmodel.losses.clustering import Target, cluster_masses, sinkhorn_target
-from cellmodel.n_clusters import NClusters, estimate_n_clusters
+from cellmodel.cluster.algorithms import micro_ward
+from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.types import Embedding
+from cellmodel.nn.losses.clustering import Target, cluster_masses, sinkhorn_target
+from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, Term, objective
-from cellmodel.train import Batch, History, TrainConfig, fit
-from cellmodel.types import Embedding
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ class ScheduledTarget:
     every
         Epochs between refreshes; epochs 0, ``every``, 2 ``every`` and so on begin with one.
     sharpness, smoothing
-        As in :func:`~cellmodel.losses.clustering.sinkhorn_target` and
-        :func:`~cellmodel.losses.clustering.cluster_masses`.
+        As in :func:`~cellmodel.nn.losses.clustering.sinkhorn_target` and
+        :func:`~cellmodel.nn.losses.clustering.cluster_masses`.
 
     Attributes
     ----------

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cellmodel.ordering import content_order
+from cellmodel.core.arrays import content_order
+from cellmodel.core.types import CellGraph, Embedding
 from cellmodel.recipes.base import CellViews
-from cellmodel.types import CellGraph, Embedding
 
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts", "wide_pcs")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are

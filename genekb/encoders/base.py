@@ -11,8 +11,8 @@ from typing import Final, Literal, Protocol, Self, get_args
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from genekb.errors import EncoderFailed, SchemaMismatch
-from genekb.types import EncoderID
+from genekb.core.errors import EncoderFailed, SchemaMismatch
+from genekb.schema import EncoderID
 
 Kind = Literal["transformer", "onnx", "static", "api", "lsa", "hash", "random", "shuffled", "foreign", "plugin"]
 Pooling = Literal["mean", "cls", "last", "none"]

@@ -9,17 +9,17 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from genekb.core.errors import EncoderFailed, NotAvailable
+from genekb.core.messages import did_you_mean
+from genekb.core.plugins import find_plugins, load_plugin, origin, unusable
 from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, Pooling, folder_name
 from genekb.encoders.catalogue import ModelEntry, Where, entries, find_entry
-from genekb.encoders.folder import ModelFolder, config_mark, has_files, read_folder, verify_files
-from genekb.encoders.places import MODELS_VARIABLE, Place, download, places
-from genekb.errors import EncoderFailed, NotAvailable
-from genekb.hints import did_you_mean
-from genekb.plugins import find_plugins, load_plugin, origin, unusable
+from genekb.encoders.transformers.folder import ModelFolder, config_mark, has_files, read_folder, verify_files
+from genekb.encoders.transformers.locate import MODELS_VARIABLE, Place, download, places
 
 if TYPE_CHECKING:
-    from genekb.encoders.controls import ShuffledEncoder
-    from genekb.encoders.own_code import OwnCode
+    from genekb.encoders.builtin.controls import ShuffledEncoder
+    from genekb.encoders.transformers.remote_code import OwnCode
 
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
@@ -61,11 +61,11 @@ def load_encoder(
     corpus
         Texts to fit an ``lsa`` encoder on.
     device, dtype, threads
-        See :class:`genekb.encoders.local.Compute`.
+        See :class:`genekb.encoders.transformers.encoder.Compute`.
     online
         Whether weights may be downloaded; an API has to be asked for by its name, which says the same.
     base_url
-        Endpoint of an API, see :class:`genekb.encoders.api.ApiConfig`.
+        Endpoint of an API, see :class:`genekb.encoders.api.encoder.ApiConfig`.
     cache
         Folder of exported ONNX graphs; the user's cache folder if left out.
     trust_remote_code
@@ -102,7 +102,7 @@ def load_encoder(
         return _load_in_onnx(name, entry, place, threads=threads, cache=cache)
     folder = _checked_folder(entry, place)
     recipe = make_recipe(name, entry, place, folder)
-    from genekb.encoders.own_code import find_code
+    from genekb.encoders.transformers.remote_code import find_code
 
     find = partial(find_code, folder, place=place, model_id=recipe.model_id, online=online)
     return _load_transformer(
@@ -111,7 +111,7 @@ def load_encoder(
 
 
 def _is_static(entry: ModelEntry | None, place: Place) -> bool:
-    from genekb.encoders.static import is_static_folder
+    from genekb.encoders.transformers.static import is_static_folder
 
     return entry.kind == "static" if entry else is_static_folder(place.path)
 
@@ -123,7 +123,7 @@ def split_control(name: str) -> tuple[bool, str]:
 
 def shuffle_encoder(base: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
     """Make the control of an encoder that gives every text of a corpus the vector of another one."""
-    from genekb.encoders.controls import ShuffledEncoder
+    from genekb.encoders.builtin.controls import ShuffledEncoder
 
     return ShuffledEncoder(base, corpus=corpus)
 
@@ -138,7 +138,8 @@ def _load_plugin(plugin: EntryPoint) -> Encoder:
 
 
 def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> Encoder:
-    from genekb.encoders.api import ApiConfig, load_api
+    from genekb.encoders.api.client import ApiConfig
+    from genekb.encoders.api.encoder import load_api
 
     config = ApiConfig.from_environment(base_url=base_url)
     if entry is None:
@@ -147,7 +148,7 @@ def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> E
 
 
 def _load_static(name: str, entry: ModelEntry | None, place: Place) -> Encoder:
-    from genekb.encoders.static import load_static
+    from genekb.encoders.transformers.static import load_static
 
     is_local = entry is None and place.where == "folder"
     encoder = load_static(
@@ -164,7 +165,7 @@ def _load_static(name: str, entry: ModelEntry | None, place: Place) -> Encoder:
 def _load_in_onnx(
     name: str, entry: ModelEntry | None, place: Place, *, threads: int | None, cache: Path | None
 ) -> Encoder:
-    from genekb.encoders.onnx import load_onnx
+    from genekb.encoders.transformers.onnx import load_onnx
 
     folder = _checked_folder(entry, place)
     recipe = make_recipe(name, entry, place, folder)
@@ -197,16 +198,16 @@ def _choose_default() -> str:
 
 def _load_built_in(name: str, *, family: str, dim: int, corpus: Sequence[str] | None) -> Encoder:
     if family == "random":
-        from genekb.encoders.controls import RandomEncoder
+        from genekb.encoders.builtin.controls import RandomEncoder
 
         return RandomEncoder(name=name, dim=dim)
     if family == "hash":
-        from genekb.encoders.hashing import HashEncoder
+        from genekb.encoders.builtin.hashing import HashEncoder
 
         return HashEncoder(name=name, dim=dim)
     if corpus is None:
         raise EncoderFailed(f"encoder {name!r} is fitted on texts, and none were given")
-    from genekb.encoders.lsa import fit_lsa
+    from genekb.encoders.builtin.lsa import fit_lsa
 
     return fit_lsa(corpus, name=name, dim=dim)
 
@@ -248,8 +249,8 @@ def _load_transformer(
     threads: int | None,
 ) -> Encoder:  # fmt: skip
     """Load a model by transformers alone, or if that fails, and the user allows it, with the code that it brings."""
-    from genekb.encoders.local import Compute, load_transformer
-    from genekb.encoders.own_code import way_out
+    from genekb.encoders.transformers.encoder import Compute, load_transformer
+    from genekb.encoders.transformers.remote_code import way_out
 
     compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
     try:

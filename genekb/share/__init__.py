@@ -1,1 +1,3 @@
-"""Sharing: push and pull, stores opened where they lie, catalogue, lock file, signatures."""
+"""Stores at remote addresses: pushed, pulled, locked, signed."""
+
+__all__ = ["addresses", "catalog", "lock", "pull", "push", "remote_store", "remotes", "signing", "transfer", "versions"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
-from genekb.addresses import is_web_address
-from genekb.errors import SourceUnusable
+from genekb.core.addresses import is_web_address
+from genekb.core.errors import SourceUnusable
 
 Scheme = Literal["file", "http", "s3", "hf"]
 _FORMS: Final = "a folder, file:///folder, https://host/path, s3://bucket/path or hf://datasets/owner/name"

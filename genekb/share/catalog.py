@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
-from genekb.errors import NotAvailable, SourceUnusable
-from genekb.files import write_text
-from genekb.hints import known_names
-from genekb.replacing import Target, check_targets
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.messages import known_names
+from genekb.files.atomic import write_text
+from genekb.files.replace import Target, check_targets
 from genekb.share.addresses import Address, is_address, parse_address
 from genekb.share.remotes import open_remote
 from genekb.share.transfer import Patience, read_small

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from genekb.errors import NotAvailable
+from genekb.core.errors import NotAvailable
 from genekb.share.addresses import Address
 from genekb.share.remotes import WebRemote
 

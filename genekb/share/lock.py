@@ -1,21 +1,95 @@
-"""Pin the stores that a project uses, and bring them to another machine: the same digests, hence the same bytes."""
+"""Entries of a lock file, whatever they pin: written kind by kind, with addresses that others may read."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import rmtree
+from typing import Final, Literal
 
-from genekb.errors import NotAvailable, StoreCorrupt
-from genekb.share.lock_entries import address_in_lock, check_url, write_entries
+from genekb.core.addresses import is_web_address, without_login
+from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.files.atomic import write_text
+from genekb.files.replace import Target, check_targets
+from genekb.share.addresses import Address, is_address, parse_address
 from genekb.share.pull import PullConfig, Pulled, find_encoders, pull_store
 from genekb.share.transfer import Patience, Progress
 from genekb.store.home import find_home
+from genekb.store.lockfile import LOCK_VERSION, Pin, note_lock_file, read_lock, read_pins
 from genekb.store.manifest import MANIFEST, is_of
-from genekb.store.origins import read_origin
-from genekb.store.pins import Pin, note_lock_file, read_pins
+from genekb.store.notes import read_origin
 from genekb.store.reader import Store
 from genekb.store.vectors import CACHE
 from genekb.store.verify import Verification, verify_store
+
+_HEADER: Final = (
+    "# What this project uses, by digest. The `lock` commands write it; the `sync` commands bring it here.\n"
+)
+
+
+def check_url(url: str) -> None:
+    """Check that an address may stand in a lock file, which others read.
+
+    Raises
+    ------
+    SourceUnusable
+        If it is none, or holds user and password.
+    """
+    if is_web_address(url) and without_login(url)[1]:
+        raise SourceUnusable(
+            f"{url} was given with user and password, which a lock file that others read must not hold; "
+            "give --url without them"
+        )
+    parse_address(url)
+
+
+def url_for_lock(url: str, lock_file: Path) -> str:
+    """Write an address as a lock file holds it: a relative path is one from the file's folder on, not from here."""
+    if not url or is_address(url) or Path(url).expanduser().is_absolute():
+        return url
+    return Path(os.path.relpath(url, lock_file.parent)).as_posix()
+
+
+def address_in_lock(
+    url: str, lock_file: Path, *, digest: str, hub_kind: Literal["datasets", "models"] = "datasets"
+) -> Address:
+    """Read an address of a lock file; a relative path is one from the file's folder on.
+
+    Parameters
+    ----------
+    digest
+        What is pinned: the version that is asked for, but of the Hub, whose versions are commits and tags.
+
+    Raises
+    ------
+    SourceUnusable
+        If it is no address.
+    """
+    is_whole = is_address(url) or Path(url).expanduser().is_absolute()
+    address = parse_address(url if is_whole else str(lock_file.parent / url), hub_kind=hub_kind)
+    return address if address.scheme == "hf" else replace(address, revision=digest)
+
+
+def write_entries(kind: str, entries: Sequence[Mapping[str, object]], lock_file: Path) -> None:
+    """Write one kind of entries of a lock file; those of other kinds stay as they are.
+
+    Raises
+    ------
+    SourceUnusable
+        If the file is there and is no lock file.
+    OutputUnusable
+        If it is a folder, a pipe or a device.
+    NotAvailable
+        If it cannot be written.
+    """
+    import tomli_w
+
+    check_targets([Target(lock_file, makes_parents=True)], overwrite=True)
+    before = read_lock(lock_file) if lock_file.is_file() else {"version": LOCK_VERSION}
+    try:
+        write_text(_HEADER + tomli_w.dumps(before | {kind: list(entries)}), lock_file)
+    except OSError as error:
+        raise NotAvailable(f"{lock_file} cannot be written: {error.strerror}; give another --file") from error
 
 
 def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> Pin:
@@ -58,7 +132,7 @@ def write_pins(pins: Sequence[Pin], path: Path) -> None:
     Raises
     ------
     SourceUnusable, NotAvailable
-        See :func:`genekb.share.lock_entries.write_entries`.
+        See :func:`genekb.share.lock.write_entries`.
     """
     by_name = {pin.store: pin for pin in pins}
     write_entries("store", [_entry(by_name[name]) for name in sorted(by_name)], path)

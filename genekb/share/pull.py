@@ -6,18 +6,18 @@ from pathlib import Path
 from shutil import disk_usage, rmtree
 from typing import Final
 
-from genekb.errors import NotAvailable, StoreCorrupt
-from genekb.files import TEMPORARY, write_text
-from genekb.hints import known_names
+from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.core.messages import known_names
+from genekb.files.atomic import TEMPORARY, write_text
+from genekb.net.client import Absent
 from genekb.share.addresses import Address
-from genekb.share.parcel import Found, check_digest, find_version
 from genekb.share.remotes import Remote, open_remote
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
 from genekb.share.transfer import Patience, Progress, fetch_files, is_whole, read_small, size_on_disk
-from genekb.sources.web import Absent
+from genekb.share.versions import Found, check_digest, find_version
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
-from genekb.store.origins import Origin, absent_encoders, note_origin
+from genekb.store.notes import Origin, absent_encoders, note_origin
 from genekb.store.writer import locked, make_current, writing_to
 
 PULLING: Final = ".pulling-"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from genekb.errors import SourceUnusable
-from genekb.replacing import Target, check_targets
+from genekb.core.errors import SourceUnusable
+from genekb.files.replace import Target, check_targets
 from genekb.share.addresses import Address
 from genekb.share.hub import push_to_hub
 from genekb.share.pull import find_encoders
@@ -14,7 +14,7 @@ from genekb.share.transfer import Patience, Progress, asking, send_files
 from genekb.store.home import CURRENT
 from genekb.store.integrity import check_files
 from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile, is_of
-from genekb.store.origins import absent_encoders
+from genekb.store.notes import absent_encoders
 from genekb.store.reader import Store
 from genekb.store.writer import describe_file
 

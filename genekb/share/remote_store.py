@@ -4,14 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from genekb.errors import StoreCorrupt
-from genekb.files import write_text
+from genekb.core.errors import StoreCorrupt
+from genekb.files.atomic import write_text
+from genekb.net.client import Absent
 from genekb.share.addresses import Address, is_address, parse_address
-from genekb.share.parcel import find_version
 from genekb.share.pull import parse_head
 from genekb.share.remotes import open_remote
 from genekb.share.transfer import Patience, fetch_files
-from genekb.sources.web import Absent
+from genekb.share.versions import find_version
 from genekb.store.home import check_name, find_home
 from genekb.store.manifest import MANIFEST, Manifest
 from genekb.store.reader import Store

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
-from genekb.addresses import host_of, public_url
-from genekb.errors import NotAvailable, SourceUnusable
-from genekb.files import atomic_file, sha256_file
+from genekb.core.addresses import host_of, public_url
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.files.atomic import atomic_file, sha256_file
+from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of, connection_fault, open_client
+from genekb.net.retry import TryAgain
 from genekb.share.addresses import Address
-from genekb.sources.rate import TryAgain
-from genekb.sources.web import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of, connection_fault, open_client
 
 if TYPE_CHECKING:
     import httpx

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.files import write_text
+from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.files.atomic import write_text
 from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from genekb.errors import NotAvailable, StoreCorrupt
-from genekb.files import TEMPORARY, sha256_file
+from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.files.atomic import TEMPORARY, sha256_file
+from genekb.net.client import Absent
+from genekb.net.retry import TryAgain, with_tries
 from genekb.share.remotes import Remote
-from genekb.sources.rate import TryAgain, with_tries
-from genekb.sources.web import Absent
 from genekb.store.manifest import StoredFile
 
 ENOUGH: Final = 1 << 16  # bytes that a broken connection must have brought for the next one to count as the first try

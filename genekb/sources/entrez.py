@@ -11,9 +11,9 @@ from xml.parsers import expat
 import pyarrow as pa
 
 from genekb import schema
-from genekb.errors import SourceUnusable
+from genekb.core.errors import SourceUnusable
+from genekb.sources.base import SourceFile, SourceTables, describe_file
 from genekb.sources.ncbi_bulk import LICENCE, without_provenance
-from genekb.sources.tables import SourceFile, SourceTables, describe_file
 
 PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 _BLOCK: Final = 1 << 16

@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb import schema
-from genekb.errors import SourceUnusable
-from genekb.sources.hgnc import LICENCE as HGNC_LICENCE
-from genekb.sources.hgnc import read_hgnc
-from genekb.sources.ncbi_extra import Extra, read_extra
-from genekb.sources.tables import SourceFile, SourceTables, describe_file, explode
-from genekb.sources.taxa import Taxon, find_taxa, find_taxon
+from genekb.core.errors import SourceUnusable
+from genekb.genes.taxa import Taxon, find_taxa, find_taxon
+from genekb.sources.base import SourceFile, SourceTables, describe_file, explode
+from genekb.sources.ncbi_extra import LICENCE as HGNC_LICENCE
+from genekb.sources.ncbi_extra import Extra, read_extra, read_hgnc
 from genekb.sources.tsv import check_header, optional_file, refuse_nul, stream_tsv, with_integers
 
 LICENCE: Final = "NCBI Gene: public domain (US government work)"

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from genekb.errors import SourceUnusable
-from genekb.sources.datasets_report import find_report, read_datasets_report
+from genekb.core.errors import SourceUnusable
+from genekb.genes.taxa import find_taxa
+from genekb.sources.base import SourceTables
 from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
+from genekb.sources.ncbi_datasets import find_report, read_datasets_report
 from genekb.sources.table import FORMATS, read_gene_table, table_format
-from genekb.sources.tables import SourceTables
-from genekb.sources.taxa import find_taxa
 
 _ENTREZ = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 
@@ -24,7 +24,7 @@ def read_source(
         Folder of NCBI's bulk files, folder of Entrez answers, ``data_report.jsonl`` or the folder that holds one, or a
         table. A folder that holds several is read as the first of these.
     taxa
-        Species to read, see :func:`genekb.sources.taxa.find_taxa`. The rows of a table without ``tax_id`` are taken to
+        Species to read, see :func:`genekb.genes.taxa.find_taxa`. The rows of a table without ``tax_id`` are taken to
         be of the species that is named, if it is one.
     release
         Name of the release; taken from the path if left out.

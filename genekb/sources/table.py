@@ -20,12 +20,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from genekb import schema
-from genekb.errors import NotAvailable, SourceUnusable
-from genekb.hints import counted
-from genekb.limits import check_gzip
-from genekb.resolve import RANKS, resolve_names
-from genekb.sources.tables import SourceTables, describe_file, explode, read_parquet_table
-from genekb.sources.taxa import find_taxa, find_taxon
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.messages import counted
+from genekb.files.limits import check_gzip
+from genekb.genes.resolve import RANKS, resolve_names
+from genekb.genes.taxa import find_taxa, find_taxon
+from genekb.sources.base import SourceTables, describe_file, explode, read_parquet_table
 from genekb.sources.tsv import find_non_identifiers, with_integers, without_padding
 
 TEXT_COLUMNS: Final = ("name", "summary")

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from genekb.errors import SourceUnusable
-from genekb.limits import may_unfold_to
-from genekb.replacing import temporary_folder
-from genekb.resources import raise_resource_fault
+from genekb.core.errors import SourceUnusable
+from genekb.core.resources import raise_resource_fault
+from genekb.files.limits import may_unfold_to
+from genekb.files.replace import temporary_folder
 
 _BLOCK_BYTES: Final = 1 << 22
 _HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
@@ -110,7 +110,7 @@ def stream_tsv(
     Raises
     ------
     SourceUnusable
-        If the file is truncated, unfolds beyond :mod:`genekb.limits`, or a line has another number of fields.
+        If the file is truncated, unfolds beyond :mod:`genekb.files.limits`, or a line has another number of fields.
     """
     try:
         with without_padding(path) as file:

@@ -1,1 +1,3 @@
 """Stores: manifest, writing, reading, verifying."""
+
+__all__ = ["card", "home", "integrity", "lockfile", "manifest", "notes", "reader", "vectors", "verify", "writer"]

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Final
 
-from genekb.addresses import looks_like_address
-from genekb.errors import NotAvailable, SourceUnusable
-from genekb.hints import known_names
+from genekb.core.addresses import looks_like_address
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.messages import known_names
+from genekb.store.lockfile import pinned_digest
 from genekb.store.manifest import MANIFEST
-from genekb.store.pins import pinned_digest
 
 CURRENT: Final = "current"  # file beside the digest folders: the digest that the name stands for
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genekb.errors import StoreCorrupt
-from genekb.files import sha256_file
-from genekb.limits import check_pages, check_rows, read_parquet
-from genekb.resources import raise_resource_fault
+from genekb.core.errors import StoreCorrupt
+from genekb.core.resources import raise_resource_fault
+from genekb.files.atomic import sha256_file
+from genekb.files.limits import check_pages, check_rows, read_parquet
 from genekb.store.manifest import Manifest
-from genekb.store.origins import files_here
+from genekb.store.notes import files_here
 
 
 def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
@@ -37,7 +37,7 @@ def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
 
 
 def check_tables(folder: Path, manifest: Manifest) -> None:
-    """Compare the tables and vectors of a store with :mod:`genekb.limits`, for a reader that does not do so itself.
+    """Compare the tables and vectors of a store with :mod:`genekb.files.limits` for a reader that does not.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 def read_columns(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read the columns of a schema from a Parquet file of a store, within :mod:`genekb.limits`.
+    """Read the columns of a schema from a Parquet file of a store, within :mod:`genekb.files.limits`.
 
     Raises
     ------

@@ -13,19 +13,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb import schema
-from genekb.coverage import Coverage, explain_missing_texts, measure_coverage
-from genekb.documents import find_template
-from genekb.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.hints import known_names
-from genekb.resolve import Resolution, resolve_names
-from genekb.species import check_species, count_other_case
+from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.core.messages import known_names
+from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
+from genekb.genes.resolve import Resolution, resolve_names
+from genekb.genes.species import check_species, count_other_case
+from genekb.genes.texts import find_template
+from genekb.schema import FloatArray, IntArray
 from genekb.store.home import find_store
 from genekb.store.integrity import check_files, check_tables, read_columns
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.origins import absent_encoders, files_here, read_origin
-from genekb.store.places import recall_place
+from genekb.store.notes import absent_encoders, files_here, read_origin, recall_place
 from genekb.store.vectors import VectorTable, open_vectors
-from genekb.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import duckdb
@@ -141,7 +140,7 @@ class Store:
         return read_columns(path, schema.TABLES[name])
 
     def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
-        """Find the gene that each name stands for, see :func:`genekb.resolve.resolve_names`."""
+        """Find the gene that each name stands for, see :func:`genekb.genes.resolve.resolve_names`."""
         return resolve_names(
             names,
             name_table=self.table("names"),
@@ -165,7 +164,7 @@ class Store:
         return explain_missing_texts(gene_ids, genes=self.table("genes"), template=template)
 
     def check_species(self, resolution: Resolution) -> None:
-        """Refuse names that are clearly of another species, see :func:`genekb.species.check_species`.
+        """Refuse names that are clearly of another species, see :func:`genekb.genes.species.check_species`.
 
         Raises
         ------

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb import schema
-from genekb.errors import StoreCorrupt
-from genekb.files import sha256_file, write_json
+from genekb.core.errors import StoreCorrupt
+from genekb.files.atomic import sha256_file, write_json
+from genekb.schema import FloatArray, IntArray
 from genekb.store.integrity import check_files, read_columns
 from genekb.store.manifest import Manifest
-from genekb.types import FloatArray, IntArray
 
 CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store ever changes
 STAMPS: Final = "stamps.json"  # of the cache's files: when they were written, and their SHA-256

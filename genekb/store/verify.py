@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from genekb.documents import text_id
-from genekb.errors import SchemaMismatch, StoreCorrupt
-from genekb.files import sha256_file
-from genekb.hints import counted
+from genekb.core.errors import SchemaMismatch, StoreCorrupt
+from genekb.core.messages import counted
+from genekb.files.atomic import sha256_file
+from genekb.genes.texts import text_id
 from genekb.schema import TABLES
 from genekb.store.integrity import read_columns
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.origins import absent_encoders, files_here
+from genekb.store.notes import absent_encoders, files_here
 from genekb.store.vectors import open_vectors, read_vectors, vector_files
 
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genekb import schema
-from genekb.errors import NotAvailable, StoreBusy
-from genekb.files import TEMPORARY, atomic_file, sha256_file, sync, write_text
-from genekb.limits import SHORT_DICTIONARY
+from genekb.core.errors import NotAvailable, StoreBusy
+from genekb.files.atomic import TEMPORARY, atomic_file, sha256_file, sync, write_text
+from genekb.files.limits import SHORT_DICTIONARY
+from genekb.schema import FloatArray, IntArray
 from genekb.store.home import CURRENT
 from genekb.store.manifest import MANIFEST, Manifest, StoredFile
-from genekb.types import FloatArray, IntArray
 
 _LONG_TEXTS: Final = ("summary", "ortholog_summary", "text", "text_id")  # seldom twice the same
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from cellmodel.demo import find_demo_cells
-from cellmodel.readers import read_anndata
-from tests.in_process import call_here
-from tests.processes import call, call_json
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
+from tests.support.in_process import call_here
+from tests.support.processes import call, call_json
 
 KEY = ("--cluster-key", "bulk_labels")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cellmodel.demo import find_demo_cells
-from cellmodel.readers import read_anndata
-from tests.processes import call, call_json
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
+from tests.support.processes import call, call_json
 
 
 @pytest.fixture(scope="module")

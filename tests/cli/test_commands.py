@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import genekb
-from cellmodel.demo import find_demo_cells
-from cellmodel.readers import read_anndata
-from tests.in_process import call_here
-from tests.processes import call, call_json, start
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
+from tests.support.in_process import call_here
+from tests.support.processes import call, call_json, start
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import genekb
-from cellmodel.clustered import read_clustered
-from cellmodel.compared_cells import bring_together, compare_clustered
-from cellmodel.config import RunConfig
-from cellmodel.demo import find_demo_cells
-from cellmodel.errors import AlignmentTooLow
-from cellmodel.io import ReadConfig
-from cellmodel.readers import read_anndata
-from tests.in_process import call_here
-from tests.processes import call, call_json
+from cellmodel.annotate.compare import bring_together, compare_clustered
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import AlignmentTooLow
+from cellmodel.explain.groups import read_clustered
+from cellmodel.io.cells import ReadConfig
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
+from tests.support.in_process import call_here
+from tests.support.processes import call, call_json
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellmodel.writers import write_cells
+from cellmodel.io.writers import write_cells
 from genekb import BuildConfig, build, read_demo_table
-from tests.in_process import call_here
+from tests.support.in_process import call_here
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import pytest
 
 import cellmodel as cm
 import genekb
-from cellmodel.config import RunConfig
-from cellmodel.errors import KeyUnusable
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import KeyUnusable
 from genekb_cellmodel_cli import cellmodel as cli
 from genekb_cellmodel_cli import genekb as genekb_cli
-from genekb_cellmodel_cli.choices import check_seed
-from tests.bad_cells import cells as make_cells
-from tests.bad_cells import save
-from tests.in_process import call_here
+from genekb_cellmodel_cli.app.choices import check_seed
+from tests.robust.bad_files.cells import cells as make_cells
+from tests.robust.bad_files.cells import save
+from tests.support.in_process import call_here
 
 KEYS = ["a/b", "../x", "/abs", "a/", "", " ", ".", "..", "_index", "a\0b", "a\udcff"]
 PLAIN = "--knowledge none --recipe pca-kmeans"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cellmodel as cm
-from tests.in_process import call_here
+from tests.support.in_process import call_here
 
 NOTE = "no structure found, so the 120 cells are one cluster; --n-clusters K clusters them into K"
 

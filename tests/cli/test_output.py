@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from genekb_cellmodel_cli.output import duration, progress_bar
-from tests.in_process import call_here
+from genekb_cellmodel_cli.app.output import duration, progress_bar
+from tests.support.in_process import call_here
 
 
 @pytest.fixture

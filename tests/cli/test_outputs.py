@@ -13,14 +13,15 @@ from pathlib import Path
 import anndata
 import pytest
 
-from cellmodel.config import RunConfig
-from cellmodel.errors import InputUnusable
-from cellmodel.files import WriteConfig, run_file
-from cellmodel.io import ReadConfig
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.cells import ReadConfig
+from cellmodel.io.outputs import WriteConfig
+from cellmodel.tl._job import run_file
 from genekb import BuildConfig, build, read_demo_table
 from genekb_cellmodel_cli import cellmodel, genekb
-from tests.bad_cells import cells as make_cells
-from tests.in_process import call_here
+from tests.robust.bad_files.cells import cells as make_cells
+from tests.support.in_process import call_here
 
 PLAIN = "--knowledge none --recipe pca-kmeans"
 # Of each command that writes and has several paths: a call without its outputs, their options, and its inputs.
@@ -168,7 +169,7 @@ def test_what_another_run_wrote_meanwhile_is_replaced_only_on_request(places, tm
         run_file, Path(places["other"]), None, RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2),
         read=ReadConfig(), write=WriteConfig(output=output, key_added="again", overwrite=overwrite),
     )  # fmt: skip
-    log, other = logging.getLogger("cellmodel.files"), Other()
+    log, other = logging.getLogger("cellmodel.tl._job"), Other()
     log.addHandler(other)
     level = log.level
     log.setLevel(logging.INFO)

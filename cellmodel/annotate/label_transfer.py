@@ -1,0 +1,227 @@
+"""Labels carried over from a reference to a query: cells in, classes with their confidence out, written where asked."""
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from jaxtyping import Int
+
+import genekb
+from cellmodel.annotate.classify import (
+    ClassifyConfig,
+    Prediction,
+    classify_cells,
+    stratified_splits,
+    weigh_by_separation,
+)
+from cellmodel.annotate.shared_genes import Meeting, joint_features
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.types import Embedding
+from cellmodel.io.cells import Cells, obs_columns
+from cellmodel.io.lineage import Lineage, check_lineage
+from genekb.core.messages import counted
+
+log = logging.getLogger(__name__)
+UNASSIGNED: Final = "unassigned"
+SHARE_BELOW: Final = 0.1  # of the reference's own cells, when they are held out
+HELD_OUT, N_SPLITS = 0.2, 5
+TOO_FEW_LIMIT: Final = 0.5  # where no two classes have a cell to hold out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferConfig:
+    """How labels are carried over.
+
+    Parameters
+    ----------
+    label_key
+        Column of the reference's obs that holds the labels.
+    meeting
+        How genes of the two sides meet.
+    classify
+        The classifier.
+    other_store
+        Whether the labels may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
+    """
+
+    label_key: str
+    meeting: Meeting = "ids"
+    classify: ClassifyConfig = field(default_factory=lambda: ClassifyConfig(unassigned_below=None))
+    other_store: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transfer:
+    """What was carried over to the query.
+
+    Parameters
+    ----------
+    names
+        Names of the classes, sorted.
+    labels
+        Class of each cell of the query, by name, or ``unassigned``.
+    prediction
+        The same in figures, for the cells of the query.
+    n_reference
+        Labelled cells of each class.
+    n_unlabelled
+        Cells of the reference without a label, which were left out.
+    limit
+        Confidence below which a cell is ``unassigned``.
+    n_genes
+        Genes that met.
+    note
+        How they met, in words.
+    encoder_id
+        Encoder whose vectors they met by; empty where they met otherwise.
+    content_id
+        What of the store and the encoder this depends on.
+    made_with
+        What the labels of the reference were made with, where that is another store or encoder.
+    """
+
+    config: RunConfig
+    transfer: TransferConfig
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    prediction: Prediction
+    n_reference: tuple[int, ...]
+    n_unlabelled: int
+    limit: float
+    n_genes: int
+    note: str
+    reference: str
+    store_id: str
+    encoder_id: str
+    content_id: str
+    made_with: Lineage | None = None
+
+    @property
+    def n_query(self) -> dict[str, int]:
+        """Cells of the query by class, those without one last."""
+        return {name: self.labels.count(name) for name in (*self.names, UNASSIGNED)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """Cells of a file that have a label.
+
+    Parameters
+    ----------
+    rows
+        Rows of the cells that have one.
+    codes
+        Their classes, as positions in ``names``.
+    names
+        Names of the classes, sorted.
+    n_unlabelled
+        Cells without a label.
+    """
+
+    rows: Int[np.ndarray, " labelled"]
+    codes: Int[np.ndarray, " labelled"]
+    names: tuple[str, ...]
+    n_unlabelled: int
+
+
+def read_labels(cells: Cells, label_key: str) -> Labelled:
+    """Take the labels of cells from a column of obs; a missing one, an empty one and ``unassigned`` are none.
+
+    Raises
+    ------
+    InputUnusable
+        If the column is missing, or fewer than two classes are named.
+    """
+    hint = "name one with --label-key"
+    values = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
+    rows = np.flatnonzero((values != "") & (values != UNASSIGNED))
+    names, codes = np.unique(values[rows], return_inverse=True)
+    if len(names) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
+        raise InputUnusable(
+            f"column {label_key!r} of {cells.source} names {counted(len(names), 'class', plural='classes')} in "
+            f"{counted(len(rows), 'labelled cell')}, 2 are needed; is it the right column?"
+        )
+    return Labelled(rows=rows, codes=codes, names=tuple(names.tolist()), n_unlabelled=len(values) - len(rows))
+
+
+def transfer_labels(
+    query: Cells, reference: Cells, kb: genekb.Store, config: RunConfig, *, transfer: TransferConfig
+) -> Transfer:
+    """Carry labels of a reference over to a query.
+
+    The features are made without labels; how much each gene counts, a contrastive projection and the head are fitted
+    to the labelled cells of the reference alone.
+
+    Raises
+    ------
+    InputUnusable
+        If the labels cannot be used, see :func:`read_labels`.
+    AlignmentTooLow
+        If too few genes meet.
+    LineageMismatch
+        If the labels are clusters or names that were made with another store.
+    """
+    by_text = transfer.meeting == "text"
+    made_with = check_lineage(
+        reference, kb, config if by_text else None, key=transfer.label_key, other_store=transfer.other_store
+    )
+    encoder_id = kb.encoder_id(config.encoder) if by_text else ""
+    known = read_labels(reference, transfer.label_key)
+    joint = joint_features(reference, query, kb, config, meeting=transfer.meeting)
+    log.info("%s", joint.note)
+    limit = transfer.classify.unassigned_below
+    if limit is None:
+        limit = held_out_limit(joint.features, known, config=transfer.classify, seed=config.seed)
+    features = weigh_by_separation(joint.features, labelled=known.rows, classes=known.codes)
+    settings = replace(transfer.classify, unassigned_below=limit)
+    everywhere = classify_cells(features, labelled=known.rows, classes=known.codes, config=settings, seed=config.seed)
+    found = everywhere.classes[joint.n_reference :]
+    return Transfer(
+        config=config,
+        transfer=transfer,
+        names=known.names,
+        labels=tuple(known.names[code] if code >= 0 else UNASSIGNED for code in found.tolist()),
+        prediction=Prediction(classes=found, probabilities=everywhere.probabilities[joint.n_reference :]),
+        n_reference=tuple(np.bincount(known.codes).tolist()),
+        n_unlabelled=known.n_unlabelled,
+        limit=limit,
+        n_genes=joint.n_genes,
+        note=joint.note,
+        reference=reference.source.rsplit("/", 1)[-1],
+        store_id=kb.store_id,
+        encoder_id=encoder_id,
+        content_id=kb.manifest.content_id(encoder_id),
+        made_with=made_with,
+    )
+
+
+def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConfig, seed: int) -> float:
+    """Find the confidence that nine in ten cells of the reference reach when they are held out of the learning.
+
+    A fifth of each class is held out, five times; a class of one cell is not used. So the limit follows how far the
+    classes can be told apart: near 1 for plain types, low for subtypes, where a fixed one leaves out too few or too
+    many.
+
+    Parameters
+    ----------
+    features
+        (cell, dim) of the reference and others, before they are weighed by labels.
+
+    Returns
+    -------
+    The limit; 0.5 where fewer than two classes have two cells.
+    """
+    try:
+        splits = list(stratified_splits(known.codes, share_test=HELD_OUT, n_draws=N_SPLITS, seed=seed))
+    except InputUnusable:
+        log.info("too few labelled cells to find a limit of confidence; %g is used", TOO_FEW_LIMIT)
+        return TOO_FEW_LIMIT
+    reached = []
+    for split in splits:
+        rows, classes = known.rows[split.train], np.unique(known.codes[split.train], return_inverse=True)[1]
+        weighed = weigh_by_separation(features, labelled=rows, classes=classes)
+        found = classify_cells(weighed, labelled=rows, classes=classes, config=config, seed=seed)
+        reached.append(found.confidence[known.rows[split.test]])
+    return float(np.quantile(np.concatenate(reached), SHARE_BELOW))

@@ -1,0 +1,214 @@
+"""Names of clusters from lists of marker genes: the overlap of a cluster's own markers with the genes of each type."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellmodel.annotate.candidates import Panel
+from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.groups import GroupedCells
+from cellmodel.explain.markers import MarkerTable, rank_markers
+from cellmodel.io.cells import Cells
+from cellmodel.pp.normalize import detected_genes, log_expression
+
+UNASSIGNED = "unassigned"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamingConfig:
+    """What counts as a marker of a cluster, and as enough overlap; one set of values serves every data set.
+
+    Parameters
+    ----------
+    n_markers
+        Markers of a cluster at most, highest t first.
+    max_marker_p
+        Adjusted p value up to which a gene is a marker; its t must be positive too.
+    max_p
+        Adjusted p value of the overlap up to which a cluster is named.
+    min_overlap
+        Genes that the cluster and the type must share.
+    """
+
+    n_markers: int = 50
+    max_marker_p: float = 0.05
+    max_p: float = 0.05
+    min_overlap: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.n_markers < 1 or self.min_overlap < 1:
+            raise ValueError(f"n_markers and min_overlap must be >= 1, got {self.n_markers} and {self.min_overlap}")
+        if not (0 < self.max_marker_p <= 1 and 0 < self.max_p <= 1):
+            raise ValueError(f"p values must lie in (0, 1], got {self.max_marker_p} and {self.max_p}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterName:
+    """Name of one cluster, and what speaks for it.
+
+    Parameters
+    ----------
+    cluster
+        The label of the cluster.
+    name
+        The type with the smallest p value, or ``unassigned`` where its overlap is weak.
+    best, runner_up
+        The two types with the smallest p values, whether or not they are weak; ``runner_up`` is None where the panel
+        has one type.
+    p_value, p_adjusted
+        Of ``best``: hypergeometric, and after Benjamini-Hochberg over all clusters and types.
+    runner_up_p_adjusted
+        The same of ``runner_up``; 1 where there is none.
+    genes
+        Genes that ``best`` shares with the cluster, best marker first.
+    n_markers, n_panel
+        Markers that the cluster has, and genes of ``best`` among those measured.
+    reason
+        Why ``best`` is rejected, such as ``1 of 2 shared genes``; empty where it is the name.
+    """
+
+    cluster: int
+    name: str
+    best: str
+    runner_up: str | None
+    p_value: float
+    p_adjusted: float
+    runner_up_p_adjusted: float
+    genes: tuple[str, ...]
+    n_markers: int
+    n_panel: int
+    reason: str = ""
+
+
+def display_name(name: str, *, best: str, reason: str) -> str:
+    """Name as it is shown, an unassigned one with its best type: ``unassigned (best: pit cell, 3 of 10 markers)``."""
+    rejected = ", ".join(filter(None, (best, reason))) if name == UNASSIGNED else ""
+    return f"{name} (best: {rejected})" if rejected else name
+
+
+def name_clusters(
+    markers: Sequence[MarkerTable],
+    panel: Mapping[str, Sequence[str]],
+    *,
+    background: Sequence[str],
+    config: NamingConfig | None = None,
+) -> tuple[ClusterName, ...]:
+    r"""Name clusters by the types of a panel whose genes are over-represented among the clusters' markers.
+
+    The p value is the upper tail of the hypergeometric distribution,
+
+    .. math:: P(X \ge x), \quad X \sim \mathrm{Hypergeometric}(N, K, n),
+
+    with *N* genes measured, *K* of them in the list of the type, *n* markers of the cluster and *x* in both
+    :cite:`rivals2007enrichment`; adjusted over all clusters and types :cite:`benjamini1995fdr`. Nothing is drawn.
+
+    Parameters
+    ----------
+    markers
+        One table a cluster, ranked among the genes of ``background``.
+    panel
+        Genes of each type, spelt as in ``markers``; those that were not measured are left out.
+    background
+        Names of all genes that were tested: what a marker could have been.
+
+    Returns
+    -------
+    One name a cluster, in the order of ``markers``. Ties of p values go to the type with more shared genes, then to the
+    one that comes first in the panel.
+
+    Raises
+    ------
+    InputUnusable
+        If none of the panel's genes was measured.
+    """
+    from scipy.stats import false_discovery_control, hypergeom
+
+    settings = config or NamingConfig()
+    measured = frozenset(background)
+    types = {name: measured & set(genes) for name, genes in panel.items()}
+    if not any(types.values()):
+        raise InputUnusable(
+            f"0 genes of the panel's {len(panel)} types are among the {len(measured)} measured; are both lists of the "
+            "same species and spelling?"
+        )
+    chosen = [_markers_of(table, settings) for table in markers]
+    shared = np.array([[len(genes & set(found)) for genes in types.values()] for found in chosen])
+    n_panel = np.array([len(genes) for genes in types.values()])
+    n_chosen = np.array([len(found) for found in chosen])
+    p = hypergeom.sf(shared - 1, len(measured), n_panel[None, :], n_chosen[:, None])
+    adjusted = false_discovery_control(p, axis=None).reshape(p.shape)
+    return tuple(
+        _name(table, found, types, tests=(shared[row], p[row], adjusted[row]), settings=settings)
+        for row, (table, found) in enumerate(zip(markers, chosen, strict=True))
+    )
+
+
+def _markers_of(table: MarkerTable, settings: NamingConfig) -> tuple[str, ...]:
+    """Names of the markers that count, best first, each once."""
+    passing = (m.name for m in table.markers if m.t > 0 and m.p_adjusted <= settings.max_marker_p)
+    return tuple(dict.fromkeys(passing))[: settings.n_markers]
+
+
+def _name(
+    table: MarkerTable,
+    found: tuple[str, ...],
+    types: Mapping[str, frozenset[str]],
+    *,
+    tests: tuple[Int[np.ndarray, " type"], Float[np.ndarray, " type"], Float[np.ndarray, " type"]],
+    settings: NamingConfig,
+) -> ClusterName:
+    """Order the types for one cluster, and name it by the first if that is strong enough."""
+    shared, p, adjusted = tests
+    order = np.lexsort((-shared, p))  # stable: equal types in the order of the panel
+    names = list(types)
+    first, second = int(order[0]), int(order[1]) if len(order) > 1 else None
+    reason = ""
+    if shared[first] < settings.min_overlap:
+        reason = f"{shared[first]} of {settings.min_overlap} shared genes"
+    elif adjusted[first] > settings.max_p:
+        reason = f"adjusted p {adjusted[first]:.2g}"
+    return ClusterName(
+        cluster=table.cluster,
+        name=UNASSIGNED if reason else names[first],
+        best=names[first],
+        runner_up=None if second is None else names[second],
+        p_value=float(p[first]),
+        p_adjusted=float(adjusted[first]),
+        runner_up_p_adjusted=1.0 if second is None else float(adjusted[second]),
+        genes=tuple(gene for gene in found if gene in types[names[first]]),
+        n_markers=len(found),
+        n_panel=len(types[names[first]]),
+        reason=reason,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Naming:
+    """Clusters of a file, in the order of ``names``, and what they were named."""
+
+    clusters: tuple[str, ...]
+    n_cells: tuple[int, ...]
+    names: tuple[ClusterName, ...]
+
+
+def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel, *, config: NamingConfig | None = None) -> Naming:
+    """Rank the markers of each cluster and name it by the panel.
+
+    Raises
+    ------
+    InputUnusable
+        If no gene of the panel was measured.
+    """
+    settings = config or NamingConfig()
+    expression = log_expression(cells)[grouped.rows]
+    detected = np.flatnonzero(detected_genes(expression, min_cells=1))
+    measured = [cells.names[column] for column in detected]
+    tables = rank_markers(expression[:, detected], grouped.labels, gene_names=measured, n_top=settings.n_markers)
+    return Naming(
+        clusters=grouped.names,
+        n_cells=tuple(np.bincount(grouped.labels).tolist()),
+        names=name_clusters(tables, panel, background=measured, config=settings),
+    )

@@ -1,0 +1,388 @@
+"""Clusters of one data set against those of another: by the meaning of their genes, by shared markers, by both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellmodel.annotate.profiles import ProfileMatch, common_space, leading_genes, match_profiles, match_weights
+from cellmodel.core.random import generator
+from cellmodel.core.types import CellByGene, GeneVectors, Labels
+from cellmodel.explain.markers import rank_markers
+
+UNMATCHED = "unmatched"
+_GENES_SHOWN = 10
+Markers = dict[int, str]  # GeneID → name as the side spells it, best marker first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareConfig:
+    """What makes two clusters a match; one set of values serves every pair of data sets.
+
+    Parameters
+    ----------
+    n_markers
+        Markers of a cluster at most, highest t first.
+    max_marker_p
+        Adjusted p value up to which a gene is a marker; its t must be positive too.
+    min_overlap
+        Markers that two clusters must share.
+    n_profile_genes
+        Genes in which a cluster leads that count at most.
+    rank
+        Dimensions of the whitened space of the texts.
+    n_permutations
+        Deals of the genes; the least p value is 1 / (1 + n).
+    max_p
+        Adjusted p value, of the meaning and of the markers, up to which a match counts.
+    """
+
+    n_markers: int = 50
+    max_marker_p: float = 0.05
+    min_overlap: int = 2
+    n_profile_genes: int = 100
+    rank: int = 128
+    n_permutations: int = 200
+    max_p: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("n_markers", "min_overlap", "n_profile_genes", "rank", "n_permutations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not (0 < self.max_marker_p <= 1 and 0 < self.max_p <= 1):
+            raise ValueError(f"p values must lie in (0, 1], got {self.max_marker_p} and {self.max_p}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ComparedSide:
+    """One of the two data sets.
+
+    Parameters
+    ----------
+    clusters
+        Name of each cluster.
+    labels
+        (cell,) place of each cell's cluster in ``clusters``.
+    expression
+        (cell, gene) log1p of normalised counts.
+    gene_names
+        As they are shown.
+    gene_ids
+        (gene,) by which the genes of both sides meet, each once and above 0; 0 for a gene that meets none.
+    vectors
+        (gene, dim) of the same encoder on both sides; zero for a gene without text.
+    """
+
+    clusters: tuple[str, ...]
+    labels: Labels
+    expression: CellByGene
+    gene_names: tuple[str, ...]
+    gene_ids: Int[np.ndarray, " gene"]
+    vectors: GeneVectors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterPair:
+    """A cluster of one side and a cluster of the other.
+
+    Parameters
+    ----------
+    a, b
+        Their names.
+    meaning
+        Cosine of their profiles through the texts, -1 to 1.
+    p_meaning_a, p_meaning_b
+        Permutation p value of that cosine among all clusters of the other side: seen from ``a``, and from ``b``.
+    markers
+        Cosine of the genes in which they lead, whatever the texts; 0 where no gene meets.
+    n_shared, p_markers, p_markers_adjusted
+        Markers in common, the hypergeometric p value, and that adjusted over all pairs; 1 where no gene meets.
+    """
+
+    a: str
+    b: str
+    meaning: float
+    p_meaning_a: float
+    p_meaning_b: float
+    markers: float
+    n_shared: int
+    p_markers: float
+    p_markers_adjusted: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterMatch:
+    """What a cluster of one side is on the other, and the genes that say so.
+
+    Parameters
+    ----------
+    side, cluster, n_cells
+        ``a`` or ``b``, and a cluster of it.
+    match
+        The best cluster of the other side by markers, if the meaning of the two agrees as well; else ``unmatched``.
+    by_meaning, by_markers
+        The best by one of them alone, or ``unmatched`` where that is weak.
+    best
+        The pair of the cluster and its best by markers, weak or not; by meaning where no gene meets.
+    is_reciprocal
+        Whether the cluster is also the match of its match.
+    shared_markers
+        Markers that ``best`` shares, as named on this side, best ones first; ten at most.
+    own_genes, other_genes
+        Genes of either cluster whose texts bring the two profiles of ``best`` together, most first; ten at most.
+    """
+
+    side: Literal["a", "b"]
+    cluster: str
+    n_cells: int
+    match: str
+    by_meaning: str
+    by_markers: str
+    best: ClusterPair
+    is_reciprocal: bool
+    shared_markers: tuple[str, ...]
+    own_genes: tuple[str, ...]
+    other_genes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Overlap:
+    """Shared markers of all pairs; ``can_meet`` where there is a gene that both sides have."""
+
+    cosine: Float[np.ndarray, "cluster other"]
+    n_shared: Int[np.ndarray, "cluster other"]
+    p_value: Float[np.ndarray, "cluster other"]
+    p_adjusted: Float[np.ndarray, "cluster other"]
+    can_meet: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _View:
+    """All pairs as one side sees them: rows are its clusters, columns those of the other."""
+
+    own: ComparedSide
+    other: ComparedSide
+    own_markers: list[Markers]
+    other_markers: list[Markers]
+    pulls: tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "other gene2"]]  # shares of the profiles
+    vectors: tuple[GeneVectors, GeneVectors]
+    best: Int[np.ndarray, " cluster"]  # whether or not it is weak
+    by_meaning: list[int | None]
+    by_markers: list[int | None]
+    by_both: list[int | None]
+
+
+def match_clusters(
+    a: ComparedSide, b: ComparedSide, *, config: CompareConfig, seed: int
+) -> tuple[tuple[ClusterMatch, ...], tuple[ClusterPair, ...]]:
+    r"""Match the clusters of two data sets, each way.
+
+    By meaning, the best match is that of the highest cosine of profiles, judged against permuted genes
+    (:func:`cellmodel.annotate.profiles.match_profiles`). By markers, it is that of the highest cosine of the genes
+    in which the clusters lead, judged by the hypergeometric overlap of their markers among the genes that both sides
+    have :cite:`rivals2007enrichment`, adjusted over all pairs :cite:`benjamini1995fdr`. A match by both is the best by
+    markers that the meaning confirms: where genes meet, they find the counterpart more often than their texts do. Where
+    none meets, meaning stands alone.
+
+    Returns
+    -------
+    A match for every cluster of ``a``, then of ``b``; and all pairs, clusters of ``a`` first.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two genes have a text, or labels or values are unusable.
+    """
+    shared = np.setdiff1d(np.intersect1d(a.gene_ids, b.gene_ids), [0])
+    markers = [_markers(side, shared, config) for side in (a, b)]
+    texted = (_with_text(a), _with_text(b))
+    vectors = common_space(texted[0].vectors, texted[1].vectors, rank=config.rank)
+    weights = [leading_genes(side.expression, side.labels, n_top=config.n_profile_genes) for side in texted]
+    overlap = _overlap((a, b), markers, shared=shared, config=config)
+    meaning = match_profiles(
+        weights[0],
+        weights[1],
+        left_vectors=vectors[0],
+        right_vectors=vectors[1],
+        n_permutations=config.n_permutations,
+        rng=generator(seed, "compared clusters"),
+    )
+    pairs = _pairs(a, b, meaning=meaning, overlap=overlap)
+    views = [
+        _view(texted, markers, vectors=vectors, meaning=meaning, overlap=overlap, config=config, from_b=from_b)
+        for from_b in (False, True)
+    ]
+    of_a = _matches(views[0], views[1], pairs=pairs, side="a")
+    return (*of_a, *_matches(views[1], views[0], pairs=pairs, side="b")), pairs
+
+
+def _with_text(side: ComparedSide) -> ComparedSide:
+    """Leave out genes without a text."""
+    columns = np.flatnonzero(side.vectors.any(axis=1))
+    return replace(
+        side,
+        expression=side.expression[:, columns],
+        gene_names=tuple(side.gene_names[column] for column in columns),
+        gene_ids=side.gene_ids[columns],
+        vectors=side.vectors[columns],
+    )
+
+
+def _markers(side: ComparedSide, shared: Int[np.ndarray, " gene"], config: CompareConfig) -> list[Markers]:
+    """Markers of each cluster among the genes that both sides have."""
+    columns = np.flatnonzero(np.isin(side.gene_ids, shared))
+    if len(columns) == 0:
+        return [{} for _ in side.clusters]
+    tables = rank_markers(
+        side.expression[:, columns],
+        side.labels,
+        gene_names=[side.gene_names[column] for column in columns],
+        n_top=config.n_markers,
+    )
+    return [
+        {
+            int(side.gene_ids[columns[marker.gene]]): marker.name
+            for marker in table.markers
+            if marker.t > 0 and marker.p_adjusted <= config.max_marker_p
+        }
+        for table in tables
+    ]
+
+
+def _overlap(
+    sides: tuple[ComparedSide, ComparedSide],
+    markers: Sequence[Sequence[Markers]],
+    *,
+    shared: Int[np.ndarray, " gene"],
+    config: CompareConfig,
+) -> _Overlap:
+    """Compare every pair of clusters by the genes that both sides have, and test it for shared markers."""
+    from scipy.stats import false_discovery_control, hypergeom
+
+    a, b = markers
+    n_shared = np.array([[len(own.keys() & other.keys()) for other in b] for own in a])
+    if len(shared) == 0:
+        ones = np.ones(n_shared.shape)
+        return _Overlap(cosine=0 * ones, n_shared=n_shared, p_value=ones, p_adjusted=ones, can_meet=False)
+    weights = [
+        leading_genes(
+            side.expression[:, [place[gene] for gene in shared.tolist()]], side.labels, n_top=config.n_profile_genes
+        )
+        for side in sides
+        for place in ({gene: column for column, gene in enumerate(side.gene_ids.tolist())},)
+    ]
+    n_a, n_b = (np.array([len(each) for each in side]) for side in markers)
+    p = hypergeom.sf(n_shared - 1, len(shared), n_b[None, :], n_a[:, None])
+    return _Overlap(
+        cosine=match_weights(weights[0], weights[1]),
+        n_shared=n_shared,
+        p_value=p,
+        p_adjusted=false_discovery_control(p, axis=None).reshape(p.shape),
+        can_meet=True,
+    )
+
+
+def _pairs(a: ComparedSide, b: ComparedSide, *, meaning: ProfileMatch, overlap: _Overlap) -> tuple[ClusterPair, ...]:
+    return tuple(
+        ClusterPair(
+            a=own,
+            b=other,
+            meaning=float(meaning.cosine[row, column]),
+            p_meaning_a=float(meaning.p_left[row, column]),
+            p_meaning_b=float(meaning.p_right[row, column]),
+            markers=float(overlap.cosine[row, column]),
+            n_shared=int(overlap.n_shared[row, column]),
+            p_markers=float(overlap.p_value[row, column]),
+            p_markers_adjusted=float(overlap.p_adjusted[row, column]),
+        )
+        for row, own in enumerate(a.clusters)
+        for column, other in enumerate(b.clusters)
+    )
+
+
+def _view(
+    sides: tuple[ComparedSide, ComparedSide],
+    markers: list[list[Markers]],
+    *,
+    vectors: tuple[GeneVectors, GeneVectors],
+    meaning: ProfileMatch,
+    overlap: _Overlap,
+    config: CompareConfig,
+    from_b: bool,
+) -> _View:
+    """Choose the best cluster of the other side for each of one side."""
+    own, other = (1, 0) if from_b else (0, 1)
+    p_meaning = meaning.p_right.T if from_b else meaning.p_left
+    cosine, of_genes, n_shared, p_adjusted = (
+        each.T if from_b else each for each in (meaning.cosine, overlap.cosine, overlap.n_shared, overlap.p_adjusted)
+    )
+    means_it = p_meaning <= config.max_p
+    shares_it = (p_adjusted <= config.max_p) & (n_shared >= config.min_overlap)
+    best = (of_genes if overlap.can_meet else cosine).argmax(axis=1)
+    return _View(
+        own=sides[own],
+        other=sides[other],
+        own_markers=markers[own],
+        other_markers=markers[other],
+        pulls=(meaning.right, meaning.left) if from_b else (meaning.left, meaning.right),
+        vectors=(vectors[own], vectors[other]),
+        best=best,
+        by_meaning=_strong(cosine.argmax(axis=1), means_it),
+        by_markers=_strong(of_genes.argmax(axis=1), shares_it),
+        by_both=_strong(best, means_it & shares_it if overlap.can_meet else means_it),
+    )
+
+
+def _strong(best: Int[np.ndarray, " cluster"], is_strong: np.ndarray) -> list[int | None]:
+    """Give the best cluster of each row, or None where it is weak."""
+    return [int(column) if is_strong[row, column] else None for row, column in enumerate(best)]
+
+
+def _matches(
+    view: _View, back: _View, *, pairs: Sequence[ClusterPair], side: Literal["a", "b"]
+) -> tuple[ClusterMatch, ...]:
+    """One match a cluster of a side; ``back`` is how the other side sees it."""
+    n_b = len((view.other if side == "a" else view.own).clusters)
+    matches = []
+    for cluster, (name, n_cells) in enumerate(zip(view.own.clusters, np.bincount(view.own.labels), strict=True)):
+        best, both = int(view.best[cluster]), view.by_both[cluster]
+        own_genes, other_genes = _genes_behind(view, cluster, best)
+        shared = [name for gene, name in view.own_markers[cluster].items() if gene in view.other_markers[best]]
+        matches.append(
+            ClusterMatch(
+                side=side,
+                cluster=name,
+                n_cells=int(n_cells),
+                match=_name(view, both),
+                by_meaning=_name(view, view.by_meaning[cluster]),
+                by_markers=_name(view, view.by_markers[cluster]),
+                best=pairs[cluster * n_b + best if side == "a" else best * n_b + cluster],
+                is_reciprocal=both is not None and back.by_both[both] == cluster,
+                shared_markers=tuple(shared[:_GENES_SHOWN]),
+                own_genes=own_genes,
+                other_genes=other_genes,
+            )
+        )
+    return tuple(matches)
+
+
+def _name(view: _View, cluster: int | None) -> str:
+    return UNMATCHED if cluster is None else view.other.clusters[cluster]
+
+
+def _genes_behind(view: _View, cluster: int, best: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Genes of either cluster by their part in the cosine of the two profiles; the parts sum to the cosine."""
+    own, other = view.pulls[0][cluster], view.pulls[1][best]
+    own_profile, other_profile = own @ view.vectors[0], other @ view.vectors[1]
+    return (
+        _leading(view.own, own * (view.vectors[0] @ other_profile)),
+        _leading(view.other, other * (view.vectors[1] @ own_profile)),
+    )
+
+
+def _leading(side: ComparedSide, parts: Float[np.ndarray, " gene"]) -> tuple[str, ...]:
+    order = np.argsort(-parts, kind="stable")[:_GENES_SHOWN]
+    return tuple(side.gene_names[gene] for gene in order if parts[gene] > 0)

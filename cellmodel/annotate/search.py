@@ -1,0 +1,281 @@
+"""Words against cells: free text ranks clusters and scores cells, with the genes responsible and what texts say."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+
+import genekb
+from cellmodel.annotate.candidates import read_cell_types
+from cellmodel.annotate.type_scores import (
+    QueriedCells,
+    cell_scores,
+    cluster_profiles,
+    known_genes,
+    marker_weights,
+    standard_profiles,
+    text_weights,
+    type_nearness,
+    widened_weights,
+)
+from cellmodel.core.arrays import unit_rows
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.random import generator
+from cellmodel.explain.groups import GroupedCells, group_cells
+from cellmodel.io.cells import Cells
+from cellmodel.io.lineage import Lineage, check_lineage, lineage_record
+from cellmodel.pp.features import make_features
+from cellmodel.pp.graph import smooth
+from cellmodel.text.align import GeneAlignment, align_cells
+
+_CLUSTER_KEY = "cellmodel"
+_BEST_CELLS = 0.05  # share of the cells whose genes are told
+_SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<=[.;])\s+(?=[A-Z0-9])")
+_BRACKETS = re.compile(r"\[[^\]]*\]")  # provenance: "[provided by RefSeq, Jul 2008]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """What is looked for, and how much is told.
+
+    Parameters
+    ----------
+    query
+        Free text.
+    cluster_key
+        Column of obs with clusters to rank; that of `cellmodel cluster` if None and it is there.
+    use_types
+        Whether a query that names a type of the table brings the markers of that type.
+    n_genes
+        Genes told for each cluster.
+    n_permutations
+        Deals of the genes; the least p value is 1 / (1 + n).
+    other_store
+        Whether the cells may have been clustered with another store, see :func:`cellmodel.io.lineage.check_lineage`.
+    """
+
+    query: str
+    cluster_key: str | None = None
+    use_types: bool = True
+    n_genes: int = 5
+    n_permutations: int = 200
+    other_store: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not any(map(str.isalnum, self.query)):
+            raise InputUnusable(f"the query {self.query!r} is empty; give a few words, e.g. 'cytotoxic T lymphocytes'")
+        if min(self.n_genes, self.n_permutations) < 1:
+            raise ValueError(f"n_genes and n_permutations must be >= 1, got {self.n_genes} and {self.n_permutations}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundGene:
+    """A gene responsible for a score: its part of it, and the sentence of its text that is nearest to the query."""
+
+    name: str
+    contribution: float
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundCluster:
+    """A cluster and its score, in standard deviations of scores with the genes dealt out at random.
+
+    Parameters
+    ----------
+    p_value
+        Share of deals in which any cluster reaches the score.
+    genes
+        Those with the largest parts in the score.
+    """
+
+    cluster: str
+    n_cells: int
+    score: float
+    p_value: float
+    genes: tuple[FoundGene, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Found:
+    """What a query found.
+
+    Parameters
+    ----------
+    clusters
+        Highest score first; empty where there are none.
+    scores
+        (cell,) standard scores, averaged over each cell's neighbours.
+    genes
+        Those responsible in the 5 % of cells with the highest scores.
+    types
+        Types of the table that the query means, and how surely, 0 to 1; surest first.
+    store_id, encoder_id, content_id
+        Identity of what was used.
+    made_with
+        Identity of what the clusters were made with, where that is another.
+    """
+
+    clusters: tuple[FoundCluster, ...]
+    scores: Float[np.ndarray, " cell"]
+    genes: tuple[FoundGene, ...]
+    types: tuple[tuple[str, float], ...]
+    store_id: str
+    encoder_id: str
+    content_id: str
+    made_with: Lineage | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the scores, as nested plain values."""
+        return {
+            "clusters": [asdict(one) for one in self.clusters],
+            "genes": [asdict(one) for one in self.genes],
+            "types": [{"name": name, "nearness": nearness} for name, nearness in self.types],
+            "store_id": self.store_id,
+            "encoder_id": self.encoder_id,
+            "content_id": self.content_id,
+            **lineage_record(self.made_with),
+        }
+
+
+def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: SearchConfig) -> Found:
+    """Score cells and rank clusters by free text.
+
+    The text becomes weights of the genes whose texts are nearest, and of the markers of the cell types that it means;
+    the score of a cluster is the product with its profile, that of a cell the product with its standardised genes.
+
+    Raises
+    ------
+    InputUnusable
+        If the query is empty, there are too few cells or genes, or the column of clusters is missing.
+    AlignmentTooLow
+        If too few genes are known to the store.
+    NotAvailable
+        If the encoder's weights are not on this machine.
+    LineageMismatch
+        If the cells were clustered with another store.
+    """
+    key = search.cluster_key or _CLUSTER_KEY
+    made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)
+    alignment, grouped = align_cells(cells, kb, config), _clusters(cells, search.cluster_key)
+    features = make_features(cells, config)
+    known = known_genes(features.expression, cells.names, alignment)
+    reading = _read(search, known.alignment, kb)
+    scores = smooth(cell_scores(known.expression, reading.weights), features.graph)[:, 0]
+    best = np.argsort(-scores, kind="stable")[: max(1, round(_BEST_CELLS * len(scores)))]
+    groups = np.zeros(len(scores), dtype=np.int64)
+    groups[best] = 1
+    leading = _genes(standard_profiles(cluster_profiles(known.expression, groups)), reading, known, n=search.n_genes)
+    return Found(
+        clusters=() if grouped is None else _rank(grouped, known, reading, search=search, seed=config.seed),
+        scores=scores,
+        genes=leading[1],
+        types=reading.types,
+        store_id=known.alignment.store_id,
+        encoder_id=known.alignment.encoder_id,
+        content_id=known.alignment.content_id,
+        made_with=made_with,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Reading:
+    """A query as an encoder reads it: weights of genes (1, gene), its vector, and the types that it means."""
+
+    weights: sp.csr_matrix
+    vector: Float[np.ndarray, " dim"]
+    encode: Callable[[Sequence[str]], Float[np.ndarray, "text dim"]]
+    types: tuple[tuple[str, float], ...]
+
+
+def _read(search: SearchConfig, alignment: GeneAlignment, kb: genekb.Store) -> _Reading:
+    encoder = kb.encoder(alignment.encoder_id)
+
+    def encode(texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
+        return np.asarray(encoder.encode(texts).vectors, dtype=np.float64)
+
+    types = read_cell_types()
+    query, names, definitions = (
+        encode(texts) for texts in ([search.query], [one.name for one in types], [one.text for one in types])
+    )
+    weights = text_weights(query, alignment.vectors, has_vector=alignment.has_vector, centre=definitions.mean(axis=0))
+    nearness = type_nearness(query, names, definitions) * search.use_types
+    if nearness.any():
+        weights = widened_weights(weights, marker_weights(types, alignment.gene_ids, kb)[0], nearness)
+    order = np.argsort(-nearness[0], kind="stable")[: np.count_nonzero(nearness)].tolist()
+    meant = tuple((types[place].name, float(nearness[0, place])) for place in order)
+    return _Reading(weights=weights, vector=query[0], encode=encode, types=meant)
+
+
+def _clusters(cells: Cells, cluster_key: str | None) -> GroupedCells | None:
+    """Take the clusters to rank: those asked for, else those of `cellmodel cluster` if they are there."""
+    if cluster_key is None and _CLUSTER_KEY not in cells.adata.obs:
+        return None
+    return group_cells(cells, cluster_key or _CLUSTER_KEY)
+
+
+def _rank(
+    grouped: GroupedCells, known: QueriedCells, reading: _Reading, *, search: SearchConfig, seed: int
+) -> tuple[FoundCluster, ...]:
+    """Clusters by score, highest first, each with its genes."""
+    standard = standard_profiles(cluster_profiles(known.expression[grouped.rows], grouped.labels))
+    scores = (reading.weights @ standard.T)[0]
+    rng, hits = generator(seed, "search"), np.zeros(len(scores))
+    for _ in range(search.n_permutations):
+        hits += (reading.weights @ standard[:, rng.permutation(standard.shape[1])].T).max() >= scores
+    genes, sizes = _genes(standard, reading, known, n=search.n_genes), np.bincount(grouped.labels).tolist()
+    return tuple(
+        FoundCluster(
+            cluster=grouped.names[place],
+            n_cells=sizes[place],
+            score=float(scores[place]),
+            p_value=float((1 + hits[place]) / (1 + search.n_permutations)),
+            genes=genes[place],
+        )
+        for place in np.argsort(-scores, kind="stable").tolist()
+    )
+
+
+def _genes(
+    standard: Float[np.ndarray, "group gene"], reading: _Reading, known: QueriedCells, *, n: int
+) -> list[tuple[FoundGene, ...]]:
+    """For each group the genes with the largest positive parts in its score, with a sentence each."""
+    columns, weights = reading.weights.indices, reading.weights.data
+    parts = standard[:, columns] * weights
+    leading = [[place for place in np.lexsort((columns, -row))[:n].tolist() if row[place] > 0] for row in parts]
+    texts = known.alignment.texts
+    sentences = _sentences({place: texts[columns[place]] for places in leading for place in places}, reading)
+    return [
+        tuple(
+            FoundGene(
+                name=known.gene_names[columns[place]],
+                contribution=float(row[place]),
+                sentence=sentences.get(place, ""),
+            )
+            for place in places
+        )
+        for row, places in zip(parts, leading, strict=True)
+    ]
+
+
+def _sentences(texts: Mapping[int, str | None], reading: _Reading) -> dict[int, str]:
+    """Choose the sentence of each text that is nearest to the query; none where there is no text."""
+    owners, sentences = [], []
+    for place, text in sorted(texts.items()):
+        split = [one.strip() for one in _SENTENCE_END.split(_BRACKETS.sub("", text or "")) if one.strip()]
+        owners += [place] * len(split)
+        sentences += split
+    if not sentences:
+        return {}
+    nearness = unit_rows(reading.encode(sentences)) @ reading.vector
+    best: dict[int, tuple[float, str]] = {}
+    for place, sentence, near in zip(owners, sentences, nearness.tolist(), strict=True):
+        if place not in best or near > best[place][0]:
+            best[place] = (near, sentence)
+    return {place: sentence for place, (_, sentence) in best.items()}

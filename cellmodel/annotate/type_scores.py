@@ -1,0 +1,319 @@
+"""What cell types say of genes, by two witnesses: the text of the type against those of the genes, and its markers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+
+import genekb
+from cellmodel.annotate.candidates import CellType, read_cell_types
+from cellmodel.core.arrays import unit_rows
+from cellmodel.core.errors import AlignmentTooLow
+from cellmodel.core.types import CellByGene, GeneVectors, Labels
+from cellmodel.pp.moments import cluster_moments, column_moments
+from cellmodel.text.align import GeneAlignment
+from genekb.core.messages import counted
+
+_FIRST_HAND = ("symbol", "authority_symbol", "gene_id", "ensembl")  # names that are a gene's own
+_TEXT_SHARE = 0.5  # of the weight of the markers, which are the stronger witness
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TypeEvidence:
+    """What each type says of each gene.
+
+    Parameters
+    ----------
+    types
+        The candidates.
+    text, markers
+        (type, gene) weights of either witness: their product with a standard profile is its score.
+    both
+        Markers and half of the text, over the root of the sum of squares of these shares: a sum of two independent
+        scores with standard deviation one has that too. One witness alone where the type has no other.
+    n_markers
+        (type,) markers that the store knows, measured or not.
+    """
+
+    types: tuple[CellType, ...]
+    text: sp.csr_matrix
+    markers: sp.csr_matrix
+    both: sp.csr_matrix
+    n_markers: Int[np.ndarray, " type"]
+
+
+def type_evidence(types: Sequence[CellType], alignment: GeneAlignment, kb: genekb.Store) -> TypeEvidence:
+    """Read the types with the encoder of an alignment, and find their marker genes among the aligned.
+
+    Raises
+    ------
+    NotAvailable
+        If the encoder's weights are not on this machine.
+    """
+    table = [one.text for one in read_cell_types()]
+    wanted = [one.text for one in types]
+    texts = list(dict.fromkeys([*table, *wanted]))  # each is read once
+    vectors = np.asarray(kb.encoder(alignment.encoder_id).encode(texts).vectors)
+    row = {text: number for number, text in enumerate(texts)}
+    text = text_weights(
+        vectors[[row[text] for text in wanted]],
+        alignment.vectors,
+        has_vector=alignment.has_vector,
+        centre=vectors[[row[text] for text in table]].mean(axis=0),
+    )
+    markers, n_markers = marker_weights(types, alignment.gene_ids, kb)
+    both = combine_witnesses(text, markers, has_markers=n_markers > 0)
+    return TypeEvidence(types=tuple(types), text=text, markers=markers, both=both, n_markers=n_markers)
+
+
+def combine_witnesses(
+    text: sp.csr_matrix, markers: sp.csr_matrix, *, has_markers: Bool[np.ndarray, " type"]
+) -> sp.csr_matrix:
+    """Add the witnesses of each type; see :class:`TypeEvidence`.
+
+    Parameters
+    ----------
+    has_markers
+        Which types list markers that the store knows: if none of them is measured, that counts against the type.
+    """
+    share = np.where(has_markers, _TEXT_SHARE, 1.0)
+    length = np.sqrt(share**2 + has_markers)
+    return sp.csr_matrix(sp.diags(share / length) @ text + sp.diags(1 / length) @ markers)
+
+
+def marker_weights(
+    types: Sequence[CellType], gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store
+) -> tuple[sp.csr_matrix, Int[np.ndarray, " type"]]:
+    """Weigh markers evenly; a type loses score by those that the store knows and the cells do not show.
+
+    Parameters
+    ----------
+    gene_ids
+        GeneID of each gene of the cells; 0 where there is none.
+
+    Returns
+    -------
+    (type, gene) of :func:`standard_weights`, times the root of the share of markers measured;
+    and the markers of each type that the store knows.
+    """
+    genes_of = resolve_markers([gene for one in types for gene in one.genes], kb)
+    rows, columns, shares, n_known = [], [], np.zeros(len(types)), np.zeros(len(types), dtype=np.int64)
+    for row, one in enumerate(types):
+        known = [genes_of[gene] for gene in one.genes if genes_of[gene]]
+        measured = np.flatnonzero(np.isin(gene_ids, [gene_id for each in known for gene_id in each]))
+        rows += [row] * len(measured)
+        columns += measured.tolist()
+        shown = sum(bool(np.isin(each, gene_ids).any()) for each in known)
+        shares[row], n_known[row] = shown / max(len(known), 1), len(known)
+    weights = sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(types), len(gene_ids)))
+    return sp.csr_matrix(sp.diags(np.sqrt(shares)) @ standard_weights(weights)), n_known
+
+
+def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[int, ...]]:
+    """Find the GeneIDs that each symbol stands for: its own, else all orthologues, else an alias that is unique."""
+    names = kb.table("names")
+    by_ortholog: dict[str, list[int]] = {}
+    of_others = names.filter(pc.equal(names["kind"], "ortholog"))
+    for name, gene_id in zip(of_others["name"].to_pylist(), of_others["gene_id"].to_pylist(), strict=True):
+        by_ortholog.setdefault(name, []).append(gene_id)
+    wanted = list(dict.fromkeys(genes))
+    found = kb.resolve(wanted)
+    resolved = {}
+    for name, gene_id, status in zip(wanted, found.gene_ids.tolist(), found.status.tolist(), strict=True):
+        own = (gene_id,) if gene_id else ()
+        resolved[name] = own if status in _FIRST_HAND else tuple(by_ortholog.get(name, own))
+    return resolved
+
+
+_N_TOP = 50  # genes whose texts are nearest to a query
+_LEAST = 1e-12
+_TEXT_WEIGHT = 0.5  # of the weight of markers, which are the stronger witness
+
+
+def text_weights(
+    queries: Float[np.ndarray, "query dim"],
+    gene_vectors: GeneVectors,
+    *,
+    has_vector: Bool[np.ndarray, " gene"],
+    centre: Float[np.ndarray, " dim"],
+    n_top: int = _N_TOP,
+) -> sp.csr_matrix:
+    """Weigh the genes whose texts are nearest to each query.
+
+    Texts of genes are alike in much that says nothing, and so are queries: both are centred on their own mean before
+    the cosine is taken. The cosines of a query are standardised over the genes; the highest are its weights.
+
+    Parameters
+    ----------
+    centre
+        Mean vector of queries of this kind; one query alone has no mean of its own.
+    n_top
+        Genes that a query keeps.
+
+    Returns
+    -------
+    (query, gene) positive weights, scaled by :func:`standard_weights`.
+
+    Raises
+    ------
+    AlignmentTooLow
+        If fewer than two genes have a vector.
+    """
+    if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
+        found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
+        raise AlignmentTooLow(
+            f"{found} a vector, at least 2 are needed; give cells with more genes, or a store of their species (--kb)"
+        )
+    columns = np.flatnonzero(has_vector)
+    genes = gene_vectors[columns].astype(np.float64)
+    cosines = unit_rows(queries.astype(np.float64) - centre) @ unit_rows(genes - genes.mean(axis=0)).T
+    spread = np.maximum(cosines.std(axis=1, keepdims=True), _LEAST)
+    nearness = (cosines - cosines.mean(axis=1, keepdims=True)) / spread
+    top = np.argsort(-nearness, axis=1, kind="stable")[:, :n_top]
+    values = np.maximum(np.take_along_axis(nearness, top, axis=1), 0.0)
+    rows = np.repeat(np.arange(len(queries)), top.shape[1])
+    shape = (len(queries), len(has_vector))
+    return standard_weights(sp.csr_matrix((values.ravel(), (rows, columns[top.ravel()])), shape=shape))
+
+
+def standard_weights(weights: sp.csr_matrix) -> sp.csr_matrix:
+    """Scale each row so that its deviations from its own mean have length one; a constant row becomes zero."""
+    weights = weights.astype(np.float64)
+    total = np.asarray(weights.sum(axis=1)).ravel()
+    squares = np.asarray(weights.multiply(weights).sum(axis=1)).ravel()
+    length = np.sqrt(np.maximum(squares - total**2 / weights.shape[1], 0.0))
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > _LEAST)
+    return sp.csr_matrix(sp.diags(scale) @ weights)
+
+
+def widened_weights(
+    text: sp.csr_matrix, markers: sp.csr_matrix, nearness: Float[np.ndarray, "query type"]
+) -> sp.csr_matrix:
+    """Add the markers of the cell types that a query means to the weights of its text.
+
+    Parameters
+    ----------
+    text
+        (query, gene) of :func:`text_weights`.
+    markers
+        (type, gene) of :func:`standard_weights`.
+    nearness
+        How surely the query means the type, 0 to 1, of :func:`type_nearness`.
+
+    Returns
+    -------
+    (query, gene) of :func:`standard_weights`: half of the text, and the markers as far as the nearest type is sure.
+    """
+    of_types = standard_weights(sp.csr_matrix(nearness**2) @ markers)
+    return standard_weights(_TEXT_WEIGHT * text + sp.diags(nearness.max(axis=1)) @ of_types)
+
+
+def type_nearness(
+    queries: Float[np.ndarray, "query dim"], *tables: Float[np.ndarray, "type dim"]
+) -> Float[np.ndarray, "query type"]:
+    """Tell how surely each query means each type: 0 up to the cosine that types have to their nearest other, 1 at 1.
+
+    Parameters
+    ----------
+    tables
+        Vectors of the types, told in one way or several (by name, by definition); the nearest way counts.
+    """
+    cosines, among = [], []
+    for table in tables:
+        centred = unit_rows(table - table.mean(axis=0))
+        cosines.append(unit_rows(queries - table.mean(axis=0)) @ centred.T)
+        among.append(centred @ centred.T)
+    others = np.max(among, axis=0)
+    np.fill_diagonal(others, -1.0)
+    limit = min(float(np.median(others.max(axis=1))), 1 - _LEAST)
+    return np.clip((np.max(cosines, axis=0) - limit) / (1 - limit), 0.0, 1.0)
+
+
+_MAX_PROFILE = 2.0  # standard deviations: no single gene makes a name
+_MAX_CELL = 10.0  # standard deviations of one gene in one cell
+_BLOCK_CELLS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class QueriedCells:
+    """Cells as queries see them: the genes that a store knows.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene) log-normalised.
+    gene_names
+        One per column.
+    alignment
+        What the store knows of the columns.
+    """
+
+    expression: CellByGene
+    gene_names: tuple[str, ...]
+    alignment: GeneAlignment
+
+
+def known_genes(expression: CellByGene, gene_names: Sequence[str], alignment: GeneAlignment) -> QueriedCells:
+    """Keep the genes that the store knows and any cell expresses; the coverage stays that of all."""
+    is_seen = np.bincount(expression.indices[expression.data > 0], minlength=expression.shape[1]) > 0
+    kept = np.flatnonzero((alignment.gene_ids > 0) & is_seen)
+    return QueriedCells(
+        expression=expression[:, kept],
+        gene_names=tuple(gene_names[column] for column in kept.tolist()),
+        alignment=alignment.take(kept),
+    )
+
+
+def cluster_profiles(expression: CellByGene, clusters: Labels) -> Float[np.ndarray, "cluster gene"]:
+    """Mean of each gene in each cluster, less its mean in all cells, in standard deviations, kept within ±2.
+
+    Raises
+    ------
+    ValueError
+        If labels or values are unusable (see ``cluster_moments``).
+    """
+    inside, _ = cluster_moments(expression, clusters)
+    mean, deviation = column_moments(expression.astype(np.float64))
+    lead = inside.mean - mean
+    profiles = np.divide(lead, deviation, out=np.zeros_like(lead), where=deviation > _LEAST)
+    return np.clip(profiles, -_MAX_PROFILE, _MAX_PROFILE)
+
+
+def standard_profiles(profiles: Float[np.ndarray, "cluster gene"]) -> Float[np.ndarray, "cluster gene"]:
+    r"""Centre each row, and scale it to mean square one.
+
+    With rows *x* of these and weights *w* of :mod:`cellmodel.annotate.type_scores`, the score :math:`w \cdot x` is
+    :math:`r \sqrt{G}`, *r* Pearson's correlation over the *G* genes: in units of its standard deviation where the
+    genes are dealt out at random.
+    """
+    centred = profiles - profiles.mean(axis=1, keepdims=True)
+    size = np.sqrt((centred**2).mean(axis=1, keepdims=True))
+    return np.divide(centred, size, out=np.zeros_like(centred), where=size > _LEAST)
+
+
+def cell_scores(expression: CellByGene, weights: sp.csr_matrix) -> Float[np.ndarray, "cell query"]:
+    """Score each cell as :func:`standard_profiles` scores a cluster, its genes standardised over the cells, at most 10.
+
+    No dense matrix of cells by genes is made: a standardised value is that of an absent gene plus a sparse rest.
+    """
+    n_cells, n_genes = expression.shape
+    mean, deviation = column_moments(expression.astype(np.float64))
+    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > _LEAST)
+    absent = -mean * inverse
+    base, base_sum, base_squares = weights @ absent, absent.sum(), (absent**2).sum()
+    totals = np.asarray(weights.sum(axis=1)).ravel()
+    scores = np.empty((n_cells, weights.shape[0]), dtype=np.float32)
+    for start in range(0, n_cells, _BLOCK_CELLS):
+        rest = expression[start : start + _BLOCK_CELLS].astype(np.float64)
+        below = absent[rest.indices]
+        rest.data = np.minimum(rest.data * inverse[rest.indices], _MAX_CELL - below)
+        squares = sp.csr_matrix((rest.data * (rest.data + 2 * below), rest.indices, rest.indptr), shape=rest.shape)
+        cell_mean = (np.asarray(rest.sum(axis=1)).ravel() + base_sum) / n_genes
+        cell_square = (np.asarray(squares.sum(axis=1)).ravel() + base_squares) / n_genes
+        size = np.sqrt(np.maximum(cell_square - cell_mean**2, _LEAST))[:, None]
+        raw = (rest @ weights.T).toarray() + base
+        scores[start : start + _BLOCK_CELLS] = (raw - cell_mean[:, None] * totals) / size
+    return scores

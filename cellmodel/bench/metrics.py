@@ -1,0 +1,177 @@
+"""Scores of clusters and of predicted classes against an annotator's labels: the only module that labels enter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from cellmodel.core.errors import InputUnusable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Agreement of clusters with labels, all in [0, 1] but ARI, which may be negative.
+
+    Parameters
+    ----------
+    accuracy
+        Share of cells whose cluster is matched to their type, by the best one-to-one matching (Hungarian) on the
+        rectangular contingency table; clusters or types left over match nothing.
+    nmi
+        Normalised mutual information, arithmetic mean.
+    ari
+        Adjusted Rand index.
+    macro_f1, balanced_accuracy
+        Means over types after that matching; a type without a cluster counts 0.
+    """
+
+    accuracy: float
+    nmi: float
+    ari: float
+    macro_f1: float
+    balanced_accuracy: float
+    n_clusters: int
+    n_types: int
+
+    @property
+    def mean(self) -> float:
+        """Mean of accuracy, NMI and ARI."""
+        return (self.accuracy + self.nmi + self.ari) / 3
+
+
+def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
+    """Score clusters against labels.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        One label and one cluster a cell.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no cell, or a label is missing.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    truth, found = _codes(y_true, "y_true"), _codes(y_pred, "y_pred")
+    if len(truth) != len(found):
+        raise ValueError(f"y_true has {len(truth)} cells, y_pred {len(found)}; one of each a cell is needed")
+    table = np.zeros((truth.max() + 1, found.max() + 1), dtype=np.int64)  # (type, cluster)
+    np.add.at(table, (truth, found), 1)
+    types, clusters = linear_sum_assignment(table, maximize=True)
+    hits = np.zeros(len(table))
+    hits[types] = table[types, clusters]
+    predicted = np.zeros(len(table))
+    predicted[types] = table[:, clusters].sum(axis=0)
+    actual = table.sum(axis=1)
+    return Scores(
+        accuracy=float(hits.sum() / len(truth)),
+        nmi=float(normalized_mutual_info_score(truth, found)),
+        ari=float(adjusted_rand_score(truth, found)),
+        macro_f1=float((2 * hits / (actual + predicted)).mean()),
+        balanced_accuracy=float((hits / actual).mean()),
+        n_clusters=table.shape[1],
+        n_types=table.shape[0],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """Agreement of predicted classes with labels; names are compared as they are, nothing is matched.
+
+    Parameters
+    ----------
+    accuracy
+        Share of cells whose class is their type; a cell without a class counts as wrong.
+    macro_f1, balanced_accuracy
+        Means over the types that occur in the truth.
+    share_unassigned
+        Share of cells without a class.
+    recall
+        Share of each type's cells that were given it.
+    classes
+        Names of the columns of ``confusion``: the types of the truth, then other predicted classes.
+    confusion
+        (type, class) numbers of cells; rows are the types of the truth, in the order of the first columns.
+    """
+
+    accuracy: float
+    macro_f1: float
+    balanced_accuracy: float
+    share_unassigned: float
+    recall: dict[str, float]
+    classes: tuple[str, ...]
+    confusion: Int[np.ndarray, "type class"]
+
+
+def score_classes(y_true: Sequence[object], y_pred: Sequence[object], *, unassigned: str = "unassigned") -> ClassScores:
+    """Score predicted classes against labels.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        One label and one predicted class a cell.
+    unassigned
+        What stands for no class in ``y_pred``.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no cell, or a label is missing.
+    """
+    types, truth = _named_codes(y_true, "y_true")
+    found_names, found = _named_codes(y_pred, "y_pred")
+    if len(truth) != len(found):
+        raise ValueError(f"y_true has {len(truth)} cells, y_pred {len(found)}; one of each a cell is needed")
+    classes = [*types, *(name for name in found_names if name not in set(types))]
+    column = np.array([classes.index(name) for name in found_names])
+    confusion = np.zeros((len(types), len(classes)), dtype=np.int64)
+    np.add.at(confusion, (truth, column[found]), 1)
+    hits, actual = np.diag(confusion), confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)[: len(types)]
+    return ClassScores(
+        accuracy=float(hits.sum() / len(truth)),
+        macro_f1=float((2 * hits / (actual + predicted)).mean()),
+        balanced_accuracy=float((hits / actual).mean()),
+        share_unassigned=float(np.mean([str(name) == unassigned for name in y_pred])),
+        recall={name: float(hit / size) for name, hit, size in zip(types, hits, actual, strict=True)},
+        classes=tuple(classes),
+        confusion=confusion,
+    )
+
+
+def _codes(labels: Sequence[object], name: str) -> np.ndarray:
+    return _named_codes(labels, name)[1]
+
+
+def _named_codes(labels: Sequence[object], name: str) -> tuple[list[str], np.ndarray]:
+    import pandas as pd
+
+    missing = sum(bool(pd.isna(label)) for label in labels)  # type: ignore[call-overload]  # object in the stubs is narrower
+    if len(labels) == 0 or missing:
+        raise ValueError(f"{name} has {len(labels)} cells, {missing} of them without a label; give one for each")
+    names, codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
+    return names.tolist(), codes
+
+
+def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":
+    """Score clusters against an annotator's labels; the only job that reads any.
+
+    Cells without a label are left out.
+
+    Raises
+    ------
+    InputUnusable
+        If the file or a column is missing.
+    """
+    from cellmodel.io.cells import read_obs_columns
+
+    columns = read_obs_columns(path, (truth, pred))
+    labelled = [pair for pair in zip(columns[truth], columns[pred], strict=True) if pair[0] and pair[1]]
+    if not labelled:
+        raise InputUnusable(f"{path} has no cell with both {truth!r} and {pred!r}")
+    return score([pair[0] for pair in labelled], [pair[1] for pair in labelled])

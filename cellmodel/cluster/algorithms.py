@@ -1,0 +1,313 @@
+"""Heads: features or a graph → clusters 0 .. k-1, each with at least one cell."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellmodel.core import random as seeding
+from cellmodel.core.arrays import content_order
+from cellmodel.core.types import CellGraph, Embedding, Labels
+
+log = logging.getLogger(__name__)
+LEIDEN_RUNS: Final = 5
+RESOLUTION_STEPS: Final = 24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroWardConfig:
+    """How micro-clusters are made and merged; one set of values serves every data set."""
+
+    n_micro: int = 40  # at least this many micro-clusters
+    micro_per_cluster: int = 3  # and at least this many for each cluster
+    n_runs: int = 8
+    silhouette_cells: int = 1000
+    fitted_cells: int = 50_000  # k-means is fitted on so many cells at most; the others go to their nearest centre
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if min(self.n_micro, self.micro_per_cluster, self.n_runs, self.silhouette_cells, self.fitted_cells) < 1:
+            raise ValueError(f"every value must be >= 1, got {self}")
+
+
+def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: MicroWardConfig | None = None) -> Labels:
+    """Cut cells into many small k-means clusters, merge these by unweighted Ward, keep the best of several runs.
+
+    Ward counts every micro-cluster once, whatever its size, so a small group of cells that lies apart is kept while a
+    large one is not split; this is what plain k-means gets wrong. Of the runs the one with the best silhouette, a
+    label-free criterion, is kept.
+
+    Parameters
+    ----------
+    features
+        (cell, dim), Euclidean.
+    n_clusters
+        Number of clusters, 1 to the number of cells.
+    seed
+        The run's seed. Random draws follow the features and not the position of the cells, so that permuting the
+        cells permutes the clusters.
+
+    Returns
+    -------
+    Clusters of which each of 0 .. n_clusters-1 occurs; equal cells are parted where there are too few distinct ones.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range, or a feature is not finite.
+    """
+    _check(n_clusters, len(features))
+    _check_finite(features)
+    settings = config or MicroWardConfig()
+    if n_clusters == 1:
+        return np.zeros(len(features), dtype=np.int64)
+    order = content_order(features)
+    points = features[order]
+    seeds = [seeding.derive(seed, f"micro-clusters {run}") for run in range(settings.n_runs)]
+    runs = [_micro_ward_run(points, n_clusters=n_clusters, settings=settings, seed=run_seed) for run_seed in seeds]
+    if len(runs) == 1:
+        return restore_order(runs[0], order)
+    sample = _silhouette_sample(len(points), settings, seed)
+    best = int(np.argmax([_silhouette(points[sample], clusters[sample]) for clusters in runs]))
+    return restore_order(runs[best], order)
+
+
+def _check(n_clusters: int, n_cells: int) -> None:
+    if not 1 <= n_clusters <= n_cells:
+        raise ValueError(f"n_clusters must lie in 1 .. {n_cells} (the number of cells), got {n_clusters}")
+
+
+def _check_finite(features: Embedding) -> None:
+    n_bad = int(np.count_nonzero(~np.isfinite(features)))
+    if n_bad:
+        raise ValueError(f"{n_bad} of {features.size} features are NaN or infinite, all must be finite")
+
+
+def _micro_ward_run(features: Embedding, *, n_clusters: int, settings: MicroWardConfig, seed: int) -> Labels:
+    from sklearn.cluster import AgglomerativeClustering
+
+    wanted = max(settings.n_micro, settings.micro_per_cluster * n_clusters)
+    n_micro = max(n_clusters, min(wanted, len(features) // 3))
+    if n_micro >= len(features):
+        micro, centres = np.arange(len(features)), features
+    else:
+        micro, centres = _lloyd(
+            features,
+            n_clusters=n_micro,
+            n_init=1,
+            fitted_cells=settings.fitted_cells,
+            seed=seed,
+        )
+    if len(centres) <= n_clusters:
+        return _fill_up(features, micro, n_clusters=n_clusters)
+    merged = AgglomerativeClustering(n_clusters, linkage="ward").fit_predict(centres)
+    return _compact(merged[micro])
+
+
+def _lloyd(
+    features: Embedding, *, n_clusters: int, n_init: int, fitted_cells: int, seed: int
+) -> tuple[Labels, Float[np.ndarray, "cluster dim"]]:
+    """k-means clusters and centres; clusters that stay empty are left out of both."""
+    from sklearn.cluster import KMeans
+
+    fitted = features
+    if len(features) > fitted_cells:
+        fitted = features[seeding.generator(seed, "fitted cells").choice(len(features), fitted_cells, replace=False)]
+    algorithm = KMeans(min(n_clusters, len(fitted)), n_init=n_init, random_state=seed)
+    with steady_kmeans():
+        clusters = algorithm.fit(fitted).labels_ if fitted is features else algorithm.fit(fitted).predict(features)
+    used, clusters = np.unique(clusters, return_inverse=True)
+    return clusters.astype(np.int64), algorithm.cluster_centers_[used]
+
+
+@contextmanager
+def steady_kmeans() -> Iterator[None]:
+    """Fit k-means by one thread, and without sklearn's warning where fewer cells differ than there are clusters.
+
+    Threads would add up the centres in the order in which they finish, which changes the last bits.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
+        yield
+
+
+def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Labels:
+    """Give each missing cluster one cell: the one farthest from the mean of a cluster that has others."""
+    clusters = clusters.copy()
+    for missing in range(int(clusters.max()) + 1, n_clusters):
+        sizes = np.bincount(clusters)
+        means = np.stack([np.bincount(clusters, column) for column in features.T], axis=1) / sizes[:, None]
+        distance = np.linalg.norm(features - means[clusters], axis=1)
+        clusters[np.argmax(np.where(sizes[clusters] > 1, distance, -1.0))] = missing
+    return clusters
+
+
+def restore_order(clusters: Labels, order: Int[np.ndarray, " cell"]) -> Labels:
+    """Bring clusters of sorted cells back to the cells' own order, the largest cluster first."""
+    restored = np.empty_like(clusters)
+    restored[order] = clusters
+    return order_by_size(restored)
+
+
+def _compact(clusters: np.ndarray) -> Labels:
+    """Renumber clusters 0 .. k-1 without gaps."""
+    return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
+
+
+def _silhouette_sample(n_cells: int, settings: MicroWardConfig, seed: int) -> np.ndarray:
+    if n_cells <= settings.silhouette_cells:
+        return np.arange(n_cells)
+    rng = seeding.generator(seed, "silhouette")
+    return np.sort(rng.choice(n_cells, settings.silhouette_cells, replace=False))
+
+
+def _silhouette(features: Embedding, clusters: Labels) -> float:
+    from sklearn.metrics import silhouette_score
+
+    n_found = len(np.unique(clusters))
+    return float(silhouette_score(features, clusters)) if 1 < n_found < len(clusters) else -1.0
+
+
+def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20) -> Labels:
+    """Plain k-means, the best of ``n_init`` starts by inertia; for clusters and seed see :func:`micro_ward`.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range, or a feature is not finite.
+    """
+    _check(n_clusters, len(features))
+    _check_finite(features)
+    order = content_order(features)
+    points = features[order]
+    clusters, _ = _lloyd(
+        points,
+        n_clusters=n_clusters,
+        n_init=n_init,
+        fitted_cells=MicroWardConfig().fitted_cells,
+        seed=seeding.derive(seed, "k-means"),
+    )
+    return restore_order(_fill_up(points, clusters, n_clusters=n_clusters), order)
+
+
+def leiden(graph: CellGraph, *, resolution: float, seed: int, n_runs: int = LEIDEN_RUNS) -> Labels:
+    """Communities of a weighted graph by Leiden :cite:`traag2019leiden`, the best modularity of a few runs.
+
+    Parameters
+    ----------
+    graph
+        Symmetric weights, zero diagonal.
+    resolution
+        Resolution of the modularity; higher gives more communities.
+    n_runs
+        Runs, of which the one with the best modularity is kept.
+
+    Raises
+    ------
+    ValueError
+        If ``resolution`` is not positive.
+    """
+    if resolution <= 0:
+        raise ValueError(f"resolution must be > 0, got {resolution}")
+    if graph.nnz == 0:
+        return np.arange(graph.shape[0], dtype=np.int64)
+    from sknetwork.clustering import Leiden, get_modularity
+
+    runs = []
+    for run in range(n_runs):
+        state = seeding.derive(seed, f"leiden {run}")
+        _seed_c_library(state)
+        algorithm = Leiden(resolution=resolution, shuffle_nodes=True, random_state=state)
+        runs.append(algorithm.fit_predict(graph))
+    best = int(np.argmax([get_modularity(graph, clusters, resolution=resolution) for clusters in runs]))
+    return _compact(runs[best])
+
+
+def _seed_c_library(seed: int) -> None:
+    """Seed C's ``rand``: scikit-network's refinement draws from it, and its random_state does not reach there."""
+    import ctypes
+    import sys
+
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    library.srand(ctypes.c_uint(seed))
+
+
+def leiden_to_k(graph: CellGraph, *, n_clusters: int, seed: int) -> Labels:
+    """Communities at the resolution that gives a wanted number, found by bisection; the nearest number if none does.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range.
+    """
+    _check(n_clusters, graph.shape[0])
+    low, high = 1e-3, 64.0
+    tried: list[Labels] = []
+    for _ in range(RESOLUTION_STEPS):
+        middle = float(np.sqrt(low * high))
+        tried.append(leiden(graph, resolution=middle, seed=seed))
+        found = int(tried[-1].max()) + 1
+        if found == n_clusters:
+            break
+        low, high = (middle, high) if found < n_clusters else (low, middle)
+    return min(tried, key=lambda clusters: abs(int(clusters.max()) + 1 - n_clusters))
+
+
+def order_by_size(clusters: Labels) -> Labels:
+    """Renumber clusters so that 0 is the largest; equal sizes by their first cell."""
+    _, first, codes, sizes = np.unique(clusters, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((first, -sizes))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[codes]
+
+
+def smooth_by_majority(clusters: Labels, neighbors: Int[np.ndarray, "cell neighbor"]) -> Labels:
+    """Give each cell the cluster that most of its neighbours and itself have; on a tie its own, else the lower number.
+
+    A cluster that would vanish keeps its cells, with a warning. Clusters are renumbered by size.
+    """
+    n_cells = len(clusters)
+    votes = np.zeros((n_cells, int(clusters.max()) + 1))
+    rows = np.arange(n_cells)
+    np.add.at(votes, (rows[:, None], clusters[neighbors]), 1.0)
+    votes[rows, clusters] += 1.5  # its own vote, and half of one to win a tie
+    voted = votes.argmax(axis=1)
+    kept = np.setdiff1d(clusters, voted)
+    while len(lost := np.setdiff1d(clusters, np.where(np.isin(clusters, kept), clusters, voted))):
+        kept = np.concatenate([kept, lost])  # of whose voters the cells above are taken back
+    if len(kept):
+        sizes = ", ".join(f"{size:,}" for size in np.bincount(clusters)[kept])
+        log.warning("clusters of size %s would vanish when labels are smoothed; they keep their spots", sizes)
+    return order_by_size(np.where(np.isin(clusters, kept), clusters, voted))
+
+
+def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cell"]:
+    r"""How clearly each cell lies in its cluster, from its distances to the clusters' centres.
+
+    .. math:: c_i = 1 - d_i^{own} / d_i^{next}, \text{ clipped to } [0, 1]
+
+    This is the simplified silhouette :cite:`hruschka2004simplified`: 1 at the centre, 0 half-way to the next cluster or
+    beyond. With one cluster every cell has 1.
+    """
+    n_clusters = int(clusters.max()) + 1
+    if n_clusters == 1:
+        return np.ones(len(clusters))
+    sums = np.zeros((n_clusters, features.shape[1]))
+    np.add.at(sums, clusters, features)
+    centres = sums / np.bincount(clusters, minlength=n_clusters)[:, None]
+    own = np.linalg.norm(features - centres[clusters], axis=1)
+    nearest = np.full(len(clusters), np.inf)
+    for cluster in range(n_clusters):
+        distance = np.linalg.norm(features - centres[cluster], axis=1)
+        nearest = np.where(clusters == cluster, nearest, np.minimum(nearest, distance))
+    ratio = np.divide(own, nearest, out=np.ones_like(own), where=nearest > 0)
+    return np.asarray(np.clip(1.0 - ratio, 0.0, 1.0))

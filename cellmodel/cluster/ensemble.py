@@ -1,0 +1,221 @@
+"""Clusters from many views of the same cells: of all partitions, the one whose clusters lie farthest apart."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel.cluster.algorithms import MicroWardConfig, micro_ward, restore_order
+from cellmodel.core import random as seeding
+from cellmodel.core.arrays import content_order
+from cellmodel.core.config import EnsembleConfig, GraphConfig
+from cellmodel.core.types import CellByGene, CellGraph, Embedding, Labels
+from cellmodel.pp.graph import knn_graph, nearest_votes, smoothing, snn_weights
+from cellmodel.pp.normalize import principal_components
+
+ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)
+_BLOCK: Final = 50_000  # cells that follow others at once: bounds memory
+
+
+def ensemble_clusters(
+    expression: CellByGene,
+    *,
+    n_components: int,
+    n_clusters: int,
+    seed: int,
+    spatial: CellGraph | None = None,
+    config: EnsembleConfig | None = None,
+) -> Labels:
+    """Cluster many views of the cells by :func:`cellmodel.cluster.algorithms.micro_ward` and keep the best partition.
+
+    The views differ in the number of principal components, the number of neighbours and the steps of smoothing; none
+    of these has a value that is right for all data. The partitions meet on one ground, :func:`separation` on the
+    unsmoothed components, which favours the smoothing of none.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene) log-normalised, of the genes to use.
+    n_components
+        Principal components of the run; the views have a little fewer and more.
+    n_clusters
+        Number of clusters, 1 to the number of cells.
+    seed
+        The run's seed. Permuting the cells permutes the clusters.
+    spatial
+        Graph of the nearest by place, over which the cells are averaged, too; None to leave it out.
+
+    Returns
+    -------
+    Clusters of which each of 0 .. n_clusters-1 occurs, the largest first.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range, or the expression is empty or not finite.
+    """
+    settings = config or EnsembleConfig()
+    wanted = max(settings.widths(n_components))
+    if expression.shape[0] <= settings.whole_up_to:
+        order = content_order(principal_components(expression, n_components=wanted, seed=seed))
+    else:
+        order = _order_of_rows(expression, seed)
+    pcs = principal_components(expression[order], n_components=wanted, seed=seed)
+    places = None if spatial is None else spatial[order][:, order]
+    widths = settings.widths(n_components)
+    labels = _in_order(pcs, places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
+    return restore_order(labels, order)
+
+
+def ensemble_of_components(
+    pcs: Embedding,
+    *,
+    n_components: int,
+    n_clusters: int,
+    seed: int,
+    spatial: CellGraph | None = None,
+    config: EnsembleConfig | None = None,
+) -> Labels:
+    """:func:`ensemble_clusters` from principal components that are made already.
+
+    Parameters
+    ----------
+    pcs
+        (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
+    n_components, n_clusters, seed, spatial
+        See :func:`ensemble_clusters`.
+
+    Raises
+    ------
+    ValueError
+        If ``n_clusters`` is out of range, or a component is not finite.
+    """
+    settings = config or EnsembleConfig()
+    order = content_order(pcs)
+    places = None if spatial is None else spatial[order][:, order]
+    widths = settings.widths(n_components)
+    labels = _in_order(pcs[order], places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
+    return restore_order(labels, order)
+
+
+def _order_of_rows(expression: CellByGene, seed: int) -> Int[np.ndarray, " cell"]:
+    """Order of the cells by random sums of their genes: the same bits wherever a cell stands, unlike components."""
+    directions = seeding.generator(seed, "order of cells").standard_normal((expression.shape[1], 2))
+    return content_order(np.asarray(expression @ directions))
+
+
+def _in_order(
+    pcs: Embedding,
+    spatial: CellGraph | None,
+    *,
+    widths: list[int],
+    n_clusters: int,
+    seed: int,
+    settings: EnsembleConfig,
+) -> Labels:
+    """Clusters of cells in an order of their own; with places all cells take part, as a sample has few neighbours."""
+    n_cells = len(pcs)
+    if spatial is not None or n_cells <= settings.whole_up_to:
+        return _best_partition(pcs, spatial, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)[0]
+    drawn = _sample(n_cells, settings.sampled_cells, seed, purpose="clustered cells")
+    clusters, width = _best_partition(
+        pcs[drawn], None, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings
+    )
+    labels = np.empty(n_cells, dtype=np.int64)
+    for start in range(0, n_cells, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        votes = nearest_votes(pcs[rows, :width], pcs[drawn, :width], clusters, n_neighbors=settings.n_voters)
+        labels[rows] = votes.argmax(axis=1)
+    labels[drawn] = clusters
+    return labels
+
+
+def _best_partition(
+    pcs: Embedding,
+    spatial: CellGraph | None,
+    *,
+    widths: list[int],
+    n_clusters: int,
+    seed: int,
+    settings: EnsembleConfig,
+) -> tuple[Labels, int]:
+    """Clusters that lie farthest apart, and the number of components of the view that they were found in."""
+    sample = _sample(len(pcs), settings.scored_cells, seed, purpose="compared cells")
+    distances = _cosine_distances(pcs[sample])
+    best, labels, width = -np.inf, np.zeros(len(pcs), dtype=np.int64), widths[0]
+    for run, view in enumerate(_views(pcs, widths, settings, spatial=spatial)):
+        found = micro_ward(view, n_clusters=n_clusters, seed=seeding.derive(seed, f"view {run}"), config=ONE_RUN)
+        score = separation(distances, found[sample])
+        if score > best:
+            best, labels, width = score, found, view.shape[1]
+    return labels, width
+
+
+def separation(distances: Float[np.ndarray, "cell cell"], clusters: Labels) -> float:
+    """Silhouette :cite:`rousseeuw1987silhouettes`, half its mean over cells and half its mean over clusters.
+
+    The mean over cells alone hardly sees a small cluster; the mean over clusters counts it as one of many.
+
+    Parameters
+    ----------
+    distances
+        Between the cells; zero on the diagonal.
+    clusters
+        Cluster of each cell.
+
+    Returns
+    -------
+    A value in [-1, 1]; 0 where there is one cluster, or as many as cells.
+    """
+    from sklearn.metrics import silhouette_samples
+
+    codes, sizes = np.unique(clusters, return_inverse=True, return_counts=True)[1:]
+    if not 1 < len(sizes) < len(clusters):
+        return 0.0
+    widths = silhouette_samples(distances, codes, metric="precomputed")
+    return float(widths.mean() + (np.bincount(codes, widths) / sizes).mean()) / 2
+
+
+def _cosine_distances(features: Embedding) -> Float[np.ndarray, "cell cell"]:
+    from sklearn.metrics.pairwise import cosine_distances
+
+    distances: Float[np.ndarray, "cell cell"] = cosine_distances(features)
+    return distances
+
+
+def _views(
+    pcs: Embedding, widths: list[int], settings: EnsembleConfig, *, spatial: CellGraph | None
+) -> Iterator[Embedding]:
+    """Each view as often as it is to be clustered; one at a time, since all together would not fit for many cells."""
+    for width in widths:
+        components = pcs[:, :width]
+        knn = knn_graph(components, config=GraphConfig(n_neighbors=max(settings.n_neighbors)))
+        for n_neighbors in settings.n_neighbors:
+            graph = snn_weights(_nearest(knn, n_neighbors))
+            graph = graph if spatial is None else graph + spatial
+            steps = list(islice(smoothing(components, graph), max(settings.n_steps) + 1))
+            for n_steps in settings.n_steps:
+                for _ in range(settings.runs_per_view):
+                    yield steps[n_steps]
+
+
+def _nearest(knn: CellGraph, n_neighbors: int) -> CellGraph:
+    """Keep the nearest of each cell's neighbours; every row holds equally many."""
+    n_cells = knn.shape[0]
+    width = knn.nnz // n_cells
+    if width <= n_neighbors:
+        return knn
+    distances, neighbors = knn.data.reshape(n_cells, width), knn.indices.reshape(n_cells, width)
+    kept = np.sort(np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors], axis=1)
+    starts = np.arange(0, n_cells * n_neighbors + 1, n_neighbors)
+    chosen = (np.take_along_axis(each, kept, axis=1).ravel() for each in (distances, neighbors))
+    return sp.csr_matrix((*chosen, starts), shape=knn.shape)
+
+
+def _sample(n_cells: int, n_wanted: int, seed: int, *, purpose: str) -> Int[np.ndarray, " cell"]:
+    if n_cells <= n_wanted:
+        return np.arange(n_cells)
+    return np.sort(seeding.generator(seed, purpose).choice(n_cells, n_wanted, replace=False))

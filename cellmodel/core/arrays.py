@@ -1,0 +1,50 @@
+"""Cells by what they hold and not by where they stand: an order of them, and which of them are equal."""
+
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellmodel.core.types import CellBlocks, CellByGene, Embedding, Labels
+
+EPSILON = 1e-12
+
+
+def unit_rows(embedding: Embedding) -> Embedding:
+    """Scale each row to length one; a zero row stays zero."""
+    norms = np.linalg.norm(embedding, axis=1, keepdims=True)
+    return np.divide(embedding, norms, out=np.zeros_like(embedding), where=norms > EPSILON)
+
+
+_BLOCK_CELLS = 1024
+
+
+def content_order(features: Float[np.ndarray, "cell dim"]) -> Int[np.ndarray, " cell"]:
+    """Order of the cells by their features, the first one first; equal cells stay as they stand."""
+    leading = np.asarray(features[:, 0])
+    order = np.argsort(leading, kind="stable")
+    same_as_next = np.diff(leading[order]) == 0
+    is_tied = np.append(same_as_next, False) | np.append(False, same_as_next)
+    tied = order[is_tied]  # few, so that the other features are looked at for these alone
+    order[is_tied] = tied[np.lexsort(features[tied].T[::-1])]
+    return order
+
+
+def group_equal_cells(matrix: CellByGene | CellBlocks, *, at_most: int) -> Labels | None:
+    """Give equal cells one number; None, after a look at few of them, where more than ``at_most`` differ."""
+    if isinstance(matrix, CellBlocks):
+        blocks = matrix.blocks()
+    else:
+        blocks = (matrix[at : at + _BLOCK_CELLS] for at in range(0, matrix.shape[0], _BLOCK_CELLS))
+    numbers: dict[tuple[bytes, bytes], int] = {}
+    groups = []
+    for block in blocks:
+        rows = block.copy()
+        rows.eliminate_zeros()
+        rows.sort_indices()
+        for start, end in pairwise(rows.indptr):
+            content = (rows.indices[start:end].astype(np.int64).tobytes(), rows.data[start:end].tobytes())
+            groups.append(numbers.setdefault(content, len(numbers)))
+            if len(numbers) > at_most:
+                return None
+    return np.array(groups, dtype=np.int64)

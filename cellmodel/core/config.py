@@ -1,0 +1,228 @@
+"""Settings of a run: one frozen dataclass a component, one set of values for every data set."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from cellmodel.core.choices import HeadName, Knowledge, Sentences
+from cellmodel.core.device import Compute
+from cellmodel.core.random import check_seed
+
+if TYPE_CHECKING:
+    from cellmodel.recipes.base import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphConfig:
+    """How the cell kNN graph is built; one set of values serves every data set.
+
+    Parameters
+    ----------
+    n_neighbors
+        Neighbours per cell, the cell itself not counted; all other cells if there are fewer.
+    metric
+        Cosine distance (1 - cosine, 0 to 2) or Euclidean distance.
+    exact_up_to
+        Number of cells up to which the search is exact (quadratic in time, not in memory); above it, approximate.
+    """
+
+    n_neighbors: int = 15
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    exact_up_to: int = 50_000
+
+    def __post_init__(self) -> None:
+        if self.n_neighbors < 1:
+            raise ValueError(f"n_neighbors must be >= 1, got {self.n_neighbors}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnsembleConfig:
+    """Which views are clustered; one set of values serves every data set.
+
+    Parameters
+    ----------
+    component_shares
+        Numbers of principal components, as multiples of the run's own.
+    n_neighbors
+        Neighbours of a cell in the graph over which it is averaged.
+    n_steps
+        How many times it is averaged.
+    runs_per_view
+        Partitions of each view.
+    scored_cells
+        Cells on which the partitions are compared, at most; memory is quadratic in it.
+    whole_up_to
+        Cells up to which all are clustered in every view; above it some are, and the others follow the nearest of them.
+    sampled_cells
+        How many those are.
+    n_voters
+        Nearest of the clustered cells whose majority another cell follows.
+    """
+
+    component_shares: tuple[float, ...] = (2 / 3, 1.0, 5 / 3)
+    n_neighbors: tuple[int, ...] = (10, 15)
+    n_steps: tuple[int, ...] = (1, 2, 3)
+    runs_per_view: int = 4
+    scored_cells: int = 1_500
+    whole_up_to: int = 50_000
+    sampled_cells: int = 20_000
+    n_voters: int = 15
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        several = (self.component_shares, self.n_neighbors, self.n_steps)
+        if not all(several) or min(*self.component_shares, *self.n_neighbors, *self.n_steps) <= 0:
+            raise ValueError(f"every view needs values > 0, got {self}")
+        if self.runs_per_view < 1 or self.scored_cells < 3:  # noqa: PLR2004 - a silhouette needs three cells
+            raise ValueError(f"runs_per_view must be >= 1 and scored_cells >= 3, got {self}")
+        if not self.scored_cells <= self.sampled_cells or min(self.whole_up_to, self.n_voters) < 1:
+            raise ValueError(f"sampled_cells must be >= scored_cells, whole_up_to and n_voters >= 1, got {self}")
+
+    def widths(self, n_components: int) -> list[int]:
+        """Numbers of principal components of the views."""
+        return [max(1, round(share * n_components)) for share in self.component_shares]
+
+
+_MOST_NEAR: Final = 0.015  # fraction of the spots that one spot looks at: more of a small array is a whole layer of it
+_LEAST_NEAR: Final = 4  # the direct neighbours on a square array
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreprocessConfig:
+    """How counts become features."""
+
+    min_cells: int = 3  # a gene seen in fewer cells is not a feature
+    n_top_genes: int = 2000
+    n_components: int = 30
+    n_smoothing: int = 2  # SGC steps over the graph
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("min_cells", "n_top_genes", "n_components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SemanticsConfig:
+    """How the text of genes becomes a view of cells."""
+
+    rank: int = 128  # dimensions kept by whitening
+    path1_weight: float = 0.5  # share of the expression-weighted path; the rest is the ranked sentence
+    sentence_genes: int = 256  # genes in a cell's sentence
+    sentences: Sentences = "pooled"
+    n_sampled: int = 1000  # cells of which pooled and encoded sentences are compared, where the encoder reads any
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 <= self.path1_weight <= 1:
+            raise ValueError(f"path1_weight must lie in [0, 1], got {self.path1_weight}")
+        if self.rank < 1 or self.sentence_genes < 1:
+            raise ValueError(f"rank and sentence_genes must be >= 1, got {self.rank} and {self.sentence_genes}")
+        if self.n_sampled < 1:
+            raise ValueError(f"n_sampled must be >= 1, got {self.n_sampled}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpatialConfig:
+    """How the coordinates of cells or spots are used; one set of values serves every data set.
+
+    Both numbers are limited by the number of cells, see :meth:`limited_to`.
+
+    Parameters
+    ----------
+    n_neighbors
+        Nearest others that each cell is linked with, by its coordinates.
+    smooth_labels
+        Whether each cell takes the cluster of the majority around it at the end.
+    n_voters
+        How many of the nearest others make that majority, with the cell itself.
+
+    Examples
+    --------
+    >>> SpatialConfig().limited_to(n_cells=269)
+    SpatialConfig(n_neighbors=4, smooth_labels=False, n_voters=4)
+    >>> SpatialConfig().limited_to(n_cells=3611)
+    SpatialConfig(n_neighbors=8, smooth_labels=False, n_voters=50)
+    """
+
+    n_neighbors: int = 8
+    smooth_labels: bool = False
+    n_voters: int = 50
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.n_neighbors < 1 or self.n_voters < 1:
+            raise ValueError(f"n_neighbors and n_voters must be >= 1, got {self.n_neighbors} and {self.n_voters}")
+
+    def limited_to(self, *, n_cells: int) -> "SpatialConfig":
+        """Limit neighbours and voters to 1.5 % of the cells each, or to 4 where that is less."""
+        most = max(_LEAST_NEAR, round(_MOST_NEAR * n_cells))
+        return replace(self, n_neighbors=min(self.n_neighbors, most), n_voters=min(self.n_voters, most))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything that decides a run's result, beside the cells and the store.
+
+    Parameters
+    ----------
+    recipe
+        Name of a recipe, or a `Recipe`, of which records hold the name.
+    n_clusters
+        Number of clusters; None to estimate it.
+    knowledge
+        ``real`` gene vectors, ``shuffled`` among the genes, ``random`` isotropic ones, or ``none``.
+    encoder
+        Encoder of the store; its first one if None.
+    use_orthologs
+        Whether symbols of an orthologue may stand for a gene.
+    min_coverage
+        Share of the genes that must have a text, below which the run refuses.
+    n_words
+        Words looked for per cluster; 0 skips markers and words.
+    seed
+        The run's one seed.
+    head
+        How the representation is cut into clusters; the recipe's own way if None.
+    spatial
+        How the cells' coordinates are used; None to leave them out.
+    low_data
+        Whether genes are weighted by how informative they are, by the data and by their texts, and fewer components
+        are kept: for few cells.
+    compute
+        Where the model is trained; no part of what decides the result, so neither compared nor in :meth:`to_dict`.
+    """
+
+    recipe: "str | Recipe" = "fused"
+    n_clusters: int | None = None
+    knowledge: Knowledge = "real"
+    encoder: str | None = None
+    use_orthologs: bool = False
+    min_coverage: float = 0.3
+    n_words: int = 10
+    seed: int = 0
+    head: HeadName | None = None
+    spatial: SpatialConfig | None = None
+    low_data: bool = False
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
+    compute: Compute = field(default_factory=Compute, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.n_clusters is not None and self.n_clusters < 1:
+            raise ValueError(f"n_clusters must be >= 1, got {self.n_clusters}")
+        if not 0 <= self.min_coverage <= 1:
+            raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
+        check_seed(self.seed)
+
+    @property
+    def recipe_name(self) -> str:
+        """Name of the recipe."""
+        return self.recipe if isinstance(self.recipe, str) else self.recipe.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, for the record of a run."""
+        plain = asdict(replace(self, recipe=self.recipe_name))
+        return {name: value for name, value in plain.items() if name != "compute"}

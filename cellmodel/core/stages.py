@@ -1,0 +1,157 @@
+"""Stages of a long run, each kept in a folder when it is done, so that a run that was cut short goes on after the last.
+
+A stage is a function that writes arrays into a folder of its own; the folder takes its name when the function has
+returned, so that what has the name is whole. Arrays are memory-mapped when they are read.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import DTypeLike
+
+from cellmodel.core.errors import InputUnusable, WorkUnwritten
+from genekb.files.atomic import sync
+
+log = logging.getLogger(__name__)
+KEY: Final = "run.json"
+LOCK: Final = "run.lock"
+RECORD: Final = "record.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Stage:
+    """What a stage left.
+
+    Parameters
+    ----------
+    arrays
+        By name, memory-mapped, not to be written to.
+    record
+        Plain values.
+    seconds
+        How long it took when it was made.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    record: Mapping[str, Any]
+    seconds: float
+
+
+class Stages:
+    """The stages of one run in one folder.
+
+    Parameters
+    ----------
+    folder
+        Made if it is missing; its stages are dropped if they are those of another run.
+    key
+        Everything that decides the results, as plain values.
+
+    Raises
+    ------
+    InputUnusable
+        If the folder holds other files, or another run works in it.
+    WorkUnwritten
+        If it cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, key: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / LOCK)
+        text = json.dumps(key, sort_keys=True, default=str)
+        try:
+            self._claim(text)
+        except Timeout as error:
+            raise InputUnusable(f"another run works in {folder}; wait for it, or give another --work-dir") from error
+        except OSError as error:
+            raise WorkUnwritten(f"{folder} cannot be written: {error.strerror}; give another --work-dir") from error
+
+    def _claim(self, key: str) -> None:
+        held = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        if held and KEY not in held and held != {LOCK}:
+            raise InputUnusable(f"{self.folder} holds other files, it is never used; give another --work-dir")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire(timeout=0)
+        if (self.folder / KEY).is_file() and (self.folder / KEY).read_text() == key:
+            return
+        self._drop()
+        (self.folder / KEY).write_text(key)
+
+    def _drop(self) -> None:
+        """Drop all stages; a kill in the middle leaves a folder that is of no run, and is cleared by the next one."""
+        (self.folder / KEY).write_text("")
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+
+    def run(self, name: str, make: Callable[[Path], Mapping[str, Any]]) -> Stage:
+        """Give a stage, from its folder if it was done before.
+
+        Parameters
+        ----------
+        make
+            Writes arrays as ``NAME.npy`` into the folder that it is given, and returns plain values.
+
+        Raises
+        ------
+        WorkUnwritten
+            If the disk refuses.
+        """
+        target = self.folder / name
+        if target.is_dir():
+            log.info("%s: done before, taken from %s", name, target)
+            return _read(target)
+        part = self.folder / f"{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        started = time.perf_counter()
+        try:
+            part.mkdir()
+            record = dict(make(part))
+            seconds = round(time.perf_counter() - started, 2)
+            (part / RECORD).write_text(json.dumps({"record": record, "seconds": seconds}))
+            for path in part.iterdir():
+                sync(path)
+            part.rename(target)
+            sync(self.folder)
+        except OSError as error:
+            raise WorkUnwritten(
+                f"{part} cannot be written: {error.strerror or error}; free space, or give another --work-dir"
+            ) from error
+        log.info("%s: %.1f s", name, seconds)
+        return _read(target)
+
+    def remove(self) -> None:
+        """Remove the folder with all stages, and let go of it."""
+        with suppress(OSError):
+            self._drop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the folder, so that another run may work in it."""
+        self._lock.release()
+
+
+def create_array(folder: Path, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
+    """Make an array on disk, to be filled block by block."""
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
+
+
+def save_array(folder: Path, name: str, values: np.ndarray) -> None:
+    """Write an array that is in memory."""
+    np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+
+def _read(folder: Path) -> Stage:
+    arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+    content = json.loads((folder / RECORD).read_text())
+    return Stage(arrays=arrays, record=content["record"], seconds=content["seconds"])

@@ -1,0 +1,260 @@
+"""Named sets of genes: those that a store knows, and a user's GMT file, its names resolved by the store."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+import genekb
+from cellmodel.core.errors import InputUnusable
+
+log = logging.getLogger(__name__)
+STORED: Final = ("go_process", "go_function", "go_component", "gene_group")  # vocabularies that name sets of genes
+_GMT_COLUMNS: Final = 3  # name, description, at least one gene
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneSet:
+    """A named set of genes.
+
+    Parameters
+    ----------
+    source
+        The vocabulary of the store, or the name of the file.
+    set_id
+        Identifier in the source, or what the file says about the set.
+    name
+        Its name.
+    gene_ids
+        GeneIDs of its genes.
+    """
+
+    source: str
+    set_id: str
+    name: str
+    gene_ids: frozenset[int]
+
+
+def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
+    """Give the GO terms and gene groups that a store was built with, each with the genes that it was given to itself.
+
+    A gene of a narrower term is not counted for the broader one: the store holds no tree of terms.
+    """
+    table = kb.table("annotations").select(["vocabulary", "term_id", "term", "gene_id"])
+    members: dict[tuple[str, str, str], set[int]] = {}
+    for vocabulary, term_id, term, gene_id in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        if vocabulary in STORED:
+            members.setdefault((vocabulary, term_id, term), set()).add(gene_id)
+    return tuple(
+        GeneSet(source=source, set_id=set_id, name=name, gene_ids=frozenset(genes))
+        for (source, set_id, name), genes in sorted(members.items())
+    )
+
+
+def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tuple[GeneSet, ...]:
+    """Read a GMT file: a set a line, its name, a description and its genes, set apart by tabs.
+
+    Genes may be symbols, aliases, Ensembl identifiers or GeneIDs, also mixed.
+
+    Parameters
+    ----------
+    use_orthologs
+        Whether symbols of an orthologue of another species may stand for a gene.
+
+    Raises
+    ------
+    InputUnusable
+        If the file cannot be read, a line is no set, a name occurs twice, or the store knows none of the genes.
+    """
+    rows = _read_rows(path)
+    names = sorted({gene for _, _, genes in rows for gene in genes})
+    resolution = kb.resolve(names, use_orthologs=use_orthologs)
+    known = {name: gene for name, gene in zip(names, resolution.gene_ids.tolist(), strict=True) if gene > 0}
+    if not known:
+        raise InputUnusable(
+            f"0 of the {len(names)} gene names of {path} ({', '.join(names[:3])}, ...) are known to {kb.store_id}; are "
+            "they of the same species? Symbols of another one need --orthologs"
+        )
+    log.log(
+        logging.INFO if 2 * len(known) >= len(names) else logging.WARNING,
+        "%d of the %d gene names of %s are known to %s",
+        *(len(known), len(names), path, kb.store_id),
+    )
+    return tuple(
+        GeneSet(
+            source=path.name, set_id=said, name=name, gene_ids=frozenset(known[gene] for gene in genes if gene in known)
+        )
+        for name, said, genes in rows
+    )
+
+
+def _read_rows(path: Path) -> list[tuple[str, str, list[str]]]:
+    """Name, description and genes of every line that is not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputUnusable(f"{path} cannot be read as a GMT file: {error}; give a text file in UTF-8") from error
+    rows: dict[str, tuple[str, str, list[str]]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) < _GMT_COLUMNS or not cells[0]:
+            raise InputUnusable(
+                f"line {number} of {path} has {len(cells)} columns; a set is its name, a description and its genes, "
+                "set apart by tabs"
+            )
+        if cells[0] in rows:
+            raise InputUnusable(f"line {number} of {path} names {cells[0]!r} again; give every set a name of its own")
+        rows[cells[0]] = (cells[0], cells[1], [cell for cell in cells[2:] if cell])
+    if not rows:
+        raise InputUnusable(f"{path} holds no set; a line is a name, a description and genes, set apart by tabs")
+    return list(rows.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnrichmentConfig:
+    """Which sets are tested and told; one set of values serves every data set.
+
+    Parameters
+    ----------
+    min_genes, max_genes
+        Measured genes of a set at least and at most: tiny ones are single genes, huge ones say nothing.
+    min_shared
+        Genes that a set must share with the group to be told.
+    max_p
+        Adjusted p value up to which a set is told.
+    n_sets
+        Sets told per group at most.
+    """
+
+    min_genes: int = 3
+    max_genes: int = 500
+    min_shared: int = 2
+    max_p: float = 0.05
+    n_sets: int = 20
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 1 <= self.min_genes <= self.max_genes or min(self.min_shared, self.n_sets) < 1:
+            raise ValueError(f"1 <= min_genes <= max_genes, min_shared and n_sets >= 1 are needed, got {self}")
+        if not 0 < self.max_p <= 1:
+            raise ValueError(f"max_p must lie in (0, 1], got {self.max_p}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnrichedSet:
+    """A set that shares more genes with a group than chance deals.
+
+    Parameters
+    ----------
+    gene_set
+        The set.
+    gene_ids
+        Genes shared, in the order in which the group's genes were given.
+    n_set, n_group, n_measured
+        Measured genes of the set, genes of the group, and genes measured.
+    fold
+        Shared genes over the number expected.
+    p_value, p_adjusted
+        Hypergeometric, and after Benjamini-Hochberg over the sets of this source and all groups.
+    """
+
+    gene_set: GeneSet
+    gene_ids: tuple[int, ...]
+    n_set: int
+    n_group: int
+    n_measured: int
+    fold: float
+    p_value: float
+    p_adjusted: float
+
+
+def enrich(
+    groups: Sequence[Sequence[int]],
+    gene_sets: Sequence[GeneSet],
+    *,
+    measured: Sequence[int],
+    config: EnrichmentConfig | None = None,
+) -> tuple[tuple[EnrichedSet, ...], ...]:
+    r"""Find the sets in which the genes of each group are over-represented.
+
+    The p value is the upper tail of the hypergeometric distribution :cite:`rivals2007enrichment`: the share of all ways
+    to deal *n* of the *N* measured genes to the group in which at least as many fall into the set. So it is a
+    permutation p value in closed form, and nothing is drawn. It is adjusted :cite:`benjamini1995fdr` over all groups
+    and all sets of one source.
+
+    Parameters
+    ----------
+    groups
+        GeneIDs of each group, best first.
+    gene_sets
+        Sets of any source; those too small or too large among the measured genes are not tested.
+    measured
+        GeneIDs that could have been in a group.
+
+    Returns
+    -------
+    Sets of each group, smallest p value first; ties go to more shared genes, then to the order given.
+    """
+    settings = config or EnrichmentConfig()
+    column = {gene: place for place, gene in enumerate(dict.fromkeys(measured))}
+    sets = [(one, one.gene_ids & column.keys()) for one in gene_sets]
+    tested = [(one, genes) for one, genes in sets if settings.min_genes <= len(genes) <= settings.max_genes]
+    chosen = [tuple(gene for gene in dict.fromkeys(group) if gene in column) for group in groups]
+    if not tested or not chosen:
+        return tuple(() for _ in groups)
+    members = _indicator([genes for _, genes in tested], column)
+    shared = np.asarray((members @ _indicator(chosen, column).T).todense(), dtype=np.int64)  # (set, group)
+    sizes = (members.sum(axis=1).A1.astype(np.int64), np.array([len(group) for group in chosen]))
+    p, adjusted = _tests(shared, sizes, n_measured=len(column), sources=[one.source for one, _ in tested])
+    found = []
+    for number, group in enumerate(chosen):
+        told = (adjusted[:, number] <= settings.max_p) & (shared[:, number] >= settings.min_shared)
+        order = [row for row in np.lexsort((-shared[:, number], p[:, number])).tolist() if told[row]]
+        found.append(
+            tuple(
+                EnrichedSet(
+                    gene_set=tested[row][0],
+                    gene_ids=tuple(gene for gene in group if gene in tested[row][1]),
+                    n_set=int(sizes[0][row]),
+                    n_group=len(group),
+                    n_measured=len(column),
+                    fold=float(shared[row, number] * len(column) / (sizes[0][row] * len(group))),
+                    p_value=float(p[row, number]),
+                    p_adjusted=float(adjusted[row, number]),
+                )
+                for row in order[: settings.n_sets]
+            )
+        )
+    return tuple(found)
+
+
+def _indicator(groups: Sequence[Sequence[int] | frozenset[int]], column: Mapping[int, int]) -> sp.csr_matrix:
+    """(group, gene) ones."""
+    rows = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    columns = np.array([column[gene] for group in groups for gene in group], dtype=np.int64)
+    return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(groups), len(column)))
+
+
+def _tests(
+    shared: Int[np.ndarray, "set group"],
+    sizes: tuple[Int[np.ndarray, " set"], Int[np.ndarray, " group"]],
+    *,
+    n_measured: int,
+    sources: Sequence[str],
+) -> tuple[Float[np.ndarray, "set group"], Float[np.ndarray, "set group"]]:
+    """Hypergeometric p values, and the same adjusted within each source."""
+    from scipy.stats import false_discovery_control, hypergeom
+
+    p = hypergeom.sf(shared - 1, n_measured, sizes[0][:, None], sizes[1][None, :])
+    adjusted = np.ones_like(p)
+    for source in sorted(set(sources)):
+        rows = np.array([one == source for one in sources])
+        adjusted[rows] = false_discovery_control(np.clip(p[rows], 0.0, 1.0), axis=None).reshape(p[rows].shape)
+    return p, adjusted

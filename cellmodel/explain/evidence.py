@@ -1,0 +1,322 @@
+"""Why a cluster is what it is: markers, exact contributions of genes, themes and enriched sets, with their evidence."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.random import generator
+from cellmodel.core.types import GeneVectors
+from cellmodel.explain.attribution import Judged, judge, standard_differences
+from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
+from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
+from cellmodel.explain.markers import Marker, rank_markers
+from cellmodel.explain.terms import term_deal
+from cellmodel.explain.themes import Theme, ThemeTerms, choose_themes, theme_terms
+from cellmodel.io.lineage import Lineage
+from cellmodel.pp.normalize import detected_genes, highly_variable
+from cellmodel.text.align import GeneAlignment
+from cellmodel.text.paths import fit_whitening
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttributeConfig:
+    """What is compared, and how much of it is told.
+
+    Parameters
+    ----------
+    cluster_key
+        Column of obs with the clusters.
+    between
+        Two clusters to compare with one another; every cluster with the rest if None.
+    condition_key
+        Column of obs with the conditions to compare inside each cluster, or inside ``cluster`` alone.
+    gmt
+        Files of gene sets.
+    n_markers
+        Markers of a group told at most; those that are significant among them are what enrichment looks at.
+    max_marker_p
+        Adjusted p value up to which a gene is a marker for enrichment.
+    n_sentences
+        Contributing genes of a group that are told with a sentence of their text.
+    n_themes
+        Themes of a group told at most.
+    n_permutations
+        Deals of the texts; the least p value is 1 / (1 + n).
+    other_store
+        Whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
+    """
+
+    cluster_key: str = "cellmodel"
+    between: tuple[str, str] | None = None
+    condition_key: str | None = None
+    cluster: str | None = None
+    gmt: tuple[Path, ...] = ()
+    n_markers: int = 100
+    max_marker_p: float = 0.05
+    n_sentences: int = 50
+    n_themes: int = 8
+    n_permutations: int = 200
+    enrichment: EnrichmentConfig = field(default_factory=EnrichmentConfig)
+    other_store: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that the choices go together."""
+        if self.between is not None and self.condition_key is not None:
+            raise ValueError("either two clusters or conditions are compared, not both")
+        if self.cluster is not None and self.condition_key is None:
+            raise ValueError("a cluster is chosen for its conditions; name their column too")
+        for name in ("n_markers", "n_sentences", "n_themes", "n_permutations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contribution:
+    """What a gene contributes to the distance of a group from what it is compared with.
+
+    Parameters
+    ----------
+    name, gene_id
+        The gene.
+    difference
+        Mean expression of the group less that of the others, in standard deviations.
+    contribution
+        Its share of the distance, in the units of the distance.
+    p_value
+        How often it contributes as much with texts dealt out anew.
+    term, sentence
+        The highest-scoring term that its text holds, and where; empty past the strongest genes.
+    """
+
+    name: str
+    gene_id: int
+    difference: float
+    contribution: float
+    p_value: float
+    term: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupEvidence:
+    """What is told of one group.
+
+    Parameters
+    ----------
+    contrast
+        Which group, and what it is compared with.
+    distance, distance_p
+        Of the semantic centroids, and how often it is as long with texts dealt out anew.
+    markers
+        Highest t first.
+    contributions
+        Of every gene that was used: first those in which the group leads, largest contribution first, then the others.
+        All add up to the distance.
+    themes
+        Highest score first.
+    enriched
+        Smallest p value first.
+    """
+
+    contrast: Contrast
+    distance: float
+    distance_p: float
+    markers: tuple[Marker, ...]
+    contributions: tuple[Contribution, ...]
+    themes: tuple[Theme, ...]
+    enriched: tuple[EnrichedSet, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What is told of every group, and by what.
+
+    Parameters
+    ----------
+    groups
+        In the order of the clusters, then of the conditions.
+    symbols
+        Name in the cells of each GeneID.
+    sources
+        How many gene sets were looked at, by source.
+    store_id, encoder_id, content_id
+        Whose texts, vectors and gene sets they were.
+    made_with
+        What the clusters were made with, where that is another.
+    """
+
+    groups: tuple[GroupEvidence, ...]
+    symbols: dict[int, str]
+    sources: dict[str, int]
+    store_id: str
+    encoder_id: str
+    content_id: str
+    made_with: Lineage | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Genes:
+    """Genes with a text that are highly variable, or significant among the markers told of any group."""
+
+    columns: Int[np.ndarray, " gene"]
+    names: tuple[str, ...]
+    gene_ids: tuple[int, ...]
+    vectors: GeneVectors
+    terms: ThemeTerms
+
+
+def attribute_clusters(
+    found: ClusteredCells, kb: genekb.Store, *, config: RunConfig, choice: AttributeConfig
+) -> Evidence:
+    """Tell what sets groups of cells apart, from which genes, and why to believe it.
+
+    The semantic place of a cell is path 1 of its text view: gene vectors, whitened, weighted by z-scored expression.
+    That is linear, so the distance of two centroids falls into exact shares of genes.
+
+    Parameters
+    ----------
+    found
+        Cells with clusters, aligned with the store.
+    config
+        Encoder, seed and the settings of the text view.
+    choice
+        What is compared, and how much of it is told.
+
+    Raises
+    ------
+    InputUnusable
+        If there is nothing to compare, a gene set file cannot be used, or too few genes have a text.
+    """
+    alignment = _alignment(found)
+    comparisons = _comparisons(found, choice)
+    stored = stored_gene_sets(kb)
+    sets = (*stored, *(one for path in choice.gmt for one in read_gmt(path, kb, use_orthologs=config.use_orthologs)))
+    markers = [markers for one in comparisons for markers in _markers(found, one, n_top=choice.n_markers)]
+    significant = [_significant(group, max_p=choice.max_marker_p) for group in markers]
+    genes = _genes(found, alignment, config=config, stored=stored, markers=significant)
+    differences = np.concatenate([_differences(found, one, genes.columns) for one in comparisons], axis=1)
+    judged = judge(
+        differences,
+        genes.vectors,
+        texts=term_deal(genes.terms.presence),
+        n_permutations=choice.n_permutations,
+        rng=generator(config.seed, "attribution"),
+    )
+    themes = choose_themes(judged, differences, terms=genes.terms, gene_names=genes.names, n_themes=choice.n_themes)
+    ids = alignment.gene_ids
+    enriched = enrich(
+        [ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist(), config=choice.enrichment
+    )
+    contrasts = [contrast for one in comparisons for contrast in one.contrasts]
+    return Evidence(
+        groups=tuple(
+            GroupEvidence(
+                contrast=contrast,
+                distance=float(judged.attribution.distances[group]),
+                distance_p=float(judged.distance_p[group]),
+                markers=markers[group],
+                contributions=_contributions(group, differences, judged, genes, n_sentences=choice.n_sentences),
+                themes=themes[group],
+                enriched=enriched[group],
+            )
+            for group, contrast in enumerate(contrasts)
+        ),
+        symbols={gene: name for gene, name in zip(ids.tolist(), found.gene_names, strict=True) if gene},
+        sources=dict(Counter(one.source for one in sets)),
+        store_id=alignment.store_id,
+        encoder_id=alignment.encoder_id,
+        content_id=alignment.content_id,
+    )
+
+
+def _comparisons(found: ClusteredCells, choice: AttributeConfig) -> tuple[Comparison, ...]:
+    if choice.condition_key is None:
+        return compare_clusters(found, between=choice.between)
+    return compare_conditions(found, condition_key=choice.condition_key, cluster=choice.cluster)
+
+
+def _alignment(found: ClusteredCells) -> GeneAlignment:
+    if found.alignment is None:
+        raise ValueError("the cells are not aligned with a store; contributions are of its gene vectors")
+    return found.alignment
+
+
+def _genes(
+    found: ClusteredCells,
+    alignment: GeneAlignment,
+    *,
+    config: RunConfig,
+    stored: Sequence[GeneSet],
+    markers: Sequence[Sequence[int]],
+) -> _Genes:
+    """Choose the genes, and whiten their vectors."""
+    settings = config.preprocess
+    min_cells = min(settings.min_cells, max(1, len(found.labels) // 10))
+    detected = np.flatnonzero(detected_genes(found.expression, min_cells=min_cells))
+    if len(detected):
+        detected = detected[highly_variable(found.expression[:, detected], n_top=settings.n_top_genes)]
+    chosen = np.array(sorted(set(detected.tolist()).union(*markers)), dtype=np.int64)
+    columns = chosen[alignment.has_vector[chosen]]
+    if len(columns) < 2:  # noqa: PLR2004 - whitening needs two texts
+        raise InputUnusable(
+            f"{len(columns)} of {len(chosen)} highly variable genes and markers of {found.cells.source} have a text in "
+            f"{alignment.store_id}, 2 are needed; build the store for more genes"
+        )
+    vectors = alignment.vectors[columns]
+    gene_ids = tuple(alignment.gene_ids[columns].tolist())
+    texts = [alignment.texts[column] or "" for column in columns]
+    return _Genes(
+        columns=columns,
+        names=tuple(found.gene_names[column] for column in columns),
+        gene_ids=gene_ids,
+        vectors=fit_whitening(vectors, rank=config.semantics.rank)(vectors),
+        terms=theme_terms(texts, gene_ids=gene_ids, gene_sets=stored),
+    )
+
+
+def _differences(
+    found: ClusteredCells, comparison: Comparison, columns: Int[np.ndarray, " gene"]
+) -> Float[np.ndarray, "gene group"]:
+    every = standard_differences(found.expression[comparison.rows][:, columns], comparison.labels)
+    return every[:, [contrast.group for contrast in comparison.contrasts]]
+
+
+def _markers(found: ClusteredCells, comparison: Comparison, *, n_top: int) -> list[tuple[Marker, ...]]:
+    tables = rank_markers(
+        found.expression[comparison.rows], comparison.labels, gene_names=found.gene_names, n_top=n_top
+    )
+    return [tables[contrast.group].markers for contrast in comparison.contrasts]
+
+
+def _significant(markers: Sequence[Marker], *, max_p: float) -> list[int]:
+    """Columns of the genes in which a group leads beyond doubt."""
+    return [marker.gene for marker in markers if marker.t > 0 and marker.p_adjusted <= max_p]
+
+
+def _contributions(
+    group: int, differences: Float[np.ndarray, "gene group"], judged: Judged, genes: _Genes, *, n_sentences: int
+) -> tuple[Contribution, ...]:
+    difference, contribution = differences[:, group], judged.attribution.contributions[:, group]
+    order = np.lexsort((np.arange(len(difference)), -contribution, difference <= 0)).tolist()
+    told = []
+    for rank, gene in enumerate(order):
+        term = genes.terms.telling_term(gene, judged.score[:, group]) if rank < n_sentences else None
+        told.append(
+            Contribution(
+                name=genes.names[gene],
+                gene_id=genes.gene_ids[gene],
+                difference=float(difference[gene]),
+                contribution=float(contribution[gene]),
+                p_value=float(judged.gene_p[gene, group]),
+                term="" if term is None else genes.terms.names[term],
+                sentence="" if term is None else genes.terms.sentence(gene, term),
+            )
+        )
+    return tuple(told)

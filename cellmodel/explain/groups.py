@@ -1,0 +1,300 @@
+"""Cells with the clusters that a file holds, and what a store knows of their genes: where every explanation starts."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Int
+
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.types import CellByGene, Labels
+from cellmodel.io.cells import Cells, ReadConfig, is_whole, obs_columns, read_cells
+from cellmodel.pp.normalize import detected_genes, log_expression
+from cellmodel.text.align import GeneAlignment, align_cells
+from genekb.core.messages import MOST_NAMES, known_names
+
+log = logging.getLogger(__name__)
+MOST_CLUSTERS: Final = 200  # that a column of groups has; more are measured values, or names of cells
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ClusteredCells:
+    """The cells that have a cluster, and the genes that they express.
+
+    Parameters
+    ----------
+    cells
+        All that was read.
+    rows
+        (cell,) rows of ``cells`` that have a cluster; all below is of these.
+    names
+        Name of each cluster, in the order of a categorical, else of the alphabet with numbers as numbers.
+    labels
+        (cell,) place of each cell's cluster in ``names``.
+    expression
+        (cell, gene) log-normalised.
+    columns
+        (gene,) columns of ``cells`` that are seen in any of these cells.
+    gene_names
+        Their names.
+    alignment
+        What the store knows of these genes; its coverage is that of all genes. None without a store.
+    """
+
+    cells: Cells
+    rows: Int[np.ndarray, " cell"]
+    names: tuple[str, ...]
+    labels: Labels
+    expression: CellByGene
+    columns: Int[np.ndarray, " gene"]
+    gene_names: tuple[str, ...]
+    alignment: GeneAlignment | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GroupedCells:
+    """Which cells have a cluster, and which; as in :class:`ClusteredCells`."""
+
+    rows: Int[np.ndarray, " cell"]
+    names: tuple[str, ...]
+    labels: Labels
+
+
+def read_clustered(
+    path: Path, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str, read: ReadConfig
+) -> ClusteredCells:
+    """Read cells and their clusters from a file.
+
+    Raises
+    ------
+    InputUnusable
+        If the column of clusters is missing, or fewer than two clusters have a cell.
+    AlignmentTooLow
+        If too few genes are known to the store.
+    """
+    return clustered(read_cells(path, read), kb, config, cluster_key=cluster_key)
+
+
+def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str) -> ClusteredCells:
+    """Take the clusters of cells that are read already; see :func:`read_clustered`."""
+    grouped = group_cells(cells, cluster_key)
+    columns = np.flatnonzero(detected_genes(cells.matrix[grouped.rows], min_cells=1))
+    return ClusteredCells(
+        cells=cells,
+        rows=grouped.rows,
+        names=grouped.names,
+        labels=grouped.labels,
+        expression=log_expression(cells)[grouped.rows][:, columns],
+        columns=columns,
+        gene_names=tuple(cells.names[column] for column in columns),
+        alignment=None if kb is None else align_cells(cells, kb, config).take(columns),
+    )
+
+
+def group_cells(cells: Cells, cluster_key: str, *, least: int = 2) -> GroupedCells:
+    """Take the clusters alone of cells that are read already; see :func:`read_clustered`.
+
+    Raises
+    ------
+    InputUnusable
+        If the column is missing, or fewer than ``least`` clusters have a cell.
+    """
+    found = np.array(_column(cells, cluster_key), dtype=object)
+    rows = np.flatnonzero(found != "")
+    if len(rows) < len(found):
+        log.warning("%d of %d cells have no %s and are left out", len(found) - len(rows), len(found), cluster_key)
+    names = _in_order(cells, cluster_key, set(found[rows]))
+    if not names:
+        raise InputUnusable(
+            f"column {cluster_key!r} of {cells.source} holds no cluster: all of its {len(found):,} values are missing; "
+            "name another column with --cluster-key"
+        )
+    if len(names) < least:
+        raise InputUnusable(
+            f"column {cluster_key!r} of {cells.source} holds {len(names)} cluster; a cluster is told by what sets it "
+            "apart from others, so two are needed"
+        )
+    place = {name: number for number, name in enumerate(names)}
+    return GroupedCells(rows=rows, names=names, labels=np.array([place[name] for name in found[rows]], dtype=np.int64))
+
+
+def _column(cells: Cells, cluster_key: str) -> list[str]:
+    likely = ", ".join(cluster_columns(cells))
+    hint = "run `cellmodel cluster` first, or name a column with --cluster-key"
+    hint += f" (those that look like clusters: {likely})" if likely else ""
+    return obs_columns(cells.adata, [cluster_key], source=cells.source, hint=hint)[cluster_key]
+
+
+def cluster_columns(cells: Cells) -> list[str]:
+    """Columns of obs that may hold clusters: at least two values, and fewer than cells; no measured numbers."""
+    obs, found = cells.adata.obs, []
+    for name in obs:
+        values = obs[name].dropna()
+        is_measured = values.dtype.kind == "f" and not is_whole(values)
+        if 2 <= values.nunique() <= min(MOST_CLUSTERS, len(values) - 1) and not is_measured:  # noqa: PLR2004
+            found.append(str(name))
+    return found[:MOST_NAMES]
+
+
+def _in_order(cells: Cells, cluster_key: str, present: set[str]) -> tuple[str, ...]:
+    """Names of the clusters, as a categorical orders them, else with the numbers in them read as numbers."""
+    column = cells.adata.obs[cluster_key]
+    if hasattr(column, "cat"):
+        return tuple(name for name in map(str, column.cat.categories) if name in present)
+    by_number = re.compile(r"\d+")
+    return tuple(sorted(present, key=lambda name: by_number.sub(lambda digits: digits[0].zfill(12), name)))
+
+
+REST = "rest"
+_MIN_CELLS = 3  # on either side
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """A group of cells, and what it is compared with.
+
+    Parameters
+    ----------
+    cluster
+        Name of the cluster.
+    condition
+        Condition of the cells within that cluster; empty where all its cells are meant.
+    against
+        The cluster of ``between``, or the one other condition, that it is compared with; else ``rest``, all others.
+    n_cells, n_against
+        Cells on either side.
+    group
+        Label of the group among those of the comparison.
+    """
+
+    cluster: str
+    condition: str
+    against: str
+    n_cells: int
+    n_against: int
+    group: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Comparison:
+    """Cells in groups, and which groups are told apart from the others of them.
+
+    Parameters
+    ----------
+    rows
+        (cell,) rows of the clustered cells.
+    labels
+        (cell,) group of each, 0 .. k-1.
+    contrasts
+        One for each group that is large enough, as its rest is.
+    """
+
+    rows: Int[np.ndarray, " cell"]
+    labels: Labels
+    contrasts: tuple[Contrast, ...]
+
+
+def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None = None) -> tuple[Comparison, ...]:
+    """Tell every cluster from the rest, or two clusters from one another.
+
+    Raises
+    ------
+    InputUnusable
+        If a cluster of ``between`` is unknown, the two are one, or all are too small.
+    """
+    if between is None:
+        rows, labels, names = np.arange(len(found.labels)), found.labels, found.names
+    else:
+        if between[0] == between[1]:
+            raise InputUnusable(f"{between[0]!r} is compared with itself; name two clusters")
+        places = [_place(name, found.names) for name in between]
+        rows = np.flatnonzero(np.isin(found.labels, places))
+        labels, names = (found.labels[rows] == places[1]).astype(np.int64), between
+    contrasts = tuple(
+        Contrast(
+            cluster=name,
+            condition="",
+            against=REST if between is None else other,
+            n_cells=n_cells,
+            n_against=n_against,
+            group=group,
+        )
+        for group, name, other, n_cells, n_against in _sides(labels, names)
+        if _is_large(f"cluster {name!r}", n_cells, n_against)
+    )
+    return _not_empty((Comparison(rows=rows, labels=labels, contrasts=contrasts),), found)
+
+
+def compare_conditions(
+    found: ClusteredCells, *, condition_key: str, cluster: str | None = None
+) -> tuple[Comparison, ...]:
+    """Tell the conditions inside each cluster, or inside one, from one another.
+
+    Cells without a condition are left out.
+
+    Raises
+    ------
+    InputUnusable
+        If the column is missing or holds one condition, the cluster is unknown, or no cluster has enough cells of two.
+    """
+    adata = found.cells.adata
+    every = np.array(obs_columns(adata, [condition_key], source=found.cells.source)[condition_key], dtype=object)
+    values = every[found.rows]
+    names = tuple(sorted(set(values) - {""}))
+    if len(names) < 2:  # noqa: PLR2004 - one condition has no other
+        raise InputUnusable(
+            f"column {condition_key!r} of {found.cells.source} holds {len(names)} condition; two are needed, name "
+            "another column with --condition-key"
+        )
+    clusters = range(len(found.names)) if cluster is None else [_place(cluster, found.names)]
+    comparisons = []
+    for place in clusters:
+        rows = np.flatnonzero((found.labels == place) & (values != ""))
+        present, labels = np.unique(values[rows].astype(str), return_inverse=True)
+        contrasts = tuple(
+            Contrast(
+                cluster=found.names[place], condition=name, against=against, n_cells=n_cells, n_against=n_against,
+                group=group,
+            )
+            for group, name, against, n_cells, n_against in _sides(labels, present.tolist())
+            if _is_large(f"{name!r} in cluster {found.names[place]!r}", n_cells, n_against)
+        )  # fmt: skip
+        comparisons.append(Comparison(rows=rows, labels=labels, contrasts=contrasts))
+    return _not_empty(tuple(comparisons), found)
+
+
+def _sides(clusters: Labels, names: Sequence[str]) -> Iterator[tuple[int, str, str, int, int]]:
+    """Every group, its name, what it is compared with, and the cells on either side."""
+    sizes = np.bincount(clusters, minlength=len(names)).tolist()
+    for group, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        others = [other for other in names if other != name]
+        yield group, name, others[0] if len(others) == 1 else REST, size, sum(sizes) - size
+
+
+def _is_large(what: str, n_cells: int, n_against: int) -> bool:
+    if min(n_cells, n_against) < _MIN_CELLS:
+        log.warning("%s: %d cells, %d on the other side; left out", what, n_cells, n_against)
+        return False
+    return True
+
+
+def _not_empty(comparisons: tuple[Comparison, ...], found: ClusteredCells) -> tuple[Comparison, ...]:
+    kept = tuple(one for one in comparisons if one.contrasts)
+    if not kept:
+        raise InputUnusable(
+            f"{found.cells.source} has no group with {_MIN_CELLS} cells or more on both sides; compare larger ones"
+        )
+    return kept
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    """Place of a cluster among the names."""
+    if name in names:
+        return names.index(name)
+    raise InputUnusable(f"there is no cluster {name!r} (there are: {known_names(name, names)})")

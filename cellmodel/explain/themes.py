@@ -1,0 +1,260 @@
+"""Themes: genes in which a group leads and whose texts, or gene sets, share a term, with what they contribute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float
+
+from cellmodel.explain.attribution import Judged, leading_weights
+from cellmodel.explain.enrichment import GeneSet
+from cellmodel.explain.terms import TermIndex, index_terms
+
+TEXT: Final = "text"
+_MIN_GENES = 3  # that hold a term, and that carry it in a group
+_SAME_GENES = 0.5  # share of the lighter of two terms in common from which they are one theme
+_MORE_SPECIFIC = 0.8  # share of a word's weight that a phrase with it must keep to name the theme in its place
+_ALSO_SHOWN = 4
+_GENES_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThemeGene:
+    """A gene of a theme.
+
+    Parameters
+    ----------
+    name
+        Its name, as given.
+    contribution
+        Its share of the distance of the group, in the units of the distance.
+    sentence
+        Where the term stands in the text of the gene; for a gene set its identifier and name.
+    """
+
+    name: str
+    contribution: float
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Theme:
+    """Genes in which a group leads that share a term.
+
+    Parameters
+    ----------
+    term
+        The term that names the theme.
+    source
+        ``text``, or the vocabulary of the gene set.
+    also
+        Other terms that mostly the same genes hold, best first.
+    share
+        Contributions of its genes over the distance of the group. Shares of themes overlap, and may exceed 1 where
+        other genes pull the other way.
+    score
+        Normal score of the square roots of the contributions, against texts dealt out at random.
+    p_value, p_adjusted
+        Permutation p value of the term alone, and of the highest score of any term: the one to judge by.
+    n_genes
+        Genes that carry the theme.
+    genes
+        The strongest of them.
+    """
+
+    term: str
+    source: str
+    also: tuple[str, ...]
+    share: float
+    score: float
+    p_value: float
+    p_adjusted: float
+    n_genes: int
+    genes: tuple[ThemeGene, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ThemeTerms:
+    """Terms by which themes may be named.
+
+    Parameters
+    ----------
+    names
+        Of texts first, then of gene sets.
+    sets
+        The gene sets, whose names are the last of ``names``.
+    presence
+        (gene, term) ones.
+    texts
+        One per gene.
+    index
+        Of the texts.
+    """
+
+    names: tuple[str, ...]
+    sets: tuple[GeneSet, ...]
+    presence: sp.csr_matrix
+    texts: tuple[str, ...]
+    index: TermIndex
+
+    def source(self, term: int) -> str:
+        """Say where a term comes from."""
+        return TEXT if term < len(self.index.terms) else self.sets[term - len(self.index.terms)].source
+
+    def sentence(self, gene: int, term: int) -> str:
+        """Give the sentence of a gene's text that holds a term; the identifier and name of a gene set."""
+        if term < len(self.index.terms):
+            return self.index.sentence(self.texts[gene], term=self.names[term])
+        gene_set = self.sets[term - len(self.index.terms)]
+        return f"{gene_set.set_id} {gene_set.name}"
+
+    def telling_term(self, gene: int, score: Float[np.ndarray, " term"]) -> int | None:
+        """Find the term with the highest score that the text of a gene holds."""
+        held = self.presence[[gene]].indices
+        held = np.sort(held[held < len(self.index.terms)])
+        return int(held[np.argmax(score[held])]) if len(held) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Carried:
+    """What the choice of themes of one group looks at."""
+
+    weights: Float[np.ndarray, " gene"]
+    score: Float[np.ndarray, " term"]
+    carriers: sp.csr_matrix  # (term, gene)
+    names: Sequence[str]
+
+
+def theme_terms(texts: Sequence[str], *, gene_ids: Sequence[int], gene_sets: Sequence[GeneSet]) -> ThemeTerms:
+    """Collect the terms of gene texts, and of gene sets that hold at least three of the genes.
+
+    Parameters
+    ----------
+    texts
+        One per gene.
+    gene_ids
+        GeneID of each gene.
+    """
+    index = index_terms(texts, min_texts=_MIN_GENES)
+    rows: dict[int, list[int]] = {}
+    for row, gene_id in enumerate(gene_ids):
+        rows.setdefault(gene_id, []).append(row)
+    members = [sorted(row for gene in one.gene_ids & rows.keys() for row in rows[gene]) for one in gene_sets]
+    kept = [number for number, genes in enumerate(members) if len(genes) >= _MIN_GENES]
+    genes = np.array([row for number in kept for row in members[number]], dtype=np.int64)
+    columns = np.repeat(np.arange(len(kept)), [len(members[number]) for number in kept])
+    of_sets = sp.csr_matrix((np.ones(len(genes)), (genes, columns)), shape=(len(texts), len(kept)))
+    sets = tuple(gene_sets[number] for number in kept)
+    return ThemeTerms(
+        names=(*index.terms, *(one.name for one in sets)),
+        sets=sets,
+        presence=sp.hstack([index.presence, of_sets], format="csr"),
+        texts=tuple(texts),
+        index=index,
+    )
+
+
+def choose_themes(
+    judged: Judged,
+    differences: Float[np.ndarray, "gene group"],
+    *,
+    terms: ThemeTerms,
+    gene_names: Sequence[str],
+    n_themes: int,
+) -> tuple[tuple[Theme, ...], ...]:
+    """Choose the best terms of each group that say different things; terms of mostly the same genes are one theme.
+
+    Parameters
+    ----------
+    judged
+        Contributions and scores of ``terms``, see ``cellmodel.chance.judge``.
+    differences
+        As for ``judge``.
+
+    Returns
+    -------
+    Themes of each group, highest score first.
+    """
+    weights = leading_weights(differences, judged.attribution)
+    carriers = terms.presence.T.tocsr()
+    chosen = []
+    for group in range(differences.shape[1]):
+        carried = _Carried(
+            weights=weights[:, group], score=judged.score[:, group], carriers=carriers, names=terms.names
+        )
+        themes = [
+            _theme(term, also, group=group, judged=judged, terms=terms, carried=carried, gene_names=gene_names)
+            for term, also in _gather(carried)[:n_themes]
+        ]
+        chosen.append(tuple(sorted(themes, key=lambda theme: (-theme.score, theme.term))))
+    return tuple(chosen)
+
+
+def _theme(
+    term: int,
+    also: Sequence[int],
+    *,
+    group: int,
+    judged: Judged,
+    terms: ThemeTerms,
+    carried: _Carried,
+    gene_names: Sequence[str],
+) -> Theme:
+    """One theme of one group with its genes."""
+    holding = np.sort(carried.carriers[[term]].indices)
+    holding = holding[carried.weights[holding] > 0]
+    genes = holding[np.argsort(-carried.weights[holding], kind="stable")]
+    parts = judged.attribution.contributions[genes, group]
+    return Theme(
+        term=terms.names[term],
+        source=terms.source(term),
+        also=tuple(terms.names[other] for other in also[:_ALSO_SHOWN]),
+        share=float(parts.sum() / judged.attribution.distances[group]),
+        score=float(judged.score[term, group]),
+        p_value=float(judged.p_value[term, group]),
+        p_adjusted=float(judged.p_adjusted[term, group]),
+        n_genes=len(genes),
+        genes=tuple(
+            ThemeGene(name=gene_names[gene], contribution=part, sentence=terms.sentence(gene, term))
+            for gene, part in zip(genes[:_GENES_SHOWN].tolist(), parts.tolist(), strict=False)
+        ),
+    )
+
+
+def _gather(carried: _Carried) -> list[tuple[int, list[int]]]:
+    """Gather the terms of a group into themes: the term that names it, and those that mean mostly the same genes."""
+    total = carried.carriers @ carried.weights
+    is_open = (carried.carriers @ (carried.weights > 0) >= _MIN_GENES) & (carried.score > 0)
+    themes = []
+    while is_open.any():
+        best = _more_specific(int(np.argmax(np.where(is_open, carried.score, -np.inf))), carried, is_open=is_open)
+        joins = is_open & (_common(best, carried) >= _SAME_GENES * np.minimum(total, total[best]))
+        others = np.flatnonzero(joins)
+        others = others[np.lexsort((others, -carried.score[others]))]
+        themes.append((best, [term for term in others.tolist() if term != best]))
+        is_open &= ~joins
+    return themes
+
+
+def _common(term: int, carried: _Carried) -> Float[np.ndarray, " term"]:
+    """Weight of the genes that each term shares with one term."""
+    own = np.zeros_like(carried.weights)
+    genes = carried.carriers[[term]].indices
+    own[genes] = carried.weights[genes]
+    return np.asarray(carried.carriers @ own)
+
+
+def _more_specific(term: int, carried: _Carried, *, is_open: Bool[np.ndarray, " term"]) -> int:
+    """Phrase with the word ``term`` that most of its genes hold, or the term: "natural killer", not "natural"."""
+    names = carried.names
+    if " " in names[term]:
+        return term
+    common = _common(term, carried)
+    phrases = [
+        other
+        for other in np.flatnonzero(is_open & (common >= _MORE_SPECIFIC * common[term])).tolist()
+        if other != term and names[term] in names[other].split(" ")
+    ]
+    return max(phrases, key=lambda other: (common[other], -other), default=term)

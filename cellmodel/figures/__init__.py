@@ -1,1 +1,0 @@
-"""Plots for papers, of arrays: drawn by matplotlib, in colours that the colour-blind can tell apart."""

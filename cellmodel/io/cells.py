@@ -1,0 +1,374 @@
+"""Cells in: which matrix of a file is used, and what it holds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellmodel.core.errors import InputUnusable, KeyUnusable, SlotTaken
+from cellmodel.core.types import CellByGene
+from cellmodel.io.formats.anndata import KINDS, read_anndata
+from cellmodel.io.guard.read_errors import check_there
+from cellmodel.io.matrix import SAID, USABLE, as_csr, decide_kind, gene_columns, name_genes, note_oddities
+from cellmodel.io.value_kind import ValueKind, ValueReport, inspect_values
+from cellmodel.io.writers import check_key, check_tables
+from genekb.core.messages import counted, known_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Cells:
+    """Cells as the rest of the package sees them.
+
+    Parameters
+    ----------
+    adata
+        Where results are written.
+    matrix
+        (cell, gene) CSR float32, the values that are used.
+    names
+        Gene names of its columns.
+    var_rows
+        Row of ``adata.var`` of each column; None where the columns are those of ``.raw``.
+    kind
+        What the values are.
+    notes
+        What was found, chosen and done, in plain sentences.
+    source
+        File, or ``AnnData in memory``.
+    """
+
+    adata: "AnnData"
+    matrix: CellByGene
+    names: tuple[str, ...]
+    var_rows: Int[np.ndarray, " gene"] | None
+    kind: ValueKind
+    notes: tuple[str, ...]
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes that are used."""
+        n_cells, n_genes = self.matrix.shape
+        return int(n_cells), int(n_genes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadConfig:
+    """Where in a cell file the values and the gene names are.
+
+    Parameters
+    ----------
+    layer, use_raw
+        A layer, or ``.raw``, in place of what would be chosen.
+    gene_key
+        Column of var with gene names; ``var_names`` if None.
+    values
+        ``auto``, or the kind that the user says the values are of: ``counts``, ``linear`` or ``log1p``.
+    transpose
+        Whether a text table has genes in its rows.
+
+    Raises
+    ------
+    ValueError
+        If the kind of values is not known, or both a layer and ``.raw`` are asked for.
+    """
+
+    layer: str | None = None
+    use_raw: bool = False
+    gene_key: str | None = None
+    values: str = "auto"
+    transpose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.values not in SAID:
+            raise ValueError(f"values must be one of {', '.join(SAID)}, got {self.values!r}")
+        if self.layer is not None and self.use_raw:
+            raise ValueError(f"layer {self.layer!r} and .raw are both asked for; leave one out")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Choice:
+    """The genes of a matrix of an AnnData, by the name that a user knows it by.
+
+    ``columns`` are the genes' rows in ``var``, that of ``.raw`` if the matrix is from there.
+    """
+
+    name: str
+    matrix: CellByGene
+    var: Any
+    columns: Int[np.ndarray, " gene"]
+    report: ValueReport
+
+
+def read_cells(path: Path, read: ReadConfig | None = None) -> Cells:
+    """Read cells from a file.
+
+    Raises
+    ------
+    InputUnusable
+        If the file cannot be read, or a layer or column is missing.
+    NotCounts
+        If the values are neither counts nor log-normalised; the message says how to overrule that.
+    """
+    read = read or ReadConfig()
+    source = str(path).encode(errors="backslashreplace").decode()  # any bytes may be in a path, not in a file or a line
+    return cells_from_anndata(read_anndata(path, transpose=read.transpose), read, source=source)
+
+
+def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, source: str = "AnnData in memory") -> Cells:
+    """Choose the matrix of an AnnData and say what it holds.
+
+    A layer or ``.raw`` that is asked for wins; else ``layers["counts"]`` if it holds counts; else X; and if X is
+    scaled, ``.raw`` where that is usable.
+
+    Raises
+    ------
+    InputUnusable, NotCounts
+        See :func:`read_cells`.
+    """
+    read = read or ReadConfig()
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise InputUnusable(f"{source} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
+    if adata.isbacked:
+        raise InputUnusable(f"{source} is backed by a file; load it first with adata.to_memory()")
+    notes: list[str] = []
+    choice = _choose(adata, read, source, notes)
+    where = f"{choice.name} of {source}"
+    kind = decide_kind(
+        choice.report, said=read.values, where=where, notes=notes, way_out=lambda: _way_out(adata, source)
+    )
+    names = name_genes(choice.var, read.gene_key, source=source, notes=notes)
+    note_oddities(
+        notes,
+        genes=names.tolist(),
+        cells=adata.obs_names,
+        totals=np.asarray(choice.matrix.sum(axis=0)).ravel(),
+        depth=np.asarray(choice.matrix.sum(axis=1)).ravel(),
+    )
+    return Cells(
+        adata=adata,
+        matrix=choice.matrix,
+        names=tuple(names.tolist()),
+        var_rows=None if choice.name == ".raw" else choice.columns,
+        kind=kind,
+        notes=tuple(notes),
+        source=source,
+    )
+
+
+def spatial_coordinates(cells: Cells) -> Float[np.ndarray, "cell axis"]:
+    """Coordinates of the cells, from ``obsm["spatial"]``.
+
+    Raises
+    ------
+    InputUnusable
+        If there are none, they are not two or three finite numbers a cell, or all cells lie at one place.
+    """
+    obsm = cells.adata.obsm
+    if "spatial" not in obsm:
+        have = ", ".join(obsm) or "none"
+        raise InputUnusable(f'{cells.source} has no obsm["spatial"] (it has: {have}); leave --spatial out')
+    found = np.asarray(obsm["spatial"])
+    if found.ndim != 2 or found.shape[1] not in {2, 3} or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a table
+        raise InputUnusable(
+            f'obsm["spatial"] of {cells.source} has shape {found.shape} and type {found.dtype}; '
+            "two or three numbers a cell are needed"
+        )
+    coordinates = found.astype(np.float64)
+    bad = int((~np.isfinite(coordinates)).any(axis=1).sum())
+    if bad:
+        raise InputUnusable(
+            f'obsm["spatial"] of {cells.source} is NaN or infinite for {counted(bad, "cell")}; remove them'
+        )
+    if (coordinates == coordinates[0]).all():
+        raise InputUnusable(f'obsm["spatial"] of {cells.source} puts all cells at one place; leave --spatial out')
+    return coordinates
+
+
+def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -> _Choice:
+    if read.layer is not None:
+        if read.layer not in adata.layers:
+            raise InputUnusable(
+                f"{source} has no layer {read.layer!r} (it has: {known_names(read.layer, adata.layers)})"
+            )
+        return _look(adata, f"layer {read.layer!r}", adata.layers[read.layer], source)
+    if read.use_raw:
+        if adata.raw is None:
+            raise InputUnusable(f"{source} has no .raw; leave --use-raw out")
+        return _look(adata.raw, ".raw", adata.raw.X, source)
+    if "counts" in adata.layers:
+        counts = _look(adata, "layer 'counts'", adata.layers["counts"], source)
+        if counts.report.kind == ValueKind.COUNTS:
+            notes.append("layer 'counts' is used")
+            return counts
+        notes.append(f"layer 'counts' holds no counts ({counts.report}); X is used instead")
+    if adata.X is None:
+        raise InputUnusable(
+            f"{source} has no X; name a layer with --layer ({', '.join(adata.layers) or 'it has none'})"
+        )
+    choice = _look(adata, "X", adata.X, source)
+    if choice.report.kind == ValueKind.SCALED and read.values == "auto" and adata.raw is not None:
+        raw = _look(adata.raw, ".raw", adata.raw.X, source)
+        if raw.report.kind in USABLE:
+            notes.append(f"X is scaled ({choice.report}); .raw is used instead")
+            return raw
+    return choice
+
+
+def _look(table: Any, name: str, matrix: Any, source: str) -> _Choice:
+    columns = gene_columns(table.var, source=source)
+    csr = as_csr(matrix, where=f"{name} of {source}")
+    if len(columns) < csr.shape[1]:
+        csr = csr[:, columns]
+    return _Choice(name=name, matrix=csr, var=table.var, columns=columns, report=inspect_values(csr))
+
+
+def _way_out(adata: "AnnData", source: str) -> str:
+    layers = {name: _kind_of(adata, name, layer, source) for name, layer in adata.layers.items()}
+    for wanted, what in ((ValueKind.COUNTS, "counts"), (ValueKind.LOG1P, "log-normalised values")):
+        having = [name for name, kind in layers.items() if kind == wanted]
+        if having:
+            return f"use --layer {having[0]}, which holds {what}"
+    if adata.raw is not None and _kind_of(adata.raw, ".raw", adata.raw.X, source) in USABLE:
+        return "use --use-raw"
+    return "give the file with raw counts"
+
+
+def _kind_of(table: Any, name: str, matrix: Any, source: str) -> ValueKind | None:
+    """Kind of the values of a matrix that may be proposed; None where nothing can be made of it."""
+    try:
+        return _look(table, name, matrix, source).report.kind
+    except InputUnusable:
+        return None
+
+
+def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
+    """Read the genes that a run would use, and what each weighs; also a plain list of names.
+
+    Nothing is refused for the kind of its values, so that names can be looked up before the values are in order.
+
+    Returns
+    -------
+    Names, and for each the sum over cells of the absolute values that are finite: the gene's total wherever a run
+    takes the matrix. Ones for a list.
+
+    Raises
+    ------
+    InputUnusable
+        If the file cannot be read, or holds no name or no matrix.
+    """
+    check_there(path, kinds=KINDS)
+    if path.is_file() and path.suffix in {".txt", ".list"}:
+        names = _read_list(path)
+        if not names:
+            raise InputUnusable(f"{path} holds no name; give one gene a line")
+        return names, np.ones(len(names))
+    choice = _choose(read_anndata(path), ReadConfig(), str(path), [])
+    finite = np.isfinite(choice.matrix.data)
+    weights = np.abs(choice.matrix.data[finite], dtype=np.float64)
+    totals = np.bincount(choice.matrix.indices[finite], weights=weights, minlength=len(choice.columns))
+    return tuple(name_genes(choice.var, gene_key, source=str(path), notes=[]).tolist()), totals
+
+
+def _read_list(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Read columns of obs as text; a missing value is empty.
+
+    Raises
+    ------
+    InputUnusable
+        If a column is missing.
+    """
+    return obs_columns(read_anndata(path), columns, source=str(path))
+
+
+def obs_columns(
+    adata: "AnnData", columns: Sequence[str], *, source: str, hint: str = "name another"
+) -> dict[str, list[str]]:
+    """Take columns of obs of cells that are read already; see :func:`read_obs_columns`."""
+    obs = adata.obs
+    for column in columns:
+        if column not in obs:
+            raise InputUnusable(
+                f"{source} has no column {column!r} in obs (it has: {known_names(column, obs)}); {hint}"
+            )
+    return {name: _texts(obs[name]) for name in columns}
+
+
+def _texts(column: "pd.Series") -> list[str]:
+    """Values as text, a missing one empty; integers that are floats because some are missing are integers again."""
+    missing = column.isna()
+    if column.dtype.kind == "f" and is_whole(column[~missing]):
+        column = column.astype("Int64")
+    return ["" if is_missing else str(value) for value, is_missing in zip(column, missing, strict=True)]
+
+
+def is_whole(numbers: "pd.Series") -> bool:
+    """Whether all numbers are integers, whatever their type."""
+    return bool(((numbers == numbers.round()) & np.isfinite(numbers)).all())
+
+
+def claim_slots(adata: "AnnData", slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
+    """Check that slots are free and the tables can be written, before any work is done.
+
+    Raises
+    ------
+    InputUnusable
+        If a table cannot be written.
+    KeyUnusable, SlotTaken
+        See :func:`check_slots`.
+    """
+    check_tables(adata)
+    taken = [(part, key) for part, key in slots if key in getattr(adata, part)]
+    check_slots(slots, taken, indexes={"obs": adata.obs.index.name, "var": adata.var.index.name}, overwrite=overwrite)
+
+
+def check_slots(
+    slots: Iterable[tuple[str, str]],
+    taken: Iterable[tuple[str, str]],
+    *,
+    indexes: Mapping[str, str | None],
+    overwrite: bool,
+) -> None:
+    """Check the names of slots, and that none of them would replace what the user has.
+
+    Parameters
+    ----------
+    slots
+        Part of an AnnData and key in it.
+    taken
+        Those that exist.
+    indexes
+        Name of the index of ``obs`` and ``var``.
+
+    Raises
+    ------
+    KeyUnusable
+        If a slot cannot be stored in a file, or has the name of an index.
+    SlotTaken
+        If a slot exists and ``overwrite`` is not set.
+    """
+    for part, key in slots:
+        check_key(key, slot=f'{part}["{key}"]')
+        if key == indexes.get(part):
+            raise KeyUnusable(
+                f"the index of {part} is named {key!r}, so a file cannot hold a column of that name; give another "
+                f"--key-added (key_added), or rename the index: adata.{part}.index.name = None"
+            )
+    names = [f'{part}["{key}"]' for part, key in taken]
+    if names and not overwrite:
+        raise SlotTaken(f"the cells already hold {', '.join(names)}; use --overwrite, or another name with --key-added")

@@ -1,0 +1,130 @@
+"""Tables of numbers as text, .csv and .tsv: what is wrong with one is said by its line or column."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.guard.declared_sizes import check_unfolds
+from cellmodel.io.guard.read_errors import open_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+_SEPARATORS: Final = {",": "commas", "\t": "tabs", ";": "semicolons"}
+
+
+def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
+    """Read a table of numbers with a header and a first column of names; rows are cells unless ``transpose``.
+
+    Raises
+    ------
+    InputUnusable
+        If it is no such table; the message names a line or a column.
+    """
+    import anndata
+    import pandas as pd
+
+    check_unfolds(path)
+    with open_text(path) as stream:
+        header = next(filter(None, csv.reader(stream, delimiter=separator)), [])  # pandas would number repeated names
+        _check_header(path, header, separator)
+        try:
+            table = pd.read_csv(stream, sep=separator, header=None, converters={0: str})
+        except pd.errors.EmptyDataError as error:
+            raise InputUnusable(f"{path} holds a header and no row below it; is it cut off?") from error
+        except pd.errors.ParserError:
+            _refuse_ragged(path, separator)
+            raise
+    table = table.set_index(0).rename_axis(index=None)
+    table = table.set_axis(_column_names(path, header, n_names=table.shape[1]), axis=1)
+    _check_numbers(path, table, separator)
+    _check_row_names(path, table)
+    table = table.T if transpose else table
+    return anndata.AnnData(
+        sp.csr_matrix(table.to_numpy(dtype=np.float32)),
+        obs=pd.DataFrame(index=table.index.astype(str)),
+        var=pd.DataFrame(index=table.columns.astype(str)),
+    )
+
+
+def _check_header(path: Path, header: list[str], separator: str) -> None:
+    if not header:
+        raise InputUnusable(f"{path} is empty; give a table with a header and a first column of names")
+    if len(header) > 1:
+        return
+    others = [other for other in _SEPARATORS if other != separator and other in header[0]]
+    if others:
+        raise InputUnusable(
+            f"{path}: the fields of its first line are parted by {_SEPARATORS[others[0]]}, {_SEPARATORS[separator]} "
+            "are expected; save it anew, or name it .tsv for tabs and .csv for commas"
+        )
+
+
+def _column_names(path: Path, header: list[str], *, n_names: int) -> list[str]:
+    if len(header) - n_names not in {0, 1}:
+        raise InputUnusable(
+            f"{path}: the header has {len(header)} fields ({header[0]!r}, ...), the first row {n_names + 1}; is the "
+            "table cut off, or is there a line above the header?"
+        )
+    names = header[len(header) - n_names :]
+    if _are_repeated_numbers(names):
+        raise InputUnusable(
+            f"{path}: the first line holds numbers ({', '.join(names[:3])}, ...) and no names; put a header above it"
+        )
+    return names
+
+
+def _are_repeated_numbers(names: list[str]) -> bool:
+    """Whether names are numbers of which some occur twice: counts; identifiers do not repeat."""
+    return len(set(names)) < len(names) and all(name.strip().replace(".", "", 1).isdigit() for name in names)
+
+
+def _check_row_names(path: Path, table: "pd.DataFrame") -> None:
+    names = table.index.tolist()
+    if _are_repeated_numbers(names):
+        raise InputUnusable(
+            f"{path}: the first column holds numbers that repeat ({', '.join(names[:3])}, ...) and no names; put a "
+            "column of names before it"
+        )
+
+
+def _check_numbers(path: Path, table: "pd.DataFrame", separator: str) -> None:
+    import pandas as pd
+
+    kinds = zip(table.columns, table.dtypes, strict=True)
+    wrong = [place for place, (_, kind) in enumerate(kinds) if not pd.api.types.is_numeric_dtype(kind)]
+    if wrong:
+        values = table.iloc[:, wrong[0]].astype(str)
+        example = next(value for value in values if pd.isna(pd.to_numeric(value, errors="coerce")))
+        raise InputUnusable(
+            f"{path}: column {str(table.columns[wrong[0]])!r} holds {example!r}, which is no number "
+            f"({len(wrong)} such columns of {table.shape[1]}); only numbers may follow the names, written as 1234.5 "
+            "without a comma"
+        )
+    if table.isna().to_numpy().any():
+        _refuse_ragged(path, separator)
+        row, column = (int(places[0]) for places in np.nonzero(table.isna().to_numpy()))
+        raise InputUnusable(
+            f"{path}: the field of row {table.index[row]!r} and column {str(table.columns[column])!r} is empty or NA "
+            f"({int(table.isna().to_numpy().sum())} such fields); write 0 where nothing was counted"
+        )
+
+
+def _refuse_ragged(path: Path, separator: str) -> None:
+    """Raise if a row has another number of fields than the first."""
+    n_fields = 0
+    with open_text(path) as stream:
+        rows = csv.reader(stream, delimiter=separator)
+        next(filter(None, rows), None)
+        for row in filter(None, rows):
+            n_fields = n_fields or len(row)
+            if len(row) != n_fields:
+                raise InputUnusable(
+                    f"{path}: line {rows.line_num} has {len(row)} fields, the lines before it {n_fields}; is it cut "
+                    "off, or is a name with a separator in it not quoted?"
+                )

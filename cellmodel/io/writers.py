@@ -1,0 +1,396 @@
+"""Results out: nested values made fit for a file, and files written whole or not at all."""
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from cellmodel.core.errors import InputUnusable, KeyUnusable
+from genekb.core.errors import OutputUnusable
+from genekb.files import replace as replacing
+from genekb.files.replace import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+INT64: Final = np.iinfo(np.int64)
+ZARR_MARKS: Final = (".zgroup", "zarr.json")
+
+
+def h5ad_safe(value: Any) -> Any:
+    """Turn nested values into types that survive writing and reading h5ad.
+
+    None and missing text become ``""``; paths, bytes, sets and integers beyond 64 bits become text; what text cannot
+    hold in a file is escaped, and ``/`` in a key becomes ``_``. A list of numbers or of text becomes an array, a list
+    that holds lists, arrays or mappings a mapping by position.
+
+    Raises
+    ------
+    ValueError
+        If two keys of a mapping become equal.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    elif isinstance(value, set | frozenset):
+        value = sorted(map(_safe_text, value))
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return _safe_mapping(value)
+    if isinstance(value, list | tuple):
+        return _safe_list(value)
+    if hasattr(value, "reset_index"):
+        return _safe_frame(value)
+    is_text = value is None or isinstance(value, str | bytes | Path)
+    return _safe_text(value) if is_text or not _fits(value) else value
+
+
+def _safe_text(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _safe_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    safe: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _safe_text(key).replace("/", "_")
+        if name in safe:
+            raise ValueError(f"two keys become {name!r} in a file, one of them {key!r}; rename one")
+        safe[name] = h5ad_safe(item)
+    return safe
+
+
+def _safe_list(value: Sequence[Any]) -> Any:
+    if any(isinstance(item, list | tuple | set | frozenset | Mapping | np.ndarray) for item in value):
+        return {str(position): h5ad_safe(item) for position, item in enumerate(value)}
+    if value and all(isinstance(item, int | float | np.number | np.bool_) and _fits(item) for item in value):
+        return np.asarray(value)
+    return np.array([_safe_text(item) for item in value], dtype=object)
+
+
+def _fits(value: Any) -> bool:
+    return not isinstance(value, int) or INT64.min <= value <= INT64.max
+
+
+def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
+    safe = frame.set_axis([_safe_text(name) for name in frame.index], axis=0)
+    for name in safe.select_dtypes(object).columns:
+        missing = safe[name].isna()
+        safe[name] = [_safe_text(item) for item in safe[name].where(~missing, "")]
+    return safe.set_axis([_safe_text(name).replace("/", "_") for name in safe.columns], axis=1)
+
+
+def write_cells(adata: "AnnData", path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
+    """Write cells as ``.h5ad`` or ``.zarr``: a temporary sibling takes the name when it is complete.
+
+    Parameters
+    ----------
+    source
+        File that the cells were read from: an ``.h5ad`` is compressed as it is.
+
+    Raises
+    ------
+    InputUnusable
+        If the suffix is another, the path exists and may not be replaced, or the disk refuses. A folder is replaced
+        only by ``.zarr``, and only if it holds a zarr store.
+    """
+
+    def write(part: Path) -> None:
+        if path.suffix == ".zarr":
+            _write_zarr(adata, part)
+        else:
+            _write_h5ad(adata, part, compression=_compression(source))
+
+    with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
+        _undisturbed(lambda: write(part))
+
+
+def write_beside(
+    adata: "AnnData", source: Path, path: Path, *, slots: Iterable[tuple[str, str]], overwrite: bool = False
+) -> None:
+    """Write a copy of a cell file with some slots of ``adata`` in it; its matrices are copied and never read.
+
+    Parameters
+    ----------
+    adata
+        obs and var of all cells and genes, and what else the slots name.
+    source
+        The file, ``.h5ad`` or ``.zarr``; it is left as it is.
+    slots
+        Part of an AnnData and key in it; one that ``adata`` lacks is removed from the copy.
+
+    Raises
+    ------
+    InputUnusable
+        As :func:`write_cells`, and if the two files are of two kinds.
+    """
+    check_kind_kept(source, path)
+    with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
+        write = _write_slots_into_zarr if path.suffix == ".zarr" else _write_slots_into_h5ad
+        _undisturbed(lambda: write(source, part, adata, slots))
+
+
+def _undisturbed(write: Callable[[], None]) -> None:
+    """Write in a thread, and wait for its end even if interrupted: signals reach the main thread alone.
+
+    A KeyboardInterrupt inside a write of HDF5 would be lost, the file damaged, and the process end with a crash.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write).result()
+
+
+def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+    """Copy a file with new slots."""
+    shutil.copyfile(source, part)
+    with _open_h5ad(part, "r+") as file:
+        _write_slots(file, adata, slots)
+
+
+def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+    """Copy a zarr store with new slots; its list of contents, if it has one, is made anew."""
+    import zarr
+
+    shutil.copytree(source, part)
+    has_list = zarr.open_group(part, mode="r").metadata.consolidated_metadata is not None
+    _write_slots(zarr.open_group(part, mode="r+", use_consolidated=False), adata, slots)
+    if has_list:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(part)
+
+
+def check_kind_kept(source: Path, path: Path) -> None:
+    """Check that a copy of cells that stay in their file is of the kind of that file.
+
+    Raises
+    ------
+    InputUnusable
+        If it is not.
+    """
+    if path.suffix != source.suffix:
+        raise InputUnusable(
+            f"{path}: cells that are read out of core are written as they are; give a name that ends with "
+            f"{source.suffix}, or --out-of-core no"
+        )
+
+
+def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+    from anndata.io import write_elem
+
+    write_elem(file, "obs", adata.obs)
+    write_elem(file, "var", adata.var)
+    for part, key in slots:
+        if part in {"obs", "var"}:
+            continue
+        held = getattr(adata, part)
+        if key in held:
+            write_elem(file.require_group(part), key, held[key])
+        elif part in file and key in file[part]:
+            del file[part][key]
+
+
+def cells_target(path: Path) -> Target:
+    """Give the target of annotated cells, for :func:`check_targets`.
+
+    Raises
+    ------
+    InputUnusable
+        If the name is none that cells are written under.
+    """
+    if path.suffix not in {".h5ad", ".zarr"}:
+        raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
+    return Target(path, kind="whole", marks=ZARR_MARKS) if path.suffix == ".zarr" else Target(path)
+
+
+def check_targets(targets: Iterable[Target | None], *, inputs: Iterable[Path] = (), overwrite: bool) -> None:
+    """Check that a command can write its outputs, before any work is done; None is left out.
+
+    Raises
+    ------
+    InputUnusable
+        As :func:`genekb.files.replace.check_targets` says.
+    """
+    try:
+        replacing.check_targets([target for target in targets if target], inputs=inputs, overwrite=overwrite)
+    except OutputUnusable as error:
+        raise InputUnusable(str(error)) from error
+
+
+@contextmanager
+def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary sibling to write to, see :func:`genekb.files.replace.output`; a refusal is one line.
+
+    Raises
+    ------
+    InputUnusable
+        If the target may not be replaced, or the disk refuses.
+    """
+    try:
+        with replacing.output(target, overwrite=overwrite) as part:
+            yield part
+    except OutputUnusable as error:
+        raise InputUnusable(str(error)) from error
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:160]
+        raise InputUnusable(
+            f"{target.path} cannot be written: {reason}; free space, or write elsewhere with -o"
+        ) from error
+
+
+def check_key(name: str, *, slot: str = "") -> None:
+    """Check that results can be stored under a name, in ``.h5ad`` and ``.zarr``.
+
+    Parameters
+    ----------
+    slot
+        What is shown of the name; itself if empty.
+
+    Raises
+    ------
+    KeyUnusable
+        If the name is empty, holds ``/`` or what cannot be printed, or is one that files keep for themselves.
+    """
+    if "/" in name:
+        why = "it holds '/', which separates groups"
+    elif not name.strip(" ."):
+        why = "it is empty" if not name.strip() else "it is a path, not a name"
+    elif name == "_index":
+        why = "files keep this name for the index"
+    elif not name.isprintable():
+        why = "it holds a character that cannot be printed"
+    else:
+        return
+    raise KeyUnusable(
+        f"{slot or repr(name)} cannot name results in a file: {why}; give --key-added (key_added) a plain name, "
+        "such as 'cellmodel'"
+    )
+
+
+def check_tables(adata: "AnnData") -> None:
+    """Check that the tables of cells and genes can be written, before any work is done.
+
+    Raises
+    ------
+    InputUnusable
+        If a column has a name that files keep for themselves, or that of the index with other values.
+    """
+    names = ("obs", "var", "raw.var")
+    for name, table in zip(names, _tables(adata), strict=False):
+        if "_index" in table:
+            raise InputUnusable(
+                f"{name} has a column '_index', a name that .h5ad and .zarr keep for themselves; rename it before: "
+                f"adata.{name}.rename(columns={{'_index': 'name'}}, inplace=True)"
+            )
+        index = table.index.name
+        if index in table and not (table[index].astype(str) == table.index.astype(str)).all():
+            raise InputUnusable(
+                f"the index of {name} and a column of it are both named {index!r}, so neither could be told from the "
+                f"other in a file; rename one before: adata.{name}.index.name = None"
+            )
+
+
+@contextmanager
+def _text_columns_kept(adata: "AnnData") -> Iterator[None]:
+    """Write text columns as categories, as every h5ad has them, and give the user's tables theirs back."""
+    before = [table.copy() for table in _tables(adata)]
+    adata.strings_to_categoricals()
+    if adata.raw is not None:
+        adata.strings_to_categoricals(adata.raw.var)
+    try:
+        yield
+    finally:
+        for table, old in zip(_tables(adata), before, strict=True):
+            for position in np.flatnonzero(table.dtypes.to_numpy() != old.dtypes.to_numpy()).tolist():
+                table.isetitem(position, old.iloc[:, position].array)
+
+
+def _tables(adata: "AnnData") -> "list[pd.DataFrame]":
+    return [adata.obs, adata.var, *([] if adata.raw is None else [adata.raw.var])]
+
+
+def _write_zarr(adata: "AnnData", path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Writing zarr v2 data", category=UserWarning)
+        adata.write_zarr(path, convert_strings_to_categoricals=False)
+
+
+def _write_h5ad(adata: "AnnData", path: Path, *, compression: str | None) -> None:
+    from anndata.io import write_elem
+
+    with _open_h5ad(path, "w") as file:
+        write_elem(file, "/", adata, dataset_kwargs={"compression": compression})
+
+
+def _compression(source: Path | None) -> str | None:
+    """Filter of the first compressed array of an HDF5 file; gzip for zarr, whose chunks are compressed."""
+    import h5py
+
+    if source is None or not h5py.is_hdf5(source):
+        return "gzip" if source is not None and source.suffix == ".zarr" else None
+    with h5py.File(source) as file:
+        found: str | None = file.visititems(lambda _, item: getattr(item, "compression", None))
+        return found
+
+
+@contextmanager
+def _open_h5ad(path: Path, mode: Literal["w", "r+"]) -> Iterator[Any]:
+    """Open for writing, such that a disk that refuses gives an error."""
+    import h5py
+
+    with _Sink(path, "w+" if mode == "w" else "r+") as sink, warnings.catch_warnings():
+        # columns such as "CD4/CD8" of the user's tables are kept
+        warnings.filterwarnings("ignore", message="Forward slashes will be disallowed in h5", category=FutureWarning)
+        try:
+            with h5py.File(sink, mode) as file:
+                yield file
+        finally:
+            if sink.refusal is not None:
+                raise sink.refusal
+
+
+class _Sink(FileIO):
+    """A file that keeps the first refusal of the disk to itself, to be raised once HDF5 has closed.
+
+    HDF5 cannot close a file whose last writes fail, and ends the process with a segmentation fault at its exit.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or pretend to."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.refusal is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.refusal = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read, and zeros beyond the end, as HDF5's own files give: what it reads back need not be written yet."""
+        into = memoryview(buffer).cast("B")
+        n_read = super().readinto(into) or 0
+        into[n_read:] = bytes(len(into) - n_read)
+        return len(into)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or pretend to."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.refusal = self.refusal or error
+            return size or 0
+
+    def flush(self) -> None:
+        """Do nothing: no byte waits here."""

@@ -1,1 +1,0 @@
-"""Losses: pure functions from tensors to a scalar, one family a file."""

@@ -1,0 +1,3 @@
+"""Modules of the recipes."""
+
+__all__ = ["aligner", "dual_view", "siamese", "structured_aligner"]

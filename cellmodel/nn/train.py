@@ -1,0 +1,172 @@
+"""The only optimisation loop."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from cellmodel.core.errors import TrainingDiverged
+from cellmodel.nn.distributed import Workers
+
+Batch = Mapping[str, Tensor]
+LossTerm = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
+History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an epoch
+
+
+class Rows(Protocol):
+    """Values by cell that need not be in memory: a batch asks for its rows, which come as a new array."""
+
+    def __len__(self) -> int:
+        """Count the cells."""
+
+    def __getitem__(self, rows: Int[np.ndarray, " row"]) -> np.ndarray:
+        """Give the values of some cells."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How long and in which steps a model is trained; the result is the last step's.
+
+    Parameters
+    ----------
+    n_steps
+        Steps of the optimiser at most.
+    batch_size
+        Cells a step; None takes all of them in their order, for models that read a whole graph.
+    learning_rate, weight_decay
+        Of AdamW.
+    patience
+        Stop when the total loss has not fallen by a thousandth of itself for so many epochs; None never does.
+    """
+
+    n_steps: int = 300
+    batch_size: int | None = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.n_steps < 1 or (self.batch_size is not None and self.batch_size < 2):  # noqa: PLR2004 - a contrast needs two cells
+            raise ValueError(f"n_steps must be >= 1 and batch_size >= 2, got {self.n_steps} and {self.batch_size}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be >= 1, got {self.patience}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
+def fit(
+    model: nn.Module,
+    objective: LossTerm,
+    *,
+    views: Mapping[str, Tensor | Rows],
+    config: TrainConfig,
+    rng: np.random.Generator,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
+    workers: Workers | None = None,
+) -> History:
+    """Train a model on mini-batches of cells, on the device that holds its parameters.
+
+    One CPU thread is used: the models are small, a second thread gains little, loses much on a busy machine, and makes
+    the result depend on their number. The number of steps is that of ``config``, however many cells there are.
+
+    Parameters
+    ----------
+    objective
+        Gives the weighted terms of the loss of one batch, by name.
+    views
+        Values whose first axis is the cell; a batch holds the same rows of each. Of what is no tensor, such as a
+        memory-mapped array, only these rows are read.
+    rng
+        Decides the order of the cells.
+    on_epoch
+        Called before each epoch with its number, from 0: where targets are refreshed on a schedule.
+    workers
+        This process among those that train the model together; the objective has to gather their outputs.
+
+    Returns
+    -------
+    The mean of each term in each epoch.
+
+    Raises
+    ------
+    TrainingDiverged
+        If a term becomes infinite or NaN.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    history: list[dict[str, float]] = []
+    steps: list[dict[str, float]] = []
+    model.train()
+    trained, n_workers = (model, 1) if workers is None else (workers.join(model), workers.size)
+    for step, (rows, ends_epoch) in enumerate(_batches(views, config, rng)):
+        if on_epoch and not steps:
+            on_epoch(len(history), model)
+        terms = objective(trained, _batch(views, rows if workers is None else workers.share(rows), model))
+        loss = n_workers * torch.stack(list(terms.values())).sum()  # the workers' gradients are averaged
+        values = {name: term.item() for name, term in terms.items()}
+        if not math.isfinite(sum(values.values())):
+            raise TrainingDiverged(f"step {step}: {values}; check the input for extreme values")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
+        optimizer.step()
+        steps.append(values)
+        if ends_epoch:
+            history.append({name: float(np.mean([values[name] for values in steps])) for name in values})
+            steps = []
+            if _has_stalled(history, config.patience):
+                break
+    model.eval()
+    return tuple(history)
+
+
+def _has_stalled(history: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether the total loss of the last epochs is no lower than the lowest before them."""
+    if patience is None or len(history) <= patience:
+        return False
+    totals = [sum(epoch.values()) for epoch in history]
+    best = min(totals[:-patience])
+    return min(totals[-patience:]) > best - 1e-3 * abs(best)
+
+
+def _batch(views: Mapping[str, Tensor | Rows], rows: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    """Rows of every view, on the model's device."""
+    device = next(model.parameters()).device
+    return {name: _take(view, rows).to(device) for name, view in views.items()}
+
+
+def _take(view: Tensor | Rows, rows: Tensor) -> Tensor:
+    if isinstance(view, Tensor):
+        return view[rows.to(view.device)]
+    return torch.from_numpy(view[rows.numpy()])
+
+
+def _batches(
+    views: Mapping[str, Tensor | Rows], config: TrainConfig, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, bool]]:
+    """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
+    n_cells = len(next(iter(views.values())))
+    if config.batch_size is None:
+        yield from ((torch.arange(n_cells), True) for _ in range(config.n_steps))
+        return
+    size = min(config.batch_size, n_cells)
+    per_epoch = n_cells // size
+    for step in range(config.n_steps):
+        place = step % per_epoch
+        if place == 0:
+            order = torch.from_numpy(rng.permutation(n_cells))
+        yield order[place * size : (place + 1) * size], place == per_epoch - 1 or step == config.n_steps - 1

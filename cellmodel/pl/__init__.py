@@ -1,0 +1,310 @@
+"""Plots for papers from the slots of an AnnData, in the manner of scanpy: `cm.pl.umap`, `cm.pl.dotplot`, and others.
+
+Each function draws on the axes given with ``ax``, or on new ones of the size of a paper's column, saves the figure
+where ``save`` says (.svg, .png, .pdf; the same plot gives the same bytes), and returns the axes. matplotlib is needed:
+it comes with the extra ``plot``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable, NotAvailable
+from cellmodel.explain.groups import ClusteredCells, clustered
+from cellmodel.explain.markers import marker_frame, rank_markers
+from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns
+from cellmodel.io.records import stored_table
+from cellmodel.pl._canvas import drawing, save_figure
+from cellmodel.pp.moments import cluster_moments
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+
+def umap(
+    adata: "AnnData",
+    *,
+    color: str | None = None,
+    key: str = "cellmodel",
+    seed: int = 0,
+    ax: "Axes | None" = None,
+    save: Path | str | None = None,
+) -> "Axes":
+    """Draw the UMAP of the cells; ``obsm["X_umap"]`` is used where it exists, else made from the run's neighbours.
+
+    Parameters
+    ----------
+    color
+        Column of obs, or a gene; the clusters if None.
+    key
+        Name of the run's slots.
+    seed
+        Of a UMAP that is made.
+
+    Raises
+    ------
+    InputUnusable
+        If there is neither a UMAP nor the neighbours of a run, or ``color`` is unknown.
+    NotAvailable
+        If one has to be made and scanpy is not installed.
+    """
+    if "X_umap" not in adata.obsm:
+        _make_umap(adata, key=key, seed=seed)
+    return embedding(adata, "X_umap", color=color or key, ax=ax, save=save)
+
+
+def embedding(
+    adata: "AnnData",
+    basis: str,
+    *,
+    color: str = "cellmodel",
+    ax: "Axes | None" = None,
+    save: Path | str | None = None,
+) -> "Axes":
+    """Draw the first two coordinates of ``obsm[basis]``.
+
+    Parameters
+    ----------
+    color
+        Column of obs: numbers by a scale, all else by category; or a gene, by its log-normalised expression.
+
+    Raises
+    ------
+    InputUnusable
+        If the basis or the colour is unknown.
+    """
+    from cellmodel.pl._scatter import label_axes, scatter_categories, scatter_values
+
+    if basis not in adata.obsm:
+        have = ", ".join(adata.obsm) or "none"
+        raise InputUnusable(f"the cells hold no obsm[{basis!r}] (they hold: {have}); name another basis")
+    points = np.asarray(adata.obsm[basis], dtype=np.float64)[:, :2]
+    column = adata.obs.get(color)
+    with drawing():
+        if column is None:
+            axes = scatter_values(points, _expression_of(adata, color), name=color, ax=ax)
+        elif column.dtype.kind in "fiu":
+            axes = scatter_values(points, column.to_numpy(dtype=np.float64), name=color, ax=ax)
+        else:
+            codes, names = _categories(adata, color)
+            axes = scatter_categories(points, codes, names=names, ax=ax)
+        label_axes(axes, basis)
+        save_figure(axes, save)
+    return axes
+
+
+def dotplot(
+    adata: "AnnData",
+    *,
+    key: str = "cellmodel",
+    n_genes: int = 3,
+    genes: Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+    save: Path | str | None = None,
+) -> "Axes":
+    """Draw the markers of the clusters: a dot's size is the share of cells with the gene, its colour the mean.
+
+    Parameters
+    ----------
+    key
+        Column of obs with the clusters, of a run or from elsewhere; ``uns[key]["markers"]`` are their markers, which
+        are computed where there are none.
+    n_genes
+        Markers of each cluster, highest t first.
+    genes
+        Genes to show instead.
+
+    Raises
+    ------
+    InputUnusable
+        If there are no clusters under that name, or a gene is unknown.
+    """
+    from cellmodel.pl._grids import dot_grid
+
+    found = clustered(cells_from_anndata(adata, ReadConfig()), None, RunConfig(), cluster_key=key)
+    shown = list(genes) if genes is not None else _top_markers(adata, found, key=key, n_genes=n_genes)
+    place = {name: column for column, name in reversed(list(enumerate(found.gene_names)))}
+    unknown = [name for name in shown if name not in place]
+    if unknown:
+        raise InputUnusable(f"{', '.join(unknown[:3])}: no gene of these cells, or none that a cell expresses")
+    inside, _ = cluster_moments(found.expression[:, [place[name] for name in shown]], found.labels)
+    with drawing():
+        axes = dot_grid(inside.mean, inside.fraction, clusters=found.names, genes=shown, ax=ax)
+        save_figure(axes, save)
+    return axes
+
+
+def sankey(
+    adata: "AnnData", left: str, right: str, *, ax: "Axes | None" = None, save: Path | str | None = None
+) -> "Axes":
+    """Draw how the cells of one column of obs spread over another; cells without either are left out.
+
+    Raises
+    ------
+    InputUnusable
+        If a column is missing, or no cell has both.
+    """
+    from cellmodel.pl._sankey import Flow, draw_flows
+
+    counts, rows, columns = _crossed(adata, left, right)
+    flows = [
+        Flow(left=row, right=column, weight=float(counts[i, j]))
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+    ]
+    with drawing():
+        axes = draw_flows(flows, left=rows, right=columns, titles=(left, right), ax=ax)
+        save_figure(axes, save)
+    return axes
+
+
+def heatmap(
+    contributions: "pd.DataFrame", *, n_genes: int = 5, ax: "Axes | None" = None, save: Path | str | None = None
+) -> "Axes":
+    """Draw how much each gene pulls each cluster along its semantic direction, as a share of the cluster's largest.
+
+    Parameters
+    ----------
+    contributions
+        A row a cluster and gene, with the columns ``cluster``, ``gene`` and ``contribution``.
+    n_genes
+        Genes of each cluster, largest contribution first; grey where the table has none.
+
+    Raises
+    ------
+    InputUnusable
+        If a column is missing, or the table is empty.
+    """
+    from cellmodel.pl._grids import heat_grid
+
+    missing = {"cluster", "gene", "contribution"} - set(contributions)
+    if missing or not len(contributions):
+        lack = ", ".join(sorted(missing)) or "rows"
+        raise InputUnusable(f"the table of contributions has no {lack}; make one with `cellmodel attribute`")
+    table = contributions.assign(cluster=contributions["cluster"].astype(str), gene=contributions["gene"].astype(str))
+    wide = table.pivot_table(index="cluster", columns="gene", values="contribution", aggfunc="sum", sort=False)
+    clusters = list(dict.fromkeys(table["cluster"]))
+    top = [gene for name in clusters for gene in wide.loc[name].nlargest(n_genes).index]
+    genes = list(dict.fromkeys(top))
+    values = wide.loc[clusters, genes].to_numpy(dtype=np.float64)
+    largest = np.nanmax(np.abs(values), axis=1, keepdims=True)
+    scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
+    with drawing():
+        axes = heat_grid(scaled, rows=clusters, columns=genes, label="share of the largest", ax=ax)
+        save_figure(axes, save)
+    return axes
+
+
+def k_curve(
+    adata: "AnnData", *, key: str = "cellmodel", ax: "Axes | None" = None, save: Path | str | None = None
+) -> "Axes":
+    """Draw how stable each number of clusters is, beside data without clusters, and the number that was chosen.
+
+    Raises
+    ------
+    InputUnusable
+        If the run did not estimate the number of clusters.
+    """
+    from cellmodel.pl._curves import stability_curve
+
+    curve = stored_table(adata.uns, key, "n_clusters", "curve", columns=("stability",))
+    if curve is None or not len(curve):
+        raise InputUnusable(f'uns["{key}"] holds no curve; run `cellmodel cluster --n-clusters auto`')
+    with drawing():
+        axes = stability_curve(
+            curve["n_clusters"].to_numpy(dtype=np.int64),
+            curve["stability"].to_numpy(dtype=np.float64),
+            null_mean=curve["null_mean"].to_numpy(dtype=np.float64),
+            null_sd=curve["null_sd"].to_numpy(dtype=np.float64),
+            chosen=int(adata.uns[key]["n_clusters"]["n_clusters"]),
+            ax=ax,
+        )
+        save_figure(axes, save)
+    return axes
+
+
+def confusion(
+    adata: "AnnData", rows: str, columns: str, *, ax: "Axes | None" = None, save: Path | str | None = None
+) -> "Axes":
+    """Draw the cells of two columns of obs, as numbers and as shares of a row.
+
+    Columns are put in the order of the rows that they share most with; cells without either are left out.
+
+    Raises
+    ------
+    InputUnusable
+        If a column is missing, or no cell has both.
+    """
+    from cellmodel.pl._grids import count_grid
+
+    counts, row_names, column_names = _crossed(adata, rows, columns)
+    order = np.lexsort((-counts.max(axis=0), counts.argmax(axis=0)))
+    with drawing():
+        axes = count_grid(counts[:, order], rows=row_names, columns=[column_names[at] for at in order], ax=ax)
+        axes.set(ylabel=rows, xlabel=columns)
+        save_figure(axes, save)
+    return axes
+
+
+def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
+    neighbors = f"{key}_neighbors"
+    if neighbors not in adata.uns:
+        raise InputUnusable(
+            f'the cells hold no obsm["X_umap"] and no uns["{neighbors}"]; run `cellmodel cluster` first'
+        )
+    try:
+        import scanpy as sc
+    except ImportError as error:
+        raise NotAvailable(
+            "making obsm[\"X_umap\"] needs scanpy; pip install 'genekb-cellmodel[scanpy]', or draw another embedding "
+            "(--kind embedding)"
+        ) from error
+    sc.tl.umap(adata, neighbors_key=neighbors, random_state=seed % 2**32)  # all that it takes
+
+
+def _top_markers(adata: "AnnData", found: ClusteredCells, *, key: str, n_genes: int) -> list[str]:
+    """Markers of each cluster in the order of the clusters, each gene once; from the run's record where it has any."""
+    markers = stored_table(adata.uns, key, "markers", columns=("cluster", "name", "t"))
+    if markers is None or not len(markers):
+        tables = rank_markers(found.expression, found.labels, gene_names=found.gene_names, n_top=n_genes)
+        markers = marker_frame(tables, names=found.names)
+    led = markers[markers["t"] > 0].groupby("cluster", sort=False).head(n_genes)
+    return list(dict.fromkeys(map(str, led["name"])))
+
+
+def _expression_of(adata: "AnnData", gene: str) -> np.ndarray:
+    from cellmodel.pp.normalize import log_expression
+
+    cells = cells_from_anndata(adata, ReadConfig())
+    if gene not in cells.names:
+        have = ", ".join(map(str, adata.obs)) or "none"
+        raise InputUnusable(f"{gene!r} is neither a column of obs (there are: {have}) nor a gene of these cells")
+    return np.asarray(log_expression(cells)[:, [cells.names.index(gene)]].todense()).ravel()
+
+
+def _categories(adata: "AnnData", column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Code of each cell, -1 where it has none, and the names of the codes that are used."""
+    values = obs_columns(adata, [column], source="the AnnData")[column]
+    present = set(values) - {""}
+    if hasattr(adata.obs[column], "cat"):
+        names = tuple(name for name in map(str, adata.obs[column].cat.categories) if name in present)
+    else:
+        names = tuple(sorted(present))
+    place = {name: code for code, name in enumerate(names)}
+    return np.array([place.get(value, -1) for value in values], dtype=np.int64), names
+
+
+def _crossed(adata: "AnnData", rows: str, columns: str) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Cells of each pair of categories."""
+    (row, row_names), (column, column_names) = _categories(adata, rows), _categories(adata, columns)
+    both = (row >= 0) & (column >= 0)
+    if not both.any():
+        raise InputUnusable(f"no cell has both {rows!r} and {columns!r}")
+    counts = np.zeros((len(row_names), len(column_names)), dtype=np.int64)
+    np.add.at(counts, (row[both], column[both]), 1)
+    return counts, row_names, column_names

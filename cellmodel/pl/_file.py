@@ -1,0 +1,92 @@
+"""A figure from a file: checked first, drawn, saved."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cellmodel import pl
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.io.records import stored_table
+from cellmodel.io.writers import check_targets
+from cellmodel.pl._canvas import check_format, drawing, figure_of, save_figure
+from genekb.files.replace import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlotChoice:
+    """What is drawn.
+
+    Parameters
+    ----------
+    kind
+        Name of the plot.
+    key
+        Name of a run's slots; contributions are looked for in ``uns["<key>_attribution"]``.
+    color, basis
+        Of ``umap`` and ``embedding``; the clusters if no colour is given.
+    rows, columns
+        Columns of obs for ``confusion`` and ``sankey``; the clusters if no rows are given.
+    n_genes
+        Genes of each cluster in ``dotplot`` and ``heatmap``.
+    seed
+        Of a UMAP that has to be made.
+    """
+
+    kind: Kind
+    key: str = "cellmodel"
+    color: str | None = None
+    basis: str = "X_cellmodel_expr"
+    rows: str | None = None
+    columns: str | None = None
+    n_genes: int = 3
+    seed: int = 0
+
+
+def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool = False) -> None:
+    """Draw a figure of an annotated file.
+
+    Raises
+    ------
+    InputUnusable
+        If the file does not hold what is drawn, or the figure cannot be written; the latter is found before any work.
+    NotAvailable
+        If matplotlib is not installed, or scanpy where a UMAP has to be made; found before any file is written.
+    """
+    check_format(output)
+    check_targets([Target(output)], inputs=(path,), overwrite=overwrite)
+    import matplotlib.pyplot as plt
+
+    adata, key = read_anndata(path), choice.key
+    pair = (choice.rows or key, choice.columns or key)
+    draw: Mapping[Kind, Callable[[], Any]] = {
+        "umap": lambda: pl.umap(adata, color=choice.color, key=key, seed=choice.seed),
+        "embedding": lambda: pl.embedding(adata, choice.basis, color=choice.color or key),
+        "dotplot": lambda: pl.dotplot(adata, key=key, n_genes=choice.n_genes),
+        "k-curve": lambda: pl.k_curve(adata, key=key),
+        "confusion": lambda: pl.confusion(adata, *pair),
+        "sankey": lambda: pl.sankey(adata, *pair),
+        "heatmap": lambda: pl.heatmap(
+            _contributions(adata.uns, path, key=f"{key}_attribution"), n_genes=choice.n_genes
+        ),
+    }
+    with drawing():
+        axes = draw[choice.kind]()
+        save_figure(axes, output, overwrite=overwrite)
+    plt.close(figure_of(axes))
+
+
+def _contributions(uns: Mapping[str, Any], path: Path, *, key: str) -> "pd.DataFrame":
+    """Table of contributions that `cellmodel attribute` writes; a group of a condition is named by both."""
+    table = stored_table(uns, key, "contributions")
+    if table is None:
+        raise InputUnusable(f'{path} holds no contributions in uns["{key}"]; run `cellmodel attribute` first')
+    if "condition" not in table or not table["condition"].astype(bool).any():
+        return table
+    return table.assign(cluster=table["cluster"].astype(str) + ", " + table["condition"].astype(str))

@@ -1,0 +1,120 @@
+"""Tables as pictures: dots by cluster and gene, contributions, and two ways to group the same cells."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellmodel.pl._canvas import axes_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_CELL: Final = 0.17  # inches: a row or a column
+_DOT: Final = 60.0  # square points: a gene that every cell expresses
+_FEW: Final = 16  # columns of a table whose figures can be read
+_DARK: Final = 0.55  # share of the scale from which white letters are read better
+
+
+def dot_grid(
+    mean: Float[np.ndarray, "cluster gene"],
+    fraction: Float[np.ndarray, "cluster gene"],
+    *,
+    clusters: Sequence[str],
+    genes: Sequence[str],
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw a dot for each cluster and gene: its size the share of cells that express it, its colour the mean.
+
+    Means are scaled to 0 .. 1 a gene, so that genes of any height are compared over the clusters.
+    """
+    axes = axes_of(ax, **_size(clusters, genes, beside=1.1))
+    span = mean.max(axis=0) - mean.min(axis=0)
+    scaled = np.divide(mean - mean.min(axis=0), span, out=np.zeros_like(mean), where=span > 0)
+    row, column = np.indices(mean.shape)
+    drawn = axes.scatter(
+        column.ravel(), row.ravel(), s=_DOT * fraction.ravel(), c=scaled.ravel(), cmap="Blues", vmin=0, vmax=1,
+        linewidths=0.3, edgecolors="#606060",
+    )  # fmt: skip
+    _name_rows_and_columns(axes, clusters, genes)
+    for size in (0.25, 0.5, 1.0):
+        axes.scatter([], [], s=_DOT * size, c="#808080", linewidths=0.3, edgecolors="#606060", label=f"{size:.0%}")
+    axes.legend(
+        title="cells with it", loc="lower left", bbox_to_anchor=(1.01, 0.5), frameon=False, borderaxespad=0,
+        title_fontsize=6.5, alignment="left",
+    )  # fmt: skip
+    bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.04, 0.05, 0.012, 0.3)), ticks=(0, 1))
+    bar.set_label("mean, scaled", labelpad=1)
+    bar.outline.set_linewidth(0.4)
+    return axes
+
+
+def heat_grid(
+    values: Float[np.ndarray, "row column"],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw signed values: blue below 0, white at 0, red above; no value is light grey."""
+    axes = axes_of(ax, **_size(rows, columns, beside=0.8))
+    limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    drawn = axes.imshow(np.ma.masked_invalid(values), cmap=_with_grey("RdBu_r"), vmin=-limit, vmax=limit, aspect="auto")
+    _name_rows_and_columns(axes, rows, columns)
+    _bar(axes, drawn, label)
+    return axes
+
+
+def count_grid(
+    counts: Int[np.ndarray, "row column"],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the cells of each pair of groups, as a share of the row; the number stands where it fits."""
+    axes = axes_of(ax, **_size(rows, columns, beside=0.8, cell=0.27))
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    _name_rows_and_columns(axes, [f"{row} ({int(n):,})" for row, n in zip(rows, totals[:, 0], strict=True)], columns)
+    if len(columns) <= _FEW:
+        for (row, column), share in np.ndenumerate(shares):
+            if counts[row, column]:
+                axes.text(
+                    column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=5.5,
+                    color="white" if share > _DARK else "black",
+                )  # fmt: skip
+    _bar(axes, drawn, "share of the row's cells")
+    return axes
+
+
+def _size(rows: Sequence[str], columns: Sequence[str], *, beside: float, cell: float = _CELL) -> dict[str, float]:
+    """Size in inches that gives every row and column its place, and its name."""
+    letters = 0.055
+    width = letters * max(map(len, rows), default=0) + cell * len(columns) + beside
+    height = letters * max(map(len, columns), default=0) + cell * len(rows) + 0.3
+    return {"width": max(width, 2.2), "height": max(height, 1.5)}
+
+
+def _name_rows_and_columns(axes: "Axes", rows: Sequence[str], columns: Sequence[str]) -> None:
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), columns, rotation=90)
+    axes.set(xlim=(-0.6, len(columns) - 0.4), ylim=(len(rows) - 0.4, -0.6))
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _bar(axes: "Axes", drawn: Any, label: str) -> None:
+    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=20, pad=0.02)
+    bar.outline.set_linewidth(0.4)
+    bar.set_label(label)
+
+
+def _with_grey(name: str) -> Any:
+    import matplotlib as mpl
+
+    return mpl.colormaps[name].with_extremes(bad="#ececec")

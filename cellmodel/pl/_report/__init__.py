@@ -1,0 +1,3 @@
+"""The report of clusters: one self-contained HTML file."""
+
+__all__ = ["collect", "style"]

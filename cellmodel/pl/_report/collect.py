@@ -1,0 +1,532 @@
+"""From the slots of an annotated AnnData to its HTML report."""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.types import Embedding
+from cellmodel.explain.groups import MOST_CLUSTERS, GroupedCells, cluster_columns, group_cells
+from cellmodel.explain.markers import marker_frame, rank_markers
+from cellmodel.io.cells import Cells, ReadConfig, read_cells
+from cellmodel.io.lineage import check_records
+from cellmodel.io.records import input_record, run_record, stored_table
+from cellmodel.io.writers import check_targets
+from cellmodel.pl._report.data import (
+    CoverageSummary,
+    InputSummary,
+    KChoice,
+    KnowledgeEffect,
+    ReportData,
+    ReportExpression,
+    ReportMarker,
+    ReportName,
+    ReportWord,
+)
+from cellmodel.pl._report.dot_plot import by_cluster
+from cellmodel.pl._report.evidence import read_evidence
+from cellmodel.pl._report.layout import lay_out
+from cellmodel.pp.features import make_features
+from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.normalize import detected_genes, log_expression
+from genekb.core.addresses import without_secrets
+from genekb.files.replace import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+MOST_COLORS: Final = 24
+MOST_CATEGORIES: Final = 200  # the largest 60 get a colour
+MOST_GENES: Final = 200  # whose expression the report holds; fewer where the cells are many
+GENES_PER_CLUSTER: Final = 10
+_SAME_FRACTION: Final = 1e-6  # rounding of a share of cells
+VALUE_WORDS: Final = {"counts": "raw counts", "log1p": "log-normalised", "linear": "linear, log-normalised by this run"}
+CAPTION: Final = (
+    "The clusters come from expression alone. The figure is the share of each cell's 15 nearest cells in the text view "
+    "that are in its cluster: how much of these clusters the gene texts alone can see. 'shuffled' deals the texts out "
+    "to other genes, 'random' draws directions without meaning, 'chance' deals the clusters out at random. Only what "
+    "'real' has above all three is knowledge."
+)
+UNKNOWN_ORIGIN: Final = (
+    "The clusters came with the file: how they were found, and how sure they are, is not known here."
+)
+LIMITS: Final = (
+    "Clusters are groups of similar cells, not cell types; no label was used to find them.",
+    "Words say what the leading genes do, as their texts tell it; they are not a name of the cells, and well-studied "
+    "genes have more to say. Judge them by the adjusted p value.",
+    "Distances between far groups of the plot mean nothing; it is for looking, and nothing was computed from it.",
+    "Confidence says how clearly a cell lies in its cluster, not whether the cluster is right.",
+)
+
+
+def report_file(
+    path: Path,
+    output: Path,
+    *,
+    cluster_key: str | None = None,
+    key_added: str = "cellmodel",
+    read: ReadConfig | None = None,
+    overwrite: bool = False,
+    other_store: bool = False,
+) -> None:
+    """Write the report of the clusters in a file, whoever made them.
+
+    Parameters
+    ----------
+    cluster_key
+        Column of obs with the clusters: of `cellmodel cluster`, of scanpy or Seurat, or an annotator's; that of
+        ``key_added`` if None. Cells without a value are in no cluster.
+    key_added
+        Name of the slots of a run of `cellmodel cluster`.
+    read
+        Where the values are that were clustered, for markers and the expression of genes.
+    other_store
+        Whether names and evidence may come from another store than the clusters.
+
+    Raises
+    ------
+    InputUnusable
+        If the file holds no such column, or it holds no groups, or the output cannot be written; the latter before any
+        work.
+    NotCounts
+        If its values are neither counts nor log-normalised.
+    LineageMismatch
+        If names or evidence come from another store than the clusters.
+
+    Examples
+    --------
+    >>> report_file(Path("scanpy.h5ad"), Path("report.html"), cluster_key="leiden")  # doctest: +SKIP
+    """
+    check_targets([Target(output)], inputs=[path], overwrite=overwrite)
+    cells, key = read_cells(path, read), cluster_key or key_added
+    check_records(cells, key=key, other_store=other_store)
+    write_report_of(cells, output, cluster_key=key, overwrite=overwrite)
+
+
+def write_report_of(
+    cells: Cells,
+    output: Path,
+    *,
+    cluster_key: str = "cellmodel",
+    overwrite: bool = False,
+) -> None:
+    """Write the report of clusters of cells that are read already; see :func:`report_file`.
+
+    Raises
+    ------
+    InputUnusable
+        If there is no such column, it holds no groups, or the output cannot be written.
+    """
+    from cellmodel.pl._report.render import write_report
+
+    write_report(report_data(cells, cluster_key=cluster_key), output, overwrite=overwrite)
+
+
+def report_data(cells: Cells, *, cluster_key: str) -> ReportData:
+    """Collect what a report shows: from the record of a run, else from the column of clusters and the values alone."""
+    adata = cells.adata
+    grouped = group_cells(cells, cluster_key, least=1)
+    names = list(grouped.names)
+    record = _record(cells, grouped, cluster_key)
+    is_run = "n_clusters" in record
+    clusters = np.full(adata.n_obs, -1, dtype=np.int64)
+    clusters[grouped.rows] = grouped.labels
+    confidence = adata.obs.get(f"{cluster_key}_confidence") if is_run else None
+    queries = _queries(adata)
+    shown = {cluster_key} | ({f"{cluster_key}_confidence"} if confidence is not None else set())
+    colors, left_out = _colors(adata, shown, first=tuple(queries))
+    expression, why_not = _expression(cells, record)
+    embedding, embedding_name = _embedding(cells, cluster_key, record)
+    evidence = read_evidence(adata.uns, cluster_key=cluster_key, clusters=names)
+    source = str(record["input"]["source"])
+    return ReportData(
+        title=f"Clusters of {source}" if is_run else f"Clusters of {source} by {cluster_key}",
+        input=_input(record["input"], _outdated(adata.uns, grouped, cluster_key)),
+        coverage=_coverage(record),
+        embedding=embedding,
+        embedding_name=embedding_name,
+        cell_ids=[str(name) for name in adata.obs_names],
+        clusters=clusters,
+        cluster_names=grouped.names,
+        confidence=None if confidence is None else confidence.to_numpy(dtype=np.float64),
+        colors=colors,
+        left_out=(*left_out, *why_not),
+        queries=queries,
+        expression=expression,
+        names=read_names(adata.uns, cluster_key=cluster_key, clusters=names),
+        evidence=evidence,
+        markers=tuple(read_markers(record["markers"], name) for name in names),
+        words=tuple(read_words(record["words"], name) for name in names) if is_run else (),
+        k_choice=_k_choice(record["n_clusters"]) if is_run else None,
+        history=_history(record["history"]) if is_run else {},
+        knowledge=_knowledge(record["knowledge"]) if is_run else KnowledgeEffect(caption=""),
+        provenance=_provenance(record) | _later_jobs(adata, cluster_key),
+        limits=LIMITS if is_run else (UNKNOWN_ORIGIN, *(LIMITS[1:3] if evidence else LIMITS[2:3])),
+    )
+
+
+def _input(read: Mapping[str, Any], notes: Sequence[str]) -> InputSummary:
+    return InputSummary(
+        source=str(read["source"]),
+        n_cells=int(read["n_cells"]),
+        n_genes=int(read["n_genes"]),
+        values=VALUE_WORDS[str(read["value_kind"])],
+        notes=(*notes, *map(str, read["notes"])),
+    )
+
+
+def _outdated(uns: Mapping[str, Any], grouped: GroupedCells, key: str) -> list[str]:
+    """Say which names and evidence were made when the clusters had other sizes: they may be of other clusters."""
+    sizes = dict(zip(grouped.names, np.bincount(grouped.labels).tolist(), strict=True))
+    notes = []
+    for name, record in sorted(uns.items()):
+        for part in ("names", "groups"):
+            table = stored_table(record, part, columns=("cluster", "n_cells"))
+            params = record.get("params") if table is not None else None
+            about = params.get("cluster_key") if isinstance(params, Mapping) else None
+            if table is None or "n_cells" not in table or key not in (record.get("cluster_key"), about):
+                continue
+            then = table.groupby(table["cluster"].astype(str))["n_cells"].max()
+            if any(then.get(cluster, size) != size for cluster, size in sizes.items()):
+                notes.append(f'uns["{name}"] was made when clusters of obs["{key}"] had other sizes; make it again')
+                log.warning("%s", notes[-1])
+    return notes
+
+
+def _record(cells: Cells, grouped: GroupedCells, key: str) -> Mapping[str, Any]:
+    """Record of the run that made the clusters; where there is none, what follows from the clusters and the values."""
+    run = run_record(cells.adata.uns, key)
+    if run is not None and _is_about(run, cells, grouped):
+        return run
+    _check_groups(cells, grouped, key)
+    note = (
+        f'clusters are taken from obs["{key}"] as they are: uns["{key}"] holds no record of a cellmodel run, so '
+        "markers are computed here, and how the clusters were found is not known"
+        if run is None
+        else f'obs["{key}"] was changed since its run: markers are computed from it as it is now, and what the run '
+        "recorded of its own clusters is left out"
+    )
+    log.info("%s", note)
+    expression = log_expression(cells)[grouped.rows]
+    columns = np.flatnonzero(detected_genes(expression, min_cells=1))
+    tables = rank_markers(
+        expression[:, columns], grouped.labels, gene_names=[cells.names[column] for column in columns]
+    )
+    made = cells.adata.uns.get(key)
+    params = made.get("params") if run is None and isinstance(made, Mapping) else None
+    record = input_record(cells)
+    return {
+        "clusters": f'obs["{key}"]',
+        "versions": record["versions"],
+        "input": record["input"] | {"notes": [note, *cells.notes]},
+        "markers": marker_frame(tables, names=grouped.names),
+        "params": {key: params} if isinstance(params, Mapping) else {},
+    }
+
+
+def _is_about(run: Mapping[str, Any], cells: Cells, grouped: GroupedCells) -> bool:
+    """Whether the clusters are those of a run: named as it names them, and with the markers that it found.
+
+    Of fewer cells, or of other values than were clustered, the names alone can be compared.
+    """
+    if not set(grouped.names) <= {str(number) for number in range(int(run["n_clusters"]["n_clusters"]))}:
+        return False
+    markers, column_of = run["markers"], _columns_by_name(cells)
+    if int(run["input"]["n_cells"]) != cells.shape[0] or _other_values(cells, run) or not len(markers):
+        return True
+    known = markers[markers["cluster"].isin(grouped.names) & markers["name"].isin(column_of)]
+    first = known.groupby("cluster", observed=True).head(1)
+    values = cells.matrix[grouped.rows][:, [column_of[name] for name in first["name"]]]
+    fractions, _ = by_cluster(values.tocsc(), grouped.labels, n_clusters=len(grouped.names))
+    now = fractions[[grouped.names.index(name) for name in first["cluster"]], np.arange(len(first))]
+    return bool(np.allclose(now, first["fraction_in"], atol=_SAME_FRACTION))
+
+
+def _check_groups(cells: Cells, grouped: GroupedCells, key: str) -> None:
+    """Refuse a column that holds measured values or names of cells."""
+    n_groups, n_cells = len(grouped.names), len(grouped.rows)
+    if n_groups > MOST_CLUSTERS or n_groups == n_cells > 1:
+        likely = ", ".join(cluster_columns(cells)) or "none"
+        raise InputUnusable(
+            f"column {key!r} of {cells.source} holds {n_groups:,} different values in {n_cells:,} cells, and clusters "
+            f"are at most {MOST_CLUSTERS} and fewer than the cells; name another column with --cluster-key (those "
+            f"that look like clusters: {likely})"
+        )
+
+
+def _embedding(cells: Cells, key: str, record: Mapping[str, Any]) -> tuple[Embedding, str]:
+    """Coordinates of the map and what they are: a run's own, else the user's own, else a layout of components."""
+    adata, seed = cells.adata, int(record.get("seed", 0))
+    own = f"X_{key}_expr"
+    if "n_clusters" in record and own in adata.obsm and f"{key}_connectivities" in adata.obsp:
+        laid_out = lay_out(np.asarray(adata.obsm[own]), adata.obsp[f"{key}_connectivities"], seed=seed)
+        return laid_out, "a neighbour embedding of the expression view"
+    for name in dict.fromkeys(["X_umap", "X_tsne", *(name for name in adata.obsm if name.startswith("X_"))]):
+        values = _finite_numbers(adata, name)
+        if values is not None and values.shape[1] == 2:  # noqa: PLR2004 - a plane
+            return values, f'obsm["{name}"] of the file'
+    pcs = _finite_numbers(adata, "X_pca")
+    if pcs is not None:
+        laid_out = lay_out(pcs, snn_weights(knn_graph(pcs, config=GraphConfig())), seed=seed)
+        return laid_out, 'a neighbour embedding of obsm["X_pca"] of the file'
+    features = make_features(cells, RunConfig(seed=seed))
+    return lay_out(features.pcs, features.graph, seed=seed), "a neighbour embedding of principal components"
+
+
+def _finite_numbers(adata: "AnnData", name: str) -> Embedding | None:
+    """Slot of obsm with a number in every place; None where it is missing or holds anything else."""
+    values = np.asarray(adata.obsm[name]) if name in adata.obsm else np.empty(0)
+    is_usable = values.ndim == 2 and values.dtype.kind in "fiu" and np.isfinite(values).all()  # noqa: PLR2004
+    return values.astype(np.float64) if is_usable else None
+
+
+def _coverage(record: Mapping[str, Any]) -> CoverageSummary | None:
+    if "coverage" not in record:
+        return None
+    coverage = record["coverage"]
+    status, losses = coverage["by_status"], coverage["losses"]
+    return CoverageSummary(
+        n_names=int(coverage["n_names"]),
+        n_resolved=int(coverage["n_resolved"]),
+        share_genes=float(coverage["share_genes"]),
+        share_hvgs=float(coverage["share_hvgs"]),
+        share_counts=min(1.0, float(coverage["share_counts"])),
+        by_status=tuple(
+            zip(
+                status["status"].astype(str),
+                map(int, status["n_names"]),
+                map(float, status["share_counts"]),
+                strict=True,
+            )
+        ),
+        losses=tuple(
+            zip(
+                losses["name"].astype(str),
+                losses["reason"].astype(str),
+                map(float, losses["share_counts"]),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _colors(
+    adata: "AnnData", shown: Collection[str], *, first: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Further columns of obs that can colour the plot, ``first`` before others, and those that cannot, with why."""
+    colors: dict[str, np.ndarray] = {}
+    left_out = []
+    for name in (*first, *(str(name) for name in adata.obs if name not in first)):
+        column = adata.obs[name]
+        if name in shown:
+            continue
+        n_values = column.nunique()
+        if len(colors) == MOST_COLORS:
+            left_out.append(f"{name} (after the first {MOST_COLORS} columns)")
+        elif column.dtype.kind in "fiu":
+            colors[name] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        elif n_values <= MOST_CATEGORIES:
+            colors[name] = np.where(column.isna(), "missing", column.astype(str)).astype(object)
+        else:
+            left_out.append(f"{name} ({n_values:,} different values, {MOST_CATEGORIES} are the most)")
+    return colors, tuple(left_out)
+
+
+def _queries(adata: "AnnData") -> dict[str, str]:
+    """Columns of obs that hold the scores of a `cellmodel search`, and its text."""
+    queries = {}
+    for key, record in sorted(adata.uns.items()):
+        params = record.get("params", {}) if isinstance(record, Mapping) else {}
+        if isinstance(params, Mapping) and "query" in params and key in adata.obs:
+            queries[str(key)] = str(params["query"])
+    return queries
+
+
+def _expression(cells: Cells, record: Mapping[str, Any]) -> tuple[ReportExpression | None, tuple[str, ...]]:
+    """Log expression of the leading markers, or why there is none."""
+    why = _other_values(cells, record)
+    if why:
+        log.warning("not shown: %s", why)
+        return None, (why,)
+    column_of = _columns_by_name(cells)
+    leading = leading_markers(record["markers"], n_per_cluster=GENES_PER_CLUSTER)
+    genes = [name for name in leading if name in column_of][:MOST_GENES]
+    if not genes:
+        return None, ()
+    values = log_expression(cells)[:, [column_of[name] for name in genes]]
+    return ReportExpression(genes=tuple(genes), values=values.tocsc()), ()
+
+
+def _other_values(cells: Cells, record: Mapping[str, Any]) -> str:
+    """Say how the values that were read differ from those that were clustered; nothing where they do not."""
+    kind, n_genes = str(record["input"]["value_kind"]), int(record["input"]["n_genes"])
+    found = cells.matrix.shape[1]
+    if (found, str(cells.kind)) == (n_genes, kind):
+        return ""
+    return (
+        f"genes (the values read now are {cells.kind} of {found:,} genes, those that were clustered {kind} of "
+        f"{n_genes:,}; name the same with --layer or --use-raw)"
+    )
+
+
+def _columns_by_name(cells: Cells) -> dict[str, int]:
+    """Column of each gene whose name occurs once."""
+    times = Counter(cells.names)
+    return {name: column for column, name in enumerate(cells.names) if times[name] == 1}
+
+
+def _k_choice(choice: Mapping[str, Any]) -> KChoice:
+    curve = choice["curve"]
+    return KChoice(
+        chosen=int(choice["n_clusters"]),
+        how=str(choice["method"]),
+        score_name="stability beyond chance",
+        curve=tuple((float(row.n_clusters), float(row.stability - row.null_mean)) for row in curve.itertuples())
+        if "stability" in curve  # files of earlier versions hold another curve
+        else (),
+    )
+
+
+def _history(table: "pd.DataFrame") -> dict[str, tuple[float, ...]]:
+    return {str(name): tuple(map(float, table[name])) for name in table.columns} if len(table) else {}
+
+
+def _knowledge(table: "pd.DataFrame") -> KnowledgeEffect:
+    if not len(table):
+        return KnowledgeEffect(caption="")
+    rows = tuple(
+        (str(name), {"neighbour agreement": float(agreement)})
+        for name, agreement in zip(table["knowledge"], table["neighbour_agreement"], strict=True)
+    )
+    return KnowledgeEffect(caption=CAPTION, rows=rows)
+
+
+def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
+    parts = ("command", "clusters", "recipe", "seed", "store_id", "encoder_id")
+    told = {part: str(record[part]) for part in parts if record.get(part, "") != ""}
+    content = {
+        part.removesuffix("_id"): without_secrets(text) for part, text in told.items()
+    }  # of earlier versions too
+    content |= _sentences(record["sentences"]) if "sentences" in record else {}
+    content |= {f"version of {name}": str(value) for name, value in record["versions"].items()}
+    return content | {key: value for key, value in _flat(record["params"]).items() if key not in content}
+
+
+def _sentences(record: Mapping[str, Any]) -> dict[str, str]:
+    """Tell how far pooled gene vectors agree with sentences that the encoder read."""
+    content = {"sentences read": f"{int(record['n_sentences']):,}, {float(record['share_read']):.0%} of their tokens"}
+    for row in record["agreement"].itertuples():
+        content[f"sentences, pooled ({row.pooled}) beside encoded"] = (
+            f"rank correlation of cosines {row.similarity:.2f}, {row.neighbour_overlap:.0%} of the 15 nearest the same"
+        )
+    return content
+
+
+def _later_jobs(adata: "AnnData", cluster_key: str) -> dict[str, str]:
+    """Tell what names, evidence and searches in the file were made with."""
+    return {
+        str(key): ", ".join(
+            [f"{part} {record[part]}" for part in ("store_id", "encoder_id", "seed") if part in record]
+            + [f"clusters made with {value}" for value in _flat(record.get("clusters_from", {})).values()]
+        )
+        for key, record in sorted(adata.uns.items())
+        if isinstance(record, Mapping) and "store_id" in record and key != cluster_key
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat
+
+
+MOST_MARKERS: Final = 15
+_NAME_FIGURES: Final = {
+    "score": "score",
+    "margin": "margin",
+    "p_value": "p",
+    "p_adjusted": "adjusted p",
+    "text_score": "by text alone",
+    "marker_score": "by markers alone",
+    "runner_up_score": "runner-up's score",
+    "runner_up_p_adjusted": "runner-up's adjusted p",
+}
+
+
+def read_markers(table: "pd.DataFrame", cluster: str) -> tuple[ReportMarker, ...]:
+    """Take the leading markers of a cluster."""
+    if not len(table):
+        return ()
+    shown = ("name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out")
+    rows = table.loc[table["cluster"] == cluster, list(shown)].head(MOST_MARKERS)
+    return tuple(ReportMarker(**{str(key): value for key, value in row.items()}) for row in rows.to_dict("records"))
+
+
+def read_words(table: "pd.DataFrame", cluster: str) -> tuple[ReportWord, ...]:
+    """Take the words of a cluster, each with its genes."""
+    if not len(table):
+        return ()
+    words = []
+    for term, rows in table[table["cluster"] == cluster].groupby("term", sort=False):
+        first: Any = rows.iloc[0]
+        genes = zip(rows["gene"].astype(str), map(float, rows["weight"]), rows["sentence"].astype(str), strict=True)
+        scores = {name: float(first[name]) for name in ("score", "p_value", "p_adjusted")}
+        words.append(ReportWord(term=str(term), genes=tuple(genes), **scores))
+    return tuple(words)
+
+
+def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: list[str]) -> tuple[ReportName, ...]:
+    """Find what clusters were named among the records of a file.
+
+    Parameters
+    ----------
+    records
+        What the file keeps, by key; the first in the order of the alphabet that is of these clusters counts.
+    cluster_key
+        Column of obs with the clusters.
+    clusters
+        Their names.
+
+    Returns
+    -------
+    One a cluster; empty if no record is of these clusters.
+    """
+    for _, record in sorted(records.items()):
+        if isinstance(record, Mapping) and record.get("cluster_key") == cluster_key and "names" in record:
+            rows = {str(row["cluster"]): row for row in record["names"].to_dict("records")}
+            return tuple(_name(rows.get(cluster, {})) for cluster in clusters)
+    return ()
+
+
+def _name(row: Mapping[str, Any]) -> ReportName:
+    """One row of the table of names; what it does not hold is left empty."""
+    figures = {label: row[column] for column, label in _NAME_FIGURES.items() if row.get(column) is not None}
+    return ReportName(
+        name=str(row.get("name") or "no name"),
+        best=str(row.get("best") or ""),
+        runner_up=str(row.get("runner_up") or ""),
+        reason=str(row.get("reason") or ""),
+        figures={label: float(value) for label, value in figures.items()},
+        genes=tuple(filter(None, str(row.get("genes") or "").split(", "))),
+    )
+
+
+def leading_markers(table: "pd.DataFrame", *, n_per_cluster: int) -> Iterator[str]:
+    """Names of markers, each once: the first of every cluster, the second of every cluster, and so on."""
+    if not len(table):
+        return
+    rows = table[table["log2_fold_change"] > 0]
+    rank = rows.groupby("cluster", sort=False, observed=True).cumcount()
+    in_turn = rank[rank < n_per_cluster].sort_values(kind="stable").index
+    yield from dict.fromkeys(rows.loc[in_turn, "name"].astype(str))

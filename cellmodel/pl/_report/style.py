@@ -1,0 +1,134 @@
+"""How figures are written: short for the reader, and exact in a ``data`` element for the download."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_SMALL_SHARE = 1e-3
+_SMALL_P = 1e-3  # below it p is written with an exponent
+_SMALLEST_P = 1e-300  # below it, underflow
+_LARGE = 1e5  # from here on, and below its inverse, three digits need an exponent
+_DASH = "–"
+
+
+def percent(value: float) -> "Markup":
+    """Write a share in [0, 1] as per cent: one decimal, or two digits where that would be next to nothing."""
+    text = f"{100 * value:.2g}" if 0 < value < _SMALL_SHARE else f"{100 * value:.1f}"
+    return _figure(value, f"{text}\u202f%")
+
+
+def count(value: int) -> "Markup":
+    """Write a whole number with separators of thousands."""
+    return _figure(value, f"{value:,}")
+
+
+def number(value: float) -> "Markup":
+    """Write three significant digits, with an exponent where the number is very large or small."""
+    size = abs(value)
+    return _figure(value, f"{value:.2e}" if size and (size >= _LARGE or size < 1 / _LARGE) else _three_digits(value))
+
+
+def p_value(value: float) -> "Markup":
+    """Write a probability: three decimals, or two digits and an exponent where it is small."""
+    if value < _SMALLEST_P:
+        return _figure(value, f"< {_SMALLEST_P:.0e}")
+    return _figure(value, f"{value:.1e}" if value < _SMALL_P else f"{value:.3f}")
+
+
+def plain_number(value: float) -> str:
+    """Write up to four significant digits, for the ticks of an axis."""
+    return f"{value:.4g}"
+
+
+def breakable(label: str) -> "Markup":
+    """Write a label so that a line may end at its dots and underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[._])", "<wbr>", str(escape(label))))
+
+
+def fields(values: Sequence[str | float]) -> list[str | float]:
+    """Give the row of a download: as it is, with nothing where a number is not finite."""
+    return ["" if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
+def _three_digits(value: float) -> str:
+    is_plain = value == 0 or not math.isfinite(value)
+    decimals = 2 if is_plain else max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
+
+
+def _figure(value: float | int, text: str) -> "Markup":
+    """Element that shows the text and holds the exact value; a dash where there is none."""
+    from markupsafe import Markup
+
+    if not math.isfinite(value):
+        return Markup('<span class="none" title="no value">{}</span>').format(_DASH)
+    exact = repr(value) if isinstance(value, int) else repr(float(value))
+    return Markup('<data value="{}">{}</data>').format(exact, text)
+
+
+# Chosen greedily for the largest smallest distance in OKLab to all earlier ones, under normal vision and the three
+# deficiencies as simulated by Machado et al. (2009), among colours that stand out on the light and the dark page.
+CLUSTER_COLORS: Final = (
+    "#4ba5a5",
+    "#3c0ff0",
+    "#961e00",
+    "#a5d22d",
+    "#693c87",
+    "#d26900",
+    "#4bd2ff",
+    "#a578ff",
+    "#4b7878",
+    "#69c387",
+    "#965ac3",
+    "#b44b3c",
+    "#e1b4c3",
+    "#96b42d",
+    "#879669",
+    "#783c5a",
+    "#4b5aff",
+    "#b496ff",
+    "#5a3cb4",
+    "#ff69c3",
+    "#a569a5",
+    "#695a96",
+    "#78a5d2",
+    "#5a8769",
+    "#ffa5f0",
+    "#ff9678",
+    "#b469d2",
+    "#873cd2",
+    "#0f783c",
+    "#005a1e",
+)
+_MAX_BADGE = 3  # characters that fit a badge
+
+
+def cluster_color(index: int) -> str:
+    """Colour of a cluster as #rrggbb; after 30 they repeat, and the number on the badge tells clusters apart."""
+    return CLUSTER_COLORS[index % len(CLUSTER_COLORS)]
+
+
+def text_color(color: str) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2) on a colour given as #rrggbb."""
+    luminance = relative_luminance(color)
+    return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000000"
+
+
+def relative_luminance(color: str) -> float:
+    """Relative luminance (WCAG 2) of a colour given as #rrggbb, 0 to 1."""
+    channels = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)  # noqa: PLR2004 - sRGB
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def badges(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Short labels for the plot: the names themselves where all are short and differ, else numbers from 1."""
+    if all(0 < len(name) <= _MAX_BADGE for name in names) and len(set(names)) == len(names):
+        return names
+    return tuple(str(number) for number in range(1, len(names) + 1))

@@ -1,0 +1,258 @@
+"""Counts to features: normalise, choose genes, reduce; all on CSR, never a dense (cell, gene) matrix."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.random import generator
+from cellmodel.core.types import CellByGene, Embedding
+from cellmodel.io.cells import Cells
+from cellmodel.io.value_kind import ValueKind
+
+_N_BINS = 20  # bins of mean expression within which Seurat's rule compares dispersions
+_OVERSAMPLING = 10  # extra directions of the randomised range finder
+_POWER_ITERATIONS = 4
+
+
+def normalise_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGene:
+    """Scale every cell to the same total, then log(1 + x).
+
+    Parameters
+    ----------
+    counts
+        Raw counts, no negative values, no duplicate entries.
+    target_sum
+        The total of each cell after scaling, before the logarithm.
+
+    Returns
+    -------
+    Expression as float32 with the same zeros as ``counts``; a cell without counts stays all zero.
+
+    Raises
+    ------
+    ValueError
+        If ``target_sum`` is not positive.
+    """
+    if target_sum <= 0:
+        raise ValueError(f"target_sum must be > 0, got {target_sum}")
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()  # (cell,)
+    scale = np.divide(target_sum, totals, out=np.zeros_like(totals), where=totals > 0)
+    scaled = counts.data * np.repeat(scale, np.diff(counts.indptr))
+    expression = np.log1p(scaled).astype(np.float32)
+    return sp.csr_matrix((expression, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
+
+
+def detected_genes(counts: CellByGene, *, min_cells: int = 3) -> Bool[np.ndarray, " gene"]:
+    """Mark the genes with a value above zero in at least ``min_cells`` cells."""
+    found = np.bincount(counts.indices[counts.data > 0], minlength=counts.shape[1])
+    return np.asarray(found >= min_cells)
+
+
+def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndarray, " gene"]:
+    """Choose the genes that vary more than others of their mean: Scanpy's ``flavor="seurat"`` :cite:`satija2015seurat`.
+
+    The log of variance over mean is turned into a z-score within 20 bins of log mean expression, both taken on the
+    scale before the logarithm. A gene alone in its bin scores 1.
+
+    Parameters
+    ----------
+    expression
+        Normalised log1p counts.
+    n_top
+        How many genes to keep. Genes that tie with the last one are kept too, so that the choice does not depend on
+        the order of the genes.
+
+    Returns
+    -------
+    Column numbers in rising order: all columns if there are no more than ``n_top``, otherwise without the genes whose
+    score is not defined (no variance, or none within their bin).
+
+    Raises
+    ------
+    ValueError
+        If ``n_top`` is below 1.
+    InputUnusable
+        If there is a choice to make and no gene varies.
+    """
+    if expression.shape[1] <= n_top:
+        return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
+    return variable_by_moments(*_linear_moments(expression), n_top=n_top)
+
+
+def variable_by_moments(
+    mean: Float[np.ndarray, " gene"], variance: Float[np.ndarray, " gene"], *, n_top: int
+) -> Int[np.ndarray, " gene"]:
+    """Choose genes as :func:`highly_variable`, from mean and variance before the logarithm.
+
+    Raises
+    ------
+    ValueError
+        If ``n_top`` is below 1.
+    InputUnusable
+        If there is a choice to make and no gene varies.
+    """
+    if n_top < 1:
+        raise ValueError(f"n_top must be >= 1, got {n_top}")
+    n_genes = len(mean)
+    if n_genes <= n_top:
+        return np.arange(n_genes)
+    score = _dispersion_scores(mean, variance)
+    usable = score[~np.isnan(score)]
+    if usable.size == 0:
+        raise InputUnusable(f"none of {n_genes:,} genes varies after normalising; are all cells the same?")
+    last = max(usable.size - n_top, 0)
+    return np.flatnonzero(score >= np.partition(usable, last)[last])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Components:
+    """Leading principal components of expression, which new cells can be projected on as well.
+
+    Parameters
+    ----------
+    mean
+        Of each gene, over the cells that the components were fitted to.
+    loadings
+        (gene, dim) orthonormal columns, the leading component first.
+    """
+
+    mean: Float[np.ndarray, " gene"]
+    loadings: Float[np.ndarray, "gene dim"]
+
+    def __call__(self, expression: CellByGene) -> Embedding:
+        """Float32 scores of cells; sparse expression is never made dense."""
+        return np.asarray(_times_centred(expression.astype(np.float64), self.mean, self.loadings), dtype=np.float32)
+
+
+def fit_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Components:
+    """Leading principal components of gene-centred, not z-scored, expression.
+
+    Randomised SVD with power iterations :cite:`halko2011randomized`; the mean is subtracted from the products and
+    never from the matrix, so memory is O(cells x components) beside the sparse input. Signs are fixed by making the
+    largest loading of each component positive, and random numbers are drawn for genes only, so that permuting the
+    cells permutes the rows and nothing else.
+
+    Parameters
+    ----------
+    expression
+        Normalised log1p counts of the genes to use.
+    n_components
+        At most this many; fewer if there are fewer genes, or fewer than that many cells and one.
+    seed
+        The run's seed.
+
+    Raises
+    ------
+    ValueError
+        If ``n_components`` is below 1 or ``expression`` has no cell or no gene.
+    """
+    n_cells, n_genes = expression.shape
+    if n_components < 1:
+        raise ValueError(f"n_components must be >= 1, got {n_components}")
+    if n_cells == 0 or n_genes == 0:
+        raise ValueError(f"expression has {n_cells} cells x {n_genes} genes, at least 1 x 1 is needed")
+    n_kept = min(n_components, n_genes, max(n_cells - 1, 1))
+    matrix = expression.astype(np.float64)
+    mean = np.asarray(matrix.mean(axis=0)).ravel()  # (gene,)
+    n_drawn = min(n_kept + _OVERSAMPLING, n_cells, n_genes)
+    start = generator(seed, "principal components").standard_normal((n_genes, n_drawn))
+    basis = np.linalg.qr(_times_centred(matrix, mean, start))[0]  # (cell, drawn)
+    for _ in range(_POWER_ITERATIONS):
+        genes = np.linalg.qr(_centred_transpose_times(matrix, mean, basis))[0]  # (gene, drawn)
+        basis = np.linalg.qr(_times_centred(matrix, mean, genes))[0]
+    loadings = np.linalg.svd(_centred_transpose_times(matrix, mean, basis), full_matrices=False)[0]
+    signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), np.arange(n_drawn)])
+    return Components(mean=mean, loadings=(loadings * signs)[:, :n_kept])
+
+
+def leading_components(
+    covariance: Float[np.ndarray, "gene gene"], *, n_components: int
+) -> Float[np.ndarray, "gene dim"]:
+    """Find loadings of the leading principal components from sums of products of centred expression over all cells.
+
+    Returns
+    -------
+    Orthonormal columns with the signs of :func:`fit_components`; fewer than ``n_components`` if there are fewer genes.
+    """
+    from scipy.linalg import eigh
+
+    n_genes = len(covariance)
+    n_kept = min(n_components, n_genes)
+    vectors = eigh(covariance, subset_by_index=(n_genes - n_kept, n_genes - 1))[1][:, ::-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(n_kept)])
+    return np.asarray(vectors * signs)
+
+
+def principal_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Embedding:
+    """Scores of cells on their own leading components; see :func:`fit_components`."""
+    return fit_components(expression, n_components=n_components, seed=seed)(expression)
+
+
+def _times_centred(
+    matrix: CellByGene, mean: NDArray[np.float64], right: Float[np.ndarray, "gene dim"]
+) -> Float[np.ndarray, "cell dim"]:
+    """Multiply the gene-centred matrix, without forming it."""
+    return np.asarray(matrix @ right - mean @ right)
+
+
+def _centred_transpose_times(
+    matrix: CellByGene, mean: NDArray[np.float64], right: Float[np.ndarray, "cell dim"]
+) -> Float[np.ndarray, "gene dim"]:
+    """Multiply the transpose of the gene-centred matrix, without forming it."""
+    return np.asarray(matrix.T @ right - np.outer(mean, right.sum(axis=0)))
+
+
+def _dispersion_scores(
+    mean: Float[np.ndarray, " gene"], variance: Float[np.ndarray, " gene"]
+) -> Float[np.ndarray, " gene"]:
+    """Z-score of log dispersion within bins of log mean; NaN where it is not defined."""
+    mean = np.where(mean == 0, 1e-12, mean)
+    dispersion = np.log(variance / mean, out=np.full(len(mean), np.nan), where=variance > 0)
+    bins = _equal_width_bins(np.log1p(mean))
+    defined = ~np.isnan(dispersion)
+    center, spread = _bin_statistics(bins[defined], dispersion[defined])
+    score = np.full(len(mean), np.nan)
+    np.divide(dispersion - center[bins], spread[bins], out=score, where=defined & (spread[bins] != 0))
+    return score
+
+
+def _linear_moments(expression: CellByGene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and unbiased variance of each gene before the logarithm, from the stored entries alone."""
+    n_cells, n_genes = expression.shape
+    genes, values = expression.indices, np.expm1(expression.data.astype(np.float64))
+    mean = np.bincount(genes, values, minlength=n_genes) / n_cells
+    squares = np.bincount(genes, (values - mean[genes]) ** 2, minlength=n_genes)
+    n_absent = n_cells - np.bincount(genes, minlength=n_genes)
+    return mean, (squares + n_absent * mean**2) / max(n_cells - 1, 1)
+
+
+def _equal_width_bins(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Bin number of each value; bins are closed on the right, as in ``pandas.cut``."""
+    edges = np.linspace(values.min(), values.max(), _N_BINS + 1)
+    return np.asarray(np.clip(np.searchsorted(edges, values, side="left") - 1, 0, _N_BINS - 1), dtype=np.int64)
+
+
+def _bin_statistics(
+    bins: NDArray[np.int64], dispersion: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation within each bin; (0, the value itself) for a gene that is alone in its bin."""
+    n_genes = np.bincount(bins, minlength=_N_BINS)
+    center = np.bincount(bins, dispersion, minlength=_N_BINS) / np.maximum(n_genes, 1)
+    squares = np.bincount(bins, (dispersion - center[bins]) ** 2, minlength=_N_BINS)
+    spread = np.sqrt(squares / np.maximum(n_genes - 1, 1))
+    alone = n_genes == 1
+    return np.where(alone, 0.0, center), np.where(alone, center, spread)
+
+
+def log_expression(cells: Cells) -> CellByGene:
+    """Take log-normalised values as they are, and normalise counts."""
+    return log_values(cells.matrix, cells.kind)
+
+
+def log_values(values: CellByGene, kind: ValueKind) -> CellByGene:
+    """As :func:`log_expression`, for values of a kind, of all genes."""
+    return values if kind == ValueKind.LOG1P else normalise_log1p(values)

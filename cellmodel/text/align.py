@@ -1,0 +1,193 @@
+"""Genes of the cells and genes of a store: index arrays, vectors, and how much was covered."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import AlignmentTooLow
+from cellmodel.core.types import GeneVectors
+from cellmodel.io.cells import Cells
+from cellmodel.io.matrix import are_numbered, odd_character
+from genekb.core.errors import SpeciesMismatch
+
+_GENOME: Final = re.compile(r"(?:GRC[a-z]\d+|hg\d+|mm\d+|human|mouse)_+", re.I)  # Cell Ranger's mark of two species
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneAlignment:
+    """What the store knows about each gene of the cells, in the order of the cells' genes.
+
+    Parameters
+    ----------
+    gene_ids
+        (gene,) GeneID; 0 where the name stands for none.
+    status
+        (gene,) how the name was found.
+    vectors
+        (gene, dim) the encoder's vectors; zero where ``has_vector`` is false.
+    has_vector
+        (gene,) whether there is one.
+    texts
+        The gene's text, or None.
+    coverage
+        The same in figures.
+    store_id, encoder_id
+        Identity of what was used.
+    content_id
+        What of both a result depends on, see :meth:`genekb.store.manifest.Manifest.content_id`.
+    """
+
+    gene_ids: Int[np.ndarray, " gene"]
+    status: np.ndarray
+    vectors: GeneVectors
+    has_vector: Bool[np.ndarray, " gene"]
+    texts: tuple[str | None, ...]
+    coverage: genekb.Coverage
+    store_id: str
+    encoder_id: str
+    content_id: str
+
+    def take(self, genes: Int[np.ndarray, " kept"]) -> "GeneAlignment":
+        """Keep some of the genes; the coverage stays that of all."""
+        return replace(
+            self,
+            gene_ids=self.gene_ids[genes],
+            status=self.status[genes],
+            vectors=self.vectors[genes],
+            has_vector=self.has_vector[genes],
+            texts=tuple(self.texts[gene] for gene in genes.tolist()),
+        )
+
+
+def align_genes(
+    names: Sequence[str],
+    kb: genekb.Store,
+    *,
+    counts: Float[np.ndarray, " gene"],
+    encoder: str | None,
+    use_orthologs: bool,
+    min_coverage: float,
+) -> GeneAlignment:
+    """Align gene names with a store.
+
+    Parameters
+    ----------
+    counts
+        Sum over all cells of each gene's counts (or expression), to say what share was lost.
+    min_coverage
+        Share of the names that must have a text.
+
+    Raises
+    ------
+    AlignmentTooLow
+        If fewer have one, or the names are those of another species; the message says what they look like.
+    """
+    if are_numbered(names):
+        raise AlignmentTooLow(
+            f"the genes are numbered from {names[0]} to {names[-1]} and have no names, and would be taken for GeneIDs; "
+            "name the column of var that has symbols or identifiers with --gene-key"
+        )
+    resolution = kb.resolve(names, use_orthologs=use_orthologs)
+    try:
+        kb.check_species(resolution)
+    except SpeciesMismatch as error:
+        raise AlignmentTooLow(str(error)) from error
+    coverage = kb.coverage(resolution, counts=counts)
+    if coverage.share_genes < min_coverage:
+        raise AlignmentTooLow(_too_low(names, kb, resolution, coverage, min_coverage))
+    selection = kb.vectors(resolution.gene_ids, encoder=encoder)
+    encoder_id = kb.encoder_id(encoder)
+    return GeneAlignment(
+        gene_ids=resolution.gene_ids,
+        status=resolution.status,
+        vectors=selection.vectors,
+        has_vector=selection.has_vector,
+        texts=tuple(kb.texts(resolution.gene_ids)),
+        coverage=coverage,
+        store_id=kb.store_id,
+        encoder_id=encoder_id,
+        content_id=kb.manifest.content_id(encoder_id),
+    )
+
+
+def _too_low(
+    names: Sequence[str],
+    kb: genekb.Store,
+    resolution: genekb.Resolution,
+    coverage: genekb.Coverage,
+    min_coverage: float,
+) -> str:
+    other_case = kb.count_other_case(resolution)
+    taxa = ", ".join(map(str, kb.manifest.taxa))
+    if other_case > len(names) * min_coverage:
+        hint = (
+            f"{other_case} of them are symbols of the store when case is ignored, so the cells are of another species: "
+            "use a store of that species, or --orthologs"
+        )
+    elif coverage.n_resolved > coverage.n_with_text:
+        hint = f"{coverage.n_resolved} stand for a gene, but the store has no text for it; build it for more genes"
+    elif sum(map(bool, map(odd_character, names))) > len(names) * min_coverage:
+        odd = next(filter(None, map(odd_character, names)))
+        hint = f"the names hold characters that no symbol has, as {odd}; write them without"
+    elif sum(map(bool, map(_GENOME.match, names))) > len(names) * min_coverage:
+        hint = f"a genome stands before the names, as in {names[0]!r}; take it off, and give each species a file"
+    else:
+        sample = ", ".join(list(names)[:3])
+        hint = (
+            f"the names ({sample}, ...) are no gene symbols or identifiers of it; is --gene-key or the species right?"
+        )
+    return (
+        f"{coverage.n_with_text} of {len(names)} genes ({coverage.share_genes:.1%}) have a text in {kb.store_id} "
+        f"(tax_id {taxa}), {min_coverage:.0%} are needed; {hint}"
+    )
+
+
+log = logging.getLogger(__name__)
+
+
+def align_cells(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignment:
+    """Align the genes of cells with a store; see :func:`cellmodel.text.align.align_genes`."""
+    totals = np.asarray(cells.matrix.sum(axis=0), dtype=np.float64).ravel()
+    return align_names(cells.names, kb, config, totals=totals)
+
+
+def align_if_known(
+    names: Sequence[str], kb: genekb.Store | None, config: RunConfig, *, totals: Float[np.ndarray, " gene"]
+) -> GeneAlignment | None:
+    """Align genes with a store; None without one, and where they are unknown to it but no knowledge is asked for.
+
+    Raises
+    ------
+    AlignmentTooLow
+        If too few genes are known to the store, and knowledge is asked for.
+    """
+    if kb is None:
+        return None
+    try:
+        return align_names(names, kb, config, totals=totals)
+    except AlignmentTooLow as error:
+        if config.knowledge == "none":
+            log.warning("%s; they are clustered without (--knowledge none)", error)
+            return None
+        raise AlignmentTooLow(f"{error} (--knowledge none clusters without texts of genes)") from error
+
+
+def align_names(
+    names: Sequence[str], kb: genekb.Store, config: RunConfig, *, totals: Float[np.ndarray, " gene"]
+) -> GeneAlignment:
+    """Align genes by name, with the sum of each over the cells."""
+    return align_genes(
+        names,
+        kb,
+        counts=totals,
+        encoder=config.encoder,
+        use_orthologs=config.use_orthologs,
+        min_coverage=config.min_coverage,
+    )

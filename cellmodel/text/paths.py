@@ -1,0 +1,136 @@
+"""The two text paths of a cell: expression-weighted knowledge, and the cell as a ranked sentence.
+
+Both follow scLLM-DSC (arXiv 2606.13007), with three corrections: gene vectors are whitened first, weights come from
+normalised expression instead of raw counts, and each path is L2-normalised before they are mixed, since otherwise
+library size drowns the second path.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel.core.arrays import EPSILON, unit_rows
+from cellmodel.core.types import CellByGene, Embedding, GeneVectors
+from cellmodel.pp.moments import column_moments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whitening:
+    """A linear map that takes out the mean and makes the leading directions of text vectors equally long.
+
+    Parameters
+    ----------
+    mean
+        (dim,) mean of the vectors that it was fitted to.
+    components
+        (dim, rank) directions, scaled to unit variance.
+    """
+
+    mean: Float[np.ndarray, " dim"]
+    components: Float[np.ndarray, "dim rank"]
+
+    def __call__(self, vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row rank"]:
+        """Map vectors of the encoder's space, of genes or of a query, into the whitened space."""
+        return (vectors - self.mean) @ self.components
+
+
+def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
+    """Fit a whitening map by the singular value decomposition of the centred vectors.
+
+    Parameters
+    ----------
+    gene_vectors
+        (gene, dim) vectors of genes that have a text.
+    rank
+        Directions to keep; fewer where the vectors span fewer.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two distinct vectors.
+    """
+    mean = gene_vectors.mean(axis=0)
+    _, singular, directions = np.linalg.svd((gene_vectors - mean).astype(np.float64), full_matrices=False)
+    kept = min(rank, int((singular > singular[0] * 1e-6).sum())) if len(singular) and singular[0] > 0 else 0
+    if kept == 0:
+        raise ValueError(f"{len(gene_vectors)} gene vectors are all equal; at least two distinct texts are needed")
+    signs = np.sign(directions[np.arange(kept), np.abs(directions[:kept]).argmax(axis=1)])
+    components = (directions[:kept] * signs[:, None]).T * (np.sqrt(len(gene_vectors)) / singular[:kept])
+    return Whitening(mean=mean.astype(np.float32), components=components.astype(np.float32))
+
+
+def expression_weighted(expression: CellByGene, gene_vectors: GeneVectors) -> Embedding:
+    r"""Path 1: each cell's mean of gene vectors, weighted by z-scored expression.
+
+    The map is linear in the vectors, so a gene's part in it can be told exactly; sparse expression stays sparse, since
+    :math:`(X - 1\mu^T) D^{-1} G = X D^{-1} G - 1 (\mu^T D^{-1} G)`.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene) log-normalised.
+    gene_vectors
+        (gene, dim) in the order of the columns; a zero row counts for nothing.
+
+    Returns
+    -------
+    (cell, dim) float32, centred over the cells, not normalised.
+    """
+    mean, deviation = column_moments(expression)
+    scaled = gene_vectors / np.maximum(deviation, EPSILON)[:, None]
+    scaled[deviation <= EPSILON] = 0.0
+    return np.asarray(expression @ scaled - mean @ scaled, dtype=np.float32)
+
+
+def rank_genes(
+    expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None
+) -> list[Int[np.ndarray, " gene"]]:
+    """Order the expressed genes of each cell: highest expression first, ties by the rarer gene.
+
+    Parameters
+    ----------
+    mean
+        Mean expression of each gene, which says what is rare; that of these cells if None.
+
+    Returns
+    -------
+    For each cell the column indices of at most ``n_top`` genes.
+    """
+    if mean is None:
+        mean, _ = column_moments(expression)
+    rarity = np.argsort(np.argsort(mean, kind="stable"), kind="stable")
+    ranked = []
+    for start, end in zip(expression.indptr[:-1], expression.indptr[1:], strict=True):
+        genes, values = expression.indices[start:end], expression.data[start:end]
+        ranked.append(genes[np.lexsort((rarity[genes], -values))[:n_top]])
+    return ranked
+
+
+def rank_weights(expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None) -> CellByGene:
+    r"""Weights of a cell's sentence: :math:`1/\log_2(1 + r)` for the gene at rank *r*, summing to one a cell."""
+    ranked = rank_genes(expression, n_top=n_top, mean=mean)
+    lengths = np.array([len(genes) for genes in ranked])
+    discount = 1.0 / np.log2(np.arange(2, n_top + 2))
+    totals = np.concatenate([[0.0], np.cumsum(discount)])[lengths]
+    data = np.concatenate([discount[: len(genes)] for genes in ranked]) if ranked else np.empty(0)
+    data = data / np.repeat(np.maximum(totals, EPSILON), lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indices = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
+    return sp.csr_matrix((data.astype(np.float32), indices, indptr), shape=expression.shape)
+
+
+def ranked_sentence(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int) -> Embedding:
+    """Path 2, pooled: each cell's sentence as the rank-weighted mean of its genes' vectors, centred over the cells.
+
+    This stands in for encoding one sentence a cell, which takes hours for a million cells; how far the two agree is
+    measured by :mod:`cellmodel.text.sentences`.
+    """
+    pooled = np.asarray(rank_weights(expression, n_top=n_top) @ gene_vectors, dtype=np.float32)
+    return pooled - pooled.mean(axis=0)
+
+
+def mix_paths(path1: Embedding, path2: Embedding, *, path1_weight: float) -> Embedding:
+    r"""Mix the two paths, each row of each at length one: :math:`z = \omega z_1 + (1-\omega) z_2`."""
+    return unit_rows(path1_weight * unit_rows(path1) + (1 - path1_weight) * unit_rows(path2))

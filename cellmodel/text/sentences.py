@@ -1,0 +1,279 @@
+"""Path 2 read by an encoder: sentences of all cells, of a sample of them, and of each cluster's mean cell.
+
+Pooling the vectors of a sentence's genes stands in for reading the sentence. How far the two agree is measured here on
+the same cells, beside two controls: genes that were dealt one another's vectors, and cells that were shuffled.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel.core import random as seeding
+from cellmodel.core.config import SemanticsConfig
+from cellmodel.core.types import CellByGene, Embedding, GeneVectors, Labels
+from cellmodel.pp.moments import column_moments
+from cellmodel.text.agreement import AgreementRow, centred_rows, compare_readings
+from cellmodel.text.controls import apply_knowledge
+from cellmodel.text.paths import Whitening, rank_genes, rank_weights
+from cellmodel.text.sentence_cache import ReadSentences
+
+GENES_SHOWN: Final = 10  # of a cluster's sentence
+Read = Callable[[Sequence[str]], ReadSentences]  # of distinct sentences, in their order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SentenceReading:
+    """How the sentence of a cell becomes a vector beside the pooled vectors of its genes.
+
+    Parameters
+    ----------
+    columns
+        Of the cells' genes: those that sentences are made of.
+    names
+        Their names.
+    gene_vectors
+        (gene, dim) their whitened vectors.
+    whitening
+        The map that whitened them; what the encoder reads goes through it as well.
+    n_top
+        Most genes in a sentence.
+    read
+        Gives the encoder's vectors of distinct sentences, see
+        :func:`cellmodel.text.sentence_cache.read_sentences`.
+    """
+
+    columns: Int[np.ndarray, " gene"]
+    names: Sequence[str]
+    gene_vectors: GeneVectors
+    whitening: Whitening
+    n_top: int
+    read: Read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterSentence:
+    """The sentence of a cluster's mean cell, pooled and encoded, both centred over the clusters.
+
+    Parameters
+    ----------
+    genes
+        Its first genes.
+    cosine
+        Between its encoded and its pooled vector.
+    cosine_others
+        Mean of the same between its encoded vector and the pooled ones of the other clusters: what chance gives.
+    """
+
+    cluster: int
+    genes: tuple[str, ...]
+    cosine: float
+    cosine_others: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentenceRecord:
+    """What is told about sentences that an encoder read.
+
+    Parameters
+    ----------
+    n_sentences
+        Distinct sentences of cells that were read.
+    n_encoded
+        How many of them were encoded now; the others were kept from earlier runs.
+    share_read
+        Share of their tokens that the encoder read; what lies behind its longest input is cut off.
+    n_compared
+        Cells whose pooled and encoded vectors were compared.
+    agreement
+        Empty where these are too few, or all alike.
+    """
+
+    n_sentences: int
+    n_encoded: int
+    share_read: float
+    n_compared: int
+    agreement: tuple[AgreementRow, ...]
+    clusters: tuple[ClusterSentence, ...] = ()
+
+
+def cell_sentences(
+    expression: CellByGene, gene_names: Sequence[str], *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None
+) -> list[str]:
+    """Write each cell as the names of its genes, as :func:`cellmodel.text.paths.rank_genes` orders them."""
+    ranked = rank_genes(expression, n_top=n_top, mean=mean)
+    return [" ".join(gene_names[gene] for gene in genes) for genes in ranked]
+
+
+def draw_cells(blocks: Iterable[CellByGene], *, n_cells: int, seed: int) -> Int[np.ndarray, " sample"]:
+    """Draw cells by their content: those whose expression, hashed with the seed, comes first.
+
+    The same cells are drawn in the same order however the cells are ordered, and of equal cells one. Cells without
+    expression are never drawn.
+
+    Parameters
+    ----------
+    blocks
+        The cells in their order, all at once or some at a time.
+    """
+    prefix = f"sentences of seed {seed}".encode()
+    first: dict[bytes, int] = {}
+    offset = 0
+    for block in blocks:
+        for row, (start, end) in enumerate(zip(block.indptr[:-1], block.indptr[1:], strict=True)):
+            if end > start:
+                order = np.argsort(block.indices[start:end])
+                genes = block.indices[start:end][order].astype(np.int64).tobytes()
+                values = block.data[start:end][order].tobytes()
+                key = hashlib.blake2b(prefix + genes + values, digest_size=16).digest()
+                first.setdefault(key, offset + row)
+        first = {key: first[key] for key in sorted(first)[:n_cells]}
+        offset += block.shape[0]
+    return np.array(list(first.values()), dtype=np.int64)
+
+
+def encode_sentences(sentences: Sequence[str], reading: SentenceReading) -> tuple[Embedding, ReadSentences]:
+    """Path 2, encoded: the encoder reads each sentence; centred over them, in the whitened space.
+
+    Equal sentences are encoded once; an empty one lies at the centre.
+
+    Returns
+    -------
+    (cell, dim) float32, not normalised, and what was read: distinct sentences in the order of the alphabet.
+    """
+    distinct = sorted({sentence for sentence in sentences if sentence})
+    read = reading.read(distinct)
+    row_of = {sentence: row for row, sentence in enumerate(distinct)}
+    rows = np.array([row_of.get(sentence, -1) for sentence in sentences], dtype=np.int64)
+    centred = np.zeros((len(sentences), read.vectors.shape[1]), dtype=np.float32)
+    has_sentence = rows >= 0
+    if has_sentence.any():
+        centred[has_sentence] = read.vectors[rows[has_sentence]]
+        centred[has_sentence] -= centred[has_sentence].mean(axis=0)
+    return np.asarray(centred @ reading.whitening.components, dtype=np.float32), read
+
+
+def read_path2(
+    expression: CellByGene, reading: SentenceReading, *, pooled: Embedding, config: SemanticsConfig, seed: int
+) -> tuple[Embedding, SentenceRecord]:
+    """Let the encoder read sentences of all cells or of a sample, and compare them with the pooled vectors.
+
+    Parameters
+    ----------
+    expression
+        (cell, gene) of all cells and the genes of ``reading``.
+    pooled
+        (cell, dim) path 2 of all cells, pooled.
+    config
+        Whether the sentences of all cells are ``encoded`` or only those of ``n_sampled`` cells, which are compared.
+
+    Returns
+    -------
+    Path 2, of all cells: encoded if that was asked for, else ``pooled``; and what was found.
+    """
+    rows = draw_cells([expression], n_cells=config.n_sampled, seed=seed)
+    mean, _ = column_moments(expression)
+    if config.sentences != "encoded":
+        return pooled, read_sample(expression[rows], reading, pooled=pooled[rows], mean=mean, seed=seed)
+    encoded, read = encode_sentences(cell_sentences(expression, reading.names, n_top=reading.n_top, mean=mean), reading)
+    sides = (pooled[rows], encoded[rows])
+    return encoded, _record(expression[rows], reading, sides=sides, read=read, mean=mean, seed=seed)
+
+
+def read_sample(
+    sample: CellByGene,
+    reading: SentenceReading,
+    *,
+    pooled: Embedding,
+    mean: Float[np.ndarray, " gene"],
+    seed: int,
+) -> SentenceRecord:
+    """Let the encoder read the sentences of some cells, and compare them with their pooled vectors.
+
+    Parameters
+    ----------
+    sample
+        (cell, gene) of these cells, as :func:`draw_cells` draws them, and the genes of ``reading``.
+    pooled
+        (cell, dim) path 2 of these cells, pooled.
+    mean
+        Mean expression of each gene over all cells.
+    """
+    encoded, read = encode_sentences(cell_sentences(sample, reading.names, n_top=reading.n_top, mean=mean), reading)
+    return _record(sample, reading, sides=(pooled, encoded), read=read, mean=mean, seed=seed)
+
+
+def _record(
+    sample: CellByGene,
+    reading: SentenceReading,
+    *,
+    sides: tuple[Embedding, Embedding],
+    read: ReadSentences,
+    mean: Float[np.ndarray, " gene"],
+    seed: int,
+) -> SentenceRecord:
+    """Compare both sides of a sample, beside the controls."""
+    pooled, encoded = sides
+    shuffled = apply_knowledge(reading.gene_vectors, knowledge="shuffled", seed=seed)
+    order = seeding.generator(seed, "shuffled sentences").permutation(len(pooled))
+    controls = {
+        "real": pooled,
+        "shuffled genes": np.asarray(rank_weights(sample, n_top=reading.n_top, mean=mean) @ shuffled),
+        "shuffled cells": pooled[order],
+    }
+    n_tokens = int(read.n_tokens.sum(dtype=np.int64))
+    n_cut = int(read.n_tokens_cut.sum(dtype=np.int64))
+    return SentenceRecord(
+        n_sentences=len(read.vectors),
+        n_encoded=read.n_encoded,
+        share_read=1 - n_cut / n_tokens if n_tokens else 0.0,
+        n_compared=len(pooled),
+        agreement=compare_readings(controls, encoded),
+    )
+
+
+def mean_cells(expression: CellByGene, clusters: Labels) -> CellByGene:
+    """Mean expression of each cluster: (cluster, gene)."""
+    sizes = np.bincount(clusters)
+    shares = (1.0 / sizes[clusters], (clusters, np.arange(len(clusters))))
+    return (sp.csr_matrix(shares, shape=(len(sizes), len(clusters))) @ expression).tocsr()
+
+
+def read_clusters(
+    means: CellByGene, reading: SentenceReading, *, mean: Float[np.ndarray, " gene"]
+) -> tuple[ClusterSentence, ...]:
+    """Let the encoder read the sentence of each cluster's mean cell.
+
+    Parameters
+    ----------
+    means
+        (cluster, gene) mean cells, of the genes of ``reading``.
+    mean
+        Mean expression of each gene over all cells.
+
+    Returns
+    -------
+    Nothing where there is one cluster: it is its own centre.
+    """
+    n_clusters = means.shape[0]
+    if n_clusters < 2:  # noqa: PLR2004 - see above
+        return ()
+    encoded, _ = encode_sentences(cell_sentences(means, reading.names, n_top=reading.n_top, mean=mean), reading)
+    pooled = np.asarray(rank_weights(means, n_top=reading.n_top, mean=mean) @ reading.gene_vectors)
+    cosines = centred_rows(encoded) @ centred_rows(pooled).T  # (cluster, cluster)
+    own = np.diag(cosines)
+    others = (cosines.sum(axis=1) - own) / (n_clusters - 1)
+    ranked = rank_genes(means, n_top=GENES_SHOWN, mean=mean)
+    return tuple(
+        ClusterSentence(
+            cluster=cluster,
+            genes=tuple(reading.names[gene] for gene in ranked[cluster]),
+            cosine=float(own[cluster]),
+            cosine_others=float(others[cluster]),
+        )
+        for cluster in range(n_clusters)
+    )

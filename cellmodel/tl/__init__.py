@@ -1,0 +1,357 @@
+"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import genekb
+from cellmodel.annotate.candidates import CellType, read_cell_types
+from cellmodel.annotate.classify import ClassifyConfig
+from cellmodel.annotate.label_transfer import TransferConfig, transfer_labels
+from cellmodel.annotate.name_cells import TypeChoice
+from cellmodel.annotate.search import SearchConfig
+from cellmodel.annotate.shared_genes import Meeting
+from cellmodel.core.choices import Knowledge
+from cellmodel.core.config import RunConfig, SpatialConfig
+from cellmodel.core.device import Compute
+from cellmodel.explain.evidence import AttributeConfig
+from cellmodel.io.cells import ReadConfig, cells_from_anndata, claim_slots
+from cellmodel.tl._annotate import annotate_types
+from cellmodel.tl._attribute import attribute_cells
+from cellmodel.tl._classify import transfer_slots, write_transfer
+from cellmodel.tl._run import run
+from cellmodel.tl._search import search_into
+from cellmodel.tl._slots import result_slots, write_result
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellmodel.recipes.base import Recipe
+
+log = logging.getLogger(__name__)
+
+
+def embed(
+    adata: "AnnData",
+    kb: genekb.Store | None = None,
+    *,
+    recipe: "str | Recipe" = "fused",
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    spatial: SpatialConfig | None = None,
+    compute: Compute | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel",
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Embed cells: expression view, text view and their joint space.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.
+    kb
+        Opened store; None only with ``knowledge="none"``.
+    recipe
+        Name of a recipe, or a `Recipe`.
+    spatial
+        How ``obsm["spatial"]`` is used; None leaves it out.
+    compute
+        Where the model is trained; by this process on the CPU if None.
+    layer, use_raw, gene_key
+        Where the values and the gene names are.
+    key_added
+        Name of the slots: ``obsm["X_<key>"]``, ``obsm["X_<key>_expr"]``, ``obsm["X_<key>_text"]``, the graph in
+        ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+    """
+    config = RunConfig(
+        recipe=recipe,
+        knowledge=knowledge,
+        encoder=encoder,
+        seed=random_state,
+        spatial=spatial,
+        compute=compute or Compute(),
+    )
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return _run(adata, kb, config, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=False)
+
+
+def cluster(
+    adata: "AnnData",
+    kb: genekb.Store | None = None,
+    *,
+    n_clusters: int | None = None,
+    recipe: "str | Recipe" = "fused",
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel",
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Embed and cluster cells, and find markers and words of each cluster.
+
+    Adds to the slots of :func:`embed` the categorical ``obs["<key>"]`` (clusters by size, as strings),
+    ``obs["<key>_confidence"]``, and tables in ``uns["<key>"]``.
+
+    Parameters
+    ----------
+    n_clusters
+        Number of clusters; estimated without labels if None.
+    recipe
+        Name of a recipe, or a `Recipe`.
+    config
+        All further settings; the named arguments above win over it.
+
+    Raises
+    ------
+    NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+    """
+    chosen = replace(
+        config or RunConfig(),
+        n_clusters=n_clusters,
+        recipe=recipe,
+        knowledge=knowledge,
+        encoder=encoder,
+        seed=random_state,
+    )
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return _run(adata, kb, chosen, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=True)
+
+
+def classify(
+    adata: "AnnData",
+    reference: "AnnData",
+    kb: genekb.Store,
+    *,
+    label_key: str,
+    genes_by: Meeting = "ids",
+    classifier: ClassifyConfig | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_class",
+    other_store: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Carry labels of a reference over to cells, of the same species or of another.
+
+    Adds the categorical ``obs["<key>"]``, in which cells of low confidence are ``unassigned``,
+    ``obs["<key>_confidence"]``, ``obsm["<key>_probabilities"]`` and ``uns["<key>"]``, whose ``classes`` name the
+    columns of the probabilities. The reference is left as it is.
+
+    Parameters
+    ----------
+    reference
+        Labelled cells; those without a label are left out and counted.
+    label_key
+        Column of its obs with the labels.
+    genes_by
+        Genes of the two sides meet by GeneID, by orthologue, or by the text of the genes.
+    classifier
+        Head, contrastive step, and the confidence below which a cell is unassigned; found from the reference if None.
+    config
+        Encoder, knowledge and seed.
+    layer, use_raw, gene_key
+        Where the values and the gene names are, on both sides.
+    other_store
+        Whether the labels of the reference may have been made with another store or encoder; both are recorded then.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+    """
+    target = adata.copy() if copy else adata
+    claim_slots(target, transfer_slots(key_added), overwrite=overwrite)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    cells = cells_from_anndata(target, read, source="query in memory")
+    transfer = TransferConfig(label_key=label_key, meeting=genes_by, other_store=other_store)
+    if classifier is not None:
+        transfer = replace(transfer, classify=classifier)
+    labelled = cells_from_anndata(reference, read, source="reference in memory")
+    found = transfer_labels(cells, labelled, kb, config or RunConfig(), transfer=transfer)
+    write_transfer(cells, found, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
+
+
+def attribute(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    cluster_key: str = "cellmodel",
+    between: tuple[str, str] | None = None,
+    condition_key: str | None = None,
+    gmt: Sequence[str | Path] = (),
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_attribution",
+    other_store: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Tell what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
+
+    Adds the tables ``groups``, ``markers``, ``contributions``, ``themes`` and ``enrichment`` to ``uns["<key>"]``.
+
+    Parameters
+    ----------
+    cluster_key
+        Column of obs with the clusters.
+    between
+        Two clusters to compare with one another; each with the rest if None.
+    condition_key
+        Column of obs with conditions to compare inside each cluster.
+    gmt
+        Files of gene sets, tested beside those of the store.
+    config
+        Encoder and seed.
+    other_store
+        Whether the clusters may have been made with another store or encoder; both are recorded then.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+    """
+    target = adata.copy() if copy else adata
+    choice = AttributeConfig(
+        cluster_key=cluster_key,
+        between=between,
+        condition_key=condition_key,
+        gmt=tuple(map(Path, gmt)),
+        other_store=other_store,
+    )
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    attribute_cells(cells, kb, config=config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
+
+
+def annotate(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    cluster_key: str = "cellmodel",
+    candidates: Sequence[CellType] | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_name",
+    other_store: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Name clusters, and cells, by the text of cell types and their marker genes.
+
+    Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
+    best type of each cell by scores averaged over its neighbours, and ``uns["<key>"]``, whose table ``names`` holds the
+    evidence for each name.
+
+    Parameters
+    ----------
+    cluster_key
+        Column of obs with the clusters.
+    candidates
+        Types to choose from; those of the package's table if None.
+    config
+        Encoder and seed.
+    other_store
+        Whether the clusters may have been made with another store or encoder; both are recorded then.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+    """
+    target = adata.copy() if copy else adata
+    types = read_cell_types() if candidates is None else tuple(candidates)
+    choice = TypeChoice(cluster_key=cluster_key, types=types, other_store=other_store)
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    annotate_types(cells, kb, config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
+
+
+def search(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    query: str,
+    cluster_key: str | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel_search",
+    other_store: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Score cells and rank clusters by free text.
+
+    Adds ``obs["<key>"]``, the score of each cell, and ``uns["<key>"]``: ranked clusters, genes with a sentence each.
+
+    Parameters
+    ----------
+    query
+        Free text, such as "cytotoxic T lymphocytes".
+    cluster_key
+        Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
+    config
+        Encoder and seed.
+    other_store
+        Whether the cells may have been clustered with another store or encoder; both are recorded then.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+    """
+    target = adata.copy() if copy else adata
+    wanted = SearchConfig(query=query, cluster_key=cluster_key, other_store=other_store)
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    search_into(cells, kb, config or RunConfig(), search=wanted, key_added=key_added, overwrite=overwrite)
+    return target if copy else None
+
+
+def _run(
+    adata: "AnnData",
+    kb: genekb.Store | None,
+    config: RunConfig,
+    read: ReadConfig,
+    *,
+    key_added: str,
+    overwrite: bool,
+    copy: bool,
+    with_clusters: bool,
+) -> "AnnData | None":
+    target = adata.copy() if copy else adata
+    claim_slots(target, result_slots(key_added, with_clusters=with_clusters), overwrite=overwrite)
+    cells = cells_from_anndata(target, read)
+    result = run(cells, kb, config, with_clusters=with_clusters)
+    if result.estimate is not None and not result.estimate.has_structure:
+        log.warning("no structure found, so the cells are one cluster; n_clusters=K clusters them into K")
+    write_result(cells, result, key_added=key_added, overwrite=overwrite)
+    return target if copy else None

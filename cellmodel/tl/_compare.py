@@ -1,0 +1,177 @@
+"""Two files of clusters side by side: read, matched, and written as a table and a picture."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import genekb
+from cellmodel.annotate.compare import CellComparison, compare_clustered
+from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig
+from cellmodel.annotate.shared_genes import Meeting
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.groups import clustered
+from cellmodel.io.cells import Cells, ReadConfig, read_cells
+from cellmodel.io.lineage import Lineage, check_lineage
+from cellmodel.io.writers import check_targets, output
+from cellmodel.pl._canvas import check_format
+from genekb.core.messages import table_text
+from genekb.files.replace import Target
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideFile:
+    """A file of clustered cells, and how it is read.
+
+    Parameters
+    ----------
+    path
+        The cells.
+    kb
+        Store that knows their genes.
+    cluster_key
+        Column of obs with the clusters.
+    read
+        Where the values and the gene names are.
+    other_store
+        Whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
+    """
+
+    path: Path
+    kb: genekb.Store
+    cluster_key: str = "cellmodel"
+    read: ReadConfig = field(default_factory=ReadConfig)
+    other_store: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareOutputs:
+    """Where a comparison goes: a table of the matches, .tsv or .csv, and a plot of them; None to leave one out."""
+
+    table: Path | None = None
+    plot: Path | None = None
+    overwrite: bool = False
+
+
+def compare_files(
+    a: SideFile,
+    b: SideFile,
+    config: RunConfig,
+    *,
+    compare: CompareConfig | None = None,
+    meeting: Meeting | None = None,
+    outputs: CompareOutputs | None = None,
+) -> CellComparison:
+    """Match the clusters of two files, and write what is asked for.
+
+    Parameters
+    ----------
+    config
+        Its encoder, coverage and seed are used.
+    meeting
+        How genes meet; by GeneID within a species and by orthologue across two if None. By ``text``, no gene has to
+        meet, and clusters are matched by meaning alone.
+
+    Raises
+    ------
+    InputUnusable
+        If a file has no clusters, or an output cannot be written; outputs are checked before any work.
+    AlignmentTooLow
+        If too few genes are known to the stores, or too few meet.
+    LineageMismatch
+        If the clusters of a file were made with another store.
+    NotAvailable
+        If a plot is asked for and matplotlib is not installed; checked before any work.
+    """
+    _check(outputs, inputs=(a.path, b.path))
+    cells = read_cells(a.path, a.read), read_cells(b.path, b.read)
+    made_with = _check_lineages(cells, (a, b), config)
+    found = [
+        clustered(each, side.kb, config, cluster_key=side.cluster_key) for each, side in zip(cells, (a, b), strict=True)
+    ]
+    compared = replace(
+        compare_clustered(found[0], found[1], stores=(a.kb, b.kb), config=config, compare=compare, meeting=meeting),
+        made_with=made_with,
+    )
+    log.info("%s", compared.note)
+    if outputs is not None and outputs.table is not None:
+        rows = [match_row(match) for match in compared.matches]
+        text = table_text(outputs.table, list(rows[0]), map(dict.values, rows), digits=6)
+        with output(Target(outputs.table), overwrite=outputs.overwrite) as part:
+            part.write_text(text, encoding="utf-8")
+    if outputs is not None and outputs.plot is not None:
+        _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
+    return compared
+
+
+def _check_lineages(
+    cells: tuple[Cells, Cells], sides: tuple[SideFile, SideFile], config: RunConfig
+) -> tuple[Lineage | None, Lineage | None]:
+    """Compare what the clusters of both files were made with to the stores that are given.
+
+    The encoder is that of the first store, so that a second store has chosen none.
+    """
+    a, b = sides
+    is_shared = a.kb.store_id == b.kb.store_id
+    chosen = config if is_shared else None
+    return (
+        check_lineage(cells[0], a.kb, config, key=a.cluster_key, other_store=a.other_store),
+        check_lineage(cells[1], b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
+    )
+
+
+def _check(outputs: CompareOutputs | None, *, inputs: Sequence[Path]) -> None:
+    """Check that outputs can be written, before any work is done."""
+    if outputs is None:
+        return
+    if outputs.table is not None and outputs.table.suffix not in {".tsv", ".csv"}:
+        raise InputUnusable(f"{outputs.table} ends with {outputs.table.suffix!r}; a table is written as .tsv or .csv")
+    if outputs.plot is not None:
+        check_format(outputs.plot)
+    targets = [Target(path) for path in (outputs.table, outputs.plot) if path]
+    check_targets(targets, inputs=inputs, overwrite=outputs.overwrite)
+
+
+def match_row(match: ClusterMatch) -> dict[str, object]:
+    """One match as a flat row: what was matched, the figures of the best pair, and the genes behind it."""
+    best = asdict(match.best)
+    return {
+        "side": match.side,
+        "cluster": match.cluster,
+        "n_cells": match.n_cells,
+        "match": match.match,
+        "is_reciprocal": match.is_reciprocal,
+        "by_meaning": match.by_meaning,
+        "by_markers": match.by_markers,
+        "best": best["b" if match.side == "a" else "a"],
+        "meaning": best["meaning"],
+        "p_meaning": best[f"p_meaning_{match.side}"],
+        "markers": best["markers"],
+        "n_shared": best["n_shared"],
+        "p_markers_adjusted": best["p_markers_adjusted"],
+        "shared_markers": " ".join(match.shared_markers),
+        "own_genes": " ".join(match.own_genes),
+        "other_genes": " ".join(match.other_genes),
+    }
+
+
+def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str], overwrite: bool) -> None:
+    """Draw the matches as flows from the clusters of one file to those of the other."""
+    import matplotlib.pyplot as plt
+
+    from cellmodel.pl._canvas import drawing, figure_of, save_figure
+    from cellmodel.pl._sankey import Flow, draw_flows
+
+    said = {(m.best.a, m.best.b): m for m in compared.matches if m.match != UNMATCHED}
+    with drawing():
+        axes = draw_flows(
+            [Flow(left=a, right=b, weight=1.0, is_strong=m.is_reciprocal) for (a, b), m in said.items()],
+            left=list(dict.fromkeys(pair.a for pair in compared.pairs)),
+            right=list(dict.fromkeys(pair.b for pair in compared.pairs)),
+            titles=titles,
+        )
+        save_figure(axes, path, overwrite=overwrite)
+        plt.close(figure_of(axes))

@@ -1,0 +1,195 @@
+"""Whole jobs from file to file: check everything first, work, write last."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable, WorkUnwritten
+from cellmodel.core.stages import Stages
+from cellmodel.io.backed import check_can_stay, claim_stored_slots, count_entries
+from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.io.outputs import WriteConfig, check_outputs
+from cellmodel.io.writers import check_kind_kept, h5ad_safe, write_beside, write_cells
+from cellmodel.pp.backed_cells import StoredCells, read_stored_cells
+from cellmodel.recipes.registry import plugin_version
+from cellmodel.text.sentence_cache import Progress
+from cellmodel.tl._run import RunResult, run
+from cellmodel.tl._slots import result_slots, write_result
+from cellmodel.tl.model.files import save_model
+from cellmodel.tl.model.fitted import check_can_predict, fit_model
+from genekb.core.versions import installed_version
+from genekb.files.replace import Target
+
+log = logging.getLogger(__name__)
+STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some 40 bytes for each
+MODES: Final = ("auto", "yes", "no")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamConfig:
+    """Whether the matrix of the cells stays in its file; the result is the same but for rounding.
+
+    Parameters
+    ----------
+    mode
+        ``yes``, ``no``, or ``auto``: where the file holds more than :data:`STREAMED_ABOVE` values.
+    work
+        Folder for what is kept between stages, so that a run that was cut short goes on; beside the output if None.
+        It is removed at the end.
+
+    Raises
+    ------
+    ValueError
+        If the mode is not known.
+    """
+
+    mode: str = "auto"
+    work: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the mode."""
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+
+    def is_wanted(self, path: Path, read: ReadConfig) -> bool:
+        """Whether a file is read out of core."""
+        return self.mode == "yes" or (self.mode == "auto" and count_entries(path, read) > STREAMED_ABOVE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRun:
+    """What a job from file to file read and found."""
+
+    cells: Cells | StoredCells
+    result: RunResult
+
+
+def run_file(
+    path: Path,
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    read: ReadConfig,
+    write: WriteConfig,
+    with_clusters: bool = True,
+    progress: Progress | None = None,
+    stream: StreamConfig | None = None,
+) -> FileRun:
+    """Read cells, embed and cluster them, write them annotated, and write a report if asked for.
+
+    Parameters
+    ----------
+    stream
+        Whether the matrix stays in its file.
+    progress
+        Told while sentences are encoded.
+
+    Raises
+    ------
+    InputUnusable
+        If the input cannot be used, or an output exists and may not be replaced; this is found before any work.
+    """
+    stream = stream or StreamConfig()
+    work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None
+    check_outputs(write, work, inputs=(path,))
+    if stream.is_wanted(path, read):
+        return _run_stored(path, kb, config, read=read, write=write, stream=stream, with_clusters=with_clusters)
+    if write.model is not None:
+        check_can_predict(config)
+    cells = read_cells(path, read)
+    for note in cells.notes:
+        log.info("%s", note)
+    slots = result_slots(write.key_added, with_clusters=with_clusters)
+    claim_slots(cells.adata, slots, overwrite=write.overwrite)
+    result = run(cells, kb, config, with_clusters=with_clusters, progress=progress)
+    write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
+    if write.command:
+        cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
+    with _told_what_is_written(write):
+        write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
+        if write.model is not None:
+            save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
+        if write.report is not None:
+            from cellmodel.pl._report.collect import write_report_of
+
+            write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
+    return FileRun(cells=cells, result=result)
+
+
+@contextmanager
+def _told_what_is_written(write: WriteConfig) -> Iterator[None]:
+    """Tell whoever interrupts which results are there already, since the same command would refuse to replace them."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        there = [path.name for path in (write.output, write.model, write.report) if path is not None and path.exists()]
+        if there and not write.overwrite:
+            interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with --overwrite")
+        raise
+
+
+def _run_stored(
+    path: Path,
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    read: ReadConfig,
+    write: WriteConfig,
+    stream: StreamConfig,
+    with_clusters: bool,
+) -> FileRun:
+    """Do the same with cells that stay in their file."""
+    from cellmodel.tl._run import check_streamed, run_streamed
+
+    check_streamed(config)
+    for option, wanted in (("--save-model", write.model), ("--report", write.report)):
+        if wanted is not None:
+            raise InputUnusable(f"{option} reads all cells at once; leave it out, or give --out-of-core no")
+    slots = result_slots(write.key_added, with_clusters=with_clusters)
+    check_can_stay(path)
+    check_kind_kept(path, write.output)
+    claim_stored_slots(path, slots, overwrite=write.overwrite)
+    size = path.stat()
+    key = {
+        "cells": [str(path.resolve()), size.st_size, size.st_mtime_ns],
+        "read": asdict(read),
+        "config": config.to_dict(),
+        "store": kb.store_id if kb is not None else "",
+        "version": installed_version(),
+        "plug-in": plugin_version(config.recipe),
+    }
+    stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
+    with _kept_or_removed(stages):
+        cells = read_stored_cells(path, read, stages)
+        for note in cells.notes:
+            log.info("%s", note)
+        result = run_streamed(cells, kb, config, stages, with_clusters=with_clusters)
+    write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
+    if write.command:
+        cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
+    write_beside(cells.adata, path, write.output, slots=slots, overwrite=write.overwrite)
+    stages.remove()
+    return FileRun(cells=cells, result=result)
+
+
+@contextmanager
+def _kept_or_removed(stages: Stages) -> Iterator[None]:
+    """Say where the stages of a run that is cut short are; remove those of cells that cannot be used."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"what is done is kept in {stages.folder}, the same command goes on from there")
+        stages.release()
+        raise
+    except WorkUnwritten:
+        log.warning("what is done is kept in %s; the same command goes on from there", stages.folder)
+        stages.release()
+        raise
+    except InputUnusable:
+        stages.remove()
+        raise

@@ -1,0 +1,3 @@
+"""A fitted model on disk: saved, used on new cells, pinned, shared."""
+
+__all__ = ["files", "fitted", "lock", "predict", "share"]

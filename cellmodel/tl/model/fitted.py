@@ -1,0 +1,288 @@
+"""A fitted model: what a run needs to keep so that cells it never saw can be embedded and given its clusters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
+from cellmodel.core.types import CellByGene, Embedding, GeneVectors, Labels
+from cellmodel.io.cells import Cells
+from cellmodel.io.lineage import Lineage, digest_of, holds_same
+from cellmodel.pp.graph import nearest_votes, smooth_onto
+from cellmodel.pp.moments import column_moments
+from cellmodel.pp.normalize import Components, fit_components, log_expression
+from cellmodel.recipes.base import Embed, NewCells, Representation
+from cellmodel.recipes.registry import find_recipe
+from cellmodel.text.paths import mix_paths, rank_weights
+from cellmodel.tl._run import RunResult
+from genekb.core.errors import SpeciesMismatch
+
+MIN_GENES: Final = 0.5  # share of the model's genes that new cells must have
+N_VOTERS: Final = 15  # fitted cells that decide the cluster of a new one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TextMap:
+    """Expression → both semantic paths, with everything that was fitted to the first cells.
+
+    Parameters
+    ----------
+    has_vector
+        Which of the model's genes have a text.
+    gene_vectors, raw_gene_vectors
+        (gene, dim) whitened and as the encoder gave them; zero where a gene has none.
+    mean, deviation
+        Of each gene's expression.
+    centre
+        (dim,) mean of the pooled sentences.
+    """
+
+    has_vector: Bool[np.ndarray, " gene"]
+    gene_vectors: GeneVectors
+    raw_gene_vectors: GeneVectors
+    mean: Float[np.ndarray, " gene"]
+    deviation: Float[np.ndarray, " gene"]
+    centre: Float[np.ndarray, " dim"]
+
+    def paths(self, expression: CellByGene, *, n_top: int) -> tuple[Embedding, Embedding]:
+        """Both paths of new cells, neither normalised."""
+        varies = self.deviation > 0
+        scale = np.divide(1.0, self.deviation, out=np.zeros_like(self.deviation), where=varies)
+        scaled = self.gene_vectors * scale[:, None]
+        weights = rank_weights(expression[:, self.has_vector], n_top=n_top, mean=self.mean[self.has_vector])
+        path1 = expression @ scaled - self.mean @ scaled
+        path2 = weights @ self.gene_vectors[self.has_vector] - self.centre
+        return np.asarray(path1, dtype=np.float32), np.asarray(path2, dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FittedModel:
+    """What a run found, fit to be kept.
+
+    Parameters
+    ----------
+    names, gene_ids
+        Genes that it reads: as the cells called them, and as the store knows them (0: not at all).
+    mean, components
+        Principal components of new expression x are ``(x - mean) @ components``.
+    pcs, features, labels
+        Of the fitted cells: components, what the head clustered, clusters.
+    store_id, encoder_id, content_id
+        What it was fitted with, see :class:`cellmodel.io.lineage.Lineage`; empty without knowledge.
+    text
+        None without knowledge.
+    state
+        What the recipe itself keeps.
+    """
+
+    config: RunConfig
+    names: tuple[str, ...]
+    gene_ids: Int[np.ndarray, " gene"]
+    mean: Float[np.ndarray, " gene"]
+    components: Float[np.ndarray, "gene dim"]
+    pcs: Embedding
+    features: Embedding
+    labels: Labels
+    store_id: str
+    encoder_id: str
+    content_id: str
+    text: TextMap | None
+    state: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    """What a model makes of new cells.
+
+    Parameters
+    ----------
+    labels
+        Cluster of each cell, in the numbers of the fitted run.
+    confidence
+        Share of the nearest fitted cells that lie in it.
+    share_genes
+        Share of the model's genes that the new cells have; the others are taken at their mean.
+    """
+
+    representation: Representation
+    labels: Labels
+    confidence: Float[np.ndarray, " cell"]
+    share_genes: float
+
+
+def fit_model(cells: Cells, result: RunResult) -> FittedModel:
+    """Keep what is needed of a run.
+
+    Raises
+    ------
+    InputUnusable
+        If its recipe cannot place new cells, or it was run with coordinates or with sentences that the encoder read.
+    """
+    config, features = result.config, result.features
+    check_can_predict(config)
+    if result.labels is None:
+        raise InputUnusable("a model is kept of a run with clusters; use cluster, not embed")
+    columns = features.top_genes
+    expression = features.expression[:, columns]
+    weights = np.ones(len(columns)) if features.gene_weights is None else features.gene_weights
+    weighted = (expression @ sp.diags(weights)).tocsr()
+    components = fit_components(weighted, n_components=features.pcs.shape[1], seed=config.seed)
+    ids = result.alignment.gene_ids[columns] if result.alignment else np.zeros(len(columns), dtype=np.int64)
+    return FittedModel(
+        config=config,
+        names=tuple(cells.names[column] for column in columns),
+        gene_ids=np.asarray(ids, dtype=np.int64),
+        mean=components.mean / weights,
+        components=components.loadings * weights[:, None],
+        pcs=features.pcs,
+        features=result.representation.features,
+        labels=result.labels,
+        store_id=result.alignment.store_id if result.alignment else "",
+        encoder_id=result.alignment.encoder_id if result.alignment else "",
+        content_id=result.alignment.content_id if result.alignment else "",
+        text=_text_map(result, expression),
+        state=result.representation.state,
+    )
+
+
+def check_can_predict(config: RunConfig) -> Embed:
+    """Find out how models of a run place new cells, before any work is done.
+
+    Raises
+    ------
+    InputUnusable
+        If they cannot; the message says why.
+    """
+    recipe = find_recipe(config.recipe)
+    if recipe.embed is None:
+        able = "a recipe that can, such as fused, or `cellmodel classify --reference`"
+        raise InputUnusable(
+            f"recipe {recipe.name!r} reads the graph of all its cells and cannot place new ones; use {able}"
+        )
+    if config.spatial is not None:
+        raise InputUnusable("a model fitted with --spatial cannot place cells of other tissue; leave --spatial out")
+    if config.semantics.sentences == "encoded":
+        raise InputUnusable("a model fitted with --sentences encoded cannot place new cells; use --sentences pooled")
+    return recipe.embed
+
+
+def _text_map(result: RunResult, expression: CellByGene) -> TextMap | None:
+    if result.text is None or result.alignment is None:
+        return None
+    has_vector = result.alignment.has_vector[result.features.top_genes]
+    mean, deviation = column_moments(expression)
+    vectors = result.text.gene_vectors
+    weights = rank_weights(expression[:, has_vector], n_top=result.config.semantics.sentence_genes)
+    return TextMap(
+        has_vector=has_vector,
+        gene_vectors=vectors,
+        raw_gene_vectors=result.text.raw_gene_vectors,
+        mean=mean,
+        deviation=deviation,
+        centre=np.asarray((weights @ vectors[has_vector]).mean(axis=0), dtype=np.float32),
+    )
+
+
+def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predicted:
+    """Embed new cells and give each the cluster of the fitted cells around it.
+
+    Genes meet by GeneID where the model has one, else by name.
+
+    Raises
+    ------
+    LineageMismatch
+        If the store does not hold what the model was fitted with.
+    AlignmentTooLow
+        If the cells are of another species, or have fewer than half of the model's genes.
+    """
+    check_store(model, kb)
+    columns = _columns(model, cells, kb)
+    has_gene = columns >= 0
+    if has_gene.mean() < MIN_GENES:
+        raise AlignmentTooLow(
+            f"{int(has_gene.sum())} of the {len(columns)} genes of the model are among the {len(cells.names)} of "
+            f"{cells.source}, {MIN_GENES:.0%} are needed; is it the right model, species and --gene-key?"
+        )
+    present = log_expression(cells)[:, columns[has_gene]]
+    pcs = Components(mean=model.mean[has_gene], loadings=model.components[has_gene])(present)
+    settings = model.config.preprocess
+    smoothed = smooth_onto(pcs, model.pcs, config=model.config.graph, n_steps=settings.n_smoothing)
+    representation = _embed(model, has_gene, present, pcs=pcs, smoothed=smoothed)
+    votes = nearest_votes(representation.features, model.features, model.labels, n_neighbors=N_VOTERS)
+    return Predicted(
+        representation=representation,
+        labels=votes.argmax(axis=1),
+        confidence=votes.max(axis=1),
+        share_genes=float(has_gene.mean()),
+    )
+
+
+def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
+    """Check that a store holds what the model was fitted with, see :func:`cellmodel.io.lineage.holds_same`.
+
+    Raises
+    ------
+    LineageMismatch
+        If it does not, or one is needed and none is given.
+    """
+    fitted_with = Lineage(store_id=model.store_id, encoder_id=model.encoder_id, content_id=model.content_id)
+    if holds_same(kb, fitted_with) if kb is not None else not model.store_id:
+        return
+    given = f"{kb.store_id} was given" if kb is not None else "none was given"
+    way_out = f"give --kb {digest_of(fitted_with)}" if model.store_id else "leave --kb out"
+    raise LineageMismatch(f"the model was fitted with store {model.store_id or '(none)'}, {given}; {way_out}")
+
+
+def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[np.ndarray, " gene"]:
+    """Column of the cells for each gene of the model, -1 where there is none; of several the one with most counts."""
+    totals = np.asarray(cells.matrix.sum(axis=0)).ravel()
+    quietest_first = np.argsort(totals, kind="stable").tolist()
+    by_name = {cells.names[column]: column for column in quietest_first}
+    by_id: dict[int, int] = {}
+    if kb is not None:
+        resolution = kb.resolve(cells.names, use_orthologs=model.config.use_orthologs)
+        try:
+            kb.check_species(resolution)
+        except SpeciesMismatch as error:
+            raise AlignmentTooLow(str(error)) from error
+        by_id = {int(resolution.gene_ids[column]): column for column in quietest_first}
+    pairs = zip(model.names, model.gene_ids.tolist(), strict=True)
+    return np.array([by_id.get(gene_id, -1) if gene_id else by_name.get(name, -1) for name, gene_id in pairs])
+
+
+def _only(model: FittedModel, kept: Bool[np.ndarray, " gene"]) -> TextMap | None:
+    """Text map of those genes that the new cells have."""
+    if model.text is None:
+        return None
+    by_gene = ("has_vector", "gene_vectors", "raw_gene_vectors", "mean", "deviation")
+    return replace(model.text, **{name: getattr(model.text, name)[kept] for name in by_gene})
+
+
+def _embed(
+    model: FittedModel,
+    has_gene: Bool[np.ndarray, " gene"],
+    expression: CellByGene,
+    *,
+    pcs: Embedding,
+    smoothed: Embedding,
+) -> Representation:
+    embed, text = check_can_predict(model.config), _only(model, has_gene)
+    settings = model.config.semantics
+    paths = text.paths(expression, n_top=settings.sentence_genes) if text else None
+    new = NewCells(
+        expression=expression,
+        pcs=pcs,
+        smoothed=smoothed,
+        text=mix_paths(*paths, path1_weight=settings.path1_weight) if paths else None,
+        text_paths=paths,
+        gene_vectors=text.gene_vectors if text else None,
+        raw_gene_vectors=text.raw_gene_vectors if text else None,
+        has_gene=has_gene,
+    )
+    return embed(new, model.state)

@@ -1,0 +1,136 @@
+"""Fitted models that travel, in the way of stores: arrays first, the description that promises them last."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cellmodel.core.errors import InputUnusable, LineageMismatch
+from cellmodel.io.outputs import DESCRIPTION, model_target
+from cellmodel.io.writers import check_targets
+from cellmodel.tl.model.files import ARRAYS, load_model
+from genekb.files.replace import take_place
+from genekb.net.client import Absent
+from genekb.share.addresses import Address
+from genekb.share.push import Sent, send
+from genekb.share.remotes import Remote, open_remote
+from genekb.share.transfer import Patience, Progress, asking, fetch_files
+from genekb.share.versions import Found, find_version
+from genekb.store.manifest import StoredFile
+from genekb.store.writer import describe_file
+
+_PULLING: Final = ".pulling"
+_MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedModel:
+    """A model that was pushed or pulled.
+
+    Parameters
+    ----------
+    digest
+        SHA-256 of its description, which holds that of its arrays.
+    url
+        Where it lies.
+    n_bytes_now
+        Bytes that travelled now.
+    store_id, encoder_id
+        What it was fitted with; empty without knowledge.
+    """
+
+    digest: str
+    url: str
+    n_bytes_now: int
+    store_id: str
+    encoder_id: str
+
+
+def push_model(
+    folder: Path, address: Address, *, patience: Patience | None = None, progress: Progress | None = None
+) -> SharedModel:
+    """Copy a fitted model to a place, or go on with a push that was interrupted.
+
+    Raises
+    ------
+    InputUnusable, LineageMismatch
+        If the folder holds no model, or a damaged one: damage is not shared.
+    genekb.errors.GeneKBError
+        See :func:`genekb.share.push.push_store`.
+    """
+    model = load_model(folder)
+    arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
+    sent = Sent(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
+    url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
+    return SharedModel(
+        digest=sent.digest, url=url, n_bytes_now=n_sent, store_id=model.store_id, encoder_id=model.encoder_id
+    )
+
+
+def pull_model(
+    address: Address,
+    folder: Path,
+    *,
+    digest: str = "",
+    overwrite: bool = False,
+    patience: Patience | None = None,
+    progress: Progress | None = None,
+) -> SharedModel:
+    """Bring a fitted model to a folder, or go on with a pull that was interrupted.
+
+    Parameters
+    ----------
+    digest
+        Digest that the model must have; any if empty.
+
+    Raises
+    ------
+    InputUnusable
+        If the folder may not be replaced, or what is there is no model.
+    LineageMismatch
+        If the place gives another version than asked for, or other bytes than promised.
+    genekb.errors.GeneKBError
+        If the place cannot be reached, or does not hold it.
+    """
+    check_targets([model_target(folder)], overwrite=overwrite)
+    patience = patience or Patience()
+    staging = folder.with_name(f".{folder.name}{_PULLING}")
+    try:
+        with open_remote(address, timeout_s=patience.timeout_s) as remote:
+            found = find_version(remote, address, head=DESCRIPTION, patience=patience)
+            found_digest = hashlib.sha256(found.head).hexdigest()
+            wanted = digest or found.expected
+            if not found_digest.startswith(wanted):
+                raise LineageMismatch(
+                    f"{remote.name} gives model {found_digest}, {wanted} was asked for; do not use it"
+                )
+            arrays = _promised(found, remote, patience)
+            staging.mkdir(parents=True, exist_ok=True)
+            n_bytes = fetch_files(remote, [arrays], staging, prefix=found.prefix, patience=patience, progress=progress)
+            url = remote.name
+        (staging / DESCRIPTION).write_bytes(found.head)
+        model = load_model(staging, address=f"{url}/{found.prefix}".rstrip("/"))
+        take_place(staging, folder, overwrite=overwrite)
+    except Absent as error:
+        raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error
+    except OSError as error:
+        raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}; give another folder") from error
+    return SharedModel(
+        digest=found_digest, url=url, n_bytes_now=n_bytes, store_id=model.store_id, encoder_id=model.encoder_id
+    )
+
+
+def _promised(found: Found, remote: Remote, patience: Patience) -> StoredFile:
+    """Read what a description promises of its arrays; models of old do not say how long they are."""
+    try:
+        content = json.loads(found.head)
+        sha256, told = str(content["sha256"]), content.get("n_bytes")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LineageMismatch(
+            f"{remote.name}: {DESCRIPTION} is damaged ({type(error).__name__}); ask its owner"
+        ) from error
+    n_bytes = told if told is not None else asking(remote, patience, lambda: remote.size(found.prefix + ARRAYS))
+    if not isinstance(n_bytes, int) or not 0 <= n_bytes <= _MOST_BYTES:
+        raise LineageMismatch(f"{remote.name}: {ARRAYS} is absent, or too large ({n_bytes} bytes); ask its owner")
+    return StoredFile(path=ARRAYS, n_bytes=n_bytes, n_rows=0, sha256=sha256)

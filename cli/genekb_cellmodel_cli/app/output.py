@@ -1,0 +1,153 @@
+"""Printing: results on stdout, all else on stderr; no secret of an address, nothing that steers the terminal."""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import typer
+
+from genekb.core.errors import NotAvailable
+from genekb.core.messages import printable
+
+Progress = Callable[[str, int, int], None]  # what, done, total
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, default=_plain)
+    _say(printable(text, escape=lambda char: json.dumps(char)[1:-1]))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Messages of the log as :func:`printable` has them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one message."""
+        return printable(super().format(record))
+
+
+def _say(text: str) -> None:
+    """Print on stdout; a disk that refuses it is an error of one line."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else what is left is tried again at the end, with a traceback
+        raise NotAvailable(f"stdout cannot be written: {error.strerror}") from error
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout."""
+    for line in lines:
+        _say(printable(line))
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows on stdout in columns that are as wide as they need to be."""
+    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        _say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def note(message: str) -> None:
+    """Print a line on stderr."""
+    typer.echo(printable(message), err=True)
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback on stderr; to be set as :data:`sys.excepthook`."""
+    note("".join(traceback.format_exception(kind, error, trace)).rstrip())
+
+
+@contextmanager
+def progress_bar(*, every_s: float = 30.0) -> Iterator[Progress]:
+    """Give a callback (what, done, total) that draws a bar on stderr, or writes lines where stderr is no terminal.
+
+    Parameters
+    ----------
+    every_s
+        Seconds between two lines.
+    """
+    if not sys.stderr.isatty():
+        with _progress_lines(every_s) as advance:
+            yield advance
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(printable(what), total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield advance
+
+
+@contextmanager
+def _progress_lines(every_s: float) -> Iterator[Progress]:
+    """Write every some seconds how much of the current work is done, its rate since the line before, and time left."""
+    now: dict[str, tuple[int, int]] = {}
+    before: dict[str, tuple[float, int]] = {}  # time and amount done at the last line
+    ended = threading.Event()
+
+    def advance(what: str, done: int, total: int) -> None:
+        now.pop(what, None)
+        now[what] = (done, total)  # the last one is the current work
+        before.setdefault(what, (time.monotonic(), done))
+
+    def write_lines() -> None:
+        while not ended.wait(every_s):
+            if now:
+                what, (done, total) = list(now.items())[-1]
+                start, done_before = before[what]
+                before[what] = (time.monotonic(), done)
+                if done < total:
+                    note(_progress_line(what, done, total, rate=(done - done_before) / (time.monotonic() - start)))
+
+    if logging.getLogger("genekb").isEnabledFor(logging.INFO):
+        threading.Thread(target=write_lines, daemon=True).start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+
+
+def _progress_line(what: str, done: int, total: int, *, rate: float) -> str:
+    line = f"{what}: {done:,} of {total:,} ({done / total:.0%})"
+    return f"{line}, {rate:,.3g} a second, {duration((total - done) / rate)} left" if rate else line
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:  # noqa: PLR2004 - up to here seconds are easier to read than minutes
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004 - 100 minutes

@@ -1,0 +1,181 @@
+"""How a command ends: errors of ours in one line with their exit code; a traceback only under --debug."""
+
+import inspect
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from typer.core import TyperGroup
+
+from genekb.core.addresses import looks_like_address
+from genekb.core.messages import did_you_mean, printable
+from genekb_cellmodel_cli.app.choices import RECIPES, complete_recipe
+from genekb_cellmodel_cli.app.completion import complete
+from genekb_cellmodel_cli.app.interruption import Interruption
+from genekb_cellmodel_cli.app.output import PrintableFormatter, note, print_lines, print_traceback
+
+EXIT_CODES = {
+    "TrainingDiverged": 1,
+    "UnknownName": 2,
+    "KeyUnusable": 2,
+    "OutputUnusable": 3,
+    "SourceUnusable": 3,
+    "CoverageTooLow": 3,
+    "InputUnusable": 3,
+    "NotAvailable": 4,
+    "StoreBusy": 4,
+    "EncoderFailed": 5,
+    "StoreCorrupt": 5,
+    "SchemaMismatch": 5,
+    "LineageMismatch": 5,
+}
+PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
+_state = {"debug": False}
+_reserve = [bytearray(1 << 22)]  # released when a command fails, so that no memory left can still be reported
+
+
+class QuickGroup(TyperGroup):
+    """A group whose flags are False where they are not given.
+
+    Typer gives None to --help and to the completion flags, and loads pydantic to check a None: 0.1 s for every command.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the parameters, --help among them."""
+        params = super().get_params(ctx)
+        for param in params:
+            if getattr(param, "is_flag", False) and param.default is None:
+                param.default = False
+        return params
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; usage errors are printable, and suggest the choice that was probably meant."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(error, typer.BadParameter):
+                _suggest(error)
+            if hasattr(error, "format_message"):  # as every usage error has
+                error.message = printable(error.message)  # type: ignore[attr-defined]  # beside it
+            raise
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command; none of its paths may be an address. While a shell completes, it knows the names it takes."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _refuse_addresses(command)
+            if ctx.resilient_parsing:
+                complete(command)
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command, and the names of recipes where it takes one."""
+        name, command, rest = super().resolve_command(ctx, args)
+        for param in command.params if command else ():
+            if param.metavar == RECIPES:
+                param.metavar = f"<{'|'.join(complete_recipe(''))}>"
+        return name, command, rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the first sentence of every command whole, over as many lines as it needs."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, (command.help or "").split("\n\n")[0]) for name, command in commands if command])
+
+
+def _print_version(ctx: typer.Context, is_asked: bool) -> None:
+    if is_asked:
+        from genekb import __version__
+
+        print_lines([f"{ctx.info_name} {__version__}"])
+        raise typer.Exit
+
+
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options before the command's name."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].setFormatter(PrintableFormatter("%(message)s"))
+    for name in ("genekb", "cellmodel"):
+        logging.getLogger(name).setLevel(level)
+    _state["debug"] = debug
+
+
+def _suggest(error: Any) -> None:
+    """Add to a refused choice the one that was probably meant."""
+    choices = getattr(getattr(error.param, "type_descriptor", None), "choices", None)
+    if choices:
+        message = error.message.removeprefix("Value error, ").rstrip(".")
+        error.message = message + did_you_mean(message.partition(" is not")[0][1:-1], map(str, choices))
+
+
+def _refuse_addresses(command: Any) -> None:
+    """Have the parameters of a command that are paths refuse an address, which would become a folder of that name."""
+    hints = inspect.unwrap(command.callback).__annotations__
+    for param in command.params:
+        if _holds_path(hints.get(param.name)):
+            param.callback = _refuse_address
+
+
+def _holds_path(hint: Any) -> bool:
+    """Whether an annotation is, or has in it, :class:`Path`, as ``Annotated[list[Path] | None, ...]`` has."""
+    return hint is Path or any(map(_holds_path, get_args(hint)))
+
+
+def _refuse_address(_: Any, __: Any, value: Any) -> Any:
+    """Give a path, or a list of paths, back if none of them is an address."""
+    for path in value if isinstance(value, list | tuple) else [value]:
+        if path is not None and looks_like_address(str(path)):
+            raise typer.BadParameter(f"{path} is an address; bring it to this machine and give its path")
+    return value
+
+
+def exit_code(error: BaseException) -> int | None:
+    """Exit code of one of our errors, by the nearest class that has one; None for any other error."""
+    for kind in type(error).__mro__:
+        if kind.__module__.split(".")[0] in {"genekb", "cellmodel"} and kind.__name__ in EXIT_CODES:
+            return EXIT_CODES[kind.__name__]
+    return None
+
+
+def run(app: typer.Typer, name: str) -> None:
+    """Run a command line and exit with the code of what happened."""
+    # Waiting threads that spin make everything many times slower where other programs use the cores as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.stderr is None:  # closed (2>&-); a file that is opened next would take its number, and what is printed there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - no path, and open to the end
+    with Interruption(name) as interruption:
+        try:
+            app(prog_name=name)
+        except (KeyboardInterrupt, SystemExit, Exception) as error:
+            _reserve.clear()
+            interruption.end(error, is_debug=_state["debug"])
+            _end(error, name)
+            sys.excepthook = print_traceback
+            raise
+
+
+def _end(error: BaseException, name: str) -> None:
+    """Exit as an error of ours says, or as programs do whose reader has gone; return for any other error."""
+    from genekb.core.resources import resource_fault
+
+    if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):
+            sys.exit(PIPE_CLOSED)
+        return
+    error = resource_fault(error) or error
+    code = exit_code(error)
+    if code is not None and not _state["debug"]:
+        note(f"{name}: error: {' '.join(str(error).split())}")
+        sys.exit(code)

@@ -1,0 +1,129 @@
+"""The commands `cellmodel bench` and `cellmodel ablate`: recipes by one protocol, and what their parts contribute."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.choices import parse_n_clusters, parse_seeds, read_config
+from genekb_cellmodel_cli.app.output import print_json, print_lines, progress_bar
+
+CHECK_FAILED = 1
+
+
+def bench(
+    folder: Annotated[Path, typer.Argument(help="Folder of labelled .h5ad files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")],
+    recipes: Annotated[
+        str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+micro-ward@shuffled.")
+    ] = "fused,pca-kmeans,pca-leiden",
+    seeds: Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")] = "0-4",
+    kb: Annotated[
+        list[str] | None,
+        typer.Option("--kb", help="Store; repeatable, the one that knows most genes of a file is taken."),
+    ] = None,
+    encoder: options.Encoder = None,
+    label_key: Annotated[str, typer.Option(help="Column of obs with the labels.")] = "cell_type",
+    listing: Annotated[
+        Path | None,
+        typer.Option(help="TOML with a table a file: file, label_key, labels (their origin), sha256."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Only these data sets, names parted by commas.")] = None,
+    n_clusters: Annotated[
+        Literal["given", "estimated", "both"],
+        typer.Option(help="Number of clusters: of the types, estimated, or both."),
+    ] = "both",
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Also show what choosing the epoch by label would add; never used.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Processes at once, each with one thread.", min=1)] = 1,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Compare recipes on labelled files: fixed seeds, one setting, labels read for scoring alone.
+
+    Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
+    """
+    numbers = parse_seeds(seeds)
+    from cellmodel.bench.datasets import find_datasets
+    from cellmodel.bench.runner import BenchConfig, run_bench
+    from genekb import open as open_store
+
+    config = BenchConfig(
+        variants=tuple(part.strip() for part in recipes.split(",")),
+        output=output,
+        seeds=numbers,
+        stores=tuple(Path(open_store(name, home=home).folder) for name in kb or ()),
+        encoder=encoder,
+        n_clusters=("given", "estimated") if n_clusters == "both" else (n_clusters,),
+        with_oracle=oracle,
+        n_processes=jobs,
+    )
+    names = tuple(part.strip() for part in data.split(",")) if data else ()
+    datasets = find_datasets(folder, listing=listing, label_key=label_key, names=names)
+    with progress_bar() as progress:
+        found = run_bench(datasets, config, progress=progress)
+    if json:
+        failures = [{"data": data, "recipe": recipe, "why": why} for data, recipe, why in found.failures]
+        print_json({"output": str(output), "n_reused": found.n_reused, "rows": list(found.rows), "failures": failures})
+    else:
+        print_lines([(output / "results.md").read_text()])
+    if found.failures:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def ablate(
+    path: Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")],
+    kb: options.KbOptional = None,
+    encoder: options.Encoder = None,
+    recipe: options.Recipe = "fused",
+    head: Annotated[str | None, typer.Option(help="Head; the recipe's own if left out.", show_default=False)] = None,
+    n_clusters: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
+    truth: Annotated[
+        str | None, typer.Option(help="Column of obs with labels, for scores.", show_default=False)
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")] = "0-4",
+    layer: options.Layer = None,
+    use_raw: options.UseRaw = False,
+    gene_key: options.GeneKey = None,
+    values: options.Values = "auto",
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Show what knowledge, text paths and objectives contribute: paired differences from the complete run.
+
+    Example: cellmodel ablate cells.h5ad --kb human --recipe scllm-dsc --truth cell_type --seeds 0-4
+    """
+    numbers = parse_seeds(seeds)
+    from dataclasses import asdict
+
+    from cellmodel.bench.ablation import ablate_file, ablation_lines
+    from cellmodel.core.config import RunConfig
+    from cellmodel.recipes.heads import find_head
+    from genekb import open as open_store
+
+    if head is not None:
+        find_head(head)
+    config = RunConfig(
+        recipe=recipe,
+        head=head,  # type: ignore[arg-type]  # find_head has just checked it
+        n_clusters=parse_n_clusters(n_clusters),
+        encoder=encoder,
+        knowledge="real" if kb else "none",
+    )
+    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    store = open_store(kb, home=home) if kb else None
+    with progress_bar() as progress:
+        found = ablate_file(path, store, config, read=read, seeds=numbers, truth=truth, progress=progress)
+    if json:
+        print_json({"input": str(path), **asdict(found)})
+        return
+    print_lines(ablation_lines(found))
+    print_lines(["", *(f"not done: {reason}" for reason in found.skipped)])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `cellmodel`."""
+    app.command()(bench)
+    app.command()(ablate)

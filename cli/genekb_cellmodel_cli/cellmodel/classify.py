@@ -1,0 +1,267 @@
+"""The command `cellmodel classify`: labels of a reference carried over, or the n-shot protocol on one labelled file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.choices import read_config, training_place
+from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
+
+if TYPE_CHECKING:
+    from cellmodel.annotate.classify import ClassifyConfig
+    from cellmodel.annotate.label_transfer import Transfer
+    from cellmodel.bench.n_shot import TrialConfig, TrialRow
+    from cellmodel.core.config import RunConfig
+    from cellmodel.io.cells import ReadConfig
+    from genekb import Store
+
+Cells = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
+LabelKey = Annotated[str, typer.Option(help="Column of obs with the labels: of the reference, or of the cells.")]
+Reference = Annotated[
+    Path | None, typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="With --reference: annotated cells to write, .h5ad or .zarr.")
+]
+Head = Annotated[Literal["logistic", "centroid", "knn"], typer.Option(help="The classifier.")]
+Contrastive = Annotated[
+    Literal["none", "supervised", "self"],
+    typer.Option(help="Contrastive projection before it, fitted to the labelled cells, or to all without labels."),
+]
+GenesBy = Annotated[
+    Literal["ids", "orthologs", "text"], typer.Option(help="With --reference: how genes of the two files meet.")
+]
+UnassignedBelow = Annotated[
+    float | None,
+    typer.Option(
+        help="Confidence below which a cell gets no class. Left out: what nine in ten cells of the reference reach "
+        "when held out; 0 without --reference.",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+    ),
+]
+NShot = Annotated[str, typer.Option("--n-shot", help="Labelled cells a class, numbers parted by commas.")]
+Splits = Annotated[
+    Literal["n-shot", "stratified", "both"],
+    typer.Option(help="Without --reference: few cells a class, or 4/5 of each class to learn from."),
+]
+Features = Annotated[
+    str,
+    typer.Option(help="Without --reference: expression, text, both, or recipe:NAME for what a recipe would cluster."),
+]
+SHARE_TEST = 0.2
+NEED_STORE = ("text", "both")
+
+
+def classify(
+    path: Cells,
+    label_key: LabelKey,
+    reference: Reference = None,
+    output: Output = None,
+    kb: options.KbOptional = None,
+    encoder: options.Encoder = None,
+    head: Head = "logistic",
+    contrastive: Contrastive = "none",
+    genes_by: GenesBy = "ids",
+    unassigned_below: UnassignedBelow = None,
+    n_shot: NShot = "1,3,5,10",
+    draws: Annotated[int, typer.Option(help="Draws for each number of labelled cells.", min=1)] = 20,
+    splits: Splits = "n-shot",
+    features: Features = "expression",
+    knowledge: options.Knowledge = "real",
+    min_coverage: options.MinCoverage = 0.3,
+    orthologs: options.Orthologs = False,
+    other_store: options.OtherStore = False,
+    layer: options.Layer = None,
+    use_raw: options.UseRaw = False,
+    gene_key: options.GeneKey = None,
+    values: options.Values = "auto",
+    key_added: options.KeyAdded = "cellmodel_class",
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    device: options.TrainDevice = "cpu",
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Carry the labels of a reference over to cells, or measure how few labelled cells a class are enough.
+
+    Example: cellmodel classify query.h5ad --reference ref.h5ad --label-key cell_type --kb human -o out.h5ad
+    """
+    from cellmodel.annotate.classify import ClassifyConfig
+    from cellmodel.core.config import RunConfig
+    from cellmodel.core.device import find_device
+
+    place = training_place(device, "local", None)
+    if contrastive != "none":
+        find_device(place.device)  # else it would be missed after most of the work
+    classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below, device=place.device)
+    config = RunConfig(
+        knowledge=knowledge, encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed
+    )
+    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    if reference is None:
+        if output is not None:
+            raise typer.BadParameter("--output goes with --reference; the n-shot protocol writes no cells")
+        trials = _trials(label_key, n_shot=n_shot, draws=draws, splits=splits, features=features, classifier=classifier)
+        store = _open(kb, home) if kb is not None or features in NEED_STORE else None
+        _try_out(path, store, config, trials, read, json=json)
+        return
+    if output is None:
+        raise typer.BadParameter("--reference needs --output: the file to write")
+    _transfer(
+        (path, reference, output),
+        _open(kb, home),
+        config,
+        read,
+        choices={"label_key": label_key, "meeting": genes_by, "classify": classifier, "other_store": other_store},
+        slots={"key_added": key_added, "overwrite": overwrite},
+        json=json,
+    )
+
+
+def _open(kb: str | None, home: Path | None) -> "Store":
+    from genekb import open as open_store
+
+    if kb is None:
+        raise typer.BadParameter("--reference and --features text need a store to look genes up in: --kb NAME")
+    return open_store(kb, home=home)
+
+
+def _trials(
+    label_key: str, *, n_shot: str, draws: int, splits: str, features: str, classifier: "ClassifyConfig"
+) -> "TrialConfig":
+    from cellmodel.bench.n_shot import TrialConfig
+
+    numbers = n_shot.split(",")
+    if not all(number.strip().isdigit() and int(number) >= 1 for number in numbers):
+        raise typer.BadParameter(f"--n-shot is one or more numbers >= 1 parted by commas, not {n_shot!r}")
+    try:
+        return TrialConfig(
+            label_key=label_key,
+            n_shots=() if splits == "stratified" else tuple(map(int, numbers)),
+            n_draws=draws,
+            share_test=None if splits == "n-shot" else SHARE_TEST,
+            features=features,
+            classify=classifier,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _transfer(
+    paths: tuple[Path, Path, Path],
+    store: "Store",
+    config: "RunConfig",
+    read: "ReadConfig",
+    *,
+    choices: dict[str, Any],
+    slots: dict[str, Any],
+    json: bool,
+) -> None:
+    from cellmodel.annotate.label_transfer import TransferConfig
+    from cellmodel.io.outputs import WriteConfig
+    from cellmodel.tl._classify import transfer_file
+
+    path, reference, output = paths
+    found = transfer_file(
+        path,
+        reference,
+        store,
+        config,
+        transfer=TransferConfig(**choices),
+        read=read,
+        write=WriteConfig(output=output, **slots),
+    )
+    content = {"input": str(path), **_summary(found), "output": str(output)}
+    print_json(content) if json else _print_transfer(content)
+
+
+def _summary(found: "Transfer") -> dict[str, Any]:
+    from cellmodel.io.lineage import lineage_record
+
+    confidence = found.prediction.confidence
+    counts = found.n_query
+    return {
+        "reference": found.reference,
+        "store": found.store_id,
+        "encoder": found.encoder_id,
+        **lineage_record(found.made_with),
+        "genes_by": found.transfer.meeting,
+        "n_genes": found.n_genes,
+        "genes": found.note,
+        "head": found.transfer.classify.head,
+        "contrastive": found.transfer.classify.contrast,
+        "knowledge": found.config.knowledge,
+        "seed": found.config.seed,
+        "n_cells": len(found.labels),
+        "n_unlabelled": found.n_unlabelled,
+        "unassigned_below": round(found.limit, 4),
+        "share_unassigned": round(counts["unassigned"] / len(found.labels), 4),
+        "mean_confidence": round(float(confidence.mean()), 4),
+        "classes": [
+            {"class": name, "n_reference": n_reference, "n_query": counts[name]}
+            for name, n_reference in zip((*found.names, "unassigned"), (*found.n_reference, 0), strict=True)
+        ],
+    }
+
+
+def _print_transfer(content: dict[str, Any]) -> None:
+    shown = ("input", "reference", "store", "encoder", "genes", "n_unlabelled", "mean_confidence", "unassigned_below")
+    print_lines(f"{key}: {content[key]}" for key in shown if content[key] != "")
+    print_lines([""])
+    rows = [(row["class"], row["n_reference"], row["n_query"]) for row in content["classes"]]
+    print_table(("class", "labelled in the reference", "given in the query"), rows)
+    print_lines(["", f"output: {content['output']}"])
+
+
+def _try_out(
+    path: Path, store: "Store | None", config: "RunConfig", trials: "TrialConfig", read: "ReadConfig", *, json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from cellmodel.bench.n_shot import run_trials
+    from cellmodel.io.cells import read_cells
+
+    rows = run_trials(read_cells(path, read), store, config, trials=trials)
+    if json:
+        settings = {
+            "input": str(path),
+            "features": trials.features,
+            "head": trials.classify.head,
+            "contrastive": trials.classify.contrast,
+            "knowledge": config.knowledge,
+            "seed": config.seed,
+        }
+        print_json(settings | {"rows": [asdict(row) for row in rows]})
+        return
+    _print_rows(rows)
+
+
+def _print_rows(rows: "list[TrialRow]") -> None:
+    names = ("accuracy", "macro_f1", "balanced_accuracy")
+    print_table(
+        ("labels a class", "draws", "learnt from", "tested on", "accuracy", "macro-F1", "balanced accuracy"),
+        [
+            (
+                row.n_shot or "stratified",
+                row.n_draws,
+                row.n_train,
+                row.n_test,
+                *(f"{row.mean[name]:.3f} ± {row.sd[name]:.3f}" for name in names),
+            )
+            for row in rows
+        ],
+    )
+    print_lines([""])
+    print_table(
+        ("recall of", *(str(row.n_shot or "stratified") for row in rows)),
+        [(name, *(row.recall[name] for row in rows)) for name in rows[0].recall],
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module to `cellmodel`."""
+    app.command()(classify)

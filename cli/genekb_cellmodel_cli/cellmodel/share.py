@@ -1,0 +1,137 @@
+"""Commands of `cellmodel` that share fitted models: push, pull, lock, sync."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genekb.core.interrupts import told_when_interrupted
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_synced
+from genekb_cellmodel_cli.app.options import LockFile, Timeout
+from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="Folder that --save-model wrote.")],
+    url: Annotated[str, typer.Argument(help="Folder, file://, s3://bucket/path or hf://models/owner/name.")],
+    timeout_s: Timeout = 60.0,
+    json: options.Json = False,
+) -> None:
+    """Copy a fitted model to where others can pull it; an interrupted push goes on where it was.
+
+    Example: cellmodel push model/ s3://bucket/models/pbmc
+    """
+    from cellmodel.tl.model.share import push_model
+    from genekb.share.addresses import parse_address
+    from genekb.share.transfer import Patience
+
+    address = parse_address(url, hub_kind="models")
+    with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
+        shared = push_model(model, address, patience=Patience(timeout_s=timeout_s), progress=progress)
+    print_json(asdict(shared)) if json else print_lines(f"{key}: {value}" for key, value in asdict(shared).items())
+
+
+def pull(
+    url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model.", show_default=False)],
+    overwrite: options.Overwrite = False,
+    timeout_s: Timeout = 60.0,
+    json: options.Json = False,
+) -> None:
+    """Bring a shared model to this machine, every byte checked; an interrupted pull goes on where it was.
+
+    Example: cellmodel pull s3://bucket/models/pbmc -o model/
+    """
+    from cellmodel.tl.model.share import pull_model
+    from genekb.share.addresses import parse_address
+    from genekb.share.transfer import Patience
+
+    with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
+        shared = pull_model(
+            parse_address(url, hub_kind="models"),
+            output,
+            overwrite=overwrite,
+            patience=Patience(timeout_s=timeout_s),
+            progress=progress,
+        )
+    content = {"path": str(output), **asdict(shared)}
+    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+
+
+def lock(
+    model: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of models to pin; none: show what is pinned.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where the model can be pulled from; what is known if left out.", show_default=False),
+    ] = None,
+    file: LockFile = None,
+    json: options.Json = False,
+) -> None:
+    """Pin the models that a project uses, by digest and folder, in genekb.lock beside its stores.
+
+    Example: cellmodel lock models/pbmc --url s3://bucket/models/pbmc
+    """
+    from cellmodel.tl.model.lock import lock_models, read_model_pins
+    from genekb.core.errors import SourceUnusable
+    from genekb.store.lockfile import LOCK_FILE, find_lock_file, read_pins
+
+    path = file or find_lock_file() or Path(LOCK_FILE)
+    if url and len(model or ()) != 1:
+        raise typer.BadParameter("goes with one model", param_hint="--url")
+    if not model and not path.is_file():
+        raise SourceUnusable(f"no {path}; pin a model with `cellmodel lock FOLDER`")
+    pins = lock_models(model, path, url=url or "") if model else read_model_pins(path)
+    stores = {pin.digest[:16] for pin in read_pins(path)}
+    for pin in pins if model else ():
+        if not pin.url:
+            note(f"{pin.path} has no address: others need a copy of it; `cellmodel push` it and give --url")
+        if pin.store_id and pin.store_id.partition(":")[2] not in stores:
+            note(f"{pin.path} needs {pin.store_id}, which is not pinned; `genekb lock` it too")
+    if json:
+        print_json({"file": str(path), "models": [asdict(pin) for pin in pins]})
+        return
+    print_lines(f"{pin.path} {pin.digest[:16]} {pin.store_id} {pin.url}".rstrip() for pin in pins)
+
+
+def sync(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 5 where something differs.")] = False,
+    file: LockFile = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model that is here and is not the pinned one.")
+    ] = False,
+    timeout_s: Timeout = 60.0,
+    json: options.Json = False,
+) -> None:
+    """Bring the models that genekb.lock pins to their folders, and check every byte of them.
+
+    Example: cellmodel sync
+    """
+    from cellmodel.core.errors import LineageMismatch
+    from cellmodel.tl.model.lock import check_model, read_model_pins, sync_models
+    from genekb.share.transfer import Patience
+
+    path = existing_lock(file, way_out="pin a model with `cellmodel lock FOLDER`")
+    rows: list[dict[str, Any]]
+    if check:
+        pins = read_model_pins(path)
+        rows = [{"path": pin.path, "digest": pin.digest, "faults": check_model(pin, path)} for pin in pins]
+    else:
+        with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
+            done = sync_models(path, overwrite=overwrite, patience=Patience(timeout_s=timeout_s), progress=progress)
+        rows = [
+            {"path": pin.path, "digest": pin.digest, "n_bytes_now": pulled.n_bytes_now if pulled else 0, "faults": []}
+            for pin, pulled in done
+        ]
+    wrong = print_synced(rows, name="path", listed_as="models", path=path, json=json)
+    if wrong:
+        raise LineageMismatch(f"{wrong}: not as {path} pins; `cellmodel sync` brings what is missing")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `cellmodel`."""
+    for command in (push, pull, lock, sync):
+        app.command()(command)

@@ -1,0 +1,266 @@
+"""Commands of `genekb` that share stores: push, pull, lock, sync, keygen, sign."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genekb.core.interrupts import told_when_interrupted
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_synced
+from genekb_cellmodel_cli.app.options import LockFile, Timeout
+from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
+
+if TYPE_CHECKING:
+    from genekb.share.transfer import Patience
+
+StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
+Encoders = Annotated[
+    list[str] | None, typer.Option("--encoder", help="This encoder alone; repeatable.", show_default=False)
+]
+Catalog = Annotated[
+    str | None,
+    typer.Option(help="Catalogue, a path or an address; else GENEKB_CATALOG, else catalog.toml of the home."),
+]
+Jobs = Annotated[int, typer.Option(help="Files on their way at once.", min=1, max=64)]
+PublicKey = Annotated[
+    str | None, typer.Option(help="minisign key, or its file, that must have signed the store.", show_default=False)
+]
+
+
+def push(
+    store: StoreName,
+    url: Annotated[str, typer.Argument(help="Folder, file://, s3://bucket/path or hf://datasets/owner/name.")],
+    encoder: Encoders = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Also list the store in this catalog.toml.", show_default=False)
+    ] = None,
+    jobs: Jobs = 4,
+    timeout_s: Timeout = 60.0,
+    dry_run: options.DryRun = False,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Copy a store to where others can pull it; an interrupted push goes on where it was.
+
+    Example: genekb push human@2022-11 s3://bucket/genes/human
+    """
+    from dataclasses import asdict
+
+    from genekb import open as open_store
+    from genekb.share.addresses import parse_address
+    from genekb.share.catalog import add_to_catalog, check_catalog, list_manifest
+    from genekb.share.push import plan_push, push_store
+
+    kb = open_store(store, home=home)
+    address = parse_address(url)
+    if catalog:
+        check_catalog(catalog)
+    if dry_run:
+        plan = plan_push(kb, address, encoders=encoder or ())
+        _tell({"url": plan.url, "digest": plan.digest, "n_files": plan.n_files, "n_bytes": plan.n_bytes}, json=json)
+        return
+    with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
+        pushed = push_store(kb, address, encoders=encoder or (), patience=_patience(jobs, timeout_s), progress=progress)
+    if catalog:
+        add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=catalog), catalog)
+    _tell(asdict(pushed), json=json)
+
+
+def pull(
+    url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it; or a catalogue's name.")],
+    encoder: Encoders = None,
+    digest: Annotated[
+        str | None, typer.Option(help="Digest, or its first digits, that the store must have.", show_default=False)
+    ] = None,
+    public_key: PublicKey = None,
+    catalog: Catalog = None,
+    jobs: Jobs = 4,
+    timeout_s: Timeout = 60.0,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Bring a shared store to this machine, every byte checked; an interrupted pull goes on where it was.
+
+    Example: genekb pull hf://datasets/lab/human@main --encoder minilm
+    """
+    from genekb.share.addresses import is_address, parse_address
+    from genekb.share.catalog import address_of, find_listed
+    from genekb.share.pull import PullConfig, pull_store
+
+    wanted = digest or ""
+    if is_address(url) or "/" in url or Path(url).expanduser().exists():
+        address = parse_address(url)
+    else:
+        listed = find_listed(_catalog(catalog, home), url)
+        address, wanted = address_of(listed), wanted or listed.digest
+    config = PullConfig(
+        encoders=tuple(encoder or ()),
+        digest=wanted,
+        public_key=public_key or "",
+        patience=_patience(jobs, timeout_s),
+    )
+    with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
+        pulled = pull_store(address, config, home=home, progress=progress)
+    name = pulled.manifest.full_name
+    if pulled.replaced:
+        note(f"{name} stood for {pulled.replaced[:16]} before; that store is kept, by digest")
+    if pulled.left:
+        note(f"left where they are: {', '.join(pulled.left)}")
+    content: dict[str, Any] = {
+        "store": name,
+        "digest": pulled.manifest.digest,
+        "path": str(pulled.folder),
+        "url": pulled.url,
+        "n_bytes_now": pulled.n_bytes,
+    }
+    _tell(content | ({"signed": pulled.signed} if pulled.signed else {}), json=json)
+
+
+def lock(
+    store: Annotated[list[str] | None, typer.Argument(help="Stores to pin; none: show what is pinned.")] = None,
+    encoder: Encoders = None,
+    url: Annotated[
+        str | None, typer.Option(help="Where the store can be pulled from, if it was made here.", show_default=False)
+    ] = None,
+    file: LockFile = None,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Pin the stores that a project uses, by digest, in genekb.lock; in that folder names then stand for those.
+
+    Example: genekb lock human@2022-11 --url s3://bucket/genes/human
+    """
+    from dataclasses import asdict
+
+    from genekb.core.errors import SourceUnusable
+    from genekb.share.lock import pin_store, url_for_lock, write_pins
+    from genekb.share.remote_store import open_store
+    from genekb.store.home import find_home
+    from genekb.store.lockfile import LOCK_FILE, find_lock_file, note_lock_file, read_pins
+
+    path = file or find_lock_file() or Path(LOCK_FILE)
+    if url and len(store or ()) != 1:
+        raise typer.BadParameter("goes with one store", param_hint="--url")
+    if not store and not path.is_file():
+        raise SourceUnusable(f"no {path}; pin a store with `genekb lock NAME`")
+    pins = list(read_pins(path)) if path.is_file() else []
+    if store:
+        place = url_for_lock(url or "", path)
+        new = [pin_store(open_store(name, home=home), encoders=encoder or (), url=place) for name in store]
+        pins = list({pin.store: pin for pin in [*pins, *new]}.values())
+        write_pins(pins, path)
+        note_lock_file(path, find_home(home))
+        for pin in new:
+            if not pin.url:
+                note(f"{pin.store} has no address: others need a copy of it; `genekb push` it and give --url")
+    if json:
+        print_json({"file": str(path), "stores": [asdict(pin) for pin in pins]})
+        return
+    print_lines(f"{pin.store} {pin.digest[:16]} {', '.join(pin.encoders)} {pin.url}".rstrip() for pin in pins)
+
+
+def sync(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 5 where something differs.")] = False,
+    file: LockFile = None,
+    jobs: Jobs = 4,
+    timeout_s: Timeout = 60.0,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Bring the stores that genekb.lock pins to this machine, and check every byte of them.
+
+    Example: genekb sync
+    """
+    from genekb.core.errors import StoreCorrupt
+    from genekb.share.lock import check_pin
+    from genekb.share.lock import sync as sync_stores
+    from genekb.store.lockfile import read_pins
+
+    path = existing_lock(file, way_out="pin a store with `genekb lock NAME`")
+    rows: list[dict[str, Any]]
+    if check:
+        rows = [{"store": pin.store, "digest": pin.digest, "faults": check_pin(pin, home)} for pin in read_pins(path)]
+    else:
+        with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
+            done = sync_stores(path, home=home, patience=_patience(jobs, timeout_s), progress=progress)
+        rows = [
+            {"store": pin.store, "digest": pin.digest, "n_bytes_now": pulled.n_bytes if pulled else 0, "faults": []}
+            for pin, pulled in done
+        ]
+    wrong = print_synced(rows, name="store", listed_as="stores", path=path, json=json)
+    if wrong:
+        raise StoreCorrupt(f"{wrong}: not as {path} pins; `genekb sync` brings what is missing")
+
+
+def keygen(
+    key: Annotated[Path, typer.Argument(help="File of the secret key; the public one gets the suffix .pub.")],
+) -> None:
+    """Make a pair of keys to sign stores with; the password is taken from GENEKB_SIGN_PASSWORD.
+
+    Example: genekb keygen ~/.genekb.key
+    """
+    from genekb.share.signing import make_keys
+
+    public = make_keys(key)
+    print_lines([str(public), public.read_text(encoding="utf-8").splitlines()[-1]])
+
+
+def sign(
+    store: StoreName,
+    key: Annotated[Path, typer.Option(help="Secret key, see `genekb keygen`.", show_default=False)],
+    home: options.Home = None,
+) -> None:
+    """Sign a store's manifest, whose digests cover all files; the password is taken from GENEKB_SIGN_PASSWORD.
+
+    Example: genekb sign human@2022-11 --key ~/.genekb.key
+    """
+    from genekb.share.signing import sign_store
+    from genekb.store.home import find_store
+
+    print_lines([str(sign_store(find_store(store, home), key))])
+
+
+def _catalog(place: str | None, home: Path | None) -> Any:
+    import os
+
+    from genekb.share.catalog import CATALOG, read_catalog
+    from genekb.store.home import find_home
+
+    return read_catalog(place or os.environ.get("GENEKB_CATALOG") or str(find_home(home) / CATALOG))
+
+
+def list_remote(place: str | None, home: Path | None) -> list[dict[str, Any]]:
+    """Rows of a catalogue, as `genekb list --remote` shows them."""
+    return [
+        {
+            "store": entry.name,
+            "digest": entry.digest[:16],
+            "n_genes": entry.n_genes,
+            "n_texts": entry.n_texts,
+            "encoders": list(entry.encoders),
+            "n_bytes": entry.n_bytes,
+            "licences": "; ".join(entry.licences),
+            "url": entry.url,
+        }
+        for entry in _catalog(place, home)
+    ]
+
+
+def _patience(jobs: int, timeout_s: float) -> "Patience":
+    from genekb.share.transfer import Patience
+
+    return Patience(n_jobs=jobs, timeout_s=timeout_s)
+
+
+def _tell(content: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(content)
+        return
+    print_lines(f"{key}: {', '.join(value) if isinstance(value, tuple) else value}" for key, value in content.items())
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `genekb`."""
+    for command in (push, pull, lock, sync, keygen, sign):
+        app.command()(command)

@@ -1,0 +1,300 @@
+"""Put a store together in a staging folder and make it visible: the one way in which every store is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb.builder.encode import RECIPE, EncodingJob, Progress, encode_texts
+from genekb.core.interrupts import told_when_interrupted
+from genekb.core.versions import installed_version
+from genekb.encoders import EncoderSpec
+from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
+from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray
+from genekb.store.card.croissant import CROISSANT, describe_store
+from genekb.store.card.readme import store_card
+from genekb.store.home import find_home
+from genekb.store.integrity import check_files
+from genekb.store.manifest import Manifest
+from genekb.store.notes import remember_places
+from genekb.store.reader import Store
+from genekb.store.writer import (
+    commit,
+    describe_file,
+    describe_stored,
+    locked,
+    write_gene_vectors,
+    write_table,
+    writing_to,
+)
+
+ONLY_NAMES: Final = "only_names.txt"
+_KEPT: Final = "finished shards are kept, the same command goes on where it was"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreContent:
+    """What a store will hold besides vectors.
+
+    Parameters
+    ----------
+    name
+        ``NAME@RELEASE``.
+    tables
+        Tables of :mod:`genekb.schema` by name: genes, names, orthologs, annotations, texts.
+    sources, dropped, selection, template, licences, parent, options
+        As in :class:`genekb.store.manifest.Manifest`.
+    table_files
+        Files of the parent that hold these tables already, by name of the table; they are shared, not written again.
+    only_names
+        Names that limited the genes with a text, kept with the store so that an update can apply them again.
+    """
+
+    name: str
+    tables: Mapping[str, pa.Table]
+    sources: tuple[Mapping[str, Any], ...]
+    dropped: Mapping[str, int]
+    selection: str
+    template: Mapping[str, Any]
+    licences: tuple[str, ...]
+    parent: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    table_files: Mapping[str, Path] = field(default_factory=dict)
+    only_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptVectors:
+    """Vectors of a parent store whose files are shared, and what its manifest says of them."""
+
+    folder: Path
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneVectors:
+    """Vectors that hang on genes, made elsewhere.
+
+    Parameters
+    ----------
+    spec
+        Their provenance.
+    gene_ids
+        (gene,) distinct, ascending.
+    vectors
+        (gene, dim) float32.
+    """
+
+    spec: EncoderSpec
+    gene_ids: IntArray
+    vectors: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildResult:
+    """The store that a build ended with.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    manifest
+        What it holds.
+    n_encoded, n_reused, n_kept
+        Over all encoders: texts encoded now; texts whose vector an earlier store had; texts whose shard an earlier,
+        interrupted run had left.
+    """
+
+    folder: Path
+    manifest: Manifest
+    n_encoded: int
+    n_reused: int
+    n_kept: int
+
+
+def assemble(
+    content: StoreContent,
+    vectors: Sequence[EncodingJob | KeptVectors | GeneVectors],
+    *,
+    home: Path | None,
+    vector_dtype: str = "float16",
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Write a store, or go on with one that was interrupted.
+
+    Parameters
+    ----------
+    vectors
+        Encoders in the order in which the store lists them; the first is its default.
+    home
+        Artifact home, see :func:`genekb.store.home.find_home`.
+
+    Raises
+    ------
+    NotAvailable
+        If the home cannot be written, or an encoder is not on this machine.
+    StoreBusy
+        If another process writes the same name.
+    """
+    name_folder = find_home(home) / "stores" / content.name
+    entries: dict[str, dict[str, Any]] = {}
+    n_encoded = n_reused = n_kept = 0
+    with writing_to(name_folder), locked(name_folder), told_when_interrupted(_KEPT):
+        staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
+        _write_tables(content, staging)
+        for item in sorted(vectors, key=_is_shuffled):
+            if isinstance(item, EncodingJob):
+                result = encode_texts(
+                    item, content.tables["texts"], folder=staging, vector_dtype=vector_dtype, progress=progress
+                )
+                n_encoded, n_reused = n_encoded + result.n_encoded, n_reused + result.n_reused
+                n_kept += result.n_kept
+                n_vectors = result.n_encoded + result.n_reused + result.n_kept
+                entries[str(item.spec.encoder_id)] = _entry(item.spec, vector_dtype, n_vectors, result.n_cut)
+            elif isinstance(item, KeptVectors):
+                entries[_take_over(item, staging)] = dict(item.entry)
+            else:
+                _write_gene_vectors(item, staging)
+                entries[str(item.spec.encoder_id)] = _entry(item.spec, "float32", len(item.gene_ids), 0)
+        manifest = _manifest(content, {key: entries[key] for key in map(_encoder_id, vectors)}, staging)
+        folder = commit(staging, manifest)
+        jobs = [item for item in vectors if isinstance(item, EncodingJob)]
+        remember_places(name_folder, {str(job.spec.encoder_id): job.place for job in jobs})
+    return BuildResult(folder=folder, manifest=manifest, n_encoded=n_encoded, n_reused=n_reused, n_kept=n_kept)
+
+
+def _is_shuffled(item: EncodingJob | KeptVectors | GeneVectors) -> bool:
+    """Whether an item needs the vectors of another one, which therefore goes first."""
+    return isinstance(item, EncodingJob) and item.partner is not None
+
+
+def _encoder_id(item: EncodingJob | KeptVectors | GeneVectors) -> str:
+    return item.folder.name if isinstance(item, KeptVectors) else str(item.spec.encoder_id)
+
+
+def _entry(spec: EncoderSpec, vector_dtype: str, n_vectors: int, n_cut: int) -> dict[str, Any]:
+    return {"recipe": spec.to_dict(), "vector_dtype": vector_dtype, "n_vectors": n_vectors, "n_texts_cut": n_cut}
+
+
+def _plan_key(
+    content: StoreContent, vectors: Sequence[EncodingJob | KeptVectors | GeneVectors], vector_dtype: str
+) -> str:
+    """Identity of the work: an interrupted run is gone on with only by a run that would write the same store."""
+    plan = {
+        "schema": SCHEMA_VERSION,
+        "sources": list(content.sources),
+        "selection": content.selection,
+        "options": dict(content.options),
+        "template": dict(content.template),
+        "parent": content.parent,
+        "vector_dtype": vector_dtype,
+        "encoders": [_encoder_id(item) for item in vectors],
+        "texts": sha256("".join(content.tables["texts"]["text_id"].to_pylist()).encode()).hexdigest(),
+    }
+    return sha256(canonical_json(plan).encode()).hexdigest()[:16]
+
+
+def _write_tables(content: StoreContent, staging: Path) -> None:
+    for part in staging.rglob(f"*{TEMPORARY}"):
+        part.unlink()
+    for name in TABLES:
+        path = staging / f"{name}.parquet"
+        if name in content.table_files:
+            share_file(content.table_files[name], path)
+        else:
+            write_table(content.tables[name], path)
+    if content.only_names is not None:
+        write_text("".join(f"{name}\n" for name in sorted(set(content.only_names))), staging / ONLY_NAMES)
+
+
+def _take_over(item: KeptVectors, staging: Path) -> str:
+    target = staging / "embeddings" / item.folder.name
+    rmtree(target, ignore_errors=True)  # an interrupted run may have left something else
+    for path in item.folder.rglob("*"):
+        if path.is_file():
+            share_file(path, target / path.relative_to(item.folder))
+    return item.folder.name
+
+
+def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
+    folder = staging / "embeddings" / str(item.spec.encoder_id)
+    write_gene_vectors(item.gene_ids, item.vectors, path=folder / "part-00000.parquet")
+    write_json(item.spec.to_dict(), folder / RECIPE)
+
+
+def _manifest(content: StoreContent, encoders: dict[str, dict[str, Any]], staging: Path) -> Manifest:
+    name, _, release = content.name.partition("@")
+    genes, texts = content.tables["genes"], content.tables["texts"]
+    manifest = Manifest(
+        name=name,
+        release=release,
+        taxa=tuple(sorted(genes["tax_id"].unique().to_pylist())),
+        sources=content.sources,
+        dropped=content.dropped,
+        selection=content.selection,
+        template=content.template,
+        n_genes=genes.num_rows,
+        n_texts=texts.num_rows,
+        n_unique_texts=len(texts["text_id"].unique()),
+        n_ortholog_texts=int(pc.sum(pc.equal(texts["origin"], "ortholog")).as_py() or 0),
+        encoders=encoders,
+        files=(),
+        licences=content.licences,
+        parent=content.parent,
+        options=content.options,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_by=f"genekb {installed_version()}",
+    )
+    write_text(store_card(manifest), staging / "README.md")
+    (staging / CROISSANT).unlink(missing_ok=True)  # an interrupted run may have left one, which must not list itself
+    manifest = replace(manifest, files=describe_stored(staging))
+    write_json(describe_store(manifest), staging / CROISSANT)
+    return replace(manifest, files=(*manifest.files, describe_file(staging / CROISSANT, folder=staging)))
+
+
+def read_kept_names(path: Path) -> tuple[str, ...]:
+    """Read the names of genes that a store was restricted to."""
+    return tuple(filter(None, path.read_text(encoding="utf-8").split("\n")))
+
+
+def kept_vectors(store: Store) -> list[KeptVectors]:
+    """List the vectors of a store, to be copied into its successor; the store is checked first."""
+    store.check_whole()
+    check_files(store.folder, store.manifest)  # what is copied gets a new digest, which must not bless damage
+    folder = store.folder / "embeddings"
+    return [KeptVectors(folder=folder / key, entry=entry) for key, entry in store.manifest.encoders.items()]
+
+
+def _unchanged(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
+    """Files of a store that hold the same tables."""
+    listed = {file.path for file in store.manifest.files}
+    files = {name: store.folder / f"{name}.parquet" for name in tables if f"{name}.parquet" in listed}
+    return {name: path for name, path in files.items() if store.table(name).equals(tables[name])}
+
+
+def content_of(store: Store) -> StoreContent:
+    """Give the tables of a store as the content of its successor."""
+    manifest = store.manifest
+    kept = store.folder / ONLY_NAMES
+    tables: dict[str, pa.Table] = {
+        name: store.table(name) for name in ("genes", "names", "orthologs", "annotations", "texts")
+    }
+    return StoreContent(
+        name=manifest.full_name,
+        tables=tables,
+        sources=manifest.sources,
+        dropped=manifest.dropped,
+        selection=manifest.selection,
+        template=manifest.template,
+        licences=manifest.licences,
+        parent=manifest.digest,
+        options=manifest.options,
+        table_files=_unchanged(store, tables),
+        only_names=read_kept_names(kept) if kept.is_file() else None,
+    )

@@ -1,0 +1,284 @@
+"""What changed between two sets of gene records and their texts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb.core.errors import SourceUnusable
+from genekb.schema import FloatArray, IntArray
+from genekb.store.reader import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renamed:
+    """A gene whose current symbol changed."""
+
+    gene_id: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retired:
+    """A gene that is gone, and the GeneID that took its place, where the new names tell it (else 0)."""
+
+    gene_id: int
+    symbol: str
+    replaced_by: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """Genes and texts that differ; every list is ordered by GeneID.
+
+    Parameters
+    ----------
+    added, retired, renamed
+        Genes that are new, gone, or under another symbol.
+    text_changed
+        Genes in both whose text is another.
+    text_gained, text_lost
+        Genes in both that have a text only in the new, or only in the old.
+    n_unchanged
+        Genes in both with the same symbol and the same text, or none in either.
+    """
+
+    added: tuple[int, ...]
+    retired: tuple[Retired, ...]
+    renamed: tuple[Renamed, ...]
+    text_changed: tuple[int, ...]
+    text_gained: tuple[int, ...]
+    text_lost: tuple[int, ...]
+    n_unchanged: int
+
+    def counts(self) -> dict[str, int]:
+        """Give the number of each kind of change."""
+        return {
+            "genes_added": len(self.added),
+            "genes_retired": len(self.retired),
+            "genes_retired_with_successor": sum(gene.replaced_by > 0 for gene in self.retired),
+            "genes_renamed": len(self.renamed),
+            "texts_changed": len(self.text_changed),
+            "texts_gained": len(self.text_gained),
+            "texts_lost": len(self.text_lost),
+            "genes_unchanged": self.n_unchanged,
+        }
+
+
+def find_changes(old: Mapping[str, pa.Table], new: Mapping[str, pa.Table]) -> Changes:
+    """Compare two stores' tables, or a store's with those of one that is planned.
+
+    Parameters
+    ----------
+    old, new
+        Tables ``genes``, ``names`` and ``texts`` in the schemas of :mod:`genekb.schema`.
+    """
+    old_symbol, new_symbol = _column(old["genes"], "symbol"), _column(new["genes"], "symbol")
+    old_text, new_text = _column(old["texts"], "text_id"), _column(new["texts"], "text_id")
+    both = sorted(old_symbol.keys() & new_symbol.keys())
+    gone = sorted(old_symbol.keys() - new_symbol.keys())
+    successors = _successors(new["names"], gone)
+    renamed = [gene for gene in both if old_symbol[gene] != new_symbol[gene]]
+    differs = [gene for gene in both if old_text.get(gene) != new_text.get(gene)]
+    return Changes(
+        added=tuple(sorted(new_symbol.keys() - old_symbol.keys())),
+        retired=tuple(
+            Retired(gene_id=gene, symbol=old_symbol[gene], replaced_by=successors.get(gene, 0)) for gene in gone
+        ),
+        renamed=tuple(Renamed(gene_id=gene, old=old_symbol[gene], new=new_symbol[gene]) for gene in renamed),
+        text_changed=tuple(gene for gene in differs if gene in old_text and gene in new_text),
+        text_gained=tuple(gene for gene in differs if gene not in old_text),
+        text_lost=tuple(gene for gene in differs if gene not in new_text),
+        n_unchanged=len(set(both) - set(renamed) - set(differs)),
+    )
+
+
+def _column(table: pa.Table, name: str) -> dict[int, str]:
+    return dict(zip(table["gene_id"].to_pylist(), table[name].to_pylist(), strict=True))
+
+
+def _successors(names: pa.Table, gone: list[int]) -> dict[int, int]:
+    rows = names.filter(
+        pc.and_(pc.equal(names["kind"], "retired_id"), pc.is_in(names["name"], pa.array(map(str, gone), pa.string())))
+    )
+    return {int(row["name"]): row["gene_id"] for row in rows.to_pylist()}
+
+
+_QUANTILES: Final = (0.5, 0.9, 0.99)
+_SAME: Final = 1e-4  # cosine distance that float16 alone explains
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WordDiff:
+    """A changed text: what is gone stands in ``[-...-]``, what is new in ``{+...+}``."""
+
+    gene_id: int
+    symbol: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """How far the vectors of one encoder moved, over the genes that have one in both stores.
+
+    Parameters
+    ----------
+    encoder
+        Name of the encoder.
+    same_recipe
+        Whether both stores have it by the same recipe; else the distances also say how the recipes differ.
+    n_genes, n_moved
+        Genes with a vector in both, and how many of them moved by more than float16 explains.
+    mean, median, q90, q99
+        Cosine distance of the genes that moved; 0 where none did.
+    farthest
+        GeneID, symbol and cosine distance of those that moved most.
+    """
+
+    encoder: str
+    same_recipe: bool
+    n_genes: int
+    n_moved: int
+    mean: float
+    median: float
+    q90: float
+    q99: float
+    farthest: tuple[tuple[int, str, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreDiff:
+    """The difference of two stores.
+
+    Parameters
+    ----------
+    old, new
+        Identities of the stores.
+    changes
+        Genes and texts.
+    words
+        Changed texts, word by word, in the order of GeneIDs, at most as many as asked for.
+    moved
+        For each encoder that both have by name and dimension.
+    only_in_old, only_in_new
+        Encoders of one store alone, or of another dimension.
+    not_pulled
+        Encoders that both have, whose vectors are not compared: in one of the stores they were not pulled.
+    """
+
+    old: str
+    new: str
+    changes: Changes
+    words: tuple[WordDiff, ...]
+    moved: tuple[Moved, ...]
+    only_in_old: tuple[str, ...]
+    only_in_new: tuple[str, ...]
+    not_pulled: tuple[str, ...] = ()
+
+
+def diff_stores(old: Store, new: Store, *, n_examples: int = 20) -> StoreDiff:
+    """Compare two stores.
+
+    Parameters
+    ----------
+    n_examples
+        How many changed texts, and how many genes that moved, to show.
+
+    Raises
+    ------
+    SourceUnusable
+        If they have no species in common.
+    """
+    taxa = [", ".join(map(str, store.manifest.taxa)) for store in (old, new)]
+    if not set(old.manifest.taxa) & set(new.manifest.taxa):
+        raise SourceUnusable(
+            f"{old.store_id} has genes of tax_id {taxa[0]}, {new.store_id} of {taxa[1]}; give two stores of one species"
+        )
+    names = ("genes", "names", "texts")
+    changes = find_changes({name: old.table(name) for name in names}, {name: new.table(name) for name in names})
+    before, after = _encoders(old), _encoders(new)
+    common = [key for key in before if key in after]
+    absent = {
+        key: ids[key] for store, ids in ((old, before), (new, after)) for key in common if ids[key] in store.not_pulled
+    }
+    return StoreDiff(
+        old=old.store_id,
+        new=new.store_id,
+        changes=changes,
+        words=_word_diffs(old, new, gene_ids=changes.text_changed[:n_examples]),
+        moved=tuple(
+            _moved(old, new, ids=(before[key], after[key]), n_examples=n_examples)
+            for key in common
+            if key not in absent
+        ),
+        only_in_old=tuple(before[key] for key in before if key not in after),
+        only_in_new=tuple(after[key] for key in after if key not in before),
+        not_pulled=tuple(absent.values()),
+    )
+
+
+def word_diff(old: str, new: str) -> str:
+    """Write a changed text with what is gone in ``[-...-]`` and what is new in ``{+...+}``."""
+    before, after = old.split(), new.split()
+    pieces = []
+    for kind, a, b, c, d in SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes():
+        if kind == "equal":
+            pieces.append(" ".join(before[a:b]))
+            continue
+        if a < b:
+            pieces.append(f"[-{' '.join(before[a:b])}-]")
+        if c < d:
+            pieces.append(f"{{+{' '.join(after[c:d])}+}}")
+    return " ".join(pieces)
+
+
+def _encoders(store: Store) -> dict[tuple[str, int], str]:
+    recipes = {key: entry["recipe"] for key, entry in store.manifest.encoders.items()}
+    return {(recipe["name"], recipe["dim"]): key for key, recipe in recipes.items()}
+
+
+def _word_diffs(old: Store, new: Store, *, gene_ids: tuple[int, ...]) -> tuple[WordDiff, ...]:
+    symbols = _symbols(new)
+    texts = zip(gene_ids, old.texts(gene_ids), new.texts(gene_ids), strict=True)
+    return tuple(
+        WordDiff(gene_id=gene_id, symbol=symbols[gene_id], words=word_diff(before or "", after or ""))
+        for gene_id, before, after in texts
+    )
+
+
+def _symbols(store: Store) -> dict[int, str]:
+    genes = store.table("genes")
+    return dict(zip(genes["gene_id"].to_pylist(), genes["symbol"].to_pylist(), strict=True))
+
+
+def _moved(old: Store, new: Store, *, ids: tuple[str, str], n_examples: int) -> Moved:
+    genes: IntArray = np.intersect1d(old.vector_table(ids[0]).gene_ids, new.vector_table(ids[1]).gene_ids)
+    distance = _distance(old, new, ids=ids, genes=genes)
+    moved = distance[distance > _SAME]
+    quantiles = np.quantile(moved, _QUANTILES) if len(moved) else np.zeros(len(_QUANTILES))
+    symbols = _symbols(new)
+    order = np.argsort(-distance, kind="stable")[: min(n_examples, len(moved))]
+    return Moved(
+        encoder=str(new.manifest.encoders[ids[1]]["recipe"]["name"]),
+        same_recipe=ids[0] == ids[1],
+        n_genes=len(genes),
+        n_moved=len(moved),
+        mean=float(moved.mean()) if len(moved) else 0.0,
+        median=float(quantiles[0]),
+        q90=float(quantiles[1]),
+        q99=float(quantiles[2]),
+        farthest=tuple((int(genes[row]), symbols[int(genes[row])], float(distance[row])) for row in order),
+    )
+
+
+def _distance(old: Store, new: Store, *, ids: tuple[str, str], genes: IntArray) -> FloatArray:
+    before = old.vectors(genes, encoder=ids[0]).vectors
+    after = new.vectors(genes, encoder=ids[1]).vectors
+    norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    cosine = np.einsum("ij,ij->i", before, after) / np.maximum(norms, np.finfo(np.float32).tiny)
+    return np.asarray(1 - cosine, dtype=np.float32)

@@ -1,0 +1,230 @@
+"""From what a store was made: its sources and encoders, and those of the stores that it was made from."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb.core.errors import GeneKBError
+from genekb.store.card.readme import model_name
+from genekb.store.home import find_home
+from genekb.store.manifest import MANIFEST, Manifest, read_manifest
+from genekb.store.notes import read_origin
+from genekb.store.reader import Store
+
+How = Literal["update", "encode", "import"]
+_DIGITS: Final = re.compile(r"[0-9a-f]{16,64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Derivation:
+    """What a store took from its parent, as the two show it.
+
+    Parameters
+    ----------
+    how
+        The command that makes such a store.
+    encoders_added, encoders_left_out
+        Encoder ids.
+    sources_replaced, sources_added, sources_left_out
+        Names of files; one is replaced where its bytes are others.
+    n_texts_kept, n_texts_new, n_texts_gone
+        Distinct texts.
+    """
+
+    how: How
+    encoders_added: tuple[str, ...]
+    encoders_left_out: tuple[str, ...]
+    sources_replaced: tuple[str, ...]
+    sources_added: tuple[str, ...]
+    sources_left_out: tuple[str, ...]
+    n_texts_kept: int
+    n_texts_new: int
+    n_texts_gone: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generation:
+    """A store in a lineage.
+
+    Parameters
+    ----------
+    digest
+        All 64 digits.
+    manifest, folder
+        None where the store is not on this machine, or cannot be trusted.
+    problem
+        Why there is no manifest; empty where there is one.
+    derivation
+        How it was made from the next generation; None without a parent, or where that is not here.
+    """
+
+    digest: str
+    manifest: Manifest | None = None
+    folder: Path | None = None
+    problem: str = ""
+    derivation: Derivation | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the manifest says of the store's making as JSON types, without its parent."""
+        if self.manifest is None:
+            return {"digest": self.digest, "here": False, "problem": self.problem}
+        manifest = self.manifest
+        origin = read_origin(self.folder) if self.folder else None
+        return {
+            "digest": self.digest,
+            "here": True,
+            "store": manifest.full_name,
+            "made_at": manifest.created_at,
+            "made_by": manifest.created_by,
+            "pulled_from": origin.url if origin else "",
+            "schema_version": manifest.schema_version,
+            "sources": [dict(row) for row in manifest.sources],
+            "selection": manifest.selection,
+            "template": dict(manifest.template),
+            "encoders": [_describe_encoder(manifest, encoder_id) for encoder_id in manifest.encoders],
+            "from_parent": asdict(self.derivation) if self.derivation else None,
+        }
+
+
+def trace_lineage(folder: Path, *, home: Path | None = None) -> tuple[Generation, ...]:
+    """Follow a store to its parent, the parent's parent, and so on.
+
+    Every manifest is checked against its digest, which covers the parent's digest: no store can descend from itself.
+
+    Parameters
+    ----------
+    folder
+        The store's folder.
+    home
+        Artifact home in which parents are looked for, besides that of the store itself.
+
+    Returns
+    -------
+    The store first. The last one has no parent, or is not on this machine.
+
+    Raises
+    ------
+    StoreCorrupt, SchemaMismatch
+        If the store itself is damaged; of a parent that is, the problem is told in its place.
+    """
+    store = Store(folder)
+    generations: list[Generation] = []
+    while True:
+        digest, wanted = store.manifest.digest, store.manifest.parent
+        if not wanted:
+            return (*generations, Generation(digest=digest, manifest=store.manifest, folder=store.folder))
+        try:
+            parent = _find_parent(wanted, near=store.folder, home=home)
+            derivation = _compare(store, parent) if parent else None
+        except GeneKBError as error:
+            parent, derivation, problem = None, None, str(error)
+        else:
+            problem = "not on this machine"
+        generations.append(
+            Generation(digest=digest, manifest=store.manifest, folder=store.folder, derivation=derivation)
+        )
+        if parent is None:
+            return (*generations, Generation(digest=wanted, problem=problem))
+        store = parent
+
+
+def lineage_tree(generations: Iterable[Generation]) -> dict[str, Any]:
+    """Nest generations as JSON types: each store holds its ``parent``, the oldest None."""
+    nested: dict[str, Any] | None = None
+    for generation in reversed(tuple(generations)):
+        nested = generation.to_dict() | {"parent": nested}
+    return nested or {}
+
+
+def find_content_id(store_id: str, encoder_id: str = "", *, near: Path | None = None) -> str:
+    """Give the content id, see :meth:`genekb.store.manifest.Manifest.content_id`, of a store that results name.
+
+    Parameters
+    ----------
+    store_id
+        ``NAME@RELEASE:digest``, as results record it.
+    near
+        Folder of a store beside which it is looked for, besides the home.
+
+    Returns
+    -------
+    Empty where the store is not on this machine, or cannot be read.
+    """
+    try:
+        folder = _find_folder(store_id.partition(":")[2], near=near, home=None)
+        return read_manifest(folder).content_id(encoder_id) if folder else ""
+    except GeneKBError:
+        return ""
+
+
+def _find_parent(digest: str, *, near: Path, home: Path | None) -> Store | None:
+    folder = _find_folder(digest, near=near, home=home)
+    return Store(folder) if folder else None
+
+
+def _find_folder(digest: str, *, near: Path | None, home: Path | None) -> Path | None:
+    """Find the store of a digest (16 digits or more), beside another or in the home; its folder has that name."""
+    if not _DIGITS.fullmatch(digest):
+        return None
+    for stores in ([near.parent.parent] if near else []) + [find_home(home) / "stores"]:
+        for folder in sorted(stores.glob(f"*/{digest}*")):
+            if (folder / MANIFEST).is_file() and read_manifest(folder).digest.startswith(digest):
+                return folder
+    return None
+
+
+def _compare(child: Store, parent: Store) -> Derivation:
+    new, old = child.manifest, parent.manifest
+    added = [encoder_id for encoder_id in new.encoders if encoder_id not in old.encoders]
+    left_out = [encoder_id for encoder_id in old.encoders if encoder_id not in new.encoders]
+    before = {str(row["name"]): row["sha256"] for row in old.sources}
+    after = {str(row["name"]): row["sha256"] for row in new.sources}
+    n_kept, n_new, n_gone = _count_texts(child, parent)
+    return Derivation(
+        how=_how(new, old, added, is_same=before == after and not (n_new or n_gone or left_out)),
+        encoders_added=tuple(added),
+        encoders_left_out=tuple(left_out),
+        sources_replaced=tuple(name for name in after if name in before and after[name] != before[name]),
+        sources_added=tuple(name for name in after if name not in before),
+        sources_left_out=tuple(name for name in before if name not in after),
+        n_texts_kept=n_kept,
+        n_texts_new=n_new,
+        n_texts_gone=n_gone,
+    )
+
+
+def _how(new: Manifest, old: Manifest, added: list[str], *, is_same: bool) -> How:
+    """Tell the command: an import or encode keeps the sources, the name and all that the parent had, and adds to it."""
+    if not is_same or not added or (new.name, new.release) != (old.name, old.release):
+        return "update"
+    return "import" if new.encoders[added[-1]]["recipe"]["kind"] == "foreign" else "encode"
+
+
+def _count_texts(child: Store, parent: Store) -> tuple[int, int, int]:
+    """Count distinct texts that both have, that are new, and that are gone."""
+    new, old = (pa.array(store.table("texts")["text_id"].unique()) for store in (child, parent))
+    n_kept = int(pc.sum(pc.is_in(new, old)).as_py() or 0)
+    return n_kept, len(new) - n_kept, len(old) - n_kept
+
+
+def _describe_encoder(manifest: Manifest, encoder_id: str) -> dict[str, Any]:
+    entry = manifest.encoders[encoder_id]
+    recipe = entry["recipe"]
+    made_from = ""
+    if recipe["kind"] == "shuffled":
+        made_from = f"the vectors of {recipe['model_id']}, dealt out anew"
+    elif recipe["kind"] == "foreign":
+        made_from = f"the file {model_name(recipe)} ({recipe['revision']}, sha256 {recipe['weights_sha256'][:16]})"
+    return {
+        "encoder_id": encoder_id,
+        "kind": recipe["kind"],
+        "model": model_name(recipe),
+        "revision": recipe["revision"],
+        "n_vectors": entry["n_vectors"],
+        "made_from": made_from,
+    }

@@ -1,0 +1,90 @@
+"""What a message says of a name that is not there, and of numbers of things."""
+
+import csv
+import io
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from genekb.core.addresses import without_secrets
+
+MOST_NAMES: Final = 12
+_SUFFIX: Final = re.compile(r"@.*|-[0-9a-f]{12}$")
+
+
+def known_names(wanted: str, names: Iterable[object]) -> str:
+    """List the names that there are, and the one that was probably meant: ``lsa-256, minilm; did you mean 'minilm'?``.
+
+    At most :data:`MOST_NAMES` are listed; ``none`` where there is none.
+    """
+    known = [str(name) for name in names]
+    listed = ", ".join(known[:MOST_NAMES]) or "none"
+    if len(known) > MOST_NAMES:
+        listed += f", and {len(known) - MOST_NAMES:,} more"
+    return listed + did_you_mean(wanted, known)
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """Name the one of the known names that was probably meant: ``; did you mean 'minilm'?``, or nothing."""
+    by_stem = {_stem(name): name for name in known}
+    near = get_close_matches(_stem(wanted), by_stem, n=1)
+    return f"; did you mean {by_stem[near[0]]!r}?" if near else ""
+
+
+def _stem(name: str) -> str:
+    """Name as people type it: lower case, without the release of a store or the digest of an encoder."""
+    return _SUFFIX.sub("", name.lower())
+
+
+def counted(number: int, noun: str, *, plural: str = "") -> str:
+    """Write a number with its noun in singular or plural: ``1 gene``, ``2,323 genes``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+
+
+def printable(text: str, *, escape: Callable[[str], str] = lambda char: ascii(char)[1:-1]) -> str:
+    r"""Take secrets out of addresses; write control characters, and what is not seen or turns the text, as ``\x1b``."""
+    text = without_secrets(text)
+    if text.isprintable() or not any(map(_steers, set(text))):
+        return text
+    return "".join(escape(char) if _steers(char) else char for char in text)
+
+
+def _steers(char: str) -> bool:
+    """Whether a character is of Unicode's kinds control, format, surrogate, private, unassigned or line separator."""
+    category = unicodedata.category(char)
+    return char not in "\n\t" and (category[0] == "C" or category in {"Zl", "Zp"})
+
+
+def table_text(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]], *, digits: int = 10) -> str:
+    """Lay out a table for people and spreadsheets: commas between the fields where ``path`` is a ``.csv``, else tabs.
+
+    Text is written as :func:`printable` shows it. Text that a spreadsheet would take for a formula gets an apostrophe
+    in front, as OWASP advises: ``=1+1`` becomes ``'=1+1``. A missing number is empty.
+
+    Parameters
+    ----------
+    digits
+        Significant ones of a number that is not whole.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="," if path.suffix == ".csv" else "\t", lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value, digits) for value in row] for row in rows)
+    return stream.getvalue()
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.{digits}g}"
+    text = printable(str(value))
+    is_formula = text.startswith(("=", "+", "-", "@", "\t")) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if is_formula else text

@@ -1,0 +1,53 @@
+"""Plug-ins: recipes and encoders that other installed packages offer as entry points; their names need no import."""
+
+import logging
+import re
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from genekb.core.errors import NotAvailable
+
+log = logging.getLogger(__name__)
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+
+
+def find_plugins(group: str, *, is_taken: Callable[[str], bool]) -> dict[str, EntryPoint]:
+    """Find the entry points of a group by name, without importing them.
+
+    One whose name is taken, by a built-in or by a distribution before it in the alphabet, is left out with a warning.
+    """
+    found: dict[str, EntryPoint] = {}
+    for plugin in sorted(entry_points(group=group), key=lambda each: (origin(each), each.name)):
+        if not _NAME.fullmatch(plugin.name):
+            log.warning("%s: %r of %s is left out: a name is [a-z0-9._-]", group, plugin.name, origin(plugin))
+        elif is_taken(plugin.name) or plugin.name in found:
+            owner = origin(found[plugin.name]) if plugin.name in found else "a built-in"
+            log.warning("%s: %r of %s is left out: %s has that name", group, plugin.name, origin(plugin), owner)
+        else:
+            found[plugin.name] = plugin
+    return found
+
+
+def origin(plugin: EntryPoint) -> str:
+    """Name and version of the distribution that offers a plug-in."""
+    return f"{plugin.dist.name} {plugin.dist.version}" if plugin.dist else plugin.module
+
+
+def load_plugin(plugin: EntryPoint, use: Callable[[Any], Any] = lambda found: found) -> Any:
+    """Import what an entry point names, and give it or what is made of it.
+
+    Raises
+    ------
+    NotAvailable
+        If that fails in any way; the message names the distribution.
+    """
+    try:
+        return use(plugin.load())
+    except Exception as error:
+        raise unusable(plugin, f"{type(error).__name__}: {error}") from error
+
+
+def unusable(plugin: EntryPoint, why: str) -> NotAvailable:
+    """Give the error of a plug-in that does not keep its contract."""
+    return NotAvailable(f"plug-in {plugin.name!r} of {origin(plugin)} cannot be used: {why}; mend or uninstall it")

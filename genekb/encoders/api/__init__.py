@@ -1,0 +1,3 @@
+"""Encoders behind a paid API."""
+
+__all__ = ["client", "encoder"]

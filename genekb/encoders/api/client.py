@@ -1,0 +1,312 @@
+"""Batches of texts for an embeddings API: how they are cut, packed, priced, sent and read back.
+
+The vendor's tokenizer is not on disk, so tokens are estimated from above as one for every three bytes of UTF-8. English
+prose has four to five bytes a token; short stretches of symbols and digits may have fewer than three, whole texts of
+genes do not. Should one exceed the model's limit nevertheless, the vendor refuses it and the error says so.
+"""
+
+import base64
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+from jaxtyping import Float32
+
+from genekb.core.addresses import is_web_address
+from genekb.core.errors import EncoderFailed, NotAvailable
+from genekb.encoders.base import unit_rows
+from genekb.encoders.transformers.truncation import Cut, cut_to_tokens
+from genekb.net.retry import MAX_WAIT_S, TryAgain, retry_after_s, with_tries
+
+if TYPE_CHECKING:
+    import httpx
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+KEY_VARIABLE: Final = "OPENAI_API_KEY"
+URL_VARIABLE: Final = "OPENAI_BASE_URL"
+BYTES_PER_TOKEN: Final = 3
+MAX_TEXTS: Final = 2048  # the protocol takes no more in one request, and 300,000 tokens
+SHORTER: Final = "text-embedding-3"  # models whose vectors may be asked for with fewer dimensions
+DOLLARS_PER_MILLION: Final[Mapping[str, float]] = {
+    "text-embedding-ada-002": 0.10,
+    "text-embedding-3-small": 0.02,
+    "text-embedding-3-large": 0.13,
+}
+PRICES_NOTED: Final = "2026-05"  # month of the list prices above
+
+_NO_MONEY: Final = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached"}
+)  # sent as 429, and not mended by waiting
+_BUSY: Final = frozenset({408, 409, 425, 429})
+_NOT_FOR_YOU: Final = {
+    401: f"check {KEY_VARIABLE}",
+    403: f"check {KEY_VARIABLE}",
+    404: f"check the model's name and {URL_VARIABLE}",
+    429: "check the account's plan and billing",
+}
+_OK: Final = 200
+_CLIENT_ERROR: Final = 400
+_SERVER_ERROR: Final = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiConfig:
+    """How an endpoint that speaks OpenAI's embeddings protocol is asked; none of it is part of a recipe but the host.
+
+    The key is not here: it is read from ``OPENAI_API_KEY`` when a request is made, and kept nowhere. A server that
+    needs none takes any value.
+
+    Parameters
+    ----------
+    base_url
+        Address in front of ``/embeddings``, without user, password and query.
+    timeout_s
+        For each of: connecting, sending, and waiting for the next bytes.
+    max_tries
+        Of one request, the first included.
+    max_batch_tokens, max_batch_texts
+        Most that one request holds; tokens by the estimate.
+    sleep
+        Waits between tries, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside its range.
+    """
+
+    base_url: str = OPENAI_URL
+    timeout_s: float = 60.0
+    max_tries: int = 6
+    max_batch_tokens: int = 200_000
+    max_batch_texts: int = MAX_TEXTS
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        is_plain = not (parts.username or parts.password or parts.query or parts.fragment)
+        if not is_plain or not is_web_address(self.base_url):
+            raise ValueError("base_url must be http(s)://host[:port][/path] without user, password, query and fragment")
+        if self.timeout_s <= 0:
+            raise ValueError(f"timeout_s must be > 0, got {self.timeout_s}")
+        for field in ("max_tries", "max_batch_tokens"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be >= 1, got {getattr(self, field)}")
+        if not 1 <= self.max_batch_texts <= MAX_TEXTS:
+            raise ValueError(f"max_batch_texts must be 1 to {MAX_TEXTS}, got {self.max_batch_texts}")
+
+    @classmethod
+    def from_environment(cls, base_url: str | None = None) -> Self:
+        """Take the address given, else that of ``OPENAI_BASE_URL``, else OpenAI's own.
+
+        Raises
+        ------
+        NotAvailable
+            If it is no address, or holds user, password or query; it is not repeated.
+        """
+        try:
+            return cls(base_url=base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL)
+        except ValueError as error:
+            raise NotAvailable(f"{error}; give --base-url or {URL_VARIABLE} so, the key in {KEY_VARIABLE}") from None
+
+    @property
+    def host(self) -> str:
+        """Host and, where it is given, port."""
+        return urlsplit(self.base_url).netloc.lower()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceEstimate:
+    """What encoding some texts costs at most, by the list price; no dollars where the price of a model is not known."""
+
+    n_texts: int
+    n_tokens_at_most: int
+    dollars_at_most: float | None
+
+
+def estimate_price(texts: Sequence[str], *, model_id: str) -> PriceEstimate:
+    """Estimate from above what encoding texts costs, by the list prices of :data:`PRICES_NOTED`; nothing is sent."""
+    n_tokens = sum(map(_estimate_tokens, texts))
+    price = DOLLARS_PER_MILLION.get(model_id)
+    dollars = None if price is None else n_tokens * price / 1_000_000
+    return PriceEstimate(n_texts=len(texts), n_tokens_at_most=n_tokens, dollars_at_most=dollars)
+
+
+def cut_by_estimate(text: str, *, limit: int) -> Cut:
+    """Keep the whole sentences of a text that fit into `limit` estimated tokens; 0 keeps all."""
+    n_tokens = _estimate_tokens(text)
+    if limit == 0 or n_tokens <= limit:
+        return Cut(text=text, n_tokens=n_tokens, n_tokens_cut=0)
+    n_bytes = list(accumulate(len(character.encode()) for character in text))
+    starts = np.arange(n_tokens) * BYTES_PER_TOKEN
+    ends = np.searchsorted(n_bytes, starts, side="right") + 1  # a token ends with the character in which it begins
+    return cut_to_tokens(text, token_ends=ends.tolist(), limit=limit)
+
+
+def embed(
+    texts: Sequence[str], *, model_id: str, dim: int, config: ApiConfig, progress: Callable[[int], None] | None = None
+) -> Float32[np.ndarray, "text dim"]:
+    """Ask the endpoint for the vectors of texts, in requests within the caps.
+
+    Parameters
+    ----------
+    dim
+        Length that vectors must have; 0 takes what the endpoint gives.
+    progress
+        Called after each request with the number of its texts.
+
+    Returns
+    -------
+    Vectors of unit length; row *i* belongs to text *i*.
+
+    Raises
+    ------
+    NotAvailable
+        If there is no key, the endpoint refuses it or the model, or it does not answer.
+    EncoderFailed
+        If it refuses the texts, or its answer is not one finite vector of the right length a text.
+    """
+    import httpx
+
+    key = _read_key()
+    body: dict[str, Any] = {"model": model_id, "encoding_format": "base64"}
+    if dim and model_id.startswith(SHORTER):
+        body |= {"dimensions": dim}
+    parts: list[np.ndarray] = []
+    with httpx.Client(timeout=config.timeout_s, headers={"Authorization": f"Bearer {key}"}) as client:
+        for batch in _pack(texts, config):
+            answer = _ask(client, body | {"input": list(texts[batch])}, config=config, key=key)
+            parts.append(_read(answer, n_texts=len(texts[batch]), dim=dim or _dim(parts), config=config))
+            if progress:
+                progress(len(parts[-1]))
+    vectors = np.concatenate(parts) if parts else np.empty((0, dim), dtype=np.float32)
+    return unit_rows(vectors, encoder=model_id)
+
+
+def _dim(parts: Sequence[np.ndarray]) -> int:
+    return parts[0].shape[1] if parts else 0
+
+
+def _estimate_tokens(text: str) -> int:
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
+
+
+def _pack(texts: Sequence[str], config: ApiConfig) -> Iterator[slice]:
+    """Split texts, in their order, into as few batches within the caps as that order allows."""
+    start = held = 0
+    for position, text in enumerate(texts):
+        n_tokens = _estimate_tokens(text)
+        if n_tokens > config.max_batch_tokens:
+            raise EncoderFailed(
+                f"text {position} has up to {n_tokens} tokens, a request takes {config.max_batch_tokens}; shorten it"
+            )
+        if held + n_tokens > config.max_batch_tokens or position - start == config.max_batch_texts:
+            yield slice(start, position)
+            start, held = position, 0
+        held += n_tokens
+    if start < len(texts):
+        yield slice(start, len(texts))
+
+
+def _read_key() -> str:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key:
+        raise NotAvailable(f"an embeddings API needs a key: set {KEY_VARIABLE} (any value if your server wants none)")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise NotAvailable(f"{KEY_VARIABLE} holds blanks or characters that no key has; set it again")
+    return key
+
+
+def _ask(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig, key: str) -> "httpx.Response":
+    """Send one request until it is answered, refused or given up."""
+    try:
+        return with_tries(
+            lambda: _send(client, body, config=config, key=key), max_tries=config.max_tries, sleep=config.sleep
+        )
+    except TryAgain as error:
+        raise NotAvailable(
+            f"{config.host} gave no vectors in {config.max_tries} tries (last: {error}); try again later"
+        ) from error
+
+
+def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig, key: str) -> "httpx.Response":
+    import httpx
+
+    try:
+        response = client.post(f"{config.base_url.rstrip('/')}/embeddings", json=body)
+    except httpx.RequestError as error:
+        raise TryAgain(type(error).__name__) from error
+    status = response.status_code
+    if status == _OK:
+        return response
+    code, message = _vendor_error(response, key=key)
+    told = f"status {status}" + "".join(f", {part}" for part in (code, message) if part)
+    if (status in _BUSY or status >= _SERVER_ERROR) and code not in _NO_MONEY:
+        wait_s = retry_after_s(response.headers.get("Retry-After", ""))
+        if wait_s > MAX_WAIT_S:
+            raise NotAvailable(f"{config.host} asks to wait {wait_s:.0f} s ({told}); try again then")
+        raise TryAgain(told, wait_s=wait_s)
+    if status in _NOT_FOR_YOU or status < _CLIENT_ERROR:  # redirects are not followed: the key stays here
+        way_out = _NOT_FOR_YOU.get(status, f"check {URL_VARIABLE}")
+        raise NotAvailable(f"{config.host} refused model {body['model']!r}: {told}; {way_out}")
+    raise EncoderFailed(f"{config.host} refused {len(body['input'])} texts for {body['model']!r}: {told}")
+
+
+def _vendor_error(response: "httpx.Response", *, key: str) -> tuple[str, str]:
+    """Code and message of a refusal, without the key; a body of any other form is not told."""
+    try:
+        content = response.json()
+    except ValueError:
+        return "", ""
+    error = content.get("error", content) if isinstance(content, dict) else {}
+    if isinstance(error, str):
+        return "", _redact(error, key=key)
+    fields = error if isinstance(error, dict) else {}
+    told = {name: value for name, value in fields.items() if isinstance(value, str)}
+    return _redact(told.get("code", ""), key=key), _redact(told.get("message", ""), key=key)
+
+
+def _redact(message: str, *, key: str) -> str:
+    """One short line without the key, pieces of it, and whatever looks like a key."""
+    line = "".join(character if character.isprintable() else " " for character in message).replace(key, "[key]")
+    line = re.sub(r"(?i)\bbearer\s+\S+|\bsk-\S+", "[key]", line)
+    pieces = {key[start : start + 8] for start in range(len(key) - 7)}
+    return " ".join("[key]" if any(piece in word for piece in pieces) else word for word in line.split())[:200]
+
+
+def _read(response: "httpx.Response", *, n_texts: int, dim: int, config: ApiConfig) -> Float32[np.ndarray, "text dim"]:
+    """Vectors of an answer in the order of the texts that were asked for; asked = answered is checked."""
+    try:
+        items = response.json()["data"]
+        found = {int(item["index"]): _vector(item["embedding"]) for item in items}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EncoderFailed(
+            f"{config.host} answered in another form than OpenAI's ({type(error).__name__}); is the address right?"
+        ) from error
+    if len(items) != n_texts or found.keys() != set(range(n_texts)):
+        raise EncoderFailed(
+            f"{config.host} was asked for {n_texts} vectors and gave {len(items)} for {len(found)} texts"
+        )
+    vectors = [found[position] for position in range(n_texts)]
+    wanted = dim or len(vectors[0])
+    odd = next((len(vector) for vector in vectors if len(vector) != wanted), None)
+    if odd is not None:
+        raise EncoderFailed(f"{config.host} gave a vector of {odd} dims, {wanted} are expected")
+    return np.stack(vectors)
+
+
+def _vector(value: str | list[float]) -> Float32[np.ndarray, " dim"]:
+    """One vector, sent as base64 of little-endian float32 or as numbers."""
+    if isinstance(value, str):
+        return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused
+        vector = np.asarray(value, dtype=np.float32)
+    if vector.ndim != 1:
+        raise ValueError(f"a vector has {vector.ndim} axes")
+    return vector

@@ -1,0 +1,3 @@
+"""Encoders without weights: latent semantic analysis, hashing, controls."""
+
+__all__ = ["controls", "hashing", "lsa"]

@@ -1,0 +1,156 @@
+"""Encoders that carry no knowledge, to measure what the knowledge of a real one contributes.
+
+A random encoder keeps nothing but the identity of a text; a shuffled one keeps the geometry of a real encoder's vectors
+and breaks which text they belong to. Neither alone is enough: random vectors are isotropic, those of texts are not.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, check_texts, unit_rows
+from genekb.files.atomic import write_json
+from genekb.files.limits import read_json
+from genekb.genes.texts import text_id
+
+REVISION: Final = "1"
+BASE_RECIPE: Final = "base-recipe.json"
+BASE_STATE: Final = "base"
+_PERMUTATION: Final = b"shuffled-1"
+_LONGEST_NAME: Final = 80
+
+
+class RandomEncoder:
+    """A vector drawn for each text alone: isotropic, and the same for the same text on every machine.
+
+    Parameters
+    ----------
+    name
+        E.g. ``random-256``.
+    dim
+        Length of a vector.
+    """
+
+    def __init__(self, *, name: str, dim: int) -> None:
+        self.spec = EncoderSpec(name=name, kind="random", model_id="genekb/random", revision=REVISION, dim=dim)
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
+        """Encode texts as ``Encoder.encode`` says; a token is a word."""
+        check_texts(texts)
+        vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
+        for row, text in enumerate(texts):
+            seed = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+            vectors[row] = np.random.Generator(np.random.PCG64(seed)).standard_normal(self.spec.dim)
+        if progress:
+            progress(len(texts))
+        return EncodedTexts(
+            vectors=unit_rows(vectors, encoder=self.spec.name),
+            n_tokens=np.array([len(re.findall(r"\w+", text)) for text in texts], dtype=np.int32),
+            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: there is no state."""
+
+
+class ShuffledEncoder:
+    """An encoder that gives every text of a corpus the vector of another text of it.
+
+    A text outside the corpus, such as a query, gets its own vector.
+
+    Parameters
+    ----------
+    base
+        The encoder whose vectors are dealt out anew.
+    corpus
+        The store's texts; their order and repeats do not matter. No text keeps its own vector unless it is the only
+        one.
+    state_sha256
+        Digest of a permutation whose corpus is not at hand, see `reopen_shuffled`.
+
+    Raises
+    ------
+    ValueError
+        If `base` is itself shuffled.
+    """
+
+    def __init__(self, base: Encoder, *, corpus: Sequence[str], state_sha256: str = "") -> None:
+        if base.spec.kind == "shuffled":
+            raise ValueError(f"{base.spec.encoder_id} is shuffled already; shuffle the encoder below it")
+        texts: dict[str, str] = {text_id(text): text for text in corpus}
+        self._base = base
+        self._partners = _partners(texts)
+        self.spec = replace(
+            base.spec,
+            name=f"shuffled-{base.spec.name}"[:_LONGEST_NAME],
+            kind="shuffled",
+            model_id=str(base.spec.encoder_id),
+            state_sha256=state_sha256 or _digest(texts),
+        )
+
+    def partner(self, text: str) -> str:
+        """Return the text whose vector `text` is given: another one of the corpus, or itself if it is not in there."""
+        return self._partners.get(text, text)
+
+    def dealt_among(self, corpus: Sequence[str]) -> "ShuffledEncoder":
+        """Deal the vectors of the same base out among another corpus."""
+        return ShuffledEncoder(self._base, corpus=corpus)
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
+        """Encode texts as ``Encoder.encode`` says; the counts of tokens are those of the texts that were read."""
+        check_texts(texts)
+        return self._base.encode([self.partner(text) for text in texts], progress=progress)
+
+    def save(self, folder: Path) -> None:
+        """Write the recipe of the base and its state; the corpus is not needed to encode queries."""
+        write_json(self._base.spec.to_dict(), folder / BASE_RECIPE)
+        self._base.save(folder / BASE_STATE)
+
+
+def reopen_shuffled(
+    spec: EncoderSpec, folder: Path, *, reopen: Callable[[EncoderSpec, Path], Encoder]
+) -> ShuffledEncoder:
+    """Open a shuffled encoder for queries; it no longer knows its corpus, so every text gets its own vector.
+
+    Parameters
+    ----------
+    reopen
+        Opens the base by its recipe and the folder of its state.
+
+    Raises
+    ------
+    NotAvailable
+        If the recipe of the base is missing.
+    StoreCorrupt
+        If it is damaged or that of another encoder.
+    SchemaMismatch
+        If a newer genekb wrote it.
+    """
+    path = folder / BASE_RECIPE
+    if not path.is_file():
+        raise NotAvailable(f"{path} is missing, so the encoder below {spec.encoder_id} is not known; encode anew")
+    try:
+        recipe = read_json(path)
+    except ValueError as error:
+        raise StoreCorrupt(f"{path} is damaged; encode anew") from error
+    base_spec = EncoderSpec.from_dict(recipe if isinstance(recipe, dict) else {})
+    if base_spec.encoder_id != spec.model_id:
+        raise StoreCorrupt(f"{path} is the recipe of {base_spec.encoder_id}, not of {spec.model_id}; encode anew")
+    base = reopen(base_spec, folder / BASE_STATE)
+    return ShuffledEncoder(base, corpus=(), state_sha256=spec.state_sha256)
+
+
+def _partners(texts: dict[str, str]) -> dict[str, str]:
+    """Put texts in an order that their ids alone decide, and pass each the next one."""
+    order = sorted(texts, key=lambda key: hashlib.sha256(_PERMUTATION + key.encode()).digest())
+    return {texts[key]: texts[after] for key, after in zip(order, order[1:] + order[:1], strict=True)}
+
+
+def _digest(keys: Iterable[str]) -> str:
+    return hashlib.sha256(b"\n".join([_PERMUTATION, *(key.encode() for key in sorted(keys))])).hexdigest()

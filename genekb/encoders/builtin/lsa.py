@@ -1,0 +1,205 @@
+"""Latent semantic analysis: TF-IDF of words and word pairs, reduced by SVD; fitted on a store's own texts.
+
+No weights, no download, seconds. Its space belongs to the texts that it was fitted on, so the fitted state is part of
+the recipe and is saved with the vectors.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float32
+
+from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.core.words import split_words
+from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.files.atomic import read_arrays, write_arrays
+from genekb.files.limits import read_json
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
+
+REVISION: Final = "2"
+MAX_TERMS: Final = 30_000
+MIN_TEXTS_FOR_RARE: Final = 50  # from here on a term must stand in two texts
+# How a text is split, by revision: stores keep the vectors of the revision that fitted them, and queries follow it
+_SPLITTING: Final[Mapping[str, Mapping[str, Any]]] = {
+    "1": {"token_pattern": r"(?u)\w+"},
+    REVISION: {"tokenizer": split_words, "token_pattern": None, "lowercase": False},
+}
+STATE: Final = "lsa.safetensors"
+VOCABULARY: Final = "lsa-vocabulary.json"
+
+
+class LsaEncoder:
+    """A fitted LSA.
+
+    Parameters
+    ----------
+    spec
+        The recipe.
+    vocabulary
+        Terms, in the order of the columns.
+    idf
+        (term,) inverse document frequencies.
+    components
+        (dim, term) directions, held in float16 so that a reopened encoder gives the same bytes.
+    neutral
+        (dim,) unit vector of a text of which no term is known: the mean of the fitted texts.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: EncoderSpec,
+        vocabulary: Sequence[str],
+        idf: Float32[np.ndarray, " term"],
+        components: np.ndarray,
+        neutral: Float32[np.ndarray, " dim"],
+    ) -> None:
+        self.spec = spec
+        self._vocabulary = list(vocabulary)
+        self._idf = idf
+        self._components = components
+        self._neutral = neutral
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
+        """Encode texts as ``Encoder.encode`` says; a text without any known term gets the neutral vector."""
+        check_texts(texts)
+        counter = _counter(self.spec.revision, vocabulary=self._vocabulary)
+        weighted = _weigh(sp.csr_matrix(counter.transform(texts)), self._idf)
+        vectors = np.asarray(weighted @ self._components.T.astype(np.float32), dtype=np.float32)
+        known = np.asarray(np.diff(weighted.indptr), dtype=np.int32)
+        vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self._neutral
+        if progress:
+            progress(len(texts))
+        return EncodedTexts(
+            vectors=unit_rows(vectors, encoder=self.spec.name),
+            n_tokens=known,
+            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write vocabulary and matrices, without pickle."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / VOCABULARY).write_text(json.dumps(self._vocabulary, ensure_ascii=False), encoding="utf-8")
+        write_arrays({"idf": self._idf, "components": self._components, "neutral": self._neutral}, folder / STATE)
+
+
+def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
+    """Fit an LSA on texts.
+
+    Parameters
+    ----------
+    corpus
+        The store's texts; their order does not matter.
+    dim
+        Directions to keep; fewer where the corpus spans fewer, and the recipe says so.
+
+    Raises
+    ------
+    ValueError
+        If there is no text.
+    """
+    from sklearn.utils.extmath import randomized_svd
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    texts = sorted(set(corpus))
+    check_texts(texts)
+    if not texts:
+        raise ValueError("an lsa encoder is fitted on the store's texts, and there is none")
+    min_texts = 2 if len(texts) >= MIN_TEXTS_FOR_RARE else 1
+    counter = _counter(REVISION, min_df=min_texts, max_features=MAX_TERMS)
+    counts = counter.fit_transform(texts)
+    vocabulary = counter.get_feature_names_out().tolist()
+    containing = np.diff(counts.tocsc().indptr)
+    idf = (np.log((1 + len(texts)) / (1 + containing)) + 1).astype(np.float32)
+    weighted = _weigh(sp.csr_matrix(counts), idf)
+    kept = max(1, min(dim, len(vocabulary), len(texts)))
+    with threadpool_limits(limits=1):  # rounding depends on the number of threads, and the recipe on rounding
+        directions = randomized_svd(weighted, kept, n_iter=5, random_state=0)[2]
+    components = np.ascontiguousarray(_fix_signs(directions), dtype=np.float16)
+    mean = np.asarray(weighted.mean(axis=0), dtype=np.float32) @ components.T.astype(np.float32)
+    neutral = unit_rows(mean.reshape(1, -1), encoder=name)[0]
+    spec = EncoderSpec(
+        name=name,
+        kind="lsa",
+        model_id="genekb/lsa",
+        revision=REVISION,
+        dim=kept,
+        state_sha256=_digest(vocabulary, idf, components, neutral),
+    )
+    return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=idf, components=components, neutral=neutral)
+
+
+def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
+    """Read a fitted state and check that it is the one of the recipe.
+
+    Raises
+    ------
+    NotAvailable
+        If the state is not there, or of a revision that this genekb does not have.
+    StoreCorrupt
+        If it is another, or damaged.
+    """
+    if spec.revision not in _SPLITTING:
+        raise NotAvailable(
+            f"{spec.encoder_id} is revision {spec.revision!r} of lsa, this genekb knows {', '.join(_SPLITTING)}; "
+            "update genekb"
+        )
+    if not (folder / STATE).is_file() or not (folder / VOCABULARY).is_file():
+        raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
+    try:
+        vocabulary = read_json(folder / VOCABULARY)
+        state = read_arrays(folder / STATE)
+        arrays = (state["idf"], state["components"], state["neutral"])
+        is_same = _fits(spec, vocabulary, arrays) and _digest(vocabulary, *arrays) == spec.state_sha256
+    except (ValueError, KeyError) as error:
+        raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
+    if not is_same:
+        raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
+    return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=arrays[0], components=arrays[1], neutral=arrays[2])
+
+
+def _fits(spec: EncoderSpec, vocabulary: Any, arrays: tuple[np.ndarray, ...]) -> bool:
+    """Whether a vocabulary is a list of distinct terms and the arrays have the axes (term), (dim, term) and (dim)."""
+    if not isinstance(vocabulary, list) or set(map(type, vocabulary)) != {str}:
+        return False
+    n_terms = len(vocabulary)
+    axes = [(n_terms,), (spec.dim, n_terms), (spec.dim,)]
+    return len(set(vocabulary)) == n_terms and [array.shape for array in arrays] == axes
+
+
+def _counter(revision: str, **settings: Any) -> "CountVectorizer":
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer(ngram_range=(1, 2), **_SPLITTING[revision], **settings)
+
+
+def _weigh(counts: sp.csr_matrix, idf: Float32[np.ndarray, " term"]) -> sp.csr_matrix:
+    """Weigh counts as (1 + log count) x idf, each row at unit length."""
+    weighted = sp.csr_matrix(counts, dtype=np.float32)
+    weighted.sort_indices()
+    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
+    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    weighted.data *= np.repeat(scale, np.diff(weighted.indptr)).astype(np.float32)
+    return weighted
+
+
+def _fix_signs(components: np.ndarray) -> np.ndarray:
+    largest = np.abs(components).argmax(axis=1)
+    signs = np.sign(components[np.arange(len(components)), largest])
+    return components * np.where(signs == 0, 1, signs)[:, None]
+
+
+def _digest(vocabulary: Sequence[str], *arrays: np.ndarray) -> str:
+    digest = hashlib.sha256(json.dumps(list(vocabulary), ensure_ascii=False).encode())
+    for array in arrays:
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

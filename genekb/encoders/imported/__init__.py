@@ -1,0 +1,3 @@
+"""Vectors that others made, read from their files."""
+
+__all__ = ["files", "safe_pickle", "vectors"]

@@ -1,0 +1,342 @@
+"""Files of names and numbers, read without running anything in them."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, Final
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from genekb.core.errors import SourceUnusable
+from genekb.files.limits import may_unfold_to
+from genekb.schema import FloatArray
+from genekb.sources.base import read_parquet_table
+
+NAME_COLUMNS: Final = ("gene_id", "symbol", "gene")  # the first that a table has, where the caller names none
+_NUMERIC: Final = "fiu"
+_MATRIX_AXES: Final = 2
+_COUNTS: Final = re.compile(r"\s*(\d{1,9})\s+(\d{1,9})\s*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneRows:
+    """What a file holds, as it holds it.
+
+    Parameters
+    ----------
+    columns
+        Names of the rows by column, the one that identifies a gene first; none in a bare matrix.
+    matrix
+        (gene, dim) numbers of any type.
+    are_gene_ids
+        Whether the file itself says that its first column holds GeneIDs.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    matrix: np.ndarray
+    are_gene_ids: bool = False
+
+
+def read_rows(path: Path, column: str | None) -> tuple[str, GeneRows]:
+    """Read a file by its ending; give its format, and what it holds.
+
+    Raises
+    ------
+    SourceUnusable
+        If the file is missing, of an unknown ending, or not what its format promises.
+    """
+    if not path.is_file():
+        raise SourceUnusable(f"{path} does not exist; give a file of vectors")
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise SourceUnusable(
+            f"{path}: the ending {path.suffix!r} is not known; known are .h5ad, {', '.join(sorted(_FORMATS))}"
+        )
+    return kind, _READ[kind](path, column)
+
+
+def _stack(rows: Sequence[tuple[str, Any]], *, path: Path) -> GeneRows:
+    """Put vectors that come one by one into a matrix; they must be numbers, and equally many."""
+    dim = len(rows[0][1]) if rows else 0
+    odd = next(((name, len(values)) for name, values in rows if len(values) != dim), None)
+    if odd:
+        raise SourceUnusable(f"{path}: {odd[0][:40]!r} has {odd[1]} values, {rows[0][0][:40]!r} has {dim}")
+    matrix = np.empty((len(rows), dim), dtype=np.float32)
+    for row, (name, values) in enumerate(rows):
+        if not isinstance(values, np.ndarray) and not set(map(type, values)) <= {int, float}:
+            raise SourceUnusable(f"{path}: the vector of {name[:40]!r} holds something that is no number")
+        try:
+            with np.errstate(over="ignore"):
+                matrix[row] = values
+        except OverflowError as error:
+            raise SourceUnusable(f"{path}: the vector of {name[:40]!r} holds an integer that is too large") from error
+    return GeneRows(columns={"name": [name for name, _ in rows]}, matrix=matrix)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceUnusable(f"{path} is no UTF-8 text (byte {error.start})") from error
+
+
+def _read_json(path: Path) -> Any:
+    """Parse JSON; of an object the pairs are kept, so that a name that occurs twice is seen."""
+    try:
+        return json.loads(_read_text(path), object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as error:
+        raise SourceUnusable(f"{path} is no JSON ({type(error).__name__})") from error
+
+
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """Pairs of a JSON object."""
+
+    __slots__ = ()
+
+
+def _read_word2vec(path: Path, _column: str | None) -> GeneRows:
+    first, *lines = _read_text(path).split("\n")
+    header = _COUNTS.fullmatch(first)
+    if header is None:
+        raise SourceUnusable(f"{path}: the first line must be two counts, rows and dims, it is {first[:40]!r}")
+    n_rows, dim = map(int, header.groups())
+    names: list[str] = []
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        name, *values = line.split() or [""]
+        if not name:
+            continue
+        if len(values) != dim:
+            raise SourceUnusable(f"{path}: line {number} has {len(values)} numbers, {dim} are promised")
+        names.append(name)
+        rows.append(_parse_numbers(values, path=path, number=number))
+    if len(rows) != n_rows:
+        raise SourceUnusable(f"{path}: the first line promises {n_rows} rows, there are {len(rows)}")
+    return GeneRows(columns={"name": names}, matrix=np.array(rows))
+
+
+def _parse_numbers(values: Sequence[str], *, path: Path, number: int) -> FloatArray:
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype=np.float64).astype(np.float32)
+    except ValueError as error:
+        raise SourceUnusable(f"{path}: line {number} holds something that is no number") from error
+
+
+def _read_genept(path: Path, _column: str | None) -> GeneRows:
+    content = _read_json(path)
+    if not isinstance(content, _Pairs):
+        raise SourceUnusable(f"{path} holds a {type(content).__name__}, an object of name → numbers is needed")
+    odd = next((name for name, values in content if type(values) is not list), None)
+    if odd is not None:
+        raise SourceUnusable(f"{path}: {odd[:40]!r} has no list of numbers")
+    return _stack(content, path=path)
+
+
+def _read_pickle(path: Path, _column: str | None) -> GeneRows:
+    from genekb.encoders.imported.safe_pickle import read_pickled_vectors
+
+    return _stack(read_pickled_vectors(path), path=path)
+
+
+def _read_parquet(path: Path, column: str | None) -> GeneRows:
+    try:
+        table = read_parquet_table(path)
+        _refuse_repeated(table.column_names, path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceUnusable(f"{path} cannot be read as Parquet: {_first_line(error)}") from error
+    return _read_table(table, path=path, column=column)
+
+
+def _read_csv(path: Path, column: str | None) -> GeneRows:
+    return _read_table(_open_csv(path, column), path=path, column=column)
+
+
+def _open_csv(path: Path, column: str | None = None) -> pa.Table:
+    text = dict.fromkeys([*NAME_COLUMNS, *([] if column is None else [column])], pa.string())
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        table = pacsv.read_csv(
+            path,
+            parse_options=pacsv.ParseOptions(delimiter=delimiter),
+            convert_options=pacsv.ConvertOptions(column_types=text),
+        )
+        _refuse_repeated(table.column_names, path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise SourceUnusable(f"{path} is no table: {_first_line(error)}") from error
+    return table
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
+
+def _refuse_repeated(columns: Sequence[str], path: Path) -> None:
+    repeated = {name for name in columns if columns.count(name) > 1}
+    if repeated:
+        raise SourceUnusable(f"{path}: the column {min(repeated)!r} occurs twice")
+
+
+def _read_table(table: pa.Table, *, path: Path, column: str | None) -> GeneRows:
+    """Take names and vectors out of a table; a column of lists goes before numeric columns."""
+    columns = _name_columns(table, path=path, column=column)
+    rest = table.drop_columns([name for name in table.column_names if name in {*columns, *NAME_COLUMNS}])
+    lists = [field.name for field in rest.schema if _is_list(field.type)]
+    if len(lists) > 1:
+        raise SourceUnusable(f"{path} has {len(lists)} columns of lists ({', '.join(lists[:3])}); one is needed")
+    matrix = _list_matrix(rest[lists[0]], path=path) if lists else _column_matrix(rest, path=path)
+    return GeneRows(columns=columns, matrix=matrix)
+
+
+def _name_columns(table: pa.Table, *, path: Path, column: str | None = None) -> dict[str, list[str]]:
+    """Columns of names, the one that is asked for first."""
+    found = dict.fromkeys(name for name in (column, *NAME_COLUMNS) if name is not None and name in table.column_names)
+    if not found or (column is not None and column not in found):
+        asked = " or ".join(map(repr, NAME_COLUMNS if column is None else [column]))
+        raise SourceUnusable(f"{path} has no column {asked} of names; name it with --column")
+    columns = {}
+    for name in found:
+        try:
+            columns[name] = table[name].cast(pa.string()).fill_null("").to_pylist()
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise SourceUnusable(f"{path}: the column {name!r} holds something that is no name") from error
+    return columns
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
+def _list_matrix(column: pa.ChunkedArray, *, path: Path) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    if not _is_number(column.type.value_type):
+        raise SourceUnusable(f"{path}: the lists hold {column.type.value_type}, numbers are needed")
+    lengths = pc.list_value_length(column).fill_null(0).unique().to_pylist()
+    if len(lengths) > 1:
+        raise SourceUnusable(f"{path}: vectors have {min(lengths)} to {max(lengths)} values, all must have as many")
+    values = pc.list_flatten(column).cast(pa.float32(), safe=False).to_numpy()  # missing values become NaN
+    return values.reshape(len(column), -1) if len(column) else values
+
+
+def _column_matrix(table: pa.Table, *, path: Path) -> np.ndarray:
+    odd = [field.name for field in table.schema if not _is_number(field.type)]
+    if odd:
+        raise SourceUnusable(f"{path}: the column {odd[0]!r} holds something that is no number; leave it out")
+    matrix = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
+    for position, values in enumerate(table.itercolumns()):
+        matrix[:, position] = values.cast(pa.float32(), safe=False).to_numpy()
+    return matrix
+
+
+def _read_numpy(path: Path, column: str | None) -> GeneRows:
+    try:
+        found = np.load(path, allow_pickle=False, mmap_mode="r")
+        if isinstance(found, np.ndarray):
+            return _of_arrays({"the matrix": found}, path=path, column=None)
+        with found:
+            _check_unfolded(sum(member.file_size for member in found.zip.infolist()), path)
+            return _of_arrays(dict(found), path=path, column=column)
+    except (ValueError, EOFError, OSError, TokenError, BadZipFile) as error:
+        raise SourceUnusable(f"{path} is no plain {path.suffix} file: {_first_line(error)}") from error
+
+
+def _check_unfolded(n_bytes: int, path: Path) -> None:
+    allowed = may_unfold_to(path.stat().st_size)
+    if n_bytes > allowed:
+        raise ValueError(f"it decompresses to {n_bytes:,} bytes, {allowed:,} are allowed for its size")
+
+
+def _read_safetensors(path: Path, column: str | None) -> GeneRows:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            is_export = "store_digest" in (tensors.metadata() or {})
+            arrays = {key: tensors.get_tensor(key) for key in sorted(tensors.keys())}
+    except (SafetensorError, TypeError, OSError) as error:
+        raise SourceUnusable(f"{path} cannot be read as safetensors ({str(error)[:100]})") from error
+    return replace(_of_arrays(arrays, path=path, column=column), are_gene_ids=is_export)
+
+
+def _of_arrays(arrays: Mapping[str, np.ndarray], *, path: Path, column: str | None) -> GeneRows:
+    """Find the matrix among arrays, and the lists of names that belong to it, as ``gene_ids`` and ``symbols``."""
+    matrices = [key for key, array in arrays.items() if array.ndim == _MATRIX_AXES]
+    if column is not None and column not in arrays:
+        raise SourceUnusable(f"{path} holds no array {column!r}; it holds {', '.join(list(arrays)[:3])}")
+    if column is None and len(matrices) > 1:
+        raise SourceUnusable(
+            f"{path} holds {len(matrices)} matrices ({', '.join(matrices[:3])}); name one with --column"
+        )
+    matrix = arrays.get(column or next(iter([*matrices, *arrays]), ""), np.empty(0))
+    if matrix.ndim != _MATRIX_AXES or matrix.dtype.kind not in _NUMERIC:
+        raise SourceUnusable(f"{path} holds {matrix.dtype} of shape {matrix.shape}, numbers (gene, dim) are needed")
+    named = {name: arrays.get(f"{name}s", arrays.get(name)) for name in NAME_COLUMNS}
+    columns = {name: array.astype(str).tolist() for name, array in named.items() if array is not None}
+    if any(np.shape(each) != matrix.shape[:1] for each in columns.values()):
+        raise SourceUnusable(f"{path}: its names are not one for each of {len(matrix)} rows")
+    return GeneRows(columns=columns, matrix=matrix)
+
+
+def read_names(path: Path) -> dict[str, list[str]]:
+    """Columns of names: of a table as it has them, of any other file one."""
+    if not path.is_file():
+        raise SourceUnusable(f"{path} does not exist; give a file with one name a row")
+    if path.suffix.lower() == ".json":
+        return {"name": _names_of_json(path)}
+    lines = [line.rstrip("\r") for line in _read_text(path).rstrip("\n").split("\n")]
+    if path.suffix.lower() in {".csv", ".tsv"} and set(re.split("[,\t]", lines[0])) & set(NAME_COLUMNS):
+        return _name_columns(_open_csv(path), path=path)
+    return {"name": lines}
+
+
+def _names_of_json(path: Path) -> list[str]:
+    content = _read_json(path)
+    if isinstance(content, _Pairs):
+        rows = {row: name for name, row in content if type(row) is int}
+        if len(rows) != len(content) or rows.keys() != set(range(len(rows))):
+            raise SourceUnusable(
+                f"{path}: its {len(content)} names must have the rows 0 to {len(content) - 1}, each once"
+            )
+        return [rows[row] for row in range(len(rows))]
+    if not isinstance(content, list) or not set(map(type, content)) <= {str, int}:
+        raise SourceUnusable(f"{path} must be a list of names, or an object of name → row")
+    return list(map(str, content))
+
+
+_FORMATS: Final[Mapping[str, str]] = {
+    ".emb": "word2vec",
+    ".vec": "word2vec",
+    ".w2v": "word2vec",
+    ".txt": "word2vec",
+    ".npy": "npy",
+    ".npz": "npz",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "json",
+    ".safetensors": "safetensors",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+}
+_READ: Final[Mapping[str, Callable[[Path, str | None], GeneRows]]] = {
+    "word2vec": _read_word2vec,
+    "npy": _read_numpy,
+    "npz": _read_numpy,
+    "parquet": _read_parquet,
+    "csv": _read_csv,
+    "tsv": _read_csv,
+    "json": _read_genept,
+    "safetensors": _read_safetensors,
+    "pickle": _read_pickle,
+}

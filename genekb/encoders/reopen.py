@@ -1,0 +1,162 @@
+"""The encoder that made stored vectors, opened again for a query or for new texts, and checked to be the same."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.encoders.base import Encoder, EncoderSpec
+from genekb.encoders.catalogue import ModelEntry, find_entry
+from genekb.encoders.registry import graph_cache, how_to_get, load_encoder, plugins
+from genekb.encoders.transformers.folder import ModelFolder, config_mark, has_files, read_folder
+from genekb.encoders.transformers.locate import Place, places
+
+
+def reopen_encoder(
+    spec: EncoderSpec,
+    folder: Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    hint: Path | None = None,
+    base_url: str | None = None,
+    cache: Path | None = None,
+    trust_remote_code: bool = False,
+) -> Encoder:
+    """Open the encoder that made stored vectors, to encode a query, and check that it is the same.
+
+    Parameters
+    ----------
+    spec
+        The recipe.
+    folder
+        Where the store keeps the vectors and a fitted state.
+    device, threads, base_url, cache, trust_remote_code
+        As for :func:`genekb.encoders.load_encoder`.
+    hint
+        Local folder from which the model was loaded before.
+
+    Raises
+    ------
+    NotAvailable
+        If its weights are not on this machine, or it was made with code of its own, which the caller does not allow.
+    StoreCorrupt
+        If weights or code are not those of the recipe, or a vendor has changed its model.
+    """
+    if spec.kind in {"transformer", "onnx", "static"}:
+        return _reopen_files(
+            spec, device=device, threads=threads, hint=hint, cache=cache, trust_remote_code=trust_remote_code
+        )
+    if spec.kind == "api":
+        return _reopen_api(spec, folder, base_url=base_url)
+    if spec.kind == "shuffled":
+        from genekb.encoders.builtin.controls import reopen_shuffled
+
+        again = partial(
+            reopen_encoder, device=device, threads=threads, hint=hint, base_url=base_url, cache=cache,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        return reopen_shuffled(spec, folder, reopen=again)
+    if spec.kind == "foreign":
+        raise NotAvailable(
+            f"{spec.encoder_id} was imported as vectors of genes; it has no encoder that reads a text, which "
+            "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
+        )
+    if spec.kind == "lsa":
+        from genekb.encoders.builtin.lsa import reopen_lsa
+
+        return reopen_lsa(spec, folder)
+    if spec.kind == "plugin" and spec.name not in plugins():
+        raise NotAvailable(
+            f"{spec.encoder_id} was made by a plug-in of {spec.model_id or 'another package'}, which is not installed "
+            f"here; install the package that offers encoder {spec.name!r}"
+        )
+    return _same_version(spec)
+
+
+def _same_version(spec: EncoderSpec) -> Encoder:
+    """Load an encoder without state, if this genekb still has the version that made the vectors."""
+    encoder = load_encoder(spec.name)
+    if encoder.spec != spec:
+        raise NotAvailable(
+            f"encoder {spec.encoder_id} is version {spec.revision}, this genekb has {encoder.spec.revision}; "
+            "build the vectors again"
+        )
+    return encoder
+
+
+def _reopen_api(spec: EncoderSpec, folder: Path, *, base_url: str | None) -> Encoder:
+    from genekb.encoders.api.client import ApiConfig
+    from genekb.encoders.api.encoder import load_api
+
+    encoder = load_api(
+        name=spec.name,
+        model_id=spec.model_id,
+        dim=spec.dim,
+        max_tokens=spec.max_tokens,
+        config=ApiConfig.from_environment(base_url=base_url),
+        probe_folder=folder,
+    )
+    if encoder.spec.revision != spec.revision:
+        raise StoreCorrupt(
+            f"{spec.encoder_id} was made at {spec.revision}, the endpoint now is {encoder.spec.revision}; "
+            "give that endpoint with --base-url"
+        )
+    return encoder
+
+
+def _reopen_files(
+    spec: EncoderSpec, *, device: str, threads: int | None, hint: Path | None, cache: Path | None,
+    trust_remote_code: bool,
+) -> Encoder:  # fmt: skip
+    entry = find_entry(spec.model_id)
+    found = list(places(spec.model_id, entry=entry, revisions=(spec.revision, ""), hint=hint))
+    if not found:
+        raise NotAvailable(how_to_get(spec.name, spec.model_id, entry))
+    if spec.kind == "static":
+        return _reopen_static(spec, found)
+    for place in found:
+        model = read_folder(place.path)
+        if not _is_made_from(spec, model, entry):
+            continue
+        if spec.kind == "onnx":
+            from genekb.encoders.transformers.onnx import load_onnx
+
+            return load_onnx(model, recipe=spec, threads=threads, cache=cache or graph_cache())
+        from genekb.encoders.transformers.encoder import Compute, load_transformer
+        from genekb.encoders.transformers.remote_code import find_code, way_out
+
+        if spec.code_sha256 and not trust_remote_code:
+            raise NotAvailable(f"{spec.encoder_id} cannot be opened: {way_out(model)}")
+        code = find_code(model, place=place, model_id=spec.model_id) if spec.code_sha256 else None
+        if code is None or code.sha256 == spec.code_sha256:
+            compute = Compute(device=device, dtype=spec.dtype, threads=threads)
+            return load_transformer(model, recipe=spec, compute=compute, code=code)
+    code_too = " or Python code" if spec.code_sha256 else ""
+    raise StoreCorrupt(
+        f"{found[0].path} holds other weights or another tokenizer or configuration{code_too} than {spec.encoder_id} "
+        "was made with; install that revision, or build the vectors again"
+    )
+
+
+def _reopen_static(spec: EncoderSpec, found: Sequence[Place]) -> Encoder:
+    from genekb.encoders.transformers.static import load_static
+
+    for place in found:
+        encoder = load_static(
+            place.path, name=spec.name, model_id=spec.model_id, revision=spec.revision, prompt=spec.prompt
+        )
+        if encoder.spec == spec:
+            return encoder
+    raise StoreCorrupt(
+        f"{found[0].path} holds other weights or another tokenizer than {spec.encoder_id} was made with; "
+        "install that revision, or build the vectors again"
+    )
+
+
+def _is_made_from(spec: EncoderSpec, model: ModelFolder, entry: ModelEntry | None) -> bool:
+    """Whether a folder has the bytes that a recipe names; a hub's commit already stands for its configuration."""
+    same_bytes = (model.weights_sha256, model.tokenizer_sha256) == (spec.weights_sha256, spec.tokenizer_sha256)
+    same_config = not spec.revision.startswith("config-") or spec.revision == config_mark(model)
+    is_known = entry is not None and spec.revision == entry.revision and bool(entry.sha256)
+    return same_bytes and same_config and (not is_known or has_files(model.path, sha256=entry.sha256 if entry else {}))

@@ -1,0 +1,3 @@
+"""Encoders of the Hugging Face format, run here."""
+
+__all__ = ["encoder", "folder", "locate", "onnx", "remote_code", "static", "truncation"]

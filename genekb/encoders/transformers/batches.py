@@ -1,0 +1,151 @@
+"""Texts to padded batches of token numbers and back to rows: what every encoder shares that runs a model over tokens.
+
+Only ``tokenizers`` is needed here, so that an encoder without PyTorch reads texts exactly as one with it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from genekb.core.errors import EncoderFailed
+from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.transformers.truncation import Cut, cut_to_tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PROBE: Final = "A2M: alpha-2-macroglobulin. The protein inhibits many proteases by a bait and trap mechanism."
+
+# Padding goes up to a multiple of this, by the text's own length alone: what shares its batch leaves no trace.
+_PAD_TO: Final = 16
+
+Forward = Callable[[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text token"]], Float32[np.ndarray, "text dim"]]
+
+
+class TokenReader:
+    """Cuts texts to what a recipe reads, and numbers their tokens.
+
+    Parameters
+    ----------
+    tokenizer
+        Its own settings of padding and truncation are switched off.
+    spec
+        The recipe; prompt and `max_tokens` are read.
+    pad_id
+        Number of the padding token.
+
+    Raises
+    ------
+    EncoderFailed
+        If prompt and special tokens alone fill `spec.max_tokens`.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", *, spec: EncoderSpec, pad_id: int) -> None:
+        self.spec = spec
+        self._tokenizer = tokenizer
+        self._pad_id = pad_id
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._budget = self._text_budget()
+
+    def cut(self, texts: Sequence[str]) -> list[Cut]:
+        """Cut each text, on the end of a sentence, to the tokens that prompt and special tokens leave."""
+        self._tokenizer.no_truncation()
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        ends = ([end for _, end in encoding.offsets] for encoding in found)
+        return [cut_to_tokens(text, token_ends=e, limit=self._budget) for text, e in zip(texts, ends, strict=True)]
+
+    def number(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token numbers with prompt and special tokens; the hard limit guards against tokens that merge otherwise."""
+        if self.spec.max_tokens:
+            self._tokenizer.enable_truncation(self.spec.max_tokens)
+        found = self._tokenizer.encode_batch_fast([self.spec.prompt + text for text in texts])
+        return [encoding.ids for encoding in found]
+
+    def batches(self, tokens: Sequence[list[int]], *, texts: Sequence[str], size: int) -> Iterator[list[int]]:
+        """Rows of equal padded length, the longest first, in an order that does not depend on the input's."""
+        order = sorted(range(len(tokens)), key=lambda row: (-self._padded(tokens[row]), texts[row]))
+        for _, same_length in groupby(order, key=lambda row: self._padded(tokens[row])):
+            rows = list(same_length)
+            yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+    def pad(
+        self, tokens: Sequence[list[int]]
+    ) -> tuple[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text token"]]:
+        """Token numbers of one batch, padded on the right, and the mask that is 1 on the texts' own tokens."""
+        ids = np.full((len(tokens), self._padded(tokens[0])), self._pad_id, dtype=np.int64)  # (text, token)
+        mask = np.zeros_like(ids)
+        for row, numbers in enumerate(tokens):
+            ids[row, : len(numbers)] = numbers
+            mask[row, : len(numbers)] = 1
+        return ids, mask
+
+    def _padded(self, tokens: Sequence[int]) -> int:
+        """Length to which a text is padded."""
+        length = _PAD_TO * math.ceil(len(tokens) / _PAD_TO)
+        return min(length, self.spec.max_tokens) if self.spec.max_tokens else length
+
+    def _text_budget(self) -> int:
+        """Tokens left for the text when prompt and special tokens are in; 0 is no limit."""
+        if not self.spec.max_tokens:
+            return 0
+        prompt = len(self._tokenizer.encode(self.spec.prompt, add_special_tokens=False).ids)
+        used = prompt + self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        if used >= self.spec.max_tokens:
+            raise EncoderFailed(
+                f"encoder {self.spec.name!r} reads {self.spec.max_tokens} tokens, its prompt alone takes {used}"
+            )
+        return self.spec.max_tokens - used
+
+
+def encode_in_batches(
+    texts: Sequence[str],
+    *,
+    reader: TokenReader,
+    forward: Forward,
+    size: int,
+    progress: Callable[[int], None] | None,
+) -> EncodedTexts:
+    """Encode texts as ``Encoder.encode`` says; long ones are cut on the end of a sentence.
+
+    Parameters
+    ----------
+    texts
+        The texts.
+    reader
+        Makes token numbers of them.
+    forward
+        Gives the vectors of a batch from its token numbers and their mask.
+    size
+        Most texts of a batch.
+    progress
+        As for ``Encoder.encode``.
+
+    Raises
+    ------
+    EncoderFailed
+        If the vectors have another length than the recipe says, are not finite, or are zero.
+    """
+    spec = reader.spec
+    check_texts(texts)
+    cuts = reader.cut(texts)
+    tokens = reader.number([cut.text for cut in cuts])
+    vectors = np.empty((len(texts), spec.dim), dtype=np.float32)
+    for rows in reader.batches(tokens, texts=texts, size=size):
+        found = forward(*reader.pad([tokens[row] for row in rows]))
+        if found.shape[1] != spec.dim:
+            raise EncoderFailed(
+                f"encoder {spec.name!r} gives vectors of {found.shape[1]} dims, {spec.dim} are expected"
+            )
+        vectors[rows] = found
+        if progress:
+            progress(len(rows))
+    return EncodedTexts(
+        vectors=unit_rows(vectors, encoder=spec.name),
+        n_tokens=np.array([cut.n_tokens for cut in cuts], dtype=np.int32),
+        n_tokens_cut=np.array([cut.n_tokens_cut for cut in cuts], dtype=np.int32),
+    )

@@ -1,0 +1,263 @@
+"""Read a transformers or sentence-transformers folder: what its own files say about it, without loading it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
+from genekb.encoders.base import Pooling
+from genekb.files.atomic import sha256_file
+from genekb.files.limits import read_json
+from genekb.files.safe_names import is_plain_path
+
+_POOLINGS: Mapping[str, Pooling] = {
+    "cls": "cls",
+    "mean": "mean",
+    "lasttoken": "last",
+    "pooling_mode_cls_token": "cls",  # the pooling_mode_* keys are how sentence-transformers < 6 wrote it
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
+_MODULES = ("Transformer", "Pooling", "Normalize")
+_WIDTH_KEYS = ("hidden_size", "dim", "d_model", "n_embd")  # BERT and most, DistilBERT, T5 and kin, GPT-2 and kin
+_VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+# These number positions from the padding token's id + 1, so that many rows of the table are never used.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet")
+_LONGEST = 1_000_000  # tokenizers without a limit state 1e30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFolder:
+    """A model's files.
+
+    Parameters
+    ----------
+    path
+        Folder of config.json, weights and tokenizer.
+    weights_sha256, tokenizer_sha256, config_sha256
+        Hex digests; of several files, the digest of their names and digests.
+    pooling
+        As declared; ``none`` for a bare transformers folder.
+    prompt
+        Declared prompt for documents.
+    dim
+        Width of the token vectors.
+    max_tokens
+        Longest input that the files allow, special tokens included; 0 if they state no limit.
+    own_classes
+        By ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: classes in Python files that the model brings.
+    """
+
+    path: Path
+    weights_sha256: str
+    tokenizer_sha256: str
+    config_sha256: str
+    pooling: Pooling
+    prompt: str
+    dim: int
+    max_tokens: int
+    own_classes: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_folder(root: Path) -> ModelFolder:
+    """Read the description of a model and hash its files.
+
+    Raises
+    ------
+    NotAvailable
+        If config.json, the weights or the tokenizer are missing.
+    EncoderFailed
+        If the model has modules, a pooling or settings that are not supported.
+    StoreCorrupt
+        If one of its files is not valid JSON.
+    """
+    path = root / _transformer_folder(root)
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        raise NotAvailable(f"{path} has no config.json; give a transformers or sentence-transformers folder")
+    config = _settings(config_file)
+    return ModelFolder(
+        path=path,
+        weights_sha256=_digest(_weights(path)),
+        tokenizer_sha256=_digest(_tokenizer(path)),
+        config_sha256=sha256_file(config_file),
+        pooling=_pooling(root),
+        prompt=_prompt(root),
+        dim=_dim(config, path=path),
+        max_tokens=_max_tokens(config, path=path),
+        own_classes=_own_classes(config, _settings(path / "tokenizer_config.json")),
+    )
+
+
+def config_mark(folder: ModelFolder) -> str:
+    """Stand-in for a hub's commit where a folder has none."""
+    return f"config-{folder.config_sha256[:12]}"
+
+
+def has_files(root: Path, *, sha256: Mapping[str, str]) -> bool:
+    """Whether all these files are in `root` with exactly these bytes (and there is at least one to compare)."""
+    return bool(sha256) and all((root / name).is_file() for name in sha256) and not _differing(root, sha256=sha256)
+
+
+def verify_files(root: Path, *, sha256: Mapping[str, str]) -> None:
+    """Compare files with their known digests.
+
+    Raises
+    ------
+    StoreCorrupt
+        If one is missing or has other bytes.
+    """
+    for name in _differing(root, sha256=sha256):
+        found = sha256_file(root / name)[:12] if (root / name).is_file() else "missing"
+        raise StoreCorrupt(f"{root / name} is {found}, expected sha256 {sha256[name][:12]}; install the model again")
+
+
+def _differing(root: Path, *, sha256: Mapping[str, str]) -> list[str]:
+    """Names of the files that are missing or differ."""
+    return [name for name, known in sha256.items() if not (root / name).is_file() or sha256_file(root / name) != known]
+
+
+def _parse(path: Path) -> object:
+    """Content of a JSON file."""
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise StoreCorrupt(f"{path} is not valid JSON; fetch the model again") from error
+
+
+def _settings(path: Path) -> dict[str, object]:
+    """Content of a JSON file that holds an object; a missing file has no settings."""
+    settings = _parse(path) if path.is_file() else {}
+    if not isinstance(settings, dict):
+        raise StoreCorrupt(
+            f"{path} must hold a JSON object, it holds a {type(settings).__name__}; fetch the model again"
+        )
+    return settings
+
+
+def _modules(root: Path) -> list[tuple[str, str]]:
+    """Class name and folder of each module of a sentence-transformers model; empty for a bare folder."""
+    listed = _parse(root / "modules.json") if (root / "modules.json").is_file() else []
+    if not isinstance(listed, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in listed):
+        raise StoreCorrupt(f"{root / 'modules.json'} must list modules with type and path; fetch the model again")
+    modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in listed]
+    outside = next((path for _, path in modules if path and not is_plain_path(path)), None)
+    if outside:
+        listing = root / "modules.json"
+        raise StoreCorrupt(f"{listing} names {outside[:80]!r}, which is no folder of the model; do not use it")
+    return modules
+
+
+def _transformer_folder(root: Path) -> str:
+    """Folder of the transformer inside a model's folder; empty if they are the same."""
+    modules = _modules(root)
+    for name, _ in modules:
+        if name not in _MODULES:
+            raise EncoderFailed(f"{root} has a module {name!r}, only {', '.join(_MODULES)} are supported")
+    return next((path for name, path in modules if name == "Transformer"), "")
+
+
+def _pooling(root: Path) -> Pooling:
+    """Pooling that a sentence-transformers folder declares; ``none`` for a bare folder."""
+    folder = next((path for name, path in _modules(root) if name == "Pooling"), None)
+    if folder is None:
+        return "none"
+    settings = _settings(root / folder / "config.json")
+    declared = settings.get("pooling_mode") or [
+        key for key in settings if key.startswith("pooling_mode_") and settings[key]
+    ]
+    modes = [declared] if isinstance(declared, str) else declared
+    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise EncoderFailed(f"{root} pools by {declared}, only one of mean, cls and lasttoken is supported")
+    if settings.get("include_prompt") is False:
+        raise EncoderFailed(f"{root} leaves the prompt out of its pooling, which is not supported")
+    return _POOLINGS[modes[0]]
+
+
+def _prompt(root: Path) -> str:
+    """Find the declared prompt for documents, else the declared default prompt."""
+    settings = _settings(root / "config_sentence_transformers.json")
+    prompts = settings.get("prompts")
+    if not isinstance(prompts, dict):
+        return ""
+    return str(prompts.get("document") or prompts.get(settings.get("default_prompt_name")) or "")
+
+
+def _dim(config: Mapping[str, object], *, path: Path) -> int:
+    """Width of the token vectors, as config.json states it."""
+    width = next((config[key] for key in _WIDTH_KEYS if key in config), None)
+    if not isinstance(width, int):
+        raise EncoderFailed(f"{path / 'config.json'} states no width ({', '.join(_WIDTH_KEYS)}); is it a text encoder?")
+    return width
+
+
+def _max_tokens(config: Mapping[str, object], *, path: Path) -> int:
+    """Smallest limit among the position table, the tokenizer and sentence-transformers' own setting."""
+    sentence = _settings(path / "sentence_bert_config.json")
+    if sentence.get("do_lower_case") is True:
+        raise EncoderFailed(f"{path} lower-cases texts outside its tokenizer, which is not supported")
+    limits = [
+        _positions(config),
+        _settings(path / "tokenizer_config.json").get("model_max_length"),
+        sentence.get("max_seq_length"),
+    ]
+    return min((int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _LONGEST), default=0)
+
+
+def _positions(config: Mapping[str, object]) -> int:
+    """Usable rows of the position table; 0 if the model has none."""
+    rows = config.get("max_position_embeddings")
+    if not isinstance(rows, int):
+        return 0
+    padding = config.get("pad_token_id")
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        return rows - 1 - (padding if isinstance(padding, int) else 1)
+    return rows
+
+
+def _own_classes(config: Mapping[str, object], tokenizer: Mapping[str, object]) -> dict[str, str]:
+    """Classes that ``auto_map`` names for the parts of a model; of two tokenizers the fast one."""
+    named, tokenizers = config.get("auto_map"), tokenizer.get("auto_map")
+    found = dict(named) if isinstance(named, dict) else {}
+    classes = {part: found[part] for part in ("AutoConfig", "AutoModel") if part in found}
+    if isinstance(tokenizers, dict):
+        tokenizers = tokenizers.get("AutoTokenizer")
+    if isinstance(tokenizers, list):
+        tokenizers = next((name for name in reversed(tokenizers) if name), None)
+    classes["AutoTokenizer"] = tokenizers
+    return {part: name for part, name in classes.items() if isinstance(name, str)}
+
+
+def _weights(path: Path) -> list[Path]:
+    """Files of the weights: safetensors if there are any, else PyTorch's."""
+    for stem in ("model.safetensors", "pytorch_model.bin"):
+        if (path / stem).is_file():
+            return [path / stem]
+        if (path / f"{stem}.index.json").is_file():
+            shards = _settings(path / f"{stem}.index.json").get("weight_map")
+            names = sorted(set(shards.values())) if isinstance(shards, dict) else []
+            if names and all((path / name).is_file() for name in names):
+                return [path / name for name in names]
+    raise NotAvailable(
+        f"{path} has no complete weights (model.safetensors or pytorch_model.bin); fetch the model again"
+    )
+
+
+def _tokenizer(path: Path) -> list[Path]:
+    """Files that decide the tokens; tokenizer_config.json counts only where there is no tokenizer.json."""
+    if (path / "tokenizer.json").is_file():
+        return [path / "tokenizer.json"]
+    vocabularies = [path / name for name in _VOCABULARIES if (path / name).is_file()]
+    if not vocabularies:
+        raise NotAvailable(f"{path} has no tokenizer.json and no vocabulary; fetch the model again")
+    settings = path / "tokenizer_config.json"
+    return [*vocabularies, *([settings] if settings.is_file() else [])]
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Digest of one file, or of the names and digests of several."""
+    if len(paths) == 1:
+        return sha256_file(paths[0])
+    lines = "".join(f"{path.name}:{sha256_file(path)}\n" for path in paths)
+    return hashlib.sha256(lines.encode()).hexdigest()

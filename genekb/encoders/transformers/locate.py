@@ -1,0 +1,178 @@
+"""Where the files of a transformer lie: a bundling package, a folder of models, the hub's cache, the hub."""
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from genekb.core.errors import NotAvailable
+from genekb.encoders.base import FOLDER_PREFIX, folder_name, is_folder_path
+from genekb.encoders.catalogue import ModelEntry, Where
+
+MODELS_VARIABLE = "GENEKB_MODELS"  # environment variable: folders that hold model folders, separated as in PATH
+
+_COMMIT_LENGTH = 40
+_CONFIGURATION = ("*.json", "*.txt", "*.model")  # tokenizer, model and pooling settings, vocabularies
+_CODE = "*.py"
+_SAFETENSORS = "model*.safetensors"
+_TORCH_WEIGHTS = "pytorch_model*.bin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A folder with a model's files.
+
+    Parameters
+    ----------
+    where
+        Kind of place.
+    path
+        The folder.
+    revision
+        The hub's commit, or empty if the place does not tell.
+    """
+
+    where: Where
+    path: Path
+    revision: str = ""
+
+
+def places(
+    model_id: str, *, entry: ModelEntry | None, revisions: Sequence[str], hint: Path | None = None
+) -> Iterator[Place]:
+    """Folders on this machine that hold the model, the preferred first; nothing is downloaded.
+
+    Parameters
+    ----------
+    model_id
+        Hugging Face id, absolute path, or ``folder:`` and a name.
+    entry
+        Its entry in the catalogue, which may name a bundling package.
+    revisions
+        Commits to look for in the hub's cache; an empty one is the main branch.
+    hint
+        Folder in which the model lay before.
+    """
+    if is_folder_path(model_id):
+        known = (Path(model_id), hint) if not model_id.startswith(FOLDER_PREFIX) else (hint,)
+        yield from (Place(where="folder", path=path) for path in known if path and _holds_model(path, entry=None))
+    if entry and entry.package and (path := _package_folder(entry)):
+        yield Place(where="bundled", path=path)
+    for parent in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
+        if _holds_model(path := Path(parent).expanduser() / folder_name(model_id), entry=entry):
+            yield Place(where="folder", path=path)
+    if not is_folder_path(model_id):
+        for revision in dict.fromkeys(revisions):
+            if (found := _cached(model_id, revision=revision)) and _holds_model(found.path, entry=entry):
+                yield found
+
+
+def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
+    """Fetch a model from the hub into its cache; safetensors where the model has them.
+
+    Parameters
+    ----------
+    model_id, revision
+        Name at the hub, and commit, or empty for its main branch.
+    with_code
+        Whether to fetch its Python files too, none of which is run here.
+
+    Raises
+    ------
+    NotAvailable
+        If the hub cannot be reached, or does not give the model.
+    """
+    from huggingface_hub import HfApi
+
+    with _hub_errors(model_id):
+        files = HfApi().list_repo_files(model_id, revision=revision or None)
+    has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
+    weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
+    return _fetch(model_id, revision=revision, patterns=[*_CONFIGURATION, weights, *([_CODE] if with_code else [])])
+
+
+def code_folder(repository: str, *, files: Collection[str], revision: str, online: bool) -> Path | None:
+    """Folder of a repository's Python files in the hub's cache; None if it is not there.
+
+    Parameters
+    ----------
+    repository, revision
+        Name at the hub, and commit, or empty for its main branch.
+    files
+        Names of files that are needed.
+    online
+        Whether to fetch the Python files where one of these is missing.
+
+    Raises
+    ------
+    NotAvailable
+        If the hub cannot be reached, or does not give the repository.
+    """
+    found = _cached(repository, revision=revision)
+    if online and not (found and all((found.path / name).is_file() for name in files)):
+        found = _fetch(repository, revision=revision, patterns=[_CODE])
+    return found.path if found else None
+
+
+def _fetch(repository: str, *, revision: str, patterns: Sequence[str]) -> Place:
+    from huggingface_hub import snapshot_download
+
+    with _hub_errors(repository):
+        path = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))
+    return _snapshot(Path(path))
+
+
+@contextmanager
+def _hub_errors(repository: str) -> Iterator[None]:
+    """Tell what the hub's library raises as an error of ours."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # The hub's library has changed the one that it speaks HTTP with; its own error is always a child of theirs.
+    parents = [error for error in HfHubHTTPError.__bases__ if issubclass(error, Exception)]
+    failures: tuple[type[Exception], ...] = (*parents, OSError, HFValidationError)
+
+    try:
+        yield
+    except failures as error:
+        # The error's own text may hold addresses with credentials: only its type is told.
+        raise NotAvailable(
+            f"the Hugging Face hub gave no model {repository!r} ({type(error).__name__}); "
+            "check the name and the network, or give a local folder"
+        ) from error
+
+
+def _cached(model_id: str, *, revision: str) -> Place | None:
+    """Find a snapshot, perhaps not a complete one, in the hub's cache, without a network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        # No pattern, so no file, is asked for: else a snapshot of which `download` fetched a part would be refused.
+        found = snapshot_download(model_id, revision=revision or None, local_files_only=True, allow_patterns=[])
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return _snapshot(Path(found))
+
+
+def _snapshot(path: Path) -> Place:
+    """Place of a snapshot folder, which the hub's cache names by the commit."""
+    return Place(where="cached", path=path, revision=path.name if len(path.name) == _COMMIT_LENGTH else "")
+
+
+def _holds_model(path: Path, *, entry: ModelEntry | None) -> bool:
+    """Whether a folder, or its first module's, has a configuration, weights and all files that the entry names."""
+    has_model = any(
+        (module / "config.json").is_file() and any(any(module.glob(p)) for p in (_SAFETENSORS, _TORCH_WEIGHTS))
+        for module in (path, *path.glob("0_*"))
+    )
+    return has_model and all((path / name).is_file() for name in (entry.sha256 if entry else ()))
+
+
+def _package_folder(entry: ModelEntry) -> Path | None:
+    """Folder of the model inside an installed package, found without importing the package."""
+    spec = find_spec(entry.package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))) / entry.package_folder

@@ -1,0 +1,227 @@
+"""A transformer as one ONNX graph, token numbers to unit vectors, and the folder that keeps such graphs."""
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import Float32
+
+from genekb.core.errors import EncoderFailed, NotAvailable
+from genekb.encoders.base import EncoderSpec, Pooling
+from genekb.encoders.transformers.encoder import TransformerEncoder, open_model, pool
+from genekb.files.atomic import atomic_file, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from genekb.encoders.transformers.folder import ModelFolder
+
+log = logging.getLogger(__name__)
+
+OPSET: Final = 20
+_FORMAT: Final = 1  # of the graph's inputs and output; another one is exported anew
+MOST_BYTES: Final = 2_000_000_000  # protobuf holds 2 GiB; weights in files beside the graph are not supported
+_TALKATIVE: Final = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers
+_LIBRARIES: Final = ("torch", "transformers", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphKey:
+    """What decides a graph.
+
+    Parameters
+    ----------
+    weights_sha256, config_sha256
+        Hex digests of the files that it is made from.
+    pooling
+        How token vectors become one vector.
+    """
+
+    weights_sha256: str
+    config_sha256: str
+    pooling: Pooling
+    opset: int = OPSET
+    format: int = _FORMAT
+
+    @property
+    def name(self) -> str:
+        """Stem of the graph's files."""
+        return f"{self.weights_sha256[:16]}-{self.config_sha256[:16]}-{self.pooling}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportedGraph:
+    """A graph, and what PyTorch's model gave for the texts that it is to be compared on.
+
+    Parameters
+    ----------
+    graph
+        Serialised ONNX model: ``input_ids`` and ``attention_mask`` to ``vectors`` of unit length.
+    expected
+        Vectors of the texts.
+    """
+
+    graph: bytes
+    expected: Float32[np.ndarray, "text dim"]
+
+
+def read_graph(key: GraphKey, cache: Path) -> bytes | None:
+    """Read a kept graph; None where there is none, or where it is damaged, which is logged."""
+    path = cache / f"{key.name}.onnx"
+    if not path.is_file():
+        return None
+    try:
+        noted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        noted = None
+    graph = path.read_bytes()
+    wanted = {**asdict(key), "onnx_sha256": hashlib.sha256(graph).hexdigest()}
+    if not isinstance(noted, dict) or any(noted.get(name) != value for name, value in wanted.items()):
+        log.warning("%s is damaged, half written, or of another version; it is exported again", path)
+        return None
+    return graph
+
+
+def write_graph(graph: bytes, key: GraphKey, cache: Path) -> None:
+    """Keep a graph; the note with its digest comes last, so that a graph without one is known to be half written."""
+    path = cache / f"{key.name}.onnx"
+    with atomic_file(path) as part:
+        part.write_bytes(graph)
+    digest = hashlib.sha256(graph).hexdigest()
+    versions = {library: version(library) for library in _LIBRARIES}
+    write_json({**asdict(key), "onnx_sha256": digest, "versions": versions}, path.with_suffix(".json"))
+
+
+def export_graph(
+    folder: "ModelFolder", *, recipe: EncoderSpec, texts: Sequence[str], threads: int | None
+) -> ExportedGraph:
+    """Export a model with pooling and scaling to unit length, in float32 and in one piece.
+
+    Parameters
+    ----------
+    folder
+        The model's files.
+    recipe
+        Pooling, prompt and limit of the encoder.
+    texts
+        What PyTorch's model shall encode for comparison.
+    threads
+        CPU threads of that encoding; None leaves PyTorch's setting.
+
+    Raises
+    ------
+    NotAvailable
+        If onnx or onnxscript is not installed.
+    EncoderFailed
+        If the model cannot be loaded or exported, or is too large for a graph in one piece.
+    """
+    onnx = _import_onnx(recipe.name)
+    model, tokenizer = open_model(folder, name=recipe.name)
+    _check_size(model, name=recipe.name)
+    # Attention written out leaves the fused forms to ONNX Runtime, and no guard against NaN that could hide one.
+    model.set_attn_implementation("eager")  # type: ignore[operator]  # a method of transformers' models
+    reference = TransformerEncoder(
+        spec=replace(recipe, kind="transformer"), model=model, tokenizer=tokenizer, threads=threads
+    )
+    expected = reference.encode(texts).vectors
+    program = _program(model, recipe=recipe)
+    try:
+        onnx.checker.check_model(program, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EncoderFailed(f"the ONNX graph of {recipe.name!r} is not valid: {_first_line(error)}") from error
+    return ExportedGraph(graph=program.SerializeToString(deterministic=True), expected=expected)
+
+
+def _program(model: "torch.nn.Module", *, recipe: EncoderSpec) -> Any:
+    """ONNX model of any number of texts and tokens."""
+    import torch
+
+    ids = torch.ones((2, 16), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with _quiet_export():
+        try:
+            program = torch.onnx.export(
+                _pooled(model, pooling=recipe.pooling).eval(),
+                (ids, mask),
+                input_names=["input_ids", "attention_mask"],
+                output_names=["vectors"],
+                dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise EncoderFailed(
+                f"PyTorch cannot export {recipe.name!r} to ONNX ({_first_line(error)}); use it without onnx:"
+            ) from error
+    if program is None:  # pragma: no cover - only without dynamo
+        raise EncoderFailed(f"PyTorch gave no ONNX graph of {recipe.name!r}; use it without onnx:")
+    return program.model_proto
+
+
+def _pooled(model: "torch.nn.Module", *, pooling: str) -> "torch.nn.Module":
+    """Model, pooling and unit length as one module."""
+    import torch
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+            return torch.nn.functional.normalize(pool(hidden, attention_mask, pooling=pooling), dim=1)
+
+    return Pooled()
+
+
+def _check_size(model: "torch.nn.Module", *, name: str) -> None:
+    """Refuse a model whose weights do not fit into one file of protobuf."""
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    if n_bytes > MOST_BYTES:
+        raise EncoderFailed(
+            f"encoder {name!r} has {n_bytes / 1e9:.1f} GB of weights in float32, "
+            f"an ONNX graph holds {MOST_BYTES / 1e9:g} GB; use it without onnx:"
+        )
+
+
+def _import_onnx(name: str) -> Any:
+    try:
+        import onnx
+        import onnx.checker
+        import onnx.shape_inference
+        import onnxscript  # noqa: F401  # PyTorch's exporter needs it
+    except ImportError as error:
+        raise NotAvailable(
+            f"encoder {name!r} needs onnx and onnxscript to be exported; pip install 'genekb-cellmodel[onnx]'"
+        ) from error
+    return onnx
+
+
+@contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Keep what PyTorch says about operators of packages that are not installed, and about itself, off the terminal."""
+    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec", category=FutureWarning)
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]

@@ -1,0 +1,160 @@
+"""Python that a model brings: found, hashed and, where the user has asked for it, run; never anything else.
+
+What is run is what was hashed: the files are read once, and imported from a copy of these bytes.
+"""
+
+import atexit
+import hashlib
+import importlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from genekb.core.errors import EncoderFailed, NotAvailable
+from genekb.encoders.transformers.folder import ModelFolder
+from genekb.encoders.transformers.locate import Place, code_folder
+from genekb.files.safe_names import is_plain_path
+
+_BETWEEN: Final = "--"  # a repository and a class in it, as transformers writes them
+_PACKAGE: Final = "genekb_own_code_"
+# What code that others wrote for another version of transformers may well raise.
+CODE_FAULTS: Final = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, NameError, OSError,
+    RuntimeError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnCode:
+    """The Python files of a model, and the classes in them that stand for parts of it.
+
+    Parameters
+    ----------
+    classes
+        By ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: ``module.Class`` or ``owner/name--module.Class``.
+    files
+        Content by ``module.py`` or ``owner/name--module.py``.
+    """
+
+    classes: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the names and digests of the files."""
+        lines = (f"{name}:{hashlib.sha256(self.files[name]).hexdigest()}\n" for name in sorted(self.files))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def open_class(self, part: str) -> type:
+        """Import the class that stands for a part of the model, which runs the file that it is in.
+
+        Raises
+        ------
+        EncoderFailed
+            If the file cannot be imported, or has no such class.
+        """
+        repository, module, name = _split(self.classes[part])
+        try:
+            found = getattr(importlib.import_module(f"{self._package(repository)}.{module}"), name)
+        except CODE_FAULTS as error:
+            raise EncoderFailed(f"the model's own {module}.py cannot be imported: {told(error)}") from error
+        if not isinstance(found, type):
+            raise EncoderFailed(f"{name} in the model's own {module}.py is no class")
+        return found
+
+    def _package(self, repository: str) -> str:
+        """Name of the package of a repository's files; it is made once a process."""
+        mark = hashlib.sha256(f"{self.sha256} {repository}".encode()).hexdigest()[:16]
+        package = f"{_PACKAGE}{mark}"
+        if package not in sys.modules:
+            folder = Path(tempfile.mkdtemp(prefix=package))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            for label, content in self.files.items():
+                owner, _, file = label.rpartition(_BETWEEN)
+                if owner == repository:
+                    (folder / file).write_bytes(content)
+            importlib.invalidate_caches()
+            module = ModuleType(package)
+            module.__path__ = [str(folder)]
+            sys.modules[package] = module
+        return package
+
+
+def find_code(folder: ModelFolder, *, place: Place, model_id: str, online: bool = False) -> OwnCode:
+    """Read the Python files of a model's folder and of the repositories that it names; none of them is run.
+
+    Parameters
+    ----------
+    folder
+        The model's files.
+    place, model_id
+        Where it is, and the repository of one that is in the hub's cache.
+    online
+        Whether files that are missing may be downloaded.
+
+    Raises
+    ------
+    NotAvailable
+        If a file is missing.
+    EncoderFailed
+        If a class is named in a way that transformers does not know.
+    """
+    files: dict[str, bytes] = {}
+    wanted: dict[str, set[str]] = {}
+    for reference in folder.own_classes.values():
+        repository, module, _ = _split(reference)
+        wanted.setdefault(repository, set()).add(f"{module}.py")
+    for repository, names in wanted.items():
+        path: Path | None = folder.path
+        if repository:
+            path = code_folder(repository, files=names, revision="", online=online)
+        elif place.where == "cached" and online:
+            path = code_folder(model_id, files=names, revision=place.revision, online=True)
+        missing = sorted(name for name in names if path is None or not (path / name).is_file())
+        if path is None or missing:
+            raise NotAvailable(_how_to_get(", ".join(missing), repository, folder))
+        label = f"{repository}{_BETWEEN}" if repository else ""
+        files |= {f"{label}{file.name}": file.read_bytes() for file in sorted(path.glob("*.py")) if file.is_file()}
+    return OwnCode(classes=folder.own_classes, files=files)
+
+
+def way_out(folder: ModelFolder) -> str:
+    """Tell where the code of a model lies, and what lets it run."""
+    others = sorted({repository for repository, *_ in map(_split, folder.own_classes.values()) if repository})
+    where = " and of ".join([str(folder.path), *others])
+    return (
+        "it brings Python code of its own, which is run only with --trust-remote-code (in Python: "
+        f"trust_remote_code=True); read the .py files of {where} first, they can do all that you can"
+    )
+
+
+def told(error: Exception) -> str:
+    """Kind and first line of an error of code that others wrote."""
+    line = str(error).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def _how_to_get(files: str, repository: str, folder: ModelFolder) -> str:
+    """Tell the ways in which Python files that are not on this machine can be got."""
+    online = "`genekb encode --online --trust-remote-code` fetches what the hub has"
+    if not repository:
+        return f"{folder.path} lacks {files}, which the model needs; {online}, or put the files there"
+    return (
+        f"{files} of {repository}, which the model needs, is not on this machine; {online}, or put the files into "
+        f"{folder.path} and take '{repository}{_BETWEEN}' out of its auto_map"
+    )
+
+
+def _split(reference: str) -> tuple[str, str, str]:
+    """Repository (empty for the model's own folder), module and class."""
+    repository, _, place = reference.rpartition(_BETWEEN)
+    module, _, name = place.rpartition(".")
+    is_known = module.isidentifier() and name.isidentifier()
+    if not is_known or (repository and not (is_plain_path(repository) and repository.count("/") == 1)):
+        raise EncoderFailed(f"auto_map names {reference[:80]!r}, which is not module.Class or owner/name--module.Class")
+    return repository, module, name

@@ -1,0 +1,172 @@
+"""Static word vectors of model2vec's kind: a text is the mean of its tokens' vectors, and no network is run over it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+from jaxtyping import Int32
+
+from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
+from genekb.core.resources import raise_resource_fault
+from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.files.atomic import sha256_file
+from genekb.files.limits import read_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_BATCH_SIZE: Final = 1024
+_WEIGHTS: Final = "model.safetensors"
+_TOKENIZER: Final = "tokenizer.json"
+
+
+class _StaticModel(Protocol):
+    """What is used of model2vec's StaticModel."""
+
+    embedding: np.ndarray
+    unk_token_id: int | None
+
+    def encode(self, sentences: Sequence[str], *, max_length: int | None, use_multiprocessing: bool) -> np.ndarray: ...
+
+
+class StaticEncoder:
+    """A table of token vectors with its tokenizer.
+
+    Texts are not cut. `n_tokens` counts the known tokens. A text without any, or whose tokens weigh nothing, has
+    n_tokens 0 and gets the neutral vector: the direction of the mean of the whole table.
+
+    Parameters
+    ----------
+    spec
+        The recipe.
+    model
+        As model2vec loads it.
+    tokenizer
+        The model's own.
+    """
+
+    def __init__(self, *, spec: EncoderSpec, model: _StaticModel, tokenizer: "Tokenizer") -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.spec = spec
+        self._model = model
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
+        """Encode texts as ``Encoder.encode`` says; a text without any known token gets the neutral vector."""
+        check_texts(texts)
+        vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
+        n_tokens = np.empty(len(texts), dtype=np.int32)
+        for start in range(0, len(texts), _BATCH_SIZE):
+            batch = texts[start : start + _BATCH_SIZE]
+            rows = slice(start, start + len(batch))
+            prompted = [self.spec.prompt + text for text in batch]
+            # model2vec would read 512 tokens alone; its threads would only follow each other under Python's lock.
+            vectors[rows] = self._model.encode(prompted, max_length=None, use_multiprocessing=False)
+            n_tokens[rows] = self._known(batch)
+            if progress:
+                progress(len(batch))
+        blank = (n_tokens == 0) | (np.linalg.norm(vectors, axis=1) == 0)
+        vectors[blank] = self._model.embedding.mean(axis=0)
+        n_tokens[blank] = 0
+        return EncodedTexts(
+            vectors=unit_rows(vectors, encoder=self.spec.name),
+            n_tokens=n_tokens,
+            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: nothing is fitted, and the table stays where it is."""
+
+    def _known(self, texts: Sequence[str]) -> Int32[np.ndarray, " text"]:
+        """Count the tokens of each text that the table knows."""
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        unknown = self._model.unk_token_id
+        return np.array([sum(token != unknown for token in encoding.ids) for encoding in found], dtype=np.int32)
+
+
+def is_static_folder(path: Path) -> bool:
+    """Whether a folder says that it holds static word vectors; only its small JSON files are read."""
+    config = _json(path / "config.json")
+    return _static_module(path) is not None or (isinstance(config, dict) and config.get("model_type") == "model2vec")
+
+
+def load_static(path: Path, *, name: str, model_id: str, revision: str = "", prompt: str = "") -> StaticEncoder:
+    """Load static word vectors from a folder that model2vec or sentence-transformers wrote.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    name, model_id, revision, prompt
+        As in :class:`genekb.encoders.EncoderSpec`.
+
+    Raises
+    ------
+    NotAvailable
+        If model2vec is not installed, or the table or the tokenizer is not in the folder.
+    EncoderFailed
+        If model2vec cannot load them.
+    StoreCorrupt
+        If one of the folder's files is not valid JSON.
+    """
+    folder = path / (_static_module(path) or "")
+    for file in (_WEIGHTS, _TOKENIZER):
+        if not (folder / file).is_file():
+            raise NotAvailable(f"{folder} has no {file}; give a folder that model2vec's save_pretrained wrote")
+    model = _open(path, name=name)
+    from tokenizers import Tokenizer
+
+    spec = EncoderSpec(
+        name=name,
+        kind="static",
+        model_id=model_id,
+        revision=revision,
+        weights_sha256=sha256_file(folder / _WEIGHTS),
+        tokenizer_sha256=sha256_file(folder / _TOKENIZER),
+        prompt=prompt,
+        dim=model.embedding.shape[1],
+    )
+    return StaticEncoder(spec=spec, model=model, tokenizer=Tokenizer.from_file(str(folder / _TOKENIZER)))
+
+
+def _open(path: Path, *, name: str) -> _StaticModel:
+    """Model with its table in float32, whatever type the file has."""
+    try:
+        from model2vec import StaticModel
+    except ImportError as error:
+        raise NotAvailable(
+            f"encoder {name!r} needs model2vec, which is not installed; pip install 'genekb-cellmodel[static]'"
+        ) from error
+    from safetensors import SafetensorError
+
+    try:
+        model = StaticModel.from_pretrained(path)
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise_resource_fault(error)
+        reason = str(error).strip().partition("\n")[0]
+        raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
+    model.embedding = np.asarray(model.embedding, dtype=np.float32)
+    return model
+
+
+def _static_module(path: Path) -> str | None:
+    """Folder of the table inside a sentence-transformers folder that has no other kind of layer."""
+    listed = _json(path / "modules.json")
+    if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
+        return None
+    modules = [(str(module.get("type")).rpartition(".")[2], str(module.get("path", ""))) for module in listed]
+    tables = [folder for kind, folder in modules if kind == "StaticEmbedding"]
+    others = {kind for kind, _ in modules} - {"StaticEmbedding", "Normalize"}
+    return tables[0] if len(tables) == 1 and not others else None
+
+
+def _json(path: Path) -> object:
+    """Content of a JSON file; None if there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise StoreCorrupt(f"{path} is not valid JSON; fetch the model again") from error

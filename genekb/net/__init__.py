@@ -1,0 +1,3 @@
+"""Downloads: HTTP client, retries, resumable transfers."""
+
+__all__ = ["client", "download", "retry"]

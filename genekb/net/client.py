@@ -1,0 +1,116 @@
+"""Requests to web servers, for all downloads: one client, which failures may pass, and how slow is too slow."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
+
+from genekb.core.addresses import host_of, is_web_address, public_url, without_login
+from genekb.core.errors import NotAvailable
+from genekb.net.retry import TryAgain, retry_after_s
+
+if TYPE_CHECKING:
+    import httpx
+
+OK: Final = 200
+PARTIAL: Final = 206
+RANGE_REFUSED: Final = 416
+MIN_BYTES_PER_S: Final = 1000  # of each connection; a line of 20 kB/s carries twenty files at once
+WINDOW_S: Final = 60.0
+_BUSY: Final = frozenset({408, 425, 429})
+_SERVER_ERROR: Final = 500
+
+
+class Absent(Exception):
+    """The server does not give a file; the message is the status."""
+
+
+def open_client(timeout_s: float) -> "httpx.Client":
+    """Open a client that follows redirects to web addresses alone; ``timeout_s`` is the longest silence."""
+    import httpx
+
+    return httpx.Client(
+        timeout=httpx.Timeout(timeout_s),
+        headers={"User-Agent": "genekb", "Accept-Encoding": "identity"},
+        follow_redirects=True,
+        event_hooks={"response": [_check_redirect]},
+    )
+
+
+def _check_redirect(response: "httpx.Response") -> None:
+    """Refuse a redirect that no try can follow; where it leads to is not shown: it may hold what was sent."""
+    if not response.has_redirect_location:
+        return
+    try:
+        target = urljoin(str(response.url), response.headers["Location"])
+    except ValueError:  # brackets that do not close
+        target = ""
+    if not is_web_address(target):
+        host = host_of(str(response.url))
+        raise NotAvailable(f"{host} redirects to something other than a web address; check the address")
+
+
+def connection_fault(client: "httpx.Client", url: str) -> str:
+    """Ask once whether a server is there at all, and give what went wrong; empty if it is.
+
+    Without a network nobody should wait for six tries. A server that answers badly is there, and may be asked again.
+    """
+    import httpx
+
+    try:
+        client.head(public_url(url))
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        return type(error).__name__
+    except httpx.HTTPError:
+        return ""
+    return ""
+
+
+@contextmanager
+def ask(client: "httpx.Client", method: str, url: str, headers: Mapping[str, str]) -> "Iterator[httpx.Response]":
+    """Send one request, and hold the answer open inside the block, whatever its status but busy.
+
+    Raises
+    ------
+    TryAgain
+        If it failed in a way that another try may mend, the server is busy, or the connection broke off.
+    NotAvailable
+        If it failed in a way that no other try can mend.
+    """
+    import httpx
+
+    address, login = without_login(url)
+    try:
+        with client.stream(method, address, headers=dict(headers), auth=login) as response:
+            status = response.status_code
+            if status in _BUSY or status >= _SERVER_ERROR:
+                raise TryAgain(f"status {status}", wait_s=retry_after_s(response.headers.get("Retry-After", "")))
+            yield response
+    except httpx.TooManyRedirects as error:
+        raise NotAvailable(f"{host_of(url)} redirects without end; check the address") from error
+    except httpx.RequestError as error:
+        raise TryAgain(type(error).__name__) from error
+
+
+def blocks_of(response: "httpx.Response") -> Iterator[bytes]:
+    """Give the bytes of an answer as they come.
+
+    Raises
+    ------
+    NotAvailable
+        If over :data:`WINDOW_S` seconds fewer than :data:`MIN_BYTES_PER_S` came a second; silence is the client's
+        timeout.
+    """
+    since, n_bytes = time.monotonic(), 0
+    for block in response.iter_raw():
+        yield block
+        n_bytes += len(block)
+        passed = time.monotonic() - since
+        if passed >= WINDOW_S:
+            if n_bytes < MIN_BYTES_PER_S * passed:
+                raise NotAvailable(
+                    f"{host_of(str(response.url))} sent {n_bytes:,} bytes in {passed:.0f} s, {MIN_BYTES_PER_S:,} a "
+                    "second are needed; what has arrived is kept: run the same command again later"
+                )
+            since, n_bytes = time.monotonic(), 0

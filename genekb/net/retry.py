@@ -1,0 +1,156 @@
+"""How often, and how soon again, a server is asked: waits that grow, and one rate for all processes of a machine."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from genekb.core.errors import NotAvailable
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+MAX_WAIT_S: Final = 300.0  # a server that asks for a longer pause is not waited for
+_FIRST_WAIT_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 60.0
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+
+class TryAgain(Exception):
+    """One try failed in a way that another may mend; the message holds no address and nothing that a server sent.
+
+    Parameters
+    ----------
+    reason
+        What happened, in a few words.
+    wait_s
+        Pause that the server asks for.
+    """
+
+    def __init__(self, reason: str, *, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+def with_tries(call: Callable[[], Answer], *, max_tries: int, sleep: Callable[[float], None]) -> Answer:
+    """Call until an answer comes; the pauses double, with jitter, and are never shorter than the server asks for.
+
+    Raises
+    ------
+    TryAgain
+        The last one, if all tries failed.
+    NotAvailable
+        If the server asks for a pause of more than :data:`MAX_WAIT_S`.
+    """
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+    retrying = Retrying(
+        stop=stop_after_attempt(max_tries),
+        wait=_wait_s,
+        retry=retry_if_exception_type(TryAgain),
+        before_sleep=_tell,
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def _wait_s(state: "RetryCallState") -> float:
+    from tenacity import wait_exponential_jitter
+
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.wait_s if isinstance(error, TryAgain) else 0.0
+    if asked > MAX_WAIT_S:
+        raise NotAvailable(f"the server asks to wait {asked:.0f} s ({error}); run the same command again then")
+    return max(asked, wait_exponential_jitter(initial=_FIRST_WAIT_S, max=_LONGEST_WAIT_S, jitter=1)(state))
+
+
+def _tell(state: "RetryCallState") -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("try %d failed (%s); again in %.0f s", state.attempt_number, error, state.upcoming_sleep)
+
+
+def retry_after_s(value: str) -> float:
+    """Seconds of a ``Retry-After`` header, which holds a number or a date; 0 where it holds neither."""
+    if re.fullmatch(r"\d{1,9}(\.\d*)?", value.strip()):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RateLimit:
+    """At most one call at a time, and a pause after each, over all processes that share a folder.
+
+    The time is noted when a call has ended, so that a server sees two calls at least the pause apart, however long the
+    first one was on its way.
+
+    Parameters
+    ----------
+    folder
+        Holds the lock and the time of the last call.
+    name
+        Of the server's files in that folder.
+    pause_s
+        Between the end of a call and the start of the next.
+    """
+
+    folder: Path
+    name: str
+    pause_s: float
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn, and hold it inside the block.
+
+        Raises
+        ------
+        NotAvailable
+            If the folder cannot be written to.
+        """
+        import filelock
+
+        stamp = self.folder / f"{self.name}.last"
+        lock = filelock.FileLock(self.folder / f"{self.name}.lock")
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            time.sleep(self._remaining_s(stamp))
+            try:
+                yield
+            finally:
+                with self._writing():
+                    stamp.write_text(repr(time.time()), encoding="utf-8")
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise NotAvailable(
+                f"cannot note the time of a call in {self.folder}: {reason}; set XDG_CACHE_HOME to a folder that can "
+                "be written to"
+            ) from error
+
+    def _remaining_s(self, stamp: Path) -> float:
+        """Rest of the pause; the whole of it where the note is unreadable or from the future (a clock set back)."""
+        try:
+            passed = time.time() - float(stamp.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return 0.0
+        except ValueError:
+            passed = 0.0
+        return self.pause_s - max(0.0, min(passed, self.pause_s))

@@ -1,0 +1,220 @@
+"""Encoders of a store beside each other: whether they see the same genes as near, and what their vectors know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.genes.texts import find_template
+from genekb.query.gene_tasks import NAME_FAMILY, GeneTerms, TaskScore, read_gene_terms, score_gene_task
+from genekb.query.neighbors import linear_cka, nearest_rows, neighbor_overlap
+from genekb.schema import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from genekb.store.reader import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderPair:
+    """How far two encoders agree.
+
+    Parameters
+    ----------
+    neighbor_overlap
+        Mean share of a gene's nearest genes that both give it.
+    cka
+        Linear centred kernel alignment, see :func:`genekb.query.neighbors.linear_cka`.
+    """
+
+    first: str
+    second: str
+    neighbor_overlap: float
+    cka: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderTask:
+    """What an encoder's vectors know of one vocabulary.
+
+    Parameters
+    ----------
+    held_out
+        False where the text that the encoder read holds what the vocabulary is made of, so that a high score says
+        little; and for imported vectors, of which this is not known.
+    """
+
+    encoder: str
+    vocabulary: str
+    held_out: bool
+    score: TaskScore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Encoders of a store on the genes that all of them have.
+
+    Parameters
+    ----------
+    encoders
+        How many genes each has a vector for, by encoder id.
+    n_genes
+        Genes compared: those that all encoders have, of genes with equal texts the first, or a sample of them.
+    n_equal_texts
+        Genes left out because another has the same text: their vectors are equal whatever the encoder knows.
+    chance_overlap
+        Overlap of neighbours drawn at random.
+    skipped
+        Vocabularies that were left out: too few genes have a term that 5 to 500 of the compared genes share.
+    not_pulled
+        Encoders that were left out because they were not pulled; none where encoders were named.
+    """
+
+    store_id: str
+    encoders: Mapping[str, int]
+    n_genes: int
+    n_equal_texts: int
+    n_neighbors: int
+    seed: int
+    chance_overlap: float
+    pairs: tuple[EncoderPair, ...]
+    tasks: tuple[EncoderTask, ...]
+    skipped: tuple[str, ...]
+    not_pulled: tuple[str, ...] = ()
+
+
+def compare_encoders(
+    store: "Store",
+    *,
+    encoders: Sequence[str] | None = None,
+    n_neighbors: int = 10,
+    n_genes: int | None = None,
+    seed: int = 0,
+    vocabularies: Sequence[str] | None = None,
+) -> Comparison:
+    """Compare encoders of a store: shared neighbours, kernel alignment, and tasks on genes.
+
+    Time grows with the square of the number of genes, memory does not.
+
+    Parameters
+    ----------
+    encoders
+        As for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out, controls too.
+    n_genes
+        Compare a sample of so many genes; all if left out.
+    seed
+        Of the sample, the shuffled controls and the intervals.
+    vocabularies
+        As for :func:`genekb.query.gene_tasks.read_gene_terms`.
+
+    Raises
+    ------
+    NotAvailable
+        If the store has no such encoder, or none is here.
+    SourceUnusable
+        If the encoders share too few genes, or the store has no such vocabulary.
+    ValueError
+        If ``n_neighbors`` is below 1, or ``n_genes`` not above it.
+    """
+    if n_neighbors < 1 or (n_genes is not None and n_genes <= n_neighbors):
+        raise ValueError(f"n_neighbors must be >= 1 and < n_genes, got {n_neighbors} and {n_genes}")
+    ids = list(dict.fromkeys(map(store.encoder_id, encoders or store.encoder_ids)))
+    if not ids:
+        if store.not_pulled:
+            store.check_whole()
+        raise NotAvailable(f"{store.store_id} has no encoder to compare; add one with `genekb encode`")
+    terms = read_gene_terms(store, vocabularies)
+    gene_ids, n_equal_texts = _shared_genes(store, ids, n_neighbors=n_neighbors)
+    if n_genes is not None and n_genes < len(gene_ids):
+        gene_ids = np.sort(_stream(seed, 0).choice(gene_ids, size=n_genes, replace=False))
+    vectors = {name: store.vectors(gene_ids, encoder=name).vectors for name in ids}
+    tasks = tuple(
+        task
+        for vocabulary in terms
+        for name in ids
+        if (task := _task(store, vocabulary, (name, gene_ids, vectors[name]), n_neighbors=n_neighbors, seed=seed))
+    )
+    scored = {task.vocabulary for task in tasks}
+    return Comparison(
+        store_id=store.store_id,
+        encoders={name: len(store.vector_table(name).gene_ids) for name in ids},
+        n_genes=len(gene_ids),
+        n_equal_texts=n_equal_texts,
+        n_neighbors=n_neighbors,
+        seed=seed,
+        chance_overlap=n_neighbors / (len(gene_ids) - 1),
+        pairs=_pairs(vectors, n_neighbors=n_neighbors),
+        tasks=tasks,
+        skipped=tuple(vocabulary.vocabulary for vocabulary in terms if vocabulary.vocabulary not in scored),
+        not_pulled=() if encoders else store.not_pulled,
+    )
+
+
+def _shared_genes(store: "Store", ids: Sequence[str], *, n_neighbors: int) -> tuple[IntArray, int]:
+    """Genes that every encoder has, one a text, and how many were left out for their text."""
+    shared = store.vector_table(ids[0]).gene_ids
+    for name in ids[1:]:
+        shared = np.intersect1d(shared, store.vector_table(name).gene_ids, assume_unique=True)
+    texts = store.table("texts")
+    row = pc.index_in(pa.array(shared), texts["gene_id"].combine_chunks())
+    text_ids = pc.coalesce(texts["text_id"].take(row).combine_chunks(), pc.cast(pa.array(shared), pa.string()))
+    _, first = np.unique(text_ids.to_numpy(zero_copy_only=False).astype(np.str_), return_index=True)
+    distinct = shared[np.sort(first)]
+    if len(distinct) <= n_neighbors:
+        raise SourceUnusable(
+            f"{len(distinct)} genes of {store.store_id} have a vector by all of {', '.join(ids)}, equal texts counted "
+            f"once; more than {n_neighbors} are needed for {n_neighbors} neighbours"
+        )
+    return distinct, len(shared) - len(distinct)
+
+
+def _stream(seed: int, purpose: int) -> np.random.Generator:
+    """One stream of random numbers a purpose: 0 draws the sample, 1 shuffles and resamples."""
+    return np.random.default_rng([seed % 2**64, purpose])  # NumPy takes no negative number
+
+
+def _task(
+    store: "Store",
+    vocabulary: GeneTerms,
+    encoded: tuple[str, IntArray, FloatArray],
+    *,
+    n_neighbors: int,
+    seed: int,
+) -> EncoderTask | None:
+    """Score one encoder on one vocabulary; every encoder's vectors are dealt out alike."""
+    name, gene_ids, vectors = encoded
+    score = score_gene_task(vectors, gene_ids, vocabulary, n_neighbors=n_neighbors, rng=_stream(seed, 1))
+    if score is None:
+        return None
+    held_out = _is_held_out(store, name, vocabulary.vocabulary)
+    return EncoderTask(encoder=name, vocabulary=vocabulary.vocabulary, held_out=held_out, score=score)
+
+
+def _is_held_out(store: "Store", encoder_id: str, vocabulary: str) -> bool:
+    """Whether what the encoder read is known to leave out what the vocabulary is made of."""
+    if store.manifest.encoders[encoder_id]["recipe"]["kind"] == "foreign":
+        return False
+    template = find_template(str(store.manifest.template["number"]))
+    fields = {*template.head, *template.body}
+    if vocabulary == NAME_FAMILY:
+        return "name" not in fields
+    return not (vocabulary.startswith("go_") and "go_terms" in fields)
+
+
+def _pairs(vectors: Mapping[str, FloatArray], *, n_neighbors: int) -> tuple[EncoderPair, ...]:
+    if len(vectors) == 1:
+        return ()
+    neighbors = {name: nearest_rows(matrix, n_neighbors=n_neighbors) for name, matrix in vectors.items()}
+    return tuple(
+        EncoderPair(
+            first=first,
+            second=second,
+            neighbor_overlap=neighbor_overlap(neighbors[first], neighbors[second]),
+            cka=linear_cka(vectors[first], vectors[second]),
+        )
+        for first, second in combinations(vectors, 2)
+    )

@@ -1,0 +1,316 @@
+"""Vectors and tables of a store in the formats that other programs read; each file whole or not there at all."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.encoders.imported.vectors import genes_beside
+from genekb.files.atomic import write_arrays
+from genekb.files.replace import Target, check_targets, output
+from genekb.schema import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from genekb.store.reader import Store
+
+ExportKind = Literal["npy", "npz", "json", "word2vec", "safetensors", "duckdb", "parquet"]
+_TABLES: Final = ("genes", "names", "orthologs", "annotations", "texts")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportResult:
+    """What was written.
+
+    Parameters
+    ----------
+    files
+        The file that was asked for first, then what lies beside it.
+    encoders
+        Encoder ids whose vectors it holds.
+    n_genes
+        Genes with a vector in it; in a DuckDB file, all genes.
+    n_without_vector
+        Genes that were asked for and have no vector.
+    n_duplicate_symbols
+        Genes left out of JSON or word2vec text because a gene with a lower GeneID has the same symbol.
+    not_pulled
+        Encoders that a DuckDB file lacks because they were not pulled; none where one was named.
+    """
+
+    files: tuple[Path, ...]
+    encoders: tuple[str, ...]
+    n_genes: int
+    n_without_vector: int = 0
+    n_duplicate_symbols: int = 0
+    not_pulled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Matrix:
+    """Vectors of genes, and what they are.
+
+    Parameters
+    ----------
+    genes
+        Rows of the table of genes, in the order of ``vectors``.
+    vectors
+        (gene, dim).
+    lineage
+        Store, encoder and licences, as text.
+    n_without_vector
+        Genes that were asked for and have none.
+    """
+
+    genes: pa.Table
+    vectors: FloatArray
+    lineage: Mapping[str, str]
+    n_without_vector: int
+
+
+def export_store(
+    store: "Store",
+    path: Path,
+    *,
+    kind: ExportKind,
+    encoder: str | None = None,
+    gene_ids: IntArray | Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> ExportResult:
+    """Write vectors of a store, or all of it as one DuckDB file.
+
+    - ``npy``: the matrix, and beside it ``<stem>.genes.tsv`` with gene_id and symbol of each row.
+    - ``npz``: ``vectors``, ``symbols``, ``gene_ids``, and store, encoder and licences as texts; no pickle.
+    - ``json``: one object, symbol to list of numbers, as GenePT users load it.
+    - ``word2vec``: text, a line of two counts, then a symbol and its numbers a line, as gensim loads it.
+    - ``safetensors``: ``vectors`` and ``gene_ids``; store, encoder and licences in its metadata.
+    - ``parquet``: gene_id, symbol, vector; the same metadata in its schema.
+    - ``duckdb``: the store's tables, and ``vectors_<name>`` (gene_id, vector) of one encoder, or of all
+      that are here.
+
+    Parameters
+    ----------
+    encoder
+        As for :meth:`genekb.store.reader.Store.encoder_id`.
+    gene_ids
+        Genes to write, in this order; all that have a vector, ascending, if left out. Not for ``duckdb``.
+
+    Raises
+    ------
+    OutputUnusable
+        If the file exists and may not be replaced, or can never be written.
+    SourceUnusable
+        If none of the genes has a vector.
+    NotAvailable
+        If the store has no such encoder, or the file cannot be written.
+    ValueError
+        If genes are chosen for a DuckDB file.
+    """
+    beside = (genes_beside(path),) if kind == "npy" else ()
+    check_targets(map(_target, (path, *beside)), inputs=[store.folder], overwrite=overwrite)
+    if kind == "duckdb":
+        if gene_ids is not None:
+            raise ValueError("a DuckDB file holds the whole store; choose genes from it with SQL")
+        return _export_duckdb(store, path, encoder=encoder, overwrite=overwrite)
+    matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
+    writers: dict[str, Callable[[_Matrix, Path], int]] = {
+        "npy": _write_npy,
+        "npz": _write_npz,
+        "json": _write_json,
+        "word2vec": _write_word2vec,
+        "safetensors": _write_safetensors,
+        "parquet": _write_parquet,
+    }
+    for file in beside:  # before the matrix, which is never without its list of genes
+        with _output(file, overwrite=overwrite) as part:
+            _write_genes(matrix, part)
+    with _output(path, overwrite=overwrite) as part:
+        n_duplicates = writers[kind](matrix, part)
+    return ExportResult(
+        files=(path, *beside),
+        encoders=(matrix.lineage["encoder_id"],),
+        n_genes=matrix.genes.num_rows - n_duplicates,
+        n_without_vector=matrix.n_without_vector,
+        n_duplicate_symbols=n_duplicates,
+    )
+
+
+def _read_matrix(
+    store: "Store", *, encoder: str | None = None, gene_ids: IntArray | Sequence[int] | None = None
+) -> _Matrix:
+    """Read the vectors of genes, genes without one left out and counted.
+
+    Raises
+    ------
+    SourceUnusable
+        If none of the genes has a vector.
+    """
+    encoder_id = store.encoder_id(encoder)
+    wanted = store.vector_table(encoder_id).gene_ids if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)
+    selection = store.vectors(wanted, encoder=encoder_id)
+    if not selection.has_vector.any():
+        raise SourceUnusable(f"none of {len(wanted)} genes has a vector by {encoder_id} in {store.store_id}")
+    found = wanted[selection.has_vector]
+    genes = store.table("genes")
+    vectors = selection.vectors if selection.has_vector.all() else selection.vectors[selection.has_vector]
+    return _Matrix(
+        genes=genes.take(pc.index_in(pa.array(found), genes["gene_id"].combine_chunks())),
+        vectors=vectors,
+        lineage=_lineage(store, encoder_id),
+        n_without_vector=len(wanted) - len(found),
+    )
+
+
+def _lineage(store: "Store", encoder_id: str) -> dict[str, str]:
+    """Say in text where vectors come from: store, its digest, encoder, recipe and licences."""
+    return {
+        "store_id": store.store_id,
+        "store_digest": store.manifest.digest,
+        "encoder_id": encoder_id,
+        "recipe": json.dumps(dict(store.manifest.encoders[encoder_id]["recipe"]), sort_keys=True),
+        "licence": "; ".join(store.manifest.licences),
+    }
+
+
+def _target(path: Path) -> Target:
+    return Target(path, makes_parents=True)
+
+
+@contextmanager
+def _output(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary sibling to write to; a disk that refuses is one line."""
+    try:
+        with output(_target(path), overwrite=overwrite) as part:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise NotAvailable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
+
+
+def _write_genes(matrix: _Matrix, path: Path) -> None:
+    pairs = zip(matrix.genes["gene_id"].to_pylist(), matrix.genes["symbol"].to_pylist(), strict=True)
+    rows = "".join(f"{gene_id}\t{symbol}\n" for gene_id, symbol in pairs)
+    path.write_text(f"gene_id\tsymbol\n{rows}", encoding="utf-8")
+
+
+def _write_npy(matrix: _Matrix, path: Path) -> int:
+    with path.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
+    return 0
+
+
+def _write_npz(matrix: _Matrix, path: Path) -> int:
+    arrays: dict[str, Any] = {
+        "vectors": matrix.vectors,
+        "symbols": np.array(matrix.genes["symbol"].to_pylist(), dtype=str),
+        "gene_ids": matrix.genes["gene_id"].to_numpy(),
+        **{key: np.array(text) for key, text in matrix.lineage.items()},
+    }
+    with path.open("wb") as stream:
+        np.savez(stream, **arrays)
+    return 0
+
+
+def _write_json(matrix: _Matrix, path: Path) -> int:
+    rows = _rows_by_symbol(matrix)
+    with path.open("w", encoding="utf-8") as stream:
+        for number, (symbol, digits) in enumerate(_digits(matrix, rows)):
+            start = ", " if number else "{"
+            stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(digits)}]")
+        stream.write("}\n")
+    return matrix.genes.num_rows - len(rows)
+
+
+def _write_word2vec(matrix: _Matrix, path: Path) -> int:
+    rows = _rows_by_symbol(matrix)
+    odd = next((symbol for symbol in rows if len(symbol.split()) != 1), None)
+    if odd is not None:
+        raise SourceUnusable(f"word2vec text parts names by blanks, and the symbol {odd!r} has one; write .npz")
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(f"{len(rows)} {matrix.vectors.shape[1]}\n")
+        stream.writelines(f"{symbol} {' '.join(digits)}\n" for symbol, digits in _digits(matrix, rows))
+    return matrix.genes.num_rows - len(rows)
+
+
+def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
+    """Row of each symbol, in the order of the matrix; of genes with one symbol that of the lowest GeneID."""
+    symbols, gene_ids = matrix.genes["symbol"].to_pylist(), matrix.genes["gene_id"].to_numpy()
+    first: dict[str, int] = {}
+    for row in np.argsort(gene_ids, kind="stable").tolist():
+        first.setdefault(symbols[row], row)
+    return dict(sorted(first.items(), key=lambda item: item[1]))
+
+
+def _digits(matrix: _Matrix, rows: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
+    """Write numbers gene by gene, so that they never all stand in memory as text: the fewest digits of each float32."""
+    for symbol, row in rows.items():
+        yield symbol, pc.cast(pa.array(matrix.vectors[row]), pa.string()).to_pylist()
+
+
+def _write_safetensors(matrix: _Matrix, path: Path) -> int:
+    tensors = {
+        "vectors": np.ascontiguousarray(matrix.vectors),
+        "gene_ids": np.ascontiguousarray(matrix.genes["gene_id"].to_numpy()),
+    }
+    write_arrays(tensors, path, metadata=matrix.lineage)
+    return 0
+
+
+def _write_parquet(matrix: _Matrix, path: Path) -> int:
+    dim = matrix.vectors.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix.vectors).ravel()), dim)
+    table = pa.table({"gene_id": matrix.genes["gene_id"], "symbol": matrix.genes["symbol"], "vector": vectors})
+    pq.write_table(
+        table.replace_schema_metadata(dict(matrix.lineage)), path, compression="zstd", use_dictionary=["symbol"]
+    )
+    return 0
+
+
+def _export_duckdb(store: "Store", path: Path, *, encoder: str | None, overwrite: bool) -> ExportResult:
+    import duckdb
+
+    ids = [store.encoder_id(encoder)] if encoder else list(store.encoder_ids)
+    with _output(path, overwrite=overwrite) as part:
+        try:
+            with duckdb.connect(str(part)) as connection:
+                _fill(connection, store, ids)
+        except duckdb.IOException as error:
+            raise OSError(str(error).splitlines()[0]) from error
+        finally:
+            part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
+    return ExportResult(
+        files=(path,),
+        encoders=tuple(ids),
+        n_genes=store.manifest.n_genes,
+        not_pulled=() if encoder else store.not_pulled,
+    )
+
+
+def _fill(connection: Any, store: "Store", ids: Sequence[str]) -> None:
+    """Create the tables; vectors hang on genes there, so that a join needs no text."""
+    for name in _TABLES:
+        if (store.folder / f"{name}.parquet").is_file():
+            connection.register("source", store.table(name))
+            connection.execute(f"create table {name} as from source")
+            connection.unregister("source")
+    for encoder_id in ids:
+        matrix = _read_matrix(store, encoder=encoder_id)
+        dim = matrix.vectors.shape[1]
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix.vectors).ravel()), dim)
+        connection.register("source", pa.table({"gene_id": matrix.genes["gene_id"], "vector": vectors}))
+        name = '"vectors_' + str(store.manifest.encoders[encoder_id]["recipe"]["name"]).replace('"', "") + '"'
+        connection.execute(f"create table {name} as select gene_id, vector::float[{dim}] as vector from source")
+        connection.unregister("source")
+    about = [{"encoder_id": encoder_id, **_lineage(store, encoder_id)} for encoder_id in ids]
+    if about:
+        connection.register("source", pa.Table.from_pylist(about))
+        connection.execute("create table lineage as from source")
+        connection.unregister("source")

@@ -1,0 +1,285 @@
+"""Clear away what no store needs: builds that ended early, caches without a store, superseded stores on request.
+
+Stores share files by hard links: bytes are freed when the last name of a file goes.
+"""
+
+import re
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from genekb.core.errors import GeneKBError, SourceUnusable, StoreBusy
+from genekb.files.atomic import TEMPORARY
+from genekb.files.safe_names import is_digest
+from genekb.store.home import CURRENT, check_name, current_folder
+from genekb.store.lockfile import read_pins
+from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
+from genekb.store.notes import PLACES, PULLED
+from genekb.store.vectors import CACHE
+from genekb.store.writer import locked
+
+REMOVING: Final = ".removing-"  # a folder is renamed before it is deleted: a store is whole, or it is not there
+_LOCK: Final = ".lock"
+_UNFINISHED: Final = re.compile(r"\.(building|pulling)-[0-9a-f]{16}")
+_CACHED_DIGITS: Final = 16
+_CACHED: Final = re.compile(rf"[0-9a-f]{{{_CACHED_DIGITS}}}")
+_CACHED_PART: Final = re.compile(r".+\.[0-9a-f]{32}\.part")
+_FILES: Final = frozenset({CURRENT, PLACES, PULLED, _LOCK})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removed:
+    """A folder or file that was removed, or would be."""
+
+    path: Path
+    reason: str
+    n_bytes: int = 0  # freed by it: a file that stores share counts with its last name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Left:
+    """What lies in a home and was not touched, with the reason."""
+
+    path: Path
+    reason: str
+    is_superseded: bool = False  # and would be removed on request
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collected:
+    """What a clearing found.
+
+    Parameters
+    ----------
+    removed
+        What was removed; after a dry run, what would be.
+    left
+        What stays though no store needs it, or though genekb did not make it.
+    n_superseded, n_bytes_superseded
+        Stores that are left and would be removed on request, and what that would free, with their caches.
+    """
+
+    removed: tuple[Removed, ...]
+    left: tuple[Left, ...]
+    n_superseded: int
+    n_bytes_superseded: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all that was removed."""
+        return sum(item.n_bytes for item in self.removed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wanted:
+    """Superseded stores that stay: all, or the newest of each name (its current one among them); pinned ones anyway."""
+
+    n_newest: int | None
+    pinned: Mapping[str, Path]  # digest → lock file
+
+
+def collect_garbage(
+    home: Path, *, superseded: bool, dry_run: bool, keep_newest: int = 1, locks: Sequence[Path] = ()
+) -> Collected:
+    """Remove what no store needs.
+
+    That is: builds that ended early, unfinished files, caches of stores that are gone, and what an interrupted removal
+    left. A name that another process is writing is passed over. Symbolic links are not followed, and what genekb did
+    not make stays.
+
+    Parameters
+    ----------
+    superseded
+        Also remove stores that their name no longer stands for.
+    dry_run
+        Tell what would be removed, and write nothing.
+    keep_newest
+        Of the stores of each name so many stay: the current one, and those made last.
+    locks
+        Lock files; the stores that they pin stay.
+
+    Raises
+    ------
+    SourceUnusable
+        If a lock file is none.
+    """
+    removed: list[Removed] = []
+    left: list[Left] = []
+    pinned = {pin.digest: path for path in locks for pin in read_pins(path)}
+    wanted = _Wanted(n_newest=keep_newest if superseded else None, pinned=pinned)
+    stores = home / "stores"
+    if stores.is_symlink():
+        left.append(Left(path=stores, reason="a link, which is not followed"))
+    elif stores.is_dir():
+        for folder in sorted(stores.iterdir()):
+            _collect_name(folder, wanted, dry_run=dry_run, removed=removed, left=left)
+    gone = Counter[tuple[int, int]]()
+    if dry_run:
+        removed = [replace(item, n_bytes=_freed(item.path, gone)) for item in removed]
+    waiting = [item.path for item in left if item.is_superseded]
+    caches = [path.parent / CACHE / path.name[:_CACHED_DIGITS] for path in waiting]
+    going = [*waiting, *(path for path in caches if path.is_dir())]
+    return Collected(
+        removed=tuple(removed),
+        left=tuple(left),
+        n_superseded=len(waiting),
+        n_bytes_superseded=sum(_freed(path, gone) for path in going),
+    )
+
+
+def _collect_name(folder: Path, wanted: _Wanted, *, dry_run: bool, removed: list[Removed], left: list[Left]) -> None:
+    reason = _not_a_name(folder)
+    if reason:
+        left.append(Left(path=folder, reason=reason))
+        return
+    found = _survey(folder, wanted)
+    has_work = any(isinstance(item, Removed) for item in found)
+    if has_work and (not dry_run or (folder / _LOCK).exists()):  # a dry run makes no lock where nobody ever wrote
+        try:
+            with locked(folder):
+                found = _survey(folder, wanted)
+                if not dry_run:
+                    found = [_remove(item) if isinstance(item, Removed) else item for item in found]
+        except StoreBusy as error:
+            left.append(Left(path=folder, reason=str(error)))
+            return
+    removed += [item for item in found if isinstance(item, Removed)]
+    left += [item for item in found if isinstance(item, Left)]
+
+
+def _not_a_name(folder: Path) -> str:
+    """Why an entry of the stores is not the folder of a name; empty if it is."""
+    if folder.is_symlink() or (folder / _LOCK).is_symlink():
+        return "a link, which is not followed"
+    try:
+        check_name(folder.name)
+    except SourceUnusable:
+        return "not made by genekb"
+    return "" if folder.is_dir() else "not made by genekb"
+
+
+def _survey(folder: Path, wanted: _Wanted) -> list[Removed | Left]:
+    """Judge every entry of a name's folder; caches last, since they go with their stores."""
+    current = current_folder(folder)
+    entries = sorted(folder.iterdir())
+    stores = [path for path in entries if is_digest(path.name) and path.is_dir() and not path.is_symlink()]
+    found: list[Removed | Left] = [one for path in entries if path not in stores for one in _judge_entry(path)]
+    older = sorted((path for path in stores if path != current), key=_made_at, reverse=True)
+    if current is not None and current.parent == folder:
+        found += [_judge_store(path, wanted, n_newer=number) for number, path in enumerate(older, start=1)]
+    else:
+        found += [Left(path=path, reason=f"no file {CURRENT} says whether it is superseded") for path in older]
+    going = {item.path.name for item in found if isinstance(item, Removed)}
+    cache = folder / CACHE
+    if cache.is_dir() and not cache.is_symlink():
+        found += _survey_cache(cache, stores={path.parent.name for path in folder.glob(f"*/{MANIFEST}")} - going)
+    return found
+
+
+def _judge_entry(path: Path) -> Iterator[Removed | Left]:
+    """Judge what is no store; files that belong there are passed over."""
+    if path.is_symlink():
+        yield Left(path=path, reason="a link, which is not followed")
+    elif path.is_dir() and path.name.startswith(REMOVING):
+        yield Removed(path=path, reason="a removal that was interrupted")
+    elif path.is_dir() and (unfinished := _UNFINISHED.fullmatch(path.name)):
+        yield Removed(path=path, reason="an unfinished build" if unfinished[1] == "building" else "an unfinished pull")
+    elif path.is_file() and path.name.endswith(TEMPORARY) and path.name.removesuffix(TEMPORARY) in _FILES:
+        yield Removed(path=path, reason="an unfinished file")
+    elif not (path.is_file() and path.name in _FILES) and not (path.is_dir() and path.name == CACHE):
+        yield Left(path=path, reason="not made by genekb")
+
+
+def _survey_cache(cache: Path, *, stores: set[str]) -> Iterator[Removed | Left]:
+    """Judge the memory-mapped copies of vectors; a reader that is writing one now does without it."""
+    kept = {digest[:_CACHED_DIGITS] for digest in stores}
+    for path in sorted(cache.iterdir()):
+        if path.is_symlink() or not path.is_dir() or not _CACHED.fullmatch(path.name.removeprefix(REMOVING)):
+            yield Left(path=path, reason="not made by genekb")
+        elif path.name.startswith(REMOVING):
+            yield Removed(path=path, reason="a removal that was interrupted")
+        elif path.name not in kept:
+            yield Removed(path=path, reason="a cache of a store that is gone")
+        else:
+            parts = (part for part in sorted(path.iterdir()) if part.is_dir() and not part.is_symlink())
+            yield from (
+                Removed(path=part, reason="an unfinished cache") for part in parts if _CACHED_PART.fullmatch(part.name)
+            )
+
+
+def _made_at(path: Path) -> tuple[str, int]:
+    """When a store was made; two of one second by the last change of their folders."""
+    try:
+        return str(read_manifest(path).created_at), path.stat().st_mtime_ns
+    except GeneKBError:
+        return "", 0
+
+
+def _judge_store(path: Path, wanted: _Wanted, *, n_newer: int) -> Removed | Left:
+    """Judge a store that its name does not stand for: removed only on request, and only if nothing else lies in it.
+
+    Parameters
+    ----------
+    n_newer
+        Stores of its name that were made later, the current one among them.
+    """
+    if path.name in wanted.pinned:
+        return Left(path=path, reason=f"superseded, but pinned by {wanted.pinned[path.name]}")
+    if wanted.n_newest is None:
+        return Left(path=path, reason="superseded; --superseded removes it", is_superseded=True)
+    if n_newer < wanted.n_newest:
+        return Left(path=path, reason=f"superseded, but among the {wanted.n_newest} newest of its name")
+    try:
+        manifest = read_manifest(path)
+    except GeneKBError as error:
+        return Left(path=path, reason=f"its manifest cannot be read: {error}")
+    made = {MANIFEST, SIGNATURE, *(file.path for file in manifest.files)}
+    found = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink() or file.is_file())
+    foreign = sorted(name for name in found if name not in made and not name.endswith(TEMPORARY))
+    if manifest.digest != path.name or foreign:
+        return Left(path=path, reason=f"it holds {foreign[0] if foreign else 'another store'}, not made by genekb")
+    return Removed(path=path, reason="a superseded store")
+
+
+def _freed(path: Path, gone: Counter[tuple[int, int]]) -> int:
+    """Bytes of the files whose last name goes with a file or folder.
+
+    Parameters
+    ----------
+    gone
+        Names of each file, by disk and number, that go and are still there; those that go now are added.
+    """
+    n_bytes = 0
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        status = file.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        gone[status.st_dev, status.st_ino] += 1
+        if gone[status.st_dev, status.st_ino] >= status.st_nlink:
+            n_bytes += status.st_size
+    return n_bytes
+
+
+def _remove(item: Removed) -> Removed | Left:
+    item = replace(item, n_bytes=_freed(item.path, Counter()))
+    try:
+        if item.path.is_dir():
+            _remove_folder(item.path)
+        else:
+            item.path.unlink(missing_ok=True)
+    except OSError as error:
+        return Left(path=item.path, reason=f"{item.reason}, cannot be removed: {error.strerror}")
+    return item
+
+
+def _remove_folder(path: Path) -> None:
+    if not path.name.startswith(REMOVING):
+        going = path.with_name(f"{REMOVING}{path.name.lstrip('.')}")
+        if going.exists():
+            shutil.rmtree(going)
+        path = path.rename(going)
+    shutil.rmtree(path)

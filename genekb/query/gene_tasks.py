@@ -1,0 +1,216 @@
+"""What vectors of genes know: whether genes that lie near each other share terms of a vocabulary."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Float32, Int
+from numpy.typing import NDArray
+
+from genekb.core.errors import SourceUnusable
+from genekb.query.neighbors import blocks, nearest_rows
+from genekb.schema import IntArray
+
+if TYPE_CHECKING:
+    from genekb.store.reader import Store
+
+NAME_FAMILY: Final = "name_family"
+ANNOTATED: Final = ("go_process", "go_function", "go_component", "gene_group")
+N_GENES_OF_TERM: Final = (5, 500)  # fewer say little, more say nothing
+N_RESAMPLED: Final = 1000
+_GREEK: Final = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|sigma|tau|omega"
+_MEMBER: Final = re.compile(
+    r"[\s,]+(?:(?:member|subunit|chain|type|group|isoform|polypeptide|component)\s+)?"
+    rf"(?:[A-Z]{{0,2}}\d+[A-Za-z]{{0,2}}|[A-Z]|{_GREEK})(?:\s*\([^()]*\))?$"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneTerms:
+    """Which genes have which terms of a vocabulary.
+
+    Parameters
+    ----------
+    gene_ids, terms
+        (pair,) a gene and one of its terms; a pair may occur more than once.
+    """
+
+    vocabulary: str
+    gene_ids: IntArray
+    terms: NDArray[np.str_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskScore:
+    """How well near genes share terms, beside the same vectors dealt out anew to the same genes.
+
+    Parameters
+    ----------
+    n_genes, n_terms
+        Genes with a term, and terms of 5 to 500 of the compared genes.
+    knn_share
+        Mean share of a gene's nearest labelled genes that have a term in common with it, in [0, 1]; a term of 5 genes
+        cannot give more than 4 of 10 neighbours.
+    shuffled
+        The same of the vectors dealt out anew.
+    chance
+        What neighbours drawn at random would share, exactly.
+    gain, gain_low, gain_high
+        ``knn_share`` minus ``shuffled``, with a 95 % interval: 2.5th and 97.5th percentile over genes drawn anew.
+    knn_accuracy, knn_accuracy_shuffled
+        Share of genes that have the term which most of their neighbours have (leave one out).
+    """
+
+    n_genes: int
+    n_terms: int
+    n_neighbors: int
+    knn_share: float
+    shuffled: float
+    chance: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    knn_accuracy: float
+    knn_accuracy_shuffled: float
+
+
+def read_gene_terms(store: "Store", vocabularies: Sequence[str] | None = None) -> tuple[GeneTerms, ...]:
+    """Read the vocabularies of a store; families of names are made from the names of its genes.
+
+    Parameters
+    ----------
+    vocabularies
+        ``go_process``, ``go_function``, ``go_component``, ``gene_group``, ``name_family``; all that it has if left out.
+
+    Raises
+    ------
+    SourceUnusable
+        If the store has no such vocabulary.
+    """
+    found = {NAME_FAMILY: name_families(store.table("genes"))}
+    if (store.folder / "annotations.parquet").is_file():
+        found |= _annotated(store.table("annotations"))
+    unknown = sorted(set(vocabularies or ()) - set(found))
+    if unknown:
+        raise SourceUnusable(f"{store.store_id} has no vocabulary {unknown[0]!r}; it has {', '.join(found)}")
+    return tuple(terms for name, terms in found.items() if vocabularies is None or name in vocabularies)
+
+
+def _annotated(table: pa.Table) -> dict[str, GeneTerms]:
+    found = {}
+    for name in ANNOTATED:
+        rows = table.filter(pc.equal(table["vocabulary"], name))
+        if rows.num_rows:
+            terms = np.array(rows["term_id"].to_pylist(), dtype=np.str_)
+            found[name] = GeneTerms(vocabulary=name, gene_ids=rows["gene_id"].to_numpy(), terms=terms)
+    return found
+
+
+def name_families(genes: pa.Table) -> GeneTerms:
+    """Group genes by their full name up to the number or letter of the member.
+
+    ``solute carrier family 2 member 1`` is of the family ``solute carrier family 2``, ``zinc finger protein 12`` of
+    ``zinc finger protein``.
+    """
+    ids, names = genes["gene_id"].to_pylist(), genes["name"].to_pylist()
+    stems = [_MEMBER.sub("", name) if name else "" for name in names]
+    pairs = [(gene_id, stem) for gene_id, name, stem in zip(ids, names, stems, strict=True) if stem and stem != name]
+    return GeneTerms(
+        vocabulary=NAME_FAMILY,
+        gene_ids=np.array([gene_id for gene_id, _ in pairs], dtype=np.int64),
+        terms=np.array([stem for _, stem in pairs], dtype=np.str_),
+    )
+
+
+def score_gene_task(
+    vectors: Float32[np.ndarray, "gene dim"],
+    gene_ids: Int[np.ndarray, " gene"],
+    terms: GeneTerms,
+    *,
+    n_neighbors: int,
+    rng: np.random.Generator,
+) -> TaskScore | None:
+    """Score vectors on one vocabulary.
+
+    Parameters
+    ----------
+    gene_ids
+        Ascending; row *i* of ``vectors`` is gene *i*.
+    rng
+        Deals the vectors out anew, and draws genes for the interval.
+
+    Returns
+    -------
+    None where too few of the genes have a term.
+    """
+    labelled, has_term = _label(gene_ids, terms)
+    if len(labelled) <= n_neighbors:
+        return None
+    neighbors = nearest_rows(vectors[labelled], n_neighbors=n_neighbors)
+    dealt = rng.permutation(len(labelled))  # gene i is given the vector of gene dealt[i]
+    shuffled = np.argsort(dealt)[neighbors[dealt]]
+    shares, shares_shuffled = _shares(has_term, neighbors), _shares(has_term, shuffled)
+    low, high = _interval(shares - shares_shuffled, rng)
+    return TaskScore(
+        n_genes=len(labelled),
+        n_terms=has_term.shape[1],
+        n_neighbors=n_neighbors,
+        knn_share=float(shares.mean()),
+        shuffled=float(shares_shuffled.mean()),
+        chance=_chance(has_term),
+        gain=float((shares - shares_shuffled).mean()),
+        gain_low=low,
+        gain_high=high,
+        knn_accuracy=_accuracy(has_term, neighbors),
+        knn_accuracy_shuffled=_accuracy(has_term, shuffled),
+    )
+
+
+def _label(gene_ids: IntArray, terms: GeneTerms) -> tuple[IntArray, sp.csr_matrix]:
+    """Rows of the genes that have a term of usable size, and their terms as 0 and 1."""
+    known = np.isin(terms.gene_ids, gene_ids)
+    rows = np.searchsorted(gene_ids, terms.gene_ids[known])
+    names, columns = np.unique(terms.terms[known], return_inverse=True)
+    table = sp.csr_matrix((np.ones(len(rows), np.int32), (rows, columns)), shape=(len(gene_ids), len(names)))
+    table.data[:] = 1
+    sizes = np.asarray(table.sum(axis=0)).ravel()
+    table = table[:, (sizes >= N_GENES_OF_TERM[0]) & (sizes <= N_GENES_OF_TERM[1])]
+    labelled = np.flatnonzero(np.diff(table.indptr))
+    return labelled, sp.csr_matrix(table[labelled])
+
+
+def _shares(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> Float[np.ndarray, " gene"]:
+    """Share of each gene's neighbours that have a term in common with it."""
+    shared = [_any_common(has_term, has_term[column]) for column in neighbors.T]
+    return np.asarray(np.mean(shared, axis=0), dtype=np.float64)
+
+
+def _any_common(first: sp.csr_matrix, second: sp.csr_matrix) -> Bool[np.ndarray, " gene"]:
+    return np.asarray(first.multiply(second).sum(axis=1)).ravel() > 0
+
+
+def _chance(has_term: sp.csr_matrix) -> float:
+    """Mean share of all other genes that have a term in common with a gene."""
+    n_genes = has_term.shape[0]
+    n_sharing = sum((has_term[block] @ has_term.T).nnz for block in blocks(n_genes, width=n_genes)) - n_genes
+    return float(n_sharing / (n_genes * (n_genes - 1)))
+
+
+def _accuracy(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> float:
+    """Share of genes that have the term of most of their neighbours; of tied terms the first by name."""
+    votes = sum((has_term[column] for column in neighbors.T[1:]), start=has_term[neighbors[:, 0]])
+    chosen = np.asarray(votes.argmax(axis=1)).ravel()
+    return float(np.asarray(has_term[np.arange(len(chosen)), chosen]).mean())
+
+
+def _interval(differences: Float[np.ndarray, " gene"], rng: np.random.Generator) -> tuple[float, float]:
+    """2.5th and 97.5th percentile of the mean over genes drawn anew with replacement."""
+    n_genes = len(differences)
+    means = [differences[rng.integers(n_genes, size=n_genes)].mean() for _ in range(N_RESAMPLED)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

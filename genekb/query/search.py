@@ -1,0 +1,363 @@
+"""Genes by free text: by the meaning of their texts, by the words in them, or by both."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.words import singular, spellings
+from genekb.schema import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from genekb.store.reader import Store
+
+Mode = Literal["hybrid", "semantic", "keyword"]
+CONTROLS: Final = frozenset({"random", "shuffled"})
+KEYWORD: Final = "keyword"
+_RANK_OFFSET: Final = 60  # k of reciprocal rank fusion, as its authors set it
+_NOT_BY_ITSELF: Final = {
+    **dict.fromkeys(CONTROLS, "a control"),
+    "foreign": "imported as vectors of genes, so it cannot read a query",
+    "api": "behind a network; name it to ask it",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneHit:
+    """A gene that a search found, and how.
+
+    Parameters
+    ----------
+    score
+        Cosine, BM25 or fused reciprocal ranks, see :attr:`SearchResult.score`.
+    ranks
+        Place of the gene, from 1, in each ranking that has it: ``keyword`` and encoder ids.
+    matched_words
+        Words of the query that the gene's text or names hold.
+    is_named
+        Whether the query is a name of the gene, or holds its symbol; see :class:`KeywordMatches`.
+    origin
+        ``own``, ``ortholog`` where the summary is an orthologue's, or ``none`` where the gene has no text.
+    """
+
+    gene_id: int
+    symbol: str
+    name: str
+    text: str
+    score: float
+    ranks: Mapping[str, int]
+    matched_words: tuple[str, ...]
+    is_named: bool
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchResult:
+    """What a search found, and what it could not use.
+
+    Parameters
+    ----------
+    hits
+        The best first.
+    score
+        What the hits' scores are.
+    encoders
+        Encoder ids that read the query.
+    skipped
+        Encoder ids that did not, with the reason.
+    """
+
+    hits: tuple[GeneHit, ...]
+    score: Literal["cosine", "bm25", "fused ranks"]
+    encoders: tuple[str, ...]
+    skipped: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ranking:
+    """Genes in the order of one source, the best first, and their scores there."""
+
+    gene_ids: IntArray
+    scores: NDArray[np.float64]
+
+
+def search_genes(
+    store: "Store",
+    query: str,
+    *,
+    encoders: Sequence[str] | None = None,
+    mode: Mode = "hybrid",
+    limit: int = 10,
+    taxon: int | None = None,
+    gene_type: str | None = None,
+) -> SearchResult:
+    """Find genes by free text.
+
+    A semantic search ranks by exact cosine, a keyword search by BM25 :cite:`robertson2009bm25`. Several rankings are
+    joined by the sum of their reciprocal ranks, 1 / (60 + rank) :cite:`cormack2009rrf`. Where keywords take part, a
+    gene that the query names comes first.
+
+    Parameters
+    ----------
+    encoders
+        Encoders of the store, as for :meth:`genekb.store.reader.Store.encoder_id`. If left out, all that can read a
+        query on this machine; controls and encoders behind a network only by name.
+    taxon, gene_type
+        Only genes of this NCBI taxonomy identifier, or of this type.
+
+    Raises
+    ------
+    SourceUnusable
+        If the query holds no word, or the store has no gene of the taxon or type.
+    NotAvailable
+        If an encoder that is named, or all of them in a semantic search, cannot be used on this machine.
+    ValueError
+        If encoders are named in a keyword search.
+    """
+    if not any(letter.isalnum() for letter in query):
+        raise SourceUnusable(f"the query {query!r} is empty; give a few words, e.g. 'T cell receptor signalling'")
+    if mode == KEYWORD and encoders:
+        raise ValueError("a keyword search uses no encoder; leave out the encoders, or choose another mode")
+    kept = _select(store, taxon=taxon, gene_type=gene_type)
+    words = match_keywords(store, query) if mode != "semantic" else None
+    skipped: dict[str, str] = {}
+    rankings = {} if mode == KEYWORD else _semantic(store, query, encoders=encoders, kept=kept, skipped=skipped)
+    if mode == "semantic" and not rankings:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or "it has none"
+        raise NotAvailable(f"no encoder of {store.store_id} can read the query ({reasons}); search by keyword")
+    used = tuple(rankings)
+    if words is not None:
+        rankings[KEYWORD] = _by_keyword(words, kept)
+    joined = _fuse(rankings, first=words.named if words else ()) if len(rankings) > 1 else next(iter(rankings.values()))
+    return SearchResult(
+        hits=_hits(store, joined, rankings=rankings, words=words, limit=limit),
+        score="fused ranks" if len(rankings) > 1 else "bm25" if words else "cosine",
+        encoders=used,
+        skipped=skipped,
+    )
+
+
+def _select(store: "Store", *, taxon: int | None, gene_type: str | None) -> IntArray:
+    """GeneIDs that may be found, ascending."""
+    genes = store.table("genes")
+    for column, wanted in (("tax_id", taxon), ("type", gene_type)):
+        if wanted is None:
+            continue
+        known = sorted(map(str, genes[column].drop_null().unique().to_pylist()))
+        genes = genes.filter(pc.equal(genes[column], wanted))
+        if not genes.num_rows:
+            raise SourceUnusable(f"{store.store_id} has no gene with {column} {wanted!r}; it has {', '.join(known)}")
+    return np.sort(genes["gene_id"].to_numpy())
+
+
+def _semantic(
+    store: "Store", query: str, *, encoders: Sequence[str] | None, kept: IntArray, skipped: dict[str, str]
+) -> dict[str, _Ranking]:
+    """Rank genes by each encoder; what could not be used goes into ``skipped``."""
+    rankings = {}
+    for encoder_id in map(store.encoder_id, encoders) if encoders else store.manifest.encoders:
+        reason = "" if encoders else _NOT_BY_ITSELF.get(store.manifest.encoders[encoder_id]["recipe"]["kind"], "")
+        if not reason:
+            try:
+                encoded = store.encoder(encoder_id).encode([query])
+            except NotAvailable as error:
+                if encoders:
+                    raise
+                reason = str(error)
+            else:
+                reason = "" if encoded.n_tokens[0] else "it knows no word of the query"
+        if reason:
+            skipped[encoder_id] = reason
+        else:
+            rankings[encoder_id] = _by_cosine(store, encoded.vectors[0], encoder_id=encoder_id, kept=kept)
+    return rankings
+
+
+def _by_cosine(store: "Store", vector: FloatArray, *, encoder_id: str, kept: IntArray) -> _Ranking:
+    table = store.vector_table(encoder_id)
+    norms = np.linalg.norm(table.vectors, axis=1) * np.linalg.norm(vector)
+    cosine = (table.vectors @ vector) / np.maximum(norms, np.finfo(np.float32).tiny)
+    is_kept = np.isin(table.gene_ids, kept, assume_unique=True)
+    gene_ids, scores = table.gene_ids[is_kept], cosine[table.rows[is_kept]].astype(np.float64)
+    order = np.argsort(-scores, kind="stable")
+    return _Ranking(gene_ids=gene_ids[order], scores=scores[order])
+
+
+def _by_keyword(words: KeywordMatches, kept: IntArray) -> _Ranking:
+    named = np.isin(words.gene_ids, words.named)
+    found = np.isin(words.gene_ids, kept, assume_unique=True) & (named | (words.scores > 0))
+    return _in_order(words.gene_ids[found], words.scores[found], first=words.named)
+
+
+def _fuse(rankings: Mapping[str, _Ranking], *, first: Sequence[int]) -> _Ranking:
+    """Join rankings by the sum of their reciprocal ranks; a gene that a ranking lacks gets nothing from it."""
+    gene_ids = np.unique(np.concatenate([ranking.gene_ids for ranking in rankings.values()]))
+    scores = np.zeros(len(gene_ids))
+    for ranking in rankings.values():
+        place = np.searchsorted(gene_ids, ranking.gene_ids)
+        scores[place] += 1 / (_RANK_OFFSET + np.arange(1, len(place) + 1))
+    return _in_order(gene_ids, scores, first=first)
+
+
+def _in_order(gene_ids: IntArray, scores: NDArray[np.float64], *, first: Sequence[int]) -> _Ranking:
+    """Order by score, ties by GeneID, after the genes that come first in any case."""
+    place = {gene_id: number for number, gene_id in enumerate(first)}
+    head = np.array([place.get(gene_id, len(place)) for gene_id in gene_ids.tolist()])
+    order = np.lexsort((gene_ids, -scores, head))
+    return _Ranking(gene_ids=gene_ids[order], scores=scores[order])
+
+
+def _hits(
+    store: "Store", joined: _Ranking, *, rankings: Mapping[str, _Ranking], words: KeywordMatches | None, limit: int
+) -> tuple[GeneHit, ...]:
+    best = joined.gene_ids[:limit]
+    genes, texts = store.table("genes"), store.table("texts")
+    rows = genes.take(pc.index_in(pa.array(best), genes["gene_id"].combine_chunks())).to_pylist()
+    found = texts.take(pc.index_in(pa.array(best), texts["gene_id"].combine_chunks())).to_pylist()
+    return tuple(
+        GeneHit(
+            gene_id=row["gene_id"],
+            symbol=row["symbol"],
+            name=row["name"] or "",
+            text=text["text"] or "",
+            score=float(score),
+            ranks=_ranks(rankings, row["gene_id"]),
+            matched_words=_matched(words, row["gene_id"]) if words else (),
+            is_named=words is not None and row["gene_id"] in words.named,
+            origin=text["origin"] or "none",
+        )
+        for row, text, score in zip(rows, found, joined.scores, strict=False)
+    )
+
+
+def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:
+    places = {source: np.flatnonzero(ranking.gene_ids == gene_id) for source, ranking in rankings.items()}
+    return {source: int(place[0]) + 1 for source, place in places.items() if len(place)}
+
+
+def _matched(words: KeywordMatches, gene_id: int) -> tuple[str, ...]:
+    counts = words.counts[np.searchsorted(words.gene_ids, gene_id)]
+    return tuple(word for word, count in zip(words.words, counts, strict=True) if count)
+
+
+K1: Final = 1.2  # how soon repeats of a word stop to count
+B: Final = 0.75  # how far a long text is held against its words
+_WORDS: Final = r"regexp_extract_all(lower({}), '[\pL\pN]+')"  # one tokeniser for texts and queries
+_COUNTS: Final = f"""
+with gene_words as materialized (
+    select gene_id, {_WORDS.format("concat_ws(' ', text, symbol, array_to_string(aliases, ' '))")} as words
+    from genes left join texts using (gene_id)
+)
+select gene_id, len(words) as n_words,
+    list_transform(
+        $query::varchar[][], lambda same: len(list_filter(words, lambda word: list_contains(same, word)))
+    ) as counts
+from gene_words order by gene_id
+"""
+_NAMED: Final = """
+select gene_id, min(case
+    when name = $query and kind = 'symbol' then 1
+    when name = $query then 2
+    when list_contains($symbols::varchar[], name) then 3
+    when kind = 'symbol' then 4
+    else 5 end) as place
+from names
+where kind <> 'ortholog'
+    and (lower(name) = lower($query) or (kind = 'symbol' and list_contains($symbols::varchar[], name)))
+group by gene_id order by place, gene_id
+"""
+_SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeywordMatches:
+    """How well each gene's words fit a query.
+
+    Parameters
+    ----------
+    words
+        Distinct words of the query, in lower case; of a singular and its plural the first.
+    gene_ids
+        (gene,) all genes of the store, ascending.
+    counts
+        (gene, word) how often the gene's text, symbol and aliases hold each word, as a singular or a plural.
+    scores
+        (gene,) BM25, 0 where no word occurs.
+    named
+        Genes that the query names, the best first: it is their symbol, another of their names, holds their symbol as a
+        word with a digit or two capitals, or is one of their names in another case.
+    """
+
+    words: tuple[str, ...]
+    gene_ids: IntArray
+    counts: IntArray
+    scores: NDArray[np.float64]
+    named: tuple[int, ...]
+
+
+def match_keywords(store: "Store", query: str) -> KeywordMatches:
+    """Count the words of a query in every gene's text, symbol and aliases, and weigh them."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        for name in ("genes", "names", "texts"):
+            connection.register(name, store.table(name))
+        words = _words(connection, query)
+        table = connection.sql(_COUNTS, params={"query": [spellings(word) for word in words]}).to_arrow_table()
+        symbols = [word for word in map(_bare, query.split()) if _SYMBOL.fullmatch(word)]
+        named = connection.execute(_NAMED, {"query": query.strip(), "symbols": symbols}).fetchall()
+    counts = table["counts"].combine_chunks().flatten().to_numpy().reshape(-1, len(words))
+    return KeywordMatches(
+        words=tuple(words),
+        gene_ids=table["gene_id"].to_numpy(),
+        counts=counts,
+        scores=score_bm25(counts, n_words=table["n_words"].to_numpy()),
+        named=tuple(gene_id for gene_id, _ in named),
+    )
+
+
+def _bare(word: str) -> str:
+    return word.strip(".,;:!?()[]'\"")
+
+
+def _words(connection: "duckdb.DuckDBPyConnection", query: str) -> list[str]:
+    rows = connection.execute(f"select {_WORDS.format('$query')}", {"query": query}).fetchall()
+    first: dict[str, str] = {}
+    for word in rows[0][0]:
+        first.setdefault(singular(word), word)
+    return list(first.values())
+
+
+def score_bm25(counts: IntArray, *, n_words: IntArray) -> NDArray[np.float64]:
+    r"""Okapi BM25 of each text for a query, each word of the query counted once :cite:`robertson2009bm25`.
+
+    .. math:: \sum_w \ln\Big(1 + \frac{N - n_w + 0.5}{n_w + 0.5}\Big)
+              \frac{f_{wd}(k_1 + 1)}{f_{wd} + k_1(1 - b + b\,|d| / \overline{|d|})}
+
+    The 1 inside the logarithm keeps a word that most texts hold from counting against a text.
+
+    Parameters
+    ----------
+    counts
+        (text, word) how often each word of the query occurs.
+    n_words
+        (text,) length of each text in words.
+
+    Returns
+    -------
+    (text,) scores, 0 or more.
+    """
+    n_texts = len(counts)
+    n_with = (counts > 0).sum(axis=0)
+    weight = np.log(1 + (n_texts - n_with + 0.5) / (n_with + 0.5))  # (word,)
+    mean_length = max(float(n_words.mean()), 1.0) if n_texts else 1.0
+    damping = K1 * (1 - B + B * n_words / mean_length)  # (text,)
+    return np.asarray((weight * counts * (K1 + 1) / (counts + damping[:, None])).sum(axis=1), dtype=np.float64)

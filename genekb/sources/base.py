@@ -1,0 +1,103 @@
+"""What every source hands on: gene records, their names, their orthologues, and where each row came from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genekb import schema
+from genekb.files.atomic import sha256_file
+from genekb.files.limits import may_unfold_to
+
+_ROWS_A_BATCH: Final = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFile:
+    """One file that was read, as it is recorded in the manifest."""
+
+    name: str
+    n_bytes: int
+    sha256: str
+    n_rows_read: int
+    n_rows_kept: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceTables:
+    """Gene records of one or more species, ready to be written.
+
+    Parameters
+    ----------
+    genes, names, orthologs, annotations
+        Tables in the schemas of :mod:`genekb.schema`.
+    files
+        What was read.
+    release
+        Release of the source, e.g. ``2022-11``.
+    licence
+        Terms of the source, as its publisher states them.
+    dropped
+        Rows that were left out, counted by reason.
+    """
+
+    genes: pa.Table
+    names: pa.Table
+    orthologs: pa.Table = field(default_factory=schema.ORTHOLOGS.empty_table)
+    annotations: pa.Table = field(default_factory=schema.ANNOTATIONS.empty_table)
+    files: tuple[SourceFile, ...]
+    release: str
+    licence: str
+    dropped: dict[str, int]
+
+
+def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFile:
+    """Record a file that has been read."""
+    return SourceFile(
+        name=path.name,
+        n_bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        n_rows_read=n_rows_read,
+        n_rows_kept=n_rows_kept,
+    )
+
+
+def read_parquet_table(path: Path) -> pa.Table:
+    """Read a Parquet file of a user, and stop where it unfolds beyond :mod:`genekb.files.limits`.
+
+    Columns that are stored as numbers of a dictionary's values come as these values.
+
+    Raises
+    ------
+    ValueError, OSError, pyarrow.ArrowException
+        If it does, or is damaged.
+    """
+    allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
+    batches = []
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_ROWS_A_BATCH):
+            columns = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in batch.columns]
+            batches.append(pa.RecordBatch.from_arrays(columns, batch.schema.names))
+            n_bytes += batches[-1].nbytes
+            if n_bytes > allowed:
+                raise ValueError(f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
+        table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
+    table.validate(full=True)  # a text that is no UTF-8 is not seen when it is read
+    return table
+
+
+def explode(keys: pa.ChunkedArray, lists: pa.ChunkedArray, kind: str) -> pa.Table:
+    """Turn one list of names per gene into rows of :data:`genekb.schema.NAMES`, without empty names and repeats."""
+    import pyarrow.compute as pc
+
+    table = pa.table({"gene_id": keys, "name": lists}).combine_chunks()
+    if table.num_rows == 0:
+        return schema.NAMES.empty_table()
+    column = table["name"].chunk(0)
+    rows = pc.list_parent_indices(column)
+    flat = pa.table({"name": pc.list_flatten(column), "gene_id": table["gene_id"].take(rows)})
+    flat = flat.filter(pc.and_(pc.is_valid(flat["name"]), pc.not_equal(flat["name"], "")))
+    flat = flat.append_column("kind", pa.repeat(kind, flat.num_rows))
+    return flat.group_by(["name", "gene_id", "kind"], use_threads=False).aggregate([]).cast(schema.NAMES)

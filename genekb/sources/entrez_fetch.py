@@ -1,0 +1,378 @@
+"""A few genes from NCBI's E-utilities, through Biopython; the answers are kept as files, which are a source."""
+
+import os
+import re
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree
+
+from genekb.core.addresses import is_web_address
+from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
+from genekb.files.atomic import atomic_file, write_json, write_text
+from genekb.genes.taxa import find_taxon
+from genekb.net.retry import RateLimit, TryAgain, retry_after_s, with_tries
+from genekb.sources.entrez import EntrezRecord, current_gene, read_answer
+
+BASE_URL: Final = "https://eutils.ncbi.nlm.nih.gov/entrez/eutils/"
+MOST_IDS: Final = 200  # a call; more are cut off without a word
+MOST_SYMBOLS: Final = 50
+PLAN: Final = "fetch.json"
+MISSING: Final = "missing.tsv"
+_GENE_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
+_SYMBOL: Final = re.compile(r"[^\s\"\[\]]+")  # anything else would change the meaning of a search
+_BUSY: Final = frozenset({408, 429})
+_CLIENT_ERROR: Final = 400
+_SERVER_ERROR: Final = 500
+_REDIRECTED: Final = (
+    "NCBI's E-utilities redirect without end, or to something other than a web address; check --base-url"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FetchConfig:
+    """How NCBI is asked; the e-mail address and the key come from NCBI_EMAIL and NCBI_API_KEY alone.
+
+    Parameters
+    ----------
+    taxon
+        Species of the symbols.
+    base_url
+        Address that stands for NCBI's folder of E-utilities.
+    timeout_s
+        Longest silence of the server.
+    max_tries
+        Of each call.
+    pause_s
+        Between two calls of all processes on this machine; by NCBI's rules if left out (3 a second, 10 with a key).
+    rate_folder
+        Where the time of the last call is noted; the user's cache folder if left out.
+    sleep
+        Waits between tries, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If the address is none of a web server, or a number lies outside its range.
+    """
+
+    taxon: str = "human"
+    base_url: str = BASE_URL
+    timeout_s: float = 60.0
+    max_tries: int = 6
+    pause_s: float | None = None
+    rate_folder: Path | None = None
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the choices."""
+        if not is_web_address(self.base_url):
+            raise ValueError("base_url must be an address http(s)://host[:port]/path")
+        if self.timeout_s <= 0 or self.max_tries < 1:
+            raise ValueError(f"timeout_s must be > 0 and max_tries >= 1, got {self.timeout_s} and {self.max_tries}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FetchResult:
+    """What a fetch ended with.
+
+    Parameters
+    ----------
+    folder
+        Where the answers lie.
+    n_genes
+        Current genes in them.
+    n_calls
+        Calls that were made now.
+    replaced
+        GeneIDs that have been replaced, and by which.
+    missing
+        Names and GeneIDs for which NCBI has no current gene.
+    """
+
+    folder: Path
+    n_genes: int
+    n_calls: int
+    replaced: Mapping[int, int]
+    missing: tuple[str, ...]
+
+
+def fetch_genes(
+    names: Sequence[str], folder: Path, config: FetchConfig, *, progress: Callable[[int, int], None] | None = None
+) -> FetchResult:
+    """Fetch the records of some genes, or go on with a fetch that was interrupted.
+
+    Parameters
+    ----------
+    names
+        GeneIDs and current symbols of ``config.taxon``, mixed.
+    progress
+        Called with the ids that have been answered, and all of them.
+
+    Raises
+    ------
+    NotAvailable
+        If NCBI cannot be reached, refuses, NCBI_EMAIL is not set, or the folder cannot be written to.
+    SourceUnusable
+        If no name is given, or the folder holds the answers to another list.
+    StoreBusy
+        If another process is fetching into the folder.
+    """
+    wanted = sorted({name.strip() for name in names if name.strip()})
+    if not wanted:
+        raise SourceUnusable("no gene was named; give symbols or GeneIDs, one a line")
+    with _own(folder):
+        _check_plan(folder, wanted, config)
+        client = _Client(config)
+        ids = {int(name) for name in wanted if _GENE_ID.fullmatch(name)}
+        symbols = [name for name in wanted if not name.isdecimal() and _SYMBOL.fullmatch(name)]
+        for start in range(0, len(symbols), MOST_SYMBOLS):
+            ids |= client.search(symbols[start : start + MOST_SYMBOLS], _part(folder, "esearch", start))
+        records = _fetch_all(sorted(ids), client, folder=folder, stem="esummary", progress=progress)
+        replaced = _fetch_replacements(records, client, folder, progress)
+        missing = _missing(wanted, records)
+        write_text("".join(f"{name}\n" for name in missing), folder / MISSING)
+    return FetchResult(
+        folder=folder,
+        n_genes=sum(current_gene(key, records) == key for key in records),
+        n_calls=client.n_calls,
+        replaced=replaced,
+        missing=tuple(missing),
+    )
+
+
+@contextmanager
+def _own(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, and tell in one line if it cannot be written to."""
+    import filelock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".fetch.lock", blocking=False):
+            yield
+    except filelock.Timeout as error:
+        raise StoreBusy(f"another process fetches into {folder}; wait for it, or use another folder") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise NotAvailable(
+            f"cannot write to {folder}: {reason}; free space or give another folder, then run the same command again"
+        ) from error
+
+
+def _fetch_replacements(
+    records: dict[int, EntrezRecord], client: "_Client", folder: Path, progress: Callable[[int, int], None] | None
+) -> dict[int, int]:
+    """Add the records that took the place of others, as often as these were replaced too; give who replaced whom."""
+    asked = set(records)
+    n_hops = 0
+    while new := sorted({record.current_id for record in records.values() if record.current_id} - asked):
+        n_hops += 1
+        asked |= set(new)
+        records |= _fetch_all(new, client, folder=folder, stem=f"esummary-current-{n_hops}", progress=progress)
+    return {record.gene_id: record.current_id for record in records.values() if record.current_id}
+
+
+def _missing(wanted: Sequence[str], records: Mapping[int, EntrezRecord]) -> list[str]:
+    """Names that led to no current gene, in order; a GeneID that was replaced leads to the one in its place."""
+    current = [record for key, record in records.items() if current_gene(key, records) == key]
+    known = {record.row["symbol"] for record in current}
+    known |= {name for record in current for name in record.names.get("authority_symbol", [])}
+    return [
+        name for name in wanted if (current_gene(int(name), records) is None if name.isdecimal() else name not in known)
+    ]
+
+
+def _check_plan(folder: Path, wanted: Sequence[str], config: FetchConfig) -> None:
+    """Note what is asked for; answers to another list are left alone."""
+    import json
+
+    plan = {"names": sha256("\n".join(wanted).encode()).hexdigest(), "tax_id": int(find_taxon(config.taxon).tax_id)}
+    try:
+        found = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = None
+    except ValueError:
+        found = {}
+    if found is not None and found != plan:
+        raise SourceUnusable(f"{folder} holds the answers to another list of genes; give another folder")
+    write_json(plan, folder / PLAN)
+
+
+def _part(folder: Path, stem: str, start: int) -> Path:
+    return folder / f"{stem}-{start:05d}.xml"
+
+
+def _fetch_all(
+    ids: Sequence[int], client: "_Client", *, folder: Path, stem: str, progress: Callable[[int, int], None] | None
+) -> dict[int, EntrezRecord]:
+    """Get the records of all ids batch by batch; ids that an answer lacks are asked for once more, one by one."""
+    records: dict[int, EntrezRecord] = {}
+    for start in range(0, len(ids), MOST_IDS):
+        batch = ids[start : start + MOST_IDS]
+        found = client.summaries(batch, _part(folder, stem, start))
+        for gene_id in [key for key in batch if key not in found]:
+            found |= client.summaries([gene_id], folder / f"{stem}-single-{gene_id}.xml")
+        records |= found
+        if progress:
+            progress(min(start + MOST_IDS, len(ids)), len(ids))
+    return records
+
+
+class _Client:
+    """Calls of Biopython's Entrez, paced, timed and repeated; every answer becomes a file before it is read."""
+
+    def __init__(self, config: FetchConfig) -> None:
+        import platformdirs
+
+        self._config = config
+        self._email = os.environ.get("NCBI_EMAIL", "").strip()
+        self._key = os.environ.get("NCBI_API_KEY", "").strip() or None
+        if not self._email:
+            raise NotAvailable("NCBI asks for an e-mail address with every call; set NCBI_EMAIL (and NCBI_API_KEY)")
+        pause = config.pause_s if config.pause_s is not None else (0.1 if self._key else 0.34)
+        folder = config.rate_folder or Path(platformdirs.user_cache_dir("genekb", appauthor=False))
+        self._rate = RateLimit(folder=folder, name="eutils", pause_s=pause)
+        self.n_calls = 0
+
+    def search(self, symbols: Sequence[str], path: Path) -> set[int]:
+        """Find the GeneIDs of current genes that have one of these symbols."""
+        either = " OR ".join(f'"{symbol}"[Preferred Symbol]' for symbol in symbols)
+        term = f"({either}) AND {find_taxon(self._config.taxon).tax_id}[Taxonomy ID] AND alive[property]"
+        content = self._ask("esearch", path, {"db": "gene", "term": term, "retmax": 20 * len(symbols)})
+        try:
+            answer = ElementTree.fromstring(content)
+            ids = {int(item.text or 0) for item in answer.iterfind("./IdList/Id")}
+            n_found = int(answer.findtext("./Count") or 0)
+        except (ElementTree.ParseError, ValueError) as error:
+            raise SourceUnusable(f"{path} is damaged ({error}); delete it and run `genekb fetch` again") from error
+        if len(ids) != n_found:
+            raise SourceUnusable(
+                f"{path}: NCBI found {n_found} genes for {len(symbols)} symbols and named "
+                f"{len(ids)}; give their GeneIDs in place of the symbols"
+            )
+        return ids
+
+    def summaries(self, ids: Sequence[int], path: Path) -> dict[int, EntrezRecord]:
+        """Get the records of some ids, as far as NCBI has them."""
+        self._ask("esummary", path, {"db": "gene", "id": ",".join(map(str, ids)), "version": "2.0", "retmode": "xml"})
+        wanted = set(ids)
+        found = {record.gene_id: record for record in read_answer(path) if record.gene_id in wanted}
+        if len(ids) == 1 and not found and b"<error>" not in path.read_bytes():
+            path.unlink()  # NCBI said nothing of it, which may be otherwise next time
+        return found
+
+    def _ask(self, utility: str, path: Path, fields: Mapping[str, Any]) -> bytes:
+        """Give the answer to a call, from its file where that is there."""
+        if path.is_file():
+            return path.read_bytes()
+        try:
+            content = with_tries(
+                lambda: self._call(utility, fields), max_tries=self._config.max_tries, sleep=self._config.sleep
+            )
+        except TryAgain as error:
+            raise NotAvailable(
+                f"NCBI's E-utilities did not answer in {self._config.max_tries} tries ({error}); answers so far are "
+                "kept: run the same command again, or build from NCBI's bulk files with `genekb build --source FOLDER`"
+            ) from None
+        with atomic_file(path) as part:
+            part.write_bytes(content)
+        return content
+
+    def _call(self, utility: str, fields: Mapping[str, Any]) -> bytes:
+        """Make one call; errors carry no address, since the key stands in it."""
+        from Bio import Entrez
+
+        self.n_calls += 1
+        try:
+            with (
+                self._rate.turn(),
+                _biopython(self._config, email=self._email, key=self._key),
+                getattr(Entrez, utility)(**fields) as handle,
+            ):
+                content = handle.read()
+        except urllib.error.HTTPError as error:
+            wait = retry_after_s(error.headers.get("Retry-After", "") if error.headers else "")
+            error.close()
+            if error.code in _BUSY or error.code >= _SERVER_ERROR:
+                raise TryAgain(f"status {error.code}", wait_s=wait) from None
+            if error.code < _CLIENT_ERROR:
+                raise NotAvailable(_REDIRECTED) from None
+            raise NotAvailable(
+                f"NCBI's E-utilities refuse the call with status {error.code}; is the key right?"
+            ) from None
+        except UnicodeDecodeError:
+            raise TryAgain("the answer is no text in UTF-8") from None
+        except ValueError:  # of urllib, at an address that it cannot take apart or look up
+            raise NotAvailable(_REDIRECTED) from None
+        except (urllib.error.URLError, OSError, HTTPException) as error:
+            if self.n_calls == 1 and isinstance(
+                getattr(error, "reason", None), socket.gaierror | ConnectionRefusedError
+            ):
+                raise NotAvailable(
+                    "NCBI's E-utilities cannot be reached; check the network, or build from NCBI's bulk files with "
+                    "`genekb build --source FOLDER`"
+                ) from None
+            raise TryAgain(type(error).__name__) from None
+        return self._checked(content if isinstance(content, bytes) else content.encode(), utility)
+
+    def _checked(self, content: bytes, utility: str) -> bytes:
+        """Refuse what is no whole answer: a page of a proxy, an error of NCBI's with status 200; take secrets out."""
+        for secret in filter(None, (self._key, self._email)):
+            content = content.replace(secret.encode(), b"[secret]")
+        if b"<!ENTITY" in content:
+            raise TryAgain("the answer defines entities")
+        try:
+            root = ElementTree.fromstring(content)
+        except ElementTree.ParseError:
+            raise TryAgain("the answer was cut off, or is no XML") from None
+        if root.tag.lower() != f"{utility}result" or root.find(".//ERROR") is not None:
+            raise TryAgain(f"the answer is an error, or not of {utility}")
+        return content
+
+
+@contextmanager
+def _biopython(config: FetchConfig, *, email: str, key: str | None) -> Iterator[None]:
+    """Set Biopython's module-wide settings inside the block: one try, a timeout, who asks, and where.
+
+    It has no timeout of its own, and on a busy server it tries again at once.
+    """
+    from Bio import Entrez
+
+    before = (Entrez.email, Entrez.api_key, Entrez.max_tries, Entrez.tool)
+    timeout = socket.getdefaulttimeout()
+    opener = urllib.request._opener  # type: ignore[attr-defined]  # what install_opener sets, to set it back
+    Entrez.email, Entrez.api_key, Entrez.max_tries, Entrez.tool = email, key, 1, "genekb"
+    socket.setdefaulttimeout(config.timeout_s)
+    if config.base_url != BASE_URL:
+        urllib.request.install_opener(urllib.request.build_opener(_Elsewhere(config.base_url)))
+    try:
+        yield
+    finally:
+        Entrez.email, Entrez.api_key, Entrez.max_tries, Entrez.tool = before
+        socket.setdefaulttimeout(timeout)
+        urllib.request.install_opener(opener)
+
+
+class _Elsewhere(urllib.request.BaseHandler):
+    """Sends what Biopython addresses to NCBI to another address."""
+
+    handler_order = 100  # before the handlers that fill in the host
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url.rstrip("/") + "/"
+
+    def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        """Rewrite the address."""
+        address = request.full_url.replace(BASE_URL, self._base_url, 1)
+        moved = urllib.request.Request(address, data=request.data, method=request.get_method())
+        moved.timeout = request.timeout
+        if request.data is not None:
+            moved.add_header("Content-Type", "application/x-www-form-urlencoded")
+        return moved

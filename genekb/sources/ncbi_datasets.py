@@ -1,0 +1,237 @@
+"""Gene reports of NCBI Datasets: one JSON object a line, as its command line and its API write them."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from genekb import schema
+from genekb.core.errors import SourceUnusable
+from genekb.genes.resolve import normalise_name
+from genekb.genes.taxa import find_taxa
+from genekb.sources.base import SourceTables, describe_file
+from genekb.sources.ncbi_bulk import GO_LICENCE, LICENCE, without_provenance
+from genekb.sources.ncbi_extra import strongest_evidence
+from genekb.sources.tsv import max_digits
+
+FILE_NAME: Final = "data_report.jsonl"
+_FOLDERS: Final = ("", "data", "ncbi_dataset/data")
+_TYPES: Final = (  # as gene_info spells them; here in capitals with underscores, or (tRNA) in the same letters
+    *("protein-coding", "pseudo", "other", "unknown", "biological-region", "transposon"),
+    *("ncRNA", "miscRNA", "rRNA", "tRNA", "snRNA", "snoRNA", "scRNA"),
+)
+_TYPE_OF: Final = {name.upper().replace("-", "_"): name for name in _TYPES}
+_ASPECTS: Final = {
+    "biologicalProcesses": "go_process",
+    "molecularFunctions": "go_function",
+    "cellularComponents": "go_component",
+}
+_AUTHORITIES: Final = {
+    "hgnc": True,
+    "mgi": True,
+    "rgd": False,
+    "zfin": False,
+    "flybase": False,
+}  # prefix part of the id?
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Gene:
+    """One report: a row of the table of genes, its names by kind, its GO terms."""
+
+    row: dict[str, Any]
+    names: dict[str, list[str]]
+    terms: list[dict[str, Any]]
+
+
+def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, release: str | None = None) -> SourceTables:
+    """Read gene records from a ``data_report.jsonl``.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder with one somewhere below it.
+    taxa
+        Species to keep; all if left out, or if ``all`` is among them.
+    release
+        Name of the release; that of the unpacked download's folder if left out.
+
+    Raises
+    ------
+    SourceUnusable
+        If a line is no gene report, or no gene of the species is in the file.
+    """
+    path = find_report(path) or path
+    wanted = set[int]() if taxa is None else {int(taxon.tax_id) for taxon in find_taxa(taxa, path.parent)}
+    dropped = {"other taxon or subspecies": 0, "biological-region": 0, "repeated GeneID": 0}
+    genes: dict[int, _Gene] = {}
+    n_read = 0
+    for report in _reports(path):
+        n_read += 1
+        gene = _gene(report)
+        if wanted and gene.row["tax_id"] not in wanted:
+            dropped["other taxon or subspecies"] += 1
+        elif gene.row["type"] == "biological-region":
+            dropped["biological-region"] += 1
+        elif gene.row["gene_id"] in genes:
+            dropped["repeated GeneID"] += 1
+        else:
+            genes[gene.row["gene_id"]] = gene
+    if not n_read:
+        raise SourceUnusable(f"{path} holds no line; download it again")
+    if not genes:
+        raise SourceUnusable(f"{path} holds no gene of {', '.join(taxa or ['any species'])}; is the taxon right?")
+    terms = _terms(genes)
+    return SourceTables(
+        genes=pa.Table.from_pylist([genes[key].row for key in sorted(genes)], schema=schema.GENES),
+        names=_names(genes),
+        annotations=terms,
+        files=(describe_file(path, n_rows_read=n_read, n_rows_kept=len(genes)),),
+        release=release or _release_of(path),
+        licence=f"{LICENCE}; {GO_LICENCE}" if terms.num_rows else LICENCE,
+        dropped=dropped,
+    )
+
+
+def _release_of(path: Path) -> str:
+    """Name of the folder that a download was unpacked into."""
+    return next(folder.name for folder in path.resolve().parents if folder.name not in {"data", "ncbi_dataset"})
+
+
+def find_report(path: Path) -> Path | None:
+    """Find the report of an unpacked download: the path itself, or the one file of that name below it."""
+    if path.is_file():
+        return path
+    return next((path / below / FILE_NAME for below in _FOLDERS if (path / below / FILE_NAME).is_file()), None)
+
+
+def _reports(path: Path) -> Iterator[dict[str, Any]]:
+    """Gene reports one by one, also those that are wrapped into an object ``gene`` or a list ``reports``."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                yield from _unwrapped(_parsed(line, path, number), path, number)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceUnusable(f"{path} cannot be read ({error}); give a {FILE_NAME} of NCBI Datasets") from error
+
+
+def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = str(error)[:100]
+        raise SourceUnusable(f"{path}, line {number}: no JSON ({reason}); download it again") from error
+    if not isinstance(content, dict):
+        raise SourceUnusable(f"{path}, line {number}: a {type(content).__name__}, an object is needed")
+    return content
+
+
+def _unwrapped(content: dict[str, Any], path: Path, number: int) -> Iterator[dict[str, Any]]:
+    for item in content.get("reports") or [content]:
+        report = item.get("gene", item) if isinstance(item, dict) else {}
+        if not isinstance(report, dict) or not _of(report, "geneId") or not report.get("symbol"):
+            raise SourceUnusable(f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed)")
+        for key in ("geneId", "taxId"):
+            if not re.fullmatch(rf"[1-9][0-9]{{0,{max_digits(key) - 1}}}", str(_of(report, key))):
+                found = str(_of(report, key))[:40]
+                raise SourceUnusable(
+                    f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed); {key} is {found!r}, "
+                    f"a positive number of at most {max_digits(key)} digits is needed"
+                )
+        yield report
+
+
+def _of(report: dict[str, Any], key: str) -> Any:
+    """Value of a field in either spelling, geneId or gene_id."""
+    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)
+    return report.get(key, report.get(snake))
+
+
+def _items(report: dict[str, Any], key: str) -> list[Any]:
+    """Values of a field that holds one, a list, or is not there."""
+    value = _of(report, key)
+    return value if isinstance(value, list) else [] if value in (None, "") else [value]
+
+
+def _objects(report: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    return [item for item in _items(report, key) if isinstance(item, dict)]
+
+
+def _strings(report: dict[str, Any], key: str) -> list[str]:
+    return [str(item) for item in _items(report, key)]
+
+
+def _gene(report: dict[str, Any]) -> _Gene:
+    summaries = [without_provenance(str(_of(item, "description") or "")) for item in _objects(report, "summary")]
+    aliases = _strings(report, "synonyms")
+    kind = str(_of(report, "type") or "")
+    row: dict[str, Any] = {
+        "gene_id": int(_of(report, "geneId")),
+        "tax_id": int(_of(report, "taxId")),
+        "symbol": str(report["symbol"]),
+        "name": str(_of(report, "description") or "") or None,
+        "type": _TYPE_OF.get(kind.upper(), kind.lower()) or None,
+        "chromosome": "|".join(_strings(report, "chromosomes")) or None,
+        "map_location": "|".join(_strings(report, "mapLocations")) or None,
+        "summary": max(summaries, key=len, default="") or None,
+        "designations": None,
+        "aliases": aliases or None,
+        "status": None,
+        "modified": None,
+    }
+    names: dict[str, list[str]] = {
+        "symbol": [row["symbol"]],
+        "alias": aliases,
+        "ensembl": [normalise_name(name) for name in _strings(report, "ensemblGeneIds")],
+        "retired_id": _strings(report, "replacedGeneId"),
+        "locus_tag": _strings(report, "locusTag"),
+    }
+    for authority in _objects(report, "nomenclatureAuthority"):
+        identifier = str(_of(authority, "identifier") or "")
+        prefix, _, rest = identifier.partition(":")
+        if prefix.lower() in _AUTHORITIES:
+            names[prefix.lower()] = [identifier if _AUTHORITIES[prefix.lower()] else rest]
+    return _Gene(row=row, names=names, terms=_go_terms(report))
+
+
+def _go_terms(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """GO terms of a report, without those that the gene is said *not* to have."""
+    return [
+        {
+            "gene_id": int(_of(report, "geneId")),
+            "vocabulary": vocabulary,
+            "term_id": str(_of(item, "goId")),
+            "term": str(_of(item, "name")),
+            "evidence": _of(item, "evidenceCode"),
+        }
+        for ontology in _objects(report, "geneOntology")
+        for key, vocabulary in _ASPECTS.items()
+        for item in _objects(ontology, key)
+        if _of(item, "goId") and _of(item, "name") and not str(_of(item, "qualifier") or "").startswith("NOT")
+    ]
+
+
+def _terms(genes: dict[int, _Gene]) -> pa.Table:
+    rows = [term for gene_id in sorted(genes) for term in genes[gene_id].terms]
+    return strongest_evidence(pa.Table.from_pylist(rows, schema=schema.ANNOTATIONS))
+
+
+def _names(genes: dict[int, _Gene]) -> pa.Table:
+    rows = sorted(
+        {
+            (name, gene_id, kind)
+            for gene_id, gene in genes.items()
+            for kind, names in gene.names.items()
+            for name in names
+            if name
+        }
+    )
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.NAMES, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema.NAMES)

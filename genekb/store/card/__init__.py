@@ -1,0 +1,3 @@
+"""The card of a store: README, licences, Croissant."""
+
+__all__ = ["croissant", "readme"]

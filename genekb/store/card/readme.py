@@ -1,0 +1,243 @@
+"""The README that travels with a store: metadata that the Hugging Face Hub reads, then text for people.
+
+Nothing in it tells when, by whom or where the store was made: two builds of the same sources give the same bytes.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from genekb import schema
+from genekb.encoders.base import folder_name, is_folder_path
+from genekb.genes.taxa import taxon_name
+from genekb.store.card.licences import encoder_terms, source_terms, store_licence
+from genekb.store.manifest import Manifest
+
+_CITATIONS: Final = {  # by a word of the source's name
+    "NCBI Gene": "Brown GR et al. Gene: a gene-centered information resource at NCBI. Nucleic Acids Research 43, "
+    "D36-D42 (2015). https://doi.org/10.1093/nar/gku1055",
+    "Gene Ontology": "The Gene Ontology Consortium. The Gene Ontology knowledgebase in 2023. Genetics 224, iyad031 "
+    "(2023). https://doi.org/10.1093/genetics/iyad031",
+    "HGNC": "Seal RL et al. Genenames.org: the HGNC resources in 2023. Nucleic Acids Research 51, D1003-D1009 (2023). "
+    "https://doi.org/10.1093/nar/gkac888",
+}
+_SIZES: Final = (("n<1K", 0), ("1K<n<10K", 10**3), ("10K<n<100K", 10**4), ("100K<n<1M", 10**5), ("1M<n<10M", 10**6))
+_MANY_TAXA: Final = 5
+_LIMITS_OF_KINDS: Final = {
+    "api": "A vendor may change the weights behind a model's name; a query encoded later may then not fit the vectors.",
+    "lsa": "lsa was fitted on the texts of this store, or of the one it was updated from, and knows no other words.",
+    "random": "random vectors are a control: they keep nothing of a text but which one it is.",
+    "shuffled": "shuffled vectors are a control: each text has the vector of another one.",
+    "foreign": "Vectors made elsewhere hang on genes; which text they were made from is not known here.",
+}
+_END: Final = "---\n"
+
+
+def store_card(manifest: Manifest) -> str:
+    """Write the card of a store: a header in YAML, then what it holds, from what, under which terms, how to read it."""
+    return f"{_END}{_header(manifest)}{_END}\n{_body(manifest)}"
+
+
+def without_header(card: str) -> str:
+    """Give the text of a card without its metadata; older cards have none."""
+    return card.split(f"\n{_END}", 1)[1].lstrip() if card.startswith(_END) else card
+
+
+def model_name(recipe: Mapping[str, Any]) -> str:
+    """Name a model for readers elsewhere: of a folder on this machine its last part alone."""
+    model_id = str(recipe["model_id"] or recipe["name"])
+    return folder_name(model_id) if is_folder_path(model_id) else model_id
+
+
+def cited_sources(manifest: Manifest) -> list[str]:
+    """Give the references of the sources that the manifest's terms name."""
+    stated = " ".join(manifest.licences)
+    return [reference for source, reference in _CITATIONS.items() if source in stated]
+
+
+def _header(manifest: Manifest) -> str:
+    """Metadata of the Hub in YAML, of which JSON's scalars are a part."""
+    licence = store_licence(manifest)
+    lines = [f"license: {licence.hub_id}"]
+    if licence.hub_id == "other":
+        lines += [f"license_name: {licence.name}", f"license_link: {json.dumps(licence.link)}"]
+    size = next(name for name, least in reversed(_SIZES) if manifest.n_genes >= least)
+    lines += [
+        f"pretty_name: {json.dumps(f'Gene knowledge of {_species(manifest)}, {manifest.release}', ensure_ascii=False)}",
+        "language: [en]",
+        f"size_categories: [{size}]",
+        "source_datasets: [original]",
+        "tags: [biology, genomics, gene-embeddings, text-embeddings, ncbi-gene, single-cell, genekb]",
+        "configs:",
+    ]
+    patterns = {name: f"{name}.parquet" for name in schema.TABLES}
+    patterns |= {encoder_id: f"embeddings/{encoder_id}/part-*.parquet" for encoder_id in manifest.encoders}
+    for name, pattern in patterns.items():
+        lines += [f"- config_name: {json.dumps(name)}", f"  data_files: {json.dumps(pattern)}"]
+        lines += ["  default: true"] if name == "genes" else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _body(manifest: Manifest) -> str:
+    return f"""# {manifest.full_name}
+
+Gene knowledge store: {manifest.n_genes:,} genes of {_species(manifest, with_ids=True)};
+{manifest.n_texts:,} of them have a text ({manifest.n_unique_texts:,} distinct, {manifest.n_ortholog_texts:,} with the
+summary of an orthologue). Texts were given to: {_cell(manifest.selection)}.
+Template {manifest.template["number"]} ({manifest.template["name"]}).
+
+## Encoders
+
+{_encoder_table(manifest)}
+
+## Sources
+
+{_source_table(manifest)}
+
+## Licences
+
+{_licence_table(manifest)}
+
+{_licence_note(manifest)}
+
+## Reading it
+
+{_reading(manifest)}
+
+## Limits
+
+{_limits(manifest)}
+
+## Citation
+
+{_citation(manifest)}
+"""
+
+
+def _species(manifest: Manifest, *, with_ids: bool = False) -> str:
+    if len(manifest.taxa) > _MANY_TAXA:
+        return f"{len(manifest.taxa):,} species"
+    return ", ".join(f"{taxon_name(taxon)} ({taxon})" if with_ids else taxon_name(taxon) for taxon in manifest.taxa)
+
+
+def _encoder_table(manifest: Manifest) -> str:
+    rows = []
+    for encoder_id, entry in manifest.encoders.items():
+        recipe = entry["recipe"]
+        tokens = recipe["max_tokens"]
+        cut = f"{entry['n_texts_cut']:,} at {tokens} tokens" if tokens else "none: no limit"
+        model = (model_name(recipe), recipe["revision"] or "not stated", recipe["kind"])
+        rows.append((f"`{encoder_id}`", *model, recipe["dim"], f"{entry['n_vectors']:,}", cut))
+    return _table(("encoder_id", "model", "revision", "kind", "dimensions", "vectors", "texts cut"), rows) or "none"
+
+
+def _source_table(manifest: Manifest) -> str:
+    rows = (
+        (row["name"], f"{row['n_rows_read']:,}", f"{row['n_rows_kept']:,}", f"`{row['sha256'][:16]}…`")
+        for row in manifest.sources
+    )
+    return _table(("file", "rows read", "rows kept", "sha256"), rows)
+
+
+def _licence_table(manifest: Manifest) -> str:
+    parts = [(terms.part, terms) for terms in source_terms(manifest)]
+    for encoder_id, entry in manifest.encoders.items():
+        parts.append((f"`{encoder_id}` ({model_name(entry['recipe'])})", encoder_terms(entry["recipe"])))
+    return _table(("part", "terms", "text of the terms"), ((part, terms.stated, terms.url) for part, terms in parts))
+
+
+def _licence_note(manifest: Manifest) -> str:
+    licence = store_licence(manifest)
+    whole = f"The whole may be used under the strictest of the sources' terms: {licence.name} ({licence.link})."
+    if licence.hub_id == "other" and licence.link.startswith("README"):
+        whole = "There is no one licence for the whole: terms that are not known here have to be looked up."
+    if not any("NCBI Gene" in stated for stated in manifest.licences):
+        return whole
+    return f"{whole} Some summaries were supplied to NCBI by others, such as OMIM, whose own terms may apply."
+
+
+def _reading(manifest: Manifest) -> str:
+    encoder_id = next(iter(manifest.encoders), "")
+    by_text = "" if _is_foreign(manifest, encoder_id) else " join 'texts.parquet' t using (gene_id)"
+    query = (
+        f"select g.symbol, v.vector from 'genes.parquet' g{by_text} "
+        f"join 'embeddings/{encoder_id}/part-*.parquet' v using ({'text_id' if by_text else 'gene_id'});"
+    )
+    return f"""Everything is plain Parquet: `gene_id` joins genes, names and texts, `text_id` joins texts and vectors
+(`gene_id` where vectors were made elsewhere).
+
+In Python, where what is read is checked against `manifest.json`:
+
+```python
+import genekb
+
+kb = genekb.open("FOLDER")
+kb.vectors(kb.resolve(["CD3D", "INS"]).gene_ids{f', encoder="{encoder_id}"' if encoder_id else ""})
+```
+
+In DuckDB, from inside the folder:
+
+```sql
+{query if encoder_id else "select symbol, name, summary from 'genes.parquet';"}
+```
+
+With the library datasets:
+
+```python
+from datasets import load_dataset
+
+load_dataset("FOLDER", "genes")
+load_dataset("FOLDER", "{encoder_id or "texts"}")
+```
+
+`croissant.json` describes the same for programs (MLCommons Croissant). `genekb verify FOLDER` checks every byte."""
+
+
+def _is_foreign(manifest: Manifest, encoder_id: str) -> bool:
+    return bool(encoder_id) and manifest.encoders[encoder_id]["recipe"]["kind"] == "foreign"
+
+
+def _limits(manifest: Manifest) -> str:
+    kinds = {entry["recipe"]["kind"] for entry in manifest.encoders.values()}
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count)
+    lines = [
+        f"{manifest.n_genes - manifest.n_texts:,} of {manifest.n_genes:,} genes have no text here, so no vector.",
+        f"{manifest.n_ortholog_texts:,} texts are those of an orthologue in another species (`origin` in `texts`).",
+        f"Rows of the sources that were left out: {dropped or 'none'}.",
+        "A vector says what the text says. A text may be old or short; much-studied genes have longer ones.",
+        "The texts are English. A text longer than an encoder reads was cut at its end; the table above counts them.",
+        "An encoder carries what it was trained on into its vectors, gaps and bias included.",
+        "Vectors of two encoders cannot be compared with each other.",
+    ]
+    lines += [line for kind, line in _LIMITS_OF_KINDS.items() if kind in kinds]
+    lines += [
+        f"`{encoder_id}`: made by running Python code of its model (sha256 {entry['recipe']['code_sha256']}). A query "
+        "in it runs that code again, and only with --trust-remote-code; its vectors are used without."
+        for encoder_id, entry in manifest.encoders.items()
+        if entry["recipe"].get("code_sha256")
+    ]
+    notes = {encoder_id: encoder_terms(entry["recipe"]).note for encoder_id, entry in manifest.encoders.items()}
+    lines += [f"`{encoder_id}`: {note}." for encoder_id, note in notes.items() if note]
+    return "\n".join(f"- {_cell(line)}" for line in lines)
+
+
+def _citation(manifest: Manifest) -> str:
+    store = f"Store {manifest.full_name}, made with genekb; name the `digest` in `manifest.json`."
+    models = [
+        f"Encoder {model_name(entry['recipe'])}, revision {entry['recipe']['revision'] or 'not stated'}; "
+        "cite it as its authors ask."
+        for entry in manifest.encoders.values()
+        if not encoder_terms(entry["recipe"]).is_own
+    ]
+    return "\n".join(f"- {_cell(line)}" for line in [*cited_sources(manifest), store, *models])
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    """Draw a table in Markdown; nothing where there are no rows."""
+    lines = [" | ".join(_cell(value) for value in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in [" | ".join(head), " | ".join("---" for _ in head), *lines] if lines)
+
+
+def _cell(value: object) -> str:
+    """Keep a value on one line and inside its cell."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,1 +1,0 @@
-"""What is done with a finished store: search it, compare its encoders, export it, clear away what no store needs."""

@@ -1,0 +1,204 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.stats import false_discovery_control, hypergeom
+
+from cellmodel.annotate.match_clusters import UNMATCHED, CompareConfig, ComparedSide, match_clusters
+from cellmodel.annotate.profiles import common_space, leading_genes, match_profiles, match_weights
+from cellmodel.core.random import generator
+
+N_GENES, PER_TYPE, N_CELLS, DIM = 120, 12, 40, 12
+TYPES = ("t0", "t1", "t2", "t3")
+CONFIG = CompareConfig(n_permutations=60, rank=10, n_profile_genes=30)
+
+
+def planted_vectors(n_types=5):
+    """Texts of the genes of a type point one way; those of the other genes anywhere."""
+    rng = np.random.default_rng(3)
+    vectors = rng.standard_normal((N_GENES, DIM))
+    for number in range(n_types):
+        vectors[number * PER_TYPE : (number + 1) * PER_TYPE] += 6 * np.eye(DIM)[number]
+    return vectors.astype(np.float32)
+
+
+def side(types, *, seed, ids=None, vectors=None):
+    """Cells in which type t leads in the genes 12t .. 12t+11; clusters stand in the order of ``types``."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(types)), N_CELLS)
+    rates = np.full((len(types), N_GENES), 0.5)
+    for row, number in enumerate(types):
+        rates[row, number * PER_TYPE : (number + 1) * PER_TYPE] = 3.0
+    counts = rng.poisson(rates[labels])
+    return ComparedSide(
+        clusters=tuple(f"t{number}" for number in types),
+        labels=labels,
+        expression=sp.csr_matrix(np.log1p(counts).astype(np.float32)),
+        gene_names=tuple(f"G{gene}" for gene in range(N_GENES)),
+        gene_ids=np.arange(1, N_GENES + 1) if ids is None else ids,
+        vectors=planted_vectors() if vectors is None else vectors,
+    )
+
+
+@pytest.fixture(scope="module")
+def matched():
+    return match_clusters(side((0, 1, 2, 3), seed=0), side((2, 0, 1, 4), seed=1), config=CONFIG, seed=0)
+
+
+def of(matches, which, cluster):
+    return next(match for match in matches if (match.side, match.cluster) == (which, cluster))
+
+
+def test_each_type_finds_itself_both_ways_by_meaning_and_by_markers(matched):
+    for which in ("a", "b"):
+        for name in ("t0", "t1", "t2"):
+            match = of(matched[0], which, name)
+            assert (match.match, match.by_meaning, match.by_markers) == (name, name, name)
+            assert match.is_reciprocal
+            assert match.n_cells == N_CELLS
+
+
+def test_a_type_that_the_other_side_lacks_is_unmatched(matched):
+    for which, name in (("a", "t3"), ("b", "t4")):
+        match = of(matched[0], which, name)
+        assert match.match == UNMATCHED
+        assert match.by_markers == UNMATCHED
+        assert not match.is_reciprocal
+
+
+def test_the_genes_behind_a_match_are_those_of_the_type(matched):
+    match = of(matched[0], "b", "t1")
+    own = {f"G{gene}" for gene in range(PER_TYPE, 2 * PER_TYPE)}
+    for genes in (match.shared_markers, match.own_genes, match.other_genes):
+        assert len(genes) == 10
+        assert set(genes) <= own
+
+
+def test_overlap_is_tested_as_scipy_tests_it(matched):
+    pairs = matched[1]
+    p = np.array([pair.p_markers for pair in pairs])
+    np.testing.assert_allclose([pair.p_markers_adjusted for pair in pairs], false_discovery_control(p))
+    markers = brute_markers(side((0, 1, 2, 3), seed=0)), brute_markers(side((2, 0, 1, 4), seed=1))
+    sizes = [{name: len(genes) for name, genes in each.items()} for each in markers]
+    for pair in pairs:
+        shared = len(markers[0][pair.a] & markers[1][pair.b])
+        assert pair.n_shared == shared
+        expected = hypergeom.sf(shared - 1, N_GENES, sizes[1][pair.b], sizes[0][pair.a])
+        assert pair.p_markers == pytest.approx(expected)
+
+
+def brute_markers(one):
+    from scipy.stats import ttest_ind
+
+    dense, found = one.expression.toarray().astype(float), {}
+    for row, name in enumerate(one.clusters):
+        t, p = ttest_ind(dense[one.labels == row], dense[one.labels != row], equal_var=False)
+        passing = np.flatnonzero((t > 0) & (false_discovery_control(p) <= CONFIG.max_marker_p))
+        found[name] = set(passing[np.argsort(-t[passing])][: CONFIG.n_markers].tolist())
+    return found
+
+
+def test_where_no_gene_meets_meaning_finds_the_types_alone():
+    odd = np.arange(1, N_GENES + 1)
+    a, b = side((0, 1, 2, 3), seed=0, ids=odd), side((2, 0, 1, 3), seed=1, ids=odd + 1000)
+    matches, pairs = match_clusters(a, b, config=CONFIG, seed=0)
+    assert [match.match for match in matches] == [match.cluster for match in matches]
+    assert {match.by_markers for match in matches} == {UNMATCHED}
+    assert {pair.p_markers for pair in pairs} == {1.0}
+
+
+def test_texts_dealt_out_at_random_are_no_meaning():
+    vectors = planted_vectors()[np.random.default_rng(5).permutation(N_GENES)]
+    a, b = side((0, 1, 2, 3), seed=0), side((0, 1, 2, 3), seed=1, vectors=vectors)
+    matches, _ = match_clusters(a, b, config=CONFIG, seed=0)
+    assert sum(match.by_meaning == UNMATCHED for match in matches) >= 6
+    assert all(match.by_markers == match.cluster for match in matches)
+    assert sum(match.match == UNMATCHED for match in matches) >= 6
+
+
+def test_turning_the_sides_round_turns_the_answer_round(matched):
+    back, _ = match_clusters(side((2, 0, 1, 4), seed=1), side((0, 1, 2, 3), seed=0), config=CONFIG, seed=0)
+    said = {(match.side, match.cluster): match.match for match in matched[0]}
+    turned = {("b" if match.side == "a" else "a", match.cluster): match.match for match in back}
+    assert said == turned
+
+
+def test_the_same_seed_gives_the_same_answer(matched):
+    again = match_clusters(side((0, 1, 2, 3), seed=0), side((2, 0, 1, 4), seed=1), config=CONFIG, seed=0)
+    assert again == matched
+
+
+def test_leading_genes_are_the_lead_less_one_error_in_deviations():
+    one = side((0, 1, 2), seed=4)
+    dense = one.expression.toarray().astype(float)
+    groups = [dense[one.labels == row] for row in range(3)]
+    weights = leading_genes(one.expression, one.labels, n_top=N_GENES)
+    for row, gene in ((0, 0), (1, 17), (2, 30), (2, 119)):
+        others = [groups[other] for other in range(3) if other != row]
+        lead = groups[row][:, gene].mean() - np.mean([other[:, gene].mean() for other in others])
+        variances = [each[:, gene].var(ddof=1) / N_CELLS for each in (groups[row], *others)]
+        error = np.sqrt(variances[0] + (variances[1] + variances[2]) / 4)
+        within = np.mean([each[:, gene].var(ddof=1) for each in groups])
+        between = np.var([each[:, gene].mean() for each in groups])
+        expected = np.clip((lead - error) / np.sqrt(within + between), 0, 2)
+        assert weights[row, gene] == pytest.approx(expected, abs=1e-6)
+
+
+def test_leading_genes_do_not_see_how_large_the_other_clusters_are():
+    one = side((0, 1, 2), seed=4)
+    doubled = np.concatenate([np.arange(3 * N_CELLS), *[np.flatnonzero(one.labels == 2)] * 20])
+    before = leading_genes(one.expression, one.labels, n_top=12)
+    after = leading_genes(one.expression[doubled], one.labels[doubled], n_top=12)
+    assert set(np.flatnonzero(before[0])) == set(np.flatnonzero(after[0])) == set(range(12))
+    assert (before > 0).sum(axis=1).max() <= 12
+
+
+def test_parts_of_the_genes_sum_to_the_cosine():
+    one, other = side((0, 1, 2), seed=4), side((0, 1, 2), seed=6)
+    vectors = common_space(one.vectors, other.vectors, rank=10)
+    weights = [leading_genes(each.expression, each.labels, n_top=20) for each in (one, other)]
+    found = match_profiles(
+        weights[0], weights[1], left_vectors=vectors[0], right_vectors=vectors[1], n_permutations=5,
+        rng=generator(0, "test"),
+    )  # fmt: skip
+    profiles = found.left @ vectors[0], found.right @ vectors[1]
+    np.testing.assert_allclose(np.linalg.norm(profiles[0], axis=1), 1)
+    parts = found.left[1] * (vectors[0] @ profiles[1][2])
+    assert parts.sum() == pytest.approx(found.cosine[1, 2])
+
+
+def test_profiles_are_centred_over_the_clusters_of_a_side():
+    rng = np.random.default_rng(0)
+    weights, vectors = rng.random((3, 8)), rng.standard_normal((8, 5))
+    found = match_profiles(
+        weights, weights, left_vectors=vectors, right_vectors=vectors, n_permutations=3, rng=generator(0, "test")
+    )
+    expected = np.array([row @ vectors / np.linalg.norm(row @ vectors) for row in weights])
+    expected -= expected.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.cosine, expected @ expected.T)
+    centred = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    np.testing.assert_allclose(match_weights(weights, weights), cosines(centred))
+
+
+def cosines(rows):
+    rows = rows - rows.mean(axis=0)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows @ rows.T
+
+
+def test_a_gene_without_text_stays_out_of_the_common_space():
+    vectors = planted_vectors()
+    vectors[7] = 0
+    left, right = common_space(vectors, planted_vectors(), rank=6)
+    assert not left[7].any()
+    np.testing.assert_allclose(np.linalg.norm(np.delete(left, 7, axis=0), axis=1), 1, rtol=1e-5)
+    assert right.shape == (N_GENES, 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"n_markers": 0}, "n_markers must be >= 1, got 0"), ({"max_p": 0.0}, r"p values must lie in \(0, 1\], got 0.05")],
+)
+def test_settings_out_of_range_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        CompareConfig(**change)

@@ -1,0 +1,74 @@
+"""Free text against cells with known types: what is found, why, and what is written."""
+
+import numpy as np
+import pytest
+
+import cellmodel as cm
+import genekb
+from cellmodel.annotate.search import SearchConfig, search_cells
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable, SlotTaken
+from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory):
+    config = genekb.BuildConfig(name="demo", models=("lsa-64",))
+    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+
+
+@pytest.fixture(scope="module")
+def adata():
+    return read_anndata(find_demo_cells()).raw.to_adata()
+
+
+def search(adata, kb, **settings):
+    return search_cells(cells_from_anndata(adata), kb, RunConfig(), search=SearchConfig(**settings))
+
+
+def test_clusters_are_ranked_and_each_gene_comes_with_a_sentence_of_its_text(adata, kb):
+    found = search(adata, kb, query="B cell receptor", cluster_key="bulk_labels", use_types=False)
+    assert found.clusters[0].cluster == "CD19+ B"
+    assert found.clusters[0].p_value < 0.05 < found.clusters[-1].p_value
+    scores = [one.score for one in found.clusters]
+    assert scores == sorted(scores, reverse=True)
+    best = found.clusters[0].genes
+    assert {"CD79A", "CD79B"} & {gene.name for gene in best}
+    texts = dict(zip([gene.name for gene in best], kb.texts(kb.resolve([g.name for g in best]).gene_ids), strict=True))
+    assert all(gene.sentence in texts[gene.name] for gene in best)
+    assert sum(one.n_cells for one in found.clusters) == adata.n_obs
+
+
+def test_cells_of_the_type_score_higher_and_the_best_cells_tell_the_genes(adata, kb):
+    found = search(adata, kb, query="B cell receptor", use_types=False)
+    assert found.clusters == ()
+    is_b = (adata.obs["bulk_labels"] == "CD19+ B").to_numpy()
+    assert np.mean(found.scores[is_b][:, None] > found.scores[~is_b]) > 0.9
+    assert {"CD79A", "CD79B"} & {gene.name for gene in found.genes}
+
+
+def test_a_query_that_names_a_type_brings_its_markers(adata, kb):
+    named = search(adata, kb, query="naive B cell", cluster_key="bulk_labels")
+    assert named.types[0][0] == "naive B cell"
+    assert named.clusters[0].cluster == "CD19+ B"
+    assert search(adata, kb, query="naive B cell", use_types=False).types == ()
+
+
+def test_the_same_query_gives_the_same_bytes_and_slots_are_not_overwritten(adata, kb):
+    first, second = (cm.tl.search(adata, kb, query="cytotoxic granule", copy=True) for _ in range(2))
+    assert first.obs["cellmodel_search"].to_numpy().tobytes() == second.obs["cellmodel_search"].to_numpy().tobytes()
+    assert first.uns["cellmodel_search"]["params"]["query"] == "cytotoxic granule"
+    assert "cellmodel_search" not in adata.obs
+    with pytest.raises(SlotTaken, match="cellmodel_search"):
+        cm.tl.search(first, kb, query="B cell")
+
+
+def test_an_empty_query_and_a_missing_column_are_refused(adata, kb):
+    with pytest.raises(InputUnusable, match="the query ' ' is empty"):
+        SearchConfig(query=" ")
+    with pytest.raises(InputUnusable, match="the query '!!!' is empty"):
+        SearchConfig(query="!!!")
+    with pytest.raises(InputUnusable, match="no column 'nothing'"):
+        search(adata, kb, query="B cell", cluster_key="nothing")

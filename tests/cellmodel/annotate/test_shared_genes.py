@@ -1,0 +1,142 @@
+"""Two data sets over the same genes: by GeneID, by orthologue, by text; matched as a double loop would."""
+
+import gzip
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import genekb
+from cellmodel.annotate.shared_genes import is_mutual, joint_features, match_texts
+from cellmodel.core.arrays import unit_rows
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import AlignmentTooLow, InputUnusable
+from cellmodel.io.cells import cells_from_anndata
+
+N_GENES, N_CELLS = 120, 90
+TYPES = np.repeat([0, 1, 2], N_CELLS // 3)
+GENE_INFO = Path(__file__).parents[2] / "data" / "ncbi" / "human_gene_info_2022-11.tsv"
+HEADER = GENE_INFO.read_text().split("\n")[0]
+
+
+def write_species(folder, species, tax_id, symbols, first_id):
+    rows = [
+        f"{tax_id}\t{first_id + i}\t{symbol}\t-\t-\t-\t1\t1p1\tprotein word{i} term{i}\tprotein-coding\t{symbol}"
+        "\t-\tO\t-\t20221106\t-"
+        for i, symbol in enumerate(symbols)
+    ]
+    with gzip.open(folder / f"{species}.gene_info.gz", "wt") as stream:
+        stream.write("\n".join([HEADER, *rows, ""]))
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory):
+    """Two species whose genes have the same names and other symbols; all but ten human genes have an orthologue."""
+    folder = tmp_path_factory.mktemp("ncbi") / "2022-11"
+    folder.mkdir()
+    write_species(folder, "Homo_sapiens", 9606, [f"HUM{i}" for i in range(N_GENES)], 1000)
+    write_species(folder, "Mus_musculus", 10090, [f"Mou{i}" for i in range(N_GENES)], 5000)
+    with gzip.open(folder / "gene_orthologs.gz", "wt") as stream:
+        stream.write("#tax_id\tGeneID\trelationship\tOther_tax_id\tOther_GeneID\n")
+        stream.writelines(f"9606\t{1000 + i}\tOrtholog\t10090\t{5000 + i}\n" for i in range(10, N_GENES))
+    with gzip.open(folder / "gene_summary.gz", "wt") as stream:
+        stream.write("#tax_id\tGeneID\tSource\tSummary\n")
+    config = genekb.BuildConfig(name="two", models=("hash-256",))
+    built = genekb.build(genekb.read_ncbi_folder(folder, taxa=["human", "mouse"]), config, home=folder.parent)
+    return genekb.open(built.folder)
+
+
+def made_cells(seed, stem):
+    """Three types, of which each has thirty genes of its own; sides differ in depth."""
+    rates = np.ones((3, N_GENES))
+    for one in range(3):
+        rates[one, 30 * one : 30 * (one + 1)] = 6
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rates[TYPES] * (1 + seed)).astype(np.float32)
+    names = pd.DataFrame(index=[f"{stem}{i}" for i in range(N_GENES)])
+    return cells_from_anndata(ad.AnnData(counts, var=names, obs=pd.DataFrame(index=[f"c{i}" for i in range(N_CELLS)])))
+
+
+@pytest.fixture(scope="module")
+def human():
+    return made_cells(0, "HUM")
+
+
+@pytest.fixture(scope="module")
+def mouse():
+    return made_cells(1, "Mou")
+
+
+def share_right(joint):
+    """Which of the query's cells lie nearest the mean of their own type in the reference."""
+    reference, query = joint.features[: joint.n_reference], joint.features[joint.n_reference :]
+    means = np.stack([reference[one == TYPES].mean(axis=0) for one in range(3)])
+    return (unit_rows(query) @ unit_rows(means).T).argmax(axis=1) == TYPES
+
+
+def test_matches_are_those_of_a_double_loop():
+    rng = np.random.default_rng(0)
+    reference, query = (unit_rows(rng.normal(size=(n, 5))) for n in (1030, 12))  # more than are compared at once
+    weights, best = match_texts(reference, query)
+    for gene in range(0, len(reference), 103):
+        cosine = [sum(a * b for a, b in zip(reference[gene], other, strict=True)) for other in query]
+        top = sorted(range(12), key=lambda other: -cosine[other])[:3]
+        shares = np.exp([cosine[other] / 0.05 for other in top])
+        expected = np.zeros(12)
+        expected[top] = shares / shares.sum()
+        np.testing.assert_allclose(weights[gene].toarray()[0], expected, atol=1e-9)
+        assert best[gene] == pytest.approx(max(cosine[top[0]], 0))
+
+
+def test_mutual_genes_are_those_of_a_double_loop():
+    rng = np.random.default_rng(1)
+    reference, query = (unit_rows(rng.normal(size=(n, 3))) for n in (40, 25))
+    found = is_mutual(reference, query)
+    for gene in range(40):
+        there = max(range(25), key=lambda other: reference[gene] @ query[other])
+        back = max(range(40), key=lambda one: reference[one] @ query[there])
+        assert found[gene] == (back == gene)
+    assert 0 < found.sum() <= 25
+
+
+def test_genes_of_two_species_meet_by_text_and_by_orthologue(human, mouse, kb):
+    for meeting, n_genes in (("text", N_GENES), ("orthologs", N_GENES - 10)):
+        joint = joint_features(human, mouse, kb, RunConfig(), meeting=meeting)
+        assert joint.features.shape == (2 * N_CELLS, n_genes)
+        assert joint.n_genes == n_genes
+        assert share_right(joint).mean() > 0.95
+
+
+def test_permuted_texts_carry_nothing_over(human, mouse, kb):
+    configs = [RunConfig(knowledge="shuffled", seed=seed) for seed in range(8)]
+    shares = [share_right(joint_features(human, mouse, kb, each, meeting="text")).mean() for each in configs]
+    assert np.mean(shares) < 0.6  # a third by chance; one permutation takes a type as a whole, rightly or wrongly
+
+
+def test_text_reads_no_table_of_orthologues(human, mouse, kb):
+    """The first ten genes have no orthologue in the table, and meet all the same."""
+    joint = joint_features(human, mouse, kb, RunConfig(), meeting="text")
+    first = [human.names.index(f"HUM{i}") for i in range(10)]
+    reference, query = joint.features[: joint.n_reference, first], joint.features[joint.n_reference :, first]
+    for side in (reference, query):
+        assert side[TYPES == 0].mean() > 0.2
+        assert side[TYPES != 0].mean() < 0
+
+
+def test_a_gene_scaled_on_each_side_does_not_see_the_other(human, mouse, kb):
+    deeper = made_cells(3, "Mou")
+    first, second = (joint_features(human, query, kb, RunConfig(), meeting="orthologs") for query in (mouse, deeper))
+    np.testing.assert_array_equal(first.features[:N_CELLS], second.features[:N_CELLS])
+    assert not np.array_equal(first.features[N_CELLS:], second.features[N_CELLS:])
+
+
+def test_too_few_common_genes_are_refused_with_a_way_out(human, mouse, kb):
+    with pytest.raises(AlignmentTooLow, match=r"0 genes meet by ids, 50 are needed.*--genes-by orthologs"):
+        joint_features(human, mouse, kb, RunConfig(), meeting="ids")
+    few = cells_from_anndata(mouse.adata[:, :40].copy())
+    with pytest.raises(AlignmentTooLow, match=r"genes meet by text, 50 are needed.*both species"):
+        joint_features(human, few, kb, RunConfig(), meeting="text")
+    with pytest.raises(InputUnusable, match="need knowledge"):
+        joint_features(human, mouse, kb, RunConfig(knowledge="none"), meeting="text")

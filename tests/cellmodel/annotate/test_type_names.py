@@ -1,0 +1,173 @@
+"""Names from two witnesses: markers found in the store, weights combined, p values by deals; names of cells."""
+
+import re
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import cellmodel as cm
+import genekb
+from cellmodel.annotate.candidates import CellType
+from cellmodel.annotate.name_cells import TypeChoice, name_each
+from cellmodel.annotate.type_names import TypeNaming, name_by_types
+from cellmodel.annotate.type_scores import (
+    QueriedCells,
+    TypeEvidence,
+    cluster_profiles,
+    combine_witnesses,
+    marker_weights,
+    resolve_markers,
+    standard_weights,
+)
+from cellmodel.core.config import GraphConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.tl._demo import find_demo_cells
+
+N_GENES = 80
+NAMES = [f"g{gene}" for gene in range(N_GENES)]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory, ncbi_folder):
+    home = tmp_path_factory.mktemp("home")
+    return {
+        taxon: genekb.open(
+            genekb.build(
+                genekb.read_ncbi_folder(ncbi_folder, taxa=[taxon]),
+                genekb.BuildConfig(name=taxon, models=("hash-16",)),
+                home=home,
+            ).folder
+        )
+        for taxon in ("human", "mouse")
+    }
+
+
+def evidence_of(*genes_of_types):
+    """Types with five marker genes each, without text."""
+    markers = sp.lil_matrix((len(genes_of_types), N_GENES))
+    for row, genes in enumerate(genes_of_types):
+        markers[row, genes] = 1
+    markers = standard_weights(markers.tocsr())
+    text = sp.csr_matrix(markers.shape)
+    types = tuple(CellType(name=f"type {row}") for row in range(len(genes_of_types)))
+    both = combine_witnesses(text, markers, has_markers=np.ones(len(types), dtype=bool))
+    return TypeEvidence(types=types, text=text, markers=markers, both=both, n_markers=np.diff(markers.indptr))
+
+
+def test_a_cluster_is_named_by_the_type_whose_genes_lead_in_it_and_told_by_them():
+    evidence = evidence_of(range(5), range(5, 10), range(10, 15))
+    profiles = np.random.default_rng(0).normal(scale=0.1, size=(1, N_GENES))
+    profiles[0, 5:10] = [2.0, 1.0, 1.5, 1.2, 1.1]
+    (found,) = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
+    assert (found.name, found.best) == ("type 1", "type 1")
+    assert [gene.name for gene in found.genes] == ["g5", "g7", "g8", "g9", "g6"]
+    assert all(gene.is_marker for gene in found.genes)
+    assert sum(gene.contribution for gene in found.genes) == pytest.approx(found.score)
+    assert found.margin == pytest.approx(found.score - found.runner_up_score)
+    assert found.p_value == pytest.approx(1 / 201)
+
+
+def test_a_profile_without_order_stays_unassigned_and_p_values_are_even():
+    evidence = evidence_of(range(5), range(5, 10), range(10, 15))
+    profiles = np.random.default_rng(1).normal(size=(200, N_GENES))
+    found = name_by_types(profiles, evidence, gene_names=NAMES, config=TypeNaming(n_permutations=99), seed=0)
+    p_values = np.array([one.p_value for one in found])
+    assert np.mean(p_values <= 0.2) == pytest.approx(0.2, abs=0.08)
+    assert np.mean([one.name == "unassigned" for one in found]) > 0.9
+
+
+def test_a_type_of_which_few_markers_lead_is_no_name_however_strongly_they_do():
+    profiles = np.random.default_rng(0).normal(scale=0.01, size=(1, N_GENES))
+    profiles[0, 10:14] = 2.0
+    evidence = evidence_of(range(5), range(10, 17))
+    (found,) = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
+    assert (found.name, found.best, found.share_markers) == ("unassigned", "type 1", pytest.approx(4 / 7))
+    assert found.reason == "4 of 7 markers"
+    profiles[0, 14] = 0.3
+    (found,) = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
+    assert (found.name, found.share_markers, found.reason) == ("type 1", pytest.approx(5 / 7), "")
+    few = name_by_types(profiles, evidence, gene_names=NAMES, config=TypeNaming(min_genes=6), seed=0)
+    assert (few[0].name, few[0].reason) == ("unassigned", "5 of 7 markers")
+
+
+def test_cells_take_the_names_of_groups_of_neighbours_and_noise_makes_no_candidate():
+    evidence = evidence_of(range(5), range(5, 10), range(10, 15), range(15, 20), range(20, 25))
+    truth = np.repeat([0, 1, 2], [150, 120, 30])  # types 3 and 4 are in no cell
+    rng = np.random.default_rng(0)
+    raised = np.zeros((len(truth), N_GENES))
+    for kind in range(3):
+        raised[np.ix_(truth == kind, range(5 * kind, 5 * kind + 5))] = 1
+    counts = sp.csr_matrix(np.log1p(rng.poisson(0.5 + 0.8 * raised)).astype(np.float32))
+    known = QueriedCells(expression=counts, gene_names=tuple(NAMES), alignment=None)
+    graph = snn_weights(knn_graph(np.eye(3)[truth] + rng.normal(scale=0.05, size=(300, 3)), config=GraphConfig()))
+    clusters = np.minimum(truth, 1)  # the third group has no cluster of its own
+    named = name_by_types(cluster_profiles(counts, clusters), evidence, gene_names=NAMES, seed=0)
+    names, scores = name_each(known, evidence, clusters=named, graph=graph, seed=0)
+    assert np.mean(np.array(names) == np.array([f"type {kind}" for kind in truth])) > 0.95
+    assert set(names) <= {"type 0", "type 1", "type 2", "unassigned"}
+    assert len(scores) == len(names) == 300
+
+
+@pytest.mark.parametrize("name", ["???", "-", "\U0001f9a0"])
+def test_a_type_without_a_letter_or_digit_is_refused_before_any_work(name):
+    with pytest.raises(InputUnusable, match=f"cell type '{re.escape(name)}' holds no letter or digit"):
+        TypeChoice(types=(CellType(name="B cell"), CellType(name=name, genes=("CD3D",))))
+
+
+def test_one_candidate_has_no_runner_up():
+    profiles = np.zeros((1, N_GENES))
+    profiles[0, :5] = 1
+    (found,) = name_by_types(profiles, evidence_of(range(5)), gene_names=NAMES, seed=0)
+    assert found.runner_up is None
+    assert found.margin == found.score
+
+
+def test_witnesses_add_up_to_a_score_with_standard_deviation_one():
+    rng = np.random.default_rng(2)
+    text, markers = (standard_weights(sp.csr_matrix(np.eye(2, 500, k=shift))) for shift in (0, 100))
+    markers = sp.vstack([markers[0], sp.csr_matrix((1, 500))]).tocsr()
+    both = combine_witnesses(text, markers, has_markers=np.array([True, False]))
+    scores = np.array([both @ rng.normal(size=500) for _ in range(4000)])
+    np.testing.assert_allclose(scores.std(axis=0), 1, atol=0.04)
+    assert both[0, 100] == pytest.approx(2 * both[0, 0])
+
+
+def test_markers_resolve_by_their_own_symbol_else_by_every_orthologue(stores):
+    assert resolve_markers(["CD3D", "nonsense"], stores["human"]) == {"CD3D": (915,), "nonsense": ()}
+    assert resolve_markers(["CD3D"], stores["mouse"]) == {"CD3D": (12500,)}
+    assert resolve_markers(["Cd3d"], stores["mouse"]) == {"Cd3d": (12500,)}
+
+
+def test_markers_that_the_store_knows_and_the_cells_lack_lower_the_weight(stores):
+    kb = stores["human"]
+    types = [CellType(name="a", genes=("CD3D", "CD3E", "nonsense")), CellType(name="b", genes=("CD3D",))]
+    ids = np.array([915, 0, 930, 931, 2641])
+    found, n_known = marker_weights(types, ids, kb)
+    found = found.toarray()
+    assert n_known.tolist() == [2, 1]
+    assert found[1, 0] == pytest.approx(np.sqrt(5 / 4))  # deviations of one gene in five have length one
+    assert found[0, 0] == pytest.approx(found[1, 0] * np.sqrt(1 / 2))
+
+
+@pytest.mark.parametrize(("field", "value"), [("n_permutations", 0), ("max_p", 0.0), ("n_genes", 0), ("min_share", 2)])
+def test_settings_out_of_range_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        TypeNaming(**{field: value})
+
+
+def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tmp_path_factory):
+    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("demo")).folder)
+    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata.obs["group"] = adata.obs["bulk_labels"].astype(object)
+    adata.obs.iloc[:50, adata.obs.columns.get_loc("group")] = None
+    types = [CellType(name="B", genes=("CD79A", "CD79B", "MS4A1")), CellType(name="T", genes=("CD3D", "CD3E", "CD3G"))]
+    found = cm.tl.annotate(adata, kb, cluster_key="group", candidates=types, copy=True)
+    names = found.obs["cellmodel_name"]
+    assert names[:50].isna().all()
+    assert (names[found.obs["group"] == "CD19+ B"] == "B").all()
+    assert found.uns["cellmodel_name"]["names"].set_index("cluster").loc["CD4+/CD45RO+ Memory", "best"] == "T"
+    assert "cellmodel_name" not in adata.obs

@@ -1,0 +1,125 @@
+"""The ablation: each variant changes one thing, differences are paired, labels enter the measures alone."""
+
+import numpy as np
+import pytest
+
+import genekb
+from cellmodel.bench.ablation import COMPLETE, ablate, ablation_lines, variants
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.recipes.fused import TERMS
+from cellmodel.recipes.registry import BUILT_IN, find_recipe
+from cellmodel.tl._demo import find_demo_cells
+from cellmodel.tl._run import run
+from tests.support.processes import call, call_json
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def kb(home):
+    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+
+
+@pytest.fixture(scope="module")
+def adata():
+    return read_anndata(find_demo_cells())[:200].copy()
+
+
+@pytest.fixture(scope="module")
+def found(adata, kb):
+    labels = adata.obs["bulk_labels"].astype(str).tolist()
+    return ablate(
+        cells_from_anndata(adata.copy()), kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0, 1), y_true=labels
+    )
+
+
+def test_every_part_has_a_variant_that_changes_it_alone():
+    planned, skipped = variants(RunConfig())
+    names = [variant.name for variant in planned]
+    controls = ["knowledge shuffled", "knowledge random", "knowledge none", "path 1 alone", "path 2 alone"]
+    assert names == [COMPLETE, *controls, *(f"without {term.name}" for term in TERMS)]
+    assert skipped == []
+    assert {variant.config.semantics.path1_weight for variant in planned} == {0.5, 1.0, 0.0}
+    assert [set(variant.off) for variant in planned if variant.off] == [{term.name} for term in TERMS]
+
+
+def test_what_would_change_nothing_is_said_and_not_run():
+    planned, skipped = variants(RunConfig(recipe="pca-kmeans", knowledge="none"))
+    assert [variant.name for variant in planned] == [COMPLETE]
+    assert ["reads no text" in skipped[0], "two are needed" in skipped[1]] == [True, True]
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if find_recipe(name).uses_text])
+def test_a_recipe_that_needs_text_refuses_to_go_without_and_its_ablation_does_not_ask_it_to(adata, name):
+    cells, config = cells_from_anndata(adata[:60].copy()), RunConfig(recipe=name, knowledge="none", n_words=0)
+    if find_recipe(name).needs_text:
+        with pytest.raises(InputUnusable, match="no --knowledge none"):
+            run(cells, None, config)
+    else:
+        assert run(cells, None, config, with_clusters=False).text is None
+    planned, skipped = variants(RunConfig(recipe=name))
+    asked = "knowledge none" in [variant.name for variant in planned]
+    assert asked is not find_recipe(name).needs_text
+    assert any("cannot do without texts" in line for line in skipped) is not asked
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if find_recipe(name).train is not None])
+def test_objectives_that_a_recipe_names_are_its_own(name):
+    recipe = find_recipe(name)
+    assert len(set(recipe.objectives)) == len(recipe.objectives) > 0
+
+
+def test_the_text_moves_the_embedding_and_not_the_clusters_of_fused(found):
+    rows = {row.variant: row for row in found.rows}
+    assert all(row.mean["same_clusters"] == 1 for row in found.rows)
+    assert rows["knowledge none"].difference["ari"] == 0
+    assert rows["knowledge random"].difference["purity"] != 0
+    assert rows["without align"].difference["purity"] != 0
+
+
+@pytest.mark.slow
+def test_differences_are_paired_by_seed(found, adata, kb):
+    labels = adata.obs["bulk_labels"].astype(str).tolist()
+    config, cells = RunConfig(n_clusters=5, head="kmeans"), cells_from_anndata(adata.copy())
+    single = [ablate(cells, kb, config, seeds=(seed,), y_true=labels).rows for seed in (0, 1)]
+    by_seed = [[one.mean["purity"] - rows[0].mean["purity"] for one in rows] for rows in single]
+    for place, row in enumerate(found.rows):
+        values = [values[place] for values in by_seed]
+        assert row.difference["purity"] == pytest.approx(np.mean(values))
+        assert row.sd["purity"] == pytest.approx(np.std(values))
+
+
+def test_labels_enter_the_measures_alone(adata, kb, found):
+    cells = cells_from_anndata(adata.copy())
+    bare = ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0, 1))
+    assert set(bare.rows[0].mean) == {"same_clusters", "neighbours", "n_clusters"}
+    for without, with_labels in zip(bare.rows, found.rows, strict=True):
+        assert without.mean.items() <= with_labels.mean.items()
+    with pytest.raises(InputUnusable, match="no cell has a label"):
+        ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0,), y_true=[""] * adata.n_obs)
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_table_and_one_object(adata, kb, home, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    args = ["ablate", tmp_path / "cells.h5ad", "--kb", "demo", "--home", home, "--truth", "bulk_labels", "--seeds", "0"]
+    content = call_json("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
+    assert content["rows"][0]["variant"] == COMPLETE
+    code, out, _ = call("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
+    assert (code, out.count("| knowledge ")) == (0, 3)
+    assert call("cellmodel", *args, "--recipe", "nosuch")[0] == 3
+
+
+def test_lines_show_the_difference_beside_the_mean(found):
+    lines = list(ablation_lines(found))
+    assert len(lines) == 2 + len(found.rows)
+    row = found.rows[1]
+    expected = f"{row.mean['purity']:.3f} ({row.difference['purity']:+.3f} ± {row.sd['purity']:.3f})"
+    assert expected in lines[3]

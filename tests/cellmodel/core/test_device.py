@@ -1,0 +1,136 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from cellmodel.annotate import classify
+from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.device import Compute, describe, find_device
+from cellmodel.core.errors import NotAvailable
+from cellmodel.nn.train import TrainConfig
+from cellmodel.pl._report import layout
+from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.recipes import augment as augmented_views
+from cellmodel.recipes import fused, lowsample, scllm_dsc, scrcl, scsiameseclu
+from cellmodel.recipes.base import CellViews
+from cellmodel.recipes.registry import check_compute, find_recipe
+from tests.support.elsewhere import Elsewhere, second_device
+
+TRAINED = ("fused", "lowsample", "scllm-dsc", "scrcl", "scrcl-text", "scsiameseclu")
+CHOOSERS = (augmented_views, fused, lowsample, scllm_dsc, scrcl)
+
+
+@pytest.fixture(scope="module")
+def views():
+    """Three groups of 20 cells with counts, a text, and vectors of the genes."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(3), 20)
+    counts = rng.poisson(0.2 + 4 * np.kron(np.eye(3), np.ones(8))[truth]).astype(np.float32)
+    dense = np.log1p(counts)
+    left, singular, _ = np.linalg.svd(dense - dense.mean(axis=0), full_matrices=False)
+    pcs = (left * singular)[:, :5].astype(np.float32)
+    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=6))
+    graph = snn_weights(knn)
+    vectors = rng.standard_normal((24, 6)).astype(np.float32)
+    text = (dense @ vectors).astype(np.float32)
+    return CellViews(
+        expression=sp.csr_matrix(dense), pcs=pcs, graph=graph, smoothed=smooth(pcs, graph), knn=knn,
+        text=text / np.linalg.norm(text, axis=1, keepdims=True), depth=counts.sum(axis=1).astype(np.float64),
+        counts=sp.csr_matrix(counts), gene_vectors=vectors, n_clusters=3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_recipe_keeps_to_its_device_and_gives_the_same_there(name, views, monkeypatch):
+    for module in (fused, lowsample, scllm_dsc, scrcl, scsiameseclu):
+        for setting, value in list(vars(module).items()):
+            if isinstance(value, TrainConfig):
+                monkeypatch.setattr(module, setting, replace(value, n_steps=2))
+    here = find_recipe(name).represent(views, 0)
+    with second_device() as device:
+        for module in CHOOSERS:
+            monkeypatch.setattr(module, "find_device", lambda _: device)
+        there = find_recipe(name).represent(views, 0)
+    np.testing.assert_allclose(there.z, here.z, atol=1e-5)
+    assert len(there.history) == len(here.history)
+    for ours, theirs in zip(here.history, there.history, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+def test_the_second_device_refuses_tensors_of_the_first():
+    with second_device() as device:
+        there = torch.ones(2, 3).to(device)
+        assert isinstance(there, Elsewhere)
+        with pytest.raises(RuntimeError, match=r"aten.mm.default meets tensors of both devices: \[\(5, 2\)\]"):
+            torch.ones(5, 2) @ there
+        with pytest.raises(RuntimeError, match="both devices"):
+            there[torch.tensor([0])]
+        with pytest.raises((RuntimeError, TypeError)):
+            there.numpy()
+        assert (there * 2).cpu().tolist() == [[2.0] * 3] * 2
+
+
+def test_the_layout_keeps_to_its_device(views):
+    edges = views.graph.tocoo()
+    pairs = {"cell": torch.from_numpy(edges.row).long(), "near": torch.from_numpy(edges.col).long()}
+    start = views.pcs[:, :2]
+    here = layout._neighbour_loss(layout._Plane(start), pairs)["neighbours"].item()
+    with second_device() as device:
+        plane = layout._Plane(start).to(device)
+        loss = layout._neighbour_loss(plane, {name: rows.to(device) for name, rows in pairs.items()})["neighbours"]
+        loss.backward()
+    assert isinstance(plane.position.grad, Elsewhere)
+    assert loss.item() == pytest.approx(here, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [None, np.arange(6) % 3])
+def test_the_contrastive_projection_keeps_to_its_device(classes, views, monkeypatch):
+    labelled = None if classes is None else np.arange(0, 60, 10)
+    here = classify.contrastive_features(views.pcs, labelled=labelled, classes=classes, seed=0)
+    with second_device() as device:
+        monkeypatch.setattr(classify, "find_device", lambda _: device)
+        there = classify.contrastive_features(views.pcs, labelled=labelled, classes=classes, seed=0)
+    np.testing.assert_allclose(there, here, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_gpu_finds_the_clusters_that_the_cpu_finds(name, views):
+    on_gpu = replace(views, compute=Compute(device="cuda"))
+    ours, theirs = (find_recipe(name).represent(given, 0) for given in (views, on_gpu))
+    labels = [find_recipe(name).head(made, views, 3, 0).labels for made in (ours, theirs)]
+    assert adjusted_rand_score(*labels) == 1
+    cosines = (ours.z * theirs.z).sum(axis=1) / np.linalg.norm(ours.z, axis=1) / np.linalg.norm(theirs.z, axis=1)
+    assert cosines.min() > 0.99
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said_before_any_work():
+    with pytest.raises(NotAvailable, match=r"device 'cuda:1' is not there \(0 GPUs found\); use --device cpu"):
+        check_compute(find_recipe("fused"), Compute(device="cuda:1"))
+    assert find_device("auto") == torch.device("cpu")
+    assert describe(Compute(device="auto")) == {"device": "cpu", "engine": "local", "n_workers": 1}
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"engine": "mpi"}, "engine must be one of local, ddp, ray"),
+        ({"n_workers": 2}, "'local' is one process, 2 workers were asked for; use ddp or ray"),
+        ({"engine": "ddp", "device": "cuda"}, "trains on the CPU, device 'cuda' was asked for; use engine 'local'"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(choice, message):
+    with pytest.raises(ValueError, match=message):
+        Compute(**choice)
+
+
+def test_the_place_of_training_is_no_part_of_what_decides_a_result():
+    elsewhere = RunConfig(compute=Compute(engine="ddp", n_workers=2))
+    assert elsewhere == RunConfig()
+    assert elsewhere.to_dict() == RunConfig().to_dict()

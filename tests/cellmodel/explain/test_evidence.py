@@ -1,0 +1,243 @@
+"""`cellmodel attribute`, from file to file: what it tells of real cells, what it writes, and what it refuses."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import cellmodel as cm
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable, SlotTaken
+from cellmodel.explain.evidence import AttributeConfig, attribute_clusters
+from cellmodel.explain.groups import clustered
+from cellmodel.io.cells import ReadConfig, cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.io.outputs import WriteConfig
+from cellmodel.tl._attribute import attribute_file
+from cellmodel.tl._demo import find_demo_cells
+from genekb import schema
+from tests.support.processes import call, call_json
+
+GMT = "KILLING\tby hand\tGNLY\tPRF1\tGZMB\tNKG7\nNOTHING\tby hand\tACTB\tTUBB\tGAPDH\n"
+GMT += "=RUN()\x1b[2J\tby hand\tGNLY\tPRF1\tNKG7\n"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def kb(home):
+    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """Demo cells with their types, and a condition in which one gene of T cells differs."""
+    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    adata.obs["stim"] = np.where(np.arange(adata.n_obs) % 2, "stimulated", "control")
+    path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(home, kb, cells, tmp_path_factory):
+    """What the command told and wrote."""
+    folder = tmp_path_factory.mktemp("out")
+    (folder / "sets.gmt").write_text(GMT)
+    args = ["attribute", cells, "--kb", "demo", "--home", home, "--cluster-key", "bulk_labels"]
+    args += ["--gmt", folder / "sets.gmt", "--permutations", 50]
+    told = call_json("cellmodel", *args, "-o", folder / "o.h5ad", "--tables", folder / "tables")
+    return folder, args, {group["cluster"]: group for group in told["groups"]}
+
+
+def rows_of(folder, name):
+    with (folder / "tables" / f"{name}.tsv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def test_tables_hold_no_formula_and_no_control_character(run):
+    folder, _, told = run
+    assert "=RUN()\x1b[2J" in {row["set"] for row in told["CD56+ NK"]["enrichment"]}
+    assert r"'=RUN()\x1b[2J" in {row["set"] for row in rows_of(folder, "enrichment")}
+    assert all("\x1b" not in path.read_text() for path in (folder / "tables").iterdir())
+
+
+def test_known_populations_are_told_by_their_genes_themes_and_sets(run):
+    _, _, told = run
+    killer = told["CD56+ NK"]
+    assert {"NKG7", "GNLY"} <= {gene["name"] for gene in killer["markers"]}
+    assert {"GNLY", "PRF1"} <= {gene["name"] for gene in killer["contributions"]}
+    assert killer["enrichment"][0]["set"] == "KILLING"
+    assert "PRF1" in killer["enrichment"][0]["genes"]
+    every = [theme for group in told.values() for theme in group["themes"]]
+    assert any(theme["p_adjusted"] <= 0.05 for theme in every)
+    for theme in every:
+        for gene in theme["genes"]:
+            assert theme["term"].split(" ")[0][:4] in gene["sentence"].lower()
+
+
+def test_tables_hold_every_contribution_so_that_they_add_up_to_the_distance(run):
+    folder, _, told = run
+    for cluster, group in told.items():
+        rows = [row for row in rows_of(folder, "contributions") if row["cluster"] == cluster]
+        assert len(rows) == group["n_genes"]
+        assert sum(float(row["contribution"]) for row in rows) == pytest.approx(group["distance"], rel=1e-6)
+        assert sum(float(row["share"]) for row in rows) == pytest.approx(1.0, rel=1e-6)
+        leads = [float(row["difference"]) > 0 for row in rows]
+        assert leads == sorted(leads, reverse=True)
+        assert all(0 < float(row["p_value"]) <= 1 for row in rows)
+
+
+def test_the_slot_holds_the_tables_and_what_made_them(run, kb):
+    folder, _, told = run
+    slot = read_anndata(folder / "o.h5ad").uns["cellmodel_attribution"]
+    assert (slot["store_id"], slot["params"]["cluster_key"]) == (kb.store_id, "bulk_labels")
+    assert slot["gene_sets"] == {"sets.gmt": 3}
+    assert slot["groups"].set_index("cluster")["distance"].to_dict() == pytest.approx(
+        {cluster: group["distance"] for cluster, group in told.items()}
+    )
+    for name in ("markers", "contributions", "themes", "enrichment"):
+        assert len(slot[name]) == len(rows_of(folder, name)) > 0
+        assert list(slot[name].columns) == list(rows_of(folder, name)[0])
+
+
+def test_the_same_command_twice_gives_the_same_bytes(run):
+    folder, args, _ = run
+    code, _, err = call("cellmodel", *args, "-o", folder / "again.h5ad", "--tables", folder / "tables2")
+    assert code == 0, err
+    assert (folder / "again.h5ad").read_bytes() == (folder / "o.h5ad").read_bytes()
+    for path in (folder / "tables").iterdir():
+        assert path.read_bytes() == (folder / "tables2" / path.name).read_bytes()
+
+
+def test_markers_do_not_depend_on_the_other_cells_where_two_clusters_are_compared(cells, kb):
+    adata = read_anndata(cells)
+    pair = ("CD19+ B", "CD14+ Monocyte")
+    choice = AttributeConfig(cluster_key="bulk_labels", between=pair, n_permutations=5)
+    both = adata[adata.obs["bulk_labels"].isin(pair)].copy()
+    found = [
+        attribute_clusters(
+            clustered(cells_from_anndata(one), kb, RunConfig(), cluster_key="bulk_labels"),
+            kb,
+            config=RunConfig(),
+            choice=choice,
+        )
+        for one in (adata, both)
+    ]
+    for first, second in zip(found[0].groups, found[1].groups, strict=True):
+        assert first.contrast == second.contrast
+        assert [marker.name for marker in first.markers[:10]] == [marker.name for marker in second.markers[:10]]
+    assert found[0].groups[0].distance == pytest.approx(found[0].groups[1].distance)  # the same step, both ways
+    assert {"CD79A", "CD79B"} <= {marker.name for marker in found[0].groups[0].markers[:20]}
+
+
+def test_a_planted_difference_between_conditions_is_found_in_its_cluster(cells, kb):
+    adata = read_anndata(cells)
+    stimulated = ((adata.obs["stim"] == "stimulated") & (adata.obs["bulk_labels"] == "CD19+ B")).to_numpy()
+    values = adata.X.tolil()
+    for gene in ("CD3D", "CD3E", "CD3G"):
+        values[np.flatnonzero(stimulated), adata.var_names.get_loc(gene)] = 3.0
+    adata.X = values.tocsr()
+    cm.tl.attribute(adata, kb, cluster_key="bulk_labels", condition_key="stim")
+    slot = adata.uns["cellmodel_attribution"]
+    rows = slot["contributions"].query("cluster == 'CD19+ B' and condition == 'stimulated' and against == 'control'")
+    assert set(rows["gene"][:3]) == {"CD3D", "CD3E", "CD3G"}
+    theme = slot["themes"].query("cluster == 'CD19+ B' and condition == 'stimulated'").iloc[0]
+    assert theme["gene"] in {"CD3D", "CD3E", "CD3G"}
+    assert theme["p_value"] <= 0.05
+    with pytest.raises(SlotTaken, match="use --overwrite"):
+        cm.tl.attribute(adata, kb, cluster_key="bulk_labels")
+
+
+def test_go_terms_of_the_store_are_tested_and_name_themes(cells, tmp_path_factory):
+    source = genekb.read_demo_table()
+    ids = dict(zip(source.genes["symbol"].to_pylist(), source.genes["gene_id"].to_pylist(), strict=True))
+    killing = {"vocabulary": "go_process", "term_id": "GO:0001906", "term": "cell killing", "evidence": ""}
+    terms = [killing | {"gene_id": ids[gene]} for gene in ("GNLY", "PRF1", "GZMB", "NKG7")]
+    source = replace(source, annotations=pa.Table.from_pylist(terms, schema=schema.ANNOTATIONS))
+    config = genekb.BuildConfig(name="go", models=("lsa-32",))
+    kb = genekb.open(genekb.build(source, config, home=tmp_path_factory.mktemp("go")).folder)
+    adata = cm.tl.attribute(read_anndata(cells), kb, cluster_key="bulk_labels", copy=True)
+    slot = adata.uns["cellmodel_attribution"]
+    enriched = slot["enrichment"].query("cluster == 'CD56+ NK'").iloc[0]
+    assert (enriched["set"], enriched["set_id"], enriched["source"]) == ("cell killing", "GO:0001906", "go_process")
+    assert enriched["n_shared"] == len(terms)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"cluster_key": "labels"}, "no column 'labels' in obs"),
+        ({"between": ("CD19+ B", "CD56 NK")}, r"there is no cluster 'CD56 NK' .* did you mean 'CD56\+ NK'"),
+        ({"condition_key": "stin"}, "no column 'stin' in obs"),
+        ({"condition_key": "stim", "cluster": "B"}, "there is no cluster 'B'"),
+        ({"gmt": (Path("absent.gmt"),)}, "absent.gmt cannot be read as a GMT file"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_any_output(cells, kb, tmp_path, change, why):
+    choice = AttributeConfig(**{"cluster_key": "bulk_labels"} | change)
+    write = WriteConfig(output=tmp_path / "o.h5ad", key_added="attribution")
+    with pytest.raises(InputUnusable, match=why):
+        attribute_file(cells, kb, config=RunConfig(), choice=choice, read=ReadConfig(), write=write)
+    assert not (tmp_path / "o.h5ad").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "why"),
+    [
+        (["--cluster", "CD19+ B"], 2, "name their column too"),
+        (["--gmt", "yeast.gmt"], 3, "error: 0 of the 2 gene names of yeast.gmt"),
+    ],
+)
+def test_errors_of_the_command_are_one_line(home, kb, cells, tmp_path, monkeypatch, change, code, why):
+    monkeypatch.chdir(tmp_path)
+    Path("yeast.gmt").write_text("T\tna\tYAL001C\tYAL002W\n")
+    args = ["attribute", cells, "--kb", "demo", "--home", home, "--cluster-key", "bulk_labels", "-o", "o.h5ad"]
+    found, _, err = call("cellmodel", *args, *change)
+    assert (found, why in " ".join(err.replace("│", " ").split())) == (code, True), err
+    assert "Traceback" not in err
+    assert not Path("o.h5ad").exists()
+
+
+def test_what_exists_is_not_replaced_unasked(run, cells, kb):
+    folder, _, _ = run
+    choice = AttributeConfig(cluster_key="bulk_labels")
+    for output, tables, why in (
+        ("o.h5ad", None, "--overwrite"),
+        ("new.h5ad", folder / "tables", "markers.tsv exists; give another name, or --overwrite"),
+        ("new.h5ad", folder / "o.h5ad", "is a file; name a folder"),
+        ("new.h5ad", folder / "absent" / "tables", "absent is not a folder"),
+    ):
+        write = WriteConfig(output=folder / output, key_added="attribution")
+        with pytest.raises(InputUnusable, match=why):
+            attribute_file(cells, kb, config=RunConfig(), choice=choice, read=ReadConfig(), write=write, tables=tables)
+    assert not (folder / "new.h5ad").exists()
+
+
+@pytest.mark.parametrize("change", [{"n_markers": 0}, {"n_permutations": 0}, {"n_themes": 0}, {"n_sentences": 0}])
+def test_settings_out_of_range_are_refused(change):
+    with pytest.raises(ValueError, match="must be >= 1, got 0"):
+        AttributeConfig(**change)
+
+
+@pytest.mark.slow
+def test_interferon_is_the_theme_of_stimulated_cells(real_data, tmp_path):
+    source = genekb.read_ncbi_folder(real_data / "ncbi" / "2022-11", taxa=["human"])
+    config = genekb.BuildConfig(name="human", models=("lsa-256",), genes="protein-coding")
+    genekb.build(source, config, home=tmp_path)
+    args = ["attribute", real_data / "scrna" / "kang_ifnb_2800.h5ad", "--kb", "human", "--home", tmp_path]
+    args += ["--cluster-key", "cell_type", "--condition-key", "sample", "-o", tmp_path / "o.h5ad"]
+    told = call_json("cellmodel", *args)
+    for group in told["groups"]:
+        if group["condition"] == "STIM" and group["n_cells"] >= 100:
+            top = group["themes"][0]
+            assert "interferon" in (top["term"], *top["also"])
+            assert top["p_adjusted"] <= 0.05

@@ -1,0 +1,145 @@
+from itertools import permutations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.stats import norm, pearson3
+
+from cellmodel.explain.terms import index_terms, score_terms
+
+CD3D = (
+    "CD3D: CD3 delta subunit of T-cell receptor complex. The protein encoded by this gene is part of the T-cell "
+    "receptor/CD3 complex, and is involved in signal transduction. Defects in this gene cause immunodeficiency "
+    "[provided by RefSeq, Feb 2009]."
+)
+
+
+def terms_of(*texts: str, min_texts: int = 1) -> set[str]:
+    return set(index_terms(texts, min_texts=min_texts).terms)
+
+
+def test_terms_are_informative_words_and_unbroken_phrases():
+    terms = terms_of(CD3D)
+    assert {"t cell", "cell receptor", "receptor", "cd3", "signal transduction", "immunodeficiency"} <= terms
+    assert not {"protein", "gene", "encoded", "the", "refseq", "feb", "2009"} & terms  # stock vocabulary, provenance
+    assert not {"t", "cell", "complex"} & terms  # too short or too broad to stand alone
+    assert "subunit t" not in terms  # "of" stands between
+    assert "complex signal" not in terms  # a comma stands between
+
+
+def test_phrases_do_not_cross_sentences_or_numbers():
+    terms = terms_of("Binds insulin. Glucagon is not bound", "interleukin 2 receptor")
+    assert {"insulin", "glucagon", "interleukin", "receptor"} <= terms
+    assert not {"insulin glucagon", "interleukin receptor", "2"} & terms
+
+
+def test_plural_counts_as_its_singular_only_if_that_occurs():
+    index = index_terms(["platelets and antibodies", "a platelet, an antibody", "diabetes, class, lens"], min_texts=1)
+    assert {"platelet", "antibody", "diabetes", "lens"} <= set(index.terms)
+    assert not {"platelets", "antibodies", "diabete", "clas"} & set(index.terms)
+    column = index.presence[:, [index.terms.index("platelet")]].toarray().ravel()
+    assert column.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_presence_is_binary_and_rare_terms_are_left_out():
+    index = index_terms(["insulin insulin insulin", "insulin secretion", "glucagon"], min_texts=2)
+    assert index.terms == ("insulin",)
+    assert index.presence.toarray().tolist() == [[1.0], [1.0], [0.0]]
+
+
+def test_sentences_that_many_texts_share_are_left_out():
+    shared = "Ribosomes consist of organelles scattered widely."
+    index = index_terms([f"RP{n}: ribosomal subunit. {shared}" for n in range(20)], min_texts=3)
+    assert "ribosomal" in index.terms
+    assert "organelle" not in index.terms
+    assert "organelles" not in index.terms
+    assert shared in index.boilerplate
+    assert "organelles" in terms_of(*[f"RP{n}: ribosomal subunit. {shared}" for n in range(19)], min_texts=3)
+
+
+@pytest.mark.parametrize("texts", [[], ["", "the of and"], ["insulin", "glucagon"]])
+def test_no_frequent_term_gives_an_empty_index(texts):
+    index = index_terms(texts, min_texts=2)
+    assert index.terms == ()
+    assert index.presence.shape == (len(texts), 0)
+
+
+def test_sentence_is_the_first_that_holds_the_term():
+    index = index_terms([CD3D, "Many T cells."], min_texts=1)
+    assert index.sentence(CD3D, term="t cell") == "CD3D: CD3 delta subunit of T-cell receptor complex."
+    assert index.sentence(CD3D, term="immunodeficiency") == "Defects in this gene cause immunodeficiency ."
+    assert index.sentence("No B cell. All are T cells.", term="t cell") == "All are T cells."
+    with pytest.raises(ValueError, match="holds the term 'insulin'"):
+        index.sentence(CD3D, term="insulin")
+
+
+def presence_of(rng: np.random.Generator, *, n_genes: int, sizes: list[int]) -> sp.csr_matrix:
+    """Terms in so many texts each, in random genes."""
+    dense = np.zeros((n_genes, len(sizes)))
+    for term, size in enumerate(sizes):
+        dense[rng.choice(n_genes, size, replace=False), term] = 1.0
+    return sp.csr_matrix(dense)
+
+
+def test_score_is_the_normal_equivalent_under_all_shuffles():
+    rng = np.random.default_rng(0)
+    weights = rng.gamma(1.0, size=8)
+    presence = presence_of(rng, n_genes=8, sizes=[2, 3, 5])
+    found = score_terms(weights[:, None], presence, n_permutations=1, rng=rng).score.ravel()
+    sums = np.array([presence.T @ weights[list(order)] for order in permutations(range(8))])  # (shuffle, term)
+    standard = (sums - sums.mean(axis=0)) / sums.std(axis=0)
+    skewness = np.maximum((standard**3).mean(axis=0), 0.0)
+    observed = (presence.T @ weights - sums.mean(axis=0)) / sums.std(axis=0)
+    np.testing.assert_allclose(found, norm.isf(pearson3.sf(observed, skewness)), atol=0.05)
+
+
+def test_shuffles_stay_among_texts_of_the_same_length():
+    rng = np.random.default_rng(1)
+    is_long = np.repeat([0.0, 1.0], 60)
+    presence = sp.hstack([presence_of(rng, n_genes=120, sizes=[40]), np.repeat(is_long[:, None], 30, axis=1)]).tocsr()
+    weights = (is_long + rng.random(120) * 0.1)[:, None]  # genes with long texts lead, whatever their texts say
+    scores = score_terms(weights, presence, n_permutations=50, rng=rng)
+    assert scores.score[1:].tolist() == [[0.0]] * 30  # in every long text: no shuffle can change it
+    assert scores.p_value[1:].tolist() == [[1.0]] * 30
+
+
+def test_p_values_are_uniform_without_structure():
+    rng = np.random.default_rng(2)
+    weights = rng.gamma(0.3, size=(600, 4))
+    presence = presence_of(rng, n_genes=600, sizes=list(rng.integers(3, 200, 300)))
+    scores = score_terms(weights, presence, n_permutations=200, rng=rng)
+    assert abs(scores.score.mean()) < 0.1
+    assert 0.9 < scores.score.std() < 1.1
+    assert 0.47 < scores.p_value.mean() < 0.53
+    for level in (0.05, 0.25, 0.5, 0.75):
+        assert abs((scores.p_value <= level).mean() - level) < 0.04
+
+
+def test_adjusted_p_value_holds_the_error_of_the_whole_search():
+    best = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        presence = presence_of(rng, n_genes=300, sizes=list(rng.integers(3, 60, 200)))
+        scores = score_terms(rng.gamma(0.3, size=(300, 3)), presence, n_permutations=99, rng=rng)
+        assert (scores.p_adjusted >= scores.p_value).all()
+        best.extend(scores.p_adjusted.min(axis=0))
+    assert np.mean(np.array(best) <= 0.05) <= 0.1  # 0.05 expected of 120 searches
+    assert 0.4 < np.mean(best) < 0.6
+
+
+def test_rare_and_common_terms_compare():
+    rng = np.random.default_rng(3)
+    weights = rng.gamma(0.1, size=(1000, 1))  # most genes near 0, a few large
+    sizes = [3] * 1000 + [200] * 1000
+    score = score_terms(weights, presence_of(rng, n_genes=1000, sizes=sizes), n_permutations=1, rng=rng).score
+    share = [np.mean(half > 1.64) for half in (score[:1000], score[1000:])]
+    assert share == pytest.approx([0.05, 0.05], abs=0.025)
+
+
+def test_weights_without_variation_score_nothing():
+    presence = presence_of(np.random.default_rng(4), n_genes=30, sizes=[5, 10])
+    for weights in (np.zeros((30, 1)), np.full((30, 1), 0.7)):
+        scores = score_terms(weights, presence, n_permutations=9, rng=np.random.default_rng(4))
+        assert scores.score.tolist() == [[0.0], [0.0]]
+        assert scores.p_value.tolist() == [[1.0], [1.0]]
+        assert scores.p_adjusted.tolist() == [[1.0], [1.0]]

@@ -1,0 +1,408 @@
+"""Cell files as users have them: written here by hand, compared with scanpy where it reads them too."""
+
+import gzip
+import hashlib
+import os
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from scipy.io import mmwrite
+
+from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
+from cellmodel.io.cells import (
+    ReadConfig,
+    cells_from_anndata,
+    claim_slots,
+    read_cells,
+    read_gene_totals,
+    read_obs_columns,
+)
+from cellmodel.io.value_kind import ValueKind
+from cellmodel.tl._demo import find_demo_cells
+
+N_CELLS, N_GENES = 30, 8
+COUNTS = np.random.default_rng(0).poisson(1.0, (N_CELLS, N_GENES)).astype(np.float32)
+CELLS = [f"AAAC{row:02d}-1" for row in range(N_CELLS)]
+GENES = ["CD3D", "MS4A1", "LYZ", "PPBP", "GNLY", "NKG7", "CD3-ADT", "HTO-1"]
+TYPES = ["Gene Expression"] * 6 + ["Antibody Capture"] * 2
+
+
+def make(matrix=None, *, types=False):
+    matrix = sp.csr_matrix(COUNTS) if matrix is None else matrix
+    var = pd.DataFrame({"feature_types": TYPES} if types else None, index=GENES[: matrix.shape[1]])
+    return anndata.AnnData(matrix, obs=pd.DataFrame(index=CELLS[: matrix.shape[0]]), var=var)
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_10x_h5(path, version):
+    matrix = sp.csr_matrix(COUNTS.astype(np.int32))
+    ids = [f"ENSG{row:011d}" for row in range(N_GENES)]
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix" if version == 3 else "GRCh38")
+        for key in ("data", "indices", "indptr"):
+            group[key] = getattr(matrix, key)
+        group["shape"] = np.array([N_GENES, N_CELLS])
+        group["barcodes"] = np.array(CELLS, dtype="S")
+        if version == 2:
+            group["genes"], group["gene_names"] = np.array(ids, dtype="S"), np.array(GENES, dtype="S")
+            return
+        features = {"id": ids, "name": GENES, "feature_type": TYPES, "genome": ["GRCh38"] * N_GENES}
+        for key, column in features.items():
+            group[f"features/{key}"] = np.array(column, dtype="S")
+
+
+def write_10x_folder(folder, version):
+    folder.mkdir()
+    mmwrite(folder / "matrix.mtx", sp.coo_matrix(COUNTS.T.astype(np.int32)))
+    features = "".join(
+        f"ENSG{row}\t{name}\t{kind}\n" for row, (name, kind) in enumerate(zip(GENES, TYPES, strict=True))
+    )
+    genes = "".join(f"ENSG{row}\t{name}\n" for row, name in enumerate(GENES))
+    texts = {"barcodes.tsv": "\n".join(CELLS) + "\n"}
+    texts |= {"features.tsv": features} if version == 3 else {"genes.tsv": genes}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    if version == 3:
+        for path in list(folder.iterdir()):
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+            path.unlink()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("form", ["h5", "folder"])
+@pytest.mark.filterwarnings("ignore::FutureWarning:scanpy", "ignore::FutureWarning:anndata")
+def test_10x_of_both_versions_reads_as_scanpy_reads_it(tmp_path, version, form):
+    import scanpy as sc
+
+    path = tmp_path / ("cells.h5" if form == "h5" else "cells")
+    (write_10x_h5 if form == "h5" else write_10x_folder)(path, version)
+    theirs = sc.read_10x_h5(path, gex_only=True) if form == "h5" else sc.read_10x_mtx(path, gex_only=True)
+    ours = read_cells(path)
+    assert list(ours.names) == theirs.var_names.tolist()
+    assert ours.adata.obs_names.tolist() == theirs.obs_names.tolist()
+    np.testing.assert_array_equal(ours.matrix.toarray(), theirs.X.toarray())
+
+
+def test_features_that_are_no_genes_are_left_out_counted_and_kept_in_the_output(tmp_path):
+    write_10x_h5(tmp_path / "cells.h5", 3)
+    cells = read_cells(tmp_path / "cells.h5")
+    assert cells.names == tuple(GENES[:6])
+    assert any("2 features of type Antibody Capture" in note for note in cells.notes)
+    assert cells.adata.n_vars == N_GENES
+    assert cells.var_rows.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [(".csv", ","), (".tsv", "\t"), (".tsv.gz", "\t"), (".csv.gz", ",")])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_text_tables_either_way_round(tmp_path, suffix, separator, transpose):
+    table = pd.DataFrame(COUNTS.astype(int), index=CELLS, columns=GENES)
+    (table.T if transpose else table).to_csv(tmp_path / f"t{suffix}", sep=separator)
+    cells = read_cells(tmp_path / f"t{suffix}", ReadConfig(transpose=transpose))
+    assert cells.names == tuple(GENES)
+    assert cells.adata.obs_names.tolist() == CELLS
+    np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_names_in_a_text_table_stay_as_they_are(tmp_path, transpose):
+    names = ["CD3D", "CD3D", "NA", "nan", "", "CD3D.1", "1.0", '"q" x']
+    table = pd.DataFrame(COUNTS.astype(int), index=CELLS, columns=names)
+    (table.T if transpose else table).to_csv(tmp_path / "t.csv")
+    cells = read_cells(tmp_path / "t.csv", ReadConfig(transpose=transpose))
+    assert cells.names == tuple(names)
+    assert any(note.startswith("1 gene name occurs") for note in cells.notes)
+    np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS)
+
+
+def test_a_text_table_of_r_whose_header_names_only_the_columns(tmp_path):
+    (tmp_path / "t.tsv").write_text('"CD3D"\t"LYZ"\n"a"\t1\t2\n"b"\t3\t0\n')
+    cells = read_cells(tmp_path / "t.tsv")
+    assert (*cells.names, *cells.adata.obs_names) == ("CD3D", "LYZ", "a", "b")
+    np.testing.assert_array_equal(cells.matrix.toarray(), [[1, 2], [3, 0]])
+
+
+@pytest.mark.parametrize("store", [sp.csr_matrix, sp.csc_matrix, sp.csr_array, np.asarray])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_any_matrix_becomes_csr_float32_and_the_users_x_stays_as_it_was(store, dtype):
+    adata = make(store(COUNTS.astype(dtype)))
+    cells = cells_from_anndata(adata)
+    assert isinstance(cells.matrix, sp.csr_matrix)
+    assert cells.matrix.dtype == np.float32
+    np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS)
+    assert type(adata.X) is type(store(COUNTS))
+    assert adata.X.dtype == dtype
+
+
+def test_the_demo_cells_are_read_from_raw_because_x_is_scaled():
+    cells = read_cells(find_demo_cells())
+    assert (cells.kind, cells.matrix.shape) == (ValueKind.LOG1P, (700, 765))
+    assert any("X is scaled" in note and ".raw is used instead" in note for note in cells.notes)
+    assert cells.var_rows is None
+
+
+def test_the_layer_of_counts_wins_over_x_and_what_the_user_names_wins_over_both():
+    adata = make(sp.csr_matrix(np.log1p(COUNTS)))
+    adata.layers["counts"], adata.layers["other"] = sp.csr_matrix(COUNTS), sp.csr_matrix(COUNTS * 2)
+    adata.raw = make(sp.csr_matrix(COUNTS * 3))
+    for read, factor in ((ReadConfig(), 1), (ReadConfig(layer="other"), 2), (ReadConfig(use_raw=True), 3)):
+        np.testing.assert_array_equal(cells_from_anndata(adata, read).matrix.toarray(), COUNTS * factor)
+
+
+def test_a_layer_called_counts_that_holds_none_is_passed_over():
+    adata = make()
+    adata.layers["counts"] = sp.csr_matrix(COUNTS * 40.7)
+    np.testing.assert_array_equal(cells_from_anndata(adata).matrix.toarray(), COUNTS)
+
+
+@pytest.mark.parametrize("in_raw", [False, True])
+def test_features_that_are_no_genes_do_not_decide_the_kind(in_raw):
+    mixed = COUNTS.copy()
+    mixed[:, 6:] -= 2.5
+    adata = make(mixed, types=True)
+    if in_raw:
+        adata.raw = adata
+        adata.X = COUNTS - 1
+    cells = cells_from_anndata(adata)
+    assert cells.kind == ValueKind.COUNTS
+    np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS[:, :6])
+
+
+def test_an_adata_that_stays_in_its_file_is_refused(tmp_path):
+    make().write_h5ad(tmp_path / "a.h5ad")
+    adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(InputUnusable, match="to_memory"):
+        cells_from_anndata(adata)
+    adata.file.close()
+
+
+@pytest.mark.parametrize("wrong", [{"values": "tpm"}, {"values": "scaled"}, {"layer": "umi", "use_raw": True}])
+def test_settings_that_cannot_be_are_refused_when_made(wrong):
+    with pytest.raises(ValueError, match=r"tpm|scaled|umi"):
+        ReadConfig(**wrong)
+
+
+def test_values_per_million_are_refused_until_the_user_says_what_they_are():
+    adata = make(sp.csr_matrix(COUNTS * 40.7))
+    with pytest.raises(NotCounts, match=r"RPKM.*values from 0 to 203.5.*--values linear"):
+        cells_from_anndata(adata)
+    assert cells_from_anndata(adata, ReadConfig(values="linear")).kind == ValueKind.LINEAR
+    adata.layers["umi"] = sp.csr_matrix(COUNTS)
+    with pytest.raises(NotCounts, match="--layer umi, which holds counts"):
+        cells_from_anndata(adata)
+
+
+@pytest.mark.parametrize("values", ["auto", "counts", "linear", "log1p"])
+def test_negative_values_are_refused_whatever_the_user_says(values):
+    with pytest.raises(NotCounts, match="-1"):
+        cells_from_anndata(make(COUNTS - 1), ReadConfig(values=values))
+
+
+@pytest.mark.parametrize(
+    ("adata", "read", "message"),
+    [
+        (make(np.where(COUNTS > 3, np.nan, COUNTS)), ReadConfig(), "7 NaN or infinite"),
+        (make(COUNTS * 0), ReadConfig(), "nothing but zeros"),
+        (make(sp.csr_matrix((0, N_GENES), dtype=np.float32)), ReadConfig(), "0 cells x 8 genes"),
+        (make(sp.csr_matrix((N_CELLS, 0), dtype=np.float32)), ReadConfig(), "30 cells x 0 genes"),
+        (make(), ReadConfig(layer="umi"), r"no layer 'umi' \(it has: none\)"),
+        (make(), ReadConfig(use_raw=True), "has no .raw"),
+        (make(types=True), ReadConfig(gene_key="symbol"), r"no column 'symbol' in var \(it has: feature_types\)"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_the_way_out(adata, read, message):
+    with pytest.raises(InputUnusable, match=message):
+        cells_from_anndata(adata, read)
+
+
+def test_names_from_a_column_and_repeated_names():
+    adata = make()
+    adata.var["symbol"] = ["A", "A", "B", "B", "C", "D", "E", "F"]
+    cells = cells_from_anndata(adata, ReadConfig(gene_key="symbol"))
+    assert cells.names == ("A", "A", "B", "B", "C", "D", "E", "F")
+    assert cells.matrix.shape == (N_CELLS, N_GENES)
+    assert any(note.startswith("2 gene names") for note in cells.notes)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, ""])
+@pytest.mark.parametrize("dtype", ["object", "category"])
+def test_a_gene_without_a_value_in_the_column_of_names_keeps_its_own(missing, dtype):
+    adata = make()
+    adata.var["symbol"] = pd.Series(["A", missing, *"CDEFGH"], index=GENES, dtype=dtype)
+    cells = cells_from_anndata(adata, ReadConfig(gene_key="symbol"))
+    assert cells.names == ("A", GENES[1], *"CDEFGH")
+    assert any(note.startswith("1 gene has no 'symbol'") for note in cells.notes)
+
+
+def test_a_cell_of_zeros_is_empty_stored_or_not():
+    stored = sp.csr_matrix(COUNTS)
+    stored.data[: stored.indptr[1]] = 0
+    for matrix in (stored, sp.csr_matrix(stored.toarray())):
+        assert any(note.startswith("1 cell has no counts") for note in cells_from_anndata(make(matrix)).notes)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("suffix", [".h5ad", ".h5"])
+def test_a_file_that_is_cut_off_gives_one_line(tmp_path, suffix, share):
+    path = tmp_path / f"cells{suffix}"
+    make().write_h5ad(path) if suffix == ".h5ad" else write_10x_h5(path, 3)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputUnusable, match=f"cells{suffix}") as caught:
+        read_cells(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.h5ad", None, "does not exist"),
+        ("cells.xyz", b"x", "not known; give .h5ad"),
+        ("cells.h5ad", b"plain text", "no HDF5 file"),
+        ("cells.csv", b"", "is empty"),
+        ("cells.csv", b"\xff\xfe,a\nb,1\n", "no text in UTF-8"),
+        ("cells.csv", b"cell,CD3D,type\nA,1,T\nB,2,B\n", "column 'type' holds 'T', which is no number"),
+        ("cells.tsv.gz", gzip.compress(b"cell\tCD3D\nA\t1\n" * 99, mtime=0)[:40], "cannot be read"),
+        ("cells.csv.gz", gzip.compress(b"cell,CD3D\nA,1\n" * 99, mtime=0)[:20] + bytes(30), "cannot be read"),
+        ("cells.csv", b"cell,CD3D,LYZ\nA,1\n", "header has 3 fields.*the first row 2"),
+        ("cells.loom", b"x", "no HDF5 file"),
+    ],
+)
+def test_other_files_that_cannot_be_used(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputUnusable, match=message):
+        read_cells(tmp_path / name)
+
+
+@pytest.mark.parametrize(("key", "reason"), [("mine", "unexpected.*mine"), ("obs", "No read method registered")])
+def test_what_anndata_does_not_know_gives_one_line(tmp_path, key, reason):
+    make().write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        file.require_group(f"{key}/x") if key == "mine" else file[key].attrs.modify("encoding-version", "9.0")
+    with pytest.raises(InputUnusable, match=rf"cannot be read.*\(.*{reason}"):
+        read_cells(tmp_path / "cells.h5ad")
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".h5"])
+def test_an_index_that_points_out_of_the_matrix_is_found_before_scipy_follows_it(tmp_path, suffix):
+    path = tmp_path / f"cells{suffix}"
+    make().write_h5ad(path) if suffix == ".h5ad" else write_10x_h5(path, 3)
+    with h5py.File(path, "r+") as file:
+        file["X/indices" if suffix == ".h5ad" else "matrix/indices"][0] = 2**30
+    with pytest.raises(InputUnusable, match=r"cannot be read.*indices"):
+        read_cells(path)
+
+
+def test_a_bug_of_ours_is_no_damaged_file(tmp_path, monkeypatch):
+    (tmp_path / "cells.csv").write_text("cell,CD3D\nA,1\n")
+    monkeypatch.setattr("cellmodel.io.formats.tables.open_text", None)
+    with pytest.raises(TypeError):
+        read_cells(tmp_path / "cells.csv")
+
+
+def test_folders_that_are_no_10x_folder_or_lack_a_part(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputUnusable, match=r"without matrix\.mtx"):
+        read_cells(tmp_path / "empty")
+    write_10x_folder(tmp_path / "cells", 3)
+    (tmp_path / "cells" / "features.tsv.gz").unlink()
+    with pytest.raises(InputUnusable, match=r"lacks features\.tsv or genes\.tsv"):
+        read_cells(tmp_path / "cells")
+
+
+def test_a_folder_of_geo_is_read_by_its_prefix_and_two_samples_in_one_are_refused(tmp_path):
+    write_10x_folder(tmp_path / "cells", 3)
+    for path in list((tmp_path / "cells").iterdir()):
+        path.rename(path.with_name(f"GSM1_{path.name}"))
+    np.testing.assert_array_equal(read_cells(tmp_path / "cells").matrix.toarray(), COUNTS[:, :6])
+    (tmp_path / "cells" / "GSM2_matrix.mtx").touch()
+    with pytest.raises(InputUnusable, match=r"several samples \(GSM1_, GSM2_\)"):
+        read_cells(tmp_path / "cells")
+
+
+@pytest.mark.parametrize("name", ["with space.h5ad", "zelle-µ-细胞.h5ad", os.fsdecode(b"latin-\xe9.h5ad")])
+def test_any_path_is_read_and_the_input_stays_byte_for_byte(tmp_path, name):
+    path = tmp_path / name
+    make().write_h5ad(path)
+    before = sha256(path)
+    cells = read_cells(path)
+    np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS)
+    assert cells.source.encode().decode() == cells.source
+    assert sha256(path) == before
+
+
+def test_every_slot_that_is_taken_is_named_before_any_work():
+    adata = make()
+    adata.obs["cellmodel"], adata.obsm["X_cellmodel"] = "a", COUNTS[:, :2]
+    slots = [("obs", "cellmodel"), ("obsm", "X_cellmodel"), ("uns", "cellmodel")]
+    with pytest.raises(SlotTaken, match=r'obs\["cellmodel"\], obsm\["X_cellmodel"\].*--overwrite') as caught:
+        claim_slots(adata, slots, overwrite=False)
+    assert "uns" not in str(caught.value)
+    claim_slots(adata, slots, overwrite=True)
+    claim_slots(adata, [("obs", "second")], overwrite=False)
+
+
+def test_columns_of_obs_and_totals_of_genes(tmp_path):
+    adata = make()
+    adata.obs["cell_type"] = pd.Categorical(["T", None, *["B"] * (N_CELLS - 2)])
+    adata.obs["flag"] = pd.array([True, None, *[False] * (N_CELLS - 2)], dtype="boolean")
+    adata.write_h5ad(tmp_path / "c.h5ad")
+    assert read_obs_columns(tmp_path / "c.h5ad", ["cell_type"])["cell_type"][:3] == ["T", "", "B"]
+    assert read_obs_columns(tmp_path / "c.h5ad", ["flag"])["flag"][:3] == ["True", "", "False"]
+    with pytest.raises(InputUnusable, match=r"no column 'truth' in obs \(it has: cell_type, flag\)"):
+        read_obs_columns(tmp_path / "c.h5ad", ["truth"])
+    names, totals = read_gene_totals(tmp_path / "c.h5ad")
+    assert names == tuple(GENES)
+    np.testing.assert_allclose(totals, COUNTS.sum(axis=0))
+    (tmp_path / "names.txt").write_text("CD3D\n\nMS4A1\n")
+    assert read_gene_totals(tmp_path / "names.txt")[0] == ("CD3D", "MS4A1")
+
+
+def test_the_totals_are_those_of_the_matrix_that_a_run_uses(tmp_path):
+    adata = make()
+    adata.raw = make(sp.csr_matrix(COUNTS * 3))
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    read_cells(find_demo_cells()).adata.write_h5ad(tmp_path / "scaled.h5ad")
+    for path in (tmp_path / "x.h5ad", tmp_path / "scaled.h5ad"):
+        cells, (names, totals) = read_cells(path), read_gene_totals(path)
+        assert names == cells.names
+        np.testing.assert_allclose(totals, np.asarray(cells.matrix.sum(axis=0)).ravel(), rtol=1e-5)
+
+
+def test_a_matrix_that_a_run_refuses_still_gives_names_and_weights(tmp_path):
+    make(values := np.where(COUNTS == 3, np.nan, COUNTS - 1.5)).write_h5ad(tmp_path / "x.h5ad")
+    names, totals = read_gene_totals(tmp_path / "x.h5ad")
+    assert names == tuple(GENES)
+    np.testing.assert_allclose(totals, np.nansum(np.abs(values), axis=0))
+    (tmp_path / "names.txt").write_bytes(b"CD3D\n\xff\n")
+    with pytest.raises(InputUnusable, match="UTF-8"):
+        read_gene_totals(tmp_path / "names.txt")
+
+
+def has_whole_numbers(path):
+    with h5py.File(path) as file:
+        values = (file["X"] if isinstance(file["X"], h5py.Dataset) else file["X/data"])[:]
+    return bool(np.all(values == np.round(values)))
+
+
+def test_every_real_file_is_read_or_refused_in_one_line(real_data):
+    paths, refused = sorted(real_data.rglob("*.h5ad")), {}
+    for path in paths:
+        before = sha256(path)
+        try:
+            cells = read_cells(path)
+        except NotCounts as error:
+            refused[path.stem] = str(error)
+        else:
+            assert cells.kind == ValueKind.COUNTS, path
+            assert len(cells.names) == cells.matrix.shape[1]
+        assert sha256(path) == before
+    assert {"not_counts_rpkm", "usoskin_150"} <= set(refused)
+    assert set(refused) == {path.stem for path in paths if not has_whole_numbers(path)}
+    assert all("--values linear" in line and "\n" not in line for line in refused.values())

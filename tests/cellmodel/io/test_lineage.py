@@ -1,0 +1,407 @@
+"""A result that was made with one store does not meet another one unnoticed."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import genekb
+from cellmodel import tl
+from cellmodel.annotate.match_clusters import CompareConfig
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable, LineageMismatch
+from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.io.lineage import check_lineage, check_records
+from cellmodel.tl._compare import CompareOutputs, SideFile, compare_files
+from cellmodel.tl._demo import find_demo_cells
+from genekb.builder.update import add_encoders
+from genekb.encoders import load_encoder
+from genekb.genes.texts import find_template
+from genekb.share.addresses import parse_address
+from genekb.share.pull import PullConfig, pull_store
+from genekb.share.push import push_store
+from tests.support.in_process import call_here
+from tests.support.processes import call, call_json
+
+FEW = CompareConfig(n_permutations=5)
+
+
+def build(home, name, *models, **settings):
+    config = genekb.BuildConfig(name=name, models=models, **settings)
+    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def kb(home):
+    return build(home, "demo", "lsa-8", "hash-8")
+
+
+@pytest.fixture(scope="module")
+def other(home):
+    """The same genes with other texts."""
+    return build(home, "other", "lsa-8", template=find_template("names"))
+
+
+@pytest.fixture(scope="module")
+def longer(kb, tmp_path_factory):
+    """The same store with one more encoder: another digest."""
+    home = tmp_path_factory.mktemp("longer")
+    return genekb.open(add_encoders(kb, ["random-8"], load=load_encoder, home=home).folder)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    return adata[np.random.default_rng(0).permutation(adata.n_obs)[:200]].copy()
+
+
+def clustered_with(adata, kb, **settings):
+    config = RunConfig(n_words=0)
+    return tl.cluster(adata, kb, n_clusters=3, recipe="pca-kmeans", config=config, copy=True, **settings)
+
+
+@pytest.fixture(scope="module")
+def clustered(plain, kb):
+    return clustered_with(plain, kb)
+
+
+@pytest.fixture
+def path(clustered, tmp_path):
+    """A file of clustered cells."""
+    clustered.write_h5ad(tmp_path / "out.h5ad")
+    return tmp_path / "out.h5ad"
+
+
+def jobs(adata, **settings):
+    """Every function that explains, names or carries over what a file holds."""
+    return {
+        "attribute": lambda kb: tl.attribute(adata, kb, **settings),
+        "annotate": lambda kb: tl.annotate(adata, kb, **settings),
+        "search": lambda kb: tl.search(adata, kb, query="T lymphocytes", **settings),
+        "classify": lambda kb: tl.classify(adata.copy(), adata, kb, label_key="cellmodel", **settings),
+    }
+
+
+@pytest.mark.parametrize("job", ["attribute", "annotate", "search", "classify"])
+def test_another_store_is_refused_with_both_ids_and_the_way_out_before_anything_is_written(clustered, kb, other, job):
+    before = (set(clustered.uns), set(clustered.obs))
+    with pytest.raises(LineageMismatch) as caught:
+        jobs(clustered)[job](other)
+    message = str(caught.value)
+    assert kb.store_id in message
+    assert other.store_id in message
+    assert f"--kb {kb.manifest.digest[:16]}, or --other-store" in message
+    assert (set(clustered.uns), set(clustered.obs)) == before
+    assert genekb.open(kb.manifest.digest[:16], home=kb.folder.parents[2]).store_id == kb.store_id
+
+
+def test_the_same_store_by_name_release_digest_or_path_is_the_same(clustered, kb, home):
+    cells = cells_from_anndata(clustered)
+    for reference in ("demo", "demo@1", kb.manifest.digest, kb.manifest.digest[:8], kb.folder):
+        given = genekb.open(reference, home=home)
+        assert check_lineage(cells, given, RunConfig(), key="cellmodel") is None
+
+
+def test_a_store_of_the_same_name_and_other_texts_is_another(clustered, kb, tmp_path):
+    namesake = build(tmp_path, "demo", "lsa-8", template=find_template("names"))
+    assert namesake.store_id.partition(":")[0] == kb.store_id.partition(":")[0]
+    with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {namesake.store_id} was given"):
+        tl.search(clustered, namesake, query="T lymphocytes")
+
+
+@pytest.mark.parametrize("job", ["attribute", "annotate", "search"])
+def test_a_difference_that_is_meant_is_recorded_on_both_sides(clustered, kb, other, job, caplog):
+    adata = clustered.copy()
+    jobs(adata, other_store=True)[job](other)
+    key = {"attribute": "cellmodel_attribution", "annotate": "cellmodel_name", "search": "cellmodel_search"}[job]
+    record = adata.uns[key]
+    assert record["store_id"] == other.store_id
+    assert record["clusters_from"] == {"store_id": kb.store_id, "encoder_id": kb.encoder_id("lsa-8")}
+    assert "both are recorded" in caplog.text
+    check_records(cells_from_anndata(adata), key="cellmodel")
+
+
+def test_labels_that_were_made_with_another_store_are_carried_over_only_if_that_is_meant(clustered, kb, other):
+    query = clustered[:50].copy()
+    tl.classify(query, clustered, other, label_key="cellmodel", other_store=True)
+    assert query.uns["cellmodel_class"]["clusters_from"]["store_id"] == kb.store_id
+    tl.classify(query, clustered, other, label_key="bulk_labels", key_added="annotator")
+    assert "clusters_from" not in query.uns["annotator"]
+    tl.classify(query, clustered, kb, label_key="cellmodel", key_added="same")
+    assert "clusters_from" not in query.uns["same"]
+
+
+@pytest.mark.parametrize("job", ["attribute", "annotate", "search", "classify"])
+def test_a_store_that_gained_an_encoder_breaks_no_result(clustered, kb, longer, job):
+    assert longer.store_id != kb.store_id
+    adata = clustered.copy()
+    jobs(adata)[job](longer)
+    assert not any("clusters_from" in record for record in adata.uns.values() if isinstance(record, dict))
+    check_records(cells_from_anndata(adata), key="cellmodel")  # as a report of all of it does
+
+
+def test_files_are_compared_with_a_store_that_gained_an_encoder(kb, longer, files):
+    sides = [SideFile(path=files["a"], kb=store) for store in (kb, longer)]
+    assert compared(*sides).made_with == (None, None)
+
+
+def test_other_vectors_of_an_encoder_of_the_same_name_are_refused(clustered, kb, tmp_path):
+    precise = build(tmp_path, "demo", "lsa-8", vector_dtype="float32")
+    assert precise.encoder_id() == kb.encoder_id()
+    with pytest.raises(LineageMismatch, match=f"{kb.store_id}, {precise.store_id} was given"):
+        tl.search(clustered, precise, query="T lymphocytes")
+
+
+def test_a_part_of_a_longer_store_that_has_the_encoder_is_accepted_and_one_without_it_is_not(
+    plain, kb, longer, tmp_path
+):
+    adata = clustered_with(plain, kb, encoder="hash-8")
+    push_store(longer, parse_address(str(tmp_path / "shared")))
+    pull_store(parse_address(str(tmp_path / "shared")), PullConfig(encoders=("hash-8",)), home=tmp_path / "home")
+    tl.search(adata, genekb.open("demo", home=tmp_path / "home"), query="T lymphocytes")
+    assert "clusters_from" not in adata.uns["cellmodel_search"]
+    without = build(tmp_path / "without", "demo", "lsa-8")
+    with pytest.raises(LineageMismatch, match=f"store {kb.store_id}, {without.store_id} was given"):
+        tl.search(adata, without, query="T lymphocytes", overwrite=True)
+
+
+def test_an_older_record_without_a_content_id_needs_its_store_on_this_machine(
+    clustered, kb, longer, home, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GENEKB_HOME", str(home))
+    adata = clustered.copy()
+    adata.uns["cellmodel"] = {key: value for key, value in adata.uns["cellmodel"].items() if key != "content_id"}
+    cells = cells_from_anndata(adata)
+    assert check_lineage(cells, longer, RunConfig(), key="cellmodel") is None
+    monkeypatch.setenv("GENEKB_HOME", str(tmp_path))
+    with pytest.raises(LineageMismatch, match=f"store {kb.store_id}, {longer.store_id} was given"):
+        check_lineage(cells, longer, RunConfig(), key="cellmodel")
+    assert check_lineage(cells_from_anndata(clustered), longer, RunConfig(), key="cellmodel") is None
+
+
+def test_an_encoder_counts_where_the_store_chose_it(plain, kb):
+    adata = clustered_with(plain, kb, encoder="hash-8")
+    hashed, first = kb.encoder_id("hash-8"), kb.encoder_id()
+    with pytest.raises(
+        LineageMismatch, match=f"encoder {hashed}, the first one of {kb.store_id} is {first}; give --enc"
+    ):
+        tl.search(adata, kb, query="T lymphocytes")
+    tl.search(adata, kb, query="T lymphocytes", config=RunConfig(encoder="hash-8"), key_added="with_it")
+    tl.search(adata, kb, query="T lymphocytes", config=RunConfig(encoder="lsa-8"), key_added="named")
+    assert "clusters_from" not in adata.uns["named"]
+    tl.search(adata, kb, query="T lymphocytes", other_store=True, key_added="meant")
+    assert adata.uns["meant"]["clusters_from"]["encoder_id"] == hashed
+
+
+def test_clusters_from_elsewhere_and_those_made_without_knowledge_go_with_any_store(plain, clustered, kb, other):
+    assert clustered.uns["cellmodel"]["store_id"] == kb.store_id
+    tl.search(clustered.copy(), other, query="T lymphocytes", cluster_key="bulk_labels")
+    for store in (None, kb):
+        adata = clustered_with(plain, store, knowledge="none")
+        tl.search(adata, other, query="T lymphocytes")
+        assert "clusters_from" not in adata.uns["cellmodel_search"]
+
+
+@pytest.mark.parametrize(
+    "record", [None, "text", 3, np.arange(3), {}, {"store_id": 7}, {"store_id": ""}, {"store_id": {"a": "b"}}]
+)
+def test_what_is_no_record_of_ours_stands_in_nobodys_way(plain, other, record):
+    adata = plain.copy()
+    adata.uns["cellmodel"] = record
+    assert check_lineage(cells_from_anndata(adata), other, RunConfig(), key="cellmodel") is None
+    check_records(cells_from_anndata(adata), key="cellmodel")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"cluster_key": "cellmodel"},
+        {"params": {"cluster_key": "cellmodel"}},
+        {"params": {"cluster_key": "", "query": "T lymphocytes"}},
+    ],
+    ids=["names", "evidence", "search"],
+)
+def test_names_and_evidence_of_another_store_are_found(clustered, other, record):
+    """As they stand in a file whose cells were clustered anew with another store."""
+    adata = clustered.copy()
+    adata.uns["cellmodel_later"] = record | {"store_id": other.store_id, "encoder_id": "lsa-8-0123"}
+    cells = cells_from_anndata(adata)
+    with pytest.raises(LineageMismatch, match=r"'cellmodel_later' of .* make it again with one of the two") as caught:
+        check_records(cells, key="cellmodel")
+    assert adata.uns["cellmodel"]["store_id"] in str(caught.value)
+    assert other.store_id in str(caught.value)
+    check_records(cells, key="cellmodel", other_store=True)
+
+
+@pytest.mark.slow
+def test_a_report_of_a_file_with_two_stores_is_refused_unless_that_is_meant(clustered, other, tmp_path):
+    adata = clustered.copy()
+    adata.uns["cellmodel_later"] = {"cluster_key": "cellmodel", "store_id": other.store_id}
+    adata.write_h5ad(tmp_path / "two.h5ad")
+    args = ("report", tmp_path / "two.h5ad", "-o", tmp_path / "r.html")
+    code, _, err = call("cellmodel", *args)
+    assert code == 5
+    assert adata.uns["cellmodel"]["store_id"] in err
+    assert other.store_id in err
+    assert not (tmp_path / "r.html").exists()
+    assert call("cellmodel", *args, "--other-store")[0] == 0
+    assert other.store_id in (tmp_path / "r.html").read_text()
+
+
+def test_a_report_shows_what_is_about_other_clusters_or_is_meant(clustered, other):
+    adata = clustered.copy()
+    of_leiden = {"cluster_key": "leiden", "store_id": other.store_id}
+    another_run = {"recipe": "fused", "store_id": other.store_id, "params": {"knowledge": "real"}}
+    meant = {"cluster_key": "cellmodel", "store_id": other.store_id, "clusters_from": dict(adata.uns["cellmodel"])}
+    adata.uns |= {"of_leiden": of_leiden, "another_run": another_run, "meant": meant}
+    check_records(cells_from_anndata(adata), key="cellmodel")
+    adata.uns["meant"]["clusters_from"] = {"store_id": "older@1:0123"}  # the clusters were made anew since
+    with pytest.raises(LineageMismatch, match="'meant' of"):
+        check_records(cells_from_anndata(adata), key="cellmodel")
+
+
+def test_a_mismatch_is_told_before_the_species_is_looked_at(clustered, tmp_path, ncbi_folder):
+    mouse = genekb.read_ncbi_folder(ncbi_folder, taxa=["mouse"])
+    store = genekb.open(genekb.build(mouse, genekb.BuildConfig(name="mouse", models=("hash-8",)), home=tmp_path).folder)
+    with pytest.raises(LineageMismatch):
+        tl.annotate(clustered, store)
+    with pytest.raises(InputUnusable):
+        tl.annotate(clustered, store, other_store=True)
+
+
+OUT = ("-o", "OUT")
+LONGER = [("attribute", "IN", *OUT), ("annotate", "IN", *OUT), ("search", "IN", "T lymphocytes", *OUT)]
+LONGER += [("classify", "IN", "--reference", "IN", "--label-key", "cellmodel", *OUT)]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("search", "IN", "T lymphocytes"), *(pytest.param(args, marks=pytest.mark.slow) for args in LONGER)],
+    ids=lambda args: " ".join(args[:1] + args[-1:]),
+)
+def test_commands_end_with_5_and_one_line_with_both_ids(path, kb, other, home, tmp_path, args):
+    before = path.read_bytes()
+    places = {"IN": path, "OUT": tmp_path / "later.h5ad"}
+    command = [places.get(part, part) for part in args]
+    code, out, err = call("cellmodel", *command, "--kb", "other", "--home", home)
+    assert (code, out) == (5, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("cellmodel: error: ")]
+    assert kb.store_id in line
+    assert other.store_id in line
+    assert "--other-store" in line
+    assert not (tmp_path / "later.h5ad").exists()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_way_out_that_the_command_tells_works(path, kb, other, home, tmp_path):
+    search = ("search", path, "T lymphocytes", "--home", home)
+    assert call_json("cellmodel", *search, "--kb", kb.manifest.digest[:16])["store_id"] == kb.store_id
+    told = call_json("cellmodel", *search, "--kb", "other", "--other-store", "-o", tmp_path / "found.h5ad")
+    assert (told["store_id"], told["clusters_from"]["store_id"]) == (other.store_id, kb.store_id)
+    stored = read_anndata(tmp_path / "found.h5ad").uns["cellmodel_search"]
+    assert (stored["store_id"], stored["clusters_from"]["store_id"]) == (other.store_id, kb.store_id)
+    code, _, err = call("cellmodel", "report", tmp_path / "found.h5ad", "-o", tmp_path / "r.html")
+    assert code == 0, err
+    assert f"clusters made with {kb.store_id}" in (tmp_path / "r.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def files(kb, other, tmp_path_factory):
+    """Halves of the demo cells: one clustered with either store, and one without."""
+    folder = tmp_path_factory.mktemp("cells")
+    every = read_anndata(find_demo_cells()).raw.to_adata()
+    order = np.random.default_rng(0).permutation(every.n_obs)
+    for name, rows, store in (("a", order[:200], kb), ("b", order[200:400], other)):
+        half = every[np.sort(rows)].copy()
+        tl.cluster(half, store, n_clusters=3, recipe="pca-kmeans", config=RunConfig(n_words=0))
+        half.write_h5ad(folder / f"{name}.h5ad")
+    return {path.stem: path for path in folder.glob("*.h5ad")}
+
+
+def compared(a, b, *, encoder=None, outputs=None):
+    return compare_files(a, b, RunConfig(encoder=encoder), compare=FEW, outputs=outputs)
+
+
+def test_either_file_with_a_store_that_is_not_its_own_is_refused_before_anything_is_written(files, kb, other, tmp_path):
+    outputs = CompareOutputs(table=tmp_path / "out.tsv")
+    own, wrong = SideFile(path=files["a"], kb=kb), SideFile(path=files["b"], kb=kb)
+    told = (
+        f"made with store {other.store_id}, {kb.store_id} was given; give --kb-b {other.manifest.digest[:16]}, or --oth"
+    )
+    with pytest.raises(LineageMismatch, match=rf"'cellmodel' of .*b\.h5ad was {told}"):
+        compared(own, wrong, outputs=outputs)
+    told = (
+        f"made with store {other.store_id}, {kb.store_id} was given; give --kb {other.manifest.digest[:16]}, or --oth"
+    )
+    with pytest.raises(LineageMismatch, match=rf"'cellmodel' of .*b\.h5ad was {told}"):
+        compared(wrong, own, outputs=outputs)
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_each_file_with_its_own_store_is_compared(files, kb, other):
+    found = compared(SideFile(path=files["a"], kb=kb), SideFile(path=files["b"], kb=other))
+    assert found.store_ids == (kb.store_id, other.store_id)
+    assert found.made_with == (None, None)
+    assert len(found.pairs) == 9
+
+
+def test_a_difference_that_is_meant_is_told_with_the_result(files, kb, other, caplog):
+    meant = SideFile(path=files["b"], kb=kb, other_store=True)
+    found = compared(SideFile(path=files["a"], kb=kb), meant)
+    assert found.made_with[0] is None
+    assert (found.made_with[1].store_id, found.store_ids[1]) == (other.store_id, kb.store_id)
+    assert other.store_id in caplog.text
+
+
+def test_clusters_from_elsewhere_are_compared_with_any_store(files, kb):
+    sides = [SideFile(path=files[name], kb=kb, cluster_key="bulk_labels") for name in ("a", "b")]
+    assert compared(*sides).made_with == (None, None)
+
+
+def test_in_a_comparison_an_encoder_counts_where_the_store_chose_it(files, kb):
+    own = SideFile(path=files["a"], kb=kb)
+    assert compared(own, own, encoder="hash-8").encoder_id == kb.encoder_id("hash-8")
+    assert compared(own, own).encoder_id == kb.encoder_id("lsa-8")
+
+
+@pytest.mark.slow
+def test_texts_are_read_by_the_first_stores_encoder_where_the_second_was_pulled_without_it(files, kb, tmp_path):
+    push_store(kb, parse_address(str(tmp_path / "shared")))
+    parts = []
+    for name in ("hash-8", "lsa-8"):
+        config = PullConfig(encoders=(name,))
+        pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / name)
+        parts.append(genekb.open(pulled.folder))
+    sides = [
+        SideFile(path=files[name], kb=part, cluster_key="bulk_labels") for name, part in zip("ab", parts, strict=True)
+    ]
+    found = compared(*sides)
+    whole = compared(*(replace(side, kb=kb) for side in sides), encoder="hash-8")
+    assert found.encoder_id == whole.encoder_id == kb.encoder_id("hash-8")
+    meanings = [[pair.meaning for pair in one.pairs] for one in (found, whole)]
+    np.testing.assert_allclose(*meanings, atol=2e-3)  # vectors of a store are float16
+
+
+@pytest.mark.slow
+def test_the_command_ends_with_5_and_the_way_out_works(files, home, kb, other, tmp_path, capsys, monkeypatch):
+    def told(*args):
+        words = ("cellmodel", "compare", files["a"], files["b"], "--kb", "demo", "--home", home, "--permutations", "5")
+        return call_here((*words, *args), capsys, monkeypatch)
+
+    refused = told("-o", tmp_path / "out.tsv")
+    assert (refused.code, refused.out) == (5, "")
+    assert f"give --kb-b {other.manifest.digest[:16]}, or --other-store" in refused.err
+    assert not (tmp_path / "out.tsv").exists()
+    right = json.loads(told("--kb-b", other.manifest.digest[:16], "--json").out)
+    assert (right["store_ids"], right["clusters_from"]) == ([kb.store_id, other.store_id], [None, None])
+    meant = json.loads(told("--other-store", "--json").out)
+    assert meant["clusters_from"] == [None, {"store_id": other.store_id, "encoder_id": other.encoder_id("lsa-8")}]
+    assert f"b.h5ad were made with {other.store_id}, and read with {kb.store_id}" in told("--other-store").out

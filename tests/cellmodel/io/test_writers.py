@@ -1,0 +1,226 @@
+"""Results in files: what is nested comes back, and a file is written whole or not at all."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.cells import ReadConfig, read_cells
+from cellmodel.io.writers import h5ad_safe, write_cells
+
+ROOT = Path(__file__).parents[3]
+COUNTS = np.random.default_rng(0).poisson(1.0, (30, 8)).astype(np.float32)
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import anndata, numpy as np, scipy.sparse as sp
+from cellmodel.errors import InputUnusable
+from cellmodel.writers import write_cells
+cells = anndata.AnnData(sp.random(1000, 300, 0.3, format="csr", dtype="f4", random_state=0))
+cells.uns = {f"key{row}": {"numbers": np.arange(50)} for row in range(50)}
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    write_cells(cells, Path(sys.argv[1]), overwrite=True)
+except InputUnusable as error:
+    sys.exit(3 if "cannot be written: File too large" in str(error) else 1)
+"""
+
+
+def make():
+    names = [f"c{row}" for row in range(30)], [f"G{row}" for row in range(8)]
+    return anndata.AnnData(sp.csr_matrix(COUNTS), obs=pd.DataFrame(index=names[0]), var=pd.DataFrame(index=names[1]))
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def through_a_file(value, folder):
+    adata = make()
+    adata.uns["value"] = h5ad_safe(value)
+    write_cells(adata, folder / "o.h5ad")
+    return anndata.read_h5ad(folder / "o.h5ad").uns["value"]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf", None])
+def test_an_h5ad_is_compressed_as_the_file_that_its_cells_were_read_from(tmp_path, compression):
+    make().write_h5ad(tmp_path / "i.h5ad", compression=compression)
+    write_cells(anndata.read_h5ad(tmp_path / "i.h5ad"), tmp_path / "o.h5ad", source=tmp_path / "i.h5ad")
+    with h5py.File(tmp_path / "o.h5ad") as file:
+        assert file["X/data"].compression == compression
+
+
+def test_an_h5ad_of_cells_from_zarr_is_compressed(tmp_path):
+    write_cells(make(), tmp_path / "i.zarr")
+    write_cells(make(), tmp_path / "o.h5ad", source=tmp_path / "i.zarr")
+    with h5py.File(tmp_path / "o.h5ad") as file:
+        assert file["X/data"].compression == "gzip"
+
+
+def test_writing_keeps_what_the_user_had_and_replaces_only_when_told(tmp_path):
+    adata = make()
+    adata.obsm["X_mine"], adata.uns["mine"] = COUNTS[:, :2], {"a": 1}
+    adata.layers["umi"] = sp.csr_matrix(COUNTS * 2)
+    write_cells(adata, tmp_path / "o.h5ad")
+    again = anndata.read_h5ad(tmp_path / "o.h5ad")
+    np.testing.assert_array_equal(again.obsm["X_mine"], COUNTS[:, :2])
+    np.testing.assert_array_equal(again.layers["umi"].toarray(), COUNTS * 2)
+    assert again.uns["mine"] == {"a": 1}
+    before = sha256(tmp_path / "o.h5ad")
+    with pytest.raises(InputUnusable, match=r"exists .* this result is in \S+/o-2\.h5ad: .*--overwrite"):
+        write_cells(make(), tmp_path / "o.h5ad")
+    assert "X_mine" not in anndata.read_h5ad(tmp_path / "o-2.h5ad").obsm
+    (tmp_path / "o-2.h5ad").unlink()
+    assert sha256(tmp_path / "o.h5ad") == before
+    write_cells(make(), tmp_path / "o.h5ad", overwrite=True)
+    assert "X_mine" not in anndata.read_h5ad(tmp_path / "o.h5ad").obsm
+    assert [path.name for path in tmp_path.iterdir()] == ["o.h5ad"]
+
+
+@pytest.mark.parametrize("target", ["o.csv", "absent/o.h5ad"])
+def test_a_target_that_cannot_be_written_leaves_nothing(tmp_path, target):
+    with pytest.raises(InputUnusable, match="o\\."):
+        write_cells(make(), tmp_path / target)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_gives_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputUnusable, match="cannot be written"):
+        write_cells(make(), tmp_path / "o.h5ad")
+
+
+@pytest.mark.parametrize("limit", [0, 5_000, 200_000, 740_000, 780_000])
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_a_full_disk_leaves_nothing_and_the_old_file_whole_and_the_process_alive(tmp_path, suffix, limit):
+    """A limit on the size of files stands in for the full disk; it needs a process of its own."""
+    if suffix == ".zarr":
+        limit //= 100  # zarr writes many small files
+    write_cells(make(), tmp_path / f"o{suffix}")
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path / f"o{suffix}", str(limit)],
+        capture_output=True, text=True, check=False, env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )  # fmt: skip
+    assert result.returncode == 3, result.stderr
+    np.testing.assert_array_equal(read_cells(tmp_path / f"o{suffix}").matrix.toarray(), COUNTS)
+    assert [path.name for path in tmp_path.iterdir()] == [f"o{suffix}"]
+
+
+def test_a_zarr_store_is_written_and_replaced_by_a_whole_one(tmp_path):
+    write_cells(make(), tmp_path / "o.zarr")
+    other = make()
+    other.X = other.X * 2
+    with pytest.raises(InputUnusable, match="exists"):
+        write_cells(other, tmp_path / "o.zarr")
+    np.testing.assert_array_equal(read_cells(tmp_path / "o.zarr").matrix.toarray(), COUNTS)
+    shutil.rmtree(tmp_path / "o-2.zarr")
+    write_cells(other, tmp_path / "o.zarr", overwrite=True)
+    np.testing.assert_array_equal(read_cells(tmp_path / "o.zarr").matrix.toarray(), COUNTS * 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+@pytest.mark.parametrize("name", ["o.h5ad", "o.zarr"])
+def test_a_folder_of_other_files_is_never_replaced(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("mine")
+    with pytest.raises(InputUnusable, match="folder of other files"):
+        write_cells(make(), tmp_path / name, overwrite=True)
+    assert (tmp_path / name / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_text_columns_are_categories_in_the_file_and_text_in_the_users_tables(tmp_path, suffix):
+    adata = make()
+    adata.obs["batch"] = ["a", "b"] * 15
+    adata.obs["some"] = ["a", np.nan] * 15
+    adata.var["part"] = ["x"] * 8
+    adata.raw = adata
+    write_cells(adata, tmp_path / f"o{suffix}")
+    for table in (adata.obs, adata.var, adata.raw.var):
+        assert (table.dtypes == np.dtype(object)).all()
+    assert adata.obs["batch"].tolist() == ["a", "b"] * 15
+    again = read_cells(tmp_path / f"o{suffix}").adata
+    assert again.obs["some"].cat.categories.tolist() == ["a"]
+    assert again.raw.var["part"].tolist() == ["x"] * 8
+
+
+def test_nested_settings_survive_a_real_file(tmp_path):
+    read = ReadConfig(layer="umi", transpose=True)
+    value = {
+        "read": read, 1: "number", "path": Path("a/b.h5ad"), "scalar": np.float32(0.5), "flag": np.bool_(True),
+        "pair": (1, 2), "mixed": [1, "a"], "deep": {"deeper": {"x": None}}, "empty": (), "flags": [True, False],
+    }  # fmt: skip
+    adata = make()
+    adata.uns["record"] = h5ad_safe(value)
+    adata.write_h5ad(tmp_path / "o.h5ad")
+    found = anndata.read_h5ad(tmp_path / "o.h5ad").uns["record"]
+    assert found["read"] == {"layer": "umi", "use_raw": False, "gene_key": "", "values": "auto", "transpose": True}
+    assert (found["1"], found["path"], found["scalar"], found["flag"]) == ("number", "a/b.h5ad", 0.5, True)
+    assert found["pair"].tolist() == [1, 2]
+    assert found["mixed"].tolist() == ["1", "a"]
+    assert found["deep"] == {"deeper": {"x": ""}}
+    assert len(found["empty"]) == 0
+    assert found["flags"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"a/b": 1}, {"a_b": 1}),
+        ({2, 1}, ["1", "2"]),
+        ("x\0y", "x\\x00y"),
+        ("\udcff", "\\udcff"),
+        (b"x\xff", "x\\xff"),
+        (2**70, str(2**70)),
+        ([1, 2**70], ["1", str(2**70)]),
+        ([None, "a"], ["", "a"]),
+        ([[1, 2], [3]], {"0": [1, 2], "1": [3]}),
+        ([np.array([1, 2])], {"0": [1, 2]}),
+        ([{"a": 1}, "b"], {"0": {"a": 1}, "1": "b"}),
+        (np.array([None, "b"], dtype=object), ["", "b"]),
+    ],
+)  # fmt: skip
+def test_values_that_a_file_cannot_hold_as_they_are(tmp_path, value, expected):
+    found = through_a_file(value, tmp_path)
+    if isinstance(found, dict):
+        found = {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in found.items()}
+    assert (found.tolist() if isinstance(found, np.ndarray) else found) == expected
+
+
+def test_a_table_with_missing_text_and_slashes(tmp_path):
+    table = pd.DataFrame({"a": [None, "x"], "b/c": [1.5, np.nan], "mixed": [1, "y\0"]}, index=[7, 8])
+    before = table.copy()
+    found = through_a_file(table, tmp_path)
+    assert found.columns.tolist() == ["a", "b_c", "mixed"]
+    assert found["a"].tolist() == ["", "x"]
+    assert found["mixed"].tolist() == ["1", "y\\x00"]
+    assert found["b_c"].isna().tolist() == [False, True]
+    assert found.index.tolist() == ["7", "8"]
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_slashes_in_the_users_names_are_kept_without_a_warning(tmp_path):
+    adata = anndata.AnnData(
+        COUNTS, obs=pd.DataFrame({"CD4/CD8": np.arange(30.0)}, index=[f"c{at}" for at in range(30)])
+    )
+    adata.obs.index.name = "donor/cell"
+    write_cells(adata, tmp_path / "cells.h5ad")
+    written = anndata.read_h5ad(tmp_path / "cells.h5ad").obs
+    assert (list(written), written.index.name) == (["CD4/CD8"], "donor/cell")
+
+
+@pytest.mark.parametrize("value", [{1: 2, "1": 3}, {"a/b": 1, "a_b": 2}])
+def test_keys_that_become_equal_are_not_merged(value):
+    with pytest.raises(ValueError, match="two keys become"):
+        h5ad_safe(value)

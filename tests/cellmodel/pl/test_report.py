@@ -1,0 +1,551 @@
+"""The report holds every figure that was put in, trusts no text, loads nothing, and is the same on every run."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from cellmodel.report import (
+    CoverageSummary,
+    KChoice,
+    KnowledgeEffect,
+    ReportExpression,
+    ReportMarker,
+    ReportName,
+    ReportWord,
+    render_report,
+    write_report,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellmodel.core.errors import InputUnusable
+from cellmodel.pl._report.charts import line_chart
+from cellmodel.pl._report.dot_plot import dot_plot
+from cellmodel.pl._report.payload import MAX_DRAWN, MAX_GENE_BYTES, drawn_cells
+from cellmodel.pl._report.style import CLUSTER_COLORS, badges, number, p_value, percent, relative_luminance, text_color
+from cellmodel.pl._report.view import cluster_views, split_at_term
+from tests.support.report_data import make_data
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with attributes, text outside script and style, and the two apart."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.text, self.inline, self.open = [], [], [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("script", "style"):
+            self.inline.append((self.open[-1], data))
+        else:
+            self.text.append(data)
+
+    @property
+    def words(self):
+        """All text, with runs of white space as one blank."""
+        return re.sub(r"\s+", " ", "".join(self.text))
+
+    @property
+    def figures(self):
+        return {float(attributes["value"]) for tag, attributes in self.elements if tag == "data"}
+
+    @property
+    def payload(self):
+        return json.loads(next(text for tag, text in self.inline if tag == "script"))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def page(data):
+    return Page(render_report(data))
+
+
+def figures_put_in(data):
+    """Every number of the data that is not per cell, and the figures that follow from the cells."""
+    coverage = data.coverage
+    sizes = np.bincount(data.clusters)
+    yield from (data.input.n_cells, data.input.n_genes, coverage.n_names, coverage.n_resolved, data.k_choice.chosen)
+    yield from (coverage.share_genes, coverage.share_hvgs, coverage.share_counts)
+    yield from (figure for row in coverage.by_status for figure in row[1:])
+    yield from (share for _, _, share in coverage.losses)
+    yield from sizes
+    yield from sizes / len(data.clusters)
+    for cluster in range(len(sizes)):
+        yield data.confidence[data.clusters == cluster].sum() / sizes[cluster]
+    for marker in (marker for markers in data.markers for marker in markers):
+        yield from (marker.log2_fold_change, marker.p_adjusted, marker.fraction_in, marker.fraction_out)
+    for word in (word for words in data.words for word in words):
+        yield from (word.score, word.p_value, word.p_adjusted, *(weight for _, weight, _ in word.genes))
+    for found in filter(None, data.evidence):
+        yield from (found.distance, found.distance_p)
+        yield from (f for theme in found.themes for f in (theme.share, theme.score, theme.p_adjusted))
+        yield from (weight for theme in found.themes for _, weight, _ in theme.genes)
+        yield from (f for gene in found.contributions for f in (gene.contribution, gene.share, gene.p_value))
+        yield from (f for one in found.sets for f in (one.p_adjusted, one.fold))
+    yield from (figure for name in data.names for figure in name.figures.values())
+    yield from (figure for point in data.k_choice.curve for figure in point)
+    yield from (loss for losses in data.history.values() for loss in losses)
+    yield from (figure for _, figures in data.knowledge.rows for figure in figures.values())
+
+
+def test_every_figure_is_on_the_page_at_full_precision(data, page):
+    shown = np.array(sorted(page.figures))
+    missing = [
+        figure for figure in figures_put_in(data) if not np.isclose(shown, float(figure), rtol=1e-12, atol=0).any()
+    ]
+    assert missing == []
+
+
+def test_every_text_is_on_the_page_as_text(data, page):
+    texts = [
+        data.title,
+        data.input.source,
+        *data.input.notes,
+        data.knowledge.caption,
+        *data.limits,
+        *data.cluster_names,
+    ]
+    texts += [part for name, reason, _ in data.coverage.losses for part in (name, reason)]
+    texts += [marker.name for markers in data.markers for marker in markers]
+    texts += [word.term for words in data.words for word in words]
+    texts += [part for words in data.words for word in words for gene, _, text in word.genes for part in (gene, text)]
+    texts += [part for name in data.names for part in (name.name, name.best, name.runner_up, *name.genes)]
+    for found in filter(None, data.evidence):
+        texts += [part for gene in found.contributions for part in (gene.gene, gene.term, gene.sentence)]
+        texts += [part for one in found.sets for part in (one.name, one.source, one.genes)]
+        texts += [part for theme in found.themes for gene, _, text in theme.genes for part in (theme.term, gene, text)]
+    texts += [*data.left_out, *data.history, *data.provenance, *data.provenance.values()]
+    assert [text for text in texts if re.sub(r"\s+", " ", text) not in page.words] == []
+
+
+def test_hostile_text_makes_no_element_and_no_attribute(page):
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("script") == 2
+    assert not {"img", "iframe", "object", "embed", "base", "form", "b"} & set(tags)
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert page.open == []
+    clean = Page(render_report(make_data(text=("plain",))))
+    assert tags == [tag for tag, _ in clean.elements]
+
+
+def test_only_our_style_and_script_may_take_effect_by_their_hashes(page):
+    policy = next(attributes["content"] for tag, attributes in page.elements if attributes.get("http-equiv"))
+    style, _, script = (text for _, text in page.inline)
+    for source, text in (("style-src", style), ("script-src", script)):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{source} 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    references = {
+        attributes[name]
+        for _, attributes in page.elements
+        for name in ("src", "href", "srcset", "data", "poster", "action", "xlink:href")
+        if name in attributes
+    }
+    assert {reference for reference in references if not reference.startswith("#")} == {"data:,"}
+    style, _, script = (text for _, text in page.inline)
+    assert not re.search(r"url\(|@import|@font-face", style)
+    assert not re.search(r"https?://|\bfetch\(|XMLHttpRequest|WebSocket|import\(|sendBeacon", script)
+
+
+def test_links_inside_the_page_have_a_target(page):
+    targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = {attributes["href"][1:] for tag, attributes in page.elements if tag == "a"}
+    labels = {attributes["for"] for tag, attributes in page.elements if tag == "label"}
+    named = {attributes[name] for _, attributes in page.elements for name in ("aria-labelledby",) if name in attributes}
+    assert links | labels | named <= targets
+
+
+def test_payload_holds_the_cells_and_no_markup(data):
+    text = render_report(data)
+    payload = Page(text).payload
+    raw = text[text.index('id="plot-data">') + 15 : text.index("</script>", text.index('id="plot-data">'))]
+    assert not set("<>&") & set(raw)
+    places = np.frombuffer(base64.b64decode(payload["embedding"]), "<f4").reshape(-1, 2)
+    assert np.array_equal(places, data.embedding.astype(np.float32))
+    assert payload["cell_ids"] == list(data.cell_ids)
+    columns = {column["name"]: column for column in payload["columns"]}
+    assert list(columns) == ["cluster", "confidence", *data.colors]
+    codes = np.frombuffer(base64.b64decode(columns["cluster"]["values"]), "<u4")
+    assert np.array_equal(codes, data.clusters)
+    site = next(iter(data.colors))
+    codes = np.frombuffer(base64.b64decode(columns[site]["values"]), "<u4")
+    assert [columns[site]["names"][code] for code in codes] == data.colors[site].tolist()
+    assert {name: column["query"] for name, column in columns.items() if "query" in column} == data.queries
+    assert columns["cluster"]["titles"] == [f"unassigned (best: {name.best}, 3 of 10 markers)" for name in data.names]
+    umi = np.frombuffer(base64.b64decode(columns["umi"]["values"]), "<f4")
+    assert np.array_equal(umi, data.colors["umi"].astype(np.float32), equal_nan=True)
+
+
+def test_expression_in_the_payload_is_exact_to_a_255th_and_zero_stays_zero(data, page):
+    genes = page.payload["genes"]
+    assert [gene["name"] for gene in genes] == list(data.expression.genes)
+    for gene, true in zip(genes, data.expression.values.toarray().T, strict=True):
+        steps = np.frombuffer(base64.b64decode(gene["values"]), np.uint8)
+        assert gene["highest"] == true.max()
+        assert np.array_equal(steps == 0, true == 0)
+        assert np.allclose(steps / 255 * gene["highest"], true, rtol=0, atol=gene["highest"] / 255)
+
+
+def test_the_dot_plot_shows_share_and_mean_of_each_gene_in_each_cluster():
+    data = make_data(90, text=("gene",))
+    plot = dot_plot(data, cluster_views(data))
+    dense = data.expression.values.toarray()
+    marks = {m.name for found in data.markers for m in found if m.log2_fold_change > 0 and m.p_adjusted <= 0.05}
+    assert {dot.gene for dot in plot.dots} == marks
+    assert len(plot.dots) == 3 * len(marks)
+    for dot in plot.dots:
+        cells = dense[data.clusters == data.cluster_names.index(dot.cluster), data.expression.genes.index(dot.gene)]
+        assert dot.fraction == pytest.approx(sum(value > 0 for value in cells) / len(cells))
+        assert dot.mean == pytest.approx(sum(cells) / len(cells))
+        assert dot.radius**2 == pytest.approx(9.0**2 * dot.fraction, rel=0.02)
+
+
+def test_a_cluster_without_cells_has_empty_dots():
+    data = dataclasses.replace(make_data(n_clusters=3), clusters=np.arange(60) % 2)
+    plot = dot_plot(data, cluster_views(data))
+    assert {(dot.fraction, dot.mean, dot.radius) for dot in plot.dots if dot.cluster == data.cluster_names[2]} == {
+        (0.0, 0.0, 0.0)
+    }
+
+
+def test_genes_are_fewer_where_cells_are_many():
+    data = dataclasses.replace(make_data(400), expression=None)
+    many = MAX_GENE_BYTES // 400 + 50
+    values = sp.csc_matrix(np.ones((400, many)))
+    data = dataclasses.replace(data, expression=ReportExpression(genes=tuple(map(str, range(many))), values=values))
+    assert [gene["name"] for gene in Page(render_report(data)).payload["genes"]] == list(map(str, range(many - 50)))
+
+
+def test_the_same_data_give_the_same_bytes(tmp_path):
+    write_report(make_data(), tmp_path / "a.html")
+    write_report(make_data(), tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert (tmp_path / "a.html").read_bytes() == render_report(make_data()).encode()
+
+
+def test_ten_thousand_cells_in_thirty_clusters_stay_under_5_mb():
+    data = make_data(10_000, text=("AAACATACAACCAC-1-donor",), n_clusters=12)
+    data = dataclasses.replace(
+        data,
+        clusters=np.arange(10_000) % 30,
+        names=data.names[:1] * 30,
+        evidence=tuple(
+            dataclasses.replace(data.evidence[1], contributions=data.evidence[1].contributions * 15) for _ in range(30)
+        ),
+        expression=ReportExpression(
+            genes=tuple(f"GENE{at}" for at in range(200)), values=sp.csc_matrix(np.ones((10_000, 200), np.float32))
+        ),
+        cluster_names=tuple(map(str, range(30))),
+        markers=tuple(
+            tuple(
+                dataclasses.replace(data.markers[0][0], name=f"GENE{at}", log2_fold_change=1.0)
+                for at in range(c, c + 15)
+            )
+            for c in range(30)
+        ),
+        words=tuple(data.words[0] * 10 for _ in range(30)),
+    )
+    assert len(render_report(data).encode()) < 5e6
+
+
+def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
+    data = dataclasses.replace(
+        make_data(),
+        coverage=None,
+        confidence=None,
+        markers=(),
+        words=(),
+        names=(),
+        evidence=(),
+        expression=None,
+        history={},
+        colors={},
+        queries={},
+        knowledge=KnowledgeEffect(caption=""),
+        k_choice=KChoice(chosen=3, how="given"),
+        limits=(),
+        provenance={},
+    )
+    page = Page(render_report(data))
+    assert [column["name"] for column in page.payload["columns"]] == ["cluster"]
+    assert "Not measured in this run" in page.words
+    assert "No store was used" in page.words
+    assert "Training" not in page.words
+    assert "Mean confidence of" not in page.words
+    assert "No gene stands out" not in page.words
+    assert "Gene list" not in page.words
+    assert "Markers in all clusters" not in page.words
+
+
+def test_clusters_of_no_run_have_no_section_about_a_run():
+    data = dataclasses.replace(
+        make_data(), k_choice=None, coverage=None, confidence=None, words=(), history={},
+        knowledge=KnowledgeEffect(caption=""),
+    )  # fmt: skip
+    page = Page(render_report(data))
+    absent = ("How many clusters", "Number of clusters", "What the text did", "Training", "No store was used")
+    for words in (*absent, "Mean confidence", "confidence", "gene coverage", "in this run"):
+        assert words not in page.words
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a" and attributes["href"][0] == "#"}
+    assert links <= {f"#{one}" for one in ids}
+    assert "Themes" in page.words
+    assert page.payload["is_run"] is False
+
+
+def test_cells_without_a_cluster_are_counted_and_are_in_no_figure_of_a_cluster(data):
+    out = np.arange(60) < 6
+    page = Page(render_report(dataclasses.replace(
+        data, clusters=np.where(out, -1, data.clusters), confidence=np.where(out, np.nan, data.confidence)
+    )))  # fmt: skip
+    assert "6 of 60 cells have no cluster (10.0 %)" in page.words
+    assert "in 54 of the 67 cells" in page.words
+    column = page.payload["columns"][0]
+    assert (column["names"][-1], column["sizes"], column["n_none"]) == ("no cluster", [18, 18, 18, 6], 6)
+    assert len(column["colors"]) == 3
+    codes = np.frombuffer(base64.b64decode(column["values"]), "<u4")
+    assert (codes == np.where(out, 3, data.clusters)).all()
+    kept = dataclasses.replace(
+        data, clusters=data.clusters[6:], confidence=data.confidence[6:], embedding=data.embedding[6:],
+        cell_ids=data.cell_ids[6:], colors={}, queries={},
+        expression=ReportExpression(genes=data.expression.genes, values=data.expression.values[6:]),
+    )  # fmt: skip
+    masked = dataclasses.replace(data, clusters=np.where(out, -1, data.clusters))
+    assert dot_plot(masked, cluster_views(masked)).dots == dot_plot(kept, cluster_views(kept)).dots
+    assert [view.confidence for view in cluster_views(masked)] == pytest.approx(
+        [view.confidence for view in cluster_views(kept)]
+    )
+
+
+def test_what_does_not_stand_out_from_chance_is_not_a_finding():
+    marker = ReportMarker(name="WEAK", log2_fold_change=2.0, p_adjusted=0.3, fraction_in=0.5, fraction_out=0.1)
+    absent = dataclasses.replace(marker, name="ABSENT", log2_fold_change=-2.0, p_adjusted=1e-9)
+    word = ReportWord(term="luck", score=1.0, p_value=0.01, p_adjusted=0.4, genes=(("WEAK", 1.0, "By luck."),))
+    data = dataclasses.replace(make_data(n_clusters=2), markers=((marker,), (absent,)), words=((word,), ()))
+    data = dataclasses.replace(data, evidence=())
+    words = Page(render_report(data)).words
+    assert words.count("No gene stands out.") == 2
+    assert words.count("No word stands out from chance.") == 2
+    assert "could be chance" in words
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell_ids": []}, "at least 1 cell, got 0"),
+        ({"embedding": np.zeros((5, 2))}, r"embedding of shape \(5, 2\) for 60 cells"),
+        ({"embedding": np.full((60, 2), np.nan)}, "NaN or infinity"),
+        ({"clusters": np.zeros(59, dtype=int)}, r"'clusters' of shape \(59,\) for 60 cells"),
+        ({"clusters": np.full(60, 3)}, "from 3 to 3, but 3 names"),
+        ({"clusters": np.full(60, -1)}, "from -1 to -1, but 3 names"),
+        ({"confidence": np.full(60, 1.5)}, r"confidence must lie in \[0, 1\], got 1.5"),
+        ({"confidence": np.full(60, np.nan)}, r"confidence must lie in \[0, 1\]"),
+        ({"colors": {"umi": np.zeros(3)}}, r"'umi' of shape \(3,\)"),
+        ({"markers": ((),)}, "markers of 1 clusters for 3 cluster names"),
+        ({"words": ((),)}, "words of 1 clusters for 3 cluster names"),
+        ({"names": (ReportName(name="B"),)}, "names of 1 clusters for 3 cluster names"),
+        ({"evidence": (None,)}, "evidence of 1 clusters for 3 cluster names"),
+        ({"expression": ReportExpression(genes=("A",), values=sp.csc_matrix((7, 1)))}, "expression of 7 cells for 60"),
+        ({"history": {"a": (1.0,), "b": (1.0, 2.0)}}, "terms a, b of the history differ"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(make_data(), **change)
+
+
+def test_a_gene_without_a_column_is_refused():
+    with pytest.raises(ValueError, match="2 gene names for 3 columns"):
+        ReportExpression(genes=("A", "B"), values=sp.csc_matrix((4, 3)))
+
+
+def test_a_share_above_one_is_refused():
+    with pytest.raises(ValueError, match=r"share_hvgs must lie in \[0, 1\], got 93"):
+        CoverageSummary(n_names=1, n_resolved=1, share_genes=1.0, share_hvgs=93.0, share_counts=1.0)
+
+
+def test_a_file_is_replaced_only_if_allowed_and_never_left_in_part(tmp_path, data):
+    path = tmp_path / "report.html"
+    path.write_text("mine")
+    with pytest.raises(InputUnusable, match=r"report\.html exists .* this result is in \S+/report-2\.html"):
+        write_report(data, path)
+    (tmp_path / "report-2.html").unlink()
+    assert path.read_text() == "mine"
+    write_report(data, path, overwrite=True)
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(InputUnusable, match="absent is not a folder; make it first"):
+        write_report(data, tmp_path / "absent" / "report.html")
+
+
+def test_a_file_name_that_is_not_utf8_can_be_written(tmp_path):
+    data = make_data()
+    source = os.fsdecode(b"cells-\xff.h5ad")
+    write_report(dataclasses.replace(data, input=dataclasses.replace(data.input, source=source)), tmp_path / "r.html")
+    assert "cells-\\udcff.h5ad" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@given(
+    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8),
+    limit=st.integers(1, 300),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_drawn_cells_are_even_and_miss_no_cluster(sizes, limit, seed):
+    clusters = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    rows = drawn_cells(clusters, limit=limit)
+    drawn = np.bincount(clusters[rows], minlength=len(sizes))
+    assert np.all(np.diff(rows) > 0)
+    assert np.all(drawn >= np.minimum(sizes, 50))
+    if len(clusters) <= limit:
+        assert len(rows) == len(clusters)
+    else:
+        expected = np.array(sizes) * limit / len(clusters)
+        assert np.all(drawn >= np.floor(expected) - 1)
+        assert np.all(drawn <= np.ceil(expected) + 1 + np.minimum(sizes, 50))
+
+
+def test_a_page_that_draws_a_part_of_the_cells_says_so():
+    n_cells = MAX_DRAWN + 10_000
+    page = Page(render_report(make_data(n_cells, text=("c",))))
+    n_drawn = len(page.payload["cell_ids"])
+    assert MAX_DRAWN <= n_drawn <= MAX_DRAWN + 150
+    assert f"{n_drawn:,} of {n_cells:,} cells are drawn" in page.words
+    assert page.payload["columns"][0]["sizes"] == [n_cells // 3] * 3
+
+
+MACHADO = {  # severity 1, linear RGB: Machado, Oliveira and Fernandes (2009)
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def oklab(colors, vision):
+    """OKLab (Ottosson 2020) of #rrggbb colours as an eye with this vision sees them."""
+    rgb = np.array([[int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)] for color in colors])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(MACHADO[vision]).T, 0, 1)
+    cones = [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+             [0.0883024619, 0.2817188376, 0.6299787005]]  # fmt: skip
+    opponents = [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+                 [0.0259040371, 0.7827717662, -0.8086757660]]  # fmt: skip
+    return np.cbrt(seen @ np.array(cones).T) @ np.array(opponents).T
+
+
+@pytest.mark.parametrize("vision", MACHADO)
+@pytest.mark.parametrize(("n_colors", "distance"), [(8, 0.10), (15, 0.05), (30, 0.035)])
+def test_cluster_colors_stay_apart_for_every_eye(vision, n_colors, distance):
+    lab = oklab(CLUSTER_COLORS[:n_colors], vision)
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(n_colors, 1)]
+    assert apart.min() >= distance  # about 0.02 is just noticeable
+
+
+def test_cluster_colors_and_their_text_stand_out():
+    def contrast(one, other):
+        low, high = sorted((relative_luminance(one), relative_luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    for color in CLUSTER_COLORS:
+        assert contrast(color, "#ffffff") > 1.7
+        assert contrast(color, "#15181c") > 2
+        assert contrast(color, text_color(color)) >= 4.5
+
+
+def test_badges_are_short_names_or_numbers():
+    assert badges(("0", "1", "12")) == ("0", "1", "12")
+    assert badges(("B", "NK", "B")) == ("1", "2", "3")
+    assert badges(("B", "Platelet")) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "exact"),
+    [
+        (percent(0.93214), "93.2\u202f%", "0.93214"),
+        (percent(0.000123), "0.012\u202f%", "0.000123"),
+        (percent(0.0), "0.0\u202f%", "0.0"),
+        (number(6.125), "6.12", "6.125"),
+        (number(-1234.5), "-1234", "-1234.5"),
+        (number(1.5e-7), "1.50e-07", "1.5e-07"),
+        (p_value(0.0312), "0.031", "0.0312"),
+        (p_value(1.26e-30), "1.3e-30", "1.26e-30"),
+        (p_value(0.0), "&lt; 1e-300", "0.0"),
+    ],
+)
+def test_figures_are_short_to_read_and_exact_to_take_away(written, text, exact):
+    assert str(written) == f'<data value="{exact}">{text}</data>'
+
+
+@pytest.mark.parametrize("figure", [percent(math.nan), number(math.inf), p_value(math.nan)])
+def test_what_is_no_number_is_a_dash(figure):
+    assert "<data" not in figure
+
+
+@given(
+    values=st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1, max_size=60).filter(
+        lambda values: any(map(math.isfinite, values))
+    )
+)
+def test_a_curve_stays_in_its_frame_in_order_and_to_scale(values):
+    chart = line_chart([(float(at), value) for at, value in enumerate(values)], title="t", x_label="x", y_label="y")
+    left, top, right, bottom = chart.frame
+    points = np.array([[float(at) for at in pair.split(" ")] for pair in chart.path[1:].split("L")])
+    finite = np.array([value for value in values if math.isfinite(value)])
+    assert len(points) == len(finite)
+    assert np.all((points[:, 0] >= left) & (points[:, 0] <= right) & (points[:, 1] >= top) & (points[:, 1] <= bottom))
+    assert np.all(np.diff(points[:, 0]) > 0)
+    if len(chart.y_ticks) > 1 and np.ptp(finite) > 1e-3:  # the labels hold 4 digits
+        (low_y, low), (high_y, high) = [(y, float(text)) for y, text in (chart.y_ticks[0], chart.y_ticks[-1])]
+        read_off = low + (points[:, 1] - low_y) / (high_y - low_y) * (high - low)
+        assert np.allclose(read_off, finite, atol=2e-3 * max(abs(low), abs(high), high - low))
+
+
+def test_the_chosen_k_is_marked_where_it_lies():
+    chart = line_chart([(2.0, 1.0), (5.0, 4.0), (8.0, 2.0)], title="t", x_label="k", y_label="score", marked_x=5.0)
+    assert chart.marked == chart.dots[1]
+    assert "highest 4 at 5" in chart.summary
+    with pytest.raises(ValueError, match="no finite point"):
+        line_chart([(1.0, math.nan)], title="t", x_label="x", y_label="y")
+
+
+@settings(max_examples=50)
+@given(sentence=st.text(max_size=60), term=st.text(max_size=8))
+def test_cutting_at_a_term_loses_nothing(sentence, term):
+    assert "".join(piece for piece, _ in split_at_term(sentence, term)) == sentence
+
+
+def test_a_term_is_found_across_case_plural_and_hyphen_but_not_inside_words():
+    pieces = split_at_term("T-cells and t cell lines, not platelet cells", "t cell")
+    assert [piece for piece, is_term in pieces if is_term] == ["T-cells", "t cell"]
+    assert split_at_term("a (b", "(b") == [("a ", False), ("(b", True)]

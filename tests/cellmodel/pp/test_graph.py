@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellmodel.core.config import GraphConfig
+from cellmodel.pp.graph import knn_graph, smooth, smoothing, snn_weights
+from tests.support import oracles, strategies
+
+METRICS = {"cosine": oracles.cosine_distances_by_loops, "euclidean": oracles.euclidean_distances_by_loops}
+
+
+def blobs(seed, *, n_cells=200, n_dims=8):
+    rng = np.random.default_rng(seed)
+    centres = 3 * rng.standard_normal((5, n_dims))
+    return (centres[rng.integers(0, 5, n_cells)] + rng.standard_normal((n_cells, n_dims))).astype(np.float32)
+
+
+def as_graph(neighbors):
+    """Graph of the stored entries, all at distance 0: only what is stored may matter."""
+    n_cells, k = len(neighbors), len(neighbors[0])
+    indices = np.array([cell for own in neighbors for cell in own])
+    return sp.csr_matrix((np.zeros(n_cells * k), indices, np.arange(0, n_cells * k + 1, k)), shape=(n_cells, n_cells))
+
+
+@settings(deadline=None, max_examples=60)
+@given(points=strategies.features(), k=st.integers(1, 30), metric=st.sampled_from(sorted(METRICS)))
+def test_each_cell_has_its_k_nearest_others_and_never_itself(points, k, metric):
+    graph = knn_graph(points, config=GraphConfig(n_neighbors=k, metric=metric))
+    k_found = min(k, len(points) - 1)
+    expected = METRICS[metric](points)
+    assert (np.diff(graph.indptr) == k_found).all()
+    for cell in range(len(points)):
+        row = slice(graph.indptr[cell], graph.indptr[cell + 1])
+        neighbors, distances = graph.indices[row], graph.data[row]
+        assert cell not in neighbors
+        assert len(set(neighbors.tolist())) == k_found
+        np.testing.assert_allclose(distances, expected[cell, neighbors], atol=1e-6)
+        nearest = np.sort(np.delete(expected[cell], cell))[:k_found]
+        np.testing.assert_allclose(np.sort(distances), nearest, atol=1e-6)
+
+
+@pytest.mark.parametrize("exact_up_to", [50_000, 10])
+def test_a_crowd_of_equal_cells_still_gives_k_others(exact_up_to):
+    points = np.ones((40, 3), dtype=np.float32)
+    graph = knn_graph(points, config=GraphConfig(n_neighbors=5, exact_up_to=exact_up_to))
+    assert (np.diff(graph.indptr) == 5).all()
+    assert not graph.diagonal().any()
+    assert not (graph.indices.reshape(40, 5) == np.arange(40)[:, None]).any()
+    np.testing.assert_allclose(graph.data, 0, atol=1e-6)
+
+
+def test_lengths_of_rows_do_not_matter_to_the_cosine_even_at_the_limits_of_float32():
+    points = blobs(1, n_cells=40)
+    factor = np.array([1e-30, 1.0, 1e30, 7.0] * 10, dtype=np.float32)[:, None]
+    config = GraphConfig(n_neighbors=4)
+    straight, scaled = knn_graph(points, config=config), knn_graph(points * factor, config=config)
+    assert straight.indices.tolist() == scaled.indices.tolist()
+
+
+def test_permuting_the_cells_permutes_the_graph():
+    points, order = blobs(2), np.random.default_rng(0).permutation(200)
+    config = GraphConfig(n_neighbors=6)
+    straight, permuted = knn_graph(points, config=config), knn_graph(points[order], config=config)
+    np.testing.assert_allclose(permuted.toarray(), straight.toarray()[np.ix_(order, order)], atol=1e-7)
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_the_approximate_search_finds_nearly_the_same_neighbors_and_the_same_bytes_every_time(metric):
+    points = blobs(3, n_cells=600)
+    exact = knn_graph(points, config=GraphConfig(metric=metric))
+    approximate = knn_graph(points, config=GraphConfig(metric=metric, exact_up_to=100))
+    again = knn_graph(points, config=GraphConfig(metric=metric, exact_up_to=100))
+    pairs = zip(exact.indices.reshape(600, 15), approximate.indices.reshape(600, 15), strict=True)
+    recall = np.mean([len(set(a) & set(b)) / 15 for a, b in pairs])
+    assert recall > 0.98
+    assert approximate.data.tobytes() == again.data.tobytes()
+    assert approximate.indices.tobytes() == again.indices.tobytes()
+
+
+def test_one_cell_has_no_neighbor():
+    graph = knn_graph(np.ones((1, 2), dtype=np.float32), config=GraphConfig())
+    assert (graph.shape, graph.nnz) == ((1, 1), 0)
+    assert snn_weights(graph).nnz == 0
+    assert smooth(np.ones((1, 2), dtype=np.float32), graph).tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("points", [np.empty((0, 3)), np.array([[1.0], [np.nan]]), np.array([[1.0], [np.inf]])])
+def test_no_cell_or_values_that_are_not_finite_are_refused(points):
+    with pytest.raises(ValueError, match=f"embedding of {len(points)} cells must hold at least one cell and finite"):
+        knn_graph(points, config=GraphConfig())
+
+
+def test_at_least_one_neighbor_must_be_asked_for():
+    with pytest.raises(ValueError, match="n_neighbors must be >= 1, got 0"):
+        GraphConfig(n_neighbors=0)
+
+
+@settings(deadline=None)
+@given(neighbors=strategies.neighbor_lists())
+def test_shared_neighbors_equal_a_double_loop(neighbors):
+    graph = snn_weights(as_graph(neighbors))
+    np.testing.assert_allclose(graph.toarray(), oracles.jaccard_by_loops(neighbors), atol=1e-6)
+    assert (graph != graph.T).nnz == 0
+    assert not graph.diagonal().any()
+    assert (graph.data > 0).all()
+    assert (graph.data <= 1).all()
+
+
+def test_shared_neighbors_do_not_depend_on_the_size_of_the_blocks(monkeypatch):
+    knn = knn_graph(blobs(4), config=GraphConfig())
+    whole = snn_weights(knn)
+    monkeypatch.setattr("cellmodel.pp.graph._BLOCK", 7)
+    assert (snn_weights(knn) != whole).nnz == 0
+
+
+def test_smoothing_step_by_step_equals_each_number_of_steps():
+    points = blobs(6)
+    graph = snn_weights(knn_graph(points, config=GraphConfig()))
+    for n_steps, smoothed in zip(range(4), smoothing(points, graph), strict=False):
+        assert np.array_equal(smoothed, smooth(points, graph, n_steps=n_steps))
+
+
+def test_an_approximate_graph_with_low_recall_is_told(monkeypatch, caplog):
+    points = blobs(7, n_cells=3000)
+    monkeypatch.setattr("cellmodel.pp.neighbors._PROBES", 1)
+    knn_graph(points, config=GraphConfig(exact_up_to=100))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "recall of the nearest cells is 0." in caplog.text
+
+
+def test_shared_neighbors_leave_the_distances_alone():
+    knn = knn_graph(blobs(5), config=GraphConfig())
+    before = knn.data.copy()
+    snn_weights(knn)
+    assert np.array_equal(knn.data, before)
+
+
+@settings(deadline=None)
+@given(graph=strategies.weighted_graphs(), n_steps=st.integers(0, 3), seed=strategies.seeds)
+def test_smoothing_equals_a_double_loop(graph, n_steps, seed):
+    features = np.random.default_rng(seed).standard_normal((graph.shape[0], 3))
+    found = smooth(features, graph, n_steps=n_steps)
+    np.testing.assert_allclose(found, oracles.smooth_by_loops(features, graph.toarray(), n_steps), atol=1e-9)
+
+
+@given(graph=strategies.weighted_graphs(), value=st.floats(-5, 5))
+def test_smoothing_keeps_what_all_cells_share(graph, value):
+    features = np.full((graph.shape[0], 2), value, dtype=np.float32)
+    np.testing.assert_allclose(smooth(features, graph), features, atol=1e-6)
+
+
+def test_smoothing_refuses_other_cells_and_negative_steps():
+    features, graph = np.ones((3, 2)), sp.csr_matrix((4, 4))
+    with pytest.raises(ValueError, match="features hold 3 cells, graph 4"):
+        smooth(features, graph)
+    with pytest.raises(ValueError, match="n_steps must be >= 0, got -1"):
+        smooth(np.ones((4, 2)), graph, n_steps=-1)

@@ -1,0 +1,158 @@
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellmodel.core.errors import InputUnusable
+from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
+from tests.support import oracles, strategies
+
+
+def poisson_counts(seed, *, n_cells=120, n_genes=400):
+    rng = np.random.default_rng(seed)
+    depth = rng.lognormal(0, 0.4, (n_cells, 1))
+    program = 1 + 4 * (rng.random((3, n_genes)) < 0.1)
+    mean = rng.gamma(0.4, 2.0, n_genes) * depth * program[rng.integers(0, 3, n_cells)]
+    return sp.csr_matrix(rng.poisson(mean).astype(np.float32))
+
+
+@given(counts=strategies.counts())
+def test_normalising_equals_the_definition_and_keeps_zeros(counts):
+    expression = normalise_log1p(counts)
+    np.testing.assert_allclose(expression.toarray(), oracles.normalise_by_loops(counts), rtol=1e-5)
+    assert expression.dtype == np.float32
+    assert np.array_equal(expression.toarray() == 0, counts.toarray() == 0)
+
+
+@given(counts=strategies.counts(), factor=st.integers(2, 9))
+def test_depth_of_a_cell_does_not_matter(counts, factor):
+    np.testing.assert_allclose(normalise_log1p(counts * factor).toarray(), normalise_log1p(counts).toarray(), rtol=1e-5)
+
+
+def test_normalising_leaves_the_input_alone():
+    counts = poisson_counts(0)
+    before = counts.copy()
+    normalise_log1p(counts).data[:] = 0
+    assert (counts != before).nnz == 0
+
+
+@pytest.mark.parametrize("target_sum", [0, -1.0])
+def test_target_sum_must_be_positive(target_sum):
+    with pytest.raises(ValueError, match=f"target_sum must be > 0, got {target_sum}"):
+        normalise_log1p(poisson_counts(0), target_sum=target_sum)
+
+
+@given(counts=strategies.counts(), min_cells=st.integers(0, 5))
+def test_detected_genes_are_counted_by_cells_above_zero(counts, min_cells):
+    expected = [sum(value > 0 for value in column) >= min_cells for column in counts.toarray().T]
+    assert detected_genes(counts, min_cells=min_cells).tolist() == expected
+
+
+def test_a_stored_zero_does_not_count_as_detected():
+    counts = sp.csr_matrix((np.array([0.0, 1.0, 2.0]), np.array([0, 1, 1]), np.array([0, 2, 3])), shape=(2, 2))
+    assert detected_genes(counts, min_cells=1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("seed", "n_top"), [(0, 50), (1, 200), (2, 5), (3, 399)])
+def test_highly_variable_equals_scanpy(seed, n_top):
+    sc = pytest.importorskip("scanpy")
+    from anndata import AnnData
+
+    present = sp.diags((np.arange(400) != 7).astype(np.float32))  # gene 7 is in no cell
+    expression = normalise_log1p((poisson_counts(seed) @ present).tocsr()).astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Scanpy's and AnnData's own
+        table = sc.pp.highly_variable_genes(AnnData(expression), flavor="seurat", n_top_genes=n_top, inplace=False)
+    chosen = highly_variable(expression, n_top=n_top)
+    assert chosen.tolist() == np.flatnonzero(table["highly_variable"]).tolist()
+
+
+@settings(deadline=None, max_examples=25)
+@given(order=st.permutations(range(40)), seed=st.integers(0, 5))
+def test_highly_variable_does_not_see_the_order_of_genes_or_cells(order, seed):
+    expression = normalise_log1p(poisson_counts(seed, n_cells=60, n_genes=40)).astype(np.float64)
+    chosen = highly_variable(expression, n_top=10)
+    permuted = highly_variable(expression[::-1][:, order], n_top=10)
+    assert sorted(order[column] for column in permuted) == chosen.tolist()
+
+
+def test_highly_variable_finds_the_genes_that_differ_between_groups():
+    rng = np.random.default_rng(0)
+    mean = np.tile(rng.uniform(3, 6, 3000), (200, 1))
+    mean[:100, 40:60] *= 1.8  # the mean over all cells stays what it was
+    mean[100:, 40:60] *= 0.2
+    chosen = highly_variable(normalise_log1p(sp.csr_matrix(rng.poisson(mean))), n_top=20)
+    assert chosen.tolist() == list(range(40, 60))
+
+
+def test_all_genes_are_kept_if_there_are_no_more_than_asked_for():
+    assert highly_variable(sp.csr_matrix(np.ones((3, 4))), n_top=4).tolist() == [0, 1, 2, 3]
+
+
+def test_highly_variable_refuses_what_it_cannot_rank():
+    same = sp.csr_matrix(np.tile([1.0, 0.0, 2.0], (5, 1)))
+    with pytest.raises(InputUnusable, match="none of 3 genes varies"):
+        highly_variable(same, n_top=2)
+    with pytest.raises(ValueError, match="n_top must be >= 1, got 0"):
+        highly_variable(same, n_top=0)
+
+
+@pytest.mark.parametrize("shape", [(80, 50), (50, 80)])
+def test_leading_components_equal_the_full_svd(shape):
+    rng = np.random.default_rng(0)
+    dense = rng.random((shape[0], 5)) @ (rng.random((5, shape[1])) * [[16], [8], [4], [2], [1]]) + 3
+    dense += 0.01 * rng.random(shape)
+    scores = principal_components(sp.csr_matrix(dense), n_components=4, seed=0)
+    expected = oracles.principal_components_by_full_svd(dense, 4)
+    signs = np.sign((scores * expected).sum(axis=0))
+    np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
+
+
+def test_components_are_centred_uncorrelated_and_in_falling_order():
+    scores = principal_components(normalise_log1p(poisson_counts(0)), n_components=10, seed=0).astype(float)
+    covariance = scores.T @ scores
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-3 * covariance[0, 0])
+    assert (np.diff(np.diag(covariance)) <= 0).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(30)), seed=strategies.seeds)
+def test_permuting_the_cells_permutes_the_components(order, seed):
+    expression = normalise_log1p(poisson_counts(1, n_cells=30, n_genes=60))
+    straight = principal_components(expression, n_components=5, seed=seed)
+    permuted = principal_components(expression[order], n_components=5, seed=seed)
+    np.testing.assert_allclose(permuted, straight[order], atol=1e-4)
+
+
+def test_equal_seeds_give_equal_bytes_and_seeds_do_not_move_the_leading_components():
+    expression = normalise_log1p(poisson_counts(2))
+    first = principal_components(expression, seed=3)
+    assert first.tobytes() == principal_components(expression, seed=3).tobytes()
+    other = principal_components(expression, seed=4)
+    for component in range(2):
+        assert np.corrcoef(first[:, component], other[:, component])[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize(("shape", "n_found"), [((1, 5), 1), ((2, 5), 1), ((6, 3), 3), ((5, 200), 4), ((100, 1), 1)])
+def test_fewer_components_where_cells_or_genes_are_few(shape, n_found):
+    dense = np.random.default_rng(0).random(shape)
+    scores = principal_components(sp.csr_matrix(dense), seed=0)
+    assert scores.shape == (shape[0], n_found)
+    centred = dense - dense.mean(axis=0)
+    np.testing.assert_allclose((scores.astype(float) ** 2).sum(), (centred**2).sum(), rtol=1e-5)
+
+
+def test_cells_that_are_all_equal_have_components_of_zero():
+    scores = principal_components(sp.csr_matrix(np.tile([1.0, 2.0, 3.0], (8, 1))), seed=0)
+    np.testing.assert_allclose(scores, 0, atol=1e-6)
+
+
+def test_components_refuse_an_empty_matrix():
+    with pytest.raises(ValueError, match="4 cells x 0 genes"):
+        principal_components(sp.csr_matrix((4, 0)), seed=0)
+    with pytest.raises(ValueError, match="n_components must be >= 1, got 0"):
+        principal_components(sp.csr_matrix(np.ones((2, 2))), n_components=0, seed=0)

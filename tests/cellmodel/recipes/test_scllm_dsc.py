@@ -1,0 +1,224 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from cellmodel.cluster.algorithms import kmeans, micro_ward
+from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.cells import read_cells
+from cellmodel.nn.losses.clustering import log_soft_assignment
+from cellmodel.nn.modules.structured_aligner import StructuredAligner
+from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.recipes.base import CellViews, objective
+from cellmodel.recipes.heads import assignment_head
+from cellmodel.recipes.scllm_dsc import RECIPE, TERMS, represent
+from cellmodel.tl._views import prepare
+
+SIZES = (60, 40, 20)
+
+
+def make_views(*, n_clusters=3, with_text=True, seed=0):
+    """Three groups of cells, of which expression and text both know."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(3), SIZES)
+    pcs = (5 * np.eye(3, 6)[truth] + rng.standard_normal((120, 6))).astype(np.float32)
+    text = (2 * np.eye(3, 8)[truth] + rng.standard_normal((120, 8))).astype(np.float32)
+    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=10, metric="euclidean"))
+    graph = snn_weights(knn)
+    views = CellViews(
+        expression=sp.csr_matrix(np.abs(pcs)),
+        pcs=pcs,
+        graph=graph,
+        smoothed=smooth(pcs, graph),
+        text=text if with_text else None,
+        knn=knn,
+        depth=np.ones(120),
+        n_clusters=n_clusters,
+    )
+    return views, truth
+
+
+def permuted(views, order):
+    by_cell = {name: getattr(views, name)[order] for name in ("expression", "pcs", "smoothed", "text", "depth")}
+    return replace(views, **by_cell, graph=views.graph[order][:, order], knn=views.knn[order][:, order])
+
+
+def small_aligner():
+    """A model in double precision, and its batch of five cells."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        maps = {"expression_map": torch.eye(4, 2), "text_map": torch.randn(3, 2)}
+        model = StructuredAligner(**maps, hidden_dim=5, joint_dim=4, n_clusters=2)
+        batch = {"expression": torch.randn(7, 4), "text": torch.randn(7, 3)}
+    return model, batch
+
+
+@pytest.fixture(scope="module")
+def trained():
+    views, truth = make_views()
+    seen = []
+    return represent(views, 0, on_epoch=lambda epoch, z: seen.append((epoch, z.copy()))), seen, views, truth
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+def test_groups_that_both_views_know_are_found(with_text):
+    views, truth = make_views(with_text=with_text)
+    representation = represent(views, 0)
+    assert adjusted_rand_score(truth, RECIPE.head(representation, views, 3, 0).labels) == 1
+    assert (representation.z_text is None) == (not with_text)
+
+
+def test_the_terms_of_text_are_left_out_without_it_and_the_clusters_term_before_there_are_centres(trained):
+    history = trained[0].history
+    first, last = {"align", "variance", "cut", "reconstruct"}, {term.name for term in TERMS}
+    assert [set(epoch) for epoch in history] == [first] * 50 + [last] * (len(history) - 50)
+    views, _ = make_views(with_text=False)
+    assert set(represent(views, 0).history[-1]) == {"cut", "reconstruct", "cluster"}
+
+
+@pytest.mark.parametrize("name", ["align", "cluster"])
+def test_a_term_that_is_off_is_not_trained(trained, name):
+    representation, _, views, _ = trained
+    other = RECIPE.train(views, 0, off=frozenset({name}))
+    assert {key for epoch in other.history for key in epoch} == {term.name for term in TERMS} - {name}
+    assert not np.allclose(other.z, representation.z, atol=1e-4)
+
+
+def test_terms_that_are_none_or_all_of_a_stages_are_not_left_out():
+    views, _ = make_views(with_text=False)
+    with pytest.raises(ValueError, match="cannot be left out"):
+        represent(views, 0, off=frozenset({"typo"}))
+    with pytest.raises(ValueError, match="cannot be left out"):
+        represent(views, 0, off=frozenset({"cut", "reconstruct"}))
+
+
+def test_the_hook_sees_every_epoch_from_the_start_to_the_result_and_changes_nothing(trained):
+    representation, seen, views, _ = trained
+    assert [epoch for epoch, _ in seen] == list(range(len(representation.history) + 1))
+    np.testing.assert_array_equal(seen[-1][1], representation.z)
+    assert represent(views, 0).z.tobytes() == representation.z.tobytes()
+
+
+def test_z_is_the_mean_of_both_sides(trained):
+    representation = trained[0]
+    np.testing.assert_allclose(representation.z, (representation.z_expr + representation.z_text) / 2, atol=1e-6)
+    assert representation.features is representation.z
+
+
+def test_permuting_the_cells_permutes_the_embedding(trained):
+    representation, _, views, _ = trained
+    order = np.random.default_rng(3).permutation(120)
+    other = represent(permuted(views, order), 0)
+    np.testing.assert_allclose(other.z, representation.z[order], atol=1e-3)
+    np.testing.assert_allclose(other.centres, representation.centres, atol=1e-3)
+
+
+def test_equal_seeds_give_equal_bytes_whatever_the_global_stream_and_others_differ(trained):
+    representation, _, views, _ = trained
+    torch.manual_seed(99)
+    assert represent(views, 0).centres.tobytes() == representation.centres.tobytes()
+    assert not np.allclose(represent(views, 1).z, representation.z)
+
+
+def test_centres_move_from_the_means_of_the_clusters_that_they_start_as(trained):
+    representation, seen, _, _ = trained
+    start = seen[50][1]  # the end of pretraining
+    clusters = micro_ward(start, n_clusters=3, seed=0)
+    means = np.stack([start[clusters == cluster].mean(axis=0) for cluster in range(3)])
+    moved = np.linalg.norm(representation.centres[:, None] - means, axis=2).min(axis=1)
+    assert (moved > 1e-3).all()
+    assert (moved < 1).all()
+
+
+def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
+    model, batch = small_aligner()
+    with torch.no_grad():
+        model.centres.copy_(torch.randn(2, 2, generator=torch.Generator().manual_seed(1)))
+    outputs = {**model(batch["expression"], batch["text"], torch.arange(7)), "expression": batch["expression"]}
+    outputs["propagation"] = torch.eye(7).to_sparse_csr()
+    outputs["log_q"] = log_soft_assignment(outputs["z"], outputs["centres"])
+    outputs["p"] = torch.tensor([[0.9, 0.1]]).expand(7, 2)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    optimizer = torch.optim.Adam(model.parameters())
+    torch.stack(list(objective(lambda *_: outputs, TERMS)(model, batch).values())).sum().backward()
+    optimizer.step()
+    for name, value in model.named_parameters():
+        assert float(value.grad.abs().max()) > 0, name
+        assert not torch.equal(value, before[name]), name
+
+
+def test_the_linear_maps_are_where_the_latents_start():
+    model, batch = small_aligner()
+    for network in (model.expression.encoder, model.expression.decoder, model.text):
+        torch.nn.init.zeros_(network[-1].weight)
+        torch.nn.init.zeros_(network[-1].bias)
+    outputs = model(batch["expression"], batch["text"])
+    torch.testing.assert_close(outputs["z_expr"], batch["expression"][:, :2])
+    torch.testing.assert_close(outputs["decoded"], torch.nn.functional.pad(outputs["z"], (0, 2)))
+    torch.testing.assert_close(outputs["z"], (outputs["z_expr"] + outputs["z_text"]) / 2)
+
+
+def test_both_latents_start_near_the_principal_components(trained):
+    _, seen, views, _ = trained
+    start = seen[0][1]
+    for column in range(3):
+        assert np.corrcoef(start[:, column], views.smoothed[:, column])[0, 1] > 0.9
+
+
+def test_the_number_of_clusters_is_estimated_where_it_is_not_given():
+    views, truth = make_views(n_clusters=None)
+    representation = represent(views, 0)
+    found = RECIPE.head(representation, views, None, 0)
+    assert found.n_clusters is representation.n_clusters
+    assert len(representation.centres) == representation.n_clusters.n_clusters == 3
+    assert adjusted_rand_score(truth, found.labels) == 1
+
+
+def test_more_clusters_than_cells_are_refused():
+    views, _ = make_views(n_clusters=121)
+    with pytest.raises(InputUnusable, match="121 clusters were asked for, there are 120 cells"):
+        represent(views, 0)
+
+
+def test_the_smallest_and_the_plainest_inputs_train():
+    views, _ = make_views(n_clusters=3)
+    tiny = replace(permuted(views, np.array([0, 60, 100])), graph=sp.csr_matrix((3, 3)), knn=sp.csr_matrix((3, 3)))
+    assert sorted(RECIPE.head(represent(tiny, 0), tiny, 3, 0).labels.tolist()) == [0, 1, 2]
+    one = replace(views, n_clusters=1)
+    assert set(RECIPE.head(represent(one, 0), one, 1, 0).labels.tolist()) == {0}
+
+
+def test_the_head_gives_each_cell_the_nearest_centre_and_numbers_clusters_by_size(trained):
+    representation, _, views, _ = trained
+    far = np.array([[50.0] * representation.z.shape[1]], dtype=np.float32)
+    spare = replace(representation, centres=np.vstack([far, representation.centres[::-1]]))
+    labels = assignment_head(spare, views, 4, 0).labels
+    nearest = [np.argmin([np.linalg.norm(z - centre) for centre in spare.centres]) for z in spare.z]
+    assert adjusted_rand_score(nearest, labels) == 1
+    assert np.bincount(labels).tolist() == [60, 40, 20]
+
+
+def test_the_head_refuses_what_it_was_not_trained_for(trained):
+    representation, _, views, _ = trained
+    with pytest.raises(InputUnusable, match="3 centres were learnt, 4 clusters are asked for"):
+        assignment_head(representation, views, 4, 0)
+    with pytest.raises(InputUnusable, match="this recipe learns no centres; take --head micro-ward"):
+        assignment_head(replace(representation, centres=None), views, 3, 0)
+
+
+@pytest.mark.slow
+def test_types_of_real_cells_are_found_better_than_by_kmeans(real_data):
+    import anndata
+
+    path = real_data / "scrna" / "baron_mouse.h5ad"
+    truth = anndata.read_h5ad(path, backed="r").obs["cell_type"].astype(str).to_numpy()
+    n_clusters = len(set(truth))
+    config = RunConfig(knowledge="none", n_clusters=n_clusters)
+    views = prepare(read_cells(path), None, config).views
+    found = RECIPE.head(represent(views, 0), views, n_clusters, 0).labels
+    plain = kmeans(views.pcs, n_clusters=n_clusters, seed=0)
+    assert adjusted_rand_score(truth, found) > adjusted_rand_score(truth, plain) + 0.1

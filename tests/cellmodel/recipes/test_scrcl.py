@@ -1,0 +1,185 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from cellmodel.core.config import GraphConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.nn.modules.dual_view import DualViewRefiner
+from cellmodel.pp.graph import knn_graph, smooth, snn_weights, spatial_graph
+from cellmodel.recipes.base import CellViews, objective
+from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, TRAINING, gene_graph, gene_loadings
+from cellmodel.recipes.whole_graph import csr_tensor, symmetric_propagation
+
+SIZES = (50, 30, 20)
+N_GENES = 40
+
+
+def make_views():
+    """Three groups of cells, each with ten genes of its own."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(3), SIZES)
+    rates = 0.2 + 3 * np.kron(np.eye(3, 4), np.ones(10))[truth]
+    dense = np.log1p(rng.poisson(rates)).astype(np.float32)
+    centred = dense - dense.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    pcs = (left * singular)[:, :6].astype(np.float32)
+    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=8))
+    graph = snn_weights(knn)
+    views = CellViews(
+        expression=sp.csr_matrix(dense), pcs=pcs, graph=graph, smoothed=smooth(pcs, graph), text=None, knn=knn,
+        depth=np.ones(100), gene_vectors=rng.standard_normal((N_GENES, 5)).astype(np.float32),
+    )  # fmt: skip
+    return views, truth
+
+
+def permuted(views, order):
+    by_cell = {name: getattr(views, name)[order] for name in ("expression", "pcs", "smoothed", "depth")}
+    by_pair = {name: getattr(views, name)[order][:, order] for name in ("graph", "knn")}
+    return replace(views, **by_cell, **by_pair)
+
+
+@pytest.fixture(scope="module", params=[RECIPE, RECIPE_TEXT], ids=lambda recipe: recipe.name)
+def trained(request):
+    views, truth = make_views()
+    seen = []
+    recipe = request.param
+    return recipe, recipe.train(views, 0, on_epoch=lambda *found: seen.append(found)), seen, views, truth
+
+
+def test_groups_are_found_and_every_term_falls(trained):
+    recipe, representation, _, views, truth = trained
+    assert adjusted_rand_score(truth, recipe.head(representation, views, 3, 0).labels) == 1
+    first, last = representation.history[0], representation.history[-1]
+    assert set(last) == set(recipe.objectives)
+    assert sum(last.values()) < sum(first.values())
+    assert min(last.values()) >= 0
+
+
+def test_the_hook_sees_each_epoch_in_the_order_of_the_cells_and_changes_no_byte(trained):
+    recipe, representation, seen, views, _ = trained
+    assert [epoch for epoch, _ in seen] == list(range(TRAINING.n_steps))
+    near_the_end = seen[-1][1]
+    assert np.abs(near_the_end - representation.z).max() < 0.1 * np.abs(representation.z).max()
+    torch.manual_seed(99)  # a caller's own use of the global stream
+    assert recipe.represent(views, 0).z.tobytes() == representation.z.tobytes()
+
+
+def test_other_seeds_give_other_embeddings_and_permuting_the_cells_permutes_them(trained):
+    recipe, representation, _, views, _ = trained
+    assert not np.allclose(recipe.represent(views, 1).z, representation.z)
+    order = np.random.default_rng(3).permutation(100)
+    np.testing.assert_allclose(recipe.represent(permuted(views, order), 0).z, representation.z[order], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [term.name for term in TERMS])
+def test_a_term_that_is_off_is_not_trained(name):
+    views, _ = make_views()
+    history = RECIPE.train(views, 0, off=frozenset({name})).history
+    assert set(history[-1]) == {term.name for term in TERMS} - {name}
+
+
+def test_terms_that_are_not_there_or_all_of_them_are_not_left_out():
+    views, _ = make_views()
+    for off in ({"typo"}, set(RECIPE.objectives)):
+        with pytest.raises(ValueError, match="cannot be left out"):
+            RECIPE.train(views, 0, off=frozenset(off))
+
+
+def test_text_vectors_change_the_text_variant_alone_and_are_needed_there():
+    views, _ = make_views()
+    other = replace(views, gene_vectors=views.gene_vectors[::-1].copy())
+    assert RECIPE.represent(views, 0).z.tobytes() == RECIPE.represent(other, 0).z.tobytes()
+    assert not np.allclose(RECIPE_TEXT.represent(views, 0).z, RECIPE_TEXT.represent(other, 0).z, atol=1e-2)
+    with pytest.raises(InputUnusable, match="'scrcl-text' reads the texts of genes; give --kb NAME"):
+        RECIPE_TEXT.represent(replace(views, gene_vectors=None), 0)
+
+
+def test_the_graph_of_places_takes_the_place_of_that_of_expression():
+    views, _ = make_views()
+    places = np.random.default_rng(0).random((100, 2))
+    on_places = replace(views, spatial=spatial_graph(places, n_neighbors=6))
+    found = RECIPE.represent(on_places, 0).z
+    assert not np.allclose(found, RECIPE.represent(views, 0).z, atol=1e-2)
+    other_graphs = replace(on_places, graph=sp.identity(100, format="csr"), knn=sp.identity(100, format="csr"))
+    assert RECIPE.represent(other_graphs, 0).z.tobytes() == found.tobytes()
+
+
+def small_model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = DualViewRefiner(n_genes=6, input_dim=4, feature_dim=3, hidden_dim=5, dim=2)
+    rng = np.random.default_rng(0)
+    ring = sp.csr_matrix(np.roll(np.eye(7), 1, axis=1) + np.roll(np.eye(7), -1, axis=1))
+    inputs = torch.from_numpy(rng.standard_normal((7, 4)).astype(np.float32))
+    expression = rng.random((7, 6)).astype(np.float32)
+    graphs = {
+        "expression": csr_tensor(sp.csr_matrix(expression)),
+        "mean": torch.from_numpy(expression.mean(axis=0)),
+        "cell_graph": csr_tensor(symmetric_propagation(ring)),
+        "gene_features": torch.from_numpy(rng.standard_normal((6, 3)).astype(np.float32)),
+        "gene_graph": csr_tensor(symmetric_propagation(ring[:6][:, :6])),
+    }
+    return model, inputs, graphs
+
+
+def test_the_refined_views_are_the_dense_formula():
+    model, inputs, graphs = small_model()
+    alone, over_graph = model(inputs, **graphs)
+    graph, genes = graphs["cell_graph"].to_dense(), model.genes(graphs["gene_features"], graphs["gene_graph"])
+    centred = graphs["expression"].to_dense() - graphs["mean"]
+    leaky, unit = torch.nn.functional.leaky_relu, torch.nn.functional.normalize
+    first = unit(leaky(model.alone(inputs), 0.2))
+    second = unit(model.graph_second(graph @ leaky(model.graph_first(graph @ inputs), 0.2)))
+    torch.testing.assert_close(alone, (graph @ centred + model.projector(first)) @ genes)
+    torch.testing.assert_close(over_graph, (graph @ graph @ graph @ centred + model.projector(second)) @ genes)
+
+
+def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
+    model, inputs, graphs = small_model()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    alone, over_graph = (torch.nn.functional.normalize(view) for view in model(inputs, **graphs))
+    ring = torch.stack([torch.arange(7), torch.arange(7).roll(1)])
+    outputs = {"alone": alone, "over_graph": over_graph, "edges": ring, "pairs": ring[:, [3, 1]]}
+    outputs["others"] = torch.arange(7).roll(3)[:, None]
+    optimizer = torch.optim.Adam(model.parameters())
+    torch.stack(list(objective(lambda *_: outputs, TERMS)(model, {}).values())).sum().backward()
+    optimizer.step()
+    for name, value in model.named_parameters():
+        assert float(value.grad.abs().max()) > 0, name
+        assert not torch.equal(value, before[name]), name
+
+
+def test_loadings_are_least_squares_weights_of_equal_length():
+    views, _ = make_views()
+    centred = views.expression.toarray() - views.expression.toarray().mean(axis=0)
+    expected = np.linalg.lstsq(views.pcs - views.pcs.mean(axis=0), centred, rcond=None)[0].T
+    expected /= np.sqrt((expected**2).mean(axis=0))
+    np.testing.assert_allclose(gene_loadings(views), expected, atol=1e-4)
+
+
+def test_genes_are_linked_with_those_that_they_correlate_with_best():
+    expression = make_views()[0].expression[:, :12]
+    correlation = np.corrcoef(expression.toarray().T)
+    expected = np.zeros((12, 12))
+    for gene in range(12):
+        others = sorted((other for other in range(12) if other != gene), key=lambda other: -correlation[gene, other])
+        for other in others[:3]:
+            expected[gene, other] = expected[other, gene] = 1
+    np.testing.assert_array_equal(gene_graph(expression, n_neighbors=3).toarray(), expected)
+
+
+def test_genes_without_variance_and_fewer_genes_than_neighbours_do_no_harm():
+    flat = sp.csr_matrix(np.hstack([np.ones((9, 1)), np.random.default_rng(0).random((9, 2))]))
+    graph = gene_graph(flat, n_neighbors=5).toarray()
+    np.testing.assert_array_equal(graph, 1 - np.eye(3))
+
+
+def test_the_fewest_cells_train():
+    views, _ = make_views()
+    tiny = permuted(views, np.array([0, 60]))
+    tiny = replace(tiny, graph=sp.csr_matrix((2, 2)), knn=sp.csr_matrix((2, 2)))
+    assert np.isfinite(RECIPE.represent(tiny, 0).z).all()

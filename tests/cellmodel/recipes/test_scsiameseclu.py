@@ -1,0 +1,183 @@
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from cellmodel.cluster.algorithms import micro_ward
+from cellmodel.core.config import GraphConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.nn.train import fit
+from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.recipes import scsiameseclu, self_training
+from cellmodel.recipes.augment import augment_views
+from cellmodel.recipes.base import CellViews, Representation
+from cellmodel.recipes.scsiameseclu import RECIPE, TERMS, represent
+
+SIZES = (60, 40, 20)
+
+
+def make_views(*, n_clusters=3, with_counts=True, seed=0):
+    """Three groups of cells of very different size."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(3), SIZES)
+    pcs = (5 * np.eye(3, 6)[truth] + rng.standard_normal((120, 6))).astype(np.float32)
+    counts = rng.poisson(np.repeat(1 + 4 * np.eye(3)[truth], 5, axis=1)).astype(np.float32)
+    knn = knn_graph(pcs, config=GraphConfig(n_neighbors=10, metric="euclidean"))
+    graph = snn_weights(knn)
+    views = CellViews(
+        expression=sp.csr_matrix(np.log1p(counts)),
+        pcs=pcs,
+        graph=graph,
+        smoothed=smooth(pcs, graph),
+        text=None,
+        knn=knn,
+        depth=counts.sum(axis=1).astype(np.float64),
+        counts=sp.csr_matrix(counts) if with_counts else None,
+        n_clusters=n_clusters,
+    )
+    return views, truth
+
+
+def permuted(views, order):
+    by_cell = {name: getattr(views, name)[order] for name in ("expression", "pcs", "smoothed", "depth", "counts")}
+    return replace(views, **by_cell, graph=views.graph[order][:, order], knn=views.knn[order][:, order])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A training, what the hook saw of it, and the model before and after its last stage."""
+
+    views: CellViews
+    truth: np.ndarray
+    result: Representation
+    seen: list
+    model: torch.nn.Module
+    before: dict
+    gradients: dict
+
+
+@pytest.fixture(scope="module")
+def trained():
+    views, truth = make_views()
+    seen, stages = [], []
+
+    def recording_fit(model, objective, **settings):
+        before = {name: value.detach().clone() for name, value in model.named_parameters()}
+        history = fit(model, objective, **settings)
+        gradients = {name: value.grad for name, value in model.named_parameters()}
+        stages.append({"model": model, "before": before, "gradients": gradients})
+        return history
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (scsiameseclu, self_training):
+            patch.setattr(module, "fit", recording_fit)
+        result = represent(views, 0, on_epoch=lambda epoch, z: seen.append((epoch, z.copy())))
+    return Trained(views=views, truth=truth, result=result, seen=seen, **stages[-1])
+
+
+def test_without_counts_their_term_alone_is_left_out_and_the_log_says_so(trained, caplog):
+    views, _ = make_views(with_counts=False)
+    with caplog.at_level(logging.INFO):
+        result = represent(views, 0)
+    assert set(trained.result.history[-1]) - set(result.history[-1]) == {"counts"}
+    assert "trained without the likelihood of counts" in caplog.text
+    for found in (trained.result, result):
+        assert adjusted_rand_score(trained.truth, RECIPE.head(found, views, 3, 0).labels) == 1
+
+
+def test_pretraining_lowers_both_reconstructions_and_training_lowers_what_counts_and_clusters_say(trained):
+    features, smoothed, together = (
+        [epoch for epoch in trained.result.history if set(epoch) == names]
+        for names in ({"features"}, {"smoothed"}, {term.name for term in TERMS})
+    )
+    assert len(features) + len(smoothed) + len(together) == len(trained.result.history)
+    assert features[-1]["features"] < features[0]["features"]
+    assert smoothed[-1]["smoothed"] < smoothed[0]["smoothed"]
+    assert together[-1]["counts"] < together[0]["counts"]
+    assert together[-1]["cluster"] < together[0]["cluster"]
+    assert min(epoch["cluster"] for epoch in together) >= 0
+
+
+def test_the_hook_sees_every_epoch_from_the_start_to_the_result(trained):
+    n_together = sum("cluster" in epoch for epoch in trained.result.history)
+    assert [epoch for epoch, _ in trained.seen] == list(range(n_together + 1))
+    np.testing.assert_array_equal(trained.seen[-1][1], trained.result.z)
+
+
+def test_equal_seeds_give_equal_bytes_with_a_hook_or_none_whatever_the_global_stream(trained):
+    torch.manual_seed(99)
+    again = represent(trained.views, 0)
+    assert again.z.tobytes() == trained.result.z.tobytes()
+    assert again.centres.tobytes() == trained.result.centres.tobytes()
+
+
+def test_permuting_the_cells_permutes_the_embedding(trained):
+    order = np.random.default_rng(3).permutation(120)
+    other = represent(permuted(trained.views, order), 0)
+    np.testing.assert_allclose(other.z, trained.result.z[order], atol=1e-3)
+    np.testing.assert_allclose(other.centres, trained.result.centres, atol=1e-3)
+
+
+def test_centres_move_from_the_means_of_the_clusters_that_they_start_as(trained):
+    start = trained.seen[0][1]
+    clusters = micro_ward(start, n_clusters=3, seed=0)
+    means = np.stack([start[clusters == cluster].mean(axis=0) for cluster in range(3)])
+    moved = np.linalg.norm(trained.result.centres[:, None] - means, axis=2).min(axis=1)
+    assert (moved > 1e-3).all()
+    assert (moved < 1).all()
+
+
+def test_every_parameter_gets_a_gradient_from_training_together_and_changes(trained):
+    for name, value in trained.model.named_parameters():
+        assert float(trained.gradients[name].abs().max()) > 0, name
+        assert not torch.equal(value, trained.before[name]), name
+
+
+def test_terms_can_be_left_out_by_name_and_only_by_name(trained):
+    history = represent(trained.views, 0, off=frozenset({"cluster", "latent"})).history
+    assert set(history[-1]) == set(RECIPE.objectives) - {"cluster", "latent"}
+    with pytest.raises(ValueError, match=r"\['text'\] of .* cannot be left out"):
+        represent(trained.views, 0, off=frozenset({"text"}))
+
+
+def test_the_number_of_clusters_is_estimated_where_it_is_not_given_and_other_seeds_draw_otherwise(trained):
+    views, truth = make_views(n_clusters=None)
+    result = represent(views, 1)
+    found = RECIPE.head(result, views, None, 1)
+    assert found.n_clusters is result.n_clusters
+    assert len(result.centres) == result.n_clusters.n_clusters == 3
+    assert adjusted_rand_score(truth, found.labels) == 1
+    assert not np.allclose(result.z, trained.result.z)
+
+
+def test_more_clusters_than_cells_are_refused():
+    views, _ = make_views(n_clusters=121)
+    with pytest.raises(InputUnusable, match="121 clusters were asked for, there are 120 cells"):
+        represent(views, 0)
+
+
+@pytest.mark.parametrize("n_clusters", [1, 3])
+def test_three_cells_without_a_graph_train(trained, n_clusters):
+    few = permuted(trained.views, np.array([0, 60, 100]))
+    tiny = replace(few, graph=sp.csr_matrix((3, 3)), knn=sp.csr_matrix((3, 3)), n_clusters=n_clusters)
+    labels = RECIPE.head(represent(tiny, 0), tiny, n_clusters, 0).labels
+    assert sorted(set(labels.tolist())) == list(range(n_clusters))
+
+
+def test_the_views_of_the_graph_differ_and_size_factors_are_depths_over_their_mean(trained):
+    inputs = augment_views(trained.views, seed=0)
+    propagation, diffused, dropped = (
+        matrix.to_dense().numpy() for matrix in (inputs.graphs.propagation, *inputs.graphs.views)
+    )
+    np.testing.assert_allclose(diffused.sum(axis=1), 1, rtol=1e-5)
+    assert (diffused > 0).sum() > (propagation > 0).sum() > (dropped > 0).sum()
+    np.testing.assert_array_equal(np.unique(inputs.graphs.edges[0]), np.arange(120))
+    depth = trained.views.depth
+    np.testing.assert_allclose(inputs.log_size_factors.exp().numpy(), depth / depth.mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        inputs.cells["smoothed"].numpy(), propagation @ inputs.cells["features"].numpy(), atol=1e-5
+    )

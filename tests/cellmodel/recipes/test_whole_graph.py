@@ -1,0 +1,86 @@
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from cellmodel.core.device import Compute
+from cellmodel.recipes.base import CellViews
+from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
+
+N_CELLS = 12
+NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights", "compute"}
+
+
+def make_views():
+    """Every field set, so that none can be forgotten."""
+    rng = np.random.default_rng(0)
+
+    def table(dim):
+        return rng.standard_normal((N_CELLS, dim)).astype(np.float32)
+
+    def graph():
+        return sp.random(N_CELLS, N_CELLS, density=0.3, format="csr", random_state=rng)
+
+    by_pair = {name: graph() for name in ("graph", "knn", "spatial")}
+    by_cell = {name: table(3) for name in ("pcs", "smoothed", "text", "wide_pcs")}
+    sparse = {name: sp.csr_matrix(table(4)) for name in ("expression", "counts")}
+    return CellViews(
+        **by_pair, **by_cell, **sparse, depth=np.arange(N_CELLS, dtype=float), text_paths=(table(2), table(2)),
+        gene_vectors=np.ones((4, 2), dtype=np.float32), raw_gene_vectors=np.zeros((4, 5), dtype=np.float32),
+        n_clusters=3, text_path2_encoded=True, gene_weights=np.ones(4), compute=Compute(device="auto"),
+    )  # fmt: skip
+
+
+def dense(value):
+    return value.toarray() if sp.issparse(value) else np.asarray(value)
+
+
+def test_every_field_follows_the_cells():
+    views = make_views()
+    ordered, places = in_content_order(views)
+    order = np.argsort(places)
+    assert order.tolist() != list(range(N_CELLS))
+    for field in fields(CellViews):
+        before, after = getattr(views, field.name), getattr(ordered, field.name)
+        assert before is not None, f"{field.name} is not in this test"
+        if field.name in NOT_BY_CELL:
+            assert after is before
+        elif field.name in {"graph", "knn", "spatial"}:
+            np.testing.assert_array_equal(dense(after), dense(before)[np.ix_(order, order)])
+        else:
+            pairs = zip(after, before, strict=True) if field.name == "text_paths" else [(after, before)]
+            for moved, given in pairs:
+                np.testing.assert_array_equal(dense(moved), dense(given)[order])
+
+
+def test_the_order_depends_on_the_cells_and_not_on_their_places():
+    views = make_views()
+    shuffled, _ = in_content_order(in_content_order(views)[0])
+    np.testing.assert_array_equal(shuffled.pcs, in_content_order(views)[0].pcs)
+    ordered, places = in_content_order(views)
+    np.testing.assert_array_equal(ordered.pcs[places], views.pcs)
+    assert (np.diff(ordered.pcs[:, 0]) > 0).all()
+
+
+def test_propagation_is_the_dense_formula():
+    graph = make_views().graph
+    graph = graph + graph.T
+    weights = graph.toarray() + np.eye(N_CELLS)
+    degrees = weights.sum(axis=1)
+    expected = [[weights[i, j] / np.sqrt(degrees[i] * degrees[j]) for j in range(N_CELLS)] for i in range(N_CELLS)]
+    np.testing.assert_allclose(symmetric_propagation(graph).toarray(), expected)
+    assert np.linalg.eigvalsh(expected).max() == pytest.approx(1)
+
+
+def test_the_widest_column_has_unit_deviation_and_others_keep_their_share():
+    features = np.array([[1.0, 5.0], [3.0, 5.5], [5.0, 6.0]], dtype=np.float32)
+    found = standardised(features)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=0), [1, 0.25], rtol=1e-6)
+    assert not standardised(np.ones((3, 2), dtype=np.float32)).any()
+
+
+def test_a_tensor_holds_the_same_values_whatever_the_order_of_a_row():
+    matrix = sp.csr_matrix((np.array([1.0, 2.0, 3.0]), np.array([2, 0, 1]), np.array([0, 2, 3])), shape=(2, 3))
+    np.testing.assert_array_equal(csr_tensor(matrix).to_dense(), [[2, 0, 1], [0, 3, 0]])

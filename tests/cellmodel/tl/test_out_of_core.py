@@ -1,0 +1,248 @@
+"""Cells that stay in their file give what cells in memory give, and a run that was killed goes on."""
+
+import hashlib
+import signal
+import time
+from dataclasses import replace
+
+import anndata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.metrics import adjusted_rand_score
+
+from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig
+from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
+from cellmodel.io import backed as stored
+from cellmodel.io.cells import ReadConfig, read_cells
+from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.value_kind import ValueKind, inspect_values
+from cellmodel.io.writers import write_cells
+from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
+from cellmodel.pp.scan import scan
+from cellmodel.tl._job import StreamConfig, run_file
+from tests.support.processes import start
+
+CONFIG = RunConfig(knowledge="none", preprocess=PreprocessConfig(n_top_genes=200))
+
+
+def make_counts(n_cells=400, n_genes=300, seed=0):
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 4, n_cells)
+    rates = rng.gamma(0.4, 1.0, (4, n_genes))
+    depth = rng.lognormal(0, 0.3, (n_cells, 1))
+    return sp.csr_matrix(rng.poisson(rates[group] * depth).astype(np.float32)), group
+
+
+def make_cells(counts):
+    n_cells, n_genes = counts.shape
+    adata = anndata.AnnData(counts.copy())
+    adata.obs_names = [f"cell {i}" for i in range(n_cells)]
+    adata.var_names = [f"G{i}" for i in range(n_genes)]
+    return adata
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
+    make_cells(make_counts()[0]).write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(stored, "MOST_ROWS", 37)
+
+
+def run(path, output, *, mode="yes", config=CONFIG, read=None, **write):
+    where = WriteConfig(output=output, **write)
+    return run_file(path, None, config, read=read or ReadConfig(), write=where, stream=StreamConfig(mode=mode))
+
+
+def test_the_scan_finds_what_whole_matrices_tell(cells, small_blocks):
+    counts = make_counts()[0]
+    (matrix,) = stored.stored_matrices(cells, ReadConfig())
+    assert max(block.shape[0] for block in matrix.blocks()) == 37
+    found = scan(matrix, kind=ValueKind.COUNTS)
+    assert found.report == inspect_values(counts)
+    linear = np.expm1(normalise_log1p(counts).toarray().astype(np.float64))
+    np.testing.assert_allclose(found.mean, linear.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(found.variance, linear.var(axis=0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(found.depth, counts.toarray().sum(axis=1))
+    assert found.n_cells.tolist() == (counts.toarray() > 0).sum(axis=0).tolist()
+
+
+def test_out_of_core_and_in_memory_agree(cells, small_blocks, tmp_path):
+    streamed = run(cells, tmp_path / "s.h5ad").result
+    whole = run(cells, tmp_path / "w.h5ad", mode="no").result
+    assert streamed.features.top_genes.tolist() == whole.features.top_genes.tolist()
+    assert adjusted_rand_score(streamed.labels, whole.labels) > 0.95
+    assert adjusted_rand_score(streamed.labels, make_counts()[1]) > 0.9
+    names = [[marker.name for marker in table.markers[:5]] for table in streamed.markers]
+    assert names == [[marker.name for marker in table.markers[:5]] for table in whole.markers]
+
+
+@pytest.mark.parametrize("mode", ["yes", "no"])
+@pytest.mark.parametrize("change", [{}, {"recipe": "pca-leiden"}, {"recipe": "pca-kmeans"}, {"n_clusters": None}])
+def test_equal_cells_are_never_parted(mode, change, tmp_path, small_blocks, caplog):
+    three = np.arange(120) % 3
+    make_cells(make_counts()[0][:3][three]).write_h5ad(tmp_path / "cells.h5ad")
+    config = replace(CONFIG, **{"n_clusters": 5, **change})
+    result = run(tmp_path / "cells.h5ad", tmp_path / "out.h5ad", mode=mode, config=config).result
+    assert result.labels.tolist() == three.tolist()
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").uns["cellmodel"]["n_clusters"]["n_clusters"] == 3
+    notes = [line for line in caplog.messages if "different cells" in line]
+    assert notes in ([], ["only 3 different cells: 3 clusters, not 5"])
+    assert notes or change  # what a graph gives, and an estimate, is right already
+
+
+def test_the_components_are_those_of_the_whole_matrix(cells, small_blocks, tmp_path):
+    features = run(cells, tmp_path / "s.h5ad").result.features
+    expression = normalise_log1p(make_counts()[0])
+    seen = np.flatnonzero(detected_genes(make_counts()[0]))
+    top = seen[highly_variable(expression[:, seen], n_top=200)]
+    assert features.top_genes.tolist() == top.tolist()
+    np.testing.assert_allclose(features.expression.toarray(), expression[:, top].toarray(), rtol=1e-6)
+    whole = fit_components(expression[:, top], n_components=30, seed=0)(expression[:, top])
+    np.testing.assert_allclose(np.abs(features.pcs[:, :3]), np.abs(whole[:, :3]), atol=2e-3)
+
+
+@pytest.mark.parametrize("mode", ["yes", "no"])
+def test_the_recall_of_an_approximate_graph_is_told(mode, cells, tmp_path):
+    config = replace(CONFIG, graph=GraphConfig(exact_up_to=100), n_clusters=4, n_words=0)
+    features = run(cells, tmp_path / "out.h5ad", mode=mode, config=config).result.features
+    pcs = features.pcs / np.linalg.norm(features.pcs, axis=1, keepdims=True)
+    nearest = np.argsort(10 * np.eye(400) - pcs @ pcs.T, axis=1)[:, :15]
+    found = features.knn.indices.reshape(400, 15)
+    overlap = np.mean([len(set(a) & set(b)) / 15 for a, b in zip(found, nearest, strict=True)])
+    told = anndata.read_h5ad(tmp_path / "out.h5ad").uns["cellmodel"]["knn_recall"]
+    assert told == features.knn_recall == pytest.approx(overlap, abs=0.01)
+
+
+def test_the_output_is_the_input_and_the_slots_and_nothing_is_left_beside(cells, tmp_path):
+    before = hashlib.sha256(cells.read_bytes()).hexdigest()
+    run(cells, tmp_path / "out.h5ad")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5ad"]
+    assert hashlib.sha256(cells.read_bytes()).hexdigest() == before
+    written, given = anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(cells)
+    assert (written.X != given.X).nnz == 0
+    assert written.obs_names.tolist() == given.obs_names.tolist()
+    assert written.obs["cellmodel"].cat.categories.tolist() == [str(k) for k in range(written.obs.cellmodel.nunique())]
+    assert written.obsp["cellmodel_connectivities"].shape == (400, 400)
+    assert any("out of core" in note for note in written.uns["cellmodel"]["input"]["notes"])
+
+
+@pytest.mark.slow
+def test_the_same_run_twice_gives_the_same_bytes(cells, tmp_path):
+    for name in ("a", "b"):
+        run(cells, tmp_path / f"{name}.h5ad")
+    a, b = (anndata.read_h5ad(tmp_path / f"{name}.h5ad") for name in ("a", "b"))
+    assert a.obs["cellmodel"].tolist() == b.obs["cellmodel"].tolist()
+    np.testing.assert_array_equal(a.obsm["X_cellmodel"], b.obsm["X_cellmodel"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["zarr", "layer", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dense", "log1p", "raw"))]
+)
+def test_matrices_are_found_as_in_memory(kind, tmp_path):
+    counts = make_counts()[0]
+    adata = make_cells(counts)
+    path = tmp_path / ("cells.zarr" if kind == "zarr" else "cells.h5ad")
+    if kind == "dense":
+        adata.X = counts.toarray()
+    elif kind == "layer":
+        adata.layers["counts"] = counts
+        adata.X = normalise_log1p(counts)
+    elif kind in {"log1p", "raw"}:
+        adata.X = normalise_log1p(counts)
+    if kind == "raw":
+        adata.raw = adata
+        adata.X = adata.X.toarray() - 1.0
+    write_cells(adata, path)
+    found = run(path, tmp_path / f"out{path.suffix}").cells
+    whole = read_cells(path)
+    assert (found.kind, found.names) == (whole.kind, whole.names)
+    assert found.notes[:-1] == whole.notes
+    assert (found.var_rows is None) == (whole.var_rows is None)
+    np.testing.assert_allclose(sp.vstack(list(found.matrix.blocks())).toarray(), whole.matrix.toarray())
+
+
+def test_values_that_change_their_kind_far_down_are_noticed(tmp_path, small_blocks):
+    counts = make_counts()[0].toarray()
+    counts[200:] = np.log1p(counts[200:])
+    adata = make_cells(sp.csr_matrix(counts))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    assert run(tmp_path / "cells.h5ad", tmp_path / "out.h5ad").cells.kind == read_cells(tmp_path / "cells.h5ad").kind
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda a: a.X.data.__setitem__(5, np.nan), InputUnusable, "1 NaN or infinite values"),
+        (lambda a: a.X.data.__setitem__(5, -1.0), NotCounts, "counts of which some were made negative"),
+        (lambda a: setattr(a, "X", a.X * 0), InputUnusable, "nothing but zeros"),
+        (lambda a: setattr(a, "X", a.X.tocsc()), InputUnusable, "stored as csc_matrix, which cannot be read cell by"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_is_left(spoil, error, message, tmp_path):
+    adata = make_cells(make_counts()[0])
+    spoil(adata)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(error, match=message):
+        run(tmp_path / "cells.h5ad", tmp_path / "out.h5ad")
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def test_cells_that_a_run_cannot_use_leave_no_folder(tmp_path):
+    adata = make_cells(make_counts()[0])[:, :1].copy()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(InputUnusable, match="400 cells x 1 genes; at least 3 x 2 are needed"):
+        run(tmp_path / "cells.h5ad", tmp_path / "out.h5ad")
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": RunConfig(recipe="scrcl", knowledge="none")}, "recipe 'scrcl' reads all cells at once"),
+        ({"config": RunConfig(low_data=True, knowledge="none")}, "--low-data reads all cells at once"),
+        ({"model": True}, "--save-model reads all cells at once"),
+        ({"read": ReadConfig(layer="spliced")}, "has no layer 'spliced'"),
+        ({"read": ReadConfig(use_raw=True)}, "has no .raw"),
+    ],
+)
+def test_what_needs_all_cells_at_once_says_so(change, message, cells, tmp_path):
+    if "model" in change:
+        change = {"model": tmp_path / "model"}
+    with pytest.raises(InputUnusable, match=message):
+        run(cells, tmp_path / "out.h5ad", **change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slots_of_an_earlier_run_are_kept_unless_told(cells, tmp_path):
+    run(cells, tmp_path / "first.h5ad")
+    with pytest.raises(SlotTaken, match="--overwrite"):
+        run(tmp_path / "first.h5ad", tmp_path / "second.h5ad")
+    run(tmp_path / "first.h5ad", tmp_path / "second.h5ad", overwrite=True)
+    assert "cellmodel" in anndata.read_h5ad(tmp_path / "second.h5ad").obs
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(cells, tmp_path):
+    args = ["cluster", cells, "--knowledge", "none", "--out-of-core", "yes", "--work-dir", tmp_path / "work"]
+    process = start("cellmodel", *args, "-o", tmp_path / "out.h5ad")
+    while not (tmp_path / "work" / "graph").is_dir():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "out.h5ad").exists()
+    again = start("cellmodel", "-v", *args, "-o", tmp_path / "out.h5ad")
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert "graph: done before" in err
+    run(cells, tmp_path / "whole.h5ad", config=RunConfig(knowledge="none"))
+    a, b = (anndata.read_h5ad(tmp_path / name) for name in ("out.h5ad", "whole.h5ad"))
+    np.testing.assert_array_equal(a.obsm["X_cellmodel"], b.obsm["X_cellmodel"])
+    assert a.obs["cellmodel"].tolist() == b.obs["cellmodel"].tolist()
+    assert not (tmp_path / "work").exists()

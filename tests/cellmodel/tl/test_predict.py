@@ -1,0 +1,201 @@
+"""A fitted model: kept, read back, refused where it does not belong, and right about cells that it never saw."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
+from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
+from cellmodel.tl._run import run
+from cellmodel.tl.model.files import load_model, save_model
+from cellmodel.tl.model.fitted import fit_model, predict
+from genekb.builder.update import add_encoders
+from genekb.encoders import load_encoder
+from tests.support.processes import call, call_json
+
+RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def kb(home):
+    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """Cells to fit to and others to predict: the demo's, dealt out."""
+    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    return adata[order[:400]].copy(), adata[order[400:]].copy()
+
+
+@pytest.fixture(scope="module")
+def fitted(halves, kb):
+    cells = cells_from_anndata(halves[0].copy())
+    result = run(cells, kb, RunConfig(n_words=0))
+    return fit_model(cells, result), result
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_fitted_cells_keep_their_clusters_and_places(halves, kb, recipe):
+    cells = cells_from_anndata(halves[0].copy())
+    result = run(cells, kb, RunConfig(recipe=recipe, n_words=0, n_clusters=None if recipe == "pca-leiden" else 6))
+    found = predict(fit_model(cells, result), cells, kb)
+    assert (found.labels == result.labels).mean() > 0.95
+    spread = result.representation.z.std()
+    assert np.abs(found.representation.z - result.representation.z).mean() < 0.25 * spread
+    assert found.share_genes == 1
+
+
+def test_components_of_fitted_cells_are_found_again(fitted, halves, kb):
+    model, result = fitted
+    found = predict(model, cells_from_anndata(halves[0].copy()), kb)
+    leading = np.abs(result.features.pcs[:, :10]).max()
+    projected = (result.features.expression[:, result.features.top_genes] - model.mean) @ model.components
+    np.testing.assert_allclose(np.asarray(projected)[:, :10], result.features.pcs[:, :10], atol=1e-3 * leading)
+    np.testing.assert_allclose(found.representation.z_text, result.representation.z_text, atol=1e-3)
+
+
+def test_new_cells_get_the_clusters_that_they_have_among_all_cells(fitted, halves, kb):
+    model, _ = fitted
+    new = cells_from_anndata(halves[1].copy())
+    found = predict(model, new, kb)
+    alone = run(new, kb, RunConfig(n_words=0, n_clusters=int(model.labels.max()) + 1))
+    assert adjusted_rand_score(found.labels, alone.labels) > 0.6
+    truth = halves[1].obs["bulk_labels"].astype(str)
+    assert adjusted_rand_score(truth, found.labels) > 0.8 * adjusted_rand_score(truth, alone.labels)
+
+
+def test_a_cell_is_placed_alike_alone_and_among_others(fitted, halves, kb):
+    model, _ = fitted
+    together = predict(model, cells_from_anndata(halves[1].copy()), kb)
+    alone = predict(model, cells_from_anndata(halves[1][7:8].copy()), kb)
+    assert alone.labels[0] == together.labels[7]
+    np.testing.assert_allclose(alone.representation.z[0], together.representation.z[7], atol=1e-5)
+
+
+def test_a_model_read_back_predicts_the_same_bytes(fitted, halves, kb, tmp_path):
+    model, _ = fitted
+    save_model(model, tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["arrays.safetensors", "model.json"]
+    again = load_model(tmp_path / "model")
+    new = cells_from_anndata(halves[1].copy())
+    first, second = predict(model, new, kb), predict(again, new, kb)
+    assert again.config == model.config
+    assert (first.labels == second.labels).all()
+    assert first.representation.z.tobytes() == second.representation.z.tobytes()
+
+
+@pytest.mark.parametrize(("share", "works"), [(0.7, True), (0.4, False)])
+def test_missing_genes_are_taken_at_their_mean_up_to_a_limit(fitted, halves, kb, share, works):
+    model, _ = fitted
+    rng = np.random.default_rng(1)
+    kept = rng.permutation(halves[1].n_vars)[: int(share * halves[1].n_vars)]
+    cells = cells_from_anndata(halves[1][:, kept].copy())
+    if not works:
+        with pytest.raises(AlignmentTooLow, match="genes of the model"):
+            predict(model, cells, kb)
+        return
+    found = predict(model, cells, kb)
+    whole = predict(model, cells_from_anndata(halves[1].copy()), kb)
+    assert 0.6 < found.share_genes < 0.8
+    assert adjusted_rand_score(found.labels, whole.labels) > 0.6
+
+
+def test_another_store_is_refused(fitted, halves, tmp_path):
+    config = genekb.BuildConfig(name="demo", models=("hash-32",))
+    other = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path).folder)
+    new = cells_from_anndata(halves[1].copy())
+    with pytest.raises(LineageMismatch, match="fitted with store demo"):
+        predict(fitted[0], new, other)
+    with pytest.raises(LineageMismatch, match=f"none was given; give --kb {fitted[0].store_id[-16:]}"):
+        predict(fitted[0], new, None)
+
+
+@pytest.mark.parametrize("is_older", [False, True], ids=["today's model", "one without a content id"])
+def test_a_store_that_gained_an_encoder_opens_the_model(fitted, halves, kb, home, tmp_path, monkeypatch, is_older):
+    monkeypatch.setenv("GENEKB_HOME", str(home))
+    longer = genekb.open(add_encoders(kb, ["hash-8"], load=load_encoder, home=tmp_path).folder)
+    model = replace(fitted[0], content_id="") if is_older else fitted[0]
+    save_model(model, tmp_path / "model")
+    cells = cells_from_anndata(halves[1].copy())
+    found = predict(load_model(tmp_path / "model"), cells, longer)
+    assert (found.labels == predict(model, cells, kb).labels).all()
+
+
+def test_a_recipe_that_reads_the_whole_graph_says_so_before_any_work(home, tmp_path):
+    args = [
+        "cluster",
+        find_demo_cells(),
+        "--kb",
+        "demo",
+        "--home",
+        home,
+        "--recipe",
+        "scrcl",
+        "-o",
+        tmp_path / "o.h5ad",
+    ]
+    code, _, err = call("cellmodel", *args, "--save-model", tmp_path / "model")
+    assert (code, "reads the graph of all its cells" in err) == (3, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_commands_fit_keep_and_predict(kb, home, halves, tmp_path):
+    halves[0].write_h5ad(tmp_path / "first.h5ad")
+    halves[1].write_h5ad(tmp_path / "second.h5ad")
+    shared = ["--kb", "demo", "--home", home]
+    model = tmp_path / "model"
+    made = call_json(
+        "cellmodel", "cluster", tmp_path / "first.h5ad", *shared, "-o", tmp_path / "a.h5ad", "--save-model", model
+    )
+    told = call_json(
+        "cellmodel", "predict", tmp_path / "second.h5ad", *shared, "--model", model, "-o", tmp_path / "b.h5ad"
+    )
+    assert [row["n_fitted"] for row in told["clusters"]] == [row["n_cells"] for row in made["clusters"]]
+    written = read_anndata(tmp_path / "b.h5ad")
+    assert written.obs["cellmodel"].value_counts().to_dict() == {
+        row["cluster"]: row["n_cells"] for row in told["clusters"]
+    }
+    assert written.obsm["X_cellmodel"].shape[0] == halves[1].n_obs
+    assert written.uns["cellmodel"]["store_id"] == kb.store_id
+    again = ["predict", tmp_path / "second.h5ad", *shared, "--model", model, "-o", tmp_path / "b.h5ad"]
+    assert call("cellmodel", *again)[0] == 3
+    assert call("cellmodel", *again, "--overwrite")[0] == 0
+
+
+def test_a_damaged_model_is_refused_and_another_folder_is_never_replaced(fitted, tmp_path):
+    folder = tmp_path / "model"
+    save_model(fitted[0], folder)
+    with pytest.raises(InputUnusable, match="exists"):
+        save_model(fitted[0], folder)
+    arrays = folder / "arrays.safetensors"
+    content = bytearray(arrays.read_bytes())
+    content[-1] ^= 1
+    arrays.write_bytes(content)
+    with pytest.raises(LineageMismatch, match="not the file that was written"):
+        load_model(folder)
+    save_model(fitted[0], folder, overwrite=True)
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(description | {"format": 99}))
+    with pytest.raises(InputUnusable, match="format 99"):
+        load_model(folder)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(InputUnusable, match="folder of other files"):
+        save_model(fitted[0], tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"

@@ -1,0 +1,150 @@
+"""What an installation brings along: each licence lets anyone use it and pass it on; what is imported is asked for."""
+
+import ast
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PERMISSIVE = {
+    *(
+        "0BSD",
+        "Apache-2.0",
+        "BSD",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSL-1.0",
+        "CC0-1.0",
+        "ISC",
+        "MIT",
+        "PSF-2.0",
+        "Zlib",
+    ),
+    *("Apache-2.0 WITH LLVM-exception", "CNRI-Python"),
+}
+# Where no expression of SPDX is stated: what metadata say instead.
+SAID = {
+    "Apache 2.0": "Apache-2.0",
+    "Apache 2.0 License": "Apache-2.0",
+    "Apache Software License": "Apache-2.0",
+    "BSD License": "BSD",
+    "BSD 3-Clause License": "BSD-3-Clause",
+    "ISC License (ISCL)": "ISC",
+    "MIT License": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+}
+# MPL-2.0 asks only that changes to its own files stay open; these are used as they are.
+UNCHANGED_MPL = {"certifi", "legacy-api-wrap", "session-info2", "tqdm"}
+OTHER = {"biopython": "LicenseRef-Biopython-License-Agreement"}  # in the manner of MIT and BSD; read in LICENSE.rst
+MODULES = {
+    "Bio": "biopython",
+    "faiss": "faiss-cpu",
+    "minisign": "py-minisign",
+    "sklearn": "scikit-learn",
+    "sknetwork": "scikit-network",
+    "yaml": "pyyaml",
+}
+BROUGHT = {"botocore": "s3fs"}  # whose errors are those of botocore
+OURS = {"genekb", "cellmodel", "genekb_cellmodel_cli"}
+
+
+def closure(requirements):
+    """Installed distributions that some requirements bring along, by name."""
+    found, waiting = {}, [Requirement(line) for line in requirements]
+    seen = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, frozenset(requirement.extras)) in seen:
+            continue
+        seen.add((name, frozenset(requirement.extras)))
+        found[name] = metadata.distribution(name)
+        for line in found[name].requires or ():
+            needed = Requirement(line)
+            extras = ("", *requirement.extras)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(needed)
+    return found
+
+
+def licences(distribution):
+    """Licences that a distribution states, each by its SPDX name where it is known."""
+    told = distribution.metadata
+    stated = told.get("License-Expression") or ""
+    if not stated:
+        classifiers = [
+            line.rpartition(" :: ")[2] for line in told.get_all("Classifier", []) if line[:10] == "License ::"
+        ]
+        lines = (told.get("License") or "").splitlines()
+        stated = " OR ".join(SAID.get(name, name) for name in classifiers) if classifiers else "".join(lines[:1])
+        stated = SAID.get(stated, stated)
+    return {part.strip("() ") for one in stated.split(" AND ") for part in [choose(one.split(" OR "))]}
+
+
+def choose(alternatives):
+    """The permissive one of some licences that one may choose from, if there is one."""
+    fitting = [name for name in alternatives if name.strip("() ") in PERMISSIVE]
+    return (fitting or alternatives)[0]
+
+
+@pytest.fixture(scope="module")
+def installed():
+    return closure(PROJECT["dependencies"])
+
+
+def test_every_dependency_of_a_plain_installation_is_permissive(installed):
+    assert len(installed) > 50
+    unfit = {}
+    for name, distribution in installed.items():
+        accepted = PERMISSIVE | ({"MPL-2.0"} if name in UNCHANGED_MPL else set()) | {OTHER.get(name, "MIT")}
+        if not licences(distribution) <= accepted:
+            unfit[name] = licences(distribution)
+    assert unfit == {}
+
+
+def test_exceptions_are_of_dependencies_that_are_there(installed):
+    assert UNCHANGED_MPL | OTHER.keys() <= installed.keys()
+    assert all("MPL-2.0" in licences(installed[name]) for name in UNCHANGED_MPL)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "License-Expression: GPL-3.0-or-later",
+        "License-Expression: MIT AND AGPL-3.0-only",
+        "License-Expression: LGPL-2.1-only OR LGPL-3.0-only",
+        "License: Proprietary",
+        "Classifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)",
+        "Summary: of no licence",
+    ],
+)
+def test_another_licence_would_be_found(tmp_path, wrong):
+    (tmp_path / "METADATA").write_text(f"Metadata-Version: 2.4\nName: x\nVersion: 1\n{wrong}\n")
+    assert not licences(metadata.PathDistribution(tmp_path)) <= PERMISSIVE
+
+
+def imported():
+    """First names of all modules that the packages import, with one place of each."""
+    for folder in ("genekb", "cellmodel", "cli/genekb_cellmodel_cli"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    names = [node.module]
+                yield from ((name.partition(".")[0], path.relative_to(ROOT)) for name in names)
+
+
+def test_what_is_imported_is_asked_for():
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    asked = {canonicalize_name(Requirement(line).name) for group in groups for line in group}
+    foreign = {name: path for name, path in imported() if name not in sys.stdlib_module_names | OURS}
+    known = MODULES | BROUGHT
+    unasked = {name: path for name, path in foreign.items() if canonicalize_name(known.get(name, name)) not in asked}
+    assert unasked == {}

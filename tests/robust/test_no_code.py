@@ -1,0 +1,280 @@
+"""No file that others made is run: models, vectors, caches and cell files that would leave a mark, and leave none."""
+
+import ast
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genekb
+from genekb.builder.plan import BuildConfig, build
+from genekb.core.errors import EncoderFailed, GeneKBError, StoreCorrupt
+from genekb.encoders import load_encoder
+from genekb.encoders.imported.vectors import read_foreign
+from genekb.files.atomic import sha256_file
+from genekb.sources.ncbi_bulk import read_ncbi_folder
+
+TEXTS = ["insulin, a hormone of the cell"]
+
+
+@pytest.fixture
+def mark(tmp_path):
+    """A file that hostile code would make."""
+    path = tmp_path / "mark"
+    yield path
+    assert not path.exists()
+
+
+@pytest.fixture
+def code(mark):
+    """Python that makes the mark when it is imported."""
+    return f"""
+import pathlib
+pathlib.Path({str(mark)!r}).touch()
+from transformers import BertConfig as Config, BertModel as Model, BertTokenizerFast as Words
+class Transformer(Model): pass
+"""
+
+
+@pytest.fixture
+def model(tiny_model, tmp_path, code):
+    """A model's folder, which a test makes hostile, with code beside it."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "evil.py").write_text(code)
+    return folder
+
+
+def change(path, **settings):
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(content | settings))
+
+
+class Payload:
+    """Makes the mark when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+def test_the_payload_would_leave_a_mark(tmp_path):
+    pickle.loads(pickle.dumps(Payload(tmp_path / "mark"))).close()
+    assert (tmp_path / "mark").exists()
+
+
+def test_a_module_of_another_kind_is_refused(model, mark):
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(EncoderFailed, match="has a module 'Evil', only Transformer, Pooling, Normalize are supported"):
+        load_encoder(str(model))
+
+
+def test_a_module_that_borrows_a_known_name_is_not_imported(model, mark):
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Transformer"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+    assert load_encoder(str(model)).encode(TEXTS).vectors.shape == (1, 32)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc", "a/../../b", "C:\\x"])
+def test_a_module_outside_the_folder_is_refused(model, mark, path):
+    modules = [{"idx": 0, "name": "0", "path": path, "type": "sentence_transformers.models.Transformer"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(StoreCorrupt, match="which is no folder of the model"):
+        load_encoder(str(model))
+
+
+def test_a_configuration_that_needs_code_of_its_own_is_refused(model, mark):
+    change(model / "config.json", model_type="evil", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"})
+    with pytest.raises(EncoderFailed, match="cannot be loaded by transformers"):
+        load_encoder(str(model))
+
+
+def test_code_beside_a_model_of_a_known_kind_is_passed_over(model, mark):
+    change(model / "config.json", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"})
+    change(model / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Words", "evil.Words"]})
+    assert load_encoder(str(model)).encode(TEXTS).vectors.shape == (1, 32)
+
+
+@pytest.mark.parametrize("kernel", ["evil/kernels", "evil.py", "flash_attention_9"])
+def test_attention_of_ones_own_is_not_loaded(model, mark, kernel):
+    change(model / "config.json", attn_implementation=kernel)
+    try:
+        load_encoder(str(model))
+    except EncoderFailed as error:
+        assert "cannot be loaded by transformers" in str(error)  # noqa: PT017 - loading it plainly is as good
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weights_that_are_a_pickle_are_not_unpickled(model, mark, legacy):
+    import torch
+
+    (model / "model.safetensors").unlink()
+    torch.save({"x": Payload(mark)}, model / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(EncoderFailed, match="cannot be loaded by transformers"):
+        load_encoder(str(model))
+
+
+def test_a_bare_pickle_as_weights_is_not_unpickled(model, mark):
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(mark), protocol=2))
+    with pytest.raises(EncoderFailed, match="cannot be loaded by transformers"):
+        load_encoder(str(model))
+
+
+def test_static_vectors_bring_no_code(model, mark):
+    (model / "modules.json").write_text(json.dumps([{"idx": 0, "path": "", "type": "evil.StaticEmbedding"}]))
+    change(model / "config.json", model_type="model2vec", auto_map={"AutoModel": "evil.Model"})
+    with pytest.raises(GeneKBError):
+        load_encoder(str(model))
+
+
+@pytest.mark.parametrize("name", ["v.npy", "v.pkl", "v.pickle", "v.safetensors", "v.parquet"])
+def test_vectors_that_are_a_pickle_are_not_unpickled(tmp_path, mark, name):
+    if name == "v.npy":
+        np.save(tmp_path / name, np.array([Payload(mark)], dtype=object), allow_pickle=True)
+    else:
+        (tmp_path / name).write_bytes(pickle.dumps({"CD3D": Payload(mark)}))
+    with pytest.raises(GeneKBError):
+        read_foreign(tmp_path / name)
+
+
+def test_a_cache_of_vectors_that_is_a_pickle_is_made_anew(ncbi_folder, tmp_path, mark):
+    source = read_ncbi_folder(ncbi_folder, taxa=["human"])
+    folder = build(source, BuildConfig(name="human", models=("hash-8",)), home=tmp_path / "home").folder
+    right = genekb.open(folder).vectors([915, 916]).vectors.copy()
+    stamps = next((folder.parent / ".cache").rglob("stamps.json"))
+    for path in stamps.parent.glob("*.npy"):
+        np.save(path, np.array([Payload(mark)], dtype=object), allow_pickle=True)
+        status = path.stat()
+        change(
+            stamps,
+            **{path.stem: {"n_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_file(path)}},
+        )
+    np.testing.assert_array_equal(genekb.open(folder).vectors([915, 916]).vectors, right)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"compressor": {"id": "pickle", "protocol": 5}},
+        {"filters": [{"id": "pickle"}]},
+        {"dtype": "|O", "filters": [{"id": "pickle"}], "fill_value": None},
+        {"dtype": "|O", "filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle"}, "fill_value": None},
+    ],
+    ids=["compressor", "filter", "object", "text"],
+)
+@pytest.mark.filterwarnings("ignore")  # anndata says that it will write another version of zarr one day
+def test_a_cell_file_in_zarr_that_asks_for_pickle_is_refused(tmp_path, mark, settings):
+    import anndata
+    import scipy.sparse as sp
+
+    from cellmodel.core.errors import InputUnusable
+    from cellmodel.io.cells import read_cells
+
+    counts = sp.csr_matrix(np.random.default_rng(0).poisson(1.0, (6, 5)).astype(np.float32))
+    cells = anndata.AnnData(counts, obs={"depth": np.arange(6.0)})
+    with anndata.settings.override(zarr_write_format=2):
+        cells.write_zarr(tmp_path / "cells.zarr")
+    column = tmp_path / "cells.zarr" / "obs" / "depth"
+    change(column / ".zarray", **({"filters": None, "compressor": None} | settings))
+    (tmp_path / "cells.zarr" / ".zmetadata").unlink(missing_ok=True)
+    (column / "0").write_bytes(pickle.dumps(Payload(mark)))
+    with pytest.raises(InputUnusable):
+        read_cells(tmp_path / "cells.zarr")
+
+
+def test_a_model_of_cells_that_is_a_pickle_is_refused(tmp_path, mark):
+    from cellmodel.core.errors import CellModelError
+    from cellmodel.io.outputs import DESCRIPTION
+    from cellmodel.tl.model.files import ARRAYS, FORMAT, load_model
+
+    (tmp_path / ARRAYS).write_bytes(pickle.dumps(Payload(mark)))
+    description = {"format": FORMAT, "sha256": sha256_file(tmp_path / ARRAYS), "config": {}, "names": []}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(CellModelError):
+        load_model(tmp_path)
+
+
+TRUST = "trust_remote_code"
+
+
+def program(*words):
+    """Every module of ours that has one of these words, as a syntax tree."""
+    root = Path(genekb.__file__).parents[1]
+    for package in (root / "genekb", root / "cellmodel", root / "cli"):
+        for path in package.rglob("*.py"):
+            text = path.read_text()
+            if any(word in text for word in words):
+                yield path, ast.walk(ast.parse(text))
+
+
+def defaults(node):
+    """Defaults of the parameters and fields named trust_remote_code, as they are written; those without have none."""
+    found = []
+    if isinstance(node, ast.FunctionDef):
+        found += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        found += zip(reversed(node.args.args), reversed(node.args.defaults), strict=False)
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        found.append((ast.arg(node.target.id), node.value))
+    return [ast.unparse(value) for argument, value in found if argument.arg == TRUST and value is not None]
+
+
+def test_code_of_a_model_is_allowed_by_the_callers_word_alone():
+    found, given = [], []
+    for _, nodes in program(TRUST):
+        for node in nodes:
+            found += defaults(node)
+            given += [node.value] if isinstance(node, ast.keyword) and node.arg == TRUST else []
+    assert len(found) > 10
+    assert set(found) == {"False"}
+    names = {ast.unparse(value) for value in given}
+    assert names == {
+        "False", TRUST, f"self.{TRUST}", f"options.{TRUST}", f"settings['{TRUST}']",
+        f"{TRUST} or self._{TRUST}",
+    }  # fmt: skip
+
+
+def test_transformers_is_never_let_run_code_and_one_place_imports_it():
+    calls, openers = [], []
+    for path, nodes in program("from_pretrained", "open_class"):
+        for node in nodes:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "from_pretrained":
+                    calls.append((path.name, {word.arg: ast.unparse(word.value) for word in node.keywords}.get(TRUST)))
+                openers += [path.name] * (node.func.attr == "open_class")
+    transformers = [("local.py", "False")] * 3  # tokenizer, configuration, model
+    assert sorted(calls) == [*transformers, ("static.py", None)]  # model2vec knows no code of a model's own
+    assert openers == ["local.py"]
+
+
+@pytest.mark.parametrize("kind", ["link", "bytes", "virtual"])
+def test_a_cell_file_does_not_reach_into_other_files(tmp_path, kind):
+    import anndata
+    import h5py
+    import scipy.sparse as sp
+
+    from cellmodel.core.errors import InputUnusable
+    from cellmodel.io.cells import read_cells
+
+    path, secret = tmp_path / "cells.h5ad", tmp_path / "secret"
+    counts = sp.csr_matrix(np.random.default_rng(0).poisson(1.0, (6, 5)).astype(np.float32))
+    anndata.AnnData(counts, obs={"depth": np.arange(6.0)}).write_h5ad(path)
+    with h5py.File(secret, "w") as file:
+        file["values"] = np.arange(6.0)
+    with h5py.File(path, "a") as file:
+        del file["obs/depth"]
+        if kind == "link":
+            file["obs/depth"] = h5py.ExternalLink(secret, "values")
+        elif kind == "bytes":
+            file["obs"].create_dataset("depth", shape=(6,), dtype="u1", external=[(str(secret), 0, 6)])
+        else:
+            layout = h5py.VirtualLayout(shape=(6,), dtype="f8")
+            layout[:] = h5py.VirtualSource(secret, "values", shape=(6,))
+            file["obs"].create_virtual_dataset("depth", layout)
+    with pytest.raises(InputUnusable, match=r"obs/depth of .*cells\.h5ad lies in another file, which is not read"):
+        read_cells(path)
