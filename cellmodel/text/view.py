@@ -28,6 +28,66 @@ from cellmodel.text.sentence_cache import Progress, read_sentences, sentence_fol
 from cellmodel.text.sentences import Read, SentenceReading, SentenceRecord, draw_cells, read_path2, read_sample
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextView:
+    """Text side of the cells.
+
+    Parameters
+    ----------
+    z
+        The mixed paths.
+    paths
+        The expression-weighted path and the ranked sentence.
+    whitening
+        The map that whitened the gene vectors.
+    gene_vectors
+        (gene, dim) whitened vectors of the highly variable genes; zero where a gene has none.
+    raw_gene_vectors
+        The same before they were whitened.
+    path2_encoded
+        Whether path 2 is the encoder's reading of the sentences; else the vectors of their genes were pooled.
+    reading, sentences
+        How the encoder reads sentences, and what was found when it did; None where it reads none.
+    """
+
+    z: Embedding
+    paths: tuple[Embedding, Embedding]
+    whitening: Whitening
+    gene_vectors: GeneVectors
+    raw_gene_vectors: GeneVectors
+    path2_encoded: bool
+    reading: SentenceReading | None = None
+    sentences: SentenceRecord | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GeneText:
+    """Text side of the highly variable genes that have a text.
+
+    Parameters
+    ----------
+    columns
+        Of the cells' genes.
+    vectors
+        (gene, dim) as the encoder or the control gave them.
+    whitening
+        The map fitted to them.
+    whitened
+        (gene, rank) after it.
+    """
+
+    columns: Int[np.ndarray, " gene"]
+    vectors: GeneVectors
+    whitening: Whitening
+    whitened: GeneVectors
+
+    def of(self, top_genes: Int[np.ndarray, " gene"]) -> tuple[GeneVectors, GeneVectors]:
+        """Whitened and own vectors in the order of all highly variable genes, zero for those without a text."""
+        return _of_top_genes(self.whitened, self.columns, top_genes), _of_top_genes(
+            self.vectors, self.columns, top_genes
+        )
+
+
 def stream_text(
     cells: StoredCells,
     features: Features,
@@ -204,38 +264,6 @@ def _moments(expression: CellByGene) -> tuple[Float[np.ndarray, " gene"], Float[
     return mean, np.sqrt(np.maximum(squares / expression.shape[0] - mean**2, 0.0))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextView:
-    """Text side of the cells.
-
-    Parameters
-    ----------
-    z
-        The mixed paths.
-    paths
-        The expression-weighted path and the ranked sentence.
-    whitening
-        The map that whitened the gene vectors.
-    gene_vectors
-        (gene, dim) whitened vectors of the highly variable genes; zero where a gene has none.
-    raw_gene_vectors
-        The same before they were whitened.
-    path2_encoded
-        Whether path 2 is the encoder's reading of the sentences; else the vectors of their genes were pooled.
-    reading, sentences
-        How the encoder reads sentences, and what was found when it did; None where it reads none.
-    """
-
-    z: Embedding
-    paths: tuple[Embedding, Embedding]
-    whitening: Whitening
-    gene_vectors: GeneVectors
-    raw_gene_vectors: GeneVectors
-    path2_encoded: bool
-    reading: SentenceReading | None = None
-    sentences: SentenceRecord | None = None
-
-
 def find_reader(kb: genekb.Store, encoder_id: str, *, progress: Progress | None = None) -> Read:
     """Find what reads sentences: an encoder of the store, behind the sentences that it read before."""
     folder = sentence_folder(kb, encoder_id)
@@ -295,34 +323,6 @@ def text_view(
         reading=reading,
         sentences=record,
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class GeneText:
-    """Text side of the highly variable genes that have a text.
-
-    Parameters
-    ----------
-    columns
-        Of the cells' genes.
-    vectors
-        (gene, dim) as the encoder or the control gave them.
-    whitening
-        The map fitted to them.
-    whitened
-        (gene, rank) after it.
-    """
-
-    columns: Int[np.ndarray, " gene"]
-    vectors: GeneVectors
-    whitening: Whitening
-    whitened: GeneVectors
-
-    def of(self, top_genes: Int[np.ndarray, " gene"]) -> tuple[GeneVectors, GeneVectors]:
-        """Whitened and own vectors in the order of all highly variable genes, zero for those without a text."""
-        return _of_top_genes(self.whitened, self.columns, top_genes), _of_top_genes(
-            self.vectors, self.columns, top_genes
-        )
 
 
 def gene_text(

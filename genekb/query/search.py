@@ -31,6 +31,32 @@ _NOT_BY_ITSELF: Final = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeywordMatches:
+    """How well each gene's words fit a query.
+
+    Parameters
+    ----------
+    words
+        Distinct words of the query, in lower case; of a singular and its plural the first.
+    gene_ids
+        (gene,) all genes of the store, ascending.
+    counts
+        (gene, word) how often the gene's text, symbol and aliases hold each word, as a singular or a plural.
+    scores
+        (gene,) BM25, 0 where no word occurs.
+    named
+        Genes that the query names, the best first: it is their symbol, another of their names, holds their symbol as a
+        word with a digit or two capitals, or is one of their names in another case.
+    """
+
+    words: tuple[str, ...]
+    gene_ids: IntArray
+    counts: IntArray
+    scores: NDArray[np.float64]
+    named: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GeneHit:
     """A gene that a search found, and how.
 
@@ -275,32 +301,6 @@ where kind <> 'ortholog'
 group by gene_id order by place, gene_id
 """
 _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeywordMatches:
-    """How well each gene's words fit a query.
-
-    Parameters
-    ----------
-    words
-        Distinct words of the query, in lower case; of a singular and its plural the first.
-    gene_ids
-        (gene,) all genes of the store, ascending.
-    counts
-        (gene, word) how often the gene's text, symbol and aliases hold each word, as a singular or a plural.
-    scores
-        (gene,) BM25, 0 where no word occurs.
-    named
-        Genes that the query names, the best first: it is their symbol, another of their names, holds their symbol as a
-        word with a digit or two capitals, or is one of their names in another case.
-    """
-
-    words: tuple[str, ...]
-    gene_ids: IntArray
-    counts: IntArray
-    scores: NDArray[np.float64]
-    named: tuple[int, ...]
 
 
 def match_keywords(store: "Store", query: str) -> KeywordMatches:

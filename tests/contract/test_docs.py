@@ -14,7 +14,7 @@ from genekb_cellmodel_cli import genekb as genekb_cli
 ROOT = Path(__file__).parents[2]
 APPS = {"genekb": genekb_cli.app, "cellmodel": cellmodel_cli.app}
 COMMANDS = {name: typer.main.get_command(app).commands for name, app in APPS.items()}
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def examples():
@@ -36,7 +36,7 @@ def test_every_example_names_a_command_and_options_that_exist(example):
 
 @pytest.mark.parametrize("name", APPS)
 def test_every_command_stands_in_the_docs(name):
-    page = (ROOT / "docs" / "cli.md").read_text()
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     for command in COMMANDS[name]:
         assert f"| `{name} {command}` |" in page
 
