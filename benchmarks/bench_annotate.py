@@ -78,7 +78,7 @@ def open_stores(home: Path, encoders: Sequence[str]) -> dict[str, genekb.Store]:
             store = genekb.open(taxon, home=home)
             for encoder in encoders:
                 store.encoder_id(encoder)
-        except genekb.errors.NotAvailable:
+        except genekb.core.errors.NotAvailable:
             source = genekb.read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=[taxon])
             config = genekb.BuildConfig(name=taxon, models=tuple(encoders), genes="protein-coding")
             store = genekb.open(genekb.build(source, config, home=home).folder)

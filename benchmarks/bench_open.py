@@ -75,8 +75,7 @@ def from_pickle(path: Path, names: list[str]) -> np.ndarray:
 
 def run_way(way: str, folder: Path, *, traced: bool) -> dict[str, float]:
     """Measure one way in this process, libraries imported before."""
-    import genekb.resolve
-
+    import genekb.genes.resolve
     import genekb.store.reader  # noqa: F401 - imported before the clock starts
 
     names = json.loads((folder / "names.json").read_text())

@@ -3,8 +3,8 @@
     python benchmarks/plan_scale.py
     python benchmarks/plan_scale.py --core-s-per-text 0.02 --price-gpu-h 0.7
 
-Defaults marked *measured* are figures of the commands that docs/results/scale.md names; those marked *assumed* were measured
-by nobody here. Nothing is read and nothing is written: the tables go to stdout.
+Defaults marked *measured* are figures of the commands that docs/results/scale.md names; those marked *assumed* were
+measured by nobody here. Nothing is read and nothing is written: the tables go to stdout.
 """
 
 import argparse

@@ -169,7 +169,7 @@ def choose_themes(
     Parameters
     ----------
     judged
-        Contributions and scores of ``terms``, see ``cellmodel.chance.judge``.
+        Contributions and scores of ``terms``, see ``cellmodel.explain.attribution.judge``.
     differences
         As for ``judge``.
 

@@ -35,9 +35,9 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
         "genekb/sources/demo_genes.tsv",
         "genekb/encoders/models.toml",
         "genekb/py.typed",
-        "cellmodel/report/template.html.j2",
-        "cellmodel/report/report.js",
-        "cellmodel/report/report.css",
+        "cellmodel/pl/_report/template.html.j2",
+        "cellmodel/pl/_report/report.js",
+        "cellmodel/pl/_report/report.css",
     } <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -236,12 +236,12 @@ def test_commands_of_a_store_by_address_print_no_password(address, made, tmp_pat
 )  # fmt: skip
 def test_of_an_address_in_a_text_the_secrets_alone_are_left_out(text, public):
     assert without_secrets(text) == public
-    assert str(genekb.errors.NotAvailable(text)) == public
+    assert str(genekb.core.errors.NotAvailable(text)) == public
 
 
 def test_a_login_is_sent_as_it_was_before_it_was_encoded(address, made, tmp_path):
     with serving() as server:
-        with pytest.raises(genekb.errors.NotAvailable):
+        with pytest.raises(genekb.core.errors.NotAvailable):
             genekb.open(server.url.replace("//", f"//{LOGIN}@") + "kb", home=tmp_path)
         sent = server.requests[0][1]["Authorization"].removeprefix("Basic ")
     assert base64.b64decode(sent).decode() == f"{USER}:{PASSWORD}"

@@ -26,12 +26,12 @@ import os, signal, sys
 from pathlib import Path
 last, home, old, new, job = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5]
 import genekb
-import genekb.encoding
-genekb.encoding.SHARD_SIZE = 6
-from genekb.builder import BuildConfig, build
+import genekb.builder.encode
+genekb.builder.encode.SHARD_SIZE = 6
+from genekb.builder.plan import BuildConfig, build
 from genekb.encoders import load_encoder
 from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.updating import add_encoders, plan_update, update
+from genekb.builder.update import add_encoders, plan_update, update
 steps = 0
 def counted(call):
     def step(*args, **settings):

@@ -23,8 +23,8 @@ ENVIRONMENT = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}", O
 WAITING = """
 import sys, time
 import typer
-from genekb.interrupts import told_when_interrupted
-from genekb_cellmodel_cli.running import run
+from genekb.core.interrupts import told_when_interrupted
+from genekb_cellmodel_cli.app.running import run
 app = typer.Typer()
 @app.command()
 def wait(how: str) -> None:
@@ -193,7 +193,7 @@ def test_a_file_of_cells_is_whole_or_absent_whenever_its_writing_is_interrupted(
 import os, signal, sys, threading, time
 from pathlib import Path
 import anndata, numpy as np, scipy.sparse as sp
-from cellmodel.writers import write_cells
+from cellmodel.io.writers import write_cells
 output = Path(sys.argv[1])
 adata = anndata.AnnData(sp.random(5000, 1000, density=0.1, format="csr", dtype=np.float32, random_state=0))
 started = time.perf_counter()

@@ -17,8 +17,7 @@ import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import SourceUnusable, StoreCorrupt
 from genekb.encoders.transformers.folder import read_folder
-from genekb.files import limits
-from genekb.files.atomic import sha256_file
+from genekb.files.atomic import limits, sha256_file
 from genekb.files.parquet_pages import walk_pages
 from genekb.genes.taxa import find_taxon
 from genekb.schema import NAMES

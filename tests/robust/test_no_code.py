@@ -247,9 +247,9 @@ def test_transformers_is_never_let_run_code_and_one_place_imports_it():
                 if node.func.attr == "from_pretrained":
                     calls.append((path.name, {word.arg: ast.unparse(word.value) for word in node.keywords}.get(TRUST)))
                 openers += [path.name] * (node.func.attr == "open_class")
-    transformers = [("local.py", "False")] * 3  # tokenizer, configuration, model
+    transformers = [("encoder.py", "False")] * 3  # tokenizer, configuration, model
     assert sorted(calls) == [*transformers, ("static.py", None)]  # model2vec knows no code of a model's own
-    assert openers == ["local.py"]
+    assert openers == ["encoder.py"]
 
 
 @pytest.mark.parametrize("kind", ["link", "bytes", "virtual"])

@@ -135,7 +135,7 @@ LIBRARIES = """
 import mmap, tempfile, threading
 import duckdb, h5py, numpy as np, pyarrow as pa, torch
 from safetensors.numpy import load_file, save_file
-from genekb.resources import resource_fault
+from genekb.core.resources import resource_fault
 file = tempfile.NamedTemporaryFile()
 save_file({"a": np.zeros(1 << 25, np.uint8)}, file.name)
 database = duckdb.connect(config={"threads": 1})

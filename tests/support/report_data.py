@@ -2,7 +2,8 @@
 
 import numpy as np
 import scipy.sparse as sp
-from cellmodel.report import (
+
+from cellmodel.pl._report.data import (
     CoverageSummary,
     InputSummary,
     KChoice,
@@ -13,7 +14,6 @@ from cellmodel.report import (
     ReportName,
     ReportWord,
 )
-
 from cellmodel.pl._report.evidence import ReportContribution, ReportEvidence, ReportSet, ReportTheme
 
 HOSTILE = (

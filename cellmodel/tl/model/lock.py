@@ -62,7 +62,7 @@ def lock_models(folders: Sequence[Path], lock_file: Path, *, url: str = "") -> t
     ------
     InputUnusable, LineageMismatch
         If a folder holds no model, or a damaged one, or does not lie below the folder of the lock file.
-    genekb.errors.GeneKBError
+    genekb.core.errors.GeneKBError
         If the address may not stand there, or the file is no lock file or cannot be written.
     """
     if url:
@@ -102,7 +102,7 @@ def read_model_pins(lock_file: Path) -> tuple[ModelPin, ...]:
     ------
     InputUnusable
         If an entry is damaged, or names a folder outside the project.
-    genekb.errors.SourceUnusable
+    genekb.core.errors.SourceUnusable
         If it is no lock file.
     """
     content = read_lock(lock_file)
@@ -164,7 +164,7 @@ def sync_models(
         If another model is here and may not be replaced, or an address does not give what was pinned.
     InputUnusable
         If something else is in a model's place, or the disk refuses.
-    genekb.errors.NotAvailable
+    genekb.core.errors.NotAvailable
         If a model is neither here nor anywhere to pull it from.
     """
     pins = read_model_pins(lock_file)

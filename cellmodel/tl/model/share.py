@@ -56,7 +56,7 @@ def push_model(
     ------
     InputUnusable, LineageMismatch
         If the folder holds no model, or a damaged one: damage is not shared.
-    genekb.errors.GeneKBError
+    genekb.core.errors.GeneKBError
         See :func:`genekb.share.push.push_store`.
     """
     model = load_model(folder)
@@ -90,7 +90,7 @@ def pull_model(
         If the folder may not be replaced, or what is there is no model.
     LineageMismatch
         If the place gives another version than asked for, or other bytes than promised.
-    genekb.errors.GeneKBError
+    genekb.core.errors.GeneKBError
         If the place cannot be reached, or does not hold it.
     """
     check_targets([model_target(folder)], overwrite=overwrite)

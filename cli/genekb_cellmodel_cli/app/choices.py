@@ -29,7 +29,7 @@ def check_recipe(value: str) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
-_SEEDS: Final = range(-(2**63), 2**63)  # as cellmodel.seeding has it, which loads NumPy before --threads is read
+_SEEDS: Final = range(-(2**63), 2**63)  # as cellmodel.core.random has it, which loads NumPy before --threads is read
 _MOST_SEEDS: Final = 10_000
 
 

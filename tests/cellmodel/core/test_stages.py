@@ -62,7 +62,7 @@ def test_stages_whose_removal_was_killed_are_not_taken_for_whole(tmp_path, work)
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from cellmodel.stages import Stages\n"
+        "from cellmodel.core.stages import Stages\n"
         "unlink, folder = os.unlink, Path(sys.argv[1])\n"
         "def once(*args, **settings):\n"
         "    unlink(*args, **settings); os.kill(os.getpid(), signal.SIGKILL)\n"

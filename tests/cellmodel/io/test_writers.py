@@ -24,8 +24,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import anndata, numpy as np, scipy.sparse as sp
-from cellmodel.errors import InputUnusable
-from cellmodel.writers import write_cells
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.writers import write_cells
 cells = anndata.AnnData(sp.random(1000, 300, 0.3, format="csr", dtype="f4", random_state=0))
 cells.uns = {f"key{row}": {"numbers": np.arange(50)} for row in range(50)}
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))

@@ -12,7 +12,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from cellmodel.report import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellmodel.core.errors import InputUnusable
+from cellmodel.pl._report.charts import line_chart
+from cellmodel.pl._report.data import (
     CoverageSummary,
     KChoice,
     KnowledgeEffect,
@@ -20,16 +25,10 @@ from cellmodel.report import (
     ReportMarker,
     ReportName,
     ReportWord,
-    render_report,
-    write_report,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from cellmodel.core.errors import InputUnusable
-from cellmodel.pl._report.charts import line_chart
 from cellmodel.pl._report.dot_plot import dot_plot
 from cellmodel.pl._report.payload import MAX_DRAWN, MAX_GENE_BYTES, drawn_cells
+from cellmodel.pl._report.render import render_report, write_report
 from cellmodel.pl._report.style import CLUSTER_COLORS, badges, number, p_value, percent, relative_luminance, text_color
 from cellmodel.pl._report.view import cluster_views, split_at_term
 from tests.support.report_data import make_data

@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from cellmodel.report import ReportExpression, ReportMarker, write_report
 
+from cellmodel.pl._report.data import ReportExpression, ReportMarker
 from cellmodel.pl._report.dot_plot import dot_plot
+from cellmodel.pl._report.render import write_report
 from cellmodel.pl._report.view import cluster_views
 from tests.support.browser import open_page, wait_for
 from tests.support.report_data import make_data

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from cellmodel.report import render_report
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.pl._report.collect import report_data, report_file
+from cellmodel.pl._report.render import render_report
 from tests.support.in_process import call_here
 
 N_CELLS = 240

@@ -21,7 +21,7 @@ SENTENCES = [f"GENE{number} GENE{number % 7} MT-{number % 11}" for number in ran
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cellmodel.sentence_cache import read_sentences
+from cellmodel.text.sentence_cache import read_sentences
 from genekb.encoders import load_encoder
 from tests.cellmodel.text.test_sentence_cache import SENTENCES
 

@@ -110,7 +110,8 @@ def test_a_kept_graph_needs_no_torch_and_gives_the_same_bytes(folder, cache):
     expected = load(folder, cache).encode(TEXTS).vectors.tobytes()
     code = (
         "import sys, json; from pathlib import Path; from genekb.encoders.base import EncoderSpec;"
-        "from genekb.encoders.folder import read_folder; from genekb.encoders.onnx import load_onnx;"
+        "from genekb.encoders.transformers.folder import read_folder;"
+        "from genekb.encoders.transformers.onnx import load_onnx;"
         "spec = EncoderSpec.from_dict(json.loads(sys.argv[3])); folder = read_folder(Path(sys.argv[1]));"
         "encoder = load_onnx(folder, recipe=spec, threads=1, cache=Path(sys.argv[2]));"
         "vectors = encoder.encode(json.loads(sys.argv[4])).vectors;"

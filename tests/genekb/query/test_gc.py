@@ -184,7 +184,7 @@ def test_a_kill_in_the_middle_leaves_whole_stores_and_the_next_run_ends_it(home,
         "def slow(*args, **kwargs):\n"
         "    unlink(*args, **kwargs); print('removed one', flush=True); time.sleep(60)\n"
         "os.unlink = slow\n"
-        "from genekb.use.collect import collect_garbage\n"
+        "from genekb.query.gc import collect_garbage\n"
         "collect_garbage(Path(sys.argv[1]), superseded=True, dry_run=False)\n"
     )
     environment = dict(os.environ, PYTHONPATH=str(ROOT))

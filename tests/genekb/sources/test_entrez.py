@@ -288,7 +288,8 @@ def test_two_processes_never_call_faster_than_one_may(ncbi, tmp_path):
 
     ncbi.files["/esummary.fcgi"] = noted
     code = (
-        "import sys; from pathlib import Path; from genekb.sources.fetch import *; import genekb.sources.fetch as f;"
+        "import sys; from pathlib import Path; from genekb.sources.entrez_fetch import *;"
+        "import genekb.sources.entrez_fetch as f;"
         "f.MOST_IDS = 1;"
         "fetch_genes(sys.argv[3:], Path(sys.argv[1]), FetchConfig(base_url=sys.argv[2], pause_s=0.15,"
         "rate_folder=Path(sys.argv[1]).parent / 'rate'))"

@@ -131,8 +131,8 @@ def test_a_part_that_was_spoilt_on_this_machine_is_fetched_anew(mirror, config, 
 
 def test_a_full_disk_is_one_line_and_what_has_arrived_is_gone_on_with(mirror, config, release, tmp_path):
     code = (
-        "import resource, sys; from pathlib import Path; from genekb.errors import NotAvailable;"
-        "from genekb.sources.download import *; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));\n"
+        "import resource, sys; from pathlib import Path; from genekb.core.errors import NotAvailable;"
+        "from genekb.sources.ncbi_download import *; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));\n"
         "try: download_release(Path(sys.argv[1]), DownloadConfig(mirror=sys.argv[2]))\n"
         "except NotAvailable as error: print(error)"
     )
@@ -270,7 +270,7 @@ def test_a_killed_download_goes_on_where_it_was(mirror, release, tmp_path):
     gate = threading.Event()
     mirror.faults[INFO] = [Fault(cut_after=900, gate=gate)]
     code = (
-        "import sys; from pathlib import Path; from genekb.sources.download import *;"
+        "import sys; from pathlib import Path; from genekb.sources.ncbi_download import *;"
         "download_release(Path(sys.argv[1]), DownloadConfig(mirror=sys.argv[2]),"
         "progress=lambda *step: print(*step, flush=True))"
     )

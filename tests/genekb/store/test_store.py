@@ -319,7 +319,7 @@ if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from pathlib import Path
-import genekb.builder as builder, genekb.encoding as encoding
+import genekb.builder.plan as builder, genekb.builder.encode as encoding
 encoding.SHARD_SIZE = {shard_size}
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 source = read_ncbi_folder(Path({str(folder)!r}), taxa=["human"])
