@@ -81,14 +81,8 @@ TABLES = {"genes": GENES, "names": NAMES, "orthologs": ORTHOLOGS, "annotations":
 def embeddings(dim: int, dtype: str = "float16", *, key: Literal["text_id", "gene_id"] = "text_id") -> pa.Schema:
     """Give the schema of one shard of vectors.
 
-    Parameters
-    ----------
-    dim
-        Length of every vector.
-    dtype
-        Stored type, ``float16`` or ``float32``.
-    key
-        What a vector hangs on: a text, or, for vectors that were made elsewhere, a gene.
+    ``dim``: length of every vector. ``dtype``: stored type, ``float16`` or ``float32``. ``key``: what a vector hangs
+    on: a text, or, for vectors that were made elsewhere, a gene.
     """
     value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
     vector = pa.field("vector", pa.list_(value, dim), nullable=False)

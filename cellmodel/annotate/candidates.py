@@ -59,15 +59,8 @@ def of_tissues(
 ) -> tuple[CellType, ...]:
     """Keep the types of some groups of tissues, and of the groups that occur in every tissue.
 
-    Parameters
-    ----------
-    in_every
-        Groups kept beside ``tissues``: blood and immune cells, stroma, vessels and nerves; empty for ``tissues`` alone.
-
-    Raises
-    ------
-    InputUnusable
-        If one of the groups is not in the table, or none is given.
+    ``in_every``: groups kept beside ``tissues``: blood and immune cells, stroma, vessels and nerves; empty for
+    ``tissues`` alone. Raises ``InputUnusable`` if one of the groups is not in the table, or none is given.
     """
     if not tissues:
         raise InputUnusable("no tissue is named; give one or more groups of the table with commas between: blood,gut")
@@ -84,10 +77,7 @@ def read_candidates(path: Path) -> tuple[CellType, ...]:
     The columns ``definition`` and ``genes`` (symbols with blanks or commas between) may be there. A name of the table
     that comes without either brings those of the table.
 
-    Raises
-    ------
-    InputUnusable
-        If the file cannot be read as one of these, names a type twice, or names none.
+    Raises ``InputUnusable`` if the file cannot be read as one of these, names a type twice, or names none.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -139,10 +129,7 @@ Panel = dict[str, tuple[str, ...]]
 def read_panel(path: Path) -> Panel:
     """Read marker genes by type: JSON of type → genes, or a .tsv or .csv with the columns ``cell_type`` and ``gene``.
 
-    Raises
-    ------
-    InputUnusable
-        If the file cannot be read as one of these, or names no gene.
+    Raises ``InputUnusable`` if the file cannot be read as one of these, or names no gene.
     """
     try:
         panel = _panel_of_json(path) if path.suffix == ".json" else _panel_of_table(path)

@@ -70,18 +70,10 @@ class ClassifyConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What was found for every cell.
+    """What was found for every cell."""
 
-    Parameters
-    ----------
-    classes
-        (cell,) the likeliest class; -1 where its probability is below the limit.
-    probabilities
-        (cell, class) that sum to 1 over the classes.
-    """
-
-    classes: Int[np.ndarray, " cell"]
-    probabilities: Float[np.ndarray, "cell class"]
+    classes: Int[np.ndarray, " cell"]  # (cell,) the likeliest class; -1 where its probability is below the limit
+    probabilities: Float[np.ndarray, "cell class"]  # (cell, class) that sum to 1 over the classes
 
     @property
     def confidence(self) -> Float[np.ndarray, " cell"]:
@@ -99,21 +91,9 @@ def classify_cells(
 ) -> Prediction:
     """Classify all cells from those that are labelled.
 
-    Parameters
-    ----------
-    features
-        (cell, dim) of labelled and unlabelled cells alike, made without labels.
-    labelled
-        Rows whose class is known.
-    classes
-        Their classes, 0 to the number of classes - 1; each occurs.
-
-    Raises
-    ------
-    InputUnusable
-        If fewer than two classes are known.
-    ValueError
-        If a class in between has no cell.
+    ``features``: (cell, dim) of labelled and unlabelled cells alike, made without labels. ``labelled``: rows whose
+    class is known. ``classes``: their classes, 0 to the number of classes - 1; each occurs. Raises ``InputUnusable`` if
+    fewer than two classes are known; ``ValueError`` if a class in between has no cell.
     """
     sizes = np.bincount(classes) if len(classes) else np.zeros(0, dtype=np.int64)
     if len(sizes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
@@ -205,9 +185,7 @@ def contrastive_features(
     Two noisy views of a cell are always positives; with ``classes``, so are the cells of its class, and the projection
     is fitted to the labelled cells alone: the labels of all others are not known here.
 
-    Returns
-    -------
-    (cell, dim) for all cells, rows of length one.
+    Returns (cell, dim) for all cells, rows of length one.
     """
     import torch
 
@@ -251,21 +229,11 @@ Rows = Int[np.ndarray, " cell"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """One draw: cells whose label is seen, and cells that are classified.
+    """One draw: cells whose label is seen, and cells that are classified."""
 
-    Parameters
-    ----------
-    n_shot
-        Labelled cells a class; 0 for a stratified split.
-    draw
-        Number of the draw.
-    train, test
-        Row numbers in rising order, disjoint.
-    """
-
-    n_shot: int
-    draw: int
-    train: Rows
+    n_shot: int  # labelled cells a class; 0 for a stratified split
+    draw: int  # number of the draw
+    train: Rows  # train, test: row numbers in rising order, disjoint
     test: Rows
 
 
@@ -277,17 +245,8 @@ def n_shot_splits(
     A class with too few cells gives all but one, so that the task stays the same for every number of shots; a class of
     one cell is left out.
 
-    Parameters
-    ----------
-    classes
-        One number a cell, from 0.
-
-    Raises
-    ------
-    ValueError
-        If a number of shots or of draws is below 1.
-    InputUnusable
-        If fewer than two classes have two cells.
+    ``classes``: one number a cell, from 0. Raises ``ValueError`` if a number of shots or of draws is below 1;
+    ``InputUnusable`` if fewer than two classes have two cells.
     """
     if n_draws < 1 or any(n_shot < 1 for n_shot in n_shots):
         raise ValueError(f"shots and draws must be >= 1, got {list(n_shots)} and {n_draws}")
@@ -312,12 +271,8 @@ def stratified_splits(
 ) -> Iterator[Split]:
     """Split every class in the same proportion, again and again; a class of one cell is left out.
 
-    Raises
-    ------
-    ValueError
-        If ``share_test`` does not lie between 0 and 1, or ``n_draws`` is below 1.
-    InputUnusable
-        If fewer than two classes have two cells.
+    Raises ``ValueError`` if ``share_test`` does not lie between 0 and 1, or ``n_draws`` is below 1; ``InputUnusable``
+    if fewer than two classes have two cells.
     """
     if not 0 < share_test < 1 or n_draws < 1:
         raise ValueError(f"share_test must lie between 0 and 1 and n_draws be >= 1, got {share_test} and {n_draws}")

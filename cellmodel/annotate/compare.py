@@ -21,36 +21,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellComparison:
-    """Matches of two sets of cells.
+    """Matches of two sets of cells."""
 
-    Parameters
-    ----------
-    matches, pairs
-        See :func:`cellmodel.annotate.match_clusters.match_clusters`.
-    meeting
-        How genes met.
-    n_genes
-        Genes of either side that were compared.
-    n_shared
-        Genes that both sides have; 0 where they meet by text alone.
-    encoder_id
-        Encoder whose vectors were used on both sides.
-    store_ids
-        Store of either side.
-    note
-        The same in words.
-    made_with
-        What the clusters of either side were made with, where that is another store, and meant.
-    """
-
-    matches: tuple[ClusterMatch, ...]
+    matches: tuple[ClusterMatch, ...]  # matches, pairs: see :func:`cellmodel.annotate.match_clusters.match_clusters`
     pairs: tuple[ClusterPair, ...]
-    meeting: Meeting
-    n_genes: tuple[int, int]
-    n_shared: int
-    encoder_id: str
-    store_ids: tuple[str, str]
-    note: str
+    meeting: Meeting  # how genes met
+    n_genes: tuple[int, int]  # genes of either side that were compared
+    n_shared: int  # genes that both sides have; 0 where they meet by text alone
+    encoder_id: str  # encoder whose vectors were used on both sides
+    store_ids: tuple[str, str]  # store of either side
+    note: str  # the same in words
+    # what the clusters of either side were made with, where that is another store, and meant
     made_with: tuple[Lineage | None, Lineage | None] = (None, None)
 
 
@@ -96,10 +77,7 @@ def bring_together(
     A gene that several columns stand for is that of the highest sum. Where the stores hold vectors of other encoders,
     as of one that is fitted to the texts of a species, the texts of ``b`` are read by the encoder of ``a``.
 
-    Raises
-    ------
-    AlignmentTooLow
-        If fewer than 50 genes meet, or fewer than two have a text on a side.
+    Raises ``AlignmentTooLow`` if fewer than 50 genes meet, or fewer than two have a text on a side.
     """
     keys = [_keys(side, kb, meeting) for side, kb in zip((a, b), stores, strict=True)]
     columns = [_columns(side, key) for side, key in zip((a, b), keys, strict=True)]

@@ -54,48 +54,23 @@ class TransferConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transfer:
-    """What was carried over to the query.
-
-    Parameters
-    ----------
-    names
-        Names of the classes, sorted.
-    labels
-        Class of each cell of the query, by name, or ``unassigned``.
-    prediction
-        The same in figures, for the cells of the query.
-    n_reference
-        Labelled cells of each class.
-    n_unlabelled
-        Cells of the reference without a label, which were left out.
-    limit
-        Confidence below which a cell is ``unassigned``.
-    n_genes
-        Genes that met.
-    note
-        How they met, in words.
-    encoder_id
-        Encoder whose vectors they met by; empty where they met otherwise.
-    content_id
-        What of the store and the encoder this depends on.
-    made_with
-        What the labels of the reference were made with, where that is another store or encoder.
-    """
+    """What was carried over to the query."""
 
     config: RunConfig
     transfer: TransferConfig
-    names: tuple[str, ...]
-    labels: tuple[str, ...]
-    prediction: Prediction
-    n_reference: tuple[int, ...]
-    n_unlabelled: int
-    limit: float
-    n_genes: int
-    note: str
+    names: tuple[str, ...]  # names of the classes, sorted
+    labels: tuple[str, ...]  # class of each cell of the query, by name, or ``unassigned``
+    prediction: Prediction  # the same in figures, for the cells of the query
+    n_reference: tuple[int, ...]  # labelled cells of each class
+    n_unlabelled: int  # cells of the reference without a label, which were left out
+    limit: float  # confidence below which a cell is ``unassigned``
+    n_genes: int  # genes that met
+    note: str  # how they met, in words
     reference: str
     store_id: str
-    encoder_id: str
-    content_id: str
+    encoder_id: str  # encoder whose vectors they met by; empty where they met otherwise
+    content_id: str  # what of the store and the encoder this depends on
+    # what the labels of the reference were made with, where that is another store or encoder
     made_with: Lineage | None = None
 
     @property
@@ -106,33 +81,18 @@ class Transfer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
-    """Cells of a file that have a label.
+    """Cells of a file that have a label."""
 
-    Parameters
-    ----------
-    rows
-        Rows of the cells that have one.
-    codes
-        Their classes, as positions in ``names``.
-    names
-        Names of the classes, sorted.
-    n_unlabelled
-        Cells without a label.
-    """
-
-    rows: Int[np.ndarray, " labelled"]
-    codes: Int[np.ndarray, " labelled"]
-    names: tuple[str, ...]
-    n_unlabelled: int
+    rows: Int[np.ndarray, " labelled"]  # rows of the cells that have one
+    codes: Int[np.ndarray, " labelled"]  # their classes, as positions in ``names``
+    names: tuple[str, ...]  # names of the classes, sorted
+    n_unlabelled: int  # cells without a label
 
 
 def read_labels(cells: Cells, label_key: str) -> Labelled:
     """Take the labels of cells from a column of obs; a missing one, an empty one and ``unassigned`` are none.
 
-    Raises
-    ------
-    InputUnusable
-        If the column is missing, or fewer than two classes are named.
+    Raises ``InputUnusable`` if the column is missing, or fewer than two classes are named.
     """
     hint = "name one with --label-key"
     values = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
@@ -154,14 +114,8 @@ def transfer_labels(
     The features are made without labels; how much each gene counts, a contrastive projection and the head are fitted
     to the labelled cells of the reference alone.
 
-    Raises
-    ------
-    InputUnusable
-        If the labels cannot be used, see :func:`read_labels`.
-    AlignmentTooLow
-        If too few genes meet.
-    LineageMismatch
-        If the labels are clusters or names that were made with another store.
+    Raises ``InputUnusable`` if the labels cannot be used, see :func:`read_labels`; ``AlignmentTooLow`` if too few genes
+    meet; ``LineageMismatch`` if the labels are clusters or names that were made with another store.
     """
     by_text = transfer.meeting == "text"
     made_with = check_lineage(
@@ -204,14 +158,8 @@ def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConf
     classes can be told apart: near 1 for plain types, low for subtypes, where a fixed one leaves out too few or too
     many.
 
-    Parameters
-    ----------
-    features
-        (cell, dim) of the reference and others, before they are weighed by labels.
-
-    Returns
-    -------
-    The limit; 0.5 where fewer than two classes have two cells.
+    ``features``: (cell, dim) of the reference and others, before they are weighed by labels. Returns the limit; 0.5
+    where fewer than two classes have two cells.
     """
     try:
         splits = list(stratified_splits(known.codes, share_test=HELD_OUT, n_draws=N_SPLITS, seed=seed))

@@ -47,40 +47,22 @@ class NamingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterName:
-    """Name of one cluster, and what speaks for it.
+    """Name of one cluster, and what speaks for it."""
 
-    Parameters
-    ----------
-    cluster
-        The label of the cluster.
-    name
-        The type with the smallest p value, or ``unassigned`` where its overlap is weak.
-    best, runner_up
-        The two types with the smallest p values, whether or not they are weak; ``runner_up`` is None where the panel
-        has one type.
-    p_value, p_adjusted
-        Of ``best``: hypergeometric, and after Benjamini-Hochberg over all clusters and types.
-    runner_up_p_adjusted
-        The same of ``runner_up``; 1 where there is none.
-    genes
-        Genes that ``best`` shares with the cluster, best marker first.
-    n_markers, n_panel
-        Markers that the cluster has, and genes of ``best`` among those measured.
-    reason
-        Why ``best`` is rejected, such as ``1 of 2 shared genes``; empty where it is the name.
-    """
-
-    cluster: int
-    name: str
+    cluster: int  # the label of the cluster
+    name: str  # the type with the smallest p value, or ``unassigned`` where its overlap is weak
+    # best, runner_up: the two types with the smallest p values, whether or not they are weak; ``runner_up`` is None
+    # where the panel has one type
     best: str
     runner_up: str | None
+    # p_value, p_adjusted: of ``best``: hypergeometric, and after Benjamini-Hochberg over all clusters and types
     p_value: float
     p_adjusted: float
-    runner_up_p_adjusted: float
-    genes: tuple[str, ...]
-    n_markers: int
+    runner_up_p_adjusted: float  # the same of ``runner_up``; 1 where there is none
+    genes: tuple[str, ...]  # genes that ``best`` shares with the cluster, best marker first
+    n_markers: int  # n_markers, n_panel: markers that the cluster has, and genes of ``best`` among those measured
     n_panel: int
-    reason: str = ""
+    reason: str = ""  # why ``best`` is rejected, such as ``1 of 2 shared genes``; empty where it is the name
 
 
 def display_name(name: str, *, best: str, reason: str) -> str:
@@ -105,24 +87,11 @@ def name_clusters(
     with *N* genes measured, *K* of them in the list of the type, *n* markers of the cluster and *x* in both
     :cite:`rivals2007enrichment`; adjusted over all clusters and types :cite:`benjamini1995fdr`. Nothing is drawn.
 
-    Parameters
-    ----------
-    markers
-        One table a cluster, ranked among the genes of ``background``.
-    panel
-        Genes of each type, spelt as in ``markers``; those that were not measured are left out.
-    background
-        Names of all genes that were tested: what a marker could have been.
-
-    Returns
-    -------
-    One name a cluster, in the order of ``markers``. Ties of p values go to the type with more shared genes, then to the
-    one that comes first in the panel.
-
-    Raises
-    ------
-    InputUnusable
-        If none of the panel's genes was measured.
+    ``markers``: one table a cluster, ranked among the genes of ``background``. ``panel``: genes of each type, spelt as
+    in ``markers``; those that were not measured are left out. ``background``: names of all genes that were tested: what
+    a marker could have been. Returns one name a cluster, in the order of ``markers``. Ties of p values go to the type
+    with more shared genes, then to the one that comes first in the panel. Raises ``InputUnusable`` if none of the
+    panel's genes was measured.
     """
     from scipy.stats import false_discovery_control, hypergeom
 
@@ -197,10 +166,7 @@ class Naming:
 def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel, *, config: NamingConfig | None = None) -> Naming:
     """Rank the markers of each cluster and name it by the panel.
 
-    Raises
-    ------
-    InputUnusable
-        If no gene of the panel was measured.
+    Raises ``InputUnusable`` if no gene of the panel was measured.
     """
     settings = config or NamingConfig()
     expression = log_expression(cells)[grouped.rows]

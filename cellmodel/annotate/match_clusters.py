@@ -58,56 +58,31 @@ class CompareConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ComparedSide:
-    """One of the two data sets.
+    """One of the two data sets."""
 
-    Parameters
-    ----------
-    clusters
-        Name of each cluster.
-    labels
-        (cell,) place of each cell's cluster in ``clusters``.
-    expression
-        (cell, gene) log1p of normalised counts.
-    gene_names
-        As they are shown.
-    gene_ids
-        (gene,) by which the genes of both sides meet, each once and above 0; 0 for a gene that meets none.
-    vectors
-        (gene, dim) of the same encoder on both sides; zero for a gene without text.
-    """
-
-    clusters: tuple[str, ...]
-    labels: Labels
-    expression: CellByGene
-    gene_names: tuple[str, ...]
+    clusters: tuple[str, ...]  # name of each cluster
+    labels: Labels  # (cell,) place of each cell's cluster in ``clusters``
+    expression: CellByGene  # (cell, gene) log1p of normalised counts
+    gene_names: tuple[str, ...]  # as they are shown
+    # (gene,) by which the genes of both sides meet, each once and above 0; 0 for a gene that meets none
     gene_ids: Int[np.ndarray, " gene"]
-    vectors: GeneVectors
+    vectors: GeneVectors  # (gene, dim) of the same encoder on both sides; zero for a gene without text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterPair:
-    """A cluster of one side and a cluster of the other.
+    """A cluster of one side and a cluster of the other."""
 
-    Parameters
-    ----------
-    a, b
-        Their names.
-    meaning
-        Cosine of their profiles through the texts, -1 to 1.
-    p_meaning_a, p_meaning_b
-        Permutation p value of that cosine among all clusters of the other side: seen from ``a``, and from ``b``.
-    markers
-        Cosine of the genes in which they lead, whatever the texts; 0 where no gene meets.
-    n_shared, p_markers, p_markers_adjusted
-        Markers in common, the hypergeometric p value, and that adjusted over all pairs; 1 where no gene meets.
-    """
-
-    a: str
+    a: str  # a, b: their names
     b: str
-    meaning: float
+    meaning: float  # cosine of their profiles through the texts, -1 to 1
+    # p_meaning_a, p_meaning_b: permutation p value of that cosine among all clusters of the other side: seen from
+    # ``a``, and from ``b``
     p_meaning_a: float
     p_meaning_b: float
-    markers: float
+    markers: float  # cosine of the genes in which they lead, whatever the texts; 0 where no gene meets
+    # n_shared, p_markers, p_markers_adjusted: markers in common, the hypergeometric p value, and that adjusted over all
+    # pairs; 1 where no gene meets
     n_shared: int
     p_markers: float
     p_markers_adjusted: float
@@ -115,35 +90,20 @@ class ClusterPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterMatch:
-    """What a cluster of one side is on the other, and the genes that say so.
+    """What a cluster of one side is on the other, and the genes that say so."""
 
-    Parameters
-    ----------
-    side, cluster, n_cells
-        ``a`` or ``b``, and a cluster of it.
-    match
-        The best cluster of the other side by markers, if the meaning of the two agrees as well; else ``unmatched``.
-    by_meaning, by_markers
-        The best by one of them alone, or ``unmatched`` where that is weak.
-    best
-        The pair of the cluster and its best by markers, weak or not; by meaning where no gene meets.
-    is_reciprocal
-        Whether the cluster is also the match of its match.
-    shared_markers
-        Markers that ``best`` shares, as named on this side, best ones first; ten at most.
-    own_genes, other_genes
-        Genes of either cluster whose texts bring the two profiles of ``best`` together, most first; ten at most.
-    """
-
-    side: Literal["a", "b"]
+    side: Literal["a", "b"]  # side, cluster, n_cells: ``a`` or ``b``, and a cluster of it
     cluster: str
     n_cells: int
+    # the best cluster of the other side by markers, if the meaning of the two agrees as well; else ``unmatched``
     match: str
-    by_meaning: str
+    by_meaning: str  # by_meaning, by_markers: the best by one of them alone, or ``unmatched`` where that is weak
     by_markers: str
-    best: ClusterPair
-    is_reciprocal: bool
-    shared_markers: tuple[str, ...]
+    best: ClusterPair  # the pair of the cluster and its best by markers, weak or not; by meaning where no gene meets
+    is_reciprocal: bool  # whether the cluster is also the match of its match
+    shared_markers: tuple[str, ...]  # markers that ``best`` shares, as named on this side, best ones first; ten at most
+    # own_genes, other_genes: genes of either cluster whose texts bring the two profiles of ``best`` together, most
+    # first; ten at most
     own_genes: tuple[str, ...]
     other_genes: tuple[str, ...]
 
@@ -187,14 +147,8 @@ def match_clusters(
     markers that the meaning confirms: where genes meet, they find the counterpart more often than their texts do. Where
     none meets, meaning stands alone.
 
-    Returns
-    -------
-    A match for every cluster of ``a``, then of ``b``; and all pairs, clusters of ``a`` first.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two genes have a text, or labels or values are unusable.
+    Returns a match for every cluster of ``a``, then of ``b``; and all pairs, clusters of ``a`` first. Raises
+    ``ValueError`` if fewer than two genes have a text, or labels or values are unusable.
     """
     shared = np.setdiff1d(np.intersect1d(a.gene_ids, b.gene_ids), [0])
     markers = [_markers(side, shared, config) for side in (a, b)]

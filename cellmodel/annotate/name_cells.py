@@ -38,26 +38,13 @@ _GROUP_PERMUTATIONS = 50
 class TypeChoice:
     """Which clusters are named, by what.
 
-    Parameters
-    ----------
-    cluster_key
-        Column of obs with the clusters.
-    types
-        The candidates.
-    naming
-        When a name is given.
-    other_store
-        Whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
-
-    Raises
-    ------
-    InputUnusable
-        If the text of a type holds nothing that an encoder can encode.
+    Raises ``InputUnusable`` if the text of a type holds nothing that an encoder can encode.
     """
 
-    cluster_key: str = "cellmodel"
-    types: tuple[CellType, ...] = field(default_factory=read_cell_types)
-    naming: TypeNaming = field(default_factory=TypeNaming)
+    cluster_key: str = "cellmodel"  # column of obs with the clusters
+    types: tuple[CellType, ...] = field(default_factory=read_cell_types)  # the candidates
+    naming: TypeNaming = field(default_factory=TypeNaming)  # when a name is given
+    # whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`
     other_store: bool = False
 
     def __post_init__(self) -> None:
@@ -72,35 +59,17 @@ class TypeChoice:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NamedCells:
-    """Names of clusters and cells.
+    """Names of clusters and cells."""
 
-    Parameters
-    ----------
-    found
-        The cells that have a cluster; rows of all below are of these.
-    names
-        One a cluster.
-    cell_names
-        Best type of each cell, or ``unassigned``.
-    cell_scores
-        (cell,) its score, averaged over its neighbours.
-    store_id, encoder_id, content_id
-        Identity of what was used.
-    n_candidates
-        Types that a cluster could be named.
-    made_with
-        Identity of what the clusters were made with, where that is another.
-    """
-
-    found: ClusteredCells
-    names: tuple[TypeName, ...]
-    cell_names: tuple[str, ...]
-    cell_scores: Float[np.ndarray, " cell"]
-    store_id: str
+    found: ClusteredCells  # the cells that have a cluster; rows of all below are of these
+    names: tuple[TypeName, ...]  # one a cluster
+    cell_names: tuple[str, ...]  # best type of each cell, or ``unassigned``
+    cell_scores: Float[np.ndarray, " cell"]  # (cell,) its score, averaged over its neighbours
+    store_id: str  # store_id, encoder_id, content_id: identity of what was used
     encoder_id: str
     content_id: str
-    n_candidates: int
-    made_with: Lineage | None = None
+    n_candidates: int  # types that a cluster could be named
+    made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another
 
     def rows(self) -> list[dict[str, object]]:
         """One row a cluster, for a table or JSON."""
@@ -115,16 +84,9 @@ class NamedCells:
 def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> NamedCells:
     """Name the clusters of cells, and each cell; see :func:`name_each`.
 
-    Raises
-    ------
-    InputUnusable
-        If the column of clusters is missing or holds fewer than two.
-    AlignmentTooLow
-        If too few genes are known to the store.
-    NotAvailable
-        If the encoder's weights are not on this machine.
-    LineageMismatch
-        If the clusters were made with another store.
+    Raises ``InputUnusable`` if the column of clusters is missing or holds fewer than two; ``AlignmentTooLow`` if too
+    few genes are known to the store; ``NotAvailable`` if the encoder's weights are not on this machine;
+    ``LineageMismatch`` if the clusters were made with another store.
     """
     made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
@@ -158,16 +120,8 @@ def name_each(
     type of an unassigned cluster competes too; where it wins, and where a score is not above that of 95 of 100 cells
     with permuted genes, a cell is ``unassigned``.
 
-    Parameters
-    ----------
-    clusters
-        Names of the cells' clusters.
-    graph
-        Neighbours of the cells, see :func:`cellmodel.pp.graph.smooth`.
-
-    Returns
-    -------
-    Name and score of each cell.
+    ``clusters``: names of the cells' clusters. ``graph``: neighbours of the cells, see
+    :func:`cellmodel.pp.graph.smooth`. Returns name and score of each cell.
     """
     scores = smooth(cell_scores(known.expression, evidence.both), graph)
     named = {one.name for one in clusters} | _group_names(known, evidence, scores.argmax(axis=1), seed=seed)

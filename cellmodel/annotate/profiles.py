@@ -16,22 +16,14 @@ _TIE = 1e-9  # cosines that sums in another order may part
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ProfileMatch:
-    """How near the clusters of two sides lie by the texts of their genes.
+    """How near the clusters of two sides lie by the texts of their genes."""
 
-    Parameters
-    ----------
-    cosine
-        (cluster, other) cosine of their profiles, -1 to 1.
-    p_left, p_right
-        (cluster, other) how often the highest cosine of any cluster of the other side reaches this one when the genes
-        are permuted: for the cluster of the left side, and for that of the right.
-    left, right
-        (cluster, gene) share of each gene in a unit profile; ``left @ left_vectors`` are the profiles.
-    """
-
-    cosine: Float[np.ndarray, "cluster other"]
+    cosine: Float[np.ndarray, "cluster other"]  # (cluster, other) cosine of their profiles, -1 to 1
+    # p_left, p_right: (cluster, other) how often the highest cosine of any cluster of the other side reaches this one
+    # when the genes are permuted: for the cluster of the left side, and for that of the right
     p_left: Float[np.ndarray, "cluster other"]
     p_right: Float[np.ndarray, "cluster other"]
+    # left, right: (cluster, gene) share of each gene in a unit profile; ``left @ left_vectors`` are the profiles
     left: Float[np.ndarray, "cluster gene"]
     right: Float[np.ndarray, "other gene2"]
 
@@ -43,23 +35,10 @@ def leading_genes(expression: CellByGene, clusters: Labels, *, n_top: int) -> Fl
     other cluster counts alike. The weight is the lead less one standard error, in standard deviations with every
     cluster counting alike, between 0 and 2.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log1p of normalised counts.
-    clusters
-        One label per cell, 0 .. k-1, two of them at least, each used.
-    n_top
-        Genes of a cluster that count at most, highest weight first.
-
-    Returns
-    -------
-    (cluster, gene); 0 for a gene that does not count, and for all genes of a cluster of one cell.
-
-    Raises
-    ------
-    ValueError
-        If labels or values are unusable (see ``cluster_moments``).
+    ``expression``: (cell, gene) log1p of normalised counts. ``clusters``: one label per cell, 0 .. k-1, two of them at
+    least, each used. ``n_top``: genes of a cluster that count at most, highest weight first. Returns (cluster, gene); 0
+    for a gene that does not count, and for all genes of a cluster of one cell. Raises ``ValueError`` if labels or
+    values are unusable (see ``cluster_moments``).
     """
     inside, _ = cluster_moments(expression, clusters)
     n_others = max(len(inside.mean) - 1, 1)
@@ -81,10 +60,7 @@ def common_space(left: GeneVectors, right: GeneVectors, *, rank: int) -> tuple[G
     What separates the texts of two species as a whole goes with the mean of each side. A row of zeros, a gene without
     text, stays one.
 
-    Raises
-    ------
-    ValueError
-        If fewer than two distinct vectors are given.
+    Raises ``ValueError`` if fewer than two distinct vectors are given.
     """
     has_text = [np.asarray(side.any(axis=1)) for side in (left, right)]
     given = [side[known] for side, known in zip((left, right), has_text, strict=True)]
@@ -113,12 +89,8 @@ def match_profiles(
     p values are (1 + hits) / (1 + n) :cite:`phipson2010permutation`, by the highest cosine of a deal
     :cite:`westfall1993resampling`.
 
-    Parameters
-    ----------
-    left, right
-        Weights of :func:`leading_genes`.
-    left_vectors, right_vectors
-        Of :func:`common_space`, in the order of the genes of either side.
+    ``left``, ``right``: weights of :func:`leading_genes`. ``left_vectors``, ``right_vectors``: of :func:`common_space`,
+    in the order of the genes of either side.
     """
     left_shares, right_shares = _shares(left, left_vectors), _shares(right, right_vectors)
     profiles = left_shares @ left_vectors
@@ -145,14 +117,8 @@ def match_weights(
 ) -> Float[np.ndarray, "cluster other"]:
     """Compare clusters by the genes themselves, whatever their texts.
 
-    Parameters
-    ----------
-    left, right
-        Weights of :func:`leading_genes`, over the same genes in the same order.
-
-    Returns
-    -------
-    Cosine of the weights less what the clusters of a side share, -1 to 1.
+    ``left``, ``right``: weights of :func:`leading_genes`, over the same genes in the same order. Returns cosine of the
+    weights less what the clusters of a side share, -1 to 1.
     """
     profiles = [unit_rows(weights) for weights in (left, right)]
     own, other = (unit_rows(each - each.mean(axis=0)) for each in profiles)

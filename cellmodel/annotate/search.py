@@ -85,51 +85,28 @@ class FoundGene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundCluster:
-    """A cluster and its score, in standard deviations of scores with the genes dealt out at random.
-
-    Parameters
-    ----------
-    p_value
-        Share of deals in which any cluster reaches the score.
-    genes
-        Those with the largest parts in the score.
-    """
+    """A cluster and its score, in standard deviations of scores with the genes dealt out at random."""
 
     cluster: str
     n_cells: int
     score: float
-    p_value: float
-    genes: tuple[FoundGene, ...]
+    p_value: float  # share of deals in which any cluster reaches the score
+    genes: tuple[FoundGene, ...]  # those with the largest parts in the score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Found:
-    """What a query found.
+    """What a query found."""
 
-    Parameters
-    ----------
-    clusters
-        Highest score first; empty where there are none.
-    scores
-        (cell,) standard scores, averaged over each cell's neighbours.
-    genes
-        Those responsible in the 5 % of cells with the highest scores.
-    types
-        Types of the table that the query means, and how surely, 0 to 1; surest first.
-    store_id, encoder_id, content_id
-        Identity of what was used.
-    made_with
-        Identity of what the clusters were made with, where that is another.
-    """
-
-    clusters: tuple[FoundCluster, ...]
-    scores: Float[np.ndarray, " cell"]
-    genes: tuple[FoundGene, ...]
+    clusters: tuple[FoundCluster, ...]  # highest score first; empty where there are none
+    scores: Float[np.ndarray, " cell"]  # (cell,) standard scores, averaged over each cell's neighbours
+    genes: tuple[FoundGene, ...]  # those responsible in the 5 % of cells with the highest scores
+    # types of the table that the query means, and how surely, 0 to 1; surest first
     types: tuple[tuple[str, float], ...]
-    store_id: str
+    store_id: str  # store_id, encoder_id, content_id: identity of what was used
     encoder_id: str
     content_id: str
-    made_with: Lineage | None = None
+    made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another
 
     def to_dict(self) -> dict[str, Any]:
         """All but the scores, as nested plain values."""
@@ -150,16 +127,9 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     The text becomes weights of the genes whose texts are nearest, and of the markers of the cell types that it means;
     the score of a cluster is the product with its profile, that of a cell the product with its standardised genes.
 
-    Raises
-    ------
-    InputUnusable
-        If the query is empty, there are too few cells or genes, or the column of clusters is missing.
-    AlignmentTooLow
-        If too few genes are known to the store.
-    NotAvailable
-        If the encoder's weights are not on this machine.
-    LineageMismatch
-        If the cells were clustered with another store.
+    Raises ``InputUnusable`` if the query is empty, there are too few cells or genes, or the column of clusters is
+    missing; ``AlignmentTooLow`` if too few genes are known to the store; ``NotAvailable`` if the encoder's weights are
+    not on this machine; ``LineageMismatch`` if the cells were clustered with another store.
     """
     key = search.cluster_key or _CLUSTER_KEY
     made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)

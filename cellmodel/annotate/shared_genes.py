@@ -32,24 +32,13 @@ _BLOCK: Final = 1024  # genes that are compared at once: bounds the memory
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointFeatures:
-    """Reference and query cells over the same genes.
+    """Reference and query cells over the same genes."""
 
-    Parameters
-    ----------
-    features
-        (cell, gene) scaled expression, reference cells first; that of the query averaged over its own graph.
-    n_reference
-        How many of the rows are reference cells.
-    n_genes
-        Genes that both sides have.
-    note
-        How the genes met, in words.
-    """
-
+    # (cell, gene) scaled expression, reference cells first; that of the query averaged over its own graph
     features: Float[np.ndarray, "cell gene"]
-    n_reference: int
-    n_genes: int
-    note: str
+    n_reference: int  # how many of the rows are reference cells
+    n_genes: int  # genes that both sides have
+    note: str  # how the genes met, in words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,19 +63,9 @@ def joint_features(
     text is nearest, weighted by a softmax of the cosines and damped by the square of the best one: no table of
     orthologues is read. A gene is left out if the gene nearest to it has a nearer one itself.
 
-    Parameters
-    ----------
-    kb
-        Store that knows the genes of both sides.
-    config
-        Its knowledge decides what text the query's genes have, for ``text``.
-
-    Raises
-    ------
-    AlignmentTooLow
-        If fewer than :data:`MIN_SHARED` genes meet.
-    InputUnusable
-        If genes are to meet by text and ``config.knowledge`` is ``none``.
+    ``kb``: store that knows the genes of both sides. ``config``: its knowledge decides what text the query's genes
+    have, for ``text``. Raises ``AlignmentTooLow`` if fewer than :data:`MIN_SHARED` genes meet; ``InputUnusable`` if
+    genes are to meet by text and ``config.knowledge`` is ``none``.
     """
     if meeting == "text" and config.knowledge == "none":
         raise InputUnusable("genes that meet by text need knowledge; leave out --knowledge none, or use --genes-by ids")
@@ -177,15 +156,8 @@ def match_texts(
 ) -> tuple[sp.csr_matrix, Float[np.ndarray, " gene"]]:
     """Match each gene to the few of another set whose text is nearest.
 
-    Parameters
-    ----------
-    reference, query
-        Rows of unit length.
-
-    Returns
-    -------
-    (gene, other) weights that sum to 1 a row, softmax of the cosines of the :data:`N_MATCHES` nearest; and the best
-    cosine of each gene, 0 where it is negative.
+    ``reference``, ``query``: rows of unit length. Returns (gene, other) weights that sum to 1 a row, softmax of the
+    cosines of the :data:`N_MATCHES` nearest; and the best cosine of each gene, 0 where it is negative.
     """
     n_matches = min(N_MATCHES, len(query))
     rows, columns, data, best = [], [], [], np.zeros(len(reference))
@@ -250,14 +222,8 @@ def even_weights(features: Embedding) -> Float[np.ndarray, " cell"]:
     with *h* half the median distance. A mean under these weights does not move with the shares of the cell types, so
     that two data sets in which a type is common and rare can be centred alike without knowing the types.
 
-    Parameters
-    ----------
-    features
-        (cell, dim), Euclidean.
-
-    Returns
-    -------
-    Weights that sum to 1, in the order of the cells; all equal where all cells are.
+    ``features``: (cell, dim), Euclidean. Returns weights that sum to 1, in the order of the cells; all equal where all
+    cells are.
     """
     points = features.astype(np.float64)
     order = np.lexsort(points.T[::-1])  # by content, so that the order of the cells does not matter

@@ -16,29 +16,17 @@ _LEADS = 0.25  # standard deviations above the mean of all cells
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeNaming:
-    """When a name is given; one set of values serves every data set.
+    """When a name is given; one set of values serves every data set."""
 
-    Parameters
-    ----------
-    n_permutations
-        Deals of the genes; the least p value is 1 / (1 + n).
-    max_p
-        P value up to which a cluster is named.
-    min_genes
-        Markers of the type that must lead in the cluster by a quarter of a standard deviation, or all if it has fewer;
-        for a type without markers, genes that must speak for it.
-    min_share
-        Share of the type's measured markers that must lead. Any relative of the right type is above chance; this asks
-        for more.
-    n_genes
-        Genes told for a name.
-    """
-
-    n_permutations: int = 200
-    max_p: float = 0.05
+    n_permutations: int = 200  # deals of the genes; the least p value is 1 / (1 + n)
+    max_p: float = 0.05  # p value up to which a cluster is named
+    # markers of the type that must lead in the cluster by a quarter of a standard deviation, or all if it has fewer;
+    # for a type without markers, genes that must speak for it
     min_genes: int = 4
+    # share of the type's measured markers that must lead. Any relative of the right type is above chance; this asks for
+    # more
     min_share: float = 0.6
-    n_genes: int = 8
+    n_genes: int = 8  # genes told for a name
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -62,46 +50,25 @@ class TypeGene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeName:
-    """Name of one cluster, and what speaks for it.
+    """Name of one cluster, and what speaks for it."""
 
-    Parameters
-    ----------
-    cluster
-        Its label.
-    name
-        The best type, or ``unassigned`` where the evidence is weak.
-    best, runner_up
-        The two types with the highest scores; ``runner_up`` is None where there is one candidate.
-    ontology_id
-        Term of the Cell Ontology for ``best``, where its table names one.
-    score, runner_up_score, margin
-        In standard deviations of what the type scores with the genes dealt out at random; the difference of the two.
-    text_score, marker_score
-        Of ``best``, by either witness alone.
-    p_value
-        Share of deals in which any candidate reaches ``score`` in this cluster.
-    share_markers
-        Share of the measured markers of ``best`` that lead in the cluster; 0 if there are none.
-    genes
-        Those with the largest parts in ``score``.
-    reason
-        Why ``best`` is rejected, such as ``3 of 10 markers`` upregulated; empty where it is the name.
-    """
-
-    cluster: int
-    name: str
+    cluster: int  # its label
+    name: str  # the best type, or ``unassigned`` where the evidence is weak
+    # best, runner_up: the two types with the highest scores; ``runner_up`` is None where there is one candidate
     best: str
-    ontology_id: str
+    ontology_id: str  # term of the Cell Ontology for ``best``, where its table names one
     runner_up: str | None
+    # score, runner_up_score, margin: in standard deviations of what the type scores with the genes dealt out at random;
+    # the difference of the two
     score: float
     runner_up_score: float
     margin: float
-    text_score: float
+    text_score: float  # text_score, marker_score: of ``best``, by either witness alone
     marker_score: float
-    p_value: float
-    share_markers: float
-    genes: tuple[TypeGene, ...]
-    reason: str = ""
+    p_value: float  # share of deals in which any candidate reaches ``score`` in this cluster
+    share_markers: float  # share of the measured markers of ``best`` that lead in the cluster; 0 if there are none
+    genes: tuple[TypeGene, ...]  # those with the largest parts in ``score``
+    reason: str = ""  # why ``best`` is rejected, such as ``3 of 10 markers`` upregulated; empty where it is the name
 
 
 def name_by_types(
@@ -114,18 +81,8 @@ def name_by_types(
 ) -> tuple[TypeName, ...]:
     """Name each cluster by the type whose weights agree best with its profile.
 
-    Parameters
-    ----------
-    profiles
-        Of :func:`cellmodel.annotate.type_scores.cluster_profiles`.
-    gene_names
-        One per gene.
-    seed
-        Of the deals.
-
-    Returns
-    -------
-    One name a cluster. Equal scores go to the type that comes first.
+    ``profiles``: of :func:`cellmodel.annotate.type_scores.cluster_profiles`. ``gene_names``: one per gene. ``seed``: of
+    the deals. Returns one name a cluster. Equal scores go to the type that comes first.
     """
     settings = config or TypeNaming()
     standard = standard_profiles(profiles)

@@ -23,35 +23,22 @@ _TEXT_SHARE = 0.5  # of the weight of the markers, which are the stronger witnes
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TypeEvidence:
-    """What each type says of each gene.
+    """What each type says of each gene."""
 
-    Parameters
-    ----------
-    types
-        The candidates.
-    text, markers
-        (type, gene) weights of either witness: their product with a standard profile is its score.
-    both
-        Markers and half of the text, over the root of the sum of squares of these shares: a sum of two independent
-        scores with standard deviation one has that too. One witness alone where the type has no other.
-    n_markers
-        (type,) markers that the store knows, measured or not.
-    """
-
-    types: tuple[CellType, ...]
+    types: tuple[CellType, ...]  # the candidates
+    # text, markers: (type, gene) weights of either witness: their product with a standard profile is its score
     text: sp.csr_matrix
     markers: sp.csr_matrix
+    # markers and half of the text, over the root of the sum of squares of these shares: a sum of two independent scores
+    # with standard deviation one has that too. One witness alone where the type has no other
     both: sp.csr_matrix
-    n_markers: Int[np.ndarray, " type"]
+    n_markers: Int[np.ndarray, " type"]  # (type,) markers that the store knows, measured or not
 
 
 def type_evidence(types: Sequence[CellType], alignment: GeneAlignment, kb: genekb.Store) -> TypeEvidence:
     """Read the types with the encoder of an alignment, and find their marker genes among the aligned.
 
-    Raises
-    ------
-    NotAvailable
-        If the encoder's weights are not on this machine.
+    Raises ``NotAvailable`` if the encoder's weights are not on this machine.
     """
     table = [one.text for one in read_cell_types()]
     wanted = [one.text for one in types]
@@ -74,10 +61,8 @@ def combine_witnesses(
 ) -> sp.csr_matrix:
     """Add the witnesses of each type; see :class:`TypeEvidence`.
 
-    Parameters
-    ----------
-    has_markers
-        Which types list markers that the store knows: if none of them is measured, that counts against the type.
+    ``has_markers``: which types list markers that the store knows: if none of them is measured, that counts against the
+    type.
     """
     share = np.where(has_markers, _TEXT_SHARE, 1.0)
     length = np.sqrt(share**2 + has_markers)
@@ -89,15 +74,9 @@ def marker_weights(
 ) -> tuple[sp.csr_matrix, Int[np.ndarray, " type"]]:
     """Weigh markers evenly; a type loses score by those that the store knows and the cells do not show.
 
-    Parameters
-    ----------
-    gene_ids
-        GeneID of each gene of the cells; 0 where there is none.
-
-    Returns
-    -------
-    (type, gene) of :func:`standard_weights`, times the root of the share of markers measured;
-    and the markers of each type that the store knows.
+    ``gene_ids``: GeneID of each gene of the cells; 0 where there is none. Returns (type, gene) of
+    :func:`standard_weights`, times the root of the share of markers measured; and the markers of each type that the
+    store knows.
     """
     genes_of = resolve_markers([gene for one in types for gene in one.genes], kb)
     rows, columns, shares, n_known = [], [], np.zeros(len(types)), np.zeros(len(types), dtype=np.int64)
@@ -146,21 +125,9 @@ def text_weights(
     Texts of genes are alike in much that says nothing, and so are queries: both are centred on their own mean before
     the cosine is taken. The cosines of a query are standardised over the genes; the highest are its weights.
 
-    Parameters
-    ----------
-    centre
-        Mean vector of queries of this kind; one query alone has no mean of its own.
-    n_top
-        Genes that a query keeps.
-
-    Returns
-    -------
-    (query, gene) positive weights, scaled by :func:`standard_weights`.
-
-    Raises
-    ------
-    AlignmentTooLow
-        If fewer than two genes have a vector.
+    ``centre``: mean vector of queries of this kind; one query alone has no mean of its own. ``n_top``: genes that a
+    query keeps. Returns (query, gene) positive weights, scaled by :func:`standard_weights`. Raises ``AlignmentTooLow``
+    if fewer than two genes have a vector.
     """
     if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
         found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
@@ -194,18 +161,9 @@ def widened_weights(
 ) -> sp.csr_matrix:
     """Add the markers of the cell types that a query means to the weights of its text.
 
-    Parameters
-    ----------
-    text
-        (query, gene) of :func:`text_weights`.
-    markers
-        (type, gene) of :func:`standard_weights`.
-    nearness
-        How surely the query means the type, 0 to 1, of :func:`type_nearness`.
-
-    Returns
-    -------
-    (query, gene) of :func:`standard_weights`: half of the text, and the markers as far as the nearest type is sure.
+    ``text``: (query, gene) of :func:`text_weights`. ``markers``: (type, gene) of :func:`standard_weights`.
+    ``nearness``: how surely the query means the type, 0 to 1, of :func:`type_nearness`. Returns (query, gene) of
+    :func:`standard_weights`: half of the text, and the markers as far as the nearest type is sure.
     """
     of_types = standard_weights(sp.csr_matrix(nearness**2) @ markers)
     return standard_weights(_TEXT_WEIGHT * text + sp.diags(nearness.max(axis=1)) @ of_types)
@@ -216,10 +174,7 @@ def type_nearness(
 ) -> Float[np.ndarray, "query type"]:
     """Tell how surely each query means each type: 0 up to the cosine that types have to their nearest other, 1 at 1.
 
-    Parameters
-    ----------
-    tables
-        Vectors of the types, told in one way or several (by name, by definition); the nearest way counts.
+    ``tables``: vectors of the types, told in one way or several (by name, by definition); the nearest way counts.
     """
     cosines, among = [], []
     for table in tables:
@@ -239,21 +194,11 @@ _BLOCK_CELLS = 65_536
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class QueriedCells:
-    """Cells as queries see them: the genes that a store knows.
+    """Cells as queries see them: the genes that a store knows."""
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised.
-    gene_names
-        One per column.
-    alignment
-        What the store knows of the columns.
-    """
-
-    expression: CellByGene
-    gene_names: tuple[str, ...]
-    alignment: GeneAlignment
+    expression: CellByGene  # (cell, gene) log-normalised
+    gene_names: tuple[str, ...]  # one per column
+    alignment: GeneAlignment  # what the store knows of the columns
 
 
 def known_genes(expression: CellByGene, gene_names: Sequence[str], alignment: GeneAlignment) -> QueriedCells:
@@ -270,10 +215,7 @@ def known_genes(expression: CellByGene, gene_names: Sequence[str], alignment: Ge
 def cluster_profiles(expression: CellByGene, clusters: Labels) -> Float[np.ndarray, "cluster gene"]:
     """Mean of each gene in each cluster, less its mean in all cells, in standard deviations, kept within ±2.
 
-    Raises
-    ------
-    ValueError
-        If labels or values are unusable (see ``cluster_moments``).
+    Raises ``ValueError`` if labels or values are unusable (see ``cluster_moments``).
     """
     inside, _ = cluster_moments(expression, clusters)
     mean, deviation = column_moments(expression.astype(np.float64))

@@ -39,19 +39,12 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AblationRow:
-    """Measures of one variant.
-
-    Parameters
-    ----------
-    mean
-        By measure, over the seeds.
-    difference, sd
-        Of the paired differences from the complete run: mean and standard deviation over the seeds.
-    """
+    """Measures of one variant."""
 
     variant: str
     n_seeds: int
-    mean: dict[str, float]
+    mean: dict[str, float]  # by measure, over the seeds
+    # difference, sd: of the paired differences from the complete run: mean and standard deviation over the seeds
     difference: dict[str, float]
     sd: dict[str, float]
 
@@ -69,9 +62,7 @@ class Ablation:
 def variants(config: RunConfig) -> tuple[list[Variant], list[str]]:
     """List the variants of a run, and in words those that would change nothing.
 
-    Returns
-    -------
-    The complete run; each control of the knowledge; each text path alone; each objective left out.
+    Returns the complete run; each control of the knowledge; each text path alone; each objective left out.
     """
     recipe = find_recipe(config.recipe)
     found, skipped = [Variant(name=COMPLETE, config=config)], []
@@ -109,10 +100,7 @@ def ablate(
     labels: ``accuracy``, ``nmi``, ``ari``, ``macro_f1``, and ``purity``, the share of a cell's neighbours in the
     embedding that are of its type.
 
-    Raises
-    ------
-    InputUnusable
-        If a run cannot be made, or labels are given for no cell.
+    Raises ``InputUnusable`` if a run cannot be made, or labels are given for no cell.
     """
     planned, skipped = variants(config)
     measured: dict[str, list[dict[str, float]]] = {variant.name: [] for variant in planned}

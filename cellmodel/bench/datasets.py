@@ -13,42 +13,23 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
-    """A labelled file.
+    """A labelled file."""
 
-    Parameters
-    ----------
-    name
-        What tables call it.
-    label_key
-        Column of obs with an annotator's labels.
-    origin
-        Where the labels come from, for grouping: ``clustering`` means that agreement with an earlier clustering is
-        measured.
-    """
-
-    name: str
+    name: str  # what tables call it
     path: Path
-    label_key: str
+    label_key: str  # column of obs with an annotator's labels
+    # where the labels come from, for grouping: ``clustering`` means that agreement with an earlier clustering is
+    # measured
     origin: str = UNKNOWN
 
 
 def find_datasets(folder: Path, *, listing: Path | None, label_key: str, names: tuple[str, ...] = ()) -> list[DataSet]:
     """List the data sets of a folder.
 
-    Parameters
-    ----------
-    listing
-        TOML with a table a data set: ``file`` (in the folder), ``label_key``, ``labels`` (their origin), and the
-        ``sha256`` that the file must have. Without it, all ``.h5ad`` files of the folder are taken.
-    label_key
-        Column of obs where no listing names one.
-    names
-        Only these; all if empty.
-
-    Raises
-    ------
-    InputUnusable
-        If the folder or a file is missing, a file is not the one that is listed, or a name is not there.
+    ``listing``: TOML with a table a data set: ``file`` (in the folder), ``label_key``, ``labels`` (their origin), and
+    the ``sha256`` that the file must have. Without it, all ``.h5ad`` files of the folder are taken. ``label_key``:
+    column of obs where no listing names one. ``names``: only these; all if empty. Raises ``InputUnusable`` if the
+    folder or a file is missing, a file is not the one that is listed, or a name is not there.
     """
     if not folder.is_dir():
         raise InputUnusable(f"{folder} is not a folder; name one that holds .h5ad files")

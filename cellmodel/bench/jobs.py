@@ -32,47 +32,27 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What one process computes.
-
-    Parameters
-    ----------
-    recipe, knowledge
-        What the cells are represented by.
-    heads
-        Heads that cut the same representation: ``own`` for the recipe's, or names of heads.
-    stores
-        Folders of stores; the one that knows most of the gene names is taken.
-    n_clusters
-        Among ``given`` (as many as there are types) and ``estimated``.
-    with_oracle
-        Whether to score, with k given and the first seed, the best of every tenth epoch by label too. It is the
-        figure that published code reports, and is never used to choose anything here.
-    """
+    """What one process computes."""
 
     data: DataSet
-    recipe: str
+    recipe: str  # recipe, knowledge: what the cells are represented by
     knowledge: Knowledge
-    heads: tuple[str, ...]
+    heads: tuple[str, ...]  # heads that cut the same representation: ``own`` for the recipe's, or names of heads
     seeds: tuple[int, ...]
-    stores: tuple[Path, ...] = ()
+    stores: tuple[Path, ...] = ()  # folders of stores; the one that knows most of the gene names is taken
     encoder: str | None = None
+    # among ``given`` (as many as there are types) and ``estimated``
     n_clusters: tuple[str, ...] = ("given", "estimated")
+    # whether to score, with k given and the first seed, the best of every tenth epoch by label too. It is the figure
+    # that published code reports, and is never used to choose anything here
     with_oracle: bool = False
 
 
 def parse_variant(text: str) -> tuple[str, Knowledge, str]:
     """Read ``RECIPE[+HEAD][@KNOWLEDGE]``, for example ``scrcl+micro-ward@shuffled``.
 
-    Returns
-    -------
-    Recipe, knowledge (``real`` if not named), head (``own`` if not named).
-
-    Raises
-    ------
-    InputUnusable
-        If the text is not of that form.
-    UnknownName
-        If a part is not known.
+    Returns recipe, knowledge (``real`` if not named), head (``own`` if not named). Raises ``InputUnusable`` if the text
+    is not of that form; ``UnknownName`` if a part is not known.
     """
     parts = re.fullmatch(r"(?P<recipe>[^+@]+)(\+(?P<head>[^+@]+))?(@(?P<knowledge>[^+@]+))?", text)
     if parts is None:
@@ -98,14 +78,8 @@ def variant_name(recipe: str, knowledge: str, head: str) -> str:
 def run_job(job: Job) -> list[Row]:
     """Run a recipe on a data set; labels give the number of types and the scores, nothing else.
 
-    Returns
-    -------
-    One row a seed, head and way of the number of clusters.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow
-        See :mod:`cellmodel.core.errors`.
+    Returns one row a seed, head and way of the number of clusters. Raises ``InputUnusable``, ``NotCounts``,
+    ``AlignmentTooLow``: see :mod:`cellmodel.core.errors`.
     """
     started = time.perf_counter()
     cells = read_cells(job.data.path)

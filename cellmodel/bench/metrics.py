@@ -12,24 +12,14 @@ from cellmodel.core.errors import InputUnusable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """Agreement of clusters with labels, all in [0, 1] but ARI, which may be negative.
+    """Agreement of clusters with labels, all in [0, 1] but ARI, which may be negative."""
 
-    Parameters
-    ----------
-    accuracy
-        Share of cells whose cluster is matched to their type, by the best one-to-one matching (Hungarian) on the
-        rectangular contingency table; clusters or types left over match nothing.
-    nmi
-        Normalised mutual information, arithmetic mean.
-    ari
-        Adjusted Rand index.
-    macro_f1, balanced_accuracy
-        Means over types after that matching; a type without a cluster counts 0.
-    """
-
+    # share of cells whose cluster is matched to their type, by the best one-to-one matching (Hungarian) on the
+    # rectangular contingency table; clusters or types left over match nothing
     accuracy: float
-    nmi: float
-    ari: float
+    nmi: float  # normalised mutual information, arithmetic mean
+    ari: float  # adjusted Rand index
+    # macro_f1, balanced_accuracy: means over types after that matching; a type without a cluster counts 0
     macro_f1: float
     balanced_accuracy: float
     n_clusters: int
@@ -44,15 +34,8 @@ class Scores:
 def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
     """Score clusters against labels.
 
-    Parameters
-    ----------
-    y_true, y_pred
-        One label and one cluster a cell.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, there is no cell, or a label is missing.
+    ``y_true``, ``y_pred``: one label and one cluster a cell. Raises ``ValueError`` if the lengths differ, there is no
+    cell, or a label is missing.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -81,47 +64,24 @@ def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassScores:
-    """Agreement of predicted classes with labels; names are compared as they are, nothing is matched.
+    """Agreement of predicted classes with labels; names are compared as they are, nothing is matched."""
 
-    Parameters
-    ----------
-    accuracy
-        Share of cells whose class is their type; a cell without a class counts as wrong.
-    macro_f1, balanced_accuracy
-        Means over the types that occur in the truth.
-    share_unassigned
-        Share of cells without a class.
-    recall
-        Share of each type's cells that were given it.
-    classes
-        Names of the columns of ``confusion``: the types of the truth, then other predicted classes.
-    confusion
-        (type, class) numbers of cells; rows are the types of the truth, in the order of the first columns.
-    """
-
-    accuracy: float
-    macro_f1: float
+    accuracy: float  # share of cells whose class is their type; a cell without a class counts as wrong
+    macro_f1: float  # macro_f1, balanced_accuracy: means over the types that occur in the truth
     balanced_accuracy: float
-    share_unassigned: float
-    recall: dict[str, float]
+    share_unassigned: float  # share of cells without a class
+    recall: dict[str, float]  # share of each type's cells that were given it
+    # names of the columns of ``confusion``: the types of the truth, then other predicted classes
     classes: tuple[str, ...]
+    # (type, class) numbers of cells; rows are the types of the truth, in the order of the first columns
     confusion: Int[np.ndarray, "type class"]
 
 
 def score_classes(y_true: Sequence[object], y_pred: Sequence[object], *, unassigned: str = "unassigned") -> ClassScores:
     """Score predicted classes against labels.
 
-    Parameters
-    ----------
-    y_true, y_pred
-        One label and one predicted class a cell.
-    unassigned
-        What stands for no class in ``y_pred``.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, there is no cell, or a label is missing.
+    ``y_true``, ``y_pred``: one label and one predicted class a cell. ``unassigned``: what stands for no class in
+    ``y_pred``. Raises ``ValueError`` if the lengths differ, there is no cell, or a label is missing.
     """
     types, truth = _named_codes(y_true, "y_true")
     found_names, found = _named_codes(y_pred, "y_pred")
@@ -163,10 +123,7 @@ def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":
 
     Cells without a label are left out.
 
-    Raises
-    ------
-    InputUnusable
-        If the file or a column is missing.
+    Raises ``InputUnusable`` if the file or a column is missing.
     """
     from cellmodel.io.cells import read_obs_columns
 

@@ -76,29 +76,16 @@ class TrialConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRow:
-    """Scores of one number of shots over its draws.
+    """Scores of one number of shots over its draws."""
 
-    Parameters
-    ----------
-    n_shot
-        Labelled cells a class; 0 for stratified splits.
-    n_train, n_test
-        Cells of a draw.
-    mean, sd
-        Of accuracy, macro_f1, balanced_accuracy and share_unassigned, over the draws.
-    recall
-        Of each class, mean over the draws.
-    classes, confusion
-        Names of the columns, and (type, class) numbers of cells summed over the draws.
-    """
-
-    n_shot: int
+    n_shot: int  # labelled cells a class; 0 for stratified splits
     n_draws: int
-    n_train: int
+    n_train: int  # n_train, n_test: cells of a draw
     n_test: int
-    mean: dict[str, float]
+    mean: dict[str, float]  # mean, sd: of accuracy, macro_f1, balanced_accuracy and share_unassigned, over the draws
     sd: dict[str, float]
-    recall: dict[str, float]
+    recall: dict[str, float]  # of each class, mean over the draws
+    # classes, confusion: names of the columns, and (type, class) numbers of cells summed over the draws
     classes: tuple[str, ...]
     confusion: Int[np.ndarray, "type class"]
 
@@ -112,10 +99,7 @@ def run_trials(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, tria
     Features are made from all cells without labels, as when a few cells of a new data set are labelled by hand; what is
     fitted to labels sees those of the training cells alone.
 
-    Raises
-    ------
-    InputUnusable
-        If the labels cannot be used, or text is asked for without a store or knowledge.
+    Raises ``InputUnusable`` if the labels cannot be used, or text is asked for without a store or knowledge.
     """
     known = read_labels(cells, trials.label_key)
     features = trial_features(cells, kb, config, kind=trials.features)
@@ -182,15 +166,8 @@ def _row(n_shot: int, drawn: Sequence[tuple[Split, ClassScores]]) -> TrialRow:
 def trial_features(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, kind: str) -> Embedding:
     """Make the features of all cells without labels.
 
-    Parameters
-    ----------
-    kind
-        As in :class:`TrialConfig`. A recipe that learns centres estimates how many.
-
-    Raises
-    ------
-    InputUnusable
-        If text is asked for without a store, or with knowledge ``none``; or there is no such recipe.
+    ``kind``: as in :class:`TrialConfig`. A recipe that learns centres estimates how many. Raises ``InputUnusable`` if
+    text is asked for without a store, or with knowledge ``none``; or there is no such recipe.
     """
     if kind.startswith(OF_RECIPE):
         return _of_recipe(cells, kb, config, name=kind.removeprefix(OF_RECIPE))

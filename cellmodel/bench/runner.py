@@ -68,10 +68,7 @@ def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Pro
     A job that fails on purpose, for example because a recipe needs text and there is no store, is listed and the
     others go on.
 
-    Raises
-    ------
-    InputUnusable
-        If a variant is not known, or nothing can be written to the output.
+    Raises ``InputUnusable`` if a variant is not known, or nothing can be written to the output.
     """
     jobs = plan_jobs(datasets, config)
     folder = Target(config.output, kind="shared", makes_parents=True)
@@ -182,10 +179,7 @@ def _one_thread_each() -> Iterator[None]:
 def write_results(found: BenchResult, output: Path) -> None:
     """Write the rows as JSON and Parquet, and the tables as Markdown.
 
-    Raises
-    ------
-    InputUnusable
-        If no job was done.
+    Raises ``InputUnusable`` if no job was done.
     """
     if not found.rows:
         raise InputUnusable(f"no result: {found.failures[0][2] if found.failures else 'nothing was asked for'}")

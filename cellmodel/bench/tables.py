@@ -16,24 +16,14 @@ FROM_CLUSTERING: Final = "clustering"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A recipe beside a rival, paired over data sets.
-
-    Parameters
-    ----------
-    difference
-        Mean over data sets of the difference of the means over seeds.
-    n_better
-        Data sets on which the recipe is better.
-    p_value
-        Wilcoxon signed-rank test, two-sided, over data sets; NaN where all differences are zero.
-    """
+    """A recipe beside a rival, paired over data sets."""
 
     recipe: str
     rival: str
-    difference: float
-    n_better: int
+    difference: float  # mean over data sets of the difference of the means over seeds
+    n_better: int  # data sets on which the recipe is better
     n_data: int
-    p_value: float
+    p_value: float  # wilcoxon signed-rank test, two-sided, over data sets; NaN where all differences are zero
 
 
 def compare(rows: Sequence[Row], recipe: str, rival: str, *, k: str, metric: str = "mean") -> Comparison:

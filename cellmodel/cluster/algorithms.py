@@ -42,24 +42,10 @@ def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: Micro
     large one is not split; this is what plain k-means gets wrong. Of the runs the one with the best silhouette, a
     label-free criterion, is kept.
 
-    Parameters
-    ----------
-    features
-        (cell, dim), Euclidean.
-    n_clusters
-        Number of clusters, 1 to the number of cells.
-    seed
-        The run's seed. Random draws follow the features and not the position of the cells, so that permuting the
-        cells permutes the clusters.
-
-    Returns
-    -------
-    Clusters of which each of 0 .. n_clusters-1 occurs; equal cells are parted where there are too few distinct ones.
-
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range, or a feature is not finite.
+    ``features``: (cell, dim), Euclidean. ``n_clusters``: number of clusters, 1 to the number of cells. ``seed``: the
+    run's seed. Random draws follow the features and not the position of the cells, so that permuting the cells permutes
+    the clusters. Returns clusters of which each of 0 .. n_clusters-1 occurs; equal cells are parted where there are too
+    few distinct ones. Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
     """
     _check(n_clusters, len(features))
     _check_finite(features)
@@ -179,10 +165,7 @@ def _silhouette(features: Embedding, clusters: Labels) -> float:
 def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20) -> Labels:
     """Plain k-means, the best of ``n_init`` starts by inertia; for clusters and seed see :func:`micro_ward`.
 
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range, or a feature is not finite.
+    Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
     """
     _check(n_clusters, len(features))
     _check_finite(features)
@@ -201,19 +184,9 @@ def kmeans(features: Embedding, *, n_clusters: int, seed: int, n_init: int = 20)
 def leiden(graph: CellGraph, *, resolution: float, seed: int, n_runs: int = LEIDEN_RUNS) -> Labels:
     """Communities of a weighted graph by Leiden :cite:`traag2019leiden`, the best modularity of a few runs.
 
-    Parameters
-    ----------
-    graph
-        Symmetric weights, zero diagonal.
-    resolution
-        Resolution of the modularity; higher gives more communities.
-    n_runs
-        Runs, of which the one with the best modularity is kept.
-
-    Raises
-    ------
-    ValueError
-        If ``resolution`` is not positive.
+    ``graph``: symmetric weights, zero diagonal. ``resolution``: resolution of the modularity; higher gives more
+    communities. ``n_runs``: runs, of which the one with the best modularity is kept. Raises ``ValueError`` if
+    ``resolution`` is not positive.
     """
     if resolution <= 0:
         raise ValueError(f"resolution must be > 0, got {resolution}")
@@ -243,10 +216,7 @@ def _seed_c_library(seed: int) -> None:
 def leiden_to_k(graph: CellGraph, *, n_clusters: int, seed: int) -> Labels:
     """Communities at the resolution that gives a wanted number, found by bisection; the nearest number if none does.
 
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range.
+    Raises ``ValueError`` if ``n_clusters`` is out of range.
     """
     _check(n_clusters, graph.shape[0])
     low, high = 1e-3, 64.0

@@ -35,27 +35,11 @@ def ensemble_clusters(
     of these has a value that is right for all data. The partitions meet on one ground, :func:`separation` on the
     unsmoothed components, which favours the smoothing of none.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised, of the genes to use.
-    n_components
-        Principal components of the run; the views have a little fewer and more.
-    n_clusters
-        Number of clusters, 1 to the number of cells.
-    seed
-        The run's seed. Permuting the cells permutes the clusters.
-    spatial
-        Graph of the nearest by place, over which the cells are averaged, too; None to leave it out.
-
-    Returns
-    -------
-    Clusters of which each of 0 .. n_clusters-1 occurs, the largest first.
-
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range, or the expression is empty or not finite.
+    ``expression``: (cell, gene) log-normalised, of the genes to use. ``n_components``: principal components of the run;
+    the views have a little fewer and more. ``n_clusters``: number of clusters, 1 to the number of cells. ``seed``: the
+    run's seed. Permuting the cells permutes the clusters. ``spatial``: graph of the nearest by place, over which the
+    cells are averaged, too; None to leave it out. Returns clusters of which each of 0 .. n_clusters-1 occurs, the
+    largest first. Raises ``ValueError`` if ``n_clusters`` is out of range, or the expression is empty or not finite.
     """
     settings = config or EnsembleConfig()
     wanted = max(settings.widths(n_components))
@@ -81,17 +65,9 @@ def ensemble_of_components(
 ) -> Labels:
     """:func:`ensemble_clusters` from principal components that are made already.
 
-    Parameters
-    ----------
-    pcs
-        (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
-    n_components, n_clusters, seed, spatial
-        See :func:`ensemble_clusters`.
-
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range, or a component is not finite.
+    ``pcs``: (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
+    ``n_components``, ``n_clusters``, ``seed``, ``spatial``: see :func:`ensemble_clusters`. Raises ``ValueError`` if
+    ``n_clusters`` is out of range, or a component is not finite.
     """
     settings = config or EnsembleConfig()
     order = content_order(pcs)
@@ -159,16 +135,8 @@ def separation(distances: Float[np.ndarray, "cell cell"], clusters: Labels) -> f
 
     The mean over cells alone hardly sees a small cluster; the mean over clusters counts it as one of many.
 
-    Parameters
-    ----------
-    distances
-        Between the cells; zero on the diagonal.
-    clusters
-        Cluster of each cell.
-
-    Returns
-    -------
-    A value in [-1, 1]; 0 where there is one cluster, or as many as cells.
+    ``distances``: between the cells; zero on the diagonal. ``clusters``: cluster of each cell. Returns a value in [-1,
+    1]; 0 where there is one cluster, or as many as cells.
     """
     from sklearn.metrics import silhouette_samples
 

@@ -29,16 +29,8 @@ def coarse_graph(graph: CellGraph, points: Embedding, *, n_micro: int) -> tuple[
     With the weight within a micro-cluster on the diagonal, the modularity of clusters of micro-clusters is that of the
     same clusters of cells.
 
-    Parameters
-    ----------
-    graph
-        Symmetric weights, zero diagonal.
-    points
-        What the cells are merged by, Euclidean.
-
-    Returns
-    -------
-    Weights of the micro-clusters, and the micro-cluster of each cell; none is empty.
+    ``graph``: symmetric weights, zero diagonal. ``points``: what the cells are merged by, Euclidean. Returns weights of
+    the micro-clusters, and the micro-cluster of each cell; none is empty.
     """
     n_cells = len(points)
     vectors = np.ascontiguousarray(points, dtype=np.float32)
@@ -66,10 +58,7 @@ def coarse_leiden_to_k(
 ) -> Labels:
     """:func:`cellmodel.cluster.algorithms.leiden_to_k`, on micro-clusters of the points where there are many cells.
 
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range.
+    Raises ``ValueError`` if ``n_clusters`` is out of range.
     """
     settings = config or CoarseConfig()
     if len(points) <= settings.whole_up_to:

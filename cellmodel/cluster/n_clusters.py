@@ -82,21 +82,11 @@ class Stability(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NClusters:
-    """An estimate, how it was made, and how stable other numbers are.
+    """An estimate, how it was made, and how stable other numbers are."""
 
-    Parameters
-    ----------
-    n_clusters
-        The estimate, at least 1.
-    method
-        In words; begins with :data:`NO_STRUCTURE` where the cells were tested and are one cluster.
-    curve
-        In the order of the numbers of clusters; empty where there are too few cells.
-    """
-
-    n_clusters: int
-    method: str
-    curve: tuple[Stability, ...]
+    n_clusters: int  # the estimate, at least 1
+    method: str  # in words; begins with :data:`NO_STRUCTURE` where the cells were tested and are one cluster
+    curve: tuple[Stability, ...]  # in the order of the numbers of clusters; empty where there are too few cells
 
     @property
     def has_structure(self) -> bool:
@@ -124,21 +114,9 @@ def estimate_n_clusters(
     cells agree than in the null :cite:`benhur2002stability`. That is told and does not decide: single cell lines are up
     to .31 more stable than their null, a continuum of progenitors hardly at all.
 
-    Parameters
-    ----------
-    graph
-        Shared-nearest-neighbour weights of all cells.
-    pcs
-        (cell, dim) their principal components.
-    depth
-        (cell,) sum of the values of each.
-    seed
-        The run's seed.
-
-    Raises
-    ------
-    ValueError
-        If graph, components and depth differ in cells.
+    ``graph``: shared-nearest-neighbour weights of all cells. ``pcs``: (cell, dim) their principal components.
+    ``depth``: (cell,) sum of the values of each. ``seed``: the run's seed. Raises ``ValueError`` if graph, components
+    and depth differ in cells.
     """
     if not graph.shape[0] == len(pcs) == len(depth):
         raise ValueError(f"graph, pcs and depth hold {graph.shape[0]}, {len(pcs)} and {len(depth)} cells, not the same")

@@ -48,39 +48,18 @@ class TransportConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SoftClusters:
-    """Clusters, and whether the solver came to an end.
+    """Clusters, and whether the solver came to an end."""
 
-    Parameters
-    ----------
-    labels
-        0 the largest; fewer clusters than asked for where one stayed empty.
-    n_rounds
-        Rounds that were made.
-    converged
-        Whether the last round changed nothing that counts, and its solver met its tolerance.
-    """
-
-    labels: Labels
-    n_rounds: int
-    converged: bool
+    labels: Labels  # 0 the largest; fewer clusters than asked for where one stayed empty
+    n_rounds: int  # rounds that were made
+    converged: bool  # whether the last round changed nothing that counts, and its solver met its tolerance
 
 
 def gaussian_mixture(features: Embedding, *, n_clusters: int, seed: int) -> SoftClusters:
     """Fit a mixture of Gaussians, each with a variance of its own in each dimension, from k-means clusters.
 
-    Parameters
-    ----------
-    features
-        (cell, dim).
-    n_clusters
-        Components, 1 to the number of cells.
-    seed
-        Of k-means; the mixture itself draws nothing.
-
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range, or a feature is not finite.
+    ``features``: (cell, dim). ``n_clusters``: components, 1 to the number of cells. ``seed``: of k-means; the mixture
+    itself draws nothing. Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -115,19 +94,8 @@ def transport_clusters(
     assignment drawn towards equal ones :cite:`asano2020selflabelling`, with cost
     :math:`\lVert z_i - \mu_c \rVert^2` and entropic regularisation; a centre is the mean of the cells by the plan.
 
-    Parameters
-    ----------
-    features
-        (cell, dim), Euclidean.
-    n_clusters
-        Number of centres, 1 to the number of cells.
-    seed
-        Of k-means; nothing else is drawn.
-
-    Raises
-    ------
-    ValueError
-        If ``n_clusters`` is out of range, or a feature is not finite.
+    ``features``: (cell, dim), Euclidean. ``n_clusters``: number of centres, 1 to the number of cells. ``seed``: of
+    k-means; nothing else is drawn. Raises ``ValueError`` if ``n_clusters`` is out of range, or a feature is not finite.
     """
     settings = config or TransportConfig()
     start = kmeans(features, n_clusters=n_clusters, seed=seed, n_init=N_STARTS)

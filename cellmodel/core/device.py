@@ -56,10 +56,7 @@ class Compute:
 def find_device(name: str) -> "torch.device":
     """Device by name; ``auto`` is the GPU if there is one.
 
-    Raises
-    ------
-    NotAvailable
-        If the device is not there.
+    Raises ``NotAvailable`` if the device is not there.
     """
     import torch
 

@@ -13,10 +13,7 @@ RANGE: Final = range(-(2**63), 2**63)  # what a file can hold
 def check_seed(seed: int) -> None:
     """Check that a run's seed can be written to a file.
 
-    Raises
-    ------
-    ValueError
-        If it does not fit into 64 bits.
+    Raises ``ValueError`` if it does not fit into 64 bits.
     """
     if seed not in RANGE:
         raise ValueError(f"a seed must lie from {RANGE[0]} to {RANGE[-1]}, got {seed}")

@@ -29,39 +29,19 @@ RECORD: Final = "record.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Stage:
-    """What a stage left.
+    """What a stage left."""
 
-    Parameters
-    ----------
-    arrays
-        By name, memory-mapped, not to be written to.
-    record
-        Plain values.
-    seconds
-        How long it took when it was made.
-    """
-
-    arrays: Mapping[str, np.ndarray]
-    record: Mapping[str, Any]
-    seconds: float
+    arrays: Mapping[str, np.ndarray]  # by name, memory-mapped, not to be written to
+    record: Mapping[str, Any]  # plain values
+    seconds: float  # how long it took when it was made
 
 
 class Stages:
     """The stages of one run in one folder.
 
-    Parameters
-    ----------
-    folder
-        Made if it is missing; its stages are dropped if they are those of another run.
-    key
-        Everything that decides the results, as plain values.
-
-    Raises
-    ------
-    InputUnusable
-        If the folder holds other files, or another run works in it.
-    WorkUnwritten
-        If it cannot be written.
+    ``folder``: made if it is missing; its stages are dropped if they are those of another run. ``key``: everything that
+    decides the results, as plain values. Raises ``InputUnusable`` if the folder holds other files, or another run works
+    in it; ``WorkUnwritten`` if it cannot be written.
     """
 
     def __init__(self, folder: Path, *, key: Mapping[str, Any]) -> None:
@@ -96,15 +76,8 @@ class Stages:
     def run(self, name: str, make: Callable[[Path], Mapping[str, Any]]) -> Stage:
         """Give a stage, from its folder if it was done before.
 
-        Parameters
-        ----------
-        make
-            Writes arrays as ``NAME.npy`` into the folder that it is given, and returns plain values.
-
-        Raises
-        ------
-        WorkUnwritten
-            If the disk refuses.
+        ``make``: writes arrays as ``NAME.npy`` into the folder that it is given, and returns plain values. Raises
+        ``WorkUnwritten`` if the disk refuses.
         """
         target = self.folder / name
         if target.is_dir():

@@ -12,38 +12,20 @@ from cellmodel.pp.moments import cluster_moments
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Attribution:
-    """How far groups lie from others by their texts, and through which genes.
+    """How far groups lie from others by their texts, and through which genes."""
 
-    Parameters
-    ----------
-    contributions
-        (gene, group) share of each gene in the distance of its group: a column adds up to that distance.
-    distances
-        (group,) length of the step from the semantic centroid of the others to that of the group.
-    """
-
+    # (gene, group) share of each gene in the distance of its group: a column adds up to that distance
     contributions: Float[np.ndarray, "gene group"]
+    # (group,) length of the step from the semantic centroid of the others to that of the group
     distances: Float[np.ndarray, " group"]
 
 
 def standard_differences(expression: CellByGene, clusters: Labels) -> Float[np.ndarray, "gene group"]:
     """Mean z-scored expression in each cluster less that in all other cells: the weights of path 1, group by group.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised.
-    clusters
-        One label per cell, 0 .. k-1, each used at least once.
-
-    Returns
-    -------
-    In standard deviations over all these cells; 0 for a gene that does not vary, and where there is no rest.
-
-    Raises
-    ------
-    ValueError
-        If labels or values are unusable (see ``cluster_moments``).
+    ``expression``: (cell, gene) log-normalised. ``clusters``: one label per cell, 0 .. k-1, each used at least once.
+    Returns in standard deviations over all these cells; 0 for a gene that does not vary, and where there is no rest.
+    Raises ``ValueError`` if labels or values are unusable (see ``cluster_moments``).
     """
     inside, rest = cluster_moments(expression, clusters)
     mean = inside.n_cells @ inside.mean / len(clusters)
@@ -58,12 +40,8 @@ def standard_differences(expression: CellByGene, clusters: Labels) -> Float[np.n
 def attribute(differences: Float[np.ndarray, "gene group"], gene_vectors: GeneVectors) -> Attribution:
     """Attribute the semantic distance of every group to genes: ``gene_contributions`` along ``semantic_direction``.
 
-    Parameters
-    ----------
-    differences
-        Mean weight of each gene in the group less that in the others.
-    gene_vectors
-        (gene, dim) in the same order.
+    ``differences``: mean weight of each gene in the group less that in the others. ``gene_vectors``: (gene, dim) in the
+    same order.
     """
     vectors = gene_vectors.astype(np.float64)
     steps = differences.T @ vectors  # (group, dim)
@@ -82,21 +60,10 @@ def semantic_direction(
 
     Path 1 places a cell at :math:`\sum_j w_{ij} g_j`, so the centroid of a group is :math:`\sum_j \bar w_j g_j`.
 
-    Parameters
-    ----------
-    gene_weights_cluster, gene_weights_rest
-        Mean weight of each gene over the cells of the cluster and over all other cells.
-    gene_vectors
-        Vector of each gene, in the same order; a gene without text has a row of zeros.
-
-    Returns
-    -------
-    Direction of length 1 in double precision; all zeros if the centroids coincide.
-
-    Raises
-    ------
-    ValueError
-        If the three do not describe the same genes, or a value is not finite.
+    ``gene_weights_cluster``, ``gene_weights_rest``: mean weight of each gene over the cells of the cluster and over all
+    other cells. ``gene_vectors``: vector of each gene, in the same order; a gene without text has a row of zeros.
+    Returns direction of length 1 in double precision; all zeros if the centroids coincide. Raises ``ValueError`` if the
+    three do not describe the same genes, or a value is not finite.
     """
     difference = _difference(gene_weights_cluster, gene_weights_rest, gene_vectors=gene_vectors)
     step: Float[np.ndarray, " dim"] = difference @ gene_vectors.astype(np.float64)
@@ -118,21 +85,10 @@ def gene_contributions(
     Nothing is approximated: the sum over genes is the difference of the two centroids projected on the direction, and
     along ``semantic_direction`` it is the distance of the centroids.
 
-    Parameters
-    ----------
-    gene_weights_cluster, gene_weights_rest, gene_vectors
-        As for ``semantic_direction``.
-    direction
-        Any direction in the space of the gene vectors: that of the cluster, or the vector of a word.
-
-    Returns
-    -------
-    Contribution of each gene, signed, in units of weight times length of a gene vector.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or a value is not finite.
+    ``gene_weights_cluster``, ``gene_weights_rest``, ``gene_vectors``: as for ``semantic_direction``. ``direction``: any
+    direction in the space of the gene vectors: that of the cluster, or the vector of a word. Returns contribution of
+    each gene, signed, in units of weight times length of a gene vector. Raises ``ValueError`` if the shapes do not fit,
+    or a value is not finite.
     """
     difference = _difference(gene_weights_cluster, gene_weights_rest, gene_vectors=gene_vectors)
     if direction.shape != gene_vectors.shape[1:] or not np.isfinite(direction).all():
@@ -166,26 +122,16 @@ _TIE = 1e-9  # of a value of order one: sums taken in another order are equal
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Judged:
-    """An attribution, terms scored by it, and how often chance reaches as far.
+    """An attribution, terms scored by it, and how often chance reaches as far."""
 
-    Parameters
-    ----------
-    attribution
-        Distances and contributions with the texts that the genes have.
-    distance_p
-        (group,) p value of the distance: small where the genes in which a group differs have texts that agree.
-    gene_p
-        (gene, group) p value of a contribution: small where the text of a gene agrees with those of the others.
-    score
-        (term, group) normal score of the genes whose text holds a term.
-    p_value, p_adjusted
-        (term, group) p value of that score, for the term alone and for the highest score of any term in the group.
-    """
-
-    attribution: Attribution
+    attribution: Attribution  # distances and contributions with the texts that the genes have
+    # (group,) p value of the distance: small where the genes in which a group differs have texts that agree
     distance_p: Float[np.ndarray, " group"]
+    # (gene, group) p value of a contribution: small where the text of a gene agrees with those of the others
     gene_p: Float[np.ndarray, "gene group"]
-    score: Float[np.ndarray, "term group"]
+    score: Float[np.ndarray, "term group"]  # (term, group) normal score of the genes whose text holds a term
+    # p_value, p_adjusted: (term, group) p value of that score, for the term alone and for the highest score of any term
+    # in the group
     p_value: Float[np.ndarray, "term group"]
     p_adjusted: Float[np.ndarray, "term group"]
 
@@ -205,23 +151,9 @@ def judge(
     the same texts have made. P values are (1 + hits) / (1 + n) :cite:`phipson2010permutation`, those over all terms by
     the highest score of a deal :cite:`westfall1993resampling`.
 
-    Parameters
-    ----------
-    differences
-        As for ``attribute``.
-    gene_vectors
-        (gene, dim) in the same order.
-    texts
-        The terms of the same genes, ready to be dealt out.
-    n_permutations
-        Number of deals, which serve all groups alike.
-    rng
-        Draws them.
-
-    Raises
-    ------
-    ValueError
-        If there is no deal.
+    ``differences``: as for ``attribute``. ``gene_vectors``: (gene, dim) in the same order. ``texts``: the terms of the
+    same genes, ready to be dealt out. ``n_permutations``: number of deals, which serve all groups alike. ``rng``: draws
+    them. Raises ``ValueError`` if there is no deal.
     """
     if n_permutations < 1:
         raise ValueError(f"n_permutations must be >= 1, got {n_permutations}")

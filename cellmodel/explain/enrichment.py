@@ -20,24 +20,12 @@ _GMT_COLUMNS: Final = 3  # name, description, at least one gene
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneSet:
-    """A named set of genes.
+    """A named set of genes."""
 
-    Parameters
-    ----------
-    source
-        The vocabulary of the store, or the name of the file.
-    set_id
-        Identifier in the source, or what the file says about the set.
-    name
-        Its name.
-    gene_ids
-        GeneIDs of its genes.
-    """
-
-    source: str
-    set_id: str
-    name: str
-    gene_ids: frozenset[int]
+    source: str  # the vocabulary of the store, or the name of the file
+    set_id: str  # identifier in the source, or what the file says about the set
+    name: str  # its name
+    gene_ids: frozenset[int]  # GeneIDs of its genes
 
 
 def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
@@ -61,15 +49,9 @@ def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tu
 
     Genes may be symbols, aliases, Ensembl identifiers or GeneIDs, also mixed.
 
-    Parameters
-    ----------
-    use_orthologs
-        Whether symbols of an orthologue of another species may stand for a gene.
-
-    Raises
-    ------
-    InputUnusable
-        If the file cannot be read, a line is no set, a name occurs twice, or the store knows none of the genes.
+    ``use_orthologs``: whether symbols of an orthologue of another species may stand for a gene. Raises
+    ``InputUnusable`` if the file cannot be read, a line is no set, a name occurs twice, or the store knows none of the
+    genes.
     """
     rows = _read_rows(path)
     names = sorted({gene for _, _, genes in rows for gene in genes})
@@ -149,28 +131,15 @@ class EnrichmentConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnrichedSet:
-    """A set that shares more genes with a group than chance deals.
+    """A set that shares more genes with a group than chance deals."""
 
-    Parameters
-    ----------
-    gene_set
-        The set.
-    gene_ids
-        Genes shared, in the order in which the group's genes were given.
-    n_set, n_group, n_measured
-        Measured genes of the set, genes of the group, and genes measured.
-    fold
-        Shared genes over the number expected.
-    p_value, p_adjusted
-        Hypergeometric, and after Benjamini-Hochberg over the sets of this source and all groups.
-    """
-
-    gene_set: GeneSet
-    gene_ids: tuple[int, ...]
-    n_set: int
+    gene_set: GeneSet  # the set
+    gene_ids: tuple[int, ...]  # genes shared, in the order in which the group's genes were given
+    n_set: int  # n_set, n_group, n_measured: measured genes of the set, genes of the group, and genes measured
     n_group: int
     n_measured: int
-    fold: float
+    fold: float  # shared genes over the number expected
+    # p_value, p_adjusted: hypergeometric, and after Benjamini-Hochberg over the sets of this source and all groups
     p_value: float
     p_adjusted: float
 
@@ -189,18 +158,9 @@ def enrich(
     permutation p value in closed form, and nothing is drawn. It is adjusted :cite:`benjamini1995fdr` over all groups
     and all sets of one source.
 
-    Parameters
-    ----------
-    groups
-        GeneIDs of each group, best first.
-    gene_sets
-        Sets of any source; those too small or too large among the measured genes are not tested.
-    measured
-        GeneIDs that could have been in a group.
-
-    Returns
-    -------
-    Sets of each group, smallest p value first; ties go to more shared genes, then to the order given.
+    ``groups``: GeneIDs of each group, best first. ``gene_sets``: sets of any source; those too small or too large among
+    the measured genes are not tested. ``measured``: GeneIDs that could have been in a group. Returns sets of each
+    group, smallest p value first; ties go to more shared genes, then to the order given.
     """
     settings = config or EnrichmentConfig()
     column = {gene: place for place, gene in enumerate(dict.fromkeys(measured))}

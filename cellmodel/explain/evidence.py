@@ -79,86 +79,44 @@ class AttributeConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contribution:
-    """What a gene contributes to the distance of a group from what it is compared with.
+    """What a gene contributes to the distance of a group from what it is compared with."""
 
-    Parameters
-    ----------
-    name, gene_id
-        The gene.
-    difference
-        Mean expression of the group less that of the others, in standard deviations.
-    contribution
-        Its share of the distance, in the units of the distance.
-    p_value
-        How often it contributes as much with texts dealt out anew.
-    term, sentence
-        The highest-scoring term that its text holds, and where; empty past the strongest genes.
-    """
-
-    name: str
+    name: str  # name, gene_id: the gene
     gene_id: int
-    difference: float
-    contribution: float
-    p_value: float
-    term: str
+    difference: float  # mean expression of the group less that of the others, in standard deviations
+    contribution: float  # its share of the distance, in the units of the distance
+    p_value: float  # how often it contributes as much with texts dealt out anew
+    term: str  # term, sentence: the highest-scoring term that its text holds, and where; empty past the strongest genes
     sentence: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupEvidence:
-    """What is told of one group.
+    """What is told of one group."""
 
-    Parameters
-    ----------
-    contrast
-        Which group, and what it is compared with.
-    distance, distance_p
-        Of the semantic centroids, and how often it is as long with texts dealt out anew.
-    markers
-        Highest t first.
-    contributions
-        Of every gene that was used: first those in which the group leads, largest contribution first, then the others.
-        All add up to the distance.
-    themes
-        Highest score first.
-    enriched
-        Smallest p value first.
-    """
-
-    contrast: Contrast
+    contrast: Contrast  # which group, and what it is compared with
+    # distance, distance_p: of the semantic centroids, and how often it is as long with texts dealt out anew
     distance: float
     distance_p: float
-    markers: tuple[Marker, ...]
+    markers: tuple[Marker, ...]  # highest t first
+    # of every gene that was used: first those in which the group leads, largest contribution first, then the others.
+    # All add up to the distance
     contributions: tuple[Contribution, ...]
-    themes: tuple[Theme, ...]
-    enriched: tuple[EnrichedSet, ...]
+    themes: tuple[Theme, ...]  # highest score first
+    enriched: tuple[EnrichedSet, ...]  # smallest p value first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What is told of every group, and by what.
+    """What is told of every group, and by what."""
 
-    Parameters
-    ----------
-    groups
-        In the order of the clusters, then of the conditions.
-    symbols
-        Name in the cells of each GeneID.
-    sources
-        How many gene sets were looked at, by source.
-    store_id, encoder_id, content_id
-        Whose texts, vectors and gene sets they were.
-    made_with
-        What the clusters were made with, where that is another.
-    """
-
-    groups: tuple[GroupEvidence, ...]
-    symbols: dict[int, str]
-    sources: dict[str, int]
-    store_id: str
+    groups: tuple[GroupEvidence, ...]  # in the order of the clusters, then of the conditions
+    symbols: dict[int, str]  # name in the cells of each GeneID
+    sources: dict[str, int]  # how many gene sets were looked at, by source
+    store_id: str  # store_id, encoder_id, content_id: whose texts, vectors and gene sets they were
     encoder_id: str
     content_id: str
-    made_with: Lineage | None = None
+    made_with: Lineage | None = None  # what the clusters were made with, where that is another
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -180,19 +138,9 @@ def attribute_clusters(
     The semantic place of a cell is path 1 of its text view: gene vectors, whitened, weighted by z-scored expression.
     That is linear, so the distance of two centroids falls into exact shares of genes.
 
-    Parameters
-    ----------
-    found
-        Cells with clusters, aligned with the store.
-    config
-        Encoder, seed and the settings of the text view.
-    choice
-        What is compared, and how much of it is told.
-
-    Raises
-    ------
-    InputUnusable
-        If there is nothing to compare, a gene set file cannot be used, or too few genes have a text.
+    ``found``: cells with clusters, aligned with the store. ``config``: encoder, seed and the settings of the text view.
+    ``choice``: what is compared, and how much of it is told. Raises ``InputUnusable`` if there is nothing to compare, a
+    gene set file cannot be used, or too few genes have a text.
     """
     alignment = _alignment(found)
     comparisons = _comparisons(found, choice)

@@ -33,10 +33,8 @@ Row = tuple[Any, ...]
 def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
     """Lay evidence out flat; every row names its cluster, condition and what they are compared with.
 
-    Returns
-    -------
-    ``groups`` (a row a group), ``markers``, ``contributions`` (every gene that was used), ``themes`` (a row a theme and
-    gene) and ``enrichment`` (a row a set).
+    Returns ``groups`` (a row a group), ``markers``, ``contributions`` (every gene that was used), ``themes`` (a row a
+    theme and gene) and ``enrichment`` (a row a set).
     """
     import pandas as pd
 
@@ -64,10 +62,7 @@ def table_targets(folder: Path) -> list[Target]:
 def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -> None:
     """Write ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; the folder is made.
 
-    Raises
-    ------
-    InputUnusable
-        If a table exists and may not be replaced, or the disk refuses.
+    Raises ``InputUnusable`` if a table exists and may not be replaced, or the disk refuses.
     """
     frames = evidence_frames(evidence)
     folder.mkdir(exist_ok=True)

@@ -25,35 +25,17 @@ MOST_CLUSTERS: Final = 200  # that a column of groups has; more are measured val
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ClusteredCells:
-    """The cells that have a cluster, and the genes that they express.
+    """The cells that have a cluster, and the genes that they express."""
 
-    Parameters
-    ----------
-    cells
-        All that was read.
-    rows
-        (cell,) rows of ``cells`` that have a cluster; all below is of these.
-    names
-        Name of each cluster, in the order of a categorical, else of the alphabet with numbers as numbers.
-    labels
-        (cell,) place of each cell's cluster in ``names``.
-    expression
-        (cell, gene) log-normalised.
-    columns
-        (gene,) columns of ``cells`` that are seen in any of these cells.
-    gene_names
-        Their names.
-    alignment
-        What the store knows of these genes; its coverage is that of all genes. None without a store.
-    """
-
-    cells: Cells
-    rows: Int[np.ndarray, " cell"]
+    cells: Cells  # all that was read
+    rows: Int[np.ndarray, " cell"]  # (cell,) rows of ``cells`` that have a cluster; all below is of these
+    # name of each cluster, in the order of a categorical, else of the alphabet with numbers as numbers
     names: tuple[str, ...]
-    labels: Labels
-    expression: CellByGene
-    columns: Int[np.ndarray, " gene"]
-    gene_names: tuple[str, ...]
+    labels: Labels  # (cell,) place of each cell's cluster in ``names``
+    expression: CellByGene  # (cell, gene) log-normalised
+    columns: Int[np.ndarray, " gene"]  # (gene,) columns of ``cells`` that are seen in any of these cells
+    gene_names: tuple[str, ...]  # their names
+    # what the store knows of these genes; its coverage is that of all genes. None without a store
     alignment: GeneAlignment | None
 
 
@@ -71,12 +53,8 @@ def read_clustered(
 ) -> ClusteredCells:
     """Read cells and their clusters from a file.
 
-    Raises
-    ------
-    InputUnusable
-        If the column of clusters is missing, or fewer than two clusters have a cell.
-    AlignmentTooLow
-        If too few genes are known to the store.
+    Raises ``InputUnusable`` if the column of clusters is missing, or fewer than two clusters have a cell;
+    ``AlignmentTooLow`` if too few genes are known to the store.
     """
     return clustered(read_cells(path, read), kb, config, cluster_key=cluster_key)
 
@@ -100,10 +78,7 @@ def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, clust
 def group_cells(cells: Cells, cluster_key: str, *, least: int = 2) -> GroupedCells:
     """Take the clusters alone of cells that are read already; see :func:`read_clustered`.
 
-    Raises
-    ------
-    InputUnusable
-        If the column is missing, or fewer than ``least`` clusters have a cell.
+    Raises ``InputUnusable`` if the column is missing, or fewer than ``least`` clusters have a cell.
     """
     found = np.array(_column(cells, cluster_key), dtype=object)
     rows = np.flatnonzero(found != "")
@@ -157,56 +132,30 @@ _MIN_CELLS = 3  # on either side
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contrast:
-    """A group of cells, and what it is compared with.
+    """A group of cells, and what it is compared with."""
 
-    Parameters
-    ----------
-    cluster
-        Name of the cluster.
-    condition
-        Condition of the cells within that cluster; empty where all its cells are meant.
-    against
-        The cluster of ``between``, or the one other condition, that it is compared with; else ``rest``, all others.
-    n_cells, n_against
-        Cells on either side.
-    group
-        Label of the group among those of the comparison.
-    """
-
-    cluster: str
-    condition: str
+    cluster: str  # name of the cluster
+    condition: str  # condition of the cells within that cluster; empty where all its cells are meant
+    # the cluster of ``between``, or the one other condition, that it is compared with; else ``rest``, all others
     against: str
-    n_cells: int
+    n_cells: int  # n_cells, n_against: cells on either side
     n_against: int
-    group: int
+    group: int  # label of the group among those of the comparison
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Comparison:
-    """Cells in groups, and which groups are told apart from the others of them.
+    """Cells in groups, and which groups are told apart from the others of them."""
 
-    Parameters
-    ----------
-    rows
-        (cell,) rows of the clustered cells.
-    labels
-        (cell,) group of each, 0 .. k-1.
-    contrasts
-        One for each group that is large enough, as its rest is.
-    """
-
-    rows: Int[np.ndarray, " cell"]
-    labels: Labels
-    contrasts: tuple[Contrast, ...]
+    rows: Int[np.ndarray, " cell"]  # (cell,) rows of the clustered cells
+    labels: Labels  # (cell,) group of each, 0 .. k-1
+    contrasts: tuple[Contrast, ...]  # one for each group that is large enough, as its rest is
 
 
 def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None = None) -> tuple[Comparison, ...]:
     """Tell every cluster from the rest, or two clusters from one another.
 
-    Raises
-    ------
-    InputUnusable
-        If a cluster of ``between`` is unknown, the two are one, or all are too small.
+    Raises ``InputUnusable`` if a cluster of ``between`` is unknown, the two are one, or all are too small.
     """
     if between is None:
         rows, labels, names = np.arange(len(found.labels)), found.labels, found.names
@@ -238,10 +187,8 @@ def compare_conditions(
 
     Cells without a condition are left out.
 
-    Raises
-    ------
-    InputUnusable
-        If the column is missing or holds one condition, the cluster is unknown, or no cluster has enough cells of two.
+    Raises ``InputUnusable`` if the column is missing or holds one condition, the cluster is unknown, or no cluster has
+    enough cells of two.
     """
     adata = found.cells.adata
     every = np.array(obs_columns(adata, [condition_key], source=found.cells.source)[condition_key], dtype=object)

@@ -17,18 +17,11 @@ MOST_CELLS = 3000  # cells that are compared, drawn once: the figure is a mean a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnowledgeRow:
-    """How well one kind of knowledge, on its own, keeps the cells of a cluster together.
+    """How well one kind of knowledge, on its own, keeps the cells of a cluster together."""
 
-    Parameters
-    ----------
-    knowledge
-        ``real``, ``shuffled`` or ``random``; ``chance`` for clusters dealt out at random.
-    neighbour_agreement
-        Share of a cell's nearest cells in the text view that are in its cluster, in [0, 1]. The clusters come from
-        expression, so the figure tells how much of them the text alone can see, not which is right.
-    """
-
-    knowledge: str
+    knowledge: str  # ``real``, ``shuffled`` or ``random``; ``chance`` for clusters dealt out at random
+    # share of a cell's nearest cells in the text view that are in its cluster, in [0, 1]. The clusters come from
+    # expression, so the figure tells how much of them the text alone can see, not which is right
     neighbour_agreement: float
 
 
@@ -42,14 +35,8 @@ def compare_knowledge(
 ) -> tuple[KnowledgeRow, ...]:
     """Compare the real text view with its controls, by the clusters that were found.
 
-    Parameters
-    ----------
-    text_view
-        Makes the view of a kind of knowledge.
-    clusters
-        Clusters that we found, never an annotator's.
-    own
-        The run's own kind and view, which is not made again.
+    ``text_view``: makes the view of a kind of knowledge. ``clusters``: clusters that we found, never an annotator's.
+    ``own``: the run's own kind and view, which is not made again.
     """
     chosen = compared_cells(len(clusters), seed)
     kinds: tuple[Knowledge, ...] = ("real", "shuffled", "random")

@@ -19,54 +19,31 @@ _MIN_CELLS = 2  # of each side, for a variance
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marker:
-    """One gene of one cluster against the rest.
+    """One gene of one cluster against the rest."""
 
-    Parameters
-    ----------
-    gene
-        Column of the expression matrix.
-    name
-        Its name, as given.
-    t, p_value, p_adjusted
-        Welch's t, its two-sided p value, and that p value after Benjamini-Hochberg over all genes of the cluster.
-    log2_fold_change
-        log2((a + 1) / (b + 1)), a and b the means of expm1(expression) inside and outside, in normalised counts.
-    fraction_in, fraction_out
-        Share of cells that express the gene, 0 to 1.
-    mean_in, mean_out
-        Mean expression (log1p).
-    """
-
-    gene: int
-    name: str
+    gene: int  # column of the expression matrix
+    name: str  # its name, as given
+    # t, p_value, p_adjusted: welch's t, its two-sided p value, and that p value after Benjamini-Hochberg over all genes
+    # of the cluster
     t: float
     p_value: float
     p_adjusted: float
+    # log2((a + 1) / (b + 1)), a and b the means of expm1(expression) inside and outside, in normalised counts
     log2_fold_change: float
-    fraction_in: float
+    fraction_in: float  # fraction_in, fraction_out: share of cells that express the gene, 0 to 1
     fraction_out: float
-    mean_in: float
+    mean_in: float  # mean_in, mean_out: mean expression (log1p)
     mean_out: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MarkerTable:
-    """Markers of one cluster, highest t first.
+    """Markers of one cluster, highest t first."""
 
-    Parameters
-    ----------
-    cluster, n_cells
-        The label and the number of cells that carry it.
-    is_tested
-        False where no test exists: the cluster or its rest has fewer than two cells.
-    markers
-        Ordered by t, then log2 fold change, then column; empty where there is no rest.
-    """
-
-    cluster: int
+    cluster: int  # cluster, n_cells: the label and the number of cells that carry it
     n_cells: int
-    is_tested: bool
-    markers: tuple[Marker, ...]
+    is_tested: bool  # False where no test exists: the cluster or its rest has fewer than two cells
+    markers: tuple[Marker, ...]  # ordered by t, then log2 fold change, then column; empty where there is no rest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -93,25 +70,11 @@ def rank_markers(
     precision, but takes its fold change from expm1 of the mean logs with a pseudocount of 1e-9, so that a gene absent
     on one side exceeds 25 doublings. Here it comes from the mean of the normalised counts with a pseudocount of 1.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log1p of normalised counts.
-    clusters
-        One label per cell, 0 .. k-1, each used at least once.
-    gene_names
-        One per column of ``expression``.
-    n_top
-        Most markers kept per cluster; genes that the cluster lacks (t < 0) come last, if at all.
-
-    Returns
-    -------
-    One table per cluster, in the order of the labels.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, ``n_top`` is not positive, or labels or values are unusable (see ``cluster_moments``).
+    ``expression``: (cell, gene) log1p of normalised counts. ``clusters``: one label per cell, 0 .. k-1, each used at
+    least once. ``gene_names``: one per column of ``expression``. ``n_top``: most markers kept per cluster; genes that
+    the cluster lacks (t < 0) come last, if at all. Returns one table per cluster, in the order of the labels. Raises
+    ``ValueError`` if lengths differ, ``n_top`` is not positive, or labels or values are unusable (see
+    ``cluster_moments``).
     """
     if len(gene_names) != expression.shape[1]:
         raise ValueError(f"{len(gene_names)} gene names for {expression.shape[1]} genes: one per column is needed")
@@ -123,10 +86,7 @@ def rank_by_moments(
 ) -> tuple[MarkerTable, ...]:
     """Rank as :func:`rank_markers`, from moments that are at hand.
 
-    Raises
-    ------
-    ValueError
-        If ``n_top`` is not positive.
+    Raises ``ValueError`` if ``n_top`` is not positive.
     """
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")

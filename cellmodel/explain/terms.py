@@ -60,32 +60,18 @@ _TOKEN = re.compile(r"[a-z0-9]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TermIndex:
-    """Which texts hold which terms.
+    """Which texts hold which terms."""
 
-    Parameters
-    ----------
-    terms
-        Words and two-word phrases in lower case, sorted.
-    presence
-        (text, term) CSR of ones: how often a term occurs in a text does not count.
-    boilerplate
-        Sentences left out because many texts share them word for word.
-    singulars
-        Word to the form under which it is counted, for plurals whose singular occurs in the texts.
-    """
-
-    terms: tuple[str, ...]
-    presence: sp.csr_matrix
-    boilerplate: frozenset[str]
+    terms: tuple[str, ...]  # words and two-word phrases in lower case, sorted
+    presence: sp.csr_matrix  # (text, term) CSR of ones: how often a term occurs in a text does not count
+    boilerplate: frozenset[str]  # sentences left out because many texts share them word for word
+    # word to the form under which it is counted, for plurals whose singular occurs in the texts
     singulars: Mapping[str, str]
 
     def sentence(self, text: str, *, term: str) -> str:
         """First sentence of ``text`` that holds ``term``.
 
-        Raises
-        ------
-        ValueError
-            If no sentence of the text, boilerplate aside, holds the term.
+        Raises ``ValueError`` if no sentence of the text, boilerplate aside, holds the term.
         """
         stop_words = _stop_words()
         for sentence in _sentences(text):
@@ -103,16 +89,8 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
     English stop words, the stock vocabulary of gene records and sentences that many texts share are left out. A plural
     is counted as its singular if that occurs too: the S-stemmer of :cite:`harman1991suffixing`, kept to attested forms.
 
-    Parameters
-    ----------
-    texts
-        One per gene.
-    min_texts
-        Least number of texts that hold a term.
-
-    Returns
-    -------
-    The index; without terms if no term is frequent enough.
+    ``texts``: one per gene. ``min_texts``: least number of texts that hold a term. Returns the index; without terms if
+    no term is frequent enough.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -182,21 +160,11 @@ _TIE = 1e-9  # scores closer than this are equal: their sums were taken in anoth
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TermScores:
-    """Scores of all terms in all clusters.
+    """Scores of all terms in all clusters."""
 
-    Parameters
-    ----------
-    score
-        Standard normal under the null hypothesis, to good approximation.
-    p_value
-        Permutation p value of each term alone.
-    p_adjusted
-        Permutation p value of the highest score of any term in the cluster.
-    """
-
-    score: Float[np.ndarray, "term cluster"]
-    p_value: Float[np.ndarray, "term cluster"]
-    p_adjusted: Float[np.ndarray, "term cluster"]
+    score: Float[np.ndarray, "term cluster"]  # standard normal under the null hypothesis, to good approximation
+    p_value: Float[np.ndarray, "term cluster"]  # permutation p value of each term alone
+    p_adjusted: Float[np.ndarray, "term cluster"]  # permutation p value of the highest score of any term in the cluster
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -218,20 +186,11 @@ class SumMoments:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TermDeal:
-    """Texts to be dealt out anew among genes whose texts hold about as many terms.
+    """Texts to be dealt out anew among genes whose texts hold about as many terms."""
 
-    Parameters
-    ----------
-    carriers
-        (term, gene) ones where the text of a gene holds a term.
-    strata
-        Genes among which texts are dealt out.
-    factors
-        By which the mean, second and third central moment of a stratum's weights add to those of a term's sum.
-    """
-
-    carriers: sp.csr_matrix
-    strata: tuple[Int[np.ndarray, " _"], ...]
+    carriers: sp.csr_matrix  # (term, gene) ones where the text of a gene holds a term
+    strata: tuple[Int[np.ndarray, " _"], ...]  # genes among which texts are dealt out
+    # by which the mean, second and third central moment of a stratum's weights add to those of a term's sum
     factors: Float[np.ndarray, "3 term stratum"]
 
     def deal(self, rng: np.random.Generator) -> Int[np.ndarray, " gene"]:
@@ -270,20 +229,8 @@ def score_terms(
     serve all clusters alike; a hit of the adjusted one is a shuffle in which any term of the cluster scores as high
     :cite:`westfall1993resampling`.
 
-    Parameters
-    ----------
-    weights
-        Not negative, of order one.
-    presence
-        (gene, term) ones where the text of a gene holds a term.
-    n_permutations
-        Number of shuffles.
-    rng
-        Draws the shuffles.
-
-    Returns
-    -------
-    Scores and p values.
+    ``weights``: not negative, of order one. ``presence``: (gene, term) ones where the text of a gene holds a term.
+    ``n_permutations``: number of shuffles. ``rng``: draws the shuffles. Returns scores and p values.
     """
     texts = term_deal(presence)
     null = texts.moments(weights)
@@ -301,10 +248,7 @@ def score_terms(
 def term_deal(presence: sp.csr_matrix) -> TermDeal:
     """Prepare the deals of :func:`score_terms`, which depend on the texts alone.
 
-    Parameters
-    ----------
-    presence
-        (gene, term) ones where the text of a gene holds a term.
+    ``presence``: (gene, term) ones where the text of a gene holds a term.
     """
     strata = _length_strata(presence)
     carriers = presence.T.tocsr()

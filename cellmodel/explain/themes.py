@@ -22,82 +22,41 @@ _GENES_SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThemeGene:
-    """A gene of a theme.
+    """A gene of a theme."""
 
-    Parameters
-    ----------
-    name
-        Its name, as given.
-    contribution
-        Its share of the distance of the group, in the units of the distance.
-    sentence
-        Where the term stands in the text of the gene; for a gene set its identifier and name.
-    """
-
-    name: str
-    contribution: float
-    sentence: str
+    name: str  # its name, as given
+    contribution: float  # its share of the distance of the group, in the units of the distance
+    sentence: str  # where the term stands in the text of the gene; for a gene set its identifier and name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Theme:
-    """Genes in which a group leads that share a term.
+    """Genes in which a group leads that share a term."""
 
-    Parameters
-    ----------
-    term
-        The term that names the theme.
-    source
-        ``text``, or the vocabulary of the gene set.
-    also
-        Other terms that mostly the same genes hold, best first.
-    share
-        Contributions of its genes over the distance of the group. Shares of themes overlap, and may exceed 1 where
-        other genes pull the other way.
-    score
-        Normal score of the square roots of the contributions, against texts dealt out at random.
-    p_value, p_adjusted
-        Permutation p value of the term alone, and of the highest score of any term: the one to judge by.
-    n_genes
-        Genes that carry the theme.
-    genes
-        The strongest of them.
-    """
-
-    term: str
-    source: str
-    also: tuple[str, ...]
+    term: str  # the term that names the theme
+    source: str  # ``text``, or the vocabulary of the gene set
+    also: tuple[str, ...]  # other terms that mostly the same genes hold, best first
+    # contributions of its genes over the distance of the group. Shares of themes overlap, and may exceed 1 where other
+    # genes pull the other way
     share: float
-    score: float
+    score: float  # normal score of the square roots of the contributions, against texts dealt out at random
+    # p_value, p_adjusted: permutation p value of the term alone, and of the highest score of any term: the one to judge
+    # by
     p_value: float
     p_adjusted: float
-    n_genes: int
-    genes: tuple[ThemeGene, ...]
+    n_genes: int  # genes that carry the theme
+    genes: tuple[ThemeGene, ...]  # the strongest of them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ThemeTerms:
-    """Terms by which themes may be named.
+    """Terms by which themes may be named."""
 
-    Parameters
-    ----------
-    names
-        Of texts first, then of gene sets.
-    sets
-        The gene sets, whose names are the last of ``names``.
-    presence
-        (gene, term) ones.
-    texts
-        One per gene.
-    index
-        Of the texts.
-    """
-
-    names: tuple[str, ...]
-    sets: tuple[GeneSet, ...]
-    presence: sp.csr_matrix
-    texts: tuple[str, ...]
-    index: TermIndex
+    names: tuple[str, ...]  # of texts first, then of gene sets
+    sets: tuple[GeneSet, ...]  # the gene sets, whose names are the last of ``names``
+    presence: sp.csr_matrix  # (gene, term) ones
+    texts: tuple[str, ...]  # one per gene
+    index: TermIndex  # of the texts
 
     def source(self, term: int) -> str:
         """Say where a term comes from."""
@@ -130,12 +89,7 @@ class _Carried:
 def theme_terms(texts: Sequence[str], *, gene_ids: Sequence[int], gene_sets: Sequence[GeneSet]) -> ThemeTerms:
     """Collect the terms of gene texts, and of gene sets that hold at least three of the genes.
 
-    Parameters
-    ----------
-    texts
-        One per gene.
-    gene_ids
-        GeneID of each gene.
+    ``texts``: one per gene. ``gene_ids``: GeneID of each gene.
     """
     index = index_terms(texts, min_texts=_MIN_GENES)
     rows: dict[int, list[int]] = {}
@@ -166,16 +120,8 @@ def choose_themes(
 ) -> tuple[tuple[Theme, ...], ...]:
     """Choose the best terms of each group that say different things; terms of mostly the same genes are one theme.
 
-    Parameters
-    ----------
-    judged
-        Contributions and scores of ``terms``, see ``cellmodel.explain.attribution.judge``.
-    differences
-        As for ``judge``.
-
-    Returns
-    -------
-    Themes of each group, highest score first.
+    ``judged``: contributions and scores of ``terms``, see ``cellmodel.explain.attribution.judge``. ``differences``: as
+    for ``judge``. Returns themes of each group, highest score first.
     """
     weights = leading_weights(differences, judged.attribution)
     carriers = terms.presence.T.tocsr()

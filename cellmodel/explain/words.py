@@ -25,50 +25,25 @@ _GENES_SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordGene:
-    """A gene behind a word.
+    """A gene behind a word."""
 
-    Parameters
-    ----------
-    name
-        Its name, as given.
-    weight
-        Its contrast in the cluster, in standard deviations; the score counts at most 2 of it.
-    sentence
-        Where the term stands in the text of the gene.
-    """
-
-    name: str
-    weight: float
-    sentence: str
+    name: str  # its name, as given
+    weight: float  # its contrast in the cluster, in standard deviations; the score counts at most 2 of it
+    sentence: str  # where the term stands in the text of the gene
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Word:
-    """A term that leading genes of a cluster share.
+    """A term that leading genes of a cluster share."""
 
-    Parameters
-    ----------
-    term
-        One word or two, in lower case.
-    score
-        Normal score of the summed contrast of its genes, against texts dealt out at random.
-    p_value
-        Permutation p value of this term looked at alone.
-    p_adjusted
-        Permutation p value of the highest score of any term in the cluster: the one to judge by, since words are found
-        by searching all terms.
-    n_genes
-        Genes with a positive contrast whose text holds the term.
-    genes
-        The strongest of them, highest contrast first.
-    """
-
-    term: str
-    score: float
-    p_value: float
+    term: str  # one word or two, in lower case
+    score: float  # normal score of the summed contrast of its genes, against texts dealt out at random
+    p_value: float  # permutation p value of this term looked at alone
+    # permutation p value of the highest score of any term in the cluster: the one to judge by, since words are found by
+    # searching all terms
     p_adjusted: float
-    n_genes: int
-    genes: tuple[WordGene, ...]
+    n_genes: int  # genes with a positive contrast whose text holds the term
+    genes: tuple[WordGene, ...]  # the strongest of them, highest contrast first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,31 +91,13 @@ def cluster_words(
     in place of one of its words. Words tell what the leading genes do, not the name of the cell: resting T cells, rich
     in ribosomal transcripts, read "ribosomal".
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log1p of normalised counts; genes seen in fewer than three cells are not used.
-    clusters
-        One label per cell, 0 .. k-1, each used at least once.
-    texts
-        Text of each gene; None or blank if it has none.
-    gene_names
-        One per gene.
-    n_words
-        Most words per cluster.
-    n_permutations
-        Shuffles of the texts; the least p value is 1 / (1 + n).
-    seed
-        Of the shuffles, which serve all clusters alike.
-
-    Returns
-    -------
-    One entry per cluster, in the order of the labels. A cluster of one cell, or without a rest, has no words.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, a number is not positive, or labels or values are unusable (see ``cluster_moments``).
+    ``expression``: (cell, gene) log1p of normalised counts; genes seen in fewer than three cells are not used.
+    ``clusters``: one label per cell, 0 .. k-1, each used at least once. ``texts``: text of each gene; None or blank if
+    it has none. ``gene_names``: one per gene. ``n_words``: most words per cluster. ``n_permutations``: shuffles of the
+    texts; the least p value is 1 / (1 + n). ``seed``: of the shuffles, which serve all clusters alike. Returns one
+    entry per cluster, in the order of the labels. A cluster of one cell, or without a rest, has no words. Raises
+    ``ValueError`` if lengths differ, a number is not positive, or labels or values are unusable (see
+    ``cluster_moments``).
     """
     n_genes = expression.shape[1]
     if not len(texts) == len(gene_names) == n_genes:
@@ -169,10 +126,7 @@ def words_by_moments(
 ) -> tuple[ClusterWords, ...]:
     """Describe clusters as :func:`cluster_words`, from moments that are at hand.
 
-    Raises
-    ------
-    ValueError
-        If a number is not positive.
+    Raises ``ValueError`` if a number is not positive.
     """
     if min(n_words, n_permutations) < 1:
         raise ValueError(f"n_words and n_permutations must be >= 1, got {n_words} and {n_permutations}")

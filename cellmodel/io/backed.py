@@ -32,25 +32,13 @@ _VERSIONS: Final = {"csr_matrix": "0.1.0", "array": "0.2.0"}  # of the encodings
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StoredMatrix:
-    """A matrix of a file, read in blocks of cells.
+    """A matrix of a file, read in blocks of cells."""
 
-    Parameters
-    ----------
-    path, place
-        The file, and the matrix inside it: ``X``, ``layers/counts``, ``raw/X``.
-    shape
-        Cells and genes.
-    n_stored
-        Entries that are stored.
-    columns
-        Which of its columns are the genes.
-    """
-
-    path: Path
+    path: Path  # path, place: the file, and the matrix inside it: ``X``, ``layers/counts``, ``raw/X``
     place: str
-    shape: tuple[int, int]
-    n_stored: int
-    columns: Int[np.ndarray, " gene"]
+    shape: tuple[int, int]  # cells and genes
+    n_stored: int  # entries that are stored
+    columns: Int[np.ndarray, " gene"]  # which of its columns are the genes
 
     @property
     def name(self) -> str:
@@ -61,10 +49,7 @@ class StoredMatrix:
     def blocks(self) -> Iterator[CellByGene]:
         """Give the cells in their order, as float32 without stored zeros.
 
-        Raises
-        ------
-        InputUnusable
-            If the file is damaged.
+        Raises ``InputUnusable`` if the file is damaged.
         """
         n_cells = self.shape[0]
         per_row = max(1, self.n_stored // max(n_cells, 1))
@@ -102,10 +87,7 @@ def count_entries(path: Path, read: ReadConfig) -> int:
 def check_can_stay(path: Path) -> None:
     """Check that cells are in a kind of file that can be read in blocks.
 
-    Raises
-    ------
-    InputUnusable
-        If they are not.
+    Raises ``InputUnusable`` if they are not.
     """
     if path.suffix not in KINDS:
         raise InputUnusable(f"{path}: only {' and '.join(KINDS)} can be read out of core; give --out-of-core no")
@@ -114,11 +96,8 @@ def check_can_stay(path: Path) -> None:
 def stored_matrices(path: Path, read: ReadConfig) -> list[StoredMatrix]:
     """List the matrices that may be used, first choice first; see :func:`cellmodel.io.cells.cells_from_anndata`.
 
-    Raises
-    ------
-    InputUnusable
-        If the file is of a kind that cannot be read in blocks, is damaged, lacks what was asked for, or stores the
-        matrix by columns.
+    Raises ``InputUnusable`` if the file is of a kind that cannot be read in blocks, is damaged, lacks what was asked
+    for, or stores the matrix by columns.
     """
     check_can_stay(path)
     check_transpose(path, transpose=read.transpose)
@@ -141,10 +120,7 @@ def stored_matrices(path: Path, read: ReadConfig) -> list[StoredMatrix]:
 def read_tables(path: Path) -> "AnnData":
     """Read obs and var, and nothing else: where results are put before they are written.
 
-    Raises
-    ------
-    InputUnusable
-        If the file is damaged.
+    Raises ``InputUnusable`` if the file is damaged.
     """
     import anndata
 
@@ -155,10 +131,7 @@ def read_tables(path: Path) -> "AnnData":
 def claim_stored_slots(path: Path, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
     """Check that slots of a file are free, before any work is done.
 
-    Raises
-    ------
-    KeyUnusable, SlotTaken
-        See :func:`cellmodel.io.cells.check_slots`.
+    Raises ``KeyUnusable``, ``SlotTaken``: see :func:`cellmodel.io.cells.check_slots`.
     """
     with damage_is_one_line(path), open_stored(path) as file:
         taken = [(part, key) for part, key in slots if part in file and key in file[part]]

@@ -166,10 +166,8 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
 def spatial_coordinates(cells: Cells) -> Float[np.ndarray, "cell axis"]:
     """Coordinates of the cells, from ``obsm["spatial"]``.
 
-    Raises
-    ------
-    InputUnusable
-        If there are none, they are not two or three finite numbers a cell, or all cells lie at one place.
+    Raises ``InputUnusable`` if there are none, they are not two or three finite numbers a cell, or all cells lie at one
+    place.
     """
     obsm = cells.adata.obsm
     if "spatial" not in obsm:
@@ -254,15 +252,9 @@ def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[
 
     Nothing is refused for the kind of its values, so that names can be looked up before the values are in order.
 
-    Returns
-    -------
-    Names, and for each the sum over cells of the absolute values that are finite: the gene's total wherever a run
-    takes the matrix. Ones for a list.
-
-    Raises
-    ------
-    InputUnusable
-        If the file cannot be read, or holds no name or no matrix.
+    Returns names, and for each the sum over cells of the absolute values that are finite: the gene's total wherever a
+    run takes the matrix. Ones for a list. Raises ``InputUnusable`` if the file cannot be read, or holds no name or no
+    matrix.
     """
     check_there(path, kinds=KINDS)
     if path.is_file() and path.suffix in {".txt", ".list"}:
@@ -288,10 +280,7 @@ def _read_list(path: Path) -> tuple[str, ...]:
 def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
     """Read columns of obs as text; a missing value is empty.
 
-    Raises
-    ------
-    InputUnusable
-        If a column is missing.
+    Raises ``InputUnusable`` if a column is missing.
     """
     return obs_columns(read_anndata(path), columns, source=str(path))
 
@@ -325,12 +314,7 @@ def is_whole(numbers: "pd.Series") -> bool:
 def claim_slots(adata: "AnnData", slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
     """Check that slots are free and the tables can be written, before any work is done.
 
-    Raises
-    ------
-    InputUnusable
-        If a table cannot be written.
-    KeyUnusable, SlotTaken
-        See :func:`check_slots`.
+    Raises ``InputUnusable`` if a table cannot be written; ``KeyUnusable``, ``SlotTaken``: see :func:`check_slots`.
     """
     check_tables(adata)
     taken = [(part, key) for part, key in slots if key in getattr(adata, part)]
@@ -346,21 +330,9 @@ def check_slots(
 ) -> None:
     """Check the names of slots, and that none of them would replace what the user has.
 
-    Parameters
-    ----------
-    slots
-        Part of an AnnData and key in it.
-    taken
-        Those that exist.
-    indexes
-        Name of the index of ``obs`` and ``var``.
-
-    Raises
-    ------
-    KeyUnusable
-        If a slot cannot be stored in a file, or has the name of an index.
-    SlotTaken
-        If a slot exists and ``overwrite`` is not set.
+    ``slots``: part of an AnnData and key in it. ``taken``: those that exist. ``indexes``: name of the index of ``obs``
+    and ``var``. Raises ``KeyUnusable`` if a slot cannot be stored in a file, or has the name of an index; ``SlotTaken``
+    if a slot exists and ``overwrite`` is not set.
     """
     for part, key in slots:
         check_key(key, slot=f'{part}["{key}"]')

@@ -20,16 +20,11 @@ _DEFAULT_KEY: Final = "cellmodel"  # of a search that names no clusters
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lineage:
-    """A store and an encoder of it, by their ids; empty where there is none.
-
-    Parameters
-    ----------
-    content_id
-        What a result depends on of both, see :meth:`genekb.store.manifest.Manifest.content_id`; empty in older records.
-    """
+    """A store and an encoder of it, by their ids; empty where there is none."""
 
     store_id: str
     encoder_id: str = ""
+    # what a result depends on of both, see :meth:`genekb.store.manifest.Manifest.content_id`; empty in older records
     content_id: str = ""
 
 
@@ -69,26 +64,12 @@ def check_lineage(
     Another store that holds the same is the same, see :func:`holds_same`. The encoder counts where the store chooses
     it: one that is named is meant.
 
-    Parameters
-    ----------
-    config
-        Names the encoder, or none; None where no encoder of ``kb`` is used.
-    key
-        Column of obs that is worked on; ``uns[key]`` is the record of how it was made. Where there is none (clusters
-        from elsewhere), or they were made without knowledge, there is nothing to compare.
-    other_store
-        Whether a difference is meant.
-    kb_option
-        Option that gives the store of these cells, for the way out.
-
-    Returns
-    -------
-    What they were made with, where that differs and it is meant; to be recorded beside what is given.
-
-    Raises
-    ------
-    LineageMismatch
-        If it differs and that is not meant; the message has both ids and the ways out.
+    ``config``: names the encoder, or none; None where no encoder of ``kb`` is used. ``key``: column of obs that is
+    worked on; ``uns[key]`` is the record of how it was made. Where there is none (clusters from elsewhere), or they
+    were made without knowledge, there is nothing to compare. ``other_store``: whether a difference is meant.
+    ``kb_option``: option that gives the store of these cells, for the way out. Returns what they were made with, where
+    that differs and it is meant; to be recorded beside what is given. Raises ``LineageMismatch`` if it differs and that
+    is not meant; the message has both ids and the ways out.
     """
     recorded = _recorded(cells.adata.uns, key)
     if recorded is None:
@@ -128,10 +109,7 @@ def check_records(cells: Cells, *, key: str, other_store: bool = False) -> None:
     They were not where the clusters were made anew with another store. What was made with another one on purpose says
     so in its record.
 
-    Raises
-    ------
-    LineageMismatch
-        If one was made with another store; the message has both ids and the ways out.
+    Raises ``LineageMismatch`` if one was made with another store; the message has both ids and the ways out.
     """
     clusters = _recorded(cells.adata.uns, key)
     if clusters is None or other_store:

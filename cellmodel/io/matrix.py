@@ -34,15 +34,8 @@ SAID: Final = ("auto", "counts", "linear", "log1p")
 def as_csr(matrix: Any, *, where: str) -> CellByGene:
     """Give a matrix as CSR float32; the given one stays as it is.
 
-    Parameters
-    ----------
-    where
-        The matrix and its file, in the words of the errors: ``X of cells.h5ad``.
-
-    Raises
-    ------
-    InputUnusable
-        If it does not hold real numbers, has masked values, or stores an entry more than once.
+    ``where``: the matrix and its file, in the words of the errors: ``X of cells.h5ad``. Raises ``InputUnusable`` if it
+    does not hold real numbers, has masked values, or stores an entry more than once.
     """
     if matrix.dtype.kind not in "biuf":
         what = {"c": "complex numbers", "O": "objects", "S": "text", "U": "text", "T": "text"}.get(matrix.dtype.kind)
@@ -73,21 +66,10 @@ def decide_kind(
 ) -> ValueKind:
     """Decide what the values are, and note it.
 
-    Parameters
-    ----------
-    said
-        One of :data:`SAID`: ``auto``, or what the user says that they are.
-    where
-        The matrix and its file, in the words of the notes and errors: ``X of cells.h5ad``.
-    way_out
-        Says what else could be used; asked only if these values cannot.
-
-    Raises
-    ------
-    InputUnusable
-        If values are not finite, or all are zero.
-    NotCounts
-        If the values are neither counts nor log-normalised, and nothing was said of them.
+    ``said``: one of :data:`SAID`: ``auto``, or what the user says that they are. ``where``: the matrix and its file, in
+    the words of the notes and errors: ``X of cells.h5ad``. ``way_out``: says what else could be used; asked only if
+    these values cannot. Raises ``InputUnusable`` if values are not finite, or all are zero; ``NotCounts`` if the values
+    are neither counts nor log-normalised, and nothing was said of them.
     """
     name = where.partition(" of ")[0]
     if report.first_not_finite is not None:
@@ -124,10 +106,7 @@ def decide_kind(
 def gene_columns(var: Any, *, source: str) -> Int[np.ndarray, " gene"]:
     """Columns that are genes; 10x antibodies, hashtags and the like are left out.
 
-    Raises
-    ------
-    InputUnusable
-        If there are only such.
+    Raises ``InputUnusable`` if there are only such.
     """
     if "feature_types" not in var:
         return np.arange(len(var))
@@ -145,10 +124,7 @@ def gene_columns(var: Any, *, source: str) -> Int[np.ndarray, " gene"]:
 def name_genes(var: Any, gene_key: str | None, *, source: str, notes: list[str]) -> np.ndarray:
     """Names of the columns that are genes; one without a value in ``gene_key`` keeps that of ``var_names``.
 
-    Raises
-    ------
-    InputUnusable
-        If var has no such column, or the names are barcodes of cells.
+    Raises ``InputUnusable`` if var has no such column, or the names are barcodes of cells.
     """
     columns = gene_columns(var, source=source)
     if len(columns) < len(var):
@@ -219,12 +195,7 @@ def note_oddities(
 ) -> None:
     """Note names that occur twice, and cells and genes without counts.
 
-    Parameters
-    ----------
-    genes, cells
-        Their names.
-    totals, depth
-        Sums of the values of each gene, and of each cell.
+    ``genes``, ``cells``: their names. ``totals``, ``depth``: sums of the values of each gene, and of each cell.
     """
     for names, what, kept in ((genes, "gene", "column"), (cells, "cell", "row")):
         repeated = len(names) - len(set(names))

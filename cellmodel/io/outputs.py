@@ -49,15 +49,8 @@ class WriteConfig:
 def check_outputs(write: WriteConfig, *others: Target | None, inputs: Sequence[Path]) -> None:
     """Check that outputs can be written, before any work is done.
 
-    Parameters
-    ----------
-    others
-        What else the job writes; None is left out.
-
-    Raises
-    ------
-    InputUnusable
-        See :func:`cellmodel.io.writers.check_targets`.
+    ``others``: what else the job writes; None is left out. Raises ``InputUnusable``: see
+    :func:`cellmodel.io.writers.check_targets`.
     """
     report = Target(write.report) if write.report else None
     model = model_target(write.model) if write.model else None

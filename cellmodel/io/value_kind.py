@@ -24,34 +24,16 @@ class ValueKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValueReport:
-    """What was found in a matrix.
+    """What was found in a matrix."""
 
-    Parameters
-    ----------
-    kind
-        The kind that the figures speak for.
-    minimum, maximum
-        Over all finite values, zeros included.
-    share_integer
-        Share of the non-zero values that are integers; 1 where there is none.
-    share_zero
-        Share of entries that are zero.
-    n_not_finite
-        NaN and infinite values.
-    median_total
-        Median over cells of the sum of their values.
-    first_not_finite
-        Row and column of the first value that is not finite.
-    """
-
-    kind: ValueKind
-    minimum: float
+    kind: ValueKind  # the kind that the figures speak for
+    minimum: float  # minimum, maximum: over all finite values, zeros included
     maximum: float
-    share_integer: float
-    share_zero: float
-    n_not_finite: int
-    median_total: float
-    first_not_finite: tuple[int, int] | None = None
+    share_integer: float  # share of the non-zero values that are integers; 1 where there is none
+    share_zero: float  # share of entries that are zero
+    n_not_finite: int  # NaN and infinite values
+    median_total: float  # median over cells of the sum of their values
+    first_not_finite: tuple[int, int] | None = None  # row and column of the first value that is not finite
 
     def __str__(self) -> str:
         """Say the figures in a few words."""
@@ -66,10 +48,7 @@ def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
     of which most are integers: counts of which some were corrected. Others are linear if the cells' totals are all
     the same, and log1p otherwise: a logarithm does not keep totals equal.
 
-    Parameters
-    ----------
-    matrix
-        (cell, gene).
+    ``matrix``: (cell, gene).
     """
     tally = ValueTally()
     tally.add(matrix)

@@ -32,10 +32,7 @@ def h5ad_safe(value: Any) -> Any:
     hold in a file is escaped, and ``/`` in a key becomes ``_``. A list of numbers or of text becomes an array, a list
     that holds lists, arrays or mappings a mapping by position.
 
-    Raises
-    ------
-    ValueError
-        If two keys of a mapping become equal.
+    Raises ``ValueError`` if two keys of a mapping become equal.
     """
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
@@ -120,19 +117,9 @@ def write_beside(
 ) -> None:
     """Write a copy of a cell file with some slots of ``adata`` in it; its matrices are copied and never read.
 
-    Parameters
-    ----------
-    adata
-        obs and var of all cells and genes, and what else the slots name.
-    source
-        The file, ``.h5ad`` or ``.zarr``; it is left as it is.
-    slots
-        Part of an AnnData and key in it; one that ``adata`` lacks is removed from the copy.
-
-    Raises
-    ------
-    InputUnusable
-        As :func:`write_cells`, and if the two files are of two kinds.
+    ``adata``: obs and var of all cells and genes, and what else the slots name. ``source``: the file, ``.h5ad`` or
+    ``.zarr``; it is left as it is. ``slots``: part of an AnnData and key in it; one that ``adata`` lacks is removed
+    from the copy. Raises ``InputUnusable``: as :func:`write_cells`, and if the two files are of two kinds.
     """
     check_kind_kept(source, path)
     with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
@@ -172,10 +159,7 @@ def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: It
 def check_kind_kept(source: Path, path: Path) -> None:
     """Check that a copy of cells that stay in their file is of the kind of that file.
 
-    Raises
-    ------
-    InputUnusable
-        If it is not.
+    Raises ``InputUnusable`` if it is not.
     """
     if path.suffix != source.suffix:
         raise InputUnusable(
@@ -202,10 +186,7 @@ def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) 
 def cells_target(path: Path) -> Target:
     """Give the target of annotated cells, for :func:`check_targets`.
 
-    Raises
-    ------
-    InputUnusable
-        If the name is none that cells are written under.
+    Raises ``InputUnusable`` if the name is none that cells are written under.
     """
     if path.suffix not in {".h5ad", ".zarr"}:
         raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
@@ -215,10 +196,7 @@ def cells_target(path: Path) -> Target:
 def check_targets(targets: Iterable[Target | None], *, inputs: Iterable[Path] = (), overwrite: bool) -> None:
     """Check that a command can write its outputs, before any work is done; None is left out.
 
-    Raises
-    ------
-    InputUnusable
-        As :func:`genekb.files.replace.check_targets` says.
+    Raises ``InputUnusable``: as :func:`genekb.files.replace.check_targets` says.
     """
     try:
         replacing.check_targets([target for target in targets if target], inputs=inputs, overwrite=overwrite)
@@ -230,10 +208,7 @@ def check_targets(targets: Iterable[Target | None], *, inputs: Iterable[Path] = 
 def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary sibling to write to, see :func:`genekb.files.replace.output`; a refusal is one line.
 
-    Raises
-    ------
-    InputUnusable
-        If the target may not be replaced, or the disk refuses.
+    Raises ``InputUnusable`` if the target may not be replaced, or the disk refuses.
     """
     try:
         with replacing.output(target, overwrite=overwrite) as part:
@@ -250,15 +225,8 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
 def check_key(name: str, *, slot: str = "") -> None:
     """Check that results can be stored under a name, in ``.h5ad`` and ``.zarr``.
 
-    Parameters
-    ----------
-    slot
-        What is shown of the name; itself if empty.
-
-    Raises
-    ------
-    KeyUnusable
-        If the name is empty, holds ``/`` or what cannot be printed, or is one that files keep for themselves.
+    ``slot``: what is shown of the name; itself if empty. Raises ``KeyUnusable`` if the name is empty, holds ``/`` or
+    what cannot be printed, or is one that files keep for themselves.
     """
     if "/" in name:
         why = "it holds '/', which separates groups"
@@ -279,10 +247,8 @@ def check_key(name: str, *, slot: str = "") -> None:
 def check_tables(adata: "AnnData") -> None:
     """Check that the tables of cells and genes can be written, before any work is done.
 
-    Raises
-    ------
-    InputUnusable
-        If a column has a name that files keep for themselves, or that of the index with other values.
+    Raises ``InputUnusable`` if a column has a name that files keep for themselves, or that of the index with other
+    values.
     """
     names = ("obs", "var", "raw.var")
     for name, table in zip(names, _tables(adata), strict=False):

@@ -41,18 +41,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workers:
-    """One of the processes that train a model together, and how many there are.
+    """One of the processes that train a model together, and how many there are."""
 
-    Parameters
-    ----------
-    rank
-        Number of this process, from 0.
-    size
-        Number of processes.
-    """
-
-    rank: int
-    size: int
+    rank: int  # number of this process, from 0
+    size: int  # number of processes
 
     def join(self, model: nn.Module) -> nn.Module:
         """Wrap a model so that all processes start from the first one's weights, and their gradients are averaged."""
@@ -85,27 +77,11 @@ Task = Callable[..., Result]  # (arrays, workers=..., **settings), a function of
 def run_together(task: Task[Result], *, arrays: Arrays, settings: Mapping[str, Any], compute: Compute) -> Result:
     """Run a task in several processes that can reach one another, and start all of them again if one is lost.
 
-    Parameters
-    ----------
-    task
-        Called in each process with the arrays, ``workers`` and the settings. It has to be a function of a module.
-    arrays
-        Read-only in the workers: memory-mapped files for ``ddp``, Ray's shared memory for ``ray``.
-    settings
-        Plain values.
-    compute
-        Engine and number of workers.
-
-    Returns
-    -------
-    What the task gave in the first process.
-
-    Raises
-    ------
-    NotAvailable
-        If workers were lost three times in a row, or the Ray cluster has no place for them.
-    CellModelError
-        What the task raises.
+    ``task``: called in each process with the arrays, ``workers`` and the settings. It has to be a function of a module.
+    ``arrays``: read-only in the workers: memory-mapped files for ``ddp``, Ray's shared memory for ``ray``.
+    ``settings``: plain values. ``compute``: engine and number of workers. Returns what the task gave in the first
+    process. Raises ``NotAvailable`` if workers were lost three times in a row, or the Ray cluster has no place for
+    them; ``CellModelError``: what the task raises.
     """
     attempt = _on_ray if compute.engine == "ray" else _on_this_machine
     job = _Job(task=task, settings=settings)
@@ -124,10 +100,7 @@ def run_together(task: Task[Result], *, arrays: Arrays, settings: Mapping[str, A
 def ray_cluster(n_workers: int) -> Iterator[None]:
     """Use the cluster that is connected or that RAY_ADDRESS names, else one of this machine while the work lasts.
 
-    Raises
-    ------
-    NotAvailable
-        If it has fewer CPUs than workers.
+    Raises ``NotAvailable`` if it has fewer CPUs than workers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     import ray

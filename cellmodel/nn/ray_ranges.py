@@ -19,23 +19,10 @@ def on_ray(
 ) -> Iterator[tuple[Rows, Result]]:
     """Work on ranges of rows in any order, a few at a time; what a lost worker had is done again by another.
 
-    Parameters
-    ----------
-    task
-        A function of a module; called with ``shared`` and a range in some process of the cluster.
-    shared
-        Sent once to each machine. Files that it names have to be there under the same path.
-    ranges
-        (first, end) of each.
-    n_workers
-        Ranges that are worked on at once.
-
-    Raises
-    ------
-    NotAvailable
-        If workers are lost again and again, or nothing is done for ten minutes.
-    CellModelError
-        What the task raises.
+    ``task``: a function of a module; called with ``shared`` and a range in some process of the cluster. ``shared``:
+    sent once to each machine. Files that it names have to be there under the same path. ``ranges``: (first, end) of
+    each. ``n_workers``: ranges that are worked on at once. Raises ``NotAvailable`` if workers are lost again and again,
+    or nothing is done for ten minutes; ``CellModelError``: what the task raises.
     """
     import ray
 

@@ -85,28 +85,12 @@ def fit(
     One CPU thread is used: the models are small, a second thread gains little, loses much on a busy machine, and makes
     the result depend on their number. The number of steps is that of ``config``, however many cells there are.
 
-    Parameters
-    ----------
-    objective
-        Gives the weighted terms of the loss of one batch, by name.
-    views
-        Values whose first axis is the cell; a batch holds the same rows of each. Of what is no tensor, such as a
-        memory-mapped array, only these rows are read.
-    rng
-        Decides the order of the cells.
-    on_epoch
-        Called before each epoch with its number, from 0: where targets are refreshed on a schedule.
-    workers
-        This process among those that train the model together; the objective has to gather their outputs.
-
-    Returns
-    -------
-    The mean of each term in each epoch.
-
-    Raises
-    ------
-    TrainingDiverged
-        If a term becomes infinite or NaN.
+    ``objective``: gives the weighted terms of the loss of one batch, by name. ``views``: values whose first axis is the
+    cell; a batch holds the same rows of each. Of what is no tensor, such as a memory-mapped array, only these rows are
+    read. ``rng``: decides the order of the cells. ``on_epoch``: called before each epoch with its number, from 0: where
+    targets are refreshed on a schedule. ``workers``: this process among those that train the model together; the
+    objective has to gather their outputs. Returns the mean of each term in each epoch. Raises ``TrainingDiverged`` if a
+    term becomes infinite or NaN.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     history: list[dict[str, float]] = []

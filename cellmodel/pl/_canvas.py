@@ -50,10 +50,7 @@ _DPI: Final = 300
 def drawing() -> Iterator[None]:
     """Set fonts and lines inside the block; the user's own settings stay as they are.
 
-    Raises
-    ------
-    NotAvailable
-        If matplotlib is not installed.
+    Raises ``NotAvailable`` if matplotlib is not installed.
     """
     check_matplotlib()
     import matplotlib as mpl
@@ -76,10 +73,8 @@ def axes_of(ax: "Axes | None", *, width: float, height: float) -> "Axes":
 def save_figure(ax: "Axes", save: Path | str | None, *, overwrite: bool = True) -> None:
     """Save the figure that holds the axes; the ending says the format. The same plot gives the same bytes.
 
-    Raises
-    ------
-    InputUnusable
-        If the ending is none of .svg, .png and .pdf, or the file exists and may not be replaced, or cannot be written.
+    Raises ``InputUnusable`` if the ending is none of .svg, .png and .pdf, or the file exists and may not be replaced,
+    or cannot be written.
     """
     if save is None:
         return
@@ -101,10 +96,7 @@ def figure_of(ax: "Axes") -> "Figure":
 def check_matplotlib() -> None:
     """Check that plots can be drawn on this machine.
 
-    Raises
-    ------
-    NotAvailable
-        If matplotlib is not installed.
+    Raises ``NotAvailable`` if matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
         raise NotAvailable("plots need matplotlib; pip install 'genekb-cellmodel[plot]'")
@@ -113,12 +105,7 @@ def check_matplotlib() -> None:
 def check_format(path: Path) -> Path:
     """Check that a plot can be drawn, and written in the format that the ending asks for.
 
-    Raises
-    ------
-    InputUnusable
-        If the format is none of :data:`FORMATS`.
-    NotAvailable
-        If matplotlib is not installed.
+    Raises ``InputUnusable`` if the format is none of :data:`FORMATS`; ``NotAvailable`` if matplotlib is not installed.
     """
     check_matplotlib()
     if path.suffix not in FORMATS:

@@ -21,43 +21,25 @@ Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey",
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlotChoice:
-    """What is drawn.
+    """What is drawn."""
 
-    Parameters
-    ----------
-    kind
-        Name of the plot.
-    key
-        Name of a run's slots; contributions are looked for in ``uns["<key>_attribution"]``.
-    color, basis
-        Of ``umap`` and ``embedding``; the clusters if no colour is given.
-    rows, columns
-        Columns of obs for ``confusion`` and ``sankey``; the clusters if no rows are given.
-    n_genes
-        Genes of each cluster in ``dotplot`` and ``heatmap``.
-    seed
-        Of a UMAP that has to be made.
-    """
-
-    kind: Kind
-    key: str = "cellmodel"
-    color: str | None = None
+    kind: Kind  # name of the plot
+    key: str = "cellmodel"  # name of a run's slots; contributions are looked for in ``uns["<key>_attribution"]``
+    color: str | None = None  # color, basis: of ``umap`` and ``embedding``; the clusters if no colour is given
     basis: str = "X_cellmodel_expr"
+    # rows, columns: columns of obs for ``confusion`` and ``sankey``; the clusters if no rows are given
     rows: str | None = None
     columns: str | None = None
-    n_genes: int = 3
-    seed: int = 0
+    n_genes: int = 3  # genes of each cluster in ``dotplot`` and ``heatmap``
+    seed: int = 0  # of a UMAP that has to be made
 
 
 def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool = False) -> None:
     """Draw a figure of an annotated file.
 
-    Raises
-    ------
-    InputUnusable
-        If the file does not hold what is drawn, or the figure cannot be written; the latter is found before any work.
-    NotAvailable
-        If matplotlib is not installed, or scanpy where a UMAP has to be made; found before any file is written.
+    Raises ``InputUnusable`` if the file does not hold what is drawn, or the figure cannot be written; the latter is
+    found before any work; ``NotAvailable`` if matplotlib is not installed, or scanpy where a UMAP has to be made; found
+    before any file is written.
     """
     check_format(output)
     check_targets([Target(output)], inputs=(path,), overwrite=overwrite)

@@ -26,19 +26,11 @@ _OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StoredCells:
-    """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks.
+    """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
 
-    Parameters
-    ----------
-    adata
-        obs and var, without any matrix.
-    scan
-        What one pass over the matrix found.
-    """
-
-    adata: "AnnData"
+    adata: "AnnData"  # obs and var, without any matrix
     matrix: StoredMatrix
-    scan: Scan
+    scan: Scan  # what one pass over the matrix found
     names: tuple[str, ...]
     var_rows: Int[np.ndarray, " gene"] | None
     kind: ValueKind
@@ -58,12 +50,8 @@ class StoredCells:
 def read_stored_cells(path: Path, read: ReadConfig, stages: Stages) -> StoredCells:
     """Choose the matrix of a file and read it once.
 
-    Raises
-    ------
-    InputUnusable
-        If the file cannot be read in blocks of cells, or a layer or column is missing.
-    NotCounts
-        If the values are neither counts nor log-normalised; the message says how to overrule that.
+    Raises ``InputUnusable`` if the file cannot be read in blocks of cells, or a layer or column is missing;
+    ``NotCounts`` if the values are neither counts nor log-normalised; the message says how to overrule that.
     """
     source = str(path).encode(errors="backslashreplace").decode()
     matrices = stored_matrices(path, read)

@@ -37,53 +37,28 @@ FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Features:
-    """Expression side of the cells, before any recipe.
+    """Expression side of the cells, before any recipe."""
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised, genes in the order of the cells' names.
-    detected
-        Columns of ``expression`` that are seen in enough cells.
-    top_genes
-        Columns that are highly variable.
-    pcs, smoothed
-        Principal components, and their mean over the graph.
-    knn, graph
-        Distances to the nearest cells, and shared-nearest-neighbour weights.
-    gene_weights
-        Of ``top_genes`` in ``pcs``; None where all weigh the same.
-    knn_recall
-        Share of the true nearest cells that ``knn`` holds: 1 where the search was exact, else measured on some.
-    coordinates, spatial
-        Places of the cells, and the graph of the nearest by place; None where they are not used.
-    """
-
-    expression: CellByGene
-    detected: Int[np.ndarray, " gene"]
-    top_genes: Int[np.ndarray, " gene"]
-    pcs: Embedding
+    expression: CellByGene  # (cell, gene) log-normalised, genes in the order of the cells' names
+    detected: Int[np.ndarray, " gene"]  # columns of ``expression`` that are seen in enough cells
+    top_genes: Int[np.ndarray, " gene"]  # columns that are highly variable
+    pcs: Embedding  # pcs, smoothed: principal components, and their mean over the graph
     smoothed: Embedding
-    knn: CellGraph
+    knn: CellGraph  # knn, graph: distances to the nearest cells, and shared-nearest-neighbour weights
     graph: CellGraph
+    # share of the true nearest cells that ``knn`` holds: 1 where the search was exact, else measured on some
     knn_recall: float = 1.0
+    # coordinates, spatial: places of the cells, and the graph of the nearest by place; None where they are not used
     coordinates: Float[np.ndarray, "cell axis"] | None = None
     spatial: CellGraph | None = None
-    gene_weights: Float[np.ndarray, " gene"] | None = None
+    gene_weights: Float[np.ndarray, " gene"] | None = None  # of ``top_genes`` in ``pcs``; None where all weigh the same
 
 
 def make_features(cells: Cells, config: RunConfig, *, from_text: Float[np.ndarray, " gene"] | None = None) -> Features:
     """Normalise, choose genes, reduce, and link cells: the expression side, which every recipe shares.
 
-    Parameters
-    ----------
-    from_text
-        How informative each gene of the cells is by its text, for ``config.low_data``; None to leave the text out.
-
-    Raises
-    ------
-    InputUnusable
-        If no gene is seen in enough cells.
+    ``from_text``: how informative each gene of the cells is by its text, for ``config.low_data``; None to leave the
+    text out. Raises ``InputUnusable`` if no gene is seen in enough cells.
     """
     coordinates = spatial_coordinates(cells) if config.spatial is not None else None
     settings = config.preprocess
@@ -136,10 +111,7 @@ def least_cells(min_cells: int, *, n_cells: int) -> int:
 def check_detected(n_detected: int, *, n_genes: int, min_cells: int, source: str) -> None:
     """Check that there are genes to tell cells apart by.
 
-    Raises
-    ------
-    InputUnusable
-        If there are fewer than two.
+    Raises ``InputUnusable`` if there are fewer than two.
     """
     if n_detected < 2:  # noqa: PLR2004 - one gene has no variance to share
         raise InputUnusable(
@@ -151,10 +123,7 @@ def check_detected(n_detected: int, *, n_genes: int, min_cells: int, source: str
 def check_spread(pcs: Embedding, *, source: str) -> None:
     """Check that cells differ.
 
-    Raises
-    ------
-    InputUnusable
-        If all lie at one place.
+    Raises ``InputUnusable`` if all lie at one place.
     """
     if np.ptp(pcs, axis=0).max(initial=0.0) < SAME_PLACE:
         raise InputUnusable(
@@ -173,17 +142,10 @@ ROWS: Final = 8_192  # cells that are dense at a time: 64 MB for 2,000 genes
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StreamedFeatures:
-    """Expression side of cells that stay in their file.
+    """Expression side of cells that stay in their file."""
 
-    Parameters
-    ----------
-    features
-        As for cells in memory, but ``expression`` holds the ``top_genes`` alone, memory-mapped.
-    wide_pcs
-        (cell, dim) more components than ``features.pcs`` has, for heads that look at several numbers of them.
-    """
-
-    features: Features
+    features: Features  # as for cells in memory, but ``expression`` holds the ``top_genes`` alone, memory-mapped
+    # (cell, dim) more components than ``features.pcs`` has, for heads that look at several numbers of them
     wide_pcs: Embedding
 
 
@@ -193,10 +155,7 @@ def stream_features(cells: StoredCells, config: RunConfig, stages: Stages) -> St
     Genes are chosen by the moments of the scan; components are the leading eigenvectors of the genes' covariance, which
     is summed over all cells.
 
-    Raises
-    ------
-    InputUnusable
-        If no gene is seen in enough cells, or the disk refuses.
+    Raises ``InputUnusable`` if no gene is seen in enough cells, or the disk refuses.
     """
     settings = config.preprocess
     min_cells = least_cells(settings.min_cells, n_cells=cells.shape[0])

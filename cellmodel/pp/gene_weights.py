@@ -32,12 +32,7 @@ def own_informativeness(
     with *U* the orthonormal leading scores and :math:`x_j` the centred gene; ranks within bins of the mean, as normal
     scores. A gene without variance has :math:`R^2 = 0`.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised.
-    pcs
-        (cell, dim) principal components of the same cells.
+    ``expression``: (cell, gene) log-normalised. ``pcs``: (cell, dim) principal components of the same cells.
     """
     scores = pcs[:, :n_components].astype(np.float64)
     basis, strengths, _ = np.linalg.svd(scores - scores.mean(axis=0), full_matrices=False)
@@ -65,14 +60,9 @@ class TextAdapter:
     """Text → how informative a gene is, learnt from other data sets (`benchmarks/train_adapter.py`).
 
     It reads the words of the text and pairs of neighbouring ones, and no encoder, so that it serves every store.
-
-    Parameters
-    ----------
-    coefficients
-        One for each of the places that words are hashed to.
     """
 
-    coefficients: Float[np.ndarray, " word"]
+    coefficients: Float[np.ndarray, " word"]  # one for each of the places that words are hashed to
 
     def __call__(self, texts: Sequence[str | None]) -> Float[np.ndarray, " gene"]:
         """Predicted informativeness, with mean 0 and deviation 1 over the genes that have a text, 0 for the others."""

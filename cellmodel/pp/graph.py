@@ -18,23 +18,11 @@ _BLOCK = 10_000  # rows whose shared neighbours are counted at once: bounds memo
 def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
     """Link every cell to its nearest other cells.
 
-    Parameters
-    ----------
-    embedding
-        One row a cell. Under the cosine metric, an all-zero row is at distance 1 from every cell that is not all zero
-        and at 0 from those that are.
-    config
-        Number of neighbours, metric, and where exact search ends.
-
-    Returns
-    -------
-    Distances, row i holding the neighbours of cell i: exactly ``min(n_neighbors, n_cells - 1)`` stored entries a row,
-    never the cell itself, even where cells are equal. A distance of 0 is stored, so do not call ``eliminate_zeros``.
-
-    Raises
-    ------
-    ValueError
-        If there is no cell or a value is not finite.
+    ``embedding``: one row a cell. Under the cosine metric, an all-zero row is at distance 1 from every cell that is not
+    all zero and at 0 from those that are. ``config``: number of neighbours, metric, and where exact search ends.
+    Returns distances, row i holding the neighbours of cell i: exactly ``min(n_neighbors, n_cells - 1)`` stored entries
+    a row, never the cell itself, even where cells are equal. A distance of 0 is stored, so do not call
+    ``eliminate_zeros``. Raises ``ValueError`` if there is no cell or a value is not finite.
     """
     n_cells = len(embedding)
     if n_cells == 0 or not np.isfinite(embedding).all():
@@ -61,17 +49,9 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
 def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
     """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
 
-    Parameters
-    ----------
-    coordinates
-        Places in two or three dimensions, in any unit.
-    n_neighbors
-        Neighbours that each cell chooses, itself not counted; all others if there are fewer. Of equally near ones an
-        arbitrary one is taken.
-
-    Returns
-    -------
-    Ones, symmetric, nothing on the diagonal; at least ``min(n_neighbors, n_cells - 1)`` a row.
+    ``coordinates``: places in two or three dimensions, in any unit. ``n_neighbors``: neighbours that each cell chooses,
+    itself not counted; all others if there are fewer. Of equally near ones an arbitrary one is taken. Returns ones,
+    symmetric, nothing on the diagonal; at least ``min(n_neighbors, n_cells - 1)`` a row.
     """
     chosen = nearest_by_place(coordinates, n_neighbors=n_neighbors)
     n_cells, width = chosen.shape
@@ -98,14 +78,8 @@ def snn_weights(knn: CellGraph) -> CellGraph:
     The weight of edge (i, j) is the Jaccard index :math:`|N_i \cap N_j| / |N_i \cup N_j|` of the neighbour sets, each
     with the cell itself, for all pairs of which at least one is a neighbour of the other :cite:`jarvis1973snn`.
 
-    Parameters
-    ----------
-    knn
-        Its stored entries are the neighbours; the distances are not used.
-
-    Returns
-    -------
-    A symmetric graph with weights in (0, 1] and nothing on the diagonal.
+    ``knn``: its stored entries are the neighbours; the distances are not used. Returns a symmetric graph with weights
+    in (0, 1] and nothing on the diagonal.
     """
     n_cells = knn.shape[0]
     links = sp.csr_matrix((np.ones(knn.nnz, dtype=np.float32), knn.indices, knn.indptr), shape=knn.shape)
@@ -125,23 +99,9 @@ def snn_weights(knn: CellGraph) -> CellGraph:
 def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedding:
     """Replace each cell by the weighted mean of itself and its neighbours, ``n_steps`` times :cite:`wu2019sgc`.
 
-    Parameters
-    ----------
-    features
-        One row a cell of ``graph``.
-    graph
-        Non-negative weights without a diagonal; the cell itself enters with weight 1.
-    n_steps
-        0 returns the features as they are.
-
-    Returns
-    -------
-    Features of the same shape and type.
-
-    Raises
-    ------
-    ValueError
-        If features and graph differ in cells, or ``n_steps`` is negative.
+    ``features``: one row a cell of ``graph``. ``graph``: non-negative weights without a diagonal; the cell itself
+    enters with weight 1. ``n_steps``: 0 returns the features as they are. Returns features of the same shape and type.
+    Raises ``ValueError`` if features and graph differ in cells, or ``n_steps`` is negative.
     """
     if n_steps < 0:
         raise ValueError(f"n_steps must be >= 0, got {n_steps}")
@@ -151,10 +111,7 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
 def smoothing(features: Embedding, graph: CellGraph) -> Iterator[Embedding]:
     """Features after 0, 1, 2 and more steps of :func:`smooth`, without end.
 
-    Raises
-    ------
-    ValueError
-        If features and graph differ in cells.
+    Raises ``ValueError`` if features and graph differ in cells.
     """
     n_cells = graph.shape[0]
     if len(features) != n_cells:
@@ -176,12 +133,7 @@ def smooth_onto(
     A new cell is linked with its nearest reference cells, weighted by the neighbours that they share; the graph of the
     reference itself stays as it was.
 
-    Parameters
-    ----------
-    features
-        (new, dim) of the new cells.
-    reference
-        (cell, dim) of the cells that the graph was made of.
+    ``features``: (new, dim) of the new cells. ``reference``: (cell, dim) of the cells that the graph was made of.
     """
     n_cells = len(reference)
     knn = knn_graph(reference, config=config)

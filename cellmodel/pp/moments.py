@@ -15,26 +15,15 @@ _MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GroupMoments:
-    """Moments of each gene over one group of cells per cluster.
+    """Moments of each gene over one group of cells per cluster."""
 
-    Parameters
-    ----------
-    n_cells
-        Cells of the group; 0 is possible for the rest of a single cluster.
-    mean, variance
-        Of the expression (log1p), sample variance with divisor n - 1. Both are 0 where they do not exist
-        (no cell; fewer than two cells), and the variance is 0 where the sums cannot tell it from 0.
-    linear_mean
-        Mean of expm1 of the expression: normalised counts.
-    fraction
-        Share of cells in which the gene is not zero, 0 to 1.
-    """
-
-    n_cells: Int[np.ndarray, " cluster"]
+    n_cells: Int[np.ndarray, " cluster"]  # cells of the group; 0 is possible for the rest of a single cluster
+    # mean, variance: of the expression (log1p), sample variance with divisor n - 1. Both are 0 where they do not exist
+    # (no cell; fewer than two cells), and the variance is 0 where the sums cannot tell it from 0
     mean: Float[np.ndarray, "cluster gene"]
     variance: Float[np.ndarray, "cluster gene"]
-    linear_mean: Float[np.ndarray, "cluster gene"]
-    fraction: Float[np.ndarray, "cluster gene"]
+    linear_mean: Float[np.ndarray, "cluster gene"]  # mean of expm1 of the expression: normalised counts
+    fraction: Float[np.ndarray, "cluster gene"]  # share of cells in which the gene is not zero, 0 to 1
 
 
 def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tuple[GroupMoments, GroupMoments]:
@@ -43,21 +32,9 @@ def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tu
     All clusters are summed in one pass over the non-zero values, as products of the cluster indicator matrix; memory
     beyond the input is O(clusters x genes + one block of cells).
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log1p of normalised counts.
-    clusters
-        One label per cell, 0 .. k-1, each used at least once.
-
-    Returns
-    -------
-    The moments inside each cluster and those of its rest; row *c* of both is cluster *c*.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, a label is missing or negative, or the values are not finite log1p expression.
+    ``expression``: (cell, gene) log1p of normalised counts. ``clusters``: one label per cell, 0 .. k-1, each used at
+    least once. Returns the moments inside each cluster and those of its rest; row *c* of both is cluster *c*. Raises
+    ``ValueError`` if the lengths differ, a label is missing or negative, or the values are not finite log1p expression.
     """
     _check(expression, clusters)
     n_cells = np.bincount(clusters)

@@ -76,10 +76,7 @@ def approximate_search(
 def faiss_centres(vectors: Float[np.ndarray, "cell dim"], *, n_clusters: int) -> Float[np.ndarray, "cluster dim"]:
     """Centres of a quick k-means on some of the points; permuting the points changes nothing.
 
-    Parameters
-    ----------
-    vectors
-        Float32.
+    ``vectors``: Float32.
     """
     import faiss
 
@@ -116,18 +113,9 @@ def knn_recall(
 ) -> float:
     """Share of the true nearest cells that a kNN graph holds, measured on evenly spaced cells; warns below 0.9.
 
-    Parameters
-    ----------
-    embedding
-        What the graph was made of.
-    graph
-        Distances to the neighbours, equally many in each row.
-    n_cells
-        How many cells are searched exactly, at most.
-
-    Returns
-    -------
-    1 for an exact graph; of cells that are equally far any counts.
+    ``embedding``: what the graph was made of. ``graph``: distances to the neighbours, equally many in each row.
+    ``n_cells``: how many cells are searched exactly, at most. Returns 1 for an exact graph; of cells that are equally
+    far any counts.
     """
     width = graph.nnz // max(graph.shape[0], 1)
     if width == 0:

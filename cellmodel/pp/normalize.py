@@ -21,21 +21,9 @@ _POWER_ITERATIONS = 4
 def normalise_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGene:
     """Scale every cell to the same total, then log(1 + x).
 
-    Parameters
-    ----------
-    counts
-        Raw counts, no negative values, no duplicate entries.
-    target_sum
-        The total of each cell after scaling, before the logarithm.
-
-    Returns
-    -------
-    Expression as float32 with the same zeros as ``counts``; a cell without counts stays all zero.
-
-    Raises
-    ------
-    ValueError
-        If ``target_sum`` is not positive.
+    ``counts``: raw counts, no negative values, no duplicate entries. ``target_sum``: the total of each cell after
+    scaling, before the logarithm. Returns expression as float32 with the same zeros as ``counts``; a cell without
+    counts stays all zero. Raises ``ValueError`` if ``target_sum`` is not positive.
     """
     if target_sum <= 0:
         raise ValueError(f"target_sum must be > 0, got {target_sum}")
@@ -58,25 +46,11 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
     The log of variance over mean is turned into a z-score within 20 bins of log mean expression, both taken on the
     scale before the logarithm. A gene alone in its bin scores 1.
 
-    Parameters
-    ----------
-    expression
-        Normalised log1p counts.
-    n_top
-        How many genes to keep. Genes that tie with the last one are kept too, so that the choice does not depend on
-        the order of the genes.
-
-    Returns
-    -------
-    Column numbers in rising order: all columns if there are no more than ``n_top``, otherwise without the genes whose
-    score is not defined (no variance, or none within their bin).
-
-    Raises
-    ------
-    ValueError
-        If ``n_top`` is below 1.
-    InputUnusable
-        If there is a choice to make and no gene varies.
+    ``expression``: normalised log1p counts. ``n_top``: how many genes to keep. Genes that tie with the last one are
+    kept too, so that the choice does not depend on the order of the genes. Returns column numbers in rising order: all
+    columns if there are no more than ``n_top``, otherwise without the genes whose score is not defined (no variance, or
+    none within their bin). Raises ``ValueError`` if ``n_top`` is below 1; ``InputUnusable`` if there is a choice to
+    make and no gene varies.
     """
     if expression.shape[1] <= n_top:
         return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
@@ -88,12 +62,7 @@ def variable_by_moments(
 ) -> Int[np.ndarray, " gene"]:
     """Choose genes as :func:`highly_variable`, from mean and variance before the logarithm.
 
-    Raises
-    ------
-    ValueError
-        If ``n_top`` is below 1.
-    InputUnusable
-        If there is a choice to make and no gene varies.
+    Raises ``ValueError`` if ``n_top`` is below 1; ``InputUnusable`` if there is a choice to make and no gene varies.
     """
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
@@ -110,18 +79,10 @@ def variable_by_moments(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Components:
-    """Leading principal components of expression, which new cells can be projected on as well.
+    """Leading principal components of expression, which new cells can be projected on as well."""
 
-    Parameters
-    ----------
-    mean
-        Of each gene, over the cells that the components were fitted to.
-    loadings
-        (gene, dim) orthonormal columns, the leading component first.
-    """
-
-    mean: Float[np.ndarray, " gene"]
-    loadings: Float[np.ndarray, "gene dim"]
+    mean: Float[np.ndarray, " gene"]  # of each gene, over the cells that the components were fitted to
+    loadings: Float[np.ndarray, "gene dim"]  # (gene, dim) orthonormal columns, the leading component first
 
     def __call__(self, expression: CellByGene) -> Embedding:
         """Float32 scores of cells; sparse expression is never made dense."""
@@ -136,19 +97,9 @@ def fit_components(expression: CellByGene, *, n_components: int = 30, seed: int)
     largest loading of each component positive, and random numbers are drawn for genes only, so that permuting the
     cells permutes the rows and nothing else.
 
-    Parameters
-    ----------
-    expression
-        Normalised log1p counts of the genes to use.
-    n_components
-        At most this many; fewer if there are fewer genes, or fewer than that many cells and one.
-    seed
-        The run's seed.
-
-    Raises
-    ------
-    ValueError
-        If ``n_components`` is below 1 or ``expression`` has no cell or no gene.
+    ``expression``: normalised log1p counts of the genes to use. ``n_components``: at most this many; fewer if there are
+    fewer genes, or fewer than that many cells and one. ``seed``: the run's seed. Raises ``ValueError`` if
+    ``n_components`` is below 1 or ``expression`` has no cell or no gene.
     """
     n_cells, n_genes = expression.shape
     if n_components < 1:
@@ -174,9 +125,8 @@ def leading_components(
 ) -> Float[np.ndarray, "gene dim"]:
     """Find loadings of the leading principal components from sums of products of centred expression over all cells.
 
-    Returns
-    -------
-    Orthonormal columns with the signs of :func:`fit_components`; fewer than ``n_components`` if there are fewer genes.
+    Returns orthonormal columns with the signs of :func:`fit_components`; fewer than ``n_components`` if there are fewer
+    genes.
     """
     from scipy.linalg import eigh
 

@@ -13,50 +13,25 @@ from cellmodel.pp.normalize import log_values
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Scan:
-    """What one pass found.
+    """What one pass found."""
 
-    Parameters
-    ----------
-    report
-        The kind of values, and in which range they lie.
-    depth
-        (cell,) sum of the values.
-    totals
-        (gene,) sum of the values.
-    n_cells
-        (gene,) cells in which the value is above zero.
-    mean, variance
-        (gene,) of the normalised values before the logarithm, the variance with divisor n - 1.
-    log_mean
-        (gene,) of log-normalised expression.
-    """
-
-    report: ValueReport
-    depth: Float[np.ndarray, " cell"]
-    totals: Float[np.ndarray, " gene"]
-    n_cells: Int[np.ndarray, " gene"]
+    report: ValueReport  # the kind of values, and in which range they lie
+    depth: Float[np.ndarray, " cell"]  # (cell,) sum of the values
+    totals: Float[np.ndarray, " gene"]  # (gene,) sum of the values
+    n_cells: Int[np.ndarray, " gene"]  # (gene,) cells in which the value is above zero
+    # mean, variance: (gene,) of the normalised values before the logarithm, the variance with divisor n - 1
     mean: Float[np.ndarray, " gene"]
     variance: Float[np.ndarray, " gene"]
-    log_mean: Float[np.ndarray, " gene"]
+    log_mean: Float[np.ndarray, " gene"]  # (gene,) of log-normalised expression
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LogExpression:
-    """Log-normalised expression of some genes, block by block.
+    """Log-normalised expression of some genes, block by block."""
 
-    Parameters
-    ----------
-    matrix
-        The values as they are.
-    kind
-        What they are; log1p values are used as they are.
-    columns
-        Genes to keep; None for all.
-    """
-
-    matrix: CellBlocks
-    kind: ValueKind
-    columns: Int[np.ndarray, " gene"] | None = None
+    matrix: CellBlocks  # the values as they are
+    kind: ValueKind  # what they are; log1p values are used as they are
+    columns: Int[np.ndarray, " gene"] | None = None  # genes to keep; None for all
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -77,11 +52,8 @@ class LogExpression:
 def scan(matrix: CellBlocks, *, kind: ValueKind) -> Scan:
     """Read all values once.
 
-    Parameters
-    ----------
-    kind
-        What the values are taken for; the report says what they look like. Moments are zero where values are negative,
-        not finite, or no logarithms though taken for such, since nothing can be made of those.
+    ``kind``: what the values are taken for; the report says what they look like. Moments are zero where values are
+    negative, not finite, or no logarithms though taken for such, since nothing can be made of those.
     """
     n_cells, n_genes = matrix.shape
     tally = ValueTally()

@@ -21,10 +21,7 @@ from cellmodel.recipes.whole_graph import csr_tensor, standardised, symmetric_pr
 def feature_noise(features: Embedding, *, deviation: float, rng: np.random.Generator) -> Embedding:
     """Multiply every value by a draw from N(1, deviation²).
 
-    Raises
-    ------
-    ValueError
-        If ``deviation`` is negative.
+    Raises ``ValueError`` if ``deviation`` is negative.
     """
     if deviation < 0:
         raise ValueError(f"deviation must be >= 0, got {deviation}")
@@ -34,23 +31,10 @@ def feature_noise(features: Embedding, *, deviation: float, rng: np.random.Gener
 def drop_edges(graph: CellGraph, embedding: Embedding, *, share: float) -> CellGraph:
     """Drop a share of the edges that exist, those between the least similar cells first.
 
-    Parameters
-    ----------
-    graph
-        Symmetric weights, zero diagonal.
-    embedding
-        One row a cell; the cosine of the rows is the similarity. Ties go by the order of the cells.
-    share
-        0 to below 1, of the undirected edges, rounded down.
-
-    Returns
-    -------
-    A symmetric graph with the weights of the edges that are left.
-
-    Raises
-    ------
-    ValueError
-        If ``share`` is out of range.
+    ``graph``: symmetric weights, zero diagonal. ``embedding``: one row a cell; the cosine of the rows is the
+    similarity. Ties go by the order of the cells. ``share``: 0 to below 1, of the undirected edges, rounded down.
+    Returns a symmetric graph with the weights of the edges that are left. Raises ``ValueError`` if ``share`` is out of
+    range.
     """
     if not 0 <= share < 1:
         raise ValueError(f"share must lie in [0, 1), got {share}")
@@ -71,21 +55,9 @@ def diffuse(transition: CellGraph, *, restart: float, n_steps: int, n_kept: int)
     After each step a row keeps its largest values and is scaled to sum to one, so no inverse and no dense matrix is
     ever made; published is the inverse of an n × n matrix.
 
-    Parameters
-    ----------
-    transition
-        T: rows sum to one.
-    restart
-        :math:`\alpha`, in (0, 1].
-    n_steps
-        Steps of the iteration; what lies further away is left out.
-    n_kept
-        Values a row keeps at most; of equal ones the first cells.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of range.
+    ``transition``: t: rows sum to one. ``restart``: :math:`\alpha`, in (0, 1]. ``n_steps``: steps of the iteration;
+    what lies further away is left out. ``n_kept``: values a row keeps at most; of equal ones the first cells. Raises
+    ``ValueError`` if a setting is out of range.
     """
     if not 0 < restart <= 1 or n_steps < 1 or n_kept < 1:
         raise ValueError(f"restart must lie in (0, 1], steps and values be >= 1; got {restart}, {n_steps}, {n_kept}")
@@ -118,25 +90,14 @@ DIFFUSION_KEPT: Final = 64  # cells that a row of the diffusion keeps
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AugmentedViews:
-    """What does not change while siamese encoders are trained.
+    """What does not change while siamese encoders are trained."""
 
-    Parameters
-    ----------
-    cells
-        By cell: ``features``, two noisy views of them, ``view`` and ``other_view``, and ``smoothed``, the features
-        averaged over the graph.
-    graphs
-        The graph and its two views.
-    counts
-        (cell, gene) raw counts; None where the input holds none.
-    log_size_factors
-        Logarithm of each cell's depth over the mean depth.
-    """
-
+    # by cell: ``features``, two noisy views of them, ``view`` and ``other_view``, and ``smoothed``, the features
+    # averaged over the graph
     cells: Batch
-    graphs: SiameseGraphs
-    counts: CellByGene | None
-    log_size_factors: Float[Tensor, " cell"]
+    graphs: SiameseGraphs  # the graph and its two views
+    counts: CellByGene | None  # (cell, gene) raw counts; None where the input holds none
+    log_size_factors: Float[Tensor, " cell"]  # logarithm of each cell's depth over the mean depth
 
 
 def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:

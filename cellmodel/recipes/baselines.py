@@ -22,10 +22,7 @@ def represent_pcs(views: CellViews, seed: int) -> Representation:
 def represent_genept_w(views: CellViews, seed: int) -> Representation:
     """Weigh the encoder's own gene vectors by expression, each cell at length one: GenePT-w, over the variable genes.
 
-    Raises
-    ------
-    InputUnusable
-        If there is no knowledge.
+    Raises ``InputUnusable`` if there is no knowledge.
     """
     if views.raw_gene_vectors is None:
         raise InputUnusable(
@@ -41,10 +38,7 @@ def represent_genept_s(views: CellViews, seed: int) -> Representation:
     Where no encoder reads the sentences (``sentences="pooled"``), the rank-weighted mean of the gene vectors stands in,
     and the log says so. Unlike GenePT's, the vectors are centred and whitened.
 
-    Raises
-    ------
-    InputUnusable
-        If there is no knowledge.
+    Raises ``InputUnusable`` if there is no knowledge.
     """
     if views.text_paths is None:
         raise InputUnusable(

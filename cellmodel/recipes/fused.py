@@ -67,17 +67,9 @@ def represent(
 
     Both views are read in row blocks and may be memory-mapped. The number of steps does not grow with the cells.
 
-    Parameters
-    ----------
-    on_epoch
-        Sees before each epoch, from 0, what the head clusters; changes nothing.
-    off
-        Objectives to leave out.
-
-    Raises
-    ------
-    ValueError
-        If ``on_epoch`` is given and other processes train the model, or ``off`` names no objective, or all.
+    ``on_epoch``: sees before each epoch, from 0, what the head clusters; changes nothing. ``off``: objectives to leave
+    out. Raises ``ValueError`` if ``on_epoch`` is given and other processes train the model, or ``off`` names no
+    objective, or all.
     """
     if views.text is None or len(views.text) < 2:  # noqa: PLR2004 - a contrast needs two cells
         return Representation(z=views.smoothed, z_expr=views.smoothed, z_text=None, features=views.smoothed)

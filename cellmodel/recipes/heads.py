@@ -116,10 +116,7 @@ def _clustering(found: SoftClusters, name: str, n_clusters: int, estimate: NClus
 def keep_equal_cells_together(found: Clustering, matrix: CellByGene | CellBlocks) -> Clustering:
     """Give each different cell a cluster where there are no more of them than clusters; a head would part equal ones.
 
-    Parameters
-    ----------
-    matrix
-        (cell, gene), the values that were read; few cells of it are looked at where more differ.
+    ``matrix``: (cell, gene), the values that were read; few cells of it are looked at where more differ.
     """
     n_found = len(np.unique(found.labels))
     groups = group_equal_cells(matrix, at_most=n_found)
@@ -143,10 +140,7 @@ HEADS: Final[Mapping[HeadName, Head]] = {
 def find_head(name: str) -> Head:
     """Find a head by name.
 
-    Raises
-    ------
-    UnknownName
-        If there is none of that name.
+    Raises ``UnknownName`` if there is none of that name.
     """
     if name not in HEADS:
         raise UnknownName(f"head {name!r} is not one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
@@ -158,15 +152,8 @@ def assignment_head(representation: Representation, views: CellViews, n_clusters
 
     A centre that no cell chose gives no cluster: then fewer are returned, and the log says so.
 
-    Parameters
-    ----------
-    n_clusters
-        None for as many as there are centres.
-
-    Raises
-    ------
-    InputUnusable
-        If the representation has no centres, or not as many as clusters are asked for.
+    ``n_clusters``: None for as many as there are centres. Raises ``InputUnusable`` if the representation has no
+    centres, or not as many as clusters are asked for.
     """
     if representation.centres is None:
         raise InputUnusable(

@@ -44,10 +44,7 @@ def recipe_names() -> tuple[str, ...]:
 def check_name(name: str) -> str:
     """Check that there is a recipe of that name, and give it back.
 
-    Raises
-    ------
-    UnknownName
-        If there is none.
+    Raises ``UnknownName`` if there is none.
     """
     names = recipe_names()
     if name not in names:
@@ -58,12 +55,8 @@ def check_name(name: str) -> str:
 def find_recipe(recipe: "str | Recipe") -> "Recipe":
     """Find a recipe by name; a `Recipe` is given back as it is.
 
-    Raises
-    ------
-    UnknownName
-        If there is none of that name.
-    NotAvailable
-        If it is a plug-in's that cannot be imported, or is no `Recipe` of that name.
+    Raises ``UnknownName`` if there is none of that name; ``NotAvailable`` if it is a plug-in's that cannot be imported,
+    or is no `Recipe` of that name.
     """
     if not isinstance(recipe, str):
         return recipe
@@ -98,12 +91,7 @@ def names_that(ability: str) -> str:
 def check_compute(recipe: "Recipe", compute: Compute) -> None:
     """Check, before any work, that a recipe can be trained where it was asked for.
 
-    Raises
-    ------
-    InputUnusable
-        If several processes cannot train it.
-    NotAvailable
-        If the device or Ray is not there.
+    Raises ``InputUnusable`` if several processes cannot train it; ``NotAvailable`` if the device or Ray is not there.
     """
     if compute.engine != "local" and not recipe.uses_workers:
         raise InputUnusable(

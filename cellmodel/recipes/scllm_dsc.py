@@ -105,24 +105,11 @@ def represent(
 ) -> Representation:
     """Train both encoders, then both with the centres, and fuse the latents of the last epoch.
 
-    Parameters
-    ----------
-    views
-        ``smoothed``, ``text`` and ``graph`` are read; ``n_clusters`` centres are learnt, an estimated number if None.
-    on_epoch
-        Called with the number of epochs done, over both stages, and the ``z`` that they gave, from 0 (before the first)
-        to all. It changes nothing.
-    off
-        Names of terms to leave out.
-
-    Raises
-    ------
-    ValueError
-        If a name in ``off`` is none of the terms', or a stage has no term left.
-    InputUnusable
-        If more clusters are asked for than there are cells.
-    TrainingDiverged
-        If a term becomes infinite or NaN.
+    ``views``: ``smoothed``, ``text`` and ``graph`` are read; ``n_clusters`` centres are learnt, an estimated number if
+    None. ``on_epoch``: called with the number of epochs done, over both stages, and the ``z`` that they gave, from 0
+    (before the first) to all. It changes nothing. ``off``: names of terms to leave out. Raises ``ValueError`` if a name
+    in ``off`` is none of the terms', or a stage has no term left; ``InputUnusable`` if more clusters are asked for than
+    there are cells; ``TrainingDiverged`` if a term becomes infinite or NaN.
     """
     n_clusters, estimate = number_of_centres(views, seed)
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)

@@ -89,12 +89,8 @@ def represent(
 ) -> Representation:
     """Train both views with the loadings of the genes.
 
-    Parameters
-    ----------
-    on_epoch
-        Sees the embedding before each epoch, from 0, in the order of the given cells; changes nothing.
-    off
-        Objectives to leave out.
+    ``on_epoch``: sees the embedding before each epoch, from 0, in the order of the given cells; changes nothing.
+    ``off``: objectives to leave out.
     """
     return _represent(views, seed, gene_loadings, on_epoch=on_epoch, off=off)
 
@@ -104,10 +100,7 @@ def represent_text(
 ) -> Representation:
     """Train both views with the genes' text vectors in place of their loadings; the rest as in :func:`represent`.
 
-    Raises
-    ------
-    InputUnusable
-        If there is no knowledge.
+    Raises ``InputUnusable`` if there is no knowledge.
     """
     return _represent(views, seed, _text_vectors, on_epoch=on_epoch, off=off)
 
@@ -207,17 +200,9 @@ def gene_loadings(views: CellViews) -> GeneVectors:
 def gene_graph(expression: CellByGene, *, n_neighbors: int) -> sp.csr_matrix:
     """Link each gene with those that it correlates with best, and with those that chose it.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene), sparse; memory is the square of the genes and does not grow with the cells.
-    n_neighbors
-        Genes that each gene chooses, never itself; all others if there are fewer. A gene without variance correlates
-        with none, and chooses the first.
-
-    Returns
-    -------
-    (gene, gene) ones, symmetric, nothing on the diagonal.
+    ``expression``: (cell, gene), sparse; memory is the square of the genes and does not grow with the cells.
+    ``n_neighbors``: genes that each gene chooses, never itself; all others if there are fewer. A gene without variance
+    correlates with none, and chooses the first. Returns (gene, gene) ones, symmetric, nothing on the diagonal.
     """
     n_cells, n_genes = expression.shape
     mean, deviation = column_moments(expression)

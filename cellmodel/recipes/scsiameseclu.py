@@ -108,24 +108,11 @@ def represent(
 ) -> Representation:
     """Train both autoencoders apart, then all together with the centres, and fuse the embeddings of the last epoch.
 
-    Parameters
-    ----------
-    views
-        ``pcs``, ``graph``, ``counts`` and ``depth`` are read; ``n_clusters`` centres are learnt, an estimated number
-        if None. Without counts their term is left out.
-    on_epoch
-        Called with the number of epochs done together, from 0 to all, and the ``z`` that they gave. It changes nothing.
-    off
-        Names of terms to leave out.
-
-    Raises
-    ------
-    InputUnusable
-        If more clusters are asked for than there are cells.
-    TrainingDiverged
-        If a term becomes infinite or NaN.
-    ValueError
-        If ``off`` names no term, or all.
+    ``views``: ``pcs``, ``graph``, ``counts`` and ``depth`` are read; ``n_clusters`` centres are learnt, an estimated
+    number if None. Without counts their term is left out. ``on_epoch``: called with the number of epochs done together,
+    from 0 to all, and the ``z`` that they gave. It changes nothing. ``off``: names of terms to leave out. Raises
+    ``InputUnusable`` if more clusters are asked for than there are cells; ``TrainingDiverged`` if a term becomes
+    infinite or NaN; ``ValueError`` if ``off`` names no term, or all.
     """
     n_clusters, estimate = number_of_centres(views, seed)
     terms = _terms(off, has_counts=views.counts is not None)

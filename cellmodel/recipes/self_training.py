@@ -83,12 +83,8 @@ def fit_to_target(
 ) -> History:
     """Train with a target that is refreshed on its schedule.
 
-    Parameters
-    ----------
-    forward
-        Gives all that the terms read but the target, which is added as ``p``.
-    report
-        Told the number of epochs done, from 0 to all, and the model.
+    ``forward``: gives all that the terms read but the target, which is added as ``p``. ``report``: told the number of
+    epochs done, from 0 to all, and the model.
     """
 
     def start_epoch(epoch: int, model: nn.Module) -> None:
@@ -106,10 +102,7 @@ def fit_to_target(
 def number_of_centres(views: CellViews, seed: int) -> tuple[int, NClusters | None]:
     """Take the number that the views ask for, or estimate one and say how.
 
-    Raises
-    ------
-    InputUnusable
-        If more are asked for than there are cells.
+    Raises ``InputUnusable`` if more are asked for than there are cells.
     """
     if views.n_clusters is None:
         estimate = estimate_n_clusters(views.graph, pcs=views.pcs, depth=views.depth, seed=seed)
@@ -122,9 +115,7 @@ def number_of_centres(views: CellViews, seed: int) -> tuple[int, NClusters | Non
 def start_centres(centres: nn.Parameter, z: Embedding, *, seed: int) -> float:
     """Set centres to the means of micro-clusters merged by Ward.
 
-    Returns
-    -------
-    How far cells lie from their own centre, as the root of the mean square; 1 where all lie on it.
+    Returns how far cells lie from their own centre, as the root of the mean square; 1 where all lie on it.
     """
     clusters = micro_ward(z, n_clusters=len(centres), seed=seed)
     means = np.stack([z[clusters == cluster].mean(axis=0) for cluster in range(len(centres))])

@@ -21,10 +21,8 @@ BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
 def in_content_order(views: CellViews) -> tuple[CellViews, Int[np.ndarray, " cell"]]:
     """Sort the cells by their principal components, so that random draws follow the cells and not their positions.
 
-    Returns
-    -------
-    The views in that order, and the position of each of the original cells in it: ``sorted[places]`` is the original
-    order. Equal cells may change places with one another.
+    Returns the views in that order, and the position of each of the original cells in it: ``sorted[places]`` is the
+    original order. Equal cells may change places with one another.
     """
     order = content_order(views.pcs)
     ordered = {name: getattr(views, name)[order] for name in BY_CELL if getattr(views, name) is not None}

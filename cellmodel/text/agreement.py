@@ -18,38 +18,23 @@ N_NEIGHBORS: Final = 15  # of each cell, that both sides are asked for
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgreementRow:
-    """How alike two embeddings place the same cells.
+    """How alike two embeddings place the same cells."""
 
-    Parameters
-    ----------
-    pooled
-        What stands on the pooled side: ``real``; ``shuffled genes``, which were dealt one another's vectors, so that
-        only the genes that cells share are left; ``shuffled cells``, what chance gives.
-    similarity
-        Spearman correlation, over all pairs of cells, of the pooled cosine with the encoded one, both sides centred:
-        representational similarity analysis :cite:`kriegeskorte2008rsa`. 1 is the same order of pairs, 0 none.
-    neighbour_overlap
-        Share of a cell's 15 nearest by one side that are among its 15 nearest by the other.
-    """
-
+    # what stands on the pooled side: ``real``; ``shuffled genes``, which were dealt one another's vectors, so that only
+    # the genes that cells share are left; ``shuffled cells``, what chance gives
     pooled: str
+    # spearman correlation, over all pairs of cells, of the pooled cosine with the encoded one, both sides centred:
+    # representational similarity analysis :cite:`kriegeskorte2008rsa`. 1 is the same order of pairs, 0 none
     similarity: float
-    neighbour_overlap: float
+    neighbour_overlap: float  # share of a cell's 15 nearest by one side that are among its 15 nearest by the other
 
 
 def compare_readings(pooled: Mapping[str, Embedding], encoded: Embedding) -> tuple[AgreementRow, ...]:
     """Measure how alike embeddings place the same cells.
 
-    Parameters
-    ----------
-    pooled
-        Embeddings by name; row *i* of all is cell *i*, of any length and dimension. Each is centred over these cells.
-    encoded
-        What each is compared with.
-
-    Returns
-    -------
-    Nothing where there are no more than 16 cells, so that all are neighbours, or no pair of them differs from another.
+    ``pooled``: embeddings by name; row *i* of all is cell *i*, of any length and dimension. Each is centred over these
+    cells. ``encoded``: what each is compared with. Returns nothing where there are no more than 16 cells, so that all
+    are neighbours, or no pair of them differs from another.
     """
     if len(encoded) <= N_NEIGHBORS + 1:
         return ()

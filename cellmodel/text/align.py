@@ -77,17 +77,9 @@ def align_genes(
 ) -> GeneAlignment:
     """Align gene names with a store.
 
-    Parameters
-    ----------
-    counts
-        Sum over all cells of each gene's counts (or expression), to say what share was lost.
-    min_coverage
-        Share of the names that must have a text.
-
-    Raises
-    ------
-    AlignmentTooLow
-        If fewer have one, or the names are those of another species; the message says what they look like.
+    ``counts``: sum over all cells of each gene's counts (or expression), to say what share was lost. ``min_coverage``:
+    share of the names that must have a text. Raises ``AlignmentTooLow`` if fewer have one, or the names are those of
+    another species; the message says what they look like.
     """
     if are_numbered(names):
         raise AlignmentTooLow(
@@ -163,10 +155,7 @@ def align_if_known(
 ) -> GeneAlignment | None:
     """Align genes with a store; None without one, and where they are unknown to it but no knowledge is asked for.
 
-    Raises
-    ------
-    AlignmentTooLow
-        If too few genes are known to the store, and knowledge is asked for.
+    Raises ``AlignmentTooLow`` if too few genes are known to the store, and knowledge is asked for.
     """
     if kb is None:
         return None

@@ -13,17 +13,8 @@ def apply_knowledge(vectors: GeneVectors, *, knowledge: Knowledge, seed: int) ->
     ``shuffled`` gives each gene another gene's vector, which keeps the shape of the cloud; ``random`` draws isotropic
     Gaussian directions, a stronger control, since text vectors are anisotropic and compress expression badly.
 
-    Parameters
-    ----------
-    vectors
-        (gene, dim) of genes that have a text.
-    knowledge
-        ``real``, ``shuffled`` or ``random``.
-
-    Raises
-    ------
-    ValueError
-        If ``knowledge`` is ``none``: then there is no text view to make.
+    ``vectors``: (gene, dim) of genes that have a text. ``knowledge``: ``real``, ``shuffled`` or ``random``. Raises
+    ``ValueError`` if ``knowledge`` is ``none``: then there is no text view to make.
     """
     if knowledge == "real":
         return vectors

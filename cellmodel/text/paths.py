@@ -18,18 +18,10 @@ from cellmodel.pp.moments import column_moments
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Whitening:
-    """A linear map that takes out the mean and makes the leading directions of text vectors equally long.
+    """A linear map that takes out the mean and makes the leading directions of text vectors equally long."""
 
-    Parameters
-    ----------
-    mean
-        (dim,) mean of the vectors that it was fitted to.
-    components
-        (dim, rank) directions, scaled to unit variance.
-    """
-
-    mean: Float[np.ndarray, " dim"]
-    components: Float[np.ndarray, "dim rank"]
+    mean: Float[np.ndarray, " dim"]  # (dim,) mean of the vectors that it was fitted to
+    components: Float[np.ndarray, "dim rank"]  # (dim, rank) directions, scaled to unit variance
 
     def __call__(self, vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row rank"]:
         """Map vectors of the encoder's space, of genes or of a query, into the whitened space."""
@@ -39,17 +31,8 @@ class Whitening:
 def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
     """Fit a whitening map by the singular value decomposition of the centred vectors.
 
-    Parameters
-    ----------
-    gene_vectors
-        (gene, dim) vectors of genes that have a text.
-    rank
-        Directions to keep; fewer where the vectors span fewer.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two distinct vectors.
+    ``gene_vectors``: (gene, dim) vectors of genes that have a text. ``rank``: directions to keep; fewer where the
+    vectors span fewer. Raises ``ValueError`` if there are fewer than two distinct vectors.
     """
     mean = gene_vectors.mean(axis=0)
     _, singular, directions = np.linalg.svd((gene_vectors - mean).astype(np.float64), full_matrices=False)
@@ -67,16 +50,8 @@ def expression_weighted(expression: CellByGene, gene_vectors: GeneVectors) -> Em
     The map is linear in the vectors, so a gene's part in it can be told exactly; sparse expression stays sparse, since
     :math:`(X - 1\mu^T) D^{-1} G = X D^{-1} G - 1 (\mu^T D^{-1} G)`.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised.
-    gene_vectors
-        (gene, dim) in the order of the columns; a zero row counts for nothing.
-
-    Returns
-    -------
-    (cell, dim) float32, centred over the cells, not normalised.
+    ``expression``: (cell, gene) log-normalised. ``gene_vectors``: (gene, dim) in the order of the columns; a zero row
+    counts for nothing. Returns (cell, dim) float32, centred over the cells, not normalised.
     """
     mean, deviation = column_moments(expression)
     scaled = gene_vectors / np.maximum(deviation, EPSILON)[:, None]
@@ -89,14 +64,8 @@ def rank_genes(
 ) -> list[Int[np.ndarray, " gene"]]:
     """Order the expressed genes of each cell: highest expression first, ties by the rarer gene.
 
-    Parameters
-    ----------
-    mean
-        Mean expression of each gene, which says what is rare; that of these cells if None.
-
-    Returns
-    -------
-    For each cell the column indices of at most ``n_top`` genes.
+    ``mean``: mean expression of each gene, which says what is rare; that of these cells if None. Returns for each cell
+    the column indices of at most ``n_top`` genes.
     """
     if mean is None:
         mean, _ = column_moments(expression)

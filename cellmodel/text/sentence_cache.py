@@ -33,22 +33,14 @@ Progress = Callable[[str, int, int], None]  # what, done, total
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReadSentences:
-    """Vectors of sentences as an encoder gave them, in the order asked.
+    """Vectors of sentences as an encoder gave them, in the order asked."""
 
-    Parameters
-    ----------
-    vectors
-        (sentence, dim) float32; the same bytes whether read now or taken from the cache.
-    n_tokens, n_tokens_cut
-        Tokens of each sentence, and how many of them, at its end, the encoder did not read.
-    n_encoded
-        Sentences that were encoded now; the others came from the cache.
-    """
-
+    # (sentence, dim) float32; the same bytes whether read now or taken from the cache
     vectors: Float[np.ndarray, "sentence dim"]
+    # n_tokens, n_tokens_cut: tokens of each sentence, and how many of them, at its end, the encoder did not read
     n_tokens: Int[np.ndarray, " sentence"]
     n_tokens_cut: Int[np.ndarray, " sentence"]
-    n_encoded: int
+    n_encoded: int  # sentences that were encoded now; the others came from the cache
 
 
 def sentence_folder(kb: genekb.Store, encoder_id: str) -> Path:
@@ -68,22 +60,11 @@ def read_sentences(
 ) -> ReadSentences:
     """Encode sentences in batches, keeping each batch as it is done and taking over those that are kept already.
 
-    Parameters
-    ----------
-    sentences
-        Distinct, each with at least one letter or digit. They are encoded in the order of their hashes, so the order
-        given changes nothing.
-    folder
-        Of this encoder's sentences; None keeps nothing. Where it cannot be written, the run goes on without.
-    progress
-        Called after each batch, once the work has taken longer than :data:`PATIENCE_S`.
-
-    Raises
-    ------
-    ValueError
-        If a sentence is given twice, or holds no letter or digit.
-    EncoderFailed
-        If a vector is not finite or has no length.
+    ``sentences``: distinct, each with at least one letter or digit. They are encoded in the order of their hashes, so
+    the order given changes nothing. ``folder``: of this encoder's sentences; None keeps nothing. Where it cannot be
+    written, the run goes on without. ``progress``: called after each batch, once the work has taken longer than
+    :data:`PATIENCE_S`. Raises ``ValueError`` if a sentence is given twice, or holds no letter or digit;
+    ``EncoderFailed`` if a vector is not finite or has no length.
     """
     keys = [hashlib.sha256(sentence.encode()).digest() for sentence in sentences]
     row_of = {key: row for row, key in enumerate(keys)}
@@ -146,10 +127,7 @@ def _kept(
 def _unpack(table: "pa.Table", wanted: Int[np.ndarray, " row"], encoder_id: str, dim: int) -> EncodedTexts:
     """Take rows of a file.
 
-    Raises
-    ------
-    ValueError
-        If they are of another encoder, or not finite vectors of its length.
+    Raises ``ValueError`` if they are of another encoder, or not finite vectors of its length.
     """
     found = (table.schema.metadata or {}).get(b"encoder_id", b"").decode()
     if found != encoder_id:

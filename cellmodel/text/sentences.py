@@ -28,76 +28,37 @@ Read = Callable[[Sequence[str]], ReadSentences]  # of distinct sentences, in the
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SentenceReading:
-    """How the sentence of a cell becomes a vector beside the pooled vectors of its genes.
+    """How the sentence of a cell becomes a vector beside the pooled vectors of its genes."""
 
-    Parameters
-    ----------
-    columns
-        Of the cells' genes: those that sentences are made of.
-    names
-        Their names.
-    gene_vectors
-        (gene, dim) their whitened vectors.
-    whitening
-        The map that whitened them; what the encoder reads goes through it as well.
-    n_top
-        Most genes in a sentence.
-    read
-        Gives the encoder's vectors of distinct sentences, see
-        :func:`cellmodel.text.sentence_cache.read_sentences`.
-    """
-
-    columns: Int[np.ndarray, " gene"]
-    names: Sequence[str]
-    gene_vectors: GeneVectors
-    whitening: Whitening
-    n_top: int
+    columns: Int[np.ndarray, " gene"]  # of the cells' genes: those that sentences are made of
+    names: Sequence[str]  # their names
+    gene_vectors: GeneVectors  # (gene, dim) their whitened vectors
+    whitening: Whitening  # the map that whitened them; what the encoder reads goes through it as well
+    n_top: int  # most genes in a sentence
+    # gives the encoder's vectors of distinct sentences, see :func:`cellmodel.text.sentence_cache.read_sentences`
     read: Read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSentence:
-    """The sentence of a cluster's mean cell, pooled and encoded, both centred over the clusters.
-
-    Parameters
-    ----------
-    genes
-        Its first genes.
-    cosine
-        Between its encoded and its pooled vector.
-    cosine_others
-        Mean of the same between its encoded vector and the pooled ones of the other clusters: what chance gives.
-    """
+    """The sentence of a cluster's mean cell, pooled and encoded, both centred over the clusters."""
 
     cluster: int
-    genes: tuple[str, ...]
-    cosine: float
+    genes: tuple[str, ...]  # its first genes
+    cosine: float  # between its encoded and its pooled vector
+    # mean of the same between its encoded vector and the pooled ones of the other clusters: what chance gives
     cosine_others: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SentenceRecord:
-    """What is told about sentences that an encoder read.
+    """What is told about sentences that an encoder read."""
 
-    Parameters
-    ----------
-    n_sentences
-        Distinct sentences of cells that were read.
-    n_encoded
-        How many of them were encoded now; the others were kept from earlier runs.
-    share_read
-        Share of their tokens that the encoder read; what lies behind its longest input is cut off.
-    n_compared
-        Cells whose pooled and encoded vectors were compared.
-    agreement
-        Empty where these are too few, or all alike.
-    """
-
-    n_sentences: int
-    n_encoded: int
-    share_read: float
-    n_compared: int
-    agreement: tuple[AgreementRow, ...]
+    n_sentences: int  # distinct sentences of cells that were read
+    n_encoded: int  # how many of them were encoded now; the others were kept from earlier runs
+    share_read: float  # share of their tokens that the encoder read; what lies behind its longest input is cut off
+    n_compared: int  # cells whose pooled and encoded vectors were compared
+    agreement: tuple[AgreementRow, ...]  # empty where these are too few, or all alike
     clusters: tuple[ClusterSentence, ...] = ()
 
 
@@ -115,10 +76,7 @@ def draw_cells(blocks: Iterable[CellByGene], *, n_cells: int, seed: int) -> Int[
     The same cells are drawn in the same order however the cells are ordered, and of equal cells one. Cells without
     expression are never drawn.
 
-    Parameters
-    ----------
-    blocks
-        The cells in their order, all at once or some at a time.
+    ``blocks``: the cells in their order, all at once or some at a time.
     """
     prefix = f"sentences of seed {seed}".encode()
     first: dict[bytes, int] = {}
@@ -141,9 +99,7 @@ def encode_sentences(sentences: Sequence[str], reading: SentenceReading) -> tupl
 
     Equal sentences are encoded once; an empty one lies at the centre.
 
-    Returns
-    -------
-    (cell, dim) float32, not normalised, and what was read: distinct sentences in the order of the alphabet.
+    Returns (cell, dim) float32, not normalised, and what was read: distinct sentences in the order of the alphabet.
     """
     distinct = sorted({sentence for sentence in sentences if sentence})
     read = reading.read(distinct)
@@ -162,18 +118,9 @@ def read_path2(
 ) -> tuple[Embedding, SentenceRecord]:
     """Let the encoder read sentences of all cells or of a sample, and compare them with the pooled vectors.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) of all cells and the genes of ``reading``.
-    pooled
-        (cell, dim) path 2 of all cells, pooled.
-    config
-        Whether the sentences of all cells are ``encoded`` or only those of ``n_sampled`` cells, which are compared.
-
-    Returns
-    -------
-    Path 2, of all cells: encoded if that was asked for, else ``pooled``; and what was found.
+    ``expression``: (cell, gene) of all cells and the genes of ``reading``. ``pooled``: (cell, dim) path 2 of all cells,
+    pooled. ``config``: whether the sentences of all cells are ``encoded`` or only those of ``n_sampled`` cells, which
+    are compared. Returns path 2, of all cells: encoded if that was asked for, else ``pooled``; and what was found.
     """
     rows = draw_cells([expression], n_cells=config.n_sampled, seed=seed)
     mean, _ = column_moments(expression)
@@ -194,14 +141,8 @@ def read_sample(
 ) -> SentenceRecord:
     """Let the encoder read the sentences of some cells, and compare them with their pooled vectors.
 
-    Parameters
-    ----------
-    sample
-        (cell, gene) of these cells, as :func:`draw_cells` draws them, and the genes of ``reading``.
-    pooled
-        (cell, dim) path 2 of these cells, pooled.
-    mean
-        Mean expression of each gene over all cells.
+    ``sample``: (cell, gene) of these cells, as :func:`draw_cells` draws them, and the genes of ``reading``. ``pooled``:
+    (cell, dim) path 2 of these cells, pooled. ``mean``: mean expression of each gene over all cells.
     """
     encoded, read = encode_sentences(cell_sentences(sample, reading.names, n_top=reading.n_top, mean=mean), reading)
     return _record(sample, reading, sides=(pooled, encoded), read=read, mean=mean, seed=seed)
@@ -248,16 +189,8 @@ def read_clusters(
 ) -> tuple[ClusterSentence, ...]:
     """Let the encoder read the sentence of each cluster's mean cell.
 
-    Parameters
-    ----------
-    means
-        (cluster, gene) mean cells, of the genes of ``reading``.
-    mean
-        Mean expression of each gene over all cells.
-
-    Returns
-    -------
-    Nothing where there is one cluster: it is its own centre.
+    ``means``: (cluster, gene) mean cells, of the genes of ``reading``. ``mean``: mean expression of each gene over all
+    cells. Returns nothing where there is one cluster: it is its own centre.
     """
     n_clusters = means.shape[0]
     if n_clusters < 2:  # noqa: PLR2004 - see above

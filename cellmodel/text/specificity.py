@@ -16,10 +16,7 @@ N_TOP: Final = 256  # genes of a cell that are read, highest expression first
 def gene_specificity(expression: CellByGene) -> Float[np.ndarray, " gene"]:
     r"""Inverse document frequency of each gene: :math:`\log\frac{1 + n}{1 + n_j}`, 0 for a gene that all cells express.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene); *n* cells, of which :math:`n_j` have a value above zero of gene *j*.
+    ``expression``: (cell, gene); *n* cells, of which :math:`n_j` have a value above zero of gene *j*.
     """
     n_expressing = np.bincount(expression.indices[expression.data > 0], minlength=expression.shape[1])
     return np.asarray(np.log((1 + expression.shape[0]) / (1 + n_expressing)))
@@ -34,14 +31,8 @@ def specific_weights(
 ) -> CellByGene:
     """Weights of the most expressed genes of each cell: expression times specificity, summing to one a cell.
 
-    Parameters
-    ----------
-    mean
-        Mean expression of each gene, which decides between equally expressed ones; that of these cells if None.
-
-    Returns
-    -------
-    (cell, gene); a row of zeros where a cell expresses no gene that is specific at all.
+    ``mean``: mean expression of each gene, which decides between equally expressed ones; that of these cells if None.
+    Returns (cell, gene); a row of zeros where a cell expresses no gene that is specific at all.
     """
     ranked = rank_genes(expression, n_top=n_top, mean=mean)
     lengths = np.array([len(genes) for genes in ranked], dtype=np.int64)
@@ -57,16 +48,8 @@ def specific_weights(
 def specific_text(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int = N_TOP) -> Embedding:
     """Mean text vector of each cell's most expressed genes, weighted by expression and specificity.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised.
-    gene_vectors
-        (gene, dim), whitened, in the order of the columns.
-
-    Returns
-    -------
-    (cell, dim) centred over the cells, rows of length one.
+    ``expression``: (cell, gene) log-normalised. ``gene_vectors``: (gene, dim), whitened, in the order of the columns.
+    Returns (cell, dim) centred over the cells, rows of length one.
     """
     weights = specific_weights(expression, specificity=gene_specificity(expression), n_top=n_top)
     pooled = np.asarray(weights @ gene_vectors, dtype=np.float32)

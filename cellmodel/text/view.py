@@ -30,56 +30,28 @@ from cellmodel.text.sentences import Read, SentenceReading, SentenceRecord, draw
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextView:
-    """Text side of the cells.
+    """Text side of the cells."""
 
-    Parameters
-    ----------
-    z
-        The mixed paths.
-    paths
-        The expression-weighted path and the ranked sentence.
-    whitening
-        The map that whitened the gene vectors.
-    gene_vectors
-        (gene, dim) whitened vectors of the highly variable genes; zero where a gene has none.
-    raw_gene_vectors
-        The same before they were whitened.
-    path2_encoded
-        Whether path 2 is the encoder's reading of the sentences; else the vectors of their genes were pooled.
-    reading, sentences
-        How the encoder reads sentences, and what was found when it did; None where it reads none.
-    """
-
-    z: Embedding
-    paths: tuple[Embedding, Embedding]
-    whitening: Whitening
-    gene_vectors: GeneVectors
-    raw_gene_vectors: GeneVectors
+    z: Embedding  # the mixed paths
+    paths: tuple[Embedding, Embedding]  # the expression-weighted path and the ranked sentence
+    whitening: Whitening  # the map that whitened the gene vectors
+    gene_vectors: GeneVectors  # (gene, dim) whitened vectors of the highly variable genes; zero where a gene has none
+    raw_gene_vectors: GeneVectors  # the same before they were whitened
+    # whether path 2 is the encoder's reading of the sentences; else the vectors of their genes were pooled
     path2_encoded: bool
+    # reading, sentences: how the encoder reads sentences, and what was found when it did; None where it reads none
     reading: SentenceReading | None = None
     sentences: SentenceRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GeneText:
-    """Text side of the highly variable genes that have a text.
+    """Text side of the highly variable genes that have a text."""
 
-    Parameters
-    ----------
-    columns
-        Of the cells' genes.
-    vectors
-        (gene, dim) as the encoder or the control gave them.
-    whitening
-        The map fitted to them.
-    whitened
-        (gene, rank) after it.
-    """
-
-    columns: Int[np.ndarray, " gene"]
-    vectors: GeneVectors
-    whitening: Whitening
-    whitened: GeneVectors
+    columns: Int[np.ndarray, " gene"]  # of the cells' genes
+    vectors: GeneVectors  # (gene, dim) as the encoder or the control gave them
+    whitening: Whitening  # the map fitted to them
+    whitened: GeneVectors  # (gene, rank) after it
 
     def of(self, top_genes: Int[np.ndarray, " gene"]) -> tuple[GeneVectors, GeneVectors]:
         """Whitened and own vectors in the order of all highly variable genes, zero for those without a text."""
@@ -99,19 +71,9 @@ def stream_text(
 ) -> TextView | None:
     """Make the text view of all cells; path 2 is pooled. With engine ``ray`` its workers read the file of the cells.
 
-    Parameters
-    ----------
-    read
-        Reads the sentences of a sample of the cells, to be compared with the pooled ones; None for no comparison.
-
-    Returns
-    -------
-    Memory-mapped; None without knowledge.
-
-    Raises
-    ------
-    InputUnusable
-        If fewer than two highly variable genes have a text, or the disk refuses.
+    ``read``: reads the sentences of a sample of the cells, to be compared with the pooled ones; None for no comparison.
+    Returns memory-mapped; None without knowledge. Raises ``InputUnusable`` if fewer than two highly variable genes have
+    a text, or the disk refuses.
     """
     if config.knowledge == "none":
         return None
@@ -169,25 +131,14 @@ def sampled_features(features: Features, rows: Int[np.ndarray, " cell"], *, n_ge
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PathMap:
-    """Log-normalised expression of the genes that have a text → both paths, the second not centred yet.
+    """Log-normalised expression of the genes that have a text → both paths, the second not centred yet."""
 
-    Parameters
-    ----------
-    mean
-        Of each gene over all cells, which decides between genes of one rank.
-    scaled, shift
-        (gene, dim) vectors over the deviation of their gene, and what the mean cell gets from them.
-    whitened
-        (gene, dim) vectors.
-    n_top
-        Genes in a sentence.
-    """
-
-    mean: Float[np.ndarray, " gene"]
+    mean: Float[np.ndarray, " gene"]  # of each gene over all cells, which decides between genes of one rank
+    # scaled, shift: (gene, dim) vectors over the deviation of their gene, and what the mean cell gets from them
     scaled: GeneVectors
     shift: Float[np.ndarray, " dim"]
-    whitened: GeneVectors
-    n_top: int
+    whitened: GeneVectors  # (gene, dim) vectors
+    n_top: int  # genes in a sentence
 
     def __call__(self, expression: CellByGene) -> tuple[Embedding, Embedding]:
         """Both paths of some cells."""
@@ -292,15 +243,8 @@ def text_view(
 ) -> TextView:
     """Make the text view of the cells from gene vectors or from a control.
 
-    Parameters
-    ----------
-    read
-        Names of all genes, and what reads sentences of them; path 2 is pooled and nothing compared if None.
-
-    Raises
-    ------
-    InputUnusable
-        If fewer than two highly variable genes have a text.
+    ``read``: names of all genes, and what reads sentences of them; path 2 is pooled and nothing compared if None.
+    Raises ``InputUnusable`` if fewer than two highly variable genes have a text.
     """
     settings = config.semantics
     genes = gene_text(features.top_genes, alignment, config, knowledge=knowledge)
@@ -330,10 +274,7 @@ def gene_text(
 ) -> GeneText:
     """Whiten the vectors of the highly variable genes that have a text, or a control in their place.
 
-    Raises
-    ------
-    InputUnusable
-        If fewer than two have one.
+    Raises ``InputUnusable`` if fewer than two have one.
     """
     columns = top_genes[alignment.has_vector[top_genes]]
     if len(columns) < 2:  # noqa: PLR2004 - whitening needs two texts

@@ -21,10 +21,7 @@ from cellmodel.io.writers import h5ad_safe, write_cells
 def annotate_file(path: Path, panel: Panel, *, cluster_key: str, read: ReadConfig, write: WriteConfig) -> Naming:
     """Name the clusters of a file and write ``obs["<key>"]`` and the evidence, ``uns["<key>"]``.
 
-    Raises
-    ------
-    InputUnusable
-        If the column of clusters is missing, or an output cannot be written.
+    Raises ``InputUnusable`` if the column of clusters is missing, or an output cannot be written.
     """
     import pandas as pd
 
@@ -59,12 +56,8 @@ def annotate_types(
 
     Cells without a cluster get no name.
 
-    Raises
-    ------
-    SlotTaken
-        If a slot exists and ``overwrite`` is not set.
-    InputUnusable, AlignmentTooLow, NotAvailable, LineageMismatch
-        See :func:`name_types`.
+    Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set; ``InputUnusable``, ``AlignmentTooLow``,
+    ``NotAvailable``, ``LineageMismatch``: see :func:`name_types`.
     """
     import pandas as pd
 
@@ -109,10 +102,8 @@ def annotate_types_file(
 ) -> NamedCells:
     """Name the clusters of a file and write it with the names.
 
-    Raises
-    ------
-    InputUnusable
-        If the input cannot be used, or the output exists and may not be replaced; this is found before any work.
+    Raises ``InputUnusable`` if the input cannot be used, or the output exists and may not be replaced; this is found
+    before any work.
     """
     check_outputs(write, inputs=(path,))
     cells = read_cells(path, read)

@@ -28,17 +28,9 @@ def attribute_file(
 ) -> Evidence:
     """Read cells with clusters, tell what sets them apart, write ``uns["<key>"]`` and, if asked for, tables.
 
-    Parameters
-    ----------
-    tables
-        Folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; made if missing.
-
-    Raises
-    ------
-    InputUnusable
-        If the input cannot be used, or an output exists and may not be replaced; the latter before any work.
-    LineageMismatch
-        If the clusters were made with another store.
+    ``tables``: folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; made if
+    missing. Raises ``InputUnusable`` if the input cannot be used, or an output exists and may not be replaced; the
+    latter before any work; ``LineageMismatch`` if the clusters were made with another store.
     """
     check_outputs(write, *(table_targets(tables) if tables else ()), inputs=(path, *choice.gmt))
     cells = read_cells(path, read)

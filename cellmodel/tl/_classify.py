@@ -30,10 +30,7 @@ def transfer_slots(key_added: str) -> list[tuple[str, str]]:
 def write_transfer(cells: Cells, found: Transfer, *, key_added: str, overwrite: bool = False) -> None:
     """Write classes, confidence and probabilities into the AnnData of the query; nothing else of it is touched.
 
-    Raises
-    ------
-    SlotTaken
-        If a slot exists and ``overwrite`` is not set.
+    Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set.
     """
     import pandas as pd
 
@@ -85,15 +82,8 @@ def transfer_file(
 ) -> Transfer:
     """Read query and reference, carry the labels over, and write the query with its classes.
 
-    Parameters
-    ----------
-    read
-        Where the values and the gene names are, in both files.
-
-    Raises
-    ------
-    InputUnusable
-        If an input cannot be used, or the output exists and may not be replaced; this is found before any work.
+    ``read``: where the values and the gene names are, in both files. Raises ``InputUnusable`` if an input cannot be
+    used, or the output exists and may not be replaced; this is found before any work.
     """
     check_outputs(write, inputs=(path, reference))
     query = read_cells(path, read)

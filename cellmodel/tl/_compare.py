@@ -24,26 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SideFile:
-    """A file of clustered cells, and how it is read.
+    """A file of clustered cells, and how it is read."""
 
-    Parameters
-    ----------
-    path
-        The cells.
-    kb
-        Store that knows their genes.
-    cluster_key
-        Column of obs with the clusters.
-    read
-        Where the values and the gene names are.
-    other_store
-        Whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
-    """
-
-    path: Path
-    kb: genekb.Store
-    cluster_key: str = "cellmodel"
-    read: ReadConfig = field(default_factory=ReadConfig)
+    path: Path  # the cells
+    kb: genekb.Store  # store that knows their genes
+    cluster_key: str = "cellmodel"  # column of obs with the clusters
+    read: ReadConfig = field(default_factory=ReadConfig)  # where the values and the gene names are
+    # whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`
     other_store: bool = False
 
 
@@ -67,24 +54,12 @@ def compare_files(
 ) -> CellComparison:
     """Match the clusters of two files, and write what is asked for.
 
-    Parameters
-    ----------
-    config
-        Its encoder, coverage and seed are used.
-    meeting
-        How genes meet; by GeneID within a species and by orthologue across two if None. By ``text``, no gene has to
-        meet, and clusters are matched by meaning alone.
-
-    Raises
-    ------
-    InputUnusable
-        If a file has no clusters, or an output cannot be written; outputs are checked before any work.
-    AlignmentTooLow
-        If too few genes are known to the stores, or too few meet.
-    LineageMismatch
-        If the clusters of a file were made with another store.
-    NotAvailable
-        If a plot is asked for and matplotlib is not installed; checked before any work.
+    ``config``: its encoder, coverage and seed are used. ``meeting``: how genes meet; by GeneID within a species and by
+    orthologue across two if None. By ``text``, no gene has to meet, and clusters are matched by meaning alone. Raises
+    ``InputUnusable`` if a file has no clusters, or an output cannot be written; outputs are checked before any work;
+    ``AlignmentTooLow`` if too few genes are known to the stores, or too few meet; ``LineageMismatch`` if the clusters
+    of a file were made with another store; ``NotAvailable`` if a plot is asked for and matplotlib is not installed;
+    checked before any work.
     """
     _check(outputs, inputs=(a.path, b.path))
     cells = read_cells(a.path, a.read), read_cells(b.path, b.read)

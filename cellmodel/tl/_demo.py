@@ -19,10 +19,7 @@ CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
 def find_demo_cells() -> Path:
     """Find the demo cells in the installed scanpy, without importing it.
 
-    Raises
-    ------
-    InputUnusable
-        If scanpy is not installed.
+    Raises ``InputUnusable`` if scanpy is not installed.
     """
     spec = importlib.util.find_spec("scanpy")
     path = Path(spec.origin).parent / CELLS if spec and spec.origin else None
@@ -36,10 +33,7 @@ def find_demo_cells() -> Path:
 def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
     """Name ``pbmc.h5ad`` and ``report.html`` in a folder, which is made, and check that they can be written.
 
-    Raises
-    ------
-    InputUnusable
-        If they cannot.
+    Raises ``InputUnusable`` if they cannot.
     """
     check_targets([Target(output, kind="shared", makes_parents=True)], overwrite=overwrite)
     output.mkdir(parents=True, exist_ok=True)

@@ -82,17 +82,9 @@ def run_file(
 ) -> FileRun:
     """Read cells, embed and cluster them, write them annotated, and write a report if asked for.
 
-    Parameters
-    ----------
-    stream
-        Whether the matrix stays in its file.
-    progress
-        Told while sentences are encoded.
-
-    Raises
-    ------
-    InputUnusable
-        If the input cannot be used, or an output exists and may not be replaced; this is found before any work.
+    ``stream``: whether the matrix stays in its file. ``progress``: told while sentences are encoded. Raises
+    ``InputUnusable`` if the input cannot be used, or an output exists and may not be replaced; this is found before any
+    work.
     """
     stream = stream or StreamConfig()
     work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None

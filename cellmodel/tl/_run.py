@@ -38,38 +38,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunResult:
-    """Everything that a run found; what each part means stands with the part.
-
-    Parameters
-    ----------
-    labels
-        Cluster of each cell; 0 is the largest; None where only an embedding was asked for.
-    confidence
-        Confidence of each cell in [0, 1].
-    share_hvgs
-        Share of the highly variable genes that have a vector; None without a store.
-    sentences
-        What the encoder's reading of sentences gave; None where it read none.
-    knowledge
-        How well the text view keeps clusters together, real beside its controls.
-    seconds
-        By stage.
-    """
+    """Everything that a run found; what each part means stands with the part."""
 
     config: RunConfig
     features: Features
     representation: Representation
     clustering: Clustering | None
-    labels: Labels | None
-    confidence: Float[np.ndarray, " cell"] | None
+    labels: Labels | None  # cluster of each cell; 0 is the largest; None where only an embedding was asked for
+    confidence: Float[np.ndarray, " cell"] | None  # confidence of each cell in [0, 1]
     alignment: GeneAlignment | None
-    share_hvgs: float | None
+    share_hvgs: float | None  # share of the highly variable genes that have a vector; None without a store
     text: TextView | None
     markers: tuple[MarkerTable, ...] = ()
     words: tuple[ClusterWords, ...] = ()
-    sentences: SentenceRecord | None = None
-    knowledge: tuple[KnowledgeRow, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
+    sentences: SentenceRecord | None = None  # what the encoder's reading of sentences gave; None where it read none
+    knowledge: tuple[KnowledgeRow, ...] = ()  # how well the text view keeps clusters together, real beside its controls
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
 
     @property
     def estimate(self) -> NClusters | None:
@@ -94,21 +78,9 @@ def run(
 ) -> RunResult:
     """Embed cells and, unless told otherwise, cluster them and find what the clusters mean.
 
-    Parameters
-    ----------
-    cells
-        Matrix, gene names and kind of values.
-    kb
-        Opened store; may be None if ``config.knowledge`` is ``none``.
-    progress
-        Told while sentences are encoded.
-
-    Raises
-    ------
-    InputUnusable
-        If there are too few cells or genes, or a store is needed and not given.
-    AlignmentTooLow
-        If too few genes are known to the store.
+    ``cells``: matrix, gene names and kind of values. ``kb``: opened store; may be None if ``config.knowledge`` is
+    ``none``. ``progress``: told while sentences are encoded. Raises ``InputUnusable`` if there are too few cells or
+    genes, or a store is needed and not given; ``AlignmentTooLow`` if too few genes are known to the store.
     """
     from cellmodel.recipes.heads import find_head, keep_equal_cells_together
     from cellmodel.recipes.registry import check_compute, find_recipe
@@ -251,12 +223,8 @@ def run_streamed(
 
     What is per cell and small stays in memory: components, graph, embeddings. The matrix never does.
 
-    Raises
-    ------
-    InputUnusable
-        If a setting needs all cells in memory, there are too few cells or genes, or a store is needed and not given.
-    AlignmentTooLow
-        If too few genes are known to the store.
+    Raises ``InputUnusable`` if a setting needs all cells in memory, there are too few cells or genes, or a store is
+    needed and not given; ``AlignmentTooLow`` if too few genes are known to the store.
     """
     from cellmodel.recipes.heads import find_head, keep_equal_cells_together
 
@@ -293,12 +261,8 @@ def run_streamed(
 def check_streamed(config: RunConfig) -> Recipe:
     """Refuse what needs all cells in memory, before any work is done, and give the recipe.
 
-    Raises
-    ------
-    InputUnusable
-        If there is such a setting; the message says which.
-    NotAvailable
-        If what is to train the model is not there.
+    Raises ``InputUnusable`` if there is such a setting; the message says which; ``NotAvailable`` if what is to train
+    the model is not there.
     """
     from cellmodel.recipes.registry import check_compute, find_recipe, names_that
 

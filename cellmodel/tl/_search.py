@@ -18,12 +18,8 @@ def search_into(
 ) -> Found:
     """Search, and write ``obs["<key>"]``, the score of each cell, and ``uns["<key>"]``.
 
-    Raises
-    ------
-    SlotTaken
-        If a slot exists and ``overwrite`` is not set.
-    InputUnusable, AlignmentTooLow, NotAvailable, LineageMismatch
-        See :func:`search_cells`.
+    Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set; ``InputUnusable``, ``AlignmentTooLow``,
+    ``NotAvailable``, ``LineageMismatch``: see :func:`search_cells`.
     """
     adata = cells.adata
     claim_slots(adata, [("obs", key_added), ("uns", key_added)], overwrite=overwrite)
@@ -44,10 +40,8 @@ def search_file(
 ) -> Found:
     """Search the cells of a file, and write them with their scores if ``write`` says where.
 
-    Raises
-    ------
-    InputUnusable
-        If the input cannot be used, or the output exists and may not be replaced; this is found before any work.
+    Raises ``InputUnusable`` if the input cannot be used, or the output exists and may not be replaced; this is found
+    before any work.
     """
     if write is None:
         return search_cells(read_cells(path, read), kb, config, search=search)

@@ -40,10 +40,7 @@ def result_slots(key_added: str, *, with_clusters: bool = True) -> list[tuple[st
 def write_result(cells: CellTable, result: RunResult, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
     """Write a run's result into the AnnData that the cells came from; nothing else of it is touched.
 
-    Raises
-    ------
-    SlotTaken
-        If a slot exists and ``overwrite`` is not set.
+    Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set.
     """
     adata = cells.adata
     claim_slots(adata, result_slots(key_added, with_clusters=result.labels is not None), overwrite=overwrite)

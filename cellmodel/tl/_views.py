@@ -28,34 +28,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """Both sides of the cells, and the views made of them.
+    """Both sides of the cells, and the views made of them."""
 
-    Parameters
-    ----------
-    alignment
-        Genes found in the store; None without one.
-    text
-        None without knowledge.
-    seconds
-        By stage.
-    """
-
-    alignment: GeneAlignment | None
+    alignment: GeneAlignment | None  # genes found in the store; None without one
     features: Features
-    text: TextView | None
+    text: TextView | None  # None without knowledge
     views: CellViews
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # by stage
 
 
 def prepare(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, progress: Progress | None = None) -> Prepared:
     """Align genes, make the expression side and the text side, and put them together for a recipe.
 
-    Raises
-    ------
-    InputUnusable
-        If there are too few cells or genes, or a store is needed and not given.
-    AlignmentTooLow
-        If too few genes are known to the store.
+    Raises ``InputUnusable`` if there are too few cells or genes, or a store is needed and not given;
+    ``AlignmentTooLow`` if too few genes are known to the store.
     """
     check_cells(cells.shape, cells.source, kb=kb, config=config)
     seconds: dict[str, float] = {}
@@ -73,10 +59,7 @@ def prepare(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, progres
 def check_cells(shape: tuple[int, int], source: str, *, kb: genekb.Store | None, config: RunConfig) -> None:
     """Check that there are cells and genes to compare, and a store where one is needed.
 
-    Raises
-    ------
-    InputUnusable
-        If there are too few, or none is given.
+    Raises ``InputUnusable`` if there are too few, or none is given.
     """
     n_cells, n_genes = shape
     if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
@@ -91,10 +74,7 @@ def check_cells(shape: tuple[int, int], source: str, *, kb: genekb.Store | None,
 def check_n_clusters(config: RunConfig, *, n_cells: int) -> None:
     """Check that there are as many cells as clusters are asked for.
 
-    Raises
-    ------
-    InputUnusable
-        If there are fewer.
+    Raises ``InputUnusable`` if there are fewer.
     """
     if config.n_clusters is not None and config.n_clusters > n_cells:
         raise InputUnusable(
@@ -146,12 +126,7 @@ def make_views(
 ) -> CellViews:
     """Put both sides together, without counts.
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) of the highly variable genes.
-    depth
-        (cell,) sum of all values of each.
+    ``expression``: (cell, gene) of the highly variable genes. ``depth``: (cell,) sum of all values of each.
     """
     return CellViews(
         expression=expression,

@@ -40,24 +40,12 @@ _KEPT: Final = "finished shards are kept, the same command goes on where it was"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreContent:
-    """What a store will hold besides vectors.
+    """What a store will hold besides vectors."""
 
-    Parameters
-    ----------
-    name
-        ``NAME@RELEASE``.
-    tables
-        Tables of :mod:`genekb.schema` by name: genes, names, orthologs, annotations, texts.
-    sources, dropped, selection, template, licences, parent, options
-        As in :class:`genekb.store.manifest.Manifest`.
-    table_files
-        Files of the parent that hold these tables already, by name of the table; they are shared, not written again.
-    only_names
-        Names that limited the genes with a text, kept with the store so that an update can apply them again.
-    """
-
-    name: str
+    name: str  # ``NAME@RELEASE``
+    # tables of :mod:`genekb.schema` by name: genes, names, orthologs, annotations, texts
     tables: Mapping[str, pa.Table]
+    # sources, dropped, selection, template, licences, parent, options: as in :class:`genekb.store.manifest.Manifest`
     sources: tuple[Mapping[str, Any], ...]
     dropped: Mapping[str, int]
     selection: str
@@ -65,7 +53,9 @@ class StoreContent:
     licences: tuple[str, ...]
     parent: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    # files of the parent that hold these tables already, by name of the table; they are shared, not written again
     table_files: Mapping[str, Path] = field(default_factory=dict)
+    # names that limited the genes with a text, kept with the store so that an update can apply them again
     only_names: tuple[str, ...] | None = None
 
 
@@ -79,40 +69,21 @@ class KeptVectors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneVectors:
-    """Vectors that hang on genes, made elsewhere.
+    """Vectors that hang on genes, made elsewhere."""
 
-    Parameters
-    ----------
-    spec
-        Their provenance.
-    gene_ids
-        (gene,) distinct, ascending.
-    vectors
-        (gene, dim) float32.
-    """
-
-    spec: EncoderSpec
-    gene_ids: IntArray
-    vectors: FloatArray
+    spec: EncoderSpec  # their provenance
+    gene_ids: IntArray  # (gene,) distinct, ascending
+    vectors: FloatArray  # (gene, dim) float32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildResult:
-    """The store that a build ended with.
+    """The store that a build ended with."""
 
-    Parameters
-    ----------
-    folder
-        Where it lies.
-    manifest
-        What it holds.
-    n_encoded, n_reused, n_kept
-        Over all encoders: texts encoded now; texts whose vector an earlier store had; texts whose shard an earlier,
-        interrupted run had left.
-    """
-
-    folder: Path
-    manifest: Manifest
+    folder: Path  # where it lies
+    manifest: Manifest  # what it holds
+    # n_encoded, n_reused, n_kept: over all encoders: texts encoded now; texts whose vector an earlier store had; texts
+    # whose shard an earlier, interrupted run had left
     n_encoded: int
     n_reused: int
     n_kept: int
@@ -128,19 +99,9 @@ def assemble(
 ) -> BuildResult:
     """Write a store, or go on with one that was interrupted.
 
-    Parameters
-    ----------
-    vectors
-        Encoders in the order in which the store lists them; the first is its default.
-    home
-        Artifact home, see :func:`genekb.store.home.find_home`.
-
-    Raises
-    ------
-    NotAvailable
-        If the home cannot be written, or an encoder is not on this machine.
-    StoreBusy
-        If another process writes the same name.
+    ``vectors``: encoders in the order in which the store lists them; the first is its default. ``home``: artifact home,
+    see :func:`genekb.store.home.find_home`. Raises ``NotAvailable`` if the home cannot be written, or an encoder is not
+    on this machine; ``StoreBusy`` if another process writes the same name.
     """
     name_folder = find_home(home) / "stores" / content.name
     entries: dict[str, dict[str, Any]] = {}

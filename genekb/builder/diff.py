@@ -34,27 +34,16 @@ class Retired:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """Genes and texts that differ; every list is ordered by GeneID.
+    """Genes and texts that differ; every list is ordered by GeneID."""
 
-    Parameters
-    ----------
-    added, retired, renamed
-        Genes that are new, gone, or under another symbol.
-    text_changed
-        Genes in both whose text is another.
-    text_gained, text_lost
-        Genes in both that have a text only in the new, or only in the old.
-    n_unchanged
-        Genes in both with the same symbol and the same text, or none in either.
-    """
-
-    added: tuple[int, ...]
+    added: tuple[int, ...]  # added, retired, renamed: genes that are new, gone, or under another symbol
     retired: tuple[Retired, ...]
     renamed: tuple[Renamed, ...]
-    text_changed: tuple[int, ...]
+    text_changed: tuple[int, ...]  # genes in both whose text is another
+    # text_gained, text_lost: genes in both that have a text only in the new, or only in the old
     text_gained: tuple[int, ...]
     text_lost: tuple[int, ...]
-    n_unchanged: int
+    n_unchanged: int  # genes in both with the same symbol and the same text, or none in either
 
     def counts(self) -> dict[str, int]:
         """Give the number of each kind of change."""
@@ -73,10 +62,7 @@ class Changes:
 def find_changes(old: Mapping[str, pa.Table], new: Mapping[str, pa.Table]) -> Changes:
     """Compare two stores' tables, or a store's with those of one that is planned.
 
-    Parameters
-    ----------
-    old, new
-        Tables ``genes``, ``names`` and ``texts`` in the schemas of :mod:`genekb.schema`.
+    ``old``, ``new``: tables ``genes``, ``names`` and ``texts`` in the schemas of :mod:`genekb.schema`.
     """
     old_symbol, new_symbol = _column(old["genes"], "symbol"), _column(new["genes"], "symbol")
     old_text, new_text = _column(old["texts"], "text_id"), _column(new["texts"], "text_id")
@@ -124,60 +110,33 @@ class WordDiff:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moved:
-    """How far the vectors of one encoder moved, over the genes that have one in both stores.
+    """How far the vectors of one encoder moved, over the genes that have one in both stores."""
 
-    Parameters
-    ----------
-    encoder
-        Name of the encoder.
-    same_recipe
-        Whether both stores have it by the same recipe; else the distances also say how the recipes differ.
-    n_genes, n_moved
-        Genes with a vector in both, and how many of them moved by more than float16 explains.
-    mean, median, q90, q99
-        Cosine distance of the genes that moved; 0 where none did.
-    farthest
-        GeneID, symbol and cosine distance of those that moved most.
-    """
-
-    encoder: str
+    encoder: str  # name of the encoder
+    # whether both stores have it by the same recipe; else the distances also say how the recipes differ
     same_recipe: bool
+    # n_genes, n_moved: genes with a vector in both, and how many of them moved by more than float16 explains
     n_genes: int
     n_moved: int
-    mean: float
+    mean: float  # mean, median, q90, q99: cosine distance of the genes that moved; 0 where none did
     median: float
     q90: float
     q99: float
-    farthest: tuple[tuple[int, str, float], ...]
+    farthest: tuple[tuple[int, str, float], ...]  # GeneID, symbol and cosine distance of those that moved most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreDiff:
-    """The difference of two stores.
+    """The difference of two stores."""
 
-    Parameters
-    ----------
-    old, new
-        Identities of the stores.
-    changes
-        Genes and texts.
-    words
-        Changed texts, word by word, in the order of GeneIDs, at most as many as asked for.
-    moved
-        For each encoder that both have by name and dimension.
-    only_in_old, only_in_new
-        Encoders of one store alone, or of another dimension.
-    not_pulled
-        Encoders that both have, whose vectors are not compared: in one of the stores they were not pulled.
-    """
-
-    old: str
+    old: str  # old, new: identities of the stores
     new: str
-    changes: Changes
-    words: tuple[WordDiff, ...]
-    moved: tuple[Moved, ...]
-    only_in_old: tuple[str, ...]
+    changes: Changes  # genes and texts
+    words: tuple[WordDiff, ...]  # changed texts, word by word, in the order of GeneIDs, at most as many as asked for
+    moved: tuple[Moved, ...]  # for each encoder that both have by name and dimension
+    only_in_old: tuple[str, ...]  # only_in_old, only_in_new: encoders of one store alone, or of another dimension
     only_in_new: tuple[str, ...]
+    # encoders that both have, whose vectors are not compared: in one of the stores they were not pulled
     not_pulled: tuple[str, ...] = ()
 
 

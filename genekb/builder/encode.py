@@ -37,31 +37,17 @@ Progress = Callable[[str, int, int], None]  # encoder_id, texts done, texts in a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingJob:
-    """One encoder's work on the texts of a store.
+    """One encoder's work on the texts of a store."""
 
-    Parameters
-    ----------
-    spec
-        The recipe.
-    open
-        Loads the encoder; called when the first text has to be encoded.
-    reuse
-        Folder of vectors by the same recipe and of the same stored type, from which known texts are taken.
-    place
-        Local folder that the encoder was given as, if it was.
-    partner
-        For a shuffled encoder: the text whose vector a text is given. The vectors are then taken from the folder of
-        the base encoder, where one is being built beside this one.
-    engine
-        Who encodes.
-    """
-
-    spec: EncoderSpec
-    open: Callable[[], Encoder]
+    spec: EncoderSpec  # the recipe
+    open: Callable[[], Encoder]  # loads the encoder; called when the first text has to be encoded
+    # folder of vectors by the same recipe and of the same stored type, from which known texts are taken
     reuse: Path | None = None
-    place: Path | None = None
+    place: Path | None = None  # local folder that the encoder was given as, if it was
+    # for a shuffled encoder: the text whose vector a text is given. The vectors are then taken from the folder of the
+    # base encoder, where one is being built beside this one
     partner: Callable[[str], str] | None = None
-    engine: Engine = LOCAL
+    engine: Engine = LOCAL  # who encodes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,17 +65,8 @@ def encode_texts(
 ) -> EncodingResult:
     """Give every distinct text a vector, in files below ``folder / embeddings / encoder_id``.
 
-    Parameters
-    ----------
-    texts
-        Table in the schema :data:`genekb.schema.TEXTS`.
-    folder
-        Staging folder of the store.
-
-    Raises
-    ------
-    EncoderFailed
-        If the encoder gives vectors of another shape, or values that are not finite.
+    ``texts``: table in the schema :data:`genekb.schema.TEXTS`. ``folder``: staging folder of the store. Raises
+    ``EncoderFailed`` if the encoder gives vectors of another shape, or values that are not finite.
     """
     target = folder / "embeddings" / str(job.spec.encoder_id)
     opened = _Opened(job.open)
@@ -118,9 +95,7 @@ def encode_texts(
 def plan_shards(texts: pa.Table) -> list[dict[str, str]]:
     """Split the distinct texts by ranges of their ids into shards of about :data:`SHARD_SIZE`.
 
-    Returns
-    -------
-    A list of mappings text_id → text, each ordered by text_id; empty shards are left out.
+    Returns a list of mappings text_id → text, each ordered by text_id; empty shards are left out.
     """
     by_id = dict(sorted(zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)))
     n_shards = max(1, round(len(by_id) / SHARD_SIZE))

@@ -50,24 +50,12 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
-    """How the encoder of a job is opened, here and elsewhere.
+    """How the encoder of a job is opened, here and elsewhere."""
 
-    Parameters
-    ----------
-    spec
-        The recipe.
-    load
-        Gives the encoder in this process.
-    state
-        Folder that holds its fitted state, if it has one.
-    place
-        Local folder that it was given as, if it was.
-    """
-
-    spec: EncoderSpec
-    load: Callable[[], Encoder]
-    state: Path
-    place: Path | None = None
+    spec: EncoderSpec  # the recipe
+    load: Callable[[], Encoder]  # gives the encoder in this process
+    state: Path  # folder that holds its fitted state, if it has one
+    place: Path | None = None  # local folder that it was given as, if it was
 
 
 class Engine(Protocol):

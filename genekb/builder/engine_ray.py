@@ -61,15 +61,9 @@ def plan_pool(
 
     A pool that asks for every CPU of a cluster leaves none for the tasks that feed it, and waits for ever.
 
-    Parameters
-    ----------
-    node_cpus
-        CPUs of each machine of the cluster.
-    n_gpus
-        GPUs in all; where there are any, each actor takes one.
-    workers, threads
-        Number of actors and threads of each, where the user has decided; more of them than there is room for wait
-        until the cluster has grown.
+    ``node_cpus``: CPUs of each machine of the cluster. ``n_gpus``: GPUs in all; where there are any, each actor takes
+    one. ``workers``, ``threads``: number of actors and threads of each, where the user has decided; more of them than
+    there is room for wait until the cluster has grown.
     """
     total = max(1, sum(int(cpus) for cpus in node_cpus))
     if workers is None:
@@ -84,14 +78,9 @@ def plan_pool(
 class RayEngine:
     """An actor pool of Ray Data, on a cluster or on this machine; a context manager.
 
-    Parameters
-    ----------
-    workers, stall_timeout_s, address
-        See :class:`genekb.builder.engine.EngineConfig`.
-    device, threads
-        See :class:`genekb.encoders.transformers.encoder.Compute`.
-    trust_remote_code
-        See :func:`genekb.encoders.reopen_encoder`.
+    ``workers``, ``stall_timeout_s``, ``address``: see :class:`genekb.builder.engine.EngineConfig`. ``device``,
+    ``threads``: see :class:`genekb.encoders.transformers.encoder.Compute`. ``trust_remote_code``: see
+    :func:`genekb.encoders.reopen_encoder`.
     """
 
     def __init__(
@@ -125,14 +114,9 @@ class RayEngine:
     ) -> Iterator[tuple[int, EncodedTexts]]:
         """Encode as :class:`genekb.builder.engine.Engine` says; numbers come in the order in which actors finish.
 
-        Raises
-        ------
-        NotAvailable
-            If the cluster cannot be reached, has no GPU where one is asked for, or no list is finished in time.
-        GeneKBError
-            What an encoder raised on a worker.
-        EncoderFailed
-            If it raised anything else.
+        Raises ``NotAvailable`` if the cluster cannot be reached, has no GPU where one is asked for, or no list is
+        finished in time; ``GeneKBError``: what an encoder raised on a worker; ``EncoderFailed`` if it raised anything
+        else.
         """
         waiting = iter(shards)
         first = next(waiting, None)

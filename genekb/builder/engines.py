@@ -14,17 +14,9 @@ def open_engine(
 ) -> Iterator[Engine]:
     """Give an engine and hand back what it holds; Ray is started, or connected to, when the first text needs it.
 
-    Parameters
-    ----------
-    device, threads
-        How encoders run on workers, see :class:`genekb.encoders.transformers.encoder.Compute`.
-    trust_remote_code
-        Whether workers may run code that a model brings, see :func:`genekb.encoders.reopen_encoder`.
-
-    Raises
-    ------
-    NotAvailable
-        If Ray is asked for and is not installed.
+    ``device``, ``threads``: how encoders run on workers, see :class:`genekb.encoders.transformers.encoder.Compute`.
+    ``trust_remote_code``: whether workers may run code that a model brings, see :func:`genekb.encoders.reopen_encoder`.
+    Raises ``NotAvailable`` if Ray is asked for and is not installed.
     """
     if config.name == "local":
         yield LOCAL

@@ -16,21 +16,11 @@ ENOUGH_S: Final = 2.0  # of encoding, after which the rate is known well enough
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Cost of encoding on this machine, in one process.
+    """Cost of encoding on this machine, in one process."""
 
-    Parameters
-    ----------
-    n_texts
-        Texts to encode.
-    seconds
-        Loading, or fitting, and encoding.
-    n_bytes
-        Stored vectors, before compression.
-    """
-
-    n_texts: int
-    seconds: float
-    n_bytes: int
+    n_texts: int  # texts to encode
+    seconds: float  # loading, or fitting, and encoding
+    n_bytes: int  # stored vectors, before compression
 
 
 def estimate_encoding(
@@ -38,21 +28,9 @@ def estimate_encoding(
 ) -> Estimate:
     """Load an encoder and let it encode some of the texts, at most about :data:`ENOUGH_S` seconds.
 
-    Parameters
-    ----------
-    load
-        Gives the encoder for a corpus, of which a fitted one needs more time the longer it is.
-    texts
-        Distinct texts; those that are measured are of every length.
-    n_texts
-        How many are to be encoded; all if None.
-    dtype
-        Stored type of the vectors.
-
-    Raises
-    ------
-    NotAvailable
-        If the encoder is not on this machine.
+    ``load``: gives the encoder for a corpus, of which a fitted one needs more time the longer it is. ``texts``:
+    distinct texts; those that are measured are of every length. ``n_texts``: how many are to be encoded; all if None.
+    ``dtype``: stored type of the vectors. Raises ``NotAvailable`` if the encoder is not on this machine.
     """
     n_all = len(texts) if n_texts is None else n_texts
     by_length = sorted(texts, key=len)

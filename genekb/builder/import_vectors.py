@@ -19,25 +19,13 @@ _MIN_AGREEING = 0.95  # of keys that are numbers, to be taken for GeneIDs
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportResult:
-    """A store with vectors that were made elsewhere, and what became of the rows of their file.
-
-    Parameters
-    ----------
-    encoder_id
-        Of the vectors.
-    resolution
-        Of the names whose row can be used.
-    n_genes
-        Genes that have a vector now.
-    left_out
-        Every row without one, as its name and the reason.
-    """
+    """A store with vectors that were made elsewhere, and what became of the rows of their file."""
 
     build: BuildResult
-    encoder_id: str
-    resolution: Resolution
-    n_genes: int
-    left_out: tuple[tuple[str, str], ...]
+    encoder_id: str  # of the vectors
+    resolution: Resolution  # of the names whose row can be used
+    n_genes: int  # genes that have a vector now
+    left_out: tuple[tuple[str, str], ...]  # every row without one, as its name and the reason
 
 
 def import_vectors(
@@ -53,20 +41,10 @@ def import_vectors(
 
     Of several names that stand for one gene the first is taken.
 
-    Parameters
-    ----------
-    keys
-        ``gene_id``: numbers among the names are GeneIDs. Else they are only if the file says so of itself, or if 95 %
-        of them are the gene that its second column of names means.
-    min_resolved
-        Least share of the names that must stand for a gene, in [0, 1].
-
-    Raises
-    ------
-    SourceUnusable
-        If names are numbers that may be anything, or the store has an encoder of that name.
-    CoverageTooLow
-        If too few names stand for a gene of the store, or none.
+    ``keys``: ``gene_id``: numbers among the names are GeneIDs. Else they are only if the file says so of itself, or if
+    95 % of them are the gene that its second column of names means. ``min_resolved``: least share of the names that
+    must stand for a gene, in [0, 1]. Raises ``SourceUnusable`` if names are numbers that may be anything, or the store
+    has an encoder of that name; ``CoverageTooLow`` if too few names stand for a gene of the store, or none.
     """
     if name in {entry["recipe"]["name"] for entry in store.manifest.encoders.values()}:
         raise SourceUnusable(f"{store.store_id} has an encoder named {name!r} already; give another --name")
@@ -95,10 +73,7 @@ def import_vectors(
 def _resolved(store: Store, foreign: ForeignVectors, *, keys: Keys) -> Resolution:
     """Resolve names; numbers are GeneIDs only if the caller, the file or a second column of names says so.
 
-    Raises
-    ------
-    SourceUnusable
-        If none does, and more than a few names are numbers.
+    Raises ``SourceUnusable`` if none does, and more than a few names are numbers.
     """
     resolution = store.resolve(foreign.names)
     is_key = np.array([is_number(name) for name in foreign.names])

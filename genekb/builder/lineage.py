@@ -22,51 +22,30 @@ _DIGITS: Final = re.compile(r"[0-9a-f]{16,64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Derivation:
-    """What a store took from its parent, as the two show it.
+    """What a store took from its parent, as the two show it."""
 
-    Parameters
-    ----------
-    how
-        The command that makes such a store.
-    encoders_added, encoders_left_out
-        Encoder ids.
-    sources_replaced, sources_added, sources_left_out
-        Names of files; one is replaced where its bytes are others.
-    n_texts_kept, n_texts_new, n_texts_gone
-        Distinct texts.
-    """
-
-    how: How
-    encoders_added: tuple[str, ...]
+    how: How  # the command that makes such a store
+    encoders_added: tuple[str, ...]  # encoders_added, encoders_left_out: encoder ids
     encoders_left_out: tuple[str, ...]
+    # sources_replaced, sources_added, sources_left_out: names of files; one is replaced where its bytes are others
     sources_replaced: tuple[str, ...]
     sources_added: tuple[str, ...]
     sources_left_out: tuple[str, ...]
-    n_texts_kept: int
+    n_texts_kept: int  # n_texts_kept, n_texts_new, n_texts_gone: distinct texts
     n_texts_new: int
     n_texts_gone: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generation:
-    """A store in a lineage.
+    """A store in a lineage."""
 
-    Parameters
-    ----------
-    digest
-        All 64 digits.
-    manifest, folder
-        None where the store is not on this machine, or cannot be trusted.
-    problem
-        Why there is no manifest; empty where there is one.
-    derivation
-        How it was made from the next generation; None without a parent, or where that is not here.
-    """
-
-    digest: str
+    digest: str  # all 64 digits
+    # manifest, folder: None where the store is not on this machine, or cannot be trusted
     manifest: Manifest | None = None
     folder: Path | None = None
-    problem: str = ""
+    problem: str = ""  # why there is no manifest; empty where there is one
+    # how it was made from the next generation; None without a parent, or where that is not here
     derivation: Derivation | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,21 +75,9 @@ def trace_lineage(folder: Path, *, home: Path | None = None) -> tuple[Generation
 
     Every manifest is checked against its digest, which covers the parent's digest: no store can descend from itself.
 
-    Parameters
-    ----------
-    folder
-        The store's folder.
-    home
-        Artifact home in which parents are looked for, besides that of the store itself.
-
-    Returns
-    -------
-    The store first. The last one has no parent, or is not on this machine.
-
-    Raises
-    ------
-    StoreCorrupt, SchemaMismatch
-        If the store itself is damaged; of a parent that is, the problem is told in its place.
+    ``folder``: the store's folder. ``home``: artifact home in which parents are looked for, besides that of the store
+    itself. Returns the store first. The last one has no parent, or is not on this machine. Raises ``StoreCorrupt``,
+    ``SchemaMismatch`` if the store itself is damaged; of a parent that is, the problem is told in its place.
     """
     store = Store(folder)
     generations: list[Generation] = []
@@ -144,16 +111,8 @@ def lineage_tree(generations: Iterable[Generation]) -> dict[str, Any]:
 def find_content_id(store_id: str, encoder_id: str = "", *, near: Path | None = None) -> str:
     """Give the content id, see :meth:`genekb.store.manifest.Manifest.content_id`, of a store that results name.
 
-    Parameters
-    ----------
-    store_id
-        ``NAME@RELEASE:digest``, as results record it.
-    near
-        Folder of a store beside which it is looked for, besides the home.
-
-    Returns
-    -------
-    Empty where the store is not on this machine, or cannot be read.
+    ``store_id``: ``NAME@RELEASE:digest``, as results record it. ``near``: folder of a store beside which it is looked
+    for, besides the home. Returns empty where the store is not on this machine, or cannot be read.
     """
     try:
         folder = _find_folder(store_id.partition(":")[2], near=near, home=None)

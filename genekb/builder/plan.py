@@ -103,10 +103,7 @@ class Plan:
 def plan_build(source: SourceTables, config: BuildConfig) -> Plan:
     """Decide which genes get a text and which texts need a vector.
 
-    Raises
-    ------
-    SourceUnusable
-        If no gene of the selection has a usable text.
+    Raises ``SourceUnusable`` if no gene of the selection has a usable text.
     """
     name = check_name(config.name if "@" in config.name else f"{config.name}@{source.release}")
     selected, selection = _select(source, config)
@@ -217,10 +214,7 @@ def load_jobs(
 ) -> list[EncodingJob]:
     """Load encoders for a corpus of distinct texts; a base that several names need is loaded once.
 
-    Raises
-    ------
-    NotAvailable
-        If an encoder is not on this machine.
+    Raises ``NotAvailable`` if an encoder is not on this machine.
     """
     loaded: dict[str, Encoder] = {}
     jobs = []

@@ -43,22 +43,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpdatePlan:
-    """What an update will do, before anything is written.
+    """What an update will do, before anything is written."""
 
-    Parameters
-    ----------
-    plan, config
-        Texts of the new store, and how it is built.
-    changes
-        Genes and texts that differ from the old store.
-    n_to_encode
-        By encoder_id, how many distinct texts it has to read.
-    """
-
-    plan: Plan
+    plan: Plan  # plan, config: texts of the new store, and how it is built
     config: BuildConfig
-    changes: Changes
-    n_to_encode: Mapping[str, int]
+    changes: Changes  # genes and texts that differ from the old store
+    n_to_encode: Mapping[str, int]  # by encoder_id, how many distinct texts it has to read
 
 
 def plan_update(
@@ -172,10 +162,7 @@ class ReopenOptions:
 def estimate_update(store: Store, plan: UpdatePlan, load: ReopenOptions) -> dict[str, Estimate]:
     """Time and size of what an update will encode, by encoder_id; encoders behind an API are left out.
 
-    Raises
-    ------
-    NotAvailable, StoreCorrupt
-        See :func:`update`.
+    Raises ``NotAvailable``, ``StoreCorrupt``: see :func:`update`.
     """
     texts = distinct_texts(plan.plan.texts)
 
@@ -202,19 +189,8 @@ def add_encoders(
 ) -> BuildResult:
     """Write the store again with more encoders; the files of tables and vectors that it has are shared.
 
-    Parameters
-    ----------
-    engine
-        Who encodes, see :func:`genekb.builder.engines.open_engine`.
-
-    Returns
-    -------
-    The new store; the old one where it has all these encoders already.
-
-    Raises
-    ------
-    NotAvailable
-        If an encoder is not on this machine.
+    ``engine``: who encodes, see :func:`genekb.builder.engines.open_engine`. Returns the new store; the old one where it
+    has all these encoders already. Raises ``NotAvailable`` if an encoder is not on this machine.
     """
     have = set(store.manifest.encoders)
     corpus = distinct_texts(store.table("texts"))

@@ -68,10 +68,7 @@ def table_text(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]
     Text is written as :func:`printable` shows it. Text that a spreadsheet would take for a formula gets an apostrophe
     in front, as OWASP advises: ``=1+1`` becomes ``'=1+1``. A missing number is empty.
 
-    Parameters
-    ----------
-    digits
-        Significant ones of a number that is not whole.
+    ``digits``: significant ones of a number that is not whole.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="," if path.suffix == ".csv" else "\t", lineterminator="\n")

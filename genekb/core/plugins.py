@@ -37,10 +37,7 @@ def origin(plugin: EntryPoint) -> str:
 def load_plugin(plugin: EntryPoint, use: Callable[[Any], Any] = lambda found: found) -> Any:
     """Import what an entry point names, and give it or what is made of it.
 
-    Raises
-    ------
-    NotAvailable
-        If that fails in any way; the message names the distribution.
+    Raises ``NotAvailable`` if that fails in any way; the message names the distribution.
     """
     try:
         return use(plugin.load())

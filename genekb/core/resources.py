@@ -37,10 +37,7 @@ def resource_fault(error: BaseException) -> NotAvailable | None:
 def raise_resource_fault(error: BaseException) -> None:
     """Raise what :func:`resource_fault` gives, if anything; called where a file is about to be called damaged.
 
-    Raises
-    ------
-    NotAvailable
-        If the file is not to blame.
+    Raises ``NotAvailable`` if the file is not to blame.
     """
     fault = resource_fault(error)
     if fault is not None:

@@ -15,45 +15,28 @@ Where = Literal["bundled", "folder", "cached", "built in", "online", "plug-in", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
-    """What the catalogue says about one encoder.
+    """What the catalogue says about one encoder."""
 
-    Parameters
-    ----------
-    name, aliases
-        What a user may call it.
-    kind
-        Family; ``custom`` is listed only, since it has layers behind the tokens that are not supported; of a
-        ``plugin`` name, package and licence are known, ``dim`` is 0.
-    model_id, revision
-        Name at the hub or the vendor, and the pinned commit if there is one.
-    dim, max_tokens, pooling, prompt
-        As in `EncoderSpec`.
-    licence, note
-        For the reader.
-    package, package_folder, extra
-        Python package that bundles the model, the folder inside it, and the extra of genekb that installs it.
-    sha256
-        Files whose bytes are known, with their hex digests.
-    where
-        Where the model was found; only `list_models` fills it in.
-    """
-
-    name: str
+    name: str  # name, aliases: what a user may call it
+    # family; ``custom`` is listed only, since it has layers behind the tokens that are not supported; of a ``plugin``
+    # name, package and licence are known, ``dim`` is 0
     kind: EntryKind
-    model_id: str
-    dim: int
+    model_id: str  # model_id, revision: name at the hub or the vendor, and the pinned commit if there is one
+    dim: int  # dim, max_tokens, pooling, prompt: as in `EncoderSpec`
     max_tokens: int
     pooling: Pooling
-    licence: str
+    licence: str  # licence, note: for the reader
     note: str
     prompt: str = ""
     revision: str = ""
     aliases: tuple[str, ...] = ()
+    # package, package_folder, extra: python package that bundles the model, the folder inside it, and the extra of
+    # genekb that installs it
     package: str = ""
     package_folder: str = ""
     extra: str = ""
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    where: Where = "not here"
+    sha256: Mapping[str, str] = field(default_factory=dict)  # files whose bytes are known, with their hex digests
+    where: Where = "not here"  # where the model was found; only `list_models` fills it in
 
     @property
     def available(self) -> bool:

@@ -25,23 +25,11 @@ def reopen_encoder(
 ) -> Encoder:
     """Open the encoder that made stored vectors, to encode a query, and check that it is the same.
 
-    Parameters
-    ----------
-    spec
-        The recipe.
-    folder
-        Where the store keeps the vectors and a fitted state.
-    device, threads, base_url, cache, trust_remote_code
-        As for :func:`genekb.encoders.load_encoder`.
-    hint
-        Local folder from which the model was loaded before.
-
-    Raises
-    ------
-    NotAvailable
-        If its weights are not on this machine, or it was made with code of its own, which the caller does not allow.
-    StoreCorrupt
-        If weights or code are not those of the recipe, or a vendor has changed its model.
+    ``spec``: the recipe. ``folder``: where the store keeps the vectors and a fitted state. ``device``, ``threads``,
+    ``base_url``, ``cache``, ``trust_remote_code``: as for :func:`genekb.encoders.load_encoder`. ``hint``: local folder
+    from which the model was loaded before. Raises ``NotAvailable`` if its weights are not on this machine, or it was
+    made with code of its own, which the caller does not allow; ``StoreCorrupt`` if weights or code are not those of the
+    recipe, or a vendor has changed its model.
     """
     if spec.kind in {"transformer", "onnx", "static"}:
         return _reopen_files(

@@ -95,10 +95,7 @@ def write_arrays(arrays: "Mapping[str, np.ndarray]", path: Path, *, metadata: Ma
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     """Read arrays from safetensors.
 
-    Raises
-    ------
-    ValueError
-        If it is damaged.
+    Raises ``ValueError`` if it is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

@@ -37,10 +37,7 @@ def may_unfold_to(n_bytes: int) -> int:
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file of bounded size.
 
-    Raises
-    ------
-    ValueError
-        If it is too large, nested too deeply, not UTF-8 or no JSON.
+    Raises ``ValueError`` if it is too large, nested too deeply, not UTF-8 or no JSON.
     """
     n_bytes = path.stat().st_size
     if n_bytes > max_bytes:
@@ -59,12 +56,7 @@ def parse_json(content: bytes) -> Any:
 def check_gzip(path: Path) -> None:
     """Unfold a file once, keeping nothing, if it is named ``.gz``.
 
-    Raises
-    ------
-    ValueError
-        If it unfolds beyond the limits.
-    OSError, EOFError, zlib.error
-        If it is damaged.
+    Raises ``ValueError`` if it unfolds beyond the limits; ``OSError``, ``EOFError``, ``zlib.error`` if it is damaged.
     """
     if path.suffix != ".gz":
         return
@@ -78,10 +70,7 @@ def check_gzip(path: Path) -> None:
 def check_rows(path: Path, *, n_rows: int) -> None:
     """Compare the number of rows that the footer of a Parquet file declares with the one that is promised.
 
-    Raises
-    ------
-    ValueError
-        If it is another, or there is no footer.
+    Raises ``ValueError`` if it is another, or there is no footer.
     """
     with pq.ParquetFile(path) as file:
         found = file.metadata.num_rows
@@ -92,10 +81,7 @@ def check_rows(path: Path, *, n_rows: int) -> None:
 def check_pages(path: Path) -> None:
     """Compare the page headers of a Parquet file with what it may unfold to; no page is decompressed.
 
-    Raises
-    ------
-    ValueError
-        If a page or the whole unfolds beyond the limits, or is damaged.
+    Raises ``ValueError`` if a page or the whole unfolds beyond the limits, or is damaged.
     """
     with pq.ParquetFile(path) as file:
         _check_pages(path, file.metadata)
@@ -158,10 +144,7 @@ def read_parquet(path: Path, *, columns: Sequence[str]) -> pa.Table:
     A long value that a dictionary holds once may stand in any number of rows. The columns where that is possible are
     first read as numbers of their dictionary's values, and their lengths added up.
 
-    Raises
-    ------
-    ValueError
-        If the file unfolds beyond the limits, or is damaged.
+    Raises ``ValueError`` if the file unfolds beyond the limits, or is damaged.
     """
     allowed = may_unfold_to(path.stat().st_size)
     n_rows = min(max(allowed // SHORT_DICTIONARY, 1), _ROWS_A_BATCH)  # so that one batch unfolds little past the limit

@@ -28,24 +28,12 @@ class Encoding(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What the header of one page says.
+    """What the header of one page says."""
 
-    Parameters
-    ----------
-    is_dictionary
-        Whether it holds the values that other pages point to.
-    n_bytes
-        Size when decompressed.
-    n_values
-        Values, missing ones among them.
-    encoding
-        Number of the encoding, perhaps none of :class:`Encoding`.
-    """
-
-    is_dictionary: bool
-    n_bytes: int
-    n_values: int
-    encoding: int
+    is_dictionary: bool  # whether it holds the values that other pages point to
+    n_bytes: int  # size when decompressed
+    n_values: int  # values, missing ones among them
+    encoding: int  # number of the encoding, perhaps none of :class:`Encoding`
 
     @property
     def points_to_dictionary(self) -> bool:
@@ -57,17 +45,8 @@ class Page:
 def walk_pages(content: memoryview, *, start: int, n_bytes: int) -> Iterator[Page]:
     """Give the pages of one column chunk.
 
-    Parameters
-    ----------
-    content
-        The file.
-    start, n_bytes
-        Where the chunk lies, as the footer says.
-
-    Raises
-    ------
-    ValueError
-        If there is no page header where one must be, or a page lies outside the chunk.
+    ``content``: the file. ``start``, ``n_bytes``: where the chunk lies, as the footer says. Raises ``ValueError`` if
+    there is no page header where one must be, or a page lies outside the chunk.
     """
     position, end = start, start + n_bytes
     if not 0 < start <= end <= len(content):

@@ -27,38 +27,23 @@ _ONE_RESULT: Final = ("manifest.json", "model.json", "zarr.json", ".zgroup")  # 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a command writes, for :func:`check_targets`.
-
-    Parameters
-    ----------
-    kind
-        ``file``; ``whole``: a folder that is replaced as one, and only if it holds a file that ``marks`` names;
-        ``shared``: a folder that may exist, into which files are written; ``private``: one in which nothing else is.
-    makes_parents
-        Whether the folders above it are made if they are missing.
-    """
+    """What a command writes, for :func:`check_targets`."""
 
     path: Path
+    # ``file``; ``whole``: a folder that is replaced as one, and only if it holds a file that ``marks`` names;
+    # ``shared``: a folder that may exist, into which files are written; ``private``: one in which nothing else is
     kind: Literal["file", "whole", "shared", "private"] = "file"
     marks: tuple[str, ...] = ()
-    makes_parents: bool = False
+    makes_parents: bool = False  # whether the folders above it are made if they are missing
 
 
 def check_targets(targets: Iterable[Target], *, inputs: Iterable[Path] = (), overwrite: bool) -> None:
     """Check that a command can write its outputs, before any work is done.
 
-    Parameters
-    ----------
-    inputs
-        Files and folders that the command reads.
-    overwrite
-        Whether what exists may be replaced.
-
-    Raises
-    ------
-    OutputUnusable
-        If an output exists and may not be replaced, is a device, a pipe or a folder of other files, has no folder to be
-        written to, is an input or another output, or one of them would be replaced or damaged with the other.
+    ``inputs``: files and folders that the command reads. ``overwrite``: whether what exists may be replaced. Raises
+    ``OutputUnusable`` if an output exists and may not be replaced, is a device, a pipe or a folder of other files, has
+    no folder to be written to, is an input or another output, or one of them would be replaced or damaged with the
+    other.
     """
     targets, inputs = list(targets), list(inputs)
     for target in targets:
@@ -128,10 +113,8 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary sibling to write to; it is renamed to the target if the block ends well, and removed if not.
 
-    Raises
-    ------
-    OutputUnusable
-        If the target can never be written, see :func:`check_targets`, or exists at the end, see :func:`take_place`.
+    Raises ``OutputUnusable`` if the target can never be written, see :func:`check_targets`, or exists at the end, see
+    :func:`take_place`.
     """
     check_targets([target], overwrite=True)  # without overwrite, what exists is noticed at the end: no work is lost
     part = own_sibling(target.path, target.path.suffix)
@@ -209,11 +192,8 @@ def take_place(part: Path, path: Path, *, overwrite: bool) -> None:
     A folder that exists is exchanged with the new one in one step where the system can; else it is put aside for the
     moment between two renames.
 
-    Raises
-    ------
-    OutputUnusable
-        If ``path`` exists and may not be replaced, because another run wrote it meanwhile. The finished result is then
-        beside it, under a name that the message gives.
+    Raises ``OutputUnusable`` if ``path`` exists and may not be replaced, because another run wrote it meanwhile. The
+    finished result is then beside it, under a name that the message gives.
     """
     written = [*part.rglob("*")] if part.is_dir() else [part]
     if len(written) > _MANY and hasattr(os, "sync"):

@@ -31,10 +31,7 @@ def is_digest(text: str) -> bool:
 def find_clash(paths: Iterable[str]) -> str:
     """Give the first path that a disk which ignores case would hold for one before it, or for its folder; else empty.
 
-    Parameters
-    ----------
-    paths
-        As :func:`is_plain_path` accepts them.
+    ``paths``: as :func:`is_plain_path` accepts them.
     """
     files: set[str] = set()
     folders: set[str] = set()

@@ -65,17 +65,9 @@ def measure_coverage(
 ) -> Coverage:
     """Measure how much of the names, and of their counts, has a text.
 
-    Parameters
-    ----------
-    has_text
-        For each name, whether its gene has a text in the store.
-    counts
-        Sum of each name's counts over all cells; equal weights if left out.
-    n_losses
-        How many of the largest losses to list.
-    explain
-        Called once with the GeneIDs among those losses; says of each why it has no text, as
-        :func:`explain_missing_texts` does.
+    ``has_text``: for each name, whether its gene has a text in the store. ``counts``: sum of each name's counts over
+    all cells; equal weights if left out. ``n_losses``: how many of the largest losses to list. ``explain``: called once
+    with the GeneIDs among those losses; says of each why it has no text, as :func:`explain_missing_texts` does.
     """
     n_names = len(resolution.names)
     weights = np.ones(n_names) if counts is None else np.asarray(counts, dtype=np.float64)
@@ -112,14 +104,8 @@ def explain_missing_texts(
 ) -> dict[int, str]:
     """Say why genes have no text: nothing is known that the template could write, or they were not selected.
 
-    Parameters
-    ----------
-    gene_ids
-        Genes without a text in the store.
-    genes
-        Table in the schema :data:`genekb.schema.GENES`.
-    template
-        The one that the store was built with.
+    ``gene_ids``: genes without a text in the store. ``genes``: table in the schema :data:`genekb.schema.GENES`.
+    ``template``: the one that the store was built with.
     """
     rows = genes.filter(pc.is_in(genes["gene_id"], pa.array(gene_ids, pa.int64())))
     missing = " or ".join(template.informative)

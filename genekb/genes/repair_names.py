@@ -43,18 +43,10 @@ _COPY: Final = re.compile(r"^(?P<base>.+)(?P<separator>[.-])(?P<number>[1-9]\d?)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repair:
-    """Spellings that a name may have had before it was changed.
+    """Spellings that a name may have had before it was changed."""
 
-    Parameters
-    ----------
-    kind
-        ``mitochondrial``, ``date`` or ``mangled``.
-    spellings
-        All of them are looked up together: what they find in common is what the name is.
-    """
-
-    kind: str
-    spellings: tuple[str, ...]
+    kind: str  # ``mitochondrial``, ``date`` or ``mangled``
+    spellings: tuple[str, ...]  # all of them are looked up together: what they find in common is what the name is
 
 
 def propose_repairs(
@@ -62,14 +54,8 @@ def propose_repairs(
 ) -> dict[str, tuple[Repair, ...]]:
     """Give the repairs of each unknown name that has any, the likeliest first.
 
-    Parameters
-    ----------
-    unknown
-        Names that are nothing as they stand. A name that is known must not be among them.
-    given
-        All names of the list that they came with.
-    name_table
-        Table in the schema :data:`genekb.schema.NAMES`.
+    ``unknown``: names that are nothing as they stand. A name that is known must not be among them. ``given``: all names
+    of the list that they came with. ``name_table``: table in the schema :data:`genekb.schema.NAMES`.
     """
     wanted = sorted(set(unknown))
     dates = _dates(wanted)

@@ -93,21 +93,10 @@ def resolve_names(
 ) -> Resolution:
     """Resolve names against the name table of a store.
 
-    Parameters
-    ----------
-    names
-        Symbols, aliases, Ensembl identifiers with or without version, GeneIDs; kinds may be mixed.
-    name_table
-        Table in the schema :data:`genekb.schema.NAMES`.
-    gene_ids
-        Every current GeneID.
-    use_orthologs
-        Whether the symbol of an orthologue of another species may stand for a gene.
-
-    Raises
-    ------
-    SchemaMismatch
-        If the table holds names of a kind that is not in :data:`RANKS`.
+    ``names``: symbols, aliases, Ensembl identifiers with or without version, GeneIDs; kinds may be mixed.
+    ``name_table``: table in the schema :data:`genekb.schema.NAMES`. ``gene_ids``: every current GeneID.
+    ``use_orthologs``: whether the symbol of an orthologue of another species may stand for a gene. Raises
+    ``SchemaMismatch`` if the table holds names of a kind that is not in :data:`RANKS`.
     """
     keys = [normalise_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)

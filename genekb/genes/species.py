@@ -53,24 +53,12 @@ _EXAMPLE: Final = {"upper": "CD3D", "title": "Cd3d", "lower": "cd3d"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeciesGuess:
-    """What species some names are of.
+    """What species some names are of."""
 
-    Parameters
-    ----------
-    name
-        Short name, or several where the names cannot tell them apart.
-    tax_ids
-        NCBI taxonomy identifiers that it may be.
-    share
-        Of the names that tell something, the share that tells this, in (0, 1].
-    evidence
-        What was seen, in words.
-    """
-
-    name: str
-    tax_ids: tuple[int, ...]
-    share: float
-    evidence: str
+    name: str  # short name, or several where the names cannot tell them apart
+    tax_ids: tuple[int, ...]  # NCBI taxonomy identifiers that it may be
+    share: float  # of the names that tell something, the share that tells this, in (0, 1]
+    evidence: str  # what was seen, in words
 
 
 def guess_species(names: Sequence[str], *, name_table: pa.Table) -> SpeciesGuess | None:
@@ -79,10 +67,8 @@ def guess_species(names: Sequence[str], *, name_table: pa.Table) -> SpeciesGuess
     Identifiers tell it by their prefix. Symbols tell it by their letters, CD3D, Cd3d or cd3d; only names that are a
     symbol of the table when case is ignored are looked at, so that any other column of words tells nothing.
 
-    Returns
-    -------
-    The species, or None where fewer than :data:`MIN_EVIDENCE` names, or less than :data:`MIN_SHARE` of those that
-    tell something, agree.
+    Returns the species, or None where fewer than :data:`MIN_EVIDENCE` names, or less than :data:`MIN_SHARE` of those
+    that tell something, agree.
     """
     return _guess_by_identifier(names) or _guess_by_case(names, name_table)
 
@@ -144,21 +130,11 @@ def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
 def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_table: pa.Table) -> None:
     """Refuse names that are plainly those of another species than the store's.
 
-    Parameters
-    ----------
-    resolution
-        What the names were found to be in the store; orthologues count as found.
-    store_taxa
-        NCBI taxonomy identifiers of the store's genes.
-    name_table
-        The store's table in the schema :data:`genekb.schema.NAMES`.
-
-    Raises
-    ------
-    SpeciesMismatch
-        If the names are identifiers of another species, or far more of them are symbols of the store when case is
-        ignored than as they stand, and written as another species writes them. Fewer than :data:`MIN_EVIDENCE` names,
-        or names that tell nothing, pass.
+    ``resolution``: what the names were found to be in the store; orthologues count as found. ``store_taxa``: NCBI
+    taxonomy identifiers of the store's genes. ``name_table``: the store's table in the schema
+    :data:`genekb.schema.NAMES`. Raises ``SpeciesMismatch`` if the names are identifiers of another species, or far more
+    of them are symbols of the store when case is ignored than as they stand, and written as another species writes
+    them. Fewer than :data:`MIN_EVIDENCE` names, or names that tell nothing, pass.
     """
     n_names = len(resolution.names)
     n_found = sum(kind not in _NOT_FOUND for kind in resolution.status.tolist())

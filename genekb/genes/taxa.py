@@ -85,15 +85,8 @@ TAXA = tuple(
 def find_taxon(query: str, folder: Path | None = None) -> Taxon:
     """Find a species by short name, scientific name or taxonomy identifier.
 
-    Parameters
-    ----------
-    folder
-        Folder in which NCBI's ``names.dmp`` or ``taxdump.tar.gz`` may lie, which knows every species.
-
-    Raises
-    ------
-    SourceUnusable
-        If the name is unknown and not a number.
+    ``folder``: folder in which NCBI's ``names.dmp`` or ``taxdump.tar.gz`` may lie, which knows every species. Raises
+    ``SourceUnusable`` if the name is unknown and not a number.
     """
     wanted = query.strip().lower().replace("_", " ")
     for taxon in TAXA:
@@ -114,12 +107,7 @@ def find_taxon(query: str, folder: Path | None = None) -> Taxon:
 def find_taxa(queries: Sequence[str], folder: Path | None = None) -> list[Taxon]:
     """Find several species, each once; an empty list stands for every species, where ``all`` is among the names.
 
-    Raises
-    ------
-    SourceUnusable
-        As :func:`find_taxon`.
-    ValueError
-        If no species is named.
+    Raises ``SourceUnusable``: as :func:`find_taxon`; ``ValueError`` if no species is named.
     """
     if not queries:
         raise ValueError(f"no species is named; give at least one, or {ALL!r}")

@@ -23,31 +23,16 @@ _VOCABULARIES: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Template:
-    """Which fields make a gene's text, in which order.
+    """Which fields make a gene's text, in which order."""
 
-    Parameters
-    ----------
-    number
-        Identity of the template; a change of meaning takes a new number.
-    name
-        What ``--template`` calls it.
-    head, body
-        Fields joined as ``head: head. body body``.
-    fallback
-        Body of a gene that has none of the body's fields.
-    informative
-        A gene with none of these fields has no usable text.
-    use_ortholog
-        Whether a missing summary is filled from the orthologue.
-    """
-
-    number: int
-    name: str
-    head: tuple[Field, ...]
+    number: int  # identity of the template; a change of meaning takes a new number
+    name: str  # what ``--template`` calls it
+    head: tuple[Field, ...]  # head, body: fields joined as ``head: head. body body``
     body: tuple[Field, ...]
-    fallback: tuple[Field, ...] = ()
+    fallback: tuple[Field, ...] = ()  # body of a gene that has none of the body's fields
+    # a gene with none of these fields has no usable text
     informative: tuple[Field, ...] = ("name", "summary", "designations")
-    use_ortholog: bool = True
+    use_ortholog: bool = True  # whether a missing summary is filled from the orthologue
 
 
 _WITH_TERMS: Final[tuple[Field, ...]] = ("name", "summary", "go_terms")
@@ -78,10 +63,7 @@ _UNINFORMATIVE_NAME: Final = re.compile(
 def find_template(name: str) -> Template:
     """Find a template by name or number.
 
-    Raises
-    ------
-    ValueError
-        If there is none.
+    Raises ``ValueError`` if there is none.
     """
     for template in TEMPLATES:
         if name in {template.name, str(template.number)}:
@@ -97,10 +79,7 @@ def text_id(text: str) -> TextID:
 def gene_text(record: Mapping[str, Any], template: Template) -> str | None:
     """Write the text of one gene, or nothing where it would say no more than its symbol.
 
-    Parameters
-    ----------
-    record
-        A row of :data:`genekb.schema.GENES` as a mapping; missing fields are None or empty.
+    ``record``: a row of :data:`genekb.schema.GENES` as a mapping; missing fields are None or empty.
     """
     if not any(_informs(record, name) for name in template.informative):
         return None
@@ -121,17 +100,9 @@ def build_texts(
 ) -> pa.Table:
     """Write the texts of all genes that have one.
 
-    Parameters
-    ----------
-    genes, orthologs, annotations
-        Tables in the schemas of :mod:`genekb.schema`.
-    selected
-        GeneIDs that shall have a text; all if left out.
-
-    Returns
-    -------
-    Table in the schema :data:`genekb.schema.TEXTS`, one row a gene, ordered by gene_id; ``origin`` is ``ortholog``
-    where the summary is that of ``origin_gene_id``.
+    ``genes``, ``orthologs``, ``annotations``: tables in the schemas of :mod:`genekb.schema`. ``selected``: GeneIDs that
+    shall have a text; all if left out. Returns table in the schema :data:`genekb.schema.TEXTS`, one row a gene, ordered
+    by gene_id; ``origin`` is ``ortholog`` where the summary is that of ``origin_gene_id``.
     """
     stand_in = _stand_ins(genes, orthologs) if template.use_ortholog else {}
     terms = _terms(annotations, template)

@@ -71,12 +71,8 @@ def connection_fault(client: "httpx.Client", url: str) -> str:
 def ask(client: "httpx.Client", method: str, url: str, headers: Mapping[str, str]) -> "Iterator[httpx.Response]":
     """Send one request, and hold the answer open inside the block, whatever its status but busy.
 
-    Raises
-    ------
-    TryAgain
-        If it failed in a way that another try may mend, the server is busy, or the connection broke off.
-    NotAvailable
-        If it failed in a way that no other try can mend.
+    Raises ``TryAgain`` if it failed in a way that another try may mend, the server is busy, or the connection broke
+    off; ``NotAvailable`` if it failed in a way that no other try can mend.
     """
     import httpx
 
@@ -96,11 +92,8 @@ def ask(client: "httpx.Client", method: str, url: str, headers: Mapping[str, str
 def blocks_of(response: "httpx.Response") -> Iterator[bytes]:
     """Give the bytes of an answer as they come.
 
-    Raises
-    ------
-    NotAvailable
-        If over :data:`WINDOW_S` seconds fewer than :data:`MIN_BYTES_PER_S` came a second; silence is the client's
-        timeout.
+    Raises ``NotAvailable`` if over :data:`WINDOW_S` seconds fewer than :data:`MIN_BYTES_PER_S` came a second; silence
+    is the client's timeout.
     """
     since, n_bytes = time.monotonic(), 0
     for block in response.iter_raw():

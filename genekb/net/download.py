@@ -33,22 +33,12 @@ _CHECKSUM_FILES: Final = ("md5sums.txt", "md5checksums.txt")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """What a server tells of a file; enough of it to know whether two answers are about the same bytes.
+    """What a server tells of a file; enough of it to know whether two answers are about the same bytes."""
 
-    Parameters
-    ----------
-    url
-        Address without user, password and query.
-    etag, last_modified
-        As sent; empty where the server sends none.
-    n_bytes
-        Length of the whole file; None where the server does not say.
-    """
-
-    url: str
-    etag: str
+    url: str  # address without user, password and query
+    etag: str  # etag, last_modified: as sent; empty where the server sends none
     last_modified: str
-    n_bytes: int | None
+    n_bytes: int | None  # length of the whole file; None where the server does not say
 
     @property
     def validator(self) -> str:
@@ -58,36 +48,19 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transfer:
-    """Where files come from, and how patiently they are asked for.
+    """Where files come from, and how patiently they are asked for."""
 
-    Parameters
-    ----------
-    client
-        Open HTTP client.
-    max_tries
-        Of each request, the first included.
-    sleep
-        Waits between tries, in seconds.
-    progress
-        Called with the name of the file, the bytes that are there, and the bytes of the whole.
-    """
-
-    client: "httpx.Client"
-    max_tries: int
-    sleep: Callable[[float], None]
+    client: "httpx.Client"  # open HTTP client
+    max_tries: int  # of each request, the first included
+    sleep: Callable[[float], None]  # waits between tries, in seconds
+    # called with the name of the file, the bytes that are there, and the bytes of the whole
     progress: Callable[[str, int, int], None] | None = None
 
     def fetch(self, url: str, path: Path) -> Version:
         """Bring one file to ``path``.
 
-        Raises
-        ------
-        Absent
-            If the server does not give it.
-        TryAgain
-            If it broke off as often as is allowed; what has arrived is kept.
-        SourceUnusable
-            If the server's file is damaged.
+        Raises ``Absent`` if the server does not give it; ``TryAgain`` if it broke off as often as is allowed; what has
+        arrived is kept; ``SourceUnusable`` if the server's file is damaged.
         """
         resumed = _part(path).exists()
         version = self._pull_whole(url, path)

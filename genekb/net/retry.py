@@ -26,12 +26,7 @@ Answer = TypeVar("Answer")
 class TryAgain(Exception):
     """One try failed in a way that another may mend; the message holds no address and nothing that a server sent.
 
-    Parameters
-    ----------
-    reason
-        What happened, in a few words.
-    wait_s
-        Pause that the server asks for.
+    ``reason``: what happened, in a few words. ``wait_s``: pause that the server asks for.
     """
 
     def __init__(self, reason: str, *, wait_s: float = 0.0) -> None:
@@ -42,12 +37,8 @@ class TryAgain(Exception):
 def with_tries(call: Callable[[], Answer], *, max_tries: int, sleep: Callable[[float], None]) -> Answer:
     """Call until an answer comes; the pauses double, with jitter, and are never shorter than the server asks for.
 
-    Raises
-    ------
-    TryAgain
-        The last one, if all tries failed.
-    NotAvailable
-        If the server asks for a pause of more than :data:`MAX_WAIT_S`.
+    Raises ``TryAgain``: the last one, if all tries failed; ``NotAvailable`` if the server asks for a pause of more than
+    :data:`MAX_WAIT_S`.
     """
     from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
@@ -93,29 +84,17 @@ class RateLimit:
 
     The time is noted when a call has ended, so that a server sees two calls at least the pause apart, however long the
     first one was on its way.
-
-    Parameters
-    ----------
-    folder
-        Holds the lock and the time of the last call.
-    name
-        Of the server's files in that folder.
-    pause_s
-        Between the end of a call and the start of the next.
     """
 
-    folder: Path
-    name: str
-    pause_s: float
+    folder: Path  # holds the lock and the time of the last call
+    name: str  # of the server's files in that folder
+    pause_s: float  # between the end of a call and the start of the next
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for a turn, and hold it inside the block.
 
-        Raises
-        ------
-        NotAvailable
-            If the folder cannot be written to.
+        Raises ``NotAvailable`` if the folder cannot be written to.
         """
         import filelock
 

@@ -21,69 +21,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderPair:
-    """How far two encoders agree.
-
-    Parameters
-    ----------
-    neighbor_overlap
-        Mean share of a gene's nearest genes that both give it.
-    cka
-        Linear centred kernel alignment, see :func:`genekb.query.neighbors.linear_cka`.
-    """
+    """How far two encoders agree."""
 
     first: str
     second: str
-    neighbor_overlap: float
-    cka: float
+    neighbor_overlap: float  # mean share of a gene's nearest genes that both give it
+    cka: float  # linear centred kernel alignment, see :func:`genekb.query.neighbors.linear_cka`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderTask:
-    """What an encoder's vectors know of one vocabulary.
-
-    Parameters
-    ----------
-    held_out
-        False where the text that the encoder read holds what the vocabulary is made of, so that a high score says
-        little; and for imported vectors, of which this is not known.
-    """
+    """What an encoder's vectors know of one vocabulary."""
 
     encoder: str
     vocabulary: str
+    # False where the text that the encoder read holds what the vocabulary is made of, so that a high score says little;
+    # and for imported vectors, of which this is not known
     held_out: bool
     score: TaskScore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Encoders of a store on the genes that all of them have.
-
-    Parameters
-    ----------
-    encoders
-        How many genes each has a vector for, by encoder id.
-    n_genes
-        Genes compared: those that all encoders have, of genes with equal texts the first, or a sample of them.
-    n_equal_texts
-        Genes left out because another has the same text: their vectors are equal whatever the encoder knows.
-    chance_overlap
-        Overlap of neighbours drawn at random.
-    skipped
-        Vocabularies that were left out: too few genes have a term that 5 to 500 of the compared genes share.
-    not_pulled
-        Encoders that were left out because they were not pulled; none where encoders were named.
-    """
+    """Encoders of a store on the genes that all of them have."""
 
     store_id: str
-    encoders: Mapping[str, int]
+    encoders: Mapping[str, int]  # how many genes each has a vector for, by encoder id
+    # genes compared: those that all encoders have, of genes with equal texts the first, or a sample of them
     n_genes: int
+    # genes left out because another has the same text: their vectors are equal whatever the encoder knows
     n_equal_texts: int
     n_neighbors: int
     seed: int
-    chance_overlap: float
+    chance_overlap: float  # overlap of neighbours drawn at random
     pairs: tuple[EncoderPair, ...]
     tasks: tuple[EncoderTask, ...]
+    # vocabularies that were left out: too few genes have a term that 5 to 500 of the compared genes share
     skipped: tuple[str, ...]
+    # encoders that were left out because they were not pulled; none where encoders were named
     not_pulled: tuple[str, ...] = ()
 
 
@@ -100,25 +75,11 @@ def compare_encoders(
 
     Time grows with the square of the number of genes, memory does not.
 
-    Parameters
-    ----------
-    encoders
-        As for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out, controls too.
-    n_genes
-        Compare a sample of so many genes; all if left out.
-    seed
-        Of the sample, the shuffled controls and the intervals.
-    vocabularies
-        As for :func:`genekb.query.gene_tasks.read_gene_terms`.
-
-    Raises
-    ------
-    NotAvailable
-        If the store has no such encoder, or none is here.
-    SourceUnusable
-        If the encoders share too few genes, or the store has no such vocabulary.
-    ValueError
-        If ``n_neighbors`` is below 1, or ``n_genes`` not above it.
+    ``encoders``: as for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out, controls too.
+    ``n_genes``: compare a sample of so many genes; all if left out. ``seed``: of the sample, the shuffled controls and
+    the intervals. ``vocabularies``: as for :func:`genekb.query.gene_tasks.read_gene_terms`. Raises ``NotAvailable`` if
+    the store has no such encoder, or none is here; ``SourceUnusable`` if the encoders share too few genes, or the store
+    has no such vocabulary; ``ValueError`` if ``n_neighbors`` is below 1, or ``n_genes`` not above it.
     """
     if n_neighbors < 1 or (n_genes is not None and n_genes <= n_neighbors):
         raise ValueError(f"n_neighbors must be >= 1 and < n_genes, got {n_neighbors} and {n_genes}")

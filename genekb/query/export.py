@@ -27,52 +27,26 @@ _TABLES: Final = ("genes", "names", "orthologs", "annotations", "texts")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportResult:
-    """What was written.
+    """What was written."""
 
-    Parameters
-    ----------
-    files
-        The file that was asked for first, then what lies beside it.
-    encoders
-        Encoder ids whose vectors it holds.
-    n_genes
-        Genes with a vector in it; in a DuckDB file, all genes.
-    n_without_vector
-        Genes that were asked for and have no vector.
-    n_duplicate_symbols
-        Genes left out of JSON or word2vec text because a gene with a lower GeneID has the same symbol.
-    not_pulled
-        Encoders that a DuckDB file lacks because they were not pulled; none where one was named.
-    """
-
-    files: tuple[Path, ...]
-    encoders: tuple[str, ...]
-    n_genes: int
-    n_without_vector: int = 0
+    files: tuple[Path, ...]  # the file that was asked for first, then what lies beside it
+    encoders: tuple[str, ...]  # encoder ids whose vectors it holds
+    n_genes: int  # genes with a vector in it; in a DuckDB file, all genes
+    n_without_vector: int = 0  # genes that were asked for and have no vector
+    # genes left out of JSON or word2vec text because a gene with a lower GeneID has the same symbol
     n_duplicate_symbols: int = 0
+    # encoders that a DuckDB file lacks because they were not pulled; none where one was named
     not_pulled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Matrix:
-    """Vectors of genes, and what they are.
+    """Vectors of genes, and what they are."""
 
-    Parameters
-    ----------
-    genes
-        Rows of the table of genes, in the order of ``vectors``.
-    vectors
-        (gene, dim).
-    lineage
-        Store, encoder and licences, as text.
-    n_without_vector
-        Genes that were asked for and have none.
-    """
-
-    genes: pa.Table
-    vectors: FloatArray
-    lineage: Mapping[str, str]
-    n_without_vector: int
+    genes: pa.Table  # rows of the table of genes, in the order of ``vectors``
+    vectors: FloatArray  # (gene, dim)
+    lineage: Mapping[str, str]  # store, encoder and licences, as text
+    n_without_vector: int  # genes that were asked for and have none
 
 
 def export_store(
@@ -95,23 +69,10 @@ def export_store(
     - ``duckdb``: the store's tables, and ``vectors_<name>`` (gene_id, vector) of one encoder, or of all
       that are here.
 
-    Parameters
-    ----------
-    encoder
-        As for :meth:`genekb.store.reader.Store.encoder_id`.
-    gene_ids
-        Genes to write, in this order; all that have a vector, ascending, if left out. Not for ``duckdb``.
-
-    Raises
-    ------
-    OutputUnusable
-        If the file exists and may not be replaced, or can never be written.
-    SourceUnusable
-        If none of the genes has a vector.
-    NotAvailable
-        If the store has no such encoder, or the file cannot be written.
-    ValueError
-        If genes are chosen for a DuckDB file.
+    ``encoder``: as for :meth:`genekb.store.reader.Store.encoder_id`. ``gene_ids``: genes to write, in this order; all
+    that have a vector, ascending, if left out. Not for ``duckdb``. Raises ``OutputUnusable`` if the file exists and may
+    not be replaced, or can never be written; ``SourceUnusable`` if none of the genes has a vector; ``NotAvailable`` if
+    the store has no such encoder, or the file cannot be written; ``ValueError`` if genes are chosen for a DuckDB file.
     """
     beside = (genes_beside(path),) if kind == "npy" else ()
     check_targets(map(_target, (path, *beside)), inputs=[store.folder], overwrite=overwrite)
@@ -147,10 +108,7 @@ def _read_matrix(
 ) -> _Matrix:
     """Read the vectors of genes, genes without one left out and counted.
 
-    Raises
-    ------
-    SourceUnusable
-        If none of the genes has a vector.
+    Raises ``SourceUnusable`` if none of the genes has a vector.
     """
     encoder_id = store.encoder_id(encoder)
     wanted = store.vector_table(encoder_id).gene_ids if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)

@@ -51,20 +51,12 @@ class Left:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
-    """What a clearing found.
+    """What a clearing found."""
 
-    Parameters
-    ----------
-    removed
-        What was removed; after a dry run, what would be.
-    left
-        What stays though no store needs it, or though genekb did not make it.
-    n_superseded, n_bytes_superseded
-        Stores that are left and would be removed on request, and what that would free, with their caches.
-    """
-
-    removed: tuple[Removed, ...]
-    left: tuple[Left, ...]
+    removed: tuple[Removed, ...]  # what was removed; after a dry run, what would be
+    left: tuple[Left, ...]  # what stays though no store needs it, or though genekb did not make it
+    # n_superseded, n_bytes_superseded: stores that are left and would be removed on request, and what that would free,
+    # with their caches
     n_superseded: int
     n_bytes_superseded: int
 
@@ -91,21 +83,9 @@ def collect_garbage(
     left. A name that another process is writing is passed over. Symbolic links are not followed, and what genekb did
     not make stays.
 
-    Parameters
-    ----------
-    superseded
-        Also remove stores that their name no longer stands for.
-    dry_run
-        Tell what would be removed, and write nothing.
-    keep_newest
-        Of the stores of each name so many stay: the current one, and those made last.
-    locks
-        Lock files; the stores that they pin stay.
-
-    Raises
-    ------
-    SourceUnusable
-        If a lock file is none.
+    ``superseded``: also remove stores that their name no longer stands for. ``dry_run``: tell what would be removed,
+    and write nothing. ``keep_newest``: of the stores of each name so many stay: the current one, and those made last.
+    ``locks``: lock files; the stores that they pin stay. Raises ``SourceUnusable`` if a lock file is none.
     """
     removed: list[Removed] = []
     left: list[Left] = []
@@ -222,10 +202,7 @@ def _made_at(path: Path) -> tuple[str, int]:
 def _judge_store(path: Path, wanted: _Wanted, *, n_newer: int) -> Removed | Left:
     """Judge a store that its name does not stand for: removed only on request, and only if nothing else lies in it.
 
-    Parameters
-    ----------
-    n_newer
-        Stores of its name that were made later, the current one among them.
+    ``n_newer``: stores of its name that were made later, the current one among them.
     """
     if path.name in wanted.pinned:
         return Left(path=path, reason=f"superseded, but pinned by {wanted.pinned[path.name]}")
@@ -248,10 +225,7 @@ def _judge_store(path: Path, wanted: _Wanted, *, n_newer: int) -> Removed | Left
 def _freed(path: Path, gone: Counter[tuple[int, int]]) -> int:
     """Bytes of the files whose last name goes with a file or folder.
 
-    Parameters
-    ----------
-    gone
-        Names of each file, by disk and number, that go and are still there; those that go now are added.
+    ``gone``: names of each file, by disk and number, that go and are still there; those that go now are added.
     """
     n_bytes = 0
     for file in path.rglob("*") if path.is_dir() else [path]:

@@ -32,49 +32,32 @@ _MEMBER: Final = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneTerms:
-    """Which genes have which terms of a vocabulary.
-
-    Parameters
-    ----------
-    gene_ids, terms
-        (pair,) a gene and one of its terms; a pair may occur more than once.
-    """
+    """Which genes have which terms of a vocabulary."""
 
     vocabulary: str
-    gene_ids: IntArray
+    gene_ids: IntArray  # gene_ids, terms: (pair,) a gene and one of its terms; a pair may occur more than once
     terms: NDArray[np.str_]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskScore:
-    """How well near genes share terms, beside the same vectors dealt out anew to the same genes.
+    """How well near genes share terms, beside the same vectors dealt out anew to the same genes."""
 
-    Parameters
-    ----------
-    n_genes, n_terms
-        Genes with a term, and terms of 5 to 500 of the compared genes.
-    knn_share
-        Mean share of a gene's nearest labelled genes that have a term in common with it, in [0, 1]; a term of 5 genes
-        cannot give more than 4 of 10 neighbours.
-    shuffled
-        The same of the vectors dealt out anew.
-    chance
-        What neighbours drawn at random would share, exactly.
-    gain, gain_low, gain_high
-        ``knn_share`` minus ``shuffled``, with a 95 % interval: 2.5th and 97.5th percentile over genes drawn anew.
-    knn_accuracy, knn_accuracy_shuffled
-        Share of genes that have the term which most of their neighbours have (leave one out).
-    """
-
-    n_genes: int
+    n_genes: int  # n_genes, n_terms: genes with a term, and terms of 5 to 500 of the compared genes
     n_terms: int
     n_neighbors: int
+    # mean share of a gene's nearest labelled genes that have a term in common with it, in [0, 1]; a term of 5 genes
+    # cannot give more than 4 of 10 neighbours
     knn_share: float
-    shuffled: float
-    chance: float
+    shuffled: float  # the same of the vectors dealt out anew
+    chance: float  # what neighbours drawn at random would share, exactly
+    # gain, gain_low, gain_high: ``knn_share`` minus ``shuffled``, with a 95 % interval: 2.5th and 97.5th percentile
+    # over genes drawn anew
     gain: float
     gain_low: float
     gain_high: float
+    # knn_accuracy, knn_accuracy_shuffled: share of genes that have the term which most of their neighbours have (leave
+    # one out)
     knn_accuracy: float
     knn_accuracy_shuffled: float
 
@@ -82,15 +65,8 @@ class TaskScore:
 def read_gene_terms(store: "Store", vocabularies: Sequence[str] | None = None) -> tuple[GeneTerms, ...]:
     """Read the vocabularies of a store; families of names are made from the names of its genes.
 
-    Parameters
-    ----------
-    vocabularies
-        ``go_process``, ``go_function``, ``go_component``, ``gene_group``, ``name_family``; all that it has if left out.
-
-    Raises
-    ------
-    SourceUnusable
-        If the store has no such vocabulary.
+    ``vocabularies``: ``go_process``, ``go_function``, ``go_component``, ``gene_group``, ``name_family``; all that it
+    has if left out. Raises ``SourceUnusable`` if the store has no such vocabulary.
     """
     found = {NAME_FAMILY: name_families(store.table("genes"))}
     if (store.folder / "annotations.parquet").is_file():
@@ -137,16 +113,8 @@ def score_gene_task(
 ) -> TaskScore | None:
     """Score vectors on one vocabulary.
 
-    Parameters
-    ----------
-    gene_ids
-        Ascending; row *i* of ``vectors`` is gene *i*.
-    rng
-        Deals the vectors out anew, and draws genes for the interval.
-
-    Returns
-    -------
-    None where too few of the genes have a term.
+    ``gene_ids``: ascending; row *i* of ``vectors`` is gene *i*. ``rng``: deals the vectors out anew, and draws genes
+    for the interval. Returns None where too few of the genes have a term.
     """
     labelled, has_term = _label(gene_ids, terms)
     if len(labelled) <= n_neighbors:

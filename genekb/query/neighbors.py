@@ -12,10 +12,7 @@ BLOCK: Final = 1 << 23  # cosines held at once; 32 MiB
 def nearest_rows(vectors: Float32[np.ndarray, "gene dim"], *, n_neighbors: int) -> Int[np.ndarray, "gene neighbor"]:
     """Find the rows with the largest cosine to each row, the row itself not counted, in no order.
 
-    Raises
-    ------
-    ValueError
-        If there are not more rows than neighbours.
+    Raises ``ValueError`` if there are not more rows than neighbours.
     """
     n_rows = len(vectors)
     if not 1 <= n_neighbors < n_rows:
@@ -43,9 +40,8 @@ def linear_cka(first: Float32[np.ndarray, "gene dim"], second: Float32[np.ndarra
 
     .. math:: \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
 
-    Returns
-    -------
-    0 where nothing agrees to 1 where they differ by a rotation and a scale; NaN if all vectors of one are equal.
+    Returns 0 where nothing agrees to 1 where they differ by a rotation and a scale; NaN if all vectors of one are
+    equal.
     """
     cross = _cross_products(first, second)
     own = np.linalg.norm(_cross_products(first, first)) * np.linalg.norm(_cross_products(second, second))

@@ -32,79 +32,41 @@ _NOT_BY_ITSELF: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeywordMatches:
-    """How well each gene's words fit a query.
+    """How well each gene's words fit a query."""
 
-    Parameters
-    ----------
-    words
-        Distinct words of the query, in lower case; of a singular and its plural the first.
-    gene_ids
-        (gene,) all genes of the store, ascending.
-    counts
-        (gene, word) how often the gene's text, symbol and aliases hold each word, as a singular or a plural.
-    scores
-        (gene,) BM25, 0 where no word occurs.
-    named
-        Genes that the query names, the best first: it is their symbol, another of their names, holds their symbol as a
-        word with a digit or two capitals, or is one of their names in another case.
-    """
-
-    words: tuple[str, ...]
-    gene_ids: IntArray
+    words: tuple[str, ...]  # distinct words of the query, in lower case; of a singular and its plural the first
+    gene_ids: IntArray  # (gene,) all genes of the store, ascending
+    # (gene, word) how often the gene's text, symbol and aliases hold each word, as a singular or a plural
     counts: IntArray
-    scores: NDArray[np.float64]
+    scores: NDArray[np.float64]  # (gene,) BM25, 0 where no word occurs
+    # genes that the query names, the best first: it is their symbol, another of their names, holds their symbol as a
+    # word with a digit or two capitals, or is one of their names in another case
     named: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneHit:
-    """A gene that a search found, and how.
-
-    Parameters
-    ----------
-    score
-        Cosine, BM25 or fused reciprocal ranks, see :attr:`SearchResult.score`.
-    ranks
-        Place of the gene, from 1, in each ranking that has it: ``keyword`` and encoder ids.
-    matched_words
-        Words of the query that the gene's text or names hold.
-    is_named
-        Whether the query is a name of the gene, or holds its symbol; see :class:`KeywordMatches`.
-    origin
-        ``own``, ``ortholog`` where the summary is an orthologue's, or ``none`` where the gene has no text.
-    """
+    """A gene that a search found, and how."""
 
     gene_id: int
     symbol: str
     name: str
     text: str
-    score: float
-    ranks: Mapping[str, int]
-    matched_words: tuple[str, ...]
-    is_named: bool
-    origin: str
+    score: float  # cosine, BM25 or fused reciprocal ranks, see :attr:`SearchResult.score`
+    ranks: Mapping[str, int]  # place of the gene, from 1, in each ranking that has it: ``keyword`` and encoder ids
+    matched_words: tuple[str, ...]  # words of the query that the gene's text or names hold
+    is_named: bool  # whether the query is a name of the gene, or holds its symbol; see :class:`KeywordMatches`
+    origin: str  # ``own``, ``ortholog`` where the summary is an orthologue's, or ``none`` where the gene has no text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchResult:
-    """What a search found, and what it could not use.
+    """What a search found, and what it could not use."""
 
-    Parameters
-    ----------
-    hits
-        The best first.
-    score
-        What the hits' scores are.
-    encoders
-        Encoder ids that read the query.
-    skipped
-        Encoder ids that did not, with the reason.
-    """
-
-    hits: tuple[GeneHit, ...]
-    score: Literal["cosine", "bm25", "fused ranks"]
-    encoders: tuple[str, ...]
-    skipped: Mapping[str, str]
+    hits: tuple[GeneHit, ...]  # the best first
+    score: Literal["cosine", "bm25", "fused ranks"]  # what the hits' scores are
+    encoders: tuple[str, ...]  # encoder ids that read the query
+    skipped: Mapping[str, str]  # encoder ids that did not, with the reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,22 +93,11 @@ def search_genes(
     joined by the sum of their reciprocal ranks, 1 / (60 + rank) :cite:`cormack2009rrf`. Where keywords take part, a
     gene that the query names comes first.
 
-    Parameters
-    ----------
-    encoders
-        Encoders of the store, as for :meth:`genekb.store.reader.Store.encoder_id`. If left out, all that can read a
-        query on this machine; controls and encoders behind a network only by name.
-    taxon, gene_type
-        Only genes of this NCBI taxonomy identifier, or of this type.
-
-    Raises
-    ------
-    SourceUnusable
-        If the query holds no word, or the store has no gene of the taxon or type.
-    NotAvailable
-        If an encoder that is named, or all of them in a semantic search, cannot be used on this machine.
-    ValueError
-        If encoders are named in a keyword search.
+    ``encoders``: encoders of the store, as for :meth:`genekb.store.reader.Store.encoder_id`. If left out, all that can
+    read a query on this machine; controls and encoders behind a network only by name. ``taxon``, ``gene_type``: only
+    genes of this NCBI taxonomy identifier, or of this type. Raises ``SourceUnusable`` if the query holds no word, or
+    the store has no gene of the taxon or type; ``NotAvailable`` if an encoder that is named, or all of them in a
+    semantic search, cannot be used on this machine; ``ValueError`` if encoders are named in a keyword search.
     """
     if not any(letter.isalnum() for letter in query):
         raise SourceUnusable(f"the query {query!r} is empty; give a few words, e.g. 'T cell receptor signalling'")
@@ -344,16 +295,8 @@ def score_bm25(counts: IntArray, *, n_words: IntArray) -> NDArray[np.float64]:
 
     The 1 inside the logarithm keeps a word that most texts hold from counting against a text.
 
-    Parameters
-    ----------
-    counts
-        (text, word) how often each word of the query occurs.
-    n_words
-        (text,) length of each text in words.
-
-    Returns
-    -------
-    (text,) scores, 0 or more.
+    ``counts``: (text, word) how often each word of the query occurs. ``n_words``: (text,) length of each text in words.
+    Returns (text,) scores, 0 or more.
     """
     n_texts = len(counts)
     n_with = (counts > 0).sum(axis=0)

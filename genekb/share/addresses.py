@@ -21,21 +21,11 @@ _HUB_KINDS: Final = ("datasets", "models")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """Where something shared lies.
+    """Where something shared lies."""
 
-    Parameters
-    ----------
-    scheme
-        ``http`` stands for https as well.
-    url
-        Without revision; of a folder its absolute path. It may hold a user and password, which are never shown.
-    revision
-        What was asked for: of a folder, server or bucket the digest or its first digits, of the Hub a branch, tag or
-        commit. Empty: what is current.
-    """
-
-    scheme: Scheme
-    url: str
+    scheme: Scheme  # ``http`` stands for https as well
+    url: str  # without revision; of a folder its absolute path. It may hold a user and password, which are never shown
+    # of a folder, server or bucket the digest or its first digits, of the Hub a branch, tag or commit; the current if empty
     revision: str = ""
 
 
@@ -49,15 +39,8 @@ def parse_address(text: str, *, hub_kind: Literal["datasets", "models"] = "datas
 
     A path may hold an ``@`` of its own (``human@2022-11``), so only digits of a digest are taken for a revision there.
 
-    Parameters
-    ----------
-    hub_kind
-        What ``hf://owner/name`` stands for.
-
-    Raises
-    ------
-    SourceUnusable
-        If it is no address of a kind that is known.
+    ``hub_kind``: what ``hf://owner/name`` stands for. Raises ``SourceUnusable`` if it is no address of a kind that is
+    known.
     """
     if not text.strip():
         raise SourceUnusable(f"the address is empty; give {_FORMS}")

@@ -26,28 +26,15 @@ _HEADER: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """One store of a catalogue.
+    """One store of a catalogue."""
 
-    Parameters
-    ----------
-    name
-        ``NAME@RELEASE``.
-    digest
-        SHA-256 in hex of what it holds.
-    url
-        Where it lies; relative to the catalogue, or an address, with the user and password of the catalogue's own.
-    taxa, encoders, licences
-        As in its manifest.
-    n_genes, n_texts, n_bytes
-        Sizes.
-    """
-
-    name: str
-    digest: str
+    name: str  # ``NAME@RELEASE``
+    digest: str  # SHA-256 in hex of what it holds
+    # where it lies; relative to the catalogue, or an address, with the user and password of the catalogue's own
     url: str
-    taxa: tuple[int, ...]
+    taxa: tuple[int, ...]  # taxa, encoders, licences: as in its manifest
     encoders: tuple[str, ...]
-    n_genes: int
+    n_genes: int  # n_genes, n_texts, n_bytes: sizes
     n_texts: int
     n_bytes: int
     licences: tuple[str, ...]
@@ -72,17 +59,8 @@ def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
 def read_catalog(place: str, *, patience: Patience | None = None) -> tuple[Listed, ...]:
     """Read a catalogue; relative addresses in it are made whole.
 
-    Parameters
-    ----------
-    place
-        Path or address of the file, or of the folder that holds it.
-
-    Raises
-    ------
-    NotAvailable
-        If there is none.
-    SourceUnusable
-        If it is damaged, or of a later version.
+    ``place``: path or address of the file, or of the folder that holds it. Raises ``NotAvailable`` if there is none;
+    ``SourceUnusable`` if it is damaged, or of a later version.
     """
     base, name = _base_and_name(place)
     patience = patience or Patience()
@@ -129,12 +107,7 @@ def _listed(entry: Mapping[str, Any], base: str) -> Listed:
 def add_to_catalog(listed: Listed, path: Path) -> None:
     """Add a store to a catalogue on this machine, in place of an entry with the same name.
 
-    Raises
-    ------
-    SourceUnusable
-        If the file is there and is no catalogue.
-    NotAvailable
-        If it cannot be written.
+    Raises ``SourceUnusable`` if the file is there and is no catalogue; ``NotAvailable`` if it cannot be written.
     """
     import tomli_w
 
@@ -150,10 +123,7 @@ def add_to_catalog(listed: Listed, path: Path) -> None:
 def check_catalog(path: Path) -> list[dict[str, Any]]:
     """Check that a catalogue on this machine can be added to, and give its entries; none if it does not exist.
 
-    Raises
-    ------
-    SourceUnusable, OutputUnusable
-        If it is no catalogue, or can never be written.
+    Raises ``SourceUnusable``, ``OutputUnusable`` if it is no catalogue, or can never be written.
     """
     check_targets([Target(path, makes_parents=True)], overwrite=True)
     try:
@@ -174,10 +144,7 @@ def address_of(listed: Listed) -> Address:
 def find_listed(catalog: Sequence[Listed], name: str) -> Listed:
     """Find a store by ``NAME@RELEASE``, or the last release of ``NAME`` in the order of the catalogue.
 
-    Raises
-    ------
-    NotAvailable
-        If it has none of that name, or no address of it.
+    Raises ``NotAvailable`` if it has none of that name, or no address of it.
     """
     fits = [entry for entry in catalog if name in {entry.name, entry.name.partition("@")[0]}]
     if not fits:

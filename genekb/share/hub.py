@@ -19,10 +19,7 @@ _TOKEN: Final = "set HF_TOKEN to a token that may use the repository"
 def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
     """Open the commit that a branch, a tag or the main branch stands for now.
 
-    Raises
-    ------
-    NotAvailable
-        If there is no such repository or revision, or it is private and HF_TOKEN does not open it.
+    Raises ``NotAvailable`` if there is no such repository or revision, or it is private and HF_TOKEN does not open it.
     """
     from huggingface_hub import HfApi, constants, get_token
 
@@ -43,19 +40,8 @@ def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
 def push_to_hub(folder: Path, address: Address, *, digest: str, patterns: list[str]) -> str:
     """Make a folder's files the content of a repository, by one commit, and tag it with the digest.
 
-    Parameters
-    ----------
-    patterns
-        Files to send, as paths below the folder; all others of the repository are deleted by the same commit.
-
-    Returns
-    -------
-    The commit.
-
-    Raises
-    ------
-    NotAvailable
-        If the Hub refuses.
+    ``patterns``: files to send, as paths below the folder; all others of the repository are deleted by the same commit.
+    Returns the commit. Raises ``NotAvailable`` if the Hub refuses.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # exported lazily

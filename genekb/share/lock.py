@@ -30,10 +30,7 @@ _HEADER: Final = (
 def check_url(url: str) -> None:
     """Check that an address may stand in a lock file, which others read.
 
-    Raises
-    ------
-    SourceUnusable
-        If it is none, or holds user and password.
+    Raises ``SourceUnusable`` if it is none, or holds user and password.
     """
     if is_web_address(url) and without_login(url)[1]:
         raise SourceUnusable(
@@ -55,15 +52,8 @@ def address_in_lock(
 ) -> Address:
     """Read an address of a lock file; a relative path is one from the file's folder on.
 
-    Parameters
-    ----------
-    digest
-        What is pinned: the version that is asked for, but of the Hub, whose versions are commits and tags.
-
-    Raises
-    ------
-    SourceUnusable
-        If it is no address.
+    ``digest``: what is pinned: the version that is asked for, but of the Hub, whose versions are commits and tags.
+    Raises ``SourceUnusable`` if it is no address.
     """
     is_whole = is_address(url) or Path(url).expanduser().is_absolute()
     address = parse_address(url if is_whole else str(lock_file.parent / url), hub_kind=hub_kind)
@@ -73,14 +63,8 @@ def address_in_lock(
 def write_entries(kind: str, entries: Sequence[Mapping[str, object]], lock_file: Path) -> None:
     """Write one kind of entries of a lock file; those of other kinds stay as they are.
 
-    Raises
-    ------
-    SourceUnusable
-        If the file is there and is no lock file.
-    OutputUnusable
-        If it is a folder, a pipe or a device.
-    NotAvailable
-        If it cannot be written.
+    Raises ``SourceUnusable`` if the file is there and is no lock file; ``OutputUnusable`` if it is a folder, a pipe or
+    a device; ``NotAvailable`` if it cannot be written.
     """
     import tomli_w
 
@@ -95,20 +79,10 @@ def write_entries(kind: str, entries: Sequence[Mapping[str, object]], lock_file:
 def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> Pin:
     """Describe a store as a lock file does.
 
-    Parameters
-    ----------
-    encoders
-        Ids or names of the encoders that the project needs; those that are here if empty.
-    url
-        Where it can be pulled from, a relative path from the folder of the lock file on; where it was pulled from if
-        empty.
-
-    Raises
-    ------
-    NotAvailable
-        If the store has no such encoder.
-    SourceUnusable
-        If the address is none, or holds user and password.
+    ``encoders``: ids or names of the encoders that the project needs; those that are here if empty. ``url``: where it
+    can be pulled from, a relative path from the folder of the lock file on; where it was pulled from if empty. Raises
+    ``NotAvailable`` if the store has no such encoder; ``SourceUnusable`` if the address is none, or holds user and
+    password.
     """
     manifest = store.manifest
     chosen = find_encoders(manifest, encoders, where=store.store_id) if encoders else store.encoder_ids
@@ -129,10 +103,7 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
 def write_pins(pins: Sequence[Pin], path: Path) -> None:
     """Write the stores of a lock file, by name; of two pins of one name the later counts.
 
-    Raises
-    ------
-    SourceUnusable, NotAvailable
-        See :func:`genekb.share.lock.write_entries`.
+    Raises ``SourceUnusable``, ``NotAvailable``: see :func:`genekb.share.lock.write_entries`.
     """
     by_name = {pin.store: pin for pin in pins}
     write_entries("store", [_entry(by_name[name]) for name in sorted(by_name)], path)
@@ -165,16 +136,8 @@ def sync(
 ) -> list[tuple[Pin, Pulled | None]]:
     """Bring every store of a lock file to a home; what is here, whole, is not asked for again.
 
-    Returns
-    -------
-    Each pin, with what was pulled for it.
-
-    Raises
-    ------
-    NotAvailable
-        If a store is neither here nor anywhere to pull it from.
-    StoreCorrupt
-        If what is here, or what an address gives, is not what was pinned.
+    Returns each pin, with what was pulled for it. Raises ``NotAvailable`` if a store is neither here nor anywhere to
+    pull it from; ``StoreCorrupt`` if what is here, or what an address gives, is not what was pinned.
     """
     patience = patience or Patience()
     note_lock_file(path, find_home(home))

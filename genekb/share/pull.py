@@ -48,33 +48,15 @@ class PullConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pulled:
-    """The store that a pull ended with.
+    """The store that a pull ended with."""
 
-    Parameters
-    ----------
-    folder
-        Where it lies.
-    manifest
-        What it is.
-    url
-        Where it came from, with the commit where the place has commits.
-    n_bytes
-        Bytes that came now.
-    left
-        Encoders that were left where they are.
-    replaced
-        Digest that the name stood for before, if it was another.
-    signed
-        Signed comment, if a signature was asked for.
-    """
-
-    folder: Path
-    manifest: Manifest
-    url: str
-    n_bytes: int
-    left: tuple[str, ...]
-    replaced: str = ""
-    signed: str = ""
+    folder: Path  # where it lies
+    manifest: Manifest  # what it is
+    url: str  # where it came from, with the commit where the place has commits
+    n_bytes: int  # bytes that came now
+    left: tuple[str, ...]  # encoders that were left where they are
+    replaced: str = ""  # digest that the name stood for before, if it was another
+    signed: str = ""  # signed comment, if a signature was asked for
 
 
 def pull_store(
@@ -82,21 +64,10 @@ def pull_store(
 ) -> Pulled:
     """Bring a store to a home, or go on with a pull that was interrupted.
 
-    Parameters
-    ----------
-    home
-        Artifact home, see :func:`genekb.store.home.find_home`.
-
-    Raises
-    ------
-    NotAvailable
-        If the place cannot be reached, or has no such store, version or encoder; what has arrived is kept.
-    StoreCorrupt
-        If the place gives other bytes than promised, another digest than asked for, or no valid signature.
-    SchemaMismatch
-        If the store is of a schema version that this genekb does not know.
-    StoreBusy
-        If another process writes the same name.
+    ``home``: artifact home, see :func:`genekb.store.home.find_home`. Raises ``NotAvailable`` if the place cannot be
+    reached, or has no such store, version or encoder; what has arrived is kept; ``StoreCorrupt`` if the place gives
+    other bytes than promised, another digest than asked for, or no valid signature; ``SchemaMismatch`` if the store is
+    of a schema version that this genekb does not know; ``StoreBusy`` if another process writes the same name.
     """
     config = config or PullConfig()
     with open_remote(address, timeout_s=config.patience.timeout_s) as remote:
@@ -215,10 +186,7 @@ def parse_head(found: Found, remote: Remote) -> Manifest:
 def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> list[str]:
     """Find encoders by id or name; all of them if none is named.
 
-    Raises
-    ------
-    NotAvailable
-        If one is not there, or its name stands for several.
+    Raises ``NotAvailable`` if one is not there, or its name stands for several.
     """
     if not names:
         return list(manifest.encoders)

@@ -21,28 +21,14 @@ from genekb.store.writer import describe_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pushed:
-    """What a push ended with.
+    """What a push ended with."""
 
-    Parameters
-    ----------
-    url
-        Where this very version lies: with its digest, or of the Hub with the commit.
-    digest
-        Of the store.
-    n_files, n_bytes
-        What the place holds of it now.
-    n_sent
-        Bytes that were sent now.
-    left
-        Encoders that were not pushed.
-    """
-
-    url: str
-    digest: str
-    n_files: int
+    url: str  # where this very version lies: with its digest, or of the Hub with the commit
+    digest: str  # of the store
+    n_files: int  # n_files, n_bytes: what the place holds of it now
     n_bytes: int
-    n_sent: int
-    left: tuple[str, ...]
+    n_sent: int  # bytes that were sent now
+    left: tuple[str, ...]  # encoders that were not pushed
 
 
 def push_store(
@@ -55,19 +41,9 @@ def push_store(
 ) -> Pushed:
     """Copy a store to a place, or go on with a push that was interrupted.
 
-    Parameters
-    ----------
-    encoders
-        Ids or names of the encoders to push; all if empty.
-
-    Raises
-    ------
-    NotAvailable
-        If the place refuses, or an encoder is not here.
-    StoreCorrupt
-        If the store is damaged: damage is not shared.
-    SourceUnusable, OutputUnusable
-        If nothing can be written to the place, or it is the store's own folder.
+    ``encoders``: ids or names of the encoders to push; all if empty. Raises ``NotAvailable`` if the place refuses, or
+    an encoder is not here; ``StoreCorrupt`` if the store is damaged: damage is not shared; ``SourceUnusable``,
+    ``OutputUnusable`` if nothing can be written to the place, or it is the store's own folder.
     """
     sent = _collect(store, address, encoders)
     url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
@@ -125,10 +101,7 @@ class Sent:
 def send(sent: Sent, address: Address, *, patience: Patience, progress: Progress | None = None) -> tuple[str, int]:
     """Send one version to a place; give its address there, and the bytes that were sent now.
 
-    Raises
-    ------
-    NotAvailable, SourceUnusable, OutputUnusable
-        See :func:`push_store`.
+    Raises ``NotAvailable``, ``SourceUnusable``, ``OutputUnusable``: see :func:`push_store`.
     """
     if address.scheme == "file":
         folder = Target(Path(address.url), kind="shared", makes_parents=True)

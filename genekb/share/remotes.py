@@ -33,14 +33,8 @@ class Remote(Protocol):
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
         """Give the bytes of a file from ``start`` on, block by block; none if the file ends there.
 
-        Raises
-        ------
-        Absent
-            If there is no such file.
-        TryAgain
-            If the connection failed or broke off.
-        NotAvailable
-            If the place refuses, or is not there at all.
+        Raises ``Absent`` if there is no such file; ``TryAgain`` if the connection failed or broke off; ``NotAvailable``
+        if the place refuses, or is not there at all.
         """
 
     def size(self, path: str) -> int | None:
@@ -49,17 +43,9 @@ class Remote(Protocol):
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """Write a file whole or not at all; give whether it was written.
 
-        Parameters
-        ----------
-        sha256
-            Of the file: it is not written where the place holds these bytes already. Empty: it is always written.
-
-        Raises
-        ------
-        NotAvailable
-            If the place refuses.
-        SourceUnusable
-            If nothing can be written to a place of this kind.
+        ``sha256``: of the file: it is not written where the place holds these bytes already. Empty: it is always
+        written. Raises ``NotAvailable`` if the place refuses; ``SourceUnusable`` if nothing can be written to a place
+        of this kind.
         """
 
 
@@ -110,24 +96,12 @@ class FolderRemote:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebRemote:
-    """A folder of a web server; also what the Hub serves of one commit.
+    """A folder of a web server; also what the Hub serves of one commit."""
 
-    Parameters
-    ----------
-    base
-        Address of the folder.
-    client
-        Open HTTP client.
-    shown
-        Address to show in place of ``base``; empty: ``base`` without user, password and query.
-    way_out
-        What to try where the server refuses.
-    """
-
-    base: str
-    client: "httpx.Client"
-    shown: str = ""
-    way_out: str = "put user:password@ in front of the host in the address"
+    base: str  # address of the folder
+    client: "httpx.Client"  # open HTTP client
+    shown: str = ""  # address to show in place of ``base``; empty: ``base`` without user, password and query
+    way_out: str = "put user:password@ in front of the host in the address"  # what to try where the server refuses
 
     @property
     def name(self) -> str:
@@ -182,18 +156,10 @@ def _check_range(told: str, start: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BucketRemote:
-    """A folder of an S3 bucket, through fsspec.
+    """A folder of an S3 bucket, through fsspec."""
 
-    Parameters
-    ----------
-    base
-        ``s3://bucket/path``.
-    filesystem
-        Open :class:`fsspec.AbstractFileSystem`.
-    """
-
-    base: str
-    filesystem: Any
+    base: str  # ``s3://bucket/path``
+    filesystem: Any  # open :class:`fsspec.AbstractFileSystem`
 
     @property
     def name(self) -> str:
@@ -266,15 +232,8 @@ def open_remote(address: Address, *, timeout_s: float = 60.0) -> Iterator[Remote
 
     Of the Hub it is the commit that the revision stands for now: every file then comes from that one commit.
 
-    Parameters
-    ----------
-    timeout_s
-        Longest silence of a server.
-
-    Raises
-    ------
-    NotAvailable
-        If the Hub has no such repository or revision, or a library that is needed is not installed.
+    ``timeout_s``: longest silence of a server. Raises ``NotAvailable`` if the Hub has no such repository or revision,
+    or a library that is needed is not installed.
     """
     if address.scheme == "file":
         yield FolderRemote(folder=Path(address.url))

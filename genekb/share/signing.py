@@ -21,16 +21,8 @@ def make_keys(secret: Path) -> Path:
 
     The secret key is encrypted with the password in GENEKB_SIGN_PASSWORD.
 
-    Returns
-    -------
-    The public key's file.
-
-    Raises
-    ------
-    NotAvailable
-        If the variable is not set, or the file cannot be written.
-    SourceUnusable
-        If a key is there already: it is never replaced.
+    Returns the public key's file. Raises ``NotAvailable`` if the variable is not set, or the file cannot be written;
+    ``SourceUnusable`` if a key is there already: it is never replaced.
     """
     library = _library()
     public = secret.with_name(f"{secret.name}.pub")
@@ -53,16 +45,8 @@ def make_keys(secret: Path) -> Path:
 def sign_store(folder: Path, secret: Path) -> Path:
     """Sign a store's manifest; the signature lies beside it and travels with the store.
 
-    Returns
-    -------
-    The signature's file.
-
-    Raises
-    ------
-    NotAvailable
-        If the key or its password is not there.
-    SourceUnusable
-        If the file is no secret key, or the password is wrong.
+    Returns the signature's file. Raises ``NotAvailable`` if the key or its password is not there; ``SourceUnusable`` if
+    the file is no secret key, or the password is wrong.
     """
     library = _library()
     manifest = read_manifest(folder)
@@ -86,23 +70,9 @@ def sign_store(folder: Path, secret: Path) -> Path:
 def check_signature(manifest: bytes, signature: bytes | None, public_key: str, *, what: str) -> str:
     """Check the signature of a manifest's bytes.
 
-    Parameters
-    ----------
-    public_key
-        Path of a public key's file, or the key itself (its base64 line).
-    what
-        Store to name in an error.
-
-    Returns
-    -------
-    The signed comment: name and digest of what was signed.
-
-    Raises
-    ------
-    StoreCorrupt
-        If there is no signature, it is of another key, or of other bytes.
-    SourceUnusable
-        If the public key is none.
+    ``public_key``: path of a public key's file, or the key itself (its base64 line). ``what``: store to name in an
+    error. Returns the signed comment: name and digest of what was signed. Raises ``StoreCorrupt`` if there is no
+    signature, it is of another key, or of other bytes; ``SourceUnusable`` if the public key is none.
     """
     library = _library()
     key = _read_public(library, public_key)

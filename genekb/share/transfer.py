@@ -26,27 +26,13 @@ Answer = TypeVar("Answer")
 class Patience:
     """How a place is asked.
 
-    Parameters
-    ----------
-    n_jobs
-        Files on their way at once.
-    max_tries
-        Of each file, without any progress in between.
-    timeout_s
-        Longest silence of a server.
-    sleep
-        Waits between tries, in seconds.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive.
+    Raises ``ValueError`` if a number is not positive.
     """
 
-    n_jobs: int = 4
-    max_tries: int = 6
-    timeout_s: float = 60.0
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    n_jobs: int = 4  # files on their way at once
+    max_tries: int = 6  # of each file, without any progress in between
+    timeout_s: float = 60.0  # longest silence of a server
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)  # waits between tries, in seconds
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -57,12 +43,7 @@ class Patience:
 def read_small(remote: Remote, path: str, *, limit: int, patience: Patience) -> bytes | None:
     """Read a small file; None where there is none.
 
-    Raises
-    ------
-    StoreCorrupt
-        If it is longer than ``limit`` bytes.
-    NotAvailable
-        If it does not come.
+    Raises ``StoreCorrupt`` if it is longer than ``limit`` bytes; ``NotAvailable`` if it does not come.
     """
 
     def read() -> bytes:
@@ -99,23 +80,9 @@ def fetch_files(
 ) -> int:
     """Bring files to a folder; those that are there, whole, are not asked for again.
 
-    Parameters
-    ----------
-    prefix
-        Folder of the place in which they lie; empty, or ending with a slash.
-
-    Returns
-    -------
-    Bytes that came now.
-
-    Raises
-    ------
-    Absent
-        If the place lacks one.
-    StoreCorrupt
-        If the bytes that it gives are others than promised, also when asked once more.
-    NotAvailable
-        If one does not come; what has arrived is kept.
+    ``prefix``: folder of the place in which they lie; empty, or ending with a slash. Returns bytes that came now.
+    Raises ``Absent`` if the place lacks one; ``StoreCorrupt`` if the bytes that it gives are others than promised, also
+    when asked once more; ``NotAvailable`` if one does not come; what has arrived is kept.
     """
     tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
 
@@ -265,14 +232,7 @@ def send_files(
 ) -> int:
     """Write files to a place; those that are there with the same bytes are not written again.
 
-    Returns
-    -------
-    Bytes that were written now.
-
-    Raises
-    ------
-    NotAvailable
-        If the place refuses or breaks off.
+    Returns bytes that were written now. Raises ``NotAvailable`` if the place refuses or breaks off.
     """
     tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
 
@@ -288,10 +248,7 @@ def send_files(
 def asking(remote: Remote, patience: Patience, call: Callable[[], Answer]) -> Answer:
     """Call until an answer comes.
 
-    Raises
-    ------
-    NotAvailable
-        If all tries failed.
+    Raises ``NotAvailable`` if all tries failed.
     """
     try:
         return with_tries(call, max_tries=patience.max_tries, sleep=patience.sleep)

@@ -21,30 +21,18 @@ _SMALL: Final = 1 << 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """One version at a place.
+    """One version at a place."""
 
-    Parameters
-    ----------
-    head
-        Bytes of the head file.
-    prefix
-        Folder of the place in which the version lies: empty, or ending with a slash.
-    expected
-        Digest, or its first digits, that the version must have; empty if any.
-    """
-
-    head: bytes
-    prefix: str
-    expected: str
+    head: bytes  # bytes of the head file
+    prefix: str  # folder of the place in which the version lies: empty, or ending with a slash
+    expected: str  # digest, or its first digits, that the version must have; empty if any
 
 
 def find_version(remote: Remote, address: Address, *, head: str, patience: Patience) -> Found:
     """Find the version that an address names: the current one, or the one of a digest.
 
-    Raises
-    ------
-    NotAvailable
-        If there is none, or the first digits of a digest are not those of the current one (nothing can be listed).
+    Raises ``NotAvailable`` if there is none, or the first digits of a digest are not those of the current one (nothing
+    can be listed).
     """
     wanted = address.revision if address.scheme != "hf" else ""
     pointer = read_small(remote, CURRENT, limit=_SMALL, patience=patience)
@@ -71,10 +59,7 @@ def find_version(remote: Remote, address: Address, *, head: str, patience: Patie
 def check_digest(digest: str, found: Found, remote: Remote) -> None:
     """Refuse a version that is not the one that was asked for.
 
-    Raises
-    ------
-    StoreCorrupt
-        If its digest is another.
+    Raises ``StoreCorrupt`` if its digest is another.
     """
     if not digest.startswith(found.expected):
         raise StoreCorrupt(

@@ -27,30 +27,16 @@ class SourceFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceTables:
-    """Gene records of one or more species, ready to be written.
+    """Gene records of one or more species, ready to be written."""
 
-    Parameters
-    ----------
-    genes, names, orthologs, annotations
-        Tables in the schemas of :mod:`genekb.schema`.
-    files
-        What was read.
-    release
-        Release of the source, e.g. ``2022-11``.
-    licence
-        Terms of the source, as its publisher states them.
-    dropped
-        Rows that were left out, counted by reason.
-    """
-
-    genes: pa.Table
+    genes: pa.Table  # genes, names, orthologs, annotations: tables in the schemas of :mod:`genekb.schema`
     names: pa.Table
     orthologs: pa.Table = field(default_factory=schema.ORTHOLOGS.empty_table)
     annotations: pa.Table = field(default_factory=schema.ANNOTATIONS.empty_table)
-    files: tuple[SourceFile, ...]
-    release: str
-    licence: str
-    dropped: dict[str, int]
+    files: tuple[SourceFile, ...]  # what was read
+    release: str  # release of the source, e.g. ``2022-11``
+    licence: str  # terms of the source, as its publisher states them
+    dropped: dict[str, int]  # rows that were left out, counted by reason
 
 
 def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFile:
@@ -69,10 +55,7 @@ def read_parquet_table(path: Path) -> pa.Table:
 
     Columns that are stored as numbers of a dictionary's values come as these values.
 
-    Raises
-    ------
-    ValueError, OSError, pyarrow.ArrowException
-        If it does, or is damaged.
+    Raises ``ValueError``, ``OSError``, ``pyarrow.ArrowException`` if it does, or is damaged.
     """
     allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
     batches = []

@@ -23,36 +23,19 @@ _XREFS: Final = {"Ensembl": "ensembl", "HGNC": "hgnc", "MGI": "mgi", "FLYBASE": 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EntrezRecord:
-    """One gene of an answer.
+    """One gene of an answer."""
 
-    Parameters
-    ----------
-    gene_id
-        The id that was asked for.
-    current_id
-        The id that took its place; 0 where none did.
-    is_withdrawn
-        Whether NCBI has given the gene up without another in its place.
-    row
-        Its fields as in :data:`genekb.schema.GENES`.
-    names
-        Further names by kind.
-    """
-
-    gene_id: int
-    current_id: int
-    is_withdrawn: bool = False
-    row: dict[str, Any]
-    names: dict[str, list[str]] = field(default_factory=dict)
+    gene_id: int  # the id that was asked for
+    current_id: int  # the id that took its place; 0 where none did
+    is_withdrawn: bool = False  # whether NCBI has given the gene up without another in its place
+    row: dict[str, Any]  # its fields as in :data:`genekb.schema.GENES`
+    names: dict[str, list[str]] = field(default_factory=dict)  # further names by kind
 
 
 def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTables:
     """Read every esummary and efetch answer of a folder; of a gene in several the last in order of file name stands.
 
-    Raises
-    ------
-    SourceUnusable
-        If a file is damaged, or no answer holds a current gene.
+    Raises ``SourceUnusable`` if a file is damaged, or no answer holds a current gene.
     """
     records: dict[int, EntrezRecord] = {}
     files: list[SourceFile] = []
@@ -116,10 +99,7 @@ def _names(current: dict[int, EntrezRecord], records: dict[int, EntrezRecord]) -
 def read_answer(path: Path) -> Iterator[EntrezRecord]:
     """Read the records of one answer; a record that only says that there is none is passed over.
 
-    Raises
-    ------
-    SourceUnusable
-        If the file is damaged, or an error message in place of an answer.
+    Raises ``SourceUnusable`` if the file is damaged, or an error message in place of an answer.
     """
     try:
         if path.suffix == ".json":

@@ -81,27 +81,13 @@ class FetchConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchResult:
-    """What a fetch ended with.
+    """What a fetch ended with."""
 
-    Parameters
-    ----------
-    folder
-        Where the answers lie.
-    n_genes
-        Current genes in them.
-    n_calls
-        Calls that were made now.
-    replaced
-        GeneIDs that have been replaced, and by which.
-    missing
-        Names and GeneIDs for which NCBI has no current gene.
-    """
-
-    folder: Path
-    n_genes: int
-    n_calls: int
-    replaced: Mapping[int, int]
-    missing: tuple[str, ...]
+    folder: Path  # where the answers lie
+    n_genes: int  # current genes in them
+    n_calls: int  # calls that were made now
+    replaced: Mapping[int, int]  # GeneIDs that have been replaced, and by which
+    missing: tuple[str, ...]  # names and GeneIDs for which NCBI has no current gene
 
 
 def fetch_genes(
@@ -109,21 +95,10 @@ def fetch_genes(
 ) -> FetchResult:
     """Fetch the records of some genes, or go on with a fetch that was interrupted.
 
-    Parameters
-    ----------
-    names
-        GeneIDs and current symbols of ``config.taxon``, mixed.
-    progress
-        Called with the ids that have been answered, and all of them.
-
-    Raises
-    ------
-    NotAvailable
-        If NCBI cannot be reached, refuses, NCBI_EMAIL is not set, or the folder cannot be written to.
-    SourceUnusable
-        If no name is given, or the folder holds the answers to another list.
-    StoreBusy
-        If another process is fetching into the folder.
+    ``names``: GeneIDs and current symbols of ``config.taxon``, mixed. ``progress``: called with the ids that have been
+    answered, and all of them. Raises ``NotAvailable`` if NCBI cannot be reached, refuses, NCBI_EMAIL is not set, or the
+    folder cannot be written to; ``SourceUnusable`` if no name is given, or the folder holds the answers to another
+    list; ``StoreBusy`` if another process is fetching into the folder.
     """
     wanted = sorted({name.strip() for name in names if name.strip()})
     if not wanted:

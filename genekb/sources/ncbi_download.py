@@ -97,28 +97,14 @@ class DownloadConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Downloaded:
-    """A file that is in the folder now.
+    """A file that is in the folder now."""
 
-    Parameters
-    ----------
-    name
-        In the folder.
-    url
-        Address without user, password and query.
-    n_bytes, sha256
-        Of its bytes.
-    last_modified
-        As the server says.
-    is_new
-        Whether it was downloaded now.
-    """
-
-    name: str
-    url: str
-    n_bytes: int
+    name: str  # in the folder
+    url: str  # address without user, password and query
+    n_bytes: int  # n_bytes, sha256: of its bytes
     sha256: str
-    last_modified: str
-    is_new: bool = True
+    last_modified: str  # as the server says
+    is_new: bool = True  # whether it was downloaded now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,14 +122,8 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
     A file gets its name only when all of it has arrived and its gzip can be read to the end. Size, SHA-256 and the
     server's date of each are written to ``download.json``; a file that is there with that digest is not fetched again.
 
-    Raises
-    ------
-    NotAvailable
-        If the server cannot be reached, or the folder cannot be written.
-    SourceUnusable
-        If the server does not have a file, or its file is damaged.
-    StoreBusy
-        If another process downloads into the folder.
+    Raises ``NotAvailable`` if the server cannot be reached, or the folder cannot be written; ``SourceUnusable`` if the
+    server does not have a file, or its file is damaged; ``StoreBusy`` if another process downloads into the folder.
     """
     import filelock
 

@@ -51,16 +51,9 @@ class Extra:
 def read_extra(folder: Path, *, genes: pa.Table) -> Extra:
     """Read the optional files that a folder has, streamed and limited to some genes.
 
-    Parameters
-    ----------
-    genes
-        Current records, of which ``gene_id`` and ``tax_id`` are needed. Rows about other species are passed over, rows
-        about other genes of these species are counted as dropped.
-
-    Raises
-    ------
-    SourceUnusable
-        If a file is damaged or has other columns than NCBI's.
+    ``genes``: current records, of which ``gene_id`` and ``tax_id`` are needed. Rows about other species are passed
+    over, rows about other genes of these species are counted as dropped. Raises ``SourceUnusable`` if a file is damaged
+    or has other columns than NCBI's.
     """
     extra = Extra()
     readers = {
@@ -133,14 +126,8 @@ def _go(rows: pa.Table, extra: Extra) -> None:
 def strongest_evidence(rows: pa.Table) -> pa.Table:
     """Keep one row of each gene and GO term: that of the strongest evidence, see :data:`EVIDENCE`.
 
-    Parameters
-    ----------
-    rows
-        Columns of :data:`genekb.schema.ANNOTATIONS`, in any order of rows.
-
-    Returns
-    -------
-    Rows by gene_id, vocabulary and term_id.
+    ``rows``: columns of :data:`genekb.schema.ANNOTATIONS`, in any order of rows. Returns rows by gene_id, vocabulary
+    and term_id.
     """
     rank = pc.fill_null(pc.index_in(rows["evidence"], pa.array(EVIDENCE)), len(EVIDENCE))
     keys = ["gene_id", "vocabulary", "term_id"]
@@ -208,15 +195,8 @@ def read_hgnc(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra | None:
 
     Columns are taken by name, since their number and order changed over the years.
 
-    Parameters
-    ----------
-    gene_ids
-        Current human GeneIDs; rows about any other gene, or none, are counted as dropped.
-
-    Raises
-    ------
-    SourceUnusable
-        If the file is damaged or lacks a needed column.
+    ``gene_ids``: current human GeneIDs; rows about any other gene, or none, are counted as dropped. Raises
+    ``SourceUnusable`` if the file is damaged or lacks a needed column.
     """
     path = optional_file(folder, *STEMS)
     if path is None:

@@ -50,22 +50,12 @@ def read_gene_table(
 ) -> SourceTables:
     """Read gene records from one TSV, CSV, Parquet or JSON file; text may be gzipped.
 
-    Parameters
-    ----------
-    taxon
-        Species of all rows, where the table has no ``tax_id``.
-    taxa
-        Species to keep, where the table has a ``gene_id``; rows of others are counted as dropped. All if left out.
-    names
-        Release of NCBI Gene against which symbols are resolved, where the table has no ``gene_id``. Its records and
-        names are taken over, with the table's texts in place of its own; symbols that stand for no gene or for several
-        are counted as dropped, and so are those of a gene that another row stands for (current symbols go first).
-
-    Raises
-    ------
-    SourceUnusable
-        If the file is missing or of another form, a needed column is absent, or an identifier is no number or occurs
-        twice.
+    ``taxon``: species of all rows, where the table has no ``tax_id``. ``taxa``: species to keep, where the table has a
+    ``gene_id``; rows of others are counted as dropped. All if left out. ``names``: release of NCBI Gene against which
+    symbols are resolved, where the table has no ``gene_id``. Its records and names are taken over, with the table's
+    texts in place of its own; symbols that stand for no gene or for several are counted as dropped, and so are those of
+    a gene that another row stands for (current symbols go first). Raises ``SourceUnusable`` if the file is missing or
+    of another form, a needed column is absent, or an identifier is no number or occurs twice.
     """
     rows = _read_rows(path)
     if "gene_id" not in rows.column_names:

@@ -61,10 +61,7 @@ def optional_file(folder: Path, *stems: str) -> Path | None:
 def read_header(path: Path) -> list[str]:
     """Read the column names of the first line; a ``#`` in front of it is taken off.
 
-    Raises
-    ------
-    SourceUnusable
-        If the file cannot be read as gzip or UTF-8.
+    Raises ``SourceUnusable`` if the file cannot be read as gzip or UTF-8.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
@@ -79,10 +76,7 @@ def read_header(path: Path) -> list[str]:
 def check_header(path: Path, columns: Sequence[str]) -> None:
     """Compare the first line with the columns that a file must have.
 
-    Raises
-    ------
-    SourceUnusable
-        If it has others.
+    Raises ``SourceUnusable`` if it has others.
     """
     header = read_header(path)
     if header == list(columns):
@@ -107,10 +101,8 @@ def stream_tsv(
 ) -> Iterator[pa.Table]:
     """Give the rows below the first line block by block, every column as strings; memory does not grow with the file.
 
-    Raises
-    ------
-    SourceUnusable
-        If the file is truncated, unfolds beyond :mod:`genekb.files.limits`, or a line has another number of fields.
+    Raises ``SourceUnusable`` if the file is truncated, unfolds beyond :mod:`genekb.files.limits`, or a line has another
+    number of fields.
     """
     try:
         with without_padding(path) as file:
@@ -166,10 +158,7 @@ def _find_ragged(path: Path, *, n_fields: int) -> str:
 def refuse_nul(rows: pa.Table, path: Path) -> None:
     """Refuse NUL characters in columns of strings.
 
-    Raises
-    ------
-    SourceUnusable
-        At the first column with one.
+    Raises ``SourceUnusable``: at the first column with one.
     """
     for name in rows.column_names:
         column = rows[name]
@@ -192,10 +181,7 @@ def find_non_identifiers(rows: pa.Table, column: str) -> pa.ChunkedArray:
 def with_integers(rows: pa.Table, path: Path, *columns: str) -> pa.Table:
     """Read some columns of strings as identifiers, which are positive integers.
 
-    Raises
-    ------
-    SourceUnusable
-        If one of their values is anything else.
+    Raises ``SourceUnusable`` if one of their values is anything else.
     """
     for column in columns:
         wrong = find_non_identifiers(rows, column)

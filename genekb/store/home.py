@@ -33,10 +33,7 @@ def find_home(home: Path | None = None) -> Path:
 def check_name(name: str) -> str:
     """Accept ``NAME`` or ``NAME@RELEASE`` of letters, digits, dot, dash and underscore.
 
-    Raises
-    ------
-    SourceUnusable
-        If the name has other characters.
+    Raises ``SourceUnusable`` if the name has other characters.
     """
     if not _NAME.match(name):
         raise SourceUnusable(f"store name {name!r} is not NAME or NAME@RELEASE of letters, digits, '.', '-', '_'")
@@ -68,10 +65,7 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
 
     A name that the project's ``genekb.lock`` pins stands for the pinned digest alone.
 
-    Raises
-    ------
-    NotAvailable
-        If there is no such store, or a digest fits several.
+    Raises ``NotAvailable`` if there is no such store, or a digest fits several.
     """
     as_path = Path(reference).expanduser()
     if (as_path / MANIFEST).is_file():

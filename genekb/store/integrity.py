@@ -18,10 +18,7 @@ from genekb.store.notes import files_here
 def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
     """Compare size and SHA-256 of the files whose path starts with ``prefix`` with the manifest.
 
-    Raises
-    ------
-    StoreCorrupt
-        At the first file that is missing or differs, or is a table with another number of rows.
+    Raises ``StoreCorrupt``: at the first file that is missing or differs, or is a table with another number of rows.
     """
     for file in files_here(folder, manifest):
         if not file.path.startswith(prefix):
@@ -39,10 +36,7 @@ def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
 def check_tables(folder: Path, manifest: Manifest) -> None:
     """Compare the tables and vectors of a store with :mod:`genekb.files.limits` for a reader that does not.
 
-    Raises
-    ------
-    StoreCorrupt
-        At the first file that unfolds beyond them.
+    Raises ``StoreCorrupt``: at the first file that unfolds beyond them.
     """
     for path in (folder / file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")):
         with _refused(path):
@@ -63,10 +57,7 @@ def _refused(path: Path) -> Iterator[None]:
 def read_columns(path: Path, schema: pa.Schema) -> pa.Table:
     """Read the columns of a schema from a Parquet file of a store, within :mod:`genekb.files.limits`.
 
-    Raises
-    ------
-    StoreCorrupt
-        If the file cannot be read, or lacks a column, or has it as another type or with gaps.
+    Raises ``StoreCorrupt`` if the file cannot be read, or lacks a column, or has it as another type or with gaps.
     """
     with _refused(path):
         found = pq.read_schema(path)

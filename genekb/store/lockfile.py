@@ -23,27 +23,13 @@ _LIMIT: Final = 1 << 22
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """One store that a project uses.
+    """One store that a project uses."""
 
-    Parameters
-    ----------
-    store
-        ``NAME@RELEASE``.
-    digest
-        SHA-256 in hex of what it holds.
-    url
-        Where it can be pulled from; empty if that is not known.
-    encoders
-        Ids of the encoders that the project needs.
-    n_bytes
-        Size of tables and encoders.
-    """
-
-    store: str
-    digest: str
-    url: str
-    encoders: tuple[str, ...]
-    n_bytes: int
+    store: str  # ``NAME@RELEASE``
+    digest: str  # SHA-256 in hex of what it holds
+    url: str  # where it can be pulled from; empty if that is not known
+    encoders: tuple[str, ...]  # ids of the encoders that the project needs
+    n_bytes: int  # size of tables and encoders
 
 
 def find_lock_file(folder: Path | None = None) -> Path | None:
@@ -55,10 +41,7 @@ def find_lock_file(folder: Path | None = None) -> Path | None:
 def read_lock(path: Path) -> dict[str, Any]:
     """Read a lock file, entries of every kind.
 
-    Raises
-    ------
-    SourceUnusable
-        If it is damaged, or of a later version.
+    Raises ``SourceUnusable`` if it is damaged, or of a later version.
     """
     try:
         if path.stat().st_size > _LIMIT:
@@ -74,10 +57,7 @@ def read_lock(path: Path) -> dict[str, Any]:
 def read_pins(path: Path) -> tuple[Pin, ...]:
     """Read the stores of a lock file.
 
-    Raises
-    ------
-    SourceUnusable
-        If it is damaged, or of a later version.
+    Raises ``SourceUnusable`` if it is damaged, or of a later version.
     """
     content = read_lock(path)
     try:
@@ -122,10 +102,7 @@ def _pin(entry: Mapping[str, Any]) -> Pin:
 def pinned_digest(reference: str) -> tuple[str, Path] | None:
     """Give the digest that a name stands for in the project of the working directory, and the file that says so.
 
-    Raises
-    ------
-    SourceUnusable
-        If the lock file is damaged.
+    Raises ``SourceUnusable`` if the lock file is damaged.
     """
     path = find_lock_file()
     if path is None:

@@ -24,15 +24,9 @@ _NAMES: Final = {dict: "an object", list: "a list", str: "a text", int: "a numbe
 def find_misfit(value: Any, shape: Shape, *, place: str) -> str:
     """Tell the first place at which a value is not of a shape, in words; an empty text if there is none.
 
-    Parameters
-    ----------
-    value
-        What was parsed.
-    shape
-        A type; a list of one shape, which each item must have; or an object of the keys that are needed, where ``...``
-        stands for every key. A whole number must not be negative.
-    place
-        What to call the value.
+    ``value``: what was parsed. ``shape``: a type; a list of one shape, which each item must have; or an object of the
+    keys that are needed, where ``...`` stands for every key. A whole number must not be negative. ``place``: what to
+    call the value.
     """
     return next(_misfits(value, shape, place), "")
 
@@ -87,55 +81,26 @@ class StoredFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a store promises.
+    """What a store promises."""
 
-    Parameters
-    ----------
-    name, release
-        E.g. ``human`` and ``2022-11``.
-    taxa
-        NCBI taxonomy identifiers of its genes.
-    sources
-        Files that were read: name, size, SHA-256, rows read and kept.
-    dropped
-        Source rows left out, by reason.
-    selection
-        Which genes were given a text.
-    template
-        Number and name of the text template.
-    n_genes, n_texts, n_unique_texts, n_ortholog_texts
-        Sizes.
-    encoders
-        Recipe and counts of each encoder, by encoder_id.
-    files
-        Every file but the manifest.
-    licences
-        Terms of the sources.
-    parent
-        Digest of the store that this one was made from, or empty.
-    options
-        What an update needs to make the texts again: type of gene, digest of the list of names, stored type.
-    created_at, created_by
-        UTC time and code version; not part of the digest.
-    """
-
-    name: str
+    name: str  # name, release: E.g. ``human`` and ``2022-11``
     release: str
-    taxa: tuple[int, ...]
-    sources: tuple[Mapping[str, Any], ...]
-    dropped: Mapping[str, int]
-    selection: str
-    template: Mapping[str, Any]
-    n_genes: int
+    taxa: tuple[int, ...]  # NCBI taxonomy identifiers of its genes
+    sources: tuple[Mapping[str, Any], ...]  # files that were read: name, size, SHA-256, rows read and kept
+    dropped: Mapping[str, int]  # source rows left out, by reason
+    selection: str  # which genes were given a text
+    template: Mapping[str, Any]  # number and name of the text template
+    n_genes: int  # n_genes, n_texts, n_unique_texts, n_ortholog_texts: sizes
     n_texts: int
     n_unique_texts: int
     n_ortholog_texts: int
-    encoders: Mapping[str, Mapping[str, Any]]
-    files: tuple[StoredFile, ...]
-    licences: tuple[str, ...]
-    parent: str = ""
+    encoders: Mapping[str, Mapping[str, Any]]  # recipe and counts of each encoder, by encoder_id
+    files: tuple[StoredFile, ...]  # every file but the manifest
+    licences: tuple[str, ...]  # terms of the sources
+    parent: str = ""  # digest of the store that this one was made from, or empty
+    # what an update needs to make the texts again: type of gene, digest of the list of names, stored type
     options: Mapping[str, Any] = field(default_factory=dict)
-    created_at: str = ""
+    created_at: str = ""  # created_at, created_by: UTC time and code version; not part of the digest
     created_by: str = ""
     schema_version: int = field(default=SCHEMA_VERSION)
 
@@ -157,10 +122,7 @@ class Manifest:
         Two stores have the same one where names resolve to the same genes with the same texts (genes, names, texts) and
         the encoder has the same files; other encoders, name, release and sources do not count.
 
-        Parameters
-        ----------
-        encoder_id
-            The second part is empty if this is, or if the store has no such encoder.
+        ``encoder_id``: the second part is empty if this is, or if the store has no such encoder.
         """
         tables = [file for file in self.files if file.path in _NEEDED]
         vectors = [file for file in self.files if encoder_id and is_of(file, encoder_id)]
@@ -185,13 +147,9 @@ def _content_digest(files: Iterable[StoredFile]) -> str:
 def read_manifest(folder: Path) -> Manifest:
     """Read and check a manifest; the schema version is looked at first.
 
-    Raises
-    ------
-    StoreCorrupt
-        If there is none, it is no manifest, its digest is not its content's, or it holds a name or
-        a path that is not plain, see :mod:`genekb.files.safe_names`.
-    SchemaMismatch
-        If it was written with a schema version that this reader does not know.
+    Raises ``StoreCorrupt`` if there is none, it is no manifest, its digest is not its content's, or it holds a name or
+    a path that is not plain, see :mod:`genekb.files.safe_names`; ``SchemaMismatch`` if it was written with a schema
+    version that this reader does not know.
     """
     path = folder / MANIFEST
     if not path.is_file():

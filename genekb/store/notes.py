@@ -26,18 +26,10 @@ PULLED: Final = ".pulled.json"  # without it, what was not pulled counts as lost
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Where a store was pulled from.
+    """Where a store was pulled from."""
 
-    Parameters
-    ----------
-    url
-        Address without user and password, with the commit where the place has commits.
-    encoders
-        Ids of the encoders that were pulled.
-    """
-
-    url: str
-    encoders: tuple[str, ...]
+    url: str  # address without user and password, with the commit where the place has commits
+    encoders: tuple[str, ...]  # ids of the encoders that were pulled
 
 
 def read_origin(folder: Path) -> Origin | None:

@@ -74,10 +74,7 @@ class _StoreFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
 def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     """Open a database in memory with a view for every table of a store whose files have been checked.
 
-    Raises
-    ------
-    StoreCorrupt
-        If a table has not the columns of its schema.
+    Raises ``StoreCorrupt`` if a table has not the columns of its schema.
     """
     paths = [file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")]
     threads = min(MAX_THREADS, os.cpu_count() or 1)
@@ -124,16 +121,9 @@ def _add_vectors(
 def run_query(database: duckdb.DuckDBPyConnection, query: str, *, dates_as_text: bool = False) -> pa.Table:
     """Run one statement that reads; Ctrl-C stops it.
 
-    Parameters
-    ----------
-    dates_as_text
-        Whether columns that hold dates or times come as DuckDB prints them: Python has no infinite dates, none BC and
-        none beyond 9999.
-
-    Raises
-    ------
-    SourceUnusable
-        If the query is wrong, is no single statement that reads, reads outside the store, or needs too much memory.
+    ``dates_as_text``: whether columns that hold dates or times come as DuckDB prints them: Python has no infinite
+    dates, none BC and none beyond 9999. Raises ``SourceUnusable`` if the query is wrong, is no single statement that
+    reads, reads outside the store, or needs too much memory.
     """
     # DuckDB looks at signals only when a result is whole: it works in a thread, and Ctrl-C comes to this one.
     with database.cursor() as connection, ThreadPoolExecutor(1) as worker:

@@ -28,28 +28,16 @@ _TEXT_KEYS: Final = pa.schema([schema.TEXTS.field("gene_id"), schema.TEXTS.field
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VectorTable:
-    """All vectors of one encoder, memory-mapped.
+    """All vectors of one encoder, memory-mapped."""
 
-    Parameters
-    ----------
-    gene_ids
-        (gene,) GeneIDs that have a vector, ascending.
-    rows
-        (gene,) row of ``vectors`` of each gene; genes with equal texts share a row.
-    vectors
-        (text, dim) float32, read-only; in the order of the first gene that has the text.
-    """
-
-    gene_ids: IntArray
-    rows: IntArray
-    vectors: FloatArray
+    gene_ids: IntArray  # (gene,) GeneIDs that have a vector, ascending
+    rows: IntArray  # (gene,) row of ``vectors`` of each gene; genes with equal texts share a row
+    vectors: FloatArray  # (text, dim) float32, read-only; in the order of the first gene that has the text
 
     def locate(self, gene_ids: IntArray) -> tuple[IntArray, IntArray]:
         """Find the rows of some genes.
 
-        Returns
-        -------
-        Positions in ``gene_ids`` of the argument that have a vector, and their rows of ``vectors``.
+        Returns positions in ``gene_ids`` of the argument that have a vector, and their rows of ``vectors``.
         """
         place = np.searchsorted(self.gene_ids, gene_ids)
         place[place == len(self.gene_ids)] = 0
@@ -60,10 +48,7 @@ class VectorTable:
 def open_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
     """Map the vectors of an encoder into memory, making the cache first if needed and possible.
 
-    Raises
-    ------
-    StoreCorrupt
-        If the Parquet files do not hold a vector for every text.
+    Raises ``StoreCorrupt`` if the Parquet files do not hold a vector for every text.
     """
     cache = folder.parent / CACHE / manifest.digest[:16] / encoder_id
     if not _is_whole(cache):
@@ -81,10 +66,7 @@ def open_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
 def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
     """Read the vectors of an encoder from its Parquet files, past the cache.
 
-    Raises
-    ------
-    StoreCorrupt
-        If a file is damaged, or a text has no vector.
+    Raises ``StoreCorrupt`` if a file is damaged, or a text has no vector.
     """
     recipe = manifest.encoders[encoder_id]["recipe"]
     key: Literal["gene_id", "text_id"] = "gene_id" if recipe["kind"] == "foreign" else "text_id"

@@ -32,10 +32,8 @@ class Verification:
 def verify_store(folder: Path) -> Verification:
     """Check the manifest's digest, every file's size and SHA-256, every text's id, every vector and the cache.
 
-    Raises
-    ------
-    StoreCorrupt, SchemaMismatch
-        If the manifest itself cannot be trusted; faults of the files are returned instead.
+    Raises ``StoreCorrupt``, ``SchemaMismatch`` if the manifest itself cannot be trusted; faults of the files are
+    returned instead.
     """
     manifest = read_manifest(folder)
     faults = _file_faults(folder, manifest)

@@ -37,10 +37,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the write lock of a store name; readers need none.
 
-    Raises
-    ------
-    StoreBusy
-        If another process holds it, for longer than ``wait_s``.
+    Raises ``StoreBusy`` if another process holds it, for longer than ``wait_s``.
     """
     import filelock
 
@@ -78,14 +75,8 @@ def write_vectors(
 
     float16 is stored plain: DuckDB reads that and refuses float16 in byte-stream split, which would save a tenth.
 
-    Parameters
-    ----------
-    text_ids
-        Keys, ascending.
-    vectors
-        (text, dim), in the order of the keys.
-    tokens
-        Number of tokens of each text, and how many of them were cut.
+    ``text_ids``: keys, ascending. ``vectors``: (text, dim), in the order of the keys. ``tokens``: number of tokens of
+    each text, and how many of them were cut.
     """
     table_schema = schema.embeddings(vectors.shape[1], dtype)
     flat = pa.array(vectors.astype(np.dtype(dtype)).ravel())
@@ -109,12 +100,7 @@ def write_vectors(
 def write_gene_vectors(gene_ids: IntArray, vectors: FloatArray, *, path: Path) -> None:
     """Write vectors that hang on genes, in float32: where they come from, their precision may matter.
 
-    Parameters
-    ----------
-    gene_ids
-        (gene,) keys, ascending.
-    vectors
-        (gene, dim), in the order of the keys.
+    ``gene_ids``: (gene,) keys, ascending. ``vectors``: (gene, dim), in the order of the keys.
     """
     table_schema = schema.embeddings(vectors.shape[1], "float32", key="gene_id")
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
@@ -150,9 +136,7 @@ def commit(staging: Path, manifest: Manifest) -> Path:
 
     The manifest is written last; one rename makes the store visible under its digest, one more moves the name to it.
 
-    Returns
-    -------
-    The store's folder.
+    Returns the store's folder.
     """
     write_text(manifest.to_json(), staging / MANIFEST)
     return make_current(staging, manifest.digest)

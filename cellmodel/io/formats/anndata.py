@@ -36,15 +36,8 @@ _OTHERS: Final = {
 def read_anndata(path: Path, *, transpose: bool = False) -> "AnnData":
     """Read a file or folder of cells, whatever its kind.
 
-    Parameters
-    ----------
-    transpose
-        Whether a text table has genes in its rows.
-
-    Raises
-    ------
-    InputUnusable
-        If it is missing, of an unknown kind, or damaged.
+    ``transpose``: whether a text table has genes in its rows. Raises ``InputUnusable`` if it is missing, of an unknown
+    kind, or damaged.
     """
     check_there(path, kinds=KINDS)
     reader = _find_reader(path, transpose=transpose)
@@ -82,10 +75,7 @@ def _find_reader(path: Path, *, transpose: bool) -> "Callable[[Path], AnnData]":
 def check_transpose(path: Path, *, transpose: bool) -> None:
     """Refuse to turn what is no text table.
 
-    Raises
-    ------
-    InputUnusable
-        If that is asked for.
+    Raises ``InputUnusable`` if that is asked for.
     """
     if transpose:
         raise InputUnusable(
@@ -104,10 +94,7 @@ def _check_indices(adata: "AnnData") -> None:
 def check_is_anndata(path: Path, file: Any) -> None:
     """Check that an open HDF5 file or zarr store has the tables of cells and of genes.
 
-    Raises
-    ------
-    InputUnusable
-        If it has not.
+    Raises ``InputUnusable`` if it has not.
     """
     if "obs" in file and "var" in file:
         return
@@ -158,12 +145,8 @@ def column_names(path: Path, part: str) -> list[str]:
 def open_zarr(path: Path) -> Any:
     """Open a zarr store in which all lies inside, and every description of an array can be made out.
 
-    Raises
-    ------
-    InputUnusable
-        If it is no zarr store, or a part of it is a link.
-    OSError, KeyError, ValueError
-        If it is damaged.
+    Raises ``InputUnusable`` if it is no zarr store, or a part of it is a link; ``OSError``, ``KeyError``,
+    ``ValueError`` if it is damaged.
     """
     import zarr
 

@@ -21,10 +21,7 @@ _LEAST_ENTRY: Final = 4  # bytes of a line of a matrix file: a row, a column, wh
 def read_10x_h5(path: Path) -> "AnnData":
     """Read HDF5 of Cell Ranger 3 and later (group ``matrix``), and of Cell Ranger 2 (one group a genome).
 
-    Raises
-    ------
-    InputUnusable
-        If it is no such file, or holds several genomes.
+    Raises ``InputUnusable`` if it is no such file, or holds several genomes.
     """
     import h5py
 
@@ -74,10 +71,7 @@ def read_10x_folder(path: Path) -> "AnnData":
 
     The three names may share a prefix, as in the folders of GEO: GSM1_matrix.mtx.gz.
 
-    Raises
-    ------
-    InputUnusable
-        If a file is missing or damaged, or they do not fit together.
+    Raises ``InputUnusable`` if a file is missing or damaged, or they do not fit together.
     """
     from scipy.io import mminfo, mmread
 

@@ -32,16 +32,9 @@ def machine_memory() -> int:
 def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None:
     """Check the sizes that an open HDF5 file or zarr store declares: a few bytes may declare terabytes of zeros.
 
-    Parameters
-    ----------
-    stay
-        Matrices that stay in the file, as ``X`` or ``layers/counts``: they need not fit into memory.
-
-    Raises
-    ------
-    InputUnusable
-        If a sparse matrix has another number of rows than its pointers say, the arrays exceed the memory, a chunk
-        holds more than its array declares, or a part lies in another file.
+    ``stay``: matrices that stay in the file, as ``X`` or ``layers/counts``: they need not fit into memory. Raises
+    ``InputUnusable`` if a sparse matrix has another number of rows than its pointers say, the arrays exceed the memory,
+    a chunk holds more than its array declares, or a part lies in another file.
     """
     check_enclosed(path, file)
     total = 0
@@ -66,12 +59,7 @@ def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None
 def check_unfolds(path: Path) -> None:
     """Check that a gzipped text, unfolded, leaves room in memory for the numbers in it; any other file passes.
 
-    Raises
-    ------
-    InputUnusable
-        If it does not.
-    OSError, EOFError, zlib.error
-        If it is damaged.
+    Raises ``InputUnusable`` if it does not; ``OSError``, ``EOFError``, ``zlib.error`` if it is damaged.
     """
     if path.suffix.lower() != ".gz":
         return

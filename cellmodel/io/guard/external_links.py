@@ -12,10 +12,8 @@ def check_enclosed(path: Path, file: Any) -> None:
 
     Else what a stranger's file names, such as a list of passwords, would be read as numbers and written to the result.
 
-    Raises
-    ------
-    InputUnusable
-        If a part is a link to another file, raw bytes of another file, or put together from others.
+    Raises ``InputUnusable`` if a part is a link to another file, raw bytes of another file, or put together from
+    others.
     """
     import h5py
 
@@ -48,10 +46,7 @@ def check_enclosed_folder(path: Path) -> None:
 
     A link inside is refused wherever it leads: no zarr store needs one, and one that leads upwards has no end.
 
-    Raises
-    ------
-    InputUnusable
-        If a part is a link, a pipe or a device.
+    Raises ``InputUnusable`` if a part is a link, a pipe or a device.
     """
     folders = [os.fspath(path)]
     while folders:

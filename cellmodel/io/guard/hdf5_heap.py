@@ -22,10 +22,7 @@ _BLOCK_BYTES: Final = 1 << 24
 def check_heaps(path: Path) -> None:
     """Check that every heap of texts of an HDF5 file has an end.
 
-    Raises
-    ------
-    InputUnusable
-        If one has none.
+    Raises ``InputUnusable`` if one has none.
     """
     stat = path.stat()
     place = _find_endless(path, stat.st_size, stat.st_mtime_ns)

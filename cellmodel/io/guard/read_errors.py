@@ -79,15 +79,7 @@ def quiet_names() -> Iterator[None]:
 def check_there(path: Path, *, kinds: str) -> None:
     """Check that there is a file or a folder that may be read.
 
-    Parameters
-    ----------
-    kinds
-        What else could be given, in words.
-
-    Raises
-    ------
-    InputUnusable
-        If there is none.
+    ``kinds``: what else could be given, in words. Raises ``InputUnusable`` if there is none.
     """
     try:
         mode = path.stat().st_mode
@@ -105,10 +97,7 @@ def check_there(path: Path, *, kinds: str) -> None:
 def check_hdf5(path: Path) -> None:
     """Check that a file is HDF5, and say what it is where it is not.
 
-    Raises
-    ------
-    InputUnusable
-        If it is not, or holds texts that HDF5 would read without end.
+    Raises ``InputUnusable`` if it is not, or holds texts that HDF5 would read without end.
     """
     import h5py
 

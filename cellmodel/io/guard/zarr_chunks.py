@@ -33,19 +33,9 @@ _NO_CHUNK: Final = 2**64 - 1  # in the index of a shard
 def check_chunks(path: Path, place: str, array: Any, *, memory: int) -> None:
     """Check the chunks of an array of a zarr store.
 
-    Parameters
-    ----------
-    place
-        The array inside the store, as ``X/data``.
-    memory
-        Bytes of memory of this machine; a chunk of texts may take a part of it.
-
-    Raises
-    ------
-    InputUnusable
-        If a chunk unfolds to more than the array declares, or is packed in a way that does not say.
-    ValueError
-        If chunks have no length, or one is shorter than it says.
+    ``place``: the array inside the store, as ``X/data``. ``memory``: bytes of memory of this machine; a chunk of texts
+    may take a part of it. Raises ``InputUnusable`` if a chunk unfolds to more than the array declares, or is packed in
+    a way that does not say; ``ValueError`` if chunks have no length, or one is shorter than it says.
     """
     codecs, is_plain = _codecs(array)
     declared = _declared(path, place, array, memory=memory)

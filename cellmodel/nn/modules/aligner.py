@@ -11,12 +11,7 @@ class CrossModalAligner(nn.Module):
     The text head is linear, so that a gene's text or a free query, which lies far from the mean of a cell's genes, is
     projected in the same way as the cells; the expression head adds a small non-linear part to a linear one.
 
-    Parameters
-    ----------
-    expression_dim, text_dim
-        Dimensions of the views.
-    joint_dim
-        Dimension of the joint space.
+    ``expression_dim``, ``text_dim``: dimensions of the views. ``joint_dim``: dimension of the joint space.
     """
 
     def __init__(self, *, expression_dim: int, text_dim: int, joint_dim: int = 64) -> None:
@@ -37,12 +32,7 @@ class CrossModalAligner(nn.Module):
 class Projector(nn.Module):
     """Linear map that starts as the identity, with a small non-linear part beside it.
 
-    Parameters
-    ----------
-    dim
-        Length of the features, before and after.
-    hidden
-        Width of the non-linear part.
+    ``dim``: length of the features, before and after. ``hidden``: width of the non-linear part.
     """
 
     def __init__(self, *, dim: int, hidden: int = 64) -> None:

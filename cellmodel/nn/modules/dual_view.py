@@ -12,12 +12,7 @@ _GRAPH_START, _PROJECTOR_START = 0.1, 0.3  # of PyTorch's initial weights: the l
 class GeneEncoder(nn.Module):
     """Two graph convolutions over the genes beside a linear map, from features of a fixed width.
 
-    Parameters
-    ----------
-    feature_dim
-        Width of a gene's features.
-    dim
-        Width of a gene's code.
+    ``feature_dim``: width of a gene's features. ``dim``: width of a gene's code.
     """
 
     def __init__(self, *, feature_dim: int, dim: int) -> None:
@@ -41,18 +36,8 @@ class DualViewRefiner(nn.Module):
     three times) and the codes E of the genes, a refined view is :math:`z_v = (x_v + W h_v + b) E`, computed as
     :math:`x_v E + h_v (W E) + b E`, so that no (cell, gene) matrix is made.
 
-    Parameters
-    ----------
-    n_genes
-        Genes of the expression.
-    input_dim
-        Width of what the encoders read.
-    feature_dim
-        Width of a gene's features.
-    hidden_dim
-        Width of the cells' codes.
-    dim
-        Width of each refined view.
+    ``n_genes``: genes of the expression. ``input_dim``: width of what the encoders read. ``feature_dim``: width of a
+    gene's features. ``hidden_dim``: width of the cells' codes. ``dim``: width of each refined view.
     """
 
     def __init__(self, *, n_genes: int, input_dim: int, feature_dim: int, hidden_dim: int = 256, dim: int = 32) -> None:
@@ -76,16 +61,9 @@ class DualViewRefiner(nn.Module):
     ) -> tuple[Float[Tensor, "cell dim"], Float[Tensor, "cell dim"]]:
         """Refine both views; rows are not normalised.
 
-        Parameters
-        ----------
-        inputs
-            What the encoders read.
-        expression
-            (cell, gene), sparse.
-        mean
-            Of each gene: the expression is centred by it without becoming dense.
-        cell_graph, gene_graph
-            Sparse propagation over the cells and over the genes.
+        ``inputs``: what the encoders read. ``expression``: (cell, gene), sparse. ``mean``: of each gene: the expression
+        is centred by it without becoming dense. ``cell_graph``, ``gene_graph``: sparse propagation over the cells and
+        over the genes.
         """
         codes = self.genes(gene_features, gene_graph)
         alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE))

@@ -18,10 +18,7 @@ class SiameseFusion(nn.Module):
     cells; the gate is a small network, where published it is a free parameter for each cell and dimension, which
     would tie the model to the cells that it was trained on. :math:`\alpha` starts at 0.
 
-    Parameters
-    ----------
-    dim
-        Width of the embeddings.
+    ``dim``: width of the embeddings.
     """
 
     def __init__(self, dim: int) -> None:
@@ -39,12 +36,8 @@ class SiameseFusion(nn.Module):
     ) -> Float[Tensor, "cell dim"]:
         """Fuse the embeddings of the features and of the graph.
 
-        Parameters
-        ----------
-        propagation
-            Sparse (cell, cell).
-        edges
-            Row 0 the cell, row 1 a cell that it attends to; every cell needs at least one.
+        ``propagation``: sparse (cell, cell). ``edges``: row 0 the cell, row 1 a cell that it attends to; every cell
+        needs at least one.
         """
         gate = torch.sigmoid(self.gate(torch.cat([z_feature, z_graph], dim=1)))
         local = propagation @ (gate * z_feature + (1 - gate) * z_graph)
@@ -67,12 +60,7 @@ def _softmax_by_cell(
 class CountDecoder(nn.Module):
     """Latent → log mean, log dispersion and dropout logits of the counts.
 
-    Parameters
-    ----------
-    dim, hidden
-        Widths of the latent space and of the layer between.
-    n_genes
-        Genes of the counts.
+    ``dim``, ``hidden``: widths of the latent space and of the layer between. ``n_genes``: genes of the counts.
     """
 
     def __init__(self, *, dim: int, n_genes: int, hidden: int = 128) -> None:
@@ -94,21 +82,11 @@ class CountDecoder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SiameseGraphs:
-    """The graph of the cells and its two augmented views.
+    """The graph of the cells and its two augmented views."""
 
-    Parameters
-    ----------
-    propagation
-        Sparse (cell, cell): what the fusion and the decoder propagate over.
-    views
-        Two sparse (cell, cell) matrices, one for each graph encoder.
-    edges
-        Row 0 the cell, row 1 a cell that it attends to; every cell needs at least one.
-    """
-
-    propagation: Tensor
-    views: tuple[Tensor, Tensor]
-    edges: Int[Tensor, "2 edge"]
+    propagation: Tensor  # sparse (cell, cell): what the fusion and the decoder propagate over
+    views: tuple[Tensor, Tensor]  # two sparse (cell, cell) matrices, one for each graph encoder
+    edges: Int[Tensor, "2 edge"]  # row 0 the cell, row 1 a cell that it attends to; every cell needs at least one
 
 
 class SiameseEncoders(nn.Module):
@@ -118,14 +96,9 @@ class SiameseEncoders(nn.Module):
     features: the embeddings of all views then mean the same from the start, so that they can be averaged, and training
     departs from a known embedding.
 
-    Parameters
-    ----------
-    feature_dims, graph_dims
-        Widths of the autoencoder and of the graph autoencoder, from the input to the latent space, which they share.
-    n_genes
-        Genes of the counts; None without counts.
-    n_clusters
-        Number of centres; they lie at the origin until they are set.
+    ``feature_dims``, ``graph_dims``: widths of the autoencoder and of the graph autoencoder, from the input to the
+    latent space, which they share. ``n_genes``: genes of the counts; None without counts. ``n_clusters``: number of
+    centres; they lie at the origin until they are set.
     """
 
     def __init__(
@@ -162,9 +135,7 @@ class SiameseEncoders(nn.Module):
     ) -> dict[str, Tensor]:
         """Embed two views of the cells with both encoders, and fuse the four.
 
-        Returns
-        -------
-        ``z_feature`` and ``z_graph``, (view, cell, dim), and ``z``, (cell, dim).
+        Returns ``z_feature`` and ``z_graph``, (view, cell, dim), and ``z``, (cell, dim).
         """
         z_feature = torch.stack([self.encode(view) for view in views])
         pairs = zip(views, graphs.views, strict=True)

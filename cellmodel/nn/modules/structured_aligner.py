@@ -15,17 +15,10 @@ class StructuredAligner(nn.Module):
     from a known embedding and the network adds what is not linear. The projection heads serve the contrast alone: it
     spreads cells evenly, which takes away the distances between types.
 
-    Parameters
-    ----------
-    expression_map, text_map
-        (feature, dim) first linear maps of the views into the latent space; no ``text_map`` where there is no text.
-        Expression is decoded by the transpose of its map.
-    hidden_dim
-        Width of the networks' hidden layers.
-    joint_dim
-        Width of the projections.
-    n_clusters
-        Number of centres in the latent space; they lie at the origin until they are set.
+    ``expression_map``, ``text_map``: (feature, dim) first linear maps of the views into the latent space; no
+    ``text_map`` where there is no text. Expression is decoded by the transpose of its map. ``hidden_dim``: width of the
+    networks' hidden layers. ``joint_dim``: width of the projections. ``n_clusters``: number of centres in the latent
+    space; they lie at the origin until they are set.
     """
 
     def __init__(
@@ -58,16 +51,10 @@ class StructuredAligner(nn.Module):
     ) -> dict[str, Tensor]:
         """Encode, fuse, decode, and project a sample.
 
-        Parameters
-        ----------
-        contrasted
-            Rows of the cells to project; None for none of them.
-
-        Returns
-        -------
-        ``z_expr`` and, with text, ``z_text`` (cell, dim); their mean ``z``, which without text is ``z_expr``; the
-        ``decoded`` expression; the ``centres`` (cluster, dim); with text and a sample ``projected_expr`` and
-        ``projected_text`` (sample, joint), rows not normalised.
+        ``contrasted``: rows of the cells to project; None for none of them. Returns ``z_expr`` and, with text,
+        ``z_text`` (cell, dim); their mean ``z``, which without text is ``z_expr``; the ``decoded`` expression; the
+        ``centres`` (cluster, dim); with text and a sample ``projected_expr`` and ``projected_text`` (sample, joint),
+        rows not normalised.
         """
         z_expr = self.expression_linear(expression) + self.expression.encode(expression)
         outputs = {"z_expr": z_expr, "z": z_expr, "centres": self.centres}

@@ -15,34 +15,18 @@ _MAX_DOTS = 40  # more points than this are drawn as a line alone
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineChart:
-    """One curve in the coordinates of an SVG of WIDTH by HEIGHT.
+    """One curve in the coordinates of an SVG of WIDTH by HEIGHT."""
 
-    Parameters
-    ----------
-    title, x_label, y_label, summary
-        Texts; the summary says in words what the curve does.
-    path
-        The ``d`` of the line.
-    dots
-        (x, y) of each point, if they are few.
-    marked
-        (x, y) of the point to stress, or None.
-    x_ticks, y_ticks
-        (position, text).
-    frame
-        (left, top, right, bottom) of the plot.
-    """
-
-    title: str
+    title: str  # title, x_label, y_label, summary: texts; the summary says in words what the curve does
     x_label: str
     y_label: str
     summary: str
-    path: str
-    dots: tuple[tuple[float, float], ...]
-    marked: tuple[float, float] | None
-    x_ticks: tuple[tuple[float, str], ...]
+    path: str  # the ``d`` of the line
+    dots: tuple[tuple[float, float], ...]  # (x, y) of each point, if they are few
+    marked: tuple[float, float] | None  # (x, y) of the point to stress, or None
+    x_ticks: tuple[tuple[float, str], ...]  # x_ticks, y_ticks: (position, text)
     y_ticks: tuple[tuple[float, str], ...]
-    frame: tuple[float, float, float, float]
+    frame: tuple[float, float, float, float]  # (left, top, right, bottom) of the plot
 
 
 def line_chart(
@@ -50,17 +34,8 @@ def line_chart(
 ) -> LineChart:
     """Lay out a curve.
 
-    Parameters
-    ----------
-    points
-        (x, y), at least one, in the order of the line; points whose y is not finite are left out.
-    marked_x
-        The x of the point to stress.
-
-    Raises
-    ------
-    ValueError
-        If no point is finite.
+    ``points``: (x, y), at least one, in the order of the line; points whose y is not finite are left out. ``marked_x``:
+    the x of the point to stress. Raises ``ValueError`` if no point is finite.
     """
     finite = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     if not finite:

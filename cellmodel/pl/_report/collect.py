@@ -119,10 +119,7 @@ def write_report_of(
 ) -> None:
     """Write the report of clusters of cells that are read already; see :func:`report_file`.
 
-    Raises
-    ------
-    InputUnusable
-        If there is no such column, it holds no groups, or the output cannot be written.
+    Raises ``InputUnusable`` if there is no such column, it holds no groups, or the output cannot be written.
     """
     from cellmodel.pl._report.render import write_report
 
@@ -489,18 +486,9 @@ def read_words(table: "pd.DataFrame", cluster: str) -> tuple[ReportWord, ...]:
 def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: list[str]) -> tuple[ReportName, ...]:
     """Find what clusters were named among the records of a file.
 
-    Parameters
-    ----------
-    records
-        What the file keeps, by key; the first in the order of the alphabet that is of these clusters counts.
-    cluster_key
-        Column of obs with the clusters.
-    clusters
-        Their names.
-
-    Returns
-    -------
-    One a cluster; empty if no record is of these clusters.
+    ``records``: what the file keeps, by key; the first in the order of the alphabet that is of these clusters counts.
+    ``cluster_key``: column of obs with the clusters. ``clusters``: their names. Returns one a cluster; empty if no
+    record is of these clusters.
     """
     for _, record in sorted(records.items()):
         if isinstance(record, Mapping) and record.get("cluster_key") == cluster_key and "names" in record:

@@ -13,50 +13,27 @@ from cellmodel.pl._report.evidence import ReportEvidence
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputSummary:
-    """What was read.
+    """What was read."""
 
-    Parameters
-    ----------
-    source
-        File, as the user named it.
-    n_cells, n_genes
-        Size of the matrix as it was read, before any filter.
-    values
-        Kind of values found, in words: "raw counts".
-    notes
-        What was found, assumed or left out, one sentence each; empty if nothing was.
-    """
-
-    source: str
-    n_cells: int
+    source: str  # file, as the user named it
+    n_cells: int  # n_cells, n_genes: size of the matrix as it was read, before any filter
     n_genes: int
-    values: str
-    notes: tuple[str, ...] = ()
+    values: str  # kind of values found, in words: "raw counts"
+    notes: tuple[str, ...] = ()  # what was found, assumed or left out, one sentence each; empty if nothing was
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoverageSummary:
-    """How much of the genes the store knows; shares lie in [0, 1].
+    """How much of the genes the store knows; shares lie in [0, 1]."""
 
-    Parameters
-    ----------
-    n_names, n_resolved
-        Gene names given, and those that stand for one gene.
-    share_genes, share_hvgs, share_counts
-        Share with a text: of all names, of the highly variable ones, of the counts.
-    by_status
-        (how the name was found, number of names, share of counts).
-    losses
-        (name, why it has no text, share of counts), largest first.
-    """
-
-    n_names: int
+    n_names: int  # n_names, n_resolved: gene names given, and those that stand for one gene
     n_resolved: int
+    # share_genes, share_hvgs, share_counts: share with a text: of all names, of the highly variable ones, of the counts
     share_genes: float
     share_hvgs: float
     share_counts: float
-    by_status: tuple[tuple[str, int, float], ...] = ()
-    losses: tuple[tuple[str, str, float], ...] = ()
+    by_status: tuple[tuple[str, int, float], ...] = ()  # (how the name was found, number of names, share of counts)
+    losses: tuple[tuple[str, str, float], ...] = ()  # (name, why it has no text, share of counts), largest first
 
     def __post_init__(self) -> None:
         """Check that shares are shares."""
@@ -78,18 +55,10 @@ class ReportMarker:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReportExpression:
-    """Expression of the genes that can colour the map and that the dot plot shows.
+    """Expression of the genes that can colour the map and that the dot plot shows."""
 
-    Parameters
-    ----------
-    genes
-        Their names, the most telling first.
-    values
-        (cell, gene) log-normalised, not negative; row *i* is cell *i* of the report.
-    """
-
-    genes: tuple[str, ...]
-    values: sp.csc_matrix
+    genes: tuple[str, ...]  # their names, the most telling first
+    values: sp.csc_matrix  # (cell, gene) log-normalised, not negative; row *i* is cell *i* of the report
 
     def __post_init__(self) -> None:
         """Check that every gene has its column."""
@@ -99,28 +68,15 @@ class ReportExpression:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportName:
-    """What one cluster was named.
+    """What one cluster was named."""
 
-    Parameters
-    ----------
-    name
-        The cell type, or that there is none.
-    best, runner_up
-        The two types that fit best, whether or not they are weak; empty if there is none.
-    figures
-        What the name rests on, by what each figure is: "adjusted p".
-    genes
-        Genes that speak for ``best``.
-    reason
-        Why ``best`` is rejected; empty where it is the name.
-    """
-
-    name: str
-    best: str = ""
+    name: str  # the cell type, or that there is none
+    best: str = ""  # best, runner_up: the two types that fit best, whether or not they are weak; empty if there is none
     runner_up: str = ""
-    reason: str = ""
+    reason: str = ""  # why ``best`` is rejected; empty where it is the name
+    # what the name rests on, by what each figure is: "adjusted p"
     figures: Mapping[str, float] = field(default_factory=dict)
-    genes: tuple[str, ...] = ()
+    genes: tuple[str, ...] = ()  # genes that speak for ``best``
 
     @property
     def title(self) -> str:
@@ -130,51 +86,27 @@ class ReportName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportWord:
-    """A term that leading genes of a cluster share.
+    """A term that leading genes of a cluster share."""
 
-    Parameters
-    ----------
-    term
-        The word or phrase.
-    score
-        How far above chance; higher is stronger.
-    p_value, p_adjusted
-        Of the term looked at alone; and adjusted for the search over all terms, which is the one to judge by.
-    genes
-        (gene, weight, source sentence), strongest first.
-    """
-
-    term: str
-    score: float
+    term: str  # the word or phrase
+    score: float  # how far above chance; higher is stronger
+    # p_value, p_adjusted: of the term looked at alone; and adjusted for the search over all terms, which is the one to
+    # judge by
     p_value: float
     p_adjusted: float
-    genes: tuple[tuple[str, float, str], ...] = ()
+    genes: tuple[tuple[str, float, str], ...] = ()  # (gene, weight, source sentence), strongest first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KChoice:
-    """How the number of clusters was chosen.
+    """How the number of clusters was chosen."""
 
-    Parameters
-    ----------
-    chosen
-        The number.
-    how
-        In words: "given with --n-clusters", "estimated: null-adjusted stability".
-    x_name, score_name
-        What the two axes of the curve are.
-    chosen_x
-        Where on the curve the choice was made; the number itself if None.
-    curve
-        (x, score) of whatever was tried; empty if k was given.
-    """
-
-    chosen: int
-    how: str
-    x_name: str = "k"
+    chosen: int  # the number
+    how: str  # in words: "given with --n-clusters", "estimated: null-adjusted stability"
+    x_name: str = "k"  # x_name, score_name: what the two axes of the curve are
     score_name: str = "score"
-    chosen_x: float | None = None
-    curve: tuple[tuple[float, float], ...] = ()
+    chosen_x: float | None = None  # where on the curve the choice was made; the number itself if None
+    curve: tuple[tuple[float, float], ...] = ()  # (x, score) of whatever was tried; empty if k was given
 
     @property
     def has_structure(self) -> bool:
@@ -184,18 +116,11 @@ class KChoice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnowledgeEffect:
-    """What the text of the genes did to the result.
+    """What the text of the genes did to the result."""
 
-    Parameters
-    ----------
-    caption
-        What the figures are, and how to read them.
-    rows
-        (knowledge: real, shuffled, random, none; its figures by name). A figure that does not exist for a row is left
-        out of its mapping.
-    """
-
-    caption: str
+    caption: str  # what the figures are, and how to read them
+    # (knowledge: real, shuffled, random, none; its figures by name). A figure that does not exist for a row is left out
+    # of its mapping
     rows: tuple[tuple[str, Mapping[str, float]], ...] = ()
 
 
@@ -203,78 +128,41 @@ class KnowledgeEffect:
 class ReportData:
     """Everything that a report shows. Row *i* of every array is cell *i*.
 
-    Parameters
-    ----------
-    title
-        Heading of the page.
-    input, coverage
-        What was read, and how much of it the store knows; no coverage if no store was used.
-    embedding
-        (cell, 2) coordinates of the plot, finite.
-    embedding_name
-        What they are: "UMAP", "first two principal components".
-    cell_ids
-        One per cell.
-    clusters
-        (cell,) integers 0 .. k-1; -1 for a cell without a cluster.
-    cluster_names
-        Name of each cluster; its length is k.
-    confidence
-        (cell,) in [0, 1], NaN for a cell without a cluster; None if the head gives none.
-    colors
-        Further columns, (cell,) each, to colour the plot by. Numbers (NaN where missing) are drawn on a scale,
-        anything else is taken for categories.
-    left_out
-        Columns that were not offered as colours, each with the reason.
-    queries
-        The text that was asked for, by the column of ``colors`` that holds its scores.
-    expression
-        Genes that can colour the plot; None if none is shown.
-    names
-        Per cluster, what it was named; empty if no names were asked for.
-    evidence
-        Per cluster, what sets it apart, None where that was not looked at; empty if it was not looked for.
-    markers, words
-        Per cluster, best first; empty if they were not looked for.
-    k_choice
-        How the number of clusters was chosen; None if the clusters are of no run, of which nothing is known.
-    history
-        Loss per epoch of each term of the objective; empty if nothing was trained.
-    knowledge
-        Real beside shuffled, random and no knowledge; without rows if it was not measured.
-    provenance
-        Command, versions, seed, store id, encoder id, settings: label to value, in the order to show.
-    limits
-        What the result cannot say, one sentence each.
-
-    Raises
-    ------
-    ValueError
-        If there is no cell, lengths differ, a cluster has no name, or a value is outside its range.
+    Raises ``ValueError`` if there is no cell, lengths differ, a cluster has no name, or a value is outside its range.
     """
 
-    title: str
+    title: str  # heading of the page
+    # input, coverage: what was read, and how much of it the store knows; no coverage if no store was used
     input: InputSummary
     coverage: CoverageSummary | None
-    embedding: np.ndarray
-    embedding_name: str
-    cell_ids: Sequence[str]
-    clusters: np.ndarray
-    cluster_names: tuple[str, ...]
-    confidence: np.ndarray | None
+    embedding: np.ndarray  # (cell, 2) coordinates of the plot, finite
+    embedding_name: str  # what they are: "UMAP", "first two principal components"
+    cell_ids: Sequence[str]  # one per cell
+    clusters: np.ndarray  # (cell,) integers 0 .. k-1; -1 for a cell without a cluster
+    cluster_names: tuple[str, ...]  # name of each cluster; its length is k
+    confidence: np.ndarray | None  # (cell,) in [0, 1], NaN for a cell without a cluster; None if the head gives none
+    # how the number of clusters was chosen; None if the clusters are of no run, of which nothing is known
     k_choice: KChoice | None
+    # further columns, (cell,) each, to colour the plot by. Numbers (NaN where missing) are drawn on a scale, anything
+    # else is taken for categories
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # columns that were not offered as colours, each with the reason
+    # the text that was asked for, by the column of ``colors`` that holds its scores
     queries: Mapping[str, str] = field(default_factory=dict)
-    expression: ReportExpression | None = None
-    names: tuple[ReportName, ...] = ()
+    expression: ReportExpression | None = None  # genes that can colour the plot; None if none is shown
+    names: tuple[ReportName, ...] = ()  # per cluster, what it was named; empty if no names were asked for
+    # per cluster, what sets it apart, None where that was not looked at; empty if it was not looked for
     evidence: tuple[ReportEvidence | None, ...] = ()
+    # markers, words: per cluster, best first; empty if they were not looked for
     markers: tuple[tuple[ReportMarker, ...], ...] = ()
     words: tuple[tuple[ReportWord, ...], ...] = ()
+    # loss per epoch of each term of the objective; empty if nothing was trained
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    # real beside shuffled, random and no knowledge; without rows if it was not measured
     knowledge: KnowledgeEffect = KnowledgeEffect(caption="")
+    # command, versions, seed, store id, encoder id, settings: label to value, in the order to show
     provenance: Mapping[str, str] = field(default_factory=dict)
-    limits: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()  # what the result cannot say, one sentence each
 
     def __post_init__(self) -> None:
         """Check lengths and ranges."""

@@ -34,30 +34,16 @@ class Dot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DotPlot:
-    """Clusters in rows, genes in columns.
+    """Clusters in rows, genes in columns."""
 
-    Parameters
-    ----------
-    width, height, rows_height
-        Of the SVG, and of its part above the names of the genes.
-    rows, columns
-        (position, cluster) and (position, gene).
-    dots
-        Row by row; one for each cluster and gene, also where no cell expresses it.
-    highest_mean
-        What the strongest shade stands for.
-    sizes, shades
-        (radius, fraction) and (opacity, mean) of the legend.
-    """
-
-    width: float
+    width: float  # width, height, rows_height: of the SVG, and of its part above the names of the genes
     height: float
     rows_height: float
-    rows: tuple[tuple[float, ClusterView], ...]
+    rows: tuple[tuple[float, ClusterView], ...]  # rows, columns: (position, cluster) and (position, gene)
     columns: tuple[tuple[float, str], ...]
-    dots: tuple[Dot, ...]
-    highest_mean: float
-    sizes: tuple[tuple[float, float], ...]
+    dots: tuple[Dot, ...]  # row by row; one for each cluster and gene, also where no cell expresses it
+    highest_mean: float  # what the strongest shade stands for
+    sizes: tuple[tuple[float, float], ...]  # sizes, shades: (radius, fraction) and (opacity, mean) of the legend
     shades: tuple[tuple[float, float], ...]
 
 

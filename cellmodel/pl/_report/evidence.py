@@ -14,26 +14,14 @@ _REST: Final = "rest"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportTheme:
-    """Contributing genes that share a term.
+    """Contributing genes that share a term."""
 
-    Parameters
-    ----------
-    term, source
-        The term, and whether it is of the texts or of which gene sets.
-    share
-        Contributions of its genes over the distance of the cluster; shares of themes overlap.
-    score, p_adjusted
-        How far above chance, and how often chance gets as far.
-    genes
-        (gene, contribution, sentence), strongest first.
-    """
-
-    term: str
+    term: str  # term, source: the term, and whether it is of the texts or of which gene sets
     source: str
-    share: float
-    score: float
+    share: float  # contributions of its genes over the distance of the cluster; shares of themes overlap
+    score: float  # score, p_adjusted: how far above chance, and how often chance gets as far
     p_adjusted: float
-    genes: tuple[tuple[str, float, str], ...]
+    genes: tuple[tuple[str, float, str], ...]  # (gene, contribution, sentence), strongest first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,18 +63,9 @@ def read_evidence(
 ) -> tuple[ReportEvidence | None, ...]:
     """Find evidence for clusters against their rest among the records of a file.
 
-    Parameters
-    ----------
-    records
-        What the file keeps, by key; the first in the order of the alphabet that is of these clusters counts.
-    cluster_key
-        Column of obs with the clusters.
-    clusters
-        Their names.
-
-    Returns
-    -------
-    One a cluster, None where it was not looked at; empty if no record is of these clusters.
+    ``records``: what the file keeps, by key; the first in the order of the alphabet that is of these clusters counts.
+    ``cluster_key``: column of obs with the clusters. ``clusters``: their names. Returns one a cluster, None where it
+    was not looked at; empty if no record is of these clusters.
     """
     for _, record in sorted(records.items()):
         if not isinstance(record, Mapping) or not {"params", "groups", "themes", "contributions"} <= record.keys():

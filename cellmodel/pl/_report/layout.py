@@ -34,16 +34,8 @@ def lay_out(features: Embedding, graph: CellGraph, *, seed: int) -> Embedding:
 
     for neighbours *i*, *j* and randomly drawn *k*; started from the two leading columns of the features.
 
-    Parameters
-    ----------
-    features
-        (cell, dim), the leading directions first.
-    graph
-        Weights between neighbours; each edge counts once.
-
-    Returns
-    -------
-    (cell, 2) float32. Distances between far groups mean nothing.
+    ``features``: (cell, dim), the leading directions first. ``graph``: weights between neighbours; each edge counts
+    once. Returns (cell, 2) float32. Distances between far groups mean nothing.
     """
     start = np.zeros((len(features), 2))
     start[:, : min(2, features.shape[1])] = features[:, :2]

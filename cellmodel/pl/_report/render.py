@@ -37,14 +37,7 @@ def render_report(data: ReportData) -> str:
     of the only style and the only script that may take effect and forbids every request. The same data give the same
     page, byte for byte.
 
-    Parameters
-    ----------
-    data
-        What to show.
-
-    Returns
-    -------
-    The page, to be written as UTF-8.
+    ``data``: what to show. Returns the page, to be written as UTF-8.
     """
     from markupsafe import Markup
 
@@ -82,19 +75,8 @@ def render_report(data: ReportData) -> str:
 def write_report(data: ReportData, path: Path | str, *, overwrite: bool = False) -> None:
     """Render a report and write it whole or not at all.
 
-    Parameters
-    ----------
-    data
-        What to show.
-    path
-        File to write; its folder must exist.
-    overwrite
-        Whether a file that is there may be replaced.
-
-    Raises
-    ------
-    InputUnusable
-        If the file exists and ``overwrite`` is false, or it cannot be written.
+    ``data``: what to show. ``path``: file to write; its folder must exist. ``overwrite``: whether a file that is there
+    may be replaced. Raises ``InputUnusable`` if the file exists and ``overwrite`` is false, or it cannot be written.
     """
     page = render_report(data).encode("utf-8", errors="backslashreplace")  # file names may hold undecodable bytes
     with output(Target(Path(path)), overwrite=overwrite) as part:

@@ -39,40 +39,23 @@ _STATUS_IN_WORDS: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterView:
-    """One cluster as the page shows it.
+    """One cluster as the page shows it."""
 
-    Parameters
-    ----------
-    index, badge, name, color, ink
-        Its label, short label, name, colour and the colour of text on it.
-    title
-        What stands beside the badge: what it was named, else its name where the badge does not hold it.
-    named
-        What it was named; None if no names were asked for.
-    evidence
-        What sets it apart; None if that was not looked for.
-    n_cells, share, confidence
-        Its size, as a share of all cells, and its mean confidence (NaN if there is none).
-    markers, words
-        All of them.
-    top_markers, top_words
-        Those that stand out from chance, for the card.
-    """
-
-    index: int
+    index: int  # index, badge, name, color, ink: its label, short label, name, colour and the colour of text on it
     badge: str
     name: str
     color: str
     ink: str
-    title: str
-    named: ReportName | None
-    evidence: ReportEvidence | None
+    title: str  # what stands beside the badge: what it was named, else its name where the badge does not hold it
+    named: ReportName | None  # what it was named; None if no names were asked for
+    evidence: ReportEvidence | None  # what sets it apart; None if that was not looked for
+    # n_cells, share, confidence: its size, as a share of all cells, and its mean confidence (NaN if there is none)
     n_cells: int
     share: float
     confidence: float
-    markers: tuple[ReportMarker, ...]
+    markers: tuple[ReportMarker, ...]  # markers, words: all of them
     words: tuple[ReportWord, ...]
-    top_markers: tuple[ReportMarker, ...]
+    top_markers: tuple[ReportMarker, ...]  # top_markers, top_words: those that stand out from chance, for the card
     top_words: tuple[ReportWord, ...]
 
 

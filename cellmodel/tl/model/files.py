@@ -24,10 +24,7 @@ _BY_TEXT: Final = tuple(field.name for field in fields(TextMap))
 def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> None:
     """Write a model to a folder of two files; it takes its name when it is complete.
 
-    Raises
-    ------
-    InputUnusable
-        If the folder may not be replaced, or the disk refuses.
+    Raises ``InputUnusable`` if the folder may not be replaced, or the disk refuses.
     """
     with output(model_target(folder), overwrite=overwrite) as part:
         part.mkdir(parents=True)
@@ -59,17 +56,9 @@ def _description(model: FittedModel) -> dict[str, Any]:
 def load_model(folder: Path, *, address: str = "") -> FittedModel:
     """Read a model.
 
-    Parameters
-    ----------
-    address
-        Where it was pulled from, which errors then name in place of the folder.
-
-    Raises
-    ------
-    InputUnusable
-        If the folder holds no model, or one of a later format.
-    LineageMismatch
-        If its bytes are not those that were written.
+    ``address``: where it was pulled from, which errors then name in place of the folder. Raises ``InputUnusable`` if
+    the folder holds no model, or one of a later format; ``LineageMismatch`` if its bytes are not those that were
+    written.
     """
     if not (folder / DESCRIPTION).is_file():
         raise InputUnusable(f"{folder} holds no {DESCRIPTION}; is it a folder that --save-model wrote?")

@@ -29,26 +29,15 @@ N_VOTERS: Final = 15  # fitted cells that decide the cluster of a new one
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TextMap:
-    """Expression → both semantic paths, with everything that was fitted to the first cells.
+    """Expression → both semantic paths, with everything that was fitted to the first cells."""
 
-    Parameters
-    ----------
-    has_vector
-        Which of the model's genes have a text.
-    gene_vectors, raw_gene_vectors
-        (gene, dim) whitened and as the encoder gave them; zero where a gene has none.
-    mean, deviation
-        Of each gene's expression.
-    centre
-        (dim,) mean of the pooled sentences.
-    """
-
-    has_vector: Bool[np.ndarray, " gene"]
+    has_vector: Bool[np.ndarray, " gene"]  # which of the model's genes have a text
+    # gene_vectors, raw_gene_vectors: (gene, dim) whitened and as the encoder gave them; zero where a gene has none
     gene_vectors: GeneVectors
     raw_gene_vectors: GeneVectors
-    mean: Float[np.ndarray, " gene"]
+    mean: Float[np.ndarray, " gene"]  # mean, deviation: of each gene's expression
     deviation: Float[np.ndarray, " gene"]
-    centre: Float[np.ndarray, " dim"]
+    centre: Float[np.ndarray, " dim"]  # (dim,) mean of the pooled sentences
 
     def paths(self, expression: CellByGene, *, n_top: int) -> tuple[Embedding, Embedding]:
         """Both paths of new cells, neither normalised."""
@@ -63,66 +52,42 @@ class TextMap:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FittedModel:
-    """What a run found, fit to be kept.
-
-    Parameters
-    ----------
-    names, gene_ids
-        Genes that it reads: as the cells called them, and as the store knows them (0: not at all).
-    mean, components
-        Principal components of new expression x are ``(x - mean) @ components``.
-    pcs, features, labels
-        Of the fitted cells: components, what the head clustered, clusters.
-    store_id, encoder_id, content_id
-        What it was fitted with, see :class:`cellmodel.io.lineage.Lineage`; empty without knowledge.
-    text
-        None without knowledge.
-    state
-        What the recipe itself keeps.
-    """
+    """What a run found, fit to be kept."""
 
     config: RunConfig
+    # names, gene_ids: genes that it reads: as the cells called them, and as the store knows them (0: not at all)
     names: tuple[str, ...]
     gene_ids: Int[np.ndarray, " gene"]
+    # mean, components: principal components of new expression x are ``(x - mean) @ components``
     mean: Float[np.ndarray, " gene"]
     components: Float[np.ndarray, "gene dim"]
-    pcs: Embedding
+    pcs: Embedding  # pcs, features, labels: of the fitted cells: components, what the head clustered, clusters
     features: Embedding
     labels: Labels
+    # store_id, encoder_id, content_id: what it was fitted with, see :class:`cellmodel.io.lineage.Lineage`; empty
+    # without knowledge
     store_id: str
     encoder_id: str
     content_id: str
-    text: TextMap | None
-    state: Mapping[str, np.ndarray]
+    text: TextMap | None  # None without knowledge
+    state: Mapping[str, np.ndarray]  # what the recipe itself keeps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predicted:
-    """What a model makes of new cells.
-
-    Parameters
-    ----------
-    labels
-        Cluster of each cell, in the numbers of the fitted run.
-    confidence
-        Share of the nearest fitted cells that lie in it.
-    share_genes
-        Share of the model's genes that the new cells have; the others are taken at their mean.
-    """
+    """What a model makes of new cells."""
 
     representation: Representation
-    labels: Labels
-    confidence: Float[np.ndarray, " cell"]
-    share_genes: float
+    labels: Labels  # cluster of each cell, in the numbers of the fitted run
+    confidence: Float[np.ndarray, " cell"]  # share of the nearest fitted cells that lie in it
+    share_genes: float  # share of the model's genes that the new cells have; the others are taken at their mean
 
 
 def fit_model(cells: Cells, result: RunResult) -> FittedModel:
     """Keep what is needed of a run.
 
-    Raises
-    ------
-    InputUnusable
-        If its recipe cannot place new cells, or it was run with coordinates or with sentences that the encoder read.
+    Raises ``InputUnusable`` if its recipe cannot place new cells, or it was run with coordinates or with sentences that
+    the encoder read.
     """
     config, features = result.config, result.features
     check_can_predict(config)
@@ -154,10 +119,7 @@ def fit_model(cells: Cells, result: RunResult) -> FittedModel:
 def check_can_predict(config: RunConfig) -> Embed:
     """Find out how models of a run place new cells, before any work is done.
 
-    Raises
-    ------
-    InputUnusable
-        If they cannot; the message says why.
+    Raises ``InputUnusable`` if they cannot; the message says why.
     """
     recipe = find_recipe(config.recipe)
     if recipe.embed is None:
@@ -194,12 +156,8 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
 
     Genes meet by GeneID where the model has one, else by name.
 
-    Raises
-    ------
-    LineageMismatch
-        If the store does not hold what the model was fitted with.
-    AlignmentTooLow
-        If the cells are of another species, or have fewer than half of the model's genes.
+    Raises ``LineageMismatch`` if the store does not hold what the model was fitted with; ``AlignmentTooLow`` if the
+    cells are of another species, or have fewer than half of the model's genes.
     """
     check_store(model, kb)
     columns = _columns(model, cells, kb)
@@ -226,10 +184,7 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
 def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
     """Check that a store holds what the model was fitted with, see :func:`cellmodel.io.lineage.holds_same`.
 
-    Raises
-    ------
-    LineageMismatch
-        If it does not, or one is needed and none is given.
+    Raises ``LineageMismatch`` if it does not, or one is needed and none is given.
     """
     fitted_with = Lineage(store_id=model.store_id, encoder_id=model.encoder_id, content_id=model.content_id)
     if holds_same(kb, fitted_with) if kb is not None else not model.store_id:

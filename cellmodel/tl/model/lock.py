@@ -22,48 +22,23 @@ _KIND: Final = "model"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPin:
-    """One model that a project uses.
+    """One model that a project uses."""
 
-    Parameters
-    ----------
-    path
-        Its folder, from the folder of the lock file on, with ``/`` between the parts.
-    digest
-        SHA-256 in hex of its description, which holds that of its arrays.
-    url
-        Where it can be pulled from; empty if that is not known.
-    store_id
-        Store that it was fitted with; empty without knowledge.
-    n_bytes
-        Size of both files.
-    """
-
-    path: str
-    digest: str
-    url: str
-    store_id: str
-    n_bytes: int
+    path: str  # its folder, from the folder of the lock file on, with ``/`` between the parts
+    digest: str  # SHA-256 in hex of its description, which holds that of its arrays
+    url: str  # where it can be pulled from; empty if that is not known
+    store_id: str  # store that it was fitted with; empty without knowledge
+    n_bytes: int  # size of both files
 
 
 def lock_models(folders: Sequence[Path], lock_file: Path, *, url: str = "") -> tuple[ModelPin, ...]:
     """Pin models in a lock file; its stores, and models of other folders, stay as they are.
 
-    Parameters
-    ----------
-    url
-        Where the models can be pulled from; the address that the lock file has of each folder if empty. A relative path
-        is one from the working directory on, and is written as one from the folder of the lock file on.
-
-    Returns
-    -------
-    All models that the file pins now, by path.
-
-    Raises
-    ------
-    InputUnusable, LineageMismatch
-        If a folder holds no model, or a damaged one, or does not lie below the folder of the lock file.
-    genekb.core.errors.GeneKBError
-        If the address may not stand there, or the file is no lock file or cannot be written.
+    ``url``: where the models can be pulled from; the address that the lock file has of each folder if empty. A relative
+    path is one from the working directory on, and is written as one from the folder of the lock file on. Returns all
+    models that the file pins now, by path. Raises ``InputUnusable``, ``LineageMismatch`` if a folder holds no model, or
+    a damaged one, or does not lie below the folder of the lock file; ``genekb.core.errors.GeneKBError`` if the address
+    may not stand there, or the file is no lock file or cannot be written.
     """
     if url:
         check_url(url)
@@ -98,12 +73,8 @@ def _path_in_project(folder: Path, lock_file: Path) -> str:
 def read_model_pins(lock_file: Path) -> tuple[ModelPin, ...]:
     """Read the models of a lock file.
 
-    Raises
-    ------
-    InputUnusable
-        If an entry is damaged, or names a folder outside the project.
-    genekb.core.errors.SourceUnusable
-        If it is no lock file.
+    Raises ``InputUnusable`` if an entry is damaged, or names a folder outside the project;
+    ``genekb.core.errors.SourceUnusable`` if it is no lock file.
     """
     content = read_lock(lock_file)
     try:
@@ -149,23 +120,10 @@ def sync_models(
 ) -> list[tuple[ModelPin, SharedModel | None]]:
     """Bring every model of a lock file to its folder; what is here, whole, is not asked for again.
 
-    Parameters
-    ----------
-    overwrite
-        Whether a model that is here, and is not the pinned one, may be replaced.
-
-    Returns
-    -------
-    Each pin, with what was pulled for it.
-
-    Raises
-    ------
-    LineageMismatch
-        If another model is here and may not be replaced, or an address does not give what was pinned.
-    InputUnusable
-        If something else is in a model's place, or the disk refuses.
-    genekb.core.errors.NotAvailable
-        If a model is neither here nor anywhere to pull it from.
+    ``overwrite``: whether a model that is here, and is not the pinned one, may be replaced. Returns each pin, with what
+    was pulled for it. Raises ``LineageMismatch`` if another model is here and may not be replaced, or an address does
+    not give what was pinned; ``InputUnusable`` if something else is in a model's place, or the disk refuses;
+    ``genekb.core.errors.NotAvailable`` if a model is neither here nor anywhere to pull it from.
     """
     pins = read_model_pins(lock_file)
     return [(pin, _sync(pin, lock_file, overwrite=overwrite, patience=patience, progress=progress)) for pin in pins]

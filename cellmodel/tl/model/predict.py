@@ -35,10 +35,8 @@ def predict_file(
 ) -> Prediction:
     """Read a model and new cells, embed them, give each a cluster, and write them.
 
-    Raises
-    ------
-    InputUnusable, LineageMismatch, AlignmentTooLow
-        See :mod:`cellmodel.core.errors`; what can be checked is checked before any work.
+    Raises ``InputUnusable``, ``LineageMismatch``, ``AlignmentTooLow``: see :mod:`cellmodel.core.errors`; what can be
+    checked is checked before any work.
     """
     model = load_model(model_folder)
     check_store(model, kb)

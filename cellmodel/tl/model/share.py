@@ -26,24 +26,12 @@ _MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedModel:
-    """A model that was pushed or pulled.
+    """A model that was pushed or pulled."""
 
-    Parameters
-    ----------
-    digest
-        SHA-256 of its description, which holds that of its arrays.
-    url
-        Where it lies.
-    n_bytes_now
-        Bytes that travelled now.
-    store_id, encoder_id
-        What it was fitted with; empty without knowledge.
-    """
-
-    digest: str
-    url: str
-    n_bytes_now: int
-    store_id: str
+    digest: str  # SHA-256 of its description, which holds that of its arrays
+    url: str  # where it lies
+    n_bytes_now: int  # bytes that travelled now
+    store_id: str  # store_id, encoder_id: what it was fitted with; empty without knowledge
     encoder_id: str
 
 
@@ -52,12 +40,8 @@ def push_model(
 ) -> SharedModel:
     """Copy a fitted model to a place, or go on with a push that was interrupted.
 
-    Raises
-    ------
-    InputUnusable, LineageMismatch
-        If the folder holds no model, or a damaged one: damage is not shared.
-    genekb.core.errors.GeneKBError
-        See :func:`genekb.share.push.push_store`.
+    Raises ``InputUnusable``, ``LineageMismatch`` if the folder holds no model, or a damaged one: damage is not shared;
+    ``genekb.core.errors.GeneKBError``: see :func:`genekb.share.push.push_store`.
     """
     model = load_model(folder)
     arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
@@ -79,19 +63,9 @@ def pull_model(
 ) -> SharedModel:
     """Bring a fitted model to a folder, or go on with a pull that was interrupted.
 
-    Parameters
-    ----------
-    digest
-        Digest that the model must have; any if empty.
-
-    Raises
-    ------
-    InputUnusable
-        If the folder may not be replaced, or what is there is no model.
-    LineageMismatch
-        If the place gives another version than asked for, or other bytes than promised.
-    genekb.core.errors.GeneKBError
-        If the place cannot be reached, or does not hold it.
+    ``digest``: digest that the model must have; any if empty. Raises ``InputUnusable`` if the folder may not be
+    replaced, or what is there is no model; ``LineageMismatch`` if the place gives another version than asked for, or
+    other bytes than promised; ``genekb.core.errors.GeneKBError`` if the place cannot be reached, or does not hold it.
     """
     check_targets([model_target(folder)], overwrite=overwrite)
     patience = patience or Patience()

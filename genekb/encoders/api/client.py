@@ -154,23 +154,10 @@ def embed(
 ) -> Float32[np.ndarray, "text dim"]:
     """Ask the endpoint for the vectors of texts, in requests within the caps.
 
-    Parameters
-    ----------
-    dim
-        Length that vectors must have; 0 takes what the endpoint gives.
-    progress
-        Called after each request with the number of its texts.
-
-    Returns
-    -------
-    Vectors of unit length; row *i* belongs to text *i*.
-
-    Raises
-    ------
-    NotAvailable
-        If there is no key, the endpoint refuses it or the model, or it does not answer.
-    EncoderFailed
-        If it refuses the texts, or its answer is not one finite vector of the right length a text.
+    ``dim``: length that vectors must have; 0 takes what the endpoint gives. ``progress``: called after each request
+    with the number of its texts. Returns vectors of unit length; row *i* belongs to text *i*. Raises ``NotAvailable``
+    if there is no key, the endpoint refuses it or the model, or it does not answer; ``EncoderFailed`` if it refuses the
+    texts, or its answer is not one finite vector of the right length a text.
     """
     import httpx
 

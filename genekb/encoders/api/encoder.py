@@ -50,14 +50,7 @@ PROBE_TEXTS: Final = (
 class ApiEncoder:
     """A model behind an embeddings API; the same texts give nearly, not always exactly, the same vectors.
 
-    Parameters
-    ----------
-    spec
-        The recipe.
-    config
-        How the endpoint is asked.
-    probe
-        Content of the file that `save` writes.
+    ``spec``: the recipe. ``config``: how the endpoint is asked. ``probe``: content of the file that `save` writes.
     """
 
     def __init__(self, *, spec: EncoderSpec, config: ApiConfig, probe: str) -> None:
@@ -68,10 +61,7 @@ class ApiEncoder:
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
         """Encode texts as ``Encoder.encode`` says; tokens are estimated, one for every three bytes.
 
-        Raises
-        ------
-        NotAvailable
-            If the endpoint does not answer, or refuses the key or the model.
+        Raises ``NotAvailable`` if the endpoint does not answer, or refuses the key or the model.
         """
         check_texts(texts)
         cuts = [cut_by_estimate(text, limit=self.spec.max_tokens) for text in texts]
@@ -91,10 +81,7 @@ class ApiEncoder:
     def save(self, folder: Path) -> None:
         """Write the probe that was made with the first vectors; one that lies there must still hold, and stays.
 
-        Raises
-        ------
-        StoreCorrupt
-            If the vendor's model has changed since the probe in `folder` was made.
+        Raises ``StoreCorrupt`` if the vendor's model has changed since the probe in `folder` was made.
         """
         if (folder / PROBE).is_file():
             stored = _read_probe(folder, model_id=self.spec.model_id, host=self.spec.revision)
@@ -109,27 +96,12 @@ def load_api(
 ) -> ApiEncoder:
     """Open an encoder behind an API, which sends it the probe's texts.
 
-    Parameters
-    ----------
-    name, model_id
-        Our name and the vendor's.
-    dim
-        Length of the vectors; 0 takes the length that the endpoint gives.
-    max_tokens
-        Longest input; 0 is no limit.
-    probe_folder
-        Where the probe of stored vectors lies, to be compared with what the vendor answers now; None makes a new one.
-
-    Raises
-    ------
-    ValueError
-        If a text of `max_tokens` would not fit into a request.
-    NotAvailable
-        If there is no key, the endpoint does not answer or refuses, or the stored probe is missing.
-    StoreCorrupt
-        If the stored probe is damaged or of another model or endpoint, or the vendor's model has changed.
-    EncoderFailed
-        If the answer is not what was asked for.
+    ``name``, ``model_id``: our name and the vendor's. ``dim``: length of the vectors; 0 takes the length that the
+    endpoint gives. ``max_tokens``: longest input; 0 is no limit. ``probe_folder``: where the probe of stored vectors
+    lies, to be compared with what the vendor answers now; None makes a new one. Raises ``ValueError`` if a text of
+    `max_tokens` would not fit into a request; ``NotAvailable`` if there is no key, the endpoint does not answer or
+    refuses, or the stored probe is missing; ``StoreCorrupt`` if the stored probe is damaged or of another model or
+    endpoint, or the vendor's model has changed; ``EncoderFailed`` if the answer is not what was asked for.
     """
     if not 0 <= max_tokens <= config.max_batch_tokens:
         raise ValueError(f"max_tokens must be 0 to max_batch_tokens ({config.max_batch_tokens}), got {max_tokens}")

@@ -29,12 +29,7 @@ _LONGEST_NAME: Final = 80
 class RandomEncoder:
     """A vector drawn for each text alone: isotropic, and the same for the same text on every machine.
 
-    Parameters
-    ----------
-    name
-        E.g. ``random-256``.
-    dim
-        Length of a vector.
+    ``name``: E.g. ``random-256``. ``dim``: length of a vector.
     """
 
     def __init__(self, *, name: str, dim: int) -> None:
@@ -64,20 +59,9 @@ class ShuffledEncoder:
 
     A text outside the corpus, such as a query, gets its own vector.
 
-    Parameters
-    ----------
-    base
-        The encoder whose vectors are dealt out anew.
-    corpus
-        The store's texts; their order and repeats do not matter. No text keeps its own vector unless it is the only
-        one.
-    state_sha256
-        Digest of a permutation whose corpus is not at hand, see `reopen_shuffled`.
-
-    Raises
-    ------
-    ValueError
-        If `base` is itself shuffled.
+    ``base``: the encoder whose vectors are dealt out anew. ``corpus``: the store's texts; their order and repeats do
+    not matter. No text keeps its own vector unless it is the only one. ``state_sha256``: digest of a permutation whose
+    corpus is not at hand, see `reopen_shuffled`. Raises ``ValueError`` if `base` is itself shuffled.
     """
 
     def __init__(self, base: Encoder, *, corpus: Sequence[str], state_sha256: str = "") -> None:
@@ -118,19 +102,9 @@ def reopen_shuffled(
 ) -> ShuffledEncoder:
     """Open a shuffled encoder for queries; it no longer knows its corpus, so every text gets its own vector.
 
-    Parameters
-    ----------
-    reopen
-        Opens the base by its recipe and the folder of its state.
-
-    Raises
-    ------
-    NotAvailable
-        If the recipe of the base is missing.
-    StoreCorrupt
-        If it is damaged or that of another encoder.
-    SchemaMismatch
-        If a newer genekb wrote it.
+    ``reopen``: opens the base by its recipe and the folder of its state. Raises ``NotAvailable`` if the recipe of the
+    base is missing; ``StoreCorrupt`` if it is damaged or that of another encoder; ``SchemaMismatch`` if a newer genekb
+    wrote it.
     """
     path = folder / BASE_RECIPE
     if not path.is_file():

@@ -18,12 +18,7 @@ TOKEN: Final = r"(?u)\w+"
 class HashEncoder:
     """A bag of hashed words, projected to a few dimensions by signs drawn once and for all.
 
-    Parameters
-    ----------
-    name
-        E.g. ``hash-256``.
-    dim
-        Dimensions to project to.
+    ``name``: E.g. ``hash-256``. ``dim``: dimensions to project to.
     """
 
     def __init__(self, *, name: str, dim: int) -> None:

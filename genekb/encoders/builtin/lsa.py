@@ -38,18 +38,9 @@ VOCABULARY: Final = "lsa-vocabulary.json"
 class LsaEncoder:
     """A fitted LSA.
 
-    Parameters
-    ----------
-    spec
-        The recipe.
-    vocabulary
-        Terms, in the order of the columns.
-    idf
-        (term,) inverse document frequencies.
-    components
-        (dim, term) directions, held in float16 so that a reopened encoder gives the same bytes.
-    neutral
-        (dim,) unit vector of a text of which no term is known: the mean of the fitted texts.
+    ``spec``: the recipe. ``vocabulary``: terms, in the order of the columns. ``idf``: (term,) inverse document
+    frequencies. ``components``: (dim, term) directions, held in float16 so that a reopened encoder gives the same
+    bytes. ``neutral``: (dim,) unit vector of a text of which no term is known: the mean of the fitted texts.
     """
 
     def __init__(
@@ -93,17 +84,8 @@ class LsaEncoder:
 def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     """Fit an LSA on texts.
 
-    Parameters
-    ----------
-    corpus
-        The store's texts; their order does not matter.
-    dim
-        Directions to keep; fewer where the corpus spans fewer, and the recipe says so.
-
-    Raises
-    ------
-    ValueError
-        If there is no text.
+    ``corpus``: the store's texts; their order does not matter. ``dim``: directions to keep; fewer where the corpus
+    spans fewer, and the recipe says so. Raises ``ValueError`` if there is no text.
     """
     from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
@@ -139,12 +121,8 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
 def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
     """Read a fitted state and check that it is the one of the recipe.
 
-    Raises
-    ------
-    NotAvailable
-        If the state is not there, or of a revision that this genekb does not have.
-    StoreCorrupt
-        If it is another, or damaged.
+    Raises ``NotAvailable`` if the state is not there, or of a revision that this genekb does not have; ``StoreCorrupt``
+    if it is another, or damaged.
     """
     if spec.revision not in _SPLITTING:
         raise NotAvailable(

@@ -26,30 +26,18 @@ _COUNTS: Final = re.compile(r"\s*(\d{1,9})\s+(\d{1,9})\s*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneRows:
-    """What a file holds, as it holds it.
+    """What a file holds, as it holds it."""
 
-    Parameters
-    ----------
-    columns
-        Names of the rows by column, the one that identifies a gene first; none in a bare matrix.
-    matrix
-        (gene, dim) numbers of any type.
-    are_gene_ids
-        Whether the file itself says that its first column holds GeneIDs.
-    """
-
+    # names of the rows by column, the one that identifies a gene first; none in a bare matrix
     columns: Mapping[str, Sequence[str]]
-    matrix: np.ndarray
-    are_gene_ids: bool = False
+    matrix: np.ndarray  # (gene, dim) numbers of any type
+    are_gene_ids: bool = False  # whether the file itself says that its first column holds GeneIDs
 
 
 def read_rows(path: Path, column: str | None) -> tuple[str, GeneRows]:
     """Read a file by its ending; give its format, and what it holds.
 
-    Raises
-    ------
-    SourceUnusable
-        If the file is missing, of an unknown ending, or not what its format promises.
+    Raises ``SourceUnusable`` if the file is missing, of an unknown ending, or not what its format promises.
     """
     if not path.is_file():
         raise SourceUnusable(f"{path} does not exist; give a file of vectors")

@@ -47,15 +47,9 @@ Vector = np.ndarray | list[Any]
 def read_pickled_vectors(path: Path) -> list[tuple[str, Vector]]:
     """Read a pickled dict of name → vector; nothing in the file is executed.
 
-    Returns
-    -------
-    Names, integers among them as text, and their vectors as the file has them: a numeric array, or a list.
-
-    Raises
-    ------
-    SourceUnusable
-        If the file is larger than :data:`MAX_BYTES`, is no pickle, asks for anything but plain containers and numeric
-        NumPy arrays (the message names what), or holds anything but a dict of vectors.
+    Returns names, integers among them as text, and their vectors as the file has them: a numeric array, or a list.
+    Raises ``SourceUnusable`` if the file is larger than :data:`MAX_BYTES`, is no pickle, asks for anything but plain
+    containers and numeric NumPy arrays (the message names what), or holds anything but a dict of vectors.
     """
     n_bytes = path.stat().st_size
     if n_bytes > MAX_BYTES:

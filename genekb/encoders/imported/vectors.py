@@ -19,36 +19,21 @@ Keys = Literal["auto", "gene_id", "row"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignVectors:
-    """Vectors of genes as a file gives them; they are not scaled to unit length, a search does that.
+    """Vectors of genes as a file gives them; they are not scaled to unit length, a search does that."""
 
-    Parameters
-    ----------
-    names
-        (gene,) symbols or identifiers, distinct, in the order of the file.
-    vectors
-        (gene, dim) float32, finite, none all zero.
-    file_name, sha256
-        The file.
-    format
-        ``word2vec``, ``npy``, ``npz``, ``parquet``, ``csv``, ``tsv``, ``json``, ``safetensors``, ``pickle`` or
-        ``h5ad``.
-    dropped
-        Rows that were left out, each as its name and the reason. Of rows with one name the first usable one is kept.
-    second_column, second_names
-        Another column that names the genes, and what it calls each of ``names``; empty where there is none.
-    are_gene_ids
-        Whether the file itself says that ``names`` are GeneIDs, as an export of a store does.
-    """
-
-    names: tuple[str, ...]
-    vectors: FloatArray
-    file_name: str
+    names: tuple[str, ...]  # (gene,) symbols or identifiers, distinct, in the order of the file
+    vectors: FloatArray  # (gene, dim) float32, finite, none all zero
+    file_name: str  # file_name, sha256: the file
     sha256: str
+    # ``word2vec``, ``npy``, ``npz``, ``parquet``, ``csv``, ``tsv``, ``json``, ``safetensors``, ``pickle`` or ``h5ad``
     format: str
+    # rows that were left out, each as its name and the reason. Of rows with one name the first usable one is kept
     dropped: tuple[tuple[str, str], ...] = ()
+    # second_column, second_names: another column that names the genes, and what it calls each of ``names``; empty where
+    # there is none
     second_column: str = ""
     second_names: tuple[str, ...] = ()
-    are_gene_ids: bool = False
+    are_gene_ids: bool = False  # whether the file itself says that ``names`` are GeneIDs, as an export of a store does
 
     @property
     def n_dropped(self) -> dict[str, int]:
@@ -71,20 +56,11 @@ def read_foreign(
     ``.pkl``, ``.pickle``                     a dict of name → list or array, see `restricted_pickle`
     ========================================  ==================================================================
 
-    Parameters
-    ----------
-    names
-        A name for each row, where the file has none or only numbers: one a line, a table with one of
-        :data:`genekb.encoders.imported.files.NAME_COLUMNS`, or as JSON a list, or an object of name → row.
-    column
-        Column of a table that holds the names (the first of those if left out), or the matrix among several arrays.
-    keys
-        ``row``: the keys of the file are rows of ``names``, from 0. Else ``names`` has the order of the vectors.
-
-    Raises
-    ------
-    SourceUnusable
-        If the file is missing, of another format, empty, or not what its format promises.
+    ``names``: a name for each row, where the file has none or only numbers: one a line, a table with one of
+    :data:`genekb.encoders.imported.files.NAME_COLUMNS`, or as JSON a list, or an object of name → row. ``column``:
+    column of a table that holds the names (the first of those if left out), or the matrix among several arrays.
+    ``keys``: ``row``: the keys of the file are rows of ``names``, from 0. Else ``names`` has the order of the vectors.
+    Raises ``SourceUnusable`` if the file is missing, of another format, empty, or not what its format promises.
     """
     kind, rows = read_rows(path, column)
     return foreign_vectors(rows, path=path, kind=kind, names=names, keys=keys)
@@ -95,10 +71,7 @@ def foreign_vectors(
 ) -> ForeignVectors:
     """Name the rows of a file, see :func:`read_foreign`, and leave out those that cannot serve.
 
-    Raises
-    ------
-    SourceUnusable
-        If names and rows do not fit, or no row can be used.
+    Raises ``SourceUnusable`` if names and rows do not fit, or no row can be used.
     """
     if not rows.columns and names is None and genes_beside(path).is_file():
         names = genes_beside(path)

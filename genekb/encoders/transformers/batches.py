@@ -29,19 +29,9 @@ Forward = Callable[[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text tok
 class TokenReader:
     """Cuts texts to what a recipe reads, and numbers their tokens.
 
-    Parameters
-    ----------
-    tokenizer
-        Its own settings of padding and truncation are switched off.
-    spec
-        The recipe; prompt and `max_tokens` are read.
-    pad_id
-        Number of the padding token.
-
-    Raises
-    ------
-    EncoderFailed
-        If prompt and special tokens alone fill `spec.max_tokens`.
+    ``tokenizer``: its own settings of padding and truncation are switched off. ``spec``: the recipe; prompt and
+    `max_tokens` are read. ``pad_id``: number of the padding token. Raises ``EncoderFailed`` if prompt and special
+    tokens alone fill `spec.max_tokens`.
     """
 
     def __init__(self, tokenizer: "Tokenizer", *, spec: EncoderSpec, pad_id: int) -> None:
@@ -112,23 +102,9 @@ def encode_in_batches(
 ) -> EncodedTexts:
     """Encode texts as ``Encoder.encode`` says; long ones are cut on the end of a sentence.
 
-    Parameters
-    ----------
-    texts
-        The texts.
-    reader
-        Makes token numbers of them.
-    forward
-        Gives the vectors of a batch from its token numbers and their mask.
-    size
-        Most texts of a batch.
-    progress
-        As for ``Encoder.encode``.
-
-    Raises
-    ------
-    EncoderFailed
-        If the vectors have another length than the recipe says, are not finite, or are zero.
+    ``texts``: the texts. ``reader``: makes token numbers of them. ``forward``: gives the vectors of a batch from its
+    token numbers and their mask. ``size``: most texts of a batch. ``progress``: as for ``Encoder.encode``. Raises
+    ``EncoderFailed`` if the vectors have another length than the recipe says, are not finite, or are zero.
     """
     spec = reader.spec
     check_texts(texts)

@@ -67,19 +67,10 @@ class _Tokenizer(Protocol):
 class TransformerEncoder:
     """A transformer with its tokenizer, ready to encode.
 
-    Parameters
-    ----------
-    spec
-        The recipe, with the dtype that the model has.
-    model, tokenizer
-        As transformers loads them; the model in evaluation mode, on its device.
-    threads
-        CPU threads while encoding; None leaves PyTorch's setting.
-
-    Raises
-    ------
-    EncoderFailed
-        If the tokenizer tells no positions, or prompt and special tokens alone fill `spec.max_tokens`.
+    ``spec``: the recipe, with the dtype that the model has. ``model``, ``tokenizer``: as transformers loads them; the
+    model in evaluation mode, on its device. ``threads``: CPU threads while encoding; None leaves PyTorch's setting.
+    Raises ``EncoderFailed`` if the tokenizer tells no positions, or prompt and special tokens alone fill
+    `spec.max_tokens`.
     """
 
     def __init__(
@@ -138,23 +129,10 @@ def load_transformer(
 ) -> TransformerEncoder:
     """Load a model and try it on one text.
 
-    Parameters
-    ----------
-    folder
-        The model's files.
-    recipe
-        What to make of them; its dtype is replaced by the one chosen.
-    compute
-        How to run it.
-    code
-        Code of the model that may be run; its digest becomes part of the recipe.
-
-    Raises
-    ------
-    EncoderFailed
-        If transformers cannot load the model, weights are missing in it, or the vectors are not as promised.
-    NotAvailable
-        If the device is not there.
+    ``folder``: the model's files. ``recipe``: what to make of them; its dtype is replaced by the one chosen.
+    ``compute``: how to run it. ``code``: code of the model that may be run; its digest becomes part of the recipe.
+    Raises ``EncoderFailed`` if transformers cannot load the model, weights are missing in it, or the vectors are not as
+    promised; ``NotAvailable`` if the device is not there.
     """
     device = _device(compute.device)
     model, tokenizer = open_model(folder, name=recipe.name, code=code)
@@ -181,10 +159,7 @@ def load_transformer(
 def open_model(folder: ModelFolder, *, name: str, code: OwnCode | None = None) -> "tuple[torch.nn.Module, _Tokenizer]":
     """Model in float32 and evaluation mode, and its tokenizer; no network, and no code of the model but `code`.
 
-    Raises
-    ------
-    EncoderFailed
-        If transformers cannot load the model, or weights are missing in it.
+    Raises ``EncoderFailed`` if transformers cannot load the model, or weights are missing in it.
     """
     from safetensors import SafetensorError
 

@@ -29,48 +29,27 @@ _LONGEST = 1_000_000  # tokenizers without a limit state 1e30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFolder:
-    """A model's files.
+    """A model's files."""
 
-    Parameters
-    ----------
-    path
-        Folder of config.json, weights and tokenizer.
-    weights_sha256, tokenizer_sha256, config_sha256
-        Hex digests; of several files, the digest of their names and digests.
-    pooling
-        As declared; ``none`` for a bare transformers folder.
-    prompt
-        Declared prompt for documents.
-    dim
-        Width of the token vectors.
-    max_tokens
-        Longest input that the files allow, special tokens included; 0 if they state no limit.
-    own_classes
-        By ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: classes in Python files that the model brings.
-    """
-
-    path: Path
+    path: Path  # folder of config.json, weights and tokenizer
+    # weights_sha256, tokenizer_sha256, config_sha256: hex digests; of several files, the digest of their names and
+    # digests
     weights_sha256: str
     tokenizer_sha256: str
     config_sha256: str
-    pooling: Pooling
-    prompt: str
-    dim: int
-    max_tokens: int
+    pooling: Pooling  # as declared; ``none`` for a bare transformers folder
+    prompt: str  # declared prompt for documents
+    dim: int  # width of the token vectors
+    max_tokens: int  # longest input that the files allow, special tokens included; 0 if they state no limit
+    # by ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: classes in Python files that the model brings
     own_classes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_folder(root: Path) -> ModelFolder:
     """Read the description of a model and hash its files.
 
-    Raises
-    ------
-    NotAvailable
-        If config.json, the weights or the tokenizer are missing.
-    EncoderFailed
-        If the model has modules, a pooling or settings that are not supported.
-    StoreCorrupt
-        If one of its files is not valid JSON.
+    Raises ``NotAvailable`` if config.json, the weights or the tokenizer are missing; ``EncoderFailed`` if the model has
+    modules, a pooling or settings that are not supported; ``StoreCorrupt`` if one of its files is not valid JSON.
     """
     path = root / _transformer_folder(root)
     config_file = path / "config.json"
@@ -103,10 +82,7 @@ def has_files(root: Path, *, sha256: Mapping[str, str]) -> bool:
 def verify_files(root: Path, *, sha256: Mapping[str, str]) -> None:
     """Compare files with their known digests.
 
-    Raises
-    ------
-    StoreCorrupt
-        If one is missing or has other bytes.
+    Raises ``StoreCorrupt`` if one is missing or has other bytes.
     """
     for name in _differing(root, sha256=sha256):
         found = sha256_file(root / name)[:12] if (root / name).is_file() else "missing"

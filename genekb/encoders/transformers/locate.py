@@ -22,21 +22,11 @@ _TORCH_WEIGHTS = "pytorch_model*.bin"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """A folder with a model's files.
+    """A folder with a model's files."""
 
-    Parameters
-    ----------
-    where
-        Kind of place.
-    path
-        The folder.
-    revision
-        The hub's commit, or empty if the place does not tell.
-    """
-
-    where: Where
-    path: Path
-    revision: str = ""
+    where: Where  # kind of place
+    path: Path  # the folder
+    revision: str = ""  # the hub's commit, or empty if the place does not tell
 
 
 def places(
@@ -44,16 +34,9 @@ def places(
 ) -> Iterator[Place]:
     """Folders on this machine that hold the model, the preferred first; nothing is downloaded.
 
-    Parameters
-    ----------
-    model_id
-        Hugging Face id, absolute path, or ``folder:`` and a name.
-    entry
-        Its entry in the catalogue, which may name a bundling package.
-    revisions
-        Commits to look for in the hub's cache; an empty one is the main branch.
-    hint
-        Folder in which the model lay before.
+    ``model_id``: hugging Face id, absolute path, or ``folder:`` and a name. ``entry``: its entry in the catalogue,
+    which may name a bundling package. ``revisions``: commits to look for in the hub's cache; an empty one is the main
+    branch. ``hint``: folder in which the model lay before.
     """
     if is_folder_path(model_id):
         known = (Path(model_id), hint) if not model_id.startswith(FOLDER_PREFIX) else (hint,)
@@ -72,17 +55,9 @@ def places(
 def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
     """Fetch a model from the hub into its cache; safetensors where the model has them.
 
-    Parameters
-    ----------
-    model_id, revision
-        Name at the hub, and commit, or empty for its main branch.
-    with_code
-        Whether to fetch its Python files too, none of which is run here.
-
-    Raises
-    ------
-    NotAvailable
-        If the hub cannot be reached, or does not give the model.
+    ``model_id``, ``revision``: name at the hub, and commit, or empty for its main branch. ``with_code``: whether to
+    fetch its Python files too, none of which is run here. Raises ``NotAvailable`` if the hub cannot be reached, or does
+    not give the model.
     """
     from huggingface_hub import HfApi
 
@@ -96,19 +71,9 @@ def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
 def code_folder(repository: str, *, files: Collection[str], revision: str, online: bool) -> Path | None:
     """Folder of a repository's Python files in the hub's cache; None if it is not there.
 
-    Parameters
-    ----------
-    repository, revision
-        Name at the hub, and commit, or empty for its main branch.
-    files
-        Names of files that are needed.
-    online
-        Whether to fetch the Python files where one of these is missing.
-
-    Raises
-    ------
-    NotAvailable
-        If the hub cannot be reached, or does not give the repository.
+    ``repository``, ``revision``: name at the hub, and commit, or empty for its main branch. ``files``: names of files
+    that are needed. ``online``: whether to fetch the Python files where one of these is missing. Raises
+    ``NotAvailable`` if the hub cannot be reached, or does not give the repository.
     """
     found = _cached(repository, revision=revision)
     if online and not (found and all((found.path / name).is_file() for name in files)):

@@ -35,19 +35,11 @@ _LIBRARIES: Final = ("torch", "transformers", "onnx", "onnxscript")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphKey:
-    """What decides a graph.
+    """What decides a graph."""
 
-    Parameters
-    ----------
-    weights_sha256, config_sha256
-        Hex digests of the files that it is made from.
-    pooling
-        How token vectors become one vector.
-    """
-
-    weights_sha256: str
+    weights_sha256: str  # weights_sha256, config_sha256: hex digests of the files that it is made from
     config_sha256: str
-    pooling: Pooling
+    pooling: Pooling  # how token vectors become one vector
     opset: int = OPSET
     format: int = _FORMAT
 
@@ -59,18 +51,10 @@ class GraphKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportedGraph:
-    """A graph, and what PyTorch's model gave for the texts that it is to be compared on.
+    """A graph, and what PyTorch's model gave for the texts that it is to be compared on."""
 
-    Parameters
-    ----------
-    graph
-        Serialised ONNX model: ``input_ids`` and ``attention_mask`` to ``vectors`` of unit length.
-    expected
-        Vectors of the texts.
-    """
-
-    graph: bytes
-    expected: Float32[np.ndarray, "text dim"]
+    graph: bytes  # serialised ONNX model: ``input_ids`` and ``attention_mask`` to ``vectors`` of unit length
+    expected: Float32[np.ndarray, "text dim"]  # vectors of the texts
 
 
 def read_graph(key: GraphKey, cache: Path) -> bytes | None:
@@ -105,23 +89,10 @@ def export_graph(
 ) -> ExportedGraph:
     """Export a model with pooling and scaling to unit length, in float32 and in one piece.
 
-    Parameters
-    ----------
-    folder
-        The model's files.
-    recipe
-        Pooling, prompt and limit of the encoder.
-    texts
-        What PyTorch's model shall encode for comparison.
-    threads
-        CPU threads of that encoding; None leaves PyTorch's setting.
-
-    Raises
-    ------
-    NotAvailable
-        If onnx or onnxscript is not installed.
-    EncoderFailed
-        If the model cannot be loaded or exported, or is too large for a graph in one piece.
+    ``folder``: the model's files. ``recipe``: pooling, prompt and limit of the encoder. ``texts``: what PyTorch's model
+    shall encode for comparison. ``threads``: CPU threads of that encoding; None leaves PyTorch's setting. Raises
+    ``NotAvailable`` if onnx or onnxscript is not installed; ``EncoderFailed`` if the model cannot be loaded or
+    exported, or is too large for a graph in one piece.
     """
     onnx = _import_onnx(recipe.name)
     model, tokenizer = open_model(folder, name=recipe.name)

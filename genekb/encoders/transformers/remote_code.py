@@ -31,18 +31,11 @@ CODE_FAULTS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnCode:
-    """The Python files of a model, and the classes in them that stand for parts of it.
+    """The Python files of a model, and the classes in them that stand for parts of it."""
 
-    Parameters
-    ----------
-    classes
-        By ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: ``module.Class`` or ``owner/name--module.Class``.
-    files
-        Content by ``module.py`` or ``owner/name--module.py``.
-    """
-
+    # by ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: ``module.Class`` or ``owner/name--module.Class``
     classes: Mapping[str, str]
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes]  # content by ``module.py`` or ``owner/name--module.py``
 
     @property
     def sha256(self) -> str:
@@ -53,10 +46,7 @@ class OwnCode:
     def open_class(self, part: str) -> type:
         """Import the class that stands for a part of the model, which runs the file that it is in.
 
-        Raises
-        ------
-        EncoderFailed
-            If the file cannot be imported, or has no such class.
+        Raises ``EncoderFailed`` if the file cannot be imported, or has no such class.
         """
         repository, module, name = _split(self.classes[part])
         try:
@@ -88,21 +78,9 @@ class OwnCode:
 def find_code(folder: ModelFolder, *, place: Place, model_id: str, online: bool = False) -> OwnCode:
     """Read the Python files of a model's folder and of the repositories that it names; none of them is run.
 
-    Parameters
-    ----------
-    folder
-        The model's files.
-    place, model_id
-        Where it is, and the repository of one that is in the hub's cache.
-    online
-        Whether files that are missing may be downloaded.
-
-    Raises
-    ------
-    NotAvailable
-        If a file is missing.
-    EncoderFailed
-        If a class is named in a way that transformers does not know.
+    ``folder``: the model's files. ``place``, ``model_id``: where it is, and the repository of one that is in the hub's
+    cache. ``online``: whether files that are missing may be downloaded. Raises ``NotAvailable`` if a file is missing;
+    ``EncoderFailed`` if a class is named in a way that transformers does not know.
     """
     files: dict[str, bytes] = {}
     wanted: dict[str, set[str]] = {}

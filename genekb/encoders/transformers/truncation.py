@@ -13,21 +13,11 @@ _SENTENCE_END = re.compile(rf"{_NOT_ABBREVIATED}[.!?]+[\"')\]]*(?=\s+[\"'(\[]*[^
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cut:
-    """A text as an encoder may read it.
+    """A text as an encoder may read it."""
 
-    Parameters
-    ----------
-    text
-        The text, or its beginning.
-    n_tokens
-        Tokens of the whole text.
-    n_tokens_cut
-        How many of them lie behind the cut.
-    """
-
-    text: str
-    n_tokens: int
-    n_tokens_cut: int
+    text: str  # the text, or its beginning
+    n_tokens: int  # tokens of the whole text
+    n_tokens_cut: int  # how many of them lie behind the cut
 
 
 def sentence_ends(text: str) -> list[int]:
@@ -41,19 +31,8 @@ def cut_to_tokens(text: str, *, token_ends: Sequence[int], limit: int) -> Cut:
     Only if the first sentence alone is too long is it cut inside: behind the last whole word that fits, or inside
     the word if that is the first one.
 
-    Parameters
-    ----------
-    text
-        The text.
-    token_ends
-        Position in characters just behind each token of the whole text, never falling.
-    limit
-        Most tokens to keep; 0 keeps all.
-
-    Raises
-    ------
-    ValueError
-        If `limit` is negative.
+    ``text``: the text. ``token_ends``: position in characters just behind each token of the whole text, never falling.
+    ``limit``: most tokens to keep; 0 keeps all. Raises ``ValueError`` if `limit` is negative.
     """
     if limit < 0:
         raise ValueError(f"limit must be >= 0 (0: none), got {limit}")

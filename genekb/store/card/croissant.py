@@ -62,10 +62,8 @@ _CONTEXT: Final = {
 def describe_store(manifest: Manifest) -> dict[str, Any]:
     """Describe a store whose other files, the card among them, are listed in the manifest.
 
-    Returns
-    -------
-    Content of ``croissant.json``: one ``FileObject`` a file, one ``FileSet`` and one ``RecordSet`` an encoder, and one
-    ``RecordSet`` a table. Addresses are relative to the file's own folder.
+    Returns content of ``croissant.json``: one ``FileObject`` a file, one ``FileSet`` and one ``RecordSet`` an encoder,
+    and one ``RecordSet`` a table. Addresses are relative to the file's own folder.
     """
     licences = [terms.url for terms in source_terms(manifest) if terms.url]
     return {

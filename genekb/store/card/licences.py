@@ -24,30 +24,14 @@ _ID_SUFFIX: Final = re.compile(r"-[0-9a-f]{12}$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Terms of one part of a store.
+    """Terms of one part of a store."""
 
-    Parameters
-    ----------
-    part
-        A source, or the model of an encoder.
-    stated
-        What its publisher says.
-    url
-        Text of the terms; empty where they are not known to this tool.
-    rank
-        How much they ask of a user, from 0 (nothing); -1 where they are not known to this tool.
-    note
-        What the registry says of a model.
-    is_own
-        Whether the part belongs to this tool.
-    """
-
-    part: str
-    stated: str
-    url: str
-    rank: int
-    note: str = ""
-    is_own: bool = False
+    part: str  # a source, or the model of an encoder
+    stated: str  # what its publisher says
+    url: str  # text of the terms; empty where they are not known to this tool
+    rank: int  # how much they ask of a user, from 0 (nothing); -1 where they are not known to this tool
+    note: str = ""  # what the registry says of a model
+    is_own: bool = False  # whether the part belongs to this tool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

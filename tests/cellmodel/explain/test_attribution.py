@@ -116,7 +116,7 @@ def test_all_groups_at_once_agree_with_one_group_at_a_time_and_with_path_1_of_th
     places = expression_weighted(expression, vectors).astype(np.float64)
     for group in range(3):
         step = places[clusters == group].mean(axis=0) - places[clusters != group].mean(axis=0)
-        assert found.distances[group] == pytest.approx(np.linalg.norm(step), rel=1e-4)
+        assert found.distances[group] == pytest.approx(np.linalg.norm(step), rel=1e-3)  # from float32
         assert found.contributions[:, group].sum() == pytest.approx(found.distances[group], rel=1e-12)
         case = {
             "gene_weights_cluster": differences[:, group],
