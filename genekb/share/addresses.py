@@ -25,7 +25,7 @@ class Address:
 
     scheme: Scheme  # ``http`` stands for https as well
     url: str  # without revision; of a folder its absolute path. It may hold a user and password, which are never shown
-    # of a folder, server or bucket the digest or its first digits, of the Hub a branch, tag or commit; the current if empty
+    # of a folder, server or bucket the digest or its first digits, of the Hub a branch, tag or commit; else the current
     revision: str = ""
 
 
