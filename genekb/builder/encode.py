@@ -29,8 +29,6 @@ from genekb.store.writer import write_vectors
 log = logging.getLogger(__name__)
 SHARD_SIZE: Final = 512  # texts a shard, on average: what a kill can cost at most
 RECIPE: Final = "recipe.json"
-# An endpoint has one limit for all who ask it; a shuffled encoder needs all texts, and mostly vectors that are there.
-_ONE_PROCESS: Final = frozenset({"api", "shuffled"})
 
 Progress = Callable[[str, int, int], None]  # encoder_id, texts done, texts in all
 
@@ -86,7 +84,7 @@ def encode_texts(
 
     run = _Run(job.spec, known, folder=target, vector_dtype=vector_dtype, tell=tell, earlier=job.reuse)
     opening = Opening(spec=job.spec, load=opened.get, state=target, place=job.place)
-    engine = LOCAL if job.spec.kind in _ONE_PROCESS else job.engine
+    engine = LOCAL if job.spec.family.one_process else job.engine
     for number, encoded in engine.encode(run.missing(shards), opening=opening):
         run.finish(number, encoded)
     return EncodingResult(n_encoded=run.n_encoded, n_reused=run.n_reused, n_kept=run.n_kept, n_cut=run.n_cut)

@@ -36,7 +36,7 @@ def estimate_encoding(
     by_length = sorted(texts, key=len)
     sample = by_length[:: max(1, len(by_length) // SAMPLE)]
     encoder, load_s = _timed(load, sample)
-    if encoder.spec.kind == "lsa" and n_texts is None:  # fitted; the first time its libraries were loaded as well
+    if encoder.spec.family.is_fitted and n_texts is None:  # the first time its libraries were loaded as well
         load_s += _timed(load, sample)[1] * n_all / len(sample)
     encoder.encode(sample[:1])  # what the first text alone needs is not part of the rate
     n_batches = -(-len(sample) // BATCH)

@@ -17,7 +17,8 @@ from genekb.builder.engine import LOCAL, Engine, EngineConfig
 from genekb.builder.engines import open_engine
 from genekb.core.errors import SourceUnusable
 from genekb.encoders import Encoder, load_encoder
-from genekb.encoders.registry import shuffle_encoder, split_control
+from genekb.encoders.kinds import asks_for, without_prefix
+from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, build_texts
 from genekb.sources.base import SourceTables
 from genekb.store.home import check_name, find_home
@@ -219,10 +220,10 @@ def load_jobs(
     loaded: dict[str, Encoder] = {}
     jobs = []
     for model in models:
-        is_shuffled, base = split_control(model)
+        base = without_prefix(model, "shuffled")
         if base not in loaded:
             loaded[base] = load(base, corpus=corpus)
-        if is_shuffled:
+        if asks_for(model, "shuffled"):
             shuffled = shuffle_encoder(loaded[base], corpus=corpus)
             jobs.append(EncodingJob(spec=shuffled.spec, open=partial(_same, shuffled), partner=shuffled.partner))
         else:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -28,15 +27,14 @@ from genekb.builder.estimate import Estimate, estimate_encoding
 from genekb.builder.plan import BuildConfig, Loader, Plan, distinct_texts, load_jobs, plan_build, store_content
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.encoders import Encoder, EncoderSpec
+from genekb.encoders.kinds import kind_of
+from genekb.encoders.registry import shuffle_again
 from genekb.genes.texts import find_template
 from genekb.schema import IntArray
 from genekb.sources.base import SourceTables
 from genekb.store.integrity import check_files
 from genekb.store.notes import recall_place
 from genekb.store.reader import Store
-
-if TYPE_CHECKING:
-    from genekb.encoders.builtin.controls import ShuffledEncoder
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +87,8 @@ def plan_update(
     wanted = plan.texts["text_id"].unique()
     n_to_encode = {}
     for encoder_id in _chosen(store, encoders):
-        kind = store.manifest.encoders[encoder_id]["recipe"]["kind"]
-        if kind not in {"foreign", "shuffled"}:
+        kind = kind_of(store.manifest.encoders[encoder_id]["recipe"])
+        if not (kind.is_imported or kind.is_permuted):
             known = known_text_ids(store.folder / "embeddings" / encoder_id)
             n_to_encode[encoder_id] = len(wanted) - int(pc.sum(pc.is_in(wanted, known)).as_py() or 0)
     return UpdatePlan(plan=plan, config=config, changes=changes, n_to_encode=n_to_encode)
@@ -174,7 +172,7 @@ def estimate_update(store: Store, plan: UpdatePlan, load: ReopenOptions) -> dict
     return {
         encoder_id: estimate(encoder_id, n_texts)
         for encoder_id, n_texts in plan.n_to_encode.items()
-        if n_texts and entries[encoder_id]["recipe"]["kind"] != "api"
+        if n_texts and not kind_of(entries[encoder_id]["recipe"]).is_remote
     }
 
 
@@ -209,7 +207,7 @@ def add_encoders(
 def _load_here(store: Store, load: Loader) -> Loader:
     """Load as `load` does, but what was fitted on earlier texts of the store, or imported, is taken from it."""
     recipes = [entry["recipe"] for entry in store.manifest.encoders.values()]
-    own = {str(recipe["name"]) for recipe in recipes if recipe["kind"] in {"lsa", "foreign"}}
+    own = {str(recipe["name"]) for recipe in recipes if kind_of(recipe).is_fitted or kind_of(recipe).is_imported}
 
     def load_here(name: str, /, *, corpus: Sequence[str]) -> Encoder:
         return store.encoder(name) if name in own else load(name, corpus=corpus)
@@ -246,10 +244,10 @@ def _carried_on(
 ) -> EncodingJob | GeneVectors:
     spec = EncoderSpec.from_dict(store.manifest.encoders[encoder_id]["recipe"])
     open_again = partial(options.open, store, encoder_id)
-    if spec.kind == "foreign":
+    if spec.family.is_imported:
         return _still_known(store, spec, source)
-    if spec.kind == "shuffled":
-        shuffled = cast("ShuffledEncoder", open_again()).dealt_among(corpus)  # what a recipe of this kind opens
+    if spec.family.is_permuted:
+        shuffled = shuffle_again(open_again(), corpus=corpus)
         return EncodingJob(spec=shuffled.spec, open=lambda: shuffled, partner=shuffled.partner)
     return EncodingJob(
         spec=spec,

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from genekb.core.errors import EncoderFailed, SchemaMismatch
+from genekb.encoders.kinds import KINDS, EncoderKind, Kind
 from genekb.schema import EncoderID
 
-Kind = Literal["transformer", "onnx", "static", "api", "lsa", "hash", "random", "shuffled", "foreign", "plugin"]
 Pooling = Literal["mean", "cls", "last", "none"]
 ComputeDtype = Literal["float32", "bfloat16"]
 
@@ -92,6 +92,11 @@ class EncoderSpec:
             raise ValueError(f"dim must be >= 1, got {self.dim}")
         if self.max_tokens < 0:
             raise ValueError(f"max_tokens must be >= 0 (0: no limit), got {self.max_tokens}")
+
+    @property
+    def family(self) -> EncoderKind:
+        """What follows from the kind."""
+        return KINDS[self.kind]
 
     @property
     def encoder_id(self) -> EncoderID:

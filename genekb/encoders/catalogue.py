@@ -8,8 +8,8 @@ from importlib import resources
 from typing import Literal
 
 from genekb.encoders.base import Pooling
+from genekb.encoders.kinds import Kind
 
-EntryKind = Literal["transformer", "lsa", "hash", "random", "static", "api", "custom", "plugin"]
 Where = Literal["bundled", "folder", "cached", "built in", "online", "plug-in", "not here"]
 
 
@@ -20,7 +20,7 @@ class ModelEntry:
     name: str  # name, aliases: what a user may call it
     # family; ``custom`` is listed only, since it has layers behind the tokens that are not supported; of a ``plugin``
     # name, package and licence are known, ``dim`` is 0
-    kind: EntryKind
+    kind: Kind | Literal["custom"]
     model_id: str  # model_id, revision: name at the hub or the vendor, and the pinned commit if there is one
     dim: int  # dim, max_tokens, pooling, prompt: as in `EncoderSpec`
     max_tokens: int

@@ -14,6 +14,7 @@ from genekb.core.messages import did_you_mean
 from genekb.core.plugins import find_plugins, load_plugin, origin, unusable
 from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, Pooling, folder_name
 from genekb.encoders.catalogue import ModelEntry, Where, entries, find_entry
+from genekb.encoders.kinds import KINDS, asks_for, without_prefix
 from genekb.encoders.transformers.folder import ModelFolder, config_mark, has_files, read_folder, verify_files
 from genekb.encoders.transformers.locate import MODELS_VARIABLE, Place, download, places
 
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
-_SHUFFLED: Final = "shuffled:"
-_ONNX: Final = "onnx:"
-_API: Final = "api:"
-_PLACELESS: Final[dict[str, Where]] = {"lsa": "built in", "hash": "built in", "random": "built in", "api": "online"}
 GROUP: Final = "genekb.encoders"  # entry points of plug-ins: each names a function, name → Encoder
 _DEFAULT: Final = "minilm"
 _WITHOUT_WEIGHTS: Final = "lsa-256"
@@ -88,11 +85,11 @@ def load_encoder(
         return _load_built_in(name, family=built_in[1], dim=int(built_in[2]), corpus=corpus)
     if name in plugins():
         return _load_plugin(plugins()[name])
-    in_onnx = name.startswith(_ONNX)
-    name = name.removeprefix(_ONNX)
+    in_onnx = asks_for(name, "onnx")
+    name = without_prefix(name, "onnx")
     entry = find_entry(name)
-    if name.startswith(_API) or (entry is not None and entry.kind == "api"):
-        return _load_api(name.removeprefix(_API), entry, base_url=base_url)
+    if is_remote(name):
+        return _load_api(without_prefix(name, "api"), entry, base_url=base_url)
     if entry is not None and entry.kind == "custom":
         raise NotAvailable(f"encoder {name!r} cannot be loaded: {entry.note}; `genekb models` lists the others")
     place = _find_place(name, entry, online=online, with_code=trust_remote_code)
@@ -116,16 +113,26 @@ def _is_static(entry: ModelEntry | None, place: Place) -> bool:
     return entry.kind == "static" if entry else is_static_folder(place.path)
 
 
-def split_control(name: str) -> tuple[bool, str]:
-    """Tell whether a name asks for an encoder's vectors dealt out anew, and name that encoder."""
-    return name.startswith(_SHUFFLED), name.removeprefix(_SHUFFLED)
+def is_remote(name: str) -> bool:
+    """Whether a name asks for an encoder behind a network."""
+    entry = find_entry(name)
+    return asks_for(name, "api") or (entry is not None and entry.kind == "api")
 
 
 def shuffle_encoder(base: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
-    """Make the control of an encoder that gives every text of a corpus the vector of another one."""
+    """Make the control that gives every text of a corpus the vector of another one."""
     from genekb.encoders.builtin.controls import ShuffledEncoder
 
     return ShuffledEncoder(base, corpus=corpus)
+
+
+def shuffle_again(shuffled: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
+    """Permute the vectors of a reopened shuffled encoder among another corpus."""
+    from genekb.encoders.builtin.controls import ShuffledEncoder
+
+    if not isinstance(shuffled, ShuffledEncoder):
+        raise TypeError(f"{shuffled.spec.encoder_id} is not shuffled")
+    return ShuffledEncoder(shuffled.base, corpus=corpus)
 
 
 def _load_plugin(plugin: EntryPoint) -> Encoder:
@@ -150,16 +157,22 @@ def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> E
 def _load_static(name: str, entry: ModelEntry | None, place: Place) -> Encoder:
     from genekb.encoders.transformers.static import load_static
 
-    is_local = entry is None and place.where == "folder"
-    encoder = load_static(
-        place.path,
-        name=entry.name if entry else _short_name(name),
-        model_id=FOLDER_PREFIX + place.path.name if is_local else (entry.model_id if entry else name),
-        revision=place.revision,
-    )
-    if entry is not None and encoder.spec.dim != entry.dim:
-        raise EncoderFailed(f"encoder {entry.name!r} has {encoder.spec.dim} dims, the registry says {entry.dim}")
+    short, model_id = _identity(name, entry, place)
+    encoder = load_static(place.path, name=short, model_id=model_id, revision=place.revision)
+    _check_dim(entry, encoder.spec.dim)
     return encoder
+
+
+def _identity(name: str, entry: ModelEntry | None, place: Place) -> tuple[str, str]:
+    """Short name and model id of a recipe."""
+    if entry is not None:
+        return entry.name, entry.model_id
+    return _short_name(name), FOLDER_PREFIX + place.path.name if place.where == "folder" else name
+
+
+def _check_dim(entry: ModelEntry | None, dim: int) -> None:
+    if entry is not None and dim != entry.dim:
+        raise EncoderFailed(f"encoder {entry.name!r} has {dim} dims, the registry says {entry.dim}")
 
 
 def _load_in_onnx(
@@ -169,15 +182,13 @@ def _load_in_onnx(
 
     folder = _checked_folder(entry, place)
     recipe = make_recipe(name, entry, place, folder)
-    recipe = replace(recipe, kind="onnx", name=f"{recipe.name}-onnx")
+    recipe = replace(recipe, kind="onnx", name=KINDS["onnx"].stored_as.format(recipe.name))
     try:
         return load_onnx(folder, recipe=recipe, threads=threads, cache=cache or graph_cache())
     except EncoderFailed as error:
         if not folder.own_classes:
             raise
-        raise EncoderFailed(
-            f"{error}; it brings code of its own, which {_ONNX} never runs; leave out {_ONNX}"
-        ) from error
+        raise EncoderFailed(f"{error}; it brings code of its own, which onnx: never runs; leave out onnx:") from error
 
 
 def graph_cache() -> Path:
@@ -283,11 +294,11 @@ def make_recipe(name: str, entry: ModelEntry | None, place: Place, folder: Model
         max_tokens = min(filter(None, (entry.max_tokens, folder.max_tokens)), default=0)
     known = entry is not None and has_files(folder.path, sha256=entry.sha256)
     revision = (entry.revision if known and entry else place.revision) or config_mark(folder)
-    is_local = entry is None and place.where == "folder"
+    short, model_id = _identity(name, entry, place)
     return EncoderSpec(
-        name=entry.name if entry else _short_name(name),
+        name=short,
         kind="transformer",
-        model_id=FOLDER_PREFIX + place.path.name if is_local else (entry.model_id if entry else name),
+        model_id=model_id,
         revision=revision,
         weights_sha256=folder.weights_sha256,
         tokenizer_sha256=folder.tokenizer_sha256,
@@ -299,8 +310,7 @@ def make_recipe(name: str, entry: ModelEntry | None, place: Place, folder: Model
 
 
 def _agree(entry: ModelEntry, folder: ModelFolder, pooling: Pooling) -> None:
-    if folder.dim != entry.dim:
-        raise EncoderFailed(f"encoder {entry.name!r} has {folder.dim} dims, the registry says {entry.dim}")
+    _check_dim(entry, folder.dim)
     if pooling != entry.pooling:
         raise EncoderFailed(f"encoder {entry.name!r} declares pooling {pooling}, the registry says {entry.pooling}")
     if folder.max_tokens and folder.max_tokens < entry.max_tokens:
@@ -317,14 +327,19 @@ def _short_name(name: str) -> str:
 
 def list_models() -> list[ModelEntry]:
     """List every encoder of the registry and of plug-ins with the place where it was found; none is imported."""
-    listed = []
-    for entry in entries():
-        if entry.kind in _PLACELESS:
-            listed.append(replace(entry, where=_PLACELESS[entry.kind]))
-            continue
-        place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)
-        listed.append(replace(entry, where=place.where) if place and entry.kind != "custom" else entry)
+    listed = [replace(entry, where=_where(entry)) for entry in entries()]
     return [*listed, *(_describe_plugin(plugin) for plugin in plugins().values())]
+
+
+def _where(entry: ModelEntry) -> Where:
+    if entry.kind == "custom":
+        return "not here"
+    if KINDS[entry.kind].is_built_in:
+        return "built in"
+    if KINDS[entry.kind].is_remote:
+        return "online"
+    place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)
+    return place.where if place else "not here"
 
 
 def _describe_plugin(plugin: EntryPoint) -> ModelEntry:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.words import singular, spellings
+from genekb.encoders.kinds import kind_of
 from genekb.schema import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -20,14 +21,8 @@ if TYPE_CHECKING:
     from genekb.store.reader import Store
 
 Mode = Literal["hybrid", "semantic", "keyword"]
-CONTROLS: Final = frozenset({"random", "shuffled"})
 KEYWORD: Final = "keyword"
 _RANK_OFFSET: Final = 60  # k of reciprocal rank fusion, as its authors set it
-_NOT_BY_ITSELF: Final = {
-    **dict.fromkeys(CONTROLS, "a control"),
-    "foreign": "imported as vectors of genes, so it cannot read a query",
-    "api": "behind a network; name it to ask it",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +136,7 @@ def _semantic(
     """Rank genes by each encoder; what could not be used goes into ``skipped``."""
     rankings = {}
     for encoder_id in map(store.encoder_id, encoders) if encoders else store.manifest.encoders:
-        reason = "" if encoders else _NOT_BY_ITSELF.get(store.manifest.encoders[encoder_id]["recipe"]["kind"], "")
+        reason = "" if encoders else kind_of(store.manifest.encoders[encoder_id]["recipe"]).not_searched
         if not reason:
             try:
                 encoded = store.encoder(encoder_id).encode([query])

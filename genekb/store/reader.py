@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from genekb import schema
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.core.messages import known_names
+from genekb.encoders.kinds import stored_name
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
@@ -188,7 +189,7 @@ class Store:
         ids = self.encoder_ids
         if name is None and ids:
             return ids[0]
-        name = _stored_name(name)
+        name = stored_name(name) if name else name
         found = [key for key in ids if key == name or self.manifest.encoders[key]["recipe"]["name"] == name]
         if len(found) == 1:
             return found[0]
@@ -359,15 +360,6 @@ class Store:
 
 def _nothing(_: str) -> None:
     """Bring nothing: the files of a store on this machine are here."""
-
-
-def _stored_name(name: str | None) -> str | None:
-    """Name of an encoder as a store has it: ``onnx:minilm`` is kept as minilm-onnx, ``shuffled:x`` as shuffled-x."""
-    if name is not None and name.startswith("shuffled:"):
-        return f"shuffled-{_stored_name(name.removeprefix('shuffled:'))}"
-    if name is not None and name.startswith("onnx:"):
-        return f"{name.removeprefix('onnx:')}-onnx"
-    return name.removeprefix("api:") if name else name
 
 
 def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import StoreCorrupt
+from genekb.encoders.kinds import kind_of
 from genekb.files.atomic import sha256_file, write_json
 from genekb.schema import FloatArray, IntArray
 from genekb.store.integrity import check_files, read_columns
@@ -69,7 +70,7 @@ def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
     Raises ``StoreCorrupt`` if a file is damaged, or a text has no vector.
     """
     recipe = manifest.encoders[encoder_id]["recipe"]
-    key: Literal["gene_id", "text_id"] = "gene_id" if recipe["kind"] == "foreign" else "text_id"
+    key = kind_of(recipe).keyed_by
     check_files(folder, manifest, prefix=f"embeddings/{encoder_id}/")
     parts = vector_files(folder, manifest, encoder_id)
     dim, dtype = recipe["dim"], manifest.encoders[encoder_id].get("vector_dtype")

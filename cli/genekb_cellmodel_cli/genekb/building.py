@@ -97,24 +97,18 @@ def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader
 
     from genekb.builder.estimate import estimate_encoding
     from genekb.encoders.api.client import estimate_price
-    from genekb.encoders.registry import split_control
+    from genekb.encoders.kinds import without_prefix
+    from genekb.encoders.registry import is_remote
 
-    bases = {split_control(model)[1] for model in models}
-    prices = {base: asdict(estimate_price(texts, model_id=base.removeprefix("api:"))) for base in bases if is_api(base)}
+    bases = {without_prefix(model, "shuffled") for model in models}
+    remote = {base: without_prefix(base, "api") for base in bases if is_remote(base)}
+    prices = {base: asdict(estimate_price(texts, model_id=model)) for base, model in remote.items()}
 
     def estimate(base: str) -> dict[str, Any]:
         return asdict(estimate_encoding(lambda sample: load(base, corpus=sample), texts, dtype=dtype))
 
     estimates = {base: estimate(base) for base in sorted(bases - set(prices))}
     return ({"estimate": estimates} if estimates else {}) | ({"price": prices} if prices else {})
-
-
-def is_api(model: str) -> bool:
-    """Whether a name asks for an encoder behind a network."""
-    from genekb.encoders.catalogue import find_entry
-
-    entry = find_entry(model)
-    return model.startswith("api:") or (entry is not None and entry.kind == "api")
 
 
 def engine_config(**choices: Any) -> "EngineConfig":

@@ -15,6 +15,7 @@ import numpy as np
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.kinds import KINDS
 from genekb.files.atomic import write_json
 from genekb.files.limits import read_json
 from genekb.genes.texts import text_id
@@ -65,14 +66,14 @@ class ShuffledEncoder:
     """
 
     def __init__(self, base: Encoder, *, corpus: Sequence[str], state_sha256: str = "") -> None:
-        if base.spec.kind == "shuffled":
+        if base.spec.family.is_permuted:
             raise ValueError(f"{base.spec.encoder_id} is shuffled already; shuffle the encoder below it")
         texts: dict[str, str] = {text_id(text): text for text in corpus}
-        self._base = base
+        self.base = base
         self._partners = _partners(texts)
         self.spec = replace(
             base.spec,
-            name=f"shuffled-{base.spec.name}"[:_LONGEST_NAME],
+            name=KINDS["shuffled"].stored_as.format(base.spec.name)[:_LONGEST_NAME],
             kind="shuffled",
             model_id=str(base.spec.encoder_id),
             state_sha256=state_sha256 or _digest(texts),
@@ -82,19 +83,15 @@ class ShuffledEncoder:
         """Return the text whose vector `text` is given: another one of the corpus, or itself if it is not in there."""
         return self._partners.get(text, text)
 
-    def dealt_among(self, corpus: Sequence[str]) -> "ShuffledEncoder":
-        """Deal the vectors of the same base out among another corpus."""
-        return ShuffledEncoder(self._base, corpus=corpus)
-
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
         """Encode texts as ``Encoder.encode`` says; the counts of tokens are those of the texts that were read."""
         check_texts(texts)
-        return self._base.encode([self.partner(text) for text in texts], progress=progress)
+        return self.base.encode([self.partner(text) for text in texts], progress=progress)
 
     def save(self, folder: Path) -> None:
         """Write the recipe of the base and its state; the corpus is not needed to encode queries."""
-        write_json(self._base.spec.to_dict(), folder / BASE_RECIPE)
-        self._base.save(folder / BASE_STATE)
+        write_json(self.base.spec.to_dict(), folder / BASE_RECIPE)
+        self.base.save(folder / BASE_STATE)
 
 
 def reopen_shuffled(

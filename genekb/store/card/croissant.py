@@ -4,11 +4,12 @@ As in the card, nothing tells when, by whom or where the store was made. ``dateP
 """
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow as pa
 
 from genekb import schema
+from genekb.encoders.kinds import kind_of
 from genekb.store.card.licences import source_terms, store_licence
 from genekb.store.card.readme import cited_sources, model_name
 from genekb.store.manifest import Manifest, StoredFile
@@ -132,7 +133,7 @@ def _table(name: str) -> dict[str, Any]:
 def _vectors(manifest: Manifest, encoder_id: str) -> dict[str, Any]:
     entry = manifest.encoders[encoder_id]
     recipe = entry["recipe"]
-    key: Literal["text_id", "gene_id"] = "gene_id" if recipe["kind"] == "foreign" else "text_id"
+    key = kind_of(recipe).keyed_by
     columns = schema.embeddings(int(recipe["dim"]), str(entry["vector_dtype"]), key=key)
     source = {"fileSet": {"@id": f"vectors-{encoder_id}"}}
     description = f"Vectors of {model_name(recipe)}, one a {key.removesuffix('_id')}."

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from genekb.encoders.catalogue import ModelEntry, find_entry
+from genekb.encoders.kinds import kind_of
 from genekb.store.manifest import Manifest
 
 # What a publisher writes, the name that the Hugging Face Hub has for it, and its text; the next asks for more than the
@@ -18,7 +19,6 @@ _KNOWN: Final = (
     ("apache-2.0", "apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
     ("cc by 4.0", "cc-by-4.0", "https://creativecommons.org/licenses/by/4.0/"),
 )
-_BUILT_IN: Final = ("lsa", "hash", "random")
 _ID_SUFFIX: Final = re.compile(r"-[0-9a-f]{12}$")
 
 
@@ -56,28 +56,25 @@ def source_terms(manifest: Manifest) -> tuple[Terms, ...]:
 def encoder_terms(recipe: Mapping[str, Any]) -> Terms:
     """Terms of the model behind an encoder; those of vectors made elsewhere are for whoever made them to state."""
     model = str(recipe["model_id"] or recipe["name"])
-    if recipe["kind"] == "foreign":
-        return _terms(model, "as stated by whoever made the vectors")
-    entry = _find_model(recipe)
+    entry = None if kind_of(recipe).is_imported else _find_model(recipe)
     note = entry.note if entry is not None else ""
     if _is_built_in(recipe):
         return replace(_terms(model, "BSD-3-Clause"), note=note, is_own=True)
     if entry is not None:
         return replace(_terms(model, entry.licence), note=note)
-    where = {"api": "the vendor's terms", "plugin": "see the package"}
-    return _terms(model, where.get(recipe["kind"], "see the model card"))
+    return _terms(model, kind_of(recipe).licence)
 
 
 def _is_built_in(recipe: Mapping[str, Any]) -> bool:
     """Whether an encoder, or the one below a shuffled encoder, is part of this tool."""
-    below = str(recipe["model_id"]).partition("-")[0] if recipe["kind"] == "shuffled" else recipe["kind"]
-    return below in _BUILT_IN
+    base = {"kind": str(recipe["model_id"]).partition("-")[0]} if kind_of(recipe).is_permuted else recipe
+    return kind_of(base).is_built_in
 
 
 def _find_model(recipe: Mapping[str, Any]) -> ModelEntry | None:
     """Find the model of a recipe in the registry; a shuffled encoder's is that of the encoder below it."""
     model = str(recipe["model_id"])
-    if recipe["kind"] == "shuffled":
+    if kind_of(recipe).is_permuted:
         model = _ID_SUFFIX.sub("", model)
     return find_entry(model) or find_entry(model.removesuffix("-onnx"))
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from genekb import schema
 from genekb.encoders.base import folder_name, is_folder_path
+from genekb.encoders.kinds import KINDS, kind_of
 from genekb.genes.taxa import taxon_name
 from genekb.store.card.licences import encoder_terms, source_terms, store_licence
 from genekb.store.manifest import Manifest
@@ -23,13 +24,6 @@ _CITATIONS: Final = {  # by a word of the source's name
 }
 _SIZES: Final = (("n<1K", 0), ("1K<n<10K", 10**3), ("10K<n<100K", 10**4), ("100K<n<1M", 10**5), ("1M<n<10M", 10**6))
 _MANY_TAXA: Final = 5
-_LIMITS_OF_KINDS: Final = {
-    "api": "A vendor may change the weights behind a model's name; a query encoded later may then not fit the vectors.",
-    "lsa": "lsa was fitted on the texts of this store, or of the one it was updated from, and knows no other words.",
-    "random": "random vectors are a control: they keep nothing of a text but which one it is.",
-    "shuffled": "shuffled vectors are a control: each text has the vector of another one.",
-    "foreign": "Vectors made elsewhere hang on genes; which text they were made from is not known here.",
-}
 _END: Final = "---\n"
 
 
@@ -158,10 +152,11 @@ def _licence_note(manifest: Manifest) -> str:
 
 def _reading(manifest: Manifest) -> str:
     encoder_id = next(iter(manifest.encoders), "")
-    by_text = "" if _is_foreign(manifest, encoder_id) else " join 'texts.parquet' t using (gene_id)"
+    key = kind_of(manifest.encoders[encoder_id]["recipe"]).keyed_by if encoder_id else "text_id"
+    by_text = " join 'texts.parquet' t using (gene_id)" if key == "text_id" else ""
     query = (
         f"select g.symbol, v.vector from 'genes.parquet' g{by_text} "
-        f"join 'embeddings/{encoder_id}/part-*.parquet' v using ({'text_id' if by_text else 'gene_id'});"
+        f"join 'embeddings/{encoder_id}/part-*.parquet' v using ({key});"
     )
     return f"""Everything is plain Parquet: `gene_id` joins genes, names and texts, `text_id` joins texts and vectors
 (`gene_id` where vectors were made elsewhere).
@@ -193,10 +188,6 @@ load_dataset("FOLDER", "{encoder_id or "texts"}")
 `croissant.json` describes the same for programs (MLCommons Croissant). `genekb verify FOLDER` checks every byte."""
 
 
-def _is_foreign(manifest: Manifest, encoder_id: str) -> bool:
-    return bool(encoder_id) and manifest.encoders[encoder_id]["recipe"]["kind"] == "foreign"
-
-
 def _limits(manifest: Manifest) -> str:
     kinds = {entry["recipe"]["kind"] for entry in manifest.encoders.values()}
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count)
@@ -209,7 +200,7 @@ def _limits(manifest: Manifest) -> str:
         "An encoder carries what it was trained on into its vectors, gaps and bias included.",
         "Vectors of two encoders cannot be compared with each other.",
     ]
-    lines += [line for kind, line in _LIMITS_OF_KINDS.items() if kind in kinds]
+    lines += [kind.limit for name, kind in KINDS.items() if name in kinds and kind.limit]
     lines += [
         f"`{encoder_id}`: made by running Python code of its model (sha256 {entry['recipe']['code_sha256']}). A query "
         "in it runs that code again, and only with --trust-remote-code; its vectors are used without."

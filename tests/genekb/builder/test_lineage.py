@@ -87,7 +87,7 @@ def test_an_encoder_left_out_of_an_update_is_named(line, ncbi_folder, tmp_path):
 
 def test_controls_and_vectors_made_elsewhere_tell_what_they_were_made_from(line):
     encoders = {entry["kind"]: entry for entry in lineage_tree(trace_lineage(line["imported"]))["encoders"]}
-    assert encoders["shuffled"]["made_from"] == f"the vectors of {encoders['hash']['encoder_id']}, dealt out anew"
+    assert encoders["shuffled"]["made_from"] == f"the vectors of {encoders['hash']['encoder_id']}, permuted"
     assert encoders["foreign"]["made_from"].startswith("the file mine.csv (csv, sha256 ")
     assert encoders["hash"]["made_from"] == ""
 

@@ -1,0 +1,99 @@
+"""Families of encoders: what the rest of genekb asks about one is answered here alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Kind = Literal["transformer", "onnx", "static", "api", "lsa", "hash", "random", "shuffled", "foreign", "plugin"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderKind:
+    """Properties of a family; a new family is an entry of :data:`KINDS`, a module, and a line where it is loaded."""
+
+    is_built_in: bool = False  # part of genekb, without weights
+    is_fitted: bool = False  # on the texts of a store, which keeps the fitted state
+    is_control: bool = False
+    is_remote: bool = False  # behind a network, with one rate limit for all who ask
+    is_permuted: bool = False  # gives a text the vector of another text by the encoder that ``model_id`` names
+    is_imported: bool = False  # vectors of genes that were made elsewhere; encodes no text
+    prefix: str = ""  # in front of a model's name, as users write it
+    stored_as: str = "{}"  # short name in a store, made of the name behind the prefix
+    licence: str = "see the model card"  # terms of a model that the registry does not know
+    not_searched: str = ""  # why a search uses such an encoder only by name
+    limit: str = ""  # what a user of the vectors should know
+
+    @property
+    def keyed_by(self) -> Literal["text_id", "gene_id"]:
+        """What a vector belongs to."""
+        return "gene_id" if self.is_imported else "text_id"
+
+    @property
+    def one_process(self) -> bool:
+        """Whether an engine must not hand it to workers; a permuted one needs all texts, most of them known."""
+        return self.is_remote or self.is_permuted
+
+
+KINDS: Final[Mapping[Kind, EncoderKind]] = {
+    "transformer": EncoderKind(),
+    "onnx": EncoderKind(prefix="onnx:", stored_as="{}-onnx"),
+    "static": EncoderKind(),
+    "api": EncoderKind(
+        is_remote=True,
+        prefix="api:",
+        licence="the vendor's terms",
+        not_searched="behind a network; name it to ask it",
+        limit="A vendor may change the weights behind a model's name; a query encoded later may then not fit the "
+        "vectors.",
+    ),
+    "lsa": EncoderKind(
+        is_built_in=True,
+        is_fitted=True,
+        limit="lsa was fitted on the texts of this store, or of the one it was updated from, and knows no other words.",
+    ),
+    "hash": EncoderKind(is_built_in=True),
+    "random": EncoderKind(
+        is_built_in=True,
+        is_control=True,
+        not_searched="a control",
+        limit="random vectors are a control: they keep nothing of a text but which one it is.",
+    ),
+    "shuffled": EncoderKind(
+        is_control=True,
+        is_permuted=True,
+        prefix="shuffled:",
+        stored_as="shuffled-{}",
+        not_searched="a control",
+        limit="shuffled vectors are a control: each text has the vector of another one.",
+    ),
+    "foreign": EncoderKind(
+        is_imported=True,
+        licence="as stated by whoever made the vectors",
+        not_searched="imported as vectors of genes, so it cannot read a query",
+        limit="Vectors made elsewhere hang on genes; which text they were made from is not known here.",
+    ),
+    "plugin": EncoderKind(licence="see the package"),
+}
+
+
+def kind_of(recipe: Mapping[str, Any]) -> EncoderKind:
+    """Properties of the family of a recipe, as a manifest holds it; the defaults where it is unknown."""
+    return KINDS.get(recipe["kind"], EncoderKind())
+
+
+def asks_for(name: str, kind: Kind) -> bool:
+    """Whether the prefix of a name asks for an encoder of a family."""
+    return name.startswith(KINDS[kind].prefix)
+
+
+def without_prefix(name: str, kind: Kind) -> str:
+    """Name of the model behind the prefix of a family."""
+    return name.removeprefix(KINDS[kind].prefix)
+
+
+def stored_name(name: str) -> str:
+    """Short name in a store of the encoder that a user asks for: ``minilm-onnx`` for ``onnx:minilm``."""
+    for kind in KINDS.values():
+        if kind.prefix and name.startswith(kind.prefix):
+            return kind.stored_as.format(stored_name(name.removeprefix(kind.prefix)))
+    return name
