@@ -84,13 +84,17 @@ def server(process: int) -> tuple[str, list[Path]]:
 
 def fetch(answers: Path, folder: Path) -> Any:
     """Fetch genes from a server that gives the answers in a folder."""
+    from genekb.net.retry import RetryPolicy
     from genekb.sources.entrez_fetch import FetchConfig, fetch_genes
 
     os.environ |= {"NCBI_EMAIL": "someone@example.org", "NCBI_API_KEY": "key-0123456789"}  # Biopython is faster with it
     url, folders = server(os.getpid())
     folders.append(answers)
     config = FetchConfig(
-        base_url=url, timeout_s=2, max_tries=2, pause_s=0, rate_folder=folder.parent / "rate", sleep=lambda _: None
+        base_url=url,
+        retry=RetryPolicy(timeout_s=2, max_tries=2, sleep=lambda _: None),
+        pause_s=0,
+        rate_folder=folder.parent / "rate",
     )
     return fetch_genes(NAMES, folder, config)
 

@@ -1,3 +1,3 @@
-"""Downloads: HTTP client, retries, resumable transfers."""
+"""Downloads: HTTP client, retry policy, resumable download, errors of the Hub."""
 
-__all__ = ["client", "download", "retry"]
+__all__ = ["client", "download", "hub", "retry"]

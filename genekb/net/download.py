@@ -1,7 +1,7 @@
-"""One file over HTTP: it goes on where an earlier try ended, and gets its name only when it is whole.
+"""The resumable download: bytes go to ``<name>.part``, which gets its name when it is whole and has been checked.
 
-What has arrived lies in ``<name>.part``; ``<name>.part.json`` beside it tells of which version of the server's file it
-is the beginning. A part is continued only if the server says that its file is still that version.
+A file of a web server that nobody promised a digest of has ``<name>.part.json`` beside its part: the version of the
+server's file of which it is the beginning. Such a part is continued only if the server's file is still that version.
 """
 
 import gzip
@@ -10,8 +10,8 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,19 +21,106 @@ from genekb.core.addresses import host_of, public_url
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.atomic import TEMPORARY, write_json
 from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of
-from genekb.net.retry import TryAgain, with_tries
+from genekb.net.retry import RetryPolicy, TryAgain
 
 if TYPE_CHECKING:
     import httpx
 
+Progress = Callable[[str, int, int], None]  # name, bytes that are there, bytes in all
+KEPT: Final = "what has arrived is kept: run the same command again"
+
+_ENOUGH: Final = 1 << 16  # bytes that a broken connection must have brought for the next one to count as the first try
 _ABSENT: Final = frozenset({403, 404, 410})  # object stores say 403 for what they do not hold
 _BLOCK: Final = 1 << 20
 _CHECKSUM_FILES: Final = ("md5sums.txt", "md5checksums.txt")
 
 
+class Damaged(Exception):
+    """A file that has arrived is not the promised one; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rest:
+    """What one connection gives of a file."""
+
+    start: int  # index of the first byte that comes; 0 begins the file again
+    n_bytes: int | None  # length of the whole file; None where that is not known
+    blocks: Iterable[bytes]
+
+
+def bring(
+    path: Path,
+    connect: Callable[[int], AbstractContextManager[Rest]],
+    *,
+    find_fault: Callable[[Path], str],
+    retry: RetryPolicy,
+    failure: str,
+    hint: str = KEPT,
+    on_block: Callable[[int, int, int | None], None],
+) -> None:
+    """Bring one file to ``path``, over as many connections as it takes while they bring something.
+
+    ``connect``: asks for the rest after so many bytes. ``find_fault``: says what is wrong with a whole part, empty if
+    nothing is; a part that an earlier command began is then fetched once more. ``failure``, ``hint``: see
+    :meth:`RetryPolicy.call`. ``on_block``: called with the bytes that came, those that are there, and all. Raises
+    ``Damaged`` if the bytes are not the promised ones; what ``connect`` raises; ``NotAvailable`` if they do not come.
+    """
+    part = part_of(path)
+    for _ in range(2 if part.exists() else 1):
+        retry.call(lambda: _bring_part(part, connect, on_block), failure=failure, hint=hint)
+        fault = find_fault(part)
+        if not fault:
+            part.replace(path)
+            return
+        part.unlink()
+    raise Damaged(fault)
+
+
+def _bring_part(
+    part: Path,
+    connect: Callable[[int], AbstractContextManager[Rest]],
+    on_block: Callable[[int, int, int | None], None],
+) -> None:
+    while True:
+        before = size_on_disk(part)
+        try:
+            with connect(before) as rest:
+                _append(part, rest, on_block)
+        except TryAgain:
+            if size_on_disk(part) - before < _ENOUGH:
+                raise
+        else:
+            return
+
+
+def _append(part: Path, rest: Rest, on_block: Callable[[int, int, int | None], None]) -> None:
+    n_have = rest.start
+    with part.open("ab" if rest.start else "wb") as stream:
+        for block in rest.blocks:
+            n_have += len(block)
+            if rest.n_bytes is not None and n_have > rest.n_bytes:
+                raise Damaged(f"more than {rest.n_bytes:,} bytes came")
+            stream.write(block)
+            stream.flush()  # a kill leaves what has arrived; without a buffer a write may end short of the block
+            on_block(len(block), n_have, rest.n_bytes)
+        os.fsync(stream.fileno())
+    if rest.n_bytes not in {None, n_have}:
+        raise TryAgain(f"{n_have:,} of {rest.n_bytes:,} bytes came")
+
+
+def part_of(path: Path) -> Path:
+    """File that holds the beginning of another."""
+    return path.with_name(path.name + TEMPORARY)
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """What a server tells of a file; enough of it to know whether two answers are about the same bytes."""
+    """What a server reports of a file; enough to decide whether two answers are about the same bytes."""
 
     url: str  # address without user, password and query
     etag: str  # etag, last_modified: as sent; empty where the server sends none
@@ -47,66 +134,69 @@ class Version:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Transfer:
-    """Where files come from, and how patiently they are asked for."""
+class WebDownload:
+    """Downloads of files whose size and digest are not known before."""
 
-    client: "httpx.Client"  # open HTTP client
-    max_tries: int  # of each request, the first included
-    sleep: Callable[[float], None]  # waits between tries, in seconds
-    # called with the name of the file, the bytes that are there, and the bytes of the whole
-    progress: Callable[[str, int, int], None] | None = None
+    client: "httpx.Client"
+    retry: RetryPolicy
+    hint: str  # what to do where a server does not answer
+    progress: Progress | None = None
 
     def fetch(self, url: str, path: Path) -> Version:
         """Bring one file to ``path``.
 
-        Raises ``Absent`` if the server does not give it; ``TryAgain`` if it broke off as often as is allowed; what has
-        arrived is kept; ``SourceUnusable`` if the server's file is damaged.
+        Raises ``Absent`` if the server does not give it; ``NotAvailable`` if it does not come; what has arrived is
+        kept; ``SourceUnusable`` if the server's file is damaged.
         """
-        resumed = _part(path).exists()
-        version = self._pull_whole(url, path)
-        md5 = self._published_md5(url)
-        fault = _find_fault(_part(path), md5=md5, is_gzip=path.suffix == ".gz")
-        if fault and resumed:
+        versions: list[Version] = []
+
+        @contextmanager
+        def connect(n_have: int) -> Iterator[Rest]:
+            with self._rest(url, path, n_have) as (version, rest):
+                versions.append(version)
+                yield rest
+
+        def find_fault(part: Path) -> str:
+            return _md5_fault(part, self._published_md5(url)) or (_gzip_fault(part) if path.suffix == ".gz" else "")
+
+        def report(_: int, n_have: int, n_bytes: int | None) -> None:
+            if self.progress:
+                self.progress(path.name, n_have, n_bytes or n_have)
+
+        try:
+            bring(
+                path,
+                connect,
+                find_fault=find_fault,
+                retry=self.retry,
+                failure=_did_not_give(url),
+                hint=self.hint,
+                on_block=report,
+            )
+        except Damaged as fault:
             _drop(path)
-            version = self._pull_whole(url, path)
-            fault = _find_fault(_part(path), md5=md5, is_gzip=path.suffix == ".gz")
-        if fault:
-            _drop(path)
-            raise SourceUnusable(f"{path.name} is damaged on the server {host_of(url)}: {fault}; try another --mirror")
-        _part(path).replace(path)
+            raise SourceUnusable(
+                f"{path.name} is damaged on the server {host_of(url)}: {fault}; try another --mirror"
+            ) from fault
         _part_record(path).unlink(missing_ok=True)
-        return version
+        return versions[-1]
 
-    def _pull_whole(self, url: str, path: Path) -> Version:
-        return with_tries(lambda: self._pull(url, path), max_tries=self.max_tries, sleep=self.sleep)
-
-    def _pull(self, url: str, path: Path) -> Version:
-        """Ask once for what is missing; ends normally only when every byte is there."""
+    @contextmanager
+    def _rest(self, url: str, path: Path, n_have: int) -> Iterator[tuple[Version, Rest]]:
+        """Ask for what is missing; a part of another version is dropped first."""
         begun = _begun(path, url)
-        n_have = _part(path).stat().st_size if begun else 0
-        headers = {"Range": f"bytes={n_have}-", "If-Range": begun.validator} if begun and n_have else {}
+        headers = {"Range": f"bytes={n_have}-", "If-Range": begun.validator} if begun else {}
         with self._ask(url, headers) as response:
             version = _version(response, url)
-            if begun and n_have and _is_rest(response, version, begun, n_have):
-                return begun if response.status_code == RANGE_REFUSED else self._append(response, path, begun, n_have)
+            if begun and _is_rest(response, version, begun, n_have):
+                blocks = () if response.status_code == RANGE_REFUSED else blocks_of(response)
+                yield begun, Rest(start=n_have, n_bytes=begun.n_bytes, blocks=blocks)
+                return
             _drop(path)  # before the record of the new version is written: a kill in between must not join the two
             if response.status_code != OK:
                 raise TryAgain("the server's file is another one than when the download began")
             write_json(asdict(version), _part_record(path))
-            return self._append(response, path, version, 0)
-
-    def _append(self, response: "httpx.Response", path: Path, version: Version, n_have: int) -> Version:
-        with _part(path).open("ab" if n_have else "wb") as stream:
-            for block in blocks_of(response):
-                stream.write(block)
-                stream.flush()  # a kill leaves what has arrived; without a buffer a write may end short of the block
-                n_have += len(block)
-                if self.progress:
-                    self.progress(path.name, n_have, version.n_bytes or n_have)
-            os.fsync(stream.fileno())
-        if version.n_bytes is not None and n_have != version.n_bytes:
-            raise TryAgain(f"{n_have:,} of {version.n_bytes:,} bytes came")
-        return version
+            yield version, Rest(start=0, n_bytes=version.n_bytes, blocks=blocks_of(response))
 
     @contextmanager
     def _ask(self, url: str, headers: dict[str, str]) -> "Iterator[httpx.Response]":
@@ -141,13 +231,13 @@ class Transfer:
                 return content.decode("utf-8", errors="replace")
 
         try:
-            return with_tries(read, max_tries=self.max_tries, sleep=self.sleep)
+            return self.retry.call(read, failure=_did_not_give(url), hint=self.hint)
         except Absent:
             return ""
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + TEMPORARY)
+def _did_not_give(url: str) -> str:
+    return f"{host_of(url)} did not give {urlsplit(url).path.rpartition('/')[2]}"
 
 
 def _part_record(path: Path) -> Path:
@@ -156,16 +246,16 @@ def _part_record(path: Path) -> Path:
 
 def _drop(path: Path) -> None:
     _part_record(path).unlink(missing_ok=True)
-    _part(path).unlink(missing_ok=True)
+    part_of(path).unlink(missing_ok=True)
 
 
 def _begun(path: Path, url: str) -> Version | None:
-    """Version of which a part is the beginning; None where there is no part, or no way to tell."""
+    """Version of which a part is the beginning; None where there is no part, or its version is not known."""
     try:
         version = Version(**json.loads(_part_record(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    n_have = _part(path).stat().st_size if _part(path).exists() else 0
+    n_have = size_on_disk(part_of(path))
     fits = version.n_bytes is None or n_have <= version.n_bytes
     return version if n_have and fits and version.validator and version.url == public_url(url) else None
 
@@ -185,8 +275,8 @@ def _version(response: "httpx.Response", url: str) -> Version:
 
 def _is_rest(response: "httpx.Response", version: Version, begun: Version, n_have: int) -> bool:
     """Whether an answer is the rest of what has begun, or says that there is none; servers may ignore ``If-Range``."""
-    told = [(version.etag, begun.etag), (version.last_modified, begun.last_modified)]
-    if any(now and now != then for now, then in told) or version.n_bytes != begun.n_bytes:
+    validators = [(version.etag, begun.etag), (version.last_modified, begun.last_modified)]
+    if any(now and now != then for now, then in validators) or version.n_bytes != begun.n_bytes:
         return False
     if response.status_code == RANGE_REFUSED:
         return n_have == begun.n_bytes
@@ -194,15 +284,15 @@ def _is_rest(response: "httpx.Response", version: Version, begun: Version, n_hav
     return response.status_code == PARTIAL and start is not None and int(start[1]) == n_have
 
 
-def _find_fault(path: Path, *, md5: str | None, is_gzip: bool) -> str:
-    """Say what is wrong with a file that has arrived; empty if nothing is."""
-    if md5:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != md5:
-            return f"its MD5 is {found}, the server's list says {md5}"
-    if not is_gzip:
+def _md5_fault(path: Path, md5: str | None) -> str:
+    if not md5:
         return ""
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return "" if found == md5 else f"its MD5 is {found}, the server's list says {md5}"
+
+
+def _gzip_fault(path: Path) -> str:
     try:
         with gzip.open(path, "rb") as content:
             while content.read(_BLOCK):

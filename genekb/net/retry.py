@@ -1,11 +1,11 @@
-"""How often, and how soon again, a server is asked: waits that grow, and one rate for all processes of a machine."""
+"""How often, and how soon again, a server is asked: growing waits, and one rate for all processes of a machine."""
 
 import logging
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -24,33 +24,47 @@ Answer = TypeVar("Answer")
 
 
 class TryAgain(Exception):
-    """One try failed in a way that another may mend; the message holds no address and nothing that a server sent.
-
-    ``reason``: what happened, in a few words. ``wait_s``: pause that the server asks for.
-    """
+    """One try failed in a way that another may mend; the message holds no address and nothing that a server sent."""
 
     def __init__(self, reason: str, *, wait_s: float = 0.0) -> None:
         super().__init__(reason)
-        self.wait_s = wait_s
+        self.wait_s = wait_s  # pause that the server asks for
 
 
-def with_tries(call: Callable[[], Answer], *, max_tries: int, sleep: Callable[[float], None]) -> Answer:
-    """Call until an answer comes; the pauses double, with jitter, and are never shorter than the server asks for.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """How a server is asked; ``ValueError`` if a number is not positive."""
 
-    Raises ``TryAgain``: the last one, if all tries failed; ``NotAvailable`` if the server asks for a pause of more than
-    :data:`MAX_WAIT_S`.
-    """
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+    n_jobs: int = 4  # parallel downloads
+    max_tries: int = 6  # of each request, the first included, without any progress in between
+    timeout_s: float = 60.0  # longest silence of a server
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)  # waits between tries, in seconds
 
-    retrying = Retrying(
-        stop=stop_after_attempt(max_tries),
-        wait=_wait_s,
-        retry=retry_if_exception_type(TryAgain),
-        before_sleep=_tell,
-        sleep=sleep,
-        reraise=True,
-    )
-    return retrying(call)
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.n_jobs < 1 or self.max_tries < 1 or self.timeout_s <= 0:
+            raise ValueError(f"jobs, tries and timeout must be positive, got {self}")
+
+    def call(self, request: Callable[[], Answer], *, failure: str, hint: str = "run the same command again") -> Answer:
+        """Ask until an answer comes; the pauses double, with jitter, and are never shorter than the server asks for.
+
+        Raises ``NotAvailable``, which begins with ``failure`` and ends with ``hint``, if all tries raised ``TryAgain``
+        or the server asks for a pause of more than :data:`MAX_WAIT_S`.
+        """
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+        retrying = Retrying(
+            stop=stop_after_attempt(self.max_tries),
+            wait=_wait_s,
+            retry=retry_if_exception_type(TryAgain),
+            before_sleep=_log_retry,
+            sleep=self.sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(request)
+        except TryAgain as error:
+            raise NotAvailable(f"{failure} in {self.max_tries} tries (last: {error}); {hint}") from error
 
 
 def _wait_s(state: "RetryCallState") -> float:
@@ -63,7 +77,7 @@ def _wait_s(state: "RetryCallState") -> float:
     return max(asked, wait_exponential_jitter(initial=_FIRST_WAIT_S, max=_LONGEST_WAIT_S, jitter=1)(state))
 
 
-def _tell(state: "RetryCallState") -> None:
+def _log_retry(state: "RetryCallState") -> None:
     error = state.outcome.exception() if state.outcome else None
     logger.warning("try %d failed (%s); again in %.0f s", state.attempt_number, error, state.upcoming_sleep)
 
@@ -83,7 +97,7 @@ class RateLimit:
     """At most one call at a time, and a pause after each, over all processes that share a folder.
 
     The time is noted when a call has ended, so that a server sees two calls at least the pause apart, however long the
-    first one was on its way.
+    first one took.
     """
 
     folder: Path  # holds the lock and the time of the last call
@@ -92,10 +106,7 @@ class RateLimit:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for a turn, and hold it inside the block.
-
-        Raises ``NotAvailable`` if the folder cannot be written to.
-        """
+        """Wait for a turn, and hold it inside the block; ``NotAvailable`` if the folder cannot be written to."""
         import filelock
 
         stamp = self.folder / f"{self.name}.last"

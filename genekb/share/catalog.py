@@ -11,9 +11,10 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import known_names
 from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import Address, is_address, parse_address
 from genekb.share.remotes import open_remote
-from genekb.share.transfer import Patience, read_small
+from genekb.share.transfer import read_small
 from genekb.store.manifest import Manifest
 
 CATALOG: Final = "catalog.toml"
@@ -56,17 +57,17 @@ def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
     )
 
 
-def read_catalog(place: str, *, patience: Patience | None = None) -> tuple[Listed, ...]:
+def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Listed, ...]:
     """Read a catalogue; relative addresses in it are made whole.
 
-    ``place``: path or address of the file, or of the folder that holds it. Raises ``NotAvailable`` if there is none;
+    ``location``: path or address of the file, or of the folder that holds it. Raises ``NotAvailable`` if there is none;
     ``SourceUnusable`` if it is damaged, or of a later version.
     """
-    base, name = _base_and_name(place)
-    patience = patience or Patience()
+    base, name = _base_and_name(location)
+    retry = retry or RetryPolicy()
     address = parse_address(base)
-    with open_remote(address, timeout_s=patience.timeout_s) as remote:
-        content = read_small(remote, name, limit=_LIMIT, patience=patience)
+    with open_remote(address, timeout_s=retry.timeout_s) as remote:
+        content = read_small(remote, name, limit=_LIMIT, retry=retry)
     if content is None:
         raise NotAvailable(
             f"no catalogue at {remote.name}/{name} to look in; give one with --catalog, or the address of a store"
@@ -80,13 +81,13 @@ def read_catalog(place: str, *, patience: Patience | None = None) -> tuple[Liste
         raise SourceUnusable(f"{remote.name}/{name} is no catalogue ({error}); ask its owner") from error
 
 
-def _base_and_name(place: str) -> tuple[str, str]:
-    if not place.endswith(".toml"):
-        return place.rstrip("/"), CATALOG
-    if is_address(place):
-        base, _, name = place.rpartition("/")
+def _base_and_name(location: str) -> tuple[str, str]:
+    if not location.endswith(".toml"):
+        return location.rstrip("/"), CATALOG
+    if is_address(location):
+        base, _, name = location.rpartition("/")
         return base, name
-    return str(Path(place).parent), Path(place).name
+    return str(Path(location).parent), Path(location).name
 
 
 def _listed(entry: Mapping[str, Any], base: str) -> Listed:

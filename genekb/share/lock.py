@@ -11,9 +11,10 @@ from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
+from genekb.net.download import Progress
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import Address, is_address, parse_address
 from genekb.share.pull import PullConfig, Pulled, find_encoders, pull_store
-from genekb.share.transfer import Patience, Progress
 from genekb.store.home import find_home
 from genekb.store.lockfile import LOCK_VERSION, Pin, note_lock_file, read_lock, read_pins
 from genekb.store.manifest import MANIFEST, is_of
@@ -132,19 +133,19 @@ def _lacking(pin: Pin, result: Verification) -> list[str]:
 
 
 def sync(
-    path: Path, *, home: Path | None = None, patience: Patience | None = None, progress: Progress | None = None
+    path: Path, *, home: Path | None = None, retry: RetryPolicy | None = None, progress: Progress | None = None
 ) -> list[tuple[Pin, Pulled | None]]:
     """Bring every store of a lock file to a home; what is here, whole, is not asked for again.
 
     Returns each pin, with what was pulled for it. Raises ``NotAvailable`` if a store is neither here nor anywhere to
     pull it from; ``StoreCorrupt`` if what is here, or what an address gives, is not what was pinned.
     """
-    patience = patience or Patience()
+    retry = retry or RetryPolicy()
     note_lock_file(path, find_home(home))
-    return [(pin, _sync(pin, path, home=home, patience=patience, progress=progress)) for pin in read_pins(path)]
+    return [(pin, _sync(pin, path, home=home, retry=retry, progress=progress)) for pin in read_pins(path)]
 
 
-def _sync(pin: Pin, path: Path, *, home: Path | None, patience: Patience, progress: Progress | None) -> Pulled | None:
+def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy, progress: Progress | None) -> Pulled | None:
     """Bring one store. A pull hashes all that it brings, so only what was here, and damaged, is verified once more."""
     before = _verify(pin, home)
     is_sound = before is not None and not before.faults
@@ -158,7 +159,7 @@ def _sync(pin: Pin, path: Path, *, home: Path | None, patience: Patience, progre
     address = address_in_lock(pin.url, path, digest=pin.digest)
     if not is_sound:  # a cache of what was damaged, or is gone, is made anew when the vectors are first used
         rmtree(find_home(home) / "stores" / pin.store / CACHE / pin.digest[:16], ignore_errors=True)
-    config = PullConfig(encoders=pin.encoders, digest=pin.digest, patience=patience)
+    config = PullConfig(encoders=pin.encoders, digest=pin.digest, retry=retry)
     pulled = pull_store(address, config, home=home, progress=progress)
     if pulled.manifest.full_name != pin.store:
         raise StoreCorrupt(f"{pin.url} gives {pulled.manifest.full_name} where {path} pins {pin.store}; pin it again")

@@ -10,11 +10,11 @@ from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.messages import known_names
 from genekb.files.atomic import TEMPORARY, write_text
 from genekb.net.client import Absent
+from genekb.net.download import Progress, size_on_disk
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import Address
-from genekb.share.remotes import Remote, open_remote
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
-from genekb.share.transfer import Patience, Progress, fetch_files, is_whole, read_small, size_on_disk
-from genekb.share.versions import Found, check_digest, find_version
+from genekb.share.transfer import Version, is_whole, open_version
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
 from genekb.store.notes import Origin, absent_encoders, note_origin
@@ -26,29 +26,17 @@ _DIGITS: Final = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullConfig:
-    """What is pulled, and how.
+    """What is pulled, and how."""
 
-    Parameters
-    ----------
-    encoders
-        Ids or names of the encoders to bring; all that the place has if empty.
-    digest
-        Digest that the store must have; any if empty.
-    public_key
-        Key that must have signed the manifest, or its file; no signature is asked for if empty.
-    patience
-        How the place is asked.
-    """
-
-    encoders: tuple[str, ...] = ()
-    digest: str = ""
-    public_key: str = ""
-    patience: Patience = field(default_factory=Patience)
+    encoders: tuple[str, ...] = ()  # ids or names of the encoders to bring; all that are shared if empty
+    digest: str = ""  # that the store must have; any if empty
+    public_key: str = ""  # that must have signed the manifest, or its file; no signature is asked for if empty
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pulled:
-    """The store that a pull ended with."""
+    """A store that was pulled."""
 
     folder: Path  # where it lies
     manifest: Manifest  # what it is
@@ -70,17 +58,15 @@ def pull_store(
     of a schema version that this genekb does not know; ``StoreBusy`` if another process writes the same name.
     """
     config = config or PullConfig()
-    with open_remote(address, timeout_s=config.patience.timeout_s) as remote:
-        found = find_version(remote, address, head=MANIFEST, patience=config.patience)
-        return _Pull(remote=remote, found=found, config=config, progress=progress).run(find_home(home) / "stores")
+    with open_version(address, head=MANIFEST, retry=config.retry) as version:
+        return _Pull(version=version, config=config, progress=progress).run(find_home(home) / "stores")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Pull:
-    """One pull from an open place."""
+    """One pull of a version."""
 
-    remote: Remote
-    found: Found
+    version: Version
     config: PullConfig
     progress: Progress | None
 
@@ -93,7 +79,7 @@ class _Pull:
             target = name_folder / manifest.digest
             staging = name_folder / f"{PULLING}{manifest.digest[:_DIGITS]}"
             shared, n_bytes = self._fetch(manifest, staging, target)
-            origin = Origin(url=self.remote.name, encoders=tuple(sorted(shared)))
+            origin = Origin(url=self.version.remote.name, encoders=tuple(sorted(shared)))
             if (target / MANIFEST).is_file():
                 _mend(staging, target)
                 note_origin(target, origin)
@@ -102,14 +88,14 @@ class _Pull:
             else:
                 note_origin(target, origin)  # first: what was not pulled must never look lost
                 staging.mkdir(exist_ok=True)
-                write_text(self.found.head.decode("utf-8"), staging / MANIFEST)
+                write_text(self.version.head.decode("utf-8"), staging / MANIFEST)
                 self._take_signature(signature, staging)
                 make_current(staging, manifest.digest)
         replaced = before.name if before is not None and before.name != manifest.digest else ""
         return Pulled(
             folder=target,
             manifest=manifest,
-            url=self.remote.name,
+            url=self.version.remote.name,
             n_bytes=n_bytes,
             left=tuple(key for key in manifest.encoders if key not in shared),
             replaced=replaced,
@@ -118,30 +104,28 @@ class _Pull:
 
     def _take_signature(self, signature: bytes | None, folder: Path) -> None:
         """Keep a signature beside the manifest whose very bytes it is over."""
-        if signature is not None and (folder / MANIFEST).read_bytes() == self.found.head:
+        if signature is not None and (folder / MANIFEST).read_bytes() == self.version.head:
             (folder / SIGNATURE).write_bytes(signature)
 
     def _promise(self) -> tuple[Manifest, bytes | None, str]:
         """Read the manifest by the rules of every manifest, and its signature."""
-        manifest = parse_head(self.found, self.remote)
+        manifest, name = parse_head(self.version), self.version.remote.name
         if self.config.digest and not manifest.digest.startswith(self.config.digest):
             raise StoreCorrupt(
-                f"{self.remote.name} has {manifest.full_name} with digest {manifest.digest}, {self.config.digest} "
-                "was asked for; pull that version with @DIGEST, or ask its owner"
+                f"{name} has {manifest.full_name} with digest {manifest.digest}, {self.config.digest} was asked for; "
+                "pull that version with @DIGEST, or ask its owner"
             )
-        signature = read_small(
-            self.remote, self.found.prefix + SIGNATURE, limit=SIGNATURE_LIMIT, patience=self.config.patience
-        )
+        signature = self.version.read(SIGNATURE, limit=SIGNATURE_LIMIT)
         signed = ""
         if self.config.public_key:
-            signed = check_signature(self.found.head, signature, self.config.public_key, what=self.remote.name)
+            signed = check_signature(self.version.head, signature, self.config.public_key, what=name)
         return manifest, signature, signed
 
     def _fetch(self, manifest: Manifest, staging: Path, target: Path) -> tuple[set[str], int]:
         """Bring what is not here, whole; give the encoders that are here then, and the bytes that came."""
         is_here = (target / MANIFEST).is_file()
         here = set(manifest.encoders) - set(absent_encoders(target, manifest)) if is_here else set()
-        wanted = find_encoders(manifest, self.config.encoders, where=self.remote.name)
+        wanted = find_encoders(manifest, self.config.encoders, where=self.version.remote.name)
         missing = [file for file in manifest.files if not is_whole(target, file)]
         tables = [file for file in missing if not file.path.startswith("embeddings/")]
         _check_space(missing, staging)
@@ -152,34 +136,33 @@ class _Pull:
             except Absent as error:
                 rmtree(staging / "embeddings" / key, ignore_errors=True)
                 if self.config.encoders or key in here:
-                    raise NotAvailable(f"{self.remote.name} does not share the encoder {key}; leave it out") from error
+                    raise NotAvailable(
+                        f"{self.version.remote.name} does not share the encoder {key}; leave it out"
+                    ) from error
             else:
                 here.add(key)
         return here, n_bytes
 
     def _bring(self, files: Sequence[StoredFile], staging: Path) -> int:
         try:
-            return fetch_files(
-                self.remote,
-                files,
-                staging,
-                prefix=self.found.prefix,
-                patience=self.config.patience,
-                progress=self.progress,
-            )
+            return self.version.fetch(files, staging, progress=self.progress)
         except Absent as error:
             if all(file.path.startswith("embeddings/") for file in files):
                 raise
             raise StoreCorrupt(
-                f"{self.remote.name} lacks a file of its manifest; ask its owner to push again"
+                f"{self.version.remote.name} lacks a file of its manifest; ask its owner to push again"
             ) from error
 
 
-def parse_head(found: Found, remote: Remote) -> Manifest:
-    """Read the manifest of a version that lies elsewhere, and check its digest."""
-    manifest = parse_manifest(found.head, address=f"{remote.name}/{found.prefix}{MANIFEST}")
+def parse_head(version: Version) -> Manifest:
+    """Read the manifest of a version that lies elsewhere; ``StoreCorrupt`` if its digest is not the expected one."""
+    where = version.remote.name
+    manifest = parse_manifest(version.head, address=f"{where}/{version.prefix}{MANIFEST}")
     check_name(manifest.full_name)
-    check_digest(manifest.digest, found, remote)
+    if not manifest.digest.startswith(version.expected):
+        raise StoreCorrupt(
+            f"{where} gives {manifest.digest} where {version.expected} was asked for; do not use it, ask its owner"
+        )
     return manifest
 
 

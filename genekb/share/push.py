@@ -1,16 +1,19 @@
 """Push a store: every file first, the manifest after them, and the name last, so that none is ever seen in part."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genekb.core.errors import SourceUnusable
 from genekb.files.replace import Target, check_targets
+from genekb.net.download import Progress
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import Address
 from genekb.share.hub import push_to_hub
 from genekb.share.pull import find_encoders
-from genekb.share.remotes import Remote, open_remote
-from genekb.share.transfer import Patience, Progress, asking, send_files
+from genekb.share.remotes import open_remote
+from genekb.share.transfer import send_files, write_file
 from genekb.store.home import CURRENT
 from genekb.store.integrity import check_files
 from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile, is_of
@@ -36,7 +39,7 @@ def push_store(
     address: Address,
     *,
     encoders: Sequence[str] = (),
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> Pushed:
     """Copy a store to a place, or go on with a push that was interrupted.
@@ -46,7 +49,7 @@ def push_store(
     ``OutputUnusable`` if nothing can be written to the place, or it is the store's own folder.
     """
     sent = _collect(store, address, encoders)
-    url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
+    url, n_sent = send(sent, address, retry=retry or RetryPolicy(), progress=progress)
     return replace(_pushed(store, sent, url), n_sent=n_sent)
 
 
@@ -98,40 +101,27 @@ class Sent:
     left: tuple[str, ...] = ()
 
 
-def send(sent: Sent, address: Address, *, patience: Patience, progress: Progress | None = None) -> tuple[str, int]:
+def send(sent: Sent, address: Address, *, retry: RetryPolicy, progress: Progress | None = None) -> tuple[str, int]:
     """Send one version to a place; give its address there, and the bytes that were sent now.
 
     Raises ``NotAvailable``, ``SourceUnusable``, ``OutputUnusable``: see :func:`push_store`.
     """
     if address.scheme == "file":
-        folder = Target(Path(address.url), kind="shared", makes_parents=True)
-        check_targets([folder], inputs=[sent.folder], overwrite=True)
+        target = Target(Path(address.url), kind="shared", makes_parents=True)
+        check_targets([target], inputs=[sent.folder], overwrite=True)
     if address.scheme == "http":
         raise SourceUnusable(f"{address.url} is read only; push to a folder that it shows, s3:// or hf://")
     if address.scheme == "hf":
         names = [file.path for file in [*sent.files, *sent.heads]]
         commit = push_to_hub(sent.folder, address, digest=sent.digest, patterns=names)
         return f"{address.url}@{commit}", sum(file.n_bytes for file in [*sent.files, *sent.heads])
-    with open_remote(address, timeout_s=patience.timeout_s) as remote:
-        n_sent = send_files(
-            remote, sent.files, sent.folder, prefix=f"{sent.digest}/", patience=patience, progress=progress
-        )
+    prefix = f"{sent.digest}/"
+    with open_remote(address, timeout_s=retry.timeout_s) as remote, tempfile.TemporaryDirectory() as folder:
+        n_sent = send_files(remote, sent.files, sent.folder, prefix=prefix, retry=retry, progress=progress)
         for head in sent.heads:
-            n_sent += _send_one(remote, head, sent, patience)
-        _move_name(remote, sent.digest, patience)
-        return f"{remote.name}@{sent.digest}", n_sent
-
-
-def _send_one(remote: Remote, file: StoredFile, sent: Sent, patience: Patience) -> int:
-    path = f"{sent.digest}/{file.path}"
-    asking(remote, patience, lambda: remote.write(sent.folder / file.path, path))
-    return file.n_bytes
-
-
-def _move_name(remote: Remote, digest: str, patience: Patience) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
+            write_file(remote, sent.folder / head.path, prefix + head.path, retry=retry)
+            n_sent += head.n_bytes
         pointer = Path(folder) / CURRENT
-        pointer.write_text(digest + "\n", encoding="utf-8")
-        asking(remote, patience, lambda: remote.write(pointer, CURRENT))
+        pointer.write_text(sent.digest + "\n", encoding="utf-8")
+        write_file(remote, pointer, CURRENT, retry=retry)
+        return f"{remote.name}@{sent.digest}", n_sent

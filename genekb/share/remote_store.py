@@ -1,5 +1,6 @@
 """Open a store where it lies: its manifest at once, each of its files when it is first used, whole and verified."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -7,11 +8,11 @@ from typing import Final
 from genekb.core.errors import StoreCorrupt
 from genekb.files.atomic import write_text
 from genekb.net.client import Absent
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import Address, is_address, parse_address
 from genekb.share.pull import parse_head
 from genekb.share.remotes import open_remote
-from genekb.share.transfer import Patience, fetch_files
-from genekb.share.versions import find_version
+from genekb.share.transfer import Version, open_version
 from genekb.store.home import check_name, find_home
 from genekb.store.manifest import MANIFEST, Manifest
 from genekb.store.reader import Store
@@ -53,22 +54,20 @@ def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_
 
 
 def _open_remote_store(address: Address, home: Path | None, *, trust_remote_code: bool) -> Store:
-    patience = Patience()
-    with open_remote(address, timeout_s=patience.timeout_s) as remote:
-        found = find_version(remote, address, head=MANIFEST, patience=patience)
-        manifest = parse_head(found, remote)
+    with open_version(address, head=MANIFEST, retry=RetryPolicy()) as version:
+        manifest = parse_head(version)
         if address.scheme == "hf":
-            address = parse_address(remote.name)  # the commit, whatever its branch will stand for later
+            address = parse_address(version.remote.name)  # the commit, wherever its branch points later
     name_folder = find_home(home) / REMOTE / check_name(manifest.full_name)
     folder = name_folder / manifest.digest
     if not (folder / MANIFEST).is_file():
         with writing_to(folder), locked(name_folder, wait_s=_WAIT_S):
-            write_text(found.head.decode("utf-8"), folder / MANIFEST)
-    fetch = partial(_fetch, address=address, folder=folder, manifest=manifest, version=found.prefix)
+            write_text(version.head.decode("utf-8"), folder / MANIFEST)
+    fetch = partial(_fetch, address=address, folder=folder, manifest=manifest, version=version)
     return Store(folder, fetch=fetch, trust_remote_code=trust_remote_code)
 
 
-def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: str) -> None:
+def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: Version) -> None:
     """Bring the files whose path starts with ``prefix``, those that are not here yet."""
     files = [
         file
@@ -78,13 +77,12 @@ def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, v
     ]
     if not files:
         return
-    patience = Patience()
     with (
         writing_to(folder),
         locked(folder.parent, wait_s=_WAIT_S),
-        open_remote(address, timeout_s=patience.timeout_s) as remote,
+        open_remote(address, timeout_s=version.retry.timeout_s) as remote,
     ):
         try:
-            fetch_files(remote, files, folder, prefix=version, patience=patience)
+            replace(version, remote=remote).fetch(files, folder)
         except Absent as error:
             raise StoreCorrupt(f"{remote.name} lacks files of {prefix or 'its manifest'}; ask its owner") from error

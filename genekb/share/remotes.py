@@ -1,4 +1,4 @@
-"""The places that something is shared from: a file's bytes from any one on and, where allowed, whole files to it."""
+"""Locations that artefacts are shared from: bytes of a file from any index on and, where allowed, whole files to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ _ABSENT: Final = frozenset({404, 410})
 
 
 class Remote(Protocol):
-    """A place that files are read from, and perhaps written to."""
+    """A location that files are read from, and perhaps written to."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Remote(Protocol):
         """Give the bytes of a file from ``start`` on, block by block; none if the file ends there.
 
         Raises ``Absent`` if there is no such file; ``TryAgain`` if the connection failed or broke off; ``NotAvailable``
-        if the place refuses, or is not there at all.
+        if access is refused, or nothing is there at all.
         """
 
     def size(self, path: str) -> int | None:
@@ -43,9 +43,8 @@ class Remote(Protocol):
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """Write a file whole or not at all; give whether it was written.
 
-        ``sha256``: of the file: it is not written where the place holds these bytes already. Empty: it is always
-        written. Raises ``NotAvailable`` if the place refuses; ``SourceUnusable`` if nothing can be written to a place
-        of this kind.
+        ``sha256``: of the file, which is not written where these bytes lie already; empty: it is always written. Raises
+        ``NotAvailable`` if access is refused; ``SourceUnusable`` if the location is read only.
         """
 
 
@@ -101,7 +100,7 @@ class WebRemote:
     base: str  # address of the folder
     client: "httpx.Client"  # open HTTP client
     shown: str = ""  # address to show in place of ``base``; empty: ``base`` without user, password and query
-    way_out: str = "put user:password@ in front of the host in the address"  # what to try where the server refuses
+    hint: str = "put user:password@ in front of the host in the address"  # where the server refuses
 
     @property
     def name(self) -> str:
@@ -143,14 +142,14 @@ class WebRemote:
             if status in _ABSENT:
                 raise Absent(f"status {status}")
             if status in _REFUSED:
-                raise NotAvailable(f"{self.name} refuses {path} with status {status}; {self.way_out}")
+                raise NotAvailable(f"{self.name} refuses {path} with status {status}; {self.hint}")
             if status not in {OK, PARTIAL, RANGE_REFUSED}:
                 raise NotAvailable(f"{self.name} answers with status {status} to {path}; check the address")
             yield response
 
 
-def _check_range(told: str, start: int) -> None:
-    if not told.startswith(f"bytes {start}-"):
+def _check_range(content_range: str, start: int) -> None:
+    if not content_range.startswith(f"bytes {start}-"):
         raise TryAgain("the server sent another range than was asked for")
 
 
@@ -168,22 +167,18 @@ class BucketRemote:
 
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
         """See :class:`Remote`."""
-        with self._asking(path):
-            end = self.filesystem.info(f"{self.base}/{path}")["size"]
-        while start < end:
-            with self._asking(path):
-                block = self.filesystem.cat_file(
-                    f"{self.base}/{path}", start=start, end=min(end, start + _OBJECT_BLOCK)
-                )
-            if not block:
-                raise TryAgain("the bucket sent nothing")
-            yield block
-            start += len(block)
+        with (
+            self._errors(path),
+            self.filesystem.open(f"{self.base}/{path}", block_size=_OBJECT_BLOCK, cache_type="none") as stream,
+        ):
+            stream.seek(start)
+            while block := stream.read(_OBJECT_BLOCK):
+                yield block
 
     def size(self, path: str) -> int | None:
         """See :class:`Remote`."""
         try:
-            with self._asking(path):
+            with self._errors(path):
                 self.filesystem.invalidate_cache()
                 return int(self.filesystem.info(f"{self.base}/{path}")["size"])
         except Absent:
@@ -194,7 +189,7 @@ class BucketRemote:
         if sha256 and self._digest(path) == sha256:
             return False
         try:
-            with self._asking(path):
+            with self._errors(path):
                 self.filesystem.put_file(str(local), f"{self.base}/{path}", Metadata={"sha256": sha256})
             return True
         except Absent as error:
@@ -203,13 +198,13 @@ class BucketRemote:
     def _digest(self, path: str) -> str:
         """SHA-256 that was noted when an object was pushed; empty where there is none."""
         try:
-            with self._asking(path):
+            with self._errors(path):
                 return str(self.filesystem.metadata(f"{self.base}/{path}").get("sha256", ""))
         except Absent:
             return ""
 
     @contextmanager
-    def _asking(self, path: str) -> Iterator[None]:
+    def _errors(self, path: str) -> Iterator[None]:
         """Turn what the libraries raise into our errors; their messages may hold what a server echoes, so they go."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -227,13 +222,11 @@ class BucketRemote:
 
 
 @contextmanager
-def open_remote(address: Address, *, timeout_s: float = 60.0) -> Iterator[Remote]:
-    """Open the place that an address names, until the block ends.
+def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
+    """Open the location that an address names, until the block ends.
 
-    Of the Hub it is the commit that the revision stands for now: every file then comes from that one commit.
-
-    ``timeout_s``: longest silence of a server. Raises ``NotAvailable`` if the Hub has no such repository or revision,
-    or a library that is needed is not installed.
+    Of the Hub it is the commit that the revision maps to now: every file then comes from that one commit. Raises
+    ``NotAvailable`` if the Hub has no such repository or revision, or a library that is needed is not installed.
     """
     if address.scheme == "file":
         yield FolderRemote(folder=Path(address.url))

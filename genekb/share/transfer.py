@@ -1,46 +1,34 @@
-"""Files from a place to a folder: several at once, each going on where it broke off, each compared with its digest."""
+"""Versions at a location: which one an address names, and its files copied from or to it, several at once.
 
-import os
+A folder that is shared holds versions side by side, ``<digest>/...``, and ``current``, which names one of them: the
+layout of a name's folder in a home, so that such a folder can be served as it is. A folder that holds the head file
+itself (a repository of the Hub, a store that was copied) is one version.
+"""
+
 import queue
 import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.files.atomic import TEMPORARY, sha256_file
+from genekb.files.atomic import sha256_file
+from genekb.files.safe_names import is_digest
 from genekb.net.client import Absent
-from genekb.net.retry import TryAgain, with_tries
-from genekb.share.remotes import Remote
+from genekb.net.download import KEPT, Damaged, Progress, Rest, bring, part_of, size_on_disk
+from genekb.net.retry import RetryPolicy
+from genekb.share.addresses import Address
+from genekb.share.remotes import Remote, open_remote
+from genekb.store.home import CURRENT
 from genekb.store.manifest import StoredFile
 
-ENOUGH: Final = 1 << 16  # bytes that a broken connection must have brought for the next one to count as the first try
-
-Progress = Callable[[str, int, int], None]
-Answer = TypeVar("Answer")
+_HEAD_LIMIT: Final = 64 << 20
+_POINTER_LIMIT: Final = 1 << 16
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
-    """How a place is asked.
-
-    Raises ``ValueError`` if a number is not positive.
-    """
-
-    n_jobs: int = 4  # files on their way at once
-    max_tries: int = 6  # of each file, without any progress in between
-    timeout_s: float = 60.0  # longest silence of a server
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)  # waits between tries, in seconds
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.n_jobs < 1 or self.max_tries < 1 or self.timeout_s <= 0:
-            raise ValueError(f"jobs, tries and timeout must be positive, got {self}")
-
-
-def read_small(remote: Remote, path: str, *, limit: int, patience: Patience) -> bytes | None:
+def read_small(remote: Remote, path: str, *, limit: int, retry: RetryPolicy) -> bytes | None:
     """Read a small file; None where there is none.
 
     Raises ``StoreCorrupt`` if it is longer than ``limit`` bytes; ``NotAvailable`` if it does not come.
@@ -55,45 +43,137 @@ def read_small(remote: Remote, path: str, *, limit: int, patience: Patience) -> 
         return content
 
     try:
-        return with_tries(read, max_tries=patience.max_tries, sleep=patience.sleep)
+        return retry.call(read, failure=f"{remote.name} did not give {path}", hint=KEPT)
     except Absent:
         return None
-    except TryAgain as error:
-        raise _gave_up(remote, path, patience, error) from error
 
 
-def _gave_up(remote: Remote, path: str, patience: Patience, error: TryAgain) -> NotAvailable:
-    return NotAvailable(
-        f"{remote.name} did not give {path} in {patience.max_tries} tries ({error}); what has arrived is kept: run the "
-        "same command again"
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """One version at an open location."""
+
+    remote: Remote
+    retry: RetryPolicy
+    head: bytes  # bytes of the head file
+    prefix: str  # folder in which the version lies: empty, or ending with a slash
+    expected: str  # digest, or its first digits, that the version must have; empty if any
+
+    def read(self, path: str, *, limit: int) -> bytes | None:
+        """Read a small file of it, see :func:`read_small`."""
+        return read_small(self.remote, self.prefix + path, limit=limit, retry=self.retry)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file of it; None where there is none."""
+        return self.retry.call(
+            lambda: self.remote.size(self.prefix + path), failure=f"{self.remote.name} did not answer"
+        )
+
+    def fetch(self, files: Sequence[StoredFile], folder: Path, *, progress: Progress | None = None) -> int:
+        """Bring files to a folder; those that are there, whole, are not asked for again.
+
+        Returns bytes that came now. Raises ``Absent`` if one is not there; ``StoreCorrupt`` if its bytes are others
+        than promised, also when asked once more; ``NotAvailable`` if one does not come; what has arrived is kept.
+        """
+        tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
+        _run_parallel(lambda file: self._fetch(file, folder, tally), files, tally=tally, n_jobs=self.retry.n_jobs)
+        return tally.n_new
+
+    def _fetch(self, file: StoredFile, folder: Path, tally: "_Tally") -> None:
+        path, remote = folder / file.path, self.remote
+        if is_whole(folder, file):
+            tally.add(file.n_bytes, is_new=False)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if size_on_disk(part_of(path)) > file.n_bytes:
+            part_of(path).unlink()
+        tally.add(size_on_disk(part_of(path)), is_new=False)
+
+        @contextmanager
+        def connect(n_have: int) -> Iterator[Rest]:
+            is_complete = n_have == file.n_bytes
+            blocks = () if is_complete else remote.read(self.prefix + file.path, start=n_have)
+            yield Rest(start=n_have, n_bytes=file.n_bytes, blocks=blocks)
+
+        try:
+            bring(
+                path,
+                connect,
+                find_fault=lambda part: "" if sha256_file(part) == file.sha256 else "its SHA-256 is another",
+                retry=self.retry,
+                failure=f"{remote.name} did not give {file.path}",
+                on_block=lambda n_new, *_: tally.add(n_new, is_new=True),
+            )
+        except Damaged as fault:
+            raise StoreCorrupt(
+                f"{remote.name} gives other bytes of {file.path} than its manifest promises ({fault}); nothing was "
+                "used: report it to its owner, or pull from elsewhere"
+            ) from fault
 
 
-def fetch_files(
+@contextmanager
+def open_version(address: Address, *, head: str, retry: RetryPolicy) -> Iterator[Version]:
+    """Open the version that an address names, until the block ends: the current one, or the one of a digest.
+
+    ``head``: name of the file that promises all others. Raises ``NotAvailable`` if there is none, or the first digits
+    of a digest are not those of the current one (nothing can be listed).
+    """
+    with open_remote(address, timeout_s=retry.timeout_s) as remote:
+        yield _find_version(remote, address, head=head, retry=retry)
+
+
+def _find_version(remote: Remote, address: Address, *, head: str, retry: RetryPolicy) -> Version:
+    wanted = address.revision if address.scheme != "hf" else ""
+    pointer = read_small(remote, CURRENT, limit=_POINTER_LIMIT, retry=retry)
+    current = pointer.decode("ascii", errors="replace").strip() if pointer else ""
+    if pointer and not is_digest(current):
+        raise StoreCorrupt(f"{remote.name}/{CURRENT} holds no digest; it is none of ours")
+    digest = current if current.startswith(wanted) else wanted
+    candidates = [(f"{digest}/", digest)] if is_digest(digest) else []
+    for prefix, expected in [*candidates, *([] if pointer else [("", wanted)])]:
+        content = read_small(remote, prefix + head, limit=_HEAD_LIMIT, retry=retry)
+        if content is not None:
+            return Version(remote=remote, retry=retry, head=content, prefix=prefix, expected=expected)
+    if wanted:
+        raise NotAvailable(
+            f"{remote.name} has no version {wanted}"
+            + (f" (current there: {current})" if current else "")
+            + ("; give all 64 digits of its digest" if not is_digest(wanted) else "")
+        )
+    raise NotAvailable(f"{remote.name} holds neither {CURRENT} nor {head}; is the address that of a name's folder?")
+
+
+def is_whole(folder: Path, file: StoredFile) -> bool:
+    """Whether a file is in a folder, with the promised bytes."""
+    path = folder / file.path
+    return path.is_file() and path.stat().st_size == file.n_bytes and sha256_file(path) == file.sha256
+
+
+def send_files(
     remote: Remote,
     files: Sequence[StoredFile],
     folder: Path,
     *,
     prefix: str,
-    patience: Patience,
+    retry: RetryPolicy,
     progress: Progress | None = None,
 ) -> int:
-    """Bring files to a folder; those that are there, whole, are not asked for again.
-
-    ``prefix``: folder of the place in which they lie; empty, or ending with a slash. Returns bytes that came now.
-    Raises ``Absent`` if the place lacks one; ``StoreCorrupt`` if the bytes that it gives are others than promised, also
-    when asked once more; ``NotAvailable`` if one does not come; what has arrived is kept.
-    """
+    """Write files to a location, but those that lie there with the same bytes; give the bytes that were written."""
     tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
 
-    def fetch(file: StoredFile) -> None:
-        _fetch(remote, file, folder, prefix=prefix, patience=patience, tally=tally)
+    def send(file: StoredFile) -> None:
+        is_new = write_file(remote, folder / file.path, prefix + file.path, retry=retry, sha256=file.sha256)
+        tally.add(file.n_bytes, is_new=is_new)
 
-    _side_by_side(fetch, files, tally=tally, n_jobs=patience.n_jobs)
+    _run_parallel(send, files, tally=tally, n_jobs=retry.n_jobs)
     return tally.n_new
 
 
-def _side_by_side(
+def write_file(remote: Remote, local: Path, path: str, *, retry: RetryPolicy, sha256: str = "") -> bool:
+    """Write one file, see :meth:`Remote.write`; ``NotAvailable`` if all tries failed."""
+    return retry.call(lambda: remote.write(local, path, sha256=sha256), failure=f"{remote.name} did not answer")
+
+
+def _run_parallel(
     work: Callable[[StoredFile], None], files: Sequence[StoredFile], *, tally: "_Tally", n_jobs: int
 ) -> None:
     """Work on several files at once; the first error stops the others.
@@ -111,9 +191,9 @@ def _side_by_side(
                 work(waiting.get_nowait())
             except queue.Empty:
                 return
-            except Exception as error:  # noqa: BLE001 - carried to the caller's thread, and raised there
-                tally.is_stopped = True
+            except Exception as error:  # noqa: BLE001 - raised in the caller's thread
                 failures.put(error)
+                tally.is_stopped = True
 
     threads = [threading.Thread(target=take_turns, daemon=True) for _ in range(min(n_jobs, len(files)))]
     try:
@@ -138,121 +218,11 @@ class _Tally:
         self.is_stopped = False
 
     def add(self, n_bytes: int, *, is_new: bool) -> None:
+        """Count; stops a thread that still downloads when another has failed."""
+        if self.is_stopped:
+            raise NotAvailable("another file failed")
         with self._lock:
             self._n_there += n_bytes
             self.n_new += n_bytes if is_new else 0
             if self._progress:
                 self._progress("bytes", self._n_there, self._total)
-
-
-def is_whole(folder: Path, file: StoredFile) -> bool:
-    """Whether a file is in a folder, with the promised bytes."""
-    path = folder / file.path
-    return path.is_file() and path.stat().st_size == file.n_bytes and sha256_file(path) == file.sha256
-
-
-def _fetch(remote: Remote, file: StoredFile, folder: Path, *, prefix: str, patience: Patience, tally: _Tally) -> None:
-    path = folder / file.path
-    if is_whole(folder, file):
-        tally.add(file.n_bytes, is_new=False)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + TEMPORARY)
-    has_begun = part.exists()
-    for _ in range(2 if has_begun else 1):
-        _fetch_part(remote, file, part, address=prefix + file.path, patience=patience, tally=tally)
-        if sha256_file(part) == file.sha256:
-            part.replace(path)
-            return
-        part.unlink()  # it may have been the old beginning: once more, from the first byte
-    raise StoreCorrupt(
-        f"{remote.name} gives other bytes of {file.path} than its manifest promises; nothing was taken over: tell its "
-        "owner, or pull from elsewhere"
-    )
-
-
-def _fetch_part(
-    remote: Remote, file: StoredFile, part: Path, *, address: str, patience: Patience, tally: _Tally
-) -> None:
-    """Bring all bytes of one file, over as many connections as it takes while they bring something."""
-    if part.exists() and part.stat().st_size > file.n_bytes:
-        part.unlink()
-    tally.add(size_on_disk(part), is_new=False)
-
-    def fetch() -> None:
-        while True:
-            before = size_on_disk(part)
-            try:
-                _append(remote, file, part, address=address, tally=tally)
-            except TryAgain:
-                if size_on_disk(part) - before < ENOUGH:
-                    raise
-            else:
-                return
-
-    try:
-        with_tries(fetch, max_tries=patience.max_tries, sleep=patience.sleep)
-    except TryAgain as error:
-        raise _gave_up(remote, file.path, patience, error) from error
-
-
-def _append(remote: Remote, file: StoredFile, part: Path, *, address: str, tally: _Tally) -> None:
-    n_have = size_on_disk(part)
-    with part.open("ab") as stream:
-        if n_have < file.n_bytes:
-            for block in remote.read(address, start=n_have):
-                if n_have + len(block) > file.n_bytes:
-                    raise StoreCorrupt(
-                        f"{remote.name} gives more than {file.n_bytes:,} bytes of {file.path}; do not use it"
-                    )
-                if tally.is_stopped:
-                    raise NotAvailable("another file failed")
-                stream.write(block)
-                stream.flush()  # a kill leaves what has arrived
-                n_have += len(block)
-                tally.add(len(block), is_new=True)
-        os.fsync(stream.fileno())
-    if n_have != file.n_bytes:
-        raise TryAgain(f"{n_have:,} of {file.n_bytes:,} bytes came")
-
-
-def size_on_disk(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
-    return path.stat().st_size if path.exists() else 0
-
-
-def send_files(
-    remote: Remote,
-    files: Sequence[StoredFile],
-    folder: Path,
-    *,
-    prefix: str,
-    patience: Patience,
-    progress: Progress | None = None,
-) -> int:
-    """Write files to a place; those that are there with the same bytes are not written again.
-
-    Returns bytes that were written now. Raises ``NotAvailable`` if the place refuses or breaks off.
-    """
-    tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
-
-    def send(file: StoredFile) -> None:
-        path = prefix + file.path
-        is_new = asking(remote, patience, lambda: remote.write(folder / file.path, path, sha256=file.sha256))
-        tally.add(file.n_bytes, is_new=is_new)
-
-    _side_by_side(send, files, tally=tally, n_jobs=patience.n_jobs)
-    return tally.n_new
-
-
-def asking(remote: Remote, patience: Patience, call: Callable[[], Answer]) -> Answer:
-    """Call until an answer comes.
-
-    Raises ``NotAvailable`` if all tries failed.
-    """
-    try:
-        return with_tries(call, max_tries=patience.max_tries, sleep=patience.sleep)
-    except TryAgain as error:
-        raise NotAvailable(
-            f"{remote.name} did not answer in {patience.max_tries} tries ({error}); run the same command again"
-        ) from error

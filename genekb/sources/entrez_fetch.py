@@ -3,7 +3,6 @@
 import os
 import re
 import socket
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from genekb.core.addresses import is_web_address
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files.atomic import atomic_file, write_json, write_text
 from genekb.genes.taxa import find_taxon
-from genekb.net.retry import RateLimit, TryAgain, retry_after_s, with_tries
+from genekb.net.retry import RateLimit, RetryPolicy, TryAgain, retry_after_s
 from genekb.sources.entrez import EntrezRecord, current_gene, read_answer
 
 BASE_URL: Final = "https://eutils.ncbi.nlm.nih.gov/entrez/eutils/"
@@ -31,6 +30,7 @@ _SYMBOL: Final = re.compile(r"[^\s\"\[\]]+")  # anything else would change the m
 _BUSY: Final = frozenset({408, 429})
 _CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
+_BY_HAND: Final = "or build from NCBI's bulk files with `genekb build --source FOLDER`"
 _REDIRECTED: Final = (
     "NCBI's E-utilities redirect without end, or to something other than a web address; check --base-url"
 )
@@ -38,45 +38,20 @@ _REDIRECTED: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchConfig:
-    """How NCBI is asked; the e-mail address and the key come from NCBI_EMAIL and NCBI_API_KEY alone.
+    """How NCBI is asked; the e-mail address and the key come from NCBI_EMAIL and NCBI_API_KEY alone."""
 
-    Parameters
-    ----------
-    taxon
-        Species of the symbols.
-    base_url
-        Address that stands for NCBI's folder of E-utilities.
-    timeout_s
-        Longest silence of the server.
-    max_tries
-        Of each call.
-    pause_s
-        Between two calls of all processes on this machine; by NCBI's rules if left out (3 a second, 10 with a key).
-    rate_folder
-        Where the time of the last call is noted; the user's cache folder if left out.
-    sleep
-        Waits between tries, in seconds.
-
-    Raises
-    ------
-    ValueError
-        If the address is none of a web server, or a number lies outside its range.
-    """
-
-    taxon: str = "human"
-    base_url: str = BASE_URL
-    timeout_s: float = 60.0
-    max_tries: int = 6
-    pause_s: float | None = None
-    rate_folder: Path | None = None
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    taxon: str = "human"  # species of the symbols
+    base_url: str = BASE_URL  # in place of NCBI's folder of E-utilities
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    pause_s: float | None = (
+        None  # between two calls of all processes of a machine; NCBI's rules: 3 a second, 10 with key
+    )
+    rate_folder: Path | None = None  # where the time of the last call is noted; the user's cache folder if left out
 
     def __post_init__(self) -> None:
-        """Check the choices."""
+        """Check the address."""
         if not is_web_address(self.base_url):
             raise ValueError("base_url must be an address http(s)://host[:port]/path")
-        if self.timeout_s <= 0 or self.max_tries < 1:
-            raise ValueError(f"timeout_s must be > 0 and max_tries >= 1, got {self.timeout_s} and {self.max_tries}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,15 +222,11 @@ class _Client:
         """Give the answer to a call, from its file where that is there."""
         if path.is_file():
             return path.read_bytes()
-        try:
-            content = with_tries(
-                lambda: self._call(utility, fields), max_tries=self._config.max_tries, sleep=self._config.sleep
-            )
-        except TryAgain as error:
-            raise NotAvailable(
-                f"NCBI's E-utilities did not answer in {self._config.max_tries} tries ({error}); answers so far are "
-                "kept: run the same command again, or build from NCBI's bulk files with `genekb build --source FOLDER`"
-            ) from None
+        content = self._config.retry.call(
+            lambda: self._call(utility, fields),
+            failure="NCBI's E-utilities did not answer",
+            hint=f"answers so far are kept: run the same command again, {_BY_HAND}",
+        )
         with atomic_file(path) as part:
             part.write_bytes(content)
         return content
@@ -268,8 +239,8 @@ class _Client:
         try:
             with (
                 self._rate.turn(),
-                _biopython(self._config, email=self._email, key=self._key),
-                getattr(Entrez, utility)(**fields) as handle,
+                _requests_through(_Requests(self._config)),
+                getattr(Entrez, utility)(**fields, tool="genekb", email=self._email, api_key=self._key) as handle,
             ):
                 content = handle.read()
         except urllib.error.HTTPError as error:
@@ -290,10 +261,7 @@ class _Client:
             if self.n_calls == 1 and isinstance(
                 getattr(error, "reason", None), socket.gaierror | ConnectionRefusedError
             ):
-                raise NotAvailable(
-                    "NCBI's E-utilities cannot be reached; check the network, or build from NCBI's bulk files with "
-                    "`genekb build --source FOLDER`"
-                ) from None
+                raise NotAvailable(f"NCBI's E-utilities cannot be reached; check the network, {_BY_HAND}") from None
             raise TryAgain(type(error).__name__) from None
         return self._checked(content if isinstance(content, bytes) else content.encode(), utility)
 
@@ -313,41 +281,34 @@ class _Client:
 
 
 @contextmanager
-def _biopython(config: FetchConfig, *, email: str, key: str | None) -> Iterator[None]:
-    """Set Biopython's module-wide settings inside the block: one try, a timeout, who asks, and where.
-
-    It has no timeout of its own, and on a busy server it tries again at once.
-    """
+def _requests_through(handler: "_Requests") -> Iterator[None]:
+    """Have Biopython send its requests through a handler, and try each once: :mod:`genekb.net.retry` tries again."""
     from Bio import Entrez
 
-    before = (Entrez.email, Entrez.api_key, Entrez.max_tries, Entrez.tool)
-    timeout = socket.getdefaulttimeout()
-    opener = urllib.request._opener  # type: ignore[attr-defined]  # what install_opener sets, to set it back
-    Entrez.email, Entrez.api_key, Entrez.max_tries, Entrez.tool = email, key, 1, "genekb"
-    socket.setdefaulttimeout(config.timeout_s)
-    if config.base_url != BASE_URL:
-        urllib.request.install_opener(urllib.request.build_opener(_Elsewhere(config.base_url)))
+    opener, max_tries = urllib.request._opener, Entrez.max_tries  # type: ignore[attr-defined]  # to set it back
+    urllib.request.install_opener(urllib.request.build_opener(handler))
+    Entrez.max_tries = 1
     try:
         yield
     finally:
-        Entrez.email, Entrez.api_key, Entrez.max_tries, Entrez.tool = before
-        socket.setdefaulttimeout(timeout)
         urllib.request.install_opener(opener)
+        Entrez.max_tries = max_tries
 
 
-class _Elsewhere(urllib.request.BaseHandler):
-    """Sends what Biopython addresses to NCBI to another address."""
+class _Requests(urllib.request.BaseHandler):
+    """Gives Biopython's requests a timeout, and the address that stands for NCBI's; it has an option for neither."""
 
     handler_order = 100  # before the handlers that fill in the host
 
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url.rstrip("/") + "/"
+    def __init__(self, config: FetchConfig) -> None:
+        self._base_url = config.base_url.rstrip("/") + "/"
+        self._timeout_s = config.retry.timeout_s
 
     def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
-        """Rewrite the address."""
+        """Rewrite the address; that of NCBI's own stays."""
         address = request.full_url.replace(BASE_URL, self._base_url, 1)
         moved = urllib.request.Request(address, data=request.data, method=request.get_method())
-        moved.timeout = request.timeout
+        moved.timeout = self._timeout_s
         if request.data is not None:
             moved.add_header("Content-Type", "application/x-www-form-urlencoded")
         return moved

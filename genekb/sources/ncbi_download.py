@@ -1,13 +1,13 @@
 """NCBI's bulk files, downloaded into a folder that is then a source like any other."""
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from genekb.core.addresses import host_of, is_web_address
@@ -15,8 +15,11 @@ from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files.atomic import sha256_file, write_json
 from genekb.genes.taxa import ALL, Taxon, find_taxon
 from genekb.net.client import Absent, connection_fault, open_client
-from genekb.net.download import Transfer, Version
-from genekb.net.retry import TryAgain
+from genekb.net.download import KEPT, Progress, Version, WebDownload
+from genekb.net.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import httpx
 
 MIRROR: Final = "https://ftp.ncbi.nlm.nih.gov/gene/DATA/"
 HGNC_URL: Final = "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt"
@@ -41,46 +44,17 @@ _GROUPS: Final = {  # species that NCBI gives a file of their own, by its folder
     "Fungi": ("yeast",),
 }
 
-Progress = Callable[[str, int, int], None]  # file, bytes that are there, bytes in all
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadConfig:
-    """What is downloaded, and from where.
+    """What is downloaded, and from where; ``ValueError`` if a file or an address is none that can be downloaded."""
 
-    Parameters
-    ----------
-    taxa
-        Species whose gene_info is wanted; ``all`` for the file of every species.
-    files
-        Keys of :data:`FILES`.
-    mirror
-        Address that stands for NCBI's folder gene/DATA; it may hold the files in NCBI's folders or side by side.
-    hgnc_url
-        Address of HGNC's complete set; where it is left out and `mirror` is given, the mirror is asked for that too.
-    timeout_s
-        Longest silence of the server.
-    max_tries
-        Of each request.
-    is_forced
-        Whether files that are here already are downloaded again.
-    sleep
-        Waits between tries, in seconds.
-
-    Raises
-    ------
-    ValueError
-        If a file is unknown, an address is none of a web server, or a number lies outside its range.
-    """
-
-    taxa: tuple[str, ...] = ("human",)
-    files: tuple[str, ...] = DEFAULT_FILES
-    mirror: str = MIRROR
-    hgnc_url: str | None = None
-    timeout_s: float = 60.0
-    max_tries: int = 6
-    is_forced: bool = False
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    taxa: tuple[str, ...] = ("human",)  # species whose gene_info is wanted; ``all`` for the file of every species
+    files: tuple[str, ...] = DEFAULT_FILES  # keys of :data:`FILES`
+    mirror: str = MIRROR  # in place of NCBI's folder gene/DATA; with the files in NCBI's folders or side by side
+    hgnc_url: str | None = None  # of HGNC's complete set; where only `mirror` is given, that is asked for the set too
+    is_forced: bool = False  # whether files that are here already are downloaded again
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         """Check the choices."""
@@ -91,8 +65,6 @@ class DownloadConfig:
             raise ValueError("mirror must be an address http(s)://host[:port][/path] without a query")
         if self.hgnc_url is not None and not is_web_address(self.hgnc_url):
             raise ValueError("hgnc_url must be an address http(s)://host[:port]/path")
-        if self.timeout_s <= 0 or self.max_tries < 1:
-            raise ValueError(f"timeout_s must be > 0 and max_tries >= 1, got {self.timeout_s} and {self.max_tries}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,10 +104,9 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
         folder.mkdir(parents=True, exist_ok=True)
         with (
             filelock.FileLock(folder / ".download.lock", blocking=False),
-            open_client(config.timeout_s) as client,
+            open_client(config.retry.timeout_s) as client,
         ):
-            transfer = Transfer(client=client, max_tries=config.max_tries, sleep=config.sleep, progress=progress)
-            return _download(folder, config, transfer, taxa)
+            return _download(folder, config, client, taxa, progress)
     except filelock.Timeout as error:
         raise StoreBusy(f"another process downloads into {folder}; wait for it, or use another folder") from error
     except OSError as error:
@@ -145,22 +116,27 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
         ) from error
 
 
-def _download(folder: Path, config: DownloadConfig, transfer: Transfer, taxa: Sequence[Taxon]) -> DownloadResult:
+def _download(
+    folder: Path, config: DownloadConfig, client: "httpx.Client", taxa: Sequence[Taxon], progress: Progress | None
+) -> DownloadResult:
     record = _read_record(folder)
     wanted = [name for key in config.files for name in (_gene_info(taxa) if key == "gene_info" else [key])]
+    names = [_file_name(key, config) for key in wanted]
+    by_hand = f"or put {', '.join(names)} into a folder yourself and give it to `genekb build --source FOLDER`"
+    download = WebDownload(client=client, retry=config.retry, hint=f"{KEPT}, {by_hand}", progress=progress)
     is_reached = False
-    for key in wanted:
-        candidates = _addresses(key, config)
-        name = _file_name(key, config)
+    for key, name in zip(wanted, names, strict=True):
         if not config.is_forced and _is_here(folder / name, record.get(name)):
             record[name]["is_new"] = False
             continue
-        is_reached = is_reached or _reach(candidates[0], transfer, wanted=_names(wanted, config))
-        version = _fetch(candidates, folder / name, transfer, wanted=_names(wanted, config))
+        candidates = _addresses(key, config)
+        if not is_reached and (fault := connection_fault(client, candidates[0])):
+            raise NotAvailable(f"{host_of(candidates[0])} cannot be reached ({fault}); check the network, {by_hand}")
+        is_reached = True
+        version = _fetch(candidates, folder / name, download, by_hand=by_hand)
         record[name] = _described(folder / name, version)
         write_json(record, folder / RECORD)
-    names = dict.fromkeys(_file_name(key, config) for key in wanted)
-    files = tuple(Downloaded(**{key: record[name][key] for key in _FIELDS}) for name in names)
+    files = tuple(Downloaded(**{key: record[name][key] for key in _FIELDS}) for name in dict.fromkeys(names))
     return DownloadResult(folder=folder, files=files, release=_release(files))
 
 
@@ -196,35 +172,12 @@ def _file_name(key: str, config: DownloadConfig) -> str:
     return name
 
 
-def _names(wanted: Sequence[str], config: DownloadConfig) -> str:
-    return ", ".join(_file_name(key, config) for key in wanted)
-
-
-def _reach(url: str, transfer: Transfer, *, wanted: str) -> bool:
-    fault = connection_fault(transfer.client, url)
-    if fault:
-        raise NotAvailable(f"{host_of(url)} cannot be reached ({fault}); check the network, {_twin(wanted)}")
-    return True
-
-
-def _twin(wanted: str) -> str:
-    return f"or put {wanted} into a folder yourself and give it to `genekb build --source FOLDER`"
-
-
-def _fetch(candidates: Sequence[str], path: Path, transfer: Transfer, *, wanted: str) -> Version:
-    twin = _twin(wanted)
-    host = host_of(candidates[0])
+def _fetch(candidates: Sequence[str], path: Path, download: WebDownload, *, by_hand: str) -> Version:
     for url in candidates:
-        try:
-            return transfer.fetch(url, path)
-        except Absent:
-            continue
-        except TryAgain as error:
-            raise NotAvailable(
-                f"{host} did not give {path.name} in {transfer.max_tries} tries ({error}); what has arrived is kept: "
-                f"run the same command again, {twin}"
-            ) from error
-    raise SourceUnusable(f"{host} has no {path.name}; is --mirror right? Else {twin.removeprefix('or ')}")
+        with suppress(Absent):
+            return download.fetch(url, path)
+    host = host_of(candidates[0])
+    raise SourceUnusable(f"{host} has no {path.name}; is --mirror right? Else {by_hand.removeprefix('or ')}")
 
 
 def _described(path: Path, version: Version) -> dict[str, Any]:

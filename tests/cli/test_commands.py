@@ -341,6 +341,6 @@ def test_a_model_that_the_hub_does_not_give_is_one_line_without_secrets(hub_with
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
     code, _, err = call("genekb", "build", "--model", "biobert", "--online", "--home", tmp_path / "home")
     assert code == 4, err
-    assert "the Hugging Face hub gave no model 'dmis-lab/biobert" in err
+    assert "the Hugging Face model 'dmis-lab/biobert" in err
     assert "secret" not in err
     assert not (tmp_path / "home").exists()

@@ -13,8 +13,9 @@ from cellmodel.tl.model.share import SharedModel, pull_model
 from genekb.core.errors import NotAvailable
 from genekb.files.atomic import sha256_file
 from genekb.files.safe_names import is_digest, is_plain_path
+from genekb.net.download import Progress
+from genekb.net.retry import RetryPolicy
 from genekb.share.lock import address_in_lock, check_url, url_for_lock, write_entries
-from genekb.share.transfer import Patience, Progress
 from genekb.store.lockfile import read_lock
 
 _KIND: Final = "model"
@@ -116,7 +117,7 @@ def check_model(pin: ModelPin, lock_file: Path) -> list[str]:
 
 
 def sync_models(
-    lock_file: Path, *, overwrite: bool = False, patience: Patience | None = None, progress: Progress | None = None
+    lock_file: Path, *, overwrite: bool = False, retry: RetryPolicy | None = None, progress: Progress | None = None
 ) -> list[tuple[ModelPin, SharedModel | None]]:
     """Bring every model of a lock file to its folder; what is here, whole, is not asked for again.
 
@@ -126,11 +127,11 @@ def sync_models(
     ``genekb.core.errors.NotAvailable`` if a model is neither here nor anywhere to pull it from.
     """
     pins = read_model_pins(lock_file)
-    return [(pin, _sync(pin, lock_file, overwrite=overwrite, patience=patience, progress=progress)) for pin in pins]
+    return [(pin, _sync(pin, lock_file, overwrite=overwrite, retry=retry, progress=progress)) for pin in pins]
 
 
 def _sync(
-    pin: ModelPin, lock_file: Path, *, overwrite: bool, patience: Patience | None, progress: Progress | None
+    pin: ModelPin, lock_file: Path, *, overwrite: bool, retry: RetryPolicy | None, progress: Progress | None
 ) -> SharedModel | None:
     folder = lock_file.parent / pin.path
     faults = check_model(pin, lock_file)
@@ -147,4 +148,4 @@ def _sync(
             f"with `cellmodel lock {folder} --url ADDRESS` where it is"
         )
     address = address_in_lock(pin.url, lock_file, digest=pin.digest, hub_kind="models")
-    return pull_model(address, folder, digest=pin.digest, overwrite=overwrite, patience=patience, progress=progress)
+    return pull_model(address, folder, digest=pin.digest, overwrite=overwrite, retry=retry, progress=progress)

@@ -12,11 +12,11 @@ from cellmodel.io.writers import check_targets
 from cellmodel.tl.model.files import ARRAYS, load_model
 from genekb.files.replace import take_place
 from genekb.net.client import Absent
+from genekb.net.download import Progress
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import Address
 from genekb.share.push import Sent, send
-from genekb.share.remotes import Remote, open_remote
-from genekb.share.transfer import Patience, Progress, asking, fetch_files
-from genekb.share.versions import Found, find_version
+from genekb.share.transfer import Version, open_version
 from genekb.store.manifest import StoredFile
 from genekb.store.writer import describe_file
 
@@ -36,7 +36,7 @@ class SharedModel:
 
 
 def push_model(
-    folder: Path, address: Address, *, patience: Patience | None = None, progress: Progress | None = None
+    folder: Path, address: Address, *, retry: RetryPolicy | None = None, progress: Progress | None = None
 ) -> SharedModel:
     """Copy a fitted model to a place, or go on with a push that was interrupted.
 
@@ -46,7 +46,7 @@ def push_model(
     model = load_model(folder)
     arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
     sent = Sent(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
-    url, n_sent = send(sent, address, patience=patience or Patience(), progress=progress)
+    url, n_sent = send(sent, address, retry=retry or RetryPolicy(), progress=progress)
     return SharedModel(
         digest=sent.digest, url=url, n_bytes_now=n_sent, store_id=model.store_id, encoder_id=model.encoder_id
     )
@@ -58,7 +58,7 @@ def pull_model(
     *,
     digest: str = "",
     overwrite: bool = False,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> SharedModel:
     """Bring a fitted model to a folder, or go on with a pull that was interrupted.
@@ -68,23 +68,18 @@ def pull_model(
     other bytes than promised; ``genekb.core.errors.GeneKBError`` if the place cannot be reached, or does not hold it.
     """
     check_targets([model_target(folder)], overwrite=overwrite)
-    patience = patience or Patience()
     staging = folder.with_name(f".{folder.name}{_PULLING}")
     try:
-        with open_remote(address, timeout_s=patience.timeout_s) as remote:
-            found = find_version(remote, address, head=DESCRIPTION, patience=patience)
-            found_digest = hashlib.sha256(found.head).hexdigest()
-            wanted = digest or found.expected
+        with open_version(address, head=DESCRIPTION, retry=retry or RetryPolicy()) as version:
+            found_digest, url = hashlib.sha256(version.head).hexdigest(), version.remote.name
+            wanted = digest or version.expected
             if not found_digest.startswith(wanted):
-                raise LineageMismatch(
-                    f"{remote.name} gives model {found_digest}, {wanted} was asked for; do not use it"
-                )
-            arrays = _promised(found, remote, patience)
+                raise LineageMismatch(f"{url} gives model {found_digest}, {wanted} was asked for; do not use it")
+            arrays = _promised(version)
             staging.mkdir(parents=True, exist_ok=True)
-            n_bytes = fetch_files(remote, [arrays], staging, prefix=found.prefix, patience=patience, progress=progress)
-            url = remote.name
-        (staging / DESCRIPTION).write_bytes(found.head)
-        model = load_model(staging, address=f"{url}/{found.prefix}".rstrip("/"))
+            n_bytes = version.fetch([arrays], staging, progress=progress)
+        (staging / DESCRIPTION).write_bytes(version.head)
+        model = load_model(staging, address=f"{url}/{version.prefix}".rstrip("/"))
         take_place(staging, folder, overwrite=overwrite)
     except Absent as error:
         raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error
@@ -95,16 +90,15 @@ def pull_model(
     )
 
 
-def _promised(found: Found, remote: Remote, patience: Patience) -> StoredFile:
-    """Read what a description promises of its arrays; models of old do not say how long they are."""
+def _promised(version: Version) -> StoredFile:
+    """Read what a description promises of its arrays; models of earlier versions do not note their size."""
+    name = version.remote.name
     try:
-        content = json.loads(found.head)
-        sha256, told = str(content["sha256"]), content.get("n_bytes")
+        content = json.loads(version.head)
+        sha256, n_bytes = str(content["sha256"]), content.get("n_bytes")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LineageMismatch(
-            f"{remote.name}: {DESCRIPTION} is damaged ({type(error).__name__}); ask its owner"
-        ) from error
-    n_bytes = told if told is not None else asking(remote, patience, lambda: remote.size(found.prefix + ARRAYS))
+        raise LineageMismatch(f"{name}: {DESCRIPTION} is damaged ({type(error).__name__}); ask its owner") from error
+    n_bytes = version.size(ARRAYS) if n_bytes is None else n_bytes
     if not isinstance(n_bytes, int) or not 0 <= n_bytes <= _MOST_BYTES:
-        raise LineageMismatch(f"{remote.name}: {ARRAYS} is absent, or too large ({n_bytes} bytes); ask its owner")
+        raise LineageMismatch(f"{name}: {ARRAYS} is absent, or too large ({n_bytes} bytes); ask its owner")
     return StoredFile(path=ARRAYS, n_bytes=n_bytes, n_rows=0, sha256=sha256)

@@ -24,12 +24,12 @@ def push(
     Example: cellmodel push model/ s3://bucket/models/pbmc
     """
     from cellmodel.tl.model.share import push_model
+    from genekb.net.retry import RetryPolicy
     from genekb.share.addresses import parse_address
-    from genekb.share.transfer import Patience
 
     address = parse_address(url, hub_kind="models")
     with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
-        shared = push_model(model, address, patience=Patience(timeout_s=timeout_s), progress=progress)
+        shared = push_model(model, address, retry=RetryPolicy(timeout_s=timeout_s), progress=progress)
     print_json(asdict(shared)) if json else print_lines(f"{key}: {value}" for key, value in asdict(shared).items())
 
 
@@ -45,15 +45,15 @@ def pull(
     Example: cellmodel pull s3://bucket/models/pbmc -o model/
     """
     from cellmodel.tl.model.share import pull_model
+    from genekb.net.retry import RetryPolicy
     from genekb.share.addresses import parse_address
-    from genekb.share.transfer import Patience
 
     with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
         shared = pull_model(
             parse_address(url, hub_kind="models"),
             output,
             overwrite=overwrite,
-            patience=Patience(timeout_s=timeout_s),
+            retry=RetryPolicy(timeout_s=timeout_s),
             progress=progress,
         )
     content = {"path": str(output), **asdict(shared)}
@@ -112,7 +112,7 @@ def sync(
     """
     from cellmodel.core.errors import LineageMismatch
     from cellmodel.tl.model.lock import check_model, read_model_pins, sync_models
-    from genekb.share.transfer import Patience
+    from genekb.net.retry import RetryPolicy
 
     path = existing_lock(file, way_out="pin a model with `cellmodel lock FOLDER`")
     rows: list[dict[str, Any]]
@@ -121,7 +121,7 @@ def sync(
         rows = [{"path": pin.path, "digest": pin.digest, "faults": check_model(pin, path)} for pin in pins]
     else:
         with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
-            done = sync_models(path, overwrite=overwrite, patience=Patience(timeout_s=timeout_s), progress=progress)
+            done = sync_models(path, overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s), progress=progress)
         rows = [
             {"path": pin.path, "digest": pin.digest, "n_bytes_now": pulled.n_bytes_now if pulled else 0, "faults": []}
             for pin, pulled in done

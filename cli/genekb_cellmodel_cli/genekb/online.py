@@ -41,6 +41,7 @@ def download(
     """
     from dataclasses import asdict
 
+    from genekb.net.retry import RetryPolicy
     from genekb.sources.ncbi_download import DEFAULT_FILES, FILES, MIRROR, DownloadConfig, download_release
 
     unknown = [name for name in file or () if name not in FILES]
@@ -52,7 +53,7 @@ def download(
             files=tuple(file or DEFAULT_FILES),
             mirror=MIRROR if mirror is None else mirror,
             hgnc_url=hgnc_url,
-            timeout_s=timeout_s,
+            retry=RetryPolicy(timeout_s=timeout_s),
             is_forced=force,
         )
     except ValueError as error:
@@ -84,11 +85,14 @@ def fetch(
 
     Example: genekb fetch my-genes --gene-list genes.txt --taxon human
     """
+    from genekb.net.retry import RetryPolicy
     from genekb.sources.entrez_fetch import BASE_URL, FetchConfig, fetch_genes
     from genekb_cellmodel_cli.genekb.building import read_names
 
     try:
-        config = FetchConfig(taxon=taxon, base_url=BASE_URL if base_url is None else base_url, timeout_s=timeout_s)
+        config = FetchConfig(
+            taxon=taxon, base_url=BASE_URL if base_url is None else base_url, retry=RetryPolicy(timeout_s=timeout_s)
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with told_when_interrupted(f"what has been answered is kept, {_GO_ON}"), progress_bar() as bar:

@@ -12,7 +12,7 @@ from genekb_cellmodel_cli.app.options import LockFile, Timeout
 from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
 
 if TYPE_CHECKING:
-    from genekb.share.transfer import Patience
+    from genekb.net.retry import RetryPolicy
 
 StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
 Encoders = Annotated[
@@ -61,7 +61,9 @@ def push(
         _tell({"url": plan.url, "digest": plan.digest, "n_files": plan.n_files, "n_bytes": plan.n_bytes}, json=json)
         return
     with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
-        pushed = push_store(kb, address, encoders=encoder or (), patience=_patience(jobs, timeout_s), progress=progress)
+        pushed = push_store(
+            kb, address, encoders=encoder or (), retry=_retry_policy(jobs, timeout_s), progress=progress
+        )
     if catalog:
         add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=catalog), catalog)
     _tell(asdict(pushed), json=json)
@@ -98,7 +100,7 @@ def pull(
         encoders=tuple(encoder or ()),
         digest=wanted,
         public_key=public_key or "",
-        patience=_patience(jobs, timeout_s),
+        retry=_retry_policy(jobs, timeout_s),
     )
     with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
         pulled = pull_store(address, config, home=home, progress=progress)
@@ -183,7 +185,7 @@ def sync(
         rows = [{"store": pin.store, "digest": pin.digest, "faults": check_pin(pin, home)} for pin in read_pins(path)]
     else:
         with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
-            done = sync_stores(path, home=home, patience=_patience(jobs, timeout_s), progress=progress)
+            done = sync_stores(path, home=home, retry=_retry_policy(jobs, timeout_s), progress=progress)
         rows = [
             {"store": pin.store, "digest": pin.digest, "n_bytes_now": pulled.n_bytes if pulled else 0, "faults": []}
             for pin, pulled in done
@@ -247,10 +249,10 @@ def list_remote(place: str | None, home: Path | None) -> list[dict[str, Any]]:
     ]
 
 
-def _patience(jobs: int, timeout_s: float) -> "Patience":
-    from genekb.share.transfer import Patience
+def _retry_policy(jobs: int, timeout_s: float) -> "RetryPolicy":
+    from genekb.net.retry import RetryPolicy
 
-    return Patience(n_jobs=jobs, timeout_s=timeout_s)
+    return RetryPolicy(n_jobs=jobs, timeout_s=timeout_s)
 
 
 def _tell(content: dict[str, Any], *, json: bool) -> None:

@@ -8,9 +8,9 @@ genes do not. Should one exceed the model's limit nevertheless, the vendor refus
 import base64
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from genekb.core.addresses import is_web_address
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders.base import unit_rows
 from genekb.encoders.transformers.truncation import Cut, cut_to_tokens
-from genekb.net.retry import MAX_WAIT_S, TryAgain, retry_after_s, with_tries
+from genekb.net.retry import RetryPolicy, TryAgain, retry_after_s
 
 if TYPE_CHECKING:
     import httpx
@@ -60,44 +60,21 @@ class ApiConfig:
     """How an endpoint that speaks OpenAI's embeddings protocol is asked; none of it is part of a recipe but the host.
 
     The key is not here: it is read from ``OPENAI_API_KEY`` when a request is made, and kept nowhere. A server that
-    needs none takes any value.
-
-    Parameters
-    ----------
-    base_url
-        Address in front of ``/embeddings``, without user, password and query.
-    timeout_s
-        For each of: connecting, sending, and waiting for the next bytes.
-    max_tries
-        Of one request, the first included.
-    max_batch_tokens, max_batch_texts
-        Most that one request holds; tokens by the estimate.
-    sleep
-        Waits between tries, in seconds.
-
-    Raises
-    ------
-    ValueError
-        If a value lies outside its range.
+    needs none takes any value. ``ValueError`` if a value lies outside its range.
     """
 
-    base_url: str = OPENAI_URL
-    timeout_s: float = 60.0
-    max_tries: int = 6
-    max_batch_tokens: int = 200_000
+    base_url: str = OPENAI_URL  # in front of ``/embeddings``, without user, password and query
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    max_batch_tokens: int = 200_000  # most that one request holds, by the estimate
     max_batch_texts: int = MAX_TEXTS
-    sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
         is_plain = not (parts.username or parts.password or parts.query or parts.fragment)
         if not is_plain or not is_web_address(self.base_url):
             raise ValueError("base_url must be http(s)://host[:port][/path] without user, password, query and fragment")
-        if self.timeout_s <= 0:
-            raise ValueError(f"timeout_s must be > 0, got {self.timeout_s}")
-        for field in ("max_tries", "max_batch_tokens"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be >= 1, got {getattr(self, field)}")
+        if self.max_batch_tokens < 1:
+            raise ValueError(f"max_batch_tokens must be >= 1, got {self.max_batch_tokens}")
         if not 1 <= self.max_batch_texts <= MAX_TEXTS:
             raise ValueError(f"max_batch_texts must be 1 to {MAX_TEXTS}, got {self.max_batch_texts}")
 
@@ -166,9 +143,10 @@ def embed(
     if dim and model_id.startswith(SHORTER):
         body |= {"dimensions": dim}
     parts: list[np.ndarray] = []
-    with httpx.Client(timeout=config.timeout_s, headers={"Authorization": f"Bearer {key}"}) as client:
+    with httpx.Client(timeout=config.retry.timeout_s, headers={"Authorization": f"Bearer {key}"}) as client:
         for batch in _pack(texts, config):
-            answer = _ask(client, body | {"input": list(texts[batch])}, config=config, key=key)
+            request = partial(_send, client, body | {"input": list(texts[batch])}, config=config, key=key)
+            answer = config.retry.call(request, failure=f"{config.host} gave no vectors", hint="try again later")
             parts.append(_read(answer, n_texts=len(texts[batch]), dim=dim or _dim(parts), config=config))
             if progress:
                 progress(len(parts[-1]))
@@ -210,18 +188,6 @@ def _read_key() -> str:
     return key
 
 
-def _ask(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig, key: str) -> "httpx.Response":
-    """Send one request until it is answered, refused or given up."""
-    try:
-        return with_tries(
-            lambda: _send(client, body, config=config, key=key), max_tries=config.max_tries, sleep=config.sleep
-        )
-    except TryAgain as error:
-        raise NotAvailable(
-            f"{config.host} gave no vectors in {config.max_tries} tries (last: {error}); try again later"
-        ) from error
-
-
 def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig, key: str) -> "httpx.Response":
     import httpx
 
@@ -233,16 +199,13 @@ def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig,
     if status == _OK:
         return response
     code, message = _vendor_error(response, key=key)
-    told = f"status {status}" + "".join(f", {part}" for part in (code, message) if part)
+    reason = f"status {status}" + "".join(f", {part}" for part in (code, message) if part)
     if (status in _BUSY or status >= _SERVER_ERROR) and code not in _NO_MONEY:
-        wait_s = retry_after_s(response.headers.get("Retry-After", ""))
-        if wait_s > MAX_WAIT_S:
-            raise NotAvailable(f"{config.host} asks to wait {wait_s:.0f} s ({told}); try again then")
-        raise TryAgain(told, wait_s=wait_s)
+        raise TryAgain(reason, wait_s=retry_after_s(response.headers.get("Retry-After", "")))
     if status in _NOT_FOR_YOU or status < _CLIENT_ERROR:  # redirects are not followed: the key stays here
-        way_out = _NOT_FOR_YOU.get(status, f"check {URL_VARIABLE}")
-        raise NotAvailable(f"{config.host} refused model {body['model']!r}: {told}; {way_out}")
-    raise EncoderFailed(f"{config.host} refused {len(body['input'])} texts for {body['model']!r}: {told}")
+        hint = _NOT_FOR_YOU.get(status, f"check {URL_VARIABLE}")
+        raise NotAvailable(f"{config.host} refused model {body['model']!r}: {reason}; {hint}")
+    raise EncoderFailed(f"{config.host} refused {len(body['input'])} texts for {body['model']!r}: {reason}")
 
 
 def _vendor_error(response: "httpx.Response", *, key: str) -> tuple[str, str]:
@@ -255,8 +218,8 @@ def _vendor_error(response: "httpx.Response", *, key: str) -> tuple[str, str]:
     if isinstance(error, str):
         return "", _redact(error, key=key)
     fields = error if isinstance(error, dict) else {}
-    told = {name: value for name, value in fields.items() if isinstance(value, str)}
-    return _redact(told.get("code", ""), key=key), _redact(told.get("message", ""), key=key)
+    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+    return _redact(texts.get("code", ""), key=key), _redact(texts.get("message", ""), key=key)
 
 
 def _redact(message: str, *, key: str) -> str:

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from genekb.core.errors import NotAvailable
 from genekb.encoders.base import FOLDER_PREFIX, folder_name, is_folder_path
 from genekb.encoders.catalogue import ModelEntry, Where
+from genekb.net.hub import hub_errors
 
 MODELS_VARIABLE = "GENEKB_MODELS"  # environment variable: folders that hold model folders, separated as in PATH
 
@@ -61,7 +60,7 @@ def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
     """
     from huggingface_hub import HfApi
 
-    with _hub_errors(model_id):
+    with hub_errors(_shown(model_id)):
         files = HfApi().list_repo_files(model_id, revision=revision or None)
     has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
     weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
@@ -84,28 +83,13 @@ def code_folder(repository: str, *, files: Collection[str], revision: str, onlin
 def _fetch(repository: str, *, revision: str, patterns: Sequence[str]) -> Place:
     from huggingface_hub import snapshot_download
 
-    with _hub_errors(repository):
+    with hub_errors(_shown(repository)):
         path = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))
     return _snapshot(Path(path))
 
 
-@contextmanager
-def _hub_errors(repository: str) -> Iterator[None]:
-    """Tell what the hub's library raises as an error of ours."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    # The hub's library has changed the one that it speaks HTTP with; its own error is always a child of theirs.
-    parents = [error for error in HfHubHTTPError.__bases__ if issubclass(error, Exception)]
-    failures: tuple[type[Exception], ...] = (*parents, OSError, HFValidationError)
-
-    try:
-        yield
-    except failures as error:
-        # The error's own text may hold addresses with credentials: only its type is told.
-        raise NotAvailable(
-            f"the Hugging Face hub gave no model {repository!r} ({type(error).__name__}); "
-            "check the name and the network, or give a local folder"
-        ) from error
+def _shown(repository: str) -> str:
+    return f"the Hugging Face model {repository!r}"
 
 
 def _cached(model_id: str, *, revision: str) -> Place | None:

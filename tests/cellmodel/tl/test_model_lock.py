@@ -47,7 +47,7 @@ def fitted(kb, tmp_path_factory):
 def project(fitted, tmp_path):
     """A project with a model, which is shared as well."""
     shutil.copytree(fitted / "first", tmp_path / "project" / "models" / "blood")
-    push_model(fitted / "first", parse_address(str(tmp_path / "shared")), patience=QUICK)
+    push_model(fitted / "first", parse_address(str(tmp_path / "shared")), retry=QUICK)
     return tmp_path / "project"
 
 
@@ -68,9 +68,9 @@ def test_a_lock_file_gives_another_machine_the_same_model_in_the_same_folder(fit
     arrays = next(path for path in shared if path.endswith("arrays.safetensors"))
     with serving(files=shared, faults={arrays: [Fault(cut_after=10_000)]}) as server:
         lock = elsewhere(server.url + "kb")
-        ((pin, pulled),) = sync_models(lock, patience=QUICK)
+        ((pin, pulled),) = sync_models(lock, retry=QUICK)
         n_asked = len(server.requests)
-        assert sync_models(lock, patience=QUICK) == [(pin, None)]
+        assert sync_models(lock, retry=QUICK) == [(pin, None)]
         assert len(server.requests) == n_asked
     assert (pin.path, pin.store_id) == ("models/blood", load_model(fitted / "first").store_id)
     assert content(lock.parent / "models" / "blood") == content(project / "models" / "blood")
@@ -78,10 +78,10 @@ def test_a_lock_file_gives_another_machine_the_same_model_in_the_same_folder(fit
 
 
 def test_a_newer_model_at_the_address_does_not_move_a_project_that_is_locked(fitted, elsewhere, tmp_path):
-    push_model(fitted / "second", parse_address(str(tmp_path / "shared")), patience=QUICK)
+    push_model(fitted / "second", parse_address(str(tmp_path / "shared")), retry=QUICK)
     with serving(files=served(tmp_path / "shared")) as server:
         lock = elsewhere(server.url + "kb")
-        sync_models(lock, patience=QUICK)
+        sync_models(lock, retry=QUICK)
     assert content(lock.parent / "models" / "blood") == content(fitted / "first")
 
 
@@ -93,10 +93,10 @@ def test_a_model_that_was_changed_on_the_server_is_refused(fitted, elsewhere, tm
         files[description] = (fitted / "second" / "model.json").read_bytes()
         (pin,) = read_model_pins(lock)
         with pytest.raises(LineageMismatch, match=rf"gives model .*, {pin.digest} was asked for; do not use it"):
-            sync_models(lock, patience=QUICK)
+            sync_models(lock, retry=QUICK)
         del files[description]
         with pytest.raises(NotAvailable, match=f"has no version {pin.digest}"):
-            sync_models(lock, patience=QUICK)
+            sync_models(lock, retry=QUICK)
     assert check_model(pin, lock) == [f"{lock.parent / 'models' / 'blood'} holds no model {pin.digest[:16]}"]
     assert [path.name for path in lock.parent.iterdir()] == ["genekb.lock"]
 
@@ -107,13 +107,13 @@ def test_another_or_a_damaged_model_in_its_place_is_replaced_only_if_that_is_ask
     shutil.rmtree(folder)
     shutil.copytree(fitted / "second", folder)
     with pytest.raises(LineageMismatch, match=rf"is model .*, {pin.digest[:16]} is pinned; .* or .*sync --overwrite"):
-        sync_models(lock, patience=QUICK)
+        sync_models(lock, retry=QUICK)
     assert content(folder) == content(fitted / "second")
-    sync_models(lock, overwrite=True, patience=QUICK)
+    sync_models(lock, overwrite=True, retry=QUICK)
     assert content(folder) == content(fitted / "first")
     (folder / "arrays.safetensors").write_bytes(b"x")
     assert "not the file that was written" in check_model(pin, lock)[0]
-    sync_models(lock, overwrite=True, patience=QUICK)
+    sync_models(lock, overwrite=True, retry=QUICK)
     assert check_model(pin, lock) == []
 
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_pinned_is_told(fitted, project, tmp_path):
     lock_models([folder], lock)
     shutil.rmtree(folder)
     with pytest.raises(NotAvailable, match=r"is not here, and .* has no address of it; copy it, or pin it"):
-        sync_models(lock, patience=QUICK)
+        sync_models(lock, retry=QUICK)
 
 
 @pytest.mark.slow
@@ -154,13 +154,13 @@ def test_a_model_on_the_hub_is_pinned_by_its_digest_whatever_its_branch_stands_f
     with serving_hub() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", hub.token)
-        digest = push_model(fitted / "first", parse_address(place), patience=QUICK).digest
-        push_model(fitted / "second", parse_address(place), patience=QUICK)
+        digest = push_model(fitted / "first", parse_address(place), retry=QUICK).digest
+        push_model(fitted / "second", parse_address(place), retry=QUICK)
         lock = elsewhere("hf://lab/human")
         with pytest.raises(LineageMismatch, match=rf"gives model .*, {digest} was asked for"):
-            sync_models(lock, patience=QUICK)
+            sync_models(lock, retry=QUICK)
         lock.write_text(lock.read_text().replace("hf://lab/human", f"{place}@{digest}"))
-        sync_models(lock, patience=QUICK)
+        sync_models(lock, retry=QUICK)
     assert content(lock.parent / "models" / "blood") == content(fitted / "first")
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_entry_brings_nothing_and_leaves_its_project_never(project, ol
     lock_models([project / "models" / "blood"], lock)
     lock.write_text(lock.read_text().replace(old, new))
     with pytest.raises((InputUnusable, SourceUnusable), match=r"has a damaged \[\[model\]\]|is no lock file"):
-        sync_models(lock, patience=QUICK)
+        sync_models(lock, retry=QUICK)
 
 
 def test_the_commands(kb, project, tmp_path, capsys, monkeypatch):

@@ -38,31 +38,31 @@ def model(tmp_path_factory):
 
 
 def test_a_pulled_model_has_the_bytes_of_the_pushed_one(model, tmp_path):
-    pushed = push_model(model, parse_address(str(tmp_path / "shared")), patience=QUICK)
-    pulled = pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
+    pushed = push_model(model, parse_address(str(tmp_path / "shared")), retry=QUICK)
+    pulled = pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", retry=QUICK)
     assert content(tmp_path / "here") == content(model)
     assert (pulled.digest, pulled.store_id) == (pushed.digest, load_model(model).store_id)
     with pytest.raises(InputUnusable, match="exists"):
-        pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
-    pull_model(parse_address(pushed.url), tmp_path / "here", overwrite=True, patience=QUICK)
+        pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", retry=QUICK)
+    pull_model(parse_address(pushed.url), tmp_path / "here", overwrite=True, retry=QUICK)
     with pytest.raises(LineageMismatch, match=f"gives model {pushed.digest}, {'0' * 64} was asked for"):
-        pull_model(parse_address(pushed.url), tmp_path / "other", digest="0" * 64, patience=QUICK)
+        pull_model(parse_address(pushed.url), tmp_path / "other", digest="0" * 64, retry=QUICK)
 
 
 def test_a_model_over_a_connection_that_breaks_and_one_that_lies(model, tmp_path):
-    pushed = push_model(model, parse_address(str(tmp_path / "shared")), patience=QUICK)
+    pushed = push_model(model, parse_address(str(tmp_path / "shared")), retry=QUICK)
     files = served(tmp_path / "shared")
     arrays = f"/kb/{pushed.digest}/arrays.safetensors"
     with serving(files=files, faults={arrays: [Fault(cut_after=70_000), Fault(cut_after=10)]}) as server:
-        pull_model(parse_address(server.url + "kb"), tmp_path / "a", patience=QUICK)
+        pull_model(parse_address(server.url + "kb"), tmp_path / "a", retry=QUICK)
         assert content(tmp_path / "a") == content(model)
         files[arrays] = bytes(len(files[arrays]))
         with pytest.raises(StoreCorrupt, match=r"other bytes of arrays\.safetensors"):
-            pull_model(parse_address(server.url + "kb"), tmp_path / "b", patience=QUICK)
+            pull_model(parse_address(server.url + "kb"), tmp_path / "b", retry=QUICK)
         description = f"/kb/{pushed.digest}/model.json"
         files[description] = files[description].replace(b'"version"', b'"Version"')
         with pytest.raises(LineageMismatch, match="was asked for; do not use it"):
-            pull_model(parse_address(server.url + "kb"), tmp_path / "b", patience=QUICK)
+            pull_model(parse_address(server.url + "kb"), tmp_path / "b", retry=QUICK)
     assert not (tmp_path / "b").exists()
 
 
@@ -72,19 +72,19 @@ def test_a_model_that_promises_nonsense_is_refused(model, tmp_path, n_bytes):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "model.json").write_text(json.dumps(told))
     with pytest.raises(LineageMismatch, match="is absent, or too large"):
-        pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", patience=QUICK)
+        pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", retry=QUICK)
     with pytest.raises(NotAvailable, match=r"neither current nor model.json"):
-        pull_model(parse_address(str(tmp_path / "nothing")), tmp_path / "here", patience=QUICK)
+        pull_model(parse_address(str(tmp_path / "nothing")), tmp_path / "here", retry=QUICK)
 
 
 def test_a_damaged_model_is_named_by_its_address(model, tmp_path):
-    push_model(model, parse_address(str(tmp_path / "shared")), patience=QUICK)
+    push_model(model, parse_address(str(tmp_path / "shared")), retry=QUICK)
     (folder,) = (path for path in (tmp_path / "shared").iterdir() if path.is_dir())
     told = json.loads((folder / "model.json").read_text()) | {"names": 3}
     (folder / "model.json").write_text(json.dumps(told))
     files = {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
     with serving(files=files) as server, pytest.raises(LineageMismatch) as error:
-        pull_model(parse_address(server.url), tmp_path / "here", patience=QUICK)
+        pull_model(parse_address(server.url), tmp_path / "here", retry=QUICK)
     assert re.fullmatch(rf"{server.url}model\.json is damaged .*; ask its owner to push it again", str(error.value))
     assert not (tmp_path / "here").exists()
 

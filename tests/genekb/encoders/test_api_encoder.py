@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.encoders.api.client import ApiConfig, cut_by_estimate, embed, estimate_price
 from genekb.encoders.api.encoder import load_api
+from genekb.net.retry import RetryPolicy
 
 KEY = "sk-test-0123456789abcdef"
 DIM = 6
@@ -93,7 +94,7 @@ def new_vendor(server):
     vendor = server.vendor = Vendor()
     vendor.url = f"http://127.0.0.1:{server.server_port}/v1"
     vendor.waits = []
-    vendor.config = ApiConfig(base_url=vendor.url, sleep=vendor.waits.append)
+    vendor.config = ApiConfig(base_url=vendor.url, retry=RetryPolicy(sleep=vendor.waits.append))
     return vendor
 
 
@@ -135,7 +136,7 @@ def test_the_recipe_names_model_host_and_dim_and_nothing_that_varies(vendor):
     spec = load(vendor).spec
     assert (spec.kind, spec.model_id, spec.pooling, spec.dim) == ("api", "vendor-model", "none", DIM)
     assert spec.revision == vendor.url.removeprefix("http://").removesuffix("/v1")
-    smaller = replace(vendor.config, max_batch_texts=1, max_tries=2, timeout_s=5)
+    smaller = replace(vendor.config, max_batch_texts=1, retry=RetryPolicy(max_tries=2, timeout_s=5))
     assert load(vendor, config=smaller).spec.encoder_id == spec.encoder_id
 
 
@@ -224,7 +225,7 @@ def test_passing_failures_are_mended_by_asking_again_with_growing_waits(vendor, 
 
 
 def test_a_server_that_never_recovers_is_given_up_in_one_line(vendor):
-    encoder = load(vendor, config=replace(vendor.config, max_tries=3))
+    encoder = load(vendor, config=replace(vendor.config, retry=replace(vendor.config.retry, max_tries=3)))
     vendor.faults = [(502, {}, {"error": {"code": "bad_gateway", "message": "no\nupstream"}})] * 3
     with pytest.raises(
         NotAvailable, match=r"no vectors in 3 tries \(last: status 502, bad_gateway, no upstream\); try again"
@@ -234,7 +235,7 @@ def test_a_server_that_never_recovers_is_given_up_in_one_line(vendor):
 
 
 def test_nobody_listening_is_told_by_the_kind_of_failure(vendor):
-    nowhere = replace(vendor.config, base_url="http://127.0.0.1:9/v1", max_tries=2)
+    nowhere = replace(vendor.config, base_url="http://127.0.0.1:9/v1", retry=replace(vendor.config.retry, max_tries=2))
     with pytest.raises(NotAvailable, match=r"127.0.0.1:9 gave no vectors in 2 tries \(last: ConnectError\)"):
         load(vendor, config=nowhere)
     assert len(vendor.waits) == 1

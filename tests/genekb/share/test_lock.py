@@ -47,12 +47,12 @@ def shared(built, tmp_path):
 
 def test_a_lock_file_gives_another_machine_the_same_bytes(built, shared, tmp_path):
     write_pins([pin_store(built, encoders=["lsa-8"], url=str(shared))], tmp_path / "genekb.lock")
-    (pin, pulled), *rest = sync(tmp_path / "genekb.lock", home=tmp_path / "other", patience=QUICK)
+    (pin, pulled), *rest = sync(tmp_path / "genekb.lock", home=tmp_path / "other", retry=QUICK)
     assert (rest, pin.digest) == ([], built.manifest.digest)
     for name, body in content(pulled.folder).items():
         assert (built.folder / name).read_bytes() == body
     assert check_pin(pin, tmp_path / "other") == []
-    assert sync(tmp_path / "genekb.lock", home=tmp_path / "other", patience=QUICK)[0][1] is None
+    assert sync(tmp_path / "genekb.lock", home=tmp_path / "other", retry=QUICK)[0][1] is None
 
 
 def test_what_a_push_or_a_lock_would_harm_is_refused_before_anything_is_sent(
@@ -89,7 +89,7 @@ def test_a_newer_store_of_the_name_does_not_move_a_project_that_is_locked(
     assert genekb.open("human@2022-11", home=home).manifest.digest == built.manifest.digest
     with pytest.raises(NotAvailable, match=r"genekb.lock pins human to .* `genekb sync` brings it"):
         genekb.open("human", home=tmp_path / "other")
-    sync(project.parent / "genekb.lock", home=tmp_path / "other", patience=QUICK)
+    sync(project.parent / "genekb.lock", home=tmp_path / "other", retry=QUICK)
     assert genekb.open("human", home=tmp_path / "other").manifest.digest == built.manifest.digest
 
 
@@ -97,11 +97,11 @@ def test_a_pin_that_nothing_fits_is_told(built, shared, tmp_path):
     path = tmp_path / "genekb.lock"
     write_pins([pin_store(built)], path)
     with pytest.raises(NotAvailable, match=r"has no address of it; build or copy it"):
-        sync(path, home=tmp_path / "other", patience=QUICK)
+        sync(path, home=tmp_path / "other", retry=QUICK)
     write_pins([pin_store(built, url=str(shared))], path)
     path.write_text(path.read_text().replace(built.manifest.digest, "0" * 64))
     with pytest.raises(NotAvailable, match="has no version 0000"):
-        sync(path, home=tmp_path / "other", patience=QUICK)
+        sync(path, home=tmp_path / "other", retry=QUICK)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_pin_under_another_stores_name_is_told(built, shared, tmp_path):
     write_pins([pin_store(built, url=str(shared))], path)
     path.write_text(path.read_text().replace("human@2022-11", "human@2023-01"))
     with pytest.raises(StoreCorrupt, match=r"gives human@2022-11 where .* pins human@2023-01; pin it again"):
-        sync(path, home=tmp_path / "other", patience=QUICK)
+        sync(path, home=tmp_path / "other", retry=QUICK)
 
 
 def test_a_relative_address_is_one_from_the_lock_file_on_wherever_a_command_runs(
@@ -150,7 +150,7 @@ def test_a_relative_address_is_one_from_the_lock_file_on_wherever_a_command_runs
     assert pin.url == "../shared"
     for place in (tmp_path / "project", tmp_path):
         monkeypatch.chdir(place)
-        sync(tmp_path / "project" / "genekb.lock", home=place / "home2", patience=QUICK)
+        sync(tmp_path / "project" / "genekb.lock", home=place / "home2", retry=QUICK)
         assert check_pin(pin, place / "home2") == []
 
 
@@ -168,28 +168,28 @@ def test_a_catalogue_lists_what_can_be_pulled_and_moves_with_its_folder(built, t
     pushed = push_store(built, parse_address(str(place / "human")))
     add_to_catalog(list_manifest(built.manifest, pushed.url, catalog=place / "catalog.toml"), place / "catalog.toml")
     with serving(files=served(place)) as server:
-        (entry,) = read_catalog(server.url + "kb/catalog.toml", patience=QUICK)
+        (entry,) = read_catalog(server.url + "kb/catalog.toml", retry=QUICK)
         assert entry.url == f"{server.url}kb/human@{built.manifest.digest}"
         assert (entry.name, entry.n_genes, entry.licences) == (
             "human@2022-11", built.manifest.n_genes, built.manifest.licences,
         )  # fmt: skip
-        config = PullConfig(digest=entry.digest, patience=QUICK)
+        config = PullConfig(digest=entry.digest, retry=QUICK)
         address = parse_address(find_listed([entry], "human").url)
         assert pull_store(address, config, home=tmp_path / "home2").manifest.digest == built.manifest.digest
     with pytest.raises(NotAvailable, match=r"has no 'mouse' \(it has: human@2022-11\)"):
         find_listed([entry], "mouse")
     with pytest.raises(NotAvailable, match="no catalogue at"):
-        read_catalog(str(tmp_path / "nowhere"), patience=QUICK)
+        read_catalog(str(tmp_path / "nowhere"), retry=QUICK)
     (place / "catalog.toml").write_text("version = 9")
     with pytest.raises(SourceUnusable, match="is no catalogue"):
-        read_catalog(str(place), patience=QUICK)
+        read_catalog(str(place), retry=QUICK)
 
 
 def test_every_store_of_the_catalogue_in_this_repository_can_be_pulled(tmp_path):
-    listed = read_catalog(str(ROOT / "artifacts"), patience=QUICK)
+    listed = read_catalog(str(ROOT / "artifacts"), retry=QUICK)
     assert listed
     for entry in listed:
-        pulled = pull_store(address_of(entry), PullConfig(digest=entry.digest, patience=QUICK), home=tmp_path)
+        pulled = pull_store(address_of(entry), PullConfig(digest=entry.digest, retry=QUICK), home=tmp_path)
         assert (pulled.manifest.n_genes, tuple(pulled.manifest.encoders)) == (entry.n_genes, entry.encoders)
         assert verify_store(pulled.folder).faults == ()
 
@@ -207,7 +207,7 @@ def test_a_signature_travels_and_every_change_of_the_manifest_breaks_it(built, k
     secret, public = keys
     sign_store(built.folder, secret)
     push_store(built, parse_address(str(tmp_path / "shared")))
-    config = PullConfig(public_key=str(public), patience=QUICK)
+    config = PullConfig(public_key=str(public), retry=QUICK)
     pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / "other")
     assert built.manifest.digest in pulled.signed
     assert verify_signature(pulled.folder, public.read_text().splitlines()[-1]) == pulled.signed
@@ -221,12 +221,12 @@ def test_what_is_unsigned_or_signed_by_another_is_refused_before_any_file_comes(
     secret, public = keys
     push_store(built, parse_address(str(tmp_path / "shared")))
     address = parse_address(str(tmp_path / "shared"))
-    config = PullConfig(public_key=str(public), patience=QUICK)
+    config = PullConfig(public_key=str(public), retry=QUICK)
     with pytest.raises(StoreCorrupt, match="is not signed, and a public key was given"):
         pull_store(address, config, home=tmp_path / "other")
     sign_store(built.folder, secret)
     push_store(built, address)
-    other = PullConfig(public_key=str(make_keys(tmp_path / "other-key")), patience=QUICK)
+    other = PullConfig(public_key=str(make_keys(tmp_path / "other-key")), retry=QUICK)
     with pytest.raises(StoreCorrupt, match="do not use it"):
         pull_store(address, other, home=tmp_path / "other")
     assert not (tmp_path / "other").exists()

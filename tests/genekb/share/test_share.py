@@ -11,17 +11,17 @@ import genekb
 from genekb.builder.lineage import trace_lineage
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
-from genekb.share.transfer import Patience
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import list_store_folders
 from genekb.store.notes import PULLED
 from genekb.store.verify import verify_store
 from tests.support.loopback import Fault, serving
 
-QUICK = Patience(n_jobs=2, max_tries=3, timeout_s=1.0, sleep=lambda _: None)
+QUICK = RetryPolicy(n_jobs=2, max_tries=3, timeout_s=1.0, sleep=lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def shared(built, tmp_path):
 
 
 def pull(url, home, **settings):
-    return pull_store(parse_address(str(url)), PullConfig(patience=QUICK, **settings), home=home)
+    return pull_store(parse_address(str(url)), PullConfig(retry=QUICK, **settings), home=home)
 
 
 def content(folder):
@@ -157,10 +157,10 @@ BAD_LOCATIONS = [
 @pytest.mark.parametrize("location", BAD_LOCATIONS)
 def test_a_redirect_that_no_try_can_follow_is_not_tried_again(tmp_path, location):
     waits = []
-    patience = replace(QUICK, sleep=waits.append)
+    retry = replace(QUICK, sleep=waits.append)
     with serving(faults={"/kb/current": [Fault(status=302, headers={"Location": location})] * 99}) as server:
         with pytest.raises(NotAvailable, match=r"127\.0\.0\.1:\d+ redirects (to something other|without end)"):
-            pull_store(parse_address(server.url + "kb"), PullConfig(patience=patience), home=tmp_path)
+            pull_store(parse_address(server.url + "kb"), PullConfig(retry=retry), home=tmp_path)
         assert {path for path, _, _ in server.requests} == {"/kb/current"}
         assert len(server.requests) in {1, 21}  # an endless one is followed as far as httpx goes
     assert waits == []

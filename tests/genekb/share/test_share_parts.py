@@ -117,7 +117,7 @@ def test_a_sync_adds_what_a_pin_needs_and_nothing_else_is_asked_for(whole, share
     pull_store(parse_address(str(shared)), PullConfig(encoders=("lsa-16",)), home=tmp_path / "home")
     lock = tmp_path / "genekb.lock"
     write_pins([pin_store(whole, encoders=["lsa-16", "hash-32"], url=str(shared))], lock)
-    ((pin, pulled),) = sync(lock, home=tmp_path / "home", patience=QUICK)
+    ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
     hashed = whole.encoder_id("hash-32")
     assert pulled.n_bytes == sum(file.n_bytes for file in whole.manifest.files if hashed in file.path)
     assert check_pin(pin, tmp_path / "home") == []
@@ -126,9 +126,9 @@ def test_a_sync_adds_what_a_pin_needs_and_nothing_else_is_asked_for(whole, share
 def test_what_was_here_and_damaged_is_looked_at_once_more_after_a_pull(whole, shared, tmp_path):
     lock = tmp_path / "genekb.lock"
     write_pins([pin_store(whole, url=str(shared))], lock)
-    ((pin, pulled),) = sync(lock, home=tmp_path / "home", patience=QUICK)
+    ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
     (pulled.folder / "genes.parquet").write_bytes(b"damaged")
-    ((_, again),) = sync(lock, home=tmp_path / "home", patience=QUICK)
+    ((_, again),) = sync(lock, home=tmp_path / "home", retry=QUICK)
     assert again.n_bytes == (whole.folder / "genes.parquet").stat().st_size
     assert check_pin(pin, tmp_path / "home") == []
 
@@ -136,12 +136,12 @@ def test_what_was_here_and_damaged_is_looked_at_once_more_after_a_pull(whole, sh
 def test_a_cache_that_differs_from_its_store_is_made_anew_by_a_sync(whole, shared, tmp_path):
     lock = tmp_path / "genekb.lock"
     write_pins([pin_store(whole, encoders=["lsa-16"], url=str(shared))], lock)
-    ((pin, pulled),) = sync(lock, home=tmp_path / "home", patience=QUICK)
+    ((pin, pulled),) = sync(lock, home=tmp_path / "home", retry=QUICK)
     assert check_pin(pin, tmp_path / "home") == []
     cached = pulled.folder.parent / CACHE / pin.digest[:16] / whole.encoder_id("lsa-16") / "vectors.npy"
     before = cached.stat()
     cached.write_bytes(cached.read_bytes()[:-8] + bytes(8))
     os.utime(cached, ns=(before.st_atime_ns, before.st_mtime_ns))  # so that nothing but its bytes tells
     assert check_pin(pin, tmp_path / "home")[0].startswith("the cache of lsa-16")
-    assert sync(lock, home=tmp_path / "home", patience=QUICK)[0][1].n_bytes == 0
+    assert sync(lock, home=tmp_path / "home", retry=QUICK)[0][1].n_bytes == 0
     assert check_pin(pin, tmp_path / "home") == []

@@ -7,16 +7,16 @@ import pytest
 import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable
+from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
-from genekb.share.transfer import Patience
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.notes import read_origin
 from genekb.store.verify import verify_store
 from tests.support.hub import serving_hub
 
-QUICK = Patience(n_jobs=2, max_tries=2, timeout_s=5.0, sleep=lambda _: None)
+QUICK = RetryPolicy(n_jobs=2, max_tries=2, timeout_s=5.0, sleep=lambda _: None)
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 HUB = "hf://datasets/lab/human"
 
@@ -37,7 +37,7 @@ def smaller(ncbi_folder, tmp_path_factory):
 
 
 def pull(url, home, **settings):
-    return pull_store(parse_address(url), PullConfig(patience=QUICK, **settings), home=home)
+    return pull_store(parse_address(url), PullConfig(retry=QUICK, **settings), home=home)
 
 
 @pytest.fixture
@@ -123,10 +123,10 @@ def bucket():
 
 
 def test_a_store_goes_into_a_bucket_and_comes_back_whole(bucket, built, smaller, tmp_path):
-    pushed = push_store(built, parse_address(f"{bucket}/human"), patience=QUICK)
+    pushed = push_store(built, parse_address(f"{bucket}/human"), retry=QUICK)
     assert pushed.n_sent > 0
-    assert push_store(built, parse_address(f"{bucket}/human"), patience=QUICK).n_sent < pushed.n_sent / 10
-    push_store(smaller, parse_address(f"{bucket}/human"), patience=QUICK)
+    assert push_store(built, parse_address(f"{bucket}/human"), retry=QUICK).n_sent < pushed.n_sent / 10
+    push_store(smaller, parse_address(f"{bucket}/human"), retry=QUICK)
     assert pull(f"{bucket}/human", tmp_path / "a").manifest.digest == smaller.manifest.digest
     old = pull(f"{bucket}/human@{built.manifest.digest}", tmp_path / "b", encoders=("lsa-8",))
     assert verify_store(old.folder).faults == ()
@@ -136,19 +136,19 @@ def test_a_store_goes_into_a_bucket_and_comes_back_whole(bucket, built, smaller,
 def test_a_push_repairs_a_bucket_that_was_changed_at_the_same_size(bucket, built, tmp_path):
     import s3fs
 
-    pushed = push_store(built, parse_address(f"{bucket}/repaired"), patience=QUICK)
+    pushed = push_store(built, parse_address(f"{bucket}/repaired"), retry=QUICK)
     path = f"{bucket}/repaired/{built.manifest.digest}/texts.parquet"
     filesystem = s3fs.S3FileSystem(skip_instance_cache=True)
     n_bytes = filesystem.info(path)["size"]
     filesystem.pipe_file(path, bytes(n_bytes))
-    again = push_store(built, parse_address(f"{bucket}/repaired"), patience=QUICK)
+    again = push_store(built, parse_address(f"{bucket}/repaired"), retry=QUICK)
     assert n_bytes < again.n_sent < pushed.n_sent / 2
     assert verify_store(pull(f"{bucket}/repaired", tmp_path).folder).faults == ()
 
 
 @pytest.mark.slow
 def test_part_of_a_file_from_a_bucket_goes_on_where_it_ended(bucket, built, tmp_path):
-    push_store(built, parse_address(f"{bucket}/cut"), patience=QUICK)
+    push_store(built, parse_address(f"{bucket}/cut"), retry=QUICK)
     staging = tmp_path / "stores" / "human@2022-11" / f".pulling-{built.manifest.digest[:16]}"
     staging.mkdir(parents=True)
     whole = (built.folder / "names.parquet").read_bytes()
@@ -161,7 +161,7 @@ def test_part_of_a_file_from_a_bucket_goes_on_where_it_ended(bucket, built, tmp_
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there_and_one_that_refuses(bucket, built, monkeypatch, tmp_path):
     with pytest.raises(NotAvailable, match="no such bucket"):
-        push_store(built, parse_address("s3://elsewhere/human"), patience=QUICK)
+        push_store(built, parse_address("s3://elsewhere/human"), retry=QUICK)
     with pytest.raises(NotAvailable, match=r"holds neither current nor manifest\.json"):
         pull(f"{bucket}/nothing", tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

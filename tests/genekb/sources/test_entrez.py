@@ -13,6 +13,7 @@ import pytest
 
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.genes.resolve import resolve_names
+from genekb.net.retry import RetryPolicy
 from genekb.sources.entrez import read_answer, read_entrez_folder
 from genekb.sources.entrez_fetch import FetchConfig, fetch_genes
 from genekb.sources.open import read_source
@@ -87,7 +88,10 @@ def waits():
 @pytest.fixture
 def config(ncbi, tmp_path, waits):
     return FetchConfig(
-        base_url=ncbi.url, timeout_s=2, max_tries=3, pause_s=0, rate_folder=tmp_path / "rate", sleep=waits.append
+        base_url=ncbi.url,
+        retry=RetryPolicy(timeout_s=2, max_tries=3, sleep=waits.append),
+        pause_s=0,
+        rate_folder=tmp_path / "rate",
     )
 
 
@@ -244,7 +248,7 @@ def test_a_server_that_hangs_is_not_waited_for(ncbi, config, tmp_path):
     gate = threading.Event()
     ncbi.faults["/esummary.fcgi"] = [Fault(cut_after=10, gate=gate)] * 3
     with pytest.raises(NotAvailable, match="in 3 tries"):
-        fetch_genes(["915"], tmp_path / "out", replace(config, timeout_s=0.2))
+        fetch_genes(["915"], tmp_path / "out", replace(config, retry=replace(config.retry, timeout_s=0.2)))
     gate.set()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
+from genekb.net.retry import RetryPolicy
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.ncbi_download import DownloadConfig, download_release
 from tests.support.loopback import Fault, serving
@@ -42,7 +43,7 @@ def waits():
 
 @pytest.fixture
 def config(mirror, waits):
-    return DownloadConfig(mirror=mirror.url, max_tries=4, timeout_s=5, sleep=waits.append)
+    return DownloadConfig(mirror=mirror.url, retry=RetryPolicy(max_tries=4, timeout_s=5, sleep=waits.append))
 
 
 def test_a_downloaded_release_is_the_one_that_was_served(mirror, config, release, ncbi_folder, tmp_path):
@@ -246,7 +247,7 @@ def test_a_published_checksum_is_compared(mirror, config, tmp_path):
 def test_without_a_network_the_other_way_is_told_at_once_and_no_secret(config, tmp_path, waits):
     from dataclasses import replace
 
-    offline = replace(config, mirror="http://user:secret@127.0.0.1:9/", max_tries=2)
+    offline = replace(config, mirror="http://user:secret@127.0.0.1:9/", retry=replace(config.retry, max_tries=2))
     with pytest.raises(NotAvailable, match=r"put Homo_sapiens\.gene_info\.gz, gene_summary\.gz") as caught:
         download_release(tmp_path, offline)
     assert "secret" not in str(caught.value)
@@ -308,7 +309,7 @@ def test_a_real_release_comes_over_whole(real_data, tmp_path):
     folder = real_data / "ncbi" / "2020-01"
     files = {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
     with serving(files=files, faults={INFO: [Fault(cut_after=1_000_000)]}) as server:
-        config = DownloadConfig(mirror=server.url, taxa=("human", "mouse"), sleep=lambda _: None)
+        config = DownloadConfig(mirror=server.url, taxa=("human", "mouse"), retry=RetryPolicy(sleep=lambda _: None))
         result = download_release(tmp_path, config)
     assert len(result.files) == 4
     ours, theirs = (read_ncbi_folder(where, taxa=["human", "mouse"]) for where in (tmp_path, folder))
