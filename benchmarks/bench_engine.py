@@ -32,9 +32,8 @@ def encode(texts: list[str], choices: dict, folder: Path, results) -> None:
     """Encode all texts with one engine, and send what it took."""
     import pyarrow as pa
 
-    from genekb.builder.encode import EncodingJob, encode_texts
-    from genekb.builder.engine import EngineConfig
-    from genekb.builder.engines import open_engine
+    from genekb.builder.encode import encode_texts
+    from genekb.builder.engine import EncodingJob, EngineConfig, open_engine
     from genekb.encoders import load_encoder
     from genekb.genes.texts import text_id
 
@@ -50,8 +49,8 @@ def encode(texts: list[str], choices: dict, folder: Path, results) -> None:
         cpu.append(sum(sum(child.cpu_times()[:2]) for child in running) + time.process_time() - started_cpu)
 
     with open_engine(EngineConfig(**choices), device="cpu") as engine:
-        job = EncodingJob(spec=encoder.spec, open=lambda: encoder, engine=engine)
-        encode_texts(job, table, folder=folder, vector_dtype="float16", progress=tell)
+        job = EncodingJob(spec=encoder.spec, open=lambda: encoder)
+        encode_texts(job, table, folder=folder, vector_dtype="float16", progress=tell, engine=engine)
     results.send({"first_shard_s": times[0], "last_shard_s": times[-1], "worker_mb": max(memory), "cpu_s": max(cpu)})
 
 

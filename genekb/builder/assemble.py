@@ -1,5 +1,6 @@
-"""Put a store together in a staging folder and make it visible: the one way in which every store is written."""
+"""Write a store into a staging folder and commit it: every store is written this way."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genekb.builder.encode import RECIPE, EncodingJob, Progress, encode_texts
+from genekb.builder.encode import RECIPE, Progress, encode_texts, share_folder
+from genekb.builder.engine import LOCAL, EncodingJob, Engine
 from genekb.core.interrupts import told_when_interrupted
 from genekb.core.versions import installed_version
 from genekb.encoders import EncoderSpec
@@ -45,7 +47,7 @@ class StoreContent:
     name: str  # ``NAME@RELEASE``
     # tables of :mod:`genekb.schema` by name: genes, names, orthologs, annotations, texts
     tables: Mapping[str, pa.Table]
-    # sources, dropped, selection, template, licences, parent, options: as in :class:`genekb.store.manifest.Manifest`
+    # as in :class:`genekb.store.manifest.Manifest`
     sources: tuple[Mapping[str, Any], ...]
     dropped: Mapping[str, int]
     selection: str
@@ -53,7 +55,7 @@ class StoreContent:
     licences: tuple[str, ...]
     parent: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    # files of the parent that hold these tables already, by name of the table; they are shared, not written again
+    # files of the parent that hold these tables already, by name of the table: shared, not written again
     table_files: Mapping[str, Path] = field(default_factory=dict)
     # names that limited the genes with a text, kept with the store so that an update can apply them again
     only_names: tuple[str, ...] | None = None
@@ -61,81 +63,84 @@ class StoreContent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptVectors:
-    """Vectors of a parent store whose files are shared, and what its manifest says of them."""
+    """Vectors of a parent store whose files are shared."""
 
     folder: Path
-    entry: Mapping[str, Any]
+    entry: Mapping[str, Any]  # of its manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneVectors:
-    """Vectors that hang on genes, made elsewhere."""
+    """Vectors of genes that were made elsewhere."""
 
     spec: EncoderSpec  # their provenance
     gene_ids: IntArray  # (gene,) distinct, ascending
     vectors: FloatArray  # (gene, dim) float32
 
 
+Vectors = EncodingJob | KeptVectors | GeneVectors
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildResult:
-    """The store that a build ended with."""
+    """The store that a build ended with, and texts over all encoders."""
 
-    folder: Path  # where it lies
-    manifest: Manifest  # what it holds
-    # n_encoded, n_reused, n_kept: over all encoders: texts encoded now; texts whose vector an earlier store had; texts
-    # whose shard an earlier, interrupted run had left
-    n_encoded: int
-    n_reused: int
-    n_kept: int
+    folder: Path
+    manifest: Manifest
+    n_encoded: int  # encoded now
+    n_reused: int  # whose vector an earlier store had
+    n_kept: int  # whose shard an earlier, interrupted run had left
 
 
 def assemble(
     content: StoreContent,
-    vectors: Sequence[EncodingJob | KeptVectors | GeneVectors],
+    vectors: Sequence[Vectors],
     *,
     home: Path | None,
     vector_dtype: str = "float16",
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> BuildResult:
-    """Write a store, or go on with one that was interrupted.
+    """Write a store, or resume one that was interrupted.
 
-    ``vectors``: encoders in the order in which the store lists them; the first is its default. ``home``: artifact home,
-    see :func:`genekb.store.home.find_home`. Raises ``NotAvailable`` if the home cannot be written, or an encoder is not
-    on this machine; ``StoreBusy`` if another process writes the same name.
+    ``vectors``: encoders in the order in which the store lists them; the first is its default. Raises ``NotAvailable``
+    if the home cannot be written, or an encoder is not on this machine; ``StoreBusy`` if another process writes it.
     """
     name_folder = find_home(home) / "stores" / content.name
-    entries: dict[str, dict[str, Any]] = {}
-    n_encoded = n_reused = n_kept = 0
+    entries: dict[str, Mapping[str, Any]] = {}
+    totals = Counter[str]()
     with writing_to(name_folder), locked(name_folder), told_when_interrupted(_KEPT):
         staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
         _write_tables(content, staging)
-        for item in sorted(vectors, key=_is_shuffled):
+        for item in sorted(vectors, key=_needs_others):
             if isinstance(item, EncodingJob):
+                texts = content.tables["texts"]
                 result = encode_texts(
-                    item, content.tables["texts"], folder=staging, vector_dtype=vector_dtype, progress=progress
+                    item, texts, folder=staging, vector_dtype=vector_dtype, progress=progress, engine=engine
                 )
-                n_encoded, n_reused = n_encoded + result.n_encoded, n_reused + result.n_reused
-                n_kept += result.n_kept
+                totals.update(n_encoded=result.n_encoded, n_reused=result.n_reused, n_kept=result.n_kept)
                 n_vectors = result.n_encoded + result.n_reused + result.n_kept
-                entries[str(item.spec.encoder_id)] = _entry(item.spec, vector_dtype, n_vectors, result.n_cut)
+                entries[_encoder_id(item)] = _entry(item.spec, vector_dtype, n_vectors, result.n_cut)
             elif isinstance(item, KeptVectors):
-                entries[_take_over(item, staging)] = dict(item.entry)
+                _share_vectors(item, staging)
+                entries[_encoder_id(item)] = dict(item.entry)
             else:
                 _write_gene_vectors(item, staging)
-                entries[str(item.spec.encoder_id)] = _entry(item.spec, "float32", len(item.gene_ids), 0)
+                entries[_encoder_id(item)] = _entry(item.spec, "float32", len(item.gene_ids), 0)
         manifest = _manifest(content, {key: entries[key] for key in map(_encoder_id, vectors)}, staging)
         folder = commit(staging, manifest)
         jobs = [item for item in vectors if isinstance(item, EncodingJob)]
-        remember_places(name_folder, {str(job.spec.encoder_id): job.place for job in jobs})
-    return BuildResult(folder=folder, manifest=manifest, n_encoded=n_encoded, n_reused=n_reused, n_kept=n_kept)
+        remember_places(name_folder, {str(job.spec.encoder_id): job.model_folder for job in jobs})
+    counts = {name: totals[name] for name in ("n_encoded", "n_reused", "n_kept")}
+    return BuildResult(folder=folder, manifest=manifest, **counts)
 
 
-def _is_shuffled(item: EncodingJob | KeptVectors | GeneVectors) -> bool:
-    """Whether an item needs the vectors of another one, which therefore goes first."""
+def _needs_others(item: Vectors) -> bool:
+    """Whether the vectors of another item are needed, which is therefore written first."""
     return isinstance(item, EncodingJob) and item.partner is not None
 
 
-def _encoder_id(item: EncodingJob | KeptVectors | GeneVectors) -> str:
+def _encoder_id(item: Vectors) -> str:
     return item.folder.name if isinstance(item, KeptVectors) else str(item.spec.encoder_id)
 
 
@@ -143,10 +148,8 @@ def _entry(spec: EncoderSpec, vector_dtype: str, n_vectors: int, n_cut: int) -> 
     return {"recipe": spec.to_dict(), "vector_dtype": vector_dtype, "n_vectors": n_vectors, "n_texts_cut": n_cut}
 
 
-def _plan_key(
-    content: StoreContent, vectors: Sequence[EncodingJob | KeptVectors | GeneVectors], vector_dtype: str
-) -> str:
-    """Identity of the work: an interrupted run is gone on with only by a run that would write the same store."""
+def _plan_key(content: StoreContent, vectors: Sequence[Vectors], vector_dtype: str) -> str:
+    """Identity of the work: a run resumes only what would become the same store."""
     plan = {
         "schema": SCHEMA_VERSION,
         "sources": list(content.sources),
@@ -174,13 +177,10 @@ def _write_tables(content: StoreContent, staging: Path) -> None:
         write_text("".join(f"{name}\n" for name in sorted(set(content.only_names))), staging / ONLY_NAMES)
 
 
-def _take_over(item: KeptVectors, staging: Path) -> str:
+def _share_vectors(item: KeptVectors, staging: Path) -> None:
     target = staging / "embeddings" / item.folder.name
     rmtree(target, ignore_errors=True)  # an interrupted run may have left something else
-    for path in item.folder.rglob("*"):
-        if path.is_file():
-            share_file(path, target / path.relative_to(item.folder))
-    return item.folder.name
+    share_folder(item.folder, target)
 
 
 def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
@@ -189,7 +189,7 @@ def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
     write_json(item.spec.to_dict(), folder / RECIPE)
 
 
-def _manifest(content: StoreContent, encoders: dict[str, dict[str, Any]], staging: Path) -> Manifest:
+def _manifest(content: StoreContent, encoders: Mapping[str, Mapping[str, Any]], staging: Path) -> Manifest:
     name, _, release = content.name.partition("@")
     genes, texts = content.tables["genes"], content.tables["texts"]
     manifest = Manifest(
@@ -220,19 +220,19 @@ def _manifest(content: StoreContent, encoders: dict[str, dict[str, Any]], stagin
 
 
 def read_kept_names(path: Path) -> tuple[str, ...]:
-    """Read the names of genes that a store was restricted to."""
+    """Read the gene names that a store was restricted to."""
     return tuple(filter(None, path.read_text(encoding="utf-8").split("\n")))
 
 
 def kept_vectors(store: Store) -> list[KeptVectors]:
-    """List the vectors of a store, to be copied into its successor; the store is checked first."""
+    """Vectors of a store for its successor; all files are checked first."""
     store.check_whole()
-    check_files(store.folder, store.manifest)  # what is copied gets a new digest, which must not bless damage
+    check_files(store.folder, store.manifest)  # the new manifest must not bless damage
     folder = store.folder / "embeddings"
     return [KeptVectors(folder=folder / key, entry=entry) for key, entry in store.manifest.encoders.items()]
 
 
-def _unchanged(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
+def unchanged_tables(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
     """Files of a store that hold the same tables."""
     listed = {file.path for file in store.manifest.files}
     files = {name: store.folder / f"{name}.parquet" for name in tables if f"{name}.parquet" in listed}
@@ -240,7 +240,7 @@ def _unchanged(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
 
 
 def content_of(store: Store) -> StoreContent:
-    """Give the tables of a store as the content of its successor."""
+    """Content of a store for its successor."""
     manifest = store.manifest
     kept = store.folder / ONLY_NAMES
     tables: dict[str, pa.Table] = {
@@ -256,6 +256,6 @@ def content_of(store: Store) -> StoreContent:
         licences=manifest.licences,
         parent=manifest.digest,
         options=manifest.options,
-        table_files=_unchanged(store, tables),
+        table_files=unchanged_tables(store, tables),
         only_names=read_kept_names(kept) if kept.is_file() else None,
     )

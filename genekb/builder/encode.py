@@ -1,14 +1,14 @@
-"""Encode the texts of a store shard by shard, taking over the vectors that already exist.
+"""Encode the texts of a store shard by shard, reusing the vectors that already exist.
 
-A shard is a pure function of the texts whose id falls into its range, and an atomic file; so an encoding that was
-killed goes on where it was and ends with the same bytes as one that was not. An engine decides who encodes; this
-module alone plans the shards and writes them.
+A shard is a pure function of the texts whose id falls into its range, and an atomic file: a killed encoding resumes
+with the same bytes. An engine encodes; this module plans the shards and writes them.
 """
 
 import filecmp
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genekb.builder.engine import LOCAL, Engine, Opening
+from genekb.builder.engine import LOCAL, EncodingJob, Engine
 from genekb.core.errors import EncoderFailed
 from genekb.core.resources import raise_resource_fault
-from genekb.encoders import EncodedTexts, Encoder, EncoderSpec
+from genekb.encoders import EncodedTexts, EncoderSpec
 from genekb.files.atomic import share_file, write_json
 from genekb.genes.texts import text_id
 from genekb.schema import FloatArray, IntArray
@@ -34,23 +34,8 @@ Progress = Callable[[str, int, int], None]  # encoder_id, texts done, texts in a
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncodingJob:
-    """One encoder's work on the texts of a store."""
-
-    spec: EncoderSpec  # the recipe
-    open: Callable[[], Encoder]  # loads the encoder; called when the first text has to be encoded
-    # folder of vectors by the same recipe and of the same stored type, from which known texts are taken
-    reuse: Path | None = None
-    place: Path | None = None  # local folder that the encoder was given as, if it was
-    # for a shuffled encoder: the text whose vector a text is given. The vectors are then taken from the folder of the
-    # base encoder, where one is being built beside this one
-    partner: Callable[[str], str] | None = None
-    engine: Engine = LOCAL  # who encodes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingResult:
-    """Texts of one encoder: encoded now, taken from elsewhere, left by an interrupted run, and cut in all."""
+    """Number of texts of one encoder: encoded now, reused, kept from an interrupted run, and truncated in all."""
 
     n_encoded: int
     n_reused: int
@@ -59,42 +44,44 @@ class EncodingResult:
 
 
 def encode_texts(
-    job: EncodingJob, texts: pa.Table, *, folder: Path, vector_dtype: str, progress: Progress | None
+    job: EncodingJob,
+    texts: pa.Table,
+    *,
+    folder: Path,
+    vector_dtype: str,
+    progress: Progress | None,
+    engine: Engine = LOCAL,
 ) -> EncodingResult:
-    """Give every distinct text a vector, in files below ``folder / embeddings / encoder_id``.
+    """Encode every distinct text into files below ``folder / embeddings / encoder_id``.
 
     ``texts``: table in the schema :data:`genekb.schema.TEXTS`. ``folder``: staging folder of the store. Raises
-    ``EncoderFailed`` if the encoder gives vectors of another shape, or values that are not finite.
+    ``EncoderFailed`` if vectors have another shape than the recipe says, or values that are not finite.
     """
     target = folder / "embeddings" / str(job.spec.encoder_id)
-    opened = _Opened(job.open)
+    job = replace(job, open=cache(job.open))
     if job.reuse is None:
-        opened.get().save(target)
+        job.open().save(target)
     else:
-        _copy_state(job.reuse, target)
+        share_folder(job.reuse, target, with_vectors=False)
     write_json(job.spec.to_dict(), target / RECIPE)
     base = folder / "embeddings" / job.spec.model_id
     known = _KnownVectors(base if job.partner and base.is_dir() else job.reuse, partner=job.partner)
     shards = plan_shards(texts)
     total = sum(len(shard) for shard in shards)
 
-    def tell(n_done: int) -> None:
+    def report(n_done: int) -> None:
         if progress:
             progress(str(job.spec.encoder_id), n_done, total)
 
-    run = _Run(job.spec, known, folder=target, vector_dtype=vector_dtype, tell=tell, earlier=job.reuse)
-    opening = Opening(spec=job.spec, load=opened.get, state=target, place=job.place)
-    engine = LOCAL if job.spec.family.one_process else job.engine
-    for number, encoded in engine.encode(run.missing(shards), opening=opening):
+    run = _Run(job.spec, known, folder=target, vector_dtype=vector_dtype, report=report, earlier=job.reuse)
+    engine = LOCAL if job.spec.family.one_process else engine
+    for number, encoded in engine.encode(run.missing(shards), job=job, state=target):
         run.finish(number, encoded)
     return EncodingResult(n_encoded=run.n_encoded, n_reused=run.n_reused, n_kept=run.n_kept, n_cut=run.n_cut)
 
 
 def plan_shards(texts: pa.Table) -> list[dict[str, str]]:
-    """Split the distinct texts by ranges of their ids into shards of about :data:`SHARD_SIZE`.
-
-    Returns a list of mappings text_id → text, each ordered by text_id; empty shards are left out.
-    """
+    """Split the distinct texts by ranges of their ids into shards text_id → text of about :data:`SHARD_SIZE`."""
     by_id = dict(sorted(zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)))
     n_shards = max(1, round(len(by_id) / SHARD_SIZE))
     shards: list[dict[str, str]] = [{} for _ in range(n_shards)]
@@ -110,22 +97,8 @@ def known_text_ids(folder: Path) -> pa.ChunkedArray:
     return pa.chunked_array([chunk for table in tables for chunk in table["text_id"].iterchunks()], pa.string())
 
 
-class _Opened:
-    """An encoder that is loaded when it is first asked for."""
-
-    def __init__(self, load: Callable[[], Encoder]) -> None:
-        self._load = load
-        self._encoder: Encoder | None = None
-
-    def get(self) -> Encoder:
-        """Give the encoder."""
-        if self._encoder is None:
-            self._encoder = self._load()
-        return self._encoder
-
-
 class _KnownVectors:
-    """Vectors that lie in a folder of shards; read range by range, never all at once."""
+    """Vectors in a folder of shards, read range by range."""
 
     def __init__(self, folder: Path | None, *, partner: Callable[[str], str] | None) -> None:
         self._parts = sorted(folder.glob("part-*.parquet")) if folder else []
@@ -135,7 +108,7 @@ class _KnownVectors:
         self._partner = partner
 
     def find(self, shard: Mapping[str, str]) -> tuple[list[str], EncodedTexts | None]:
-        """Give the ids of the shard's texts that are known, ascending, and what is known of them."""
+        """Find the known texts of a shard: their ids, ascending, and their vectors."""
         if not self._parts:
             return [], None
         wanted = {self._key(key, text): key for key, text in shard.items()}
@@ -157,7 +130,7 @@ class _KnownVectors:
 
 
 def _first_and_last(path: Path) -> tuple[str, str]:
-    """First and last id of a shard, by the statistics that Parquet keeps, or by reading where it has none."""
+    """First and last id of a shard, from the statistics of Parquet if it has them."""
     groups = pq.read_metadata(path)
     ranges = [groups.row_group(group).column(0).statistics for group in range(groups.num_row_groups)]
     if all(found is not None and found.has_min_max for found in ranges):
@@ -176,10 +149,10 @@ def _encoded(rows: pa.Table) -> EncodedTexts:
     )
 
 
-def _copy_state(source: Path, target: Path) -> None:
-    """Take over what an encoder saved beside its vectors."""
+def share_folder(source: Path, target: Path, *, with_vectors: bool = True) -> None:
+    """Share the vectors of an encoder and the files that it saved beside them."""
     for path in sorted(source.rglob("*")):
-        if path.is_file() and not path.name.startswith("part-"):
+        if path.is_file() and (with_vectors or not path.name.startswith("part-")):
             share_file(path, target / path.relative_to(source))
 
 
@@ -196,41 +169,41 @@ def _is_finished(path: Path, shard: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Waiting:
-    """A shard whose new texts are being encoded, and what is known of the others."""
+    """A shard whose new texts are being encoded, and the known vectors of the others."""
 
     keys: list[str]
     new: list[str]
     found: list[str]
-    taken: EncodedTexts | None
+    known: EncodedTexts | None
 
 
 class _Run:
-    """Writes the shards of one encoder, and counts where their vectors came from."""
+    """Writes the shards of one encoder, and counts encoded, reused, kept and truncated texts."""
 
     def __init__(
         self, spec: EncoderSpec, known: _KnownVectors, *, folder: Path, vector_dtype: str,
-        tell: Callable[[int], None], earlier: Path | None = None,
+        report: Callable[[int], None], earlier: Path | None = None,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._known = known
         self._folder = folder
         self._vector_dtype = vector_dtype
-        self._tell = tell
+        self._report = report
         self._earlier = earlier
         self._waiting: dict[int, _Waiting] = {}
         self.n_encoded = self.n_reused = self.n_kept = self.n_cut = 0
 
     def missing(self, shards: Sequence[Mapping[str, str]]) -> Iterator[tuple[int, list[str]]]:
-        """Give the number and the new texts of each shard that has any; those that have none are finished here."""
+        """Yield the number and the new texts of each shard; write those without new texts."""
         for number, shard in enumerate(shards):
             path = self._path(number)
             if _is_finished(path, shard):
                 self.n_kept += len(shard)
                 self._count_cut(number)
                 continue
-            found, taken = self._known.find(shard)
+            found, known = self._known.find(shard)
             new = [key for key in shard if key not in set(found)]
-            self._waiting[number] = _Waiting(keys=list(shard), new=new, found=found, taken=taken)
+            self._waiting[number] = _Waiting(keys=list(shard), new=new, found=found, known=known)
             if new:
                 yield number, [shard[key] for key in new]
             else:
@@ -243,7 +216,7 @@ class _Run:
 
     def _write(self, number: int, encoded: list[EncodedTexts]) -> None:
         shard = self._waiting.pop(number)
-        parts = encoded if shard.taken is None else [shard.taken, *encoded]
+        parts = encoded if shard.known is None else [shard.known, *encoded]
         order = np.argsort(np.array([*shard.found, *shard.new]), kind="stable")
         vectors: FloatArray = np.concatenate([part.vectors for part in parts])[order]
         tokens: IntArray = np.concatenate([part.n_tokens for part in parts])[order]
@@ -259,7 +232,7 @@ class _Run:
     def _count_cut(self, number: int) -> None:
         n_cut = pq.read_table(self._path(number), columns=["n_tokens_cut"])["n_tokens_cut"].to_numpy()
         self.n_cut += int(np.count_nonzero(n_cut))
-        self._tell(self.n_encoded + self.n_reused + self.n_kept)
+        self._report(self.n_encoded + self.n_reused + self.n_kept)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"part-{number:05d}.parquet"

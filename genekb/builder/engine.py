@@ -1,11 +1,14 @@
-"""Who encodes the shards of a store: this process, or workers of Ray. Plan, files and commit are the same for both."""
+"""Engines that encode the shards of a store: this process, or workers of Ray; plan, files and commit are the same."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, Protocol, get_args
 
+from genekb.core.errors import NotAvailable
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec
 
 _Name = Literal["local", "ray"]
@@ -13,7 +16,7 @@ _Name = Literal["local", "ray"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
-    """Who encodes the texts.
+    """Which engine encodes the texts.
 
     Parameters
     ----------
@@ -49,33 +52,61 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opening:
-    """How the encoder of a job is opened, here and elsewhere."""
+class EncodingJob:
+    """One encoder's work on the texts of a store."""
 
     spec: EncoderSpec  # the recipe
-    load: Callable[[], Encoder]  # gives the encoder in this process
-    state: Path  # folder that holds its fitted state, if it has one
-    place: Path | None = None  # local folder that it was given as, if it was
+    open: Callable[[], Encoder]  # loads the encoder; called when the first text has to be encoded
+    # folder of vectors by the same recipe and of the same stored type, from which known texts are reused
+    reuse: Path | None = None
+    model_folder: Path | None = None  # local folder that the encoder was given as, if it was
+    # of a shuffled encoder: the text whose vector a text is given. The vectors are then taken from the folder of the
+    # base encoder, where one is being built beside this one
+    partner: Callable[[str], str] | None = None
 
 
 class Engine(Protocol):
     """Encodes numbered lists of texts."""
 
     def encode(
-        self, shards: Iterable[tuple[int, Sequence[str]]], *, opening: Opening
+        self, shards: Iterable[tuple[int, Sequence[str]]], *, job: EncodingJob, state: Path
     ) -> Iterator[tuple[int, EncodedTexts]]:
-        """Give each list's number and vectors, in any order; a list is handed to one encoder, whole."""
+        """Yield each list's number and vectors, in any order; one encoder gets the whole list.
+
+        ``state``: folder that holds the fitted state of the encoder, if it has one.
+        """
 
 
 class _LocalEngine:
     """Encodes in this process, one list after the other."""
 
     def encode(
-        self, shards: Iterable[tuple[int, Sequence[str]]], *, opening: Opening
+        self, shards: Iterable[tuple[int, Sequence[str]]], *, job: EncodingJob, state: Path
     ) -> Iterator[tuple[int, EncodedTexts]]:
         """Encode as :class:`Engine` says, in the order of the lists."""
+        del state
         for number, texts in shards:
-            yield number, opening.load().encode(texts)
+            yield number, job.open().encode(texts)
 
 
 LOCAL: Final = _LocalEngine()
+
+
+@contextmanager
+def open_engine(
+    config: EngineConfig, *, device: str = "auto", threads: int | None = None, trust_remote_code: bool = False
+) -> Iterator[Engine]:
+    """Open an engine and close it at the end; Ray is started, or connected to, when the first text needs it.
+
+    ``device``, ``threads``, ``trust_remote_code``: how workers open encoders. Raises ``NotAvailable`` if Ray is asked
+    for and is not installed.
+    """
+    if config.name == "local":
+        yield LOCAL
+        return
+    if find_spec("ray") is None:
+        raise NotAvailable("--engine ray needs Ray; pip install 'genekb-cellmodel[ray]', or use --engine local")
+    from genekb.builder.engine_ray import RayEngine
+
+    with RayEngine(config, device=device, threads=threads, trust_remote_code=trust_remote_code) as engine:
+        yield engine

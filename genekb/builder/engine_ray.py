@@ -1,7 +1,7 @@
 """Encode on an actor pool of Ray Data: here with actors as processes, on a cluster with actors on its machines.
 
 The texts of a shard travel to an actor and its vectors back to this process, which alone writes: no folder has to be
-shared between machines. An actor that dies is started again by Ray, and its shard is given out anew.
+shared between machines. An actor that dies is started again by Ray, and its shard is encoded again.
 """
 
 import logging
@@ -28,7 +28,7 @@ from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from genekb.builder.engine import Opening
+    from genekb.builder.engine import EncodingJob, EngineConfig
 
 log = logging.getLogger(__name__)
 CPUS_PER_WORKER: Final = 4  # beyond that a second actor gains more than another thread
@@ -57,13 +57,10 @@ class PoolSize:
 def plan_pool(
     node_cpus: Sequence[float], *, n_gpus: int = 0, workers: int | None = None, threads: int | None = None
 ) -> PoolSize:
-    """Size a pool so that all its actors find room, and a CPU, or half of the only one, stays free for other tasks.
+    """Size a pool so that all actors fit and a CPU (half of a single one) stays free: a full cluster feeds no actor.
 
-    A pool that asks for every CPU of a cluster leaves none for the tasks that feed it, and waits for ever.
-
-    ``node_cpus``: CPUs of each machine of the cluster. ``n_gpus``: GPUs in all; where there are any, each actor takes
-    one. ``workers``, ``threads``: number of actors and threads of each, where the user has decided; more of them than
-    there is room for wait until the cluster has grown.
+    ``node_cpus``: CPUs of each machine. ``n_gpus``: GPUs in all; where there are any, each actor takes one.
+    ``workers``, ``threads``: as the user decided; those that do not fit wait until the cluster grows.
     """
     total = max(1, sum(int(cpus) for cpus in node_cpus))
     if workers is None:
@@ -71,25 +68,20 @@ def plan_pool(
     if threads is None:
         fitting = [n for n in range(1, total + 1) if sum(int(cpus) // n for cpus in node_cpus) >= workers]
         threads = max(fitting, default=1)
-    share = 1 / total if total > 1 else 0.5
-    return PoolSize(workers=workers, cpus=threads * (1 - share), gpus=min(n_gpus, 1), threads=threads)
+    kept_free = 1 / total if total > 1 else 0.5
+    return PoolSize(workers=workers, cpus=threads * (1 - kept_free), gpus=min(n_gpus, 1), threads=threads)
 
 
 class RayEngine:
     """An actor pool of Ray Data, on a cluster or on this machine; a context manager.
 
-    ``workers``, ``stall_timeout_s``, ``address``: see :class:`genekb.builder.engine.EngineConfig`. ``device``,
-    ``threads``: see :class:`genekb.encoders.transformers.encoder.Compute`. ``trust_remote_code``: see
-    :func:`genekb.encoders.reopen_encoder`.
+    ``device``, ``threads``, ``trust_remote_code``: how an actor opens its encoder.
     """
 
-    def __init__(
-        self, *, workers: int | None, stall_timeout_s: float, address: str | None, device: str, threads: int | None,
-        trust_remote_code: bool,
-    ) -> None:  # fmt: skip
-        self._workers = workers
-        self._stall_timeout_s = stall_timeout_s
-        self._address = address or os.environ.get("RAY_ADDRESS") or "local"
+    def __init__(self, config: "EngineConfig", *, device: str, threads: int | None, trust_remote_code: bool) -> None:
+        self._workers = config.workers
+        self._stall_timeout_s = config.stall_timeout_s
+        self._address = config.ray_address or os.environ.get("RAY_ADDRESS") or "local"
         self._device = device
         self._threads = threads
         self._trust_remote_code = trust_remote_code
@@ -110,7 +102,7 @@ class RayEngine:
         self._stdout.__exit__(kind, error, traceback)
 
     def encode(
-        self, shards: Iterable[tuple[int, Sequence[str]]], *, opening: "Opening"
+        self, shards: Iterable[tuple[int, Sequence[str]]], *, job: "EncodingJob", state: Path
     ) -> Iterator[tuple[int, EncodedTexts]]:
         """Encode as :class:`genekb.builder.engine.Engine` says; numbers come in the order in which actors finish.
 
@@ -124,9 +116,9 @@ class RayEngine:
             return
         size = self._connect()
         settings = {
-            "recipe": opening.spec.to_dict(),
-            "state": _read_files(opening.state),
-            "place": str(opening.place) if opening.place else None,
+            "recipe": job.spec.to_dict(),
+            "state": _read_files(state),
+            "model_folder": job.model_folder,
             "device": "cuda" if size.gpus else "cpu",
             "threads": size.threads,
             "trust_remote_code": self._trust_remote_code,
@@ -268,7 +260,7 @@ def _open(settings: Mapping[str, Any]) -> Encoder:
             Path(folder),
             device=settings["device"],
             threads=settings["threads"],
-            hint=Path(settings["place"]) if settings["place"] else None,
+            hint=settings["model_folder"],
             trust_remote_code=settings["trust_remote_code"],
         )
 

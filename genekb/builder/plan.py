@@ -1,20 +1,21 @@
-"""Build a store from a source: which genes get a text, which encoders read it."""
+"""Build a store from a source: genes that get a text, encoders, and the time and size that it will take."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.builder.assemble import BuildResult, StoreContent, assemble
-from genekb.builder.encode import EncodingJob, Progress
-from genekb.builder.engine import LOCAL, Engine, EngineConfig
-from genekb.builder.engines import open_engine
+from genekb.builder.encode import Progress
+from genekb.builder.engine import EncodingJob, Engine, EngineConfig, open_engine
 from genekb.core.errors import SourceUnusable
 from genekb.encoders import Encoder, load_encoder
 from genekb.encoders.kinds import asks_for, without_prefix
@@ -22,6 +23,7 @@ from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, build_texts
 from genekb.sources.base import SourceTables
 from genekb.store.home import check_name, find_home
+from genekb.store.reader import Store
 
 
 class Loader(Protocol):
@@ -33,7 +35,7 @@ class Loader(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildConfig:
-    """How a store is built.
+    """How a store is built, updated or given more encoders.
 
     Parameters
     ----------
@@ -42,9 +44,9 @@ class BuildConfig:
     models
         Encoders by registry name, Hugging Face id or local folder; none builds texts alone.
     genes
-        Type of gene that is given a text (``protein-coding``), or ``all``.
+        Type of gene that gets a text (``protein-coding``), or ``all``.
     only_names
-        If given, only genes that one of these names stands for are given a text.
+        If given, only genes that one of these names maps to get a text.
     template
         Template of the texts.
     vector_dtype
@@ -52,9 +54,9 @@ class BuildConfig:
     compute_dtype
         ``auto``, ``float32`` or ``bfloat16``.
     device, threads, online, base_url, trust_remote_code
-        Handed to the encoder, see :func:`genekb.encoders.load_encoder`.
+        See :func:`genekb.encoders.load_encoder`.
     engine
-        Who encodes the texts.
+        What encodes the texts.
     """
 
     name: str
@@ -72,13 +74,23 @@ class BuildConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def open_engine(self) -> AbstractContextManager[Engine]:
-        """Give the engine that encodes; it is handed back when the context ends."""
+        """Open the engine that encodes."""
         return open_engine(
             self.engine, device=self.device, threads=self.threads, trust_remote_code=self.trust_remote_code
         )
 
+    def open_encoder(self, store: Store, encoder_id: str) -> Encoder:
+        """Open an encoder of a store again."""
+        return store.encoder(
+            encoder_id,
+            device=self.device,
+            threads=self.threads,
+            base_url=self.base_url,
+            trust_remote_code=self.trust_remote_code,
+        )
+
     def loader(self, home: Path | None) -> Loader:
-        """Give the function that loads an encoder by name for a corpus."""
+        """Make the function that loads an encoder by name for a corpus."""
         return partial(
             load_encoder,
             device=self.device,
@@ -93,7 +105,7 @@ class BuildConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a build will do, before anything is written."""
+    """What a build will do."""
 
     name: str
     texts: pa.Table
@@ -102,7 +114,7 @@ class Plan:
 
 
 def plan_build(source: SourceTables, config: BuildConfig) -> Plan:
-    """Decide which genes get a text and which texts need a vector.
+    """Select genes and build their texts.
 
     Raises ``SourceUnusable`` if no gene of the selection has a usable text.
     """
@@ -152,7 +164,7 @@ def _digest(names: Sequence[str]) -> str:
 def build(
     source: SourceTables, config: BuildConfig, *, home: Path | None = None, progress: Progress | None = None
 ) -> BuildResult:
-    """Build a store, or go on with one that was interrupted.
+    """Build a store, or resume one that was interrupted.
 
     Parameters
     ----------
@@ -175,18 +187,18 @@ def build(
     plan = plan_build(source, config)
     content = store_content(source, config, plan=plan)
     with config.open_engine() as engine:
-        jobs = load_jobs(config.models, corpus=distinct_texts(plan.texts), load=config.loader(home), engine=engine)
-        return assemble(content, jobs, home=home, vector_dtype=config.vector_dtype, progress=progress)
+        jobs = load_jobs(config.models, corpus=distinct_texts(plan.texts), load=config.loader(home))
+        return assemble(content, jobs, home=home, vector_dtype=config.vector_dtype, progress=progress, engine=engine)
 
 
 def distinct_texts(texts: pa.Table) -> list[str]:
-    """Give every text once."""
+    """Every text once."""
     distinct: list[str] = texts["text"].unique().to_pylist()
     return distinct
 
 
 def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, parent: str = "") -> StoreContent:
-    """Gather what the store will hold besides vectors."""
+    """Collect tables and provenance of the store."""
     options: dict[str, Any] = {"genes": config.genes, "vector_dtype": config.vector_dtype}
     if config.only_names is not None:
         options["only_names"] = _digest(config.only_names)
@@ -210,29 +222,74 @@ def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, pare
     )
 
 
-def load_jobs(
-    models: Sequence[str], *, corpus: Sequence[str], load: Loader, engine: Engine = LOCAL
-) -> list[EncodingJob]:
+def load_jobs(models: Sequence[str], *, corpus: Sequence[str], load: Loader) -> list[EncodingJob]:
     """Load encoders for a corpus of distinct texts; a base that several names need is loaded once.
 
     Raises ``NotAvailable`` if an encoder is not on this machine.
     """
-    loaded: dict[str, Encoder] = {}
+    load_once = cache(partial(load, corpus=corpus))
     jobs = []
     for model in models:
         base = without_prefix(model, "shuffled")
-        if base not in loaded:
-            loaded[base] = load(base, corpus=corpus)
+        encoder = load_once(base)
         if asks_for(model, "shuffled"):
-            shuffled = shuffle_encoder(loaded[base], corpus=corpus)
-            jobs.append(EncodingJob(spec=shuffled.spec, open=partial(_same, shuffled), partner=shuffled.partner))
+            shuffled = shuffle_encoder(encoder, corpus=corpus)
+            jobs.append(job_of(shuffled, partner=shuffled.partner))
         else:
             folder = Path(base).expanduser()
-            place = folder.resolve() if folder.is_dir() else None
-            open_again = partial(_same, loaded[base])
-            jobs.append(EncodingJob(spec=loaded[base].spec, open=open_again, place=place, engine=engine))
+            jobs.append(job_of(encoder, model_folder=folder.resolve() if folder.is_dir() else None))
     return jobs
 
 
-def _same(encoder: Encoder) -> Encoder:
-    return encoder
+def job_of(
+    encoder: Encoder, *, model_folder: Path | None = None, partner: Callable[[str], str] | None = None
+) -> EncodingJob:
+    """Job of an encoder that is loaded already."""
+    return EncodingJob(spec=encoder.spec, open=lambda: encoder, model_folder=model_folder, partner=partner)
+
+
+SAMPLE: Final = 1024  # texts that a fitted encoder is fitted on
+BATCH: Final = 64
+ENOUGH_S: Final = 2.0  # of encoding are enough to know the rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """Cost of encoding on this machine, in one process."""
+
+    n_texts: int  # texts to encode
+    seconds: float  # loading, or fitting, and encoding
+    n_bytes: int  # stored vectors, before compression
+
+
+def estimate_encoding(
+    load: Callable[[Sequence[str]], Encoder], texts: Sequence[str], *, n_texts: int | None = None, dtype: str
+) -> Estimate:
+    """Measure an encoder on texts of every length, for about :data:`ENOUGH_S` seconds.
+
+    ``load``: loads the encoder for a corpus. ``texts``: distinct. ``n_texts``: how many are to be encoded; all if None.
+    ``dtype``: stored type of the vectors. Raises ``NotAvailable`` if the encoder is not on this machine.
+    """
+    n_all = len(texts) if n_texts is None else n_texts
+    by_length = sorted(texts, key=len)
+    sample = by_length[:: max(1, len(by_length) // SAMPLE)]
+    encoder, load_s = _timed(load, sample)
+    if encoder.spec.family.is_fitted and n_texts is None:  # the first time its libraries were loaded as well
+        load_s += _timed(load, sample)[1] * n_all / len(sample)
+    encoder.encode(sample[:1])  # what the first text alone needs is not part of the rate
+    n_batches = -(-len(sample) // BATCH)
+    n_done, started = 0, time.perf_counter()
+    for number in range(n_batches):
+        batch = sample[number::n_batches]
+        encoder.encode(batch)
+        n_done += len(batch)
+        if time.perf_counter() - started > ENOUGH_S:
+            break
+    encode_s = (time.perf_counter() - started) * n_all / n_done
+    n_bytes = n_all * encoder.spec.dim * np.dtype(dtype).itemsize
+    return Estimate(n_texts=n_all, seconds=round(load_s + encode_s, 1), n_bytes=n_bytes)
+
+
+def _timed(load: Callable[[Sequence[str]], Encoder], sample: Sequence[str]) -> tuple[Encoder, float]:
+    started = time.perf_counter()
+    return load(sample), time.perf_counter() - started

@@ -2,33 +2,46 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from genekb.builder.assemble import (
     ONLY_NAMES,
     BuildResult,
     GeneVectors,
-    _unchanged,
     assemble,
     content_of,
     kept_vectors,
     read_kept_names,
+    unchanged_tables,
 )
 from genekb.builder.diff import Changes, find_changes
-from genekb.builder.encode import EncodingJob, Progress, known_text_ids
-from genekb.builder.engine import LOCAL, Engine, EngineConfig
-from genekb.builder.engines import open_engine
-from genekb.builder.estimate import Estimate, estimate_encoding
-from genekb.builder.plan import BuildConfig, Loader, Plan, distinct_texts, load_jobs, plan_build, store_content
-from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.builder.encode import Progress, known_text_ids
+from genekb.builder.engine import LOCAL, EncodingJob, Engine
+from genekb.builder.plan import (
+    BuildConfig,
+    Estimate,
+    Loader,
+    Plan,
+    distinct_texts,
+    estimate_encoding,
+    job_of,
+    load_jobs,
+    plan_build,
+    store_content,
+)
+from genekb.core.errors import CoverageTooLow, NotAvailable, SourceUnusable
 from genekb.encoders import Encoder, EncoderSpec
+from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_spec, is_number
 from genekb.encoders.kinds import kind_of
 from genekb.encoders.registry import shuffle_again
+from genekb.genes.coverage import loss_reason
+from genekb.genes.resolve import Resolution
 from genekb.genes.texts import find_template
 from genekb.schema import IntArray
 from genekb.sources.base import SourceTables
@@ -37,16 +50,17 @@ from genekb.store.notes import recall_place
 from genekb.store.reader import Store
 
 log = logging.getLogger(__name__)
+_MIN_AGREEING = 0.95  # of keys that are numbers, to be taken for GeneIDs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpdatePlan:
-    """What an update will do, before anything is written."""
+    """What an update will do."""
 
-    plan: Plan  # plan, config: texts of the new store, and how it is built
-    config: BuildConfig
+    plan: Plan  # texts of the new store
+    config: BuildConfig  # how it is built
     changes: Changes  # genes and texts that differ from the old store
-    n_to_encode: Mapping[str, int]  # by encoder_id, how many distinct texts it has to read
+    n_to_encode: Mapping[str, int]  # by encoder_id, how many distinct texts it has to encode
 
 
 def plan_update(
@@ -56,6 +70,7 @@ def plan_update(
     name: str | None = None,
     only_names: tuple[str, ...] | None = None,
     encoders: Sequence[str] | None = None,
+    config: BuildConfig | None = None,
 ) -> UpdatePlan:
     """Compare a store with a source and count the texts that are new.
 
@@ -66,9 +81,12 @@ def plan_update(
     name
         ``NAME@RELEASE`` of the new store; the old name and the release of the source if left out.
     only_names
-        Names that limit the genes with a text; the list that the old store was made with if left out.
+        Names that limit the genes with a text; those of the old store if left out.
     encoders
-        Which encoders to carry on; all if left out.
+        Encoders that the new store keeps; all if left out.
+    config
+        How encoders are opened (device, threads, base_url, trust_remote_code) and the engine; the rest follows from the
+        store.
 
     Raises
     ------
@@ -80,7 +98,7 @@ def plan_update(
         raise SourceUnusable(
             f"the source has no gene of taxon {min(missing)}, which {store.store_id} has; give --taxon"
         )
-    config = _inherited_config(store, name=name, only_names=only_names)
+    config = _inherited_config(store, config, name=name, only_names=only_names)
     plan = plan_build(source, config)
     new = {"genes": source.genes, "names": source.names, "texts": plan.texts}
     changes = find_changes({key: store.table(key) for key in new}, new)
@@ -101,19 +119,16 @@ def update(
     *,
     home: Path | None = None,
     encoders: Sequence[str] | None = None,
-    load: "ReopenOptions | None" = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Write a store of a new source; a text whose vector the old store has is not encoded again.
 
-    Fitted encoders are not fitted again. Shuffled ones are dealt out anew from the vectors of their base.
+    Fitted encoders are not fitted again. Shuffled ones permute the vectors of their base again.
 
     Parameters
     ----------
     plan
         From :func:`plan_update`, with the same store, source and encoders.
-    load
-        How encoders are opened.
 
     Raises
     ------
@@ -122,51 +137,31 @@ def update(
     StoreCorrupt
         If an encoder is not the one that made the vectors.
     """
-    for encoder_id in _chosen(store, encoders):  # what is taken over gets a new digest, which must not bless damage
+    for encoder_id in _chosen(store, encoders):  # the new manifest must not bless damage
         check_files(store.folder, store.manifest, prefix=f"embeddings/{encoder_id}/")
     corpus = distinct_texts(plan.plan.texts)
-    options = load or ReopenOptions()
     vectors = [
-        _carried_on(store, encoder_id, corpus=corpus, source=source, options=options)
+        _reused(store, encoder_id, corpus=corpus, source=source, config=plan.config)
         for encoder_id in _chosen(store, encoders)
     ]
     content = store_content(source, plan.config, plan=plan.plan, parent=store.manifest.digest)
-    content = replace(content, table_files=_unchanged(store, content.tables))
-    with open_engine(
-        options.engine, device=options.device, threads=options.threads, trust_remote_code=options.trust_remote_code
-    ) as engine:
-        items = [replace(item, engine=engine) if isinstance(item, EncodingJob) else item for item in vectors]
-        return assemble(content, items, home=home, vector_dtype=plan.config.vector_dtype, progress=progress)
+    content = replace(content, table_files=unchanged_tables(store, content.tables))
+    dtype = plan.config.vector_dtype
+    with plan.config.open_engine() as engine:
+        return assemble(content, vectors, home=home, vector_dtype=dtype, progress=progress, engine=engine)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReopenOptions:
-    """How the encoders of a store are opened again, see :func:`genekb.encoders.reopen_encoder`, and who encodes."""
-
-    device: str = "auto"
-    threads: int | None = None
-    base_url: str | None = None
-    trust_remote_code: bool = False
-    engine: EngineConfig = field(default_factory=EngineConfig)
-
-    def open(self, store: Store, encoder_id: str) -> Encoder:
-        """Open an encoder of a store."""
-        return store.encoder(
-            encoder_id, device=self.device, threads=self.threads, base_url=self.base_url,
-            trust_remote_code=self.trust_remote_code,
-        )  # fmt: skip
-
-
-def estimate_update(store: Store, plan: UpdatePlan, load: ReopenOptions) -> dict[str, Estimate]:
-    """Time and size of what an update will encode, by encoder_id; encoders behind an API are left out.
+def estimate_update(store: Store, plan: UpdatePlan) -> dict[str, Estimate]:
+    """Time and size of what an update will encode, by encoder_id, without encoders behind an API.
 
     Raises ``NotAvailable``, ``StoreCorrupt``: see :func:`update`.
     """
-    texts = distinct_texts(plan.plan.texts)
+    texts, config = distinct_texts(plan.plan.texts), plan.config
 
     def estimate(encoder_id: str, n_texts: int) -> Estimate:
-        dtype = plan.config.vector_dtype
-        return estimate_encoding(lambda _: load.open(store, encoder_id), texts, n_texts=n_texts, dtype=dtype)
+        return estimate_encoding(
+            lambda _: config.open_encoder(store, encoder_id), texts, n_texts=n_texts, dtype=config.vector_dtype
+        )
 
     entries = store.manifest.encoders
     return {
@@ -187,25 +182,26 @@ def add_encoders(
 ) -> BuildResult:
     """Write the store again with more encoders; the files of tables and vectors that it has are shared.
 
-    ``engine``: who encodes, see :func:`genekb.builder.engines.open_engine`. Returns the new store; the old one where it
-    has all these encoders already. Raises ``NotAvailable`` if an encoder is not on this machine.
+    Returns the new store; the old one where it has all these encoders already. Raises ``NotAvailable`` if an encoder is
+    not on this machine.
     """
     have = set(store.manifest.encoders)
     corpus = distinct_texts(store.table("texts"))
     jobs = [
         job
-        for job in load_jobs(models, corpus=corpus, load=_load_here(store, load), engine=engine)
+        for job in load_jobs(models, corpus=corpus, load=_load_here(store, load))
         if str(job.spec.encoder_id) not in have
     ]
     if not jobs:
         log.info("%s has %s already", store.store_id, ", ".join(models))
         return BuildResult(folder=store.folder, manifest=store.manifest, n_encoded=0, n_reused=0, n_kept=0)
     dtype = str(store.manifest.options.get("vector_dtype", "float16"))
-    return assemble(content_of(store), [*kept_vectors(store), *jobs], home=home, vector_dtype=dtype, progress=progress)
+    vectors = [*kept_vectors(store), *jobs]
+    return assemble(content_of(store), vectors, home=home, vector_dtype=dtype, progress=progress, engine=engine)
 
 
 def _load_here(store: Store, load: Loader) -> Loader:
-    """Load as `load` does, but what was fitted on earlier texts of the store, or imported, is taken from it."""
+    """Load as `load` does, but open fitted and imported encoders of the store from there."""
     recipes = [entry["recipe"] for entry in store.manifest.encoders.values()]
     own = {str(recipe["name"]) for recipe in recipes if kind_of(recipe).is_fitted or kind_of(recipe).is_imported}
 
@@ -222,7 +218,9 @@ def _chosen(store: Store, encoders: Sequence[str] | None) -> list[str]:
     return [store.encoder_id(name) for name in encoders]
 
 
-def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, ...] | None) -> BuildConfig:
+def _inherited_config(
+    store: Store, config: BuildConfig | None, *, name: str | None, only_names: tuple[str, ...] | None
+) -> BuildConfig:
     options = store.manifest.options
     genes, _, limit = store.manifest.selection.partition(", only the genes of ")
     if limit and only_names is None:
@@ -230,7 +228,8 @@ def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, 
         if not kept.is_file():
             raise SourceUnusable(f"{store.store_id} did not keep its list of names; give it with --only-genes")
         only_names = read_kept_names(kept)
-    return BuildConfig(
+    return replace(
+        config or BuildConfig(name=store.manifest.name),
         name=name or store.manifest.name,
         genes=str(options.get("genes", genes)),
         only_names=only_names,
@@ -239,29 +238,128 @@ def _inherited_config(store: Store, *, name: str | None, only_names: tuple[str, 
     )
 
 
-def _carried_on(
-    store: Store, encoder_id: str, *, corpus: Sequence[str], source: SourceTables, options: ReopenOptions
+def _reused(
+    store: Store, encoder_id: str, *, corpus: Sequence[str], source: SourceTables, config: BuildConfig
 ) -> EncodingJob | GeneVectors:
+    """Vectors of an encoder for the new store, with the old ones reused where the text is the same."""
     spec = EncoderSpec.from_dict(store.manifest.encoders[encoder_id]["recipe"])
-    open_again = partial(options.open, store, encoder_id)
+    reopen = partial(config.open_encoder, store, encoder_id)
     if spec.family.is_imported:
         return _still_known(store, spec, source)
     if spec.family.is_permuted:
-        shuffled = shuffle_again(open_again(), corpus=corpus)
-        return EncodingJob(spec=shuffled.spec, open=lambda: shuffled, partner=shuffled.partner)
+        shuffled = shuffle_again(reopen(), corpus=corpus)
+        return job_of(shuffled, partner=shuffled.partner)
     return EncodingJob(
         spec=spec,
-        open=open_again,
+        open=reopen,
         reuse=store.folder / "embeddings" / encoder_id,
-        place=recall_place(store.folder.parent, encoder_id),
+        model_folder=recall_place(store.folder.parent, encoder_id),
     )
 
 
 def _still_known(store: Store, spec: EncoderSpec, source: SourceTables) -> GeneVectors:
-    """Keep imported vectors of the genes that the new source still has; those of retired genes stay behind."""
+    """Keep imported vectors of the genes that the new source still has."""
     table = store.vector_table(str(spec.encoder_id))
     current: IntArray = source.genes["gene_id"].to_numpy()
     kept = np.flatnonzero(np.isin(table.gene_ids, current))
     if not len(kept):
         raise NotAvailable(f"no gene of {spec.encoder_id} is in the new source; leave it out with --encoder")
     return GeneVectors(spec=spec, gene_ids=table.gene_ids[kept], vectors=table.vectors[table.rows[kept]])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportResult:
+    """A store with vectors that were made elsewhere, and which rows of their file it lacks."""
+
+    build: BuildResult
+    encoder_id: str  # of the vectors
+    resolution: Resolution  # of the names whose row can be used
+    n_genes: int  # genes that have a vector now
+    left_out: tuple[tuple[str, str], ...]  # every row without one, as its name and the reason
+
+
+def import_vectors(
+    store: Store,
+    foreign: ForeignVectors,
+    *,
+    name: str,
+    home: Path | None = None,
+    keys: Keys = "auto",
+    min_resolved: float = 0.5,
+) -> ImportResult:
+    """Write the store again with vectors that were made elsewhere, as an encoder with its own provenance.
+
+    Of several names that map to one gene the first is taken.
+
+    ``keys``: ``gene_id``: numbers among the names are GeneIDs. Else they are only if the file says so of itself, or if
+    95 % of them are the gene that its second column of names means. ``min_resolved``: least fraction of the names
+    that must map to a gene, in [0, 1]. Raises ``SourceUnusable`` if names are numbers that may be anything, or the
+    store has an encoder of that name; ``CoverageTooLow`` if too few names map to a gene of the store.
+    """
+    if name in {entry["recipe"]["name"] for entry in store.manifest.encoders.values()}:
+        raise SourceUnusable(f"{store.store_id} has an encoder named {name!r} already; give another --name")
+    resolution = _resolved(store, foreign, keys=keys)
+    found = np.flatnonzero(resolution.is_resolved)
+    gene_ids, first = np.unique(resolution.gene_ids[found], return_index=True)
+    left_out = _left_out(resolution, taken=found[first])
+    fraction = len(found) / len(foreign.names)
+    if fraction < min_resolved or not len(found):
+        examples = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
+        raise CoverageTooLow(
+            f"{len(found)} of {len(foreign.names)} names ({fraction:.1%}) map to a gene of {store.store_id}, "
+            f"{min_resolved:.0%} are needed ({examples}); are they of another species? --min-resolved takes fewer"
+        )
+    spec = foreign_spec(name=name, vectors=foreign)
+    item = GeneVectors(spec=spec, gene_ids=gene_ids, vectors=foreign.vectors[found[first]])
+    return ImportResult(
+        build=assemble(content_of(store), [*kept_vectors(store), item], home=home),
+        encoder_id=str(spec.encoder_id),
+        resolution=resolution,
+        n_genes=len(gene_ids),
+        left_out=(*foreign.dropped, *left_out),
+    )
+
+
+def _resolved(store: Store, foreign: ForeignVectors, *, keys: Keys) -> Resolution:
+    """Resolve names; numbers are GeneIDs only if the caller, the file or a second column of names says so.
+
+    Raises ``SourceUnusable`` if none does, and more than a few names are numbers.
+    """
+    resolution = store.resolve(foreign.names)
+    is_key = np.array([is_number(name) for name in foreign.names])
+    if keys == "gene_id" or foreign.are_gene_ids or not is_key.any():
+        return resolution
+    fraction = _fraction_meant(store, foreign, resolution, is_key)
+    if fraction >= _MIN_AGREEING:
+        return resolution
+    if is_key.mean() <= 1 - _MIN_AGREEING:
+        gene_ids, status = np.where(is_key, 0, resolution.gene_ids), np.where(is_key, "number", resolution.status)
+        return replace(resolution, gene_ids=gene_ids, status=status)
+    example = ", ".join(np.array(foreign.names)[is_key][:3])
+    second = foreign.second_column
+    why, way = "no column of symbols says of what", "--names FILE with a name per row"
+    if second:
+        why = f"{fraction:.1%} of them are the GeneID of their {second!r}, {_MIN_AGREEING:.0%} are needed"
+        way = f"--column {second}"
+    raise SourceUnusable(
+        f"{is_key.sum()} of {len(is_key)} keys of {foreign.file_name} are numbers ({example}), {why}; give --keys "
+        f"gene_id if they are GeneIDs, {way}, or --keys row --names FILE if they are rows of that file"
+    )
+
+
+def _fraction_meant(store: Store, foreign: ForeignVectors, resolution: Resolution, is_key: NDArray[np.bool_]) -> float:
+    """Fraction of the numbers that are the GeneID of the name in the second column."""
+    if not foreign.second_names:
+        return 0.0
+    second = store.resolve(foreign.second_names)
+    pairs = zip(resolution.gene_ids.tolist(), second.gene_ids.tolist(), strict=True)
+    is_meant = [own > 0 and own in second.candidates.get(row, (other,)) for row, (own, other) in enumerate(pairs)]
+    return float(np.mean(np.array(is_meant)[is_key]))
+
+
+def _left_out(resolution: Resolution, *, taken: IntArray) -> tuple[tuple[str, str], ...]:
+    """Names without a vector of their own, in order, each with the reason."""
+    by_gene = {int(resolution.gene_ids[row]): resolution.names[row] for row in taken.tolist()}
+    why = {gene_id: f"GeneID {gene_id} has the vector of {name}" for gene_id, name in by_gene.items()}
+    lost = np.setdiff1d(np.arange(len(resolution.names)), taken).tolist()
+    return tuple((resolution.names[row], loss_reason(resolution, row, why)) for row in lost)

@@ -95,7 +95,7 @@ def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader
     """Time and size by encoder, as measured on some of the texts; the price of those behind an API."""
     from dataclasses import asdict
 
-    from genekb.builder.estimate import estimate_encoding
+    from genekb.builder.plan import estimate_encoding
     from genekb.encoders.api.client import estimate_price
     from genekb.encoders.kinds import without_prefix
     from genekb.encoders.registry import is_remote

@@ -19,8 +19,7 @@ from genekb_cellmodel_cli.genekb.building import (
 
 if TYPE_CHECKING:
     from genekb.builder.diff import StoreDiff
-    from genekb.builder.import_vectors import ImportResult
-    from genekb.builder.update import UpdatePlan
+    from genekb.builder.update import ImportResult, UpdatePlan
     from genekb.encoders.imported.vectors import ForeignVectors
 
 _N_LISTED: Final = 10  # rows without a vector that are shown
@@ -61,7 +60,8 @@ def update(
     from dataclasses import asdict
 
     from genekb import open as open_store
-    from genekb.builder.update import ReopenOptions, estimate_update, plan_update
+    from genekb.builder.plan import BuildConfig
+    from genekb.builder.update import estimate_update, plan_update
     from genekb.builder.update import update as update_store
 
     started = time.perf_counter()
@@ -69,19 +69,24 @@ def update(
     kb = open_store(store, home=home)
     taxa = taxon or [str(tax_id) for tax_id in kb.manifest.taxa]
     tables = read_tables(source, taxa=taxa, release=release, names=names)
-    plan = plan_update(kb, tables, name=name, only_names=read_names(only_genes), encoders=encoder)
-    content = _planned(kb.store_id, plan)
-    load = ReopenOptions(
-        device=device, threads=threads, base_url=base_url, trust_remote_code=trust_remote_code, engine=who
+    config = BuildConfig(
+        name=kb.manifest.name,
+        device=device,
+        threads=threads,
+        base_url=base_url,
+        trust_remote_code=trust_remote_code,
+        engine=who,
     )
+    plan = plan_update(kb, tables, name=name, only_names=read_names(only_genes), encoders=encoder, config=config)
+    content = _planned(kb.store_id, plan)
     if dry_run:
-        content["estimate"] = {key: asdict(cost) for key, cost in estimate_update(kb, plan, load).items()}
+        content["estimate"] = {key: asdict(cost) for key, cost in estimate_update(kb, plan).items()}
         print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
         return
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
     with progress_bar() as progress:
-        result = update_store(kb, tables, plan, home=home, encoders=encoder, load=load, progress=progress)
+        result = update_store(kb, tables, plan, home=home, encoders=encoder, progress=progress)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
     print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
 
@@ -177,7 +182,7 @@ def import_(
     Example: genekb import human@2022-11 GenePT.pickle --name genept
     """
     from genekb import open as open_store
-    from genekb.builder.import_vectors import import_vectors
+    from genekb.builder.update import import_vectors
 
     if path.suffix.lower() == ".h5ad":
         from cellmodel.io.gene_anndata import read_genes_h5ad as read

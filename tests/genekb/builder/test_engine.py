@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import genekb
-from genekb.builder.encode import EncodingJob, encode_texts
-from genekb.builder.engine import LOCAL, EngineConfig, Opening
+from genekb.builder.encode import encode_texts
+from genekb.builder.engine import LOCAL, EncodingJob, EngineConfig, open_engine
 from genekb.builder.engine_ray import plan_pool
-from genekb.builder.engines import open_engine
 from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders
 from genekb.core.errors import EncoderFailed, NotAvailable
@@ -53,8 +52,8 @@ def genes(tmp_path_factory):
 class Backwards:
     """An engine that hands shards back in the opposite order, each encoded as the local one does."""
 
-    def encode(self, shards, *, opening):
-        yield from reversed(list(LOCAL.encode(shards, opening=opening)))
+    def encode(self, shards, *, job, state):
+        yield from reversed(list(LOCAL.encode(shards, job=job, state=state)))
 
 
 def test_the_order_in_which_shards_are_finished_does_not_matter(genes, tmp_path):
@@ -70,8 +69,8 @@ def test_the_order_in_which_shards_are_finished_does_not_matter(genes, tmp_path)
 class Short:
     """An engine that loses the last dimension on the way."""
 
-    def encode(self, shards, *, opening):
-        for number, part in LOCAL.encode(shards, opening=opening):
+    def encode(self, shards, *, job, state):
+        for number, part in LOCAL.encode(shards, job=job, state=state):
             yield (
                 number,
                 EncodedTexts(vectors=part.vectors[:, :-1], n_tokens=part.n_tokens, n_tokens_cut=part.n_tokens_cut),
@@ -151,26 +150,27 @@ def test_without_ray_the_error_names_the_extra(monkeypatch):
 class Elsewhere:
     """An engine that nothing may be given to."""
 
-    def encode(self, shards, *, opening):
-        raise AssertionError(opening.spec.encoder_id)
+    def encode(self, shards, *, job, state):
+        raise AssertionError(job.spec.encoder_id, state)
 
 
 def test_a_shuffled_encoder_stays_in_one_process(tmp_path):
     texts = ["insulin of blood", "kinase of cells", "membrane of cells"]
     encoder = shuffle_encoder(load_encoder("random-8"), corpus=texts)
     table = pa.table({"text_id": [text_id(text) for text in texts], "text": texts})
-    job = EncodingJob(spec=encoder.spec, open=lambda: encoder, partner=encoder.partner, engine=Elsewhere())
-    assert encode_texts(job, table, folder=tmp_path, vector_dtype="float16", progress=None).n_encoded == 3
+    job = EncodingJob(spec=encoder.spec, open=lambda: encoder, partner=encoder.partner)
+    result = encode_texts(job, table, folder=tmp_path, vector_dtype="float16", progress=None, engine=Elsewhere())
+    assert result.n_encoded == 3
 
 
 def test_an_address_at_which_nothing_listens_is_said_to_have_no_ray(tmp_path):
     encoder = load_encoder("hash-8")
-    opening = Opening(spec=encoder.spec, load=lambda: encoder, state=tmp_path)
+    job = EncodingJob(spec=encoder.spec, open=lambda: encoder)
     with (
         open_engine(EngineConfig(name="ray", ray_address="127.0.0.1:9")) as engine,
         pytest.raises(NotAvailable, match=r"no Ray that lets this process in at '127\.0\.0\.1:9'; start one with `ray"),
     ):
-        list(engine.encode([(0, ["insulin"])], opening=opening))
+        list(engine.encode([(0, ["insulin"])], job=job, state=tmp_path))
 
 
 # From here on Ray itself is started.

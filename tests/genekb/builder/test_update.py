@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 import genekb
 from genekb.builder.diff import diff_stores, word_diff
-from genekb.builder.import_vectors import import_vectors
 from genekb.builder.plan import BuildConfig, build
-from genekb.builder.update import add_encoders, plan_update, update
+from genekb.builder.update import add_encoders, import_vectors, plan_update, update
 from genekb.core.errors import CoverageTooLow, NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.encoders import load_encoder, reopen_encoder
 from genekb.encoders.imported.vectors import read_foreign

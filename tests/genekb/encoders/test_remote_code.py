@@ -12,7 +12,7 @@ import pytest
 
 import genekb
 from genekb.builder.plan import BuildConfig, build
-from genekb.builder.update import ReopenOptions, plan_update, update
+from genekb.builder.update import plan_update, update
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.encoders import EncoderSpec, load_encoder, reopen_encoder
 from genekb.share.addresses import parse_address
@@ -362,8 +362,8 @@ def test_an_update_runs_code_only_with_the_flag(built, old_ncbi_folder, tmp_path
     assert max(plan.n_to_encode.values()) > 0
     with pytest.raises(NotAvailable, match="--trust-remote-code"):
         update(store, old, plan, home=tmp_path / "home")
-    load = ReopenOptions(trust_remote_code=True)
-    updated = update(store, old, plan, home=tmp_path / "home", load=load)
+    plan = plan_update(store, old, config=BuildConfig(name="human", trust_remote_code=True))
+    updated = update(store, old, plan, home=tmp_path / "home")
     assert list(updated.manifest.encoders) == list(built[0].manifest.encoders)
     right = store.encoder(trust_remote_code=True).encode(genekb.open(updated.folder).texts([915])).vectors
     np.testing.assert_allclose(genekb.open(updated.folder).vectors([915]).vectors, right, atol=1e-3)

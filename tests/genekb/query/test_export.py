@@ -13,8 +13,8 @@ from safetensors import safe_open
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.gene_anndata import read_genes_h5ad, write_genes_h5ad
-from genekb.builder.import_vectors import import_vectors
 from genekb.builder.plan import BuildConfig, build
+from genekb.builder.update import import_vectors
 from genekb.core.errors import NotAvailable, OutputUnusable, SourceUnusable
 from genekb.encoders.imported.vectors import read_foreign
 from genekb.query.export import export_store

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import genekb
 from genekb.builder.assemble import GeneVectors, assemble
-from genekb.builder.encode import EncodingJob
+from genekb.builder.engine import EncodingJob
 from genekb.builder.plan import BuildConfig, build, plan_build, store_content
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.encoders import EncoderSpec, load_encoder

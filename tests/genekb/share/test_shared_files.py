@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 import genekb
-from genekb.builder.import_vectors import import_vectors
 from genekb.builder.plan import BuildConfig, build
-from genekb.builder.update import add_encoders, plan_update, update
+from genekb.builder.update import add_encoders, import_vectors, plan_update, update
 from genekb.core.errors import StoreCorrupt
 from genekb.encoders import load_encoder
 from genekb.encoders.imported.vectors import read_foreign

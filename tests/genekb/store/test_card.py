@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import genekb
-from genekb.builder.import_vectors import import_vectors
 from genekb.builder.plan import BuildConfig, build
+from genekb.builder.update import import_vectors
 from genekb.encoders.imported.vectors import read_foreign
 from genekb.files.atomic import sha256_file
 from genekb.schema import TABLES
