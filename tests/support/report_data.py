@@ -3,18 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from cellmodel.pl._report.data import (
-    CoverageSummary,
-    InputSummary,
-    KChoice,
-    KnowledgeEffect,
-    ReportData,
-    ReportExpression,
-    ReportMarker,
-    ReportName,
-    ReportWord,
-)
-from cellmodel.pl._report.evidence import ReportContribution, ReportEvidence, ReportSet, ReportTheme
+from cellmodel.pl._report.data import KChoice, ReportData, ReportExpression
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -27,25 +16,42 @@ HOSTILE = (
 
 
 def make_evidence(names, cluster):
-    theme = ReportTheme(
-        term="t cell",
-        source="text",
-        share=0.34375,
-        score=3.375 + cluster,
-        p_adjusted=0.0078125,
-        genes=((names[8], 0.28125 + cluster, f"Found on T-cells {names[9]}."),),
-    )
-    contribution = ReportContribution(
-        gene=names[1], contribution=1.15625, share=0.40625, p_value=0.09375, term=names[2], sentence=names[3]
-    )
-    enriched = ReportSet(name=names[0], source="GO", p_adjusted=0.0234375, fold=7.625 + cluster, genes=names[5])
-    return ReportEvidence(
-        distance=2.84375 + cluster,
-        distance_p=0.00390625,
-        themes=(theme,),
-        contributions=(contribution,),
-        sets=(enriched,),
-    )
+    theme = {
+        "theme": "t cell",
+        "source": "text",
+        "share": 0.34375,
+        "score": 3.375 + cluster,
+        "p_adjusted": 0.0078125,
+        "genes": ((names[8], 0.28125 + cluster, f"Found on T-cells {names[9]}."),),
+    }
+    contribution = {
+        "gene": names[1],
+        "contribution": 1.15625,
+        "share": 0.40625,
+        "p_value": 0.09375,
+        "term": names[2],
+        "sentence": names[3],
+    }
+    enriched = {"set": names[0], "source": "GO", "p_adjusted": 0.0234375, "fold": 7.625 + cluster, "genes": names[5]}
+    return {
+        "distance": 2.84375 + cluster,
+        "distance_p": 0.00390625,
+        "themes": (theme,),
+        "contributions": (contribution,),
+        "sets": (enriched,),
+    }
+
+
+def make_name(names, cluster):
+    return {
+        "name": "unassigned",
+        "title": f"unassigned (best: {names[4]}, 3 of 10 markers)",
+        "best": names[4],
+        "runner_up": names[5],
+        "reason": "3 of 10 markers",
+        "figures": {"score": 0.71875 + cluster, "adjusted p": 0.0625},
+        "genes": (names[6], names[7]),
+    }
 
 
 def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
@@ -55,18 +61,22 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
     clusters = np.arange(n_cells) % n_clusters
     return ReportData(
         title=f"Report {names[0]}",
-        input=InputSummary(
-            source=names[1], n_cells=n_cells + 7, n_genes=31_337, values="raw counts", notes=(names[2],)
-        ),
-        coverage=CoverageSummary(
-            n_names=20_011,
-            n_resolved=18_777,
-            share_genes=0.9321,
-            share_hvgs=0.9432,
-            share_counts=0.9876,
-            by_status=(("symbol", 17_654, 0.9123), ("alias", 1_123, 0.0321)),
-            losses=((names[3], "unknown to the store", 0.01234), (names[4], f"ambiguous: {names[5]}", 0.000123)),
-        ),
+        input={
+            "source": names[1],
+            "n_cells": n_cells + 7,
+            "n_genes": 31_337,
+            "kind": "raw counts",
+            "notes": (names[2],),
+        },
+        coverage={
+            "n_names": 20_011,
+            "n_resolved": 18_777,
+            "share_genes": 0.9321,
+            "share_hvgs": 0.9432,
+            "share_counts": 0.9876,
+            "by_status": (("symbol", 17_654, 0.9123), ("alias", 1_123, 0.0321)),
+            "losses": ((names[3], "unknown to the store", 0.01234), (names[4], f"ambiguous: {names[5]}", 0.000123)),
+        },
         embedding=rng.normal(size=(n_cells, 2)),
         embedding_name="UMAP",
         cell_ids=[f"{text[at % len(text)]}-{at}" for at in range(n_cells)],
@@ -76,7 +86,6 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
         k_choice=KChoice(
             chosen=n_clusters,
             how="estimated by stability",
-            score_name="stability",
             curve=((2, 0.21), (3, 0.71), (4, 0.41)),
         ),
         colors={
@@ -90,49 +99,36 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
             genes=tuple(f"{names[at]} m{cluster}" for at in range(5) for cluster in range(n_clusters)),
             values=sp.random(n_cells, 5 * n_clusters, 0.4, format="csc", random_state=seed) * 5.75,
         ),
-        names=tuple(
-            ReportName(
-                name="unassigned",
-                best=names[4],
-                runner_up=names[5],
-                reason="3 of 10 markers",
-                figures={"score": 0.71875 + cluster, "adjusted p": 0.0625},
-                genes=(names[6], names[7]),
-            )
-            for cluster in range(n_clusters)
-        ),
+        names=tuple(make_name(names, cluster) for cluster in range(n_clusters)),
         evidence=(None, *(make_evidence(names, cluster) for cluster in range(1, n_clusters))),
         markers=tuple(
             tuple(
-                ReportMarker(
-                    name=f"{names[at]} m{cluster}",
-                    log2_fold_change=float(rng.normal()),
-                    p_adjusted=float(10.0 ** -rng.integers(1, 40)),
-                    fraction_in=float(rng.random()),
-                    fraction_out=float(rng.random()),
-                )
+                {
+                    "name": f"{names[at]} m{cluster}",
+                    "log2_fold_change": float(rng.normal()),
+                    "p_adjusted": float(10.0 ** -rng.integers(1, 40)),
+                    "fraction_in": float(rng.random()),
+                    "fraction_out": float(rng.random()),
+                }
                 for at in range(5)
             )
             for cluster in range(n_clusters)
         ),
         words=tuple(
             (
-                ReportWord(
-                    term="t cell",
-                    score=4.56 + cluster,
-                    p_value=0.005,
-                    p_adjusted=0.015,
-                    genes=((names[7], 1.875 + cluster, f"Found on T-cells {names[8]}."),),
-                ),
-                ReportWord(term=names[9], score=1.03, p_value=0.2, p_adjusted=0.801, genes=()),
+                {
+                    "term": "t cell",
+                    "score": 4.56 + cluster,
+                    "p_value": 0.005,
+                    "p_adjusted": 0.015,
+                    "genes": ((names[7], 1.875 + cluster, f"Found on T-cells {names[8]}."),),
+                },
+                {"term": names[9], "score": 1.03, "p_value": 0.2, "p_adjusted": 0.801, "genes": ()},
             )
             for cluster in range(n_clusters)
         ),
         history={"align": (3.25, 2.125, 1.0625), names[10]: (0.5, 0.375, 0.28125)},
-        knowledge=KnowledgeEffect(
-            caption=f"Agreement {names[11]}",
-            rows=(("real", {"ARI": 0.812, "words": 6.125}), ("shuffled", {"ARI": 0.803}), ("none", {"ARI": 0.799})),
-        ),
+        knowledge=(("real", 0.812), (f"shuffled {names[11]}", 0.803), ("chance", 0.799)),
         provenance={"command": f"cellmodel cluster {names[0]}", "settings": f"a = 1\nb = {names[1]}", "seed": "17"},
         limits=(f"Clusters are not cell types. {names[2]}",),
     )

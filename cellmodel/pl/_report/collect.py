@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,20 +17,10 @@ from cellmodel.io.cells import Cells, ReadConfig, read_cells
 from cellmodel.io.lineage import check_records
 from cellmodel.io.records import input_record, run_record, stored_table
 from cellmodel.io.writers import check_targets
-from cellmodel.pl._report.data import (
-    CoverageSummary,
-    InputSummary,
-    KChoice,
-    KnowledgeEffect,
-    ReportData,
-    ReportExpression,
-    ReportMarker,
-    ReportName,
-    ReportWord,
-)
+from cellmodel.pl._report.data import KChoice, ReportData, ReportExpression, Row
 from cellmodel.pl._report.dot_plot import by_cluster
-from cellmodel.pl._report.evidence import read_evidence
 from cellmodel.pl._report.layout import lay_out
+from cellmodel.pl._report.tables import markers_in_turn, read_evidence, read_markers, read_names, read_words
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes, log_expression
@@ -48,12 +38,6 @@ MOST_GENES: Final = 200  # whose expression the report holds; fewer where the ce
 GENES_PER_CLUSTER: Final = 10
 _SAME_FRACTION: Final = 1e-6  # rounding of a share of cells
 VALUE_WORDS: Final = {"counts": "raw counts", "log1p": "log-normalised", "linear": "linear, log-normalised by this run"}
-CAPTION: Final = (
-    "The clusters come from expression alone. The figure is the share of each cell's 15 nearest cells in the text view "
-    "that are in its cluster: how much of these clusters the gene texts alone can see. 'shuffled' deals the texts out "
-    "to other genes, 'random' draws directions without meaning, 'chance' deals the clusters out at random. Only what "
-    "'real' has above all three is knowledge."
-)
 UNKNOWN_ORIGIN: Final = (
     "The clusters came with the file: how they were found, and how sure they are, is not known here."
 )
@@ -163,20 +147,20 @@ def report_data(cells: Cells, *, cluster_key: str) -> ReportData:
         words=tuple(read_words(record["words"], name) for name in names) if is_run else (),
         k_choice=_k_choice(record["n_clusters"]) if is_run else None,
         history=_history(record["history"]) if is_run else {},
-        knowledge=_knowledge(record["knowledge"]) if is_run else KnowledgeEffect(caption=""),
+        knowledge=_knowledge(record["knowledge"]) if is_run else (),
         provenance=_provenance(record) | _later_jobs(adata, cluster_key),
         limits=LIMITS if is_run else (UNKNOWN_ORIGIN, *(LIMITS[1:3] if evidence else LIMITS[2:3])),
     )
 
 
-def _input(read: Mapping[str, Any], notes: Sequence[str]) -> InputSummary:
-    return InputSummary(
-        source=str(read["source"]),
-        n_cells=int(read["n_cells"]),
-        n_genes=int(read["n_genes"]),
-        values=VALUE_WORDS[str(read["value_kind"])],
-        notes=(*notes, *map(str, read["notes"])),
-    )
+def _input(read: Mapping[str, Any], notes: Sequence[str]) -> Row:
+    return {
+        "source": str(read["source"]),
+        "n_cells": int(read["n_cells"]),
+        "n_genes": int(read["n_genes"]),
+        "kind": VALUE_WORDS[str(read["value_kind"])],
+        "notes": (*notes, *map(str, read["notes"])),
+    }
 
 
 def _outdated(uns: Mapping[str, Any], grouped: GroupedCells, key: str) -> list[str]:
@@ -284,34 +268,20 @@ def _finite_numbers(adata: "AnnData", name: str) -> Embedding | None:
     return values.astype(np.float64) if is_usable else None
 
 
-def _coverage(record: Mapping[str, Any]) -> CoverageSummary | None:
+def _coverage(record: Mapping[str, Any]) -> Row | None:
     if "coverage" not in record:
         return None
     coverage = record["coverage"]
-    status, losses = coverage["by_status"], coverage["losses"]
-    return CoverageSummary(
-        n_names=int(coverage["n_names"]),
-        n_resolved=int(coverage["n_resolved"]),
-        share_genes=float(coverage["share_genes"]),
-        share_hvgs=float(coverage["share_hvgs"]),
-        share_counts=min(1.0, float(coverage["share_counts"])),
-        by_status=tuple(
-            zip(
-                status["status"].astype(str),
-                map(int, status["n_names"]),
-                map(float, status["share_counts"]),
-                strict=True,
-            )
-        ),
-        losses=tuple(
-            zip(
-                losses["name"].astype(str),
-                losses["reason"].astype(str),
-                map(float, losses["share_counts"]),
-                strict=True,
-            )
-        ),
-    )
+    by_status, losses = coverage["by_status"], coverage["losses"]
+    return {
+        "n_names": int(coverage["n_names"]),
+        "n_resolved": int(coverage["n_resolved"]),
+        "share_genes": float(coverage["share_genes"]),
+        "share_hvgs": float(coverage["share_hvgs"]),
+        "share_counts": min(1.0, float(coverage["share_counts"])),
+        "by_status": list(zip(*(by_status[part] for part in ("status", "n_names", "share_counts")), strict=True)),
+        "losses": list(zip(*(losses[part] for part in ("name", "reason", "share_counts")), strict=True)),
+    }
 
 
 def _colors(
@@ -347,14 +317,14 @@ def _queries(adata: "AnnData") -> dict[str, str]:
 
 
 def _expression(cells: Cells, record: Mapping[str, Any]) -> tuple[ReportExpression | None, tuple[str, ...]]:
-    """Log expression of the leading markers, or why there is none."""
+    """Log expression of the first markers of each cluster, or why there is none."""
     why = _other_values(cells, record)
     if why:
         log.warning("not shown: %s", why)
         return None, (why,)
     column_of = _columns_by_name(cells)
-    leading = leading_markers(record["markers"], n_per_cluster=GENES_PER_CLUSTER)
-    genes = [name for name in leading if name in column_of][:MOST_GENES]
+    markers = markers_in_turn(record["markers"], n_per_cluster=GENES_PER_CLUSTER)
+    genes = [name for name in markers if name in column_of][:MOST_GENES]
     if not genes:
         return None, ()
     values = log_expression(cells)[:, [column_of[name] for name in genes]]
@@ -381,43 +351,34 @@ def _columns_by_name(cells: Cells) -> dict[str, int]:
 
 def _k_choice(choice: Mapping[str, Any]) -> KChoice:
     curve = choice["curve"]
-    return KChoice(
-        chosen=int(choice["n_clusters"]),
-        how=str(choice["method"]),
-        score_name="stability beyond chance",
-        curve=tuple((float(row.n_clusters), float(row.stability - row.null_mean)) for row in curve.itertuples())
+    points = (
+        [(float(row.n_clusters), float(row.stability - row.null_mean)) for row in curve.itertuples()]
         if "stability" in curve  # files of earlier versions hold another curve
-        else (),
+        else []
     )
+    return KChoice(chosen=int(choice["n_clusters"]), how=str(choice["method"]), curve=tuple(points))
 
 
 def _history(table: "pd.DataFrame") -> dict[str, tuple[float, ...]]:
     return {str(name): tuple(map(float, table[name])) for name in table.columns} if len(table) else {}
 
 
-def _knowledge(table: "pd.DataFrame") -> KnowledgeEffect:
-    if not len(table):
-        return KnowledgeEffect(caption="")
-    rows = tuple(
-        (str(name), {"neighbour agreement": float(agreement)})
-        for name, agreement in zip(table["knowledge"], table["neighbour_agreement"], strict=True)
-    )
-    return KnowledgeEffect(caption=CAPTION, rows=rows)
+def _knowledge(table: "pd.DataFrame") -> tuple[tuple[str, float], ...]:
+    return tuple(zip(table["knowledge"], table["neighbour_agreement"], strict=True)) if len(table) else ()
 
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
     parts = ("command", "clusters", "recipe", "seed", "store_id", "encoder_id")
-    told = {part: str(record[part]) for part in parts if record.get(part, "") != ""}
-    content = {
-        part.removesuffix("_id"): without_secrets(text) for part, text in told.items()
-    }  # of earlier versions too
+    given = {part: str(record[part]) for part in parts if record.get(part, "") != ""}
+    # files of earlier versions hold addresses as they were given
+    content = {part.removesuffix("_id"): without_secrets(text) for part, text in given.items()}
     content |= _sentences(record["sentences"]) if "sentences" in record else {}
     content |= {f"version of {name}": str(value) for name, value in record["versions"].items()}
     return content | {key: value for key, value in _flat(record["params"]).items() if key not in content}
 
 
 def _sentences(record: Mapping[str, Any]) -> dict[str, str]:
-    """Tell how far pooled gene vectors agree with sentences that the encoder read."""
+    """Describe how far pooled gene vectors agree with sentences that were encoded."""
     content = {"sentences read": f"{int(record['n_sentences']):,}, {float(record['share_read']):.0%} of their tokens"}
     for row in record["agreement"].itertuples():
         content[f"sentences, pooled ({row.pooled}) beside encoded"] = (
@@ -427,7 +388,7 @@ def _sentences(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _later_jobs(adata: "AnnData", cluster_key: str) -> dict[str, str]:
-    """Tell what names, evidence and searches in the file were made with."""
+    """Store, encoder and seed of names, evidence and searches in the file."""
     return {
         str(key): ", ".join(
             [f"{part} {record[part]}" for part in ("store_id", "encoder_id", "seed") if part in record]
@@ -446,75 +407,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{name}"] = str(value)
     return flat
-
-
-MOST_MARKERS: Final = 15
-_NAME_FIGURES: Final = {
-    "score": "score",
-    "margin": "margin",
-    "p_value": "p",
-    "p_adjusted": "adjusted p",
-    "text_score": "by text alone",
-    "marker_score": "by markers alone",
-    "runner_up_score": "runner-up's score",
-    "runner_up_p_adjusted": "runner-up's adjusted p",
-}
-
-
-def read_markers(table: "pd.DataFrame", cluster: str) -> tuple[ReportMarker, ...]:
-    """Take the leading markers of a cluster."""
-    if not len(table):
-        return ()
-    shown = ("name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out")
-    rows = table.loc[table["cluster"] == cluster, list(shown)].head(MOST_MARKERS)
-    return tuple(ReportMarker(**{str(key): value for key, value in row.items()}) for row in rows.to_dict("records"))
-
-
-def read_words(table: "pd.DataFrame", cluster: str) -> tuple[ReportWord, ...]:
-    """Take the words of a cluster, each with its genes."""
-    if not len(table):
-        return ()
-    words = []
-    for term, rows in table[table["cluster"] == cluster].groupby("term", sort=False):
-        first: Any = rows.iloc[0]
-        genes = zip(rows["gene"].astype(str), map(float, rows["weight"]), rows["sentence"].astype(str), strict=True)
-        scores = {name: float(first[name]) for name in ("score", "p_value", "p_adjusted")}
-        words.append(ReportWord(term=str(term), genes=tuple(genes), **scores))
-    return tuple(words)
-
-
-def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: list[str]) -> tuple[ReportName, ...]:
-    """Find what clusters were named among the records of a file.
-
-    ``records``: what the file keeps, by key; the first in the order of the alphabet that is of these clusters counts.
-    ``cluster_key``: column of obs with the clusters. ``clusters``: their names. Returns one a cluster; empty if no
-    record is of these clusters.
-    """
-    for _, record in sorted(records.items()):
-        if isinstance(record, Mapping) and record.get("cluster_key") == cluster_key and "names" in record:
-            rows = {str(row["cluster"]): row for row in record["names"].to_dict("records")}
-            return tuple(_name(rows.get(cluster, {})) for cluster in clusters)
-    return ()
-
-
-def _name(row: Mapping[str, Any]) -> ReportName:
-    """One row of the table of names; what it does not hold is left empty."""
-    figures = {label: row[column] for column, label in _NAME_FIGURES.items() if row.get(column) is not None}
-    return ReportName(
-        name=str(row.get("name") or "no name"),
-        best=str(row.get("best") or ""),
-        runner_up=str(row.get("runner_up") or ""),
-        reason=str(row.get("reason") or ""),
-        figures={label: float(value) for label, value in figures.items()},
-        genes=tuple(filter(None, str(row.get("genes") or "").split(", "))),
-    )
-
-
-def leading_markers(table: "pd.DataFrame", *, n_per_cluster: int) -> Iterator[str]:
-    """Names of markers, each once: the first of every cluster, the second of every cluster, and so on."""
-    if not len(table):
-        return
-    rows = table[table["log2_fold_change"] > 0]
-    rank = rows.groupby("cluster", sort=False, observed=True).cumcount()
-    in_turn = rank[rank < n_per_cluster].sort_values(kind="stable").index
-    yield from dict.fromkeys(rows.loc[in_turn, "name"].astype(str))

@@ -94,8 +94,8 @@ def _chosen(data: ReportData, clusters: tuple[ClusterView, ...]) -> list[str]:
     per_cluster = max(1, min(_MOST_PER_CLUSTER, _MOST_GENES // len(clusters)))
     chosen: dict[str, None] = {}
     for cluster in clusters:
-        mine = [marker.name for marker in cluster.top_markers if marker.name in known and marker.name not in chosen]
-        chosen |= dict.fromkeys(mine[:per_cluster])
+        names = [marker["name"] for marker in cluster.top_markers]
+        chosen |= dict.fromkeys([name for name in names if name in known and name not in chosen][:per_cluster])
     return list(chosen)
 
 

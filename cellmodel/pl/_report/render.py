@@ -13,13 +13,13 @@ from cellmodel.pl._report.data import ReportData
 from cellmodel.pl._report.dot_plot import dot_plot
 from cellmodel.pl._report.payload import drawn_cells, plot_payload
 from cellmodel.pl._report.view import (
+    CURVE_NAME,
+    KNOWLEDGE_CAPTION,
     SIGNIFICANT,
     cluster_views,
-    figure_names,
     figures_of,
     k_chart,
     name_figures,
-    share_names,
     split_at_term,
     status_in_words,
     training_charts,
@@ -55,14 +55,14 @@ def render_report(data: ReportData) -> str:
             n_drawn=len(drawn_cells(data.clusters)),
             k_chart=k_chart(data),
             training_charts=training_charts(data),
-            figure_names=figure_names(data),
-            share_names=share_names(data),
+            curve_name=CURVE_NAME,
+            knowledge_caption=KNOWLEDGE_CAPTION,
             name_figures=name_figures(data),
-            has_themes=any(cluster.evidence and cluster.evidence.themes for cluster in clusters),
-            has_contributions=any(cluster.evidence and cluster.evidence.contributions for cluster in clusters),
-            has_sets=any(cluster.evidence and cluster.evidence.sets for cluster in clusters),
+            **{
+                f"has_{part}": any(cluster.evidence and cluster.evidence[part] for cluster in clusters)
+                for part in ("themes", "contributions", "sets")
+            },
             significant=SIGNIFICANT,
-            nan=float("nan"),
             chart_size=(charts.WIDTH, charts.HEIGHT),
             payload=Markup(plot_payload(data)),
             style=Markup(style),

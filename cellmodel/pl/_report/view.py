@@ -1,18 +1,24 @@
 """What the template prints: clusters with their figures, charts, and words in place of codes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from cellmodel.pl._report.charts import LineChart, line_chart
-from cellmodel.pl._report.data import ReportData, ReportMarker, ReportName, ReportWord
-from cellmodel.pl._report.evidence import ReportEvidence
+from cellmodel.pl._report.data import ReportData, Row
 from cellmodel.pl._report.style import badges, cluster_color, text_color
 
 SIGNIFICANT: Final = 0.05  # adjusted p below which a marker or a word is shown as a finding
+KNOWLEDGE_CAPTION: Final = (
+    "The clusters come from expression alone. The figure is the share of each cell's 15 nearest cells in the text view "
+    "that are in its cluster: how much of these clusters the gene texts alone can see. 'shuffled' deals the texts out "
+    "to other genes, 'random' draws directions without meaning, 'chance' deals the clusters out at random. Only what "
+    "'real' has above all three is knowledge."
+)
+CURVE_NAME: Final = "stability beyond chance"
 _CHIPS, _WORD_CHIPS = 8, 6
 _STATUS_IN_WORDS: Final = {
     "gene_id": "NCBI GeneID",
@@ -41,22 +47,21 @@ _STATUS_IN_WORDS: Final = {
 class ClusterView:
     """One cluster as the page shows it."""
 
-    index: int  # index, badge, name, color, ink: its label, short label, name, colour and the colour of text on it
-    badge: str
+    index: int
+    badge: str  # short label
     name: str
     color: str
-    ink: str
-    title: str  # what stands beside the badge: what it was named, else its name where the badge does not hold it
-    named: ReportName | None  # what it was named; None if no names were asked for
-    evidence: ReportEvidence | None  # what sets it apart; None if that was not looked for
-    # n_cells, share, confidence: its size, as a share of all cells, and its mean confidence (NaN if there is none)
+    ink: str  # colour of text on ``color``
+    title: str  # beside the badge: the name given by `cellmodel annotate`, else ``name`` where the badge differs
+    named: Row | None  # rows of :class:`ReportData`; None or empty if the command was not run
+    evidence: Row | None
     n_cells: int
-    share: float
-    confidence: float
-    markers: tuple[ReportMarker, ...]  # markers, words: all of them
-    words: tuple[ReportWord, ...]
-    top_markers: tuple[ReportMarker, ...]  # top_markers, top_words: those that stand out from chance, for the card
-    top_words: tuple[ReportWord, ...]
+    share: float  # of all cells
+    confidence: float  # mean; NaN if there is none
+    markers: tuple[Row, ...]
+    words: tuple[Row, ...]
+    top_markers: tuple[Row, ...]  # top_markers, top_words: the significant ones, for the card
+    top_words: tuple[Row, ...]
 
 
 def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
@@ -83,7 +88,7 @@ def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
                 name=name,
                 color=color,
                 ink=text_color(color),
-                title=named.title if named else ("" if name == short[index] else name),
+                title=named["title"] if named else ("" if name == short[index] else name),
                 named=named,
                 evidence=data.evidence[index] if data.evidence else None,
                 n_cells=int(sizes[index]),
@@ -91,13 +96,15 @@ def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
                 confidence=float(means[index]),
                 markers=markers,
                 words=words,
-                top_markers=tuple(m for m in markers if m.log2_fold_change > 0 and m.p_adjusted <= SIGNIFICANT)[
-                    :_CHIPS
-                ],
-                top_words=tuple(word for word in words if word.p_adjusted <= SIGNIFICANT)[:_WORD_CHIPS],
+                top_markers=tuple(one for one in _significant(markers) if one["log2_fold_change"] > 0)[:_CHIPS],
+                top_words=tuple(_significant(words))[:_WORD_CHIPS],
             )
         )
     return tuple(views)
+
+
+def _significant(rows: Sequence[Row]) -> Iterator[Row]:
+    return (row for row in rows if row["p_adjusted"] <= SIGNIFICANT)
 
 
 def k_chart(data: ReportData) -> LineChart | None:
@@ -105,11 +112,11 @@ def k_chart(data: ReportData) -> LineChart | None:
     if data.k_choice is None or not any(np.isfinite(score) for _, score in data.k_choice.curve):
         return None
     return line_chart(
-        sorted((float(k), score) for k, score in data.k_choice.curve),
-        title=f"{data.k_choice.score_name.capitalize()} by {data.k_choice.x_name}",
-        x_label=data.k_choice.x_name,
-        y_label=data.k_choice.score_name,
-        marked_x=float(data.k_choice.chosen if data.k_choice.chosen_x is None else data.k_choice.chosen_x),
+        sorted(data.k_choice.curve),
+        title=f"{CURVE_NAME.capitalize()} by k",
+        x_label="k",
+        y_label=CURVE_NAME,
+        marked_x=float(data.k_choice.chosen),
     )
 
 
@@ -127,28 +134,14 @@ def training_charts(data: ReportData) -> tuple[LineChart, ...]:
     )
 
 
-def figure_names(data: ReportData) -> tuple[str, ...]:
-    """Columns of the knowledge table: every figure of any row, in the order of first appearance."""
-    return tuple(dict.fromkeys(name for _, figures in data.knowledge.rows for name in figures))
-
-
-def share_names(data: ReportData) -> frozenset[str]:
-    """Columns of the knowledge table in which every figure can be drawn as a share."""
-    return frozenset(
-        name
-        for name in figure_names(data)
-        if all(0 <= figures[name] <= 1 for _, figures in data.knowledge.rows if name in figures)
-    )
-
-
 def name_figures(data: ReportData) -> tuple[str, ...]:
-    """List what the names of any cluster rest on, in the order of first appearance."""
-    return tuple(dict.fromkeys(label for name in data.names for label in name.figures))
+    """Labels of the figures of any name, in the order of first appearance."""
+    return tuple(dict.fromkeys(label for name in data.names for label in name["figures"]))
 
 
-def figures_of(name: ReportName, wanted: Sequence[str]) -> list[float]:
-    """Take the figures of one name that are wanted, in their order; NaN where there is none."""
-    return [name.figures.get(label, float("nan")) for label in wanted]
+def figures_of(name: Row, wanted: Sequence[str]) -> list[float]:
+    """Figures of one name by label; NaN where there is none."""
+    return [name["figures"].get(label, float("nan")) for label in wanted]
 
 
 def status_in_words(status: str) -> str:

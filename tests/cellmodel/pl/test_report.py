@@ -17,15 +17,7 @@ from hypothesis import strategies as st
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.pl._report.charts import line_chart
-from cellmodel.pl._report.data import (
-    CoverageSummary,
-    KChoice,
-    KnowledgeEffect,
-    ReportExpression,
-    ReportMarker,
-    ReportName,
-    ReportWord,
-)
+from cellmodel.pl._report.data import KChoice, ReportExpression
 from cellmodel.pl._report.dot_plot import dot_plot
 from cellmodel.pl._report.payload import MAX_DRAWN, MAX_GENE_BYTES, drawn_cells
 from cellmodel.pl._report.render import render_report, write_report
@@ -88,30 +80,25 @@ def page(data):
 
 def figures_put_in(data):
     """Every number of the data that is not per cell, and the figures that follow from the cells."""
-    coverage = data.coverage
-    sizes = np.bincount(data.clusters)
-    yield from (data.input.n_cells, data.input.n_genes, coverage.n_names, coverage.n_resolved, data.k_choice.chosen)
-    yield from (coverage.share_genes, coverage.share_hvgs, coverage.share_counts)
-    yield from (figure for row in coverage.by_status for figure in row[1:])
-    yield from (share for _, _, share in coverage.losses)
+    coverage, sizes = data.coverage, np.bincount(data.clusters)
+    yield from (data.input["n_cells"], data.input["n_genes"], coverage["n_names"], coverage["n_resolved"])
+    yield from (data.k_choice.chosen, coverage["share_genes"], coverage["share_hvgs"], coverage["share_counts"])
+    yield from (figure for row in coverage["by_status"] for figure in row[1:])
+    yield from (share for _, _, share in coverage["losses"])
     yield from sizes
     yield from sizes / len(data.clusters)
     for cluster in range(len(sizes)):
         yield data.confidence[data.clusters == cluster].sum() / sizes[cluster]
-    for marker in (marker for markers in data.markers for marker in markers):
-        yield from (marker.log2_fold_change, marker.p_adjusted, marker.fraction_in, marker.fraction_out)
-    for word in (word for words in data.words for word in words):
-        yield from (word.score, word.p_value, word.p_adjusted, *(weight for _, weight, _ in word.genes))
+    rows = [row for rows in (*data.markers, *data.words) for row in rows]
     for found in filter(None, data.evidence):
-        yield from (found.distance, found.distance_p)
-        yield from (f for theme in found.themes for f in (theme.share, theme.score, theme.p_adjusted))
-        yield from (weight for theme in found.themes for _, weight, _ in theme.genes)
-        yield from (f for gene in found.contributions for f in (gene.contribution, gene.share, gene.p_value))
-        yield from (f for one in found.sets for f in (one.p_adjusted, one.fold))
-    yield from (figure for name in data.names for figure in name.figures.values())
+        rows += [found, *found["themes"], *found["contributions"], *found["sets"]]
+    for row in rows:
+        yield from (figure for figure in row.values() if isinstance(figure, float))
+        yield from (weight for _, weight, _ in (() if "set" in row else row.get("genes", ())))
+    yield from (figure for name in data.names for figure in name["figures"].values())
     yield from (figure for point in data.k_choice.curve for figure in point)
     yield from (loss for losses in data.history.values() for loss in losses)
-    yield from (figure for _, figures in data.knowledge.rows for figure in figures.values())
+    yield from (agreement for _, agreement in data.knowledge)
 
 
 def test_every_figure_is_on_the_page_at_full_precision(data, page):
@@ -125,21 +112,22 @@ def test_every_figure_is_on_the_page_at_full_precision(data, page):
 def test_every_text_is_on_the_page_as_text(data, page):
     texts = [
         data.title,
-        data.input.source,
-        *data.input.notes,
-        data.knowledge.caption,
+        data.input["source"],
+        *data.input["notes"],
+        *(name for name, _ in data.knowledge),
         *data.limits,
         *data.cluster_names,
     ]
-    texts += [part for name, reason, _ in data.coverage.losses for part in (name, reason)]
-    texts += [marker.name for markers in data.markers for marker in markers]
-    texts += [word.term for words in data.words for word in words]
-    texts += [part for words in data.words for word in words for gene, _, text in word.genes for part in (gene, text)]
-    texts += [part for name in data.names for part in (name.name, name.best, name.runner_up, *name.genes)]
+    texts += [part for name, reason, _ in data.coverage["losses"] for part in (name, reason)]
+    texts += [marker["name"] for markers in data.markers for marker in markers]
+    texts += [part for name in data.names for part in (name["title"], name["best"], name["runner_up"], *name["genes"])]
+    terms = [word for words in data.words for word in words]
     for found in filter(None, data.evidence):
-        texts += [part for gene in found.contributions for part in (gene.gene, gene.term, gene.sentence)]
-        texts += [part for one in found.sets for part in (one.name, one.source, one.genes)]
-        texts += [part for theme in found.themes for gene, _, text in theme.genes for part in (theme.term, gene, text)]
+        terms += found["themes"]
+        texts += [row[part] for row in found["contributions"] for part in ("gene", "term", "sentence")]
+        texts += [row[part] for row in found["sets"] for part in ("set", "source", "genes")]
+    texts += [term.get("theme") or term["term"] for term in terms]
+    texts += [part for term in terms for gene, _, text in term["genes"] for part in (gene, text)]
     texts += [*data.left_out, *data.history, *data.provenance, *data.provenance.values()]
     assert [text for text in texts if re.sub(r"\s+", " ", text) not in page.words] == []
 
@@ -201,7 +189,7 @@ def test_payload_holds_the_cells_and_no_markup(data):
     codes = np.frombuffer(base64.b64decode(columns[site]["values"]), "<u4")
     assert [columns[site]["names"][code] for code in codes] == data.colors[site].tolist()
     assert {name: column["query"] for name, column in columns.items() if "query" in column} == data.queries
-    assert columns["cluster"]["titles"] == [f"unassigned (best: {name.best}, 3 of 10 markers)" for name in data.names]
+    assert columns["cluster"]["titles"] == [name["title"] for name in data.names]
     umi = np.frombuffer(base64.b64decode(columns["umi"]["values"]), "<f4")
     assert np.array_equal(umi, data.colors["umi"].astype(np.float32), equal_nan=True)
 
@@ -220,7 +208,9 @@ def test_the_dot_plot_shows_share_and_mean_of_each_gene_in_each_cluster():
     data = make_data(90, text=("gene",))
     plot = dot_plot(data, cluster_views(data))
     dense = data.expression.values.toarray()
-    marks = {m.name for found in data.markers for m in found if m.log2_fold_change > 0 and m.p_adjusted <= 0.05}
+    marks = {
+        m["name"] for found in data.markers for m in found if m["log2_fold_change"] > 0 and m["p_adjusted"] <= 0.05
+    }
     assert {dot.gene for dot in plot.dots} == marks
     assert len(plot.dots) == 3 * len(marks)
     for dot in plot.dots:
@@ -259,18 +249,13 @@ def test_ten_thousand_cells_in_thirty_clusters_stay_under_5_mb():
         data,
         clusters=np.arange(10_000) % 30,
         names=data.names[:1] * 30,
-        evidence=tuple(
-            dataclasses.replace(data.evidence[1], contributions=data.evidence[1].contributions * 15) for _ in range(30)
-        ),
+        evidence=tuple(data.evidence[1] | {"contributions": data.evidence[1]["contributions"] * 15} for _ in range(30)),
         expression=ReportExpression(
             genes=tuple(f"GENE{at}" for at in range(200)), values=sp.csc_matrix(np.ones((10_000, 200), np.float32))
         ),
         cluster_names=tuple(map(str, range(30))),
         markers=tuple(
-            tuple(
-                dataclasses.replace(data.markers[0][0], name=f"GENE{at}", log2_fold_change=1.0)
-                for at in range(c, c + 15)
-            )
+            tuple(data.markers[0][0] | {"name": f"GENE{at}", "log2_fold_change": 1.0} for at in range(c, c + 15))
             for c in range(30)
         ),
         words=tuple(data.words[0] * 10 for _ in range(30)),
@@ -291,7 +276,7 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
         history={},
         colors={},
         queries={},
-        knowledge=KnowledgeEffect(caption=""),
+        knowledge=(),
         k_choice=KChoice(chosen=3, how="given"),
         limits=(),
         provenance={},
@@ -310,7 +295,7 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
 def test_clusters_of_no_run_have_no_section_about_a_run():
     data = dataclasses.replace(
         make_data(), k_choice=None, coverage=None, confidence=None, words=(), history={},
-        knowledge=KnowledgeEffect(caption=""),
+        knowledge=(),
     )  # fmt: skip
     page = Page(render_report(data))
     absent = ("How many clusters", "Number of clusters", "What the text did", "Training", "No store was used")
@@ -348,9 +333,10 @@ def test_cells_without_a_cluster_are_counted_and_are_in_no_figure_of_a_cluster(d
 
 
 def test_what_does_not_stand_out_from_chance_is_not_a_finding():
-    marker = ReportMarker(name="WEAK", log2_fold_change=2.0, p_adjusted=0.3, fraction_in=0.5, fraction_out=0.1)
-    absent = dataclasses.replace(marker, name="ABSENT", log2_fold_change=-2.0, p_adjusted=1e-9)
-    word = ReportWord(term="luck", score=1.0, p_value=0.01, p_adjusted=0.4, genes=(("WEAK", 1.0, "By luck."),))
+    marker = {"name": "WEAK", "log2_fold_change": 2.0, "p_adjusted": 0.3, "fraction_in": 0.5, "fraction_out": 0.1}
+    absent = marker | {"name": "ABSENT", "log2_fold_change": -2.0, "p_adjusted": 1e-9}
+    genes = (("WEAK", 1.0, "By luck."),)
+    word = {"term": "luck", "score": 1.0, "p_value": 0.01, "p_adjusted": 0.4, "genes": genes}
     data = dataclasses.replace(make_data(n_clusters=2), markers=((marker,), (absent,)), words=((word,), ()))
     data = dataclasses.replace(data, evidence=())
     words = Page(render_report(data)).words
@@ -373,7 +359,7 @@ def test_what_does_not_stand_out_from_chance_is_not_a_finding():
         ({"colors": {"umi": np.zeros(3)}}, r"'umi' of shape \(3,\)"),
         ({"markers": ((),)}, "markers of 1 clusters for 3 cluster names"),
         ({"words": ((),)}, "words of 1 clusters for 3 cluster names"),
-        ({"names": (ReportName(name="B"),)}, "names of 1 clusters for 3 cluster names"),
+        ({"names": ({"name": "B"},)}, "names of 1 clusters for 3 cluster names"),
         ({"evidence": (None,)}, "evidence of 1 clusters for 3 cluster names"),
         ({"expression": ReportExpression(genes=("A",), values=sp.csc_matrix((7, 1)))}, "expression of 7 cells for 60"),
         ({"history": {"a": (1.0,), "b": (1.0, 2.0)}}, "terms a, b of the history differ"),
@@ -391,7 +377,7 @@ def test_a_gene_without_a_column_is_refused():
 
 def test_a_share_above_one_is_refused():
     with pytest.raises(ValueError, match=r"share_hvgs must lie in \[0, 1\], got 93"):
-        CoverageSummary(n_names=1, n_resolved=1, share_genes=1.0, share_hvgs=93.0, share_counts=1.0)
+        dataclasses.replace(make_data(), coverage=make_data().coverage | {"share_hvgs": 93.0})
 
 
 def test_a_file_is_replaced_only_if_allowed_and_never_left_in_part(tmp_path, data):
@@ -411,7 +397,7 @@ def test_a_file_is_replaced_only_if_allowed_and_never_left_in_part(tmp_path, dat
 def test_a_file_name_that_is_not_utf8_can_be_written(tmp_path):
     data = make_data()
     source = os.fsdecode(b"cells-\xff.h5ad")
-    write_report(dataclasses.replace(data, input=dataclasses.replace(data.input, source=source)), tmp_path / "r.html")
+    write_report(dataclasses.replace(data, input=data.input | {"source": source}), tmp_path / "r.html")
     assert "cells-\\udcff.h5ad" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 

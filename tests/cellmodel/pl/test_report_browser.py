@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellmodel.pl._report.data import ReportExpression, ReportMarker
+from cellmodel.pl._report.data import ReportExpression
 from cellmodel.pl._report.dot_plot import dot_plot
 from cellmodel.pl._report.render import write_report
 from cellmodel.pl._report.view import cluster_views
@@ -23,7 +23,7 @@ def corner_data(n_cells=600):
     data = make_data(n_cells)
     embedding = rng.random((n_cells, 2)) * 0.8
     embedding[0], embedding[-1] = (0.0, 0.0), (1.0, 1.0)
-    solo = ReportMarker(name="SOLO", log2_fold_change=3.0, p_adjusted=1e-9, fraction_in=0.1, fraction_out=0.0)
+    solo = {"name": "SOLO", "log2_fold_change": 3.0, "p_adjusted": 1e-9, "fraction_in": 0.1, "fraction_out": 0.0}
     alone = sp.csc_matrix(([2.5], ([n_cells - 1], [0])), shape=(n_cells, 1))
     old = data.expression
     return dataclasses.replace(
