@@ -1,18 +1,15 @@
-"""A project's lock file: the digest that a store's name stands for in that project, wherever its commands run.
-
-It may hold entries of other kinds, for other programs; they are left as they are.
-"""
+"""A project's lock file: digests of the stores and models that it uses, wherever its commands run."""
 
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from genekb.core.errors import SourceUnusable
 from genekb.files.atomic import write_json
-from genekb.files.safe_names import is_digest, is_plain_name
+from genekb.files.safe_names import is_digest, is_plain_name, is_plain_path
 from genekb.store.notes import read_notes
 
 LOCK_FILE: Final = "genekb.lock"
@@ -20,16 +17,28 @@ LOCK_VERSION: Final = 1
 NOTED: Final = ".locks.json"  # in the home: where lock files are; without it, `genekb gc` has to be given them
 _LIMIT: Final = 1 << 22
 
+Kind = Literal["store", "model"]
+PROGRAM: Final[Mapping[Kind, str]] = {"store": "genekb", "model": "cellmodel"}  # whose `lock` writes them
+_NAME_KEY: Final[Mapping[Kind, str]] = {"store": "name", "model": "path"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """One store that a project uses."""
+    """One store or fitted model that a project uses."""
 
-    store: str  # ``NAME@RELEASE``
-    digest: str  # SHA-256 in hex of what it holds
+    kind: Kind
+    name: str  # NAME@RELEASE of a store; of a model its folder, from that of the lock file on, with ``/``
+    digest: str  # SHA-256 in hex: of a store's content, of a model's description, which holds that of its arrays
     url: str  # where it can be pulled from; empty if that is not known
-    encoders: tuple[str, ...]  # ids of the encoders that the project needs
-    n_bytes: int  # size of tables and encoders
+    n_bytes: int
+    encoders: tuple[str, ...] = ()  # of a store: ids of the encoders that the project needs
+    store_id: str = ""  # of a model: store that it was fitted with; empty without knowledge
+
+    def entry(self, name_key: str = "") -> dict[str, object]:
+        """Its entry in a lock file, or in JSON that calls the name otherwise."""
+        own = {"encoders": list(self.encoders)} if self.kind == "store" else {"store_id": self.store_id}
+        name = {name_key or _NAME_KEY[self.kind]: self.name}
+        return {**name, "digest": self.digest, "url": self.url, **own, "n_bytes": self.n_bytes}
 
 
 def find_lock_file(folder: Path | None = None) -> Path | None:
@@ -39,10 +48,7 @@ def find_lock_file(folder: Path | None = None) -> Path | None:
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """Read a lock file, entries of every kind.
-
-    Raises ``SourceUnusable`` if it is damaged, or of a later version.
-    """
+    """Read a lock file, entries of every kind; ``SourceUnusable`` if it is damaged, or of a later version."""
     try:
         if path.stat().st_size > _LIMIT:
             raise ValueError("it is far too large")
@@ -50,20 +56,42 @@ def read_lock(path: Path) -> dict[str, Any]:
         if content.get("version") != LOCK_VERSION:
             raise ValueError(f"its version is {content.get('version')}, {LOCK_VERSION} is read here")
     except (OSError, ValueError, RecursionError) as error:
-        raise _no_lock(path, error) from error
+        raise _no_lock(path, "store", error) from error
     return content
 
 
-def read_pins(path: Path) -> tuple[Pin, ...]:
-    """Read the stores of a lock file.
-
-    Raises ``SourceUnusable`` if it is damaged, or of a later version.
-    """
+def read_pins(path: Path, kind: Kind = "store") -> tuple[Pin, ...]:
+    """Read one kind of entries of a lock file; ``SourceUnusable`` if it is damaged, or of a later version."""
     content = read_lock(path)
     try:
-        return tuple(_pin(entry) for entry in content.get("store", []))
+        return tuple(_pin(kind, entry) for entry in content.get(kind, []))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _no_lock(path, error) from error
+        raise _no_lock(path, kind, error) from error
+
+
+def _no_lock(path: Path, kind: Kind, error: Exception) -> SourceUnusable:
+    return SourceUnusable(
+        f"{path} is no lock file ({error}); remove it, then write it again with `{PROGRAM[kind]} lock`"
+    )
+
+
+def _pin(kind: Kind, entry: Mapping[str, Any]) -> Pin:
+    pin = Pin(
+        kind=kind,
+        name=str(entry[_NAME_KEY[kind]]),
+        digest=str(entry["digest"]),
+        url=str(entry.get("url", "")),
+        n_bytes=int(entry["n_bytes"]),
+        encoders=tuple(map(str, entry["encoders"])) if kind == "store" else (),
+        store_id=str(entry.get("store_id", "")),
+    )
+    if kind == "store" and not all(map(is_plain_name, pin.name.split("@", 1))):
+        raise ValueError(f"{pin.name[:80]!r} is no store's name")
+    if kind == "model" and not is_plain_path(pin.name):
+        raise ValueError(f"{pin.name[:80]!r} is no plain path below the project")
+    if not is_digest(pin.digest):
+        raise ValueError(f"the digest of {pin.name} is not 64 hex digits")
+    return pin
 
 
 def note_lock_file(path: Path, home: Path) -> None:
@@ -80,32 +108,10 @@ def noted_lock_files(home: Path) -> tuple[Path, ...]:
     return tuple(path for path in paths if path.is_file())
 
 
-def _no_lock(path: Path, error: Exception) -> SourceUnusable:
-    return SourceUnusable(f"{path} is no lock file ({error}); remove it, then write it again with `genekb lock`")
-
-
-def _pin(entry: Mapping[str, Any]) -> Pin:
-    pin = Pin(
-        store=str(entry["name"]),
-        digest=str(entry["digest"]),
-        url=str(entry.get("url", "")),
-        encoders=tuple(map(str, entry["encoders"])),
-        n_bytes=int(entry["n_bytes"]),
-    )
-    if not all(map(is_plain_name, pin.store.split("@", 1))):
-        raise ValueError(f"{pin.store[:80]!r} is no store's name")
-    if not is_digest(pin.digest):
-        raise ValueError(f"the digest of {pin.store} is not 64 hex digits")
-    return pin
-
-
 def pinned_digest(reference: str) -> tuple[str, Path] | None:
-    """Give the digest that a name stands for in the project of the working directory, and the file that says so.
-
-    Raises ``SourceUnusable`` if the lock file is damaged.
-    """
+    """Give the digest that a store's name maps to in the project of the working directory, and the lock file."""
     path = find_lock_file()
     if path is None:
         return None
-    fits = [pin for pin in read_pins(path) if reference in {pin.store, pin.store.partition("@")[0]}]
+    fits = [pin for pin in read_pins(path) if reference in {pin.name, pin.name.partition("@")[0]}]
     return (fits[-1].digest, path) if fits else None

@@ -1,7 +1,9 @@
-"""Fitted models that travel, in the way of stores: arrays first, the description that promises them last."""
+"""Fitted models shared as stores are: pushed, pulled, pinned in a lock file; the description promises the arrays."""
 
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,13 +12,17 @@ from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.outputs import DESCRIPTION, model_target
 from cellmodel.io.writers import check_targets
 from cellmodel.tl.model.files import ARRAYS, load_model
+from genekb.files.atomic import sha256_file
 from genekb.files.replace import take_place
+from genekb.files.safe_names import is_plain_path
 from genekb.net.client import Absent
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
 from genekb.share.addresses import Address
+from genekb.share.lock import address_of, url_for_lock, write_pins
 from genekb.share.push import Sent, send
 from genekb.share.transfer import Version, open_version
+from genekb.store.lockfile import Pin, read_pins
 from genekb.store.manifest import StoredFile
 from genekb.store.writer import describe_file
 
@@ -102,3 +108,85 @@ def _promised(version: Version) -> StoredFile:
     if not isinstance(n_bytes, int) or not 0 <= n_bytes <= _MOST_BYTES:
         raise LineageMismatch(f"{name}: {ARRAYS} is absent, or too large ({n_bytes} bytes); ask its owner")
     return StoredFile(path=ARRAYS, n_bytes=n_bytes, n_rows=0, sha256=sha256)
+
+
+def lock_models(folders: Sequence[Path], lock_file: Path, *, url: str = "") -> tuple[Pin, ...]:
+    """Pin models in a lock file; its stores, and models of other folders, stay as they are.
+
+    ``url``: where the models can be pulled from; the address that the lock file has of each folder if empty. A relative
+    path is one from the working directory on. Returns all models that the file pins now, by path. Raises
+    ``InputUnusable``, ``LineageMismatch`` if a folder holds no model, or a damaged one, or does not lie below the
+    folder of the lock file; ``genekb.core.errors.GeneKBError``: see :func:`genekb.share.lock.write_pins`.
+    """
+    known = {pin.name: pin.url for pin in read_pins(lock_file, "model")} if lock_file.is_file() else {}
+    url = url_for_lock(url, lock_file)
+    pins = []
+    for folder in folders:
+        name = _path_in_project(folder, lock_file)
+        pin = Pin(
+            kind="model",
+            name=name,
+            store_id=load_model(folder).store_id,
+            digest=sha256_file(folder / DESCRIPTION),
+            url=url or known.get(name, ""),
+            n_bytes=sum((folder / file).stat().st_size for file in (ARRAYS, DESCRIPTION)),
+        )
+        pins.append(pin)
+    write_pins(pins, lock_file)
+    return read_pins(lock_file, "model")
+
+
+def _path_in_project(folder: Path, lock_file: Path) -> str:
+    """Path of a model from the lock file's folder on; both are looked at as they are named, links not followed."""
+    path = Path(os.path.relpath(folder, lock_file.parent)).as_posix()
+    if not is_plain_path(path):
+        raise InputUnusable(
+            f"{folder} does not lie below {lock_file.parent.absolute()}, the folder of the lock file, by a path of "
+            "letters, digits, '.', '-' and '_'; move the model there to pin it"
+        )
+    return path
+
+
+def check_model(pin: Pin, lock_file: Path) -> list[str]:
+    """Compare a pin with every byte of what lies in its folder; give what is wrong."""
+    folder = lock_file.parent / pin.name
+    if not (folder / DESCRIPTION).is_file():
+        return [f"{folder} holds no model {pin.digest[:16]}"]
+    digest = sha256_file(folder / DESCRIPTION)
+    if digest != pin.digest:
+        return [f"{folder} is model {digest[:16]}, {pin.digest[:16]} is pinned"]
+    try:
+        load_model(folder)
+    except (InputUnusable, LineageMismatch) as error:
+        return [str(error)]
+    return []
+
+
+def sync_models(
+    lock_file: Path, *, overwrite: bool = False, retry: RetryPolicy | None = None, progress: Progress | None = None
+) -> list[tuple[Pin, SharedModel | None]]:
+    """Bring every model of a lock file to its folder; what is here, whole, is not asked for again.
+
+    ``overwrite``: whether a model that is here, and is not the pinned one, may be replaced. Returns each pin, with what
+    was pulled for it. Raises ``LineageMismatch`` if another model is here and may not be replaced, or an address does
+    not give what was pinned; ``InputUnusable`` if something else is in a model's place, or the disk refuses;
+    ``genekb.core.errors.NotAvailable`` if a model is neither here nor anywhere to pull it from.
+    """
+    pins = read_pins(lock_file, "model")
+    return [(pin, _sync(pin, lock_file, overwrite=overwrite, retry=retry, progress=progress)) for pin in pins]
+
+
+def _sync(
+    pin: Pin, lock_file: Path, *, overwrite: bool, retry: RetryPolicy | None, progress: Progress | None
+) -> SharedModel | None:
+    folder = lock_file.parent / pin.name
+    faults = check_model(pin, lock_file)
+    if not faults:
+        return None
+    if (folder / DESCRIPTION).is_file() and not overwrite:
+        raise LineageMismatch(
+            f"{faults[0]}; pin what is here with `cellmodel lock {folder}`, or replace it with `cellmodel sync "
+            "--overwrite`"
+        )
+    address = address_of(pin, lock_file, folder=folder)
+    return pull_model(address, folder, digest=pin.digest, overwrite=overwrite, retry=retry, progress=progress)

@@ -8,7 +8,7 @@ import typer
 
 from genekb.core.interrupts import told_when_interrupted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_synced
+from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_compared, print_pins
 from genekb_cellmodel_cli.app.options import LockFile, Timeout
 from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
 
@@ -75,7 +75,7 @@ def lock(
 
     Example: cellmodel lock models/pbmc --url s3://bucket/models/pbmc
     """
-    from cellmodel.tl.model.lock import lock_models, read_model_pins
+    from cellmodel.tl.model.share import lock_models
     from genekb.core.errors import SourceUnusable
     from genekb.store.lockfile import LOCK_FILE, find_lock_file, read_pins
 
@@ -84,17 +84,14 @@ def lock(
         raise typer.BadParameter("goes with one model", param_hint="--url")
     if not model and not path.is_file():
         raise SourceUnusable(f"no {path}; pin a model with `cellmodel lock FOLDER`")
-    pins = lock_models(model, path, url=url or "") if model else read_model_pins(path)
+    pins = lock_models(model, path, url=url or "") if model else read_pins(path, "model")
     stores = {pin.digest[:16] for pin in read_pins(path)}
     for pin in pins if model else ():
         if not pin.url:
-            note(f"{pin.path} has no address: others need a copy of it; `cellmodel push` it and give --url")
+            note(f"{pin.name} has no address: others need a copy of it; `cellmodel push` it and give --url")
         if pin.store_id and pin.store_id.partition(":")[2] not in stores:
-            note(f"{pin.path} needs {pin.store_id}, which is not pinned; `genekb lock` it too")
-    if json:
-        print_json({"file": str(path), "models": [asdict(pin) for pin in pins]})
-        return
-    print_lines(f"{pin.path} {pin.digest[:16]} {pin.store_id} {pin.url}".rstrip() for pin in pins)
+            note(f"{pin.name} needs {pin.store_id}, which is not pinned; `genekb lock` it too")
+    print_pins("model", pins, path, json=json)
 
 
 def sync(
@@ -111,22 +108,19 @@ def sync(
     Example: cellmodel sync
     """
     from cellmodel.core.errors import LineageMismatch
-    from cellmodel.tl.model.lock import check_model, read_model_pins, sync_models
+    from cellmodel.tl.model.share import check_model, sync_models
     from genekb.net.retry import RetryPolicy
+    from genekb.store.lockfile import read_pins
 
-    path = existing_lock(file, way_out="pin a model with `cellmodel lock FOLDER`")
-    rows: list[dict[str, Any]]
+    path = existing_lock(file, hint="pin a model with `cellmodel lock FOLDER`")
+    found: list[tuple[Any, dict[str, object], list[str]]]
     if check:
-        pins = read_model_pins(path)
-        rows = [{"path": pin.path, "digest": pin.digest, "faults": check_model(pin, path)} for pin in pins]
+        found = [(pin, {}, check_model(pin, path)) for pin in read_pins(path, "model")]
     else:
         with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
             done = sync_models(path, overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s), progress=progress)
-        rows = [
-            {"path": pin.path, "digest": pin.digest, "n_bytes_now": pulled.n_bytes_now if pulled else 0, "faults": []}
-            for pin, pulled in done
-        ]
-    wrong = print_synced(rows, name="path", listed_as="models", path=path, json=json)
+        found = [(pin, {"n_bytes_now": pulled.n_bytes_now if pulled else 0}, []) for pin, pulled in done]
+    wrong = print_compared("model", found, path, json=json)
     if wrong:
         raise LineageMismatch(f"{wrong}: not as {path} pins; `cellmodel sync` brings what is missing")
 

@@ -218,7 +218,7 @@ def gc(
     from genekb.store.lockfile import find_lock_file, noted_lock_files
 
     folder, project = find_home(home), find_lock_file()
-    given = [existing_lock(file, way_out="give --lock a file that `genekb lock` wrote") for file in lock or ()]
+    given = [existing_lock(file, hint="give --lock a file that `genekb lock` wrote") for file in lock or ()]
     result = collect_garbage(
         folder,
         superseded=superseded or keep_newest is not None,

@@ -7,7 +7,7 @@ import typer
 
 from genekb.core.interrupts import told_when_interrupted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_synced
+from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_compared, print_pins
 from genekb_cellmodel_cli.app.options import LockFile, Timeout
 from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
 
@@ -133,8 +133,6 @@ def lock(
 
     Example: genekb lock human@2022-11 --url s3://bucket/genes/human
     """
-    from dataclasses import asdict
-
     from genekb.core.errors import SourceUnusable
     from genekb.share.lock import pin_store, url_for_lock, write_pins
     from genekb.share.remote_store import open_store
@@ -146,20 +144,15 @@ def lock(
         raise typer.BadParameter("goes with one store", param_hint="--url")
     if not store and not path.is_file():
         raise SourceUnusable(f"no {path}; pin a store with `genekb lock NAME`")
-    pins = list(read_pins(path)) if path.is_file() else []
     if store:
         place = url_for_lock(url or "", path)
         new = [pin_store(open_store(name, home=home), encoders=encoder or (), url=place) for name in store]
-        pins = list({pin.store: pin for pin in [*pins, *new]}.values())
-        write_pins(pins, path)
+        write_pins(new, path)
         note_lock_file(path, find_home(home))
         for pin in new:
             if not pin.url:
-                note(f"{pin.store} has no address: others need a copy of it; `genekb push` it and give --url")
-    if json:
-        print_json({"file": str(path), "stores": [asdict(pin) for pin in pins]})
-        return
-    print_lines(f"{pin.store} {pin.digest[:16]} {', '.join(pin.encoders)} {pin.url}".rstrip() for pin in pins)
+                note(f"{pin.name} has no address: others need a copy of it; `genekb push` it and give --url")
+    print_pins("store", read_pins(path), path, json=json)
 
 
 def sync(
@@ -179,18 +172,15 @@ def sync(
     from genekb.share.lock import sync as sync_stores
     from genekb.store.lockfile import read_pins
 
-    path = existing_lock(file, way_out="pin a store with `genekb lock NAME`")
-    rows: list[dict[str, Any]]
+    path = existing_lock(file, hint="pin a store with `genekb lock NAME`")
+    found: list[tuple[Any, dict[str, object], list[str]]]
     if check:
-        rows = [{"store": pin.store, "digest": pin.digest, "faults": check_pin(pin, home)} for pin in read_pins(path)]
+        found = [(pin, {}, check_pin(pin, home)) for pin in read_pins(path)]
     else:
         with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
             done = sync_stores(path, home=home, retry=_retry_policy(jobs, timeout_s), progress=progress)
-        rows = [
-            {"store": pin.store, "digest": pin.digest, "n_bytes_now": pulled.n_bytes if pulled else 0, "faults": []}
-            for pin, pulled in done
-        ]
-    wrong = print_synced(rows, name="store", listed_as="stores", path=path, json=json)
+        found = [(pin, {"n_bytes_now": pulled.n_bytes if pulled else 0}, []) for pin, pulled in done]
+    wrong = print_compared("store", found, path, json=json)
     if wrong:
         raise StoreCorrupt(f"{wrong}: not as {path} pins; `genekb sync` brings what is missing")
 

@@ -14,8 +14,7 @@ from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
 from cellmodel.tl.model.files import load_model, save_model
 from cellmodel.tl.model.fitted import fit_model
-from cellmodel.tl.model.lock import check_model, lock_models, read_model_pins, sync_models
-from cellmodel.tl.model.share import push_model
+from cellmodel.tl.model.share import check_model, lock_models, push_model, sync_models
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.share.addresses import parse_address
 from genekb.share.lock import pin_store, write_pins
@@ -72,7 +71,7 @@ def test_a_lock_file_gives_another_machine_the_same_model_in_the_same_folder(fit
         n_asked = len(server.requests)
         assert sync_models(lock, retry=QUICK) == [(pin, None)]
         assert len(server.requests) == n_asked
-    assert (pin.path, pin.store_id) == ("models/blood", load_model(fitted / "first").store_id)
+    assert (pin.name, pin.store_id) == ("models/blood", load_model(fitted / "first").store_id)
     assert content(lock.parent / "models" / "blood") == content(project / "models" / "blood")
     assert pulled.n_bytes_now + (fitted / "first" / "model.json").stat().st_size == pin.n_bytes
 
@@ -91,7 +90,7 @@ def test_a_model_that_was_changed_on_the_server_is_refused(fitted, elsewhere, tm
     with serving(files=files) as server:
         lock = elsewhere(server.url + "kb")
         files[description] = (fitted / "second" / "model.json").read_bytes()
-        (pin,) = read_model_pins(lock)
+        (pin,) = read_pins(lock, "model")
         with pytest.raises(LineageMismatch, match=rf"gives model .*, {pin.digest} was asked for; do not use it"):
             sync_models(lock, retry=QUICK)
         del files[description]
@@ -125,7 +124,7 @@ def test_stores_and_models_of_a_lock_file_leave_each_other_alone(kb, fitted, pro
     assert [pin.url for pin in read_pins(lock)] == [""]
     shutil.copytree(fitted / "second", project / "other")
     first, second = lock_models([folder, project / "other"], lock)
-    assert (first.url, second.url, second.path) == ("s3://bucket/models/blood", "", "other")
+    assert (first.url, second.url, second.name) == ("s3://bucket/models/blood", "", "other")
     assert [pin.digest for pin in read_pins(lock)] == [kb.manifest.digest]
     assert sorted(tomllib.loads(lock.read_text())) == ["model", "store", "version"]
 
@@ -177,7 +176,7 @@ def test_a_damaged_entry_brings_nothing_and_leaves_its_project_never(project, ol
     lock = project / "genekb.lock"
     lock_models([project / "models" / "blood"], lock)
     lock.write_text(lock.read_text().replace(old, new))
-    with pytest.raises((InputUnusable, SourceUnusable), match=r"has a damaged \[\[model\]\]|is no lock file"):
+    with pytest.raises(SourceUnusable, match="is no lock file"):
         sync_models(lock, retry=QUICK)
 
 
