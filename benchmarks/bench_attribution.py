@@ -30,7 +30,7 @@ from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clus
 from cellmodel.explain.groups import ClusteredCells, read_clustered
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.outputs import WriteConfig
-from cellmodel.tl._attribute import attribute_file
+from cellmodel.tl._task import attribute_task, run_on_file
 
 FACTS = Path(__file__).with_name("marker_facts.tsv")
 N_TOP = 20
@@ -174,15 +174,10 @@ def timed(data: DataSet, store: Path) -> dict[str, Any]:
         outputs, seconds = [Path(folder) / f"{run}.h5ad" for run in range(2)], []
         for output in outputs:
             started = time.perf_counter()
-            attribute_file(
-                data.path,
-                genekb.open(store),
-                config=RunConfig(),
-                choice=AttributeConfig(cluster_key=data.label_key),
-                read=ReadConfig(),
-                write=WriteConfig(output=output, key_added="cellmodel_attribution"),
-                tables=output.with_suffix(""),
-            )
+            choice = AttributeConfig(cluster_key=data.label_key)
+            task = attribute_task(genekb.open(store), RunConfig(), choice=choice, tables=output.with_suffix(""))
+            write = WriteConfig(output=output, key_added="cellmodel_attribution")
+            run_on_file(data.path, task, read=ReadConfig(), write=write)
             seconds.append(time.perf_counter() - started)
         same = outputs[0].read_bytes() == outputs[1].read_bytes()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,13 +1,15 @@
 """Names of clusters from lists of marker genes: the overlap of a cluster's own markers with the genes of each type."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.annotate.candidates import Panel
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.types import Labels
 from cellmodel.explain.groups import GroupedCells
 from cellmodel.explain.markers import MarkerTable, rank_markers
 from cellmodel.io.cells import Cells
@@ -69,6 +71,16 @@ def display_name(name: str, *, best: str, reason: str) -> str:
     """Name as it is shown, an unassigned one with its best type: ``unassigned (best: pit cell, 3 of 10 markers)``."""
     rejected = ", ".join(filter(None, (best, reason))) if name == UNASSIGNED else ""
     return f"{name} (best: {rejected})" if rejected else name
+
+
+def cluster_rows(clusters: Sequence[str], labels: Labels, names: Sequence[Any]) -> list[dict[str, Any]]:
+    """One row a cluster: its name and size, and what is known of it."""
+    sizes = np.bincount(labels).tolist()
+    return [
+        {"cluster": clusters[one.cluster], "n_cells": sizes[one.cluster]}
+        | {key: part for key, part in asdict(one).items() if key != "cluster"}
+        for one in names
+    ]
 
 
 def name_clusters(
@@ -156,11 +168,14 @@ def _name(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Naming:
-    """Clusters of a file, in the order of ``names``, and what they were named."""
+    """Clusters of cells, and what they were named."""
 
-    clusters: tuple[str, ...]
-    n_cells: tuple[int, ...]
-    names: tuple[ClusterName, ...]
+    found: GroupedCells  # the cells that have a cluster
+    names: tuple[ClusterName, ...]  # one a cluster
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a cluster, for a table or JSON."""
+        return cluster_rows(self.found.names, self.found.labels, self.names)
 
 
 def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel, *, config: NamingConfig | None = None) -> Naming:
@@ -173,8 +188,4 @@ def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel, *, config: Nam
     detected = np.flatnonzero(detected_genes(expression, min_cells=1))
     measured = [cells.names[column] for column in detected]
     tables = rank_markers(expression[:, detected], grouped.labels, gene_names=measured, n_top=settings.n_markers)
-    return Naming(
-        clusters=grouped.names,
-        n_cells=tuple(np.bincount(grouped.labels).tolist()),
-        names=name_clusters(tables, panel, background=measured, config=settings),
-    )
+    return Naming(found=grouped, names=name_clusters(tables, panel, background=measured, config=settings))

@@ -1,14 +1,15 @@
 """Names for the clusters of a file, and for its cells, from cell types and a store: read, named, written."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
 from cellmodel.annotate.candidates import CellType, read_cell_types
-from cellmodel.annotate.marker_overlap import UNASSIGNED
+from cellmodel.annotate.marker_overlap import UNASSIGNED, cluster_rows
 from cellmodel.annotate.type_names import TypeName, TypeNaming, name_by_types
 from cellmodel.annotate.type_scores import (
     QueriedCells,
@@ -71,14 +72,9 @@ class NamedCells:
     n_candidates: int  # types that a cluster could be named
     made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another
 
-    def rows(self) -> list[dict[str, object]]:
+    def rows(self) -> list[dict[str, Any]]:
         """One row a cluster, for a table or JSON."""
-        sizes = np.bincount(self.found.labels).tolist()
-        return [
-            {"cluster": self.found.names[one.cluster], "n_cells": sizes[one.cluster]}
-            | {key: part for key, part in asdict(one).items() if key != "cluster"}
-            for one in self.names
-        ]
+        return cluster_rows(self.found.names, self.found.labels, self.names)
 
 
 def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> NamedCells:

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import genekb
 from cellmodel.annotate.candidates import CellType, read_cell_types
 from cellmodel.annotate.classify import ClassifyConfig
-from cellmodel.annotate.label_transfer import TransferConfig, transfer_labels
+from cellmodel.annotate.label_transfer import TransferConfig
 from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.annotate.search import SearchConfig
 from cellmodel.annotate.shared_genes import Meeting
@@ -18,12 +18,16 @@ from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, claim_slots
-from cellmodel.tl._annotate import annotate_types
-from cellmodel.tl._attribute import attribute_cells
-from cellmodel.tl._classify import transfer_slots, write_transfer
 from cellmodel.tl._run import run
-from cellmodel.tl._search import search_into
 from cellmodel.tl._slots import result_slots, write_result
+from cellmodel.tl._task import (
+    Task,
+    annotate_task,
+    attribute_task,
+    run_on_cells,
+    search_task,
+    transfer_task,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -154,7 +158,7 @@ def classify(
     overwrite: bool = False,
     copy: bool = False,
 ) -> "AnnData | None":
-    """Carry labels of a reference over to cells, of the same species or of another.
+    """Transfer labels of a reference to cells, of the same species or of another.
 
     Adds the categorical ``obs["<key>"]``, in which cells of low confidence are ``unassigned``,
     ``obs["<key>_confidence"]``, ``obsm["<key>_probabilities"]`` and ``uns["<key>"]``, whose ``classes`` name the
@@ -167,7 +171,7 @@ def classify(
     label_key
         Column of its obs with the labels.
     genes_by
-        Genes of the two sides meet by GeneID, by orthologue, or by the text of the genes.
+        Genes of the two sides are matched by GeneID, by orthologue, or by the text of the genes.
     classifier
         Head, contrastive step, and the confidence below which a cell is unassigned; found from the reference if None.
     config
@@ -182,17 +186,13 @@ def classify(
     InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.core.errors`.
     """
-    target = adata.copy() if copy else adata
-    claim_slots(target, transfer_slots(key_added), overwrite=overwrite)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    cells = cells_from_anndata(target, read, source="query in memory")
     transfer = TransferConfig(label_key=label_key, meeting=genes_by, other_store=other_store)
     if classifier is not None:
         transfer = replace(transfer, classify=classifier)
     labelled = cells_from_anndata(reference, read, source="reference in memory")
-    found = transfer_labels(cells, labelled, kb, config or RunConfig(), transfer=transfer)
-    write_transfer(cells, found, key_added=key_added, overwrite=overwrite)
-    return target if copy else None
+    task = transfer_task(labelled, kb, config or RunConfig(), transfer=transfer, read=read)
+    return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory")
 
 
 def attribute(
@@ -212,7 +212,7 @@ def attribute(
     overwrite: bool = False,
     copy: bool = False,
 ) -> "AnnData | None":
-    """Tell what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
+    """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
 
     Adds the tables ``groups``, ``markers``, ``contributions``, ``themes`` and ``enrichment`` to ``uns["<key>"]``.
 
@@ -236,7 +236,6 @@ def attribute(
     InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.core.errors`.
     """
-    target = adata.copy() if copy else adata
     choice = AttributeConfig(
         cluster_key=cluster_key,
         between=between,
@@ -244,9 +243,9 @@ def attribute(
         gmt=tuple(map(Path, gmt)),
         other_store=other_store,
     )
-    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
-    attribute_cells(cells, kb, config=config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
-    return target if copy else None
+    task = attribute_task(kb, config or RunConfig(), choice=choice)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
 def annotate(
@@ -286,12 +285,11 @@ def annotate(
     InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.core.errors`.
     """
-    target = adata.copy() if copy else adata
     types = read_cell_types() if candidates is None else tuple(candidates)
     choice = TypeChoice(cluster_key=cluster_key, types=types, other_store=other_store)
-    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
-    annotate_types(cells, kb, config or RunConfig(), choice=choice, key_added=key_added, overwrite=overwrite)
-    return target if copy else None
+    task = annotate_task(kb, config or RunConfig(), choice=choice)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
 def search(
@@ -329,10 +327,25 @@ def search(
     InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
         See :mod:`cellmodel.core.errors`.
     """
-    target = adata.copy() if copy else adata
     wanted = SearchConfig(query=query, cluster_key=cluster_key, other_store=other_store)
-    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
-    search_into(cells, kb, config or RunConfig(), search=wanted, key_added=key_added, overwrite=overwrite)
+    task = search_task(kb, config or RunConfig(), search=wanted)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+
+
+def _do(
+    adata: "AnnData",
+    task: Task[Any],
+    read: ReadConfig,
+    *,
+    key_added: str,
+    overwrite: bool,
+    copy: bool,
+    source: str = "AnnData in memory",
+) -> "AnnData | None":
+    target = adata.copy() if copy else adata
+    cells = cells_from_anndata(target, read, source=source)
+    run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
     return target if copy else None
 
 

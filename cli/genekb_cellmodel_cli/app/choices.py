@@ -1,12 +1,10 @@
 """Options that are text on the command line and something else behind it."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import typer
 
-if TYPE_CHECKING:
-    from cellmodel.core.device import Compute, Engine
-    from cellmodel.io.cells import ReadConfig
+from genekb_cellmodel_cli.app.option_groups import wrong_usage
 
 RECIPES: Final = "RECIPE"  # stands for the names of all recipes until the help of a command needs them
 
@@ -23,10 +21,8 @@ def check_recipe(value: str) -> str:
     from cellmodel.core.errors import UnknownName
     from cellmodel.recipes.registry import check_name
 
-    try:
+    with wrong_usage(UnknownName):
         return check_name(value)
-    except UnknownName as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 _SEEDS: Final = range(-(2**63), 2**63)  # as cellmodel.core.random has it, which loads NumPy before --threads is read
@@ -65,23 +61,3 @@ def parse_n_clusters(text: str) -> int | None:
     if text.isdigit() and int(text) >= 1:
         return int(text)
     raise typer.BadParameter(f"--n-clusters is a number >= 1 or auto, not {text!r}")
-
-
-def read_config(**choices: Any) -> "ReadConfig":
-    """Say where in a file the values and the gene names are; choices that exclude one another are wrong usage."""
-    from cellmodel.io.cells import ReadConfig
-
-    try:
-        return ReadConfig(**choices)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def training_place(device: str, engine: "Engine", workers: int | None) -> "Compute":
-    """Device, engine and number of workers; two workers where an engine of several has no number."""
-    from cellmodel.core.device import Compute
-
-    try:
-        return Compute(device=device, engine=engine, n_workers=workers or (1 if engine == "local" else 2))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error

@@ -1,20 +1,30 @@
-"""Options that several commands share."""
+"""Options that several commands share, and groups of them that are given together."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cellmodel.core import choices
 from genekb_cellmodel_cli.app.choices import RECIPES, check_recipe, check_seed, complete_recipe
+from genekb_cellmodel_cli.app.option_groups import wrong_usage
+
+if TYPE_CHECKING:
+    import genekb
+    from cellmodel.core.config import RunConfig
+    from cellmodel.core.device import Compute
+    from cellmodel.io.cells import ReadConfig
+    from cellmodel.io.outputs import WriteConfig
+    from cellmodel.tl._job import StreamConfig
 
 Home = Annotated[
     Path | None,
-    typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.", show_default=False),
+    typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1, show_default=False)]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1)]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where encoders run.")]
 TrainDevice = Annotated[
     str, typer.Option("--device", help="Where models are trained: auto, cpu, cuda or cuda:N; cpu repeats to the bit.")
@@ -23,9 +33,7 @@ TrainEngine = Annotated[
     Literal["local", "ddp", "ray"],
     typer.Option("--engine", help="Train in this process, in several on this machine (ddp), or on a Ray cluster."),
 ]
-TrainWorkers = Annotated[
-    int | None, typer.Option("--workers", help="Processes that train; 2 with ddp or ray.", min=1, show_default=False)
-]
+TrainWorkers = Annotated[int | None, typer.Option("--workers", help="Processes that train; 2 with ddp or ray.", min=1)]
 Recipe = Annotated[
     str,
     typer.Option(
@@ -40,13 +48,9 @@ Knowledge = Annotated[
     choices.Knowledge,
     typer.Option(help="Gene vectors as they are, dealt out anew, drawn at random, or none: shows what text adds."),
 ]
-Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.", show_default=False)]
-KbOptional = Annotated[
-    str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.", show_default=False)
-]
-Encoder = Annotated[
-    str | None, typer.Option(help="Encoder of the store; its first one if left out.", show_default=False)
-]
+Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
+KbOptional = Annotated[str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
+Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
 OtherStore = Annotated[
     bool,
@@ -57,20 +61,16 @@ OtherStore = Annotated[
 Orthologs = Annotated[
     bool, typer.Option("--orthologs", help="Let symbols of the orthologous gene of another species stand for a gene.")
 ]
-Layer = Annotated[str | None, typer.Option(help="Layer that holds the counts.", show_default=False)]
+Layer = Annotated[str | None, typer.Option(help="Layer that holds the counts.")]
 UseRaw = Annotated[bool, typer.Option("--use-raw", help="Take .raw instead of X.")]
-GeneKey = Annotated[
-    str | None, typer.Option(help="Column of var with gene names; var_names if left out.", show_default=False)
-]
+GeneKey = Annotated[str | None, typer.Option(help="Column of var with gene names; var_names if left out.")]
 Values = Annotated[Literal["auto", "counts", "linear", "log1p"], typer.Option(help="What the values are.")]
 KeyAdded = Annotated[str, typer.Option(help="Name under which results are stored.")]
 MinCoverage = Annotated[
     float, typer.Option(help="Share of the genes that must have a text, in [0, 1].", min=0.0, max=1.0)
 ]
 Transpose = Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")]
-Taxon = Annotated[
-    list[str] | None, typer.Option(help="Species by name or NCBI taxonomy id; repeatable.", show_default=False)
-]
+Taxon = Annotated[list[str] | None, typer.Option(help="Species by name or NCBI taxonomy id; repeatable.")]
 Release = Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")]
 Names = Annotated[
     Path | None, typer.Option(help="Source that gives symbols their GeneIDs, where --source has symbols alone.")
@@ -93,15 +93,153 @@ EngineName = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1, show_default=False),
+    typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1),
 ]
 StallTimeout = Annotated[
     float, typer.Option("--stall-timeout-s", help="Seconds without a finished shard after which --engine ray gives up.")
 ]
-RayAddress = Annotated[
-    str | None, typer.Option(help="Ray cluster; else RAY_ADDRESS, else this machine alone.", show_default=False)
-]
+RayAddress = Annotated[str | None, typer.Option(help="Ray cluster; else RAY_ADDRESS, else this machine alone.")]
 Timeout = Annotated[float, typer.Option(help="Longest silence of the server, in seconds.", min=1.0)]
-LockFile = Annotated[
-    Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.", show_default=False)
-]
+LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.")]
+ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
+CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
+ClusteredFile = Annotated[Path, typer.Argument(help="Cells with clusters, for example of `cellmodel cluster`.")]
+CellOutput = Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")]
+StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaybeStore:
+    """A store that a command can do without."""
+
+    kb: KbOptional = None
+    home: Home = None
+
+    def open(self, *, trust_remote_code: bool = False) -> "genekb.Store | None":
+        """Open it; None where none was given."""
+        from genekb import open as open_store
+
+        return None if self.kb is None else open_store(self.kb, home=self.home, trust_remote_code=trust_remote_code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """The store that a command works with."""
+
+    kb: Kb
+    home: Home = None
+
+    def open(self, name: str | None = None, *, trust_remote_code: bool = False) -> "genekb.Store":
+        """Open it, or another one of the same home."""
+        from genekb import open as open_store
+
+        return open_store(name or self.kb, home=self.home, trust_remote_code=trust_remote_code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Where in a cell file the values and the gene names are."""
+
+    layer: Layer = None
+    use_raw: UseRaw = False
+    gene_key: GeneKey = None
+    values: Values = "auto"
+
+    def config(self) -> "ReadConfig":
+        """Give the settings; choices that exclude one another are wrong usage."""
+        from cellmodel.io.cells import ReadConfig
+
+        with wrong_usage():
+            return ReadConfig(**asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableReading(Reading):
+    """The same for commands that also read tables of genes x cells."""
+
+    transpose: Transpose = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """Where results are stored in the annotated cells."""
+
+    key_added: KeyAdded = "cellmodel"
+    overwrite: Overwrite = False
+
+    def write(self, output: Path, **more: Any) -> "WriteConfig":
+        """Say where results go, to a file and in it."""
+        from cellmodel.io.outputs import WriteConfig
+
+        return WriteConfig(output=output, **asdict(self), **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneMatching:
+    """How genes are looked up in the store, and the seed: what every run with a store is given."""
+
+    encoder: Encoder = None
+    min_coverage: MinCoverage = 0.3
+    orthologs: Orthologs = False
+    seed: Seed = 0
+
+    def config(self, **more: Any) -> "RunConfig":
+        """Give the settings of a run."""
+        from cellmodel.core.config import RunConfig
+
+        return RunConfig(
+            encoder=self.encoder,
+            min_coverage=self.min_coverage,
+            use_orthologs=self.orthologs,
+            seed=self.seed,
+            **more,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Where models are trained."""
+
+    device: TrainDevice = "cpu"
+    engine: TrainEngine = "local"
+    workers: TrainWorkers = None
+    threads: Threads = None
+
+    def set_threads(self) -> None:
+        """Set the number of threads; to be called before any numerical library is loaded."""
+        if self.threads:
+            import os
+
+            for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+                os.environ[name] = str(self.threads)
+
+    def config(self) -> "Compute":
+        """Device, engine and number of workers; two workers where an engine of several has no number."""
+        return training_place(self.device, self.engine, self.workers)
+
+
+def training_place(device: str, engine: TrainEngine = "local", workers: int | None = None) -> "Compute":
+    """Check where a model is trained; choices that exclude one another are wrong usage."""
+    from cellmodel.core.device import Compute
+
+    with wrong_usage():
+        return Compute(device=device, engine=engine, n_workers=workers or (1 if engine == "local" else 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfCore:
+    """Whether the matrix of the cells is read in blocks."""
+
+    out_of_core: Annotated[
+        Literal["auto", "yes", "no"],
+        typer.Option(help="Leave the matrix in its file and read some cells at a time; auto: where it is large."),
+    ] = "auto"
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Out of core: folder for the stages of the run; beside the output.")
+    ] = None
+
+    def config(self) -> "StreamConfig":
+        """Give the settings."""
+        from cellmodel.tl._job import StreamConfig
+
+        return StreamConfig(mode=self.out_of_core, work=self.work_dir)

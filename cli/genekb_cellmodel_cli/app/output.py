@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -18,11 +18,12 @@ from genekb.core.errors import NotAvailable
 from genekb.core.messages import printable
 
 Progress = Callable[[str, int, int], None]  # what, done, total
+Columns = Mapping[str, str | Callable[[Any], Any]]  # heading and what stands under it, see :func:`print_table`
 
 
-def print_json(content: dict[str, Any]) -> None:
+def print_json(content: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, default=_plain)
+    text = json.dumps(dict(content), indent=1, ensure_ascii=False, default=_plain)
     _say(printable(text, escape=lambda char: json.dumps(char)[1:-1]))
 
 
@@ -57,20 +58,49 @@ def print_lines(lines: Iterable[str]) -> None:
         _say(printable(line))
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows on stdout in columns that are as wide as they need to be."""
-    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+def print_record(content: Mapping[str, Any], *, json: bool = False) -> None:
+    """Print what a command did: one JSON object, or a line for each value; empty lists are left out."""
+    if json:
+        print_json(content)
+        return
+    shown = {key: value for key, value in content.items() if value not in ((), [])}
+    print_lines(
+        f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+        for key, value in shown.items()
+    )
+
+
+def print_table(columns: Sequence[str] | Columns, rows: Iterable[Any]) -> None:
+    """Print rows on stdout in columns that are as wide as they need to be.
+
+    ``columns``: headings of rows that are sequences; or for each heading a function of a row, else the name of its key
+    or attribute, with a format where one is needed: ``{"p": "p_value:.2g"}``.
+    """
+    if isinstance(columns, Mapping):
+        rows = [[_pick(row, column) for column in columns.values()] for row in rows]
+    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
     for row in cells:
         _say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
+def _pick(row: Any, column: str | Callable[[Any], Any]) -> Any:
+    if not isinstance(column, str):
+        return column(row)
+    name, _, form = column.partition(":")
+    value = row[name] if isinstance(row, Mapping) else getattr(row, name)
+    return format(value, form) if form else value
+
+
 def _cell(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
     if isinstance(value, float):
         return f"{value:.3f}"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int):
         return f"{value:,}"
-    return printable(str(value)).replace("\n", "\\n").replace("\t", "\\t")
+    text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def note(message: str) -> None:
@@ -85,13 +115,7 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 
 @contextmanager
 def progress_bar(*, every_s: float = 30.0) -> Iterator[Progress]:
-    """Give a callback (what, done, total) that draws a bar on stderr, or writes lines where stderr is no terminal.
-
-    Parameters
-    ----------
-    every_s
-        Seconds between two lines.
-    """
+    """Give a callback (what, done, total) that draws a bar on stderr, else writes a line there every some seconds."""
     if not sys.stderr.isatty():
         with _progress_lines(every_s) as advance:
             yield advance

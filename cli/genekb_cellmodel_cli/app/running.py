@@ -4,6 +4,7 @@ import inspect
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -15,6 +16,7 @@ from genekb.core.messages import did_you_mean, printable
 from genekb_cellmodel_cli.app.choices import RECIPES, complete_recipe
 from genekb_cellmodel_cli.app.completion import complete
 from genekb_cellmodel_cli.app.interruption import Interruption
+from genekb_cellmodel_cli.app.option_groups import Command, expand_groups
 from genekb_cellmodel_cli.app.output import PrintableFormatter, note, print_lines, print_traceback
 
 EXIT_CODES = {
@@ -138,6 +140,22 @@ def _refuse_address(_: Any, __: Any, value: Any) -> Any:
         if path is not None and looks_like_address(str(path)):
             raise typer.BadParameter(f"{path} is an address; bring it to this machine and give its path")
     return value
+
+
+def make_app(name: str, help_text: str, commands: Mapping[str, Command]) -> typer.Typer:
+    """Make a program of its commands, whose option groups become options."""
+    app = typer.Typer(
+        name=name,
+        help=help_text,
+        cls=QuickGroup,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich would take half of the time of --help
+        callback=common,
+    )
+    for word, command in commands.items():
+        app.command(word)(expand_groups(command))
+    return app
 
 
 def exit_code(error: BaseException) -> int | None:

@@ -1,4 +1,4 @@
-"""The commands `cellmodel bench` and `cellmodel ablate`: recipes by one protocol, and what their parts contribute."""
+"""The commands `cellmodel bench`, `ablate` and `eval`: recipes by one protocol, their parts, and scores of clusters."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.choices import parse_n_clusters, parse_seeds, read_config
-from genekb_cellmodel_cli.app.output import print_json, print_lines, progress_bar
+from genekb_cellmodel_cli.app.choices import parse_n_clusters, parse_seeds
+from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table, progress_bar
 
 CHECK_FAILED = 1
+Seeds = Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")]
 
 
 def bench(
@@ -18,7 +19,7 @@ def bench(
     recipes: Annotated[
         str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+micro-ward@shuffled.")
     ] = "fused,pca-kmeans,pca-leiden",
-    seeds: Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")] = "0-4",
+    seeds: Seeds = "0-4",
     kb: Annotated[
         list[str] | None,
         typer.Option("--kb", help="Store; repeatable, the one that knows most genes of a file is taken."),
@@ -74,21 +75,15 @@ def bench(
 
 
 def ablate(
-    path: Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")],
-    kb: options.KbOptional = None,
+    path: options.CellFile,
+    store: options.MaybeStore,
+    read: options.Reading,
     encoder: options.Encoder = None,
     recipe: options.Recipe = "fused",
-    head: Annotated[str | None, typer.Option(help="Head; the recipe's own if left out.", show_default=False)] = None,
+    head: Annotated[str | None, typer.Option(help="Head; the recipe's own if left out.")] = None,
     n_clusters: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
-    truth: Annotated[
-        str | None, typer.Option(help="Column of obs with labels, for scores.", show_default=False)
-    ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")] = "0-4",
-    layer: options.Layer = None,
-    use_raw: options.UseRaw = False,
-    gene_key: options.GeneKey = None,
-    values: options.Values = "auto",
-    home: options.Home = None,
+    truth: Annotated[str | None, typer.Option(help="Column of obs with labels, for scores.")] = None,
+    seeds: Seeds = "0-4",
     json: options.Json = False,
 ) -> None:
     """Show what knowledge, text paths and objectives contribute: paired differences from the complete run.
@@ -101,7 +96,6 @@ def ablate(
     from cellmodel.bench.ablation import ablate_file, ablation_lines
     from cellmodel.core.config import RunConfig
     from cellmodel.recipes.heads import find_head
-    from genekb import open as open_store
 
     if head is not None:
         find_head(head)
@@ -110,20 +104,31 @@ def ablate(
         head=head,  # type: ignore[arg-type]  # find_head has just checked it
         n_clusters=parse_n_clusters(n_clusters),
         encoder=encoder,
-        knowledge="real" if kb else "none",
+        knowledge="real" if store.kb else "none",
     )
-    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    store = open_store(kb, home=home) if kb else None
     with progress_bar() as progress:
-        found = ablate_file(path, store, config, read=read, seeds=numbers, truth=truth, progress=progress)
+        found = ablate_file(
+            path, store.open(), config, read=read.config(), seeds=numbers, truth=truth, progress=progress
+        )
     if json:
         print_json({"input": str(path), **asdict(found)})
         return
-    print_lines(ablation_lines(found))
-    print_lines(["", *(f"not done: {reason}" for reason in found.skipped)])
+    print_lines([*ablation_lines(found), "", *(f"not done: {reason}" for reason in found.skipped)])
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to `cellmodel`."""
-    app.command()(bench)
-    app.command()(ablate)
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="Cells with clusters and an annotator's labels.")],
+    truth: Annotated[str, typer.Option(help="Column of obs with the annotator's labels.")],
+    pred: Annotated[str, typer.Option(help="Column of obs with the clusters.")] = "cellmodel",
+    json: options.Json = False,
+) -> None:
+    """Score clusters against labels. Labels are read here and nowhere else.
+
+    Example: cellmodel eval out.h5ad --truth cell_type --json
+    """
+    from dataclasses import asdict
+
+    from cellmodel.bench.metrics import evaluate_file
+
+    scores = asdict(evaluate_file(path, truth=truth, pred=pred))
+    print_json(scores) if json else print_table(("metric", "value"), scores.items())

@@ -1,12 +1,13 @@
-"""The command `cellmodel classify`: labels of a reference carried over, or the n-shot protocol on one labelled file."""
+"""The command `cellmodel classify`: labels of a reference transferred, or the n-shot protocol on one labelled file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.choices import read_config, training_place
+from genekb_cellmodel_cli.app.option_groups import wrong_usage
 from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
     from genekb import Store
 
-Cells = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 LabelKey = Annotated[str, typer.Option(help="Column of obs with the labels: of the reference, or of the cells.")]
 Reference = Annotated[
     Path | None, typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells.")
@@ -31,7 +31,7 @@ Contrastive = Annotated[
     typer.Option(help="Contrastive projection before it, fitted to the labelled cells, or to all without labels."),
 ]
 GenesBy = Annotated[
-    Literal["ids", "orthologs", "text"], typer.Option(help="With --reference: how genes of the two files meet.")
+    Literal["ids", "orthologs", "text"], typer.Option(help="With --reference: how genes of the two files are matched.")
 ]
 UnassignedBelow = Annotated[
     float | None,
@@ -40,7 +40,6 @@ UnassignedBelow = Annotated[
         "when held out; 0 without --reference.",
         min=0.0,
         max=1.0,
-        show_default=False,
     ),
 ]
 NShot = Annotated[str, typer.Option("--n-shot", help="Labelled cells a class, numbers parted by commas.")]
@@ -57,12 +56,13 @@ NEED_STORE = ("text", "both")
 
 
 def classify(
-    path: Cells,
+    path: options.CellFile,
     label_key: LabelKey,
+    store: options.MaybeStore,
+    genes: options.GeneMatching,
+    read: options.Reading,
     reference: Reference = None,
     output: Output = None,
-    kb: options.KbOptional = None,
-    encoder: options.Encoder = None,
     head: Head = "logistic",
     contrastive: Contrastive = "none",
     genes_by: GenesBy = "ids",
@@ -72,62 +72,47 @@ def classify(
     splits: Splits = "n-shot",
     features: Features = "expression",
     knowledge: options.Knowledge = "real",
-    min_coverage: options.MinCoverage = 0.3,
-    orthologs: options.Orthologs = False,
     other_store: options.OtherStore = False,
-    layer: options.Layer = None,
-    use_raw: options.UseRaw = False,
-    gene_key: options.GeneKey = None,
-    values: options.Values = "auto",
-    key_added: options.KeyAdded = "cellmodel_class",
-    overwrite: options.Overwrite = False,
-    seed: options.Seed = 0,
+    slots: options.Slots = options.Slots(key_added="cellmodel_class"),
     device: options.TrainDevice = "cpu",
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Carry the labels of a reference over to cells, or measure how few labelled cells a class are enough.
+    """Transfer the labels of a reference to cells, or measure how few labelled cells a class are enough.
 
     Example: cellmodel classify query.h5ad --reference ref.h5ad --label-key cell_type --kb human -o out.h5ad
     """
     from cellmodel.annotate.classify import ClassifyConfig
-    from cellmodel.core.config import RunConfig
     from cellmodel.core.device import find_device
 
-    place = training_place(device, "local", None)
+    place = options.training_place(device)
     if contrastive != "none":
         find_device(place.device)  # else it would be missed after most of the work
     classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below, device=place.device)
-    config = RunConfig(
-        knowledge=knowledge, encoder=encoder, use_orthologs=orthologs, min_coverage=min_coverage, seed=seed
-    )
-    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
+    config = genes.config(knowledge=knowledge)
     if reference is None:
         if output is not None:
             raise typer.BadParameter("--output goes with --reference; the n-shot protocol writes no cells")
         trials = _trials(label_key, n_shot=n_shot, draws=draws, splits=splits, features=features, classifier=classifier)
-        store = _open(kb, home) if kb is not None or features in NEED_STORE else None
-        _try_out(path, store, config, trials, read, json=json)
+        kb = _open(store) if store.kb is not None or features in NEED_STORE else None
+        _try_out(path, kb, config, trials, read.config(), json=json)
         return
     if output is None:
         raise typer.BadParameter("--reference needs --output: the file to write")
-    _transfer(
-        (path, reference, output),
-        _open(kb, home),
-        config,
-        read,
-        choices={"label_key": label_key, "meeting": genes_by, "classify": classifier, "other_store": other_store},
-        slots={"key_added": key_added, "overwrite": overwrite},
-        json=json,
-    )
+    from cellmodel.annotate.label_transfer import TransferConfig
+    from cellmodel.tl._task import run_on_file, transfer_task
+
+    transfer = TransferConfig(label_key=label_key, meeting=genes_by, classify=classifier, other_store=other_store)
+    task = transfer_task(reference, _open(store), config, transfer=transfer, read=read.config())
+    found = run_on_file(path, task, read=read.config(), write=slots.write(output))
+    content = {"input": str(path), **_summary(found), "output": str(output)}
+    print_json(content) if json else _print_transfer(content)
 
 
-def _open(kb: str | None, home: Path | None) -> "Store":
-    from genekb import open as open_store
-
+def _open(store: options.MaybeStore) -> "Store":
+    kb = store.open()
     if kb is None:
         raise typer.BadParameter("--reference and --features text need a store to look genes up in: --kb NAME")
-    return open_store(kb, home=home)
+    return kb
 
 
 def _trials(
@@ -138,7 +123,7 @@ def _trials(
     numbers = n_shot.split(",")
     if not all(number.strip().isdigit() and int(number) >= 1 for number in numbers):
         raise typer.BadParameter(f"--n-shot is one or more numbers >= 1 parted by commas, not {n_shot!r}")
-    try:
+    with wrong_usage():
         return TrialConfig(
             label_key=label_key,
             n_shots=() if splits == "stratified" else tuple(map(int, numbers)),
@@ -147,36 +132,6 @@ def _trials(
             features=features,
             classify=classifier,
         )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _transfer(
-    paths: tuple[Path, Path, Path],
-    store: "Store",
-    config: "RunConfig",
-    read: "ReadConfig",
-    *,
-    choices: dict[str, Any],
-    slots: dict[str, Any],
-    json: bool,
-) -> None:
-    from cellmodel.annotate.label_transfer import TransferConfig
-    from cellmodel.io.outputs import WriteConfig
-    from cellmodel.tl._classify import transfer_file
-
-    path, reference, output = paths
-    found = transfer_file(
-        path,
-        reference,
-        store,
-        config,
-        transfer=TransferConfig(**choices),
-        read=read,
-        write=WriteConfig(output=output, **slots),
-    )
-    content = {"input": str(path), **_summary(found), "output": str(output)}
-    print_json(content) if json else _print_transfer(content)
 
 
 def _summary(found: "Transfer") -> dict[str, Any]:
@@ -212,8 +167,8 @@ def _print_transfer(content: dict[str, Any]) -> None:
     shown = ("input", "reference", "store", "encoder", "genes", "n_unlabelled", "mean_confidence", "unassigned_below")
     print_lines(f"{key}: {content[key]}" for key in shown if content[key] != "")
     print_lines([""])
-    rows = [(row["class"], row["n_reference"], row["n_query"]) for row in content["classes"]]
-    print_table(("class", "labelled in the reference", "given in the query"), rows)
+    columns = {"class": "class", "labelled in the reference": "n_reference", "given in the query": "n_query"}
+    print_table(columns, content["classes"])
     print_lines(["", f"output: {content['output']}"])
 
 
@@ -241,27 +196,23 @@ def _try_out(
 
 
 def _print_rows(rows: "list[TrialRow]") -> None:
-    names = ("accuracy", "macro_f1", "balanced_accuracy")
+    def mean(name: str) -> "Callable[[TrialRow], str]":
+        return lambda row: f"{row.mean[name]:.3f} ± {row.sd[name]:.3f}"
+
     print_table(
-        ("labels a class", "draws", "learnt from", "tested on", "accuracy", "macro-F1", "balanced accuracy"),
-        [
-            (
-                row.n_shot or "stratified",
-                row.n_draws,
-                row.n_train,
-                row.n_test,
-                *(f"{row.mean[name]:.3f} ± {row.sd[name]:.3f}" for name in names),
-            )
-            for row in rows
-        ],
+        {
+            "labels a class": lambda row: row.n_shot or "stratified",
+            "draws": "n_draws",
+            "learnt from": "n_train",
+            "tested on": "n_test",
+            "accuracy": mean("accuracy"),
+            "macro-F1": mean("macro_f1"),
+            "balanced accuracy": mean("balanced_accuracy"),
+        },
+        rows,
     )
     print_lines([""])
     print_table(
         ("recall of", *(str(row.n_shot or "stratified") for row in rows)),
         [(name, *(row.recall[name] for row in rows)) for name in rows[0].recall],
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module to `cellmodel`."""
-    app.command()(classify)

@@ -1,41 +1,47 @@
 """The command `cellmodel compare`: clusters of one file against clusters of another."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.choices import read_config
-from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
+from genekb_cellmodel_cli.app.output import Columns, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from cellmodel.annotate.compare import CellComparison
 
-Cells = Annotated[Path, typer.Argument(help="Cells with clusters, for example of `cellmodel cluster`.")]
-ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
 GenesBy = Annotated[
     Literal["ids", "orthologs", "text"] | None,
     typer.Option(
         help="How genes of the two files meet; ids within a species and orthologs across two if left out. With text "
-        "no gene has to meet, and meaning decides alone.",
-        show_default=False,
+        "no gene has to meet, and meaning decides alone."
     ),
 ]
-_SHOWN = ("cluster", "n_cells", "match", "is_reciprocal", "by_meaning", "by_markers", "n_shared", "shared_markers")
+_COLUMNS: Columns = {
+    "cluster": "cluster",
+    "cells": "n_cells",
+    "match": "match",
+    "both ways": "is_reciprocal",
+    "by meaning": "by_meaning",
+    "by markers": "by_markers",
+    "shared": "n_shared",
+    "markers": lambda row: row["shared_markers"].split()[:5],
+}
 
 
 def compare(
-    a: Cells,
-    b: Cells,
-    kb: options.Kb,
+    a: options.ClusteredFile,
+    b: options.ClusteredFile,
+    store: options.Store,
+    read: options.Reading,
     kb_b: Annotated[
-        str | None,
-        typer.Option("--kb-b", help="Store of the second file, if that is of another species.", show_default=False),
+        str | None, typer.Option("--kb-b", help="Store of the second file, if that is of another species.")
     ] = None,
-    cluster_key: ClusterKey = "cellmodel",
+    cluster_key: options.ClusterKey = "cellmodel",
     cluster_key_b: Annotated[
-        str | None, typer.Option(help="The same in the second file, if it is another there.", show_default=False)
+        str | None, typer.Option(help="The same in the second file, if it is another there.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Table of the matches to write: .tsv or .csv.")
@@ -45,17 +51,12 @@ def compare(
     ] = None,
     genes_by: GenesBy = None,
     encoder: options.Encoder = None,
-    permutations: Annotated[int, typer.Option(help="Deals of the genes, for the p values.", min=1)] = 200,
+    permutations: Annotated[int, typer.Option(help="Permutations of the genes, for the p values.", min=1)] = 200,
     min_coverage: options.MinCoverage = 0.3,
-    layer: options.Layer = None,
-    use_raw: options.UseRaw = False,
-    gene_key: options.GeneKey = None,
-    values: options.Values = "auto",
     other_store: options.OtherStore = False,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
     trust_remote_code: options.TrustRemoteCode = False,
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Match the clusters of two files, of one species or of two, by shared markers and by the meaning of their genes.
@@ -65,14 +66,18 @@ def compare(
     from cellmodel.annotate.match_clusters import CompareConfig
     from cellmodel.core.config import RunConfig
     from cellmodel.tl._compare import CompareOutputs, SideFile, compare_files
-    from genekb import open as open_store
 
-    read = read_config(layer=layer, use_raw=use_raw, gene_key=gene_key, values=values)
-    store = open_store(kb, home=home, trust_remote_code=trust_remote_code)
-    other = store if kb_b is None else open_store(kb_b, home=home, trust_remote_code=trust_remote_code)
+    first = SideFile(
+        path=a,
+        kb=store.open(trust_remote_code=trust_remote_code),
+        cluster_key=cluster_key,
+        read=read.config(),
+        other_store=other_store,
+    )
+    other = first.kb if kb_b is None else store.open(kb_b, trust_remote_code=trust_remote_code)
     found = compare_files(
-        SideFile(path=a, kb=store, cluster_key=cluster_key, read=read, other_store=other_store),
-        SideFile(path=b, kb=other, cluster_key=cluster_key_b or cluster_key, read=read, other_store=other_store),
+        first,
+        replace(first, path=b, kb=other, cluster_key=cluster_key_b or cluster_key),
         RunConfig(encoder=encoder, min_coverage=min_coverage, seed=seed),
         compare=CompareConfig(n_permutations=permutations),
         meeting=genes_by,
@@ -114,23 +119,4 @@ def _print_matches(found: "CellComparison", paths: tuple[Path, Path]) -> None:
             print_lines([f"clusters of {source} were made with {made.store_id}, and read with {store_id}"])
     for side, path, other in (("a", *paths), ("b", *reversed(paths))):
         print_lines(["", f"clusters of {path} in {other}:"])
-        rows = [match_row(match) for match in found.matches if match.side == side]
-        print_table(
-            ("cluster", "cells", "match", "both ways", "by meaning", "by markers", "shared", "markers"),
-            [
-                tuple(
-                    ("yes" if value else "no")
-                    if isinstance(value, bool)
-                    else " ".join(str(value).split()[:5])
-                    if name == "shared_markers"
-                    else value
-                    for name, value in ((name, row[name]) for name in _SHOWN)
-                )
-                for row in rows
-            ],
-        )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module to `cellmodel`."""
-    app.command()(compare)
+        print_table(_COLUMNS, [match_row(match) for match in found.matches if match.side == side])

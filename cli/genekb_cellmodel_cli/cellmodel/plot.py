@@ -1,4 +1,4 @@
-"""The command `cellmodel plot`: figures for papers from an annotated file."""
+"""The commands `cellmodel plot` and `report`: figures for papers, and the HTML report, from an annotated file."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,29 +8,51 @@ import typer
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import print_lines
 
-Kind = Annotated[
-    Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap"],
-    typer.Option(help="What is drawn."),
-]
+Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap"]
+
+
+def report(
+    path: Annotated[Path, typer.Argument(help="Cells with clusters, of `cellmodel cluster` or any other program.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    read: options.Reading,
+    slots: options.Slots,
+    cluster_key: Annotated[
+        str | None, typer.Option(help="Column of obs with the clusters; that of --key-added if left out.")
+    ] = None,
+    other_store: options.OtherStore = False,
+) -> None:
+    """Write the HTML report of the clusters in a file, whoever made them.
+
+    Example: cellmodel report out.h5ad --cluster-key leiden -o report.html
+    """
+    from cellmodel.pl._report.collect import report_file
+
+    report_file(
+        path,
+        output,
+        cluster_key=cluster_key,
+        key_added=slots.key_added,
+        read=read.config(),
+        overwrite=slots.overwrite,
+        other_store=other_store,
+    )
+    print_lines([f"report: {output}"])
 
 
 def plot(
     path: Annotated[Path, typer.Argument(help="Cells annotated by `cellmodel cluster`, or by `cellmodel attribute`.")],
-    kind: Kind,
+    kind: Annotated[Kind, typer.Option(help="What is drawn.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Figure to write: .svg, .png or .pdf.")],
+    slots: options.Slots,
     color: Annotated[
         str | None, typer.Option(help="umap, embedding: column of obs or gene; the clusters if left out.")
     ] = None,
     basis: Annotated[str, typer.Option(help="embedding: slot of obsm.")] = "X_cellmodel_expr",
     rows: Annotated[
-        str | None, typer.Option(help="confusion, sankey: column of obs; the clusters if left out.", show_default=False)
+        str | None, typer.Option(help="confusion, sankey: column of obs; the clusters if left out.")
     ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="confusion, sankey: the other column of obs.", show_default=False)
-    ] = None,
+    columns: Annotated[str | None, typer.Option(help="confusion, sankey: the other column of obs.")] = None,
     genes: Annotated[int, typer.Option(help="dotplot, heatmap: genes of each cluster.", min=1)] = 3,
-    key_added: options.KeyAdded = "cellmodel",
-    overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
 ) -> None:
     """Draw a figure of an annotated file: text stays text, and the same file gives the same bytes.
@@ -42,12 +64,7 @@ def plot(
     if kind in {"confusion", "sankey"} and columns is None:
         raise typer.BadParameter(f"--kind {kind} needs --columns, the column of obs to hold the clusters against")
     choice = PlotChoice(
-        kind=kind, key=key_added, color=color, basis=basis, rows=rows, columns=columns, n_genes=genes, seed=seed
+        kind=kind, key=slots.key_added, color=color, basis=basis, rows=rows, columns=columns, n_genes=genes, seed=seed
     )
-    plot_file(path, output, choice, overwrite=overwrite)
+    plot_file(path, output, choice, overwrite=slots.overwrite)
     print_lines([f"plot: {output}"])
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module to `cellmodel`."""
-    app.command()(plot)

@@ -14,7 +14,7 @@ from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.outputs import WriteConfig
-from cellmodel.tl._classify import transfer_file
+from cellmodel.tl._task import run_on_file, transfer_task
 
 TYPES = ("B", "NK", "T")
 
@@ -152,15 +152,10 @@ def test_a_file_is_written_beside_its_inputs_and_never_over_them(query, referenc
     reference.write_h5ad(paths["reference"])
 
     def transferred(output):
-        return transfer_file(
-            paths["query"],
-            paths["reference"],
-            kb,
-            RunConfig(),
-            transfer=TransferConfig(label_key="type"),
-            read=ReadConfig(),
-            write=WriteConfig(output=output, key_added="given", overwrite=True),
-        )
+        transfer = TransferConfig(label_key="type")
+        task = transfer_task(paths["reference"], kb, RunConfig(), transfer=transfer, read=ReadConfig())
+        write = WriteConfig(output=output, key_added="given", overwrite=True)
+        return run_on_file(paths["query"], task, read=ReadConfig(), write=write)
 
     found = transferred(tmp_path / "out.h5ad")
     written = read_anndata(tmp_path / "out.h5ad")

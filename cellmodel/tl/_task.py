@@ -1,0 +1,252 @@
+"""Tasks on cells: what is found in them is written into slots of their AnnData, in memory or from file to file."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+import genekb
+from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.label_transfer import UNASSIGNED, Transfer, TransferConfig, transfer_labels
+from cellmodel.annotate.marker_overlap import Naming, name_cells
+from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_types
+from cellmodel.annotate.search import Found, SearchConfig, search_cells
+from cellmodel.core.config import RunConfig
+from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clusters
+from cellmodel.explain.evidence_tables import evidence_frames, table_targets, write_tables
+from cellmodel.explain.groups import clustered, group_cells
+from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.io.lineage import Lineage, check_lineage, lineage_record
+from cellmodel.io.outputs import WriteConfig, check_outputs
+from cellmodel.io.writers import h5ad_safe, write_cells
+from genekb.core.versions import installed_version
+from genekb.files.replace import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task(Generic[Result]):
+    """What is looked for in cells, and which slots hold what is found."""
+
+    slots: tuple[tuple[str, str], ...]  # part of an AnnData, and key in it; {} is the name under which all is stored
+    find: Callable[[Cells], Result]
+    values: Callable[[Cells, Result], Sequence[Any]]  # of the slots, in their order
+    inputs: tuple[Path, ...] = ()  # files that are read beside the cells
+    targets: tuple[Target, ...] = ()  # what is written beside the cells
+    write_beside: Callable[[Result, WriteConfig], None] | None = None  # writes them
+
+
+def run_on_cells(cells: Cells, task: Task[Result], *, key_added: str, overwrite: bool = False) -> Result:
+    """Do a task on cells in memory, and write its slots; nothing else of the AnnData is touched.
+
+    Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set; this is found before any work.
+    """
+    adata = cells.adata
+    slots = [(part, key.format(key_added)) for part, key in task.slots]
+    claim_slots(adata, slots, overwrite=overwrite)
+    found = task.find(cells)
+    for (part, key), value in zip(slots, task.values(cells, found), strict=True):
+        getattr(adata, part)[key] = h5ad_safe(value) if part == "uns" else value
+    return found
+
+
+def run_on_file(path: Path, task: Task[Result], *, read: ReadConfig, write: WriteConfig | None) -> Result:
+    """Do a task on the cells of a file, and write them with its slots if ``write`` says where.
+
+    Raises ``InputUnusable`` if the input cannot be used, or an output exists and may not be replaced; the latter is
+    found before any work.
+    """
+    if write is None:
+        return task.find(read_cells(path, read))
+    check_outputs(write, *task.targets, inputs=(path, *task.inputs))
+    cells = read_cells(path, read)
+    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite)
+    write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
+    if task.write_beside is not None:
+        task.write_beside(found, write)
+    return found
+
+
+class _Made(Protocol):
+    """A result that knows the store and the encoder of which it depends."""
+
+    @property
+    def store_id(self) -> str: ...
+    @property
+    def encoder_id(self) -> str: ...
+    @property
+    def content_id(self) -> str: ...
+    @property
+    def made_with(self) -> Lineage | None: ...
+
+
+def _lineage(found: _Made) -> dict[str, Any]:
+    """Identity of store and encoder, and of those that the clusters were made with, where these are others."""
+    ids = {"store_id": found.store_id, "encoder_id": found.encoder_id, "content_id": found.content_id}
+    return ids | lineage_record(found.made_with)
+
+
+def search_task(kb: genekb.Store, config: RunConfig, *, search: SearchConfig) -> Task[Found]:
+    """Score cells and rank clusters by free text, see :func:`cellmodel.annotate.search.search_cells`."""
+    return Task(
+        slots=(("obs", "{}"), ("uns", "{}")),
+        find=lambda cells: search_cells(cells, kb, config, search=search),
+        values=lambda _, found: (
+            found.scores.astype(np.float32),
+            {"params": asdict(search), "seed": config.seed} | found.to_dict(),
+        ),
+    )
+
+
+def overlap_task(panel: Panel, *, cluster_key: str) -> Task[Naming]:
+    """Name clusters by the overlap of their markers with a user's lists of marker genes."""
+
+    def values(cells: Cells, naming: Naming) -> Sequence[Any]:
+        rows = [row | {"genes": ", ".join(row["genes"])} for row in naming.rows()]
+        names = [naming.names[label].name for label in naming.found.labels.tolist()]
+        return _categories(cells, naming.found.rows, names), {"cluster_key": cluster_key, "names": _frame(rows)}
+
+    return Task(
+        slots=(("obs", "{}"), ("uns", "{}")),
+        find=lambda cells: name_cells(cells, group_cells(cells, cluster_key), panel),
+        values=values,
+    )
+
+
+def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> Task[NamedCells]:
+    """Name clusters and cells by cell types, see :func:`cellmodel.annotate.name_cells.name_types`.
+
+    Cells without a cluster get no name.
+    """
+
+    def values(cells: Cells, named: NamedCells) -> Sequence[Any]:
+        of_cluster = [named.names[label].name for label in named.found.labels.tolist()]
+        scores = np.full(cells.adata.n_obs, np.nan, dtype=np.float32)
+        scores[named.found.rows] = named.cell_scores
+        rows = [row | {"genes": ", ".join(gene["name"] for gene in row["genes"])} for row in named.rows()]
+        record = {
+            "cluster_key": choice.cluster_key,
+            "names": _frame(rows),
+            "params": asdict(choice.naming),
+            "n_candidates": named.n_candidates,
+            "seed": config.seed,
+            **_lineage(named),
+        }
+        names = (_categories(cells, named.found.rows, each) for each in (of_cluster, named.cell_names))
+        return *names, scores, record
+
+    return Task(
+        slots=(("obs", "{}"), ("obs", "{}_cell"), ("obs", "{}_cell_score"), ("uns", "{}")),
+        find=lambda cells: name_types(cells, kb, config, choice=choice),
+        values=values,
+    )
+
+
+def attribute_task(
+    kb: genekb.Store, config: RunConfig, *, choice: AttributeConfig, tables: Path | None = None
+) -> Task[Evidence]:
+    """Explain what sets clusters apart, see :func:`cellmodel.explain.evidence.attribute_clusters`.
+
+    ``tables``: folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; made if
+    missing.
+    """
+
+    def find(cells: Cells) -> Evidence:
+        made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
+        found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
+        return replace(attribute_clusters(found, kb, config=config, choice=choice), made_with=made_with)
+
+    def values(_: Cells, evidence: Evidence) -> Sequence[Any]:
+        record: dict[str, Any] = {
+            "params": asdict(choice) | {"gmt": [path.name for path in choice.gmt]},
+            "seed": config.seed,
+            "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
+            **_lineage(evidence),
+            "gene_sets": evidence.sources,
+        }
+        return (record | evidence_frames(evidence),)
+
+    def write_beside(evidence: Evidence, write: WriteConfig) -> None:
+        if tables is not None:
+            write_tables(evidence, tables, overwrite=write.overwrite)
+
+    return Task(
+        slots=(("uns", "{}"),),
+        find=find,
+        values=values,
+        inputs=choice.gmt,
+        targets=tuple(table_targets(tables)) if tables else (),
+        write_beside=write_beside,
+    )
+
+
+def transfer_task(
+    reference: Path | Cells, kb: genekb.Store, config: RunConfig, *, transfer: TransferConfig, read: ReadConfig
+) -> Task[Transfer]:
+    """Transfer labels of a reference, see :func:`cellmodel.annotate.label_transfer.transfer_labels`.
+
+    ``read``: where the values and the gene names of a reference in a file are.
+    """
+
+    def find(query: Cells) -> Transfer:
+        labelled = read_cells(reference, read) if isinstance(reference, Path) else reference
+        for cells in (query, labelled):
+            for note in cells.notes:
+                log.info("%s: %s", cells.source, note)
+        return transfer_labels(query, labelled, kb, config, transfer=transfer)
+
+    return Task(
+        slots=(("obs", "{}"), ("obs", "{}_confidence"), ("obsm", "{}_probabilities"), ("uns", "{}")),
+        find=find,
+        values=_transfer_values,
+        inputs=(reference,) if isinstance(reference, Path) else (),
+    )
+
+
+def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
+    import pandas as pd
+
+    counts, figures = found.n_query, found.prediction
+    record = {
+        "params": {"run": found.config.to_dict(), "transfer": asdict(found.transfer)},
+        "seed": found.config.seed,
+        **_lineage(found),
+        "reference": found.reference,
+        "classes": list(found.names),
+        "counts": pd.DataFrame(
+            {"class": list(counts), "n_reference": [*found.n_reference, 0], "n_query": list(counts.values())}
+        ),
+        "n_unlabelled": found.n_unlabelled,
+        "unassigned_below": found.limit,
+        "genes": {"meeting": found.transfer.meeting, "n_genes": found.n_genes, "note": found.note},
+        "input": {"source": cells.source.rsplit("/", 1)[-1], "value_kind": str(cells.kind), "notes": list(cells.notes)},
+    }
+    return (
+        pd.Categorical(found.labels, categories=[*found.names, UNASSIGNED]),
+        figures.confidence.astype(np.float32),
+        figures.probabilities.astype(np.float32),
+        record,
+    )
+
+
+def _categories(cells: Cells, rows: Any, values: Sequence[str]) -> "pd.Categorical[Any]":
+    """Names of the cells of some rows, as a column of obs; none for the others."""
+    import pandas as pd
+
+    filled = np.full(cells.adata.n_obs, None, dtype=object)
+    filled[rows] = values
+    return pd.Categorical(filled)
+
+
+def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(list(rows))

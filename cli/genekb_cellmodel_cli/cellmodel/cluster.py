@@ -1,0 +1,299 @@
+"""The commands `cellmodel cluster`, `embed` and `demo`, and what they report of a run."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cellmodel.core.choices import HeadName, Sentences
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.choices import parse_n_clusters
+from genekb_cellmodel_cli.app.output import note, print_json, print_lines, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from cellmodel.core.config import RunConfig
+    from cellmodel.tl._job import FileRun
+    from genekb import Store
+
+_MARKERS, _WORDS = 5, 4  # of a cluster that are shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(options.GeneMatching):
+    """Settings of a run, with clusters or without."""
+
+    recipe: options.Recipe = "fused"
+    knowledge: options.Knowledge = "real"
+    sentences: Annotated[
+        Sentences,
+        typer.Option(
+            help="Path 2: gene vectors pooled by rank; the same, compared with sentences of 1,000 cells that the "
+            "encoder reads; or every cell's sentence read (slow)."
+        ),
+    ] = "pooled"
+    spatial: Annotated[bool, typer.Option("--spatial", help='Use the coordinates in obsm["spatial"] as a graph.')] = (
+        False
+    )
+    low_data: Annotated[
+        bool,
+        typer.Option("--low-data", help="For few cells: weigh genes by how much they tell, also by their texts."),
+    ] = False
+
+    def config(self, *, smooth_labels: bool = False, **more: Any) -> "RunConfig":
+        """Give the settings of a run."""
+        from cellmodel.core.config import SemanticsConfig, SpatialConfig
+
+        if smooth_labels and not self.spatial:
+            raise typer.BadParameter("--smooth-labels needs coordinates; give --spatial too")
+        return super().config(
+            recipe=self.recipe,
+            knowledge=self.knowledge,
+            semantics=SemanticsConfig(sentences=self.sentences),
+            spatial=SpatialConfig(smooth_labels=smooth_labels) if self.spatial else None,
+            low_data=self.low_data,
+            **more,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStore(options.MaybeStore):
+    """The store of a run, which only a run without knowledge can do without."""
+
+    trust_remote_code: options.TrustRemoteCode = False
+
+    def open_for(self, knowledge: str) -> "Store | None":
+        """Open it; None where neither it nor knowledge is asked for."""
+        if self.kb is None and knowledge != "none":
+            raise typer.BadParameter(f"--knowledge {knowledge} needs a store: --kb NAME, or --knowledge none")
+        return self.open(trust_remote_code=self.trust_remote_code)
+
+
+def cluster(
+    path: options.CellFile,
+    output: options.CellOutput,
+    store: RunStore,
+    run: Run,
+    read: options.TableReading,
+    slots: options.Slots,
+    out_of_core: options.OutOfCore,
+    training: options.Training,
+    n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto",
+    head: Annotated[
+        HeadName | None, typer.Option(help="How the embedding is cut; the recipe's own way if left out.")
+    ] = None,
+    smooth_labels: Annotated[
+        bool, typer.Option("--smooth-labels", help="With --spatial: the majority around a cell decides its cluster.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
+    save_model: Annotated[
+        Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Cluster cells, and say by genes and words what each cluster is.
+
+    Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
+    """
+    training.set_threads()
+    from cellmodel.tl._job import run_file
+
+    config = run.config(
+        smooth_labels=smooth_labels, n_clusters=parse_n_clusters(n_clusters), head=head, compute=training.config()
+    )
+    with progress_bar() as progress:
+        outcome = run_file(
+            path,
+            store.open_for(run.knowledge),
+            config,
+            read=read.config(),
+            write=slots.write(output, report=report, model=save_model, command=_command_line()),
+            stream=out_of_core.config(),
+            progress=progress,
+        )
+    print_summary(summarise(outcome, output, report), json=json)
+
+
+def embed(
+    path: options.CellFile,
+    output: options.CellOutput,
+    store: RunStore,
+    run: Run,
+    read: options.TableReading,
+    slots: options.Slots,
+    out_of_core: options.OutOfCore,
+    training: options.Training,
+    json: options.Json = False,
+) -> None:
+    """Embed cells in the joint space of expression and text, without clustering them.
+
+    Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
+    """
+    training.set_threads()
+    from cellmodel.tl._job import run_file
+
+    config = run.config(compute=training.config())
+    with progress_bar() as progress:
+        outcome = run_file(
+            path,
+            store.open_for(run.knowledge),
+            config,
+            read=read.config(),
+            write=slots.write(output, command=_command_line()),
+            with_clusters=False,
+            stream=out_of_core.config(),
+            progress=progress,
+        )
+    print_summary(summarise(outcome, output), json=json)
+
+
+def _command_line() -> str:
+    """Give what was typed, as it may be recorded."""
+    import shlex
+
+    from genekb.core.addresses import without_secrets
+
+    return shlex.join(["cellmodel", *map(without_secrets, sys.argv[1:])])
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("cellmodel-demo"),
+    model: Annotated[str, typer.Option(help="Encoder of the demo store, see `genekb models`.")] = "auto",
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Build the demo store, cluster 700 real blood cells with it, and write the report.
+
+    Example: cellmodel demo --output cellmodel-demo
+    """
+    from cellmodel.tl._demo import demo_outputs, run_demo
+    from genekb import BuildConfig, build, read_demo_table
+    from genekb import open as open_store
+
+    write = demo_outputs(output, overwrite=overwrite)
+    note("building the demo store ...")
+    built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
+    note("clustering 700 blood cells (pbmc68k_reduced) ...")
+    outcome = run_demo(open_store(built.folder), write, seed=seed)
+    content = summarise(outcome, write.output, write.report) | {"store_path": str(built.folder)}
+    print_summary(content, json=json)
+    if not json:
+        print_lines([f"store: {built.folder}"])
+
+
+def summarise(outcome: "FileRun", output: Path, report: Path | None = None) -> dict[str, Any]:
+    """Report what a run read and found."""
+    from dataclasses import asdict
+
+    cells, result = outcome.cells, outcome.result
+    content: dict[str, Any] = {
+        "input": cells.source,
+        "value_kind": str(cells.kind),
+        "notes": list(cells.notes),
+        "n_cells": cells.matrix.shape[0],
+        "n_genes": cells.matrix.shape[1],
+        "recipe": result.config.recipe_name,
+        "knowledge": result.config.knowledge,
+        "seed": result.config.seed,
+        "output": str(output),
+        "report": str(report or ""),
+        "seconds": result.seconds,
+    }
+    if result.alignment is not None:
+        coverage = result.alignment.coverage
+        content |= {
+            "store": result.alignment.store_id,
+            "encoder": result.alignment.encoder_id,
+            "share_genes": round(coverage.share_genes, 4),
+            "share_hvgs": round(result.share_hvgs or 0.0, 4),
+            "share_counts": round(coverage.share_counts, 4),
+        }
+    if result.sentences is not None:
+        content["sentences"] = asdict(result.sentences)
+    if result.labels is not None:
+        clusters = count_clusters(result.labels, result.confidence, n_clusters=int(result.labels.max()) + 1)
+        words = {str(one.cluster): [word.term for word in one.words[:_WORDS]] for one in result.words}
+        markers = {str(one.cluster): [marker.name for marker in one.markers[:_MARKERS]] for one in result.markers}
+        for row in clusters:
+            row |= {"markers": markers.get(row["cluster"], []), "words": words.get(row["cluster"], [])}
+        content |= {
+            "n_clusters": len(clusters),
+            "n_clusters_by": result.n_clusters_by,
+            "has_structure": result.estimate.has_structure if result.estimate else None,
+            "clusters": clusters,
+            "neighbour_agreement": {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge},
+        }
+    return content
+
+
+def count_clusters(labels: Any, confidence: Any, *, n_clusters: int) -> list[dict[str, Any]]:
+    """Count the cells of each cluster, and give their mean confidence; None where there are none."""
+    rows = []
+    for cluster in range(n_clusters):
+        inside = labels == cluster
+        n_cells = int(inside.sum())
+        mean = round(float(confidence[inside].mean()), 3) if n_cells else None
+        rows.append({"cluster": str(cluster), "n_cells": n_cells, "confidence": mean})
+    return rows
+
+
+def print_summary(content: dict[str, Any], *, json: bool) -> None:
+    """Print what :func:`summarise` gave; what a user must know first, first."""
+    if json:
+        print_json(content)
+        return
+    if content.get("has_structure") is False:
+        first = f"no structure found, so the {content['n_cells']:,} cells are one cluster"
+        print_lines([f"{first}; --n-clusters K clusters them into K", ""])
+    shown = ("input", "value_kind", "store", "encoder", "n_clusters")
+    print_lines(f"{key}: {content[key]}" for key in shown if key in content)
+    if "share_genes" in content:
+        print_lines(
+            [
+                f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly "
+                f"variable ones, {content['share_counts']:.1%} of the counts"
+            ]
+        )
+    if "clusters" in content:
+        print_lines([""])
+        columns = {"cluster": "cluster", "cells": "n_cells", "confidence": "confidence", "markers": "markers"}
+        print_table(columns | {"words": lambda row: ", ".join(row["words"])}, content["clusters"])
+    if content.get("neighbour_agreement"):
+        print_lines([""])
+        print_table(("text view by", "neighbours in the same cluster"), content["neighbour_agreement"].items())
+    if content.get("sentences"):
+        _print_sentences(content["sentences"])
+    print_lines(["", *(f"{key}: {content[key]}" for key in ("output", "report") if content[key])])
+
+
+def _print_sentences(content: dict[str, Any]) -> None:
+    print_lines(
+        [
+            "",
+            f"sentences read: {content['n_sentences']:,}, of which {content['n_encoded']:,} now; the encoder reads "
+            f"{content['share_read']:.0%} of their tokens",
+        ]
+    )
+    if content["agreement"]:
+        print_table(
+            {
+                "pooled, beside encoded": "pooled",
+                "rank correlation of cosines": "similarity",
+                "same 15 nearest cells": "neighbour_overlap",
+            },
+            content["agreement"],
+        )
+    if content["clusters"]:
+        print_lines([""])
+        print_table(
+            {
+                "cluster": lambda row: str(row["cluster"]),
+                "pooled with encoded": "cosine",
+                "with other clusters": "cosine_others",
+                "sentence": lambda row: row["genes"][:5],
+            },
+            content["clusters"],
+        )
