@@ -30,6 +30,10 @@ class NotAvailable(GeneKBError):
     """A store, an encoder or its weights are not on this machine (and no network was asked for)."""
 
 
+class MemoryLimitReached(GeneKBError):
+    """An input needs more memory than ``--max-memory`` allows."""
+
+
 class EncoderFailed(GeneKBError):
     """An encoder was loaded but did not give finite vectors of the promised shape."""
 

@@ -1,10 +1,22 @@
-"""Too little memory, and files that this user may not open: no reader calls these damage."""
+"""The memory that a process may use, and errors of too little of it or of permissions: no reader calls these damage."""
 
+import math
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
-from genekb.core.errors import NotAvailable
+from genekb.core.errors import GeneKBError, MemoryLimitReached, NotAvailable
+
+try:
+    import resource
+except ImportError:  # Windows has no limits of a process
+    resource = None  # type: ignore[assignment]  # asked for before each use
+
+_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
+_CGROUP: Final = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 # What libraries say that have no error of their own for it; they also raise it as MemoryError, or with its number
 _OWN_LIMIT: Final = "iB used)"  # DuckDB at the limit that a query has, with memory left
@@ -13,16 +25,81 @@ _FILTER: Final = "filter returned failure"  # HDF5 of a chunk that is damaged, o
 _CHUNK_BYTES: Final = 1 << 25
 _SHORT: Final = re.compile(
     r"(cannot|can't|unable to|failed to|could not) allocate|(not enough|out of) memory|malloc of size|bad.alloc"
-    r"|memory allocation failed|failed to map segment|start new thread|launch worker thread|return without exception",
+    r"|memory allocation failed|failed to map segment|could not expand output buffer|start new thread"
+    r"|launch worker thread|return without exception",
     re.IGNORECASE,
 )
 
 
-def resource_fault(error: BaseException) -> NotAvailable | None:
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``8GB`` or ``512MiB``.
+
+    Raises ``ValueError`` if it is none, or nothing.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    base = 1024 if found and found[3] else 1000
+    n_bytes = int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " ")) if found else 0
+    if n_bytes < 1:
+        raise ValueError(f"{text!r} is no size of memory; give a number with a unit, such as 8GB or 512MB")
+    return n_bytes
+
+
+def in_units(n_bytes: int) -> str:
+    """Write a number of bytes in a unit that suits it: ``8.59 GB``."""
+    power = min(int(math.log10(max(n_bytes, 1))) // 3, len(_UNITS) - 1)
+    return f"{n_bytes / 1000**power:.3g} {_UNITS[power]}"
+
+
+def limit_memory(n_bytes: int | None = None) -> None:
+    """Limit the private memory of this process, and of each that it starts, to what the machine has if None.
+
+    The limit is that of data (``RLIMIT_DATA``), not of addresses: mapped files and addresses that CUDA reserves do not
+    count. macOS does not enforce it, Windows has none.
+    """
+    if resource is None:
+        return
+    wanted = n_bytes or available_memory()
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def available_memory() -> int:
+    """Bytes that this process may use: ``--max-memory``, or what the machine, container or ``ulimit`` allows."""
+    limits = [_limit(name) for name in ("RLIMIT_DATA", "RLIMIT_AS")]
+    if limits[0] is None:
+        limits += [_machine_memory(), _container_memory()]
+    return min(limit for limit in limits if limit is not None)
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _container_memory() -> int | None:
+    try:
+        return int(_CGROUP.read_text())
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return None
+
+
+def _limit(name: str) -> int | None:
+    if resource is None:
+        return None
+    soft = resource.getrlimit(getattr(resource, name))[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def resource_fault(error: BaseException) -> GeneKBError | None:
     """Give the error to raise where too little memory, or a file's permissions, is behind an error; else None."""
     short = next((cause for cause in _causes(error) if _is_short(cause)), None)
     if short is not None:
         reason = " ".join(str(short).split())[:120] or type(short).__name__
+        limit = _limit("RLIMIT_DATA")
+        if limit is not None and _limit("RLIMIT_AS") is None and "thread" not in reason:
+            return MemoryLimitReached(
+                f"too little memory ({reason}): more than {in_units(limit)} is needed; allow more (--max-memory before "
+                "the command's name), use fewer threads (OMP_NUM_THREADS=1), or read cells with --out-of-core yes"
+            )
         return NotAvailable(
             f"too little memory ({reason}); free some, raise the limit (ulimit -v), use fewer threads "
             "(OMP_NUM_THREADS=1), or read cells with --out-of-core yes"
@@ -37,7 +114,7 @@ def resource_fault(error: BaseException) -> NotAvailable | None:
 def raise_resource_fault(error: BaseException) -> None:
     """Raise what :func:`resource_fault` gives, if anything; called where a file is about to be called damaged.
 
-    Raises ``NotAvailable`` if the file is not to blame.
+    Raises ``NotAvailable``, ``MemoryLimitReached`` if the file is not to blame.
     """
     fault = resource_fault(error)
     if fault is not None:

@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.files.atomic import sha256_file
-from genekb.files.limits import may_unfold_to
-
-_ROWS_A_BATCH: Final = 512
+from genekb.files.limits import read_parquet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,22 +47,16 @@ def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFi
 
 
 def read_parquet_table(path: Path) -> pa.Table:
-    """Read a Parquet file of a user, and stop where it unfolds beyond :mod:`genekb.files.limits`.
+    """Read a Parquet file of a user, and stop where it decompresses beyond :mod:`genekb.files.limits`.
 
     Columns that are stored as numbers of a dictionary's values come as these values.
 
     Raises ``ValueError``, ``OSError``, ``pyarrow.ArrowException`` if it does, or is damaged.
     """
-    allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
-    batches = []
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_ROWS_A_BATCH):
-            columns = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in batch.columns]
-            batches.append(pa.RecordBatch.from_arrays(columns, batch.schema.names))
-            n_bytes += batches[-1].nbytes
-            if n_bytes > allowed:
-                raise ValueError(f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
-        table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
+    table = read_parquet(path)
+    for index, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True)):
+        if pa.types.is_dictionary(kind):
+            table = table.set_column(index, name, table.column(index).cast(kind.value_type))
     table.validate(full=True)  # a text that is no UTF-8 is not seen when it is read
     return table
 

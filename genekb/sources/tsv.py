@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.resources import raise_resource_fault
-from genekb.files.limits import may_unfold_to
+from genekb.files.limits import max_decompressed
 from genekb.files.replace import temporary_folder
 
 _BLOCK_BYTES: Final = 1 << 22
@@ -34,14 +34,16 @@ def without_padding(path: Path) -> Iterator[Path]:
     if path.suffix != ".gz" or not _is_padded(path):
         yield path
         return
-    allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
+    allowed, n_bytes = max_decompressed(path.stat().st_size), 0
     with temporary_folder("genekb-gzip") as folder:
         copy = folder / path.stem
         with gzip.open(path) as packed, copy.open("wb") as plain:
             while block := packed.read(_BLOCK_BYTES):
                 n_bytes += plain.write(block)
                 if n_bytes > allowed:
-                    raise damaged(path, f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
+                    raise damaged(
+                        path, f"it decompresses to more than {allowed:,} bytes, which are allowed for its size"
+                    )
         yield copy
 
 
@@ -101,8 +103,8 @@ def stream_tsv(
 ) -> Iterator[pa.Table]:
     """Give the rows below the first line block by block, every column as strings; memory does not grow with the file.
 
-    Raises ``SourceUnusable`` if the file is truncated, unfolds beyond :mod:`genekb.files.limits`, or a line has another
-    number of fields.
+    Raises ``SourceUnusable`` if the file is truncated, decompresses beyond :mod:`genekb.files.limits`, or a line has
+    another number of fields.
     """
     try:
         with without_padding(path) as file:
@@ -125,11 +127,11 @@ def _blocks(
             column_types=dict.fromkeys(columns, pa.string()), null_values=list(null_values), strings_can_be_null=True
         ),
     )
-    allowed, n_bytes = may_unfold_to(path.stat().st_size), 0
+    allowed, n_bytes = max_decompressed(path.stat().st_size), 0
     for batch in reader:
         n_bytes += batch.nbytes
         if n_bytes > allowed:
-            raise damaged(path, f"it unfolds to more than {allowed:,} bytes, which are allowed for its size")
+            raise damaged(path, f"it decompresses to more than {allowed:,} bytes, which are allowed for its size")
         yield pa.table(batch)
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from genekb.core.errors import StoreCorrupt
 from genekb.core.resources import raise_resource_fault
 from genekb.files.atomic import sha256_file
-from genekb.files.limits import check_pages, check_rows, read_parquet
+from genekb.files.limits import check_footer, read_parquet
 from genekb.store.manifest import Manifest
 from genekb.store.notes import files_here
 
@@ -30,17 +30,17 @@ def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
             raise StoreCorrupt(f"{path} has other bytes than its manifest says; build or pull the store again")
         if path.suffix == ".parquet":
             with _refused(path):
-                check_rows(path, n_rows=file.n_rows)
+                check_footer(path, n_rows=file.n_rows)
 
 
 def check_tables(folder: Path, manifest: Manifest) -> None:
     """Compare the tables and vectors of a store with :mod:`genekb.files.limits` for a reader that does not.
 
-    Raises ``StoreCorrupt``: at the first file that unfolds beyond them.
+    Raises ``StoreCorrupt``: at the first file that declares to decompress beyond them.
     """
     for path in (folder / file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")):
         with _refused(path):
-            check_pages(path)
+            check_footer(path)
 
 
 @contextmanager

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from genekb import schema
 from genekb.core.errors import NotAvailable, StoreBusy
 from genekb.files.atomic import TEMPORARY, atomic_file, sha256_file, sync, write_text
-from genekb.files.limits import SHORT_DICTIONARY
 from genekb.schema import FloatArray, IntArray
 from genekb.store.home import CURRENT
 from genekb.store.manifest import MANIFEST, Manifest, StoredFile
 
+_DICTIONARY_BYTES: Final = 1 << 16  # of a page of repeated texts, at most
 _LONG_TEXTS: Final = ("summary", "ortholog_summary", "text", "text_id")  # seldom twice the same
 
 
@@ -50,7 +50,7 @@ def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table of strings and numbers as Parquet; dictionaries are short, as readers look twice at long ones."""
+    """Write a table of strings and numbers as Parquet; dictionaries are short."""
     repeated = [_path(field) for field in table.schema if field.name not in _LONG_TEXTS]
     with atomic_file(path) as part:
         pq.write_table(
@@ -59,7 +59,7 @@ def write_table(table: pa.Table, path: Path) -> None:
             compression="zstd",
             row_group_size=1 << 16,
             use_dictionary=repeated,
-            dictionary_pagesize_limit=SHORT_DICTIONARY // 2,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
         )
 
 

@@ -1,4 +1,4 @@
-"""Files that unfold: bombs of Parquet, gzip and JSON end in one line, and before they fill the memory."""
+"""Files that decompress: bombs of Parquet, gzip and JSON end in one line, and before they fill the memory."""
 
 import gzip
 import shutil
@@ -17,8 +17,8 @@ import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import SourceUnusable, StoreCorrupt
 from genekb.encoders.transformers.folder import read_folder
-from genekb.files.atomic import limits, sha256_file
-from genekb.files.parquet_pages import walk_pages
+from genekb.files import limits
+from genekb.files.atomic import sha256_file
 from genekb.genes.taxa import find_taxon
 from genekb.schema import NAMES
 from genekb.sources.ncbi_bulk import GENE_SUMMARY, read_ncbi_folder
@@ -54,7 +54,7 @@ def with_file(folder, tmp_path):
 
 @pytest.fixture
 def little(monkeypatch):
-    """Lets small files unfold to 1 MB, so that a bomb can be small too."""
+    """Lets small files decompress to 1 MB, so that a bomb can be small too."""
     monkeypatch.setattr(limits, "FREE_BYTES", 1 << 20)
 
 
@@ -71,44 +71,37 @@ def test_a_long_value_in_many_rows_is_refused_before_it_fills_the_memory(with_fi
     assert bomb.stat().st_size < 100_000  # of a terabyte
     store = with_file("names.parquet", bomb, n_rows=1_000_000)
     tracked = pa.total_allocated_bytes()
-    with pytest.raises(StoreCorrupt, match=r"names\.parquet is damaged \(it unfolds to more than [\d,]+ bytes"):
+    with pytest.raises(StoreCorrupt, match=r"names\.parquet is damaged \(it decompresses to more than"):
         genekb.open(store).resolve(["CD3D"])
-    assert pa.total_allocated_bytes() - tracked < 64 << 20
-    assert any("unfolds to more than" in fault for fault in verify_store(store).faults)
+    assert pa.total_allocated_bytes() - tracked < 64 << 20  # of a batch nothing is kept
+    assert any("decompresses to more than" in fault for fault in verify_store(store).faults)
 
 
 def test_a_value_short_enough_for_a_short_dictionary_is_stopped_on_the_way(with_file, tmp_path, little):
     bomb = repeated("x" * 60_000, 20_000, tmp_path / "bomb")
     store = with_file("names.parquet", bomb, n_rows=20_000)
-    with pytest.raises(StoreCorrupt, match="unfolds to more than"):
+    with pytest.raises(StoreCorrupt, match="decompresses to more than"):
         genekb.open(store).resolve(["CD3D"])
 
 
-def test_shared_beginnings_of_strings_are_no_way_around(with_file, tmp_path):
-    table = pa.table({"name": ["x" * 1000] * 9, "gene_id": [1] * 9, "kind": ["symbol"] * 9})
-    encodings = {"name": "DELTA_BYTE_ARRAY"}
-    pq.write_table(table, tmp_path / "bomb", use_dictionary=False, column_encoding=encodings, compression="zstd")
-    store = with_file("names.parquet", tmp_path / "bomb", n_rows=9)
-    with pytest.raises(StoreCorrupt, match="a page of name has encoding 7, which a store does not use"):
-        genekb.open(store).resolve(["CD3D"])
-
-
-def test_more_rows_than_bytes_can_hold_are_refused_by_the_pages_alone(with_file, tmp_path, little):
+def test_more_rows_than_bytes_can_hold_are_stopped_on_the_way(with_file, tmp_path, little):
     n_rows = 2_000_000
     same = pa.repeat(pa.scalar(1, pa.int64()), n_rows)
     names = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n_rows), ["A"])
     pq.write_table(pa.table({"name": names, "gene_id": same, "kind": names}), tmp_path / "bomb", store_schema=False)
     store = with_file("names.parquet", tmp_path / "bomb", n_rows=n_rows)
-    with pytest.raises(StoreCorrupt, match=r"it unfolds to [\d,]+ bytes, [\d,]+ are allowed for its size"):
-        genekb.open(store).sql("select 1")
+    with pytest.raises(StoreCorrupt, match="decompresses to more than"):
+        genekb.open(store).resolve(["CD3D"])
 
 
 def test_a_page_that_is_all_one_byte_is_refused(with_file, tmp_path, little):
     table = pa.table({"name": ["x" * 7_000_000], "gene_id": [1], "kind": ["symbol"]})
     pq.write_table(table, tmp_path / "bomb", use_dictionary=False, compression="zstd")
     store = with_file("names.parquet", tmp_path / "bomb", n_rows=1)
-    with pytest.raises(StoreCorrupt, match=r"it unfolds to [\d,]+ bytes"):
+    with pytest.raises(StoreCorrupt, match=r"it decompresses to more than"):
         genekb.open(store).resolve(["CD3D"])
+    with pytest.raises(StoreCorrupt, match=r"it decompresses to more than"):
+        genekb.open(store).sql("select 1")
 
 
 def test_rows_are_those_of_the_manifest(with_file, tmp_path):
@@ -129,29 +122,16 @@ def test_what_is_read_equals_what_arrow_reads(folder):
         assert limits.read_parquet(path, columns=expected.column_names).equals(expected)
 
 
-def test_headers_of_pages_are_those_that_were_written(tmp_path):
-    table = pa.table({"text": [f"text {n % 50}" for n in range(30_000)], "none": pa.nulls(30_000, pa.string())})
-    pq.write_table(table, tmp_path / "t", compression="zstd", data_page_size=4096)
-    content = memoryview((tmp_path / "t").read_bytes())
-    for place in (0, 1):
-        chunk = pq.read_metadata(tmp_path / "t").row_group(0).column(place)
-        start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
-        pages = list(walk_pages(content, start=start, n_bytes=chunk.total_compressed_size))
-        assert sum(page.n_values for page in pages if not page.is_dictionary) == 30_000
-        assert [page.is_dictionary for page in pages].count(True) == 1
-        assert {page.encoding for page in pages[1:]} == {8}  # RLE_DICTIONARY
-
-
 @pytest.mark.parametrize("seed", range(40))
-def test_damaged_page_headers_are_errors_and_nothing_else(tmp_path, seed):
+def test_damaged_pages_are_errors_and_nothing_else(tmp_path, seed):
     pq.write_table(pa.table({"text": [f"text {n}" for n in range(500)]}), tmp_path / "t", data_page_size=512)
     content = bytearray((tmp_path / "t").read_bytes())
     rng = np.random.default_rng(seed)
     for place in rng.integers(4, len(content) // 2, size=5):
         content[place] = rng.integers(256)
     (tmp_path / "t").write_bytes(content)
-    with suppress(ValueError, OSError):  # where the damage is not in a header, nothing is wrong with these
-        limits.check_pages(tmp_path / "t")
+    with suppress(ValueError, OSError, pa.ArrowException):  # values may be others, which the digest of a store shows
+        limits.read_parquet(tmp_path / "t")
 
 
 def test_json_is_bounded_in_size_and_nesting(tmp_path):
@@ -202,9 +182,11 @@ def zeros(path, n_bytes, *, line=b""):
     return path
 
 
-def test_a_gzipped_file_of_ncbi_that_unfolds_too_far_stops(tmp_path, little):
+def test_a_gzipped_file_of_ncbi_that_decompresses_too_far_stops(tmp_path, little):
     path = zeros(tmp_path / "gene_summary.gz", 40 << 20, line=b"9606\t915\tRefSeq\ttext\n")
-    with pytest.raises(SourceUnusable, match=r"gene_summary\.gz is damaged \(it unfolds to more than [\d,]+ bytes"):
+    with pytest.raises(
+        SourceUnusable, match=r"gene_summary\.gz is damaged \(it decompresses to more than [\d,]+ bytes"
+    ):
         sum(block.num_rows for block in stream_tsv(path, GENE_SUMMARY))
 
 
@@ -218,8 +200,8 @@ def test_a_line_without_end_is_not_collected(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["genes.tsv.gz", "genes.csv.gz", "genes.json.gz"])
-def test_a_gzipped_table_that_unfolds_too_far_is_refused_before_it_is_read(tmp_path, little, name):
-    with pytest.raises(SourceUnusable, match=r"it unfolds to more than [\d,]+ bytes"):
+def test_a_gzipped_table_that_decompresses_too_far_is_refused_before_it_is_read(tmp_path, little, name):
+    with pytest.raises(SourceUnusable, match=r"it decompresses to more than"):
         read_gene_table(zeros(tmp_path / name, 40 << 20), release="1")
 
 
@@ -238,11 +220,3 @@ def test_json_of_a_model_is_bounded(tmp_path):
         stream.truncate(limits.MAX_JSON_BYTES + 1)
     with pytest.raises(StoreCorrupt, match=r"modules\.json is not valid JSON"):
         read_folder(tmp_path)
-
-
-def test_pages_that_hold_other_values_than_the_footer_says_are_refused(tmp_path):
-    pq.write_table(pa.table({"text": [f"text {n}" for n in range(500)]}), tmp_path / "t", use_dictionary=False)
-    content = (tmp_path / "t").read_bytes()
-    (tmp_path / "t").write_bytes(content.replace(b"\x15\xe8\x07", b"\x15\xe6\x07", 1))  # 500 in the page's header
-    with pytest.raises(ValueError, match=r"the pages of text hold 499 values, 500 are declared"):
-        limits.check_pages(tmp_path / "t")

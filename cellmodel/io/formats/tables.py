@@ -8,7 +8,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.guard.declared_sizes import check_unfolds
 from cellmodel.io.guard.read_errors import open_text
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
     import anndata
     import pandas as pd
 
-    check_unfolds(path)
     with open_text(path) as stream:
         header = next(filter(None, csv.reader(stream, delimiter=separator)), [])  # pandas would number repeated names
         _check_header(path, header, separator)

@@ -8,8 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.guard.declared_sizes import check_declared, check_unfolds, could_hold, in_units
+from cellmodel.io.guard.declared_sizes import check_declared, could_hold
 from cellmodel.io.guard.read_errors import check_hdf5, damage_is_one_line, open_text
+from genekb.core.resources import in_units
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -146,8 +147,6 @@ def _member(folder: Path, *names: str) -> Path:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    with damage_is_one_line(path):
-        check_unfolds(path)
     with damage_is_one_line(path), open_text(path) as stream:
         rows = [line.rstrip("\r\n").split("\t") for line in stream]
     if not rows:

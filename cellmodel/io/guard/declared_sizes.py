@@ -1,9 +1,6 @@
 """What a file says that it holds, before any of it is read: parts that fit together, and into memory."""
 
-import gzip
 import math
-import os
-import resource
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,29 +9,20 @@ import numpy as np
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.guard.external_links import check_enclosed
-from cellmodel.io.guard.zarr_chunks import check_chunks
+from genekb.core.resources import available_memory, in_units
 
 SPARSE: Final = {"csr_matrix": 0, "csc_matrix": 1}  # encoding, and the axis that its indptr runs along
 _PARTS: Final = ("data", "indices", "indptr")
+_MOST_CHUNKS: Final = 10_000_000  # of an array of zarr; missing ones take time as well
 _DENSEST: Final = 2_000  # bytes of values that a stored byte can hold; deflate reaches 1,032
-_NUMBERS_PER_TEXT: Final = 4  # bytes of numbers in memory for each byte of text as short as ",0"
-_BLOCK_BYTES: Final = 1 << 20
-_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
-
-
-def machine_memory() -> int:
-    """Bytes of memory of this machine, or fewer where this process is allowed fewer (``ulimit -v``)."""
-    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return n_bytes if allowed == resource.RLIM_INFINITY else min(n_bytes, allowed)
 
 
 def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None:
     """Check the sizes that an open HDF5 file or zarr store declares: a few bytes may declare terabytes of zeros.
 
-    ``stay``: matrices that stay in the file, as ``X`` or ``layers/counts``: they need not fit into memory. Raises
-    ``InputUnusable`` if a sparse matrix has another number of rows than its pointers say, the arrays exceed the memory,
-    a chunk holds more than its array declares, or a part lies in another file.
+    ``stay``: backed matrices, as ``X`` or ``layers/counts``: they need not fit into memory. Raises ``InputUnusable`` if
+    a sparse matrix has another number of rows than its pointers say, the arrays or a chunk exceed the memory, or a part
+    lies in another file.
     """
     check_enclosed(path, file)
     total = 0
@@ -43,35 +31,17 @@ def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None
         stays = any(place == name or place.startswith(f"{name}/") for name in stay)
         if not hasattr(element, "keys") and (not stays or place.endswith("/indptr")):
             n_bytes = _n_bytes(element)
-            if n_bytes > machine_memory():
+            if n_bytes > available_memory():
                 shape = " x ".join(f"{size:,}" for size in element.shape)
                 _refuse(path, f"{place} of {path} is declared as {shape} {element.dtype}, {in_units(n_bytes)}", n_bytes)
             total += n_bytes
         if hasattr(element, "metadata") and not hasattr(element, "keys"):  # an array of zarr
-            check_chunks(path, place, element, memory=machine_memory())
-    if total > machine_memory():
+            _check_chunks(path, place, element)
+    if total > available_memory():
         _refuse(path, f"{path} holds {in_units(total)}", total)
     for place, element in elements:  # now that their pointers are known to fit into memory
         if hasattr(element, "keys"):
             _check_sparse(path, place, element)
-
-
-def check_unfolds(path: Path) -> None:
-    """Check that a gzipped text, unfolded, leaves room in memory for the numbers in it; any other file passes.
-
-    Raises ``InputUnusable`` if it does not; ``OSError``, ``EOFError``, ``zlib.error`` if it is damaged.
-    """
-    if path.suffix.lower() != ".gz":
-        return
-    allowed, n_bytes = machine_memory() // _NUMBERS_PER_TEXT, 0
-    with gzip.open(path, "rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            n_bytes += len(block)
-            if n_bytes > allowed:
-                raise InputUnusable(
-                    f"{path}, {in_units(path.stat().st_size)}, unfolds to more than {in_units(allowed)}, too much for "
-                    f"this machine with {in_units(machine_memory())} of memory; write the cells as .h5ad"
-                )
 
 
 def could_hold(path: Path, n_bytes: int) -> bool:
@@ -84,12 +54,6 @@ def size_on_disk(path: Path) -> int:
     if path.is_dir():
         return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
     return path.stat().st_size
-
-
-def in_units(n_bytes: int) -> str:
-    """Say a number of bytes in a unit that suits it."""
-    power = min(int(math.log10(max(n_bytes, 1))) // 3, len(_UNITS) - 1)
-    return f"{n_bytes / 1000**power:.3g} {_UNITS[power]}"
 
 
 def _elements(file: Any) -> Iterator[tuple[str, Any]]:
@@ -108,6 +72,19 @@ def _n_bytes(element: Any) -> int:
     except TypeError as error:  # h5py has no type for what is stored
         raise ValueError(str(error)) from error
     return math.prod(element.shape or ()) * n_bytes
+
+
+def _check_chunks(path: Path, place: str, array: Any) -> None:
+    """Check that the chunks that an array of zarr declares can be gone through one by one."""
+    if 0 in array.chunks:
+        raise ValueError(f"the chunks of {place} have no length")
+    n_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
+    if n_bytes > available_memory() or n_chunks > _MOST_CHUNKS:
+        raise InputUnusable(
+            f"{place} of {path} is declared as {n_chunks:,} chunks of {n_bytes:,} bytes, more than can be read one "
+            "after the other; the file is damaged, copy or write it again"
+        )
 
 
 def _check_sparse(path: Path, place: str, group: Any) -> None:
@@ -142,7 +119,7 @@ def _check_sparse(path: Path, place: str, group: Any) -> None:
 
 
 def _refuse(path: Path, what: str, n_bytes: int) -> None:
-    memory = f"this machine has {in_units(machine_memory())} of memory"
+    memory = f"{in_units(available_memory())} of memory may be used"
     if could_hold(path, n_bytes):
         raise InputUnusable(f"{what}; {memory}: give --out-of-core yes (.h5ad and .zarr), or use a larger machine")
     raise InputUnusable(

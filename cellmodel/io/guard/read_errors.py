@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.guard.hdf5_heap import check_heaps
 from genekb.core.resources import raise_resource_fault
 
 _UNREADABLE: Final = (
@@ -97,14 +96,13 @@ def check_there(path: Path, *, kinds: str) -> None:
 def check_hdf5(path: Path) -> None:
     """Check that a file is HDF5, and say what it is where it is not.
 
-    Raises ``InputUnusable`` if it is not, or holds texts that HDF5 would read without end.
+    Raises ``InputUnusable`` if it is not.
     """
     import h5py
 
     if path.is_dir():
         raise InputUnusable(f"{path} is a folder, not a file; if it is a zarr store, let its name end with .zarr")
     if h5py.is_hdf5(path):
-        check_heaps(path)
         return
     with path.open("rb") as file:
         head = file.read(64)

@@ -27,6 +27,7 @@ EXIT_CODES = {
     "SourceUnusable": 3,
     "CoverageTooLow": 3,
     "InputUnusable": 3,
+    "MemoryLimitReached": 3,
     "NotAvailable": 4,
     "StoreBusy": 4,
     "EncoderFailed": 5,
@@ -96,6 +97,16 @@ def _print_version(ctx: typer.Context, is_asked: bool) -> None:
         raise typer.Exit
 
 
+def _limit_memory(size: str | None) -> str | None:
+    from genekb.core.resources import limit_memory, parse_size
+
+    try:
+        limit_memory(parse_size(size) if size else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return size
+
+
 def common(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
@@ -103,6 +114,14 @@ def common(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="End where more memory is needed, such as 8GB; what the machine has if left out.",
+            metavar="SIZE",
+            callback=_limit_memory,
+        ),
+    ] = None,
 ) -> None:
     """Options before the command's name."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from genekb.core.errors import SourceUnusable
-from genekb.files.limits import may_unfold_to
+from genekb.files.limits import max_decompressed
 from genekb.schema import FloatArray
 from genekb.sources.base import read_parquet_table
 
@@ -233,14 +233,14 @@ def _read_numpy(path: Path, column: str | None) -> GeneRows:
         if isinstance(found, np.ndarray):
             return _of_arrays({"the matrix": found}, path=path, column=None)
         with found:
-            _check_unfolded(sum(member.file_size for member in found.zip.infolist()), path)
+            _check_decompressed(sum(member.file_size for member in found.zip.infolist()), path)
             return _of_arrays(dict(found), path=path, column=column)
     except (ValueError, EOFError, OSError, TokenError, BadZipFile) as error:
         raise SourceUnusable(f"{path} is no plain {path.suffix} file: {_first_line(error)}") from error
 
 
-def _check_unfolded(n_bytes: int, path: Path) -> None:
-    allowed = may_unfold_to(path.stat().st_size)
+def _check_decompressed(n_bytes: int, path: Path) -> None:
+    allowed = max_decompressed(path.stat().st_size)
     if n_bytes > allowed:
         raise ValueError(f"it decompresses to {n_bytes:,} bytes, {allowed:,} are allowed for its size")
 

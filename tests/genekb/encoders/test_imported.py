@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import resource
 from collections import OrderedDict, defaultdict
 from contextlib import suppress
 from functools import partial
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
-from genekb.core.errors import SourceUnusable
+from genekb.core.errors import MemoryLimitReached, SourceUnusable
+from genekb.core.resources import limit_memory
 from genekb.encoders.imported.vectors import foreign_spec, read_foreign
 
 NAMES = ["INS", "GCG", "LYZ"]
@@ -399,16 +401,16 @@ CRAFTED = {
     "number without bytes": (b"cnumpy.core.multiarray\nscalar\n(" + DTYPE + b"Vx\ntR.", "a number is damaged"),
     "filled container": (b"ccollections\nOrderedDict\n((lp0\ntR.", "a container is filled item by item"),
     "object outside the file": (b"Pname\n.", "refers to objects outside the file"),
-    "memo of 64 GB": (b"(dr\xff\xff\xff\xff.", "does not fit the file"),
-    "memo of any size": (b"(dp99999999999\n.", "does not fit the file"),
-    "text of 4 GB": (b"(dX\xff\xff\xff\xff.", "does not fit the file"),
-    "bytes of any size": (b"\x80\x05\x8e" + b"\xff" * 8 + b".", "does not fit the file"),
-    "line without end": (b"(dVINS", "does not fit the file"),
+    "memo of 64 GB": (b"(dr\xff\xff\xff\xff.", "too little memory"),
+    "memo of any size": (b"(dp99999999999\n.", "too little memory"),
+    "text of 4 GB": (b"(dX\xff\xff\xff\xff.", "too little memory|is no pickle of vectors"),
+    "bytes of any size": (b"\x80\x05\x8e" + b"\xff" * 8 + b".", "is no pickle of vectors"),
+    "line without end": (b"(dVINS", "is no pickle of vectors"),
     "extension code": (b"\x82\xf0.", "is no pickle of vectors"),
     "item of a permitted name": (b"cnumpy\ndtype\n(VINS\nI1\nu.", "is no pickle of vectors"),
     "new object of a permitted name": (b"cnumpy\ndtype\n)\x81.", "is no pickle of vectors"),
-    "no pickle": (b"INS 1 2", "does not fit the file"),
-    "cut off": (pickle.dumps(ROWS)[:-9], "it ends too early"),
+    "no pickle": (b"INS 1 2", "is no pickle of vectors"),
+    "cut off": (pickle.dumps(ROWS)[:-9], "is no pickle of vectors"),
     "long integer as name": (pickle.dumps({10**5000: [1.0]}), "has a key of type int"),
     "another key": (pickle.dumps({("INS", 1): [1.0]}), "has a key of type tuple"),
     "no dict": (pickle.dumps([1.0, 2.0]), "holds a list, a dict of name"),
@@ -420,10 +422,19 @@ CRAFTED = {
 }
 
 
+@pytest.fixture(scope="module")
+def little_memory():
+    """Limits the memory of this process, as a command does."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limit_memory(6 << 30)
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 @pytest.mark.parametrize("kind", CRAFTED)
-def test_a_crafted_pickle_is_refused_in_one_line(tmp_path, kind):
-    content, told = CRAFTED[kind]
-    with pytest.raises(SourceUnusable, match=told) as caught:
+def test_a_crafted_pickle_is_refused_in_one_line(tmp_path, kind, little_memory):
+    content, message = CRAFTED[kind]
+    with pytest.raises((SourceUnusable, MemoryLimitReached), match=message) as caught:
         read_foreign(write(tmp_path / "x.pkl", content))
     assert "\n" not in str(caught.value)
 
@@ -445,7 +456,7 @@ def test_a_data_frame_is_refused_with_the_way_out(tmp_path):
 
 
 @given(content=st.binary(max_size=60), protocol=st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"(d", b"}("]))
-def test_bytes_of_any_kind_are_read_or_refused_and_nothing_else(tmp_path_factory, content, protocol):
+def test_bytes_of_any_kind_are_read_or_refused_and_nothing_else(tmp_path_factory, little_memory, content, protocol):
     path = write(tmp_path_factory.mktemp("x") / "x.pkl", protocol + content)
-    with suppress(SourceUnusable):
+    with suppress(SourceUnusable, MemoryLimitReached):
         assert read_foreign(path).names

@@ -8,7 +8,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from tests.robust.bad_files.cells import cells, changed, counts, kind, replaced, save, written
-from tests.robust.bad_files.heaps import with_size
 
 # HDF5 and zarr
 
@@ -157,11 +156,6 @@ def cut_off_h5ad(folder):
 
 
 @kind
-def endless_texts(folder):
-    return with_size(save(cells(), folder), 0, 0)
-
-
-@kind
 def text_named_h5ad(folder):
     return written(folder, "cells.h5ad", b"cell,CD3D\nA,1\n")
 
@@ -263,7 +257,7 @@ def with_array(folder, **settings):
 
 
 @kind
-def zarr_that_unfolds(folder):
+def zarr_that_decompresses(folder):
     import zarr
     from numcodecs import Zstd
 
@@ -276,13 +270,6 @@ def zarr_that_unfolds(folder):
 @kind
 def zarr_of_a_huge_chunk(folder):
     return with_array(folder, chunks=(10**9, 10**4))
-
-
-@kind
-def zarr_packed_twice(folder):
-    from numcodecs import GZip, Zlib
-
-    return with_array(folder, chunks=(24, 40), filters=[Zlib()], compressors=GZip())
 
 
 @kind
