@@ -97,7 +97,7 @@ def _print_version(ctx: typer.Context, is_asked: bool) -> None:
         raise typer.Exit
 
 
-def _limit_memory(size: str | None) -> str | None:
+def _limit_memory(size: str) -> str:
     from genekb.core.resources import limit_memory, parse_size
 
     try:
@@ -115,13 +115,14 @@ def common(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     max_memory: Annotated[
-        str | None,
+        str,
         typer.Option(
             help="End where more memory is needed, such as 8GB; what the machine has if left out.",
             metavar="SIZE",
+            show_default=False,
             callback=_limit_memory,
         ),
-    ] = None,
+    ] = "",
 ) -> None:
     """Options before the command's name."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
