@@ -41,9 +41,10 @@ _reserve = [bytearray(1 << 22)]  # released when a command fails, so that no mem
 
 
 class QuickGroup(TyperGroup):
-    """A group whose flags are False where they are not given.
+    """A group whose flags are False where they are not given, and whose ``--max-memory`` is text as it was given.
 
-    Typer gives None to --help and to the completion flags, and loads pydantic to check a None: 0.1 s for every command.
+    Typer gives None to --help and to the completion flags, and loads pydantic to check a None, or text: 0.1 s for every
+    command.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -52,6 +53,8 @@ class QuickGroup(TyperGroup):
         for param in params:
             if getattr(param, "is_flag", False) and param.default is None:
                 param.default = False
+            if param.name == "max_memory":
+                param.process_value = _limit_memory
         return params
 
     def invoke(self, ctx: Any) -> Any:
@@ -97,14 +100,15 @@ def _print_version(ctx: typer.Context, is_asked: bool) -> None:
         raise typer.Exit
 
 
-def _limit_memory(size: str) -> str:
+def _limit_memory(_: typer.Context, value: str) -> str:
+    """Limit the memory of this command, before its work begins."""
     from genekb.core.resources import limit_memory, parse_size
 
     try:
-        limit_memory(parse_size(size) if size else None)
+        limit_memory(parse_size(value) if value else None)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    return size
+    return value
 
 
 def common(
@@ -120,7 +124,6 @@ def common(
             help="End where more memory is needed, such as 8GB; what the machine has if left out.",
             metavar="SIZE",
             show_default=False,
-            callback=_limit_memory,
         ),
     ] = "",
 ) -> None:
