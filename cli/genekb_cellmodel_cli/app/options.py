@@ -51,6 +51,10 @@ Knowledge = Annotated[
 Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
 KbOptional = Annotated[str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
 Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", help="Encoder of the store; repeatable; all that are here if left out."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
 OtherStore = Annotated[
     bool,

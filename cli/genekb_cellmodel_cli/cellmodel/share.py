@@ -10,7 +10,7 @@ from genekb.core.interrupts import told_when_interrupted
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_compared, print_pins
 from genekb_cellmodel_cli.app.options import LockFile, Timeout
-from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
+from genekb_cellmodel_cli.app.output import note, print_record, progress_bar
 
 
 def push(
@@ -30,12 +30,12 @@ def push(
     address = parse_address(url, hub_kind="models")
     with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
         shared = push_model(model, address, retry=RetryPolicy(timeout_s=timeout_s), progress=progress)
-    print_json(asdict(shared)) if json else print_lines(f"{key}: {value}" for key, value in asdict(shared).items())
+    print_record(asdict(shared), json=json)
 
 
 def pull(
     url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model.")],
     overwrite: options.Overwrite = False,
     timeout_s: Timeout = 60.0,
     json: options.Json = False,
@@ -56,8 +56,7 @@ def pull(
             retry=RetryPolicy(timeout_s=timeout_s),
             progress=progress,
         )
-    content = {"path": str(output), **asdict(shared)}
-    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+    print_record({"path": str(output), **asdict(shared)}, json=json)
 
 
 def lock(
@@ -66,7 +65,7 @@ def lock(
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(help="Where the model can be pulled from; what is known if left out.", show_default=False),
+        typer.Option(help="Where the model can be pulled from; what is known if left out."),
     ] = None,
     file: LockFile = None,
     json: options.Json = False,
@@ -123,9 +122,3 @@ def sync(
     wrong = print_compared("model", found, path, json=json)
     if wrong:
         raise LineageMismatch(f"{wrong}: not as {path} pins; `cellmodel sync` brings what is missing")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `cellmodel`."""
-    for command in (push, pull, lock, sync):
-        app.command()(command)

@@ -11,7 +11,6 @@ from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progr
 
 _GO_ON = "the same command goes on where it was"
 Folder = Annotated[Path, typer.Argument(help="Folder for the files; made if it is not there.")]
-Timeout = Annotated[float, typer.Option(help="Longest silence of the server, in seconds.", min=1.0)]
 
 
 def download(
@@ -21,17 +20,12 @@ def download(
         list[str] | None,
         typer.Option(
             help="gene_info, gene_summary, gene_orthologs (these three if left out), gene_history, gene2ensembl, "
-            "gene2go, generifs_basic, taxdump, hgnc_complete_set; repeatable.",
-            show_default=False,
+            "gene2go, generifs_basic, taxdump, hgnc_complete_set; repeatable."
         ),
     ] = None,
-    mirror: Annotated[
-        str | None, typer.Option(help="Address in place of NCBI's gene/DATA.", show_default=False)
-    ] = None,
-    hgnc_url: Annotated[
-        str | None, typer.Option(help="Address of HGNC's complete set, if not HGNC's own.", show_default=False)
-    ] = None,
-    timeout_s: Timeout = 60.0,
+    mirror: Annotated[str | None, typer.Option(help="Address in place of NCBI's gene/DATA.")] = None,
+    hgnc_url: Annotated[str | None, typer.Option(help="Address of HGNC's complete set, if not HGNC's own.")] = None,
+    timeout_s: options.Timeout = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Download again what is here already.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -73,10 +67,8 @@ def fetch(
     folder: Folder,
     gene_list: Annotated[Path, typer.Option(help="GeneIDs or symbols, one a line; or a cell file.")],
     taxon: Annotated[str, typer.Option(help="Species of the symbols.")] = "human",
-    base_url: Annotated[
-        str | None, typer.Option(help="Address in place of NCBI's E-utilities.", show_default=False)
-    ] = None,
-    timeout_s: Timeout = 60.0,
+    base_url: Annotated[str | None, typer.Option(help="Address in place of NCBI's E-utilities.")] = None,
+    timeout_s: options.Timeout = 60.0,
     json: options.Json = False,
 ) -> None:
     """Fetch the records of some genes from NCBI's E-utilities, or go on with an interrupted fetch.
@@ -87,7 +79,7 @@ def fetch(
     """
     from genekb.net.retry import RetryPolicy
     from genekb.sources.entrez_fetch import BASE_URL, FetchConfig, fetch_genes
-    from genekb_cellmodel_cli.genekb.building import read_names
+    from genekb_cellmodel_cli.genekb.build import read_names
 
     try:
         config = FetchConfig(
@@ -109,11 +101,5 @@ def fetch(
         "replaced": dict(result.replaced),
         "missing": list(result.missing),
     }
-    print_json(content) if json else print_lines(f"{key}: {value}" for key, value in content.items())
+    print_record(content, json=json)
     note(f"build from them with `genekb build --source {folder} --taxon {taxon}`")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to `genekb`."""
-    app.command()(download)
-    app.command()(fetch)

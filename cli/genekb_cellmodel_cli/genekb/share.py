@@ -9,32 +9,25 @@ from genekb.core.interrupts import told_when_interrupted
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_compared, print_pins
 from genekb_cellmodel_cli.app.options import LockFile, Timeout
-from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
+from genekb_cellmodel_cli.app.output import note, print_lines, print_record, progress_bar
 
 if TYPE_CHECKING:
     from genekb.net.retry import RetryPolicy
 
-StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
-Encoders = Annotated[
-    list[str] | None, typer.Option("--encoder", help="This encoder alone; repeatable.", show_default=False)
-]
+Encoders = Annotated[list[str] | None, typer.Option("--encoder", help="This encoder alone; repeatable.")]
 Catalog = Annotated[
     str | None,
     typer.Option(help="Catalogue, a path or an address; else GENEKB_CATALOG, else catalog.toml of the home."),
 ]
 Jobs = Annotated[int, typer.Option(help="Files on their way at once.", min=1, max=64)]
-PublicKey = Annotated[
-    str | None, typer.Option(help="minisign key, or its file, that must have signed the store.", show_default=False)
-]
+PublicKey = Annotated[str | None, typer.Option(help="minisign key, or its file, that must have signed the store.")]
 
 
 def push(
-    store: StoreName,
+    store: options.StoreName,
     url: Annotated[str, typer.Argument(help="Folder, file://, s3://bucket/path or hf://datasets/owner/name.")],
     encoder: Encoders = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="Also list the store in this catalog.toml.", show_default=False)
-    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Also list the store in this catalog.toml.")] = None,
     jobs: Jobs = 4,
     timeout_s: Timeout = 60.0,
     dry_run: options.DryRun = False,
@@ -58,7 +51,9 @@ def push(
         check_catalog(catalog)
     if dry_run:
         plan = plan_push(kb, address, encoders=encoder or ())
-        _tell({"url": plan.url, "digest": plan.digest, "n_files": plan.n_files, "n_bytes": plan.n_bytes}, json=json)
+        print_record(
+            {"url": plan.url, "digest": plan.digest, "n_files": plan.n_files, "n_bytes": plan.n_bytes}, json=json
+        )
         return
     with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
         pushed = push_store(
@@ -66,15 +61,13 @@ def push(
         )
     if catalog:
         add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=catalog), catalog)
-    _tell(asdict(pushed), json=json)
+    print_record(asdict(pushed), json=json)
 
 
 def pull(
     url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it; or a catalogue's name.")],
     encoder: Encoders = None,
-    digest: Annotated[
-        str | None, typer.Option(help="Digest, or its first digits, that the store must have.", show_default=False)
-    ] = None,
+    digest: Annotated[str | None, typer.Option(help="Digest, or its first digits, that the store must have.")] = None,
     public_key: PublicKey = None,
     catalog: Catalog = None,
     jobs: Jobs = 4,
@@ -106,7 +99,7 @@ def pull(
         pulled = pull_store(address, config, home=home, progress=progress)
     name = pulled.manifest.full_name
     if pulled.replaced:
-        note(f"{name} stood for {pulled.replaced[:16]} before; that store is kept, by digest")
+        note(f"{name} named {pulled.replaced[:16]} before; that store is kept, by digest")
     if pulled.left:
         note(f"left where they are: {', '.join(pulled.left)}")
     content: dict[str, Any] = {
@@ -116,15 +109,13 @@ def pull(
         "url": pulled.url,
         "n_bytes_now": pulled.n_bytes,
     }
-    _tell(content | ({"signed": pulled.signed} if pulled.signed else {}), json=json)
+    print_record(content | ({"signed": pulled.signed} if pulled.signed else {}), json=json)
 
 
 def lock(
     store: Annotated[list[str] | None, typer.Argument(help="Stores to pin; none: show what is pinned.")] = None,
     encoder: Encoders = None,
-    url: Annotated[
-        str | None, typer.Option(help="Where the store can be pulled from, if it was made here.", show_default=False)
-    ] = None,
+    url: Annotated[str | None, typer.Option(help="Where the store can be pulled from, if it was made here.")] = None,
     file: LockFile = None,
     home: options.Home = None,
     json: options.Json = False,
@@ -199,8 +190,8 @@ def keygen(
 
 
 def sign(
-    store: StoreName,
-    key: Annotated[Path, typer.Option(help="Secret key, see `genekb keygen`.", show_default=False)],
+    store: options.StoreName,
+    key: Annotated[Path, typer.Option(help="Secret key, see `genekb keygen`.")],
     home: options.Home = None,
 ) -> None:
     """Sign a store's manifest, whose digests cover all files; the password is taken from GENEKB_SIGN_PASSWORD.
@@ -243,16 +234,3 @@ def _retry_policy(jobs: int, timeout_s: float) -> "RetryPolicy":
     from genekb.net.retry import RetryPolicy
 
     return RetryPolicy(n_jobs=jobs, timeout_s=timeout_s)
-
-
-def _tell(content: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print_json(content)
-        return
-    print_lines(f"{key}: {', '.join(value) if isinstance(value, tuple) else value}" for key, value in content.items())
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `genekb`."""
-    for command in (push, pull, lock, sync, keygen, sign):
-        app.command()(command)

@@ -1,0 +1,291 @@
+"""Commands of `genekb` that encode texts: build, update, encode."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.option_groups import wrong_usage
+from genekb_cellmodel_cli.app.output import note, print_record, progress_bar
+
+if TYPE_CHECKING:
+    from genekb.builder.assemble import BuildResult
+    from genekb.builder.plan import BuildConfig, Loader, Plan
+    from genekb.builder.update import UpdatePlan
+    from genekb.sources.base import SourceTables
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceNames:
+    """What is taken from a source."""
+
+    taxon: options.Taxon = None
+    release: options.Release = None
+    names: options.Names = None
+
+    def read(self, source: Path | None, *, taxa: list[str]) -> "SourceTables":
+        """Read a source of any kind; the demo table where none is given."""
+        from genekb.sources.open import read_source
+        from genekb.sources.table import read_demo_table
+
+        if source is None:
+            return read_demo_table()
+        known = read_source(self.names, taxa=taxa) if self.names else None
+        return read_source(source, taxa=taxa, release=self.release, names=known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How texts are encoded, and where."""
+
+    base_url: options.BaseUrl = None
+    device: options.Device = "auto"
+    threads: options.Threads = None
+    trust_remote_code: options.TrustRemoteCode = False
+    engine: options.EngineName = "local"
+    workers: options.Workers = None
+    stall_timeout_s: options.StallTimeout = 900.0
+    ray_address: options.RayAddress = None
+
+    def settings(self) -> dict[str, Any]:
+        """Give settings of :class:`genekb.BuildConfig`; choices that exclude one another are wrong usage."""
+        from genekb.builder.engine import EngineConfig
+
+        chosen = asdict(self)
+        of_engine = {name: chosen.pop(name) for name in ("workers", "stall_timeout_s", "ray_address")}
+        with wrong_usage():
+            return chosen | {"engine": EngineConfig(name=self.engine, **of_engine)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEncoding(Encoding):
+    """The same for encoders that a store has not had before."""
+
+    compute_dtype: options.ComputeDtype = "auto"
+    online: options.Online = False
+
+
+def check_store_name(name: str | None) -> str | None:
+    """Take the name of a store that is to be made as an option's value: a wrong one is wrong use, before any work."""
+    from genekb.core.errors import SourceUnusable
+    from genekb.store.home import check_name
+
+    with wrong_usage(SourceUnusable):
+        return check_name(name) if name else name
+
+
+def build(
+    source_names: SourceNames,
+    encoding: NewEncoding,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="NCBI bulk or Entrez folder, data_report.jsonl, or a table; the demo table if left out."),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Encoder, see `genekb models`; repeatable.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="NAME@RELEASE; species and release if left out.", callback=check_store_name),
+    ] = None,
+    genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
+    only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
+    template: Annotated[
+        Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif"],
+        typer.Option(help="Fields of a gene's text."),
+    ] = "summary",
+    vector_dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Stored type of vectors.")] = "float16",
+    dry_run: options.DryRun = False,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Build a store from NCBI's files, a table of your own, or the demo table.
+
+    Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model minilm --name human@2022-11
+    """
+    import time
+
+    from genekb.builder.plan import BuildConfig, plan_build
+    from genekb.builder.plan import build as build_store
+    from genekb.genes.texts import find_template
+
+    started = time.perf_counter()
+    settings = encoding.settings()
+    taxa = source_names.taxon or ["human"]
+    tables = source_names.read(source, taxa=taxa)
+    parsed = time.perf_counter() - started
+    config = BuildConfig(
+        name=name or ("-".join(taxon.strip().lower().replace(" ", "-") for taxon in taxa) if source else "demo"),
+        models=tuple(model or ["auto"]),
+        genes=genes,
+        only_names=read_names(only_genes),
+        template=find_template(template),
+        vector_dtype=vector_dtype,
+        **settings,
+    )
+    if dry_run:
+        print_record(describe_plan(plan_build(tables, config), tables, config, home=home), json=json)
+        return
+    with progress_bar() as progress:
+        result = build_store(tables, config, home=home, progress=progress)
+    content = describe_build(result) | {
+        "seconds_parsing": round(parsed, 2),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    print_record(content, json=json)
+
+
+def update(
+    store: options.StoreName,
+    source: Annotated[Path, typer.Option(help="The new source, as for `genekb build`.")],
+    source_names: SourceNames,
+    encoding: Encoding,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="NAME@RELEASE of the new store; the source's release if left out.", callback=check_store_name
+        ),
+    ] = None,
+    encoder: Annotated[list[str] | None, typer.Option(help="Encoder to carry on; all if left out; repeatable.")] = None,
+    only_genes: Annotated[Path | None, typer.Option(help="Cell file or name list, where the store kept none.")] = None,
+    dry_run: options.DryRun = False,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Make the store of a new release: only texts that changed are encoded, and how many is said before it starts.
+
+    Example: genekb update human@2021-07 --source 2022-11 --name human@2022-11
+    """
+    import time
+
+    from genekb import open as open_store
+    from genekb.builder.plan import BuildConfig
+    from genekb.builder.update import estimate_update, plan_update
+    from genekb.builder.update import update as update_store
+
+    started = time.perf_counter()
+    settings = encoding.settings()
+    kb = open_store(store, home=home)
+    tables = source_names.read(source, taxa=source_names.taxon or [str(tax_id) for tax_id in kb.manifest.taxa])
+    config = BuildConfig(
+        name=kb.manifest.name,
+        **settings,
+    )
+    plan = plan_update(kb, tables, name=name, only_names=read_names(only_genes), encoders=encoder, config=config)
+    content = _planned(kb.store_id, plan)
+    if dry_run:
+        content["estimate"] = {key: asdict(cost) for key, cost in estimate_update(kb, plan).items()}
+        print_record(content, json=json)
+        return
+    for encoder_id, n_texts in plan.n_to_encode.items():
+        note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
+    with progress_bar() as progress:
+        result = update_store(kb, tables, plan, home=home, encoders=encoder, progress=progress)
+    content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
+    print_record(content, json=json)
+
+
+def _planned(store_id: str, plan: "UpdatePlan") -> dict[str, Any]:
+    return {
+        "parent": store_id,
+        "name": plan.plan.name,
+        **plan.changes.counts(),
+        "n_texts": plan.plan.texts.num_rows,
+        "n_unique_texts": plan.plan.n_unique_texts,
+        "n_to_encode": dict(plan.n_to_encode),
+    }
+
+
+def encode(
+    store: options.StoreName,
+    model: Annotated[list[str], typer.Option(help="Encoder to add, see `genekb models`; repeatable.")],
+    encoding: NewEncoding,
+    dry_run: options.DryRun = False,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Add encoders to a store: its texts are read by them too, and what it has is kept.
+
+    Example: genekb encode human@2022-11 --model biobert
+    """
+    from genekb import open as open_store
+    from genekb.builder.plan import BuildConfig, distinct_texts
+    from genekb.builder.update import add_encoders
+
+    settings = encoding.settings()
+    kb = open_store(store, home=home)
+    config = BuildConfig(
+        name=kb.manifest.name,
+        **settings,
+    )
+    if dry_run:
+        dtype = str(kb.manifest.options.get("vector_dtype", "float16"))
+        texts = distinct_texts(kb.table("texts"))
+        costs = describe_costs(model, texts, load=config.loader(home), dtype=dtype)
+        print_record({"parent": kb.store_id} | costs, json=json)
+        return
+    with progress_bar() as progress, config.open_engine() as running:
+        result = add_encoders(kb, model, load=config.loader(home), engine=running, home=home, progress=progress)
+    print_record(describe_build(result), json=json)
+
+
+def read_names(path: Path | None) -> tuple[str, ...] | None:
+    """Read the gene names of a cell file or of a list."""
+    if path is None:
+        return None
+    from cellmodel.io.cells import read_gene_totals
+
+    return read_gene_totals(path)[0]
+
+
+def describe_build(result: "BuildResult") -> dict[str, Any]:
+    """Report what a store holds, and how much of it was encoded now."""
+    manifest = result.manifest
+    return {
+        "store": manifest.full_name,
+        "digest": manifest.digest,
+        "path": str(result.folder),
+        "n_genes": manifest.n_genes,
+        "n_texts": manifest.n_texts,
+        "n_unique_texts": manifest.n_unique_texts,
+        "n_ortholog_texts": manifest.n_ortholog_texts,
+        "dropped": dict(manifest.dropped),
+        "encoders": {key: entry["n_vectors"] for key, entry in manifest.encoders.items()},
+        "n_texts_cut": {key: entry["n_texts_cut"] for key, entry in manifest.encoders.items()},
+        "n_encoded_now": result.n_encoded,
+        "n_taken_from_parent": result.n_reused,
+        "n_kept_from_interrupted_run": result.n_kept,
+    }
+
+
+def describe_plan(plan: "Plan", tables: "SourceTables", config: "BuildConfig", *, home: Path | None) -> dict[str, Any]:
+    """Report what a build would do: its time and size, and the highest price of an API.
+
+    Raises ``NotAvailable`` if an encoder is not on this machine.
+    """
+    from genekb.builder.plan import distinct_texts
+
+    content: dict[str, Any] = {"name": plan.name, "n_genes": tables.genes.num_rows, "n_texts": plan.texts.num_rows}
+    content |= {"n_unique_texts": plan.n_unique_texts, "models": list(config.models)}
+    return content | describe_costs(
+        config.models, distinct_texts(plan.texts), load=config.loader(home), dtype=config.vector_dtype
+    )
+
+
+def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader", dtype: str) -> dict[str, Any]:
+    """Time and size by encoder, as measured on some of the texts; the price of those behind an API."""
+    from genekb.builder.plan import estimate_encoding
+    from genekb.encoders.api.client import estimate_price
+    from genekb.encoders.kinds import without_prefix
+    from genekb.encoders.registry import is_remote
+
+    bases = {without_prefix(model, "shuffled") for model in models}
+    remote = {base: without_prefix(base, "api") for base in bases if is_remote(base)}
+    prices = {base: asdict(estimate_price(texts, model_id=model)) for base, model in remote.items()}
+
+    def estimate(base: str) -> dict[str, Any]:
+        return asdict(estimate_encoding(lambda sample: load(base, corpus=sample), texts, dtype=dtype))
+
+    estimates = {base: estimate(base) for base in sorted(bases - set(prices))}
+    return ({"estimate": estimates} if estimates else {}) | ({"price": prices} if prices else {})

@@ -1,0 +1,221 @@
+"""Commands of `genekb` on the vectors of a store: compare, export, import."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.option_groups import wrong_usage
+from genekb_cellmodel_cli.app.output import Columns, note, print_json, print_lines, print_record, print_table
+from genekb_cellmodel_cli.genekb.build import describe_build
+
+if TYPE_CHECKING:
+    from genekb.builder.update import ImportResult
+    from genekb.encoders.imported.vectors import ForeignVectors
+    from genekb.query.compare import Comparison
+
+_N_LISTED: Final = 10  # rows without a vector that are shown
+Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
+
+
+def _score(name: str) -> Callable[[Any], Any]:
+    return lambda task: getattr(task.score, name)
+
+
+_TASK_COLUMNS: Columns = {
+    "vocabulary": "vocabulary",
+    "encoder": "encoder",
+    "genes": _score("n_genes"),
+    "terms": _score("n_terms"),
+    "share": _score("knn_share"),
+    "shuffled": _score("shuffled"),
+    "chance": _score("chance"),
+    "gain": _score("gain"),
+    "95 %": lambda task: f"{task.score.gain_low:.3f} to {task.score.gain_high:.3f}",
+    "kNN": _score("knn_accuracy"),
+    "held out": "held_out",
+}
+
+
+def compare(
+    store: options.Store,
+    encoder: options.Encoders = None,
+    neighbors: Annotated[int, typer.Option(help="Nearest genes looked at.", min=1)] = 10,
+    genes: Annotated[int, typer.Option(help="Compare a sample of so many genes; 0 takes all.", min=0)] = 10_000,
+    vocabulary: Annotated[
+        list[str] | None,
+        typer.Option(help="go_process, go_function, go_component, gene_group, name_family; repeatable; all."),
+    ] = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Compare encoders of a store: shared neighbours, kernel alignment, and what their vectors know of genes.
+
+    Example: genekb compare --kb human --encoder minilm --encoder biobert
+    """
+    from genekb.query.compare import compare_encoders
+
+    if 0 < genes <= neighbors:
+        raise typer.BadParameter(f"--genes must be above --neighbors ({neighbors}), got {genes}")
+    result = compare_encoders(
+        store.open(),
+        encoders=encoder,
+        n_neighbors=neighbors,
+        n_genes=genes or None,
+        seed=seed,
+        vocabularies=vocabulary,
+    )
+    _note_not_pulled(result.not_pulled)
+    if json:
+        print_json(asdict(result))
+    else:
+        _print_comparison(result)
+
+
+def _note_not_pulled(encoder_ids: Sequence[str]) -> None:
+    if encoder_ids:
+        note(f"left out, not pulled: {', '.join(encoder_ids)}")
+
+
+def _print_comparison(result: "Comparison") -> None:
+    print_lines([f"{result.store_id}: {result.n_genes:,} genes, {result.n_neighbors} neighbours", ""])
+    if result.pairs:
+        print_table(
+            {
+                "first": "first",
+                "second": "second",
+                "shared neighbours": "neighbor_overlap",
+                "by chance": lambda _: result.chance_overlap,
+                "CKA": "cka",
+            },
+            result.pairs,
+        )
+        print_lines([""])
+    print_table(_TASK_COLUMNS, result.tasks)
+    for name in result.skipped:
+        note(f"left out: {name}: too few of the compared genes share its terms")
+
+
+def export(
+    store: options.Store,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    encoder: options.Encoder = None,
+    format_: Annotated[Format | None, typer.Option("--format", help="By the file's suffix if left out.")] = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Write the vectors of a store, or with .duckdb all of it, for other programs.
+
+    Example: genekb export --kb human --encoder minilm -o genes.h5ad
+    """
+    kind = format_ or _kind_of(output)
+    kb = store.open()
+    content: dict[str, object] = {"store": kb.store_id, "format": kind}
+    if kind == "h5ad":
+        from cellmodel.io.gene_anndata import write_genes_h5ad
+
+        n_genes = write_genes_h5ad(kb, output, encoder=encoder, overwrite=overwrite)
+        content |= {"files": [str(output)], "encoders": [kb.encoder_id(encoder)], "n_genes": n_genes}
+    else:
+        from genekb.query.export import export_store
+
+        result = export_store(kb, output, kind=kind, encoder=encoder, overwrite=overwrite)
+        content |= asdict(result) | {"files": [str(file) for file in result.files]}
+        _note_not_pulled(result.not_pulled)
+    print_record(content, json=json)
+
+
+def _kind_of(path: Path) -> Format:
+    kinds: dict[str, Format] = {
+        ".npy": "npy", ".npz": "npz", ".json": "json", ".vec": "word2vec", ".w2v": "word2vec", ".h5ad": "h5ad",
+        ".safetensors": "safetensors", ".parquet": "parquet", ".duckdb": "duckdb",
+    }  # fmt: skip
+    if path.suffix not in kinds:
+        raise typer.BadParameter(f"{path.name} has none of the suffixes {', '.join(kinds)}; choose with --format")
+    return kinds[path.suffix]
+
+
+def check_encoder_name(name: str) -> str:
+    """Take the name of an encoder that is to be made as an option's value, by the rule of every recipe."""
+    from genekb.encoders import EncoderSpec
+
+    with wrong_usage():
+        return EncoderSpec(name=name, kind="foreign", model_id="", dim=1).name
+
+
+def import_(
+    store: options.StoreName,
+    path: Annotated[
+        Path,
+        typer.Argument(help="word2vec text, .npy, .npz, .parquet, .csv, .tsv, .json, .safetensors, .h5ad, .pkl."),
+    ],
+    name: Annotated[
+        str,
+        typer.Option(help="Name that the vectors get as an encoder.", callback=check_encoder_name),
+    ],
+    names: Annotated[
+        Path | None, typer.Option(help="A name per row where the file has none: lines, JSON, or a table.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Column of a table that holds the names or GeneIDs.")] = None,
+    keys: Annotated[
+        Literal["auto", "gene_id", "row"],
+        typer.Option(help="What keys that are numbers are; auto: GeneIDs if a column of symbols agrees, else refused."),
+    ] = "auto",
+    min_resolved: Annotated[
+        float, typer.Option(help="Least share of the names that the store must know.", min=0.0, max=1.0)
+    ] = 0.5,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Take vectors of genes that were made elsewhere into a store, as an encoder of their own.
+
+    A pickle is read by a restricted reader that executes nothing.
+
+    Example: genekb import human@2022-11 GenePT.pickle --name genept
+    """
+    from genekb import open as open_store
+    from genekb.builder.update import import_vectors
+
+    if path.suffix.lower() == ".h5ad":
+        from cellmodel.io.gene_anndata import read_genes_h5ad as read
+    else:
+        from genekb.encoders.imported.vectors import read_foreign as read
+
+    kb = open_store(store, home=home)
+    foreign = read(path, names=names, column=column, keys=keys)
+    result = import_vectors(kb, foreign, name=name, home=home, keys=keys, min_resolved=min_resolved)
+    if json:
+        print_json(_describe_import(foreign, result))
+    else:
+        _print_import(result, name)
+
+
+def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[str, Any]:
+    status = result.resolution.status.tolist()
+    n_resolved = int(result.resolution.is_resolved.sum())
+    return describe_build(result.build) | {
+        "encoder": result.encoder_id,
+        "n_names": len(foreign.names),
+        "n_genes": result.n_genes,
+        "n_duplicates": n_resolved - result.n_genes,
+        "n_unresolved": len(status) - n_resolved,
+        "found_by": {kind: status.count(kind) for kind in sorted(set(status))},
+        "dropped_rows": dict(foreign.n_dropped),
+        "left_out": [{"name": name, "reason": reason} for name, reason in result.left_out],
+    }
+
+
+def _print_import(result: "ImportResult", name: str) -> None:
+    left_out, manifest = result.left_out, result.build.manifest
+    print_lines(
+        [
+            f"{result.n_genes:,} of {result.n_genes + len(left_out):,} vectors taken",
+            *(f"left out: {one}: {reason}" for one, reason in left_out[:_N_LISTED]),
+            *([f"and {len(left_out) - _N_LISTED:,} more; --json lists all"] if len(left_out) > _N_LISTED else []),
+            f"encoder {result.encoder_id}; use it with --encoder {name}",
+            f"store {manifest.full_name}, digest {manifest.digest[:16]}: {result.build.folder}",
+        ]
+    )
