@@ -8,6 +8,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do; before any numerical library is loaded
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=10, deadline=None)
+settings.register_profile("nightly", max_examples=200, deadline=None)  # asked for by --hypothesis-profile
+settings.load_profile("quick")
 
 # What a shell starts in the background, or by nohup, ignores these; the tests send them.
 signal.signal(signal.SIGINT, signal.default_int_handler)

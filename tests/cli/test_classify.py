@@ -5,7 +5,7 @@ import pytest
 
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 
 @pytest.fixture(scope="module")

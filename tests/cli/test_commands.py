@@ -15,8 +15,8 @@ import pytest
 import genekb
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from tests.support.in_process import call_here
-from tests.support.processes import call, call_json, start
+from tests.support.in_process import call, call_here, call_json
+from tests.support.processes import start
 
 
 @pytest.fixture(scope="module")

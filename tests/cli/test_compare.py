@@ -16,8 +16,7 @@ from cellmodel.explain.groups import read_clustered
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from tests.support.in_process import call_here
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_here, call_json
 
 
 @pytest.fixture(scope="module")

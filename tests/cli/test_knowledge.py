@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support.in_process import call, call_json
 from tests.support.loopback import serving
-from tests.support.processes import call, call_json
 
 
 @pytest.fixture(scope="module")

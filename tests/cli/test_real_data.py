@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ from genekb.sources.table import read_gene_table
 from genekb.store.home import check_name, find_store
 from genekb.store.manifest import StoredFile, read_manifest
 from genekb_cellmodel_cli.app.output import print_json
-from tests.support.processes import call
+from tests.support.in_process import call
 
 OUTSIDE = (
     *("", ".", "..", "/", "/etc/passwd", "../x", "a/../../x", "a/./b", "./a", "a//b", "a/", "~/x", "-x", ".hidden"),

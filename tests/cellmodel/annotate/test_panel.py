@@ -12,7 +12,7 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.outputs import WriteConfig
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._task import overlap_task, run_on_file
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 PANEL = {
     "T cell": ["CD3D", "CD3E", "CD3G", "IL7R", "CD27", "LTB"],

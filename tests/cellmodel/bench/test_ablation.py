@@ -13,7 +13,7 @@ from cellmodel.recipes.fused import TERMS
 from cellmodel.recipes.registry import BUILT_IN, find_recipe
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from cellmodel.bench.tables import benchmark_markdown, compare
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from tests.support.processes import call_json
+from tests.support.in_process import call_json
 
 
 @pytest.fixture(scope="module")

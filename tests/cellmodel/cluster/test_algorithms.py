@@ -51,7 +51,7 @@ def test_micro_ward_keeps_small_groups_where_kmeans_splits_the_large_one():
     assert adjusted_rand_score(truth, kmeans(features, n_clusters=3, seed=0)) < 0.5
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(features=strategies.features(), data=st.data(), head=st.sampled_from(sorted(HEADS)))
 def test_every_cluster_occurs_even_among_equal_cells(features, data, head):
     k = data.draw(st.integers(1, len(features)))
@@ -60,7 +60,7 @@ def test_every_cluster_occurs_even_among_equal_cells(features, data, head):
     assert sorted(set(labels.tolist())) == list(range(k))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None)
 @given(seed=strategies.seeds, head=st.sampled_from(sorted(HEADS)))
 def test_permuting_the_cells_permutes_the_clusters(seed, head):
     features, _ = blobs(5, sizes=(80, 60, 40), distance=2.0)

@@ -20,7 +20,7 @@ from cellmodel.io.outputs import WriteConfig
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._task import attribute_task, run_on_file
 from genekb import schema
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 GMT = "KILLING\tby hand\tGNLY\tPRF1\tGZMB\tNKG7\nNOTHING\tby hand\tACTB\tTUBB\tGAPDH\n"
 GMT += "=RUN()\x1b[2J\tby hand\tGNLY\tPRF1\tNKG7\n"

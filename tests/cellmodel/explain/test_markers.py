@@ -39,7 +39,7 @@ def numbers(tables: tuple[MarkerTable, ...]) -> np.ndarray:
     return np.array([[getattr(m, field) for field in fields] for table in tables for m in table.markers])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_t_and_p_are_those_of_scipy(seed):
     expression, clusters = log_expression(seed), three_clusters(seed)
@@ -139,7 +139,7 @@ def test_single_cluster_has_no_markers():
     assert table == MarkerTable(cluster=0, n_cells=N_CELLS, is_tested=False, markers=())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n_clusters=st.integers(2, 20))
 def test_every_number_is_finite_for_sparse_data_and_tiny_clusters(seed, n_clusters):
     rng = np.random.default_rng(seed)
@@ -148,7 +148,7 @@ def test_every_number_is_finite_for_sparse_data_and_tiny_clusters(seed, n_cluste
     assert np.isfinite(numbers(rank_all(expression, clusters))).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(deadline=None)
 @given(order=st.permutations(range(N_CELLS)))
 def test_order_of_cells_does_not_matter(order):
     expression, clusters = log_expression(6), three_clusters(6)

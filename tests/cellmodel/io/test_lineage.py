@@ -22,8 +22,7 @@ from genekb.genes.texts import find_template
 from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
-from tests.support.in_process import call_here
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_here, call_json
 
 FEW = CompareConfig(n_permutations=5)
 

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cellmodel.core.errors import InputUnusable
@@ -524,7 +524,6 @@ def test_the_chosen_k_is_marked_where_it_lies():
         line_chart([(1.0, math.nan)], title="t", x_label="x", y_label="y")
 
 
-@settings(max_examples=50)
 @given(sentence=st.text(max_size=60), term=st.text(max_size=8))
 def test_cutting_at_a_term_loses_nothing(sentence, term):
     assert "".join(piece for piece, _ in split_at_term(sentence, term)) == sentence

@@ -22,7 +22,7 @@ from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
 from cellmodel.tl._views import prepare
 from cellmodel.tl.model.fitted import fit_model, predict
-from tests.support.processes import call_json
+from tests.support.in_process import call_json
 
 
 @pytest.fixture(scope="module")

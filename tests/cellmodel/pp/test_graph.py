@@ -24,7 +24,7 @@ def as_graph(neighbors):
     return sp.csr_matrix((np.zeros(n_cells * k), indices, np.arange(0, n_cells * k + 1, k)), shape=(n_cells, n_cells))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(points=strategies.features(), k=st.integers(1, 30), metric=st.sampled_from(sorted(METRICS)))
 def test_each_cell_has_its_k_nearest_others_and_never_itself(points, k, metric):
     graph = knn_graph(points, config=GraphConfig(n_neighbors=k, metric=metric))

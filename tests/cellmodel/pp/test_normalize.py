@@ -70,7 +70,7 @@ def test_highly_variable_equals_scanpy(seed, n_top):
     assert chosen.tolist() == np.flatnonzero(table["highly_variable"]).tolist()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 @given(order=st.permutations(range(40)), seed=st.integers(0, 5))
 def test_highly_variable_does_not_see_the_order_of_genes_or_cells(order, seed):
     expression = normalise_log1p(poisson_counts(seed, n_cells=60, n_genes=40)).astype(np.float64)
@@ -119,7 +119,7 @@ def test_components_are_centred_uncorrelated_and_in_falling_order():
     assert (np.diff(np.diag(covariance)) <= 0).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None)
 @given(order=st.permutations(range(30)), seed=strategies.seeds)
 def test_permuting_the_cells_permutes_the_components(order, seed):
     expression = normalise_log1p(poisson_counts(1, n_cells=30, n_genes=60))

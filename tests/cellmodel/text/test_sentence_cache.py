@@ -58,7 +58,7 @@ def test_kept_vectors_are_the_encoder_s_own_to_the_byte_and_nothing_is_read_twic
     assert folder_bytes(tmp_path) == sum(path.stat().st_size for path in tmp_path.iterdir())
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None)
 @given(order=st.permutations(range(40)), n_kept=st.integers(0, 40))
 def test_the_order_given_and_what_was_kept_before_change_nothing(encoder, expected, tmp_path_factory, order, n_kept):
     folder = tmp_path_factory.mktemp("sentences")

@@ -27,7 +27,7 @@ from cellmodel.text.sentences import (
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
 from cellmodel.tl._slots import write_result
-from tests.support.processes import call_json
+from tests.support.in_process import call_json
 
 NAMES = tuple("ABCDEFGHI")
 

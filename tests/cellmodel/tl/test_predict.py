@@ -18,7 +18,7 @@ from cellmodel.tl.model.files import load_model, save_model
 from cellmodel.tl.model.fitted import fit_model, predict
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s")
 

@@ -20,8 +20,8 @@ from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from tests.genekb.share.test_share import QUICK, content, served
+from tests.support.in_process import call, call_json
 from tests.support.loopback import Fault, serving
-from tests.support.processes import call, call_json
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from cellmodel.io.cells import cells_from_anndata, spatial_coordinates
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import nearest_by_place, smooth, spatial_graph
 from cellmodel.tl._run import run
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 SIDE = 12
 HALVES = np.repeat([0, 1], SIDE * SIDE // 2)
@@ -35,7 +35,7 @@ def tissue(*, n_genes=60):
     return adata
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(n_cells=st.integers(1, 25), k=st.integers(1, 30), axes=st.integers(2, 3), seed=st.integers(0, 2**32 - 1))
 def test_each_cell_is_linked_with_its_nearest_and_with_those_that_it_is_nearest_to(n_cells, k, axes, seed):
     places = np.random.default_rng(seed).random((n_cells, axes))
@@ -122,7 +122,7 @@ def test_numbers_of_neighbours_below_one_are_refused(name):
         SpatialConfig(**{name: 0})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 9))
 def test_each_cell_takes_the_cluster_of_most_around_it(seed, k):
     rng = np.random.default_rng(seed)

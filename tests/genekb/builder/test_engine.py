@@ -30,7 +30,8 @@ from genekb.genes.texts import text_id
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.table import read_gene_table
 from genekb_cellmodel_cli.genekb import app
-from tests.support.processes import call, call_json, start
+from tests.support.in_process import call, call_json
+from tests.support.processes import start
 
 ROOT = Path(__file__).parents[3]
 WORDS = ("hormone", "insulin", "glucose", "receptor", "kinase", "membrane", "factor", "domain")

@@ -17,7 +17,7 @@ from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.manifest import MANIFEST, read_manifest
 from genekb.store.verify import verify_store
 from genekb_cellmodel_cli.genekb.lineage_tree import draw_lineage
-from tests.support.processes import call, call_json
+from tests.support.in_process import call, call_json
 
 
 @pytest.fixture(scope="module")

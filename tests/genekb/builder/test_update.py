@@ -125,7 +125,7 @@ def test_a_local_model_leaves_no_path_of_this_machine_in_a_store(old_source, tmp
     assert genekb.open(first.folder).search("insulin", limit=1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(deadline=None)
 @given(changed=st.sets(st.integers(0, 8)))
 def test_exactly_the_changed_texts_are_encoded(changed, old, old_source, tmp_path_factory):
     summaries = old_source.genes["summary"].to_pylist()

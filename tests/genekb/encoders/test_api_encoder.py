@@ -152,7 +152,7 @@ def test_the_length_of_vectors_is_taken_from_the_endpoint_where_none_is_known(ve
     assert load(vendor, dim=0, max_tokens=0).spec.dim == 9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30), cap=st.integers(21, 60), n_texts=st.integers(1, 5)
 )

@@ -19,9 +19,8 @@ from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
-from tests.support.in_process import call_here
+from tests.support.in_process import call_here, call_json
 from tests.support.loopback import QuietServer
-from tests.support.processes import call_json
 
 TEXTS = ["insulin, a hormone of the cell", "cell."]
 MAP = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}

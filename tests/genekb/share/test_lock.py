@@ -18,9 +18,9 @@ from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.lockfile import read_pins
 from genekb.store.verify import verify_store
 from tests.genekb.share.test_share import QUICK, content, served
-from tests.support.in_process import call_here
+from tests.support.in_process import call, call_here, call_json
 from tests.support.loopback import serving
-from tests.support.processes import ROOT, call, call_json
+from tests.support.processes import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from genekb.net.retry import RetryPolicy
 from genekb.sources.entrez import read_answer, read_entrez_folder
 from genekb.sources.entrez_fetch import FetchConfig, fetch_genes
 from genekb.sources.open import read_source
+from tests.support.in_process import call, call_json
 from tests.support.loopback import Fault, serving
-from tests.support.processes import call, call_json
 
 ROOT = Path(__file__).parents[3]
 HEAD = (

@@ -17,8 +17,8 @@ from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.net.retry import RetryPolicy
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.ncbi_download import DownloadConfig, download_release
+from tests.support.in_process import call, call_json
 from tests.support.loopback import Fault, serving
-from tests.support.processes import call, call_json
 
 ROOT = Path(__file__).parents[3]
 INFO = "/Homo_sapiens.gene_info.gz"

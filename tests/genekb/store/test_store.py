@@ -168,7 +168,7 @@ def test_selection_limits_texts_and_keeps_all_names(source, tmp_path):
         plan_build(source, replace(config, only_names=("nix",)))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=40, unique=True), st.randoms())
 def test_shards_hold_every_text_once_whatever_its_order(texts, random):
     import pyarrow as pa
