@@ -13,8 +13,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig
 from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
+from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, read_cells
-from cellmodel.io.cells import backed as stored
 from cellmodel.io.outputs import WriteConfig
 from cellmodel.io.value_kind import ValueKind, inspect_values
 from cellmodel.io.writers import write_cells

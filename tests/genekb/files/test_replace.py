@@ -10,7 +10,7 @@ import time
 import pytest
 
 from genekb.core.errors import OutputUnusable
-from genekb.files.atomic import replace as replacing
+from genekb.files import replace as replacing
 from genekb.files.replace import own_sibling, take_place, temporary_folder
 
 
