@@ -1,16 +1,20 @@
-"""The demo: 700 blood cells that come with scanpy, from file to report."""
+"""The demo: 700 blood cells that come with scanpy, from file to named clusters and report."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import genekb
+from cellmodel.annotate.candidates import of_tissues, read_cell_types
+from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import ReadConfig
+from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.outputs import WriteConfig, check_outputs
-from cellmodel.io.writers import check_targets
+from cellmodel.io.writers import check_targets, write_cells
 from cellmodel.tl._job import FileRun, run_file
+from cellmodel.tl._task import annotate_task, run_on_cells
 from genekb.files.replace import Target
 
 CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
@@ -47,6 +51,16 @@ def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
     return write
 
 
-def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> FileRun:
-    """Cluster the demo cells, and write what :func:`demo_outputs` names."""
-    return run_file(find_demo_cells(), kb, RunConfig(seed=seed), read=ReadConfig(), write=write)
+def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> tuple[FileRun, list[str]]:
+    """Cluster the demo cells, name the clusters by types of blood, and write what :func:`demo_outputs` names."""
+    from cellmodel.pl._report.collect import write_report_of
+
+    path, config = find_demo_cells(), RunConfig(seed=seed)
+    outcome = run_file(path, kb, config, read=ReadConfig(), write=replace(write, report=None))
+    choice = TypeChoice(types=of_tissues(read_cell_types(), ["blood"]))
+    assert isinstance(outcome.cells, Cells)  # so few are read into memory
+    named = run_on_cells(outcome.cells, annotate_task(kb, config, choice=choice), key_added="cellmodel_name")
+    write_cells(outcome.cells.adata, write.output, source=path, overwrite=True)
+    if write.report is not None:
+        write_report_of(outcome.cells, write.report, overwrite=write.overwrite)
+    return outcome, [one.name for one in named.names]

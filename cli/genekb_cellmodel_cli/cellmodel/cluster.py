@@ -165,7 +165,7 @@ def demo(
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Build the demo store, cluster 700 real blood cells with it, and write the report.
+    """Build the demo store, cluster and name 700 real blood cells with it, and write the report.
 
     Example: cellmodel demo --output cellmodel-demo
     """
@@ -176,9 +176,11 @@ def demo(
     write = demo_outputs(output, overwrite=overwrite)
     note("building the demo store ...")
     built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
-    note("clustering 700 blood cells (pbmc68k_reduced) ...")
-    outcome = run_demo(open_store(built.folder), write, seed=seed)
+    note("clustering and naming 700 blood cells (pbmc68k_reduced) ...")
+    outcome, names = run_demo(open_store(built.folder), write, seed=seed)
     content = summarise(outcome, write.output, write.report) | {"store_path": str(built.folder)}
+    for row, name in zip(content["clusters"], names, strict=True):
+        row["name"] = name
     print_summary(content, json=json)
     if not json:
         print_lines([f"store: {built.folder}"])
@@ -259,7 +261,8 @@ def print_summary(content: dict[str, Any], *, json: bool) -> None:
         )
     if "clusters" in content:
         print_lines([""])
-        columns = {"cluster": "cluster", "cells": "n_cells", "confidence": "confidence", "markers": "markers"}
+        named = {"name": "name"} if any("name" in row for row in content["clusters"]) else {}
+        columns = {"cluster": "cluster", **named, "cells": "n_cells", "confidence": "confidence", "markers": "markers"}
         print_table(columns | {"words": lambda row: ", ".join(row["words"])}, content["clusters"])
     if content.get("neighbour_agreement"):
         print_lines([""])
