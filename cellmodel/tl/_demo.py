@@ -57,7 +57,7 @@ def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> tuple[Fi
 
     path, config = find_demo_cells(), RunConfig(seed=seed)
     outcome = run_file(path, kb, config, read=ReadConfig(), write=replace(write, report=None))
-    choice = TypeChoice(types=of_tissues(read_cell_types(), ["blood"]))
+    choice = TypeChoice(types=of_tissues(read_cell_types(), ["blood"], in_every=()))
     assert isinstance(outcome.cells, Cells)  # so few are read into memory
     named = run_on_cells(outcome.cells, annotate_task(kb, config, choice=choice), key_added="cellmodel_name")
     write_cells(outcome.cells.adata, write.output, source=path, overwrite=True)
