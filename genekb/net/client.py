@@ -1,7 +1,7 @@
-"""Requests to web servers, for all downloads: one client, which failures may pass, and how slow is too slow."""
+"""Requests to web servers: one client, which failures are tried again, and how slow is too slow."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
@@ -51,28 +51,29 @@ def _check_redirect(response: "httpx.Response") -> None:
         raise NotAvailable(f"{host} redirects to something other than a web address; check the address")
 
 
-def connection_fault(client: "httpx.Client", url: str) -> str:
-    """Ask once whether a server is there at all, and give what went wrong; empty if it is.
+def check_reachable(client: "httpx.Client", url: str, *, hint: str) -> None:
+    """Ask once whether a server is there at all, so that without a network nobody waits for six tries.
 
-    Without a network nobody should wait for six tries. A server that answers badly is there, and may be asked again.
+    Raises ``NotAvailable`` if it is not; a server that answers badly is there, and may be asked again.
     """
     import httpx
 
     try:
         client.head(public_url(url))
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        return type(error).__name__
+        raise NotAvailable(f"{host_of(url)} cannot be reached ({type(error).__name__}); {hint}") from error
     except httpx.HTTPError:
-        return ""
-    return ""
+        return
 
 
 @contextmanager
-def ask(client: "httpx.Client", method: str, url: str, headers: Mapping[str, str]) -> "Iterator[httpx.Response]":
-    """Send one request, and hold the answer open inside the block, whatever its status but busy.
+def ask(
+    client: "httpx.Client", method: str, url: str, headers: Mapping[str, str], *, absent: Collection[int], refusal: str
+) -> "Iterator[httpx.Response]":
+    """Send one request, and hold the answer open inside the block: all of a file, a range, or that a range is empty.
 
-    Raises ``TryAgain`` if it failed in a way that another try may mend, the server is busy, or the connection broke
-    off; ``NotAvailable`` if it failed in a way that no other try can mend.
+    Raises ``Absent`` at a status of ``absent``; ``TryAgain`` if the server is busy or the connection failed or broke
+    off; ``NotAvailable``, with ``refusal``, which holds ``{status}``, if no other try can mend it.
     """
     import httpx
 
@@ -82,6 +83,10 @@ def ask(client: "httpx.Client", method: str, url: str, headers: Mapping[str, str
             status = response.status_code
             if status in _BUSY or status >= _SERVER_ERROR:
                 raise TryAgain(f"status {status}", wait_s=retry_after_s(response.headers.get("Retry-After", "")))
+            if status in absent:
+                raise Absent(f"status {status}")
+            if status not in {OK, PARTIAL, RANGE_REFUSED}:
+                raise NotAvailable(refusal.replace("{status}", str(status)))
             yield response
     except httpx.TooManyRedirects as error:
         raise NotAvailable(f"{host_of(url)} redirects without end; check the address") from error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from genekb.core.addresses import host_of, public_url
-from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.errors import SourceUnusable
 from genekb.files.atomic import TEMPORARY, write_json
 from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of
 from genekb.net.retry import RetryPolicy, TryAgain
@@ -198,16 +198,9 @@ class WebDownload:
             write_json(asdict(version), _part_record(path))
             yield version, Rest(start=0, n_bytes=version.n_bytes, blocks=blocks_of(response))
 
-    @contextmanager
-    def _ask(self, url: str, headers: dict[str, str]) -> "Iterator[httpx.Response]":
-        """Send one request; see :func:`genekb.net.client.ask`."""
-        with ask(self.client, "GET", url, headers) as response:
-            status = response.status_code
-            if status in _ABSENT:
-                raise Absent(f"status {status}")
-            if status not in {OK, PARTIAL, RANGE_REFUSED}:
-                raise NotAvailable(f"{host_of(url)} answers with status {status}; check the address of --mirror")
-            yield response
+    def _ask(self, url: str, headers: dict[str, str]) -> "AbstractContextManager[httpx.Response]":
+        refusal = f"{host_of(url)} answers with status {{status}}; check the address of --mirror"
+        return ask(self.client, "GET", url, headers, absent=_ABSENT, refusal=refusal)
 
     def _published_md5(self, url: str) -> str | None:
         """MD5 of a file where the server publishes one beside it."""

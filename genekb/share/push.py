@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from genekb.core.errors import SourceUnusable
@@ -28,7 +28,7 @@ class Pushed:
 
     url: str  # where this very version lies: with its digest, or of the Hub with the commit
     digest: str  # of the store
-    n_files: int  # n_files, n_bytes: what the place holds of it now
+    n_files: int  # n_files, n_bytes: of the pushed version
     n_bytes: int
     n_sent: int  # bytes that were sent now
     left: tuple[str, ...]  # encoders that were not pushed
@@ -42,23 +42,39 @@ def push_store(
     retry: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> Pushed:
-    """Copy a store to a place, or go on with a push that was interrupted.
+    """Copy a store to a location, or go on with a push that was interrupted.
 
-    ``encoders``: ids or names of the encoders to push; all if empty. Raises ``NotAvailable`` if the place refuses, or
+    ``encoders``: ids or names of the encoders to push; all if empty. Raises ``NotAvailable`` if access is refused, or
     an encoder is not here; ``StoreCorrupt`` if the store is damaged: damage is not shared; ``SourceUnusable``,
-    ``OutputUnusable`` if nothing can be written to the place, or it is the store's own folder.
+    ``OutputUnusable`` if nothing can be written there, or it is the store's own folder.
     """
     sent = _collect(store, address, encoders)
     url, n_sent = send(sent, address, retry=retry or RetryPolicy(), progress=progress)
-    return replace(_pushed(store, sent, url), n_sent=n_sent)
+    return _pushed(sent, url, n_sent=n_sent)
 
 
 def plan_push(store: Store, address: Address, *, encoders: Sequence[str] = ()) -> Pushed:
     """Say what a push would copy; see :func:`push_store`."""
-    return _pushed(store, _collect(store, address, encoders), address.url)
+    return _pushed(_collect(store, address, encoders), address.url)
 
 
-def _collect(store: Store, address: Address, encoders: Sequence[str]) -> "Sent":
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """Files of one version: first ``files``, then ``heads`` one after the other, then the name; ``left`` stay here."""
+
+    folder: Path
+    files: tuple[StoredFile, ...]
+    heads: tuple[StoredFile, ...]
+    digest: str
+    left: tuple[str, ...] = ()
+
+    @property
+    def everything(self) -> list[StoredFile]:
+        """All files, in the order in which they are sent."""
+        return [*self.files, *self.heads]
+
+
+def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Sent:
     manifest = store.manifest
     if address.revision and address.scheme != "hf":
         raise SourceUnusable(f"a push makes a version of its own; leave @{address.revision} out of the address")
@@ -78,31 +94,14 @@ def _collect(store: Store, address: Address, encoders: Sequence[str]) -> "Sent":
     return Sent(folder=store.folder, files=tuple(files), heads=tuple(heads), digest=manifest.digest, left=tuple(left))
 
 
-def _pushed(store: Store, sent: "Sent", url: str) -> Pushed:
-    everything = [*sent.files, *sent.heads]
-    return Pushed(
-        url=url,
-        digest=store.manifest.digest,
-        n_files=len(everything),
-        n_bytes=sum(file.n_bytes for file in everything),
-        n_sent=0,
-        left=sent.left,
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
-    """Files of one version: first ``files``, then ``heads`` one after the other, then the name; ``left`` stay here."""
-
-    folder: Path
-    files: tuple[StoredFile, ...]
-    heads: tuple[StoredFile, ...]
-    digest: str
-    left: tuple[str, ...] = ()
+def _pushed(sent: Sent, url: str, *, n_sent: int = 0) -> Pushed:
+    n_bytes = sum(file.n_bytes for file in sent.everything)
+    n_files = len(sent.everything)
+    return Pushed(url=url, digest=sent.digest, n_files=n_files, n_bytes=n_bytes, n_sent=n_sent, left=sent.left)
 
 
 def send(sent: Sent, address: Address, *, retry: RetryPolicy, progress: Progress | None = None) -> tuple[str, int]:
-    """Send one version to a place; give its address there, and the bytes that were sent now.
+    """Send one version to a location; give its address there, and the bytes that were sent now.
 
     Raises ``NotAvailable``, ``SourceUnusable``, ``OutputUnusable``: see :func:`push_store`.
     """
@@ -112,9 +111,9 @@ def send(sent: Sent, address: Address, *, retry: RetryPolicy, progress: Progress
     if address.scheme == "http":
         raise SourceUnusable(f"{address.url} is read only; push to a folder that it shows, s3:// or hf://")
     if address.scheme == "hf":
-        names = [file.path for file in [*sent.files, *sent.heads]]
+        names = [file.path for file in sent.everything]
         commit = push_to_hub(sent.folder, address, digest=sent.digest, patterns=names)
-        return f"{address.url}@{commit}", sum(file.n_bytes for file in [*sent.files, *sent.heads])
+        return f"{address.url}@{commit}", sum(file.n_bytes for file in sent.everything)
     prefix = f"{sent.digest}/"
     with open_remote(address, timeout_s=retry.timeout_s) as remote, tempfile.TemporaryDirectory() as folder:
         n_sent = send_files(remote, sent.files, sent.folder, prefix=prefix, retry=retry, progress=progress)

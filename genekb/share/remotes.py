@@ -1,16 +1,16 @@
 """Locations that artefacts are shared from: bytes of a file from any index on and, where allowed, whole files to it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
-from genekb.core.addresses import host_of, public_url
+from genekb.core.addresses import public_url
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.atomic import atomic_file, sha256_file
-from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of, connection_fault, open_client
+from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of, check_reachable, open_client
 from genekb.net.retry import TryAgain
 from genekb.share.addresses import Address
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 20
 _OBJECT_BLOCK: Final = 8 << 20  # one request of an object store
-_REFUSED: Final = frozenset({401, 403})
 _ABSENT: Final = frozenset({404, 410})
 
 
@@ -135,17 +134,9 @@ class WebRemote:
             f"{self.name} is read only, {path} cannot be written; push to a folder that the server shows, s3:// or hf://"
         )
 
-    @contextmanager
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> "Iterator[httpx.Response]":
-        with ask(self.client, method, f"{self.base}/{quote(path)}", headers) as response:
-            status = response.status_code
-            if status in _ABSENT:
-                raise Absent(f"status {status}")
-            if status in _REFUSED:
-                raise NotAvailable(f"{self.name} refuses {path} with status {status}; {self.hint}")
-            if status not in {OK, PARTIAL, RANGE_REFUSED}:
-                raise NotAvailable(f"{self.name} answers with status {status} to {path}; check the address")
-            yield response
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> "AbstractContextManager[httpx.Response]":
+        refusal = f"{self.name} answers with status {{status}} to {path}; check the address, or {self.hint}"
+        return ask(self.client, method, f"{self.base}/{quote(path)}", headers, absent=_ABSENT, refusal=refusal)
 
 
 def _check_range(content_range: str, start: int) -> None:
@@ -235,11 +226,7 @@ def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
     else:
         with open_client(timeout_s) as client:
             if address.scheme == "http":
-                fault = connection_fault(client, address.url)
-                if fault:
-                    raise NotAvailable(
-                        f"{host_of(address.url)} cannot be reached ({fault}); check the address and the network"
-                    )
+                check_reachable(client, address.url, hint="check the address and the network")
                 yield WebRemote(base=address.url, client=client)
             else:
                 from genekb.share.hub import hub_remote

@@ -14,7 +14,7 @@ from genekb.core.addresses import host_of, is_web_address
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
 from genekb.files.atomic import sha256_file, write_json
 from genekb.genes.taxa import ALL, Taxon, find_taxon
-from genekb.net.client import Absent, connection_fault, open_client
+from genekb.net.client import Absent, check_reachable, open_client
 from genekb.net.download import KEPT, Progress, Version, WebDownload
 from genekb.net.retry import RetryPolicy
 
@@ -130,9 +130,9 @@ def _download(
             record[name]["is_new"] = False
             continue
         candidates = _addresses(key, config)
-        if not is_reached and (fault := connection_fault(client, candidates[0])):
-            raise NotAvailable(f"{host_of(candidates[0])} cannot be reached ({fault}); check the network, {by_hand}")
-        is_reached = True
+        if not is_reached:
+            check_reachable(client, candidates[0], hint=f"check the network, {by_hand}")
+            is_reached = True
         version = _fetch(candidates, folder / name, download, by_hand=by_hand)
         record[name] = _described(folder / name, version)
         write_json(record, folder / RECORD)
