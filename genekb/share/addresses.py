@@ -1,4 +1,4 @@
-"""Where something shared lies: a folder, a web server, an S3 bucket, or a repository of the Hugging Face Hub."""
+"""Where shared artefacts lie: a folder, a web server, an S3 bucket, or a repository of the Hugging Face Hub."""
 
 import os
 import re
@@ -21,9 +21,9 @@ _HUB_KINDS: Final = ("datasets", "models")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """Where something shared lies."""
+    """Location of a shared artefact."""
 
-    scheme: Scheme  # ``http`` stands for https as well
+    scheme: Scheme  # ``http``: https as well
     url: str  # without revision; of a folder its absolute path. It may hold a user and password, which are never shown
     # of a folder, server or bucket the digest or its first digits, of the Hub a branch, tag or commit; else the current
     revision: str = ""
@@ -35,12 +35,9 @@ def is_address(reference: str | Path) -> bool:
 
 
 def parse_address(text: str, *, hub_kind: Literal["datasets", "models"] = "datasets") -> Address:
-    """Take an address apart; ``@`` and what follows it name a revision.
+    """Parse an address; ``@`` and what follows it name a revision, of a path only if these are digits of a digest.
 
-    A path may hold an ``@`` of its own (``human@2022-11``), so only digits of a digest are taken for a revision there.
-
-    ``hub_kind``: what ``hf://owner/name`` stands for. Raises ``SourceUnusable`` if it is no address of a kind that is
-    known.
+    ``hub_kind``: what ``hf://owner/name`` maps to. Raises ``SourceUnusable`` if it is no address of a known kind.
     """
     if not text.strip():
         raise SourceUnusable(f"the address is empty; give {_FORMS}")

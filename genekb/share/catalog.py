@@ -137,7 +137,7 @@ def check_catalog(path: Path) -> list[dict[str, Any]]:
 
 
 def address_of(listed: Listed) -> Address:
-    """Address of a listed store, pinned to its digest where the place holds versions by digest."""
+    """Address of a listed store, pinned to its digest where versions lie by digest."""
     address = parse_address(listed.url)
     return address if address.scheme == "hf" or address.revision else replace(address, revision=listed.digest)
 

@@ -34,10 +34,9 @@ def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
 
 
 def push_to_hub(folder: Path, address: Address, *, digest: str, patterns: list[str]) -> str:
-    """Make a folder's files the content of a repository, by one commit, and tag it with the digest.
+    """Make files of a folder the only content of a repository, by one commit tagged with the digest; give the commit.
 
-    ``patterns``: files to send, as paths below the folder; all others of the repository are deleted by the same commit.
-    Returns the commit. Raises ``NotAvailable`` if the Hub refuses.
+    Raises ``NotAvailable`` if the Hub refuses.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # exported lazily

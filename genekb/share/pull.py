@@ -40,10 +40,10 @@ class Pulled:
 
     folder: Path  # where it lies
     manifest: Manifest  # what it is
-    url: str  # where it came from, with the commit where the place has commits
+    url: str  # where it came from, with the commit on the Hub
     n_bytes: int  # bytes that came now
     left: tuple[str, ...]  # encoders that were left where they are
-    replaced: str = ""  # digest that the name stood for before, if it was another
+    replaced: str = ""  # digest that the name mapped to before, if it was another
     signed: str = ""  # signed comment, if a signature was asked for
 
 
@@ -52,10 +52,10 @@ def pull_store(
 ) -> Pulled:
     """Bring a store to a home, or go on with a pull that was interrupted.
 
-    ``home``: artifact home, see :func:`genekb.store.home.find_home`. Raises ``NotAvailable`` if the place cannot be
-    reached, or has no such store, version or encoder; what has arrived is kept; ``StoreCorrupt`` if the place gives
-    other bytes than promised, another digest than asked for, or no valid signature; ``SchemaMismatch`` if the store is
-    of a schema version that this genekb does not know; ``StoreBusy`` if another process writes the same name.
+    Raises ``NotAvailable`` if the location cannot be reached, or has no such store, version or encoder; what has
+    arrived is kept; ``StoreCorrupt`` if it gives other bytes than promised, another digest than asked for, or no valid
+    signature; ``SchemaMismatch`` if this genekb does not know the schema version; ``StoreBusy`` if another process
+    writes the same name.
     """
     config = config or PullConfig()
     with open_version(address, head=MANIFEST, retry=config.retry) as version:
@@ -169,7 +169,7 @@ def parse_head(version: Version) -> Manifest:
 def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> list[str]:
     """Find encoders by id or name; all of them if none is named.
 
-    Raises ``NotAvailable`` if one is not there, or its name stands for several.
+    Raises ``NotAvailable`` if one is not there, or its name is that of several.
     """
     if not names:
         return list(manifest.encoders)
@@ -203,7 +203,7 @@ def _mend(staging: Path, target: Path) -> None:
             (target / "embeddings").mkdir(exist_ok=True)
             folder.rename(target / "embeddings" / folder.name)
     for path in sorted(path for path in staging.rglob("*") if path.is_file() and not path.name.endswith(TEMPORARY)):
-        place = target / path.relative_to(staging)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(place)
+        final = target / path.relative_to(staging)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(final)
     rmtree(staging, ignore_errors=True)

@@ -26,7 +26,7 @@ REMOTE: Final = "remote"  # beside `stores`: files of stores that were opened by
 def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:
     """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest, path or address.
 
-    A name that the ``genekb.lock`` of the working directory's project pins stands for the pinned digest. Of a store
+    A name that the ``genekb.lock`` of the working directory's project pins maps to the pinned digest. Of a store
     opened by address (``hf://...``, ``https://...``, ``s3://...``) only the manifest is read now, and each file when it
     is first used. Files are kept in the home, and each is compared with its digest before it is used: a range of a file
     could not be, so a file is always read whole.

@@ -17,12 +17,10 @@ _KEY_LIMIT: Final = 1 << 14
 
 
 def make_keys(secret: Path) -> Path:
-    """Make a pair of keys: ``secret`` for oneself, ``secret`` with the suffix ``.pub`` for all who verify.
+    """Make a secret key, encrypted with the password in GENEKB_SIGN_PASSWORD, and a public one; give the latter's file.
 
-    The secret key is encrypted with the password in GENEKB_SIGN_PASSWORD.
-
-    Returns the public key's file. Raises ``NotAvailable`` if the variable is not set, or the file cannot be written;
-    ``SourceUnusable`` if a key is there already: it is never replaced.
+    Raises ``NotAvailable`` if the variable is not set, or the file cannot be written; ``SourceUnusable`` if a key is
+    there already: it is never replaced.
     """
     library = _library()
     public = secret.with_name(f"{secret.name}.pub")
@@ -43,9 +41,9 @@ def make_keys(secret: Path) -> Path:
 
 
 def sign_store(folder: Path, secret: Path) -> Path:
-    """Sign a store's manifest; the signature lies beside it and travels with the store.
+    """Sign a store's manifest; give the file of the signature, which is pushed and pulled with the store.
 
-    Returns the signature's file. Raises ``NotAvailable`` if the key or its password is not there; ``SourceUnusable`` if
+    Raises ``NotAvailable`` if the key or its password is not there; ``SourceUnusable`` if
     the file is no secret key, or the password is wrong.
     """
     library = _library()
@@ -68,11 +66,10 @@ def sign_store(folder: Path, secret: Path) -> Path:
 
 
 def check_signature(manifest: bytes, signature: bytes | None, public_key: str, *, what: str) -> str:
-    """Check the signature of a manifest's bytes.
+    """Check the signature of a manifest's bytes; give the signed comment: name and digest of what was signed.
 
-    ``public_key``: path of a public key's file, or the key itself (its base64 line). ``what``: store to name in an
-    error. Returns the signed comment: name and digest of what was signed. Raises ``StoreCorrupt`` if there is no
-    signature, it is of another key, or of other bytes; ``SourceUnusable`` if the public key is none.
+    ``public_key``: path of a public key's file, or its base64 line. ``what``: store to name in an error. Raises
+    ``StoreCorrupt`` if it is not signed by this key; ``SourceUnusable`` if the public key is none.
     """
     library = _library()
     key = _read_public(library, public_key)

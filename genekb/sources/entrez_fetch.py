@@ -100,7 +100,7 @@ def fetch_genes(
 
 @contextmanager
 def _own(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, and tell in one line if it cannot be written to."""
+    """Keep other processes out of a folder; ``NotAvailable`` if it cannot be written to."""
     import filelock
 
     try:
@@ -119,7 +119,7 @@ def _own(folder: Path) -> Iterator[None]:
 def _fetch_replacements(
     records: dict[int, EntrezRecord], client: "_Client", folder: Path, progress: Callable[[int, int], None] | None
 ) -> dict[int, int]:
-    """Add the records that took the place of others, as often as these were replaced too; give who replaced whom."""
+    """Add the records that replaced others, as often as these were replaced too; give old and new GeneIDs."""
     asked = set(records)
     n_hops = 0
     while new := sorted({record.current_id for record in records.values() if record.current_id} - asked):
@@ -130,7 +130,7 @@ def _fetch_replacements(
 
 
 def _missing(wanted: Sequence[str], records: Mapping[int, EntrezRecord]) -> list[str]:
-    """Names that led to no current gene, in order; a GeneID that was replaced leads to the one in its place."""
+    """Names that map to no current gene, in order; a GeneID that was replaced maps to its replacement."""
     current = [record for key, record in records.items() if current_gene(key, records) == key]
     known = {record.row["symbol"] for record in current}
     known |= {name for record in current for name in record.names.get("authority_symbol", [])}
@@ -140,7 +140,7 @@ def _missing(wanted: Sequence[str], records: Mapping[int, EntrezRecord]) -> list
 
 
 def _check_plan(folder: Path, wanted: Sequence[str], config: FetchConfig) -> None:
-    """Note what is asked for; answers to another list are left alone."""
+    """Note what is asked for; ``SourceUnusable`` if the folder holds answers to another list."""
     import json
 
     plan = {"names": sha256("\n".join(wanted).encode()).hexdigest(), "tax_id": int(find_taxon(config.taxon).tax_id)}
@@ -223,7 +223,7 @@ class _Client:
         if path.is_file():
             return path.read_bytes()
         content = self._config.retry.call(
-            lambda: self._call(utility, fields),
+            lambda: self._checked(self._call(utility, fields), utility),
             failure="NCBI's E-utilities did not answer",
             hint=f"answers so far are kept: run the same command again, {_BY_HAND}",
         )
@@ -235,35 +235,27 @@ class _Client:
         """Make one call; errors carry no address, since the key stands in it."""
         from Bio import Entrez
 
+        call = getattr(Entrez, utility)
         self.n_calls += 1
         try:
             with (
                 self._rate.turn(),
                 _requests_through(_Requests(self._config)),
-                getattr(Entrez, utility)(**fields, tool="genekb", email=self._email, api_key=self._key) as handle,
+                call(**fields, tool="genekb", email=self._email, api_key=self._key) as handle,
             ):
                 content = handle.read()
         except urllib.error.HTTPError as error:
-            wait = retry_after_s(error.headers.get("Retry-After", "") if error.headers else "")
-            error.close()
-            if error.code in _BUSY or error.code >= _SERVER_ERROR:
-                raise TryAgain(f"status {error.code}", wait_s=wait) from None
-            if error.code < _CLIENT_ERROR:
-                raise NotAvailable(_REDIRECTED) from None
-            raise NotAvailable(
-                f"NCBI's E-utilities refuse the call with status {error.code}; is the key right?"
-            ) from None
+            raise _http_fault(error) from None
         except UnicodeDecodeError:
             raise TryAgain("the answer is no text in UTF-8") from None
         except ValueError:  # of urllib, at an address that it cannot take apart or look up
             raise NotAvailable(_REDIRECTED) from None
         except (urllib.error.URLError, OSError, HTTPException) as error:
-            if self.n_calls == 1 and isinstance(
-                getattr(error, "reason", None), socket.gaierror | ConnectionRefusedError
-            ):
+            is_unreachable = isinstance(getattr(error, "reason", None), socket.gaierror | ConnectionRefusedError)
+            if self.n_calls == 1 and is_unreachable:
                 raise NotAvailable(f"NCBI's E-utilities cannot be reached; check the network, {_BY_HAND}") from None
             raise TryAgain(type(error).__name__) from None
-        return self._checked(content if isinstance(content, bytes) else content.encode(), utility)
+        return content if isinstance(content, bytes) else content.encode()
 
     def _checked(self, content: bytes, utility: str) -> bytes:
         """Refuse what is no whole answer: a page of a proxy, an error of NCBI's with status 200; take secrets out."""
@@ -278,6 +270,17 @@ class _Client:
         if root.tag.lower() != f"{utility}result" or root.find(".//ERROR") is not None:
             raise TryAgain(f"the answer is an error, or not of {utility}")
         return content
+
+
+def _http_fault(error: urllib.error.HTTPError) -> Exception:
+    """Give the error that a status of failure means, without its address."""
+    wait_s = retry_after_s(error.headers.get("Retry-After", "") if error.headers else "")
+    error.close()
+    if error.code in _BUSY or error.code >= _SERVER_ERROR:
+        return TryAgain(f"status {error.code}", wait_s=wait_s)
+    if error.code < _CLIENT_ERROR:
+        return NotAvailable(_REDIRECTED)
+    return NotAvailable(f"NCBI's E-utilities refuse the call with status {error.code}; is the key right?")
 
 
 @contextmanager

@@ -210,7 +210,7 @@ def _is_here(path: Path, entry: dict[str, Any] | None) -> bool:
 
 
 def _release(files: Sequence[Downloaded]) -> str:
-    """Date of the newest gene_info: NCBI replaces its files in place, and the date is all that tells a release."""
+    """Date of the newest gene_info: NCBI overwrites its files, and only the date identifies a release."""
     dates = []
     for file in files:
         if "gene_info" in file.name and file.last_modified:

@@ -44,7 +44,7 @@ class Pin:
 def find_lock_file(folder: Path | None = None) -> Path | None:
     """Find the lock file of the project that a folder (the working directory, if left out) belongs to."""
     start = (folder or Path.cwd()).absolute()
-    return next((place / LOCK_FILE for place in (start, *start.parents) if (place / LOCK_FILE).is_file()), None)
+    return next((parent / LOCK_FILE for parent in (start, *start.parents) if (parent / LOCK_FILE).is_file()), None)
 
 
 def read_lock(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ PULLED: Final = ".pulled.json"  # without it, what was not pulled counts as lost
 class Origin:
     """Where a store was pulled from."""
 
-    url: str  # address without user and password, with the commit where the place has commits
+    url: str  # address without user and password, with the commit on the Hub
     encoders: tuple[str, ...]  # ids of the encoders that were pulled
 
 

@@ -36,7 +36,7 @@ class SharedModel:
 
     digest: str  # SHA-256 of its description, which holds that of its arrays
     url: str  # where it lies
-    n_bytes_now: int  # bytes that travelled now
+    n_bytes_now: int  # bytes that were sent or came now
     store_id: str  # store_id, encoder_id: what it was fitted with; empty without knowledge
     encoder_id: str
 
@@ -44,7 +44,7 @@ class SharedModel:
 def push_model(
     folder: Path, address: Address, *, retry: RetryPolicy | None = None, progress: Progress | None = None
 ) -> SharedModel:
-    """Copy a fitted model to a place, or go on with a push that was interrupted.
+    """Copy a fitted model to a location, or go on with a push that was interrupted.
 
     Raises ``InputUnusable``, ``LineageMismatch`` if the folder holds no model, or a damaged one: damage is not shared;
     ``genekb.core.errors.GeneKBError``: see :func:`genekb.share.push.push_store`.
@@ -69,9 +69,9 @@ def pull_model(
 ) -> SharedModel:
     """Bring a fitted model to a folder, or go on with a pull that was interrupted.
 
-    ``digest``: digest that the model must have; any if empty. Raises ``InputUnusable`` if the folder may not be
-    replaced, or what is there is no model; ``LineageMismatch`` if the place gives another version than asked for, or
-    other bytes than promised; ``genekb.core.errors.GeneKBError`` if the place cannot be reached, or does not hold it.
+    ``digest``: that the model must have; any if empty. Raises ``InputUnusable`` if the folder may not be replaced, or
+    what is there is no model; ``LineageMismatch`` if another version comes than was asked for, or other bytes than
+    promised; ``genekb.core.errors.GeneKBError`` if the location cannot be reached, or does not hold it.
     """
     check_targets([model_target(folder)], overwrite=overwrite)
     staging = folder.with_name(f".{folder.name}{_PULLING}")
@@ -169,7 +169,7 @@ def sync_models(
 
     ``overwrite``: whether a model that is here, and is not the pinned one, may be replaced. Returns each pin, with what
     was pulled for it. Raises ``LineageMismatch`` if another model is here and may not be replaced, or an address does
-    not give what was pinned; ``InputUnusable`` if something else is in a model's place, or the disk refuses;
+    not give what was pinned; ``InputUnusable`` if something else has a model's path, or the disk refuses;
     ``genekb.core.errors.NotAvailable`` if a model is neither here nor anywhere to pull it from.
     """
     pins = read_pins(lock_file, "model")

@@ -1,15 +1,16 @@
-"""What the `lock` and `sync` commands of both programs print."""
+"""What the commands of both programs that share, lock and sync print."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from genekb_cellmodel_cli.app.output import print_json, print_lines
+from genekb.core.interrupts import told_when_interrupted
+from genekb_cellmodel_cli.app.output import Progress, print_json, print_lines, progress_bar
 
 if TYPE_CHECKING:
     from genekb.store.lockfile import Kind, Pin
 
-GO_ON = "the same command goes on where it was"
 _NAME_KEY: Final[Mapping["Kind", str]] = {"store": "store", "model": "path"}  # of a pin in JSON
 
 
@@ -34,16 +35,36 @@ def print_pins(kind: "Kind", pins: "Sequence[Pin]", path: Path, *, json: bool) -
 
 
 def print_compared(
-    kind: "Kind", found: "Iterable[tuple[Pin, Mapping[str, object], list[str]]]", path: Path, *, json: bool
+    kind: "Kind",
+    path: Path,
+    *,
+    check: "Callable[[Pin], list[str]] | None",
+    sync: "Callable[[Progress], Iterable[tuple[Pin, int]]]",
+    json: bool,
 ) -> str:
-    """Print, of each pin, what is to be shown and what differs; give the names of those that are not as pinned."""
-    compared = list(found)
+    """Check what a lock file pins of one kind, or bring it, and print what became of each pin.
+
+    ``check``: what differs from a pin; if it is None, ``sync`` brings all: each pin, with the bytes that came. Returns
+    the names of those that are not as pinned.
+    """
+    from genekb.store.lockfile import read_pins
+
+    found: list[tuple[Pin, dict[str, Any]]]
+    if check:
+        found = [(pin, {"faults": check(pin)}) for pin in read_pins(path, kind)]
+    else:
+        with transfer_progress() as progress:
+            found = [(pin, {"n_bytes_now": n_bytes, "faults": []}) for pin, n_bytes in sync(progress)]
     if json:
-        rows = [
-            {_NAME_KEY[kind]: pin.name, "digest": pin.digest, **shown, "faults": faults}
-            for pin, shown, faults in compared
-        ]
+        rows = [{_NAME_KEY[kind]: pin.name, "digest": pin.digest, **result} for pin, result in found]
         print_json({"file": str(path), f"{kind}s": rows})
     else:
-        print_lines(f"{pin.name} {pin.digest[:16]}: {'; '.join(faults) or 'whole'}" for pin, _, faults in compared)
-    return ", ".join(pin.name for pin, _, faults in compared if faults)
+        print_lines(f"{pin.name} {pin.digest[:16]}: {'; '.join(row['faults']) or 'whole'}" for pin, row in found)
+    return ", ".join(pin.name for pin, row in found if row["faults"])
+
+
+@contextmanager
+def transfer_progress(kept: str = "what has arrived is kept") -> "Iterator[Progress]":
+    """Show how much of a transfer is done; an interrupt then says what is ``kept``."""
+    with told_when_interrupted(f"{kept}, the same command goes on where it was"), progress_bar() as progress:
+        yield progress

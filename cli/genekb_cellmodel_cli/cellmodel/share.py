@@ -1,16 +1,19 @@
 """Commands of `cellmodel` that share fitted models: push, pull, lock, sync."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genekb.core.interrupts import told_when_interrupted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_compared, print_pins
+from genekb_cellmodel_cli.app.locks import existing_lock, print_compared, print_pins, transfer_progress
 from genekb_cellmodel_cli.app.options import LockFile, Timeout
-from genekb_cellmodel_cli.app.output import note, print_record, progress_bar
+from genekb_cellmodel_cli.app.output import Progress, note, print_record
+
+if TYPE_CHECKING:
+    from genekb.store.lockfile import Pin
 
 
 def push(
@@ -28,7 +31,7 @@ def push(
     from genekb.share.addresses import parse_address
 
     address = parse_address(url, hub_kind="models")
-    with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
+    with transfer_progress("what was sent is kept") as progress:
         shared = push_model(model, address, retry=RetryPolicy(timeout_s=timeout_s), progress=progress)
     print_record(asdict(shared), json=json)
 
@@ -48,7 +51,7 @@ def pull(
     from genekb.net.retry import RetryPolicy
     from genekb.share.addresses import parse_address
 
-    with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
+    with transfer_progress() as progress:
         shared = pull_model(
             parse_address(url, hub_kind="models"),
             output,
@@ -109,16 +112,15 @@ def sync(
     from cellmodel.core.errors import LineageMismatch
     from cellmodel.tl.model.share import check_model, sync_models
     from genekb.net.retry import RetryPolicy
-    from genekb.store.lockfile import read_pins
 
     path = existing_lock(file, hint="pin a model with `cellmodel lock FOLDER`")
-    found: list[tuple[Any, dict[str, object], list[str]]]
-    if check:
-        found = [(pin, {}, check_model(pin, path)) for pin in read_pins(path, "model")]
-    else:
-        with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
-            done = sync_models(path, overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s), progress=progress)
-        found = [(pin, {"n_bytes_now": pulled.n_bytes_now if pulled else 0}, []) for pin, pulled in done]
-    wrong = print_compared("model", found, path, json=json)
+    retry = RetryPolicy(timeout_s=timeout_s)
+
+    def sync_all(progress: Progress) -> "list[tuple[Pin, int]]":
+        done = sync_models(path, overwrite=overwrite, retry=retry, progress=progress)
+        return [(pin, pulled.n_bytes_now if pulled else 0) for pin, pulled in done]
+
+    checked = partial(check_model, lock_file=path) if check else None
+    wrong = print_compared("model", path, check=checked, sync=sync_all, json=json)
     if wrong:
         raise LineageMismatch(f"{wrong}: not as {path} pins; `cellmodel sync` brings what is missing")

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from genekb.core.interrupts import told_when_interrupted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import note, print_json, print_lines, progress_bar
+from genekb_cellmodel_cli.app.locks import transfer_progress
+from genekb_cellmodel_cli.app.output import note, print_json, print_lines, print_record
 
-_GO_ON = "the same command goes on where it was"
 Folder = Annotated[Path, typer.Argument(help="Folder for the files; made if it is not there.")]
 
 
@@ -52,7 +51,7 @@ def download(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with told_when_interrupted(f"what has arrived is kept, {_GO_ON}"), progress_bar() as progress:
+    with transfer_progress() as progress:
         result = download_release(folder, config, progress=progress)
     if json:
         print_json({"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]})
@@ -87,7 +86,7 @@ def fetch(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with told_when_interrupted(f"what has been answered is kept, {_GO_ON}"), progress_bar() as bar:
+    with transfer_progress("what has been answered is kept") as bar:
         result = fetch_genes(
             read_names(gene_list) or (),
             folder,

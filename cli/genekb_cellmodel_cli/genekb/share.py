@@ -1,18 +1,19 @@
 """Commands of `genekb` that share stores: push, pull, lock, sync, keygen, sign."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genekb.core.interrupts import told_when_interrupted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.locks import GO_ON, existing_lock, print_compared, print_pins
+from genekb_cellmodel_cli.app.locks import existing_lock, print_compared, print_pins, transfer_progress
 from genekb_cellmodel_cli.app.options import LockFile, Timeout
-from genekb_cellmodel_cli.app.output import note, print_lines, print_record, progress_bar
+from genekb_cellmodel_cli.app.output import Progress, note, print_lines, print_record
 
 if TYPE_CHECKING:
     from genekb.net.retry import RetryPolicy
+    from genekb.store.lockfile import Pin
 
 Encoders = Annotated[list[str] | None, typer.Option("--encoder", help="This encoder alone; repeatable.")]
 Catalog = Annotated[
@@ -55,7 +56,7 @@ def push(
             {"url": plan.url, "digest": plan.digest, "n_files": plan.n_files, "n_bytes": plan.n_bytes}, json=json
         )
         return
-    with told_when_interrupted(f"what was sent is kept, {GO_ON}"), progress_bar() as progress:
+    with transfer_progress("what was sent is kept") as progress:
         pushed = push_store(
             kb, address, encoders=encoder or (), retry=_retry_policy(jobs, timeout_s), progress=progress
         )
@@ -95,7 +96,7 @@ def pull(
         public_key=public_key or "",
         retry=_retry_policy(jobs, timeout_s),
     )
-    with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
+    with transfer_progress() as progress:
         pulled = pull_store(address, config, home=home, progress=progress)
     name = pulled.manifest.full_name
     if pulled.replaced:
@@ -161,17 +162,15 @@ def sync(
     from genekb.core.errors import StoreCorrupt
     from genekb.share.lock import check_pin
     from genekb.share.lock import sync as sync_stores
-    from genekb.store.lockfile import read_pins
 
     path = existing_lock(file, hint="pin a store with `genekb lock NAME`")
-    found: list[tuple[Any, dict[str, object], list[str]]]
-    if check:
-        found = [(pin, {}, check_pin(pin, home)) for pin in read_pins(path)]
-    else:
-        with told_when_interrupted(f"what has arrived is kept, {GO_ON}"), progress_bar() as progress:
-            done = sync_stores(path, home=home, retry=_retry_policy(jobs, timeout_s), progress=progress)
-        found = [(pin, {"n_bytes_now": pulled.n_bytes if pulled else 0}, []) for pin, pulled in done]
-    wrong = print_compared("store", found, path, json=json)
+
+    def sync_all(progress: Progress) -> "list[tuple[Pin, int]]":
+        done = sync_stores(path, home=home, retry=_retry_policy(jobs, timeout_s), progress=progress)
+        return [(pin, pulled.n_bytes if pulled else 0) for pin, pulled in done]
+
+    checked = partial(check_pin, home=home) if check else None
+    wrong = print_compared("store", path, check=checked, sync=sync_all, json=json)
     if wrong:
         raise StoreCorrupt(f"{wrong}: not as {path} pins; `genekb sync` brings what is missing")
 
@@ -204,16 +203,16 @@ def sign(
     print_lines([str(sign_store(find_store(store, home), key))])
 
 
-def _catalog(place: str | None, home: Path | None) -> Any:
+def _catalog(location: str | None, home: Path | None) -> Any:
     import os
 
     from genekb.share.catalog import CATALOG, read_catalog
     from genekb.store.home import find_home
 
-    return read_catalog(place or os.environ.get("GENEKB_CATALOG") or str(find_home(home) / CATALOG))
+    return read_catalog(location or os.environ.get("GENEKB_CATALOG") or str(find_home(home) / CATALOG))
 
 
-def list_remote(place: str | None, home: Path | None) -> list[dict[str, Any]]:
+def list_remote(location: str | None, home: Path | None) -> list[dict[str, Any]]:
     """Rows of a catalogue, as `genekb list --remote` shows them."""
     return [
         {
@@ -226,7 +225,7 @@ def list_remote(place: str | None, home: Path | None) -> list[dict[str, Any]]:
             "licences": "; ".join(entry.licences),
             "url": entry.url,
         }
-        for entry in _catalog(place, home)
+        for entry in _catalog(location, home)
     ]
 
 

@@ -80,13 +80,7 @@ class ApiConfig:
 
     @classmethod
     def from_environment(cls, base_url: str | None = None) -> Self:
-        """Take the address given, else that of ``OPENAI_BASE_URL``, else OpenAI's own.
-
-        Raises
-        ------
-        NotAvailable
-            If it is no address, or holds user, password or query; it is not repeated.
-        """
+        """Take the address given, else ``OPENAI_BASE_URL``, else OpenAI's own; ``NotAvailable`` if it is none."""
         try:
             return cls(base_url=base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL)
         except ValueError as error:
@@ -129,12 +123,11 @@ def cut_by_estimate(text: str, *, limit: int) -> Cut:
 def embed(
     texts: Sequence[str], *, model_id: str, dim: int, config: ApiConfig, progress: Callable[[int], None] | None = None
 ) -> Float32[np.ndarray, "text dim"]:
-    """Ask the endpoint for the vectors of texts, in requests within the caps.
+    """Ask the endpoint for vectors of unit length, row *i* of text *i*, in requests within the caps.
 
     ``dim``: length that vectors must have; 0 takes what the endpoint gives. ``progress``: called after each request
-    with the number of its texts. Returns vectors of unit length; row *i* belongs to text *i*. Raises ``NotAvailable``
-    if there is no key, the endpoint refuses it or the model, or it does not answer; ``EncoderFailed`` if it refuses the
-    texts, or its answer is not one finite vector of the right length a text.
+    with the number of its texts. Raises ``NotAvailable`` if there is no key, the endpoint refuses it or the model, or
+    does not answer; ``EncoderFailed`` if it refuses the texts, or does not give one finite vector of the length a text.
     """
     import httpx
 
@@ -209,7 +202,7 @@ def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig,
 
 
 def _vendor_error(response: "httpx.Response", *, key: str) -> tuple[str, str]:
-    """Code and message of a refusal, without the key; a body of any other form is not told."""
+    """Code and message of a refusal, without the key; empty if the body has another form."""
     try:
         content = response.json()
     except ValueError:
@@ -231,7 +224,7 @@ def _redact(message: str, *, key: str) -> str:
 
 
 def _read(response: "httpx.Response", *, n_texts: int, dim: int, config: ApiConfig) -> Float32[np.ndarray, "text dim"]:
-    """Vectors of an answer in the order of the texts that were asked for; asked = answered is checked."""
+    """Vectors of an answer in the order of the texts that were asked for; their number is checked."""
     try:
         items = response.json()["data"]
         found = {int(item["index"]): _vector(item["embedding"]) for item in items}

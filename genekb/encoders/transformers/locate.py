@@ -25,7 +25,7 @@ class Place:
 
     where: Where  # kind of place
     path: Path  # the folder
-    revision: str = ""  # the hub's commit, or empty if the place does not tell
+    revision: str = ""  # the Hub's commit; empty if that is not known
 
 
 def places(
@@ -33,9 +33,8 @@ def places(
 ) -> Iterator[Place]:
     """Folders on this machine that hold the model, the preferred first; nothing is downloaded.
 
-    ``model_id``: hugging Face id, absolute path, or ``folder:`` and a name. ``entry``: its entry in the catalogue,
-    which may name a bundling package. ``revisions``: commits to look for in the hub's cache; an empty one is the main
-    branch. ``hint``: folder in which the model lay before.
+    ``model_id``: Hugging Face id, absolute path, or ``folder:`` and a name. ``revisions``: commits to look for in the
+    Hub's cache; an empty one is the main branch. ``hint``: folder in which the model lay before.
     """
     if is_folder_path(model_id):
         known = (Path(model_id), hint) if not model_id.startswith(FOLDER_PREFIX) else (hint,)
@@ -52,11 +51,10 @@ def places(
 
 
 def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
-    """Fetch a model from the hub into its cache; safetensors where the model has them.
+    """Download a model from the Hub into its cache; safetensors where the model has them.
 
-    ``model_id``, ``revision``: name at the hub, and commit, or empty for its main branch. ``with_code``: whether to
-    fetch its Python files too, none of which is run here. Raises ``NotAvailable`` if the hub cannot be reached, or does
-    not give the model.
+    ``revision``: commit, or empty for the main branch. ``with_code``: its Python files too, none of which is run here.
+    Raises ``NotAvailable`` if the Hub cannot be reached, or does not give the model.
     """
     from huggingface_hub import HfApi
 
@@ -68,11 +66,9 @@ def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
 
 
 def code_folder(repository: str, *, files: Collection[str], revision: str, online: bool) -> Path | None:
-    """Folder of a repository's Python files in the hub's cache; None if it is not there.
+    """Folder of a repository's Python files in the Hub's cache; None if it is not there.
 
-    ``repository``, ``revision``: name at the hub, and commit, or empty for its main branch. ``files``: names of files
-    that are needed. ``online``: whether to fetch the Python files where one of these is missing. Raises
-    ``NotAvailable`` if the hub cannot be reached, or does not give the repository.
+    ``online``: download them where one of ``files`` is missing; ``NotAvailable`` if the Hub does not give them.
     """
     found = _cached(repository, revision=revision)
     if online and not (found and all((found.path / name).is_file() for name in files)):
