@@ -40,13 +40,14 @@ def test_the_terminal_and_the_report_say_it_first(cluster, tmp_path):
     assert lead.startswith("<strong>No structure found</strong>, so the cells are one cluster; <code>--n-clusters K")
 
 
-@pytest.mark.parametrize("out_of_core", ["no", "yes"])
+@pytest.mark.parametrize("out_of_core", ["no", pytest.param("yes", marks=pytest.mark.slow)])
 def test_json_says_it_in_a_field_in_memory_and_out_of_core(cluster, out_of_core):
     found = json.loads(cluster("--json", "--out-of-core", out_of_core))
     assert (found["n_clusters"], found["has_structure"]) == (1, False)
     assert found["n_clusters_by"].startswith("no structure found; ")
 
 
+@pytest.mark.slow
 def test_a_number_that_is_given_is_not_tested(cluster):
     out = cluster("--n-clusters", "2")
     assert out.startswith("input: ")
@@ -54,6 +55,7 @@ def test_a_number_that_is_given_is_not_tested(cluster):
     assert (found["n_clusters"], found["has_structure"], found["n_clusters_by"]) == (2, None, "given")
 
 
+@pytest.mark.slow
 def test_python_logs_it(noise, caplog):
     with caplog.at_level(logging.WARNING):
         cm.tl.cluster(anndata.read_h5ad(noise), knowledge="none")

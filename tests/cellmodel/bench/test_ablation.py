@@ -96,6 +96,7 @@ def test_differences_are_paired_by_seed(found, adata, kb):
         assert row.sd["purity"] == pytest.approx(np.std(values))
 
 
+@pytest.mark.slow
 def test_labels_enter_the_measures_alone(adata, kb, found):
     cells = cells_from_anndata(adata.copy())
     bare = ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0, 1))

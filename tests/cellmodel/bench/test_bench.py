@@ -61,6 +61,7 @@ def test_an_unknown_variant_is_refused(text):
         parse_variant(text)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_public_functions(folder, tmp_path):
     job = plan_jobs(datasets(folder)[:1], config(tmp_path))[0]
     rows = run_job(job)

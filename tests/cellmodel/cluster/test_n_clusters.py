@@ -60,7 +60,10 @@ def test_one_gaussian_has_no_structure_even_if_it_is_long(seed, longest_axis):
     assert found.method.startswith("no structure found")
 
 
-@pytest.mark.parametrize(("seed", "spread"), [(0, 0.6), (1, 0.6), (5, 0.6), (9, 1.0)])  # some nulls part otherwise
+@pytest.mark.parametrize(
+    ("seed", "spread"),
+    [(0, 0.6), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(1, 0.6), (5, 0.6), (9, 1.0)])],
+)  # some nulls part otherwise
 def test_depth_alone_is_no_structure_although_it_makes_communities(seed, spread):
     points, depth = shallow_and_deep_cells_of_one_profile(seed, spread=spread)
     assert leiden(graph_of(points), resolution=0.5, seed=seed).max() + 1 > 1

@@ -101,7 +101,9 @@ def test_a_folder_without_permission_gives_one_line(tmp_path):
         write_cells(make(), tmp_path / "o.h5ad")
 
 
-@pytest.mark.parametrize("limit", [0, 5_000, 200_000, 740_000, 780_000])
+@pytest.mark.parametrize(
+    "limit", [5_000, 740_000, *(pytest.param(limit, marks=pytest.mark.slow) for limit in (0, 200_000, 780_000))]
+)
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_a_full_disk_leaves_nothing_and_the_old_file_whole_and_the_process_alive(tmp_path, suffix, limit):
     """A limit on the size of files stands in for the full disk; it needs a process of its own."""

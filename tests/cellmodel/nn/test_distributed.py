@@ -40,6 +40,7 @@ def test_gradients_of_the_own_rows_add_up_to_that_of_the_whole_batch():
     np.testing.assert_allclose(found, weights.grad.numpy(), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "error"), [("ddp", "BrokenProcessPool"), pytest.param("ray", "ActorDiedError", marks=pytest.mark.slow)]
 )

@@ -63,6 +63,7 @@ def text_of(path, output, kb, config, *, mode="yes"):
     return run_file(path, kb, config, read=ReadConfig(), write=where, stream=StreamConfig(mode=mode)).result
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(cluster, tmp_path):
     found = dict(on_ray(squares, str(tmp_path / "killed"), [(0, 2), (2, 4), (4, 5)], n_workers=2))
     assert (tmp_path / "killed").exists()

@@ -51,7 +51,10 @@ def test_every_head_finds_groups_that_lie_apart_and_says_nothing_of_a_number_tha
     assert found.n_clusters is None
 
 
-@pytest.mark.parametrize("head", sorted(EVERY))
+@pytest.mark.parametrize(
+    "head",
+    [name if name in {"ensemble", "leiden"} else pytest.param(name, marks=pytest.mark.slow) for name in sorted(EVERY)],
+)
 def test_every_head_finds_their_number_too(head):
     views, truth = views_of((90, 60, 40))
     found = EVERY[head](represented(views.smoothed), views, None, 0)

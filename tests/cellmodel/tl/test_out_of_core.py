@@ -83,7 +83,14 @@ def test_out_of_core_and_in_memory_agree(cells, small_blocks, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["yes", "no"])
-@pytest.mark.parametrize("change", [{}, {"recipe": "pca-leiden"}, {"recipe": "pca-kmeans"}, {"n_clusters": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        *(pytest.param(change, marks=pytest.mark.slow) for change in ({"recipe": "pca-leiden"}, {"n_clusters": None})),
+        {"recipe": "pca-kmeans"},
+    ],
+)
 def test_equal_cells_are_never_parted(mode, change, tmp_path, small_blocks, caplog):
     three = np.arange(120) % 3
     make_cells(make_counts()[0][:3][three]).write_h5ad(tmp_path / "cells.h5ad")
@@ -142,7 +149,7 @@ def test_the_same_run_twice_gives_the_same_bytes(cells, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["zarr", "layer", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dense", "log1p", "raw"))]
+    "kind", ["zarr", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("layer", "dense", "log1p", "raw"))]
 )
 def test_matrices_are_found_as_in_memory(kind, tmp_path):
     counts = make_counts()[0]
@@ -219,6 +226,7 @@ def test_what_needs_all_cells_at_once_says_so(change, message, cells, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_slots_of_an_earlier_run_are_kept_unless_told(cells, tmp_path):
     run(cells, tmp_path / "first.h5ad")
     with pytest.raises(SlotTaken, match="--overwrite"):

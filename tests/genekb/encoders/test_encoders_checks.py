@@ -121,6 +121,7 @@ def test_bfloat16_leaves_rotary_frequencies_precise():
     assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_does_not_change_a_fitted_encoder():
     code = (
         "import random; from genekb.encoders import load_encoder; r = random.Random(0);"
@@ -141,6 +142,7 @@ def test_known_weights_are_verified_wherever_they_lie(minilm_copy):
     assert "StoreCorrupt" in run_without_bundle(code, GENEKB_MODELS=str(minilm_copy.parent))
 
 
+@pytest.mark.slow
 def test_auto_takes_the_minilm_that_the_hub_cache_has_on_its_main_branch(minilm_copy, tmp_path):
     repository = tmp_path / "hub" / "models--sentence-transformers--all-MiniLM-L6-v2"
     (repository / "refs").mkdir(parents=True)

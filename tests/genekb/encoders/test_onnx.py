@@ -82,7 +82,7 @@ def key_of(path):
     return GraphKey(weights_sha256=model.weights_sha256, config_sha256=model.config_sha256, pooling="mean")
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize("pooling", ["mean", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cls", "last"))])
 def test_a_graph_gives_what_the_model_gives_and_cuts_as_it_does(folder, cache, pooling):
     settings = {"pooling": pooling, "prompt": "blood: ", "max_tokens": 50}
     ours = load(folder, cache, **settings).encode(TEXTS)
@@ -173,6 +173,7 @@ def test_a_damaged_graph_is_replaced(folder, cache, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_another_configuration_has_a_graph_of_its_own(folder, cache, tmp_path):
     edited = shutil.copytree(folder, tmp_path / "edited")
     config = json.loads((edited / "config.json").read_text())
@@ -183,6 +184,7 @@ def test_another_configuration_has_a_graph_of_its_own(folder, cache, tmp_path):
     assert key_of(folder).name != key_of(edited).name
 
 
+@pytest.mark.slow
 def test_two_at_once_export_once(folder, tmp_path, caplog):
     with caplog.at_level("INFO", logger="genekb"), ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda cache: load(folder, cache).encode(TEXTS).vectors.tobytes(), [tmp_path] * 2))
@@ -190,6 +192,7 @@ def test_two_at_once_export_once(folder, tmp_path, caplog):
     assert caplog.text.count("exporting tiny-onnx to ONNX") == 1
 
 
+@pytest.mark.slow
 def test_a_graph_that_disagrees_with_its_model_is_not_kept(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("genekb.encoders.transformers.onnx.MIN_AGREEMENT", 1.1)
     with pytest.raises(EncoderFailed, match=r"agrees with the model at cosine 1\.0\d+, 1\.1 is needed"):

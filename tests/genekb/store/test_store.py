@@ -340,6 +340,7 @@ def finish(process):
     return process.returncode, last, err
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_any_shard_resumes_and_ends_with_the_same_digest(ncbi_folder, tmp_path):
     code, whole, err = finish(run_build(tmp_path / "whole", ncbi_folder, shard_size=4))
     assert code == 0, err
