@@ -1,4 +1,27 @@
-"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`."""
+"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`.
+
+What all of them take
+---------------------
+adata
+    Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.
+kb
+    Opened store.
+cluster_key
+    Column of obs with the clusters.
+config
+    Encoder and seed, and all further settings of a run.
+layer, use_raw, gene_key
+    Where the values and the gene names are.
+key_added
+    Name of the slots.
+other_store
+    Whether the clusters or labels may have been made with another store or encoder; both are recorded then.
+copy
+    Return a copy with the result instead of changing ``adata``.
+
+What all of them raise: ``InputUnusable``, ``NotCounts``, ``AlignmentTooLow``, ``LineageMismatch``, ``SlotTaken``, see
+:mod:`cellmodel.core.errors`.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -20,14 +43,7 @@ from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, claim_slots
 from cellmodel.tl._run import run
 from cellmodel.tl._slots import result_slots, write_result
-from cellmodel.tl._task import (
-    Task,
-    annotate_task,
-    attribute_task,
-    run_on_cells,
-    search_task,
-    transfer_task,
-)
+from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task, transfer_task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,8 +74,6 @@ def embed(
 
     Parameters
     ----------
-    adata
-        Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.
     kb
         Opened store; None only with ``knowledge="none"``.
     recipe
@@ -68,18 +82,9 @@ def embed(
         How ``obsm["spatial"]`` is used; None leaves it out.
     compute
         Where the model is trained; by this process on the CPU if None.
-    layer, use_raw, gene_key
-        Where the values and the gene names are.
     key_added
         Name of the slots: ``obsm["X_<key>"]``, ``obsm["X_<key>_expr"]``, ``obsm["X_<key>_text"]``, the graph in
         ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
-    copy
-        Return a copy with the result instead of changing ``adata``.
-
-    Raises
-    ------
-    NotCounts, AlignmentTooLow, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     config = RunConfig(
         recipe=recipe,
@@ -123,11 +128,6 @@ def cluster(
         Name of a recipe, or a `Recipe`.
     config
         All further settings; the named arguments above win over it.
-
-    Raises
-    ------
-    NotCounts, AlignmentTooLow, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     chosen = replace(
         config or RunConfig(),
@@ -174,17 +174,6 @@ def classify(
         Genes of the two sides are matched by GeneID, by orthologue, or by the text of the genes.
     classifier
         Head, contrastive step, and the confidence below which a cell is unassigned; found from the reference if None.
-    config
-        Encoder, knowledge and seed.
-    layer, use_raw, gene_key
-        Where the values and the gene names are, on both sides.
-    other_store
-        Whether the labels of the reference may have been made with another store or encoder; both are recorded then.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     transfer = TransferConfig(label_key=label_key, meeting=genes_by, other_store=other_store)
@@ -218,23 +207,12 @@ def attribute(
 
     Parameters
     ----------
-    cluster_key
-        Column of obs with the clusters.
     between
         Two clusters to compare with one another; each with the rest if None.
     condition_key
         Column of obs with conditions to compare inside each cluster.
     gmt
         Files of gene sets, tested beside those of the store.
-    config
-        Encoder and seed.
-    other_store
-        Whether the clusters may have been made with another store or encoder; both are recorded then.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     choice = AttributeConfig(
         cluster_key=cluster_key,
@@ -271,19 +249,8 @@ def annotate(
 
     Parameters
     ----------
-    cluster_key
-        Column of obs with the clusters.
     candidates
         Types to choose from; those of the package's table if None.
-    config
-        Encoder and seed.
-    other_store
-        Whether the clusters may have been made with another store or encoder; both are recorded then.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     types = read_cell_types() if candidates is None else tuple(candidates)
     choice = TypeChoice(cluster_key=cluster_key, types=types, other_store=other_store)
@@ -317,15 +284,6 @@ def search(
         Free text, such as "cytotoxic T lymphocytes".
     cluster_key
         Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
-    config
-        Encoder and seed.
-    other_store
-        Whether the cells may have been clustered with another store or encoder; both are recorded then.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     wanted = SearchConfig(query=query, cluster_key=cluster_key, other_store=other_store)
     task = search_task(kb, config or RunConfig(), search=wanted)

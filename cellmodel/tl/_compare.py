@@ -12,8 +12,8 @@ from cellmodel.annotate.shared_genes import Meeting
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import clustered
-from cellmodel.io.cells import Cells, ReadConfig, read_cells
-from cellmodel.io.lineage import Lineage, check_lineage
+from cellmodel.io.cells import ReadConfig, read_cells
+from cellmodel.io.lineage import check_lineage
 from cellmodel.io.writers import check_targets, output
 from cellmodel.pl._canvas import check_format
 from genekb.core.messages import table_text
@@ -42,6 +42,15 @@ class CompareOutputs:
     plot: Path | None = None
     overwrite: bool = False
 
+    def check(self, *, inputs: Sequence[Path]) -> None:
+        """Check that outputs can be written, before any work is done."""
+        if self.table is not None and self.table.suffix not in {".tsv", ".csv"}:
+            raise InputUnusable(f"{self.table} ends with {self.table.suffix!r}; a table is written as .tsv or .csv")
+        if self.plot is not None:
+            check_format(self.plot)
+        targets = [Target(path) for path in (self.table, self.plot) if path]
+        check_targets(targets, inputs=inputs, overwrite=self.overwrite)
+
 
 def compare_files(
     a: SideFile,
@@ -54,60 +63,33 @@ def compare_files(
 ) -> CellComparison:
     """Match the clusters of two files, and write what is asked for.
 
-    ``config``: its encoder, coverage and seed are used. ``meeting``: how genes meet; by GeneID within a species and by
-    orthologue across two if None. By ``text``, no gene has to meet, and clusters are matched by meaning alone. Raises
-    ``InputUnusable`` if a file has no clusters, or an output cannot be written; outputs are checked before any work;
-    ``AlignmentTooLow`` if too few genes are known to the stores, or too few meet; ``LineageMismatch`` if the clusters
-    of a file were made with another store; ``NotAvailable`` if a plot is asked for and matplotlib is not installed;
-    checked before any work.
+    ``config``: its encoder, coverage and seed are used. ``meeting``: how genes are matched; by GeneID within a species
+    and by orthologue across two if None. By ``text``, no gene has to be shared, and clusters are matched by meaning
+    alone. Raises ``InputUnusable`` if a file has no clusters; ``AlignmentTooLow`` if too few genes are known to the
+    stores, or shared; ``LineageMismatch`` if the clusters of a file were made with another store; ``InputUnusable`` and
+    ``NotAvailable``, before any work, if an output cannot be written or matplotlib is missing.
     """
-    _check(outputs, inputs=(a.path, b.path))
-    cells = read_cells(a.path, a.read), read_cells(b.path, b.read)
-    made_with = _check_lineages(cells, (a, b), config)
-    found = [
-        clustered(each, side.kb, config, cluster_key=side.cluster_key) for each, side in zip(cells, (a, b), strict=True)
-    ]
-    compared = replace(
-        compare_clustered(found[0], found[1], stores=(a.kb, b.kb), config=config, compare=compare, meeting=meeting),
-        made_with=made_with,
+    outputs = outputs or CompareOutputs()
+    outputs.check(inputs=(a.path, b.path))
+    # the encoder is that of the first store, so that a second store has chosen none
+    chosen = config if a.kb.store_id == b.kb.store_id else None
+    one, other = read_cells(a.path, a.read), read_cells(b.path, b.read)
+    made_with = (
+        check_lineage(one, a.kb, config, key=a.cluster_key, other_store=a.other_store),
+        check_lineage(other, b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
     )
+    first = clustered(one, a.kb, config, cluster_key=a.cluster_key)
+    second = clustered(other, b.kb, config, cluster_key=b.cluster_key)
+    compared = compare_clustered(first, second, stores=(a.kb, b.kb), config=config, compare=compare, meeting=meeting)
     log.info("%s", compared.note)
-    if outputs is not None and outputs.table is not None:
+    if outputs.table is not None:
         rows = [match_row(match) for match in compared.matches]
         text = table_text(outputs.table, list(rows[0]), map(dict.values, rows), digits=6)
         with output(Target(outputs.table), overwrite=outputs.overwrite) as part:
             part.write_text(text, encoding="utf-8")
-    if outputs is not None and outputs.plot is not None:
-        _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
-    return compared
-
-
-def _check_lineages(
-    cells: tuple[Cells, Cells], sides: tuple[SideFile, SideFile], config: RunConfig
-) -> tuple[Lineage | None, Lineage | None]:
-    """Compare what the clusters of both files were made with to the stores that are given.
-
-    The encoder is that of the first store, so that a second store has chosen none.
-    """
-    a, b = sides
-    is_shared = a.kb.store_id == b.kb.store_id
-    chosen = config if is_shared else None
-    return (
-        check_lineage(cells[0], a.kb, config, key=a.cluster_key, other_store=a.other_store),
-        check_lineage(cells[1], b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
-    )
-
-
-def _check(outputs: CompareOutputs | None, *, inputs: Sequence[Path]) -> None:
-    """Check that outputs can be written, before any work is done."""
-    if outputs is None:
-        return
-    if outputs.table is not None and outputs.table.suffix not in {".tsv", ".csv"}:
-        raise InputUnusable(f"{outputs.table} ends with {outputs.table.suffix!r}; a table is written as .tsv or .csv")
     if outputs.plot is not None:
-        check_format(outputs.plot)
-    targets = [Target(path) for path in (outputs.table, outputs.plot) if path]
-    check_targets(targets, inputs=inputs, overwrite=outputs.overwrite)
+        _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
+    return replace(compared, made_with=made_with)
 
 
 def match_row(match: ClusterMatch) -> dict[str, object]:
@@ -140,10 +122,10 @@ def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str], over
     from cellmodel.pl._canvas import drawing, figure_of, save_figure
     from cellmodel.pl._sankey import Flow, draw_flows
 
-    said = {(m.best.a, m.best.b): m for m in compared.matches if m.match != UNMATCHED}
+    matched = {(m.best.a, m.best.b): m for m in compared.matches if m.match != UNMATCHED}
     with drawing():
         axes = draw_flows(
-            [Flow(left=a, right=b, weight=1.0, is_strong=m.is_reciprocal) for (a, b), m in said.items()],
+            [Flow(left=a, right=b, weight=1.0, is_strong=m.is_reciprocal) for (a, b), m in matched.items()],
             left=list(dict.fromkeys(pair.a for pair in compared.pairs)),
             right=list(dict.fromkeys(pair.b for pair in compared.pairs)),
             titles=titles,

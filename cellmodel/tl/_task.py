@@ -21,6 +21,7 @@ from cellmodel.explain.groups import clustered, group_cells
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.io.lineage import Lineage, check_lineage, lineage_record
 from cellmodel.io.outputs import WriteConfig, check_outputs
+from cellmodel.io.records import input_record
 from cellmodel.io.writers import h5ad_safe, write_cells
 from genekb.core.versions import installed_version
 from genekb.files.replace import Target
@@ -38,7 +39,7 @@ class Task(Generic[Result]):
 
     slots: tuple[tuple[str, str], ...]  # part of an AnnData, and key in it; {} is the name under which all is stored
     find: Callable[[Cells], Result]
-    values: Callable[[Cells, Result], Sequence[Any]]  # of the slots, in their order
+    values: Callable[[Cells, Result], Sequence[Any]]  # of the slots, in their order; None writes none
     inputs: tuple[Path, ...] = ()  # files that are read beside the cells
     targets: tuple[Target, ...] = ()  # what is written beside the cells
     write_beside: Callable[[Result, WriteConfig], None] | None = None  # writes them
@@ -54,7 +55,8 @@ def run_on_cells(cells: Cells, task: Task[Result], *, key_added: str, overwrite:
     claim_slots(adata, slots, overwrite=overwrite)
     found = task.find(cells)
     for (part, key), value in zip(slots, task.values(cells, found), strict=True):
-        getattr(adata, part)[key] = h5ad_safe(value) if part == "uns" else value
+        if value is not None:
+            getattr(adata, part)[key] = h5ad_safe(value) if part == "uns" else value
     return found
 
 
@@ -227,7 +229,7 @@ def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
         "n_unlabelled": found.n_unlabelled,
         "unassigned_below": found.limit,
         "genes": {"meeting": found.transfer.meeting, "n_genes": found.n_genes, "note": found.note},
-        "input": {"source": cells.source.rsplit("/", 1)[-1], "value_kind": str(cells.kind), "notes": list(cells.notes)},
+        "input": input_record(cells)["input"],
     }
     return (
         pd.Categorical(found.labels, categories=[*found.names, UNASSIGNED]),

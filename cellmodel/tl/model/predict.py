@@ -1,5 +1,6 @@
 """A fitted model on a new file: clusters and embeddings written beside the cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import numpy as np
 
 import genekb
-from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
-from cellmodel.io.outputs import WriteConfig, check_outputs
-from cellmodel.io.writers import h5ad_safe, write_cells
+from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.records import input_record
+from cellmodel.tl._task import Task, run_on_file
 from cellmodel.tl.model.files import load_model
 from cellmodel.tl.model.fitted import FittedModel, Predicted, check_store, predict
 
@@ -24,12 +25,6 @@ class Prediction:
     found: Predicted
 
 
-def prediction_slots(key_added: str) -> list[tuple[str, str]]:
-    """List the slots that a prediction writes."""
-    in_obsm = [("obsm", f"X_{key_added}"), ("obsm", f"X_{key_added}_expr"), ("obsm", f"X_{key_added}_text")]
-    return [("obs", key_added), ("obs", f"{key_added}_confidence"), *in_obsm, ("uns", key_added)]
-
-
 def predict_file(
     path: Path, model_folder: Path, kb: genekb.Store | None, *, read: ReadConfig, write: WriteConfig
 ) -> Prediction:
@@ -40,30 +35,22 @@ def predict_file(
     """
     model = load_model(model_folder)
     check_store(model, kb)
-    check_outputs(write, inputs=(path, model_folder))
-    cells = read_cells(path, read)
-    claim_slots(cells.adata, prediction_slots(write.key_added), overwrite=write.overwrite)
-    if cells.matrix.shape[0] == 0:
-        raise InputUnusable(f"{path} has no cells")
-    found = predict(model, cells, kb)
-    write_prediction(cells, model, found, key_added=write.key_added)
-    write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
-    return Prediction(model=model, cells=cells, found=found)
+    in_obsm = (("obsm", "X_{}"), ("obsm", "X_{}_expr"), ("obsm", "X_{}_text"))
+    task = Task(
+        slots=(("obs", "{}"), ("obs", "{}_confidence"), *in_obsm, ("uns", "{}")),
+        find=lambda cells: Prediction(model=model, cells=cells, found=predict(model, cells, kb)),
+        values=lambda _, prediction: _values(prediction),
+        inputs=(model_folder,),
+    )
+    return run_on_file(path, task, read=read, write=write)
 
 
-def write_prediction(cells: Cells, model: FittedModel, found: Predicted, *, key_added: str) -> None:
-    """Write a prediction into the AnnData of the cells."""
+def _values(prediction: Prediction) -> Sequence[Any]:
     import pandas as pd
 
-    adata = cells.adata
+    model, cells, found = prediction.model, prediction.cells, prediction.found
     categories = [str(cluster) for cluster in range(int(model.labels.max()) + 1)]
-    adata.obs[key_added] = pd.Categorical(found.labels.astype(str), categories=categories)
-    adata.obs[f"{key_added}_confidence"] = found.confidence.astype(np.float32)
-    adata.obsm[f"X_{key_added}"] = found.representation.z
-    adata.obsm[f"X_{key_added}_expr"] = found.representation.z_expr
-    if found.representation.z_text is not None:
-        adata.obsm[f"X_{key_added}_text"] = found.representation.z_text
-    record: dict[str, Any] = {
+    record = {
         "params": model.config.to_dict(),
         "recipe": model.config.recipe_name,
         "seed": model.config.seed,
@@ -72,6 +59,13 @@ def write_prediction(cells: Cells, model: FittedModel, found: Predicted, *, key_
         "content_id": model.content_id,
         "share_genes": found.share_genes,
         "n_fitted_cells": len(model.labels),
-        "input": {"source": cells.source.rsplit("/", 1)[-1], "value_kind": str(cells.kind), "notes": list(cells.notes)},
+        "input": input_record(cells)["input"],
     }
-    adata.uns[key_added] = h5ad_safe(record)
+    return (
+        pd.Categorical(found.labels.astype(str), categories=categories),
+        found.confidence.astype(np.float32),
+        found.representation.z,
+        found.representation.z_expr,
+        found.representation.z_text,
+        record,
+    )

@@ -141,6 +141,26 @@ class Store:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedStore:
+    """The store that a command is about."""
+
+    store: StoreName
+    home: Home = None
+
+    def open(self) -> "genekb.Store":
+        """Open it."""
+        from genekb import open as open_store
+
+        return open_store(self.store, home=self.home)
+
+    def folder(self) -> Path:
+        """Find its folder."""
+        from genekb.store.home import find_store
+
+        return find_store(self.store, self.home)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """Where in a cell file the values and the gene names are."""
 

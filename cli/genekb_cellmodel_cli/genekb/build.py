@@ -137,7 +137,7 @@ def build(
 
 
 def update(
-    store: options.StoreName,
+    store: options.NamedStore,
     source: Annotated[Path, typer.Option(help="The new source, as for `genekb build`.")],
     source_names: SourceNames,
     encoding: Encoding,
@@ -150,7 +150,6 @@ def update(
     encoder: Annotated[list[str] | None, typer.Option(help="Encoder to carry on; all if left out; repeatable.")] = None,
     only_genes: Annotated[Path | None, typer.Option(help="Cell file or name list, where the store kept none.")] = None,
     dry_run: options.DryRun = False,
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Make the store of a new release: only texts that changed are encoded, and how many is said before it starts.
@@ -159,14 +158,13 @@ def update(
     """
     import time
 
-    from genekb import open as open_store
     from genekb.builder.plan import BuildConfig
     from genekb.builder.update import estimate_update, plan_update
     from genekb.builder.update import update as update_store
 
     started = time.perf_counter()
     settings = encoding.settings()
-    kb = open_store(store, home=home)
+    kb = store.open()
     tables = source_names.read(source, taxa=source_names.taxon or [str(tax_id) for tax_id in kb.manifest.taxa])
     config = BuildConfig(
         name=kb.manifest.name,
@@ -181,7 +179,7 @@ def update(
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
     with progress_bar() as progress:
-        result = update_store(kb, tables, plan, home=home, encoders=encoder, progress=progress)
+        result = update_store(kb, tables, plan, home=store.home, encoders=encoder, progress=progress)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
     print_record(content, json=json)
 
@@ -198,23 +196,21 @@ def _planned(store_id: str, plan: "UpdatePlan") -> dict[str, Any]:
 
 
 def encode(
-    store: options.StoreName,
+    store: options.NamedStore,
     model: Annotated[list[str], typer.Option(help="Encoder to add, see `genekb models`; repeatable.")],
     encoding: NewEncoding,
     dry_run: options.DryRun = False,
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Add encoders to a store: its texts are read by them too, and what it has is kept.
 
     Example: genekb encode human@2022-11 --model biobert
     """
-    from genekb import open as open_store
     from genekb.builder.plan import BuildConfig, distinct_texts
     from genekb.builder.update import add_encoders
 
     settings = encoding.settings()
-    kb = open_store(store, home=home)
+    kb = store.open()
     config = BuildConfig(
         name=kb.manifest.name,
         **settings,
@@ -222,11 +218,13 @@ def encode(
     if dry_run:
         dtype = str(kb.manifest.options.get("vector_dtype", "float16"))
         texts = distinct_texts(kb.table("texts"))
-        costs = describe_costs(model, texts, load=config.loader(home), dtype=dtype)
+        costs = describe_costs(model, texts, load=config.loader(store.home), dtype=dtype)
         print_record({"parent": kb.store_id} | costs, json=json)
         return
     with progress_bar() as progress, config.open_engine() as running:
-        result = add_encoders(kb, model, load=config.loader(home), engine=running, home=home, progress=progress)
+        result = add_encoders(
+            kb, model, load=config.loader(store.home), engine=running, home=store.home, progress=progress
+        )
     print_record(describe_build(result), json=json)
 
 

@@ -19,12 +19,11 @@ class Node:
     children: Sequence["Node"] = field(default_factory=tuple)
 
 
-def print_lineage(store: str, *, home: Path | None, json: bool) -> None:
+def print_lineage(folder: Path, *, home: Path | None, json: bool) -> None:
     """Print the lineage of a store as a tree, or nested as one JSON object."""
     from genekb.builder.lineage import lineage_tree, trace_lineage
-    from genekb.store.home import find_store
 
-    generations = trace_lineage(find_store(store, home), home=home)
+    generations = trace_lineage(folder, home=home)
     print_json(lineage_tree(generations)) if json else print_lines(draw_lineage(generations))
 
 

@@ -93,26 +93,22 @@ def _print_stores(rows: Sequence[Mapping[str, Any]], *, none: str) -> None:
 
 
 def path(
-    store: options.StoreName,
-    home: options.Home = None,
+    store: options.NamedStore,
     json: options.Json = False,
 ) -> None:
     """Print the folder of a store, for scripts; exit code 4 where there is none.
 
     Example: genekb path human
     """
-    from genekb.store.home import find_store
-
-    folder = find_store(store, home).absolute()
+    folder = store.folder().absolute()
     print_json({"path": str(folder)}) if json else print_lines([str(folder)])
 
 
 def info(
-    store: options.StoreName,
+    store: options.NamedStore,
     lineage: Annotated[
         bool, typer.Option("--lineage", help="Draw the stores, sources and encoders behind it.")
     ] = False,
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Show what a store holds and from what it was made.
@@ -121,14 +117,12 @@ def info(
     """
     import json as json_module
 
-    from genekb import open as open_store
-
     if lineage:
-        print_lineage(store, home=home, json=json)
+        print_lineage(store.folder(), home=store.home, json=json)
         return
     from genekb.store.card.readme import without_header
 
-    kb = open_store(store, home=home)
+    kb = store.open()
     if json:
         print_json(json_module.loads(kb.manifest.to_json()) | {"path": str(kb.folder.absolute())})
         return
@@ -137,8 +131,7 @@ def info(
 
 
 def verify(
-    store: options.StoreName,
-    home: options.Home = None,
+    store: options.NamedStore,
     public_key: share.PublicKey = None,
     json: options.Json = False,
 ) -> None:
@@ -148,10 +141,9 @@ def verify(
     """
     from genekb.core.errors import StoreCorrupt
     from genekb.share.signing import verify_signature
-    from genekb.store.home import find_store
     from genekb.store.verify import verify_store
 
-    folder = find_store(store, home)
+    folder = store.folder()
     signed = verify_signature(folder, public_key) if public_key else ""
     result = verify_store(folder)
     if json:

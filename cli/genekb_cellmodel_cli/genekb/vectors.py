@@ -147,7 +147,7 @@ def check_encoder_name(name: str) -> str:
 
 
 def import_(
-    store: options.StoreName,
+    store: options.NamedStore,
     path: Annotated[
         Path,
         typer.Argument(help="word2vec text, .npy, .npz, .parquet, .csv, .tsv, .json, .safetensors, .h5ad, .pkl."),
@@ -167,7 +167,6 @@ def import_(
     min_resolved: Annotated[
         float, typer.Option(help="Least share of the names that the store must know.", min=0.0, max=1.0)
     ] = 0.5,
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Take vectors of genes that were made elsewhere into a store, as an encoder of their own.
@@ -176,7 +175,6 @@ def import_(
 
     Example: genekb import human@2022-11 GenePT.pickle --name genept
     """
-    from genekb import open as open_store
     from genekb.builder.update import import_vectors
 
     if path.suffix.lower() == ".h5ad":
@@ -184,9 +182,9 @@ def import_(
     else:
         from genekb.encoders.imported.vectors import read_foreign as read
 
-    kb = open_store(store, home=home)
+    kb = store.open()
     foreign = read(path, names=names, column=column, keys=keys)
-    result = import_vectors(kb, foreign, name=name, home=home, keys=keys, min_resolved=min_resolved)
+    result = import_vectors(kb, foreign, name=name, home=store.home, keys=keys, min_resolved=min_resolved)
     if json:
         print_json(_describe_import(foreign, result))
     else:
