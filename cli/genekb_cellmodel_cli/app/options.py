@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from cellmodel.io.outputs import WriteConfig
     from cellmodel.tl._job import StreamConfig
 
-Home = Annotated[
-    Path | None,
-    typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder."),
-]
+Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all if left out.", min=1)]
@@ -52,8 +49,7 @@ Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or 
 KbOptional = Annotated[str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
 Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
 Encoders = Annotated[
-    list[str] | None,
-    typer.Option("--encoder", help="Encoder of the store; repeatable; all that are here if left out."),
+    list[str] | None, typer.Option("--encoder", help="Encoder of the store; repeatable; all that are here if left out.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file and existing slots.")]
 OtherStore = Annotated[
@@ -95,10 +91,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be do
 EngineName = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Who encodes: this process, or workers of Ray.")
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1),
-]
+Workers = Annotated[int | None, typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1)]
 StallTimeout = Annotated[
     float, typer.Option("--stall-timeout-s", help="Seconds without a finished shard after which --engine ray gives up.")
 ]
@@ -212,11 +205,7 @@ class GeneMatching:
         from cellmodel.core.config import RunConfig
 
         return RunConfig(
-            encoder=self.encoder,
-            min_coverage=self.min_coverage,
-            use_orthologs=self.orthologs,
-            seed=self.seed,
-            **more,
+            encoder=self.encoder, min_coverage=self.min_coverage, use_orthologs=self.orthologs, seed=self.seed, **more
         )
 
 

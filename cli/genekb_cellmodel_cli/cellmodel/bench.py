@@ -27,8 +27,7 @@ def bench(
     encoder: options.Encoder = None,
     label_key: Annotated[str, typer.Option(help="Column of obs with the labels.")] = "cell_type",
     listing: Annotated[
-        Path | None,
-        typer.Option(help="TOML with a table a file: file, label_key, labels (their origin), sha256."),
+        Path | None, typer.Option(help="TOML with a table a file: file, label_key, labels (their origin), sha256.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Only these data sets, names parted by commas.")] = None,
     n_clusters: Annotated[

@@ -67,8 +67,7 @@ def lock(
         list[Path] | None, typer.Argument(help="Folders of models to pin; none: show what is pinned.")
     ] = None,
     url: Annotated[
-        str | None,
-        typer.Option(help="Where the model can be pulled from; what is known if left out."),
+        str | None, typer.Option(help="Where the model can be pulled from; what is known if left out.")
     ] = None,
     file: LockFile = None,
     json: options.Json = False,

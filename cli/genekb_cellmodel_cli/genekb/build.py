@@ -86,8 +86,7 @@ def build(
     ] = None,
     model: Annotated[list[str] | None, typer.Option(help="Encoder, see `genekb models`; repeatable.")] = None,
     name: Annotated[
-        str | None,
-        typer.Option(help="NAME@RELEASE; species and release if left out.", callback=check_store_name),
+        str | None, typer.Option(help="NAME@RELEASE; species and release if left out.", callback=check_store_name)
     ] = None,
     genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
     only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
@@ -166,10 +165,7 @@ def update(
     settings = encoding.settings()
     kb = store.open()
     tables = source_names.read(source, taxa=source_names.taxon or [str(tax_id) for tax_id in kb.manifest.taxa])
-    config = BuildConfig(
-        name=kb.manifest.name,
-        **settings,
-    )
+    config = BuildConfig(name=kb.manifest.name, **settings)
     plan = plan_update(kb, tables, name=name, only_names=read_names(only_genes), encoders=encoder, config=config)
     content = _planned(kb.store_id, plan)
     if dry_run:
@@ -211,10 +207,7 @@ def encode(
 
     settings = encoding.settings()
     kb = store.open()
-    config = BuildConfig(
-        name=kb.manifest.name,
-        **settings,
-    )
+    config = BuildConfig(name=kb.manifest.name, **settings)
     if dry_run:
         dtype = str(kb.manifest.options.get("vector_dtype", "float16"))
         texts = distinct_texts(kb.table("texts"))

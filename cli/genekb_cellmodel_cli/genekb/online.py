@@ -88,10 +88,7 @@ def fetch(
         raise typer.BadParameter(str(error)) from error
     with transfer_progress("what has been answered is kept") as bar:
         result = fetch_genes(
-            read_names(gene_list) or (),
-            folder,
-            config,
-            progress=lambda done, total: bar("genes", done, total),
+            read_names(gene_list) or (), folder, config, progress=lambda done, total: bar("genes", done, total)
         )
     content = {
         "folder": str(folder),

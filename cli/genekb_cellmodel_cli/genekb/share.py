@@ -91,10 +91,7 @@ def pull(
         listed = find_listed(_catalog(catalog, home), url)
         address, wanted = address_of(listed), wanted or listed.digest
     config = PullConfig(
-        encoders=tuple(encoder or ()),
-        digest=wanted,
-        public_key=public_key or "",
-        retry=_retry_policy(jobs, timeout_s),
+        encoders=tuple(encoder or ()), digest=wanted, public_key=public_key or "", retry=_retry_policy(jobs, timeout_s)
     )
     with transfer_progress() as progress:
         pulled = pull_store(address, config, home=home, progress=progress)

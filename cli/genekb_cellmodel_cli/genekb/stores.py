@@ -92,10 +92,7 @@ def _print_stores(rows: Sequence[Mapping[str, Any]], *, none: str) -> None:
     print_table(tuple(shown[0]), [tuple(row) for row in cells])
 
 
-def path(
-    store: options.NamedStore,
-    json: options.Json = False,
-) -> None:
+def path(store: options.NamedStore, json: options.Json = False) -> None:
     """Print the folder of a store, for scripts; exit code 4 where there is none.
 
     Example: genekb path human
@@ -130,11 +127,7 @@ def info(
     print_lines([f"digest: {kb.manifest.digest}", f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"])
 
 
-def verify(
-    store: options.NamedStore,
-    public_key: share.PublicKey = None,
-    json: options.Json = False,
-) -> None:
+def verify(store: options.NamedStore, public_key: share.PublicKey = None, json: options.Json = False) -> None:
     """Check every byte, key and vector of a store against its manifest, and the manifest's signature.
 
     Example: genekb verify human@2022-11 --public-key lab.pub

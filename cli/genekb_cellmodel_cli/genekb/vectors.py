@@ -61,12 +61,7 @@ def compare(
     if 0 < genes <= neighbors:
         raise typer.BadParameter(f"--genes must be above --neighbors ({neighbors}), got {genes}")
     result = compare_encoders(
-        store.open(),
-        encoders=encoder,
-        n_neighbors=neighbors,
-        n_genes=genes or None,
-        seed=seed,
-        vocabularies=vocabulary,
+        store.open(), encoders=encoder, n_neighbors=neighbors, n_genes=genes or None, seed=seed, vocabularies=vocabulary
     )
     _note_not_pulled(result.not_pulled)
     if json:
@@ -149,13 +144,9 @@ def check_encoder_name(name: str) -> str:
 def import_(
     store: options.NamedStore,
     path: Annotated[
-        Path,
-        typer.Argument(help="word2vec text, .npy, .npz, .parquet, .csv, .tsv, .json, .safetensors, .h5ad, .pkl."),
+        Path, typer.Argument(help="word2vec text, .npy, .npz, .parquet, .csv, .tsv, .json, .safetensors, .h5ad, .pkl.")
     ],
-    name: Annotated[
-        str,
-        typer.Option(help="Name that the vectors get as an encoder.", callback=check_encoder_name),
-    ],
+    name: Annotated[str, typer.Option(help="Name that the vectors get as an encoder.", callback=check_encoder_name)],
     names: Annotated[
         Path | None, typer.Option(help="A name per row where the file has none: lines, JSON, or a table.")
     ] = None,
