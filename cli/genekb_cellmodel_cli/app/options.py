@@ -30,7 +30,6 @@ TrainEngine = Annotated[
     Literal["local", "ddp", "ray"],
     typer.Option("--engine", help="Train in this process, in several on this machine (ddp), or on a Ray cluster."),
 ]
-TrainWorkers = Annotated[int | None, typer.Option("--workers", help="Processes that train; 2 with ddp or ray.", min=1)]
 Recipe = Annotated[
     str,
     typer.Option(
@@ -45,8 +44,6 @@ Knowledge = Annotated[
     choices.Knowledge,
     typer.Option(help="Gene vectors as they are, dealt out anew, drawn at random, or none: shows what text adds."),
 ]
-Kb = Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
-KbOptional = Annotated[str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
 Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
 Encoders = Annotated[
     list[str] | None, typer.Option("--encoder", help="Encoder of the store; repeatable; all that are here if left out.")
@@ -61,25 +58,11 @@ OtherStore = Annotated[
 Orthologs = Annotated[
     bool, typer.Option("--orthologs", help="Let symbols of the orthologous gene of another species stand for a gene.")
 ]
-Layer = Annotated[str | None, typer.Option(help="Layer that holds the counts.")]
-UseRaw = Annotated[bool, typer.Option("--use-raw", help="Take .raw instead of X.")]
 GeneKey = Annotated[str | None, typer.Option(help="Column of var with gene names; var_names if left out.")]
-Values = Annotated[Literal["auto", "counts", "linear", "log1p"], typer.Option(help="What the values are.")]
-KeyAdded = Annotated[str, typer.Option(help="Name under which results are stored.")]
 MinCoverage = Annotated[
     float, typer.Option(help="Share of the genes that must have a text, in [0, 1].", min=0.0, max=1.0)
 ]
-Transpose = Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")]
 Taxon = Annotated[list[str] | None, typer.Option(help="Species by name or NCBI taxonomy id; repeatable.")]
-Release = Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")]
-Names = Annotated[
-    Path | None, typer.Option(help="Source that gives symbols their GeneIDs, where --source has symbols alone.")
-]
-BaseUrl = Annotated[str | None, typer.Option(help="Endpoint of an API; else OPENAI_BASE_URL, else OpenAI's.")]
-ComputeDtype = Annotated[
-    Literal["auto", "float32", "bfloat16"], typer.Option(help="auto takes bfloat16 where the hardware has it.")
-]
-Online = Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option(
@@ -88,14 +71,6 @@ TrustRemoteCode = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, its time and size; write nothing.")]
-EngineName = Annotated[
-    Literal["local", "ray"], typer.Option("--engine", help="Who encodes: this process, or workers of Ray.")
-]
-Workers = Annotated[int | None, typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1)]
-StallTimeout = Annotated[
-    float, typer.Option("--stall-timeout-s", help="Seconds without a finished shard after which --engine ray gives up.")
-]
-RayAddress = Annotated[str | None, typer.Option(help="Ray cluster; else RAY_ADDRESS, else this machine alone.")]
 Timeout = Annotated[float, typer.Option(help="Longest silence of the server, in seconds.", min=1.0)]
 LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.")]
 ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
@@ -109,7 +84,7 @@ StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path."
 class MaybeStore:
     """A store that a command can do without."""
 
-    kb: KbOptional = None
+    kb: Annotated[str | None, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")] = None
     home: Home = None
 
     def open(self, *, trust_remote_code: bool = False) -> "genekb.Store | None":
@@ -123,7 +98,7 @@ class MaybeStore:
 class Store:
     """The store that a command works with."""
 
-    kb: Kb
+    kb: Annotated[str, typer.Option("--kb", help="Store: NAME[@RELEASE], digest or path.")]
     home: Home = None
 
     def open(self, name: str | None = None, *, trust_remote_code: bool = False) -> "genekb.Store":
@@ -157,10 +132,10 @@ class NamedStore:
 class Reading:
     """Where in a cell file the values and the gene names are."""
 
-    layer: Layer = None
-    use_raw: UseRaw = False
+    layer: Annotated[str | None, typer.Option(help="Layer that holds the counts.")] = None
+    use_raw: Annotated[bool, typer.Option("--use-raw", help="Take .raw instead of X.")] = False
     gene_key: GeneKey = None
-    values: Values = "auto"
+    values: Annotated[Literal["auto", "counts", "linear", "log1p"], typer.Option(help="What the values are.")] = "auto"
 
     def config(self) -> "ReadConfig":
         """Give the settings; choices that exclude one another are wrong usage."""
@@ -174,14 +149,14 @@ class Reading:
 class TableReading(Reading):
     """The same for commands that also read tables of genes x cells."""
 
-    transpose: Transpose = False
+    transpose: Annotated[bool, typer.Option("--transpose", help="Rows of a .csv or .tsv are genes, not cells.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
     """Where results are stored in the annotated cells."""
 
-    key_added: KeyAdded = "cellmodel"
+    key_added: Annotated[str, typer.Option(help="Name under which results are stored.")] = "cellmodel"
     overwrite: Overwrite = False
 
     def write(self, output: Path, **more: Any) -> "WriteConfig":
@@ -215,7 +190,9 @@ class Training:
 
     device: TrainDevice = "cpu"
     engine: TrainEngine = "local"
-    workers: TrainWorkers = None
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that train; 2 with ddp or ray.", min=1)
+    ] = None
     threads: Threads = None
 
     def set_threads(self) -> None:

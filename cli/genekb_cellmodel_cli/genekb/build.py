@@ -23,8 +23,10 @@ class SourceNames:
     """What is taken from a source."""
 
     taxon: options.Taxon = None
-    release: options.Release = None
-    names: options.Names = None
+    release: Annotated[str | None, typer.Option(help="Release of the source; its folder's name if left out.")] = None
+    names: Annotated[
+        Path | None, typer.Option(help="Source that gives symbols their GeneIDs, where --source has symbols alone.")
+    ] = None
 
     def read(self, source: Path | None, *, taxa: list[str]) -> "SourceTables":
         """Read a source of any kind; the demo table where none is given."""
@@ -41,14 +43,25 @@ class SourceNames:
 class Encoding:
     """How texts are encoded, and where."""
 
-    base_url: options.BaseUrl = None
+    base_url: Annotated[str | None, typer.Option(help="Endpoint of an API; else OPENAI_BASE_URL, else OpenAI's.")] = (
+        None
+    )
     device: options.Device = "auto"
     threads: options.Threads = None
     trust_remote_code: options.TrustRemoteCode = False
-    engine: options.EngineName = "local"
-    workers: options.Workers = None
-    stall_timeout_s: options.StallTimeout = 900.0
-    ray_address: options.RayAddress = None
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Who encodes: this process, or workers of Ray.")
+    ] = "local"
+    workers: Annotated[
+        int | None, typer.Option(help="Workers of --engine ray; by GPUs, else CPUs, if left out.", min=1)
+    ] = None
+    stall_timeout_s: Annotated[
+        float,
+        typer.Option("--stall-timeout-s", help="Seconds without a finished shard after which --engine ray gives up."),
+    ] = 900.0
+    ray_address: Annotated[str | None, typer.Option(help="Ray cluster; else RAY_ADDRESS, else this machine alone.")] = (
+        None
+    )
 
     def settings(self) -> dict[str, Any]:
         """Give settings of :class:`genekb.BuildConfig`; choices that exclude one another are wrong usage."""
@@ -64,8 +77,10 @@ class Encoding:
 class NewEncoding(Encoding):
     """The same for encoders that a store has not had before."""
 
-    compute_dtype: options.ComputeDtype = "auto"
-    online: options.Online = False
+    compute_dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="auto takes bfloat16 where the hardware has it.")
+    ] = "auto"
+    online: Annotated[bool, typer.Option("--online", help="Allow the download of an encoder's weights.")] = False
 
 
 def check_store_name(name: str | None) -> str | None:
