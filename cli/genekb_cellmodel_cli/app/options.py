@@ -42,7 +42,7 @@ Recipe = Annotated[
 ]
 Knowledge = Annotated[
     choices.Knowledge,
-    typer.Option(help="Gene vectors as they are, dealt out anew, drawn at random, or none: shows what text adds."),
+    typer.Option(help="Gene vectors as they are, permuted, drawn at random, or none: shows what text adds."),
 ]
 Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
 Encoders = Annotated[
@@ -56,7 +56,7 @@ OtherStore = Annotated[
     ),
 ]
 Orthologs = Annotated[
-    bool, typer.Option("--orthologs", help="Let symbols of the orthologous gene of another species stand for a gene.")
+    bool, typer.Option("--orthologs", help="Let symbols of the orthologous gene of another species map to a gene.")
 ]
 GeneKey = Annotated[str | None, typer.Option(help="Column of var with gene names; var_names if left out.")]
 MinCoverage = Annotated[

@@ -16,7 +16,7 @@ from genekb.core.messages import did_you_mean, printable
 from genekb_cellmodel_cli.app.choices import RECIPES, complete_recipe
 from genekb_cellmodel_cli.app.completion import complete
 from genekb_cellmodel_cli.app.interruption import Interruption
-from genekb_cellmodel_cli.app.option_groups import Command, expand_groups
+from genekb_cellmodel_cli.app.option_groups import Command, expand_groups, wrong_usage
 from genekb_cellmodel_cli.app.output import PrintableFormatter, note, print_lines, print_traceback
 
 EXIT_CODES = {
@@ -54,7 +54,7 @@ class QuickGroup(TyperGroup):
             if getattr(param, "is_flag", False) and param.default is None:
                 param.default = False
             if param.name == "max_memory":
-                param.process_value = _limit_memory
+                param.process_value = _limit_memory  # type: ignore[method-assign,assignment]  # as an instance has it
         return params
 
     def invoke(self, ctx: Any) -> Any:
@@ -104,10 +104,8 @@ def _limit_memory(_: typer.Context, value: str) -> str:
     """Limit the memory of this command, before its work begins."""
     from genekb.core.resources import limit_memory, parse_size
 
-    try:
+    with wrong_usage():
         limit_memory(parse_size(value) if value else None)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     return value
 
 

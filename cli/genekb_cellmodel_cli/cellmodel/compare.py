@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 GenesBy = Annotated[
     Literal["ids", "orthologs", "text"] | None,
     typer.Option(
-        help="How genes of the two files meet; ids within a species and orthologs across two if left out. With text "
-        "no gene has to meet, and meaning decides alone."
+        help="How genes of the two files are matched; ids within a species and orthologs across two if left out. With "
+        "text no gene has to be shared, and meaning decides alone."
     ),
 ]
 _COLUMNS: Columns = {
