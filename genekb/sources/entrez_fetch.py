@@ -14,9 +14,10 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 from genekb.core.addresses import is_web_address
-from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
+from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.atomic import atomic_file, write_json, write_text
 from genekb.genes.taxa import find_taxon
+from genekb.net.download import own_folder
 from genekb.net.retry import RateLimit, RetryPolicy, TryAgain, retry_after_s
 from genekb.sources.entrez import EntrezRecord, current_gene, read_answer
 
@@ -78,7 +79,7 @@ def fetch_genes(
     wanted = sorted({name.strip() for name in names if name.strip()})
     if not wanted:
         raise SourceUnusable("no gene was named; give symbols or GeneIDs, one a line")
-    with _own(folder):
+    with own_folder(folder, lock=".fetch.lock", work="fetches"):
         _check_plan(folder, wanted, config)
         client = _Client(config)
         ids = {int(name) for name in wanted if _GENE_ID.fullmatch(name)}
@@ -96,24 +97,6 @@ def fetch_genes(
         replaced=replaced,
         missing=tuple(missing),
     )
-
-
-@contextmanager
-def _own(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder; ``NotAvailable`` if it cannot be written to."""
-    import filelock
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".fetch.lock", blocking=False):
-            yield
-    except filelock.Timeout as error:
-        raise StoreBusy(f"another process fetches into {folder}; wait for it, or use another folder") from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise NotAvailable(
-            f"cannot write to {folder}: {reason}; free space or give another folder, then run the same command again"
-        ) from error
 
 
 def _fetch_replacements(

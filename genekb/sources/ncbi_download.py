@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from genekb.core.addresses import host_of, is_web_address
-from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
+from genekb.core.errors import SourceUnusable
 from genekb.files.atomic import sha256_file, write_json
 from genekb.genes.taxa import ALL, Taxon, find_taxon
 from genekb.net.client import Absent, check_reachable, open_client
-from genekb.net.download import KEPT, Progress, Version, WebDownload
+from genekb.net.download import KEPT, Progress, Version, WebDownload, own_folder
 from genekb.net.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -97,23 +97,12 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
     Raises ``NotAvailable`` if the server cannot be reached, or the folder cannot be written; ``SourceUnusable`` if the
     server does not have a file, or its file is damaged; ``StoreBusy`` if another process downloads into the folder.
     """
-    import filelock
-
     taxa = [] if ALL in config.taxa else [find_taxon(name) for name in config.taxa]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            filelock.FileLock(folder / ".download.lock", blocking=False),
-            open_client(config.retry.timeout_s) as client,
-        ):
-            return _download(folder, config, client, taxa, progress)
-    except filelock.Timeout as error:
-        raise StoreBusy(f"another process downloads into {folder}; wait for it, or use another folder") from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise NotAvailable(
-            f"cannot write to {folder}: {reason}; free space or use another folder, then run the same command again"
-        ) from error
+    with (
+        own_folder(folder, lock=".download.lock", work="downloads"),
+        open_client(config.retry.timeout_s) as client,
+    ):
+        return _download(folder, config, client, taxa, progress)
 
 
 def _download(
