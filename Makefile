@@ -5,7 +5,8 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 THOROUGH := --hypothesis-profile=nightly
 
-# uv installs several times faster than pip; where it cannot install, pip does.
+# uv installs several times faster than pip; where it cannot install, pip does. An editable install needs editables,
+# which uv, unlike pip, does not bring along.
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1) || \
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $(1)
 
@@ -15,7 +16,7 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.tx
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile $(TORCH)
 	-$(BIN)/python -m pip install --quiet --no-compile uv
-	$(call INSTALL,--editable ".[demo]")
+	$(call INSTALL,editables --editable ".[demo]")
 	touch $@
 
 .venv/.dev: .venv/.demo
