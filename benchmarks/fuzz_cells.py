@@ -65,14 +65,14 @@ def read_zarr(folder: Path) -> Any:
 
 def read_stored(path: Path) -> Any:
     """Read cells whole, and by blocks."""
-    from cellmodel.io.backed import count_entries, read_tables, stored_matrices
+    from cellmodel.io.backed import count_entries, open_backed
     from cellmodel.io.cells import ReadConfig, read_cells, read_gene_totals, spatial_coordinates
 
     def use(how: str) -> Any:
         if how == "blocks":
             count_entries(path, ReadConfig())
-            found = [sum(block.sum() for block in one.blocks()) for one in stored_matrices(path, ReadConfig())]
-            return found, read_tables(path)
+            backed = open_backed(path, ReadConfig())
+            return [sum(block.sum() for block in backed.matrix(place).blocks()) for place in backed.places], backed
         if how == "totals":
             return read_gene_totals(path)
         return spatial_coordinates(read_cells(path))

@@ -1,7 +1,7 @@
 """Cells in a file of which some at a time are in memory: which matrix of it is used, and what it holds."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,11 @@ from jaxtyping import Int
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.types import CellByGene
-from cellmodel.io.cells import ReadConfig, check_slots
+from cellmodel.io.cells import Matrices, ReadConfig, check_slots, matrix_name
 from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_zarr
 from cellmodel.io.guard.declared_sizes import check_declared, could_hold
 from cellmodel.io.guard.read_errors import check_hdf5, check_there, damage_is_one_line, quiet_names, refused_by_anndata
 from cellmodel.io.matrix import as_csr, gene_columns
-from genekb.core.messages import known_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,8 +42,7 @@ class StoredMatrix:
     @property
     def name(self) -> str:
         """What a user calls the matrix."""
-        part, _, rest = self.place.partition("/")
-        return {"X": "X", "raw": ".raw"}.get(part, f"layer {rest!r}")
+        return matrix_name(self.place)
 
     def blocks(self) -> Iterator[CellByGene]:
         """Give the cells in their order, as float32 without stored zeros.
@@ -58,7 +56,7 @@ class StoredMatrix:
 
     def parts(self, ranges: Iterable[tuple[int, int]]) -> Iterator[CellByGene]:
         """Give ranges of cells, each from a first to before a last one; see :meth:`blocks`."""
-        with damage_is_one_line(self.path), open_stored(self.path) as file:
+        with damage_is_one_line(self.path), _open(self.path) as file:
             rows = _rows(file[self.place])
             for start, end in ranges:
                 read = rows[start:end]
@@ -78,7 +76,7 @@ def count_entries(path: Path, read: ReadConfig) -> int:
         return 0
     try:
         with damage_is_one_line(path), open_stored(path) as file:
-            found = max((_n_stored(file[place]) for place in _candidates(path, file, read)), default=0)
+            found = max(_n_stored(file[place]) for place in _matrices(path, file).candidates(read))
             return found if could_hold(path, ENTRY_BYTES * found) else 0
     except InputUnusable:
         return 0  # the reader of whole files says what is wrong
@@ -93,39 +91,50 @@ def check_can_stay(path: Path) -> None:
         raise InputUnusable(f"{path}: only {' and '.join(KINDS)} can be read out of core; give --out-of-core no")
 
 
-def stored_matrices(path: Path, read: ReadConfig) -> list[StoredMatrix]:
-    """List the matrices that may be used, first choice first; see :func:`cellmodel.io.cells.cells_from_anndata`.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class BackedFile:
+    """A cell file that has been opened and checked: its tables, and how its matrices are read."""
+
+    path: Path
+    adata: "AnnData"  # obs and var, without any matrix: where results are put before they are written
+    raw_var: Any  # table of the genes of ``.raw``; None where it has none
+    matrices: Matrices
+    places: tuple[str, ...]  # matrices that may be used, first choice first
+
+    def matrix(self, place: str) -> StoredMatrix:
+        """Describe a matrix of the file.
+
+        Raises ``InputUnusable`` if it is not stored by rows, or does not fit to the tables.
+        """
+        with damage_is_one_line(self.path), _open(self.path) as file:
+            return _stored(self, file[place], place)
+
+
+def open_backed(path: Path, read: ReadConfig) -> BackedFile:
+    """Open a file for cells that stay backed, and check it once for all later passes.
 
     Raises ``InputUnusable`` if the file is of a kind that cannot be read in blocks, is damaged, lacks what was asked
-    for, or stores the matrix by columns.
+    for, or stores a matrix that may be used by columns.
     """
+    import anndata
+
     check_can_stay(path)
     check_transpose(path, transpose=read.transpose)
     with damage_is_one_line(path), open_stored(path) as file:
         check_is_anndata(path, file)
-        places = _candidates(path, file, read)
+        matrices = _matrices(path, file)
         check_declared(path, file, stay=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
-        tables = {"X": read_table(path, file, "var")}
-        if "raw/var" in file:
-            tables["raw"] = read_table(path, file, "raw/var")
-        n_cells = len(read_table(path, file, "obs"))
-        if not n_cells or not len(tables["X"]):
-            raise InputUnusable(f"{path} holds {n_cells} cells x {len(tables['X'])} genes; is it empty?")
-        if not places:
-            layers = ", ".join(file["layers"]) if "layers" in file else ""
-            raise InputUnusable(f"{path} has no X; name a layer with --layer ({layers or 'it has none'})")
-        return [_stored(path, file, place, tables=tables, n_cells=n_cells) for place in places]
-
-
-def read_tables(path: Path) -> "AnnData":
-    """Read obs and var, and nothing else: where results are put before they are written.
-
-    Raises ``InputUnusable`` if the file is damaged.
-    """
-    import anndata
-
-    with damage_is_one_line(path), open_stored(path) as file, quiet_names():
-        return anndata.AnnData(obs=read_table(path, file, "obs"), var=read_table(path, file, "var"))
+        with quiet_names():
+            adata = anndata.AnnData(obs=_read_table(path, file, "obs"), var=_read_table(path, file, "var"))
+        raw_var = _read_table(path, file, "raw/var") if "raw/var" in file else None
+        if not adata.n_obs or not adata.n_vars:
+            raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
+        found = BackedFile(
+            path=path, adata=adata, raw_var=raw_var, matrices=matrices, places=tuple(matrices.candidates(read))
+        )
+        for place in found.places:
+            _stored(found, file[place], place)
+    return found
 
 
 def claim_stored_slots(path: Path, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
@@ -139,8 +148,7 @@ def claim_stored_slots(path: Path, slots: Sequence[tuple[str, str]], *, overwrit
     check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
 
 
-def read_table(path: Path, file: Any, place: str) -> Any:
-    """Read obs or var of an open file."""
+def _read_table(path: Path, file: Any, place: str) -> Any:
     from anndata.io import read_elem
 
     with quiet_names(), refused_by_anndata(path):
@@ -149,42 +157,47 @@ def read_table(path: Path, file: Any, place: str) -> Any:
 
 @contextmanager
 def open_stored(path: Path) -> Iterator[Any]:
-    """Open an h5ad or a zarr store for reading."""
+    """Open an h5ad or a zarr store for reading, and check that it is one and holds all of its parts."""
     check_there(path, kinds=" or ".join(KINDS))
     if path.suffix == ".zarr":
         yield open_zarr(path)
+    else:
+        check_hdf5(path)
+        with _open(path) as file:
+            yield file
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open a file that has been checked."""
+    if path.suffix == ".zarr":
+        import zarr
+
+        yield zarr.open_group(path, mode="r")
         return
     import h5py
 
-    check_hdf5(path)
     with h5py.File(path) as file:
         yield file
 
 
-def _candidates(path: Path, file: Any, read: ReadConfig) -> list[str]:
-    if read.layer is not None:
-        layers = list(file.get("layers", ()))
-        if read.layer not in layers:
-            raise InputUnusable(f"{path} has no layer {read.layer!r} (it has: {known_names(read.layer, layers)})")
-        return [f"layers/{read.layer}"]
-    if read.use_raw:
-        if "raw/X" not in file:
-            raise InputUnusable(f"{path} has no .raw; leave --use-raw out")
-        return ["raw/X"]
-    return [place for place in ("layers/counts", "X", "raw/X") if place in file]
+def _matrices(path: Path, file: Any) -> Matrices:
+    layers = tuple(file["layers"]) if "layers" in file else ()
+    return Matrices(source=str(path), layers=layers, has_x="X" in file, has_raw="raw/X" in file)
 
 
-def _stored(path: Path, file: Any, place: str, *, tables: Mapping[str, Any], n_cells: int) -> StoredMatrix:
-    element = file[place]
+def _stored(backed: BackedFile, element: Any, place: str) -> StoredMatrix:
+    path = backed.path
     encoding = str(element.attrs.get("encoding-type", "" if hasattr(element, "keys") else "array"))
     version = str(element.attrs.get("encoding-version", _VERSIONS.get(encoding, "")))
     if encoding not in _VERSIONS or version != _VERSIONS[encoding]:
         newer = f" in version {version}" if encoding in _VERSIONS else ""
         raise InputUnusable(
             f"{path}: {place} is stored as {encoding or 'an old format'}{newer}, which cannot be read cell by cell; "
-            "write it anew with X as CSR (adata.X = adata.X.tocsr()), or give --out-of-core no"
+            "write it again with X as CSR (adata.X = adata.X.tocsr()), or give --out-of-core no"
         )
-    table = tables["raw" if place.startswith("raw") else "X"]
+    table = backed.raw_var if place == "raw/X" and backed.raw_var is not None else backed.adata.var
+    n_cells = backed.adata.n_obs
     shape = tuple(int(size) for size in np.ravel(element.attrs["shape"] if encoding == "csr_matrix" else element.shape))
     if shape != (n_cells, len(table)):
         raise InputUnusable(
@@ -193,11 +206,7 @@ def _stored(path: Path, file: Any, place: str, *, tables: Mapping[str, Any], n_c
         )
     columns = gene_columns(table, source=str(path))
     return StoredMatrix(
-        path=path,
-        place=place,
-        shape=(n_cells, len(columns)),
-        n_stored=_n_stored(element),
-        columns=columns,
+        path=path, place=place, shape=(n_cells, len(columns)), n_stored=_n_stored(element), columns=columns
     )
 
 

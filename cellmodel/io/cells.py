@@ -1,9 +1,10 @@
 """Cells in: which matrix of a file is used, and what it holds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,7 +13,7 @@ from cellmodel.core.errors import InputUnusable, KeyUnusable, SlotTaken
 from cellmodel.core.types import CellByGene
 from cellmodel.io.formats.anndata import KINDS, read_anndata
 from cellmodel.io.guard.read_errors import check_there
-from cellmodel.io.matrix import SAID, USABLE, as_csr, decide_kind, gene_columns, name_genes, note_oddities
+from cellmodel.io.matrix import DECLARED_KINDS, USABLE, as_csr, decide_kind, gene_columns, name_genes, note_oddities
 from cellmodel.io.value_kind import ValueKind, ValueReport, inspect_values
 from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import counted, known_names
@@ -20,6 +21,8 @@ from genekb.core.messages import counted, known_names
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+_COUNTS: Final = "layers/counts"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -87,10 +90,86 @@ class ReadConfig:
     transpose: bool = False
 
     def __post_init__(self) -> None:
-        if self.values not in SAID:
-            raise ValueError(f"values must be one of {', '.join(SAID)}, got {self.values!r}")
+        if self.values not in DECLARED_KINDS:
+            raise ValueError(f"values must be one of {', '.join(DECLARED_KINDS)}, got {self.values!r}")
         if self.layer is not None and self.use_raw:
             raise ValueError(f"layer {self.layer!r} and .raw are both asked for; leave one out")
+
+
+def matrix_name(place: str) -> str:
+    """Name a matrix as a user does: ``X``, ``.raw`` or ``layer 'counts'``."""
+    part, _, rest = place.partition("/")
+    return {"X": "X", "raw": ".raw"}.get(part, f"layer {rest!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matrices:
+    """Matrices of a cell file or an AnnData, each by its place in a file: ``X``, ``layers/counts``, ``raw/X``."""
+
+    source: str
+    layers: tuple[str, ...]
+    has_x: bool
+    has_raw: bool
+
+    def candidates(self, read: ReadConfig) -> list[str]:
+        """List what may be used, first choice first.
+
+        Raises ``InputUnusable`` if there is nothing, or not what was asked for.
+        """
+        if read.layer is not None:
+            if read.layer not in self.layers:
+                raise InputUnusable(
+                    f"{self.source} has no layer {read.layer!r} (it has: {known_names(read.layer, self.layers)})"
+                )
+            return [f"layers/{read.layer}"]
+        if read.use_raw:
+            if not self.has_raw:
+                raise InputUnusable(f"{self.source} has no .raw; leave --use-raw out")
+            return ["raw/X"]
+        found = {_COUNTS: "counts" in self.layers, "X": self.has_x, "raw/X": self.has_x and self.has_raw}
+        if not any(found.values()):
+            self._refuse_no_x()
+        return [place for place, is_there in found.items() if is_there]
+
+    def choose(self, read: ReadConfig, report_of: Callable[[str], ValueReport], notes: list[str]) -> str:
+        """Give the matrix that is used: counts in ``layers["counts"]``, else X, else ``.raw`` where X is scaled."""
+        places = self.candidates(read)
+        if read.layer is not None or read.use_raw:
+            return places[0]
+        if _COUNTS in places:
+            report = report_of(_COUNTS)
+            if report.kind == ValueKind.COUNTS:
+                notes.append("layer 'counts' is used")
+                return _COUNTS
+            if not self.has_x:
+                self._refuse_no_x()
+            notes.append(f"layer 'counts' holds no counts ({report}); X is used instead")
+        report = report_of("X")
+        is_scaled = report.kind == ValueKind.SCALED and read.values == "auto"
+        if is_scaled and self.has_raw and report_of("raw/X").kind in USABLE:
+            notes.append(f"X is scaled ({report}); .raw is used instead")
+            return "raw/X"
+        return "X"
+
+    def hint(self, report_of: Callable[[str], ValueReport]) -> str:
+        """Propose another matrix by what it holds; one that cannot be read is passed over."""
+
+        def kind_of(place: str) -> ValueKind | None:
+            try:
+                return report_of(place).kind
+            except InputUnusable:
+                return None
+
+        kinds = {name: kind_of(f"layers/{name}") for name in self.layers}
+        for wanted, what in ((ValueKind.COUNTS, "counts"), (ValueKind.LOG1P, "log-normalised values")):
+            having = [name for name, kind in kinds.items() if kind == wanted]
+            if having:
+                return f"use --layer {having[0]}, which holds {what}"
+        return "use --use-raw" if self.has_raw and kind_of("raw/X") in USABLE else "give the file with raw counts"
+
+    def _refuse_no_x(self) -> NoReturn:
+        layers = ", ".join(self.layers) or "it has none"
+        raise InputUnusable(f"{self.source} has no X; name a layer with --layer ({layers})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -142,7 +221,11 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     choice = _choose(adata, read, source, notes)
     where = f"{choice.name} of {source}"
     kind = decide_kind(
-        choice.report, said=read.values, where=where, notes=notes, way_out=lambda: _way_out(adata, source)
+        choice.report,
+        declared_kind=read.values,
+        where=where,
+        notes=notes,
+        hint=lambda: _matrices(adata, source).hint(lambda place: _look(adata, place, source).report),
     )
     names = name_genes(choice.var, read.gene_key, source=source, notes=notes)
     note_oddities(
@@ -191,60 +274,23 @@ def spatial_coordinates(cells: Cells) -> Float[np.ndarray, "cell axis"]:
 
 
 def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -> _Choice:
-    if read.layer is not None:
-        if read.layer not in adata.layers:
-            raise InputUnusable(
-                f"{source} has no layer {read.layer!r} (it has: {known_names(read.layer, adata.layers)})"
-            )
-        return _look(adata, f"layer {read.layer!r}", adata.layers[read.layer], source)
-    if read.use_raw:
-        if adata.raw is None:
-            raise InputUnusable(f"{source} has no .raw; leave --use-raw out")
-        return _look(adata.raw, ".raw", adata.raw.X, source)
-    if "counts" in adata.layers:
-        counts = _look(adata, "layer 'counts'", adata.layers["counts"], source)
-        if counts.report.kind == ValueKind.COUNTS:
-            notes.append("layer 'counts' is used")
-            return counts
-        notes.append(f"layer 'counts' holds no counts ({counts.report}); X is used instead")
-    if adata.X is None:
-        raise InputUnusable(
-            f"{source} has no X; name a layer with --layer ({', '.join(adata.layers) or 'it has none'})"
-        )
-    choice = _look(adata, "X", adata.X, source)
-    if choice.report.kind == ValueKind.SCALED and read.values == "auto" and adata.raw is not None:
-        raw = _look(adata.raw, ".raw", adata.raw.X, source)
-        if raw.report.kind in USABLE:
-            notes.append(f"X is scaled ({choice.report}); .raw is used instead")
-            return raw
-    return choice
+    look = cache(lambda place: _look(adata, place, source))
+    place = _matrices(adata, source).choose(read, lambda place: look(place).report, notes)
+    return look(place)
 
 
-def _look(table: Any, name: str, matrix: Any, source: str) -> _Choice:
+def _matrices(adata: "AnnData", source: str) -> Matrices:
+    return Matrices(source=source, layers=tuple(adata.layers), has_x=adata.X is not None, has_raw=adata.raw is not None)
+
+
+def _look(adata: "AnnData", place: str, source: str) -> _Choice:
+    table: Any = adata.raw if place == "raw/X" else adata
+    matrix = table.X if place.endswith("X") and "layers/" not in place else adata.layers[place.removeprefix("layers/")]
     columns = gene_columns(table.var, source=source)
-    csr = as_csr(matrix, where=f"{name} of {source}")
+    csr = as_csr(matrix, where=f"{matrix_name(place)} of {source}")
     if len(columns) < csr.shape[1]:
         csr = csr[:, columns]
-    return _Choice(name=name, matrix=csr, var=table.var, columns=columns, report=inspect_values(csr))
-
-
-def _way_out(adata: "AnnData", source: str) -> str:
-    layers = {name: _kind_of(adata, name, layer, source) for name, layer in adata.layers.items()}
-    for wanted, what in ((ValueKind.COUNTS, "counts"), (ValueKind.LOG1P, "log-normalised values")):
-        having = [name for name, kind in layers.items() if kind == wanted]
-        if having:
-            return f"use --layer {having[0]}, which holds {what}"
-    if adata.raw is not None and _kind_of(adata.raw, ".raw", adata.raw.X, source) in USABLE:
-        return "use --use-raw"
-    return "give the file with raw counts"
-
-
-def _kind_of(table: Any, name: str, matrix: Any, source: str) -> ValueKind | None:
-    """Kind of the values of a matrix that may be proposed; None where nothing can be made of it."""
-    try:
-        return _look(table, name, matrix, source).report.kind
-    except InputUnusable:
-        return None
+    return _Choice(name=matrix_name(place), matrix=csr, var=table.var, columns=columns, report=inspect_values(csr))
 
 
 def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:

@@ -28,7 +28,7 @@ _NO_NAMES: Final = {"", "nan", "none", "na", "<na>", "null"}  # what programs wr
 _ODD: Final = re.compile(r"[^\x20-\x7e]|\"")  # letters of other scripts that look alike, and quotation marks
 _BARCODE: Final = re.compile(r"(?:.*[_:#])?[ACGT]{12,}(?:[-._]\d+)?(?:[_-].*)?")
 USABLE: Final = {ValueKind.COUNTS, ValueKind.LOG1P}
-SAID: Final = ("auto", "counts", "linear", "log1p")
+DECLARED_KINDS: Final = ("auto", "counts", "linear", "log1p")
 
 
 def as_csr(matrix: Any, *, where: str) -> CellByGene:
@@ -62,14 +62,14 @@ def as_csr(matrix: Any, *, where: str) -> CellByGene:
 
 
 def decide_kind(
-    report: ValueReport, *, said: str, where: str, notes: list[str], way_out: Callable[[], str]
+    report: ValueReport, *, declared_kind: str, where: str, notes: list[str], hint: Callable[[], str]
 ) -> ValueKind:
     """Decide what the values are, and note it.
 
-    ``said``: one of :data:`SAID`: ``auto``, or what the user says that they are. ``where``: the matrix and its file, in
-    the words of the notes and errors: ``X of cells.h5ad``. ``way_out``: says what else could be used; asked only if
-    these values cannot. Raises ``InputUnusable`` if values are not finite, or all are zero; ``NotCounts`` if the values
-    are neither counts nor log-normalised, and nothing was said of them.
+    ``declared_kind``: one of :data:`DECLARED_KINDS`: ``auto``, or what the user says that they are. ``where``: the
+    matrix and its file, in the words of the notes and errors: ``X of cells.h5ad``. ``hint``: what else could be used;
+    asked only if these values cannot. Raises ``InputUnusable`` if values are not finite, or all are zero; ``NotCounts``
+    if the values are neither counts nor log-normalised, and no kind is declared.
     """
     name = where.partition(" of ")[0]
     if report.first_not_finite is not None:
@@ -81,13 +81,13 @@ def decide_kind(
         )
     if report.maximum == 0 and report.minimum == 0:
         raise InputUnusable(f"{where} holds nothing but zeros; name another layer with --layer")
-    if said != "auto":
+    if declared_kind != "auto":
         if report.minimum < 0:
-            raise NotCounts(f"{where}: {report}; negative values are not {said}; {way_out()}")
-        if said == ValueKind.LOG1P and report.maximum > LOG1P_MAX:
+            raise NotCounts(f"{where}: {report}; negative values are not {declared_kind}; {hint()}")
+        if declared_kind == ValueKind.LOG1P and report.maximum > LOG1P_MAX:
             raise NotCounts(f"{where}: {report}; no log1p value is above {LOG1P_MAX:g}; leave --values out, or name it")
-        notes.append(f"{name}: {report}; taken as {said}, as told")
-        return ValueKind(said)
+        notes.append(f"{name}: {report}; taken as {declared_kind}, as declared")
+        return ValueKind(declared_kind)
     if report.kind not in USABLE:
         what = "scaled values" if report.kind == ValueKind.SCALED else "RPKM, TPM or corrected counts"
         if report.kind == ValueKind.SCALED and report.share_integer >= INTEGER_SHARE:
@@ -95,7 +95,7 @@ def decide_kind(
         ways = "" if report.kind == ValueKind.SCALED else ", or --values linear to log-normalise them as they are"
         if report.kind != ValueKind.SCALED and report.maximum <= LOG1P_MAX:
             ways += ", or --values log1p if they are logarithms"
-        raise NotCounts(f"{where} looks like {what}, not counts or log1p: {report}; {way_out()}{ways}")
+        raise NotCounts(f"{where} looks like {what}, not counts or log1p: {report}; {hint()}{ways}")
     words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalised (log1p)"
     notes.append(f"{name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalising"))
     if report.kind == ValueKind.COUNTS and report.maximum == 1:

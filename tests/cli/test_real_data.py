@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(real_data, home, tmp_path, f
 def test_linear_values_and_repeated_names_are_used_when_told_and_said(real_data, home, tmp_path):
     usoskin = [real_data / "scrna/usoskin_150.h5ad", "--kb", "mouse", "--home", home, "-o", tmp_path / "u.h5ad"]
     content = call_json("cellmodel", "cluster", *usoskin, "--values", "linear")
-    assert "taken as linear, as told" in json.dumps(content["notes"])
+    assert "taken as linear, as declared" in json.dumps(content["notes"])
     repeated = [real_data / "bad/duplicate_var_names.h5ad", "--kb", "human", "--home", home, "-o", tmp_path / "d.h5ad"]
     content = call_json("cellmodel", "cluster", *repeated)
     assert any("3 gene names occur more than once" in note for note in content["notes"])

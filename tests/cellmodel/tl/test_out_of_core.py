@@ -61,7 +61,8 @@ def run(path, output, *, mode="yes", config=CONFIG, read=None, **write):
 
 def test_the_scan_finds_what_whole_matrices_tell(cells, small_blocks):
     counts = make_counts()[0]
-    (matrix,) = stored.stored_matrices(cells, ReadConfig())
+    backed = stored.open_backed(cells, ReadConfig())
+    matrix = backed.matrix(*backed.places)
     assert max(block.shape[0] for block in matrix.blocks()) == 37
     found = scan(matrix, kind=ValueKind.COUNTS)
     assert found.report == inspect_values(counts)
