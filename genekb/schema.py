@@ -1,9 +1,11 @@
 """The Arrow schema of every table of a store, and the version of the whole."""
 
+from collections.abc import Sequence
 from typing import Literal, NewType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 GeneID = NewType("GeneID", int)  # NCBI Gene identifier: the only join key
@@ -79,20 +81,28 @@ TABLES = {"genes": GENES, "names": NAMES, "orthologs": ORTHOLOGS, "annotations":
 
 
 def embeddings(dim: int, dtype: str = "float16", *, key: Literal["text_id", "gene_id"] = "text_id") -> pa.Schema:
-    """Give the schema of one shard of vectors.
-
-    ``dim``: length of every vector. ``dtype``: stored type, ``float16`` or ``float32``. ``key``: what a vector hangs
-    on: a text, or, for vectors that were made elsewhere, a gene.
-    """
+    """Describe one shard of vectors; ``key``: a vector belongs to a text, or, if it was made elsewhere, to a gene."""
     value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
     vector = pa.field("vector", pa.list_(value, dim), nullable=False)
     if key == "gene_id":
         return pa.schema([pa.field("gene_id", pa.int64(), nullable=False), vector])
-    return pa.schema(
-        [
-            pa.field("text_id", pa.string(), nullable=False),
-            pa.field("n_tokens", pa.int32(), nullable=False),
-            pa.field("n_tokens_cut", pa.int32(), nullable=False),
-            vector,
-        ]
-    )
+    tokens = [pa.field(name, pa.int32(), nullable=False) for name in ("n_tokens", "n_tokens_cut")]
+    return pa.schema([pa.field("text_id", pa.string(), nullable=False), *tokens, vector])
+
+
+def vector_column(vectors: NDArray[np.floating]) -> pa.FixedSizeListArray:
+    """Turn a matrix (row, dim) into an Arrow column, a list of numbers a row."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).ravel()), vectors.shape[1])
+
+
+def vector_matrix(column: pa.ChunkedArray) -> FloatArray:
+    """Turn an Arrow column of vectors into a matrix (row, dim), float32."""
+    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.iterchunks()]
+    flat = np.concatenate(values) if values else np.empty(0)
+    return flat.astype(np.float32, copy=False).reshape(-1, column.type.list_size)
+
+
+def rows_of(table: pa.Table, gene_ids: IntArray | Sequence[int]) -> pa.Table:
+    """Take the rows of some genes, in their order; nulls for a gene that the table lacks."""
+    wanted = pa.array(np.asarray(gene_ids, dtype=np.int64))
+    return table.take(pc.index_in(wanted, table["gene_id"].combine_chunks()))

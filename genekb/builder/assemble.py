@@ -19,8 +19,8 @@ from genekb.core.versions import installed_version
 from genekb.encoders import EncoderSpec
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
 from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray
-from genekb.store.card.croissant import CROISSANT, describe_store
-from genekb.store.card.readme import store_card
+from genekb.store.card import store_card
+from genekb.store.croissant import CROISSANT, describe_store
 from genekb.store.home import find_home
 from genekb.store.integrity import check_files
 from genekb.store.manifest import Manifest

@@ -23,7 +23,7 @@ from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, EncoderSpec
 from genekb.files.atomic import share_file, write_json
 from genekb.genes.texts import text_id
-from genekb.schema import FloatArray, IntArray
+from genekb.schema import FloatArray, IntArray, vector_matrix
 from genekb.store.writer import write_vectors
 
 log = logging.getLogger(__name__)
@@ -140,10 +140,8 @@ def _first_and_last(path: Path) -> tuple[str, str]:
 
 
 def _encoded(rows: pa.Table) -> EncodedTexts:
-    vectors = rows["vector"].combine_chunks()
-    flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     return EncodedTexts(
-        vectors=flat.reshape(len(vectors), -1),
+        vectors=vector_matrix(rows["vector"]),
         n_tokens=rows["n_tokens"].to_numpy(),
         n_tokens_cut=rows["n_tokens_cut"].to_numpy(),
     )

@@ -17,13 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
 import pyarrow as pa
 
 from genekb.core import errors
 from genekb.core.errors import EncoderFailed, GeneKBError, NotAvailable
 from genekb.core.interrupts import sigterm_handler_kept
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
+from genekb.schema import vector_column, vector_matrix
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -272,13 +272,12 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 
 def _write_block(number: int, encoded: EncodedTexts) -> pa.Table:
-    vectors = np.ascontiguousarray(encoded.vectors, dtype=np.float32)  # (text, dim)
     return pa.table(
         {
-            "number": pa.array([number] * len(vectors), pa.int64()),
+            "number": pa.array([number] * len(encoded.vectors), pa.int64()),
             "n_tokens": pa.array(encoded.n_tokens, pa.int32()),
             "n_tokens_cut": pa.array(encoded.n_tokens_cut, pa.int32()),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+            "vector": vector_column(encoded.vectors),
         }
     )
 
@@ -287,9 +286,8 @@ def _read_block(block: pa.Table) -> tuple[int, EncodedTexts]:
     number = int(block["number"][0].as_py())
     if "error" in block.column_names:
         raise getattr(errors, block["error"][0].as_py())(block["message"][0].as_py())
-    flat = block["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return number, EncodedTexts(
-        vectors=flat.reshape(block.num_rows, -1),
+        vectors=vector_matrix(block["vector"]),
         n_tokens=block["n_tokens"].to_numpy(),
         n_tokens_cut=block["n_tokens_cut"].to_numpy(),
     )

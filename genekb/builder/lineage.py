@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from genekb.core.errors import GeneKBError
 from genekb.encoders.kinds import kind_of
-from genekb.store.card.readme import model_name
+from genekb.store.card import model_name
 from genekb.store.home import find_home
 from genekb.store.manifest import MANIFEST, Manifest, read_manifest
 from genekb.store.notes import read_origin

@@ -14,6 +14,7 @@ from genekb.builder.assemble import (
     ONLY_NAMES,
     BuildResult,
     GeneVectors,
+    Vectors,
     assemble,
     content_of,
     kept_vectors,
@@ -196,7 +197,7 @@ def add_encoders(
         log.info("%s has %s already", store.store_id, ", ".join(models))
         return BuildResult(folder=store.folder, manifest=store.manifest, n_encoded=0, n_reused=0, n_kept=0)
     dtype = str(store.manifest.options.get("vector_dtype", "float16"))
-    vectors = [*kept_vectors(store), *jobs]
+    vectors: list[Vectors] = [*kept_vectors(store), *jobs]
     return assemble(content_of(store), vectors, home=home, vector_dtype=dtype, progress=progress, engine=engine)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +13,8 @@ from genekb.encoders.kinds import kind_of
 from genekb.genes.texts import find_template
 from genekb.query.gene_tasks import NAME_FAMILY, GeneTerms, TaskScore, read_gene_terms, score_gene_task
 from genekb.query.neighbors import linear_cka, nearest_rows, neighbor_overlap
-from genekb.schema import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from genekb.store.reader import Store
+from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.store.reader import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +61,7 @@ class Comparison:
 
 
 def compare_encoders(
-    store: "Store",
+    store: Store,
     *,
     encoders: Sequence[str] | None = None,
     n_neighbors: int = 10,
@@ -116,14 +113,13 @@ def compare_encoders(
     )
 
 
-def _shared_genes(store: "Store", ids: Sequence[str], *, n_neighbors: int) -> tuple[IntArray, int]:
+def _shared_genes(store: Store, ids: Sequence[str], *, n_neighbors: int) -> tuple[IntArray, int]:
     """Genes that every encoder has, one a text, and how many were left out for their text."""
     shared = store.vector_table(ids[0]).gene_ids
     for name in ids[1:]:
         shared = np.intersect1d(shared, store.vector_table(name).gene_ids, assume_unique=True)
     texts = store.table("texts")
-    row = pc.index_in(pa.array(shared), texts["gene_id"].combine_chunks())
-    text_ids = pc.coalesce(texts["text_id"].take(row).combine_chunks(), pc.cast(pa.array(shared), pa.string()))
+    text_ids = pc.coalesce(rows_of(texts, shared)["text_id"].combine_chunks(), pc.cast(pa.array(shared), pa.string()))
     _, first = np.unique(text_ids.to_numpy(zero_copy_only=False).astype(np.str_), return_index=True)
     distinct = shared[np.sort(first)]
     if len(distinct) <= n_neighbors:
@@ -140,7 +136,7 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
 
 
 def _task(
-    store: "Store",
+    store: Store,
     vocabulary: GeneTerms,
     encoded: tuple[str, IntArray, FloatArray],
     *,
@@ -156,7 +152,7 @@ def _task(
     return EncoderTask(encoder=name, vocabulary=vocabulary.vocabulary, held_out=held_out, score=score)
 
 
-def _is_held_out(store: "Store", encoder_id: str, vocabulary: str) -> bool:
+def _is_held_out(store: Store, encoder_id: str, vocabulary: str) -> bool:
     """Whether what the encoder read is known to leave out what the vocabulary is made of."""
     if kind_of(store.manifest.encoders[encoder_id]["recipe"]).is_imported:
         return False

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,10 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.encoders.imported.vectors import genes_beside
 from genekb.files.atomic import write_arrays
 from genekb.files.replace import Target, check_targets, output
-from genekb.schema import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from genekb.store.reader import Store
+from genekb.schema import TABLES, FloatArray, IntArray, rows_of, vector_column
+from genekb.store.reader import Store
 
 ExportKind = Literal["npy", "npz", "json", "word2vec", "safetensors", "duckdb", "parquet"]
-_TABLES: Final = ("genes", "names", "orthologs", "annotations", "texts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +47,7 @@ class _Matrix:
 
 
 def export_store(
-    store: "Store",
+    store: Store,
     path: Path,
     *,
     kind: ExportKind,
@@ -104,7 +101,7 @@ def export_store(
 
 
 def _read_matrix(
-    store: "Store", *, encoder: str | None = None, gene_ids: IntArray | Sequence[int] | None = None
+    store: Store, *, encoder: str | None = None, gene_ids: IntArray | Sequence[int] | None = None
 ) -> _Matrix:
     """Read the vectors of genes, genes without one left out and counted.
 
@@ -116,17 +113,16 @@ def _read_matrix(
     if not selection.has_vector.any():
         raise SourceUnusable(f"none of {len(wanted)} genes has a vector by {encoder_id} in {store.store_id}")
     found = wanted[selection.has_vector]
-    genes = store.table("genes")
     vectors = selection.vectors if selection.has_vector.all() else selection.vectors[selection.has_vector]
     return _Matrix(
-        genes=genes.take(pc.index_in(pa.array(found), genes["gene_id"].combine_chunks())),
+        genes=rows_of(store.table("genes"), found),
         vectors=vectors,
         lineage=_lineage(store, encoder_id),
         n_without_vector=len(wanted) - len(found),
     )
 
 
-def _lineage(store: "Store", encoder_id: str) -> dict[str, str]:
+def _lineage(store: Store, encoder_id: str) -> dict[str, str]:
     """Say in text where vectors come from: store, its digest, encoder, recipe and licences."""
     return {
         "store_id": store.store_id,
@@ -223,16 +219,14 @@ def _write_safetensors(matrix: _Matrix, path: Path) -> int:
 
 
 def _write_parquet(matrix: _Matrix, path: Path) -> int:
-    dim = matrix.vectors.shape[1]
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix.vectors).ravel()), dim)
-    table = pa.table({"gene_id": matrix.genes["gene_id"], "symbol": matrix.genes["symbol"], "vector": vectors})
+    table = matrix.genes.select(["gene_id", "symbol"]).append_column("vector", vector_column(matrix.vectors))
     pq.write_table(
         table.replace_schema_metadata(dict(matrix.lineage)), path, compression="zstd", use_dictionary=["symbol"]
     )
     return 0
 
 
-def _export_duckdb(store: "Store", path: Path, *, encoder: str | None, overwrite: bool) -> ExportResult:
+def _export_duckdb(store: Store, path: Path, *, encoder: str | None, overwrite: bool) -> ExportResult:
     import duckdb
 
     ids = [store.encoder_id(encoder)] if encoder else list(store.encoder_ids)
@@ -252,23 +246,23 @@ def _export_duckdb(store: "Store", path: Path, *, encoder: str | None, overwrite
     )
 
 
-def _fill(connection: Any, store: "Store", ids: Sequence[str]) -> None:
-    """Create the tables; vectors hang on genes there, so that a join needs no text."""
-    for name in _TABLES:
+def _fill(connection: Any, store: Store, ids: Sequence[str]) -> None:
+    """Create the tables; vectors belong to genes there, so that a join needs no text."""
+
+    def create(name: str, table: pa.Table, columns: str = "*") -> None:
+        connection.register("source", table)
+        connection.execute(f"create table {name} as select {columns} from source")
+        connection.unregister("source")
+
+    for name in TABLES:
         if (store.folder / f"{name}.parquet").is_file():
-            connection.register("source", store.table(name))
-            connection.execute(f"create table {name} as from source")
-            connection.unregister("source")
+            create(name, store.table(name))
     for encoder_id in ids:
         matrix = _read_matrix(store, encoder=encoder_id)
+        vectors = pa.table({"gene_id": matrix.genes["gene_id"], "vector": vector_column(matrix.vectors)})
+        name = str(store.manifest.encoders[encoder_id]["recipe"]["name"]).replace('"', "")
         dim = matrix.vectors.shape[1]
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix.vectors).ravel()), dim)
-        connection.register("source", pa.table({"gene_id": matrix.genes["gene_id"], "vector": vectors}))
-        name = '"vectors_' + str(store.manifest.encoders[encoder_id]["recipe"]["name"]).replace('"', "") + '"'
-        connection.execute(f"create table {name} as select gene_id, vector::float[{dim}] as vector from source")
-        connection.unregister("source")
+        create(f'"vectors_{name}"', vectors, f"gene_id, vector::float[{dim}] as vector")
     about = [{"encoder_id": encoder_id, **_lineage(store, encoder_id)} for encoder_id in ids]
     if about:
-        connection.register("source", pa.Table.from_pylist(about))
-        connection.execute("create table lineage as from source")
-        connection.unregister("source")
+        create("lineage", pa.Table.from_pylist(about))

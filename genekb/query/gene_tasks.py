@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from genekb.core.errors import SourceUnusable
 from genekb.query.neighbors import blocks, nearest_rows
 from genekb.schema import IntArray
-
-if TYPE_CHECKING:
-    from genekb.store.reader import Store
+from genekb.store.reader import Store
 
 NAME_FAMILY: Final = "name_family"
 ANNOTATED: Final = ("go_process", "go_function", "go_component", "gene_group")
@@ -62,7 +60,7 @@ class TaskScore:
     knn_accuracy_shuffled: float
 
 
-def read_gene_terms(store: "Store", vocabularies: Sequence[str] | None = None) -> tuple[GeneTerms, ...]:
+def read_gene_terms(store: Store, vocabularies: Sequence[str] | None = None) -> tuple[GeneTerms, ...]:
     """Read the vocabularies of a store; families of names are made from the names of its genes.
 
     ``vocabularies``: ``go_process``, ``go_function``, ``go_component``, ``gene_group``, ``name_family``; all that it

@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.words import singular, spellings
 from genekb.encoders.kinds import kind_of
-from genekb.schema import FloatArray, IntArray
+from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.store.reader import Store
 
 if TYPE_CHECKING:
     import duckdb
-
-    from genekb.store.reader import Store
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 KEYWORD: Final = "keyword"
@@ -73,7 +71,7 @@ class _Ranking:
 
 
 def search_genes(
-    store: "Store",
+    store: Store,
     query: str,
     *,
     encoders: Sequence[str] | None = None,
@@ -117,7 +115,7 @@ def search_genes(
     )
 
 
-def _select(store: "Store", *, taxon: int | None, gene_type: str | None) -> IntArray:
+def _select(store: Store, *, taxon: int | None, gene_type: str | None) -> IntArray:
     """GeneIDs that may be found, ascending."""
     genes = store.table("genes")
     for column, wanted in (("tax_id", taxon), ("type", gene_type)):
@@ -131,7 +129,7 @@ def _select(store: "Store", *, taxon: int | None, gene_type: str | None) -> IntA
 
 
 def _semantic(
-    store: "Store", query: str, *, encoders: Sequence[str] | None, kept: IntArray, skipped: dict[str, str]
+    store: Store, query: str, *, encoders: Sequence[str] | None, kept: IntArray, skipped: dict[str, str]
 ) -> dict[str, _Ranking]:
     """Rank genes by each encoder; what could not be used goes into ``skipped``."""
     rankings = {}
@@ -153,12 +151,10 @@ def _semantic(
     return rankings
 
 
-def _by_cosine(store: "Store", vector: FloatArray, *, encoder_id: str, kept: IntArray) -> _Ranking:
+def _by_cosine(store: Store, vector: FloatArray, *, encoder_id: str, kept: IntArray) -> _Ranking:
     table = store.vector_table(encoder_id)
-    norms = np.linalg.norm(table.vectors, axis=1) * np.linalg.norm(vector)
-    cosine = (table.vectors @ vector) / np.maximum(norms, np.finfo(np.float32).tiny)
     is_kept = np.isin(table.gene_ids, kept, assume_unique=True)
-    gene_ids, scores = table.gene_ids[is_kept], cosine[table.rows[is_kept]].astype(np.float64)
+    gene_ids, scores = table.gene_ids[is_kept], table.cosines(vector)[is_kept].astype(np.float64)
     order = np.argsort(-scores, kind="stable")
     return _Ranking(gene_ids=gene_ids[order], scores=scores[order])
 
@@ -188,12 +184,11 @@ def _in_order(gene_ids: IntArray, scores: NDArray[np.float64], *, first: Sequenc
 
 
 def _hits(
-    store: "Store", joined: _Ranking, *, rankings: Mapping[str, _Ranking], words: KeywordMatches | None, limit: int
+    store: Store, joined: _Ranking, *, rankings: Mapping[str, _Ranking], words: KeywordMatches | None, limit: int
 ) -> tuple[GeneHit, ...]:
     best = joined.gene_ids[:limit]
-    genes, texts = store.table("genes"), store.table("texts")
-    rows = genes.take(pc.index_in(pa.array(best), genes["gene_id"].combine_chunks())).to_pylist()
-    found = texts.take(pc.index_in(pa.array(best), texts["gene_id"].combine_chunks())).to_pylist()
+    rows = rows_of(store.table("genes"), best).to_pylist()
+    found = rows_of(store.table("texts"), best).to_pylist()
     return tuple(
         GeneHit(
             gene_id=row["gene_id"],
@@ -249,7 +244,7 @@ group by gene_id order by place, gene_id
 _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
 
 
-def match_keywords(store: "Store", query: str) -> KeywordMatches:
+def match_keywords(store: Store, query: str) -> KeywordMatches:
     """Count the words of a query in every gene's text, symbol and aliases, and weigh them."""
     import duckdb
 

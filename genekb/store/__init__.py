@@ -1,3 +1,15 @@
 """Stores: manifest, writing, reading, verifying."""
 
-__all__ = ["card", "home", "integrity", "lockfile", "manifest", "notes", "reader", "vectors", "verify", "writer"]
+__all__ = [
+    "card",
+    "croissant",
+    "home",
+    "integrity",
+    "lockfile",
+    "manifest",
+    "notes",
+    "reader",
+    "vectors",
+    "verify",
+    "writer",
+]

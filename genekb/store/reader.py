@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb import schema
@@ -253,9 +252,8 @@ class Store:
 
     def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
         """Give the texts of some genes, None where there is none."""
-        table = self.table("texts")
-        row = pc.index_in(pa.array(np.asarray(gene_ids, dtype=np.int64)), table["gene_id"].combine_chunks())
-        return table["text"].take(row).to_pylist()
+        texts: list[str | None] = schema.rows_of(self.table("texts"), gene_ids)["text"].to_pylist()
+        return texts
 
     def encoder(
         self,
@@ -307,16 +305,12 @@ class Store:
             raise SourceUnusable("the query is empty; give a few words, e.g. 'T cell receptor signalling'")
         vector = self.encoder(encoder).encode([query]).vectors[0]
         table = self.vector_table(encoder)
-        norms = np.linalg.norm(table.vectors, axis=1)
-        scores = (table.vectors @ vector) / np.maximum(norms, np.finfo(np.float32).tiny)
-        per_gene = scores[table.rows]
-        best = np.argsort(-per_gene, kind="stable")[:limit]
-        return self._hits(table.gene_ids[best], per_gene[best])
+        scores = table.cosines(vector)
+        best = np.argsort(-scores, kind="stable")[:limit]
+        return self._hits(table.gene_ids[best], scores[best])
 
     def _hits(self, gene_ids: IntArray, scores: FloatArray) -> tuple[Hit, ...]:
-        genes = self.table("genes")
-        rows = genes.take(pc.index_in(pa.array(gene_ids), genes["gene_id"].combine_chunks()))
-        texts = self.texts(gene_ids)
+        rows = schema.rows_of(self.table("genes"), gene_ids)
         return tuple(
             Hit(
                 gene_id=row["gene_id"],
@@ -325,7 +319,7 @@ class Store:
                 score=float(score),
                 text=text or "",
             )
-            for row, score, text in zip(rows.to_pylist(), scores, texts, strict=True)
+            for row, score, text in zip(rows.to_pylist(), scores, self.texts(gene_ids), strict=True)
         )
 
     def sql(self, query: str, *, dates_as_text: bool = False) -> pa.Table:

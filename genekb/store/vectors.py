@@ -36,21 +36,21 @@ class VectorTable:
     vectors: FloatArray  # (text, dim) float32, read-only; in the order of the first gene that has the text
 
     def locate(self, gene_ids: IntArray) -> tuple[IntArray, IntArray]:
-        """Find the rows of some genes.
+        """Find genes: their positions in the argument, where they have a vector, and their rows of ``vectors``."""
+        index = np.searchsorted(self.gene_ids, gene_ids)
+        index[index == len(self.gene_ids)] = 0
+        known = np.flatnonzero(self.gene_ids[index] == gene_ids) if len(self.gene_ids) else np.empty(0, np.int64)
+        return known, self.rows[index[known]]
 
-        Returns positions in ``gene_ids`` of the argument that have a vector, and their rows of ``vectors``.
-        """
-        place = np.searchsorted(self.gene_ids, gene_ids)
-        place[place == len(self.gene_ids)] = 0
-        known = np.flatnonzero(self.gene_ids[place] == gene_ids) if len(self.gene_ids) else np.empty(0, np.int64)
-        return known, self.rows[place[known]]
+    def cosines(self, vector: FloatArray) -> FloatArray:
+        """Cosine of a vector (dim,) with that of each gene, in the order of ``gene_ids``."""
+        norms = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(vector)
+        per_text = (self.vectors @ vector) / np.maximum(norms, np.finfo(np.float32).tiny)
+        return np.asarray(per_text[self.rows])
 
 
 def open_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
-    """Map the vectors of an encoder into memory, making the cache first if needed and possible.
-
-    Raises ``StoreCorrupt`` if the Parquet files do not hold a vector for every text.
-    """
+    """Map the vectors of an encoder into memory, making the cache first if needed and possible."""
     cache = folder.parent / CACHE / manifest.digest[:16] / encoder_id
     if not _is_whole(cache):
         shutil.rmtree(cache, ignore_errors=True)
@@ -65,7 +65,7 @@ def open_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
 
 
 def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
-    """Read the vectors of an encoder from its Parquet files, past the cache.
+    """Read the vectors of an encoder from its Parquet files.
 
     Raises ``StoreCorrupt`` if a file is damaged, or a text has no vector.
     """
@@ -79,10 +79,8 @@ def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
     except (KeyError, OverflowError) as error:
         raise StoreCorrupt(f"{folder}: vectors of {dim} values of type {dtype!r} cannot be; build again") from error
     tables = [read_columns(path, pa.schema([shape.field(key), shape.field("vector")])) for path in parts]
-    blocks = [
-        chunk.flatten().to_numpy(zero_copy_only=False) for table in tables for chunk in table["vector"].iterchunks()
-    ]
-    vectors = np.concatenate(blocks).astype(np.float32).reshape(-1, dim) if blocks else np.empty((0, dim), np.float32)
+    blocks = [chunk for table in tables for chunk in table["vector"].iterchunks()]
+    vectors = schema.vector_matrix(pa.chunked_array(blocks, shape.field("vector").type))
     n_keys = sum(len(table) for table in tables)
     if len(vectors) != n_keys:
         raise StoreCorrupt(f"{folder}: {encoder_id} has {n_keys} keys and {len(vectors)} vectors; build again")
@@ -98,22 +96,22 @@ def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
 
 
 def vector_files(folder: Path, manifest: Manifest, encoder_id: str) -> list[Path]:
-    """Parquet files of an encoder, in order, as the manifest lists them: a file that it does not know is never read."""
+    """Parquet files of an encoder, in order; only files of the manifest."""
     pattern = f"embeddings/{encoder_id}/part-*.parquet"
     return sorted(folder / file.path for file in manifest.files if fnmatchcase(file.path, pattern))
 
 
 def _in_order(gene_ids: IntArray, rows: IntArray, vectors: FloatArray) -> VectorTable:
-    """Order genes by id and vectors by the first gene that has them; neighbours by id then lie side by side."""
+    """Order genes by GeneID, and vectors by the first gene that has them: a run of genes is a run of rows."""
     order = np.argsort(gene_ids, kind="stable")
     used, first, inverse = np.unique(rows[order], return_index=True, return_inverse=True)
-    place = np.argsort(np.argsort(first, kind="stable"), kind="stable")  # rank of each used row by its first gene
+    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")  # of each used row by its first gene
     by_gene = used[np.argsort(first, kind="stable")]
-    return VectorTable(gene_ids=gene_ids[order], rows=place[inverse].astype(np.int64), vectors=vectors[by_gene])
+    return VectorTable(gene_ids=gene_ids[order], rows=rank[inverse].astype(np.int64), vectors=vectors[by_gene])
 
 
 def _write_cache(cache: Path, table: VectorTable) -> bool:
-    """Write the cache with one rename; False where the place cannot be written, which costs time and nothing else."""
+    """Write the cache with one rename; False where it cannot be written, which only costs time."""
     part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")
     try:
         part.mkdir(parents=True)
@@ -128,7 +126,7 @@ def _write_cache(cache: Path, table: VectorTable) -> bool:
 
 
 def _is_whole(cache: Path) -> bool:
-    """Whether the cache is as it was written; its bytes are read only if a file's time or size has changed."""
+    """Whether the cache is as it was written; bytes are compared only if a file's time or size has changed."""
     try:
         stamps = json.loads((cache / STAMPS).read_text(encoding="utf-8"))
         for name in _ARRAYS:

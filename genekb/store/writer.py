@@ -1,10 +1,10 @@
-"""Files of a store, each written whole or not at all; and the commit that makes a store visible with one rename."""
+"""Atomic writing of a store's files, and the commit that makes a store visible with one rename."""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ _LONG_TEXTS: Final = ("summary", "ortholog_summary", "text", "text_id")  # seldo
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a folder without permission into one clear error; finished parts stay for the next try."""
+    """Report a full disk or a folder without permission in one line; finished parts stay for the next try."""
     try:
         yield
     except OSError as error:
@@ -35,10 +35,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the write lock of a store name; readers need none.
-
-    Raises ``StoreBusy`` if another process holds it, for longer than ``wait_s``.
-    """
+    """Hold the write lock of a store name; raises ``StoreBusy`` if another process holds it for over ``wait_s``."""
     import filelock
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,25 +68,28 @@ def _path(field: pa.Field) -> str:
 def write_vectors(
     text_ids: list[str], vectors: FloatArray, tokens: tuple[IntArray, IntArray], *, path: Path, dtype: str
 ) -> None:
-    """Write one shard of vectors, without a dictionary.
+    """Write one shard of vectors.
 
-    float16 is stored plain: DuckDB reads that and refuses float16 in byte-stream split, which would save a tenth.
-
-    ``text_ids``: keys, ascending. ``vectors``: (text, dim), in the order of the keys. ``tokens``: number of tokens of
-    each text, and how many of them were cut.
+    ``text_ids``: keys, ascending. ``vectors``: (text, dim). ``tokens``: tokens of each text, and how many were cut.
     """
-    table_schema = schema.embeddings(vectors.shape[1], dtype)
-    flat = pa.array(vectors.astype(np.dtype(dtype)).ravel())
-    columns = [
-        pa.array(text_ids, pa.string()),
-        pa.array(tokens[0], pa.int32()),
-        pa.array(tokens[1], pa.int32()),
-        pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
-    ]
-    columns[3] = columns[3].cast(table_schema.field("vector").type)
+    counts = [pa.array(numbers, pa.int32()) for numbers in tokens]
+    _write_shard([pa.array(text_ids, pa.string()), *counts], vectors, key="text_id", path=path, dtype=dtype)
+
+
+def write_gene_vectors(gene_ids: IntArray, vectors: FloatArray, *, path: Path) -> None:
+    """Write vectors (gene, dim) of genes, ascending by GeneID, in float32: their precision may matter."""
+    _write_shard([pa.array(gene_ids, pa.int64())], vectors, key="gene_id", path=path, dtype="float32")
+
+
+def _write_shard(
+    columns: list[pa.Array], vectors: FloatArray, *, key: Literal["text_id", "gene_id"], path: Path, dtype: str
+) -> None:
+    """Write a shard without a dictionary; DuckDB refuses float16 in byte-stream split, which would save a tenth."""
+    table_schema = schema.embeddings(vectors.shape[1], dtype, key=key)
+    column = schema.vector_column(vectors.astype(np.dtype(dtype))).cast(table_schema.field("vector").type)
     with atomic_file(path) as part:
         pq.write_table(
-            pa.Table.from_arrays(columns, schema=table_schema),
+            pa.Table.from_arrays([*columns, column], schema=table_schema),
             part,
             compression="zstd",
             use_dictionary=False,
@@ -97,26 +97,8 @@ def write_vectors(
         )
 
 
-def write_gene_vectors(gene_ids: IntArray, vectors: FloatArray, *, path: Path) -> None:
-    """Write vectors that hang on genes, in float32: where they come from, their precision may matter.
-
-    ``gene_ids``: (gene,) keys, ascending. ``vectors``: (gene, dim), in the order of the keys.
-    """
-    table_schema = schema.embeddings(vectors.shape[1], "float32", key="gene_id")
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
-    column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]).cast(table_schema.field("vector").type)
-    with atomic_file(path) as part:
-        pq.write_table(
-            pa.Table.from_arrays([pa.array(gene_ids, pa.int64()), column], schema=table_schema),
-            part,
-            compression="zstd",
-            use_dictionary=False,
-            use_byte_stream_split=["vector.list.element"],
-        )
-
-
 def describe_stored(folder: Path) -> tuple[StoredFile, ...]:
-    """List every file below a folder as the manifest records it, the manifest and unfinished parts left out."""
+    """List every file below a folder as the manifest records it, without manifest and unfinished parts."""
     return tuple(
         describe_file(path, folder=folder)
         for path in sorted(folder.rglob("*"))
@@ -132,18 +114,13 @@ def describe_file(path: Path, *, folder: Path) -> StoredFile:
 
 
 def commit(staging: Path, manifest: Manifest) -> Path:
-    """Make a finished staging folder the current store of its name.
-
-    The manifest is written last; one rename makes the store visible under its digest, one more moves the name to it.
-
-    Returns the store's folder.
-    """
+    """Write the manifest and make a staging folder the current store of its name; returns the store's folder."""
     write_text(manifest.to_json(), staging / MANIFEST)
     return make_current(staging, manifest.digest)
 
 
 def make_current(staging: Path, digest: str) -> Path:
-    """Give a staging folder that holds its manifest the place of its digest, and the name to that digest."""
+    """Rename a staging folder that holds its manifest to its digest, and point the name to that digest."""
     target = staging.parent / digest
     if (target / MANIFEST).is_file():
         shutil.rmtree(staging)

@@ -117,7 +117,7 @@ def info(
     if lineage:
         print_lineage(store.folder(), home=store.home, json=json)
         return
-    from genekb.store.card.readme import without_header
+    from genekb.store.card import without_header
 
     kb = store.open()
     if json:

@@ -1,6 +1,6 @@
 """Metadata of a store for programs, in the format Croissant 1.1 of MLCommons (JSON-LD), :cite:`akhtar2024croissant`.
 
-As in the card, nothing tells when, by whom or where the store was made. ``datePublished`` is that of the sources.
+As in the card, nothing depends on when, by whom or where the store was made; ``datePublished`` is that of the sources.
 """
 
 import re
@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from genekb import schema
 from genekb.encoders.kinds import kind_of
-from genekb.store.card.licences import source_terms, store_licence
-from genekb.store.card.readme import cited_sources, model_name
+from genekb.store.card import cited_sources, model_name, source_terms, store_licence
 from genekb.store.manifest import Manifest, StoredFile
 
 CROISSANT: Final = "croissant.json"
@@ -61,11 +60,7 @@ _CONTEXT: Final = {
 
 
 def describe_store(manifest: Manifest) -> dict[str, Any]:
-    """Describe a store whose other files, the card among them, are listed in the manifest.
-
-    Returns content of ``croissant.json``: one ``FileObject`` a file, one ``FileSet`` and one ``RecordSet`` an encoder,
-    and one ``RecordSet`` a table. Addresses are relative to the file's own folder.
-    """
+    """Content of ``croissant.json`` for a store whose other files, the card among them, the manifest lists."""
     licences = [terms.url for terms in source_terms(manifest) if terms.url]
     return {
         "@context": _CONTEXT,
@@ -90,7 +85,7 @@ def describe_store(manifest: Manifest) -> dict[str, Any]:
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
-    """Address, version and date: each only where the manifest tells it."""
+    """Address, version and date, where the manifest has them."""
     found = {}
     if any("NCBI Gene" in stated for stated in manifest.licences):
         found["url"] = _NCBI_GENE

@@ -1,18 +1,108 @@
-"""The README that travels with a store: metadata that the Hugging Face Hub reads, then text for people.
+"""The README of a store and the licences of its parts: metadata that the Hugging Face Hub reads, then text for people.
 
-Nothing in it tells when, by whom or where the store was made: two builds of the same sources give the same bytes.
+Nothing in it depends on when, by whom or where the store was made: two builds of the same sources give the same bytes.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from genekb import schema
 from genekb.encoders.base import folder_name, is_folder_path
+from genekb.encoders.catalogue import ModelEntry, find_entry
 from genekb.encoders.kinds import KINDS, kind_of
 from genekb.genes.taxa import taxon_name
-from genekb.store.card.licences import encoder_terms, source_terms, store_licence
 from genekb.store.manifest import Manifest
+
+# Terms as publishers write them, licence id of the Hugging Face Hub, and their text; each stricter than the one before.
+# A work of the US government carries no licence, so the Hub has no id for it.
+_KNOWN: Final = (
+    ("public domain", "", "https://www.ncbi.nlm.nih.gov/home/about/policies/"),
+    ("cc0", "cc0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
+    ("mit", "mit", "https://opensource.org/license/mit"),
+    ("bsd-3-clause", "bsd-3-clause", "https://opensource.org/license/bsd-3-clause"),
+    ("apache-2.0", "apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
+    ("cc by 4.0", "cc-by-4.0", "https://creativecommons.org/licenses/by/4.0/"),
+)
+_ID_SUFFIX: Final = re.compile(r"-[0-9a-f]{12}$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """Terms of one part of a store."""
+
+    part: str  # a source, or the model of an encoder
+    stated: str  # what its publisher says
+    url: str  # text of the terms; empty where they are not known to this tool
+    rank: int  # how much they ask of a user, from 0 (nothing); -1 where they are not known to this tool
+    note: str = ""  # what the registry says of a model
+    is_own: bool = False  # whether the part belongs to this tool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Licence:
+    """Licence of a store as a whole: the Hub's name (``other`` where it has none), our own name, and its text."""
+
+    hub_id: str
+    name: str
+    link: str
+
+
+def source_terms(manifest: Manifest) -> tuple[Terms, ...]:
+    """Terms of each source, as the manifest records them."""
+    parts = (part.strip() for stated in manifest.licences for part in stated.split(";"))
+    found = []
+    for part in dict.fromkeys(filter(None, parts)):
+        source, has_name, stated = part.partition(":")
+        found.append(_terms(source if has_name else "sources", (stated if has_name else part).strip()))
+    return tuple(found)
+
+
+def encoder_terms(recipe: Mapping[str, Any]) -> Terms:
+    """Terms of the model behind an encoder."""
+    model = str(recipe["model_id"] or recipe["name"])
+    entry = None if kind_of(recipe).is_imported else _find_model(recipe)
+    note = entry.note if entry is not None else ""
+    if _is_built_in(recipe):
+        return replace(_terms(model, "BSD-3-Clause"), note=note, is_own=True)
+    if entry is not None:
+        return replace(_terms(model, entry.licence), note=note)
+    return _terms(model, kind_of(recipe).licence)
+
+
+def _is_built_in(recipe: Mapping[str, Any]) -> bool:
+    """Whether an encoder, or the base of a shuffled one, is part of this tool."""
+    base = {"kind": str(recipe["model_id"]).partition("-")[0]} if kind_of(recipe).is_permuted else recipe
+    return kind_of(base).is_built_in
+
+
+def _find_model(recipe: Mapping[str, Any]) -> ModelEntry | None:
+    """Find the model of a recipe in the registry; of a shuffled encoder that of its base."""
+    model = str(recipe["model_id"])
+    if kind_of(recipe).is_permuted:
+        model = _ID_SUFFIX.sub("", model)
+    return find_entry(model) or find_entry(model.removesuffix("-onnx"))
+
+
+def store_licence(manifest: Manifest) -> Licence:
+    """Strictest terms of the sources, which cover the others; ``other`` where those of any part are not known."""
+    sources = source_terms(manifest)
+    encoders = [encoder_terms(entry["recipe"]) for entry in manifest.encoders.values()]
+    if not sources or min(terms.rank for terms in (*sources, *encoders)) < 0:
+        return Licence(hub_id="other", name="see-the-licence-of-each-part", link="README.md#licences")
+    stated, hub_id, url = _KNOWN[max(terms.rank for terms in sources)]
+    return Licence(hub_id=hub_id or "other", name=stated.replace(" ", "-"), link=url)
+
+
+def _terms(part: str, stated: str) -> Terms:
+    words = stated.lower().replace("-", " ")
+    for rank, (name, _, url) in enumerate(_KNOWN):
+        if re.fullmatch(rf"(.*, )?{re.escape(name.replace('-', ' '))}( \(.*\))?", words):
+            return Terms(part=part, stated=stated, url=url, rank=rank)
+    return Terms(part=part, stated=stated, url="", rank=-1)
+
 
 _CITATIONS: Final = {  # by a word of the source's name
     "NCBI Gene": "Brown GR et al. Gene: a gene-centered information resource at NCBI. Nucleic Acids Research 43, "
@@ -28,29 +118,29 @@ _END: Final = "---\n"
 
 
 def store_card(manifest: Manifest) -> str:
-    """Write the card of a store: a header in YAML, then what it holds, from what, under which terms, how to read it."""
+    """Write the card of a store: a header in YAML, then contents, sources, licences and how to read it."""
     return f"{_END}{_header(manifest)}{_END}\n{_body(manifest)}"
 
 
 def without_header(card: str) -> str:
-    """Give the text of a card without its metadata; older cards have none."""
+    """Text of a card without its metadata; older cards have none."""
     return card.split(f"\n{_END}", 1)[1].lstrip() if card.startswith(_END) else card
 
 
 def model_name(recipe: Mapping[str, Any]) -> str:
-    """Name a model for readers elsewhere: of a folder on this machine its last part alone."""
+    """Name of a model for readers elsewhere: of a folder its last part alone."""
     model_id = str(recipe["model_id"] or recipe["name"])
     return folder_name(model_id) if is_folder_path(model_id) else model_id
 
 
 def cited_sources(manifest: Manifest) -> list[str]:
-    """Give the references of the sources that the manifest's terms name."""
+    """Cite the sources that the manifest's terms name."""
     stated = " ".join(manifest.licences)
     return [reference for source, reference in _CITATIONS.items() if source in stated]
 
 
 def _header(manifest: Manifest) -> str:
-    """Metadata of the Hub in YAML, of which JSON's scalars are a part."""
+    """Metadata of the Hub in YAML; scalars are written as JSON."""
     licence = store_licence(manifest)
     lines = [f"license: {licence.hub_id}"]
     if licence.hub_id == "other":
