@@ -82,12 +82,12 @@ def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> pa.Tabl
     with pq.ParquetFile(path, memory_map=True) as file:
         names = file.schema_arrow.names if columns is None else list(columns)
         n_rows = min(max_decompressed(path.stat().st_size) // _BYTES_A_ROW, _ROWS_A_BATCH)
-        batches = list(_bounded(path, file.iter_batches(batch_size=max(n_rows, 1), columns=names)))
+        batches = list(bounded(path, file.iter_batches(batch_size=max(n_rows, 1), columns=names)))
         empty = pa.schema([file.schema_arrow.field(name) for name in names]).empty_table()
     return pa.Table.from_batches(batches).select(names) if batches else empty
 
 
-def _bounded(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def bounded(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     allowed, n_bytes = max_decompressed(path.stat().st_size), 0
     for batch in batches:
         n_bytes += batch.nbytes

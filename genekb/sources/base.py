@@ -1,13 +1,20 @@
-"""What every source hands on: gene records, their names, their orthologues, and where each row came from."""
+"""What every source returns (gene records, names, orthologues, files read), and the parts that readers share."""
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.files.atomic import sha256_file
 from genekb.files.limits import read_parquet
+
+LICENCE: Final = "NCBI Gene: public domain (US government work)"
+GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
+PROVENANCE_NOTE: Final = r"\s*\[(?:provided|supplied) by [^\]]*\]\.?\s*$"  # who wrote a summary, and when
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +43,7 @@ class SourceTables:
 
 
 def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFile:
-    """Record a file that has been read."""
+    """Record a file that was read."""
     return SourceFile(
         name=path.name,
         n_bytes=path.stat().st_size,
@@ -46,12 +53,15 @@ def describe_file(path: Path, *, n_rows_read: int, n_rows_kept: int) -> SourceFi
     )
 
 
+def without_provenance(summary: str) -> str:
+    """Remove the note of who wrote a summary, and when, from its end."""
+    return re.sub(PROVENANCE_NOTE, "", summary).strip()
+
+
 def read_parquet_table(path: Path) -> pa.Table:
-    """Read a Parquet file of a user, and stop where it decompresses beyond :mod:`genekb.files.limits`.
+    """Read a Parquet file of a user within :mod:`genekb.files.limits`; dictionaries come as their values.
 
-    Columns that are stored as numbers of a dictionary's values come as these values.
-
-    Raises ``ValueError``, ``OSError``, ``pyarrow.ArrowException`` if it does, or is damaged.
+    Raises ``ValueError``, ``OSError``, ``pyarrow.ArrowException`` if it is too large or damaged.
     """
     table = read_parquet(path)
     for index, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True)):
@@ -61,16 +71,38 @@ def read_parquet_table(path: Path) -> pa.Table:
     return table
 
 
-def explode(keys: pa.ChunkedArray, lists: pa.ChunkedArray, kind: str) -> pa.Table:
-    """Turn one list of names per gene into rows of :data:`genekb.schema.NAMES`, without empty names and repeats."""
-    import pyarrow.compute as pc
-
-    table = pa.table({"gene_id": keys, "name": lists}).combine_chunks()
+def explode(keys: pa.ChunkedArray, joined: pa.ChunkedArray, kind: str) -> pa.Table:
+    """Split names that are joined by ``|``, one text a gene, into rows of :data:`genekb.schema.NAMES`."""
+    table = pa.table({"gene_id": keys, "name": pc.split_pattern(joined, "|")}).combine_chunks()
     if table.num_rows == 0:
         return schema.NAMES.empty_table()
     column = table["name"].chunk(0)
-    rows = pc.list_parent_indices(column)
-    flat = pa.table({"name": pc.list_flatten(column), "gene_id": table["gene_id"].take(rows)})
-    flat = flat.filter(pc.and_(pc.is_valid(flat["name"]), pc.not_equal(flat["name"], "")))
-    flat = flat.append_column("kind", pa.repeat(kind, flat.num_rows))
-    return flat.group_by(["name", "gene_id", "kind"], use_threads=False).aggregate([]).cast(schema.NAMES)
+    return name_rows(pc.list_flatten(column), table["gene_id"].take(pc.list_parent_indices(column)), kind)
+
+
+def name_rows(names: pa.ChunkedArray | pa.Array, gene_ids: pa.ChunkedArray, kind: str) -> pa.Table:
+    """Rows of :data:`genekb.schema.NAMES`, each once, without empty names."""
+    table = pa.table({"name": names, "gene_id": gene_ids.cast(pa.int64()), "kind": pa.repeat(kind, len(names))})
+    table = table.filter(pc.and_(pc.is_valid(table["name"]), pc.not_equal(table["name"], "")))
+    return table.group_by(schema.NAMES.names, use_threads=False).aggregate([]).cast(schema.NAMES)
+
+
+def sorted_names(tables: Iterable[pa.Table]) -> pa.Table:
+    """Join tables of names, each name once, ordered by name, gene and kind."""
+    names = pa.concat_tables([table.cast(schema.NAMES) for table in tables])
+    names = names.group_by(schema.NAMES.names, use_threads=False).aggregate([]).cast(schema.NAMES)
+    return names.sort_by([(column, "ascending") for column in schema.NAMES.names])
+
+
+def names_by_kind(genes: Iterable[tuple[int, Mapping[str, Iterable[str]]]]) -> set[tuple[str, int, str]]:
+    """Rows (name, gene_id, kind) of genes whose names are listed by kind, without empty names."""
+    return {
+        (name, gene_id, kind) for gene_id, kinds in genes for kind, names in kinds.items() for name in names if name
+    }
+
+
+def names_table(rows: Iterable[tuple[str, int, str]]) -> pa.Table:
+    """Sort rows (name, gene_id, kind) into the table :data:`genekb.schema.NAMES`."""
+    columns = list(zip(*sorted(rows), strict=True)) or [(), (), ()]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.NAMES, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema.NAMES)

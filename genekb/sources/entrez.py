@@ -1,4 +1,4 @@
-"""Gene records as NCBI's E-utilities answer them, read from the files that a fetch left in a folder."""
+"""Gene records of NCBI's E-utilities, read from the files that `genekb fetch` wrote into a folder."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,15 @@ import pyarrow as pa
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
-from genekb.sources.base import SourceFile, SourceTables, describe_file
-from genekb.sources.ncbi_bulk import LICENCE, without_provenance
+from genekb.sources.base import (
+    LICENCE,
+    SourceFile,
+    SourceTables,
+    describe_file,
+    names_by_kind,
+    names_table,
+    without_provenance,
+)
 
 PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 _BLOCK: Final = 1 << 16
@@ -26,14 +33,14 @@ class EntrezRecord:
     """One gene of an answer."""
 
     gene_id: int  # the id that was asked for
-    current_id: int  # the id that took its place; 0 where none did
-    is_withdrawn: bool = False  # whether NCBI has given the gene up without another in its place
+    current_id: int  # the id that replaced it; 0 where none did
+    is_withdrawn: bool = False  # and not replaced
     row: dict[str, Any]  # its fields as in :data:`genekb.schema.GENES`
     names: dict[str, list[str]] = field(default_factory=dict)  # further names by kind
 
 
 def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTables:
-    """Read every esummary and efetch answer of a folder; of a gene in several the last in order of file name stands.
+    """Read every esummary and efetch answer of a folder; of a gene in several files the last one counts.
 
     Raises ``SourceUnusable`` if a file is damaged, or no answer holds a current gene.
     """
@@ -68,7 +75,7 @@ def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTab
 
 
 def current_gene(gene_id: int, records: Mapping[int, EntrezRecord]) -> int | None:
-    """Follow a GeneID through those that took its place, to one that is current; None where that is not known."""
+    """Follow a GeneID through its replacements to a current one; None where that is not known."""
     seen: set[int] = set()
     while gene_id in records and gene_id not in seen:
         record = records[gene_id]
@@ -80,26 +87,19 @@ def current_gene(gene_id: int, records: Mapping[int, EntrezRecord]) -> int | Non
 
 
 def _names(current: dict[int, EntrezRecord], records: dict[int, EntrezRecord]) -> pa.Table:
-    rows = {
-        (name, gene_id, kind)
+    by_kind = (
+        (gene_id, {"symbol": [record.row["symbol"]], "alias": record.row["aliases"] or []} | record.names)
         for gene_id, record in current.items()
-        for kind, names in (
-            {"symbol": [record.row["symbol"]], "alias": record.row["aliases"] or []} | record.names
-        ).items()
-        for name in names
-        if name
-    }
-    places = {old: current_gene(old, records) for old, record in records.items() if record.current_id}
-    rows |= {(str(old), new, "retired_id") for old, new in places.items() if new is not None}
-    columns = zip(*sorted(rows), strict=True)
-    arrays = [pa.array(column, item.type) for column, item in zip(columns, schema.NAMES, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema.NAMES)
+    )
+    current_ids = {old: current_gene(old, records) for old, record in records.items() if record.current_id}
+    retired = {(str(old), new, "retired_id") for old, new in current_ids.items() if new is not None}
+    return names_table(names_by_kind(by_kind) | retired)
 
 
 def read_answer(path: Path) -> Iterator[EntrezRecord]:
-    """Read the records of one answer; a record that only says that there is none is passed over.
+    """Read the records of one answer, without those that only report an error.
 
-    Raises ``SourceUnusable`` if the file is damaged, or an error message in place of an answer.
+    Raises ``SourceUnusable`` if the file is damaged, or holds an error message instead of an answer.
     """
     try:
         if path.suffix == ".json":
@@ -114,7 +114,7 @@ def read_answer(path: Path) -> Iterator[EntrezRecord]:
 
 
 def _refuse_entities(path: Path) -> None:
-    """Read as far as the first element, in front of which alone entities can be declared."""
+    """Refuse a file that declares entities, which stand in front of the first element."""
     is_begun = False
 
     def begin(*_: object) -> None:
@@ -133,7 +133,7 @@ def _refuse_entities(path: Path) -> None:
 
 
 def _read_xml(path: Path) -> Iterator[EntrezRecord]:
-    """Give records one by one; each is let go when it has been read, so that memory does not grow with the file."""
+    """Yield records one by one, and free each, so that memory does not grow with the file."""
     depth: list[ElementTree.Element] = []
     for event, element in ElementTree.iterparse(path, events=("start", "end")):
         if event == "start":
@@ -171,14 +171,12 @@ def _of_summary(fields: dict[str, Any], uid: str) -> EntrezRecord:
         "tax_id": int(text("taxid") or 0),
         "symbol": text("name") or f"LOC{uid}",
         "name": text("nomenclaturename") or text("description"),
-        "type": None,
         "chromosome": text("chromosome"),
         "map_location": text("maplocation"),
         "summary": without_provenance(text("summary") or "") or None,
         "designations": _split(text("otherdesignations"), "|"),
         "aliases": _split(text("otheraliases"), ","),
         "status": text("nomenclaturestatus"),
-        "modified": None,
     }
     names = {"authority_symbol": [official]} if official and official != row["symbol"] else {}
     current_id = int(text("currentid") or 0)
@@ -209,8 +207,6 @@ def _of_gene(gene: ElementTree.Element, path: Path) -> EntrezRecord:
         "summary": without_provenance(text("Entrezgene_summary") or "") or None,
         "designations": [item.text or "" for item in gene.iterfind(".//Prot-ref_name_E")] or None,
         "aliases": synonyms or None,
-        "status": None,
-        "modified": None,
     }
     official = text("Gene-nomenclature_symbol")
     names: dict[str, list[str]] = {"authority_symbol": [official]} if official and official != row["symbol"] else {}

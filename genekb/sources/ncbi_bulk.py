@@ -1,7 +1,7 @@
 """NCBI's bulk files of gene/DATA, read from a folder: gene_info, gene_summary, gene_orthologs of any release.
 
-The files are streamed in blocks and filtered by taxonomy identifier while they pass, so memory does not grow with
-the file. ``-`` is NCBI's empty field, ``|`` separates lists.
+Files are read in blocks and filtered by taxonomy identifier, so memory does not grow with them. ``-`` is NCBI's empty
+field, ``|`` separates lists.
 """
 
 import re
@@ -15,13 +15,21 @@ import pyarrow.compute as pc
 from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.genes.taxa import Taxon, find_taxa, find_taxon
-from genekb.sources.base import SourceFile, SourceTables, describe_file, explode
+from genekb.sources.base import (
+    GO_LICENCE,
+    LICENCE,
+    PROVENANCE_NOTE,
+    SourceFile,
+    SourceTables,
+    describe_file,
+    explode,
+    name_rows,
+    sorted_names,
+)
 from genekb.sources.ncbi_extra import LICENCE as HGNC_LICENCE
 from genekb.sources.ncbi_extra import Extra, read_extra, read_hgnc
 from genekb.sources.tsv import check_header, optional_file, refuse_nul, stream_tsv, with_integers
 
-LICENCE: Final = "NCBI Gene: public domain (US government work)"
-GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 
 GENE_INFO: Final = [
@@ -55,7 +63,6 @@ XREF_KINDS: Final = {
     "rgd": r"^RGD:(?P<id>\d+)$",
     "zfin": r"^ZFIN:(?P<id>.+)$",
 }
-PROVENANCE_NOTE: Final = r"\s*\[(?:provided|supplied) by [^\]]*\]\.?\s*$"  # who wrote a summary, and when
 
 
 def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None = None) -> SourceTables:
@@ -91,7 +98,7 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     annotations = pa.concat_tables([schema.ANNOTATIONS.empty_table(), *extra.annotations, *hgnc.annotations])
     return SourceTables(
         genes=genes.sort_by("gene_id").cast(schema.GENES),
-        names=_sorted_names([names, ortholog_names, *extra.names, *hgnc.names]),
+        names=sorted_names([names, ortholog_names, *extra.names, *hgnc.names]),
         orthologs=orthologs,
         annotations=annotations.sort_by([(name, "ascending") for name in ("gene_id", "vocabulary", "term_id", "term")]),
         files=tuple(
@@ -112,13 +119,6 @@ def has_gene_info(folder: Path) -> bool:
 
 def _has_go(extra: Extra) -> bool:
     return any(file.name.startswith("gene2go") for file in extra.files)
-
-
-def _sorted_names(tables: list[pa.Table]) -> pa.Table:
-    """Put the names of all files together, each once."""
-    names = pa.concat_tables([table.cast(schema.NAMES) for table in tables])
-    names = names.group_by(schema.NAMES.names, use_threads=False).aggregate([]).cast(schema.NAMES)
-    return names.sort_by([("name", "ascending"), ("gene_id", "ascending"), ("kind", "ascending")])
 
 
 def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table, list[SourceFile], dict[str, int]]:
@@ -145,7 +145,7 @@ def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table
 
 
 def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
-    """Files of the species by their own name where there are such, else every gene_info file of the folder."""
+    """gene_info files of the species where there are such, else every one of the folder."""
     found = sorted(path for path in folder.iterdir() if path.is_file() and _GENE_INFO_NAME.search(path.name))
     every = list({path.name.removesuffix(".gz"): path for path in found}.values())  # of both forms the gzipped one
     if not every:
@@ -163,7 +163,7 @@ def _where_to_find_one(folder: Path) -> str:
 
 
 def _each_gene_once(rows: pa.Table, dropped: dict[str, int]) -> pa.Table:
-    """Keep the first row of each gene: a folder may hold a gene in the file of a species and of its group."""
+    """Keep the first row of a gene that is in the file of a species and of its group."""
     n_repeated = rows.num_rows - pc.count_distinct(rows["GeneID"]).as_py()
     if not n_repeated:
         return rows
@@ -208,35 +208,20 @@ def _genes(rows: pa.Table) -> pa.Table:
 
 
 def _names(rows: pa.Table) -> pa.Table:
-    gene_id = rows["GeneID"]
-
-    def single(column: str, kind: str) -> pa.Table:
-        return explode(gene_id, pc.split_pattern(rows[column], "|"), kind)
-
-    xrefs = explode(gene_id, pc.split_pattern(rows["dbXrefs"], "|"), "xref")
-    parts = [single("Symbol", "symbol"), single("Synonyms", "alias"), single("LocusTag", "locus_tag")]
-    authority = rows.filter(
-        pc.fill_null(pc.not_equal(rows["Symbol"], rows["Symbol_from_nomenclature_authority"]), fill_value=False)
-    )
-    parts.append(
-        explode(
-            authority["GeneID"],
-            pc.split_pattern(authority["Symbol_from_nomenclature_authority"], "|"),
-            "authority_symbol",
-        )
-    )
+    gene_id, official = rows["GeneID"], "Symbol_from_nomenclature_authority"
+    kinds = {"Symbol": "symbol", "Synonyms": "alias", "LocusTag": "locus_tag"}
+    parts = [explode(gene_id, rows[column], kind) for column, kind in kinds.items()]
+    other = rows.filter(pc.fill_null(pc.not_equal(rows["Symbol"], rows[official]), fill_value=False))
+    parts.append(explode(other["GeneID"], other[official], "authority_symbol"))
+    xrefs = explode(gene_id, rows["dbXrefs"], "xref")
     for kind, pattern in XREF_KINDS.items():
         ids = pc.struct_field(pc.extract_regex(xrefs["name"], pattern), "id")
-        part = pa.table({"name": ids, "gene_id": xrefs["gene_id"], "kind": pa.repeat(kind, xrefs.num_rows)})
-        parts.append(part.filter(pc.is_valid(ids)))
-    return pa.concat_tables([part.cast(schema.NAMES) for part in parts])
+        parts.append(name_rows(ids, xrefs["gene_id"], kind))
+    return pa.concat_tables(parts)
 
 
 def _read_summaries(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, list[SourceFile]]:
-    """GeneID and summary (the longest where a gene has several), provenance note off.
-
-    Of the species, all if none is named, and of the reference species, for orthologues without one.
-    """
+    """GeneID and its longest summary without the provenance note, of the species and of the reference species."""
     path = optional_file(folder, "gene_summary")
     empty = pa.table({"gene_id": pa.array([], pa.int64()), "summary": pa.array([], pa.string())})
     if path is None:
@@ -257,11 +242,6 @@ def _read_summaries(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, list[Sou
     return first.rename_columns(["gene_id", "summary"]), [file]
 
 
-def without_provenance(summary: str) -> str:
-    """Take the note of who wrote a summary, and when, off its end."""
-    return re.sub(PROVENANCE_NOTE, "", summary).strip()
-
-
 def _with_summary(genes: pa.Table, summaries: pa.Table) -> pa.Table:
     row = pc.index_in(genes["gene_id"], summaries["gene_id"].combine_chunks())
     return genes.append_column("summary", summaries["summary"].take(row)).select(schema.GENES.names)
@@ -273,11 +253,7 @@ def _read_orthologs(
     """Human orthologue of every gene of another species, with its symbol (from gene_info) and its summary."""
     path = optional_file(folder, "gene_orthologs")
     reference = find_taxon(REFERENCE_TAXON)
-    nothing: tuple[pa.Table, pa.Table, list[SourceFile]] = (
-        schema.ORTHOLOGS.empty_table(),
-        schema.NAMES.empty_table(),
-        [],
-    )
+    nothing = schema.ORTHOLOGS.empty_table(), schema.NAMES.empty_table(), list[SourceFile]()
     if path is None or (taxa and all(taxon.tax_id == reference.tax_id for taxon in taxa)):
         return nothing
     pairs, file = _ortholog_pairs(path, taxa, reference)
@@ -293,14 +269,8 @@ def _read_orthologs(
     table = table.join(texts, keys="ortholog_gene_id", join_type="left outer", use_threads=False)
     table = table.filter(pc.is_in(table["gene_id"], genes["gene_id"].combine_chunks()))
     table = table.select(schema.ORTHOLOGS.names).sort_by([("gene_id", "ascending"), ("ortholog_gene_id", "ascending")])
-    names = pa.table(
-        {
-            "name": table["ortholog_symbol"],
-            "gene_id": table["gene_id"],
-            "kind": pa.repeat("ortholog", table.num_rows),
-        }
-    )
-    return table.cast(schema.ORTHOLOGS), names.cast(schema.NAMES), [*reference_files, file]
+    names = name_rows(table["ortholog_symbol"], table["gene_id"], "ortholog")
+    return table.cast(schema.ORTHOLOGS), names, [*reference_files, file]
 
 
 def _ortholog_pairs(path: Path, taxa: list[Taxon], reference: Taxon) -> tuple[pa.Table, SourceFile]:

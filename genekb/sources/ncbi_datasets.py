@@ -13,8 +13,15 @@ from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.genes.resolve import normalise_name
 from genekb.genes.taxa import find_taxa
-from genekb.sources.base import SourceTables, describe_file
-from genekb.sources.ncbi_bulk import GO_LICENCE, LICENCE, without_provenance
+from genekb.sources.base import (
+    GO_LICENCE,
+    LICENCE,
+    SourceTables,
+    describe_file,
+    names_by_kind,
+    names_table,
+    without_provenance,
+)
 from genekb.sources.ncbi_extra import strongest_evidence
 from genekb.sources.tsv import max_digits
 
@@ -30,13 +37,8 @@ _ASPECTS: Final = {
     "molecularFunctions": "go_function",
     "cellularComponents": "go_component",
 }
-_AUTHORITIES: Final = {
-    "hgnc": True,
-    "mgi": True,
-    "rgd": False,
-    "zfin": False,
-    "flybase": False,
-}  # prefix part of the id?
+# Whether the prefix is part of the identifier
+_AUTHORITIES: Final = {"hgnc": True, "mgi": True, "rgd": False, "zfin": False, "flybase": False}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +80,7 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
     terms = _terms(genes)
     return SourceTables(
         genes=pa.Table.from_pylist([genes[key].row for key in sorted(genes)], schema=schema.GENES),
-        names=_names(genes),
+        names=names_table(names_by_kind((key, gene.names) for key, gene in genes.items())),
         annotations=terms,
         files=(describe_file(path, n_rows_read=n_read, n_rows_kept=len(genes)),),
         release=release or _release_of(path),
@@ -100,7 +102,7 @@ def find_report(path: Path) -> Path | None:
 
 
 def _reports(path: Path) -> Iterator[dict[str, Any]]:
-    """Gene reports one by one, also those that are wrapped into an object ``gene`` or a list ``reports``."""
+    """Yield gene reports, also those inside an object ``gene`` or a list ``reports``."""
     try:
         with path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):
@@ -144,7 +146,7 @@ def _of(report: dict[str, Any], key: str) -> Any:
 
 
 def _items(report: dict[str, Any], key: str) -> list[Any]:
-    """Values of a field that holds one, a list, or is not there."""
+    """Values of a field that holds one, several or none."""
     value = _of(report, key)
     return value if isinstance(value, list) else [] if value in (None, "") else [value]
 
@@ -170,10 +172,7 @@ def _gene(report: dict[str, Any]) -> _Gene:
         "chromosome": "|".join(_strings(report, "chromosomes")) or None,
         "map_location": "|".join(_strings(report, "mapLocations")) or None,
         "summary": max(summaries, key=len, default="") or None,
-        "designations": None,
         "aliases": aliases or None,
-        "status": None,
-        "modified": None,
     }
     names: dict[str, list[str]] = {
         "symbol": [row["symbol"]],
@@ -191,7 +190,7 @@ def _gene(report: dict[str, Any]) -> _Gene:
 
 
 def _go_terms(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """GO terms of a report, without those that the gene is said *not* to have."""
+    """GO terms of a report, without negated ones."""
     return [
         {
             "gene_id": int(_of(report, "geneId")),
@@ -210,18 +209,3 @@ def _go_terms(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _terms(genes: dict[int, _Gene]) -> pa.Table:
     rows = [term for gene_id in sorted(genes) for term in genes[gene_id].terms]
     return strongest_evidence(pa.Table.from_pylist(rows, schema=schema.ANNOTATIONS))
-
-
-def _names(genes: dict[int, _Gene]) -> pa.Table:
-    rows = sorted(
-        {
-            (name, gene_id, kind)
-            for gene_id, gene in genes.items()
-            for kind, names in gene.names.items()
-            for name in names
-            if name
-        }
-    )
-    columns = zip(*rows, strict=True) if rows else ((), (), ())
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.NAMES, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema.NAMES)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
-from genekb.sources.base import SourceFile, describe_file, explode
+from genekb.sources.base import SourceFile, describe_file, explode, name_rows
 from genekb.sources.tsv import check_header, optional_file, read_header, stream_tsv
 
 GENE_HISTORY: Final = ["tax_id", "GeneID", "Discontinued_GeneID", "Discontinued_Symbol", "Discontinue_Date"]
@@ -49,11 +49,10 @@ class Extra:
 
 
 def read_extra(folder: Path, *, genes: pa.Table) -> Extra:
-    """Read the optional files that a folder has, streamed and limited to some genes.
+    """Read the optional files of a folder, limited to some genes (``gene_id``, ``tax_id``).
 
-    ``genes``: current records, of which ``gene_id`` and ``tax_id`` are needed. Rows about other species are passed
-    over, rows about other genes of these species are counted as dropped. Raises ``SourceUnusable`` if a file is damaged
-    or has other columns than NCBI's.
+    Rows of other genes of these species are counted as dropped. Raises ``SourceUnusable`` if a file is damaged or has
+    other columns than NCBI's.
     """
     extra = Extra()
     readers = {
@@ -72,7 +71,7 @@ def read_extra(folder: Path, *, genes: pa.Table) -> Extra:
 
 
 def _of_genes(path: Path, columns: Sequence[str], *, genes: pa.Table, extra: Extra) -> pa.Table:
-    """Rows about some genes: by species while the file passes, by gene once only those of the species are left."""
+    """Rows of some genes: filtered by species block by block, then by gene."""
     species, gene = columns[:2]
     taxa = genes["tax_id"].unique().cast(pa.string())
     kept = [pa.table({name: pa.array([], pa.string()) for name in columns})]
@@ -92,7 +91,7 @@ def _of_genes(path: Path, columns: Sequence[str], *, genes: pa.Table, extra: Ext
 
 
 def _history(rows: pa.Table, extra: Extra) -> None:
-    """Retired GeneIDs and symbols of current genes; chains are not followed: one hop is what NCBI states."""
+    """Retired GeneIDs and symbols of current genes, in the one hop that NCBI states."""
     for column, kind in (("Discontinued_GeneID", "retired_id"), ("Discontinued_Symbol", "retired_symbol")):
         extra.names.append(name_rows(rows[column], rows["GeneID"], kind))
 
@@ -102,7 +101,7 @@ def _ensembl(rows: pa.Table, extra: Extra) -> None:
 
 
 def _go(rows: pa.Table, extra: Extra) -> None:
-    """GO terms of genes; a gene that is said *not* to have a term is left out."""
+    """GO terms of genes, without negated ones."""
     negated = pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
     extra.drop("gene2go: NOT", int(pc.sum(negated).as_py() or 0))
     rows = rows.filter(pc.invert(negated))
@@ -110,11 +109,11 @@ def _go(rows: pa.Table, extra: Extra) -> None:
     known = pc.and_(known, pc.and_(pc.is_valid(rows["GO_ID"]), pc.is_valid(rows["GO_term"])))
     extra.drop("gene2go: without a term of a known category", rows.num_rows - (pc.sum(known).as_py() or 0))
     rows = rows.filter(known)
-    places = pc.index_in(rows["Category"], pa.array(list(_ASPECTS)))
+    aspect = pc.index_in(rows["Category"], pa.array(list(_ASPECTS)))
     table = pa.table(
         {
             "gene_id": rows["GeneID"].cast(pa.int64()),
-            "vocabulary": pa.array(list(_ASPECTS.values())).take(places.combine_chunks()),
+            "vocabulary": pa.array(list(_ASPECTS.values())).take(aspect.combine_chunks()),
             "term_id": rows["GO_ID"],
             "term": rows["GO_term"],
             "evidence": rows["Evidence"],
@@ -124,11 +123,7 @@ def _go(rows: pa.Table, extra: Extra) -> None:
 
 
 def strongest_evidence(rows: pa.Table) -> pa.Table:
-    """Keep one row of each gene and GO term: that of the strongest evidence, see :data:`EVIDENCE`.
-
-    ``rows``: columns of :data:`genekb.schema.ANNOTATIONS`, in any order of rows. Returns rows by gene_id, vocabulary
-    and term_id.
-    """
+    """Keep one row of each gene and GO term, that of the strongest :data:`EVIDENCE`, ordered by these."""
     rank = pc.fill_null(pc.index_in(rows["evidence"], pa.array(EVIDENCE)), len(EVIDENCE))
     keys = ["gene_id", "vocabulary", "term_id"]
     order = [(name, "ascending") for name in (*keys, "rank", "evidence", "term")]
@@ -138,7 +133,7 @@ def strongest_evidence(rows: pa.Table) -> pa.Table:
 
 
 def _rifs(rows: pa.Table, extra: Extra) -> None:
-    """Keep the newest sentences of each gene, each once; of equally new ones in the order of their text."""
+    """Keep the newest sentences of each gene, each once, ties in the order of their text."""
     table = pa.table(
         {
             "gene_id": rows["Gene ID"].cast(pa.int64()),
@@ -159,15 +154,8 @@ def _rifs(rows: pa.Table, extra: Extra) -> None:
     extra.annotations.append(annotation_rows(table.take(pa.array(keep, pa.int64())), "generif"))
 
 
-def name_rows(names: pa.ChunkedArray, gene_ids: pa.ChunkedArray, kind: str) -> pa.Table:
-    """Rows of :data:`genekb.schema.NAMES`, each once, without empty names."""
-    table = pa.table({"name": names, "gene_id": gene_ids.cast(pa.int64()), "kind": pa.repeat(kind, len(names))})
-    table = table.filter(pc.and_(pc.is_valid(table["name"]), pc.not_equal(table["name"], "")))
-    return table.group_by(["name", "gene_id", "kind"], use_threads=False).aggregate([]).cast(schema.NAMES)
-
-
 def annotation_rows(rows: pa.Table, vocabulary: str) -> pa.Table:
-    """Rows of :data:`genekb.schema.ANNOTATIONS` from a table of gene_id, term_id and term."""
+    """Rows of :data:`genekb.schema.ANNOTATIONS` from columns gene_id, term_id and term."""
     n_rows = rows.num_rows
     columns = {
         "gene_id": rows["gene_id"],
@@ -191,12 +179,9 @@ KINDS: Final = {
 
 
 def read_hgnc(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra | None:
-    """Read the complete set where a folder has it; None where it has not.
+    """Read HGNC's complete set, if the folder has it; columns go by name, as their number and order have changed.
 
-    Columns are taken by name, since their number and order changed over the years.
-
-    ``gene_ids``: current human GeneIDs; rows about any other gene, or none, are counted as dropped. Raises
-    ``SourceUnusable`` if the file is damaged or lacks a needed column.
+    ``gene_ids``: current human GeneIDs; rows of other genes are counted as dropped.
     """
     path = optional_file(folder, *STEMS)
     if path is None:
@@ -212,7 +197,7 @@ def read_hgnc(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra | None:
     keys = kept["entrez_id"].cast(pa.int64())
     for column, kind in KINDS.items():
         if column in header:
-            extra.names.append(explode(keys, pc.split_pattern(kept[column], "|"), kind))
+            extra.names.append(explode(keys, kept[column], kind))
     if {"gene_group", "gene_group_id"} <= set(header):
         extra.annotations.append(_groups(kept, keys))
     extra.files.append(describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=kept.num_rows))
@@ -229,7 +214,7 @@ def _current(rows: pa.Table, gene_ids: pa.ChunkedArray, extra: Extra) -> pa.Tabl
 
 
 def _groups(rows: pa.Table, keys: pa.ChunkedArray) -> pa.Table:
-    """Gene groups of HGNC; a gene may be in several, names and numbers stand in the same order."""
+    """Gene groups of HGNC; a gene may be in several, with names and numbers in the same order."""
     gene_ids, numbers, names = [], [], []
     columns = (keys, rows["gene_group_id"], rows["gene_group"])
     for gene_id, ids, groups in zip(*(column.to_pylist() for column in columns), strict=True):
@@ -240,4 +225,4 @@ def _groups(rows: pa.Table, keys: pa.ChunkedArray) -> pa.Table:
                 names.append(name)
     arrays = [pa.array(gene_ids, pa.int64()), pa.array(numbers, pa.string()), pa.array(names, pa.string())]
     table = pa.table(dict(zip(("gene_id", "term_id", "term"), arrays, strict=True)))
-    return annotation_rows(table, "gene_group").cast(schema.ANNOTATIONS)
+    return annotation_rows(table, "gene_group")

@@ -6,11 +6,10 @@ from pathlib import Path
 from genekb.core.errors import SourceUnusable
 from genekb.genes.taxa import find_taxa
 from genekb.sources.base import SourceTables
+from genekb.sources.entrez import PATTERNS, read_entrez_folder
 from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
 from genekb.sources.ncbi_datasets import find_report, read_datasets_report
 from genekb.sources.table import FORMATS, read_gene_table, table_format
-
-_ENTREZ = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 
 
 def read_source(
@@ -55,9 +54,7 @@ def read_source(
 def _read_folder(path: Path, *, taxa: Sequence[str], release: str | None) -> SourceTables:
     if has_gene_info(path):
         return read_ncbi_folder(path, taxa=taxa, release=release)
-    if any(any(path.glob(pattern)) for pattern in _ENTREZ):
-        from genekb.sources.entrez import read_entrez_folder
-
+    if any(any(path.glob(pattern)) for pattern in PATTERNS):
         return read_entrez_folder(path, release=release)
     if find_report(path):
         return read_datasets_report(path, taxa=taxa, release=release)

@@ -25,7 +25,7 @@ from genekb.core.messages import counted
 from genekb.files.limits import check_gzip
 from genekb.genes.resolve import RANKS, resolve_names
 from genekb.genes.taxa import find_taxa, find_taxon
-from genekb.sources.base import SourceTables, describe_file, explode, read_parquet_table
+from genekb.sources.base import SourceTables, describe_file, explode, read_parquet_table, sorted_names
 from genekb.sources.tsv import find_non_identifiers, with_integers, without_padding
 
 TEXT_COLUMNS: Final = ("name", "summary")
@@ -50,12 +50,11 @@ def read_gene_table(
 ) -> SourceTables:
     """Read gene records from one TSV, CSV, Parquet or JSON file; text may be gzipped.
 
-    ``taxon``: species of all rows, where the table has no ``tax_id``. ``taxa``: species to keep, where the table has a
-    ``gene_id``; rows of others are counted as dropped. All if left out. ``names``: release of NCBI Gene against which
-    symbols are resolved, where the table has no ``gene_id``. Its records and names are taken over, with the table's
-    texts in place of its own; symbols that stand for no gene or for several are counted as dropped, and so are those of
-    a gene that another row stands for (current symbols go first). Raises ``SourceUnusable`` if the file is missing or
-    of another form, a needed column is absent, or an identifier is no number or occurs twice.
+    ``taxon``: species of all rows, where the table has no ``tax_id``. ``taxa``: species to keep; all if left out.
+    ``names``: release of NCBI Gene that resolves symbols, where the table has no ``gene_id``; its records and names are
+    used with the table's texts. Symbols of no gene, of several, or of a gene that another row has (current symbols
+    first) are counted as dropped. Raises ``SourceUnusable`` if the file is missing or of another form, a needed column
+    is absent, or an identifier is not a number or occurs twice.
     """
     rows = _read_rows(path)
     if "gene_id" not in rows.column_names:
@@ -118,11 +117,9 @@ def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, drop
         }
     ).select(schema.GENES.names)
     kinds = {"symbol": "symbol", "aliases": "alias", "ensembl": "ensembl", "hgnc": "hgnc"}
-    found = [explode(gene_id, pc.split_pattern(rows[column], "|"), kind) for column, kind in kinds.items()]
-    table = pa.concat_tables(found).sort_by([("name", "ascending"), ("gene_id", "ascending"), ("kind", "ascending")])
     return SourceTables(
         genes=genes.sort_by("gene_id").cast(schema.GENES),
-        names=table.cast(schema.NAMES),
+        names=sorted_names(explode(gene_id, rows[column], kind) for column, kind in kinds.items()),
         files=(describe_file(path, n_rows_read=rows.num_rows + sum(dropped.values()), n_rows_kept=rows.num_rows),),
         release=release,
         licence=licence,
@@ -141,7 +138,7 @@ def _with_tax_id(rows: pa.Table, *, path: Path, taxon: str | None) -> pa.Table:
 def _on_records_of(
     rows: pa.Table, names: SourceTables | None, *, path: Path, release: str, licence: str
 ) -> SourceTables:
-    """Put the texts of symbols on the records of a release."""
+    """Give the texts of symbols to the records of a release."""
     if "symbol" not in rows.column_names:
         raise SourceUnusable(f"{path} has neither a column 'gene_id' nor 'symbol'; it has {rows.column_names[:6]}")
     if names is None:
@@ -166,9 +163,7 @@ def _on_records_of(
         else:
             texts[gene_id] = fields
     if not texts:
-        raise SourceUnusable(
-            f"{path}: none of {rows.num_rows} symbols stands for a gene of --names; is the taxon right?"
-        )
+        raise SourceUnusable(f"{path}: none of {rows.num_rows} symbols maps to a gene of --names; is the taxon right?")
     file = describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=len(texts))
     return SourceTables(
         genes=_replaced(names.genes, texts),
@@ -182,7 +177,7 @@ def _on_records_of(
 
 
 def _replaced(genes: pa.Table, texts: dict[int, dict[str, str | None]]) -> pa.Table:
-    """Put the given fields in place of the records' own; a gene without a given text keeps no text of its own."""
+    """Replace names and summaries by the given fields; a gene without any loses its own."""
     records = genes.to_pylist()
     for record in records:
         given = texts.get(record["gene_id"])
@@ -210,7 +205,7 @@ def read_demo_table() -> SourceTables:
 
 
 def table_format(path: Path) -> str:
-    """Give the ending that tells the format of a table, ``.gz`` left out."""
+    """Name the format of a table by its ending, without ``.gz``."""
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
@@ -225,7 +220,7 @@ def _read_rows(path: Path) -> pa.Table:
         rows = _READ[kind](path)
         _refuse_repeated(rows.column_names, path)
     except (pa.ArrowException, ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
-        raise SourceUnusable(f"{path} is no readable {kind[1:]} table: {_told(error, path)}") from error
+        raise SourceUnusable(f"{path} is no readable {kind[1:]} table: {_reason(error, path)}") from error
     if rows.num_rows == 0:
         raise SourceUnusable(f"{path} holds no row")
     if not set(TEXT_COLUMNS) & set(rows.column_names):
@@ -233,8 +228,8 @@ def _read_rows(path: Path) -> pa.Table:
     return rows
 
 
-def _told(error: Exception, path: Path) -> str:
-    """Say in a few words why a table cannot be read, and the way out where it is known."""
+def _reason(error: Exception, path: Path) -> str:
+    """Reason why a table cannot be read, in a few words, with a hint where there is one."""
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     with path.open("rb") as stream:
         is_archive = stream.read(len(_ZIP)) == _ZIP

@@ -1,4 +1,4 @@
-"""Tab-separated files of any size, gzipped or not, as blocks of strings; what is wrong with one is said in one line."""
+"""Tab-separated files of any size, gzipped or not, as blocks of strings; errors are one line."""
 
 import gzip
 import re
@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.resources import raise_resource_fault
-from genekb.files.limits import max_decompressed
+from genekb.files.limits import bounded, max_decompressed
 from genekb.files.replace import temporary_folder
 
 _BLOCK_BYTES: Final = 1 << 22
@@ -27,9 +27,9 @@ _RAGGED: Final = re.compile(r"Expected (\d+) columns, got \d+")
 
 @contextmanager
 def without_padding(path: Path) -> Iterator[Path]:
-    """Give a file as Arrow can read it: of gzip with zeros behind its end, as of tapes, a decompressed copy.
+    """Path that Arrow can read: of gzip with zeros behind its end, as from tapes, a decompressed copy.
 
-    Arrow reads ahead in threads of its own, which must not be given a Python file: it may be closed under them.
+    Arrow reads ahead in threads and must not get a Python file, which may be closed under them.
     """
     if path.suffix != ".gz" or not _is_padded(path):
         yield path
@@ -48,7 +48,7 @@ def without_padding(path: Path) -> Iterator[Path]:
 
 
 def _is_padded(path: Path) -> bool:
-    """Whether the last bytes are zeros, more than the checksum and size at the end of gzip can be."""
+    """Whether the last bytes are zeros, more than checksum and size of gzip can be."""
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - _PADDED))
         return stream.read() == bytes(_PADDED)
@@ -61,25 +61,19 @@ def optional_file(folder: Path, *stems: str) -> Path | None:
 
 
 def read_header(path: Path) -> list[str]:
-    """Read the column names of the first line; a ``#`` in front of it is taken off.
-
-    Raises ``SourceUnusable`` if the file cannot be read as gzip or UTF-8.
-    """
+    """Read the column names of the first line, without a ``#`` in front of it."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig") as stream:
             line = stream.readline(_HEADER_CHARS)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise_resource_fault(error)
-        raise damaged(path, _told(error, path)) from error
+        raise damaged(path, _reason(error, path)) from error
     return [name.strip().lstrip("#") for name in line.rstrip("\n").split("\t")]
 
 
 def check_header(path: Path, columns: Sequence[str]) -> None:
-    """Compare the first line with the columns that a file must have.
-
-    Raises ``SourceUnusable`` if it has others.
-    """
+    """Refuse a file whose first line has other columns."""
     header = read_header(path)
     if header == list(columns):
         return
@@ -101,19 +95,19 @@ def check_header(path: Path, columns: Sequence[str]) -> None:
 def stream_tsv(
     path: Path, columns: Sequence[str], *, null_values: Sequence[str] = ("-",), quote_char: str | None = None
 ) -> Iterator[pa.Table]:
-    """Give the rows below the first line block by block, every column as strings; memory does not grow with the file.
+    """Yield the rows below the first line in blocks of strings; memory does not grow with the file.
 
-    Raises ``SourceUnusable`` if the file is truncated, decompresses beyond :mod:`genekb.files.limits`, or a line has
-    another number of fields.
+    Raises ``SourceUnusable`` if the file is truncated, too large when decompressed, or a line has another number of
+    fields.
     """
     try:
         with without_padding(path) as file:
             yield from _blocks(path, file, columns, null_values=null_values, quote_char=quote_char)
-    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # ValueError: also of Arrow
         raise_resource_fault(error)
         if "Empty CSV file" in str(error):
             return
-        raise damaged(path, _told(error, path)) from error
+        raise damaged(path, _reason(error, path)) from error
 
 
 def _blocks(
@@ -127,16 +121,11 @@ def _blocks(
             column_types=dict.fromkeys(columns, pa.string()), null_values=list(null_values), strings_can_be_null=True
         ),
     )
-    allowed, n_bytes = max_decompressed(path.stat().st_size), 0
-    for batch in reader:
-        n_bytes += batch.nbytes
-        if n_bytes > allowed:
-            raise damaged(path, f"it decompresses to more than {allowed:,} bytes, which are allowed for its size")
-        yield pa.table(batch)
+    yield from map(pa.table, bounded(path, reader))
 
 
-def _told(error: Exception, path: Path) -> str:
-    """Say in a few words why a file cannot be read."""
+def _reason(error: Exception, path: Path) -> str:
+    """Reason why a file cannot be read, in a few words."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     ragged = _RAGGED.search(reason)
     if ragged:
@@ -147,7 +136,7 @@ def _told(error: Exception, path: Path) -> str:
 
 
 def _find_ragged(path: Path, *, n_fields: int) -> str:
-    """Find the first line with another number of fields; Arrow, which reads with several threads, does not tell it."""
+    """Find the first line with another number of fields, which Arrow's threads do not report."""
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8", errors="replace", newline="\n") as stream:
         for number, line in enumerate(stream, start=1):
@@ -158,10 +147,7 @@ def _find_ragged(path: Path, *, n_fields: int) -> str:
 
 
 def refuse_nul(rows: pa.Table, path: Path) -> None:
-    """Refuse NUL characters in columns of strings.
-
-    Raises ``SourceUnusable``: at the first column with one.
-    """
+    """Refuse NUL characters in columns of strings."""
     for name in rows.column_names:
         column = rows[name]
         if pa.types.is_string(column.type) and pc.any(pc.match_substring(column, "\0")).as_py():
@@ -175,16 +161,13 @@ def max_digits(column: str) -> int:
 
 
 def find_non_identifiers(rows: pa.Table, column: str) -> pa.ChunkedArray:
-    """Values of a column of strings that are no positive integer, missing ones among them."""
+    """Values of a column of strings that are not positive integers, missing ones among them."""
     is_number = pc.match_substring_regex(rows[column], rf"^[1-9][0-9]{{0,{max_digits(column) - 1}}}$")
     return rows[column].filter(pc.invert(pc.fill_null(is_number, fill_value=False)))
 
 
 def with_integers(rows: pa.Table, path: Path, *columns: str) -> pa.Table:
-    """Read some columns of strings as identifiers, which are positive integers.
-
-    Raises ``SourceUnusable`` if one of their values is anything else.
-    """
+    """Convert columns of strings to identifiers; refuses what is not a positive integer."""
     for column in columns:
         wrong = find_non_identifiers(rows, column)
         if len(wrong):
@@ -192,8 +175,7 @@ def with_integers(rows: pa.Table, path: Path, *columns: str) -> pa.Table:
                 path,
                 f"{column} {wrong[0].as_py() or '-'!r} is no positive number of at most {max_digits(column)} digits",
             )
-        place = rows.column_names.index(column)
-        rows = rows.set_column(place, column, rows[column].cast(pa.int64()))
+        rows = rows.set_column(rows.column_names.index(column), column, rows[column].cast(pa.int64()))
     return rows
 
 
