@@ -1,4 +1,4 @@
-"""How much of a data set a store knows: by names, by counts, and why the rest is lost."""
+"""Coverage of a data set by a store: fraction of genes and counts with a text, and why the rest has none."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ _SPIKE_IN: Final = re.compile(r"^ERCC[-_]\d")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
-    """A name that has no vector, why, and what share of the counts it carried."""
+    """A name without a vector, why, and its fraction of the counts."""
 
     name: str
     reason: str
@@ -28,31 +28,16 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """How much of a data set a store knows; shares lie in [0, 1].
-
-    Parameters
-    ----------
-    n_names, n_resolved, n_with_text
-        Names given, names that stand for one gene, and names whose gene has a text.
-    share_genes, share_counts
-        Share of the names, and of the counts (UMIs), whose gene has a text; the latter is NaN-free: without counts it
-        equals ``share_genes``.
-    by_status
-        Number of names and share of counts by how they were found.
-    n_duplicates
-        Names beyond the first that stand for a gene already seen.
-    losses
-        The largest losses, by counts.
-    """
+    """How much of a data set a store knows; fractions are in [0, 1]."""
 
     n_names: int
-    n_resolved: int
-    n_with_text: int
-    share_genes: float
-    share_counts: float
-    by_status: tuple[tuple[str, int, float], ...]
-    n_duplicates: int
-    losses: tuple[Loss, ...]
+    n_resolved: int  # names that map to one gene
+    n_with_text: int  # names whose gene has a text
+    share_genes: float  # fraction of the names whose gene has a text
+    share_counts: float  # fraction of the counts (UMIs); equal to ``share_genes`` without counts
+    by_status: tuple[tuple[str, int, float], ...]  # status, number of names, fraction of counts
+    n_duplicates: int  # names beyond the first that map to the same gene
+    losses: tuple[Loss, ...]  # the largest, by counts
 
 
 def measure_coverage(
@@ -65,9 +50,8 @@ def measure_coverage(
 ) -> Coverage:
     """Measure how much of the names, and of their counts, has a text.
 
-    ``has_text``: for each name, whether its gene has a text in the store. ``counts``: sum of each name's counts over
-    all cells; equal weights if left out. ``n_losses``: how many of the largest losses to list. ``explain``: called once
-    with the GeneIDs among those losses; says of each why it has no text, as :func:`explain_missing_texts` does.
+    ``has_text``: (name,). ``counts``: (name,) sums over all cells; equal weights if left out. ``explain``: gives by
+    GeneID why it has no text, see :func:`explain_missing_texts`; called once.
     """
     n_names = len(resolution.names)
     weights = np.ones(n_names) if counts is None else np.asarray(counts, dtype=np.float64)
@@ -102,22 +86,18 @@ def measure_coverage(
 def explain_missing_texts(
     gene_ids: Sequence[int], *, genes: pa.Table, template: Template = DEFAULT_TEMPLATE
 ) -> dict[int, str]:
-    """Say why genes have no text: nothing is known that the template could write, or they were not selected.
-
-    ``gene_ids``: genes without a text in the store. ``genes``: table in the schema :data:`genekb.schema.GENES`.
-    ``template``: the one that the store was built with.
-    """
+    """Explain by GeneID why genes have no text: their record is uninformative, or they were not selected."""
     rows = genes.filter(pc.is_in(genes["gene_id"], pa.array(gene_ids, pa.int64())))
     missing = " or ".join(template.informative)
     reasons = {}
     for record in rows.to_pylist():
-        why = "was not selected" if gene_text(record, template) else f"has no telling {missing}"
+        why = "was not selected" if gene_text(record, template) else f"has no informative {missing}"
         reasons[record["gene_id"]] = f"GeneID {record['gene_id']} (type {record['type'] or 'unknown'}) {why}"
     return reasons
 
 
 def loss_reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str:
-    """Say why a name has no gene here, or its gene no text; ``why`` gives the latter by GeneID."""
+    """Explain why a name has no gene here, or its gene no text; ``why`` gives the latter by GeneID."""
     if resolution.status[row] == "number":
         return "a number, which is a GeneID with --keys gene_id alone"
     if row in resolution.candidates:

@@ -1,7 +1,6 @@
 """Gene names that another program has changed: dates of spreadsheets, names that R made valid, numbered copies.
 
-For names that no table knows, this gives the spellings that they may have had. Whether one of them is a gene, and of
-which, is for :mod:`genekb.genes.resolve` to find; a spelling is looked up as it is and never repaired again.
+For unknown names this proposes the spellings that they may have had; :mod:`genekb.genes.resolve` looks them up.
 """
 
 import datetime
@@ -46,16 +45,15 @@ class Repair:
     """Spellings that a name may have had before it was changed."""
 
     kind: str  # ``mitochondrial``, ``date`` or ``mangled``
-    spellings: tuple[str, ...]  # all of them are looked up together: what they find in common is what the name is
+    spellings: tuple[str, ...]  # looked up together
 
 
 def propose_repairs(
     unknown: Collection[str], *, given: Collection[str], name_table: pa.Table
 ) -> dict[str, tuple[Repair, ...]]:
-    """Give the repairs of each unknown name that has any, the likeliest first.
+    """Propose repairs of unknown names, the likeliest first.
 
-    ``unknown``: names that are nothing as they stand. A name that is known must not be among them. ``given``: all names
-    of the list that they came with. ``name_table``: table in the schema :data:`genekb.schema.NAMES`.
+    ``given``: all names of the list. ``name_table``: table in the schema :data:`genekb.schema.NAMES`.
     """
     wanted = sorted(set(unknown))
     dates = _dates(wanted)
@@ -101,7 +99,7 @@ def _full_date(name: str) -> datetime.date | None:
 
 
 def _serials(names: list[str]) -> dict[str, datetime.date]:
-    """Days of a spreadsheet's calendar, if all numbers are such days of one year; else they may be GeneIDs."""
+    """Dates of a spreadsheet's day numbers, if all numbers fall into one year; else they may be GeneIDs."""
     numbers = [name for name in names if name.isascii() and name.isdigit()]
     if len(numbers) <= 1 or not all(map(_SERIAL.match, numbers)):
         return {}
@@ -112,7 +110,7 @@ def _serials(names: list[str]) -> dict[str, datetime.date]:
 
 
 def _numbers(date: datetime.date, others: Collection[datetime.date]) -> set[int]:
-    """Give the day, and the year where SEPT2 may have been read as September 2002 and shown by its first day."""
+    """Day, and year where SEPT2 may have been read as September 2002 and shown by its first day."""
     one_year = len({other.year for other in others}) == 1 and len({other.day for other in others}) > 1
     return {date.day} if one_year or date.day > 1 else {date.day, date.year - 2000}
 
@@ -155,7 +153,7 @@ def _made_by_r(names: list[str], name_table: pa.Table) -> dict[str, list[str]]:
 
 
 def _of_like_start(names: pa.ChunkedArray, made: list[str]) -> pa.ChunkedArray:
-    """Leave out, at little cost, names whose first two characters R cannot have made those of any given name of."""
+    """Keep names whose first two characters R may have turned into those of a given name: a cheap filter."""
     plain = [name[1:] if re.match(r"X\d", name) else name for name in made]
     first = pa.array(sorted({name[:1] for name in plain if name[1:2] == "."}), pa.string())
     both = pa.array(sorted({name[:2] for name in plain if name[1:2] != "."}), pa.string())
@@ -166,10 +164,7 @@ def _of_like_start(names: pa.ChunkedArray, made: list[str]) -> pa.ChunkedArray:
 
 
 def _copies(names: list[str], given: set[str], name_table: pa.Table) -> dict[str, list[str]]:
-    """Give the name that ``make.unique`` or ``var_names_make_unique`` numbered; it must be among those given.
-
-    Where the table knows X-1, X-2 is not a copy of X but a member of that family.
-    """
+    """Names that ``make.unique`` numbered; X-2 is no copy of X where the table has X-1, a member of a family."""
     matches = {name: match for name in names if (match := _COPY.match(name)) and match["base"] in given}
     siblings = {
         name: [f"{match['base']}{match['separator']}{number}" for number in range(1, int(match["number"]) + 1)]

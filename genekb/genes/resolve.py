@@ -1,10 +1,9 @@
-"""Names of genes, of whatever kind and mixed, to GeneIDs.
+"""Resolve gene names of mixed kinds to GeneIDs.
 
 The order is fixed: GeneID, Ensembl or database identifier, current official symbol, the nomenclature authority's
-symbol where NCBI writes another, retired GeneID or symbol, alias (only if one gene alone has it), and, if asked for,
-the symbol of an orthologue. A current symbol is never taken for an alias of another gene, there is one hop only, case
-matters, and what could be several genes is reported as ambiguous, never guessed. Only a name that is none of these is
-read as one that another program has changed (:mod:`genekb.genes.repair_names`), which its status tells.
+symbol where NCBI has another, retired GeneID or symbol, alias (if one gene alone has it), and, on request, the symbol
+of an orthologue. A current symbol is never an alias of another gene, there is one hop only, case matters, and a name
+of several genes is ambiguous. Only unknown names are repaired (:mod:`genekb.genes.repair_names`), as their status says.
 """
 
 import re
@@ -52,7 +51,7 @@ _NONE: Final[tuple[int, str, list[int]]] = (len(RANKS), "", [])  # behind every 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
-    """What each name was found to be, in the order of the names.
+    """What each name was resolved to, in the order of the names.
 
     Parameters
     ----------
@@ -74,12 +73,12 @@ class Resolution:
 
     @property
     def is_resolved(self) -> NDArray[np.bool_]:
-        """Which names stand for exactly one gene."""
+        """Which names map to exactly one gene."""
         return self.gene_ids > 0
 
 
 def normalise_name(name: str) -> str:
-    """Take the version off an Ensembl identifier and blanks off either end; nothing else is changed."""
+    """Remove the version of an Ensembl identifier, and surrounding blanks."""
     name = name.strip()
     if match := _ENSEMBL_VERSION.match(name):
         return match.group(1)
@@ -91,12 +90,11 @@ def normalise_name(name: str) -> str:
 def resolve_names(
     names: Sequence[str], *, name_table: pa.Table, gene_ids: pa.ChunkedArray, use_orthologs: bool = False
 ) -> Resolution:
-    """Resolve names against the name table of a store.
+    """Resolve names of mixed kinds against the name table of a store.
 
-    ``names``: symbols, aliases, Ensembl identifiers with or without version, GeneIDs; kinds may be mixed.
-    ``name_table``: table in the schema :data:`genekb.schema.NAMES`. ``gene_ids``: every current GeneID.
-    ``use_orthologs``: whether the symbol of an orthologue of another species may stand for a gene. Raises
-    ``SchemaMismatch`` if the table holds names of a kind that is not in :data:`RANKS`.
+    ``name_table``: in the schema :data:`genekb.schema.NAMES`. ``gene_ids``: every current GeneID. ``use_orthologs``:
+    whether the symbol of an orthologue of another species may map to a gene. Raises ``SchemaMismatch`` if the table
+    holds a kind of name that is not in :data:`RANKS`.
     """
     keys = [normalise_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
@@ -117,7 +115,7 @@ def _status(kind: str, genes: tuple[int, ...]) -> str:
 def _find(
     keys: Iterable[str], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
 ) -> dict[str, _Match]:
-    """For each distinct key the first kind that knows it, and the genes that this rank gives."""
+    """For each distinct key the first kind that has it, and its genes."""
     distinct = set(keys)
     best: dict[str, tuple[int, str, list[int]]] = {}
     for name, kind, gene in _rows(distinct, name_table, gene_ids):
@@ -134,7 +132,7 @@ def _find(
 
 
 def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> Iterator[tuple[str, str, int]]:
-    """Name, kind and gene of every row of the table, and every GeneID, that is one of the keys."""
+    """Yield name, kind and gene of the rows of the table, and the GeneIDs, that are among the keys."""
     rows = name_table.filter(pc.is_in(name_table["name"], pa.array(sorted(keys), pa.string())))
     strange = set(rows["kind"].unique().to_pylist()) - RANKS.keys()
     if strange:
@@ -154,7 +152,7 @@ def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> It
 def _find_repaired(
     found: dict[str, _Match], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
 ) -> dict[str, _Match]:
-    """Resolve the unknown names once repaired: what the first repair that finds anything finds, in one hop."""
+    """Resolve the unknown names by the first repair that finds any gene."""
     unknown = [key for key, (kind, _) in found.items() if kind == "unknown"]
     repairs = propose_repairs(unknown, given=found.keys(), name_table=name_table)
     spellings = {spelling for tried in repairs.values() for repair in tried for spelling in repair.spellings}

@@ -1,4 +1,4 @@
-"""Of which species a list of gene names is: by the prefix of its identifiers, else by how its symbols are written."""
+"""Species of a list of gene names: by the prefix of identifiers, else by the case of symbols."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from genekb.genes.resolve import Resolution
 from genekb.genes.taxa import taxon_name
 
 MIN_EVIDENCE: Final = 20  # names; fewer prove nothing
-MIN_SHARE: Final = 0.8  # of the names that tell something must tell the same
+MIN_FRACTION: Final = 0.8  # of the informative names must agree
 
 # Short name and NCBI taxonomy identifiers (the species, then the strain that NCBI Gene files its genes under).
 _IDENTIFIERS: Final[tuple[tuple[str, str, tuple[int, ...]], ...]] = (
@@ -53,22 +53,18 @@ _EXAMPLE: Final = {"upper": "CD3D", "title": "Cd3d", "lower": "cd3d"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeciesGuess:
-    """What species some names are of."""
+    """Probable species of some names."""
 
     name: str  # short name, or several where the names cannot tell them apart
     tax_ids: tuple[int, ...]  # NCBI taxonomy identifiers that it may be
-    share: float  # of the names that tell something, the share that tells this, in (0, 1]
+    share: float  # fraction of the informative names that agree, in (0, 1]
     evidence: str  # what was seen, in words
 
 
 def guess_species(names: Sequence[str], *, name_table: pa.Table) -> SpeciesGuess | None:
-    """Guess the species of a list of gene names.
+    """Guess the species from identifiers, else from the case of those names that are a symbol of the table.
 
-    Identifiers tell it by their prefix. Symbols tell it by their letters, CD3D, Cd3d or cd3d; only names that are a
-    symbol of the table when case is ignored are looked at, so that any other column of words tells nothing.
-
-    Returns the species, or None where fewer than :data:`MIN_EVIDENCE` names, or less than :data:`MIN_SHARE` of those
-    that tell something, agree.
+    None where fewer than :data:`MIN_EVIDENCE` names, or :data:`MIN_FRACTION` of the informative ones, agree.
     """
     return _guess_by_identifier(names) or _guess_by_case(names, name_table)
 
@@ -80,7 +76,7 @@ def _guess_by_identifier(names: Sequence[str]) -> SpeciesGuess | None:
     if total < max(MIN_EVIDENCE, len(set(names)) / 2):
         return None
     index, count = max(groups.items(), key=lambda item: (item[1], item[0]))
-    if count < MIN_SHARE * total:
+    if count < MIN_FRACTION * total:
         return None
     _, name, tax_ids = _IDENTIFIERS[(index or 1) - 1]
     evidence = f"{count:,} of {total:,} identifiers have the prefix of {name}"
@@ -94,7 +90,7 @@ def _guess_by_case(names: Sequence[str], name_table: pa.Table) -> SpeciesGuess |
     total = sum(styles.values())
     for style, species, tax_ids in _STYLES:
         count = styles[style]
-        if count >= MIN_EVIDENCE and count >= MIN_SHARE * total:
+        if count >= MIN_EVIDENCE and count >= MIN_FRACTION * total:
             evidence = f"{count:,} of {total:,} symbols are written as {_EXAMPLE[style]} is"
             return SpeciesGuess(name=species, tax_ids=tax_ids, share=count / total, evidence=evidence)
     return None
@@ -106,7 +102,7 @@ def _lowered_symbols(name_table: pa.Table) -> pa.Array:
 
 
 def _style(name: str) -> str | None:
-    """How a symbol is written; None where one letter, or none, leaves it open."""
+    """Case of a symbol; None where fewer than two letters leave it open."""
     letters = [letter for letter in name if letter.isalpha()]
     if not letters[1:]:
         return None
@@ -118,7 +114,7 @@ def _style(name: str) -> str | None:
 
 
 def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
-    """Count unknown names that would be a symbol of the store if case were ignored: a sign of another species."""
+    """Count unknown names that are symbols of the store when case is ignored: a sign of another species."""
     unknown = {
         name.strip().lower()
         for name, state in zip(resolution.names, resolution.status, strict=True)
@@ -128,32 +124,29 @@ def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
 
 
 def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_table: pa.Table) -> None:
-    """Refuse names that are plainly those of another species than the store's.
+    """Raise ``SpeciesMismatch`` for names of another species: its identifiers, or symbols in its case.
 
-    ``resolution``: what the names were found to be in the store; orthologues count as found. ``store_taxa``: NCBI
-    taxonomy identifiers of the store's genes. ``name_table``: the store's table in the schema
-    :data:`genekb.schema.NAMES`. Raises ``SpeciesMismatch`` if the names are identifiers of another species, or far more
-    of them are symbols of the store when case is ignored than as they stand, and written as another species writes
-    them. Fewer than :data:`MIN_EVIDENCE` names, or names that tell nothing, pass.
+    ``store_taxa``: NCBI taxonomy identifiers of the store's genes. ``name_table``: names of the store. Fewer than
+    :data:`MIN_EVIDENCE` names, or uninformative ones, pass.
     """
     n_names = len(resolution.names)
     n_found = sum(kind not in _NOT_FOUND for kind in resolution.status.tolist())
-    if n_found > (1 - MIN_SHARE) * n_names:
+    if n_found > (1 - MIN_FRACTION) * n_names:
         return
     by_identifier = _guess_by_identifier(resolution.names)
     guess = by_identifier or _guess_by_case(resolution.names, name_table)
     if guess is None or set(guess.tax_ids) & set(store_taxa):
         return
     n_other_case = count_other_case(resolution, name_table)
-    if by_identifier is None and n_found > (1 - MIN_SHARE) * (n_found + n_other_case):
+    if by_identifier is None and n_found > (1 - MIN_FRACTION) * (n_found + n_other_case):
         return
     store = ", ".join(f"{taxon_name(tax_id)} (tax_id {tax_id})" for tax_id in sorted(store_taxa))
     has_orthologs = pc.any(pc.equal(name_table["kind"], "ortholog")).as_py()
-    way_out = f"use a store of {guess.name} (--kb)" + (", or --orthologs" if has_orthologs else "")
+    hint = f"use a store of {guess.name} (--kb)" + (", or --orthologs" if has_orthologs else "")
     if by_identifier is None:
-        way_out += ", or write the names as the store does if they are of its species"
+        hint += ", or write the names as the store does if they are of its species"
     raise SpeciesMismatch(
         f"the names look like {guess.name} ({guess.evidence}), the store is of {store}: {n_found:,} of {n_names:,} "
         f"({n_found / n_names:.1%}) are names in it, {n_other_case:,} ({n_other_case / n_names:.1%}) would be if case "
-        f"were ignored; {way_out}"
+        f"were ignored; {hint}"
     )

@@ -85,8 +85,8 @@ TAXA = tuple(
 def find_taxon(query: str, folder: Path | None = None) -> Taxon:
     """Find a species by short name, scientific name or taxonomy identifier.
 
-    ``folder``: folder in which NCBI's ``names.dmp`` or ``taxdump.tar.gz`` may lie, which knows every species. Raises
-    ``SourceUnusable`` if the name is unknown and not a number.
+    ``folder``: may hold NCBI's ``names.dmp`` or ``taxdump.tar.gz``, which have every species. Raises ``SourceUnusable``
+    if the name is unknown.
     """
     wanted = query.strip().lower().replace("_", " ")
     for taxon in TAXA:
@@ -105,10 +105,7 @@ def find_taxon(query: str, folder: Path | None = None) -> Taxon:
 
 
 def find_taxa(queries: Sequence[str], folder: Path | None = None) -> list[Taxon]:
-    """Find several species, each once; an empty list stands for every species, where ``all`` is among the names.
-
-    Raises ``SourceUnusable``: as :func:`find_taxon`; ``ValueError`` if no species is named.
-    """
+    """Find several species, each once; an empty list means every species, if ``all`` is among the names."""
     if not queries:
         raise ValueError(f"no species is named; give at least one, or {ALL!r}")
     if ALL in queries:
@@ -117,7 +114,7 @@ def find_taxa(queries: Sequence[str], folder: Path | None = None) -> list[Taxon]
 
 
 def _in_taxonomy(wanted: str, folder: Path) -> Taxon | None:
-    """Find a name among all of NCBI's taxonomy; a scientific name goes before the same name of another kind."""
+    """Find a name in NCBI's taxonomy; scientific names come first."""
     matches: dict[str, int] = {}
     scientific: dict[int, str] = {}
     for number, line in enumerate(_taxonomy_lines(folder), start=1):

@@ -1,4 +1,4 @@
-"""The exact text of a gene: numbered, declarative templates; what a gene lacks vanishes from its text."""
+"""The exact text of a gene, by numbered templates; fields that a gene lacks are left out."""
 
 import hashlib
 import re
@@ -61,10 +61,7 @@ _UNINFORMATIVE_NAME: Final = re.compile(
 
 
 def find_template(name: str) -> Template:
-    """Find a template by name or number.
-
-    Raises ``ValueError`` if there is none.
-    """
+    """Find a template by name or number."""
     for template in TEMPLATES:
         if name in {template.name, str(template.number)}:
             return template
@@ -77,10 +74,7 @@ def text_id(text: str) -> TextID:
 
 
 def gene_text(record: Mapping[str, Any], template: Template) -> str | None:
-    """Write the text of one gene, or nothing where it would say no more than its symbol.
-
-    ``record``: a row of :data:`genekb.schema.GENES` as a mapping; missing fields are None or empty.
-    """
+    """Write the text of one gene, a row of :data:`genekb.schema.GENES`; None where no field is informative."""
     if not any(_informs(record, name) for name in template.informative):
         return None
     head = [text for name in template.head if (text := _field(record, name))]
@@ -98,11 +92,9 @@ def build_texts(
     annotations: pa.Table | None = None,
     selected: Collection[int] | None = None,
 ) -> pa.Table:
-    """Write the texts of all genes that have one.
+    """Write the texts of all genes that have one, as the table :data:`genekb.schema.TEXTS`, ordered by gene_id.
 
-    ``genes``, ``orthologs``, ``annotations``: tables in the schemas of :mod:`genekb.schema`. ``selected``: GeneIDs that
-    shall have a text; all if left out. Returns table in the schema :data:`genekb.schema.TEXTS`, one row a gene, ordered
-    by gene_id; ``origin`` is ``ortholog`` where the summary is that of ``origin_gene_id``.
+    ``selected``: GeneIDs that may have a text; all if left out.
     """
     stand_in = _stand_ins(genes, orthologs) if template.use_ortholog else {}
     terms = _terms(annotations, template)
@@ -124,7 +116,7 @@ def build_texts(
 
 
 def _terms(annotations: pa.Table | None, template: Template) -> dict[int, dict[str, list[str]]]:
-    """For each gene the terms that the template asks for, each once: GO terms by name, GeneRIFs as they stand."""
+    """For each gene the terms that the template asks for, each once: GO terms by name, GeneRIFs in their order."""
     wanted = {key for key, name in _VOCABULARIES.items() if name in template.body}
     if annotations is None or not wanted:
         return {}
@@ -140,7 +132,7 @@ def _terms(annotations: pa.Table | None, template: Template) -> dict[int, dict[s
 
 
 def _stand_ins(genes: pa.Table, orthologs: pa.Table) -> dict[int, dict[str, Any]]:
-    """For each gene the one orthologue whose summary may stand in: of the same symbol, or the only one with a text."""
+    """For each gene the orthologue whose summary replaces a missing one: of the same symbol, or the only one."""
     symbols = dict(zip(genes["gene_id"].to_pylist(), genes["symbol"].to_pylist(), strict=True))
     candidates: dict[int, list[dict[str, Any]]] = {}
     for row in orthologs.to_pylist():

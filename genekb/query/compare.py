@@ -1,4 +1,4 @@
-"""Encoders of a store beside each other: whether they see the same genes as near, and what their vectors know."""
+"""Compare encoders of a store: shared nearest genes, kernel alignment, and tasks on genes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ class EncoderPair:
 
     first: str
     second: str
-    neighbor_overlap: float  # mean share of a gene's nearest genes that both give it
+    neighbor_overlap: float  # mean fraction of a gene's nearest genes that both share
     cka: float  # linear centred kernel alignment, see :func:`genekb.query.neighbors.linear_cka`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderTask:
-    """What an encoder's vectors know of one vocabulary."""
+    """Score of an encoder on one vocabulary."""
 
     encoder: str
     vocabulary: str
-    # False where the text that the encoder read holds what the vocabulary is made of, so that a high score says little;
-    # and for imported vectors, of which this is not known
+    # False where the encoded text holds what the vocabulary is made of, so that a high score says little, and for
+    # imported vectors, of which this is unknown
     held_out: bool
     score: TaskScore
 
@@ -44,18 +44,15 @@ class Comparison:
     """Encoders of a store on the genes that all of them have."""
 
     store_id: str
-    encoders: Mapping[str, int]  # how many genes each has a vector for, by encoder id
-    # genes compared: those that all encoders have, of genes with equal texts the first, or a sample of them
-    n_genes: int
-    # genes left out because another has the same text: their vectors are equal whatever the encoder knows
-    n_equal_texts: int
+    encoders: Mapping[str, int]  # number of genes with a vector, by encoder id
+    n_genes: int  # compared: shared by all encoders, of genes with equal texts the first, or a sample of them
+    n_equal_texts: int  # genes left out because another has the same text, and so the same vector
     n_neighbors: int
     seed: int
     chance_overlap: float  # overlap of neighbours drawn at random
     pairs: tuple[EncoderPair, ...]
     tasks: tuple[EncoderTask, ...]
-    # vocabularies that were left out: too few genes have a term that 5 to 500 of the compared genes share
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...]  # vocabularies with too few genes that have a term of 5 to 500 compared genes
     # encoders that were left out because they were not pulled; none where encoders were named
     not_pulled: tuple[str, ...] = ()
 
@@ -69,15 +66,12 @@ def compare_encoders(
     seed: int = 0,
     vocabularies: Sequence[str] | None = None,
 ) -> Comparison:
-    """Compare encoders of a store: shared neighbours, kernel alignment, and tasks on genes.
-
-    Time grows with the square of the number of genes, memory does not.
+    """Compare encoders of a store on the genes that all of them have; time grows with the square of their number.
 
     ``encoders``: as for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out, controls too.
-    ``n_genes``: compare a sample of so many genes; all if left out. ``seed``: of the sample, the shuffled controls and
-    the intervals. ``vocabularies``: as for :func:`genekb.query.gene_tasks.read_gene_terms`. Raises ``NotAvailable`` if
-    the store has no such encoder, or none is here; ``SourceUnusable`` if the encoders share too few genes, or the store
-    has no such vocabulary; ``ValueError`` if ``n_neighbors`` is below 1, or ``n_genes`` not above it.
+    ``n_genes``: size of a sample; all if left out. ``seed``: of sample, controls and intervals. Raises ``NotAvailable``
+    if the store has no such encoder; ``SourceUnusable`` if the encoders share too few genes, or the store has no such
+    vocabulary; ``ValueError`` if ``n_neighbors`` is below 1, or ``n_genes`` not above it.
     """
     if n_neighbors < 1 or (n_genes is not None and n_genes <= n_neighbors):
         raise ValueError(f"n_neighbors must be >= 1 and < n_genes, got {n_neighbors} and {n_genes}")
@@ -114,7 +108,7 @@ def compare_encoders(
 
 
 def _shared_genes(store: Store, ids: Sequence[str], *, n_neighbors: int) -> tuple[IntArray, int]:
-    """Genes that every encoder has, one a text, and how many were left out for their text."""
+    """Genes with a vector by every encoder, one a text, and how many were left out for equal texts."""
     shared = store.vector_table(ids[0]).gene_ids
     for name in ids[1:]:
         shared = np.intersect1d(shared, store.vector_table(name).gene_ids, assume_unique=True)
@@ -131,7 +125,7 @@ def _shared_genes(store: Store, ids: Sequence[str], *, n_neighbors: int) -> tupl
 
 
 def _stream(seed: int, purpose: int) -> np.random.Generator:
-    """One stream of random numbers a purpose: 0 draws the sample, 1 shuffles and resamples."""
+    """Random stream of a purpose: 0 draws the sample, 1 permutes and resamples."""
     return np.random.default_rng([seed % 2**64, purpose])  # NumPy takes no negative number
 
 
@@ -143,7 +137,7 @@ def _task(
     n_neighbors: int,
     seed: int,
 ) -> EncoderTask | None:
-    """Score one encoder on one vocabulary; every encoder's vectors are dealt out alike."""
+    """Score one encoder on one vocabulary, with the same permutation for every encoder."""
     name, gene_ids, vectors = encoded
     score = score_gene_task(vectors, gene_ids, vocabulary, n_neighbors=n_neighbors, rng=_stream(seed, 1))
     if score is None:
@@ -153,7 +147,7 @@ def _task(
 
 
 def _is_held_out(store: Store, encoder_id: str, vocabulary: str) -> bool:
-    """Whether what the encoder read is known to leave out what the vocabulary is made of."""
+    """Whether the encoded text is known to lack what the vocabulary is made of."""
     if kind_of(store.manifest.encoders[encoder_id]["recipe"]).is_imported:
         return False
     template = find_template(str(store.manifest.template["number"]))

@@ -1,4 +1,4 @@
-"""Vectors and tables of a store in the formats that other programs read; each file whole or not there at all."""
+"""Export vectors and tables of a store to the formats of other programs, atomically."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,10 +66,9 @@ def export_store(
     - ``duckdb``: the store's tables, and ``vectors_<name>`` (gene_id, vector) of one encoder, or of all
       that are here.
 
-    ``encoder``: as for :meth:`genekb.store.reader.Store.encoder_id`. ``gene_ids``: genes to write, in this order; all
-    that have a vector, ascending, if left out. Not for ``duckdb``. Raises ``OutputUnusable`` if the file exists and may
-    not be replaced, or can never be written; ``SourceUnusable`` if none of the genes has a vector; ``NotAvailable`` if
-    the store has no such encoder, or the file cannot be written; ``ValueError`` if genes are chosen for a DuckDB file.
+    ``gene_ids``: genes to write, in this order; all that have a vector, ascending, if left out; not for ``duckdb``.
+    Raises ``OutputUnusable`` if the file exists and may not be replaced; ``SourceUnusable`` if none of the genes has a
+    vector; ``NotAvailable`` if the store has no such encoder, or the file cannot be written.
     """
     beside = (genes_beside(path),) if kind == "npy" else ()
     check_targets(map(_target, (path, *beside)), inputs=[store.folder], overwrite=overwrite)
@@ -103,10 +102,7 @@ def export_store(
 def _read_matrix(
     store: Store, *, encoder: str | None = None, gene_ids: IntArray | Sequence[int] | None = None
 ) -> _Matrix:
-    """Read the vectors of genes, genes without one left out and counted.
-
-    Raises ``SourceUnusable`` if none of the genes has a vector.
-    """
+    """Read the vectors of genes; genes without one are left out and counted."""
     encoder_id = store.encoder_id(encoder)
     wanted = store.vector_table(encoder_id).gene_ids if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)
     selection = store.vectors(wanted, encoder=encoder_id)
@@ -123,7 +119,7 @@ def _read_matrix(
 
 
 def _lineage(store: Store, encoder_id: str) -> dict[str, str]:
-    """Say in text where vectors come from: store, its digest, encoder, recipe and licences."""
+    """Provenance of vectors as text: store, its digest, encoder, recipe and licences."""
     return {
         "store_id": store.store_id,
         "store_digest": store.manifest.digest,
@@ -139,7 +135,7 @@ def _target(path: Path) -> Target:
 
 @contextmanager
 def _output(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary sibling to write to; a disk that refuses is one line."""
+    """Open a temporary sibling to write to; report errors of the disk in one line."""
     try:
         with output(_target(path), overwrite=overwrite) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +191,7 @@ def _write_word2vec(matrix: _Matrix, path: Path) -> int:
 
 
 def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
-    """Row of each symbol, in the order of the matrix; of genes with one symbol that of the lowest GeneID."""
+    """Row of each symbol, in the order of the matrix; of genes with the same symbol the lowest GeneID."""
     symbols, gene_ids = matrix.genes["symbol"].to_pylist(), matrix.genes["gene_id"].to_numpy()
     first: dict[str, int] = {}
     for row in np.argsort(gene_ids, kind="stable").tolist():
@@ -204,7 +200,7 @@ def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
 
 
 def _digits(matrix: _Matrix, rows: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
-    """Write numbers gene by gene, so that they never all stand in memory as text: the fewest digits of each float32."""
+    """Yield numbers as text gene by gene, with the fewest digits that identify a float32."""
     for symbol, row in rows.items():
         yield symbol, pc.cast(pa.array(matrix.vectors[row]), pa.string()).to_pylist()
 

@@ -1,6 +1,6 @@
-"""Clear away what no store needs: builds that ended early, caches without a store, superseded stores on request.
+"""Garbage collection: interrupted builds, caches without a store, and on request superseded stores.
 
-Stores share files by hard links: bytes are freed when the last name of a file goes.
+Stores share files by hard links: bytes are freed with the last name of a file.
 """
 
 import re
@@ -42,7 +42,7 @@ class Removed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Left:
-    """What lies in a home and was not touched, with the reason."""
+    """What was not touched, with the reason."""
 
     path: Path
     reason: str
@@ -51,12 +51,11 @@ class Left:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
-    """What a clearing found."""
+    """What garbage collection found."""
 
     removed: tuple[Removed, ...]  # what was removed; after a dry run, what would be
-    left: tuple[Left, ...]  # what stays though no store needs it, or though genekb did not make it
-    # n_superseded, n_bytes_superseded: stores that are left and would be removed on request, and what that would free,
-    # with their caches
+    left: tuple[Left, ...]  # not needed by a store, or not made by genekb
+    # stores that could be removed on request, and what that would free, with their caches
     n_superseded: int
     n_bytes_superseded: int
 
@@ -68,7 +67,7 @@ class Collected:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Wanted:
-    """Superseded stores that stay: all, or the newest of each name (its current one among them); pinned ones anyway."""
+    """Superseded stores that stay: all (None), or the newest of each name with the current one; and pinned ones."""
 
     n_newest: int | None
     pinned: Mapping[str, Path]  # digest → lock file
@@ -77,15 +76,13 @@ class _Wanted:
 def collect_garbage(
     home: Path, *, superseded: bool, dry_run: bool, keep_newest: int = 1, locks: Sequence[Path] = ()
 ) -> Collected:
-    """Remove what no store needs.
+    """Remove interrupted builds, unfinished files, caches of stores that are gone, and leftovers of removals.
 
-    That is: builds that ended early, unfinished files, caches of stores that are gone, and what an interrupted removal
-    left. A name that another process is writing is passed over. Symbolic links are not followed, and what genekb did
-    not make stays.
+    A name that another process is writing is skipped. Symbolic links are not followed, and what genekb did not make
+    stays.
 
-    ``superseded``: also remove stores that their name no longer stands for. ``dry_run``: tell what would be removed,
-    and write nothing. ``keep_newest``: of the stores of each name so many stay: the current one, and those made last.
-    ``locks``: lock files; the stores that they pin stay. Raises ``SourceUnusable`` if a lock file is none.
+    ``superseded``: also remove stores that are not the current one of their name, but for the ``keep_newest`` of each
+    name (the current one included) and those that the lock files ``locks`` pin. ``dry_run``: write nothing.
     """
     removed: list[Removed] = []
     left: list[Left] = []
@@ -132,7 +129,7 @@ def _collect_name(folder: Path, wanted: _Wanted, *, dry_run: bool, removed: list
 
 
 def _not_a_name(folder: Path) -> str:
-    """Why an entry of the stores is not the folder of a name; empty if it is."""
+    """Reason why an entry of the stores is not the folder of a name; empty if it is."""
     if folder.is_symlink() or (folder / _LOCK).is_symlink():
         return "a link, which is not followed"
     try:
@@ -143,7 +140,7 @@ def _not_a_name(folder: Path) -> str:
 
 
 def _survey(folder: Path, wanted: _Wanted) -> list[Removed | Left]:
-    """Judge every entry of a name's folder; caches last, since they go with their stores."""
+    """Classify every entry of a name's folder; caches last, since they go with their stores."""
     current = current_folder(folder)
     entries = sorted(folder.iterdir())
     stores = [path for path in entries if is_digest(path.name) and path.is_dir() and not path.is_symlink()]
@@ -161,7 +158,7 @@ def _survey(folder: Path, wanted: _Wanted) -> list[Removed | Left]:
 
 
 def _judge_entry(path: Path) -> Iterator[Removed | Left]:
-    """Judge what is no store; files that belong there are passed over."""
+    """Classify what is not a store; files that belong there are skipped."""
     if path.is_symlink():
         yield Left(path=path, reason="a link, which is not followed")
     elif path.is_dir() and path.name.startswith(REMOVING):
@@ -175,7 +172,7 @@ def _judge_entry(path: Path) -> Iterator[Removed | Left]:
 
 
 def _survey_cache(cache: Path, *, stores: set[str]) -> Iterator[Removed | Left]:
-    """Judge the memory-mapped copies of vectors; a reader that is writing one now does without it."""
+    """Classify the memory-mapped copies of vectors; a reader that is writing one does without it."""
     kept = {digest[:_CACHED_DIGITS] for digest in stores}
     for path in sorted(cache.iterdir()):
         if path.is_symlink() or not path.is_dir() or not _CACHED.fullmatch(path.name.removeprefix(REMOVING)):
@@ -192,7 +189,7 @@ def _survey_cache(cache: Path, *, stores: set[str]) -> Iterator[Removed | Left]:
 
 
 def _made_at(path: Path) -> tuple[str, int]:
-    """When a store was made; two of one second by the last change of their folders."""
+    """When a store was made; ties by the last change of the folder."""
     try:
         return str(read_manifest(path).created_at), path.stat().st_mtime_ns
     except GeneKBError:
@@ -200,9 +197,9 @@ def _made_at(path: Path) -> tuple[str, int]:
 
 
 def _judge_store(path: Path, wanted: _Wanted, *, n_newer: int) -> Removed | Left:
-    """Judge a store that its name does not stand for: removed only on request, and only if nothing else lies in it.
+    """Classify a superseded store: removed on request, if nothing else is in it.
 
-    ``n_newer``: stores of its name that were made later, the current one among them.
+    ``n_newer``: stores of its name that were made later, the current one included.
     """
     if path.name in wanted.pinned:
         return Left(path=path, reason=f"superseded, but pinned by {wanted.pinned[path.name]}")
@@ -223,10 +220,7 @@ def _judge_store(path: Path, wanted: _Wanted, *, n_newer: int) -> Removed | Left
 
 
 def _freed(path: Path, gone: Counter[tuple[int, int]]) -> int:
-    """Bytes of the files whose last name goes with a file or folder.
-
-    ``gone``: names of each file, by disk and number, that go and are still there; those that go now are added.
-    """
+    """Bytes of the files whose last name goes; ``gone`` counts removed names of each file by device and inode."""
     n_bytes = 0
     for file in path.rglob("*") if path.is_dir() else [path]:
         status = file.lstat()

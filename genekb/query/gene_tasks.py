@@ -1,4 +1,4 @@
-"""What vectors of genes know: whether genes that lie near each other share terms of a vocabulary."""
+"""Score gene vectors by whether nearest genes share terms of a vocabulary."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from genekb.store.reader import Store
 
 NAME_FAMILY: Final = "name_family"
 ANNOTATED: Final = ("go_process", "go_function", "go_component", "gene_group")
-N_GENES_OF_TERM: Final = (5, 500)  # fewer say little, more say nothing
+N_GENES_OF_TERM: Final = (5, 500)  # terms of other sizes are uninformative
 N_RESAMPLED: Final = 1000
 _GREEK: Final = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|sigma|tau|omega"
 _MEMBER: Final = re.compile(
@@ -39,32 +39,29 @@ class GeneTerms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskScore:
-    """How well near genes share terms, beside the same vectors dealt out anew to the same genes."""
+    """How often nearest genes share terms, and the same for permuted vectors."""
 
     n_genes: int  # n_genes, n_terms: genes with a term, and terms of 5 to 500 of the compared genes
     n_terms: int
     n_neighbors: int
-    # mean share of a gene's nearest labelled genes that have a term in common with it, in [0, 1]; a term of 5 genes
-    # cannot give more than 4 of 10 neighbours
+    # mean fraction of a gene's nearest labelled genes that share a term with it, in [0, 1]; at most 4 of 10 neighbours
+    # for a term of 5 genes
     knn_share: float
-    shuffled: float  # the same of the vectors dealt out anew
-    chance: float  # what neighbours drawn at random would share, exactly
-    # gain, gain_low, gain_high: ``knn_share`` minus ``shuffled``, with a 95 % interval: 2.5th and 97.5th percentile
-    # over genes drawn anew
+    shuffled: float  # the same for permuted vectors
+    chance: float  # the same for random neighbours, exactly
+    # ``knn_share`` minus ``shuffled``, with a 95 % bootstrap interval over genes
     gain: float
     gain_low: float
     gain_high: float
-    # knn_accuracy, knn_accuracy_shuffled: share of genes that have the term which most of their neighbours have (leave
-    # one out)
+    # fraction of genes that have the most frequent term of their neighbours (leave one out)
     knn_accuracy: float
     knn_accuracy_shuffled: float
 
 
 def read_gene_terms(store: Store, vocabularies: Sequence[str] | None = None) -> tuple[GeneTerms, ...]:
-    """Read the vocabularies of a store; families of names are made from the names of its genes.
+    """Read the vocabularies of a store (:data:`ANNOTATED`, :data:`NAME_FAMILY`); all that it has if left out.
 
-    ``vocabularies``: ``go_process``, ``go_function``, ``go_component``, ``gene_group``, ``name_family``; all that it
-    has if left out. Raises ``SourceUnusable`` if the store has no such vocabulary.
+    Raises ``SourceUnusable`` if the store has no such vocabulary.
     """
     found = {NAME_FAMILY: name_families(store.table("genes"))}
     if (store.folder / "annotations.parquet").is_file():
@@ -86,11 +83,7 @@ def _annotated(table: pa.Table) -> dict[str, GeneTerms]:
 
 
 def name_families(genes: pa.Table) -> GeneTerms:
-    """Group genes by their full name up to the number or letter of the member.
-
-    ``solute carrier family 2 member 1`` is of the family ``solute carrier family 2``, ``zinc finger protein 12`` of
-    ``zinc finger protein``.
-    """
+    """Group genes by their full name without the number or letter of the member: ``zinc finger protein [12]``."""
     ids, names = genes["gene_id"].to_pylist(), genes["name"].to_pylist()
     stems = [_MEMBER.sub("", name) if name else "" for name in names]
     pairs = [(gene_id, stem) for gene_id, name, stem in zip(ids, names, stems, strict=True) if stem and stem != name]
@@ -109,27 +102,26 @@ def score_gene_task(
     n_neighbors: int,
     rng: np.random.Generator,
 ) -> TaskScore | None:
-    """Score vectors on one vocabulary.
+    """Score vectors on one vocabulary; None where too few of the genes have a term.
 
-    ``gene_ids``: ascending; row *i* of ``vectors`` is gene *i*. ``rng``: deals the vectors out anew, and draws genes
-    for the interval. Returns None where too few of the genes have a term.
+    ``gene_ids``: ascending; row *i* of ``vectors`` is gene *i*. ``rng``: permutes the vectors and resamples genes.
     """
     labelled, has_term = _label(gene_ids, terms)
     if len(labelled) <= n_neighbors:
         return None
     neighbors = nearest_rows(vectors[labelled], n_neighbors=n_neighbors)
-    dealt = rng.permutation(len(labelled))  # gene i is given the vector of gene dealt[i]
-    shuffled = np.argsort(dealt)[neighbors[dealt]]
-    shares, shares_shuffled = _shares(has_term, neighbors), _shares(has_term, shuffled)
-    low, high = _interval(shares - shares_shuffled, rng)
+    permuted = rng.permutation(len(labelled))  # gene i gets the vector of gene permuted[i]
+    shuffled = np.argsort(permuted)[neighbors[permuted]]
+    fractions, fractions_shuffled = _fractions(has_term, neighbors), _fractions(has_term, shuffled)
+    low, high = _interval(fractions - fractions_shuffled, rng)
     return TaskScore(
         n_genes=len(labelled),
         n_terms=has_term.shape[1],
         n_neighbors=n_neighbors,
-        knn_share=float(shares.mean()),
-        shuffled=float(shares_shuffled.mean()),
+        knn_share=float(fractions.mean()),
+        shuffled=float(fractions_shuffled.mean()),
         chance=_chance(has_term),
-        gain=float((shares - shares_shuffled).mean()),
+        gain=float((fractions - fractions_shuffled).mean()),
         gain_low=low,
         gain_high=high,
         knn_accuracy=_accuracy(has_term, neighbors),
@@ -150,8 +142,8 @@ def _label(gene_ids: IntArray, terms: GeneTerms) -> tuple[IntArray, sp.csr_matri
     return labelled, sp.csr_matrix(table[labelled])
 
 
-def _shares(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> Float[np.ndarray, " gene"]:
-    """Share of each gene's neighbours that have a term in common with it."""
+def _fractions(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> Float[np.ndarray, " gene"]:
+    """Fraction of each gene's neighbours that share a term with it."""
     shared = [_any_common(has_term, has_term[column]) for column in neighbors.T]
     return np.asarray(np.mean(shared, axis=0), dtype=np.float64)
 
@@ -161,21 +153,21 @@ def _any_common(first: sp.csr_matrix, second: sp.csr_matrix) -> Bool[np.ndarray,
 
 
 def _chance(has_term: sp.csr_matrix) -> float:
-    """Mean share of all other genes that have a term in common with a gene."""
+    """Mean fraction of all other genes that share a term with a gene."""
     n_genes = has_term.shape[0]
     n_sharing = sum((has_term[block] @ has_term.T).nnz for block in blocks(n_genes, width=n_genes)) - n_genes
     return float(n_sharing / (n_genes * (n_genes - 1)))
 
 
 def _accuracy(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> float:
-    """Share of genes that have the term of most of their neighbours; of tied terms the first by name."""
+    """Fraction of genes that have the most frequent term of their neighbours; of ties the first by name."""
     votes = sum((has_term[column] for column in neighbors.T[1:]), start=has_term[neighbors[:, 0]])
     chosen = np.asarray(votes.argmax(axis=1)).ravel()
     return float(np.asarray(has_term[np.arange(len(chosen)), chosen]).mean())
 
 
 def _interval(differences: Float[np.ndarray, " gene"], rng: np.random.Generator) -> tuple[float, float]:
-    """2.5th and 97.5th percentile of the mean over genes drawn anew with replacement."""
+    """Bootstrap: 2.5th and 97.5th percentile of the mean over genes drawn with replacement."""
     n_genes = len(differences)
     means = [differences[rng.integers(n_genes, size=n_genes)].mean() for _ in range(N_RESAMPLED)]
     low, high = np.percentile(means, [2.5, 97.5])

@@ -1,4 +1,4 @@
-"""Nearest rows by cosine and the likeness of two sets of vectors, in blocks: nothing of (gene, gene) is ever held."""
+"""Nearest rows by cosine and similarity of two sets of vectors, in blocks, never as a whole (gene, gene) matrix."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,10 +10,7 @@ BLOCK: Final = 1 << 23  # cosines held at once; 32 MiB
 
 
 def nearest_rows(vectors: Float32[np.ndarray, "gene dim"], *, n_neighbors: int) -> Int[np.ndarray, "gene neighbor"]:
-    """Find the rows with the largest cosine to each row, the row itself not counted, in no order.
-
-    Raises ``ValueError`` if there are not more rows than neighbours.
-    """
+    """Find the rows with the largest cosine to each row, without the row itself, unordered."""
     n_rows = len(vectors)
     if not 1 <= n_neighbors < n_rows:
         raise ValueError(f"n_neighbors must be >= 1 and < {n_rows}, the number of genes, got {n_neighbors}")
@@ -29,7 +26,7 @@ def nearest_rows(vectors: Float32[np.ndarray, "gene dim"], *, n_neighbors: int) 
 
 
 def neighbor_overlap(first: Int[np.ndarray, "gene neighbor"], second: Int[np.ndarray, "gene neighbor"]) -> float:
-    """Mean share of the neighbours of a gene that two encoders have in common, in [0, 1]."""
+    """Mean fraction of a gene's neighbours that two encoders share, in [0, 1]."""
     n_genes, n_neighbors = first.shape
     both = np.sort(np.hstack([first, second]), axis=1)
     return float((both[:, 1:] == both[:, :-1]).sum() / (n_genes * n_neighbors))
@@ -40,8 +37,7 @@ def linear_cka(first: Float32[np.ndarray, "gene dim"], second: Float32[np.ndarra
 
     .. math:: \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
 
-    Returns 0 where nothing agrees to 1 where they differ by a rotation and a scale; NaN if all vectors of one are
-    equal.
+    0: nothing agrees; 1: equal but for rotation and scale; NaN if all vectors of one are equal.
     """
     cross = _cross_products(first, second)
     own = np.linalg.norm(_cross_products(first, first)) * np.linalg.norm(_cross_products(second, second))
@@ -51,7 +47,7 @@ def linear_cka(first: Float32[np.ndarray, "gene dim"], second: Float32[np.ndarra
 def _cross_products(
     first: Float32[np.ndarray, "gene dim"], second: Float32[np.ndarray, "gene dim2"]
 ) -> Float32[np.ndarray, "dim dim2"]:
-    """Centre the columns and multiply, in double precision."""
+    """Product of the centred columns, in double precision."""
     means = first.mean(axis=0, dtype=np.float64), second.mean(axis=0, dtype=np.float64)
     total = np.zeros((first.shape[1], second.shape[1]))
     for block in blocks(len(first), width=max(total.shape)):
@@ -60,7 +56,7 @@ def _cross_products(
 
 
 def blocks(n_rows: int, *, width: int) -> Iterator[slice]:
-    """Cut rows into runs of which ``width`` values each can be held at once."""
+    """Split rows into blocks of at most :data:`BLOCK` values, ``width`` a row."""
     step = max(1, BLOCK // max(width, 1))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))

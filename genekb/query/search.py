@@ -1,4 +1,4 @@
-"""Genes by free text: by the meaning of their texts, by the words in them, or by both."""
+"""Search genes by free text: by the meaning of their texts, by keywords, or both."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,14 @@ _RANK_OFFSET: Final = 60  # k of reciprocal rank fusion, as its authors set it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeywordMatches:
-    """How well each gene's words fit a query."""
+    """Match of each gene's words with a query."""
 
-    words: tuple[str, ...]  # distinct words of the query, in lower case; of a singular and its plural the first
+    words: tuple[str, ...]  # distinct words of the query, lower case; of a singular and its plural the first
     gene_ids: IntArray  # (gene,) all genes of the store, ascending
-    # (gene, word) how often the gene's text, symbol and aliases hold each word, as a singular or a plural
-    counts: IntArray
+    counts: IntArray  # (gene, word) in the gene's text, symbol and aliases, singular and plural
     scores: NDArray[np.float64]  # (gene,) BM25, 0 where no word occurs
-    # genes that the query names, the best first: it is their symbol, another of their names, holds their symbol as a
-    # word with a digit or two capitals, or is one of their names in another case
+    # genes that the query names, best first: by symbol, by another name, by a symbol among its words (with a digit or
+    # two capitals), or by a name in another case
     named: tuple[int, ...]
 
 
@@ -46,19 +45,19 @@ class GeneHit:
     name: str
     text: str
     score: float  # cosine, BM25 or fused reciprocal ranks, see :attr:`SearchResult.score`
-    ranks: Mapping[str, int]  # place of the gene, from 1, in each ranking that has it: ``keyword`` and encoder ids
-    matched_words: tuple[str, ...]  # words of the query that the gene's text or names hold
-    is_named: bool  # whether the query is a name of the gene, or holds its symbol; see :class:`KeywordMatches`
-    origin: str  # ``own``, ``ortholog`` where the summary is an orthologue's, or ``none`` where the gene has no text
+    ranks: Mapping[str, int]  # from 1, in each ranking that has the gene: ``keyword`` and encoder ids
+    matched_words: tuple[str, ...]  # words of the query in the gene's text or names
+    is_named: bool  # whether the query names the gene, see :class:`KeywordMatches`
+    origin: str  # of the text: ``own``, ``ortholog``, or ``none`` where the gene has none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchResult:
-    """What a search found, and what it could not use."""
+    """Genes that a search found, and encoders that it could not use."""
 
     hits: tuple[GeneHit, ...]  # the best first
     score: Literal["cosine", "bm25", "fused ranks"]  # what the hits' scores are
-    encoders: tuple[str, ...]  # encoder ids that read the query
+    encoders: tuple[str, ...]  # encoder ids that encoded the query
     skipped: Mapping[str, str]  # encoder ids that did not, with the reason
 
 
@@ -82,15 +81,14 @@ def search_genes(
 ) -> SearchResult:
     """Find genes by free text.
 
-    A semantic search ranks by exact cosine, a keyword search by BM25 :cite:`robertson2009bm25`. Several rankings are
-    joined by the sum of their reciprocal ranks, 1 / (60 + rank) :cite:`cormack2009rrf`. Where keywords take part, a
-    gene that the query names comes first.
+    A semantic search ranks by exact cosine, a keyword search by BM25 :cite:`robertson2009bm25`; several rankings are
+    joined by the sum of their reciprocal ranks, 1 / (60 + rank) :cite:`cormack2009rrf`. With keywords, a gene that the
+    query names comes first.
 
-    ``encoders``: encoders of the store, as for :meth:`genekb.store.reader.Store.encoder_id`. If left out, all that can
-    read a query on this machine; controls and encoders behind a network only by name. ``taxon``, ``gene_type``: only
-    genes of this NCBI taxonomy identifier, or of this type. Raises ``SourceUnusable`` if the query holds no word, or
-    the store has no gene of the taxon or type; ``NotAvailable`` if an encoder that is named, or all of them in a
-    semantic search, cannot be used on this machine; ``ValueError`` if encoders are named in a keyword search.
+    ``encoders``: as for :meth:`genekb.store.reader.Store.encoder_id`; if left out, all that can encode a query on this
+    machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI taxonomy identifier or
+    type. Raises ``SourceUnusable`` if the query holds no word, or no gene is of the taxon or type; ``NotAvailable`` if
+    a named encoder, or in a semantic search all, cannot be used; ``ValueError`` for encoders in a keyword search.
     """
     if not any(letter.isalnum() for letter in query):
         raise SourceUnusable(f"the query {query!r} is empty; give a few words, e.g. 'T cell receptor signalling'")
@@ -131,7 +129,7 @@ def _select(store: Store, *, taxon: int | None, gene_type: str | None) -> IntArr
 def _semantic(
     store: Store, query: str, *, encoders: Sequence[str] | None, kept: IntArray, skipped: dict[str, str]
 ) -> dict[str, _Ranking]:
-    """Rank genes by each encoder; what could not be used goes into ``skipped``."""
+    """Rank genes by each encoder; unusable ones go into ``skipped``."""
     rankings = {}
     for encoder_id in map(store.encoder_id, encoders) if encoders else store.manifest.encoders:
         reason = "" if encoders else kind_of(store.manifest.encoders[encoder_id]["recipe"]).not_searched
@@ -166,19 +164,19 @@ def _by_keyword(words: KeywordMatches, kept: IntArray) -> _Ranking:
 
 
 def _fuse(rankings: Mapping[str, _Ranking], *, first: Sequence[int]) -> _Ranking:
-    """Join rankings by the sum of their reciprocal ranks; a gene that a ranking lacks gets nothing from it."""
+    """Reciprocal rank fusion; a gene that a ranking lacks gets 0 from it."""
     gene_ids = np.unique(np.concatenate([ranking.gene_ids for ranking in rankings.values()]))
     scores = np.zeros(len(gene_ids))
     for ranking in rankings.values():
-        place = np.searchsorted(gene_ids, ranking.gene_ids)
-        scores[place] += 1 / (_RANK_OFFSET + np.arange(1, len(place) + 1))
+        index = np.searchsorted(gene_ids, ranking.gene_ids)
+        scores[index] += 1 / (_RANK_OFFSET + np.arange(1, len(index) + 1))
     return _in_order(gene_ids, scores, first=first)
 
 
 def _in_order(gene_ids: IntArray, scores: NDArray[np.float64], *, first: Sequence[int]) -> _Ranking:
-    """Order by score, ties by GeneID, after the genes that come first in any case."""
-    place = {gene_id: number for number, gene_id in enumerate(first)}
-    head = np.array([place.get(gene_id, len(place)) for gene_id in gene_ids.tolist()])
+    """Order by score, ties by GeneID, after the genes of ``first``."""
+    ahead = {gene_id: number for number, gene_id in enumerate(first)}
+    head = np.array([ahead.get(gene_id, len(ahead)) for gene_id in gene_ids.tolist()])
     order = np.lexsort((gene_ids, -scores, head))
     return _Ranking(gene_ids=gene_ids[order], scores=scores[order])
 
@@ -206,8 +204,8 @@ def _hits(
 
 
 def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:
-    places = {source: np.flatnonzero(ranking.gene_ids == gene_id) for source, ranking in rankings.items()}
-    return {source: int(place[0]) + 1 for source, place in places.items() if len(place)}
+    rows = {source: np.flatnonzero(ranking.gene_ids == gene_id) for source, ranking in rankings.items()}
+    return {source: int(row[0]) + 1 for source, row in rows.items() if len(row)}
 
 
 def _matched(words: KeywordMatches, gene_id: int) -> tuple[str, ...]:
@@ -215,8 +213,8 @@ def _matched(words: KeywordMatches, gene_id: int) -> tuple[str, ...]:
     return tuple(word for word, count in zip(words.words, counts, strict=True) if count)
 
 
-K1: Final = 1.2  # how soon repeats of a word stop to count
-B: Final = 0.75  # how far a long text is held against its words
+K1: Final = 1.2  # saturation of repeated words
+B: Final = 0.75  # penalty of long texts
 _WORDS: Final = r"regexp_extract_all(lower({}), '[\pL\pN]+')"  # one tokeniser for texts and queries
 _COUNTS: Final = f"""
 with gene_words as materialized (
@@ -245,7 +243,7 @@ _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, C
 
 
 def match_keywords(store: Store, query: str) -> KeywordMatches:
-    """Count the words of a query in every gene's text, symbol and aliases, and weigh them."""
+    """Count the words of a query in every gene's text, symbol and aliases, and score them."""
     import duckdb
 
     with duckdb.connect() as connection:
@@ -278,15 +276,14 @@ def _words(connection: "duckdb.DuckDBPyConnection", query: str) -> list[str]:
 
 
 def score_bm25(counts: IntArray, *, n_words: IntArray) -> NDArray[np.float64]:
-    r"""Okapi BM25 of each text for a query, each word of the query counted once :cite:`robertson2009bm25`.
+    r"""Okapi BM25 of each text, (text,) >= 0, each word of the query counted once :cite:`robertson2009bm25`.
 
     .. math:: \sum_w \ln\Big(1 + \frac{N - n_w + 0.5}{n_w + 0.5}\Big)
               \frac{f_{wd}(k_1 + 1)}{f_{wd} + k_1(1 - b + b\,|d| / \overline{|d|})}
 
-    The 1 inside the logarithm keeps a word that most texts hold from counting against a text.
+    The 1 inside the logarithm keeps the weight of frequent words positive.
 
-    ``counts``: (text, word) how often each word of the query occurs. ``n_words``: (text,) length of each text in words.
-    Returns (text,) scores, 0 or more.
+    ``counts``: (text, word) of the query's words. ``n_words``: (text,) length of each text.
     """
     n_texts = len(counts)
     n_with = (counts > 0).sum(axis=0)

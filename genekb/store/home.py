@@ -1,4 +1,4 @@
-"""Where stores live, and how a name, a digest or a path finds one."""
+"""The artifact home, and stores by name, digest or path."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from genekb.core.messages import known_names
 from genekb.store.lockfile import pinned_digest
 from genekb.store.manifest import MANIFEST
 
-CURRENT: Final = "current"  # file beside the digest folders: the digest that the name stands for
+CURRENT: Final = "current"  # file beside the digest folders: the current digest of the name
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
 logger = logging.getLogger(__name__)
 _POINTER_CHARS: Final = 80  # a digest and the end of its line
@@ -31,10 +31,7 @@ def find_home(home: Path | None = None) -> Path:
 
 
 def check_name(name: str) -> str:
-    """Accept ``NAME`` or ``NAME@RELEASE`` of letters, digits, dot, dash and underscore.
-
-    Raises ``SourceUnusable`` if the name has other characters.
-    """
+    """Accept ``NAME`` or ``NAME@RELEASE`` of letters, digits, dot, dash and underscore; else ``SourceUnusable``."""
     if not _NAME.match(name):
         raise SourceUnusable(f"store name {name!r} is not NAME or NAME@RELEASE of letters, digits, '.', '-', '_'")
     return name
@@ -50,7 +47,7 @@ def list_store_folders(home: Path) -> list[Path]:
 
 
 def current_folder(name_folder: Path) -> Path | None:
-    """Folder of the digest that a name stands for now; None where nothing has been committed."""
+    """Folder of the current digest of a name; None where nothing was committed."""
     pointer = name_folder / CURRENT
     if not pointer.is_file():
         return None
@@ -63,9 +60,8 @@ def current_folder(name_folder: Path) -> Path | None:
 def find_store(reference: str | Path, home: Path | None = None) -> Path:
     """Find a store's folder by path, ``NAME@RELEASE``, ``NAME`` (the newest release) or digest (8 digits or more).
 
-    A name that the project's ``genekb.lock`` pins stands for the pinned digest alone.
-
-    Raises ``NotAvailable`` if there is no such store, or a digest fits several.
+    A name that the project's ``genekb.lock`` pins means the pinned digest. Raises ``NotAvailable`` if no store, or
+    several, match.
     """
     as_path = Path(reference).expanduser()
     if (as_path / MANIFEST).is_file():

@@ -1,4 +1,4 @@
-"""Bytes of a store, compared with its manifest before they are used: a damaged file never gives a wrong vector."""
+"""Compare the files of a store with its manifest before they are used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,7 @@ from genekb.store.notes import files_here
 
 
 def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
-    """Compare size and SHA-256 of the files whose path starts with ``prefix`` with the manifest.
-
-    Raises ``StoreCorrupt``: at the first file that is missing or differs, or is a table with another number of rows.
-    """
+    """Raise ``StoreCorrupt`` if a file whose path starts with ``prefix`` is missing or differs from the manifest."""
     for file in files_here(folder, manifest):
         if not file.path.startswith(prefix):
             continue
@@ -34,10 +31,7 @@ def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
 
 
 def check_tables(folder: Path, manifest: Manifest) -> None:
-    """Compare the tables and vectors of a store with :mod:`genekb.files.limits` for a reader that does not.
-
-    Raises ``StoreCorrupt``: at the first file that declares to decompress beyond them.
-    """
+    """Raise ``StoreCorrupt`` if a table decompresses beyond :mod:`genekb.files.limits`, which DuckDB does not check."""
     for path in (folder / file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")):
         with _refused(path):
             check_footer(path)
@@ -45,7 +39,7 @@ def check_tables(folder: Path, manifest: Manifest) -> None:
 
 @contextmanager
 def _refused(path: Path) -> Iterator[None]:
-    """Say in one line what is wrong with a file of a store."""
+    """Report in one line what is wrong with a file of a store."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -57,7 +51,7 @@ def _refused(path: Path) -> Iterator[None]:
 def read_columns(path: Path, schema: pa.Schema) -> pa.Table:
     """Read the columns of a schema from a Parquet file of a store, within :mod:`genekb.files.limits`.
 
-    Raises ``StoreCorrupt`` if the file cannot be read, or lacks a column, or has it as another type or with gaps.
+    Raises ``StoreCorrupt`` if the file cannot be read, or a column is missing, of another type or has gaps.
     """
     with _refused(path):
         found = pq.read_schema(path)

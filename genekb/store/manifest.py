@@ -1,4 +1,4 @@
-"""The manifest: what a store holds, from what it was made, and the digest that identifies it."""
+"""The manifest of a store: contents, provenance, and the digest that identifies it."""
 
 import hashlib
 import json
@@ -21,34 +21,33 @@ Shape = type | list["Shape"] | dict[str | EllipsisType, "Shape"]
 _NAMES: Final = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth"}
 
 
-def find_misfit(value: Any, shape: Shape, *, place: str) -> str:
-    """Tell the first place at which a value is not of a shape, in words; an empty text if there is none.
+def find_misfit(value: Any, shape: Shape, *, name: str) -> str:
+    """Describe the first part of parsed JSON that has not a shape; empty if all have.
 
-    ``value``: what was parsed. ``shape``: a type; a list of one shape, which each item must have; or an object of the
-    keys that are needed, where ``...`` stands for every key. A whole number must not be negative. ``place``: what to
-    call the value.
+    ``shape``: a type; a list of one shape, that of each item; or an object of needed keys, ``...`` meaning every key.
+    Whole numbers must not be negative. ``name``: of the value.
     """
-    return next(_misfits(value, shape, place), "")
+    return next(_misfits(value, shape, name), "")
 
 
-def _misfits(value: Any, shape: Shape, place: str) -> Iterator[str]:
+def _misfits(value: Any, shape: Shape, name: str) -> Iterator[str]:
     needed = shape if isinstance(shape, type) else type(shape)
     is_of_type = isinstance(value, needed) and not (needed is int and isinstance(value, bool))
     if not is_of_type:
         found = "null" if value is None else _NAMES.get(type(value), "something else")
-        yield f"{place} is {found}, {_NAMES[needed]} is needed"
+        yield f"{name} is {found}, {_NAMES[needed]} is needed"
     elif needed is int and value < 0:
-        yield f"{place} is {str(value)[:20]}, a number from 0 on is needed"
+        yield f"{name} is {str(value)[:20]}, a number from 0 on is needed"
     elif isinstance(shape, list):
         for number, item in enumerate(value):
-            yield from _misfits(item, shape[0], f"{place}[{number}]")
+            yield from _misfits(item, shape[0], f"{name}[{number}]")
     elif isinstance(shape, dict):
         for key, inner in shape.items():
-            for name in list(value) if isinstance(key, EllipsisType) else [key]:
-                if name in value:
-                    yield from _misfits(value[name], inner, f"{place}.{name[:40]}")
+            for each in list(value) if isinstance(key, EllipsisType) else [key]:
+                if each in value:
+                    yield from _misfits(value[each], inner, f"{name}.{each[:40]}")
                 else:
-                    yield f"{place} has no {name!r}"
+                    yield f"{name} has no {each!r}"
 
 
 MANIFEST: Final = "manifest.json"
@@ -111,7 +110,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all that the manifest says, time and code version left out."""
+        """SHA-256 (hex) of the manifest without time and code version."""
         left_out = _NOT_IN_DIGEST + (_NEW_IN_VERSION_2 if self.schema_version == 1 else ())
         content = {key: value for key, value in asdict(self).items() if key not in left_out}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
@@ -119,17 +118,14 @@ class Manifest:
     def content_id(self, encoder_id: str = "") -> str:
         """Identify what a result depends on: ``TABLES:VECTORS``, 16 hex digits each, from the digests of files.
 
-        Two stores have the same one where names resolve to the same genes with the same texts (genes, names, texts) and
-        the encoder has the same files; other encoders, name, release and sources do not count.
-
-        ``encoder_id``: the second part is empty if this is, or if the store has no such encoder.
+        It covers genes, names, texts and the files of one encoder; without that, the second part is empty.
         """
         tables = [file for file in self.files if file.path in _NEEDED]
         vectors = [file for file in self.files if encoder_id and is_of(file, encoder_id)]
         return f"{_content_digest(tables)}:{_content_digest(vectors)}"
 
     def to_json(self) -> str:
-        """Write the manifest as indented JSON, the digest on top for the reader's eye."""
+        """Write the manifest as indented JSON, the digest first."""
         return json.dumps({"digest": self.digest, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -145,11 +141,10 @@ def _content_digest(files: Iterable[StoredFile]) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check a manifest; the schema version is looked at first.
+    """Read and check a manifest, the schema version first.
 
-    Raises ``StoreCorrupt`` if there is none, it is no manifest, its digest is not its content's, or it holds a name or
-    a path that is not plain, see :mod:`genekb.files.safe_names`; ``SchemaMismatch`` if it was written with a schema
-    version that this reader does not know.
+    Raises ``StoreCorrupt`` if it is missing, damaged, or holds a name or path that is not plain
+    (:mod:`genekb.files.safe_names`); ``SchemaMismatch`` if its schema version is unknown.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -164,7 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def parse_manifest(content: bytes, *, address: str) -> Manifest:
-    """Check the bytes of a manifest that came from an address, by the rules of :func:`read_manifest`."""
+    """Check the bytes of a manifest from an address, as :func:`read_manifest` does."""
     where = _Where(name=address, hint="ask its owner to push the store again, or pull it from elsewhere")
     try:
         found = parse_json(content)
@@ -186,7 +181,7 @@ class _Where:
 
 
 def _check(content: Any, where: _Where) -> Manifest:
-    misfit = find_misfit(content, {"schema_version": int, "digest": str}, place="manifest")
+    misfit = find_misfit(content, {"schema_version": int, "digest": str}, name="manifest")
     if misfit:
         raise where.damaged(misfit)
     version = content["schema_version"]
@@ -198,7 +193,7 @@ def _check(content: Any, where: _Where) -> Manifest:
 
 def _parse(content: dict[str, Any], where: _Where) -> Manifest:
     digest = content.pop("digest")
-    misfit = find_misfit(content, _SHAPE, place="manifest")
+    misfit = find_misfit(content, _SHAPE, name="manifest")
     if misfit:
         raise where.damaged(misfit)
     try:
@@ -219,7 +214,7 @@ def _parse(content: dict[str, Any], where: _Where) -> Manifest:
 
 
 def _check_names(manifest: Manifest, name: str) -> None:
-    """Refuse what could name a file outside the store, or two files by names that one system takes for the same."""
+    """Refuse paths outside the store, and names that a file system may take for the same."""
     for file in manifest.files:
         if not is_plain_path(file.path) or file.path.endswith(TEMPORARY) or file.path in {MANIFEST, SIGNATURE}:
             what = f"{file.path[:80]!r}, which is no plain path below the store"

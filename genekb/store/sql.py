@@ -1,7 +1,7 @@
 """SQL over a store, read-only: one SELECT at a time, and the database sees the store's Parquet files and nothing else.
 
-DuckDB's own locks are not enough: a folder that it may read it may also write to, and a COPY inside WITH counts as a
-SELECT. Here it reaches no file of the machine. The tables come through a file system of ours that can only read.
+DuckDB's own locks are not enough: it may write to a folder that it may read, and a COPY inside WITH counts as a
+SELECT. So it reaches no file of the machine; the tables come through a read-only file system of ours.
 """
 
 import os
@@ -41,7 +41,7 @@ _CONFIG: Final[dict[str, str | int | float | list[str]]] = {
 
 
 class _StoreFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """The Parquet files of a store as ``store://PATH``; it opens them to read and can do nothing else."""
+    """The Parquet files of a store as ``store://PATH``, read-only."""
 
     protocol = "store"
     cachable = False
@@ -51,7 +51,7 @@ class _StoreFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         self._folder = folder
         self._paths = paths
 
-    def _place(self, path: str) -> Path:
+    def _path(self, path: str) -> Path:
         name = path.removeprefix(_SCHEME)
         if name not in self._paths:
             raise FileNotFoundError(f"{name} is no table of this store")
@@ -60,22 +60,19 @@ class _StoreFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
     def _open(self, path: str, mode: str = "rb", **_: Any) -> pa.NativeFile:
         if mode != "rb":
             raise PermissionError(f"{path} cannot be written: {_ANSWERS}")
-        return pa.OSFile(str(self._place(path)), "rb")  # DuckDB drops a file without closing it; this one bears that
+        return pa.OSFile(str(self._path(path)), "rb")  # DuckDB drops files without closing them
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Size of a file."""
-        return {"name": path, "size": self._place(path).stat().st_size, "type": "file"}
+        return {"name": path, "size": self._path(path).stat().st_size, "type": "file"}
 
     def modified(self, path: str) -> datetime:
         """When a file was written."""
-        return datetime.fromtimestamp(self._place(path).stat().st_mtime, UTC)
+        return datetime.fromtimestamp(self._path(path).stat().st_mtime, UTC)
 
 
 def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
-    """Open a database in memory with a view for every table of a store whose files have been checked.
-
-    Raises ``StoreCorrupt`` if a table has not the columns of its schema.
-    """
+    """Open a database in memory with a view of every table of a store whose files have been checked."""
     paths = [file.path for file in files_here(folder, manifest) if file.path.endswith(".parquet")]
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     database = duckdb.connect(":memory:", config={**_CONFIG, "threads": threads})
@@ -121,11 +118,10 @@ def _add_vectors(
 def run_query(database: duckdb.DuckDBPyConnection, query: str, *, dates_as_text: bool = False) -> pa.Table:
     """Run one statement that reads; Ctrl-C stops it.
 
-    ``dates_as_text``: whether columns that hold dates or times come as DuckDB prints them: Python has no infinite
-    dates, none BC and none beyond 9999. Raises ``SourceUnusable`` if the query is wrong, is no single statement that
-    reads, reads outside the store, or needs too much memory.
+    ``dates_as_text``: Python has no infinite dates, none BC and none beyond 9999. Raises ``SourceUnusable`` if the
+    query is wrong, writes, reads outside the store, or needs too much memory.
     """
-    # DuckDB looks at signals only when a result is whole: it works in a thread, and Ctrl-C comes to this one.
+    # DuckDB handles signals only after a result: it runs in a thread, so that this one gets Ctrl-C.
     with database.cursor() as connection, ThreadPoolExecutor(1) as worker:
         future = worker.submit(_run, connection, query, dates_as_text=dates_as_text)
         try:
@@ -173,7 +169,7 @@ def _bounded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _checked_statement(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
-    """Give the one statement of a query, of a kind that reads."""
+    """Parse a query, which must be one statement that reads."""
     if "\0" in query or not _is_unicode(query):
         raise SourceUnusable("the query failed: it holds characters that are no text")
     statements = connection.extract_statements(query)
@@ -204,7 +200,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """First line of DuckDB's message; of an error in our file system, which comes as a traceback, the last one."""
+    """First line of DuckDB's message; the last one of a traceback of our file system."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if "Traceback" in lines[0] else lines[0]) if lines else type(error).__name__
 

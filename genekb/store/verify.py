@@ -19,7 +19,7 @@ from genekb.store.vectors import open_vectors, read_vectors, vector_files
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """What was checked, every fault that was found (none: the store is whole), and encoders that were not pulled."""
+    """What was checked, all faults, and encoders that were not pulled."""
 
     store_id: str
     n_files: int
@@ -32,8 +32,7 @@ class Verification:
 def verify_store(folder: Path) -> Verification:
     """Check the manifest's digest, every file's size and SHA-256, every text's id, every vector and the cache.
 
-    Raises ``StoreCorrupt``, ``SchemaMismatch`` if the manifest itself cannot be trusted; faults of the files are
-    returned instead.
+    Raises ``StoreCorrupt``, ``SchemaMismatch`` if the manifest is damaged; faults of files are returned.
     """
     manifest = read_manifest(folder)
     faults = _file_faults(folder, manifest)
@@ -88,7 +87,7 @@ def _table_faults(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[int, list[str]]:
-    """Check that the vectors are finite and as many as promised, and that the memory-mapped cache equals them."""
+    """Check that the vectors are finite and as many as the manifest says, and that the cache equals them."""
     faults = []
     try:
         stored = read_vectors(folder, manifest, encoder_id)
