@@ -1,4 +1,4 @@
-"""What changed between two sets of gene records and their texts."""
+"""Differences between two sets of gene records, their texts and vectors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Renamed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retired:
-    """A gene that is gone, and the GeneID that took its place, where the new names tell it (else 0)."""
+    """A gene that is gone, and the GeneID that replaces it, where the new names have it (else 0)."""
 
     gene_id: int
     symbol: str
@@ -60,10 +60,7 @@ class Changes:
 
 
 def find_changes(old: Mapping[str, pa.Table], new: Mapping[str, pa.Table]) -> Changes:
-    """Compare two stores' tables, or a store's with those of one that is planned.
-
-    ``old``, ``new``: tables ``genes``, ``names`` and ``texts`` in the schemas of :mod:`genekb.schema`.
-    """
+    """Compare ``genes``, ``names`` and ``texts`` of two stores, or of a store and a planned one."""
     old_symbol, new_symbol = _column(old["genes"], "symbol"), _column(new["genes"], "symbol")
     old_text, new_text = _column(old["texts"], "text_id"), _column(new["texts"], "text_id")
     both = sorted(old_symbol.keys() & new_symbol.keys())
@@ -110,7 +107,7 @@ class WordDiff:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moved:
-    """How far the vectors of one encoder moved, over the genes that have one in both stores."""
+    """Cosine distances between the vectors of one encoder in both stores."""
 
     encoder: str  # name of the encoder
     # whether both stores have it by the same recipe; else the distances also say how the recipes differ

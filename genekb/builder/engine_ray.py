@@ -1,7 +1,7 @@
-"""Encode on an actor pool of Ray Data: here with actors as processes, on a cluster with actors on its machines.
+"""Encode on an actor pool of Ray Data, on this machine or a cluster.
 
-The texts of a shard travel to an actor and its vectors back to this process, which alone writes: no folder has to be
-shared between machines. An actor that dies is started again by Ray, and its shard is encoded again.
+Texts of a shard go to an actor and vectors come back to this process, which alone writes: no shared folder is needed.
+An actor that dies is started again by Ray, and its shard is encoded again.
 """
 
 import logging
@@ -104,11 +104,10 @@ class RayEngine:
     def encode(
         self, shards: Iterable[tuple[int, Sequence[str]]], *, job: "EncodingJob", state: Path
     ) -> Iterator[tuple[int, EncodedTexts]]:
-        """Encode as :class:`genekb.builder.engine.Engine` says; numbers come in the order in which actors finish.
+        """Encode as :class:`genekb.builder.engine.Engine` says, in the order in which actors finish.
 
-        Raises ``NotAvailable`` if the cluster cannot be reached, has no GPU where one is asked for, or no list is
-        finished in time; ``GeneKBError``: what an encoder raised on a worker; ``EncoderFailed`` if it raised anything
-        else.
+        Raises ``NotAvailable`` if the cluster cannot be reached, lacks a GPU, or stalls; ``GeneKBError`` of a worker's
+        encoder; ``EncoderFailed`` for any other error of it.
         """
         waiting = iter(shards)
         first = next(waiting, None)

@@ -1,4 +1,4 @@
-"""From what a store was made: its sources and encoders, and those of the stores that it was made from."""
+"""Lineage of a store: its sources and encoders, and those of the stores that it was made from."""
 
 import re
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _DIGITS: Final = re.compile(r"[0-9a-f]{16,64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Derivation:
-    """What a store took from its parent, as the two show it."""
+    """What a store changed from its parent."""
 
     how: How  # the command that makes such a store
     encoders_added: tuple[str, ...]  # encoders_added, encoders_left_out: encoder ids
@@ -50,7 +50,7 @@ class Generation:
     derivation: Derivation | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the manifest says of the store's making as JSON types, without its parent."""
+        """Provenance of the store as JSON types, without its parent."""
         if self.manifest is None:
             return {"digest": self.digest, "here": False, "problem": self.problem}
         manifest = self.manifest
@@ -72,13 +72,10 @@ class Generation:
 
 
 def trace_lineage(folder: Path, *, home: Path | None = None) -> tuple[Generation, ...]:
-    """Follow a store to its parent, the parent's parent, and so on.
+    """Follow a store to its parent, the parent's parent, and so on; the store comes first.
 
-    Every manifest is checked against its digest, which covers the parent's digest: no store can descend from itself.
-
-    ``folder``: the store's folder. ``home``: artifact home in which parents are looked for, besides that of the store
-    itself. Returns the store first. The last one has no parent, or is not on this machine. Raises ``StoreCorrupt``,
-    ``SchemaMismatch`` if the store itself is damaged; of a parent that is, the problem is told in its place.
+    ``home``: searched for parents, besides the home of the store. The last generation has no parent, or is missing or
+    damaged here. Raises ``StoreCorrupt``, ``SchemaMismatch`` if the store itself is damaged.
     """
     store = Store(folder)
     generations: list[Generation] = []
@@ -110,10 +107,9 @@ def lineage_tree(generations: Iterable[Generation]) -> dict[str, Any]:
 
 
 def find_content_id(store_id: str, encoder_id: str = "", *, near: Path | None = None) -> str:
-    """Give the content id, see :meth:`genekb.store.manifest.Manifest.content_id`, of a store that results name.
+    """Find :meth:`genekb.store.manifest.Manifest.content_id` of ``NAME@RELEASE:digest``; empty if it is not here.
 
-    ``store_id``: ``NAME@RELEASE:digest``, as results record it. ``near``: folder of a store beside which it is looked
-    for, besides the home. Returns empty where the store is not on this machine, or cannot be read.
+    ``near``: folder of a store beside which it is looked for, besides the home.
     """
     try:
         folder = _find_folder(store_id.partition(":")[2], near=near, home=None)
@@ -128,7 +124,7 @@ def _find_parent(digest: str, *, near: Path, home: Path | None) -> Store | None:
 
 
 def _find_folder(digest: str, *, near: Path | None, home: Path | None) -> Path | None:
-    """Find the store of a digest (16 digits or more), beside another or in the home; its folder has that name."""
+    """Find the store of a digest (16 digits or more), beside another or in the home."""
     if not _DIGITS.fullmatch(digest):
         return None
     for stores in ([near.parent.parent] if near else []) + [find_home(home) / "stores"]:
@@ -159,7 +155,7 @@ def _compare(child: Store, parent: Store) -> Derivation:
 
 
 def _how(new: Manifest, old: Manifest, added: list[str], *, is_same: bool) -> How:
-    """Tell the command: an import or encode keeps the sources, the name and all that the parent had, and adds to it."""
+    """Command that made the child: an import or encode keeps name, sources and all vectors, and adds to them."""
     if not is_same or not added or (new.name, new.release) != (old.name, old.release):
         return "update"
     return "import" if kind_of(new.encoders[added[-1]]["recipe"]).is_imported else "encode"

@@ -288,14 +288,12 @@ def import_vectors(
     keys: Keys = "auto",
     min_resolved: float = 0.5,
 ) -> ImportResult:
-    """Write the store again with vectors that were made elsewhere, as an encoder with its own provenance.
+    """Write the store again with vectors that were made elsewhere; of several names of one gene the first counts.
 
-    Of several names that map to one gene the first is taken.
-
-    ``keys``: ``gene_id``: numbers among the names are GeneIDs. Else they are only if the file says so of itself, or if
-    95 % of them are the gene that its second column of names means. ``min_resolved``: least fraction of the names
-    that must map to a gene, in [0, 1]. Raises ``SourceUnusable`` if names are numbers that may be anything, or the
-    store has an encoder of that name; ``CoverageTooLow`` if too few names map to a gene of the store.
+    ``keys``: ``gene_id``: numbers among the names are GeneIDs. Else they are only if the file says so, or if 95 % of
+    them are the gene of its second column of names. ``min_resolved``: fraction of the names that must map to a gene.
+    Raises ``SourceUnusable`` if numbers may be anything, or the store has an encoder of that name; ``CoverageTooLow``
+    if too few names map to a gene of the store.
     """
     if name in {entry["recipe"]["name"] for entry in store.manifest.encoders.values()}:
         raise SourceUnusable(f"{store.store_id} has an encoder named {name!r} already; give another --name")
@@ -322,10 +320,7 @@ def import_vectors(
 
 
 def _resolved(store: Store, foreign: ForeignVectors, *, keys: Keys) -> Resolution:
-    """Resolve names; numbers are GeneIDs only if the caller, the file or a second column of names says so.
-
-    Raises ``SourceUnusable`` if none does, and more than a few names are numbers.
-    """
+    """Resolve names; numbers are GeneIDs only if the caller, the file or a second column of names says so."""
     resolution = store.resolve(foreign.names)
     is_key = np.array([is_number(name) for name in foreign.names])
     if keys == "gene_id" or foreign.are_gene_ids or not is_key.any():

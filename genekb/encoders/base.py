@@ -24,9 +24,7 @@ _CHOICES = {"kind": get_args(Kind), "pooling": get_args(Pooling), "dtype": get_a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderSpec:
-    """The recipe of an encoder: everything that decides its vectors, and nothing that does not.
-
-    Batch size, device and number of threads are left out on purpose.
+    """The recipe of an encoder: everything that decides its vectors; not batch size, device or threads.
 
     Parameters
     ----------
@@ -38,8 +36,8 @@ class EncoderSpec:
         Hugging Face id, ``folder:`` and the name of a local folder, a vendor's name for its model, the algorithm of a
         built-in encoder, the encoder_id that was shuffled, the file that vectors came from, or a plug-in's package.
     revision
-        Commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm, or
-        of a plug-in's.
+        Commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm or
+        a plug-in's.
     weights_sha256, tokenizer_sha256
         Hex digests of the files that were loaded; empty for built-in encoders.
     pooling
@@ -54,15 +52,8 @@ class EncoderSpec:
         Length of a vector.
     dtype
         Type that the model computes in; vectors are float32 in any case.
-    state_sha256
-        Digest of the fitted or generated state; empty for transformers.
-    code_sha256
-        Digest of the model's own Python code, where that was run; empty for all others.
-
-    Raises
-    ------
-    ValueError
-        If a value lies outside its choices or range.
+    state_sha256, code_sha256
+        Digests of the fitted or generated state, and of the model's own Python code where that was run; else empty.
     """
 
     name: str
@@ -100,10 +91,7 @@ class EncoderSpec:
 
     @property
     def encoder_id(self) -> EncoderID:
-        """Name and the first 12 hex digits of the recipe's sha256.
-
-        Of a local folder only its name is hashed: moving the folder does not change its vectors.
-        """
+        """Name and the first 12 hex digits of the recipe's sha256; a local folder counts by its name alone."""
         hashed = replace(self, model_id=folder_name(self.model_id)) if is_folder_path(self.model_id) else self
         canonical = json.dumps(hashed.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return EncoderID(f"{self.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}")
@@ -117,13 +105,7 @@ class EncoderSpec:
 
     @classmethod
     def from_dict(cls, recipe: Mapping[str, object]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises
-        ------
-        SchemaMismatch
-            If a key is unknown, a needed one is missing, or a value is not allowed.
-        """
+        """Read what `to_dict` wrote; ``SchemaMismatch`` if keys or values are not those of a recipe."""
         unknown = sorted(set(recipe) - {field.name for field in fields(cls)})
         if unknown:
             raise SchemaMismatch(
@@ -137,23 +119,13 @@ class EncoderSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedTexts:
-    """Vectors of texts in the order of the input, and how much of each text was read.
+    """Vectors of texts in the order of the input, and how much of each text was encoded."""
 
-    Parameters
-    ----------
-    vectors
-        Finite, of unit length.
-    n_tokens
-        Tokens of the whole text in the encoder's own vocabulary; prompt and special tokens are not counted.
-        For ``lsa`` and ``hash`` these are distinct words and word pairs, for ``lsa`` known ones: 0 marks a text about
-        which it knows nothing.
-    n_tokens_cut
-        How many of them, at the end of the text, the encoder did not read.
-    """
-
-    vectors: Float32[np.ndarray, "text dim"]
+    vectors: Float32[np.ndarray, "text dim"]  # finite, of unit length
+    # of the whole text in the encoder's vocabulary, without prompt and special tokens; of ``lsa`` and ``hash`` distinct
+    # words and word pairs, of ``lsa`` known ones: 0 marks a text without any
     n_tokens: Int32[np.ndarray, " text"]
-    n_tokens_cut: Int32[np.ndarray, " text"]
+    n_tokens_cut: Int32[np.ndarray, " text"]  # truncated tokens at the end of the text
 
 
 class Encoder(Protocol):
@@ -200,15 +172,7 @@ def folder_name(model_id: str) -> str:
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Refuse a lone string and texts without a letter or digit.
-
-    Raises
-    ------
-    TypeError
-        If `texts` is one string instead of a sequence of them.
-    ValueError
-        If a text holds nothing to encode; the message names its position.
-    """
+    """Refuse a lone string (``TypeError``) and texts without a letter or digit (``ValueError``)."""
     if isinstance(texts, str):
         raise TypeError("texts must be a sequence of strings, got one string; put it in a list")
     for position, text in enumerate(texts):
@@ -217,13 +181,7 @@ def check_texts(texts: Sequence[str]) -> None:
 
 
 def unit_rows(vectors: Float32[np.ndarray, "text dim"], *, encoder: str) -> Float32[np.ndarray, "text dim"]:
-    """Scale rows to unit length.
-
-    Raises
-    ------
-    EncoderFailed
-        If a row is not finite or all zero; the message names the first such row.
-    """
+    """Scale rows to unit length; ``EncoderFailed`` if a row is not finite or all zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # (text, 1)
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if bad.size:

@@ -47,34 +47,34 @@ def load_encoder(
     cache: Path | None = None,
     trust_remote_code: bool = False,
 ) -> Encoder:
-    """Load an encoder; a name given is never replaced by another.
+    """Load an encoder; a given name is never replaced by another.
 
     Parameters
     ----------
     name
         Name of the registry or of a plug-in, ``auto`` (MiniLM if it is on this machine, else lsa-256), a Hugging Face
-        id, or a folder;
-        ``onnx:`` before one of these runs it in ONNX Runtime; ``api:`` and a model's name asks an endpoint.
+        id, or a folder; ``onnx:`` before one of these runs it in ONNX Runtime; ``api:`` and a model's name asks an
+        endpoint.
     corpus
         Texts to fit an ``lsa`` encoder on.
     device, dtype, threads
         See :class:`genekb.encoders.transformers.encoder.Compute`.
     online
-        Whether weights may be downloaded; an API has to be asked for by its name, which says the same.
+        Whether weights may be downloaded; an API is used only by its name.
     base_url
-        Endpoint of an API, see :class:`genekb.encoders.api.encoder.ApiConfig`.
+        Endpoint of an API.
     cache
         Folder of exported ONNX graphs; the user's cache folder if left out.
     trust_remote_code
-        Whether Python files that a model brings are run, where transformers alone cannot load it. They can do all that
-        the user can. Their digest becomes part of the recipe.
+        Whether Python files of a model are run, where transformers alone cannot load it. They can do all that the user
+        can. Their digest becomes part of the recipe.
 
     Raises
     ------
     NotAvailable
-        If the encoder is not on this machine; the message says how to get it. If a plug-in does not keep its contract.
+        If the encoder is not on this machine, or a plug-in breaks its contract.
     EncoderFailed
-        If its files do not give what they, or the registry, promise.
+        If its files are not as they, or the registry, declare.
     StoreCorrupt
         If bundled weights differ from the published ones.
     """
@@ -136,7 +136,7 @@ def shuffle_again(shuffled: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncod
 
 
 def _load_plugin(plugin: EntryPoint) -> Encoder:
-    """Ask a plug-in for its encoder, whose recipe must have the plug-in's name, its kind, and a revision."""
+    """Load a plug-in's encoder, whose recipe must have the plug-in's name, kind and a revision."""
     encoder: Encoder = load_plugin(plugin, lambda factory: factory(plugin.name))
     spec = getattr(encoder, "spec", None)
     if not isinstance(spec, EncoderSpec) or (spec.name, spec.kind) != (plugin.name, "plugin") or not spec.revision:
@@ -238,7 +238,7 @@ def _find_place(name: str, entry: ModelEntry | None, *, online: bool, with_code:
 
 
 def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
-    """Tell the ways in which an encoder that is not on this machine can be got."""
+    """Hint how to get an encoder that is not on this machine."""
     if model_id.startswith(FOLDER_PREFIX):
         return (
             f"the folder {folder_name(model_id)!r} of encoder {name!r} is not where it was; put it into a folder that "
@@ -259,9 +259,9 @@ def _load_transformer(
     folder: ModelFolder, *, recipe: EncoderSpec, find: "Callable[[], OwnCode] | None", device: str, dtype: str,
     threads: int | None,
 ) -> Encoder:  # fmt: skip
-    """Load a model by transformers alone, or if that fails, and the user allows it, with the code that it brings."""
+    """Load a model by transformers alone, or, if that fails and is allowed, with the model's own code."""
     from genekb.encoders.transformers.encoder import Compute, load_transformer
-    from genekb.encoders.transformers.remote_code import way_out
+    from genekb.encoders.transformers.remote_code import code_hint
 
     compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
     try:
@@ -270,7 +270,7 @@ def _load_transformer(
         if not folder.own_classes:
             raise
         if find is None:
-            raise EncoderFailed(f"{error}; {way_out(folder)}") from error
+            raise EncoderFailed(f"{error}; {code_hint(folder)}") from error
         log.info("%s; its own code is run: %s", error, ", ".join(folder.own_classes.values()))
     return load_transformer(folder, recipe=recipe, compute=compute, code=find())
 
@@ -282,7 +282,7 @@ def _checked_folder(entry: ModelEntry | None, place: Place) -> ModelFolder:
 
 
 def make_recipe(name: str, entry: ModelEntry | None, place: Place, folder: ModelFolder) -> EncoderSpec:
-    """Put together what the registry and the files say; where both speak they must agree."""
+    """Make a recipe of what the registry and the files say; where both do, they must agree."""
     pooling: Pooling = folder.pooling
     if pooling == "none":
         pooling = entry.pooling if entry else "mean"
@@ -320,7 +320,7 @@ def _agree(entry: ModelEntry, folder: ModelFolder, pooling: Pooling) -> None:
 
 
 def _short_name(name: str) -> str:
-    """Make a name of lower-case letters, digits, dots and dashes of a model id or a folder, never a known one."""
+    """Make a short name of a model id or a folder that is not a known one."""
     short = re.sub(r"[^a-z0-9._-]+", "-", Path(name).name.lower()).strip("-._")[:70] or "model"
     return f"local-{short}" if find_entry(short) or _BUILT_IN.match(short) else short
 

@@ -1,4 +1,4 @@
-"""The encoder that made stored vectors, opened again for a query or for new texts, and checked to be the same."""
+"""Open the encoder that made stored vectors again, for a query or new texts, and check that it is the same."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,13 +23,12 @@ def reopen_encoder(
     cache: Path | None = None,
     trust_remote_code: bool = False,
 ) -> Encoder:
-    """Open the encoder that made stored vectors, to encode a query, and check that it is the same.
+    """Open the encoder that made stored vectors and check that it is the same.
 
-    ``spec``: the recipe. ``folder``: where the store keeps the vectors and a fitted state. ``device``, ``threads``,
-    ``base_url``, ``cache``, ``trust_remote_code``: as for :func:`genekb.encoders.load_encoder`. ``hint``: local folder
-    from which the model was loaded before. Raises ``NotAvailable`` if its weights are not on this machine, or it was
-    made with code of its own, which the caller does not allow; ``StoreCorrupt`` if weights or code are not those of the
-    recipe, or a vendor has changed its model.
+    ``folder``: holds the vectors and a fitted state. ``hint``: local folder from which the model was loaded before. The
+    rest: see :func:`genekb.encoders.load_encoder`. Raises ``NotAvailable`` if its weights are not on this machine, or
+    it needs code of its own that is not allowed to run; ``StoreCorrupt`` if weights, code or a vendor's model have
+    changed.
     """
     if spec.kind in {"transformer", "onnx", "static"}:
         return _reopen_files(
@@ -63,7 +62,7 @@ def reopen_encoder(
 
 
 def _same_version(spec: EncoderSpec) -> Encoder:
-    """Load an encoder without state, if this genekb still has the version that made the vectors."""
+    """Load an encoder without state, if this genekb has the version that made the vectors."""
     encoder = load_encoder(spec.name)
     if encoder.spec != spec:
         raise NotAvailable(
@@ -112,10 +111,10 @@ def _reopen_files(
 
             return load_onnx(model, recipe=spec, threads=threads, cache=cache or graph_cache())
         from genekb.encoders.transformers.encoder import Compute, load_transformer
-        from genekb.encoders.transformers.remote_code import find_code, way_out
+        from genekb.encoders.transformers.remote_code import find_code, code_hint
 
         if spec.code_sha256 and not trust_remote_code:
-            raise NotAvailable(f"{spec.encoder_id} cannot be opened: {way_out(model)}")
+            raise NotAvailable(f"{spec.encoder_id} cannot be opened: {code_hint(model)}")
         code = find_code(model, place=place, model_id=spec.model_id) if spec.code_sha256 else None
         if code is None or code.sha256 == spec.code_sha256:
             compute = Compute(device=device, dtype=spec.dtype, threads=threads)
@@ -143,7 +142,7 @@ def _reopen_static(spec: EncoderSpec, found: Sequence[Place]) -> Encoder:
 
 
 def _is_made_from(spec: EncoderSpec, model: ModelFolder, entry: ModelEntry | None) -> bool:
-    """Whether a folder has the bytes that a recipe names; a hub's commit already stands for its configuration."""
+    """Whether a folder has the files of a recipe; a hub's commit already identifies its configuration."""
     same_bytes = (model.weights_sha256, model.tokenizer_sha256) == (spec.weights_sha256, spec.tokenizer_sha256)
     same_config = not spec.revision.startswith("config-") or spec.revision == config_mark(model)
     is_known = entry is not None and spec.revision == entry.revision and bool(entry.sha256)

@@ -55,7 +55,7 @@ _EXAMPLE: Final = {"upper": "CD3D", "title": "Cd3d", "lower": "cd3d"}
 class SpeciesGuess:
     """Probable species of some names."""
 
-    name: str  # short name, or several where the names cannot tell them apart
+    name: str  # short name, or several where the names fit all of them
     tax_ids: tuple[int, ...]  # NCBI taxonomy identifiers that it may be
     share: float  # fraction of the informative names that agree, in (0, 1]
     evidence: str  # what was seen, in words
@@ -126,8 +126,7 @@ def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
 def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_table: pa.Table) -> None:
     """Raise ``SpeciesMismatch`` for names of another species: its identifiers, or symbols in its case.
 
-    ``store_taxa``: NCBI taxonomy identifiers of the store's genes. ``name_table``: names of the store. Fewer than
-    :data:`MIN_EVIDENCE` names, or uninformative ones, pass.
+    Fewer than :data:`MIN_EVIDENCE` names, or uninformative ones, pass.
     """
     n_names = len(resolution.names)
     n_found = sum(kind not in _NOT_FOUND for kind in resolution.status.tolist())

@@ -233,11 +233,11 @@ select gene_id, min(case
     when name = $query then 2
     when list_contains($symbols::varchar[], name) then 3
     when kind = 'symbol' then 4
-    else 5 end) as place
+    else 5 end) as rank
 from names
 where kind <> 'ortholog'
     and (lower(name) = lower($query) or (kind = 'symbol' and list_contains($symbols::varchar[], name)))
-group by gene_id order by place, gene_id
+group by gene_id order by rank, gene_id
 """
 _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
 

@@ -142,7 +142,7 @@ def _read_xml(path: Path) -> Iterator[EntrezRecord]:
         depth.pop()
         if element.tag == "ERROR":
             message = (element.text or "").strip()[:100]
-            raise SourceUnusable(f"{path} holds an error of NCBI's in place of an answer: {message}")
+            raise SourceUnusable(f"{path} holds an error of NCBI's instead of an answer: {message}")
         if element.tag == "Entrezgene":
             yield _of_gene(element, path)
         elif element.tag == "DocumentSummary" and element.find("error") is None:

@@ -51,11 +51,10 @@ class _Gene:
 
 
 def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, release: str | None = None) -> SourceTables:
-    """Read gene records from a ``data_report.jsonl``.
+    """Read gene records from a ``data_report.jsonl``, or a folder that holds one.
 
-    ``path``: the file, or a folder with one somewhere below it. ``taxa``: species to keep; all if left out, or if
-    ``all`` is among them. ``release``: name of the release; that of the unpacked download's folder if left out. Raises
-    ``SourceUnusable`` if a line is no gene report, or no gene of the species is in the file.
+    ``taxa``: all if left out or if ``all`` is among them. ``release``: the unpacked download's folder if left out.
+    Raises ``SourceUnusable`` if a line is not a gene report, or no gene of the species is in the file.
     """
     path = find_report(path) or path
     wanted = set[int]() if taxa is None else {int(taxon.tax_id) for taxon in find_taxa(taxa, path.parent)}

@@ -1,9 +1,8 @@
-"""Genes in one table of a user's own, and the small demo table that is written in this form.
+"""Genes in one table of a user's own, and the demo table in this form.
 
-TSV, CSV and Parquet have the columns ``gene_id`` or ``symbol``, and at least one of ``name`` and ``summary``. Read
-where present: ``tax_id``, ``type``, ``chromosome``, ``map_location``, ``aliases``, ``ensembl`` and ``hgnc``. Lists are
-separated by ``|``. JSON is an object of symbol → text, as GenePT has it. Where GeneIDs are missing, a release of NCBI
-Gene gives them.
+TSV, CSV and Parquet have the columns ``gene_id`` or ``symbol``, at least one of ``name`` and ``summary``, and optional
+``tax_id``, ``type``, ``chromosome``, ``map_location``, ``aliases``, ``ensembl`` and ``hgnc``; lists are separated by
+``|``. JSON is an object of symbol → text, as GenePT has it. A release of NCBI Gene gives missing GeneIDs.
 """
 
 import gzip
@@ -190,13 +189,7 @@ def _replaced(genes: pa.Table, texts: dict[int, dict[str, str | None]]) -> pa.Ta
 
 
 def read_demo_table() -> SourceTables:
-    """Read the demo table that comes with this package.
-
-    Raises
-    ------
-    NotAvailable
-        If the installation lacks the table.
-    """
+    """Read the demo table of this package."""
     path = Path(str(files("genekb.sources").joinpath(DEMO_FILE)))
     if not path.is_file():
         raise NotAvailable(f"the demo table {DEMO_FILE} is not in this installation; install the package again")
@@ -265,17 +258,17 @@ def _read_parquet(path: Path) -> pa.Table:
     _refuse_repeated(pq.read_schema(path).names, path)
     rows = read_parquet_table(path)
     lists = {"aliases", "ensembl", "hgnc"}
-    for place, name in enumerate(rows.column_names):
+    for index, name in enumerate(rows.column_names):
         kind = rows.schema.field(name).type
         if name in lists and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
             joined = pa.array(
                 ["|".join(map(str, filter(None, value or ()))) or None for value in rows[name].to_pylist()]
             )
-            rows = rows.set_column(place, name, joined.cast(pa.string()))
+            rows = rows.set_column(index, name, joined.cast(pa.string()))
         elif name in COLUMNS:
             if pa.types.is_nested(kind):
                 raise ValueError(f"the column {name!r} holds {str(kind)[:40]}, text or numbers are needed")
-            rows = rows.set_column(place, name, rows[name].cast(pa.string()))
+            rows = rows.set_column(index, name, rows[name].cast(pa.string()))
     return rows
 
 

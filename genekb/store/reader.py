@@ -1,4 +1,4 @@
-"""Reading a store: genes, names, texts and vectors; SQL; search by meaning. Readers need no lock and write nothing."""
+"""Read a store: genes, names, texts and vectors; SQL; semantic search. Readers need no lock and write nothing."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ _SINCE_VERSION_2 = {"orthologs": schema.ORTHOLOGS, "annotations": schema.ANNOTAT
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hit:
-    """A gene found by meaning: its text and the cosine between the text's vector and the query's."""
+    """A gene found by semantic search, and the cosine of its text's vector with the query's."""
 
     gene_id: int
     symbol: str
@@ -48,31 +48,23 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneVectorSelection:
-    """Vectors of the genes that were asked for.
+    """Vectors of the genes that were asked for."""
 
-    Parameters
-    ----------
-    vectors
-        (gene, dim) float32, in the order asked; a zero row where ``has_vector`` is false.
-    has_vector
-        (gene,) whether the store holds a vector for the gene.
-    """
-
-    vectors: FloatArray
-    has_vector: NDArray[np.bool_]
+    vectors: FloatArray  # (gene, dim) float32, in the order asked; a zero row where ``has_vector`` is false
+    has_vector: NDArray[np.bool_]  # (gene,)
 
 
 class Store:
-    """An opened store, read-only. Opening reads the manifest alone; tables and vectors are read when first used.
+    """An opened store, read-only. Opening reads the manifest; tables and vectors are read when first used.
 
     Parameters
     ----------
     folder
         A store's folder.
     fetch
-        Of a store that lies elsewhere: brings the files whose path starts with what it is called with to the folder.
+        Of a remote store: brings the files whose path starts with its argument to the folder.
     trust_remote_code
-        Whether :meth:`encoder` may run Python code that a model brings; nothing else of a store ever runs code.
+        Whether :meth:`encoder` may run Python code of a model; nothing else of a store ever runs code.
 
     Raises
     ------
@@ -111,13 +103,7 @@ class Store:
         return self._absent
 
     def table(self, name: str) -> pa.Table:
-        """Read ``genes``, ``names``, ``orthologs``, ``annotations`` or ``texts`` (once) as an Arrow table.
-
-        Raises
-        ------
-        StoreCorrupt
-            If its file is damaged.
-        """
+        """Read ``genes``, ``names``, ``orthologs``, ``annotations`` or ``texts`` (once) as an Arrow table."""
         return self._table(name)
 
     @property
@@ -128,7 +114,7 @@ class Store:
         return (self.folder / CARD).read_text(encoding="utf-8", errors="replace") if is_there else ""
 
     def _need(self, prefix: str) -> None:
-        """See to it that the files whose path starts with ``prefix`` are here, and are those of the manifest."""
+        """Fetch the files whose path starts with ``prefix`` if needed, and compare them with the manifest."""
         self._bring(prefix)
         check_files(self.folder, self.manifest, prefix=prefix)
 
@@ -140,7 +126,7 @@ class Store:
         return read_columns(path, schema.TABLES[name])
 
     def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
-        """Find the gene that each name stands for, see :func:`genekb.genes.resolve.resolve_names`."""
+        """Map names to genes, see :func:`genekb.genes.resolve.resolve_names`."""
         return resolve_names(
             names,
             name_table=self.table("names"),
@@ -164,21 +150,15 @@ class Store:
         return explain_missing_texts(gene_ids, genes=self.table("genes"), template=template)
 
     def check_species(self, resolution: Resolution) -> None:
-        """Refuse names that are clearly of another species, see :func:`genekb.genes.species.check_species`.
-
-        Raises
-        ------
-        SpeciesMismatch
-            If the evidence is strong.
-        """
+        """Raise ``SpeciesMismatch`` for names that are clearly of another species."""
         check_species(resolution, store_taxa=self.manifest.taxa, name_table=self.table("names"))
 
     def count_other_case(self, resolution: Resolution) -> int:
-        """Count unknown names that are symbols here when case is ignored: a sign that the species is another."""
+        """Count unknown names that are symbols here when case is ignored: a sign of another species."""
         return count_other_case(resolution, self.table("names"))
 
     def encoder_id(self, name: str | None = None) -> str:
-        """Find the id of an encoder of this store by its id or its short name; the first one if no name is given.
+        """Find the id of an encoder of this store by its id or short name; the first one if no name is given.
 
         Raises
         ------
@@ -201,13 +181,7 @@ class Store:
         raise NotAvailable(f"{self.store_id} has {what} (it has: {have}); add it with `genekb encode`")
 
     def check_whole(self) -> None:
-        """Refuse a store of which encoders were left where it was pulled from.
-
-        Raises
-        ------
-        NotAvailable
-            If one is not here.
-        """
+        """Raise ``NotAvailable`` if encoders of the store were not pulled."""
         self._bring("")
         origin = read_origin(self.folder)
         if origin and self._absent:
@@ -226,15 +200,12 @@ class Store:
         return open_vectors(self.folder, self.manifest, encoder_id)
 
     def vectors(self, gene_ids: IntArray | Sequence[int], *, encoder: str | None = None) -> GeneVectorSelection:
-        """Give the vectors of some genes.
-
-        Nothing is copied where the genes lie side by side in the store, as all its genes or a run of them by GeneID
-        do: the result is then a read-only view of the mapped file. Else the rows asked for are copied, and no others.
+        """Vectors of some genes; a read-only view of the mapped file where they are a run of rows, else a copy.
 
         Parameters
         ----------
         gene_ids
-            In any order, repeats allowed; 0 stands for no gene.
+            In any order, repeats allowed; 0 is no gene.
         encoder
             As for :meth:`encoder_id`.
         """
@@ -251,7 +222,7 @@ class Store:
         return GeneVectorSelection(vectors=vectors, has_vector=has_vector)
 
     def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
-        """Give the texts of some genes, None where there is none."""
+        """Texts of some genes, None where there is none."""
         texts: list[str | None] = schema.rows_of(self.table("texts"), gene_ids)["text"].to_pylist()
         return texts
 
@@ -269,7 +240,7 @@ class Store:
         Parameters
         ----------
         trust_remote_code
-            Whether code that the model brings may be run, also where the store was opened without that.
+            Whether code of the model may be run, also where the store was opened without that.
 
         Raises
         ------
@@ -294,13 +265,7 @@ class Store:
         )
 
     def search(self, query: str, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
-        """Find the genes whose text is nearest to a query, by exact cosine.
-
-        Raises
-        ------
-        SourceUnusable
-            If the query is empty.
-        """
+        """Find the genes whose text is nearest to a query, by exact cosine; ``SourceUnusable`` if it is empty."""
         if not query.strip():
             raise SourceUnusable("the query is empty; give a few words, e.g. 'T cell receptor signalling'")
         vector = self.encoder(encoder).encode([query]).vectors[0]
@@ -323,14 +288,12 @@ class Store:
         )
 
     def sql(self, query: str, *, dates_as_text: bool = False) -> pa.Table:
-        """Run a read-only query over the views ``genes``, ``names``, ``texts`` and ``vectors_<encoder name>``.
-
-        One statement that reads, see :mod:`genekb.store.sql` for what it may use; Ctrl-C stops it.
+        """Run one read-only statement over ``genes``, ``names``, ``texts`` and ``vectors_<encoder>``; Ctrl-C stops it.
 
         Parameters
         ----------
         dates_as_text
-            Whether dates and times come as text, as :func:`genekb.store.sql.run_query` gives them.
+            Whether dates and times come as text, see :func:`genekb.store.sql.run_query`.
 
         Raises
         ------
@@ -359,16 +322,6 @@ def _nothing(_: str) -> None:
 def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:
     """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest or path.
 
-    Parameters
-    ----------
-    trust_remote_code
-        See :class:`Store`.
-
-    Raises
-    ------
-    NotAvailable
-        If there is no such store.
-    StoreCorrupt, SchemaMismatch
-        If it is damaged or of another schema version.
+    Raises ``NotAvailable`` if there is no such store; ``StoreCorrupt`` or ``SchemaMismatch`` if it cannot be read.
     """
     return Store(find_store(reference, home), trust_remote_code=trust_remote_code)

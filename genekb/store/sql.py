@@ -32,7 +32,7 @@ _ANSWERS: Final = "a store answers one SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPL
 _CONFIG: Final[dict[str, str | int | float | list[str]]] = {
     "memory_limit": MEMORY,
     "temp_directory": "",
-    "python_enable_replacements": False,  # else a name in a query may stand for a variable of the program
+    "python_enable_replacements": False,  # else a name in a query may mean a variable of the program
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_community_extensions": False,

@@ -1,7 +1,6 @@
-"""Encoders behind an embeddings API, and the probe that tells whether the vendor has changed the model since.
+"""Encoders behind an embeddings API, and the probe that shows whether the vendor has changed the model.
 
-A vendor may put another model behind the same name. So a fixed set of texts is encoded with the first vectors and kept
-beside them; whoever opens the encoder again asks for these texts anew and compares.
+A fixed set of texts is encoded with the first vectors and kept beside them; reopening encodes them again and compares.
 """
 
 import json
@@ -48,10 +47,7 @@ PROBE_TEXTS: Final = (
 
 
 class ApiEncoder:
-    """A model behind an embeddings API; the same texts give nearly, not always exactly, the same vectors.
-
-    ``spec``: the recipe. ``config``: how the endpoint is asked. ``probe``: content of the file that `save` writes.
-    """
+    """A model behind an embeddings API; equal texts get nearly, not always exactly, equal vectors."""
 
     def __init__(self, *, spec: EncoderSpec, config: ApiConfig, probe: str) -> None:
         self.spec = spec
@@ -59,10 +55,7 @@ class ApiEncoder:
         self._probe = probe
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; tokens are estimated, one for every three bytes.
-
-        Raises ``NotAvailable`` if the endpoint does not answer, or refuses the key or the model.
-        """
+        """Encode texts as ``Encoder.encode`` says; tokens are estimated, one for every three bytes."""
         check_texts(texts)
         cuts = [cut_by_estimate(text, limit=self.spec.max_tokens) for text in texts]
         vectors = embed(
@@ -79,10 +72,7 @@ class ApiEncoder:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the probe that was made with the first vectors; one that lies there must still hold, and stays.
-
-        Raises ``StoreCorrupt`` if the vendor's model has changed since the probe in `folder` was made.
-        """
+        """Write the probe, where none is; ``StoreCorrupt`` if the model has changed since the one in `folder`."""
         if (folder / PROBE).is_file():
             stored = _read_probe(folder, model_id=self.spec.model_id, host=self.spec.revision)
             now = np.asarray(json.loads(self._probe)["vectors"], dtype=np.float32)
@@ -94,14 +84,12 @@ class ApiEncoder:
 def load_api(
     *, name: str, model_id: str, dim: int, max_tokens: int, config: ApiConfig, probe_folder: Path | None = None
 ) -> ApiEncoder:
-    """Open an encoder behind an API, which sends it the probe's texts.
+    """Open an encoder behind an API, which encodes the texts of the probe.
 
-    ``name``, ``model_id``: our name and the vendor's. ``dim``: length of the vectors; 0 takes the length that the
-    endpoint gives. ``max_tokens``: longest input; 0 is no limit. ``probe_folder``: where the probe of stored vectors
-    lies, to be compared with what the vendor answers now; None makes a new one. Raises ``ValueError`` if a text of
-    `max_tokens` would not fit into a request; ``NotAvailable`` if there is no key, the endpoint does not answer or
-    refuses, or the stored probe is missing; ``StoreCorrupt`` if the stored probe is damaged or of another model or
-    endpoint, or the vendor's model has changed; ``EncoderFailed`` if the answer is not what was asked for.
+    ``name``, ``model_id``: our name and the vendor's. ``dim``: 0 takes the endpoint's. ``max_tokens``: 0 is no limit.
+    ``probe_folder``: holds the probe of stored vectors, to be compared; None makes a new one. Raises ``NotAvailable``
+    if there is no key or answer, or the probe is missing; ``StoreCorrupt`` if the probe is damaged or of another model,
+    or the model has changed; ``EncoderFailed`` if the response is malformed.
     """
     if not 0 <= max_tokens <= config.max_batch_tokens:
         raise ValueError(f"max_tokens must be 0 to max_batch_tokens ({config.max_batch_tokens}), got {max_tokens}")
@@ -131,16 +119,16 @@ def _read_probe(folder: Path, *, model_id: str, host: str) -> dict[str, Any]:
     """Read a stored probe; before anything is sent it must be of this model and endpoint."""
     path = folder / PROBE
     if not path.is_file():
-        raise NotAvailable(f"{path} is missing, so {model_id!r} cannot be checked for changes; encode anew")
+        raise NotAvailable(f"{path} is missing, so {model_id!r} cannot be checked for changes; encode again")
     try:
         stored = read_json(path)
         vectors = np.asarray(stored["vectors"], dtype=np.float64)
         made_with = (str(stored["model"]), str(stored["host"]), str(stored["date"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreCorrupt(f"{path} is damaged ({type(error).__name__}); encode anew under another store") from error
+        raise StoreCorrupt(f"{path} is damaged ({type(error).__name__}); encode again under another store") from error
     lengths = np.linalg.norm(vectors, axis=-1)
     if lengths.shape != (len(PROBE_TEXTS),) or not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise StoreCorrupt(f"{path} does not hold {len(PROBE_TEXTS)} vectors; encode anew under another store")
+        raise StoreCorrupt(f"{path} does not hold {len(PROBE_TEXTS)} vectors; encode again under another store")
     if made_with[:2] != (model_id, host):
         raise StoreCorrupt(
             f"{path} was made with {made_with[0]!r} at {made_with[1]}, asked for is {model_id!r} at {host}; "
@@ -154,12 +142,12 @@ def _check_unchanged(vectors: Float32[np.ndarray, "text dim"], stored: dict[str,
     if known.shape != vectors.shape:
         raise StoreCorrupt(
             f"model {model_id!r} gives {vectors.shape[1]} dims, on {stored['date']} it gave {known.shape[1]}; "
-            "encode anew under another store"
+            "encode again under another store"
         )
     cosines = (known * vectors).sum(axis=1) / np.linalg.norm(known, axis=1)
     lowest = float(cosines.min())
     if not lowest >= MIN_COSINE:
         raise StoreCorrupt(
             f"the vendor's model {model_id!r} has changed since {stored['date']} (lowest cosine {lowest:.4f}, "
-            f"{MIN_COSINE} is needed); encode anew under another store"
+            f"{MIN_COSINE} is needed); encode again under another store"
         )

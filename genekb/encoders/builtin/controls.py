@@ -1,7 +1,6 @@
-"""Encoders that carry no knowledge, to measure what the knowledge of a real one contributes.
+"""Control encoders without knowledge: random vectors, and shuffled ones that keep the geometry of a real encoder.
 
-A random encoder keeps nothing but the identity of a text; a shuffled one keeps the geometry of a real encoder's vectors
-and breaks which text they belong to. Neither alone is enough: random vectors are isotropic, those of texts are not.
+Neither alone is enough: random vectors are isotropic, those of texts are not.
 """
 
 import hashlib
@@ -28,10 +27,7 @@ _LONGEST_NAME: Final = 80
 
 
 class RandomEncoder:
-    """A vector drawn for each text alone: isotropic, and the same for the same text on every machine.
-
-    ``name``: E.g. ``random-256``. ``dim``: length of a vector.
-    """
+    """A random vector for each text: isotropic, and the same for the same text on every machine."""
 
     def __init__(self, *, name: str, dim: int) -> None:
         self.spec = EncoderSpec(name=name, kind="random", model_id="genekb/random", revision=REVISION, dim=dim)
@@ -56,13 +52,10 @@ class RandomEncoder:
 
 
 class ShuffledEncoder:
-    """An encoder that gives every text of a corpus the vector of another text of it.
+    """An encoder that gives every text of a corpus the vector of another text of it; other texts keep their own.
 
-    A text outside the corpus, such as a query, gets its own vector.
-
-    ``base``: the encoder whose vectors are dealt out anew. ``corpus``: the store's texts; their order and repeats do
-    not matter. No text keeps its own vector unless it is the only one. ``state_sha256``: digest of a permutation whose
-    corpus is not at hand, see `reopen_shuffled`. Raises ``ValueError`` if `base` is itself shuffled.
+    ``state_sha256``: digest of a permutation whose corpus is not at hand, see `reopen_shuffled`. Raises ``ValueError``
+    if `base` is itself shuffled.
     """
 
     def __init__(self, base: Encoder, *, corpus: Sequence[str], state_sha256: str = "") -> None:
@@ -80,11 +73,11 @@ class ShuffledEncoder:
         )
 
     def partner(self, text: str) -> str:
-        """Return the text whose vector `text` is given: another one of the corpus, or itself if it is not in there."""
+        """Text whose vector `text` gets: another one of the corpus, or itself if it is not in there."""
         return self._partners.get(text, text)
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; the counts of tokens are those of the texts that were read."""
+        """Encode texts as ``Encoder.encode`` says; tokens are those of the texts that were encoded."""
         check_texts(texts)
         return self.base.encode([self.partner(text) for text in texts], progress=progress)
 
@@ -97,28 +90,27 @@ class ShuffledEncoder:
 def reopen_shuffled(
     spec: EncoderSpec, folder: Path, *, reopen: Callable[[EncoderSpec, Path], Encoder]
 ) -> ShuffledEncoder:
-    """Open a shuffled encoder for queries; it no longer knows its corpus, so every text gets its own vector.
+    """Open a shuffled encoder for queries; without its corpus every text gets its own vector.
 
-    ``reopen``: opens the base by its recipe and the folder of its state. Raises ``NotAvailable`` if the recipe of the
-    base is missing; ``StoreCorrupt`` if it is damaged or that of another encoder; ``SchemaMismatch`` if a newer genekb
-    wrote it.
+    ``reopen``: opens the base by its recipe and the folder of its state. Raises ``NotAvailable`` or ``StoreCorrupt`` if
+    the recipe of the base is missing, damaged or another.
     """
     path = folder / BASE_RECIPE
     if not path.is_file():
-        raise NotAvailable(f"{path} is missing, so the encoder below {spec.encoder_id} is not known; encode anew")
+        raise NotAvailable(f"{path} is missing, so the encoder below {spec.encoder_id} is not known; encode again")
     try:
         recipe = read_json(path)
     except ValueError as error:
-        raise StoreCorrupt(f"{path} is damaged; encode anew") from error
+        raise StoreCorrupt(f"{path} is damaged; encode again") from error
     base_spec = EncoderSpec.from_dict(recipe if isinstance(recipe, dict) else {})
     if base_spec.encoder_id != spec.model_id:
-        raise StoreCorrupt(f"{path} is the recipe of {base_spec.encoder_id}, not of {spec.model_id}; encode anew")
+        raise StoreCorrupt(f"{path} is the recipe of {base_spec.encoder_id}, not of {spec.model_id}; encode again")
     base = reopen(base_spec, folder / BASE_STATE)
     return ShuffledEncoder(base, corpus=(), state_sha256=spec.state_sha256)
 
 
 def _partners(texts: dict[str, str]) -> dict[str, str]:
-    """Put texts in an order that their ids alone decide, and pass each the next one."""
+    """Order texts by their ids alone, and pair each with the next."""
     order = sorted(texts, key=lambda key: hashlib.sha256(_PERMUTATION + key.encode()).digest())
     return {texts[key]: texts[after] for key, after in zip(order, order[1:] + order[:1], strict=True)}
 

@@ -16,10 +16,7 @@ TOKEN: Final = r"(?u)\w+"
 
 
 class HashEncoder:
-    """A bag of hashed words, projected to a few dimensions by signs drawn once and for all.
-
-    ``name``: E.g. ``hash-256``. ``dim``: dimensions to project to.
-    """
+    """A bag of hashed words and word pairs, projected to ``dim`` dimensions by fixed random signs."""
 
     def __init__(self, *, name: str, dim: int) -> None:
         self.spec = EncoderSpec(name=name, kind="hash", model_id="genekb/hash", revision=REVISION, dim=dim)

@@ -1,7 +1,6 @@
 """Latent semantic analysis: TF-IDF of words and word pairs, reduced by SVD; fitted on a store's own texts.
 
-No weights, no download, seconds. Its space belongs to the texts that it was fitted on, so the fitted state is part of
-the recipe and is saved with the vectors.
+The fitted state is part of the recipe and is saved with the vectors.
 """
 
 import hashlib
@@ -38,9 +37,9 @@ VOCABULARY: Final = "lsa-vocabulary.json"
 class LsaEncoder:
     """A fitted LSA.
 
-    ``spec``: the recipe. ``vocabulary``: terms, in the order of the columns. ``idf``: (term,) inverse document
-    frequencies. ``components``: (dim, term) directions, held in float16 so that a reopened encoder gives the same
-    bytes. ``neutral``: (dim,) unit vector of a text of which no term is known: the mean of the fitted texts.
+    ``vocabulary``: terms, in the order of the columns. ``components``: (dim, term), in float16 so that a reopened
+    encoder gives the same bytes. ``neutral``: (dim,) unit vector of a text without a known term: the mean of the fitted
+    texts.
     """
 
     def __init__(
@@ -82,11 +81,7 @@ class LsaEncoder:
 
 
 def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
-    """Fit an LSA on texts.
-
-    ``corpus``: the store's texts; their order does not matter. ``dim``: directions to keep; fewer where the corpus
-    spans fewer, and the recipe says so. Raises ``ValueError`` if there is no text.
-    """
+    """Fit an LSA on a store's texts in any order; fewer dimensions than ``dim`` where the corpus spans fewer."""
     from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
@@ -121,8 +116,7 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
 def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
     """Read a fitted state and check that it is the one of the recipe.
 
-    Raises ``NotAvailable`` if the state is not there, or of a revision that this genekb does not have; ``StoreCorrupt``
-    if it is another, or damaged.
+    Raises ``NotAvailable`` if it is missing or of an unknown revision; ``StoreCorrupt`` if it is another, or damaged.
     """
     if spec.revision not in _SPLITTING:
         raise NotAvailable(

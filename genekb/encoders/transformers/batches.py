@@ -1,6 +1,6 @@
-"""Texts to padded batches of token numbers and back to rows: what every encoder shares that runs a model over tokens.
+"""Token batches: texts to padded batches of token ids and back to rows, for every encoder with tokens.
 
-Only ``tokenizers`` is needed here, so that an encoder without PyTorch reads texts exactly as one with it.
+Only ``tokenizers`` is needed, so that an encoder without PyTorch encodes texts exactly as one with it.
 """
 
 import math
@@ -27,10 +27,9 @@ Forward = Callable[[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text tok
 
 
 class TokenReader:
-    """Cuts texts to what a recipe reads, and numbers their tokens.
+    """Truncates texts to what a recipe allows, and tokenizes them.
 
-    ``tokenizer``: its own settings of padding and truncation are switched off. ``spec``: the recipe; prompt and
-    `max_tokens` are read. ``pad_id``: number of the padding token. Raises ``EncoderFailed`` if prompt and special
+    ``tokenizer``: its own padding and truncation are switched off. Raises ``EncoderFailed`` if prompt and special
     tokens alone fill `spec.max_tokens`.
     """
 
@@ -43,14 +42,14 @@ class TokenReader:
         self._budget = self._text_budget()
 
     def cut(self, texts: Sequence[str]) -> list[Cut]:
-        """Cut each text, on the end of a sentence, to the tokens that prompt and special tokens leave."""
+        """Truncate each text, on the end of a sentence, to the tokens that prompt and special tokens leave."""
         self._tokenizer.no_truncation()
         found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         ends = ([end for _, end in encoding.offsets] for encoding in found)
         return [cut_to_tokens(text, token_ends=e, limit=self._budget) for text, e in zip(texts, ends, strict=True)]
 
     def number(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token numbers with prompt and special tokens; the hard limit guards against tokens that merge otherwise."""
+        """Token ids with prompt and special tokens; the hard limit guards against tokens that merge otherwise."""
         if self.spec.max_tokens:
             self._tokenizer.enable_truncation(self.spec.max_tokens)
         found = self._tokenizer.encode_batch_fast([self.spec.prompt + text for text in texts])
@@ -66,7 +65,7 @@ class TokenReader:
     def pad(
         self, tokens: Sequence[list[int]]
     ) -> tuple[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text token"]]:
-        """Token numbers of one batch, padded on the right, and the mask that is 1 on the texts' own tokens."""
+        """Token ids of one batch, padded on the right, and the mask that is 1 on the texts' own tokens."""
         ids = np.full((len(tokens), self._padded(tokens[0])), self._pad_id, dtype=np.int64)  # (text, token)
         mask = np.zeros_like(ids)
         for row, numbers in enumerate(tokens):
@@ -100,11 +99,10 @@ def encode_in_batches(
     size: int,
     progress: Callable[[int], None] | None,
 ) -> EncodedTexts:
-    """Encode texts as ``Encoder.encode`` says; long ones are cut on the end of a sentence.
+    """Encode texts as ``Encoder.encode`` says, long ones truncated on the end of a sentence.
 
-    ``texts``: the texts. ``reader``: makes token numbers of them. ``forward``: gives the vectors of a batch from its
-    token numbers and their mask. ``size``: most texts of a batch. ``progress``: as for ``Encoder.encode``. Raises
-    ``EncoderFailed`` if the vectors have another length than the recipe says, are not finite, or are zero.
+    ``forward``: vectors of a batch from its token ids and their mask. ``size``: texts of a batch. Raises
+    ``EncoderFailed`` if vectors have another length than the recipe says, are not finite, or are zero.
     """
     spec = reader.spec
     check_texts(texts)

@@ -13,7 +13,7 @@ from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec
 from genekb.encoders.transformers.batches import PROBE, TokenReader, encode_in_batches
 from genekb.encoders.transformers.folder import ModelFolder
-from genekb.encoders.transformers.remote_code import CODE_FAULTS, OwnCode, told
+from genekb.encoders.transformers.remote_code import CODE_FAULTS, OwnCode, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -65,12 +65,10 @@ class _Tokenizer(Protocol):
 
 
 class TransformerEncoder:
-    """A transformer with its tokenizer, ready to encode.
+    """A transformer with its tokenizer, in evaluation mode on its device.
 
-    ``spec``: the recipe, with the dtype that the model has. ``model``, ``tokenizer``: as transformers loads them; the
-    model in evaluation mode, on its device. ``threads``: CPU threads while encoding; None leaves PyTorch's setting.
-    Raises ``EncoderFailed`` if the tokenizer tells no positions, or prompt and special tokens alone fill
-    `spec.max_tokens`.
+    ``threads``: CPU threads while encoding; None leaves PyTorch's setting. Raises ``EncoderFailed`` if the tokenizer
+    has no offsets, or prompt and special tokens alone fill `spec.max_tokens`.
     """
 
     def __init__(
@@ -78,7 +76,7 @@ class TransformerEncoder:
     ) -> None:
         if not tokenizer.is_fast:
             raise EncoderFailed(
-                f"encoder {spec.name!r} has a slow tokenizer, which tells no positions; give tokenizer.json"
+                f"encoder {spec.name!r} has a slow tokenizer, which has no offsets; give tokenizer.json"
             )
         self.spec = spec
         self._model = model
@@ -129,10 +127,9 @@ def load_transformer(
 ) -> TransformerEncoder:
     """Load a model and try it on one text.
 
-    ``folder``: the model's files. ``recipe``: what to make of them; its dtype is replaced by the one chosen.
-    ``compute``: how to run it. ``code``: code of the model that may be run; its digest becomes part of the recipe.
-    Raises ``EncoderFailed`` if transformers cannot load the model, weights are missing in it, or the vectors are not as
-    promised; ``NotAvailable`` if the device is not there.
+    ``recipe``: its dtype is replaced by the one chosen. ``code``: code of the model that may be run; its digest becomes
+    part of the recipe. Raises ``EncoderFailed`` if transformers cannot load the model, weights are missing, or vectors
+    are not as declared; ``NotAvailable`` if the device is missing.
     """
     device = _device(compute.device)
     model, tokenizer = open_model(folder, name=recipe.name, code=code)
@@ -152,7 +149,7 @@ def load_transformer(
     except CODE_FAULTS as error:
         if code is None:
             raise
-        raise EncoderFailed(f"the own code of encoder {recipe.name!r} fails on a text: {told(error)}") from error
+        raise EncoderFailed(f"the own code of encoder {recipe.name!r} fails on a text: {first_line(error)}") from error
     return encoder
 
 
@@ -174,12 +171,12 @@ def open_model(folder: ModelFolder, *, name: str, code: OwnCode | None = None) -
                 "tensors, or a damaged one; take a version of the model with model.safetensors"
             ) from error
         except (*CODE_FAULTS, SafetensorError) as error:
-            reason = told(error) if code else str(error).strip().partition("\n")[0].rstrip(" .")
+            reason = first_line(error) if code else str(error).strip().partition("\n")[0].rstrip(" .")
             by = "with its own code" if code else "by transformers"
             raise EncoderFailed(f"encoder {name!r} cannot be loaded {by}: {reason}") from error
     if not isinstance(loaded, tuple):
         raise EncoderFailed(
-            f"the own code of encoder {name!r} does not tell which weights are missing (output_loading_info), which "
+            f"the own code of encoder {name!r} does not report which weights are missing (output_loading_info), which "
             "could then be random numbers; it is not supported"
         )
     model, report = loaded
@@ -286,7 +283,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def has_bfloat16(device: "torch.device") -> bool:
-    """Whether the hardware has instructions for bfloat16; no if PyTorch does not tell.
+    """Whether the hardware has instructions for bfloat16; False if PyTorch does not report it.
 
     With them an encoder was measured at two to three times the speed of float32 at cosine 0.9999, without them below
     it (``benchmarks/bench_encode.py``).
@@ -295,8 +292,8 @@ def has_bfloat16(device: "torch.device") -> bool:
 
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private, so it may go
-    return bool(tell()) if tell else False
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private, so it may go
+    return bool(has_bf16()) if has_bf16 else False
 
 
 def to_bfloat16(model: "torch.nn.Module") -> "torch.nn.Module":

@@ -48,8 +48,8 @@ class ModelFolder:
 def read_folder(root: Path) -> ModelFolder:
     """Read the description of a model and hash its files.
 
-    Raises ``NotAvailable`` if config.json, the weights or the tokenizer are missing; ``EncoderFailed`` if the model has
-    modules, a pooling or settings that are not supported; ``StoreCorrupt`` if one of its files is not valid JSON.
+    Raises ``NotAvailable`` if config.json, weights or tokenizer are missing; ``EncoderFailed`` for modules, pooling or
+    settings that are not supported; ``StoreCorrupt`` for invalid JSON.
     """
     path = root / _transformer_folder(root)
     config_file = path / "config.json"
@@ -80,10 +80,7 @@ def has_files(root: Path, *, sha256: Mapping[str, str]) -> bool:
 
 
 def verify_files(root: Path, *, sha256: Mapping[str, str]) -> None:
-    """Compare files with their known digests.
-
-    Raises ``StoreCorrupt`` if one is missing or has other bytes.
-    """
+    """Raise ``StoreCorrupt`` if a file is missing or has not its known digest."""
     for name in _differing(root, sha256=sha256):
         found = sha256_file(root / name)[:12] if (root / name).is_file() else "missing"
         raise StoreCorrupt(f"{root / name} is {found}, expected sha256 {sha256[name][:12]}; install the model again")

@@ -26,12 +26,10 @@ _COMPARED: Final = (PROBE, "INS: insulin.", "Hormone of beta cells that lowers b
 
 
 class OnnxEncoder:
-    """A graph with its tokenizer, ready to encode.
+    """A graph with its tokenizer.
 
-    ``spec``: the recipe. ``graph``: as :func:`genekb.encoders.transformers.onnx_export.export_graph` makes it.
-    ``tokenizer``: the model's own. ``pad_id``: number of the padding token. ``threads``: CPU threads while encoding;
-    None takes all cores. Raises ``NotAvailable`` if onnxruntime is not installed; ``EncoderFailed`` if it cannot load
-    the graph, or prompt and special tokens alone fill `spec.max_tokens`.
+    ``threads``: CPU threads; None takes all cores. Raises ``NotAvailable`` if onnxruntime is not installed;
+    ``EncoderFailed`` if it cannot load the graph, or prompt and special tokens alone fill `spec.max_tokens`.
     """
 
     def __init__(
@@ -56,19 +54,16 @@ class OnnxEncoder:
 
 
 def load_onnx(folder: ModelFolder, *, recipe: EncoderSpec, threads: int | None, cache: Path) -> OnnxEncoder:
-    """Load a model's graph, exporting it first where the cache has no whole one, and try it on one text.
+    """Load a model's graph, exported first where the cache lacks it, and try it on one text.
 
-    ``folder``: the model's files; tokenizer.json must be among them. ``recipe``: what to make of them; of kind
-    ``onnx``, in float32. ``threads``: CPU threads; None takes all cores. ``cache``: folder of graphs, made if it is not
-    there. Each is kept once for its weights, configuration and pooling. Raises ``ValueError`` if the recipe is not one
-    of this kind; ``NotAvailable`` if the folder has no tokenizer.json, or a library is not installed; ``EncoderFailed``
-    if the model cannot be exported, is too large for a graph in one piece, or if the graph's vectors are not those of
-    the model.
+    ``recipe``: of kind ``onnx``, in float32. ``threads``: None takes all cores. ``cache``: folder of graphs, one for
+    each set of weights, configuration and pooling. Raises ``NotAvailable`` if tokenizer.json or a library is missing;
+    ``EncoderFailed`` if the model cannot be exported, or the graph's vectors are not those of the model.
     """
     if recipe.kind != "onnx" or recipe.dtype != "float32":
         raise ValueError(f"recipe {recipe.name!r} must be onnx in float32, got {recipe.kind} in {recipe.dtype}")
     key = GraphKey(weights_sha256=folder.weights_sha256, config_sha256=folder.config_sha256, pooling=recipe.pooling)
-    _open_tokenizer(folder, name=recipe.name)  # what is missing shall be told before an export, not after it
+    _open_tokenizer(folder, name=recipe.name)  # report what is missing before the export
     graph = read_graph(key, cache)
     if graph is None:
         graph = _export(folder, recipe=recipe, threads=threads, key=key, cache=cache)

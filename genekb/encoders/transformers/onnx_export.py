@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPSET: Final = 20
-_FORMAT: Final = 1  # of the graph's inputs and output; another one is exported anew
+_FORMAT: Final = 1  # of the graph's inputs and output; another one is exported again
 MOST_BYTES: Final = 2_000_000_000  # protobuf holds 2 GiB; weights in files beside the graph are not supported
 _TALKATIVE: Final = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers
 _LIBRARIES: Final = ("torch", "transformers", "onnx", "onnxscript")
@@ -89,10 +89,8 @@ def export_graph(
 ) -> ExportedGraph:
     """Export a model with pooling and scaling to unit length, in float32 and in one piece.
 
-    ``folder``: the model's files. ``recipe``: pooling, prompt and limit of the encoder. ``texts``: what PyTorch's model
-    shall encode for comparison. ``threads``: CPU threads of that encoding; None leaves PyTorch's setting. Raises
-    ``NotAvailable`` if onnx or onnxscript is not installed; ``EncoderFailed`` if the model cannot be loaded or
-    exported, or is too large for a graph in one piece.
+    ``texts``: encoded by PyTorch's model for comparison. Raises ``NotAvailable`` if onnx or onnxscript is not
+    installed; ``EncoderFailed`` if the model cannot be loaded or exported, or is too large for one piece.
     """
     onnx = _import_onnx(recipe.name)
     model, tokenizer = open_model(folder, name=recipe.name)

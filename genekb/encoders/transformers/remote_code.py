@@ -1,7 +1,4 @@
-"""Python that a model brings: found, hashed and, where the user has asked for it, run; never anything else.
-
-What is run is what was hashed: the files are read once, and imported from a copy of these bytes.
-"""
+"""Python code of a model: found, hashed and, only on request, run from a copy of the hashed bytes."""
 
 import atexit
 import hashlib
@@ -31,7 +28,7 @@ CODE_FAULTS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnCode:
-    """The Python files of a model, and the classes in them that stand for parts of it."""
+    """The Python files of a model, and its classes by part of the model."""
 
     # by ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: ``module.Class`` or ``owner/name--module.Class``
     classes: Mapping[str, str]
@@ -44,15 +41,12 @@ class OwnCode:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def open_class(self, part: str) -> type:
-        """Import the class that stands for a part of the model, which runs the file that it is in.
-
-        Raises ``EncoderFailed`` if the file cannot be imported, or has no such class.
-        """
+        """Import a class of the model's code, which runs its file; ``EncoderFailed`` if that fails."""
         repository, module, name = _split(self.classes[part])
         try:
             found = getattr(importlib.import_module(f"{self._package(repository)}.{module}"), name)
         except CODE_FAULTS as error:
-            raise EncoderFailed(f"the model's own {module}.py cannot be imported: {told(error)}") from error
+            raise EncoderFailed(f"the model's own {module}.py cannot be imported: {first_line(error)}") from error
         if not isinstance(found, type):
             raise EncoderFailed(f"{name} in the model's own {module}.py is no class")
         return found
@@ -76,11 +70,10 @@ class OwnCode:
 
 
 def find_code(folder: ModelFolder, *, place: Place, model_id: str, online: bool = False) -> OwnCode:
-    """Read the Python files of a model's folder and of the repositories that it names; none of them is run.
+    """Read the Python files of a model's folder and of the repositories that it names, without running them.
 
-    ``folder``: the model's files. ``place``, ``model_id``: where it is, and the repository of one that is in the hub's
-    cache. ``online``: whether files that are missing may be downloaded. Raises ``NotAvailable`` if a file is missing;
-    ``EncoderFailed`` if a class is named in a way that transformers does not know.
+    ``place``, ``model_id``: where the model is, and its repository at the hub. Raises ``NotAvailable`` if a file is
+    missing; ``EncoderFailed`` if a class is named in a way that transformers does not know.
     """
     files: dict[str, bytes] = {}
     wanted: dict[str, set[str]] = {}
@@ -101,8 +94,8 @@ def find_code(folder: ModelFolder, *, place: Place, model_id: str, online: bool 
     return OwnCode(classes=folder.own_classes, files=files)
 
 
-def way_out(folder: ModelFolder) -> str:
-    """Tell where the code of a model lies, and what lets it run."""
+def code_hint(folder: ModelFolder) -> str:
+    """Hint where the code of a model is, and what lets it run."""
     others = sorted({repository for repository, *_ in map(_split, folder.own_classes.values()) if repository})
     where = " and of ".join([str(folder.path), *others])
     return (
@@ -111,14 +104,14 @@ def way_out(folder: ModelFolder) -> str:
     )
 
 
-def told(error: Exception) -> str:
-    """Kind and first line of an error of code that others wrote."""
+def first_line(error: Exception) -> str:
+    """Kind and first line of an error of others' code."""
     line = str(error).strip().partition("\n")[0][:200]
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _how_to_get(files: str, repository: str, folder: ModelFolder) -> str:
-    """Tell the ways in which Python files that are not on this machine can be got."""
+    """Hint how to get Python files that are not on this machine."""
     online = "`genekb encode --online --trust-remote-code` fetches what the hub has"
     if not repository:
         return f"{folder.path} lacks {files}, which the model needs; {online}, or put the files there"
@@ -130,8 +123,8 @@ def _how_to_get(files: str, repository: str, folder: ModelFolder) -> str:
 
 def _split(reference: str) -> tuple[str, str, str]:
     """Repository (empty for the model's own folder), module and class."""
-    repository, _, place = reference.rpartition(_BETWEEN)
-    module, _, name = place.rpartition(".")
+    repository, _, target = reference.rpartition(_BETWEEN)
+    module, _, name = target.rpartition(".")
     is_known = module.isidentifier() and name.isidentifier()
     if not is_known or (repository and not (is_plain_path(repository) and repository.count("/") == 1)):
         raise EncoderFailed(f"auto_map names {reference[:80]!r}, which is not module.Class or owner/name--module.Class")

@@ -33,10 +33,8 @@ class _StaticModel(Protocol):
 class StaticEncoder:
     """A table of token vectors with its tokenizer.
 
-    Texts are not cut. `n_tokens` counts the known tokens. A text without any, or whose tokens weigh nothing, has
-    n_tokens 0 and gets the neutral vector: the direction of the mean of the whole table.
-
-    ``spec``: the recipe. ``model``: as model2vec loads it. ``tokenizer``: the model's own.
+    Texts are not truncated. `n_tokens` counts the known tokens; a text without any gets the neutral vector, the
+    direction of the mean of the whole table.
     """
 
     def __init__(self, *, spec: EncoderSpec, model: _StaticModel, tokenizer: "Tokenizer") -> None:
@@ -88,9 +86,8 @@ def is_static_folder(path: Path) -> bool:
 def load_static(path: Path, *, name: str, model_id: str, revision: str = "", prompt: str = "") -> StaticEncoder:
     """Load static word vectors from a folder that model2vec or sentence-transformers wrote.
 
-    ``path``: the folder. ``name``, ``model_id``, ``revision``, ``prompt``: as in :class:`genekb.encoders.EncoderSpec`.
-    Raises ``NotAvailable`` if model2vec is not installed, or the table or the tokenizer is not in the folder;
-    ``EncoderFailed`` if model2vec cannot load them; ``StoreCorrupt`` if one of the folder's files is not valid JSON.
+    Raises ``NotAvailable`` if model2vec, the table or the tokenizer is missing; ``EncoderFailed`` if model2vec cannot
+    load them; ``StoreCorrupt`` for invalid JSON.
     """
     folder = path / (_static_module(path) or "")
     for file in (_WEIGHTS, _TOKENIZER):

@@ -26,13 +26,9 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def cut_to_tokens(text: str, *, token_ends: Sequence[int], limit: int) -> Cut:
-    """Keep the whole sentences that fit into `limit` tokens.
+    """Keep the whole sentences that fit into `limit` tokens, of a longer first sentence the whole words.
 
-    Only if the first sentence alone is too long is it cut inside: behind the last whole word that fits, or inside
-    the word if that is the first one.
-
-    ``text``: the text. ``token_ends``: position in characters just behind each token of the whole text, never falling.
-    ``limit``: most tokens to keep; 0 keeps all. Raises ``ValueError`` if `limit` is negative.
+    ``token_ends``: position in characters behind each token, never falling. ``limit``: 0 keeps all.
     """
     if limit < 0:
         raise ValueError(f"limit must be >= 0 (0: none), got {limit}")

@@ -337,7 +337,7 @@ def test_a_loss_says_why_the_gene_has_no_text(human):
     record = {name: [None] for name in schema.GENES.names} | {"gene_id": [7], "tax_id": [9606], "symbol": ["LOC7"]}
     genes = pa.table({name: pa.array(record[name], schema.GENES.field(name).type) for name in schema.GENES.names})
     assert explain_missing_texts([7], genes=genes) == {
-        7: "GeneID 7 (type unknown) has no telling name or summary or designations"
+        7: "GeneID 7 (type unknown) has no informative name or summary or designations"
     }
 
 
