@@ -111,7 +111,7 @@ def _reopen_files(
 
             return load_onnx(model, recipe=spec, threads=threads, cache=cache or graph_cache())
         from genekb.encoders.transformers.encoder import Compute, load_transformer
-        from genekb.encoders.transformers.remote_code import find_code, code_hint
+        from genekb.encoders.transformers.remote_code import code_hint, find_code
 
         if spec.code_sha256 and not trust_remote_code:
             raise NotAvailable(f"{spec.encoder_id} cannot be opened: {code_hint(model)}")

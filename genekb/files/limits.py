@@ -88,6 +88,7 @@ def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> pa.Tabl
 
 
 def bounded(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Pass on the batches of a file; ``ValueError`` where they decompress beyond what its size allows."""
     allowed, n_bytes = max_decompressed(path.stat().st_size), 0
     for batch in batches:
         n_bytes += batch.nbytes
