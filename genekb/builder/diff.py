@@ -194,7 +194,7 @@ def word_diff(old: str, new: str) -> str:
 
 
 def _encoders(store: Store) -> dict[tuple[str, int], str]:
-    recipes = {key: entry["recipe"] for key, entry in store.manifest.encoders.items()}
+    recipes = {key: store.manifest.recipe(key) for key in store.manifest.encoders}
     return {(recipe["name"], recipe["dim"]): key for key, recipe in recipes.items()}
 
 
@@ -220,7 +220,7 @@ def _moved(old: Store, new: Store, *, ids: tuple[str, str], n_examples: int) -> 
     symbols = _symbols(new)
     order = np.argsort(-distance, kind="stable")[: min(n_examples, len(moved))]
     return Moved(
-        encoder=str(new.manifest.encoders[ids[1]]["recipe"]["name"]),
+        encoder=str(new.manifest.recipe(ids[1])["name"]),
         same_recipe=ids[0] == ids[1],
         n_genes=len(genes),
         n_moved=len(moved),

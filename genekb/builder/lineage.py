@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.core.errors import GeneKBError
-from genekb.encoders.kinds import kind_of
 from genekb.store.card import model_name
 from genekb.store.home import find_home
 from genekb.store.manifest import MANIFEST, Manifest, read_manifest
@@ -158,7 +157,7 @@ def _how(new: Manifest, old: Manifest, added: list[str], *, is_same: bool) -> Ho
     """Command that made the child: an import or encode keeps name, sources and all vectors, and adds to them."""
     if not is_same or not added or (new.name, new.release) != (old.name, old.release):
         return "update"
-    return "import" if kind_of(new.encoders[added[-1]]["recipe"]).is_imported else "encode"
+    return "import" if new.kind(added[-1]).is_imported else "encode"
 
 
 def _count_texts(child: Store, parent: Store) -> tuple[int, int, int]:
@@ -172,9 +171,10 @@ def _describe_encoder(manifest: Manifest, encoder_id: str) -> dict[str, Any]:
     entry = manifest.encoders[encoder_id]
     recipe = entry["recipe"]
     made_from = ""
-    if kind_of(recipe).is_permuted:
+    kind = manifest.kind(encoder_id)
+    if kind.is_permuted:
         made_from = f"the vectors of {recipe['model_id']}, permuted"
-    elif kind_of(recipe).is_imported:
+    elif kind.is_imported:
         made_from = f"the file {model_name(recipe)} ({recipe['revision']}, sha256 {recipe['weights_sha256'][:16]})"
     return {
         "encoder_id": encoder_id,

@@ -106,7 +106,7 @@ def plan_update(
     wanted = plan.texts["text_id"].unique()
     n_to_encode = {}
     for encoder_id in _chosen(store, encoders):
-        kind = kind_of(store.manifest.encoders[encoder_id]["recipe"])
+        kind = store.manifest.kind(encoder_id)
         if not (kind.is_imported or kind.is_permuted):
             known = known_text_ids(store.folder / "embeddings" / encoder_id)
             n_to_encode[encoder_id] = len(wanted) - int(pc.sum(pc.is_in(wanted, known)).as_py() or 0)
@@ -164,11 +164,10 @@ def estimate_update(store: Store, plan: UpdatePlan) -> dict[str, Estimate]:
             lambda _: config.open_encoder(store, encoder_id), texts, n_texts=n_texts, dtype=config.vector_dtype
         )
 
-    entries = store.manifest.encoders
     return {
         encoder_id: estimate(encoder_id, n_texts)
         for encoder_id, n_texts in plan.n_to_encode.items()
-        if n_texts and not kind_of(entries[encoder_id]["recipe"]).is_remote
+        if n_texts and not store.manifest.kind(encoder_id).is_remote
     }
 
 
@@ -243,7 +242,7 @@ def _reused(
     store: Store, encoder_id: str, *, corpus: Sequence[str], source: SourceTables, config: BuildConfig
 ) -> EncodingJob | GeneVectors:
     """Vectors of an encoder for the new store, with the old ones reused where the text is the same."""
-    spec = EncoderSpec.from_dict(store.manifest.encoders[encoder_id]["recipe"])
+    spec = EncoderSpec.from_dict(store.manifest.recipe(encoder_id))
     reopen = partial(config.open_encoder, store, encoder_id)
     if spec.family.is_imported:
         return _still_known(store, spec, source)

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.core.errors import NotAvailable, SourceUnusable
-from genekb.encoders.kinds import kind_of
 from genekb.genes.texts import find_template
 from genekb.query.gene_tasks import NAME_FAMILY, GeneTerms, TaskScore, read_gene_terms, score_gene_task
 from genekb.query.neighbors import linear_cka, nearest_rows, neighbor_overlap
@@ -148,7 +147,7 @@ def _task(
 
 def _is_held_out(store: Store, encoder_id: str, vocabulary: str) -> bool:
     """Whether the encoded text is known to lack what the vocabulary is made of."""
-    if kind_of(store.manifest.encoders[encoder_id]["recipe"]).is_imported:
+    if store.manifest.kind(encoder_id).is_imported:
         return False
     template = find_template(str(store.manifest.template["number"]))
     fields = {*template.head, *template.body}

@@ -124,7 +124,7 @@ def _lineage(store: Store, encoder_id: str) -> dict[str, str]:
         "store_id": store.store_id,
         "store_digest": store.manifest.digest,
         "encoder_id": encoder_id,
-        "recipe": json.dumps(dict(store.manifest.encoders[encoder_id]["recipe"]), sort_keys=True),
+        "recipe": json.dumps(dict(store.manifest.recipe(encoder_id)), sort_keys=True),
         "licence": "; ".join(store.manifest.licences),
     }
 
@@ -256,7 +256,7 @@ def _fill(connection: Any, store: Store, ids: Sequence[str]) -> None:
     for encoder_id in ids:
         matrix = _read_matrix(store, encoder=encoder_id)
         vectors = pa.table({"gene_id": matrix.genes["gene_id"], "vector": vector_column(matrix.vectors)})
-        name = str(store.manifest.encoders[encoder_id]["recipe"]["name"]).replace('"', "")
+        name = str(store.manifest.recipe(encoder_id)["name"]).replace('"', "")
         dim = matrix.vectors.shape[1]
         create(f'"vectors_{name}"', vectors, f"gene_id, vector::float[{dim}] as vector")
     about = [{"encoder_id": encoder_id, **_lineage(store, encoder_id)} for encoder_id in ids]

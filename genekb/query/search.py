@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.words import singular, spellings
-from genekb.encoders.kinds import kind_of
 from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
 
@@ -132,7 +131,7 @@ def _semantic(
     """Rank genes by each encoder; unusable ones go into ``skipped``."""
     rankings = {}
     for encoder_id in map(store.encoder_id, encoders) if encoders else store.manifest.encoders:
-        reason = "" if encoders else kind_of(store.manifest.encoders[encoder_id]["recipe"]).not_searched
+        reason = "" if encoders else store.manifest.kind(encoder_id).not_searched
         if not reason:
             try:
                 encoded = store.encoder(encoder_id).encode([query])

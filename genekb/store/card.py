@@ -242,7 +242,7 @@ def _licence_note(manifest: Manifest) -> str:
 
 def _reading(manifest: Manifest) -> str:
     encoder_id = next(iter(manifest.encoders), "")
-    key = kind_of(manifest.encoders[encoder_id]["recipe"]).keyed_by if encoder_id else "text_id"
+    key = manifest.kind(encoder_id).keyed_by if encoder_id else "text_id"
     by_text = " join 'texts.parquet' t using (gene_id)" if key == "text_id" else ""
     query = (
         f"select g.symbol, v.vector from 'genes.parquet' g{by_text} "

@@ -9,7 +9,6 @@ from typing import Any, Final
 import pyarrow as pa
 
 from genekb import schema
-from genekb.encoders.kinds import kind_of
 from genekb.store.card import cited_sources, model_name, source_terms, store_licence
 from genekb.store.manifest import Manifest, StoredFile
 
@@ -128,7 +127,7 @@ def _table(name: str) -> dict[str, Any]:
 def _vectors(manifest: Manifest, encoder_id: str) -> dict[str, Any]:
     entry = manifest.encoders[encoder_id]
     recipe = entry["recipe"]
-    key = kind_of(recipe).keyed_by
+    key = manifest.kind(encoder_id).keyed_by
     columns = schema.embeddings(int(recipe["dim"]), str(entry["vector_dtype"]), key=key)
     source = {"fileSet": {"@id": f"vectors-{encoder_id}"}}
     description = f"Vectors of {model_name(recipe)}, one a {key.removesuffix('_id')}."

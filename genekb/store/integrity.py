@@ -11,8 +11,17 @@ from genekb.core.errors import StoreCorrupt
 from genekb.core.resources import raise_resource_fault
 from genekb.files.atomic import sha256_file
 from genekb.files.limits import check_footer, read_parquet
-from genekb.store.manifest import Manifest
+from genekb.store.manifest import Manifest, StoredFile
 from genekb.store.notes import files_here
+
+
+def file_fault(path: Path, file: StoredFile, *, only_size: bool = False) -> str:
+    """Describe how a file differs from its entry in the manifest; empty if it does not."""
+    if not path.is_file() or path.stat().st_size != file.n_bytes:
+        return f"is missing or not {file.n_bytes} bytes long"
+    if not only_size and sha256_file(path) != file.sha256:
+        return "has other bytes than its manifest says"
+    return ""
 
 
 def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
@@ -21,10 +30,9 @@ def check_files(folder: Path, manifest: Manifest, *, prefix: str = "") -> None:
         if not file.path.startswith(prefix):
             continue
         path = folder / file.path
-        if not path.is_file() or path.stat().st_size != file.n_bytes:
-            raise StoreCorrupt(f"{path} is missing or not {file.n_bytes} bytes long; build or pull the store again")
-        if sha256_file(path) != file.sha256:
-            raise StoreCorrupt(f"{path} has other bytes than its manifest says; build or pull the store again")
+        fault = file_fault(path, file)
+        if fault:
+            raise StoreCorrupt(f"{path} {fault}; build or pull the store again")
         if path.suffix == ".parquet":
             with _refused(path):
                 check_footer(path, n_rows=file.n_rows)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from genekb.core.errors import SchemaMismatch, StoreCorrupt
 from genekb.core.resources import raise_resource_fault
+from genekb.encoders.kinds import EncoderKind, kind_of
 from genekb.files.atomic import TEMPORARY, canonical_json
 from genekb.files.limits import parse_json, read_json
 from genekb.files.safe_names import find_clash, is_plain_name, is_plain_path
@@ -123,6 +124,15 @@ class Manifest:
         tables = [file for file in self.files if file.path in _NEEDED]
         vectors = [file for file in self.files if encoder_id and is_of(file, encoder_id)]
         return f"{_content_digest(tables)}:{_content_digest(vectors)}"
+
+    def recipe(self, encoder_id: str) -> Mapping[str, Any]:
+        """Recipe of an encoder, as JSON types."""
+        found: Mapping[str, Any] = self.encoders[encoder_id]["recipe"]
+        return found
+
+    def kind(self, encoder_id: str) -> EncoderKind:
+        """Properties of the family of an encoder."""
+        return kind_of(self.recipe(encoder_id))
 
     def to_json(self) -> str:
         """Write the manifest as indented JSON, the digest first."""

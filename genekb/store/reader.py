@@ -21,7 +21,7 @@ from genekb.genes.species import check_species, count_other_case
 from genekb.genes.texts import find_template
 from genekb.schema import FloatArray, IntArray
 from genekb.store.home import find_store
-from genekb.store.integrity import check_files, check_tables, read_columns
+from genekb.store.integrity import check_files, check_tables, file_fault, read_columns
 from genekb.store.manifest import Manifest, read_manifest
 from genekb.store.notes import absent_encoders, files_here, read_origin, recall_place
 from genekb.store.vectors import VectorTable, open_vectors
@@ -81,9 +81,9 @@ class Store:
         self._bring = fetch or _nothing
         self._absent = () if fetch else absent_encoders(folder, self.manifest)
         for file in files_here(folder, self.manifest) if fetch is None else ():
-            path = folder / file.path
-            if not path.is_file() or path.stat().st_size != file.n_bytes:
-                raise StoreCorrupt(f"{path} is missing or not {file.n_bytes} bytes long; build or pull the store again")
+            fault = file_fault(folder / file.path, file, only_size=True)
+            if fault:
+                raise StoreCorrupt(f"{folder / file.path} {fault}; build or pull the store again")
         self._table = lru_cache(maxsize=None)(self._read_table)
         self._vector_table = lru_cache(maxsize=None)(self._open_vectors)
 
@@ -169,10 +169,10 @@ class Store:
         if name is None and ids:
             return ids[0]
         name = stored_name(name) if name else name
-        found = [key for key in ids if key == name or self.manifest.encoders[key]["recipe"]["name"] == name]
+        found = [key for key in ids if key == name or self.manifest.recipe(key)["name"] == name]
         if len(found) == 1:
             return found[0]
-        left = [key for key in self._absent if name in {key, self.manifest.encoders[key]["recipe"]["name"]}]
+        left = [key for key in self._absent if name in {key, self.manifest.recipe(key)["name"]}]
         origin = read_origin(self.folder)
         if left and origin:
             raise NotAvailable(f"{left[0]} was not pulled; `genekb pull {origin.url} --encoder {name}` brings it")
@@ -253,7 +253,7 @@ class Store:
 
         encoder_id = self.encoder_id(name)
         self._bring(f"embeddings/{encoder_id}/")
-        spec = EncoderSpec.from_dict(self.manifest.encoders[encoder_id]["recipe"])
+        spec = EncoderSpec.from_dict(self.manifest.recipe(encoder_id))
         return reopen_encoder(
             spec,
             self.folder / "embeddings" / encoder_id,

@@ -108,7 +108,7 @@ def _add_vectors(
     if not parts:
         return
     files = ", ".join(_literal(_SCHEME + path) for path in parts)
-    dim = int(manifest.encoders[encoder_id]["recipe"]["dim"])
+    dim = int(manifest.recipe(encoder_id)["dim"])
     database.execute(
         f'create view "{view.replace(chr(34), "")}" as '
         f"select * replace (vector::float[{dim}] as vector) from read_parquet([{files}])"

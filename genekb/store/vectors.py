@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import StoreCorrupt
-from genekb.encoders.kinds import kind_of
 from genekb.files.atomic import sha256_file, write_json
 from genekb.schema import FloatArray, IntArray
 from genekb.store.integrity import check_files, read_columns
@@ -69,8 +68,8 @@ def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
 
     Raises ``StoreCorrupt`` if a file is damaged, or a text has no vector.
     """
-    recipe = manifest.encoders[encoder_id]["recipe"]
-    key = kind_of(recipe).keyed_by
+    recipe = manifest.recipe(encoder_id)
+    key = manifest.kind(encoder_id).keyed_by
     check_files(folder, manifest, prefix=f"embeddings/{encoder_id}/")
     parts = vector_files(folder, manifest, encoder_id)
     dim, dtype = recipe["dim"], manifest.encoders[encoder_id].get("vector_dtype")

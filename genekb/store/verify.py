@@ -8,10 +8,9 @@ import pyarrow.parquet as pq
 
 from genekb.core.errors import SchemaMismatch, StoreCorrupt
 from genekb.core.messages import counted
-from genekb.files.atomic import sha256_file
 from genekb.genes.texts import text_id
 from genekb.schema import TABLES
-from genekb.store.integrity import read_columns
+from genekb.store.integrity import file_fault, read_columns
 from genekb.store.manifest import Manifest, read_manifest
 from genekb.store.notes import absent_encoders, files_here
 from genekb.store.vectors import open_vectors, read_vectors, vector_files
@@ -58,15 +57,8 @@ def _file_faults(folder: Path, manifest: Manifest) -> list[str]:
     faults = []
     if len(folder.name) == 64 and folder.name != manifest.digest:  # noqa: PLR2004 - hex digits of SHA-256
         faults.append(f"the folder is named {folder.name[:12]}, its manifest has digest {manifest.digest[:12]}")
-    for file in files_here(folder, manifest):
-        path = folder / file.path
-        if not path.is_file():
-            faults.append(f"{file.path} is missing")
-        elif path.stat().st_size != file.n_bytes:
-            faults.append(f"{file.path} has {path.stat().st_size} bytes, the manifest says {file.n_bytes}")
-        elif sha256_file(path) != file.sha256:
-            faults.append(f"{file.path} has other bytes than the manifest's sha256")
-    return faults
+    found = ((file.path, file_fault(folder / file.path, file)) for file in files_here(folder, manifest))
+    return faults + [f"{path} {fault}" for path, fault in found if fault]
 
 
 def _written(manifest: Manifest) -> list[str]:

@@ -21,7 +21,7 @@ from jaxtyping import Float32
 from genekb.core.addresses import is_web_address
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders.base import unit_rows
-from genekb.encoders.transformers.truncation import Cut, cut_to_tokens
+from genekb.encoders.transformers.batches import Cut, cut_to_tokens
 from genekb.net.retry import RetryPolicy, TryAgain, retry_after_s
 
 if TYPE_CHECKING:

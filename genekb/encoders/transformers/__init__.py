@@ -1,3 +1,3 @@
 """Encoders of the Hugging Face format, run here."""
 
-__all__ = ["encoder", "folder", "locate", "onnx", "remote_code", "static", "truncation"]
+__all__ = ["batches", "encoder", "folder", "locate", "onnx", "remote_code", "static"]

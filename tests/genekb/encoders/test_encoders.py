@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from genekb.core.errors import EncoderFailed, NotAvailable, SchemaMismatch, StoreCorrupt
 from genekb.encoders import EncoderSpec, list_models, load_encoder, reopen_encoder
 from genekb.encoders.catalogue import entries
-from genekb.encoders.transformers.truncation import cut_to_tokens
+from genekb.encoders.transformers.batches import cut_to_tokens
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [
