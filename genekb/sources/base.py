@@ -8,11 +8,13 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.files.atomic import sha256_file
-from genekb.files.limits import read_parquet
+from genekb.files.limits import bounded, check_footer
 
+_ROWS_A_BATCH: Final = 512
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
 GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
 PROVENANCE_NOTE: Final = r"\s*\[(?:provided|supplied) by [^\]]*\]\.?\s*$"  # who wrote a summary, and when
@@ -64,12 +66,18 @@ def read_parquet_table(path: Path) -> pa.Table:
 
     Raises ``ValueError``, ``OSError``, ``pyarrow.ArrowException`` if it is too large or damaged.
     """
-    table = read_parquet(path)
-    for index, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True)):
-        if pa.types.is_dictionary(kind):
-            table = table.set_column(index, name, table.column(index).cast(kind.value_type))
-    table.validate(full=True)  # a text that is no UTF-8 is not seen when it is read
+    check_footer(path)
+    with pq.ParquetFile(path) as file:
+        batches = list(bounded(path, map(_decoded, file.iter_batches(batch_size=_ROWS_A_BATCH))))
+        table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
+    table.validate(full=True)  # invalid UTF-8 is not seen on reading
     return table
+
+
+def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Replace dictionaries by their values before the batch is measured: they are small, what they hold is not."""
+    columns = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def explode(keys: pa.ChunkedArray, joined: pa.ChunkedArray, kind: str) -> pa.Table:
