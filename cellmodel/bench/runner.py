@@ -16,7 +16,7 @@ from cellmodel.bench.tables import benchmark_markdown
 from cellmodel.core.errors import CellModelError, InputUnusable
 from cellmodel.io.writers import check_targets
 from cellmodel.recipes.registry import plugin_version
-from genekb.core.interrupts import leave_interrupts_to_parent, told_when_interrupted
+from genekb.core.interrupts import leave_interrupts_to_parent, note_on_interrupt
 from genekb.core.messages import printable
 from genekb.core.versions import installed_version
 from genekb.files import atomic as files
@@ -146,7 +146,7 @@ def _computed(jobs: list[tuple[int, Job]], config: BenchConfig) -> Iterator[tupl
     kept = f"finished jobs are kept in {config.output}, the same command goes on from there"
     spawn = multiprocessing.get_context("spawn")
     with (
-        told_when_interrupted(kept),
+        note_on_interrupt(kept),
         _one_thread_each(),
         spawn.Pool(config.n_processes, initializer=leave_interrupts_to_parent, maxtasksperchild=1) as pool,
     ):

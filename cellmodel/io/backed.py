@@ -1,4 +1,4 @@
-"""Cells in a file of which some at a time are in memory: which matrix of it is used, and what it holds."""
+"""Backed cells: matrices of a file that are read out of core, in blocks of cells."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence

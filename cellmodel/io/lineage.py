@@ -67,7 +67,7 @@ def check_lineage(
     ``config``: names the encoder, or none; None where no encoder of ``kb`` is used. ``key``: column of obs that is
     worked on; ``uns[key]`` is the record of how it was made. Where there is none (clusters from elsewhere), or they
     were made without knowledge, there is nothing to compare. ``other_store``: whether a difference is meant.
-    ``kb_option``: option that gives the store of these cells, for the way out. Returns what they were made with, where
+    ``kb_option``: option that gives the store of these cells, for the hint. Returns what they were made with, where
     that differs and it is meant; to be recorded beside what is given. Raises ``LineageMismatch`` if it differs and that
     is not meant; the message has both ids and the ways out.
     """
@@ -77,17 +77,18 @@ def check_lineage(
     is_chosen_by_store = config is not None and config.encoder is None and kb.encoder_ids
     encoder_id = kb.encoder_id() if is_chosen_by_store else recorded.encoder_id
     if not holds_same(kb, recorded):
-        told, way_out = f"store {recorded.store_id}, {kb.store_id} was given", f"{kb_option} {digest_of(recorded)}"
+        recorded_ids, hint = f"store {recorded.store_id}, {kb.store_id} was given", f"{kb_option} {digest_of(recorded)}"
     elif recorded.encoder_id not in {"", encoder_id}:
-        told = f"encoder {recorded.encoder_id}, the first one of {kb.store_id} is {encoder_id}"
-        way_out = f"--encoder {recorded.encoder_id}"
+        recorded_ids = f"encoder {recorded.encoder_id}, the first one of {kb.store_id} is {encoder_id}"
+        hint = f"--encoder {recorded.encoder_id}"
     else:
         return None
     if not other_store:
         raise LineageMismatch(
-            f"{key!r} of {cells.source} was made with {told}; give {way_out}, or {_GO_ON} to go on with what was given"
+            f"{key!r} of {cells.source} was made with {recorded_ids}; give {hint}, or {_GO_ON} to go on with what was "
+            "given"
         )
-    log.warning("%s of %s was made with %s; both are recorded", key, cells.source, told)
+    log.warning("%s of %s was made with %s; both are recorded", key, cells.source, recorded_ids)
     return recorded
 
 
@@ -106,7 +107,7 @@ def lineage_record(made_with: Lineage | None) -> dict[str, Any]:
 def check_records(cells: Cells, *, key: str, other_store: bool = False) -> None:
     """Check that names, evidence and searches in a file were made with the store of the clusters that they are about.
 
-    They were not where the clusters were made anew with another store. What was made with another one on purpose says
+    They were not where the clusters were made again with another store. What was made with another one on purpose says
     so in its record.
 
     Raises ``LineageMismatch`` if one was made with another store; the message has both ids and the ways out.

@@ -42,7 +42,7 @@ class ValueReport:
 
 
 def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
-    """Tell counts, linear, log-normalised and scaled values apart.
+    """Distinguish counts, linear, log-normalised and scaled values.
 
     Negative values are scaled ones. Integers are counts. Of the rest, values above 20 are linear, and so are values
     of which most are integers: counts of which some were corrected. Others are linear if the cells' totals are all

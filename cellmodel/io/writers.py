@@ -144,7 +144,7 @@ def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: It
 
 
 def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
-    """Copy a zarr store with new slots; its list of contents, if it has one, is made anew."""
+    """Copy a zarr store with new slots; its consolidated metadata, if it has any, is made again."""
     import zarr
 
     shutil.copytree(source, part)
@@ -157,7 +157,7 @@ def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: It
 
 
 def check_kind_kept(source: Path, path: Path) -> None:
-    """Check that a copy of cells that stay in their file is of the kind of that file.
+    """Check that the output of backed cells is of the kind of their file.
 
     Raises ``InputUnusable`` if it is not.
     """

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from genekb.builder.encode import RECIPE, Progress, encode_texts, share_folder
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
-from genekb.core.interrupts import told_when_interrupted
+from genekb.core.interrupts import note_on_interrupt
 from genekb.core.versions import installed_version
 from genekb.encoders import EncoderSpec
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
@@ -109,7 +109,7 @@ def assemble(
     name_folder = find_home(home) / "stores" / content.name
     entries: dict[str, Mapping[str, Any]] = {}
     totals = Counter[str]()
-    with writing_to(name_folder), locked(name_folder), told_when_interrupted(_KEPT):
+    with writing_to(name_folder), locked(name_folder), note_on_interrupt(_KEPT):
         staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
         _write_tables(content, staging)
         for item in sorted(vectors, key=_needs_others):

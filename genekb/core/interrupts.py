@@ -1,4 +1,4 @@
-"""What an interrupted job leaves behind, told with the interrupt itself; which of several processes is interrupted."""
+"""Notes on an interrupt of what a job leaves behind; which of several processes is interrupted."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def told_when_interrupted(what: str) -> Iterator[None]:
+def note_on_interrupt(what: str) -> Iterator[None]:
     """Add to a KeyboardInterrupt what of the work inside is kept, and how to go on.
 
     It travels as a note of the exception (PEP 678): a notebook shows it below the traceback, a command prints it.

@@ -23,13 +23,13 @@ ENVIRONMENT = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}", O
 WAITING = """
 import sys, time
 import typer
-from genekb.core.interrupts import told_when_interrupted
+from genekb.core.interrupts import note_on_interrupt
 from genekb_cellmodel_cli.app.running import run
 app = typer.Typer()
 @app.command()
 def wait(how: str) -> None:
     try:
-        with told_when_interrupted("half is kept"):
+        with note_on_interrupt("half is kept"):
             print("ready", flush=True)
             time.sleep(60)
     except KeyboardInterrupt as error:

@@ -66,14 +66,14 @@ def _find_reader(path: Path, *, transpose: bool) -> "Callable[[Path], AnnData]":
             return reader
     if path.is_dir():
         return read_10x_folder
-    for ending, way_out in _OTHERS.items():
+    for ending, hint in _OTHERS.items():
         if name.endswith(ending):
-            raise InputUnusable(f"{path} is of a kind that is not read; {way_out}, or give {KINDS}")
+            raise InputUnusable(f"{path} is of a kind that is not read; {hint}, or give {KINDS}")
     raise InputUnusable(f"{path} is of a kind that is not known; give {KINDS}")
 
 
 def check_transpose(path: Path, *, transpose: bool) -> None:
-    """Refuse to turn what is no text table.
+    """Refuse to transpose anything but a text table.
 
     Raises ``InputUnusable`` if that is asked for.
     """
@@ -99,12 +99,12 @@ def check_is_anndata(path: Path, file: Any) -> None:
     if "obs" in file and "var" in file:
         return
     have = ", ".join(sorted(file)[:5]) or "nothing"
-    way_out = "write it as .h5ad with anndata"
+    hint = "write it as .h5ad with anndata"
     if "mod" in file:
-        way_out = "it is MuData: write one modality, mdata['rna'].write('cells.h5ad')"
+        hint = "it is MuData: write one modality, mdata['rna'].write('cells.h5ad')"
     elif "matrix" in file:
-        way_out = "a 10x file is named .h5"
-    raise InputUnusable(f"{path} is no AnnData: it lacks obs or var (it has: {have}); {way_out}")
+        hint = "a 10x file is named .h5"
+    raise InputUnusable(f"{path} is no AnnData: it lacks obs or var (it has: {have}); {hint}")
 
 
 def _read_h5ad(path: Path) -> "AnnData":

@@ -1,4 +1,4 @@
-"""Tables of numbers as text, .csv and .tsv: what is wrong with one is said by its line or column."""
+"""Tables of numbers as text, .csv and .tsv: an error names its line or column."""
 
 import csv
 from pathlib import Path
@@ -56,7 +56,7 @@ def _check_header(path: Path, header: list[str], separator: str) -> None:
     if others:
         raise InputUnusable(
             f"{path}: the fields of its first line are parted by {_SEPARATORS[others[0]]}, {_SEPARATORS[separator]} "
-            "are expected; save it anew, or name it .tsv for tabs and .csv for commas"
+            "are expected; save it again, or name it .tsv for tabs and .csv for commas"
         )
 
 

@@ -59,7 +59,7 @@ def _find_group(path: Path, file: Any) -> str:
 
 def _list(group: Any, name: str) -> Any:
     if hasattr(group[name], "keys") or len(group[name].shape) != 1:
-        raise ValueError(f"{name} is no list")
+        raise ValueError(f"{name} is not one-dimensional")
     return group[name][:]
 
 

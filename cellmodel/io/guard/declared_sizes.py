@@ -1,4 +1,4 @@
-"""What a file says that it holds, before any of it is read: parts that fit together, and into memory."""
+"""Sizes that a cell file declares, checked before it is read: parts that fit together, and into memory."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -94,7 +94,7 @@ def _check_sparse(path: Path, place: str, group: Any) -> None:
     shape = [int(size) for size in np.ravel(group.attrs["shape"])]
     if any(hasattr(group[part], "keys") or len(group[part].shape) != 1 for part in _PARTS):
         raise InputUnusable(
-            f"{place} of {path} has a part that is no list; the file is damaged, copy or write it again"
+            f"{place} of {path} has a part that is not one-dimensional; the file is damaged, copy or write it again"
         )
     if group["indices"].dtype.kind not in "iu":
         raise InputUnusable(

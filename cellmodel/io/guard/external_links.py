@@ -1,4 +1,4 @@
-"""A cell file may name other files of the machine as parts of itself; it is what lies in it and no more."""
+"""No external links: parts of a cell file that lie in other files of the machine are refused."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is said where a file cannot be read: one line with what is wrong, and what to do."""
+"""Errors of readers in one line: what is wrong with a file, and what to do."""
 
 import csv
 import gzip
@@ -29,7 +29,7 @@ _LOOKS_LIKE: Final = (
 
 @contextmanager
 def damage_is_one_line(path: Path) -> Iterator[None]:
-    """Say in one line that a file cannot be read; no code of ours that may fail otherwise runs inside."""
+    """Turn what a library raises at a damaged file into one line; no code of ours that may fail runs inside."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -58,7 +58,7 @@ def refused_by_anndata(path: Path) -> Iterator[None]:
     except IORegistryError as error:
         raise InputUnusable(
             f"{path} cannot be read by anndata {version('anndata')} ({_reason(error)}); update anndata, or write the "
-            "file anew with an older one"
+            "file again with an older one"
         ) from error
     except (TypeError, AttributeError) as error:
         raise ValueError(str(error)) from error

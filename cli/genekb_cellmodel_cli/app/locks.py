@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from genekb.core.interrupts import told_when_interrupted
+from genekb.core.interrupts import note_on_interrupt
 from genekb_cellmodel_cli.app.output import Progress, print_json, print_lines, progress_bar
 
 if TYPE_CHECKING:
@@ -66,5 +66,5 @@ def print_compared(
 @contextmanager
 def transfer_progress(kept: str = "what has arrived is kept") -> "Iterator[Progress]":
     """Show how much of a transfer is done; an interrupt then says what is ``kept``."""
-    with told_when_interrupted(f"{kept}, the same command goes on where it was"), progress_bar() as progress:
+    with note_on_interrupt(f"{kept}, the same command goes on where it was"), progress_bar() as progress:
         yield progress
