@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -32,6 +32,16 @@ class Address:
 def is_address(reference: str | Path) -> bool:
     """Whether a reference is an address rather than a name, a digest or a path."""
     return isinstance(reference, str) and "://" in reference
+
+
+def is_relative(reference: str) -> bool:
+    """Whether a reference is a path from some folder on: neither an address nor an absolute path."""
+    return not is_address(reference) and not Path(reference).expanduser().is_absolute()
+
+
+def at_digest(address: Address, digest: str) -> Address:
+    """Address of the version with a digest; on the Hub, whose versions are commits and tags, as it is."""
+    return address if address.scheme == "hf" else replace(address, revision=digest)
 
 
 def parse_address(text: str, *, hub_kind: Literal["datasets", "models"] = "datasets") -> Address:

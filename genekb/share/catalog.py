@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -12,7 +12,7 @@ from genekb.core.messages import known_names
 from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address, is_address, parse_address
+from genekb.share.addresses import Address, at_digest, is_address, is_relative, parse_address
 from genekb.share.remotes import open_remote
 from genekb.share.transfer import read_small
 from genekb.store.manifest import Manifest
@@ -95,7 +95,7 @@ def _listed(entry: Mapping[str, Any], base: str) -> Listed:
     return Listed(
         name=str(entry["name"]),
         digest=str(entry["digest"]),
-        url=url if not url or is_address(url) or Path(url).is_absolute() else f"{base}/{url}",
+        url=f"{base}/{url}" if url and is_relative(url) else url,
         taxa=tuple(int(taxon) for taxon in entry["taxa"]),
         encoders=tuple(map(str, entry["encoders"])),
         n_genes=int(entry["n_genes"]),
@@ -139,7 +139,7 @@ def check_catalog(path: Path) -> list[dict[str, Any]]:
 def address_of(listed: Listed) -> Address:
     """Address of a listed store, pinned to its digest where versions lie by digest."""
     address = parse_address(listed.url)
-    return address if address.scheme == "hf" or address.revision else replace(address, revision=listed.digest)
+    return at_digest(address, address.revision or listed.digest)
 
 
 def find_listed(catalog: Sequence[Listed], name: str) -> Listed:

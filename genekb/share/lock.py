@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
@@ -13,7 +12,7 @@ from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address, is_address, parse_address
+from genekb.share.addresses import Address, at_digest, is_relative, parse_address
 from genekb.share.pull import PullConfig, Pulled, find_encoders, pull_store
 from genekb.store.home import find_home
 from genekb.store.lockfile import LOCK_VERSION, PROGRAM, Pin, note_lock_file, read_lock, read_pins
@@ -30,9 +29,7 @@ _HEADER: Final = (
 
 def url_for_lock(url: str, lock_file: Path) -> str:
     """Write an address as a lock file holds it: a relative path is one from its folder on."""
-    if not url or is_address(url) or Path(url).expanduser().is_absolute():
-        return url
-    return Path(os.path.relpath(url, lock_file.parent)).as_posix()
+    return Path(os.path.relpath(url, lock_file.parent)).as_posix() if url and is_relative(url) else url
 
 
 def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Address:
@@ -47,10 +44,8 @@ def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Addr
             f"{name} with digest {pin.digest} is not here, and {lock_file} has no address of it; {by_hand}, or pin it "
             f"with `{program} lock {name} --url ADDRESS` where it is"
         )
-    is_whole = is_address(pin.url) or Path(pin.url).expanduser().is_absolute()
-    url = pin.url if is_whole else str(lock_file.parent / pin.url)
-    address = parse_address(url, hub_kind="datasets" if pin.kind == "store" else "models")
-    return address if address.scheme == "hf" else replace(address, revision=pin.digest)
+    url = str(lock_file.parent / pin.url) if is_relative(pin.url) else pin.url
+    return at_digest(parse_address(url, hub_kind="datasets" if pin.kind == "store" else "models"), pin.digest)
 
 
 def write_pins(pins: Sequence[Pin], path: Path) -> None:
