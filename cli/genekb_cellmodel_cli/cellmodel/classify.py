@@ -1,6 +1,7 @@
 """The command `cellmodel classify`: labels of a reference transferred, or the n-shot protocol on one labelled file."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,59 +19,79 @@ if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
     from genekb import Store
 
-LabelKey = Annotated[str, typer.Option(help="Column of obs with the labels: of the reference, or of the cells.")]
-Reference = Annotated[
-    Path | None, typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells.")
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="With --reference: annotated cells to write, .h5ad or .zarr.")
-]
-Head = Annotated[Literal["logistic", "centroid", "knn"], typer.Option(help="The classifier.")]
-Contrastive = Annotated[
-    Literal["none", "supervised", "self"],
-    typer.Option(help="Contrastive projection before it, fitted to the labelled cells, or to all without labels."),
-]
-GenesBy = Annotated[
-    Literal["ids", "orthologs", "text"], typer.Option(help="With --reference: how genes of the two files are matched.")
-]
-UnassignedBelow = Annotated[
-    float | None,
-    typer.Option(
-        help="Confidence below which a cell gets no class. Left out: what nine in ten cells of the reference reach "
-        "when held out; 0 without --reference.",
-        min=0.0,
-        max=1.0,
-    ),
-]
-NShot = Annotated[str, typer.Option("--n-shot", help="Labelled cells a class, numbers parted by commas.")]
-Splits = Annotated[
-    Literal["n-shot", "stratified", "both"],
-    typer.Option(help="Without --reference: few cells a class, or 4/5 of each class to learn from."),
-]
-Features = Annotated[
-    str,
-    typer.Option(help="Without --reference: expression, text, both, or recipe:NAME for what a recipe would cluster."),
-]
 SHARE_TEST = 0.2
 NEED_STORE = ("text", "both")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """The n-shot protocol, which is run where there is no reference."""
+
+    n_shot: Annotated[str, typer.Option("--n-shot", help="Labelled cells a class, numbers parted by commas.")] = (
+        "1,3,5,10"
+    )
+    draws: Annotated[int, typer.Option(help="Draws for each number of labelled cells.", min=1)] = 20
+    splits: Annotated[
+        Literal["n-shot", "stratified", "both"],
+        typer.Option(help="Without --reference: few cells a class, or 4/5 of each class to learn from."),
+    ] = "n-shot"
+    features: Annotated[
+        str,
+        typer.Option(
+            help="Without --reference: expression, text, both, or recipe:NAME for what a recipe would cluster."
+        ),
+    ] = "expression"
+
+    def config(self, label_key: str, classifier: "ClassifyConfig") -> "TrialConfig":
+        """Give the settings; values that cannot be used are wrong usage."""
+        from cellmodel.bench.n_shot import TrialConfig
+
+        numbers = self.n_shot.split(",")
+        if not all(number.strip().isdigit() and int(number) >= 1 for number in numbers):
+            raise typer.BadParameter(f"--n-shot is one or more numbers >= 1 parted by commas, not {self.n_shot!r}")
+        with wrong_usage():
+            return TrialConfig(
+                label_key=label_key,
+                n_shots=() if self.splits == "stratified" else tuple(map(int, numbers)),
+                n_draws=self.draws,
+                share_test=None if self.splits == "n-shot" else SHARE_TEST,
+                features=self.features,
+                classify=classifier,
+            )
+
+
 def classify(
     path: options.CellFile,
-    label_key: LabelKey,
+    label_key: Annotated[str, typer.Option(help="Column of obs with the labels: of the reference, or of the cells.")],
     store: options.MaybeStore,
     genes: options.GeneMatching,
     read: options.Reading,
-    reference: Reference = None,
-    output: Output = None,
-    head: Head = "logistic",
-    contrastive: Contrastive = "none",
-    genes_by: GenesBy = "ids",
-    unassigned_below: UnassignedBelow = None,
-    n_shot: NShot = "1,3,5,10",
-    draws: Annotated[int, typer.Option(help="Draws for each number of labelled cells.", min=1)] = 20,
-    splits: Splits = "n-shot",
-    features: Features = "expression",
+    trials: Trials,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --reference: annotated cells to write, .h5ad or .zarr.")
+    ] = None,
+    head: Annotated[Literal["logistic", "centroid", "knn"], typer.Option(help="The classifier.")] = "logistic",
+    contrastive: Annotated[
+        Literal["none", "supervised", "self"],
+        typer.Option(help="Contrastive projection before it, fitted to the labelled cells, or to all without labels."),
+    ] = "none",
+    genes_by: Annotated[
+        Literal["ids", "orthologs", "text"],
+        typer.Option(help="With --reference: how genes of the two files are matched."),
+    ] = "ids",
+    unassigned_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Confidence below which a cell gets no class. Left out: what nine in ten cells of the reference reach "
+            "when held out; 0 without --reference.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = None,
     knowledge: options.Knowledge = "real",
     other_store: options.OtherStore = False,
     slots: options.Slots = options.Slots(key_added="cellmodel_class"),
@@ -92,9 +113,9 @@ def classify(
     if reference is None:
         if output is not None:
             raise typer.BadParameter("--output goes with --reference; the n-shot protocol writes no cells")
-        trials = _trials(label_key, n_shot=n_shot, draws=draws, splits=splits, features=features, classifier=classifier)
-        kb = _open(store) if store.kb is not None or features in NEED_STORE else None
-        _try_out(path, kb, config, trials, read.config(), json=json)
+        protocol = trials.config(label_key, classifier)
+        kb = _open(store) if store.kb is not None or trials.features in NEED_STORE else None
+        _try_out(path, kb, config, protocol, read.config(), json=json)
         return
     if output is None:
         raise typer.BadParameter("--reference needs --output: the file to write")
@@ -113,25 +134,6 @@ def _open(store: options.MaybeStore) -> "Store":
     if kb is None:
         raise typer.BadParameter("--reference and --features text need a store to look genes up in: --kb NAME")
     return kb
-
-
-def _trials(
-    label_key: str, *, n_shot: str, draws: int, splits: str, features: str, classifier: "ClassifyConfig"
-) -> "TrialConfig":
-    from cellmodel.bench.n_shot import TrialConfig
-
-    numbers = n_shot.split(",")
-    if not all(number.strip().isdigit() and int(number) >= 1 for number in numbers):
-        raise typer.BadParameter(f"--n-shot is one or more numbers >= 1 parted by commas, not {n_shot!r}")
-    with wrong_usage():
-        return TrialConfig(
-            label_key=label_key,
-            n_shots=() if splits == "stratified" else tuple(map(int, numbers)),
-            n_draws=draws,
-            share_test=None if splits == "n-shot" else SHARE_TEST,
-            features=features,
-            classify=classifier,
-        )
 
 
 def _summary(found: "Transfer") -> dict[str, Any]:
@@ -175,8 +177,6 @@ def _print_transfer(content: dict[str, Any]) -> None:
 def _try_out(
     path: Path, store: "Store | None", config: "RunConfig", trials: "TrialConfig", read: "ReadConfig", *, json: bool
 ) -> None:
-    from dataclasses import asdict
-
     from cellmodel.bench.n_shot import run_trials
     from cellmodel.io.cells import read_cells
 

@@ -37,8 +37,7 @@ class Run(options.GeneMatching):
         False
     )
     low_data: Annotated[
-        bool,
-        typer.Option("--low-data", help="For few cells: weigh genes by how informative they are, also by text."),
+        bool, typer.Option("--low-data", help="For few cells: weigh genes by how informative they are, also by text.")
     ] = False
 
     def config(self, *, smooth_labels: bool = False, **more: Any) -> "RunConfig":
