@@ -6,7 +6,7 @@ import typer
 
 from genekb_cellmodel_cli.app.option_groups import wrong_usage
 
-RECIPES: Final = "RECIPE"  # stands for the names of all recipes until the help of a command needs them
+RECIPES: Final = "RECIPE"  # the names of all recipes take its place where the help of a command shows them
 
 
 def complete_recipe(incomplete: str) -> list[str]:

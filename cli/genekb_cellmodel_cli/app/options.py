@@ -205,10 +205,10 @@ class Training:
 
     def config(self) -> "Compute":
         """Device, engine and number of workers; two workers where an engine of several has no number."""
-        return training_place(self.device, self.engine, self.workers)
+        return check_compute(self.device, self.engine, self.workers)
 
 
-def training_place(device: str, engine: TrainEngine = "local", workers: int | None = None) -> "Compute":
+def check_compute(device: str, engine: TrainEngine = "local", workers: int | None = None) -> "Compute":
     """Check where a model is trained; choices that exclude one another are wrong usage."""
     from cellmodel.core.device import Compute
 

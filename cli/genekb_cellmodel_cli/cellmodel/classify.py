@@ -105,10 +105,12 @@ def classify(
     from cellmodel.annotate.classify import ClassifyConfig
     from cellmodel.core.device import find_device
 
-    place = options.training_place(device)
+    compute = options.check_compute(device)
     if contrastive != "none":
-        find_device(place.device)  # else it would be missed after most of the work
-    classifier = ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below, device=place.device)
+        find_device(compute.device)  # else it would be missed after most of the work
+    classifier = ClassifyConfig(
+        head=head, contrast=contrastive, unassigned_below=unassigned_below, device=compute.device
+    )
     config = genes.config(knowledge=knowledge)
     if reference is None:
         if output is not None:

@@ -34,7 +34,7 @@ def search(
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
 ) -> None:
-    """Rank clusters and score cells by free text, with the genes responsible and what is said of them.
+    """Rank clusters and score cells by free text, with the genes responsible and what their texts say.
 
     Example: cellmodel search out.h5ad "cytotoxic T lymphocytes" --kb human
     """

@@ -166,7 +166,7 @@ def update(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Make the store of a new release: only texts that changed are encoded, and how many is said before it starts.
+    """Make the store of a new release: only texts that changed are encoded, and how many is reported before it starts.
 
     Example: genekb update human@2021-07 --source 2022-11 --name human@2022-11
     """

@@ -82,7 +82,7 @@ def _changes(derivation: "Derivation | None") -> list[Node]:
     if derivation is None:
         return []
     texts = f"{derivation.n_texts_kept:,} kept, {derivation.n_texts_new:,} new, {derivation.n_texts_gone:,} gone"
-    told = {
+    changes = {
         "made from it by": f"genekb {derivation.how}",
         "texts": texts,
         "sources replaced": ", ".join(derivation.sources_replaced),
@@ -91,4 +91,4 @@ def _changes(derivation: "Derivation | None") -> list[Node]:
         "encoders added": ", ".join(derivation.encoders_added),
         "encoders left out": ", ".join(derivation.encoders_left_out),
     }
-    return [Node(text=f"{name}: {value}") for name, value in told.items() if value]
+    return [Node(text=f"{name}: {value}") for name, value in changes.items() if value]

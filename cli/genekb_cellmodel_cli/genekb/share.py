@@ -118,7 +118,7 @@ def lock(
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Pin the stores that a project uses, by digest, in genekb.lock; in that folder names then stand for those.
+    """Pin the stores that a project uses, by digest, in genekb.lock; in that folder names then map to those.
 
     Example: genekb lock human@2022-11 --url s3://bucket/genes/human
     """

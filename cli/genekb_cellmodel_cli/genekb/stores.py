@@ -207,7 +207,7 @@ def _print_diff(result: "StoreDiff", limit: int) -> None:
 
 def gc(
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also remove stores that their name no longer stands for.")
+        bool, typer.Option("--superseded", help="Also remove stores that their name no longer maps to.")
     ] = False,
     keep_newest: Annotated[
         int | None,
