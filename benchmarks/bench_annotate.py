@@ -24,8 +24,7 @@ from protocol import HERE, DataSet, data_folder, load_datasets
 import genekb
 from cellmodel.annotate.candidates import read_cell_types
 from cellmodel.annotate.marker_overlap import UNASSIGNED
-from cellmodel.annotate.name_cells import name_each
-from cellmodel.annotate.type_names import name_by_types
+from cellmodel.annotate.name_cells import name_by_types, name_each
 from cellmodel.annotate.type_scores import (
     QueriedCells,
     TypeEvidence,

@@ -10,5 +10,4 @@ __all__ = [
     "name_cells",
     "search",
     "shared_genes",
-    "type_names",
 ]

@@ -57,10 +57,9 @@ def read_cell_types() -> tuple[CellType, ...]:
 def of_tissues(
     types: Sequence[CellType], tissues: Sequence[str], *, in_every: Sequence[str] = IN_EVERY_TISSUE
 ) -> tuple[CellType, ...]:
-    """Keep the types of some groups of tissues, and of the groups that occur in every tissue.
+    """Keep the types of some groups of tissues, and of the groups ``in_every`` tissue: blood, stroma, vessels, nerves.
 
-    ``in_every``: groups kept beside ``tissues``: blood and immune cells, stroma, vessels and nerves; empty for
-    ``tissues`` alone. Raises ``InputUnusable`` if one of the groups is not in the table, or none is given.
+    Raises ``InputUnusable`` if a group is not in the table, or none is given.
     """
     if not tissues:
         raise InputUnusable("no tissue is named; give one or more groups of the table with commas between: blood,gut")
@@ -74,10 +73,8 @@ def of_tissues(
 def read_candidates(path: Path) -> tuple[CellType, ...]:
     """Read a user's list of types: .tsv or .csv with the column ``cell_type``, else one name a line.
 
-    The columns ``definition`` and ``genes`` (symbols with blanks or commas between) may be there. A name of the table
-    that comes without either brings those of the table.
-
-    Raises ``InputUnusable`` if the file cannot be read as one of these, names a type twice, or names none.
+    The columns ``definition`` and ``genes`` (symbols with blanks or commas between) are optional; a name of the table
+    without either takes those of the table. Raises ``InputUnusable`` if it cannot be read, or a type is named twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -127,10 +124,7 @@ Panel = dict[str, tuple[str, ...]]
 
 
 def read_panel(path: Path) -> Panel:
-    """Read marker genes by type: JSON of type → genes, or a .tsv or .csv with the columns ``cell_type`` and ``gene``.
-
-    Raises ``InputUnusable`` if the file cannot be read as one of these, or names no gene.
-    """
+    """Read marker genes by type: JSON of type → genes, or .tsv or .csv with the columns ``cell_type`` and ``gene``."""
     try:
         panel = _panel_of_json(path) if path.suffix == ".json" else _panel_of_table(path)
     except (OSError, ValueError, RecursionError, csv.Error) as error:

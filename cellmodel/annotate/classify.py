@@ -1,8 +1,8 @@
 """Classes of cells from labelled ones: features in, a class and a confidence for every cell out.
 
 Follows the low-sample contrastive classifier (arXiv 2509.23543), corrected: whatever is fitted to labels is fitted to
-the labelled cells alone. A contrastive step is an option and not the default, since no form of it was measured to
-help with a handful of labels, and the one without labels lowers accuracy.
+the labelled cells alone. The contrastive step is an option: no form of it was measured to help with a handful of
+labels, and the one without labels lowers accuracy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.annotate.shared_genes import squared_distances
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import unit_rows
 from cellmodel.core.device import Compute, find_device
@@ -91,9 +90,8 @@ def classify_cells(
 ) -> Prediction:
     """Classify all cells from those that are labelled.
 
-    ``features``: (cell, dim) of labelled and unlabelled cells alike, made without labels. ``labelled``: rows whose
-    class is known. ``classes``: their classes, 0 to the number of classes - 1; each occurs. Raises ``InputUnusable`` if
-    fewer than two classes are known; ``ValueError`` if a class in between has no cell.
+    ``features``: (cell, dim) of all cells, made without labels. ``labelled``: rows whose class is known. ``classes``:
+    their classes, 0 .. k-1, each at least once. Raises ``InputUnusable`` if fewer than two classes are known.
     """
     sizes = np.bincount(classes) if len(classes) else np.zeros(0, dtype=np.int64)
     if len(sizes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
@@ -113,7 +111,7 @@ def classify_cells(
 def weigh_by_separation(
     features: Embedding, *, labelled: Int[np.ndarray, " labelled"], classes: Int[np.ndarray, " labelled"]
 ) -> Embedding:
-    r"""Let each feature count as much as it tells the classes of the labelled cells apart; rows become of length one.
+    r"""Weigh each feature by how well it separates the classes of the labelled cells; rows become of length one.
 
     The weight is :math:`\eta = \sqrt{B / (B + W)}`, the correlation ratio, with *B* the variance of the class means
     and *W* the mean variance within classes, each class counted once.
@@ -126,13 +124,19 @@ def weigh_by_separation(
     return unit_rows(features * np.sqrt(ratio).astype(features.dtype))
 
 
+def _squared_distances(cells: Embedding, points: Embedding) -> Float[np.ndarray, "cell point"]:
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    return np.asarray(euclidean_distances(cells, points, squared=True), dtype=np.float64)
+
+
 def _by_centroid(
     features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
     """Softmax of squared distances, in units of the usual lead of the nearest centroid over the next."""
     n_classes = int(classes.max()) + 1
     centroids = np.stack([features[labelled[classes == one]].mean(axis=0) for one in range(n_classes)])
-    squared = squared_distances(features, centroids)
+    squared = _squared_distances(features, centroids)
     two = np.partition(squared, 1, axis=1)
     lead = max(float(np.median(two[:, 1] - two[:, 0])), 1e-12)
     return _softmax(-np.log(USUAL_ODDS) * squared / lead)
@@ -143,7 +147,7 @@ def _by_neighbors(
 ) -> Float[np.ndarray, "cell class"]:
     """Share of the nearest labelled cells; the nearest decides between equal shares."""
     n_neighbors = min(config.n_neighbors, int(np.bincount(classes).min()))
-    squared = squared_distances(features, features[labelled])
+    squared = _squared_distances(features, features[labelled])
     nearest = np.argsort(squared, axis=1, kind="stable")[:, :n_neighbors]
     votes = np.zeros((len(features), int(classes.max()) + 1))
     weights = 1 + 1e-3 * np.arange(n_neighbors)[::-1]
@@ -183,9 +187,7 @@ def contrastive_features(
     """Project features by contrast, with labels (Khosla 2020, arXiv 2004.11362) or without (SimCLR, arXiv 2002.05709).
 
     Two noisy views of a cell are always positives; with ``classes``, so are the cells of its class, and the projection
-    is fitted to the labelled cells alone: the labels of all others are not known here.
-
-    Returns (cell, dim) for all cells, rows of length one.
+    is fitted to the labelled cells alone. Returns (cell, dim) for all cells, rows of length one.
     """
     import torch
 
@@ -243,10 +245,7 @@ def n_shot_splits(
     """Draw a few labelled cells a class; all other cells are classified.
 
     A class with too few cells gives all but one, so that the task stays the same for every number of shots; a class of
-    one cell is left out.
-
-    ``classes``: one number a cell, from 0. Raises ``ValueError`` if a number of shots or of draws is below 1;
-    ``InputUnusable`` if fewer than two classes have two cells.
+    one cell is left out. Raises ``InputUnusable`` if fewer than two classes have two cells.
     """
     if n_draws < 1 or any(n_shot < 1 for n_shot in n_shots):
         raise ValueError(f"shots and draws must be >= 1, got {list(n_shots)} and {n_draws}")
@@ -269,10 +268,9 @@ def n_shot_splits(
 def stratified_splits(
     classes: Int[np.ndarray, " cell"], *, share_test: float, n_draws: int, seed: int
 ) -> Iterator[Split]:
-    """Split every class in the same proportion, again and again; a class of one cell is left out.
+    """Split every class in the same proportion, repeatedly; a class of one cell is left out.
 
-    Raises ``ValueError`` if ``share_test`` does not lie between 0 and 1, or ``n_draws`` is below 1; ``InputUnusable``
-    if fewer than two classes have two cells.
+    Raises ``InputUnusable`` if fewer than two classes have two cells.
     """
     if not 0 < share_test < 1 or n_draws < 1:
         raise ValueError(f"share_test must lie between 0 and 1 and n_draws be >= 1, got {share_test} and {n_draws}")

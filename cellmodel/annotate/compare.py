@@ -1,4 +1,4 @@
-"""Two sets of clustered cells over genes that meet, with vectors of one encoder, and their clusters matched."""
+"""Match the clusters of two sets of cells over shared genes, with gene vectors of one encoder."""
 
 import logging
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 import genekb
 from cellmodel.annotate.match_clusters import ClusterMatch, ClusterPair, CompareConfig, ComparedSide, match_clusters
-from cellmodel.annotate.shared_genes import MIN_SHARED, Meeting, human_gene_ids
+from cellmodel.annotate.shared_genes import Meeting, check_shared, columns_by_gene_id, human_gene_ids
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.core.types import GeneVectors
@@ -25,13 +25,13 @@ class CellComparison:
 
     matches: tuple[ClusterMatch, ...]  # matches, pairs: see :func:`cellmodel.annotate.match_clusters.match_clusters`
     pairs: tuple[ClusterPair, ...]
-    meeting: Meeting  # how genes met
+    meeting: Meeting  # how genes were matched
     n_genes: tuple[int, int]  # genes of either side that were compared
-    n_shared: int  # genes that both sides have; 0 where they meet by text alone
+    n_shared: int  # genes that both sides have; 0 where they are matched by text alone
     encoder_id: str  # encoder whose vectors were used on both sides
     store_ids: tuple[str, str]  # store of either side
     note: str  # the same in words
-    # what the clusters of either side were made with, where that is another store, and meant
+    # what the clusters of either side were made with, where that is another store
     made_with: tuple[Lineage | None, Lineage | None] = (None, None)
 
 
@@ -44,18 +44,18 @@ def compare_clustered(
     compare: CompareConfig | None = None,
     meeting: Meeting | None = None,
 ) -> CellComparison:
-    """Match the clusters of two sets of cells that are read already; see ``compared_files.compare_files``."""
+    """Match the clusters of two sets of cells that are read already; see ``cellmodel.tl.compare``."""
     how = meeting or ("ids" if stores[0].manifest.taxa == stores[1].manifest.taxa else "orthologs")
     sides = bring_together(a, b, stores=stores, meeting=how)
     matches, pairs = match_clusters(sides[0], sides[1], config=compare or CompareConfig(), seed=config.seed)
     n_genes = (len(sides[0].gene_names), len(sides[1].gene_names))
     n_shared = 0 if how == "text" else n_genes[0]
     encoder_id = "" if a.alignment is None else a.alignment.encoder_id
-    words = {"ids": "by GeneID", "orthologs": "by GeneID of the orthologue"}
+    how_matched = {"ids": "by GeneID", "orthologs": "by GeneID of the orthologue"}
     note = (
         f"{n_genes[0]} and {n_genes[1]} genes with a text are compared by meaning alone"
         if how == "text"
-        else f"{n_shared} genes of both files meet {words[how]}"
+        else f"{n_shared} genes of both files are matched {how_matched[how]}"
     )
     return CellComparison(
         matches=matches,
@@ -72,19 +72,19 @@ def compare_clustered(
 def bring_together(
     a: ClusteredCells, b: ClusteredCells, *, stores: tuple[genekb.Store, genekb.Store], meeting: Meeting
 ) -> tuple[ComparedSide, ComparedSide]:
-    """Bring two sets of clustered cells over genes that meet, with vectors of one encoder.
+    """Reduce two sets of clustered cells to shared genes, with vectors of one encoder.
 
-    A gene that several columns stand for is that of the highest sum. Where the stores hold vectors of other encoders,
-    as of one that is fitted to the texts of a species, the texts of ``b`` are read by the encoder of ``a``.
+    Where the stores hold vectors of other encoders, as of one that is fitted to the texts of a species, the texts of
+    ``b`` are encoded by the encoder of ``a``.
 
-    Raises ``AlignmentTooLow`` if fewer than 50 genes meet, or fewer than two have a text on a side.
+    Raises ``AlignmentTooLow`` if too few genes are shared, or fewer than two have a text on a side.
     """
     keys = [_keys(side, kb, meeting) for side, kb in zip((a, b), stores, strict=True)]
-    columns = [_columns(side, key) for side, key in zip((a, b), keys, strict=True)]
+    columns = [columns_by_gene_id(key, side.expression) for side, key in zip((a, b), keys, strict=True)]
     if meeting != "text":
         shared = np.intersect1d(keys[0][columns[0]], keys[1][columns[1]])
-        if len(shared) < MIN_SHARED:
-            raise AlignmentTooLow(_too_few(a, b, len(shared), meeting))
+        species_option = "the store of the second with --kb-b"
+        check_shared(len(shared), (a.cells.source, b.cells.source), meeting=meeting, other_species=species_option)
         columns = [each[np.isin(key[each], shared)] for each, key in zip(columns, keys, strict=True)]
     vectors = _vectors(a, b, stores, columns)
     sides = [
@@ -108,18 +108,10 @@ def bring_together(
 
 
 def _keys(side: ClusteredCells, kb: genekb.Store, meeting: Meeting) -> Int[np.ndarray, " gene"]:
-    """Give what genes meet by, 0 where a gene meets none."""
+    """GeneIDs by which genes are matched, 0 where there is none."""
     if side.alignment is None:
         raise ValueError("clustered cells without a store cannot be compared; give one to read_clustered")
     return human_gene_ids(side.alignment.gene_ids, kb) if meeting == "orthologs" else side.alignment.gene_ids
-
-
-def _columns(side: ClusteredCells, keys: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " column"]:
-    """Columns in the order of their keys, each key once: the column of the highest sum."""
-    totals = np.asarray(side.expression.sum(axis=0)).ravel()
-    loudest = np.argsort(-totals, kind="stable")
-    known = loudest[keys[loudest] > 0]
-    return known[np.unique(keys[known], return_index=True)[1]]
 
 
 def _vectors(
@@ -137,22 +129,11 @@ def _vectors(
         return left, stores[1].vectors(b.alignment.gene_ids[columns[1]], encoder=encoder_id).vectors
     texts = [b.alignment.texts[column] or "" for column in columns[1]]
     distinct = sorted({text for text in texts if text})
-    log.info(
-        "%d texts of %s are read by %s, so that both files share one space", len(distinct), b.cells.source, encoder_id
-    )
+    log.info("%d texts of %s are encoded by %s for a common space", len(distinct), b.cells.source, encoder_id)
     right = np.zeros((len(texts), left.shape[1]), dtype=np.float32)
     if distinct:
         encoded = stores[0].encoder(encoder_id).encode(distinct).vectors
-        place = {text: row for row, text in enumerate(distinct)}
+        row_of = {text: row for row, text in enumerate(distinct)}
         known = [row for row, text in enumerate(texts) if text]
-        right[known] = encoded[[place[texts[row]] for row in known]]
+        right[known] = encoded[[row_of[texts[row]] for row in known]]
     return left, right
-
-
-def _too_few(a: ClusteredCells, b: ClusteredCells, n_shared: int, meeting: Meeting) -> str:
-    way_out = {
-        "ids": "for two species give the store of the second with --kb-b, or --genes-by text",
-        "orthologs": "build the store from a source with orthologues, or give --genes-by text",
-    }[meeting]
-    files = f"{a.cells.source} and {b.cells.source}"
-    return f"{n_shared} genes of {files} meet by {meeting}, {MIN_SHARED} are needed; {way_out}"

@@ -32,14 +32,14 @@ TOO_FEW_LIMIT: Final = 0.5  # where no two classes have a cell to hold out
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransferConfig:
-    """How labels are carried over.
+    """How labels are transferred.
 
     Parameters
     ----------
     label_key
         Column of the reference's obs that holds the labels.
     meeting
-        How genes of the two sides meet.
+        How genes of the two sides are matched.
     classify
         The classifier.
     other_store
@@ -90,7 +90,7 @@ class Labelled:
 
 
 def read_labels(cells: Cells, label_key: str) -> Labelled:
-    """Take the labels of cells from a column of obs; a missing one, an empty one and ``unassigned`` are none.
+    """Labels of cells from a column of obs; missing, empty and ``unassigned`` ones are none.
 
     Raises ``InputUnusable`` if the column is missing, or fewer than two classes are named.
     """
@@ -109,13 +109,10 @@ def read_labels(cells: Cells, label_key: str) -> Labelled:
 def transfer_labels(
     query: Cells, reference: Cells, kb: genekb.Store, config: RunConfig, *, transfer: TransferConfig
 ) -> Transfer:
-    """Carry labels of a reference over to a query.
+    """Transfer labels of a reference to a query.
 
-    The features are made without labels; how much each gene counts, a contrastive projection and the head are fitted
-    to the labelled cells of the reference alone.
-
-    Raises ``InputUnusable`` if the labels cannot be used, see :func:`read_labels`; ``AlignmentTooLow`` if too few genes
-    meet; ``LineageMismatch`` if the labels are clusters or names that were made with another store.
+    The features are made without labels; gene weights, a contrastive projection and the head are fitted to the labelled
+    cells of the reference alone. Raises ``InputUnusable`` if the labels cannot be used, see :func:`read_labels`.
     """
     by_text = transfer.meeting == "text"
     made_with = check_lineage(
@@ -152,14 +149,10 @@ def transfer_labels(
 
 
 def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConfig, seed: int) -> float:
-    """Find the confidence that nine in ten cells of the reference reach when they are held out of the learning.
+    """Confidence that nine in ten cells of the reference reach when they are held out; 0.5 if none can be held out.
 
-    A fifth of each class is held out, five times; a class of one cell is not used. So the limit follows how far the
-    classes can be told apart: near 1 for plain types, low for subtypes, where a fixed one leaves out too few or too
-    many.
-
-    ``features``: (cell, dim) of the reference and others, before they are weighed by labels. Returns the limit; 0.5
-    where fewer than two classes have two cells.
+    A fifth of each class is held out, five times. So the limit follows how far the classes can be separated: near 1 for
+    plain types, low for subtypes, where a fixed one leaves out too few or too many.
     """
     try:
         splits = list(stratified_splits(known.codes, share_test=HELD_OUT, n_draws=N_SPLITS, seed=seed))

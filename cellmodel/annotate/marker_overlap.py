@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from cellmodel.annotate.candidates import Panel
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.types import Labels
+from cellmodel.explain.enrichment import adjusted_p, overlap_p
 from cellmodel.explain.groups import GroupedCells
-from cellmodel.explain.markers import MarkerTable, rank_markers
+from cellmodel.explain.markers import MarkerTable, rank_markers, upregulated
 from cellmodel.io.cells import Cells
 from cellmodel.pp.normalize import detected_genes, log_expression
 
@@ -90,23 +91,14 @@ def name_clusters(
     background: Sequence[str],
     config: NamingConfig | None = None,
 ) -> tuple[ClusterName, ...]:
-    r"""Name clusters by the types of a panel whose genes are over-represented among the clusters' markers.
+    """Name clusters by the types of a panel whose genes are over-represented among the clusters' markers.
 
-    The p value is the upper tail of the hypergeometric distribution,
+    Tested by :func:`cellmodel.explain.enrichment.overlap_p`, adjusted over all clusters and types. Ties go to the type
+    with more shared genes, then to the first of the panel.
 
-    .. math:: P(X \ge x), \quad X \sim \mathrm{Hypergeometric}(N, K, n),
-
-    with *N* genes measured, *K* of them in the list of the type, *n* markers of the cluster and *x* in both
-    :cite:`rivals2007enrichment`; adjusted over all clusters and types :cite:`benjamini1995fdr`. Nothing is drawn.
-
-    ``markers``: one table a cluster, ranked among the genes of ``background``. ``panel``: genes of each type, spelt as
-    in ``markers``; those that were not measured are left out. ``background``: names of all genes that were tested: what
-    a marker could have been. Returns one name a cluster, in the order of ``markers``. Ties of p values go to the type
-    with more shared genes, then to the one that comes first in the panel. Raises ``InputUnusable`` if none of the
-    panel's genes was measured.
+    ``markers``: one table a cluster, ranked among ``background``, the names of all tested genes. ``panel``: genes of
+    each type, spelt the same. Raises ``InputUnusable`` if none of the panel's genes was measured.
     """
-    from scipy.stats import false_discovery_control, hypergeom
-
     settings = config or NamingConfig()
     measured = frozenset(background)
     types = {name: measured & set(genes) for name, genes in panel.items()}
@@ -119,8 +111,8 @@ def name_clusters(
     shared = np.array([[len(genes & set(found)) for genes in types.values()] for found in chosen])
     n_panel = np.array([len(genes) for genes in types.values()])
     n_chosen = np.array([len(found) for found in chosen])
-    p = hypergeom.sf(shared - 1, len(measured), n_panel[None, :], n_chosen[:, None])
-    adjusted = false_discovery_control(p, axis=None).reshape(p.shape)
+    p = overlap_p(shared, n_measured=len(measured), n_set=n_panel[None, :], n_group=n_chosen[:, None])
+    adjusted = adjusted_p(p)
     return tuple(
         _name(table, found, types, tests=(shared[row], p[row], adjusted[row]), settings=settings)
         for row, (table, found) in enumerate(zip(markers, chosen, strict=True))
@@ -129,7 +121,7 @@ def name_clusters(
 
 def _markers_of(table: MarkerTable, settings: NamingConfig) -> tuple[str, ...]:
     """Names of the markers that count, best first, each once."""
-    passing = (m.name for m in table.markers if m.t > 0 and m.p_adjusted <= settings.max_marker_p)
+    passing = (marker.name for marker in upregulated(table.markers, max_p=settings.max_marker_p))
     return tuple(dict.fromkeys(passing))[: settings.n_markers]
 
 
@@ -179,10 +171,7 @@ class Naming:
 
 
 def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel, *, config: NamingConfig | None = None) -> Naming:
-    """Rank the markers of each cluster and name it by the panel.
-
-    Raises ``InputUnusable`` if no gene of the panel was measured.
-    """
+    """Rank the markers of each cluster and name it by the panel."""
     settings = config or NamingConfig()
     expression = log_expression(cells)[grouped.rows]
     detected = np.flatnonzero(detected_genes(expression, min_cells=1))

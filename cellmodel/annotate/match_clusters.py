@@ -7,13 +7,19 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.annotate.profiles import ProfileMatch, common_space, leading_genes, match_profiles, match_weights
+from cellmodel.core.arrays import unit_rows
 from cellmodel.core.random import generator
 from cellmodel.core.types import CellByGene, GeneVectors, Labels
-from cellmodel.explain.markers import rank_markers
+from cellmodel.explain.enrichment import adjusted_p, overlap_p
+from cellmodel.explain.markers import rank_markers, upregulated
+from cellmodel.explain.permutations import permutation_p
+from cellmodel.pp.moments import cluster_moments
+from cellmodel.text.paths import fit_whitening
 
 UNMATCHED = "unmatched"
 _GENES_SHOWN = 10
+_MAX_WEIGHT = 2.0  # standard deviations: no single gene makes a profile
+_NO_LENGTH = 1e-9  # of a profile
 Markers = dict[int, str]  # GeneID → name as the side spells it, best marker first
 
 
@@ -30,11 +36,11 @@ class CompareConfig:
     min_overlap
         Markers that two clusters must share.
     n_profile_genes
-        Genes in which a cluster leads that count at most.
+        Upregulated genes of a cluster that count at most.
     rank
         Dimensions of the whitened space of the texts.
     n_permutations
-        Deals of the genes; the least p value is 1 / (1 + n).
+        Permutations of the genes; the least p value is 1 / (1 + n).
     max_p
         Adjusted p value, of the meaning and of the markers, up to which a match counts.
     """
@@ -64,7 +70,7 @@ class ComparedSide:
     labels: Labels  # (cell,) place of each cell's cluster in ``clusters``
     expression: CellByGene  # (cell, gene) log1p of normalised counts
     gene_names: tuple[str, ...]  # as they are shown
-    # (gene,) by which the genes of both sides meet, each once and above 0; 0 for a gene that meets none
+    # (gene,) by which the genes of both sides are matched, each once and above 0; 0 for a gene without a match
     gene_ids: Int[np.ndarray, " gene"]
     vectors: GeneVectors  # (gene, dim) of the same encoder on both sides; zero for a gene without text
 
@@ -80,9 +86,9 @@ class ClusterPair:
     # ``a``, and from ``b``
     p_meaning_a: float
     p_meaning_b: float
-    markers: float  # cosine of the genes in which they lead, whatever the texts; 0 where no gene meets
+    markers: float  # cosine of their upregulated genes, whatever the texts; 0 where no gene is shared
     # n_shared, p_markers, p_markers_adjusted: markers in common, the hypergeometric p value, and that adjusted over all
-    # pairs; 1 where no gene meets
+    # pairs; 1 where no gene is shared
     n_shared: int
     p_markers: float
     p_markers_adjusted: float
@@ -99,7 +105,7 @@ class ClusterMatch:
     match: str
     by_meaning: str  # by_meaning, by_markers: the best by one of them alone, or ``unmatched`` where that is weak
     by_markers: str
-    best: ClusterPair  # the pair of the cluster and its best by markers, weak or not; by meaning where no gene meets
+    best: ClusterPair  # the pair of the cluster and its best by markers (by meaning if no gene is shared), weak or not
     is_reciprocal: bool  # whether the cluster is also the match of its match
     shared_markers: tuple[str, ...]  # markers that ``best`` shares, as named on this side, best ones first; ten at most
     # own_genes, other_genes: genes of either cluster whose texts bring the two profiles of ``best`` together, most
@@ -110,13 +116,27 @@ class ClusterMatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Overlap:
-    """Shared markers of all pairs; ``can_meet`` where there is a gene that both sides have."""
+    """Shared markers of all pairs; ``has_shared`` whether there is a gene that both sides have."""
 
     cosine: Float[np.ndarray, "cluster other"]
     n_shared: Int[np.ndarray, "cluster other"]
     p_value: Float[np.ndarray, "cluster other"]
     p_adjusted: Float[np.ndarray, "cluster other"]
-    can_meet: bool
+    has_shared: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ProfileMatch:
+    """How near the clusters of two sides lie by the texts of their genes."""
+
+    cosine: Float[np.ndarray, "cluster other"]  # (cluster, other) cosine of their profiles, -1 to 1
+    # p_left, p_right: (cluster, other) how often the highest cosine of any cluster of the other side reaches this one
+    # when the genes are permuted: for the cluster of the left side, and for that of the right
+    p_left: Float[np.ndarray, "cluster other"]
+    p_right: Float[np.ndarray, "cluster other"]
+    # left, right: (cluster, gene) share of each gene in a unit profile; ``left @ left_vectors`` are the profiles
+    left: Float[np.ndarray, "cluster gene"]
+    right: Float[np.ndarray, "other gene2"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -138,23 +158,21 @@ class _View:
 def match_clusters(
     a: ComparedSide, b: ComparedSide, *, config: CompareConfig, seed: int
 ) -> tuple[tuple[ClusterMatch, ...], tuple[ClusterPair, ...]]:
-    r"""Match the clusters of two data sets, each way.
+    """Match the clusters of two data sets, each way.
 
     By meaning, the best match is that of the highest cosine of profiles, judged against permuted genes
-    (:func:`cellmodel.annotate.profiles.match_profiles`). By markers, it is that of the highest cosine of the genes
-    in which the clusters lead, judged by the hypergeometric overlap of their markers among the genes that both sides
-    have :cite:`rivals2007enrichment`, adjusted over all pairs :cite:`benjamini1995fdr`. A match by both is the best by
-    markers that the meaning confirms: where genes meet, they find the counterpart more often than their texts do. Where
-    none meets, meaning stands alone.
+    (:func:`match_profiles`). By markers, it is that of the highest cosine of upregulated genes, judged by the overlap
+    of markers among the shared genes (:func:`cellmodel.explain.enrichment.overlap_p`), adjusted over all pairs. A match
+    by both is the best by markers that the meaning confirms: shared genes find the counterpart more often than their
+    texts do. Where no gene is shared, meaning stands alone.
 
-    Returns a match for every cluster of ``a``, then of ``b``; and all pairs, clusters of ``a`` first. Raises
-    ``ValueError`` if fewer than two genes have a text, or labels or values are unusable.
+    Returns a match for every cluster of ``a``, then of ``b``; and all pairs, clusters of ``a`` first.
     """
     shared = np.setdiff1d(np.intersect1d(a.gene_ids, b.gene_ids), [0])
     markers = [_markers(side, shared, config) for side in (a, b)]
     texted = (_with_text(a), _with_text(b))
     vectors = common_space(texted[0].vectors, texted[1].vectors, rank=config.rank)
-    weights = [leading_genes(side.expression, side.labels, n_top=config.n_profile_genes) for side in texted]
+    weights = [upregulation(side.expression, side.labels, n_top=config.n_profile_genes) for side in texted]
     overlap = _overlap((a, b), markers, shared=shared, config=config)
     meaning = match_profiles(
         weights[0],
@@ -199,8 +217,7 @@ def _markers(side: ComparedSide, shared: Int[np.ndarray, " gene"], config: Compa
     return [
         {
             int(side.gene_ids[columns[marker.gene]]): marker.name
-            for marker in table.markers
-            if marker.t > 0 and marker.p_adjusted <= config.max_marker_p
+            for marker in upregulated(table.markers, max_p=config.max_marker_p)
         }
         for table in tables
     ]
@@ -214,28 +231,26 @@ def _overlap(
     config: CompareConfig,
 ) -> _Overlap:
     """Compare every pair of clusters by the genes that both sides have, and test it for shared markers."""
-    from scipy.stats import false_discovery_control, hypergeom
-
     a, b = markers
     n_shared = np.array([[len(own.keys() & other.keys()) for other in b] for own in a])
     if len(shared) == 0:
         ones = np.ones(n_shared.shape)
-        return _Overlap(cosine=0 * ones, n_shared=n_shared, p_value=ones, p_adjusted=ones, can_meet=False)
+        return _Overlap(cosine=0 * ones, n_shared=n_shared, p_value=ones, p_adjusted=ones, has_shared=False)
     weights = [
-        leading_genes(
+        upregulation(
             side.expression[:, [place[gene] for gene in shared.tolist()]], side.labels, n_top=config.n_profile_genes
         )
         for side in sides
         for place in ({gene: column for column, gene in enumerate(side.gene_ids.tolist())},)
     ]
     n_a, n_b = (np.array([len(each) for each in side]) for side in markers)
-    p = hypergeom.sf(n_shared - 1, len(shared), n_b[None, :], n_a[:, None])
+    p = overlap_p(n_shared, n_measured=len(shared), n_set=n_b[None, :], n_group=n_a[:, None])
     return _Overlap(
         cosine=match_weights(weights[0], weights[1]),
         n_shared=n_shared,
         p_value=p,
-        p_adjusted=false_discovery_control(p, axis=None).reshape(p.shape),
-        can_meet=True,
+        p_adjusted=adjusted_p(p),
+        has_shared=True,
     )
 
 
@@ -275,7 +290,7 @@ def _view(
     )
     means_it = p_meaning <= config.max_p
     shares_it = (p_adjusted <= config.max_p) & (n_shared >= config.min_overlap)
-    best = (of_genes if overlap.can_meet else cosine).argmax(axis=1)
+    best = (of_genes if overlap.has_shared else cosine).argmax(axis=1)
     return _View(
         own=sides[own],
         other=sides[other],
@@ -286,7 +301,7 @@ def _view(
         best=best,
         by_meaning=_strong(cosine.argmax(axis=1), means_it),
         by_markers=_strong(of_genes.argmax(axis=1), shares_it),
-        by_both=_strong(best, means_it & shares_it if overlap.can_meet else means_it),
+        by_both=_strong(best, means_it & shares_it if overlap.has_shared else means_it),
     )
 
 
@@ -340,3 +355,94 @@ def _genes_behind(view: _View, cluster: int, best: int) -> tuple[tuple[str, ...]
 def _leading(side: ComparedSide, parts: Float[np.ndarray, " gene"]) -> tuple[str, ...]:
     order = np.argsort(-parts, kind="stable")[:_GENES_SHOWN]
     return tuple(side.gene_names[gene] for gene in order if parts[gene] > 0)
+
+
+def upregulation(expression: CellByGene, clusters: Labels, *, n_top: int) -> Float[np.ndarray, "cluster gene"]:
+    """Weigh the genes that are upregulated in each cluster against the mean of the others, however large these are.
+
+    Two data sets hold the types in other fractions, so that the rest of all cells differs between them; here every
+    other cluster counts alike. The weight is the difference less one standard error, in standard deviations with every
+    cluster counting alike, between 0 and 2.
+
+    ``expression``: (cell, gene) log1p of normalised counts. ``n_top``: genes of a cluster that count at most; others,
+    and all genes of a cluster of one cell, have weight 0.
+    """
+    inside, _ = cluster_moments(expression, clusters)
+    n_others = max(len(inside.mean) - 1, 1)
+    errors = inside.variance / np.maximum(inside.n_cells, 1)[:, None]
+    error = np.sqrt(errors + (errors.sum(axis=0) - errors) / n_others**2)
+    difference = inside.mean - (inside.mean.sum(axis=0) - inside.mean) / n_others
+    deviation = np.sqrt(inside.variance.mean(axis=0) + inside.mean.var(axis=0))
+    is_usable = (deviation > 0)[None, :] & (inside.n_cells > 1)[:, None]
+    scaled = np.divide(difference - error, deviation[None, :], out=np.zeros_like(difference), where=is_usable)
+    weights = np.clip(scaled, 0.0, _MAX_WEIGHT)
+    beyond = np.argsort(-weights, axis=1, kind="stable")[:, n_top:]
+    np.put_along_axis(weights, beyond, 0.0, axis=1)
+    return weights
+
+
+def common_space(left: GeneVectors, right: GeneVectors, *, rank: int) -> tuple[GeneVectors, GeneVectors]:
+    """Whiten the gene vectors of two sides together, centre each side, and scale every gene to length one.
+
+    Centring each side removes what separates the texts of two species as a whole. A gene without text stays a row of 0.
+    """
+    has_text = [np.asarray(side.any(axis=1)) for side in (left, right)]
+    given = [side[known] for side, known in zip((left, right), has_text, strict=True)]
+    whitening = fit_whitening(np.concatenate(given).astype(np.float32), rank=rank)
+    placed = []
+    for side, known in zip(given, has_text, strict=True):
+        vectors = np.zeros((len(known), whitening.components.shape[1]))
+        whitened = whitening(side)
+        vectors[known] = unit_rows(whitened - whitened.mean(axis=0)) if len(side) else whitened
+        placed.append(vectors)
+    return placed[0], placed[1]
+
+
+def match_profiles(
+    left: Float[np.ndarray, "cluster gene"],
+    right: Float[np.ndarray, "other gene2"],
+    *,
+    left_vectors: GeneVectors,
+    right_vectors: GeneVectors,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> ProfileMatch:
+    """Compare clusters by their profiles: the weighted sum of gene vectors, less what the clusters of a side share.
+
+    The null permutes the vectors of the right side's genes among those that have one; p values are those of the highest
+    cosine. ``left``, ``right``: weights of :func:`upregulation`; the vectors are of :func:`common_space`.
+    """
+    left_shares, right_shares = _shares(left, left_vectors), _shares(right, right_vectors)
+    profiles = left_shares @ left_vectors
+    cosine = profiles @ (right_shares @ right_vectors).T
+    known = np.flatnonzero(right_vectors.any(axis=1))
+    permuted = right_vectors.copy()
+
+    def draw() -> tuple[np.ndarray, np.ndarray]:
+        permuted[known] = right_vectors[rng.permutation(known)]
+        drawn = profiles @ (_shares(right, permuted) @ permuted).T
+        return drawn.max(axis=1, keepdims=True), drawn.max(axis=0, keepdims=True)
+
+    p_left, p_right = permutation_p((cosine, cosine), draw, n_permutations=n_permutations)
+    return ProfileMatch(cosine=cosine, p_left=p_left, p_right=p_right, left=left_shares, right=right_shares)
+
+
+def match_weights(
+    left: Float[np.ndarray, "cluster gene"], right: Float[np.ndarray, "other gene"]
+) -> Float[np.ndarray, "cluster other"]:
+    """Cosine of weights of :func:`upregulation` over the same genes, less what the clusters of a side share."""
+    profiles = [unit_rows(weights) for weights in (left, right)]
+    own, other = (unit_rows(each - each.mean(axis=0)) for each in profiles)
+    return np.asarray(own @ other.T)
+
+
+def _shares(weights: Float[np.ndarray, "cluster gene"], vectors: GeneVectors) -> Float[np.ndarray, "cluster gene"]:
+    """Share of each gene in a profile: of length one, then centred over the clusters, then of length one again."""
+    shares = _scaled(weights, vectors)
+    return _scaled(shares - shares.mean(axis=0), vectors)
+
+
+def _scaled(weights: Float[np.ndarray, "cluster gene"], vectors: GeneVectors) -> Float[np.ndarray, "cluster gene"]:
+    """Divide weights by the length of the profile that they make; a profile of no length stays 0."""
+    lengths = np.linalg.norm(weights @ vectors, axis=1, keepdims=True)
+    return np.divide(weights, lengths, out=np.zeros_like(weights), where=lengths > _NO_LENGTH)

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.annotate.candidates import CellType, read_cell_types
 from cellmodel.annotate.marker_overlap import UNASSIGNED, cluster_rows
-from cellmodel.annotate.type_names import TypeName, TypeNaming, name_by_types
 from cellmodel.annotate.type_scores import (
     QueriedCells,
     TypeEvidence,
     cell_scores,
     cluster_profiles,
     known_genes,
+    standard_profiles,
     type_evidence,
 )
 from cellmodel.core.config import RunConfig
@@ -24,6 +24,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.core.types import CellGraph
 from cellmodel.explain.groups import ClusteredCells, clustered
+from cellmodel.explain.permutations import permutation_p
 from cellmodel.io.cells import Cells
 from cellmodel.io.lineage import Lineage, check_lineage
 from cellmodel.pp.features import make_features
@@ -33,6 +34,63 @@ _WEAK_CELL = 0.95  # fraction of the cells' best scores with permuted genes belo
 _LEAST_GROUP = 10  # cells whose best type is the same, for that type to be a candidate
 _LEAST_FRACTION = 0.002  # of all cells, for the same
 _GROUP_PERMUTATIONS = 50
+_UPREGULATED = 0.25  # standard deviations above the mean of all cells
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TypeNaming:
+    """When a name is given; one set of values serves every data set."""
+
+    n_permutations: int = 200  # permutations of the genes; the least p value is 1 / (1 + n)
+    max_p: float = 0.05  # p value up to which a cluster is named
+    # markers of the type that must be upregulated by a quarter of a standard deviation, or all if it has fewer; for a
+    # type without markers, genes that must support it
+    min_genes: int = 4
+    # fraction of the type's measured markers that must be upregulated: any relative of the right type is above chance
+    min_share: float = 0.6
+    n_genes: int = 8  # genes reported for a name
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if min(self.n_permutations, self.n_genes) < 1 or self.min_genes < 0:
+            raise ValueError(
+                f"n_permutations and n_genes must be >= 1 and min_genes >= 0, got {self.n_permutations}, "
+                f"{self.n_genes} and {self.min_genes}"
+            )
+        if not (0 < self.max_p <= 1 and 0 <= self.min_share <= 1):
+            raise ValueError(f"max_p must lie in (0, 1] and min_share in [0, 1], got {self.max_p} and {self.min_share}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TypeGene:
+    """A gene that supports a name: its part of the score, and whether the type lists it as a marker."""
+
+    name: str
+    contribution: float
+    is_marker: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TypeName:
+    """Name of one cluster, and what supports it."""
+
+    cluster: int  # its label
+    name: str  # the best type, or ``unassigned`` where the evidence is weak
+    # best, runner_up: the two types with the highest scores; ``runner_up`` is None where there is one candidate
+    best: str
+    ontology_id: str  # term of the Cell Ontology for ``best``, where its table names one
+    runner_up: str | None
+    # score, runner_up_score, margin: in standard deviations of scores with permuted genes;
+    # the difference of the two
+    score: float
+    runner_up_score: float
+    margin: float
+    text_score: float  # text_score, marker_score: of ``best``, by either evidence source alone
+    marker_score: float
+    p_value: float  # fraction of permutations in which any candidate reaches ``score`` in this cluster
+    share_markers: float  # fraction of the measured markers of ``best`` that are upregulated; 0 if there are none
+    genes: tuple[TypeGene, ...]  # those with the largest parts in ``score``
+    reason: str = ""  # why ``best`` is rejected, such as ``3 of 10 markers`` upregulated; empty where it is the name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +138,7 @@ class NamedCells:
 def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> NamedCells:
     """Name the clusters of cells, and each cell; see :func:`name_each`.
 
-    Raises ``InputUnusable`` if the column of clusters is missing or holds fewer than two; ``AlignmentTooLow`` if too
-    few genes are known to the store; ``NotAvailable`` if the encoder's weights are not on this machine;
-    ``LineageMismatch`` if the clusters were made with another store.
+    Raises ``InputUnusable`` if the column of clusters is missing or holds fewer than two.
     """
     made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
@@ -110,14 +166,11 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
 def name_each(
     known: QueriedCells, evidence: TypeEvidence, *, clusters: Sequence[TypeName], graph: CellGraph, seed: int
 ) -> tuple[tuple[str, ...], Float[np.ndarray, " cell"]]:
-    """Name each cell by the type with the highest score, averaged over its neighbours.
+    """Name each cell by the type with the highest score, averaged over its neighbors; returns names and scores.
 
     Candidates are the types that name a cluster, or the cells whose best type they are, judged as a cluster. The best
     type of an unassigned cluster competes too; where it wins, and where a score is not above that of 95 of 100 cells
     with permuted genes, a cell is ``unassigned``.
-
-    ``clusters``: names of the cells' clusters. ``graph``: neighbours of the cells, see
-    :func:`cellmodel.pp.graph.smooth`. Returns name and score of each cell.
     """
     scores = smooth(cell_scores(known.expression, evidence.both), graph)
     named = {one.name for one in clusters} | _group_names(known, evidence, scores.argmax(axis=1), seed=seed)
@@ -140,3 +193,84 @@ def _group_names(known: QueriedCells, evidence: TypeEvidence, best: Int[np.ndarr
     found = name_by_types(profiles, evidence, gene_names=known.gene_names, config=config, seed=seed)
     own = (evidence.types[row].name for row in large.tolist())
     return {name for name, one in zip(own, found, strict=True) if one.name == name}
+
+
+def name_by_types(
+    profiles: Float[np.ndarray, "cluster gene"],
+    evidence: TypeEvidence,
+    *,
+    gene_names: Sequence[str],
+    config: TypeNaming | None = None,
+    seed: int,
+) -> tuple[TypeName, ...]:
+    """Name each cluster by the type whose weights agree best with its profile; equal scores go to the first type.
+
+    ``profiles``: of :func:`cellmodel.annotate.type_scores.cluster_profiles`.
+    """
+    settings = config or TypeNaming()
+    standard = standard_profiles(profiles)
+    scores = (evidence.both @ standard.T).T  # (cluster, type)
+    rng = generator(seed, "types")
+
+    def draw() -> tuple[np.ndarray]:
+        return ((evidence.both @ standard[:, rng.permutation(standard.shape[1])].T).max(axis=0),)
+
+    (p_values,) = permutation_p((scores.max(axis=1),), draw, n_permutations=settings.n_permutations, tie=0.0)
+    named = []
+    for cluster, (profile, of_types, p_value) in enumerate(zip(standard, scores, p_values.tolist(), strict=True)):
+        order = np.argsort(-of_types, kind="stable").tolist()
+        best, second = order[0], order[1] if len(order) > 1 else None
+        genes = _genes(profile, evidence, best, gene_names=gene_names)
+        leading = profiles[cluster, evidence.markers[best].indices] >= _UPREGULATED
+        reason = f"p {p_value:.2g}"
+        if p_value <= settings.max_p:
+            n_markers = int(evidence.n_markers[best])
+            reason = _weakness(leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
+        second_score = 0.0 if second is None else float(of_types[second])
+        named.append(
+            TypeName(
+                cluster=cluster,
+                name=UNASSIGNED if reason else evidence.types[best].name,
+                best=evidence.types[best].name,
+                ontology_id=evidence.types[best].ontology_id,
+                runner_up=None if second is None else evidence.types[second].name,
+                score=float(of_types[best]),
+                runner_up_score=second_score,
+                margin=float(of_types[best]) - second_score,
+                text_score=float((evidence.text[best] @ profile)[0]),
+                marker_score=float((evidence.markers[best] @ profile)[0]),
+                p_value=p_value,
+                share_markers=float(leading.mean()) if len(leading) else 0.0,
+                genes=genes[: settings.n_genes],
+                reason=reason,
+            )
+        )
+    return tuple(named)
+
+
+def _weakness(leading: Bool[np.ndarray, " marker"], *, n_markers: int, n_genes: int, settings: TypeNaming) -> str:
+    """How many of the measured markers are upregulated, or genes support a type without markers; empty if enough."""
+    if n_markers == 0:
+        return "" if n_genes >= settings.min_genes else f"{n_genes} of {settings.min_genes} genes"
+    n_leading = int(leading.sum())
+    is_enough = n_leading >= min(settings.min_genes, n_markers) and n_leading >= settings.min_share * len(leading)
+    return "" if is_enough else f"{n_leading} of {len(leading) or n_markers} markers"
+
+
+def _genes(
+    profile: Float[np.ndarray, " gene"], evidence: TypeEvidence, best: int, *, gene_names: Sequence[str]
+) -> tuple[TypeGene, ...]:
+    """Genes with a positive part in the score of a type, largest first."""
+    row = evidence.both[best]
+    markers = set(evidence.markers[best].indices.tolist())
+    parts = row.data * profile[row.indices]
+    order = np.lexsort((row.indices, -parts))
+    return tuple(
+        TypeGene(
+            name=gene_names[row.indices[place]],
+            contribution=float(parts[place]),
+            is_marker=int(row.indices[place]) in markers,
+        )
+        for place in order.tolist()
+        if parts[place] > 0
+    )

@@ -1,4 +1,4 @@
-"""Words against cells: free text ranks clusters and scores cells, with the genes responsible and what texts say."""
+"""Free-text search: score cells and rank clusters by a query, with the genes responsible and their texts."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import GroupedCells, group_cells
+from cellmodel.explain.permutations import permutation_p
 from cellmodel.io.cells import Cells
 from cellmodel.io.lineage import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
@@ -41,7 +42,7 @@ _BRACKETS = re.compile(r"\[[^\]]*\]")  # provenance: "[provided by RefSeq, Jul 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
-    """What is looked for, and how much is told.
+    """What is searched for, and how much is reported.
 
     Parameters
     ----------
@@ -52,9 +53,9 @@ class SearchConfig:
     use_types
         Whether a query that names a type of the table brings the markers of that type.
     n_genes
-        Genes told for each cluster.
+        Genes reported for each cluster.
     n_permutations
-        Deals of the genes; the least p value is 1 / (1 + n).
+        Permutations of the genes; the least p value is 1 / (1 + n).
     other_store
         Whether the cells may have been clustered with another store, see :func:`cellmodel.io.lineage.check_lineage`.
     """
@@ -85,7 +86,7 @@ class FoundGene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundCluster:
-    """A cluster and its score, in standard deviations of scores with the genes dealt out at random."""
+    """A cluster and its score, in standard deviations of scores with permuted genes."""
 
     cluster: str
     n_cells: int
@@ -126,10 +127,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
 
     The text becomes weights of the genes whose texts are nearest, and of the markers of the cell types that it means;
     the score of a cluster is the product with its profile, that of a cell the product with its standardised genes.
-
-    Raises ``InputUnusable`` if the query is empty, there are too few cells or genes, or the column of clusters is
-    missing; ``AlignmentTooLow`` if too few genes are known to the store; ``NotAvailable`` if the encoder's weights are
-    not on this machine; ``LineageMismatch`` if the cells were clustered with another store.
+    Raises ``InputUnusable`` if there are too few cells or genes, or the column of clusters is missing.
     """
     key = search.cluster_key or _CLUSTER_KEY
     made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)
@@ -184,7 +182,7 @@ def _read(search: SearchConfig, alignment: GeneAlignment, kb: genekb.Store) -> _
 
 
 def _clusters(cells: Cells, cluster_key: str | None) -> GroupedCells | None:
-    """Take the clusters to rank: those asked for, else those of `cellmodel cluster` if they are there."""
+    """Clusters to rank: those asked for, else those of `cellmodel cluster` if they are there."""
     if cluster_key is None and _CLUSTER_KEY not in cells.adata.obs:
         return None
     return group_cells(cells, cluster_key or _CLUSTER_KEY)
@@ -196,16 +194,19 @@ def _rank(
     """Clusters by score, highest first, each with its genes."""
     standard = standard_profiles(cluster_profiles(known.expression[grouped.rows], grouped.labels))
     scores = (reading.weights @ standard.T)[0]
-    rng, hits = generator(seed, "search"), np.zeros(len(scores))
-    for _ in range(search.n_permutations):
-        hits += (reading.weights @ standard[:, rng.permutation(standard.shape[1])].T).max() >= scores
+    rng = generator(seed, "search")
+
+    def draw() -> tuple[np.ndarray]:
+        return ((reading.weights @ standard[:, rng.permutation(standard.shape[1])].T).max(axis=1),)
+
+    (p_values,) = permutation_p((scores,), draw, n_permutations=search.n_permutations, tie=0.0)
     genes, sizes = _genes(standard, reading, known, n=search.n_genes), np.bincount(grouped.labels).tolist()
     return tuple(
         FoundCluster(
             cluster=grouped.names[place],
             n_cells=sizes[place],
             score=float(scores[place]),
-            p_value=float((1 + hits[place]) / (1 + search.n_permutations)),
+            p_value=float(p_values[place]),
             genes=genes[place],
         )
         for place in np.argsort(-scores, kind="stable").tolist()
@@ -215,7 +216,7 @@ def _rank(
 def _genes(
     standard: Float[np.ndarray, "group gene"], reading: _Reading, known: QueriedCells, *, n: int
 ) -> list[tuple[FoundGene, ...]]:
-    """For each group the genes with the largest positive parts in its score, with a sentence each."""
+    """Genes of each group with the largest positive parts in its score, with a sentence each."""
     columns, weights = reading.weights.indices, reading.weights.data
     parts = standard[:, columns] * weights
     leading = [[place for place in np.lexsort((columns, -row))[:n].tolist() if row[place] > 0] for row in parts]
@@ -235,7 +236,7 @@ def _genes(
 
 
 def _sentences(texts: Mapping[int, str | None], reading: _Reading) -> dict[int, str]:
-    """Choose the sentence of each text that is nearest to the query; none where there is no text."""
+    """Sentence of each text that is nearest to the query; none where there is no text."""
     owners, sentences = [], []
     for place, text in sorted(texts.items()):
         split = [one.strip() for one in _SENTENCE_END.split(_BRACKETS.sub("", text or "")) if one.strip()]

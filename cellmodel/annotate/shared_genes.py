@@ -1,8 +1,8 @@
-"""Two data sets in one space of genes: they meet by GeneID, by orthologue, or by the text of the genes.
+"""Two data sets in one space of shared genes: matched by GeneID, by orthologue, or by the text of the genes.
 
 What differs between the sets beside biology is platform, species and which cells were caught. So each gene is scaled
-within its own set, with weights under which the shares of the cell types do not matter, and nothing is fitted to the
-two sets together: a common reduction or a common graph was measured to keep them apart.
+within its own set, with weights under which the fractions of the cell types do not matter, and nothing is fitted to
+the two sets together: a common reduction or a common graph was measured to keep them apart.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ import genekb
 from cellmodel.core.arrays import unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
-from cellmodel.core.types import Embedding
+from cellmodel.core.types import CellByGene, Embedding
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.graph import smooth
 from cellmodel.text.controls import apply_knowledge
 
 Meeting = Literal["ids", "orthologs", "text"]
-MIN_SHARED: Final = 50  # genes; fewer span too small a space to carry classes over
-N_MATCHES: Final = 3  # genes of the query that stand for one of the reference, by text
+MIN_SHARED: Final = 50  # genes; fewer span too small a space for label transfer
+N_MATCHES: Final = 3  # genes of the query that are averaged for one of the reference, by text
 SHARPNESS: Final = 0.05  # temperature of the softmax over their cosines
 LIMIT: Final = 10.0  # scaled values beyond are cut
 _BLOCK: Final = 1024  # genes that are compared at once: bounds the memory
@@ -38,7 +38,7 @@ class JointFeatures:
     features: Float[np.ndarray, "cell gene"]
     n_reference: int  # how many of the rows are reference cells
     n_genes: int  # genes that both sides have
-    note: str  # how the genes met, in words
+    note: str  # how the genes were matched, in words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,24 +56,23 @@ class _Side:
 def joint_features(
     reference: Cells, query: Cells, kb: genekb.Store, config: RunConfig, *, meeting: Meeting
 ) -> JointFeatures:
-    """Bring two data sets over the same genes without any label.
+    """Reduce two data sets to shared genes without any label.
 
     With ``ids`` and ``orthologs``, the genes are those of both sides that are highly variable in one of them. With
-    ``text``, highly variable genes of the reference are stood for by the few highly variable genes of the query whose
+    ``text``, a highly variable gene of the reference is matched to the few highly variable genes of the query whose
     text is nearest, weighted by a softmax of the cosines and damped by the square of the best one: no table of
     orthologues is read. A gene is left out if the gene nearest to it has a nearer one itself.
 
-    ``kb``: store that knows the genes of both sides. ``config``: its knowledge decides what text the query's genes
-    have, for ``text``. Raises ``AlignmentTooLow`` if fewer than :data:`MIN_SHARED` genes meet; ``InputUnusable`` if
-    genes are to meet by text and ``config.knowledge`` is ``none``.
+    ``config``: its knowledge decides what text the query's genes have, for ``text``. Raises ``AlignmentTooLow`` if
+    fewer than :data:`MIN_SHARED` genes are shared; ``InputUnusable`` for ``text`` with knowledge ``none``.
     """
     if meeting == "text" and config.knowledge == "none":
         raise InputUnusable("genes that meet by text need knowledge; leave out --knowledge none, or use --genes-by ids")
     left, right = (_side(cells, kb, config, meeting=meeting) for cells in (reference, query))
-    meet = _meet_by_text if meeting == "text" else _meet_by_id
-    a, b, note = meet(left, right, kb, config)
-    if a.shape[1] < MIN_SHARED:
-        raise AlignmentTooLow(_too_few(left, right, kb, n_genes=a.shape[1], meeting=meeting))
+    match = _match_by_text if meeting == "text" else _match_by_id
+    a, b, note = match(left, right, kb, config)
+    files = (f"{left.source} ({len(left.gene_ids)} in {kb.store_id})", f"{right.source} ({len(right.gene_ids)} in it)")
+    check_shared(a.shape[1], files, meeting=meeting, other_species="--genes-by orthologs")
     b = smooth(b, right.features.graph, n_steps=config.preprocess.n_smoothing)
     return JointFeatures(features=np.concatenate([a, b]), n_reference=len(a), n_genes=a.shape[1], note=note)
 
@@ -83,18 +82,39 @@ def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, meeting: Meeting
     resolution = kb.resolve(cells.names, use_orthologs=by_ortholog or config.use_orthologs)
     gene_ids = human_gene_ids(resolution.gene_ids, kb) if by_ortholog else resolution.gene_ids
     features = make_features(cells, config)
-    totals = np.asarray(features.expression.sum(axis=0)).ravel()
-    loudest_first = np.argsort(-totals, kind="stable")
-    known = loudest_first[gene_ids[loudest_first] > 0]
-    kept, first = np.unique(gene_ids[known], return_index=True)
-    columns = known[first]
+    columns = columns_by_gene_id(gene_ids, features.expression)
     return _Side(
         features=features,
-        gene_ids=kept,
+        gene_ids=gene_ids[columns],
         columns=columns,
         is_variable=np.isin(columns, features.top_genes),
         weights=even_weights(features.smoothed),
         source=cells.source.rsplit("/", 1)[-1],
+    )
+
+
+def columns_by_gene_id(gene_ids: Int[np.ndarray, " gene"], expression: CellByGene) -> Int[np.ndarray, " column"]:
+    """Columns in ascending order of GeneID, each above 0 once: of several columns that with the highest total."""
+    totals = np.asarray(expression.sum(axis=0)).ravel()
+    by_total = np.argsort(-totals, kind="stable")
+    known = by_total[gene_ids[by_total] > 0]
+    return np.asarray(known[np.unique(gene_ids[known], return_index=True)[1]])
+
+
+def check_shared(n_shared: int, sides: tuple[str, str], *, meeting: Meeting, other_species: str) -> None:
+    """Refuse two data sets that share fewer than :data:`MIN_SHARED` genes.
+
+    ``sides``: what the two are, for the message. ``other_species``: option that compares two species.
+    """
+    if n_shared >= MIN_SHARED:
+        return
+    hint = {
+        "ids": f"for two species give {other_species}, or --genes-by text",
+        "orthologs": "build the store from a source with orthologues, or give --genes-by text",
+        "text": "build the store with texts for both species",
+    }[meeting]
+    raise AlignmentTooLow(
+        f"{n_shared} genes of {sides[0]} and {sides[1]} are shared by {meeting}, {MIN_SHARED} are needed; {hint}"
     )
 
 
@@ -110,18 +130,18 @@ def human_gene_ids(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> Int[
     return np.where(own[place] == gene_ids, other[place], gene_ids)
 
 
-Met = tuple[Float[np.ndarray, "cell gene"], Float[np.ndarray, "other gene"], str]  # reference, query, how they met
+Shared = tuple[Float[np.ndarray, "cell gene"], Float[np.ndarray, "other gene"], str]  # reference, query, note
 
 
-def _meet_by_id(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> Met:
+def _match_by_id(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> Shared:
     shared, in_left, in_right = np.intersect1d(left.gene_ids, right.gene_ids, return_indices=True)
     chosen = left.is_variable[in_left] | right.is_variable[in_right]
-    note = f"{len(shared)} genes met by GeneID, {int(chosen.sum())} of them highly variable on a side"
+    note = f"{len(shared)} genes matched by GeneID, {int(chosen.sum())} of them highly variable on a side"
     a, b = left.columns[in_left[chosen]], right.columns[in_right[chosen]]
     return _scaled(left, a), _scaled(right, b), note
 
 
-def _meet_by_text(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> Met:
+def _match_by_text(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> Shared:
     in_left, vectors = _with_text(left, kb, config)
     in_right, others = _with_text(right, kb, config)
     if len(in_left) == 0 or len(in_right) == 0:
@@ -133,7 +153,7 @@ def _meet_by_text(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig
     kept = np.flatnonzero(is_mutual(vectors, others))
     matches, best = match_texts(vectors[kept], others)
     damping = (best**2).astype(np.float32)
-    note = f"{len(kept)} of {len(in_left)} genes of the reference met {len(in_right)} of the query by their text"
+    note = f"{len(kept)} of {len(in_left)} genes of the reference matched {len(in_right)} of the query by text"
     return _scaled(left, in_left[kept]) * damping, (_scaled(right, in_right) @ matches.T) * damping, note
 
 
@@ -154,10 +174,10 @@ def _directions(vectors: Float[np.ndarray, "gene dim"]) -> Float[np.ndarray, "ge
 def match_texts(
     reference: Float[np.ndarray, "gene dim"], query: Float[np.ndarray, "other dim"]
 ) -> tuple[sp.csr_matrix, Float[np.ndarray, " gene"]]:
-    """Match each gene to the few of another set whose text is nearest.
+    """Match each gene to the few of another set whose text is nearest; rows of both are of unit length.
 
-    ``reference``, ``query``: rows of unit length. Returns (gene, other) weights that sum to 1 a row, softmax of the
-    cosines of the :data:`N_MATCHES` nearest; and the best cosine of each gene, 0 where it is negative.
+    Returns (gene, other) weights that sum to 1 a row, softmax of the cosines of the :data:`N_MATCHES` nearest; and the
+    best cosine of each gene, 0 where it is negative.
     """
     n_matches = min(N_MATCHES, len(query))
     rows, columns, data, best = [], [], [], np.zeros(len(reference))
@@ -196,53 +216,31 @@ def _scaled(side: _Side, columns: Int[np.ndarray, " gene"]) -> Float[np.ndarray,
     return np.clip(dense, -LIMIT, LIMIT, out=dense)
 
 
-def _too_few(left: _Side, right: _Side, kb: genekb.Store, *, n_genes: int, meeting: Meeting) -> str:
-    counts = f"{len(left.gene_ids)} genes of {left.source} and {len(right.gene_ids)} of {right.source}"
-    ways_out = {
-        "ids": "for two species give --genes-by orthologs or --genes-by text",
-        "orthologs": "build the store from a source with orthologues, or give --genes-by text",
-        "text": "build the store with texts for both species",
-    }
-    return (
-        f"{n_genes} genes meet by {meeting}, {MIN_SHARED} are needed; {counts} stand in {kb.store_id}; "
-        f"is it of their species? {ways_out[meeting].capitalize()}"
-    )
-
-
 BANDWIDTH: Final = 0.5  # in units of the median distance between cells
 MAX_LANDMARKS: Final = 2000  # cells that the density is measured from: bounds time and memory
 _DISTANCE_BLOCK: Final = 4096
 
 
 def even_weights(features: Embedding) -> Float[np.ndarray, " cell"]:
-    r"""Weigh each cell by one over the density of cells around it.
+    r"""Weigh each cell by one over the density of cells around it; weights sum to 1.
 
     .. math:: w_i \propto 1 / \sum_j \exp(-\|x_i - x_j\|^2 / 2h^2)
 
-    with *h* half the median distance. A mean under these weights does not move with the shares of the cell types, so
+    with *h* half the median distance. A mean under these weights does not move with the fractions of the cell types, so
     that two data sets in which a type is common and rare can be centred alike without knowing the types.
-
-    ``features``: (cell, dim), Euclidean. Returns weights that sum to 1, in the order of the cells; all equal where all
-    cells are.
     """
+    from sklearn.metrics.pairwise import euclidean_distances
+
     points = features.astype(np.float64)
     order = np.lexsort(points.T[::-1])  # by content, so that the order of the cells does not matter
     n_landmarks = min(MAX_LANDMARKS, len(points))
     landmarks = points[order[np.linspace(0, len(points) - 1, n_landmarks).round().astype(np.int64)]]
-    width = BANDWIDTH**2 * float(np.median(squared_distances(landmarks, landmarks)))
+    width = BANDWIDTH**2 * float(np.median(euclidean_distances(landmarks, squared=True)))
     if width == 0:
         return np.full(len(points), 1.0 / len(points))
     blocks = (points[start : start + _DISTANCE_BLOCK] for start in range(0, len(points), _DISTANCE_BLOCK))
     density = np.concatenate(
-        [np.exp(-squared_distances(block, landmarks) / (2 * width)).sum(axis=1) for block in blocks]
+        [np.exp(-euclidean_distances(block, landmarks, squared=True) / (2 * width)).sum(axis=1) for block in blocks]
     )
     weights = 1.0 / np.maximum(density, np.exp(-0.5))  # a cell far from every landmark counts like one at a bandwidth
     return np.asarray(weights / weights.sum())
-
-
-def squared_distances(
-    cells: Float[np.ndarray, "cell dim"], points: Float[np.ndarray, "point dim"]
-) -> Float[np.ndarray, "cell point"]:
-    """Squared Euclidean distances between two sets of rows, never negative."""
-    squared = (cells**2).sum(axis=1)[:, None] + (points**2).sum(axis=1)[None, :] - 2 * cells @ points.T
-    return np.asarray(np.maximum(squared, 0.0), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What cell types say of genes, by two witnesses: the text of the type against those of the genes, and its markers."""
+"""Weights of genes for cell types, from two sources of evidence: text similarity and markers; and scores by them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,10 +36,7 @@ class TypeEvidence:
 
 
 def type_evidence(types: Sequence[CellType], alignment: GeneAlignment, kb: genekb.Store) -> TypeEvidence:
-    """Read the types with the encoder of an alignment, and find their marker genes among the aligned.
-
-    Raises ``NotAvailable`` if the encoder's weights are not on this machine.
-    """
+    """Encode the types with the encoder of an alignment, and find their marker genes among the aligned."""
     table = [one.text for one in read_cell_types()]
     wanted = [one.text for one in types]
     texts = list(dict.fromkeys([*table, *wanted]))  # each is read once
@@ -59,10 +56,9 @@ def type_evidence(types: Sequence[CellType], alignment: GeneAlignment, kb: genek
 def combine_witnesses(
     text: sp.csr_matrix, markers: sp.csr_matrix, *, has_markers: Bool[np.ndarray, " type"]
 ) -> sp.csr_matrix:
-    """Add the witnesses of each type; see :class:`TypeEvidence`.
+    """Add both evidence sources of each type; see :class:`TypeEvidence`.
 
-    ``has_markers``: which types list markers that the store knows: if none of them is measured, that counts against the
-    type.
+    ``has_markers``: types whose markers the store knows: if none of them is measured, that counts against the type.
     """
     share = np.where(has_markers, _TEXT_SHARE, 1.0)
     length = np.sqrt(share**2 + has_markers)
@@ -74,9 +70,8 @@ def marker_weights(
 ) -> tuple[sp.csr_matrix, Int[np.ndarray, " type"]]:
     """Weigh markers evenly; a type loses score by those that the store knows and the cells do not show.
 
-    ``gene_ids``: GeneID of each gene of the cells; 0 where there is none. Returns (type, gene) of
-    :func:`standard_weights`, times the root of the share of markers measured; and the markers of each type that the
-    store knows.
+    Returns (type, gene) of :func:`standard_weights`, times the root of the fraction of markers measured; and the number
+    of markers of each type that the store knows. ``gene_ids``: 0 where there is none.
     """
     genes_of = resolve_markers([gene for one in types for gene in one.genes], kb)
     rows, columns, shares, n_known = [], [], np.zeros(len(types)), np.zeros(len(types), dtype=np.int64)
@@ -120,14 +115,11 @@ def text_weights(
     centre: Float[np.ndarray, " dim"],
     n_top: int = _N_TOP,
 ) -> sp.csr_matrix:
-    """Weigh the genes whose texts are nearest to each query.
+    """Weigh the ``n_top`` genes whose texts are nearest to each query; (query, gene) of :func:`standard_weights`.
 
     Texts of genes are alike in much that says nothing, and so are queries: both are centred on their own mean before
-    the cosine is taken. The cosines of a query are standardised over the genes; the highest are its weights.
-
-    ``centre``: mean vector of queries of this kind; one query alone has no mean of its own. ``n_top``: genes that a
-    query keeps. Returns (query, gene) positive weights, scaled by :func:`standard_weights`. Raises ``AlignmentTooLow``
-    if fewer than two genes have a vector.
+    the cosine is taken, which is standardised over the genes. ``centre``: mean vector of queries of this kind, since
+    one query alone has none. Raises ``AlignmentTooLow`` if fewer than two genes have a vector.
     """
     if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
         found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
@@ -161,9 +153,8 @@ def widened_weights(
 ) -> sp.csr_matrix:
     """Add the markers of the cell types that a query means to the weights of its text.
 
-    ``text``: (query, gene) of :func:`text_weights`. ``markers``: (type, gene) of :func:`standard_weights`.
-    ``nearness``: how surely the query means the type, 0 to 1, of :func:`type_nearness`. Returns (query, gene) of
-    :func:`standard_weights`: half of the text, and the markers as far as the nearest type is sure.
+    ``nearness``: how surely the query means the type, of :func:`type_nearness`. Returns half of the text, and the
+    markers as far as the nearest type is sure; all three are (row, gene) of :func:`standard_weights`.
     """
     of_types = standard_weights(sp.csr_matrix(nearness**2) @ markers)
     return standard_weights(_TEXT_WEIGHT * text + sp.diags(nearness.max(axis=1)) @ of_types)
@@ -172,9 +163,9 @@ def widened_weights(
 def type_nearness(
     queries: Float[np.ndarray, "query dim"], *tables: Float[np.ndarray, "type dim"]
 ) -> Float[np.ndarray, "query type"]:
-    """Tell how surely each query means each type: 0 up to the cosine that types have to their nearest other, 1 at 1.
+    """How surely each query means each type: 0 up to the cosine that types have to their nearest other, 1 at cosine 1.
 
-    ``tables``: vectors of the types, told in one way or several (by name, by definition); the nearest way counts.
+    ``tables``: vectors of the types, in one way or several (by name, by definition); the nearest counts.
     """
     cosines, among = [], []
     for table in tables:
@@ -213,10 +204,7 @@ def known_genes(expression: CellByGene, gene_names: Sequence[str], alignment: Ge
 
 
 def cluster_profiles(expression: CellByGene, clusters: Labels) -> Float[np.ndarray, "cluster gene"]:
-    """Mean of each gene in each cluster, less its mean in all cells, in standard deviations, kept within ±2.
-
-    Raises ``ValueError`` if labels or values are unusable (see ``cluster_moments``).
-    """
+    """Mean of each gene in each cluster, less its mean in all cells, in standard deviations, kept within ±2."""
     inside, _ = cluster_moments(expression, clusters)
     mean, deviation = column_moments(expression.astype(np.float64))
     lead = inside.mean - mean
@@ -227,9 +215,8 @@ def cluster_profiles(expression: CellByGene, clusters: Labels) -> Float[np.ndarr
 def standard_profiles(profiles: Float[np.ndarray, "cluster gene"]) -> Float[np.ndarray, "cluster gene"]:
     r"""Centre each row, and scale it to mean square one.
 
-    With rows *x* of these and weights *w* of :mod:`cellmodel.annotate.type_scores`, the score :math:`w \cdot x` is
-    :math:`r \sqrt{G}`, *r* Pearson's correlation over the *G* genes: in units of its standard deviation where the
-    genes are dealt out at random.
+    With rows *x* of these and weights *w* of :func:`standard_weights`, the score :math:`w \cdot x` is :math:`r
+    \sqrt{G}`, *r* Pearson's correlation over the *G* genes: in units of its standard deviation under permutation.
     """
     centred = profiles - profiles.mean(axis=1, keepdims=True)
     size = np.sqrt((centred**2).mean(axis=1, keepdims=True))

@@ -96,11 +96,9 @@ def ablate(
     """Run every variant with every seed and measure it; labels enter the measures alone.
 
     Measures without labels: ``same_clusters``, the ARI with the clusters of the complete run of the same seed, and
-    ``neighbours``, the share of a cell's neighbours in the embedding that are in its cluster of the complete run. With
-    labels: ``accuracy``, ``nmi``, ``ari``, ``macro_f1``, and ``purity``, the share of a cell's neighbours in the
-    embedding that are of its type.
-
-    Raises ``InputUnusable`` if a run cannot be made, or labels are given for no cell.
+    ``neighbours``, the fraction of a cell's neighbors in the embedding that are in its cluster of the complete run.
+    With labels: ``accuracy``, ``nmi``, ``ari``, ``macro_f1``, and ``purity``, the fraction of a cell's neighbors that
+    are of its type.
     """
     planned, skipped = variants(config)
     measured: dict[str, list[dict[str, float]]] = {variant.name: [] for variant in planned}

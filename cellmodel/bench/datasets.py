@@ -24,12 +24,10 @@ class DataSet:
 
 
 def find_datasets(folder: Path, *, listing: Path | None, label_key: str, names: tuple[str, ...] = ()) -> list[DataSet]:
-    """List the data sets of a folder.
+    """List the data sets of a folder; all ``.h5ad`` files without a ``listing``.
 
     ``listing``: TOML with a table a data set: ``file`` (in the folder), ``label_key``, ``labels`` (their origin), and
-    the ``sha256`` that the file must have. Without it, all ``.h5ad`` files of the folder are taken. ``label_key``:
-    column of obs where no listing names one. ``names``: only these; all if empty. Raises ``InputUnusable`` if the
-    folder or a file is missing, a file is not the one that is listed, or a name is not there.
+    the ``sha256`` that the file must have. Raises ``InputUnusable`` if a file is missing or not the one that is listed.
     """
     if not folder.is_dir():
         raise InputUnusable(f"{folder} is not a folder; name one that holds .h5ad files")

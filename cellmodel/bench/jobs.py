@@ -49,10 +49,9 @@ class Job:
 
 
 def parse_variant(text: str) -> tuple[str, Knowledge, str]:
-    """Read ``RECIPE[+HEAD][@KNOWLEDGE]``, for example ``scrcl+micro-ward@shuffled``.
+    """Read ``RECIPE[+HEAD][@KNOWLEDGE]``, e.g. ``scrcl+micro-ward@shuffled``, into recipe, knowledge and head.
 
-    Returns recipe, knowledge (``real`` if not named), head (``own`` if not named). Raises ``InputUnusable`` if the text
-    is not of that form; ``UnknownName`` if a part is not known.
+    Raises ``InputUnusable`` if the text is not of that form; ``UnknownName`` if a part is not known.
     """
     parts = re.fullmatch(r"(?P<recipe>[^+@]+)(\+(?P<head>[^+@]+))?(@(?P<knowledge>[^+@]+))?", text)
     if parts is None:
@@ -76,10 +75,9 @@ def variant_name(recipe: str, knowledge: str, head: str) -> str:
 
 
 def run_job(job: Job) -> list[Row]:
-    """Run a recipe on a data set; labels give the number of types and the scores, nothing else.
+    """Run a recipe on a data set: one row a seed, head and way of the number of clusters.
 
-    Returns one row a seed, head and way of the number of clusters. Raises ``InputUnusable``, ``NotCounts``,
-    ``AlignmentTooLow``: see :mod:`cellmodel.core.errors`.
+    Labels give the number of types and the scores, nothing else.
     """
     started = time.perf_counter()
     cells = read_cells(job.data.path)

@@ -32,11 +32,7 @@ class Scores:
 
 
 def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
-    """Score clusters against labels.
-
-    ``y_true``, ``y_pred``: one label and one cluster a cell. Raises ``ValueError`` if the lengths differ, there is no
-    cell, or a label is missing.
-    """
+    """Score clusters against labels, one of each a cell; ``ValueError`` if the lengths differ or a label is missing."""
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -78,10 +74,9 @@ class ClassScores:
 
 
 def score_classes(y_true: Sequence[object], y_pred: Sequence[object], *, unassigned: str = "unassigned") -> ClassScores:
-    """Score predicted classes against labels.
+    """Score predicted classes against labels; ``unassigned`` is no class.
 
-    ``y_true``, ``y_pred``: one label and one predicted class a cell. ``unassigned``: what stands for no class in
-    ``y_pred``. Raises ``ValueError`` if the lengths differ, there is no cell, or a label is missing.
+    Raises ``ValueError`` if the lengths differ, there is no cell, or a label is missing.
     """
     types, truth = _named_codes(y_true, "y_true")
     found_names, found = _named_codes(y_pred, "y_pred")
@@ -119,9 +114,7 @@ def _named_codes(labels: Sequence[object], name: str) -> tuple[list[str], np.nda
 
 
 def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":
-    """Score clusters against an annotator's labels; the only job that reads any.
-
-    Cells without a label are left out.
+    """Score clusters against an annotator's labels; cells without a label are left out.
 
     Raises ``InputUnusable`` if the file or a column is missing.
     """

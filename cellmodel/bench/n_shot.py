@@ -94,12 +94,10 @@ SCORED: Final = ("accuracy", "macro_f1", "balanced_accuracy", "share_unassigned"
 
 
 def run_trials(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, trials: TrialConfig) -> list[TrialRow]:
-    """Hide the labels of most cells, find them again from the few that are left, and say how well.
+    """Hide the labels of most cells, predict them from the few that are left, and score the prediction.
 
     Features are made from all cells without labels, as when a few cells of a new data set are labelled by hand; what is
     fitted to labels sees those of the training cells alone.
-
-    Raises ``InputUnusable`` if the labels cannot be used, or text is asked for without a store or knowledge.
     """
     known = read_labels(cells, trials.label_key)
     features = trial_features(cells, kb, config, kind=trials.features)
@@ -164,10 +162,9 @@ def _row(n_shot: int, drawn: Sequence[tuple[Split, ClassScores]]) -> TrialRow:
 
 
 def trial_features(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, kind: str) -> Embedding:
-    """Make the features of all cells without labels.
+    """Make the features of all cells without labels; ``kind``: as in :class:`TrialConfig`.
 
-    ``kind``: as in :class:`TrialConfig`. A recipe that learns centres estimates how many. Raises ``InputUnusable`` if
-    text is asked for without a store, or with knowledge ``none``; or there is no such recipe.
+    Raises ``InputUnusable`` if text is asked for without a store, or with knowledge ``none``.
     """
     if kind.startswith(OF_RECIPE):
         return _of_recipe(cells, kb, config, name=kind.removeprefix(OF_RECIPE))

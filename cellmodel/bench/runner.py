@@ -65,10 +65,8 @@ class BenchResult:
 def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Progress | None = None) -> BenchResult:
     """Run every variant on every data set and write ``results.json``, ``results.parquet`` and ``results.md``.
 
-    A job that fails on purpose, for example because a recipe needs text and there is no store, is listed and the
-    others go on.
-
-    Raises ``InputUnusable`` if a variant is not known, or nothing can be written to the output.
+    A job that is refused, for example because a recipe needs text and there is no store, is listed and the others go
+    on.
     """
     jobs = plan_jobs(datasets, config)
     folder = Target(config.output, kind="shared", makes_parents=True)
@@ -177,10 +175,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def write_results(found: BenchResult, output: Path) -> None:
-    """Write the rows as JSON and Parquet, and the tables as Markdown.
-
-    Raises ``InputUnusable`` if no job was done.
-    """
+    """Write the rows as JSON and Parquet, and the tables as Markdown."""
     if not found.rows:
         raise InputUnusable(f"no result: {found.failures[0][2] if found.failures else 'nothing was asked for'}")
     import pyarrow as pa

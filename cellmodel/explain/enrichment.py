@@ -29,7 +29,7 @@ class GeneSet:
 
 
 def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
-    """Give the GO terms and gene groups that a store was built with, each with the genes that it was given to itself.
+    """GO terms and gene groups of a store, each with its directly annotated genes.
 
     A gene of a narrower term is not counted for the broader one: the store holds no tree of terms.
     """
@@ -45,13 +45,10 @@ def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
 
 
 def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tuple[GeneSet, ...]:
-    """Read a GMT file: a set a line, its name, a description and its genes, set apart by tabs.
+    """Read a GMT file: a set a line, its name, a description and its genes, separated by tabs.
 
-    Genes may be symbols, aliases, Ensembl identifiers or GeneIDs, also mixed.
-
-    ``use_orthologs``: whether symbols of an orthologue of another species may stand for a gene. Raises
-    ``InputUnusable`` if the file cannot be read, a line is no set, a name occurs twice, or the store knows none of the
-    genes.
+    Genes may be symbols, aliases, Ensembl identifiers or GeneIDs, also mixed. Raises ``InputUnusable`` if it cannot be
+    read as one, a name occurs twice, or the store knows none of the genes.
     """
     rows = _read_rows(path)
     names = sorted({gene for _, _, genes in rows for gene in genes})
@@ -69,9 +66,12 @@ def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tu
     )
     return tuple(
         GeneSet(
-            source=path.name, set_id=said, name=name, gene_ids=frozenset(known[gene] for gene in genes if gene in known)
+            source=path.name,
+            set_id=about,
+            name=name,
+            gene_ids=frozenset(known[gene] for gene in genes if gene in known),
         )
-        for name, said, genes in rows
+        for name, about, genes in rows
     )
 
 
@@ -101,18 +101,18 @@ def _read_rows(path: Path) -> list[tuple[str, str, list[str]]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnrichmentConfig:
-    """Which sets are tested and told; one set of values serves every data set.
+    """Which sets are tested and reported; one set of values serves every data set.
 
     Parameters
     ----------
     min_genes, max_genes
         Measured genes of a set at least and at most: tiny ones are single genes, huge ones say nothing.
     min_shared
-        Genes that a set must share with the group to be told.
+        Genes that a set must share with the group.
     max_p
-        Adjusted p value up to which a set is told.
+        Adjusted p value up to which a set is reported.
     n_sets
-        Sets told per group at most.
+        Sets of a group at most.
     """
 
     min_genes: int = 3
@@ -131,7 +131,7 @@ class EnrichmentConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnrichedSet:
-    """A set that shares more genes with a group than chance deals."""
+    """A set that shares more genes with a group than expected by chance."""
 
     gene_set: GeneSet  # the set
     gene_ids: tuple[int, ...]  # genes shared, in the order in which the group's genes were given
@@ -151,19 +151,15 @@ def enrich(
     measured: Sequence[int],
     config: EnrichmentConfig | None = None,
 ) -> tuple[tuple[EnrichedSet, ...], ...]:
-    r"""Find the sets in which the genes of each group are over-represented.
+    """Find the sets in which the genes of each group are over-represented, see :func:`overlap_p`.
 
-    The p value is the upper tail of the hypergeometric distribution :cite:`rivals2007enrichment`: the share of all ways
-    to deal *n* of the *N* measured genes to the group in which at least as many fall into the set. So it is a
-    permutation p value in closed form, and nothing is drawn. It is adjusted :cite:`benjamini1995fdr` over all groups
-    and all sets of one source.
+    P values are adjusted over all groups and all sets of one source.
 
-    ``groups``: GeneIDs of each group, best first. ``gene_sets``: sets of any source; those too small or too large among
-    the measured genes are not tested. ``measured``: GeneIDs that could have been in a group. Returns sets of each
-    group, smallest p value first; ties go to more shared genes, then to the order given.
+    ``groups``: GeneIDs of each group, best first. ``measured``: GeneIDs that could have been in a group. Returns sets
+    of each group, smallest p value first; ties go to more shared genes, then to the order given.
     """
     settings = config or EnrichmentConfig()
-    column = {gene: place for place, gene in enumerate(dict.fromkeys(measured))}
+    column = {gene: number for number, gene in enumerate(dict.fromkeys(measured))}
     sets = [(one, one.gene_ids & column.keys()) for one in gene_sets]
     tested = [(one, genes) for one, genes in sets if settings.min_genes <= len(genes) <= settings.max_genes]
     chosen = [tuple(gene for gene in dict.fromkeys(group) if gene in column) for group in groups]
@@ -172,11 +168,14 @@ def enrich(
     members = _indicator([genes for _, genes in tested], column)
     shared = np.asarray((members @ _indicator(chosen, column).T).todense(), dtype=np.int64)  # (set, group)
     sizes = (members.sum(axis=1).A1.astype(np.int64), np.array([len(group) for group in chosen]))
-    p, adjusted = _tests(shared, sizes, n_measured=len(column), sources=[one.source for one, _ in tested])
+    p = overlap_p(shared, n_measured=len(column), n_set=sizes[0][:, None], n_group=sizes[1][None, :])
+    sources, adjusted = np.array([one.source for one, _ in tested]), np.ones_like(p)
+    for source in sorted(set(sources.tolist())):
+        adjusted[sources == source] = adjusted_p(p[sources == source])
     found = []
     for number, group in enumerate(chosen):
-        told = (adjusted[:, number] <= settings.max_p) & (shared[:, number] >= settings.min_shared)
-        order = [row for row in np.lexsort((-shared[:, number], p[:, number])).tolist() if told[row]]
+        is_found = (adjusted[:, number] <= settings.max_p) & (shared[:, number] >= settings.min_shared)
+        order = [row for row in np.lexsort((-shared[:, number], p[:, number])).tolist() if is_found[row]]
         found.append(
             tuple(
                 EnrichedSet(
@@ -202,19 +201,25 @@ def _indicator(groups: Sequence[Sequence[int] | frozenset[int]], column: Mapping
     return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(groups), len(column)))
 
 
-def _tests(
-    shared: Int[np.ndarray, "set group"],
-    sizes: tuple[Int[np.ndarray, " set"], Int[np.ndarray, " group"]],
+def overlap_p(
+    n_shared: Int[np.ndarray, "row column"],
     *,
     n_measured: int,
-    sources: Sequence[str],
-) -> tuple[Float[np.ndarray, "set group"], Float[np.ndarray, "set group"]]:
-    """Hypergeometric p values, and the same adjusted within each source."""
-    from scipy.stats import false_discovery_control, hypergeom
+    n_set: Int[np.ndarray, "#row #column"],
+    n_group: Int[np.ndarray, "#row #column"],
+) -> Float[np.ndarray, "row column"]:
+    r"""Hypergeometric p value of the genes that sets and groups share :cite:`rivals2007enrichment`.
 
-    p = hypergeom.sf(shared - 1, n_measured, sizes[0][:, None], sizes[1][None, :])
-    adjusted = np.ones_like(p)
-    for source in sorted(set(sources)):
-        rows = np.array([one == source for one in sources])
-        adjusted[rows] = false_discovery_control(np.clip(p[rows], 0.0, 1.0), axis=None).reshape(p[rows].shape)
-    return p, adjusted
+    :math:`P(X \ge x)` with *N* genes measured, *K* of them in the set, *n* in the group and *x* in both: a permutation
+    p value in closed form.
+    """
+    from scipy.stats import hypergeom
+
+    return np.asarray(np.clip(hypergeom.sf(n_shared - 1, n_measured, n_set, n_group), 0.0, 1.0))
+
+
+def adjusted_p(p_values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+    """Adjust p values over the whole table :cite:`benjamini1995fdr`."""
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(p_values, axis=None)).reshape(p_values.shape)

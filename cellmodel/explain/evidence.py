@@ -1,9 +1,11 @@
-"""Why a cluster is what it is: markers, exact contributions of genes, themes and enriched sets, with their evidence."""
+"""Evidence for clusters: markers, exact contributions of genes, themes and enriched sets; as objects and as tables."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,18 +18,24 @@ from cellmodel.core.types import GeneVectors
 from cellmodel.explain.attribution import Judged, judge, standard_differences
 from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
-from cellmodel.explain.markers import Marker, rank_markers
-from cellmodel.explain.terms import term_deal
+from cellmodel.explain.markers import Marker, rank_markers, upregulated
+from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.themes import Theme, ThemeTerms, choose_themes, theme_terms
 from cellmodel.io.lineage import Lineage
+from cellmodel.io.writers import output
 from cellmodel.pp.normalize import detected_genes, highly_variable
 from cellmodel.text.align import GeneAlignment
 from cellmodel.text.paths import fit_whitening
+from genekb.core.messages import table_text
+from genekb.files.replace import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttributeConfig:
-    """What is compared, and how much of it is told.
+    """What is compared, and how much of it is reported.
 
     Parameters
     ----------
@@ -40,15 +48,15 @@ class AttributeConfig:
     gmt
         Files of gene sets.
     n_markers
-        Markers of a group told at most; those that are significant among them are what enrichment looks at.
+        Markers of a group at most; those that are significant among them are what enrichment looks at.
     max_marker_p
         Adjusted p value up to which a gene is a marker for enrichment.
     n_sentences
-        Contributing genes of a group that are told with a sentence of their text.
+        Contributing genes of a group that are reported with a sentence of their text.
     n_themes
-        Themes of a group told at most.
+        Themes of a group at most.
     n_permutations
-        Deals of the texts; the least p value is 1 / (1 + n).
+        Permutations of the texts; the least p value is 1 / (1 + n).
     other_store
         Whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
     """
@@ -92,7 +100,7 @@ class Contribution:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupEvidence:
-    """What is told of one group."""
+    """Evidence for one group."""
 
     contrast: Contrast  # which group, and what it is compared with
     # distance, distance_p: of the semantic centroids, and how often it is as long with texts dealt out anew
@@ -108,7 +116,7 @@ class GroupEvidence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What is told of every group, and by what."""
+    """Evidence for every group, and its sources."""
 
     groups: tuple[GroupEvidence, ...]  # in the order of the clusters, then of the conditions
     symbols: dict[int, str]  # name in the cells of each GeneID
@@ -121,7 +129,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Genes:
-    """Genes with a text that are highly variable, or significant among the markers told of any group."""
+    """Genes with a text that are highly variable, or significant markers of any group."""
 
     columns: Int[np.ndarray, " gene"]
     names: tuple[str, ...]
@@ -133,27 +141,24 @@ class _Genes:
 def attribute_clusters(
     found: ClusteredCells, kb: genekb.Store, *, config: RunConfig, choice: AttributeConfig
 ) -> Evidence:
-    """Tell what sets groups of cells apart, from which genes, and why to believe it.
+    """Find what sets groups of cells apart: markers, contributions of genes, themes and enriched sets.
 
-    The semantic place of a cell is path 1 of its text view: gene vectors, whitened, weighted by z-scored expression.
-    That is linear, so the distance of two centroids falls into exact shares of genes.
-
-    ``found``: cells with clusters, aligned with the store. ``config``: encoder, seed and the settings of the text view.
-    ``choice``: what is compared, and how much of it is told. Raises ``InputUnusable`` if there is nothing to compare, a
-    gene set file cannot be used, or too few genes have a text.
+    Cells are compared in the expression-weighted text view: whitened gene vectors, weighted by z-scored expression. It
+    is linear, so the distance of two centroids is an exact sum over genes. Raises ``InputUnusable`` if there is nothing
+    to compare, or too few genes have a text.
     """
     alignment = _alignment(found)
     comparisons = _comparisons(found, choice)
     stored = stored_gene_sets(kb)
     sets = (*stored, *(one for path in choice.gmt for one in read_gmt(path, kb, use_orthologs=config.use_orthologs)))
     markers = [markers for one in comparisons for markers in _markers(found, one, n_top=choice.n_markers)]
-    significant = [_significant(group, max_p=choice.max_marker_p) for group in markers]
+    significant = [[marker.gene for marker in upregulated(group, max_p=choice.max_marker_p)] for group in markers]
     genes = _genes(found, alignment, config=config, stored=stored, markers=significant)
     differences = np.concatenate([_differences(found, one, genes.columns) for one in comparisons], axis=1)
     judged = judge(
         differences,
         genes.vectors,
-        texts=term_deal(genes.terms.presence),
+        texts=permutation_of_texts(genes.terms.presence),
         n_permutations=choice.n_permutations,
         rng=generator(config.seed, "attribution"),
     )
@@ -243,20 +248,15 @@ def _markers(found: ClusteredCells, comparison: Comparison, *, n_top: int) -> li
     return [tables[contrast.group].markers for contrast in comparison.contrasts]
 
 
-def _significant(markers: Sequence[Marker], *, max_p: float) -> list[int]:
-    """Columns of the genes in which a group leads beyond doubt."""
-    return [marker.gene for marker in markers if marker.t > 0 and marker.p_adjusted <= max_p]
-
-
 def _contributions(
     group: int, differences: Float[np.ndarray, "gene group"], judged: Judged, genes: _Genes, *, n_sentences: int
 ) -> tuple[Contribution, ...]:
     difference, contribution = differences[:, group], judged.attribution.contributions[:, group]
     order = np.lexsort((np.arange(len(difference)), -contribution, difference <= 0)).tolist()
-    told = []
+    found = []
     for rank, gene in enumerate(order):
-        term = genes.terms.telling_term(gene, judged.score[:, group]) if rank < n_sentences else None
-        told.append(
+        term = genes.terms.best_term(gene, judged.score[:, group]) if rank < n_sentences else None
+        found.append(
             Contribution(
                 name=genes.names[gene],
                 gene_id=genes.gene_ids[gene],
@@ -267,4 +267,103 @@ def _contributions(
                 sentence="" if term is None else genes.terms.sentence(gene, term),
             )
         )
-    return tuple(told)
+    return tuple(found)
+
+
+FILES: Final = ("markers", "contributions", "themes", "enrichment")
+_TESTED: Final = ("p_value", "p_adjusted")
+_COLUMNS: Final = {
+    "groups": ("n_cells", "n_against", "distance", "distance_p", "n_genes"),
+    "markers": (
+        "gene", "t", *_TESTED, "log2_fold_change", "fraction_in", "fraction_out", "mean_in", "mean_out",
+    ),
+    "contributions": ("gene", "gene_id", "difference", "contribution", "share", "p_value", "term", "sentence"),
+    "themes": (
+        "theme", "source", "also", "share", "score", *_TESTED, "n_genes", "gene", "contribution", "sentence",
+    ),
+    "enrichment": (
+        "set", "set_id", "source", *_TESTED, "fold", "n_shared", "n_set", "n_group", "n_measured", "genes",
+    ),
+}  # fmt: skip
+Row = tuple[Any, ...]
+
+
+def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
+    """Evidence as flat tables; every row names its cluster, condition and what they are compared with.
+
+    Returns ``groups``, ``markers``, ``contributions`` (every gene that was used), ``themes`` (a row a theme and gene)
+    and ``enrichment`` (a row a set).
+    """
+    import pandas as pd
+
+    rows = {
+        "groups": _group_rows,
+        "markers": _marker_rows,
+        "contributions": _contribution_rows,
+        "themes": _theme_rows,
+        "enrichment": partial(_enrichment_rows, symbols=evidence.symbols),
+    }
+    return {
+        name: pd.DataFrame(
+            [(*_of_group(group), *row) for group in evidence.groups for row in of_group(group)],
+            columns=["cluster", "condition", "against", *_COLUMNS[name]],
+        )
+        for name, of_group in rows.items()
+    }
+
+
+def table_targets(folder: Path) -> list[Target]:
+    """Targets of the tables and of their folder, for :func:`cellmodel.io.writers.check_targets`."""
+    return [Target(folder, kind="shared"), *(Target(path) for path in _paths(folder).values() if folder.is_dir())]
+
+
+def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -> None:
+    """Write ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; the folder is made."""
+    frames = evidence_frames(evidence)
+    folder.mkdir(exist_ok=True)
+    for name, path in _paths(folder).items():
+        frame = frames[name]
+        text = table_text(path, list(frame.columns), frame.itertuples(index=False))
+        with output(Target(path), overwrite=overwrite) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def _paths(folder: Path) -> dict[str, Path]:
+    return {name: folder / f"{name}.tsv" for name in FILES}
+
+
+def _of_group(group: GroupEvidence) -> Row:
+    return group.contrast.cluster, group.contrast.condition, group.contrast.against
+
+
+def _group_rows(group: GroupEvidence) -> Iterator[Row]:
+    sizes = (group.contrast.n_cells, group.contrast.n_against)
+    yield (*sizes, group.distance, group.distance_p, len(group.contributions))
+
+
+def _marker_rows(group: GroupEvidence) -> Iterator[Row]:
+    for marker in group.markers:
+        yield marker.name, *(getattr(marker, column) for column in _COLUMNS["markers"][1:])
+
+
+def _contribution_rows(group: GroupEvidence) -> Iterator[Row]:
+    for gene in group.contributions:
+        share = gene.contribution / group.distance if group.distance else 0.0
+        amounts = (gene.difference, gene.contribution, share, gene.p_value)
+        yield gene.name, gene.gene_id, *amounts, gene.term, gene.sentence
+
+
+def _theme_rows(group: GroupEvidence) -> Iterator[Row]:
+    for theme in group.themes:
+        named = (theme.term, theme.source, ", ".join(theme.also), theme.share, theme.score)
+        for gene in theme.genes:
+            carried = (theme.n_genes, gene.name, gene.contribution, gene.sentence)
+            yield *named, theme.p_value, theme.p_adjusted, *carried
+
+
+def _enrichment_rows(group: GroupEvidence, symbols: dict[int, str]) -> Iterator[Row]:
+    for found in group.enriched:
+        named = (found.gene_set.name, found.gene_set.set_id, found.gene_set.source)
+        counts = (len(found.gene_ids), found.n_set, found.n_group, found.n_measured)
+        genes = ", ".join(symbols[gene] for gene in found.gene_ids)
+        yield *named, found.p_value, found.p_adjusted, found.fold, *counts, genes

@@ -53,8 +53,7 @@ def read_clustered(
 ) -> ClusteredCells:
     """Read cells and their clusters from a file.
 
-    Raises ``InputUnusable`` if the column of clusters is missing, or fewer than two clusters have a cell;
-    ``AlignmentTooLow`` if too few genes are known to the store.
+    Raises ``InputUnusable`` if the column of clusters is missing, or fewer than two clusters have a cell.
     """
     return clustered(read_cells(path, read), kb, config, cluster_key=cluster_key)
 
@@ -76,7 +75,7 @@ def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, clust
 
 
 def group_cells(cells: Cells, cluster_key: str, *, least: int = 2) -> GroupedCells:
-    """Take the clusters alone of cells that are read already; see :func:`read_clustered`.
+    """Clusters of cells that are read already; see :func:`read_clustered`.
 
     Raises ``InputUnusable`` if the column is missing, or fewer than ``least`` clusters have a cell.
     """
@@ -153,7 +152,7 @@ class Comparison:
 
 
 def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None = None) -> tuple[Comparison, ...]:
-    """Tell every cluster from the rest, or two clusters from one another.
+    """Compare every cluster with the rest, or two clusters with one another.
 
     Raises ``InputUnusable`` if a cluster of ``between`` is unknown, the two are one, or all are too small.
     """
@@ -183,12 +182,9 @@ def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None =
 def compare_conditions(
     found: ClusteredCells, *, condition_key: str, cluster: str | None = None
 ) -> tuple[Comparison, ...]:
-    """Tell the conditions inside each cluster, or inside one, from one another.
+    """Compare the conditions inside each cluster, or inside one; cells without a condition are left out.
 
-    Cells without a condition are left out.
-
-    Raises ``InputUnusable`` if the column is missing or holds one condition, the cluster is unknown, or no cluster has
-    enough cells of two.
+    Raises ``InputUnusable`` if there are fewer than two conditions, or no cluster has enough cells of two.
     """
     adata = found.cells.adata
     every = np.array(obs_columns(adata, [condition_key], source=found.cells.source)[condition_key], dtype=object)

@@ -1,6 +1,6 @@
 """Marker genes: each cluster against the rest, Welch's t from sparse sums, Benjamini-Hochberg per cluster."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -61,20 +61,16 @@ def rank_markers(
 ) -> tuple[MarkerTable, ...]:
     """Rank the genes of each cluster by Welch's t against all other cells :cite:`welch1947`.
 
-    The result is finite throughout. Where a side has fewer than two cells nothing can be tested: t is 0 and p is 1,
-    and the fold change alone orders the genes. Differences and standard errors below what sums in double precision can
-    resolve count as 0 and as that resolution, so a gene that is constant on both sides gets t = 0 if the two constants
-    agree and a huge finite t if they differ.
-
     t and p are those of ``scipy.stats.ttest_ind(equal_var=False)``. Scanpy's t-test agrees with them to single
     precision, but takes its fold change from expm1 of the mean logs with a pseudocount of 1e-9, so that a gene absent
-    on one side exceeds 25 doublings. Here it comes from the mean of the normalised counts with a pseudocount of 1.
+    on one side exceeds 25 doublings; here it comes from the mean of the normalised counts with a pseudocount of 1.
+
+    The result is finite throughout. Where a side has fewer than two cells, t is 0 and p is 1, and the fold change alone
+    orders the genes. Differences and standard errors below what sums in double precision can resolve count as 0 and as
+    that resolution, so a gene that is constant on both sides gets t = 0 if the two constants agree, else a huge t.
 
     ``expression``: (cell, gene) log1p of normalised counts. ``clusters``: one label per cell, 0 .. k-1, each used at
-    least once. ``gene_names``: one per column of ``expression``. ``n_top``: most markers kept per cluster; genes that
-    the cluster lacks (t < 0) come last, if at all. Returns one table per cluster, in the order of the labels. Raises
-    ``ValueError`` if lengths differ, ``n_top`` is not positive, or labels or values are unusable (see
-    ``cluster_moments``).
+    least once. ``n_top``: most markers kept per cluster; genes that the cluster lacks (t < 0) come last, if at all.
     """
     if len(gene_names) != expression.shape[1]:
         raise ValueError(f"{len(gene_names)} gene names for {expression.shape[1]} genes: one per column is needed")
@@ -84,10 +80,7 @@ def rank_markers(
 def rank_by_moments(
     inside: GroupMoments, rest: GroupMoments, *, gene_names: Sequence[str], n_top: int = 50
 ) -> tuple[MarkerTable, ...]:
-    """Rank as :func:`rank_markers`, from moments that are at hand.
-
-    Raises ``ValueError`` if ``n_top`` is not positive.
-    """
+    """Rank as :func:`rank_markers`, from moments that are at hand."""
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
     tests = _welch(inside, rest)
@@ -150,6 +143,11 @@ def _marker(cluster: int, gene: int, *, name: str, tests: _Tests, sides: tuple[G
         mean_in=float(inside.mean[at]),
         mean_out=float(rest.mean[at]),
     )
+
+
+def upregulated(markers: Iterable[Marker], *, max_p: float) -> list[Marker]:
+    """Markers that are significantly higher inside."""
+    return [marker for marker in markers if marker.t > 0 and marker.p_adjusted <= max_p]
 
 
 def marker_frame(tables: Sequence[MarkerTable], *, names: Sequence[str] = ()) -> "pd.DataFrame":

@@ -1,21 +1,21 @@
-"""Themes: genes in which a group leads and whose texts, or gene sets, share a term, with what they contribute."""
+"""Themes: upregulated genes of a group whose texts, or gene sets, share a term, with what they contribute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
-from cellmodel.explain.attribution import Judged, leading_weights
+from cellmodel.explain.attribution import Judged, theme_weights
 from cellmodel.explain.enrichment import GeneSet
-from cellmodel.explain.terms import TermIndex, index_terms
+from cellmodel.explain.terms import ScoredTerms, TermIndex, choose_terms, index_terms
 
 TEXT: Final = "text"
 _MIN_GENES = 3  # that hold a term, and that carry it in a group
 _SAME_GENES = 0.5  # share of the lighter of two terms in common from which they are one theme
-_MORE_SPECIFIC = 0.8  # share of a word's weight that a phrase with it must keep to name the theme in its place
 _ALSO_SHOWN = 4
 _GENES_SHOWN = 10
 
@@ -31,7 +31,7 @@ class ThemeGene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Theme:
-    """Genes in which a group leads that share a term."""
+    """Upregulated genes of a group that share a term."""
 
     term: str  # the term that names the theme
     source: str  # ``text``, or the vocabulary of the gene set
@@ -39,7 +39,7 @@ class Theme:
     # contributions of its genes over the distance of the group. Shares of themes overlap, and may exceed 1 where other
     # genes pull the other way
     share: float
-    score: float  # normal score of the square roots of the contributions, against texts dealt out at random
+    score: float  # normal score of the square roots of the contributions, against permuted texts
     # p_value, p_adjusted: permutation p value of the term alone, and of the highest score of any term: the one to judge
     # by
     p_value: float
@@ -69,28 +69,15 @@ class ThemeTerms:
         gene_set = self.sets[term - len(self.index.terms)]
         return f"{gene_set.set_id} {gene_set.name}"
 
-    def telling_term(self, gene: int, score: Float[np.ndarray, " term"]) -> int | None:
+    def best_term(self, gene: int, score: Float[np.ndarray, " term"]) -> int | None:
         """Find the term with the highest score that the text of a gene holds."""
         held = self.presence[[gene]].indices
         held = np.sort(held[held < len(self.index.terms)])
         return int(held[np.argmax(score[held])]) if len(held) else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Carried:
-    """What the choice of themes of one group looks at."""
-
-    weights: Float[np.ndarray, " gene"]
-    score: Float[np.ndarray, " term"]
-    carriers: sp.csr_matrix  # (term, gene)
-    names: Sequence[str]
-
-
 def theme_terms(texts: Sequence[str], *, gene_ids: Sequence[int], gene_sets: Sequence[GeneSet]) -> ThemeTerms:
-    """Collect the terms of gene texts, and of gene sets that hold at least three of the genes.
-
-    ``texts``: one per gene. ``gene_ids``: GeneID of each gene.
-    """
+    """Collect the terms of gene texts, and of gene sets that hold at least three of the genes."""
     index = index_terms(texts, min_texts=_MIN_GENES)
     rows: dict[int, list[int]] = {}
     for row, gene_id in enumerate(gene_ids):
@@ -120,22 +107,27 @@ def choose_themes(
 ) -> tuple[tuple[Theme, ...], ...]:
     """Choose the best terms of each group that say different things; terms of mostly the same genes are one theme.
 
-    ``judged``: contributions and scores of ``terms``, see ``cellmodel.explain.attribution.judge``. ``differences``: as
-    for ``judge``. Returns themes of each group, highest score first.
+    ``judged``, ``differences``: of :func:`cellmodel.explain.attribution.judge`. Returns themes, highest score first.
     """
-    weights = leading_weights(differences, judged.attribution)
+    weights = theme_weights(differences, judged.attribution)
     carriers = terms.presence.T.tocsr()
     chosen = []
     for group in range(differences.shape[1]):
-        carried = _Carried(
-            weights=weights[:, group], score=judged.score[:, group], carriers=carriers, names=terms.names
+        scored = ScoredTerms(
+            names=terms.names, carriers=carriers, weights=weights[:, group], score=judged.score[:, group]
         )
         themes = [
-            _theme(term, also, group=group, judged=judged, terms=terms, carried=carried, gene_names=gene_names)
-            for term, also in _gather(carried)[:n_themes]
+            _theme(term, also, group=group, judged=judged, terms=terms, scored=scored, gene_names=gene_names)
+            for term, also in choose_terms(scored, is_same=partial(_is_same, scored), n_terms=n_themes)
         ]
         chosen.append(tuple(sorted(themes, key=lambda theme: (-theme.score, theme.term))))
     return tuple(chosen)
+
+
+def _is_same(scored: ScoredTerms, term: int) -> Bool[np.ndarray, " term"]:
+    """Terms that mostly the same genes hold."""
+    total = scored.total()
+    return np.asarray(scored.common(term) >= _SAME_GENES * np.minimum(total, total[term]))
 
 
 def _theme(
@@ -145,13 +137,13 @@ def _theme(
     group: int,
     judged: Judged,
     terms: ThemeTerms,
-    carried: _Carried,
+    scored: ScoredTerms,
     gene_names: Sequence[str],
 ) -> Theme:
     """One theme of one group with its genes."""
-    holding = np.sort(carried.carriers[[term]].indices)
-    holding = holding[carried.weights[holding] > 0]
-    genes = holding[np.argsort(-carried.weights[holding], kind="stable")]
+    holding = np.sort(scored.carriers[[term]].indices)
+    holding = holding[scored.weights[holding] > 0]
+    genes = holding[np.argsort(-scored.weights[holding], kind="stable")]
     parts = judged.attribution.contributions[genes, group]
     return Theme(
         term=terms.names[term],
@@ -167,40 +159,3 @@ def _theme(
             for gene, part in zip(genes[:_GENES_SHOWN].tolist(), parts.tolist(), strict=False)
         ),
     )
-
-
-def _gather(carried: _Carried) -> list[tuple[int, list[int]]]:
-    """Gather the terms of a group into themes: the term that names it, and those that mean mostly the same genes."""
-    total = carried.carriers @ carried.weights
-    is_open = (carried.carriers @ (carried.weights > 0) >= _MIN_GENES) & (carried.score > 0)
-    themes = []
-    while is_open.any():
-        best = _more_specific(int(np.argmax(np.where(is_open, carried.score, -np.inf))), carried, is_open=is_open)
-        joins = is_open & (_common(best, carried) >= _SAME_GENES * np.minimum(total, total[best]))
-        others = np.flatnonzero(joins)
-        others = others[np.lexsort((others, -carried.score[others]))]
-        themes.append((best, [term for term in others.tolist() if term != best]))
-        is_open &= ~joins
-    return themes
-
-
-def _common(term: int, carried: _Carried) -> Float[np.ndarray, " term"]:
-    """Weight of the genes that each term shares with one term."""
-    own = np.zeros_like(carried.weights)
-    genes = carried.carriers[[term]].indices
-    own[genes] = carried.weights[genes]
-    return np.asarray(carried.carriers @ own)
-
-
-def _more_specific(term: int, carried: _Carried, *, is_open: Bool[np.ndarray, " term"]) -> int:
-    """Phrase with the word ``term`` that most of its genes hold, or the term: "natural killer", not "natural"."""
-    names = carried.names
-    if " " in names[term]:
-        return term
-    common = _common(term, carried)
-    phrases = [
-        other
-        for other in np.flatnonzero(is_open & (common >= _MORE_SPECIFIC * common[term])).tolist()
-        if other != term and names[term] in names[other].split(" ")
-    ]
-    return max(phrases, key=lambda other: (common[other], -other), default=term)

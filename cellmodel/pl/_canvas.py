@@ -48,10 +48,7 @@ _DPI: Final = 300
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Set fonts and lines inside the block; the user's own settings stay as they are.
-
-    Raises ``NotAvailable`` if matplotlib is not installed.
-    """
+    """Set fonts and lines inside the block, not beyond. Raises ``NotAvailable`` if matplotlib is not installed."""
     check_matplotlib()
     import matplotlib as mpl
 
@@ -73,8 +70,7 @@ def axes_of(ax: "Axes | None", *, width: float, height: float) -> "Axes":
 def save_figure(ax: "Axes", save: Path | str | None, *, overwrite: bool = True) -> None:
     """Save the figure that holds the axes; the ending says the format. The same plot gives the same bytes.
 
-    Raises ``InputUnusable`` if the ending is none of .svg, .png and .pdf, or the file exists and may not be replaced,
-    or cannot be written.
+    Raises ``InputUnusable`` if the ending is none of .svg, .png and .pdf, or the file cannot be written or replaced.
     """
     if save is None:
         return
@@ -94,19 +90,13 @@ def figure_of(ax: "Axes") -> "Figure":
 
 
 def check_matplotlib() -> None:
-    """Check that plots can be drawn on this machine.
-
-    Raises ``NotAvailable`` if matplotlib is not installed.
-    """
+    """Raise ``NotAvailable`` if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise NotAvailable("plots need matplotlib; pip install 'genekb-cellmodel[plot]'")
 
 
 def check_format(path: Path) -> Path:
-    """Check that a plot can be drawn, and written in the format that the ending asks for.
-
-    Raises ``InputUnusable`` if the format is none of :data:`FORMATS`; ``NotAvailable`` if matplotlib is not installed.
-    """
+    """Check that a plot can be drawn, and written in the format of the ending: one of :data:`FORMATS`."""
     check_matplotlib()
     if path.suffix not in FORMATS:
         raise InputUnusable(f"{path} ends with {path.suffix!r}; plots are written as {', '.join(FORMATS)}")

@@ -35,11 +35,9 @@ class PlotChoice:
 
 
 def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool = False) -> None:
-    """Draw a figure of an annotated file.
+    """Draw a figure of an annotated file; the output and what has to be installed are checked before any work.
 
-    Raises ``InputUnusable`` if the file does not hold what is drawn, or the figure cannot be written; the latter is
-    found before any work; ``NotAvailable`` if matplotlib is not installed, or scanpy where a UMAP has to be made; found
-    before any file is written.
+    Raises ``InputUnusable`` if the file does not hold what is drawn, or the figure cannot be written.
     """
     check_format(output)
     check_targets([Target(output)], inputs=(path,), overwrite=overwrite)

@@ -47,8 +47,7 @@ def draw_flows(
 ) -> "Axes":
     """Draw flows between groups, those on the right in an order that makes them cross little.
 
-    ``flows``: weights are not negative. ``left``, ``right``: all groups, also those without a flow, which are grey.
-    Raises ``ValueError`` if a flow names a group that is not listed, or a weight is negative.
+    ``left``, ``right``: all groups, also those without a flow, which are grey. Weights must not be negative.
     """
     _check(flows, left, right)
     letters = max(map(len, left), default=0) + max(map(len, right), default=0)

@@ -15,8 +15,14 @@ from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_types
 from cellmodel.annotate.search import Found, SearchConfig, search_cells
 from cellmodel.core.config import RunConfig
-from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clusters
-from cellmodel.explain.evidence_tables import evidence_frames, table_targets, write_tables
+from cellmodel.explain.evidence import (
+    AttributeConfig,
+    Evidence,
+    attribute_clusters,
+    evidence_frames,
+    table_targets,
+    write_tables,
+)
 from cellmodel.explain.groups import clustered, group_cells
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.io.lineage import Lineage, check_lineage, lineage_record

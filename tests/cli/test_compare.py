@@ -69,7 +69,7 @@ def test_a_second_run_gives_the_same_bytes(folder, content):
     assert code == 0
     assert (folder / "again.tsv").read_bytes() == (folder / "compare.tsv").read_bytes()
     assert (folder / "again.svg").read_bytes() == (folder / "sankey.svg").read_bytes()
-    assert f"{content['n_shared_genes']} genes of both files meet by GeneID" in out
+    assert f"{content['n_shared_genes']} genes of both files are matched by GeneID" in out
     assert "my CD19+ B" in out
 
 
@@ -140,11 +140,11 @@ def test_genes_that_meet_by_text_share_no_marker(halves):
     assert np.mean(right) >= 0.5  # a type in ten by chance
 
 
-def test_genes_that_do_not_meet_are_refused_with_the_way_out(halves):
+def test_too_few_shared_genes_are_refused_with_a_hint(halves):
     (a, b), stores = halves
     strangers = replace(b, alignment=replace(b.alignment, gene_ids=b.alignment.gene_ids + 10**9))
     with pytest.raises(
-        AlignmentTooLow, match=r"0 genes of .* meet by ids, 50 are needed; .* --kb-b, or --genes-by text"
+        AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed; .* --kb-b, or --genes-by text"
     ):
         bring_together(a, strangers, stores=stores, meeting="ids")
 

@@ -32,10 +32,9 @@ class LineChart:
 def line_chart(
     points: Sequence[tuple[float, float]], *, title: str, x_label: str, y_label: str, marked_x: float | None = None
 ) -> LineChart:
-    """Lay out a curve.
+    """Lay out a curve; points whose y is not finite are left out, ``ValueError`` if none is left.
 
-    ``points``: (x, y), at least one, in the order of the line; points whose y is not finite are left out. ``marked_x``:
-    the x of the point to stress. Raises ``ValueError`` if no point is finite.
+    ``points``: (x, y) in the order of the line. ``marked_x``: the x of the point to stress.
     """
     finite = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     if not finite:

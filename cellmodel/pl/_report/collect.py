@@ -62,31 +62,10 @@ def report_file(
 ) -> None:
     """Write the report of the clusters in a file, whoever made them.
 
-    Parameters
-    ----------
-    cluster_key
-        Column of obs with the clusters: of `cellmodel cluster`, of scanpy or Seurat, or an annotator's; that of
-        ``key_added`` if None. Cells without a value are in no cluster.
-    key_added
-        Name of the slots of a run of `cellmodel cluster`.
-    read
-        Where the values are that were clustered, for markers and the expression of genes.
-    other_store
-        Whether names and evidence may come from another store than the clusters.
-
-    Raises
-    ------
-    InputUnusable
-        If the file holds no such column, or it holds no groups, or the output cannot be written; the latter before any
-        work.
-    NotCounts
-        If its values are neither counts nor log-normalised.
-    LineageMismatch
-        If names or evidence come from another store than the clusters.
-
-    Examples
-    --------
-    >>> report_file(Path("scanpy.h5ad"), Path("report.html"), cluster_key="leiden")  # doctest: +SKIP
+    ``cluster_key``: column of obs with the clusters: of `cellmodel cluster`, scanpy, Seurat or an annotator; that of
+    ``key_added``, the slots of a run, if None. Cells without a value are in no cluster. ``other_store``: whether names
+    and evidence may come from another store than the clusters; else ``LineageMismatch``. Raises ``InputUnusable`` if
+    the column is missing or holds no groups, or the output cannot be written; the latter before any work.
     """
     check_targets([Target(output)], inputs=[path], overwrite=overwrite)
     cells, key = read_cells(path, read), cluster_key or key_added
@@ -101,10 +80,7 @@ def write_report_of(
     cluster_key: str = "cellmodel",
     overwrite: bool = False,
 ) -> None:
-    """Write the report of clusters of cells that are read already; see :func:`report_file`.
-
-    Raises ``InputUnusable`` if there is no such column, it holds no groups, or the output cannot be written.
-    """
+    """Write the report of clusters of cells that are read already; see :func:`report_file`."""
     from cellmodel.pl._report.render import write_report
 
     write_report(report_data(cells, cluster_key=cluster_key), output, overwrite=overwrite)

@@ -28,14 +28,12 @@ class _Plane(nn.Module):
 
 
 def lay_out(features: Embedding, graph: CellGraph, *, seed: int) -> Embedding:
-    r"""Lay cells out in the plane by contrastive neighbour embedding :cite:`damrich2023tsne` (InfoNC-t-SNE, eq. 12).
+    r"""Lay cells out in the plane by contrastive neighbor embedding :cite:`damrich2023tsne` (InfoNC-t-SNE, eq. 12).
 
     .. math:: -\log\frac{q_{ij}}{q_{ij} + \sum_k q_{ik}}, \quad q_{ij} = (1 + \lVert y_i - y_j\rVert^2)^{-1}
 
-    for neighbours *i*, *j* and randomly drawn *k*; started from the two leading columns of the features.
-
-    ``features``: (cell, dim), the leading directions first. ``graph``: weights between neighbours; each edge counts
-    once. Returns (cell, 2) float32. Distances between far groups mean nothing.
+    for neighbors *i*, *j* and randomly drawn *k*; started from the first two columns of the features. Returns (cell, 2)
+    float32. Distances between far groups mean nothing.
     """
     start = np.zeros((len(features), 2))
     start[:, : min(2, features.shape[1])] = features[:, :2]

@@ -19,10 +19,9 @@ _MAX_COLORED = 60  # categories of one column that get a colour and a line in th
 
 
 def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -> Int[np.ndarray, " drawn"]:
-    """Rows of the cells to draw, ascending: all, or about ``limit``, evenly from every cluster but few from none.
+    """Rows of the cells to draw, ascending: all, or about ``limit``, evenly from every cluster.
 
-    ``clusters``: 0 .. k-1; -1 is no cluster. ``limit``: cells drawn evenly; the first 50 of each cluster come on top of
-    them.
+    The first 50 of each cluster come on top. ``clusters``: 0 .. k-1; -1 is no cluster.
     """
     if len(clusters) <= limit:
         return np.arange(len(clusters))

@@ -31,13 +31,10 @@ if TYPE_CHECKING:
 
 
 def render_report(data: ReportData) -> str:
-    """Render a report as one HTML page.
+    """Render a report as one HTML page; the same data give the same page, byte for byte.
 
     Everything in ``data`` is taken for untrusted text: it is escaped, and a content security policy names the hashes
-    of the only style and the only script that may take effect and forbids every request. The same data give the same
-    page, byte for byte.
-
-    ``data``: what to show. Returns the page, to be written as UTF-8.
+    of the only style and the only script that may take effect and forbids every request.
     """
     from markupsafe import Markup
 
@@ -73,10 +70,9 @@ def render_report(data: ReportData) -> str:
 
 
 def write_report(data: ReportData, path: Path | str, *, overwrite: bool = False) -> None:
-    """Render a report and write it whole or not at all.
+    """Render a report and write it whole or not at all, as UTF-8.
 
-    ``data``: what to show. ``path``: file to write; its folder must exist. ``overwrite``: whether a file that is there
-    may be replaced. Raises ``InputUnusable`` if the file exists and ``overwrite`` is false, or it cannot be written.
+    Raises ``InputUnusable`` if the file exists and ``overwrite`` is false, or it cannot be written.
     """
     page = render_report(data).encode("utf-8", errors="backslashreplace")  # file names may hold undecodable bytes
     with output(Target(Path(path)), overwrite=overwrite) as part:

@@ -104,7 +104,8 @@ def _of_cluster(table: "pd.DataFrame", cluster: str) -> "pd.DataFrame":
 
 
 def _rows(table: "pd.DataFrame", columns: Sequence[str]) -> tuple[Row, ...]:
-    return tuple(table.loc[:, list(columns)].to_dict("records")) if len(table) else ()
+    rows = table.loc[:, list(columns)].to_dict("records") if len(table) else []
+    return tuple({str(column): value for column, value in row.items()} for row in rows)
 
 
 def _terms(table: "pd.DataFrame", *, named_by: Sequence[str], figures: Sequence[str], weight: str) -> tuple[Row, ...]:

@@ -100,8 +100,7 @@ def annotate(
         naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
         _print_names(content | {"clusters": naming.rows()}, _BY_OVERLAP, json=json)
         return
-    from cellmodel.annotate.name_cells import TypeChoice
-    from cellmodel.annotate.type_names import TypeNaming
+    from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
     from cellmodel.io.lineage import lineage_record
 
     choice = TypeChoice(

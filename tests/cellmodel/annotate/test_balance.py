@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cellmodel.annotate.shared_genes import even_weights, squared_distances
+from cellmodel.annotate.shared_genes import even_weights
 
 
 def test_weights_are_one_over_the_density():
@@ -15,7 +15,6 @@ def test_weights_are_one_over_the_density():
     density = [sum(math.exp(-d / (2 * width)) for d in row) for row in squared]
     expected = np.array([1 / d for d in density])
     np.testing.assert_allclose(even_weights(points), expected / expected.sum(), rtol=1e-9)
-    np.testing.assert_allclose(squared_distances(points, points), squared, atol=1e-12)
 
 
 def test_a_weighted_mean_does_not_move_with_the_shares_of_two_crowds():

@@ -3,8 +3,16 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import false_discovery_control, hypergeom
 
-from cellmodel.annotate.match_clusters import UNMATCHED, CompareConfig, ComparedSide, match_clusters
-from cellmodel.annotate.profiles import common_space, leading_genes, match_profiles, match_weights
+from cellmodel.annotate.match_clusters import (
+    UNMATCHED,
+    CompareConfig,
+    ComparedSide,
+    common_space,
+    match_clusters,
+    match_profiles,
+    match_weights,
+    upregulation,
+)
 from cellmodel.core.random import generator
 
 N_GENES, PER_TYPE, N_CELLS, DIM = 120, 12, 40, 12
@@ -127,11 +135,11 @@ def test_the_same_seed_gives_the_same_answer(matched):
     assert again == matched
 
 
-def test_leading_genes_are_the_lead_less_one_error_in_deviations():
+def test_upregulation_are_the_lead_less_one_error_in_deviations():
     one = side((0, 1, 2), seed=4)
     dense = one.expression.toarray().astype(float)
     groups = [dense[one.labels == row] for row in range(3)]
-    weights = leading_genes(one.expression, one.labels, n_top=N_GENES)
+    weights = upregulation(one.expression, one.labels, n_top=N_GENES)
     for row, gene in ((0, 0), (1, 17), (2, 30), (2, 119)):
         others = [groups[other] for other in range(3) if other != row]
         lead = groups[row][:, gene].mean() - np.mean([other[:, gene].mean() for other in others])
@@ -143,11 +151,11 @@ def test_leading_genes_are_the_lead_less_one_error_in_deviations():
         assert weights[row, gene] == pytest.approx(expected, abs=1e-6)
 
 
-def test_leading_genes_do_not_see_how_large_the_other_clusters_are():
+def test_upregulation_do_not_see_how_large_the_other_clusters_are():
     one = side((0, 1, 2), seed=4)
     doubled = np.concatenate([np.arange(3 * N_CELLS), *[np.flatnonzero(one.labels == 2)] * 20])
-    before = leading_genes(one.expression, one.labels, n_top=12)
-    after = leading_genes(one.expression[doubled], one.labels[doubled], n_top=12)
+    before = upregulation(one.expression, one.labels, n_top=12)
+    after = upregulation(one.expression[doubled], one.labels[doubled], n_top=12)
     assert set(np.flatnonzero(before[0])) == set(np.flatnonzero(after[0])) == set(range(12))
     assert (before > 0).sum(axis=1).max() <= 12
 
@@ -155,7 +163,7 @@ def test_leading_genes_do_not_see_how_large_the_other_clusters_are():
 def test_parts_of_the_genes_sum_to_the_cosine():
     one, other = side((0, 1, 2), seed=4), side((0, 1, 2), seed=6)
     vectors = common_space(one.vectors, other.vectors, rank=10)
-    weights = [leading_genes(each.expression, each.labels, n_top=20) for each in (one, other)]
+    weights = [upregulation(each.expression, each.labels, n_top=20) for each in (one, other)]
     found = match_profiles(
         weights[0], weights[1], left_vectors=vectors[0], right_vectors=vectors[1], n_permutations=5,
         rng=generator(0, "test"),

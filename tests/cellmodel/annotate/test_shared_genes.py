@@ -132,11 +132,11 @@ def test_a_gene_scaled_on_each_side_does_not_see_the_other(human, mouse, kb):
     assert not np.array_equal(first.features[N_CELLS:], second.features[N_CELLS:])
 
 
-def test_too_few_common_genes_are_refused_with_a_way_out(human, mouse, kb):
-    with pytest.raises(AlignmentTooLow, match=r"0 genes meet by ids, 50 are needed.*--genes-by orthologs"):
+def test_too_few_shared_genes_are_refused_with_a_hint(human, mouse, kb):
+    with pytest.raises(AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed.*--genes-by orthologs"):
         joint_features(human, mouse, kb, RunConfig(), meeting="ids")
     few = cells_from_anndata(mouse.adata[:, :40].copy())
-    with pytest.raises(AlignmentTooLow, match=r"genes meet by text, 50 are needed.*both species"):
+    with pytest.raises(AlignmentTooLow, match=r"genes of .* are shared by text, 50 are needed.*both species"):
         joint_features(human, few, kb, RunConfig(), meeting="text")
     with pytest.raises(InputUnusable, match="need knowledge"):
         joint_features(human, mouse, kb, RunConfig(knowledge="none"), meeting="text")

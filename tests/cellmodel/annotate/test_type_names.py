@@ -9,8 +9,7 @@ import scipy.sparse as sp
 import cellmodel as cm
 import genekb
 from cellmodel.annotate.candidates import CellType
-from cellmodel.annotate.name_cells import TypeChoice, name_each
-from cellmodel.annotate.type_names import TypeNaming, name_by_types
+from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, name_by_types, name_each
 from cellmodel.annotate.type_scores import (
     QueriedCells,
     TypeEvidence,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cellmodel.core.random import generator
-from cellmodel.explain.attribution import Judged, judge, leading_weights
+from cellmodel.explain.attribution import Judged, judge, theme_weights
 from cellmodel.explain.enrichment import GeneSet
-from cellmodel.explain.terms import term_deal
+from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.themes import choose_themes, theme_terms
 
 N_GENES, PER_THEME = 160, 8
@@ -37,14 +37,16 @@ def planted(seed: int, *, theme: bool = True) -> tuple[np.ndarray, np.ndarray, l
 def judged(seed: int = 0, *, theme: bool = True, n_permutations: int = 60, run: int = 0) -> Judged:
     differences, vectors, texts = planted(seed, theme=theme)
     presence = theme_terms(texts, gene_ids=range(N_GENES), gene_sets=()).presence
-    texts_dealt = term_deal(presence)
-    return judge(differences, vectors, texts=texts_dealt, n_permutations=n_permutations, rng=generator(run, "deals"))
+    permuted_texts = permutation_of_texts(presence)
+    return judge(differences, vectors, texts=permuted_texts, n_permutations=n_permutations, rng=generator(run, "deals"))
 
 
 def themes_of(seed: int = 0, gene_sets: tuple[GeneSet, ...] = ()):
     differences, vectors, texts = planted(seed)
     terms = theme_terms(texts, gene_ids=range(N_GENES), gene_sets=gene_sets)
-    found = judge(differences, vectors, texts=term_deal(terms.presence), n_permutations=60, rng=generator(0, "deals"))
+    found = judge(
+        differences, vectors, texts=permutation_of_texts(terms.presence), n_permutations=60, rng=generator(0, "deals")
+    )
     return choose_themes(found, differences, terms=terms, gene_names=NAMES, n_themes=3), found
 
 
@@ -80,7 +82,7 @@ def test_theme_named_by_a_gene_set_gives_the_set_as_its_evidence():
     differences, vectors, _ = planted(0)
     sets = (GeneSet(source="go_process", set_id="GO:1", name="clotting", gene_ids=frozenset(range(PER_THEME))),)
     terms = theme_terms([""] * N_GENES, gene_ids=range(N_GENES), gene_sets=sets)
-    texts = term_deal(terms.presence)
+    texts = permutation_of_texts(terms.presence)
     found = judge(differences, vectors, texts=texts, n_permutations=9, rng=generator(0, "deals"))
     (theme,) = choose_themes(found, differences, terms=terms, gene_names=NAMES, n_themes=3)[0]
     assert (theme.term, theme.source, theme.genes[0].sentence) == ("clotting", "go_process", "GO:1 clotting")
@@ -90,7 +92,7 @@ def test_scores_weights_and_p_values_follow_a_slow_second_way():
     differences, vectors, texts = planted(3)
     terms = theme_terms(texts, gene_ids=range(N_GENES), gene_sets=())
     found = judged(3)
-    deal, rng = term_deal(terms.presence), generator(0, "deals")
+    permuted, rng = permutation_of_texts(terms.presence), generator(0, "deals")
 
     def distance_and_parts(of_gene):
         step = sum(differences[gene, 0] * vectors[of_gene[gene]].astype(float) for gene in range(N_GENES))
@@ -103,13 +105,13 @@ def test_scores_weights_and_p_values_follow_a_slow_second_way():
     assert found.attribution.distances[0] == pytest.approx(length)
     hits, gene_hits = 0, np.zeros(N_GENES)
     for _ in range(60):
-        text_of_gene = np.argsort(deal.deal(rng))
+        text_of_gene = np.argsort(permuted.draw(rng))
         other, other_parts = distance_and_parts(text_of_gene)
         hits += other >= length
         gene_hits += np.array(other_parts) >= np.array(parts)
     assert found.distance_p[0] == pytest.approx((1 + hits) / 61)
     np.testing.assert_allclose(found.gene_p[:, 0], (1 + gene_hits) / 61)
-    weights = leading_weights(differences, found.attribution)[:, 0]
+    weights = theme_weights(differences, found.attribution)[:, 0]
     expected = [np.sqrt(c) if c > 0 and d > 0 else 0.0 for c, d in zip(parts, differences[:, 0], strict=True)]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
@@ -133,6 +135,6 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_the_same_scores():
     assert first.gene_p.tobytes() != other.gene_p.tobytes()
 
 
-def test_no_deal_is_refused():
+def test_no_permutation_is_refused():
     with pytest.raises(ValueError, match="n_permutations must be >= 1, got 0"):
         judged(0, n_permutations=0)
