@@ -17,30 +17,14 @@ IN_EVERY_TISSUE: Final = ("blood", "lymphoid", "marrow", "connective", "vessel",
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellType:
-    """A name that a cluster can be given, and what is known of it.
+    """A name that a cluster can be given, and what is known of it."""
 
-    Parameters
-    ----------
-    name
-        As it is shown.
-    ontology_label
-        Label of the Cell Ontology that means the same or is nearest to it; empty if none is known.
-    ontology_id
-        Identifier of the term with that label, ``CL:`` and seven digits; empty without a label.
-    tissue
-        Groups of tissues, with commas between; empty in a user's list.
-    definition
-        What the cell does, carries and secretes; empty if a user gives none.
-    genes
-        Symbols of marker genes of human; of mouse where human has no such gene.
-    """
-
-    name: str
-    ontology_label: str = ""
-    ontology_id: str = ""
-    tissue: str = ""
-    definition: str = ""
-    genes: tuple[str, ...] = ()
+    name: str  # as it is shown
+    ontology_label: str = ""  # of the Cell Ontology, the same or nearest; empty if none is known
+    ontology_id: str = ""  # ``CL:`` and seven digits; empty without a label
+    tissue: str = ""  # groups of tissues, with commas between; empty in a user's list
+    definition: str = ""  # what the cell does, carries and secretes; empty if a user gives none
+    genes: tuple[str, ...] = ()  # symbols of marker genes of human; of mouse where human has no such gene
 
     @property
     def text(self) -> str:
@@ -106,9 +90,9 @@ def _from_table(text: str, path: Path) -> list[CellType]:
 
 def _of_row(row: dict[str, str]) -> CellType:
     """One row of a table; columns other than the name may be missing or empty."""
-    told = {key: (row.get(key) or "").strip() for key in ("ontology_label", "ontology_id", "tissue", "definition")}
+    given = {key: (row.get(key) or "").strip() for key in ("ontology_label", "ontology_id", "tissue", "definition")}
     genes = (row.get("genes") or "").replace(",", " ").split()
-    return CellType(name=row["cell_type"].strip(), genes=tuple(dict.fromkeys(genes)), **told)
+    return CellType(name=row["cell_type"].strip(), genes=tuple(dict.fromkeys(genes)), **given)
 
 
 def _completed(types: Sequence[CellType]) -> tuple[CellType, ...]:

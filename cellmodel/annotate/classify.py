@@ -46,8 +46,8 @@ class ClassifyConfig:
     n_neighbors
         For ``knn``; at most as many as the smallest class has cells.
     unassigned_below
-        Confidence below which a cell is left without a class. None: no cell is, but where labels of a reference are
-        carried over, the limit is then found from the reference (``labelling.held_out_limit``).
+        Confidence below which a cell is left without a class. None: no cell is, but label transfer then finds the
+        limit from the reference (:func:`cellmodel.annotate.label_transfer.held_out_limit`).
     device
         Where the projection is trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
@@ -94,7 +94,7 @@ def classify_cells(
     their classes, 0 .. k-1, each at least once. Raises ``InputUnusable`` if fewer than two classes are known.
     """
     sizes = np.bincount(classes) if len(classes) else np.zeros(0, dtype=np.int64)
-    if len(sizes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
+    if len(sizes) < 2:  # noqa: PLR2004 - one class leaves nothing to classify
         raise InputUnusable(f"the labelled cells have {len(sizes)} class, 2 are needed; is the label column right?")
     if not sizes.all():
         raise ValueError(f"classes must be 0 .. {len(sizes) - 1} without gaps; none is {int(np.argmin(sizes))}")
@@ -249,12 +249,7 @@ def n_shot_splits(
     """
     if n_draws < 1 or any(n_shot < 1 for n_shot in n_shots):
         raise ValueError(f"shots and draws must be >= 1, got {list(n_shots)} and {n_draws}")
-    sizes = np.bincount(classes)
-    usable = np.flatnonzero(sizes > 1)
-    if len(usable) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
-        raise InputUnusable(
-            f"{len(usable)} classes have more than one cell, 2 are needed: a cell to learn from, a cell to test on"
-        )
+    usable = _usable_classes(classes)
     for n_shot in n_shots:
         for draw in range(n_draws):
             rng = generator(seed, f"{n_shot}-shot draw {draw}")
@@ -274,9 +269,7 @@ def stratified_splits(
     """
     if not 0 < share_test < 1 or n_draws < 1:
         raise ValueError(f"share_test must lie between 0 and 1 and n_draws be >= 1, got {share_test} and {n_draws}")
-    usable = np.flatnonzero(np.bincount(classes) > 1)
-    if len(usable) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
-        raise InputUnusable(f"{len(usable)} classes have more than one cell, 2 are needed; is the label column right?")
+    usable = _usable_classes(classes)
     for draw in range(n_draws):
         rng = generator(seed, f"stratified draw {draw}")
         train, test = [], []
@@ -286,3 +279,14 @@ def stratified_splits(
             test.append(rows[:n_test])
             train.append(rows[n_test:])
         yield Split(n_shot=0, draw=draw, train=np.sort(np.concatenate(train)), test=np.sort(np.concatenate(test)))
+
+
+def _usable_classes(classes: Int[np.ndarray, " cell"]) -> Int[np.ndarray, " class"]:
+    """Classes with a cell to learn from and a cell to test on; at least two."""
+    usable = np.flatnonzero(np.bincount(classes) > 1)
+    if len(usable) < 2:  # noqa: PLR2004 - one class leaves nothing to classify
+        raise InputUnusable(
+            f"{len(usable)} classes have more than one cell, 2 are needed: a cell to learn from, a cell to test on; is "
+            "the label column right?"
+        )
+    return usable

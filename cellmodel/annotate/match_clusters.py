@@ -255,17 +255,20 @@ def _overlap(
 
 
 def _pairs(a: ComparedSide, b: ComparedSide, *, meaning: ProfileMatch, overlap: _Overlap) -> tuple[ClusterPair, ...]:
+    figures = {
+        "meaning": meaning.cosine,
+        "p_meaning_a": meaning.p_left,
+        "p_meaning_b": meaning.p_right,
+        "markers": overlap.cosine,
+        "p_markers": overlap.p_value,
+        "p_markers_adjusted": overlap.p_adjusted,
+    }
     return tuple(
         ClusterPair(
             a=own,
             b=other,
-            meaning=float(meaning.cosine[row, column]),
-            p_meaning_a=float(meaning.p_left[row, column]),
-            p_meaning_b=float(meaning.p_right[row, column]),
-            markers=float(overlap.cosine[row, column]),
             n_shared=int(overlap.n_shared[row, column]),
-            p_markers=float(overlap.p_value[row, column]),
-            p_markers_adjusted=float(overlap.p_adjusted[row, column]),
+            **{name: float(values[row, column]) for name, values in figures.items()},
         )
         for row, own in enumerate(a.clusters)
         for column, other in enumerate(b.clusters)

@@ -1,7 +1,7 @@
 """Evidence for clusters: markers, exact contributions of genes, themes and enriched sets; as objects and as tables."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -296,7 +296,7 @@ def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
     """
     import pandas as pd
 
-    rows = {
+    rows: dict[str, Callable[[GroupEvidence], Iterator[Row]]] = {
         "groups": _group_rows,
         "markers": _marker_rows,
         "contributions": _contribution_rows,

@@ -46,16 +46,6 @@ class MarkerTable:
     markers: tuple[Marker, ...]  # ordered by t, then log2 fold change, then column; empty where there is no rest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Tests:
-    """The tests of all genes in all clusters."""
-
-    t: Float[np.ndarray, "cluster gene"]
-    p_value: Float[np.ndarray, "cluster gene"]
-    p_adjusted: Float[np.ndarray, "cluster gene"]
-    log2_fold_change: Float[np.ndarray, "cluster gene"]
-
-
 def rank_markers(
     expression: CellByGene, clusters: Labels, *, gene_names: Sequence[str], n_top: int = 50
 ) -> tuple[MarkerTable, ...]:
@@ -83,29 +73,47 @@ def rank_by_moments(
     """Rank as :func:`rank_markers`, from moments that are at hand."""
     if n_top < 1:
         raise ValueError(f"n_top must be >= 1, got {n_top}")
-    tests = _welch(inside, rest)
+    figures = _figures(inside, rest)
     tables = []
     for cluster, n_cells in enumerate(inside.n_cells.tolist()):
         n_rest = int(rest.n_cells[cluster])
-        order = np.lexsort((-tests.log2_fold_change[cluster], -tests.t[cluster])) if n_rest else np.empty(0, np.int64)
-        tables.append(
-            MarkerTable(
-                cluster=cluster,
-                n_cells=n_cells,
-                is_tested=min(n_cells, n_rest) >= _MIN_CELLS,
-                markers=tuple(
-                    _marker(cluster, gene, name=gene_names[gene], tests=tests, sides=(inside, rest))
-                    for gene in order[:n_top].tolist()
-                ),
+        keys = (-figures["log2_fold_change"][cluster], -figures["t"][cluster])
+        order = np.lexsort(keys)[:n_top].tolist() if n_rest else []
+        markers = tuple(
+            Marker(
+                gene=gene,
+                name=gene_names[gene],
+                **{name: float(values[cluster, gene]) for name, values in figures.items()},
             )
+            for gene in order
         )
+        is_tested = min(n_cells, n_rest) >= _MIN_CELLS
+        tables.append(MarkerTable(cluster=cluster, n_cells=n_cells, is_tested=is_tested, markers=markers))
     return tuple(tables)
 
 
-def _welch(inside: GroupMoments, rest: GroupMoments) -> _Tests:
-    """Welch's t, Satterthwaite's degrees of freedom and two-sided p for every gene of every cluster."""
-    from scipy.special import stdtr
+def _figures(inside: GroupMoments, rest: GroupMoments) -> dict[str, Float[np.ndarray, "cluster gene"]]:
+    """Every figure of a :class:`Marker`, for all genes of all clusters."""
     from scipy.stats import false_discovery_control
+
+    t, p_value = _welch(inside, rest)
+    return {
+        "t": t,
+        "p_value": p_value,
+        "p_adjusted": false_discovery_control(p_value, axis=1),
+        "log2_fold_change": np.log2((inside.linear_mean + _PSEUDOCOUNT) / (rest.linear_mean + _PSEUDOCOUNT)),
+        "fraction_in": inside.fraction,
+        "fraction_out": rest.fraction,
+        "mean_in": inside.mean,
+        "mean_out": rest.mean,
+    }
+
+
+def _welch(
+    inside: GroupMoments, rest: GroupMoments
+) -> tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "cluster gene"]]:
+    """Welch's t, and two-sided p by Satterthwaite's degrees of freedom."""
+    from scipy.special import stdtr
 
     n_in, n_out = inside.n_cells[:, None], rest.n_cells[:, None]
     is_tested = np.minimum(n_in, n_out) >= _MIN_CELLS
@@ -119,30 +127,7 @@ def _welch(inside: GroupMoments, rest: GroupMoments) -> _Tests:
     pooled = np.broadcast_to(np.maximum(n_in + n_out - 2.0, 1.0), error.shape).copy()  # where neither side varies
     freedom = np.divide(error**2, spread, out=pooled, where=spread > 0)
     p_value = np.where(has_t, 2 * stdtr(freedom, -np.abs(t)), 1.0)
-    return _Tests(
-        t=t,
-        p_value=p_value,
-        p_adjusted=false_discovery_control(p_value, axis=1),
-        log2_fold_change=np.log2((inside.linear_mean + _PSEUDOCOUNT) / (rest.linear_mean + _PSEUDOCOUNT)),
-    )
-
-
-def _marker(cluster: int, gene: int, *, name: str, tests: _Tests, sides: tuple[GroupMoments, GroupMoments]) -> Marker:
-    """Row of one gene."""
-    at = (cluster, gene)
-    inside, rest = sides
-    return Marker(
-        gene=gene,
-        name=name,
-        t=float(tests.t[at]),
-        p_value=float(tests.p_value[at]),
-        p_adjusted=float(tests.p_adjusted[at]),
-        log2_fold_change=float(tests.log2_fold_change[at]),
-        fraction_in=float(inside.fraction[at]),
-        fraction_out=float(rest.fraction[at]),
-        mean_in=float(inside.mean[at]),
-        mean_out=float(rest.mean[at]),
-    )
+    return t, p_value
 
 
 def upregulated(markers: Iterable[Marker], *, max_p: float) -> list[Marker]:

@@ -17,7 +17,7 @@ from cellmodel.explain.groups import ClusteredCells, clustered
 from cellmodel.explain.markers import marker_frame, rank_markers
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns
 from cellmodel.io.records import stored_table
-from cellmodel.pl._canvas import drawing, save_figure
+from cellmodel.pl._canvas import drawn
 from cellmodel.pp.moments import cluster_moments
 
 if TYPE_CHECKING:
@@ -85,17 +85,18 @@ def embedding(
         raise InputUnusable(f"the cells hold no obsm[{basis!r}] (they hold: {have}); name another basis")
     points = np.asarray(adata.obsm[basis], dtype=np.float64)[:, :2]
     column = adata.obs.get(color)
-    with drawing():
-        if column is None:
-            axes = scatter_values(points, _expression_of(adata, color), name=color, ax=ax)
-        elif column.dtype.kind in "fiu":
-            axes = scatter_values(points, column.to_numpy(dtype=np.float64), name=color, ax=ax)
+
+    def draw() -> "Axes":
+        if column is None or column.dtype.kind in "fiu":
+            values = _expression_of(adata, color) if column is None else column.to_numpy(dtype=np.float64)
+            axes = scatter_values(points, values, name=color, ax=ax)
         else:
             codes, names = _categories(adata, color)
             axes = scatter_categories(points, codes, names=names, ax=ax)
         label_axes(axes, basis)
-        save_figure(axes, save)
-    return axes
+        return axes
+
+    return drawn(draw, save)
 
 
 def dotplot(
@@ -133,10 +134,7 @@ def dotplot(
     if unknown:
         raise InputUnusable(f"{', '.join(unknown[:3])}: no gene of these cells, or none that a cell expresses")
     inside, _ = cluster_moments(found.expression[:, [place[name] for name in shown]], found.labels)
-    with drawing():
-        axes = dot_grid(inside.mean, inside.fraction, clusters=found.names, genes=shown, ax=ax)
-        save_figure(axes, save)
-    return axes
+    return drawn(lambda: dot_grid(inside.mean, inside.fraction, clusters=found.names, genes=shown, ax=ax), save)
 
 
 def sankey(
@@ -157,10 +155,7 @@ def sankey(
         for i, row in enumerate(rows)
         for j, column in enumerate(columns)
     ]
-    with drawing():
-        axes = draw_flows(flows, left=rows, right=columns, titles=(left, right), ax=ax)
-        save_figure(axes, save)
-    return axes
+    return drawn(lambda: draw_flows(flows, left=rows, right=columns, titles=(left, right), ax=ax), save)
 
 
 def heatmap(
@@ -194,10 +189,7 @@ def heatmap(
     values = wide.loc[clusters, genes].to_numpy(dtype=np.float64)
     largest = np.nanmax(np.abs(values), axis=1, keepdims=True)
     scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
-    with drawing():
-        axes = heat_grid(scaled, rows=clusters, columns=genes, label="share of the largest", ax=ax)
-        save_figure(axes, save)
-    return axes
+    return drawn(lambda: heat_grid(scaled, rows=clusters, columns=genes, label="share of the largest", ax=ax), save)
 
 
 def k_curve(
@@ -210,22 +202,13 @@ def k_curve(
     InputUnusable
         If the run did not estimate the number of clusters.
     """
-    from cellmodel.pl._curves import stability_curve
+    from cellmodel.pl._grids import stability_curve
 
     curve = stored_table(adata.uns, key, "n_clusters", "curve", columns=("stability",))
     if curve is None or not len(curve):
         raise InputUnusable(f'uns["{key}"] holds no curve; run `cellmodel cluster --n-clusters auto`')
-    with drawing():
-        axes = stability_curve(
-            curve["n_clusters"].to_numpy(dtype=np.int64),
-            curve["stability"].to_numpy(dtype=np.float64),
-            null_mean=curve["null_mean"].to_numpy(dtype=np.float64),
-            null_sd=curve["null_sd"].to_numpy(dtype=np.float64),
-            chosen=int(adata.uns[key]["n_clusters"]["n_clusters"]),
-            ax=ax,
-        )
-        save_figure(axes, save)
-    return axes
+    chosen = int(adata.uns[key]["n_clusters"]["n_clusters"])
+    return drawn(lambda: stability_curve(curve, chosen=chosen, ax=ax), save)
 
 
 def confusion(
@@ -244,11 +227,10 @@ def confusion(
 
     counts, row_names, column_names = _crossed(adata, rows, columns)
     order = np.lexsort((-counts.max(axis=0), counts.argmax(axis=0)))
-    with drawing():
-        axes = count_grid(counts[:, order], rows=row_names, columns=[column_names[at] for at in order], ax=ax)
-        axes.set(ylabel=rows, xlabel=columns)
-        save_figure(axes, save)
-    return axes
+    names = [column_names[at] for at in order]
+    return drawn(
+        lambda: count_grid(counts[:, order], rows=row_names, columns=names, titles=(rows, columns), ax=ax), save
+    )
 
 
 def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:

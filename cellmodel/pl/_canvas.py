@@ -1,7 +1,7 @@
 """Where plots are drawn and how they are kept: sizes of a paper, fonts, the same bytes for the same plot."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +55,14 @@ def drawing() -> Iterator[None]:
     style: Any = _STYLE  # matplotlib types it by the names of all its settings
     with mpl.rc_context(style):
         yield
+
+
+def drawn(draw: "Callable[[], Axes]", save: Path | str | None) -> "Axes":
+    """Draw with our fonts and lines, and save the figure where ``save`` says."""
+    with drawing():
+        axes = draw()
+        save_figure(axes, save)
+    return axes
 
 
 def axes_of(ax: "Axes | None", *, width: float, height: float) -> "Axes":

@@ -1,4 +1,4 @@
-"""Tables as pictures: dots by cluster and gene, contributions, and two ways to group the same cells."""
+"""Tables as pictures: dots by cluster and gene, contributions, crossed groups of cells, the curve of stability."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.pl._canvas import axes_of
+from cellmodel.pl._canvas import COLUMN, axes_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 _CELL: Final = 0.17  # inches: a row or a column
@@ -72,6 +73,7 @@ def count_grid(
     *,
     rows: Sequence[str],
     columns: Sequence[str],
+    titles: tuple[str, str],
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw the cells of each pair of groups, as a share of the row; the number stands where it fits."""
@@ -88,6 +90,7 @@ def count_grid(
                     color="white" if share > _DARK else "black",
                 )  # fmt: skip
     _bar(axes, drawn, "share of the row's cells")
+    axes.set(ylabel=titles[0], xlabel=titles[1])
     return axes
 
 
@@ -118,3 +121,27 @@ def _with_grey(name: str) -> Any:
     import matplotlib as mpl
 
     return mpl.colormaps[name].with_extremes(bad="#ececec")
+
+
+def stability_curve(curve: "pd.DataFrame", *, chosen: int, ax: "Axes | None" = None) -> "Axes":
+    """Draw stability by the number of clusters, the band of data without clusters (two deviations), and the choice."""
+    numbers = curve["n_clusters"].to_numpy(dtype=np.int64)
+    stability, null_mean, null_sd = (
+        curve[name].to_numpy(dtype=np.float64) for name in ("stability", "null_mean", "null_sd")
+    )
+    axes = axes_of(ax, width=COLUMN, height=COLUMN * 0.66)
+    axes.axvline(chosen, color="#d26900", linewidth=1.0, linestyle=(0, (4, 2)), zorder=0)
+    axes.plot(numbers, stability, marker="o", markersize=3, color="#3c0ff0", linewidth=1.2, label="these cells")
+    axes.plot(numbers, null_mean, color="#707070", linewidth=1.0, linestyle=(0, (1, 1)), label="without clusters")
+    axes.fill_between(
+        numbers, null_mean - 2 * null_sd, null_mean + 2 * null_sd, color="#b0b0b0", alpha=0.4, linewidth=0
+    )
+    axes.set(xlabel="number of clusters", ylabel="stability (mean ARI)", ylim=(0, 1.03))
+    axes.annotate(
+        f"chosen: {chosen}", (chosen, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2),
+        textcoords="offset points", ha="center", va="bottom", color="#a04f00",
+    )  # fmt: skip
+    shown = numbers if chosen in numbers else np.sort(np.append(numbers, chosen))
+    axes.set_xticks(shown)
+    axes.legend(frameon=False, loc="best")
+    return axes

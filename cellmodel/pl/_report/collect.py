@@ -18,9 +18,9 @@ from cellmodel.io.lineage import check_records
 from cellmodel.io.records import input_record, run_record, stored_table
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._report.data import KChoice, ReportData, ReportExpression, Row
-from cellmodel.pl._report.dot_plot import by_cluster
 from cellmodel.pl._report.layout import lay_out
 from cellmodel.pl._report.tables import markers_in_turn, read_evidence, read_markers, read_names, read_words
+from cellmodel.pl._report.view import by_cluster
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes, log_expression

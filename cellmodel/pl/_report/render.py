@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellmodel.io.writers import output
-from cellmodel.pl._report import charts
 from cellmodel.pl._report import style as formats
 from cellmodel.pl._report.data import ReportData
-from cellmodel.pl._report.dot_plot import dot_plot
 from cellmodel.pl._report.payload import drawn_cells, plot_payload
 from cellmodel.pl._report.view import (
     CURVE_NAME,
+    HEIGHT,
     KNOWLEDGE_CAPTION,
     SIGNIFICANT,
+    WIDTH,
     cluster_views,
+    dot_plot,
     figures_of,
     k_chart,
     name_figures,
@@ -60,7 +61,7 @@ def render_report(data: ReportData) -> str:
                 for part in ("themes", "contributions", "sets")
             },
             significant=SIGNIFICANT,
-            chart_size=(charts.WIDTH, charts.HEIGHT),
+            chart_size=(WIDTH, HEIGHT),
             payload=Markup(plot_payload(data)),
             style=Markup(style),
             script=Markup(script),

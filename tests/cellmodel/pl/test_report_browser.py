@@ -8,9 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from cellmodel.pl._report.data import ReportExpression
-from cellmodel.pl._report.dot_plot import dot_plot
 from cellmodel.pl._report.render import write_report
-from cellmodel.pl._report.view import cluster_views
+from cellmodel.pl._report.view import cluster_views, dot_plot
 from tests.support.browser import open_page, wait_for
 from tests.support.report_data import make_data
 
