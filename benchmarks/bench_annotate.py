@@ -1,4 +1,4 @@
-"""Names for clusters against true types: either witness, both, and controls; annotate.{json,md}.
+"""Names for clusters against true types: either evidence source, both, and controls; annotate.{json,md}.
 
     python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders lsa-256,minilm] [--cells]
 

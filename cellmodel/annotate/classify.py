@@ -28,7 +28,7 @@ Head = Literal["centroid", "knn", "logistic"]
 Contrast = Literal["none", "supervised", "self"]
 TEMPERATURE: Final = 0.1
 NOISE: Final = 0.3  # standard deviation of the noise that makes a second view, in units of the features' own
-USUAL_ODDS: Final = 10.0  # of the nearest centroid against the next, for a cell of usual lead
+USUAL_ODDS: Final = 10.0  # of the nearest centroid against the next, for a cell of median difference
 STRENGTH: Final = 10.0  # of logistic regression, the inverse of its penalty, on cells of mean squared length 1
 
 
@@ -133,13 +133,13 @@ def _squared_distances(cells: Embedding, points: Embedding) -> Float[np.ndarray,
 def _by_centroid(
     features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
-    """Softmax of squared distances, in units of the usual lead of the nearest centroid over the next."""
+    """Softmax of squared distances, in units of the median difference between the nearest two centroids."""
     n_classes = int(classes.max()) + 1
     centroids = np.stack([features[labelled[classes == one]].mean(axis=0) for one in range(n_classes)])
     squared = _squared_distances(features, centroids)
     two = np.partition(squared, 1, axis=1)
-    lead = max(float(np.median(two[:, 1] - two[:, 0])), 1e-12)
-    return _softmax(-np.log(USUAL_ODDS) * squared / lead)
+    difference = max(float(np.median(two[:, 1] - two[:, 0])), 1e-12)
+    return _softmax(-np.log(USUAL_ODDS) * squared / difference)
 
 
 def _by_neighbors(

@@ -1,4 +1,4 @@
-"""Labels carried over from a reference to a query: cells in, classes with their confidence out, written where asked."""
+"""Label transfer from a reference to a query: cells in, classes with their confidence out."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -54,7 +54,7 @@ class TransferConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transfer:
-    """What was carried over to the query."""
+    """Labels transferred to the query."""
 
     config: RunConfig
     transfer: TransferConfig
@@ -64,11 +64,11 @@ class Transfer:
     n_reference: tuple[int, ...]  # labelled cells of each class
     n_unlabelled: int  # cells of the reference without a label, which were left out
     limit: float  # confidence below which a cell is ``unassigned``
-    n_genes: int  # genes that met
-    note: str  # how they met, in words
+    n_genes: int  # shared genes
+    note: str  # how they were matched, in words
     reference: str
     store_id: str
-    encoder_id: str  # encoder whose vectors they met by; empty where they met otherwise
+    encoder_id: str  # encoder whose vectors matched them; empty where they were matched otherwise
     content_id: str  # what of the store and the encoder this depends on
     # what the labels of the reference were made with, where that is another store or encoder
     made_with: Lineage | None = None
@@ -98,7 +98,7 @@ def read_labels(cells: Cells, label_key: str) -> Labelled:
     values = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
     rows = np.flatnonzero((values != "") & (values != UNASSIGNED))
     names, codes = np.unique(values[rows], return_inverse=True)
-    if len(names) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
+    if len(names) < 2:  # noqa: PLR2004 - one class leaves nothing to classify
         raise InputUnusable(
             f"column {label_key!r} of {cells.source} names {counted(len(names), 'class', plural='classes')} in "
             f"{counted(len(rows), 'labelled cell')}, 2 are needed; is it the right column?"

@@ -134,7 +134,7 @@ class ProfileMatch:
     # when the genes are permuted: for the cluster of the left side, and for that of the right
     p_left: Float[np.ndarray, "cluster other"]
     p_right: Float[np.ndarray, "cluster other"]
-    # left, right: (cluster, gene) share of each gene in a unit profile; ``left @ left_vectors`` are the profiles
+    # left, right: (cluster, gene) part of each gene in a unit profile; ``left @ left_vectors`` are the profiles
     left: Float[np.ndarray, "cluster gene"]
     right: Float[np.ndarray, "other gene2"]
 

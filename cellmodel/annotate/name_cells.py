@@ -221,11 +221,11 @@ def name_by_types(
         order = np.argsort(-of_types, kind="stable").tolist()
         best, second = order[0], order[1] if len(order) > 1 else None
         genes = _genes(profile, evidence, best, gene_names=gene_names)
-        leading = profiles[cluster, evidence.markers[best].indices] >= _UPREGULATED
+        is_up = profiles[cluster, evidence.markers[best].indices] >= _UPREGULATED
         reason = f"p {p_value:.2g}"
         if p_value <= settings.max_p:
             n_markers = int(evidence.n_markers[best])
-            reason = _weakness(leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
+            reason = _weakness(is_up, n_markers=n_markers, n_genes=len(genes), settings=settings)
         second_score = 0.0 if second is None else float(of_types[second])
         named.append(
             TypeName(
@@ -240,7 +240,7 @@ def name_by_types(
                 text_score=float((evidence.text[best] @ profile)[0]),
                 marker_score=float((evidence.markers[best] @ profile)[0]),
                 p_value=p_value,
-                share_markers=float(leading.mean()) if len(leading) else 0.0,
+                share_markers=float(is_up.mean()) if len(is_up) else 0.0,
                 genes=genes[: settings.n_genes],
                 reason=reason,
             )
@@ -248,13 +248,13 @@ def name_by_types(
     return tuple(named)
 
 
-def _weakness(leading: Bool[np.ndarray, " marker"], *, n_markers: int, n_genes: int, settings: TypeNaming) -> str:
+def _weakness(is_up: Bool[np.ndarray, " marker"], *, n_markers: int, n_genes: int, settings: TypeNaming) -> str:
     """How many of the measured markers are upregulated, or genes support a type without markers; empty if enough."""
     if n_markers == 0:
         return "" if n_genes >= settings.min_genes else f"{n_genes} of {settings.min_genes} genes"
-    n_leading = int(leading.sum())
-    is_enough = n_leading >= min(settings.min_genes, n_markers) and n_leading >= settings.min_share * len(leading)
-    return "" if is_enough else f"{n_leading} of {len(leading) or n_markers} markers"
+    n_up = int(is_up.sum())
+    is_enough = n_up >= min(settings.min_genes, n_markers) and n_up >= settings.min_share * len(is_up)
+    return "" if is_enough else f"{n_up} of {len(is_up) or n_markers} markers"
 
 
 def _genes(

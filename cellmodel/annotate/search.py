@@ -35,7 +35,7 @@ from cellmodel.pp.graph import smooth
 from cellmodel.text.align import GeneAlignment, align_cells
 
 _CLUSTER_KEY = "cellmodel"
-_BEST_CELLS = 0.05  # share of the cells whose genes are told
+_BEST_CELLS = 0.05  # fraction of the cells whose genes are reported
 _SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<=[.;])\s+(?=[A-Z0-9])")
 _BRACKETS = re.compile(r"\[[^\]]*\]")  # provenance: "[provided by RefSeq, Jul 2008]"
 
@@ -91,7 +91,7 @@ class FoundCluster:
     cluster: str
     n_cells: int
     score: float
-    p_value: float  # share of deals in which any cluster reaches the score
+    p_value: float  # fraction of permutations in which any cluster reaches the score
     genes: tuple[FoundGene, ...]  # those with the largest parts in the score
 
 
@@ -139,11 +139,11 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     best = np.argsort(-scores, kind="stable")[: max(1, round(_BEST_CELLS * len(scores)))]
     groups = np.zeros(len(scores), dtype=np.int64)
     groups[best] = 1
-    leading = _genes(standard_profiles(cluster_profiles(known.expression, groups)), reading, known, n=search.n_genes)
+    of_groups = _genes(standard_profiles(cluster_profiles(known.expression, groups)), reading, known, n=search.n_genes)
     return Found(
         clusters=() if grouped is None else _rank(grouped, known, reading, search=search, seed=config.seed),
         scores=scores,
-        genes=leading[1],
+        genes=of_groups[1],
         types=reading.types,
         store_id=known.alignment.store_id,
         encoder_id=known.alignment.encoder_id,
@@ -219,9 +219,9 @@ def _genes(
     """Genes of each group with the largest positive parts in its score, with a sentence each."""
     columns, weights = reading.weights.indices, reading.weights.data
     parts = standard[:, columns] * weights
-    leading = [[place for place in np.lexsort((columns, -row))[:n].tolist() if row[place] > 0] for row in parts]
+    largest = [[at for at in np.lexsort((columns, -row))[:n].tolist() if row[at] > 0] for row in parts]
     texts = known.alignment.texts
-    sentences = _sentences({place: texts[columns[place]] for places in leading for place in places}, reading)
+    sentences = _sentences({place: texts[columns[place]] for places in largest for place in places}, reading)
     return [
         tuple(
             FoundGene(
@@ -231,7 +231,7 @@ def _genes(
             )
             for place in places
         )
-        for row, places in zip(parts, leading, strict=True)
+        for row, places in zip(parts, largest, strict=True)
     ]
 
 

@@ -67,7 +67,7 @@ def joint_features(
     fewer than :data:`MIN_SHARED` genes are shared; ``InputUnusable`` for ``text`` with knowledge ``none``.
     """
     if meeting == "text" and config.knowledge == "none":
-        raise InputUnusable("genes that meet by text need knowledge; leave out --knowledge none, or use --genes-by ids")
+        raise InputUnusable("matching genes by text needs knowledge; leave out --knowledge none, or use --genes-by ids")
     left, right = (_side(cells, kb, config, meeting=meeting) for cells in (reference, query))
     match = _match_by_text if meeting == "text" else _match_by_id
     a, b, note = match(left, right, kb, config)

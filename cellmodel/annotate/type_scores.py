@@ -18,7 +18,6 @@ from cellmodel.text.align import GeneAlignment
 from genekb.core.messages import counted
 
 _FIRST_HAND = ("symbol", "authority_symbol", "gene_id", "ensembl")  # names that are a gene's own
-_TEXT_SHARE = 0.5  # of the weight of the markers, which are the stronger witness
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,11 +25,11 @@ class TypeEvidence:
     """What each type says of each gene."""
 
     types: tuple[CellType, ...]  # the candidates
-    # text, markers: (type, gene) weights of either witness: their product with a standard profile is its score
+    # text, markers: (type, gene) weights by either evidence source: their product with a standard profile is its score
     text: sp.csr_matrix
     markers: sp.csr_matrix
     # markers and half of the text, over the root of the sum of squares of these shares: a sum of two independent scores
-    # with standard deviation one has that too. One witness alone where the type has no other
+    # with standard deviation one has that too. One source alone where the type has no other
     both: sp.csr_matrix
     n_markers: Int[np.ndarray, " type"]  # (type,) markers that the store knows, measured or not
 
@@ -49,20 +48,20 @@ def type_evidence(types: Sequence[CellType], alignment: GeneAlignment, kb: genek
         centre=vectors[[row[text] for text in table]].mean(axis=0),
     )
     markers, n_markers = marker_weights(types, alignment.gene_ids, kb)
-    both = combine_witnesses(text, markers, has_markers=n_markers > 0)
+    both = combine_evidence(text, markers, has_markers=n_markers > 0)
     return TypeEvidence(types=tuple(types), text=text, markers=markers, both=both, n_markers=n_markers)
 
 
-def combine_witnesses(
+def combine_evidence(
     text: sp.csr_matrix, markers: sp.csr_matrix, *, has_markers: Bool[np.ndarray, " type"]
 ) -> sp.csr_matrix:
     """Add both evidence sources of each type; see :class:`TypeEvidence`.
 
     ``has_markers``: types whose markers the store knows: if none of them is measured, that counts against the type.
     """
-    share = np.where(has_markers, _TEXT_SHARE, 1.0)
-    length = np.sqrt(share**2 + has_markers)
-    return sp.csr_matrix(sp.diags(share / length) @ text + sp.diags(1 / length) @ markers)
+    weight = np.where(has_markers, _TEXT_WEIGHT, 1.0)
+    length = np.sqrt(weight**2 + has_markers)
+    return sp.csr_matrix(sp.diags(weight / length) @ text + sp.diags(1 / length) @ markers)
 
 
 def marker_weights(
@@ -87,7 +86,7 @@ def marker_weights(
 
 
 def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[int, ...]]:
-    """Find the GeneIDs that each symbol stands for: its own, else all orthologues, else an alias that is unique."""
+    """Find the GeneIDs that each symbol resolves to: its own, else all orthologues, else an alias that is unique."""
     names = kb.table("names")
     by_ortholog: dict[str, list[int]] = {}
     of_others = names.filter(pc.equal(names["kind"], "ortholog"))
@@ -104,7 +103,7 @@ def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[i
 
 _N_TOP = 50  # genes whose texts are nearest to a query
 _LEAST = 1e-12
-_TEXT_WEIGHT = 0.5  # of the weight of markers, which are the stronger witness
+_TEXT_WEIGHT = 0.5  # of the weight of markers, which are the stronger evidence source
 
 
 def text_weights(
@@ -207,8 +206,8 @@ def cluster_profiles(expression: CellByGene, clusters: Labels) -> Float[np.ndarr
     """Mean of each gene in each cluster, less its mean in all cells, in standard deviations, kept within ±2."""
     inside, _ = cluster_moments(expression, clusters)
     mean, deviation = column_moments(expression.astype(np.float64))
-    lead = inside.mean - mean
-    profiles = np.divide(lead, deviation, out=np.zeros_like(lead), where=deviation > _LEAST)
+    difference = inside.mean - mean
+    profiles = np.divide(difference, deviation, out=np.zeros_like(difference), where=deviation > _LEAST)
     return np.clip(profiles, -_MAX_PROFILE, _MAX_PROFILE)
 
 

@@ -14,7 +14,7 @@ from cellmodel.core.errors import InputUnusable
 class Scores:
     """Agreement of clusters with labels, all in [0, 1] but ARI, which may be negative."""
 
-    # share of cells whose cluster is matched to their type, by the best one-to-one matching (Hungarian) on the
+    # fraction of cells whose cluster is matched to their type, by the best one-to-one matching (Hungarian) on the
     # rectangular contingency table; clusters or types left over match nothing
     accuracy: float
     nmi: float  # normalised mutual information, arithmetic mean
@@ -62,11 +62,11 @@ def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
 class ClassScores:
     """Agreement of predicted classes with labels; names are compared as they are, nothing is matched."""
 
-    accuracy: float  # share of cells whose class is their type; a cell without a class counts as wrong
+    accuracy: float  # fraction of cells whose class is their type; a cell without a class counts as wrong
     macro_f1: float  # macro_f1, balanced_accuracy: means over the types that occur in the truth
     balanced_accuracy: float
     share_unassigned: float  # share of cells without a class
-    recall: dict[str, float]  # share of each type's cells that were given it
+    recall: dict[str, float]  # fraction of each type's cells that were given it
     # names of the columns of ``confusion``: the types of the truth, then other predicted classes
     classes: tuple[str, ...]
     # (type, class) numbers of cells; rows are the types of the truth, in the order of the first columns

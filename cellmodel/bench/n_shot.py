@@ -1,6 +1,6 @@
 """How well classes are found from few labelled cells: the n-shot protocol on one labelled file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -48,7 +48,7 @@ class TrialConfig:
     n_draws
         Draws for each.
     share_test
-        Share of each class that stratified splits test on; None leaves them out.
+        Fraction of each class that stratified splits test on; None leaves them out.
     features
         ``expression`` for smoothed principal components, ``text`` for that of the cells' own genes, ``both`` side by
         side, or ``recipe:NAME`` for what a recipe would cluster.
@@ -68,7 +68,7 @@ class TrialConfig:
         if self.n_draws < 1 or any(n_shot < 1 for n_shot in self.n_shots):
             raise ValueError(f"shots and draws must be >= 1, got {list(self.n_shots)} and {self.n_draws}")
         if not self.n_shots and self.share_test is None:
-            raise ValueError("there is nothing to try: give numbers of shots, or a share to test on")
+            raise ValueError("there is nothing to try: give numbers of shots, or a fraction to test on")
         if self.features not in OWN_FEATURES and not self.features.startswith(OF_RECIPE):
             own = ", ".join(OWN_FEATURES)
             raise ValueError(f"features must be {own} or {OF_RECIPE}NAME, got {self.features!r}")
@@ -110,11 +110,11 @@ def score_trials(features: Embedding, known: Labelled, *, trials: TrialConfig, s
     if classify.contrast == "self":  # needs no label, so once for all draws
         features = contrastive_features(features, seed=seed, device=classify.device)
         classify = replace(classify, contrast="none")
-    predict = _predictor(features, known, classify, seed)
     by_shot: dict[int, list[tuple[Split, ClassScores]]] = {}
     for split in _splits(known.codes, trials, seed):
         truth = [known.names[code] for code in known.codes[split.test]]
-        scores = score_classes(truth, predict(split), unassigned=UNASSIGNED)
+        predicted = _predicted(features, known, split, classify=classify, seed=seed)
+        scores = score_classes(truth, predicted, unassigned=UNASSIGNED)
         by_shot.setdefault(split.n_shot, []).append((split, scores))
     return [_row(n_shot, drawn) for n_shot, drawn in by_shot.items()]
 
@@ -125,18 +125,12 @@ def _splits(codes: Int[np.ndarray, " labelled"], trials: TrialConfig, seed: int)
         yield from stratified_splits(codes, share_test=trials.share_test, n_draws=trials.n_draws, seed=seed)
 
 
-def _predictor(
-    features: Embedding, known: Labelled, classify: ClassifyConfig, seed: int
-) -> Callable[[Split], list[str]]:
-    """Make a function that names the classes of a split's test cells from the labels of its training cells."""
-
-    def predict(split: Split) -> list[str]:
-        seen, codes = np.unique(known.codes[split.train], return_inverse=True)
-        found = classify_cells(features, labelled=known.rows[split.train], classes=codes, config=classify, seed=seed)
-        tested = found.classes[known.rows[split.test]]
-        return [known.names[seen[code]] if code >= 0 else UNASSIGNED for code in tested.tolist()]
-
-    return predict
+def _predicted(features: Embedding, known: Labelled, split: Split, *, classify: ClassifyConfig, seed: int) -> list[str]:
+    """Classes of a split's test cells, from the labels of its training cells."""
+    seen, codes = np.unique(known.codes[split.train], return_inverse=True)
+    found = classify_cells(features, labelled=known.rows[split.train], classes=codes, config=classify, seed=seed)
+    tested = found.classes[known.rows[split.test]]
+    return [known.names[seen[code]] if code >= 0 else UNASSIGNED for code in tested.tolist()]
 
 
 def _row(n_shot: int, drawn: Sequence[tuple[Split, ClassScores]]) -> TrialRow:
@@ -183,7 +177,7 @@ def side_by_side(expression: Embedding, text: Embedding) -> Embedding:
 
 
 def _of_recipe(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, name: str) -> Embedding:
-    """Make what a recipe would cluster; the number of clusters is left to it, since the labels would tell it."""
+    """Make what a recipe would cluster; the number of clusters is left to it, since the labels would reveal it."""
     recipe = find_recipe(name)
     config = replace(config, recipe=name, n_clusters=None)
     if not recipe.uses_text:

@@ -92,8 +92,8 @@ class Contribution:
     name: str  # name, gene_id: the gene
     gene_id: int
     difference: float  # mean expression of the group less that of the others, in standard deviations
-    contribution: float  # its share of the distance, in the units of the distance
-    p_value: float  # how often it contributes as much with texts dealt out anew
+    contribution: float  # part of the distance, in its units
+    p_value: float  # how often it contributes as much with permuted texts
     term: str  # term, sentence: the highest-scoring term that its text holds, and where; empty past the strongest genes
     sentence: str
 
@@ -103,11 +103,11 @@ class GroupEvidence:
     """Evidence for one group."""
 
     contrast: Contrast  # which group, and what it is compared with
-    # distance, distance_p: of the semantic centroids, and how often it is as long with texts dealt out anew
+    # distance, distance_p: of the semantic centroids, and how often it is as long with permuted texts
     distance: float
     distance_p: float
     markers: tuple[Marker, ...]  # highest t first
-    # of every gene that was used: first those in which the group leads, largest contribution first, then the others.
+    # of every gene that was used: upregulated ones first, largest contribution first, then the others.
     # All add up to the distance
     contributions: tuple[Contribution, ...]
     themes: tuple[Theme, ...]  # highest score first

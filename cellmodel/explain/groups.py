@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -91,8 +91,8 @@ def group_cells(cells: Cells, cluster_key: str, *, least: int = 2) -> GroupedCel
         )
     if len(names) < least:
         raise InputUnusable(
-            f"column {cluster_key!r} of {cells.source} holds {len(names)} cluster; a cluster is told by what sets it "
-            "apart from others, so two are needed"
+            f"column {cluster_key!r} of {cells.source} holds {len(names)} cluster; a cluster is described by its "
+            "difference from others, so two are needed"
         )
     place = {name: number for number, name in enumerate(names)}
     return GroupedCells(rows=rows, names=names, labels=np.array([place[name] for name in found[rows]], dtype=np.int64))
@@ -144,7 +144,7 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Comparison:
-    """Cells in groups, and which groups are told apart from the others of them."""
+    """Cells in groups, and which groups are compared with the others."""
 
     rows: Int[np.ndarray, " cell"]  # (cell,) rows of the clustered cells
     labels: Labels  # (cell,) group of each, 0 .. k-1
@@ -164,18 +164,7 @@ def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None =
         places = [_place(name, found.names) for name in between]
         rows = np.flatnonzero(np.isin(found.labels, places))
         labels, names = (found.labels[rows] == places[1]).astype(np.int64), between
-    contrasts = tuple(
-        Contrast(
-            cluster=name,
-            condition="",
-            against=REST if between is None else other,
-            n_cells=n_cells,
-            n_against=n_against,
-            group=group,
-        )
-        for group, name, other, n_cells, n_against in _sides(labels, names)
-        if _is_large(f"cluster {name!r}", n_cells, n_against)
-    )
+    contrasts = _contrasts(labels, names, is_against_rest=between is None)
     return _not_empty((Comparison(rows=rows, labels=labels, contrasts=contrasts),), found)
 
 
@@ -200,31 +189,34 @@ def compare_conditions(
     for place in clusters:
         rows = np.flatnonzero((found.labels == place) & (values != ""))
         present, labels = np.unique(values[rows].astype(str), return_inverse=True)
-        contrasts = tuple(
-            Contrast(
-                cluster=found.names[place], condition=name, against=against, n_cells=n_cells, n_against=n_against,
-                group=group,
-            )
-            for group, name, against, n_cells, n_against in _sides(labels, present.tolist())
-            if _is_large(f"{name!r} in cluster {found.names[place]!r}", n_cells, n_against)
-        )  # fmt: skip
+        contrasts = _contrasts(labels, present.tolist(), cluster=found.names[place])
         comparisons.append(Comparison(rows=rows, labels=labels, contrasts=contrasts))
     return _not_empty(tuple(comparisons), found)
 
 
-def _sides(clusters: Labels, names: Sequence[str]) -> Iterator[tuple[int, str, str, int, int]]:
-    """Every group, its name, what it is compared with, and the cells on either side."""
-    sizes = np.bincount(clusters, minlength=len(names)).tolist()
-    for group, (name, size) in enumerate(zip(names, sizes, strict=True)):
-        others = [other for other in names if other != name]
-        yield group, name, others[0] if len(others) == 1 else REST, size, sum(sizes) - size
-
-
-def _is_large(what: str, n_cells: int, n_against: int) -> bool:
-    if min(n_cells, n_against) < _MIN_CELLS:
-        log.warning("%s: %d cells, %d on the other side; left out", what, n_cells, n_against)
-        return False
-    return True
+def _contrasts(
+    labels: Labels, names: Sequence[str], *, cluster: str | None = None, is_against_rest: bool = False
+) -> tuple[Contrast, ...]:
+    """Every group with enough cells on both sides; groups are the conditions of ``cluster``, else clusters."""
+    sizes = np.bincount(labels, minlength=len(names)).tolist()
+    contrasts = []
+    for group, (name, n_cells) in enumerate(zip(names, sizes, strict=True)):
+        n_against, others = sum(sizes) - n_cells, [other for other in names if other != name]
+        if min(n_cells, n_against) < _MIN_CELLS:
+            what = f"cluster {name!r}" if cluster is None else f"{name!r} in cluster {cluster!r}"
+            log.warning("%s: %d cells, %d on the other side; left out", what, n_cells, n_against)
+            continue
+        contrasts.append(
+            Contrast(
+                cluster=name if cluster is None else cluster,
+                condition="" if cluster is None else name,
+                against=REST if is_against_rest or len(others) != 1 else others[0],
+                n_cells=n_cells,
+                n_against=n_against,
+                group=group,
+            )
+        )
+    return tuple(contrasts)
 
 
 def _not_empty(comparisons: tuple[Comparison, ...], found: ClusteredCells) -> tuple[Comparison, ...]:

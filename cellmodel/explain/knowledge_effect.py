@@ -19,9 +19,9 @@ MOST_CELLS = 3000  # cells that are compared, drawn once: the figure is a mean a
 class KnowledgeRow:
     """How well one kind of knowledge, on its own, keeps the cells of a cluster together."""
 
-    knowledge: str  # ``real``, ``shuffled`` or ``random``; ``chance`` for clusters dealt out at random
-    # share of a cell's nearest cells in the text view that are in its cluster, in [0, 1]. The clusters come from
-    # expression, so the figure tells how much of them the text alone can see, not which is right
+    knowledge: str  # ``real``, ``shuffled`` or ``random``; ``chance`` for permuted clusters
+    # fraction of a cell's nearest cells in the text view that are in its cluster, in [0, 1]. The clusters come from
+    # expression, so the figure shows how much of them the text alone can see, not which is right
     neighbour_agreement: float
 
 
@@ -58,6 +58,6 @@ def compared_cells(n_cells: int, seed: int) -> Int[np.ndarray, " cell"]:
 
 
 def neighbour_agreement(embedding: Embedding, clusters: Labels, *, graph: GraphConfig) -> float:
-    """Mean share of a cell's nearest neighbours that carry its label."""
+    """Mean fraction of a cell's nearest neighbors that carry its label."""
     knn = knn_graph(embedding, config=graph).tocoo()
     return float((clusters[knn.row] == clusters[knn.col]).mean())

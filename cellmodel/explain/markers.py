@@ -30,7 +30,7 @@ class Marker:
     p_adjusted: float
     # log2((a + 1) / (b + 1)), a and b the means of expm1(expression) inside and outside, in normalised counts
     log2_fold_change: float
-    fraction_in: float  # fraction_in, fraction_out: share of cells that express the gene, 0 to 1
+    fraction_in: float  # fraction_in, fraction_out: fraction of cells that express the gene, 0 to 1
     fraction_out: float
     mean_in: float  # mean_in, mean_out: mean expression (log1p)
     mean_out: float

@@ -149,7 +149,7 @@ def choose_terms(
 ) -> list[tuple[int, list[int]]]:
     """Choose the best terms of a cluster that say different things, greedily by score.
 
-    ``is_same``: which terms say the same as a chosen one. Returns each chosen term with the terms that it stands for,
+    ``is_same``: which terms say the same as a chosen one. Returns each chosen term with those that say the same,
     best first.
     """
     is_open = (scored.carriers @ (scored.weights > 0) >= _MIN_GENES) & (scored.score > 0)

@@ -15,7 +15,7 @@ from cellmodel.explain.terms import ScoredTerms, TermIndex, choose_terms, index_
 
 TEXT: Final = "text"
 _MIN_GENES = 3  # that hold a term, and that carry it in a group
-_SAME_GENES = 0.5  # share of the lighter of two terms in common from which they are one theme
+_SAME_GENES = 0.5  # fraction of the lighter of two terms in common from which they are one theme
 _ALSO_SHOWN = 4
 _GENES_SHOWN = 10
 
@@ -25,7 +25,7 @@ class ThemeGene:
     """A gene of a theme."""
 
     name: str  # its name, as given
-    contribution: float  # its share of the distance of the group, in the units of the distance
+    contribution: float  # part of the distance of the group, in its units
     sentence: str  # where the term stands in the text of the gene; for a gene set its identifier and name
 
 

@@ -108,7 +108,7 @@ def dotplot(
     ax: "Axes | None" = None,
     save: Path | str | None = None,
 ) -> "Axes":
-    """Draw the markers of the clusters: a dot's size is the share of cells with the gene, its colour the mean.
+    """Draw the markers of the clusters: a dot's size is the fraction of cells with the gene, its colour the mean.
 
     Parameters
     ----------

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN: Final = 3.4  # inches: one column of a paper
-PAGE: Final = 7.0  # inches: both columns
 FORMATS: Final = (".svg", ".png", ".pdf")
 _STYLE: Final[dict[str, Any]] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same

@@ -26,7 +26,7 @@ def dot_grid(
     genes: Sequence[str],
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw a dot for each cluster and gene: its size the share of cells that express it, its colour the mean.
+    """Draw a dot for each cluster and gene: its size the fraction of cells that express it, its colour the mean.
 
     Means are scaled to 0 .. 1 a gene, so that genes of any height are compared over the clusters.
     """

@@ -36,7 +36,7 @@ MOST_COLORS: Final = 24
 MOST_CATEGORIES: Final = 200  # the largest 60 get a colour
 MOST_GENES: Final = 200  # whose expression the report holds; fewer where the cells are many
 GENES_PER_CLUSTER: Final = 10
-_SAME_FRACTION: Final = 1e-6  # rounding of a share of cells
+_SAME_FRACTION: Final = 1e-6  # rounding of a fraction of cells
 VALUE_WORDS: Final = {"counts": "raw counts", "log1p": "log-normalised", "linear": "linear, log-normalised by this run"}
 UNKNOWN_ORIGIN: Final = (
     "The clusters came with the file: how they were found, and how sure they are, is not known here."

@@ -138,5 +138,5 @@ def test_too_few_shared_genes_are_refused_with_a_hint(human, mouse, kb):
     few = cells_from_anndata(mouse.adata[:, :40].copy())
     with pytest.raises(AlignmentTooLow, match=r"genes of .* are shared by text, 50 are needed.*both species"):
         joint_features(human, few, kb, RunConfig(), meeting="text")
-    with pytest.raises(InputUnusable, match="need knowledge"):
+    with pytest.raises(InputUnusable, match="needs knowledge"):
         joint_features(human, mouse, kb, RunConfig(knowledge="none"), meeting="text")

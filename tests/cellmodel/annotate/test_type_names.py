@@ -1,4 +1,4 @@
-"""Names from two witnesses: markers found in the store, weights combined, p values by deals; names of cells."""
+"""Names from two evidence sources: markers in the store, weights combined, permutation p values; names of cells."""
 
 import re
 
@@ -14,7 +14,7 @@ from cellmodel.annotate.type_scores import (
     QueriedCells,
     TypeEvidence,
     cluster_profiles,
-    combine_witnesses,
+    combine_evidence,
     marker_weights,
     resolve_markers,
     standard_weights,
@@ -52,7 +52,7 @@ def evidence_of(*genes_of_types):
     markers = standard_weights(markers.tocsr())
     text = sp.csr_matrix(markers.shape)
     types = tuple(CellType(name=f"type {row}") for row in range(len(genes_of_types)))
-    both = combine_witnesses(text, markers, has_markers=np.ones(len(types), dtype=bool))
+    both = combine_evidence(text, markers, has_markers=np.ones(len(types), dtype=bool))
     return TypeEvidence(types=types, text=text, markers=markers, both=both, n_markers=np.diff(markers.indptr))
 
 
@@ -124,11 +124,11 @@ def test_one_candidate_has_no_runner_up():
     assert found.margin == found.score
 
 
-def test_witnesses_add_up_to_a_score_with_standard_deviation_one():
+def test_evidence_sources_add_up_to_a_score_with_standard_deviation_one():
     rng = np.random.default_rng(2)
     text, markers = (standard_weights(sp.csr_matrix(np.eye(2, 500, k=shift))) for shift in (0, 100))
     markers = sp.vstack([markers[0], sp.csr_matrix((1, 500))]).tocsr()
-    both = combine_witnesses(text, markers, has_markers=np.array([True, False]))
+    both = combine_evidence(text, markers, has_markers=np.array([True, False]))
     scores = np.array([both @ rng.normal(size=500) for _ in range(4000)])
     np.testing.assert_allclose(scores.std(axis=0), 1, atol=0.04)
     assert both[0, 100] == pytest.approx(2 * both[0, 0])
