@@ -107,8 +107,8 @@ def test_copy_leaves_the_input_alone(cells, kb):
     "knowledge",
     ["shuffled", pytest.param("random", marks=pytest.mark.slow), pytest.param("none", marks=pytest.mark.slow)],
 )
-def test_knowledge_changes_the_text_view_and_never_the_clusters_of_fused(cells, kb, knowledge):
-    real, control = cells.copy(), cells.copy()
+def test_knowledge_changes_the_text_view_and_never_the_clusters_of_fused(some_cells, kb, knowledge):
+    real, control = some_cells.copy(), some_cells.copy()
     cm.tl.cluster(real, kb)
     cm.tl.cluster(control, kb, knowledge=knowledge)
     assert (real.obs["cellmodel"] == control.obs["cellmodel"]).all()
