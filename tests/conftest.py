@@ -65,6 +65,24 @@ def old_ncbi_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def demo_home(tmp_path_factory):
+    """A folder of stores with the demo store, encoded by lsa-32; tests that share it add nothing to it."""
+    import genekb
+
+    folder = tmp_path_factory.mktemp("demo-home")
+    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="demo", models=("lsa-32",)), home=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_kb(demo_home):
+    """The demo store itself."""
+    import genekb
+
+    return genekb.open("demo", home=demo_home)
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """Folder of real NCBI files and labelled cells; tests that need it are skipped where it is absent."""
     folder = Path(os.environ.get("GENEKB_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

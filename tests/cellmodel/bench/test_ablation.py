@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import genekb
 from cellmodel.bench.ablation import COMPLETE, ablate, ablation_lines, variants
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -17,14 +16,13 @@ from tests.support.in_process import call, call_json
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def home(demo_home):
+    return demo_home
 
 
 @pytest.fixture(scope="module")
-def kb(home):
-    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+def kb(demo_kb):
+    return demo_kb
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import spearmanr
 
-import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
@@ -110,9 +109,8 @@ def test_the_shipped_adapter_knows_markers_from_housekeeping():
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_kb):
+    return demo_kb
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 import cellmodel as cm
-import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
@@ -18,9 +17,8 @@ from cellmodel.tl._views import prepare
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory):
-    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("home")).folder)
+def kb(demo_kb):
+    return demo_kb
 
 
 @pytest.fixture(scope="module")

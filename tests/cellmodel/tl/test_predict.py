@@ -24,14 +24,13 @@ RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def home(demo_home):
+    return demo_home
 
 
 @pytest.fixture(scope="module")
-def kb(home):
-    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
-    return genekb.open(genekb.build(genekb.read_demo_table(), config, home=home).folder)
+def kb(demo_kb):
+    return demo_kb
 
 
 @pytest.fixture(scope="module")
