@@ -27,7 +27,7 @@ from cellmodel.io.cells import Cells, read_cells, read_obs_columns
 from cellmodel.pp.moments import column_moments
 from cellmodel.text.agreement import AgreementRow, compare_readings
 from cellmodel.text.controls import apply_knowledge
-from cellmodel.text.paths import fit_whitening, mix_paths, rank_weights, ranked_sentence
+from cellmodel.text.paths import fit_whitening, mix_paths, rank_weights
 from cellmodel.text.sentence_cache import folder_bytes, read_sentences, sentence_folder
 from cellmodel.text.sentences import SentenceReading, SentenceRecord, cell_sentences, draw_cells, encode_sentences
 from cellmodel.tl._views import prepare
@@ -47,7 +47,7 @@ def measure(data: DataSet, kb: genekb.Store, *, encoder: str, n_sampled: int) ->
     text = prepared.text
     if text is None or text.reading is None or text.sentences is None or prepared.alignment is None:
         raise SystemExit(f"{data.name}: no sentence was read")
-    expression = prepared.features.expression[:, text.reading.columns]
+    expression = prepared.features.expression[:, text.text_map.has_vector]
     rows = draw_cells([expression], n_cells=n_sampled, seed=config.seed)
     encoded, seconds = read_again(expression, text.reading, rows)
     raw = prepared.alignment.vectors[text.reading.columns]
@@ -117,7 +117,8 @@ def readings(
     for knowledge in ("shuffled", "random"):
         vectors = apply_knowledge(raw, knowledge=knowledge, seed=0)
         whitened = fit_whitening(vectors, rank=SemanticsConfig().rank)(vectors)
-        yield f"pooled, {knowledge}", ranked_sentence(expression, whitened, n_top=top)[rows]
+        pooled = np.asarray(rank_weights(expression, n_top=top, mean=mean) @ whitened)
+        yield f"pooled, {knowledge}", (pooled - pooled.mean(axis=0))[rows]
 
 
 def time_encoder(

@@ -143,8 +143,9 @@ def read_loom(folder: Path) -> Any:
 
 def write_model(folder: Path) -> None:
     from cellmodel.core.config import RunConfig
+    from cellmodel.text.paths import TextMap
     from cellmodel.tl.model.files import save_model
-    from cellmodel.tl.model.fitted import FittedModel, TextMap
+    from cellmodel.tl.model.fitted import FittedModel
 
     rng = np.random.default_rng(0)
     single = {"mean": rng.random(N_GENES), "deviation": rng.random(N_GENES) + 1}

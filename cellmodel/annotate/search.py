@@ -32,6 +32,7 @@ from cellmodel.io.cells import Cells
 from cellmodel.io.lineage import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import smooth
+from cellmodel.pp.normalize import log_expression
 from cellmodel.text.align import GeneAlignment, align_cells
 
 _CLUSTER_KEY = "cellmodel"
@@ -133,7 +134,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)
     alignment, grouped = align_cells(cells, kb, config), _clusters(cells, search.cluster_key)
     features = make_features(cells, config)
-    known = known_genes(features.expression, cells.names, alignment)
+    known = known_genes(log_expression(cells), cells.names, alignment)
     reading = _read(search, known.alignment, kb)
     scores = smooth(cell_scores(known.expression, reading.weights), features.graph)[:, 0]
     best = np.argsort(-scores, kind="stable")[: max(1, round(_BEST_CELLS * len(scores)))]

@@ -20,6 +20,7 @@ from cellmodel.core.types import CellByGene, Embedding
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.graph import smooth
+from cellmodel.pp.normalize import log_expression
 from cellmodel.text.controls import apply_knowledge
 
 Meeting = Literal["ids", "orthologs", "text"]
@@ -46,6 +47,7 @@ class _Side:
     """One data set: its expression features and, for each GeneID in ascending order, the column that holds it."""
 
     features: Features
+    expression: CellByGene  # log-normalised, of all genes
     gene_ids: Int[np.ndarray, " gene"]
     columns: Int[np.ndarray, " gene"]
     is_variable: np.ndarray  # (gene,) whether the column is highly variable
@@ -81,10 +83,11 @@ def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, meeting: Meeting
     by_ortholog = meeting == "orthologs"
     resolution = kb.resolve(cells.names, use_orthologs=by_ortholog or config.use_orthologs)
     gene_ids = human_gene_ids(resolution.gene_ids, kb) if by_ortholog else resolution.gene_ids
-    features = make_features(cells, config)
-    columns = columns_by_gene_id(gene_ids, features.expression)
+    features, expression = make_features(cells, config), log_expression(cells)
+    columns = columns_by_gene_id(gene_ids, expression)
     return _Side(
         features=features,
+        expression=expression,
         gene_ids=gene_ids[columns],
         columns=columns,
         is_variable=np.isin(columns, features.top_genes),
@@ -209,7 +212,7 @@ def _nearest(genes: Float[np.ndarray, "gene dim"], others: Float[np.ndarray, "ot
 
 def _scaled(side: _Side, columns: Int[np.ndarray, " gene"]) -> Float[np.ndarray, "cell gene"]:
     """Scale genes to mean 0 and deviation 1 under the side's weights."""
-    dense = np.asarray(side.features.expression[:, columns].todense(), dtype=np.float32)
+    dense = np.asarray(side.expression[:, columns].todense(), dtype=np.float32)
     dense -= (side.weights @ dense).astype(np.float32)
     deviation = np.sqrt(side.weights @ dense**2)
     dense /= np.where(deviation > 0, deviation, 1.0).astype(np.float32)

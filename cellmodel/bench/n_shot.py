@@ -187,10 +187,12 @@ def _of_recipe(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, name
 
 def _text(cells: Cells, kb: genekb.Store, config: RunConfig, made: Features) -> Embedding:
     alignment = align_cells(cells, kb, config)
-    columns = made.top_genes[alignment.has_vector[made.top_genes]]
-    vectors = apply_knowledge(alignment.vectors[columns], knowledge=config.knowledge, seed=config.seed)
+    has_vector = alignment.has_vector[made.top_genes]
+    vectors = apply_knowledge(
+        alignment.vectors[made.top_genes[has_vector]], knowledge=config.knowledge, seed=config.seed
+    )
     whitened = fit_whitening(vectors, rank=config.semantics.rank)(vectors)
-    return specific_text(made.expression[:, columns], whitened)
+    return specific_text(made.expression[:, has_vector], whitened)
 
 
 def _mean_length_one(features: Float[np.ndarray, "cell dim"]) -> Float[np.ndarray, "cell dim"]:

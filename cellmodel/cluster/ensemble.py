@@ -12,16 +12,15 @@ from cellmodel.cluster.algorithms import MicroWardConfig, micro_ward, restore_or
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import content_order
 from cellmodel.core.config import EnsembleConfig, GraphConfig
-from cellmodel.core.types import CellByGene, CellGraph, Embedding, Labels
+from cellmodel.core.types import CellGraph, Embedding, Labels
 from cellmodel.pp.graph import knn_graph, nearest_votes, smoothing, snn_weights
-from cellmodel.pp.normalize import principal_components
 
 ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)
 _BLOCK: Final = 50_000  # cells that follow others at once: bounds memory
 
 
 def ensemble_clusters(
-    expression: CellByGene,
+    pcs: Embedding,
     *,
     n_components: int,
     n_clusters: int,
@@ -32,55 +31,23 @@ def ensemble_clusters(
     """Cluster many views of the cells by :func:`cellmodel.cluster.algorithms.micro_ward` and keep the best partition.
 
     The views differ in the number of principal components, the number of neighbours and the steps of smoothing; none
-    of these has a value that is right for all data. The partitions meet on one ground, :func:`separation` on the
+    of these has a value that is right for all data. The partitions are compared by :func:`separation` on the
     unsmoothed components, which favours the smoothing of none.
 
-    ``expression``: (cell, gene) log-normalised, of the genes to use. ``n_components``: principal components of the run;
-    the views have a little fewer and more. ``n_clusters``: number of clusters, 1 to the number of cells. ``seed``: the
-    run's seed. Permuting the cells permutes the clusters. ``spatial``: graph of the nearest by place, over which the
-    cells are averaged, too; None to leave it out. Returns clusters of which each of 0 .. n_clusters-1 occurs, the
-    largest first. Raises ``ValueError`` if ``n_clusters`` is out of range, or the expression is empty or not finite.
-    """
-    settings = config or EnsembleConfig()
-    wanted = max(settings.widths(n_components))
-    if expression.shape[0] <= settings.whole_up_to:
-        order = content_order(principal_components(expression, n_components=wanted, seed=seed))
-    else:
-        order = _order_of_rows(expression, seed)
-    pcs = principal_components(expression[order], n_components=wanted, seed=seed)
-    places = None if spatial is None else spatial[order][:, order]
-    widths = settings.widths(n_components)
-    labels = _in_order(pcs, places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
-    return restore_order(labels, order)
-
-
-def ensemble_of_components(
-    pcs: Embedding,
-    *,
-    n_components: int,
-    n_clusters: int,
-    seed: int,
-    spatial: CellGraph | None = None,
-    config: EnsembleConfig | None = None,
-) -> Labels:
-    """:func:`ensemble_clusters` from principal components that are made already.
-
     ``pcs``: (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
-    ``n_components``, ``n_clusters``, ``seed``, ``spatial``: see :func:`ensemble_clusters`. Raises ``ValueError`` if
-    ``n_clusters`` is out of range, or a component is not finite.
+    ``n_components``: principal components of the run; the views have a little fewer and more. ``n_clusters``: 1 to the
+    number of cells. ``seed``: the run's seed. Permuting the cells permutes the clusters. ``spatial``: graph of the
+    nearest by coordinates, over which the cells are averaged, too. Returns clusters of which each of
+    0 .. n_clusters-1 occurs, the largest first. Raises ``ValueError`` if ``n_clusters`` is out of range, or a component
+    is not finite.
     """
     settings = config or EnsembleConfig()
     order = content_order(pcs)
-    places = None if spatial is None else spatial[order][:, order]
+    near = None if spatial is None else spatial[order][:, order]
     widths = settings.widths(n_components)
-    labels = _in_order(pcs[order], places, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
+    pcs = pcs[order]
+    labels = _in_order(pcs, near, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
     return restore_order(labels, order)
-
-
-def _order_of_rows(expression: CellByGene, seed: int) -> Int[np.ndarray, " cell"]:
-    """Order of the cells by random sums of their genes: the same bits wherever a cell stands, unlike components."""
-    directions = seeding.generator(seed, "order of cells").standard_normal((expression.shape[1], 2))
-    return content_order(np.asarray(expression @ directions))
 
 
 def _in_order(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -27,13 +27,70 @@ LOCK: Final = "run.lock"
 RECORD: Final = "record.json"
 
 
+class Arrays(Protocol):
+    """Where a stage keeps its arrays: in memory, or in files."""
+
+    def create(self, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """Make an array, to be filled block by block."""
+
+    def save(self, name: str, values: np.ndarray) -> None:
+        """Keep an array that is in memory."""
+
+
+class StoredArrays:
+    """Arrays as ``NAME.npy`` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: list[np.memmap] = []
+
+    def create(self, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """Map a new file."""
+        mapped = np.lib.format.open_memmap(self._folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
+        self._open.append(mapped)
+        return mapped
+
+    def save(self, name: str, values: np.ndarray) -> None:
+        """Write a file."""
+        np.save(self._folder / f"{name}.npy", values, allow_pickle=False)
+
+    def flush(self) -> None:
+        """Write what is still in memory of the mapped files."""
+        for mapped in self._open:
+            mapped.flush()
+
+
+class MemoryArrays(dict[str, np.ndarray]):
+    """Arrays by name."""
+
+    def create(self, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """Allocate an array."""
+        self[name] = np.empty(shape, dtype=dtype)
+        return self[name]
+
+    def save(self, name: str, values: np.ndarray) -> None:
+        """Keep the array itself."""
+        self[name] = values
+
+
+Make = Callable[[Arrays], Mapping[str, Any]]  # keeps the arrays of a stage and returns its plain values
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Stage:
     """What a stage left."""
 
-    arrays: Mapping[str, np.ndarray]  # by name, memory-mapped, not to be written to
+    arrays: Mapping[str, np.ndarray]  # by name, not to be written to; memory-mapped where they are files
     record: Mapping[str, Any]  # plain values
-    seconds: float  # how long it took when it was made
+
+
+class MemoryStages:
+    """The stages of a run whose cells are in memory: nothing is written, and nothing is taken up."""
+
+    def run(self, name: str, make: Make) -> Stage:
+        """Give a stage."""
+        arrays = MemoryArrays()
+        return Stage(record=make(arrays), arrays=arrays)
 
 
 class Stages:
@@ -73,11 +130,11 @@ class Stages:
             if path.is_dir():
                 shutil.rmtree(path)
 
-    def run(self, name: str, make: Callable[[Path], Mapping[str, Any]]) -> Stage:
+    def run(self, name: str, make: Make) -> Stage:
         """Give a stage, from its folder if it was done before.
 
-        ``make``: writes arrays as ``NAME.npy`` into the folder that it is given, and returns plain values. Raises
-        ``WorkUnwritten`` if the disk refuses.
+        ``make``: keeps arrays in what it is given, and returns plain values. Raises ``WorkUnwritten`` if the disk
+        refuses.
         """
         target = self.folder / name
         if target.is_dir():
@@ -88,7 +145,9 @@ class Stages:
         started = time.perf_counter()
         try:
             part.mkdir()
-            record = dict(make(part))
+            arrays = StoredArrays(part)
+            record = dict(make(arrays))
+            arrays.flush()
             seconds = round(time.perf_counter() - started, 2)
             (part / RECORD).write_text(json.dumps({"record": record, "seconds": seconds}))
             for path in part.iterdir():
@@ -114,17 +173,10 @@ class Stages:
         self._lock.release()
 
 
-def create_array(folder: Path, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
-    """Make an array on disk, to be filled block by block."""
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
-
-
-def save_array(folder: Path, name: str, values: np.ndarray) -> None:
-    """Write an array that is in memory."""
-    np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-
 def _read(folder: Path) -> Stage:
     arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
     content = json.loads((folder / RECORD).read_text())
-    return Stage(arrays=arrays, record=content["record"], seconds=content["seconds"])
+    return Stage(arrays=arrays, record=content["record"])
+
+
+AnyStages = MemoryStages | Stages

@@ -148,6 +148,16 @@ def claim_stored_slots(path: Path, slots: Sequence[tuple[str, str]], *, overwrit
     check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
 
 
+def read_coordinates(path: Path, adata: "AnnData") -> None:
+    """Read ``obsm["spatial"]`` of a file into the AnnData of its tables, where there is one.
+
+    Raises ``InputUnusable`` if the file is damaged.
+    """
+    with damage_is_one_line(path), open_stored(path) as file:
+        if "obsm" in file and "spatial" in file["obsm"]:
+            adata.obsm["spatial"] = _read_table(path, file, "obsm/spatial")
+
+
 def _read_table(path: Path, file: Any, place: str) -> Any:
     from anndata.io import read_elem
 

@@ -14,6 +14,7 @@ from cellmodel.core.types import CellByGene
 from cellmodel.io.formats.anndata import KINDS, read_anndata
 from cellmodel.io.guard.read_errors import check_there
 from cellmodel.io.matrix import DECLARED_KINDS, USABLE, as_csr, decide_kind, gene_columns, name_genes, note_oddities
+from cellmodel.io.records import CellTable
 from cellmodel.io.value_kind import ValueKind, ValueReport, inspect_values
 from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import counted, known_names
@@ -246,7 +247,7 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     )
 
 
-def spatial_coordinates(cells: Cells) -> Float[np.ndarray, "cell axis"]:
+def spatial_coordinates(cells: CellTable) -> Float[np.ndarray, "cell axis"]:
     """Coordinates of the cells, from ``obsm["spatial"]``.
 
     Raises ``InputUnusable`` if there are none, they are not two or three finite numbers a cell, or all cells lie at one

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.core.stages import Stages, save_array
-from cellmodel.io.backed import StoredMatrix, open_backed
-from cellmodel.io.cells import ReadConfig
+from cellmodel.core.stages import Arrays, Stages
+from cellmodel.io.backed import StoredMatrix, open_backed, read_coordinates
+from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.matrix import USABLE, decide_kind, name_genes, note_oddities
 from cellmodel.io.value_kind import ValueKind, ValueReport, ValueTally
 from cellmodel.io.writers import check_tables
-from cellmodel.pp.scan import LogExpression, Scan, scan
+from cellmodel.pp.scan import Scan, scan
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,13 +43,12 @@ class StoredCells:
         """Cells and genes that are used."""
         return self.matrix.shape
 
-    def expression(self, columns: Int[np.ndarray, " gene"] | None = None) -> LogExpression:
-        """Give log-normalised expression of some genes, or of all."""
-        return LogExpression(matrix=self.matrix, kind=self.kind, columns=columns)
+
+AnyCells = Cells | StoredCells
 
 
-def read_stored_cells(path: Path, read: ReadConfig, stages: Stages) -> StoredCells:
-    """Choose the matrix of a file and read it once.
+def read_stored_cells(path: Path, read: ReadConfig, stages: Stages, *, with_coordinates: bool = False) -> StoredCells:
+    """Choose the matrix of a file and read it once; ``obsm["spatial"]`` too, ``with_coordinates``.
 
     Raises ``InputUnusable`` if the file cannot be read in blocks of cells, or a layer or column is missing;
     ``NotCounts`` if the values are neither counts nor log-normalised; the message says how to overrule that.
@@ -57,6 +56,8 @@ def read_stored_cells(path: Path, read: ReadConfig, stages: Stages) -> StoredCel
     source = str(path).encode(errors="backslashreplace").decode()
     backed = open_backed(path, read)
     adata = backed.adata
+    if with_coordinates:
+        read_coordinates(path, adata)
     check_tables(adata)
     notes: list[str] = []
     scan_of = cache(lambda place: _scan_stage(backed.matrix(place), read, stages))
@@ -85,14 +86,14 @@ def read_stored_cells(path: Path, read: ReadConfig, stages: Stages) -> StoredCel
 
 
 def _scan_stage(matrix: StoredMatrix, read: ReadConfig, stages: Stages) -> Scan:
-    def make(folder: Path) -> Mapping[str, Any]:
+    def make(arrays: Arrays) -> Mapping[str, Any]:
         kind = _first_look(matrix).kind if read.values == "auto" else ValueKind(read.values)
         found = scan(matrix, kind=kind)
         if read.values == "auto" and found.report.kind != kind and found.report.kind in USABLE:
             log.info("%s is %s beyond its first cells; it is read once more", matrix.name, found.report.kind)
             found = scan(matrix, kind=found.report.kind)
         for name in _OF_GENES_AND_CELLS:
-            save_array(folder, name, getattr(found, name))
+            arrays.save(name, getattr(found, name))
         return asdict(found.report)
 
     stage = stages.run(f"scan of {matrix.place.replace('/', ' ')}", make)

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from cellmodel.core.types import CellByGene, Embedding
-from cellmodel.pp.moments import column_moments
+from cellmodel.pp.moments import column_moments, row_blocks
 from genekb.files.atomic import read_arrays
 
 ADAPTER: Final = Path(__file__).parent / "data" / "text_adapter.safetensors"
@@ -38,7 +38,11 @@ def own_informativeness(
     basis, strengths, _ = np.linalg.svd(scores - scores.mean(axis=0), full_matrices=False)
     basis = basis[:, strengths > strengths[0] * 1e-9]
     mean, deviation = column_moments(expression)
-    explained = np.square(expression.T @ basis - np.outer(mean, basis.sum(axis=0))).sum(axis=1)
+    product, start = np.zeros((expression.shape[1], basis.shape[1])), 0
+    for block in row_blocks(expression):
+        product += block.T @ basis[start : start + block.shape[0]]
+        start += block.shape[0]
+    explained = np.square(product - np.outer(mean, basis.sum(axis=0))).sum(axis=1)
     total = expression.shape[0] * deviation**2
     share = np.divide(explained, total, out=np.zeros_like(total), where=deviation > 1e-9 * (1 + np.abs(mean)))
     return normal_scores(share, mean)

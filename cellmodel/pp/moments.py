@@ -1,16 +1,82 @@
-"""Mean, variance and share of expressing cells of each gene, inside each cluster and in the rest, from sparse sums."""
+"""Mean and variance of each gene over the cells, or over groups of them, from sums of the stored values."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.core.types import CellBlocks, CellByGene, Labels
 
-_BLOCK_CELLS = 65_536  # cells whose values are held in double precision at a time
+BLOCK_CELLS = 16_384  # cells whose values are held in double precision at a time
 _MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near it, counts pass it soon
+
+
+def row_blocks(matrix: CellByGene | CellBlocks) -> Iterator[CellByGene]:
+    """Give the cells in their order, some at a time."""
+    if isinstance(matrix, CellBlocks):
+        yield from matrix.blocks()
+    elif matrix.shape[0] <= BLOCK_CELLS:
+        yield matrix
+    else:
+        yield from (matrix[start:end] for start, end in row_ranges(matrix.shape[0]))
+
+
+def row_ranges(n_cells: int) -> list[tuple[int, int]]:
+    """First and end of the ranges of cells that are worked on at a time."""
+    return [(start, min(start + BLOCK_CELLS, n_cells)) for start in range(0, n_cells, BLOCK_CELLS)]
+
+
+class GeneSums:
+    """Sums of each gene over groups of cells, added up block by block in double precision."""
+
+    def __init__(self, n_genes: int, *, n_groups: int = 1) -> None:
+        self.n_cells = np.zeros(n_groups, dtype=np.int64)
+        self.values, self.squares, self.n_expressing = np.zeros((3, n_groups, n_genes))
+
+    def add(
+        self, block: CellByGene, groups: Labels | None = None, *, values: Float[np.ndarray, " entry"] | None = None
+    ) -> None:
+        """Add cells; ``values`` replace the stored ones of ``block``, which are not zero."""
+        n_groups, n_genes = self.values.shape
+        data = np.asarray(block.data if values is None else values, dtype=np.float64)
+        place = block.indices
+        if groups is not None:
+            place = np.repeat(groups.astype(np.int64) * n_genes, np.diff(block.indptr)) + place
+        of_group = np.zeros(block.shape[0], dtype=np.int64) if groups is None else groups
+        self.n_cells += np.bincount(of_group, minlength=n_groups)
+        for sums, summed in ((self.values, data), (self.squares, data**2), (self.n_expressing, None)):
+            np.add(sums, np.bincount(place, summed, minlength=sums.size).reshape(sums.shape), out=sums)
+
+    def outside(self) -> "GeneSums":
+        """Give the sums over all other groups, not the total less one: a gene absent there is exactly 0."""
+        n_groups, n_genes = self.values.shape
+        others = 1.0 - np.eye(n_groups)
+        rest = GeneSums(n_genes, n_groups=n_groups)
+        rest.n_cells = self.n_cells.sum() - self.n_cells
+        rest.values, rest.squares, rest.n_expressing = (
+            others @ sums for sums in (self.values, self.squares, self.n_expressing)
+        )
+        return rest
+
+    def moments(self) -> tuple[Float[np.ndarray, "group gene"], Float[np.ndarray, "group gene"]]:
+        """Mean, and sum of squared deviations from it, which is 0 where double precision cannot tell it from 0."""
+        cells = np.maximum(self.n_cells, 1)[:, None]
+        mean = self.values / cells
+        scatter = self.squares - cells * mean**2
+        scatter[scatter <= 4 * cells * np.finfo(np.float64).eps * self.squares] = 0.0
+        return mean, scatter
+
+
+def column_moments(
+    expression: CellByGene | CellBlocks,
+) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
+    """Mean and standard deviation (divisor n) of each gene."""
+    sums = GeneSums(expression.shape[1])
+    for block in row_blocks(expression):
+        sums.add(block)
+    (mean,), (scatter,) = sums.moments()
+    return mean, np.sqrt(scatter / expression.shape[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -23,33 +89,44 @@ class GroupMoments:
     mean: Float[np.ndarray, "cluster gene"]
     variance: Float[np.ndarray, "cluster gene"]
     linear_mean: Float[np.ndarray, "cluster gene"]  # mean of expm1 of the expression: normalised counts
-    fraction: Float[np.ndarray, "cluster gene"]  # share of cells in which the gene is not zero, 0 to 1
+    fraction: Float[np.ndarray, "cluster gene"]  # fraction of cells in which the gene is not zero, 0 to 1
 
 
 def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tuple[GroupMoments, GroupMoments]:
-    """Moments of every gene inside each cluster, and in all cells outside it.
-
-    All clusters are summed in one pass over the non-zero values, as products of the cluster indicator matrix; memory
-    beyond the input is O(clusters x genes + one block of cells).
+    """Moments of every gene inside each cluster, and in all cells outside it, from one pass over the values.
 
     ``expression``: (cell, gene) log1p of normalised counts. ``clusters``: one label per cell, 0 .. k-1, each used at
     least once. Returns the moments inside each cluster and those of its rest; row *c* of both is cluster *c*. Raises
     ``ValueError`` if the lengths differ, a label is missing or negative, or the values are not finite log1p expression.
     """
-    _check(expression, clusters)
-    n_cells = np.bincount(clusters)
-    sums = np.zeros((4, len(n_cells), expression.shape[1]))
-    for indicator, block in _blocks(expression, clusters):
-        for power, values in enumerate(_powers(block)):
-            sums[power] += (indicator @ values).toarray()
-    # The rest is summed over the other clusters, not subtracted from the total: a gene absent there is exactly 0.
-    others = 1.0 - np.eye(len(n_cells))
-    rounding = 4 * len(clusters) * np.finfo(np.float64).eps
-    inside = _moments(n_cells, sums, rounding=rounding)
-    return inside, _moments(len(clusters) - n_cells, np.stack([others @ total for total in sums]), rounding=rounding)
+    _check_labels(expression, clusters)
+    shape = {"n_genes": expression.shape[1], "n_groups": int(clusters.max()) + 1}
+    log, linear = GeneSums(**shape), GeneSums(**shape)
+    start = 0
+    for rows in row_blocks(expression):
+        _check_values(rows.data)
+        block = rows.astype(np.float64)
+        block.eliminate_zeros()
+        labels = clusters[start : start + rows.shape[0]]
+        start += rows.shape[0]
+        log.add(block, labels)
+        linear.add(block, labels, values=np.expm1(block.data))
+    return _group_moments(log, linear), _group_moments(log.outside(), linear.outside())
 
 
-def _check(expression: CellByGene | CellBlocks, clusters: Labels) -> None:
+def _group_moments(log: GeneSums, linear: GeneSums) -> GroupMoments:
+    mean, scatter = log.moments()
+    cells = np.maximum(log.n_cells, 1)[:, None]
+    return GroupMoments(
+        n_cells=log.n_cells,
+        mean=mean,
+        variance=scatter / np.maximum(cells - 1, 1),
+        linear_mean=linear.values / cells,
+        fraction=log.n_expressing / cells,
+    )
+
+
+def _check_labels(expression: CellByGene | CellBlocks, clusters: Labels) -> None:
     """Refuse labels with gaps."""
     if expression.shape[0] != len(clusters):
         raise ValueError(f"expression has {expression.shape[0]} cells, clusters {len(clusters)}: one label per cell")
@@ -67,53 +144,3 @@ def _check_values(values: Float[np.ndarray, " entry"]) -> None:
             f"expression spans {values.min()} to {values.max()}, log1p values lie within 0 to "
             f"{_MAX_LOG_EXPRESSION:g}: normalise and take log1p first"
         )
-
-
-def _blocks(expression: CellByGene | CellBlocks, clusters: Labels) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
-    """Yield the indicator (cluster, cell) and the values in double precision, block by block of cells."""
-    n_clusters = int(clusters.max()) + 1
-    start = 0
-    for rows in expression.blocks() if isinstance(expression, CellBlocks) else _parts(expression):
-        _check_values(rows.data)
-        labels = clusters[start : start + rows.shape[0]]
-        start += rows.shape[0]
-        block = rows.astype(np.float64)
-        block.eliminate_zeros()
-        ones = (np.ones(len(labels)), (labels, np.arange(len(labels))))
-        yield sp.csr_matrix(ones, shape=(n_clusters, len(labels))), block
-
-
-def _parts(expression: CellByGene) -> Iterator[CellByGene]:
-    return (expression[at : at + _BLOCK_CELLS] for at in range(0, expression.shape[0], _BLOCK_CELLS))
-
-
-def _powers(block: sp.csr_matrix) -> Iterator[sp.csr_matrix]:
-    """Yield what is summed: the values, their squares, their expm1, and ones."""
-    for data in (block.data, block.data**2, np.expm1(block.data), np.ones_like(block.data)):
-        yield sp.csr_matrix((data, block.indices, block.indptr), shape=block.shape)
-
-
-def _moments(
-    n_cells: Int[np.ndarray, " cluster"], sums: Float[np.ndarray, "4 cluster gene"], *, rounding: float
-) -> GroupMoments:
-    """Turn sums into moments; ``rounding`` is the relative error that a sum may carry."""
-    values, squares, linear, nonzero = sums
-    cells = np.maximum(n_cells, 1)[:, None]
-    mean = values / cells
-    scatter = squares - cells * mean**2
-    scatter[scatter <= rounding * squares] = 0.0
-    return GroupMoments(
-        n_cells=n_cells,
-        mean=mean,
-        variance=scatter / np.maximum(cells - 1, 1),
-        linear_mean=linear / cells,
-        fraction=nonzero / cells,
-    )
-
-
-def column_moments(expression: CellByGene) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
-    """Mean and standard deviation of each column of a sparse matrix."""
-    n_cells = expression.shape[0]
-    mean = np.asarray(expression.sum(axis=0)).ravel() / n_cells
-    squares = np.asarray(expression.multiply(expression).sum(axis=0)).ravel() / n_cells
-    return mean, np.sqrt(np.maximum(squares - mean**2, 0.0))

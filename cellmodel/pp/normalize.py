@@ -12,6 +12,7 @@ from cellmodel.core.random import generator
 from cellmodel.core.types import CellByGene, Embedding
 from cellmodel.io.cells import Cells
 from cellmodel.io.value_kind import ValueKind
+from cellmodel.pp.moments import GeneSums, column_moments, row_blocks
 
 _N_BINS = 20  # bins of mean expression within which Seurat's rule compares dispersions
 _OVERSAMPLING = 10  # extra directions of the randomised range finder
@@ -54,7 +55,11 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
     """
     if expression.shape[1] <= n_top:
         return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
-    return variable_by_moments(*_linear_moments(expression), n_top=n_top)
+    sums = GeneSums(expression.shape[1])
+    for block in row_blocks(expression):
+        sums.add(block, values=np.expm1(block.data.astype(np.float64)))
+    (mean,), (scatter,) = sums.moments()
+    return variable_by_moments(mean, scatter / max(expression.shape[0] - 1, 1), n_top=n_top)
 
 
 def variable_by_moments(
@@ -82,24 +87,36 @@ class Components:
     """Leading principal components of expression, which new cells can be projected on as well."""
 
     mean: Float[np.ndarray, " gene"]  # of each gene, over the cells that the components were fitted to
-    loadings: Float[np.ndarray, "gene dim"]  # (gene, dim) orthonormal columns, the leading component first
+    # (gene, dim) the leading component first: orthonormal columns, times the weights of the genes where these have any
+    loadings: Float[np.ndarray, "gene dim"]
 
     def __call__(self, expression: CellByGene) -> Embedding:
         """Float32 scores of cells; sparse expression is never made dense."""
-        return np.asarray(_times_centred(expression.astype(np.float64), self.mean, self.loadings), dtype=np.float32)
+        scores = np.empty((expression.shape[0], self.loadings.shape[1]), dtype=np.float32)
+        start, shift = 0, self.mean @ self.loadings
+        for block in row_blocks(expression):
+            scores[start : start + block.shape[0]] = block.astype(np.float64) @ self.loadings - shift
+            start += block.shape[0]
+        return scores
 
 
-def fit_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Components:
+def fit_components(
+    expression: CellByGene,
+    *,
+    n_components: int = 30,
+    seed: int,
+    weights: Float[np.ndarray, " gene"] | None = None,
+) -> Components:
     """Leading principal components of gene-centred, not z-scored, expression.
 
-    Randomised SVD with power iterations :cite:`halko2011randomized`; the mean is subtracted from the products and
-    never from the matrix, so memory is O(cells x components) beside the sparse input. Signs are fixed by making the
-    largest loading of each component positive, and random numbers are drawn for genes only, so that permuting the
-    cells permutes the rows and nothing else.
+    Randomised SVD with power iterations :cite:`halko2011randomized`. Expression is read block by block and may be
+    mapped from a file: only products with the genes' covariance are kept, memory is O(genes x components). Signs are
+    fixed by making the largest loading of each component positive, and random numbers are drawn for genes only, so that
+    permuting the cells permutes the rows and nothing else.
 
     ``expression``: normalised log1p counts of the genes to use. ``n_components``: at most this many; fewer if there are
-    fewer genes, or fewer than that many cells and one. ``seed``: the run's seed. Raises ``ValueError`` if
-    ``n_components`` is below 1 or ``expression`` has no cell or no gene.
+    fewer genes, or fewer than that many cells and one. ``seed``: the run's seed. ``weights``: of the genes; all 1 if
+    None. Raises ``ValueError`` if ``n_components`` is below 1 or ``expression`` has no cell or no gene.
     """
     n_cells, n_genes = expression.shape
     if n_components < 1:
@@ -107,53 +124,42 @@ def fit_components(expression: CellByGene, *, n_components: int = 30, seed: int)
     if n_cells == 0 or n_genes == 0:
         raise ValueError(f"expression has {n_cells} cells x {n_genes} genes, at least 1 x 1 is needed")
     n_kept = min(n_components, n_genes, max(n_cells - 1, 1))
-    matrix = expression.astype(np.float64)
-    mean = np.asarray(matrix.mean(axis=0)).ravel()  # (gene,)
     n_drawn = min(n_kept + _OVERSAMPLING, n_cells, n_genes)
-    start = generator(seed, "principal components").standard_normal((n_genes, n_drawn))
-    basis = np.linalg.qr(_times_centred(matrix, mean, start))[0]  # (cell, drawn)
+    mean = column_moments(expression)[0]
+    scale = np.ones((n_genes, 1)) if weights is None else weights[:, None]
+    genes = generator(seed, "principal components").standard_normal((n_genes, n_drawn))
     for _ in range(_POWER_ITERATIONS):
-        genes = np.linalg.qr(_centred_transpose_times(matrix, mean, basis))[0]  # (gene, drawn)
-        basis = np.linalg.qr(_times_centred(matrix, mean, genes))[0]
-    loadings = np.linalg.svd(_centred_transpose_times(matrix, mean, basis), full_matrices=False)[0]
+        genes = np.linalg.qr(_covariance_times(expression, mean, genes, scale=scale))[0]  # (gene, drawn)
+    product = _covariance_times(expression, mean, genes, scale=scale)
+    squares, rotation = np.linalg.eigh(genes.T @ product)  # of the cells' scores on these genes
+    singular = np.sqrt(np.maximum(squares, squares.max(initial=0.0) * np.finfo(np.float64).eps))
+    inverse = np.divide(1.0, singular, out=np.zeros_like(singular), where=singular > 0)
+    loadings = np.linalg.svd(product @ rotation * inverse, full_matrices=False)[0]
     signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), np.arange(n_drawn)])
-    return Components(mean=mean, loadings=(loadings * signs)[:, :n_kept])
+    return Components(mean=mean, loadings=(scale * loadings * signs)[:, :n_kept])
 
 
-def leading_components(
-    covariance: Float[np.ndarray, "gene gene"], *, n_components: int
+def _covariance_times(
+    expression: CellByGene,
+    mean: Float[np.ndarray, " gene"],
+    right: Float[np.ndarray, "gene dim"],
+    *,
+    scale: Float[np.ndarray, "gene 1"],
 ) -> Float[np.ndarray, "gene dim"]:
-    """Find loadings of the leading principal components from sums of products of centred expression over all cells.
-
-    Returns orthonormal columns with the signs of :func:`fit_components`; fewer than ``n_components`` if there are fewer
-    genes.
-    """
-    from scipy.linalg import eigh
-
-    n_genes = len(covariance)
-    n_kept = min(n_components, n_genes)
-    vectors = eigh(covariance, subset_by_index=(n_genes - n_kept, n_genes - 1))[1][:, ::-1]
-    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(n_kept)])
-    return np.asarray(vectors * signs)
+    """Multiply the genes' summed products of centred, scaled expression, without forming them, block by block."""
+    right = scale * right
+    product, shift, total = np.zeros_like(right), mean @ right, np.zeros(right.shape[1])
+    for block in row_blocks(expression):
+        values = block.astype(np.float64)
+        scores = values @ right - shift  # (cell, dim)
+        product += values.T @ scores
+        total += scores.sum(axis=0)
+    return scale * (product - np.outer(mean, total))
 
 
 def principal_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Embedding:
     """Scores of cells on their own leading components; see :func:`fit_components`."""
     return fit_components(expression, n_components=n_components, seed=seed)(expression)
-
-
-def _times_centred(
-    matrix: CellByGene, mean: NDArray[np.float64], right: Float[np.ndarray, "gene dim"]
-) -> Float[np.ndarray, "cell dim"]:
-    """Multiply the gene-centred matrix, without forming it."""
-    return np.asarray(matrix @ right - mean @ right)
-
-
-def _centred_transpose_times(
-    matrix: CellByGene, mean: NDArray[np.float64], right: Float[np.ndarray, "cell dim"]
-) -> Float[np.ndarray, "gene dim"]:
-    """Multiply the transpose of the gene-centred matrix, without forming it."""
-    return np.asarray(matrix.T @ right - np.outer(mean, right.sum(axis=0)))
 
 
 def _dispersion_scores(
@@ -168,16 +174,6 @@ def _dispersion_scores(
     score = np.full(len(mean), np.nan)
     np.divide(dispersion - center[bins], spread[bins], out=score, where=defined & (spread[bins] != 0))
     return score
-
-
-def _linear_moments(expression: CellByGene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and unbiased variance of each gene before the logarithm, from the stored entries alone."""
-    n_cells, n_genes = expression.shape
-    genes, values = expression.indices, np.expm1(expression.data.astype(np.float64))
-    mean = np.bincount(genes, values, minlength=n_genes) / n_cells
-    squares = np.bincount(genes, (values - mean[genes]) ** 2, minlength=n_genes)
-    n_absent = n_cells - np.bincount(genes, minlength=n_genes)
-    return mean, (squares + n_absent * mean**2) / max(n_cells - 1, 1)
 
 
 def _equal_width_bins(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -55,9 +55,6 @@ class CellViews:
         (gene,) weights of ``expression`` in ``pcs``; None where all are 1.
     compute
         Where models are trained.
-    wide_pcs
-        (cell, dim) more components than ``pcs``, for heads that look at several numbers of them; None where they are to
-        be made of ``expression``.
     """
 
     expression: CellByGene
@@ -76,7 +73,6 @@ class CellViews:
     spatial: CellGraph | None = None
     gene_weights: Float[np.ndarray, " gene"] | None = None
     compute: Compute = field(default_factory=Compute)
-    wide_pcs: Embedding | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,21 +6,21 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from cellmodel.cluster.algorithms import kmeans, micro_ward, order_by_size
-from cellmodel.cluster.ensemble import ensemble_clusters, ensemble_of_components
+from cellmodel.cluster.ensemble import ensemble_clusters
 from cellmodel.cluster.leiden_coarse import coarse_leiden, coarse_leiden_to_k
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.cluster.soft import SoftClusters, gaussian_mixture, transport_clusters
 from cellmodel.core.arrays import group_equal_cells
 from cellmodel.core.choices import HeadName
-from cellmodel.core.config import GraphConfig
+from cellmodel.core.config import EnsembleConfig, GraphConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.core.types import CellBlocks, CellByGene
+from cellmodel.core.types import CellBlocks, CellByGene, Embedding
 from cellmodel.nn.losses.clustering import log_soft_assignment
 from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.normalize import fit_components
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
 from genekb.core.messages import did_you_mean
 
@@ -41,22 +41,21 @@ def ensemble_head(representation: Representation, views: CellViews, n_clusters: 
     if representation.features is not views.smoothed:
         return micro_ward_head(representation, views, n_clusters, seed)
     n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
-    if views.wide_pcs is not None:
-        labels = ensemble_of_components(
-            views.wide_pcs,
-            n_components=views.pcs.shape[1],
-            n_clusters=n_clusters,
-            seed=seed,
-            spatial=views.spatial,
-        )
-        return Clustering(labels=labels, n_clusters=estimate)
-    expression = views.expression
-    if views.gene_weights is not None:
-        expression = (expression @ sp.diags(views.gene_weights)).tocsr()
     labels = ensemble_clusters(
-        expression, n_components=views.pcs.shape[1], n_clusters=n_clusters, seed=seed, spatial=views.spatial
+        _wide_components(views, seed),
+        n_components=views.pcs.shape[1],
+        n_clusters=n_clusters,
+        seed=seed,
+        spatial=views.spatial,
     )
     return Clustering(labels=labels, n_clusters=estimate)
+
+
+def _wide_components(views: CellViews, seed: int) -> Embedding:
+    """More principal components than the run's own: the views of the ensemble differ in their number."""
+    n_components = max(EnsembleConfig().widths(views.pcs.shape[1]))
+    components = fit_components(views.expression, n_components=n_components, seed=seed, weights=views.gene_weights)
+    return components(views.expression)
 
 
 def kmeans_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:

@@ -14,7 +14,7 @@ from cellmodel.core.arrays import content_order
 from cellmodel.core.types import CellGraph, Embedding
 from cellmodel.recipes.base import CellViews
 
-BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts", "wide_pcs")  # first axis is the cell
+BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
 
 

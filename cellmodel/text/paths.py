@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.arrays import EPSILON, unit_rows
 from cellmodel.core.types import CellByGene, Embedding, GeneVectors
@@ -44,21 +44,6 @@ def fit_whitening(gene_vectors: GeneVectors, *, rank: int) -> Whitening:
     return Whitening(mean=mean.astype(np.float32), components=components.astype(np.float32))
 
 
-def expression_weighted(expression: CellByGene, gene_vectors: GeneVectors) -> Embedding:
-    r"""Path 1: each cell's mean of gene vectors, weighted by z-scored expression.
-
-    The map is linear in the vectors, so a gene's part in it can be told exactly; sparse expression stays sparse, since
-    :math:`(X - 1\mu^T) D^{-1} G = X D^{-1} G - 1 (\mu^T D^{-1} G)`.
-
-    ``expression``: (cell, gene) log-normalised. ``gene_vectors``: (gene, dim) in the order of the columns; a zero row
-    counts for nothing. Returns (cell, dim) float32, centred over the cells, not normalised.
-    """
-    mean, deviation = column_moments(expression)
-    scaled = gene_vectors / np.maximum(deviation, EPSILON)[:, None]
-    scaled[deviation <= EPSILON] = 0.0
-    return np.asarray(expression @ scaled - mean @ scaled, dtype=np.float32)
-
-
 def rank_genes(
     expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None
 ) -> list[Int[np.ndarray, " gene"]]:
@@ -90,14 +75,56 @@ def rank_weights(expression: CellByGene, *, n_top: int, mean: Float[np.ndarray, 
     return sp.csr_matrix((data.astype(np.float32), indices, indptr), shape=expression.shape)
 
 
-def ranked_sentence(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int) -> Embedding:
-    """Path 2, pooled: each cell's sentence as the rank-weighted mean of its genes' vectors, centred over the cells.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TextMap:
+    r"""Expression → both text paths of a cell, with everything that was fitted to the first cells.
 
-    This stands in for encoding one sentence a cell, which takes hours for a million cells; how far the two agree is
-    measured by :mod:`cellmodel.text.sentences`.
+    The expression-weighted path is a cell's mean of gene vectors, weighted by z-scored expression. It is linear in the
+    vectors, so a gene's part in it is exact, and sparse expression stays sparse, since
+    :math:`(X - 1\mu^T) D^{-1} G = X D^{-1} G - 1 (\mu^T D^{-1} G)`. The ranked sentence is the rank-weighted mean of
+    its genes' vectors. It stands in for encoding one sentence a cell, which takes hours for a million cells; how far
+    the two agree is measured by :mod:`cellmodel.text.sentences`.
     """
-    pooled = np.asarray(rank_weights(expression, n_top=n_top) @ gene_vectors, dtype=np.float32)
-    return pooled - pooled.mean(axis=0)
+
+    has_vector: Bool[np.ndarray, " gene"]  # which of the genes have a text
+    # gene_vectors, raw_gene_vectors: (gene, dim) whitened and as the encoder gave them; zero where a gene has none
+    gene_vectors: GeneVectors
+    raw_gene_vectors: GeneVectors
+    mean: Float[np.ndarray, " gene"]  # mean, deviation: of each gene's expression
+    deviation: Float[np.ndarray, " gene"]
+    centre: Float[np.ndarray, " dim"]  # (dim,) mean of the pooled sentences
+
+    def paths(self, expression: CellByGene, *, n_top: int) -> tuple[Embedding, Embedding]:
+        """Both paths of some cells, float32, centred over the fitted cells, not normalised."""
+        known, vectors = expression[:, self.has_vector], self.gene_vectors[self.has_vector]
+        mean, deviation = self.mean[self.has_vector], self.deviation[self.has_vector]
+        varies = deviation > EPSILON
+        scaled = vectors * np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)[:, None]
+        path1 = known @ scaled.astype(np.float32) - (mean @ scaled).astype(np.float32)
+        path2 = rank_weights(known, n_top=n_top, mean=mean) @ vectors - self.centre
+        return np.asarray(path1, dtype=np.float32), np.asarray(path2, dtype=np.float32)
+
+
+def fit_text_map(
+    expression: CellByGene, vectors: GeneVectors, *, has_vector: Bool[np.ndarray, " gene"], whitening: Whitening
+) -> TextMap:
+    """Fit all of a map but the centre, which is zero until the sentences of all cells are pooled.
+
+    ``vectors``: of the genes of ``expression`` that ``has_vector`` marks.
+    """
+    mean, deviation = column_moments(expression)
+    whitened = whitening(vectors)
+    every = [np.zeros((len(has_vector), given.shape[1]), dtype=np.float32) for given in (whitened, vectors)]
+    for placed, given in zip(every, (whitened, vectors), strict=True):
+        placed[has_vector] = given
+    return TextMap(
+        has_vector=has_vector,
+        gene_vectors=every[0],
+        raw_gene_vectors=every[1],
+        mean=mean,
+        deviation=deviation,
+        centre=np.zeros(whitened.shape[1], dtype=np.float32),
+    )
 
 
 def mix_paths(path1: Embedding, path2: Embedding, *, path1_weight: float) -> Embedding:

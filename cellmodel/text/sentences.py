@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.config import SemanticsConfig
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors, Labels
-from cellmodel.pp.moments import column_moments
+from cellmodel.core.types import CellByGene, Embedding, GeneVectors
 from cellmodel.text.agreement import AgreementRow, centred_rows, compare_readings
 from cellmodel.text.controls import apply_knowledge
 from cellmodel.text.paths import Whitening, rank_genes, rank_weights
@@ -113,22 +110,24 @@ def encode_sentences(sentences: Sequence[str], reading: SentenceReading) -> tupl
     return np.asarray(centred @ reading.whitening.components, dtype=np.float32), read
 
 
-def read_path2(
-    expression: CellByGene, reading: SentenceReading, *, pooled: Embedding, config: SemanticsConfig, seed: int
+def read_all(
+    expression: CellByGene,
+    reading: SentenceReading,
+    *,
+    compared: Int[np.ndarray, " sample"],
+    pooled: Embedding,
+    mean: Float[np.ndarray, " gene"],
+    seed: int,
 ) -> tuple[Embedding, SentenceRecord]:
-    """Let the encoder read sentences of all cells or of a sample, and compare them with the pooled vectors.
+    """Let the encoder read the sentences of all cells; compare some of them with the pooled vectors.
 
-    ``expression``: (cell, gene) of all cells and the genes of ``reading``. ``pooled``: (cell, dim) path 2 of all cells,
-    pooled. ``config``: whether the sentences of all cells are ``encoded`` or only those of ``n_sampled`` cells, which
-    are compared. Returns path 2, of all cells: encoded if that was asked for, else ``pooled``; and what was found.
+    ``expression``: (cell, gene) of all cells and the genes of ``reading``. ``compared``: rows of the cells that are
+    compared, as :func:`draw_cells` draws them. ``pooled``: (cell, dim) pooled sentences of all cells. ``mean``: mean
+    expression of each gene. Returns the encoded sentences of all cells, and what was found.
     """
-    rows = draw_cells([expression], n_cells=config.n_sampled, seed=seed)
-    mean, _ = column_moments(expression)
-    if config.sentences != "encoded":
-        return pooled, read_sample(expression[rows], reading, pooled=pooled[rows], mean=mean, seed=seed)
     encoded, read = encode_sentences(cell_sentences(expression, reading.names, n_top=reading.n_top, mean=mean), reading)
-    sides = (pooled[rows], encoded[rows])
-    return encoded, _record(expression[rows], reading, sides=sides, read=read, mean=mean, seed=seed)
+    sides = (pooled[compared], encoded[compared])
+    return encoded, _record(expression[compared], reading, sides=sides, read=read, mean=mean, seed=seed)
 
 
 def read_sample(
@@ -175,13 +174,6 @@ def _record(
         n_compared=len(pooled),
         agreement=compare_readings(controls, encoded),
     )
-
-
-def mean_cells(expression: CellByGene, clusters: Labels) -> CellByGene:
-    """Mean expression of each cluster: (cluster, gene)."""
-    sizes = np.bincount(clusters)
-    shares = (1.0 / sizes[clusters], (clusters, np.arange(len(clusters))))
-    return (sp.csr_matrix(shares, shape=(len(sizes), len(clusters))) @ expression).tocsr()
 
 
 def read_clusters(

@@ -1,24 +1,24 @@
 """Whole jobs from file to file: check everything first, work, write last."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import Stages
 from cellmodel.io.backed import check_can_stay, claim_stored_slots, count_entries
-from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.io.cells import ReadConfig, claim_slots, read_cells
 from cellmodel.io.outputs import WriteConfig, check_outputs
 from cellmodel.io.writers import check_kind_kept, h5ad_safe, write_beside, write_cells
-from cellmodel.pp.backed_cells import StoredCells, read_stored_cells
+from cellmodel.pp.backed_cells import AnyCells, read_stored_cells
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.text.sentence_cache import Progress
-from cellmodel.tl._run import RunResult, run
+from cellmodel.tl._run import RunResult, check_settings, run
 from cellmodel.tl._slots import result_slots, write_result
 from cellmodel.tl.model.files import save_model
 from cellmodel.tl.model.fitted import check_can_predict, fit_model
@@ -65,7 +65,7 @@ class StreamConfig:
 class FileRun:
     """What a job from file to file read and found."""
 
-    cells: Cells | StoredCells
+    cells: AnyCells
     result: RunResult
 
 
@@ -89,43 +89,26 @@ def run_file(
     stream = stream or StreamConfig()
     work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None
     check_outputs(write, work, inputs=(path,))
-    if stream.is_wanted(path, read):
-        return _run_stored(path, kb, config, read=read, write=write, stream=stream, with_clusters=with_clusters)
+    is_backed = stream.is_wanted(path, read)
+    check_settings(config, out_of_core=is_backed)
     if write.model is not None:
         check_can_predict(config)
-    cells = read_cells(path, read)
-    for note in cells.notes:
-        log.info("%s", note)
     slots = result_slots(write.key_added, with_clusters=with_clusters)
+    settings: dict[str, Any] = {"with_clusters": with_clusters, "progress": progress}
+    if is_backed:
+        return _run_backed(path, kb, config, read=read, write=write, stream=stream, slots=slots, settings=settings)
+    cells = read_cells(path, read)
+    _log_notes(cells)
     claim_slots(cells.adata, slots, overwrite=write.overwrite)
-    result = run(cells, kb, config, with_clusters=with_clusters, progress=progress)
-    write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
-    if write.command:
-        cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
-    with _told_what_is_written(write):
+    result = run(cells, kb, config, **settings)
+    _put(cells, result, write)
+    with _note_written(write):
         write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
-        if write.model is not None:
-            save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
-        if write.report is not None:
-            from cellmodel.pl._report.collect import write_report_of
-
-            write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
+        _write_others(cells, result, write)
     return FileRun(cells=cells, result=result)
 
 
-@contextmanager
-def _told_what_is_written(write: WriteConfig) -> Iterator[None]:
-    """Tell whoever interrupts which results are there already, since the same command would refuse to replace them."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        there = [path.name for path in (write.output, write.model, write.report) if path is not None and path.exists()]
-        if there and not write.overwrite:
-            interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with --overwrite")
-        raise
-
-
-def _run_stored(
+def _run_backed(
     path: Path,
     kb: genekb.Store | None,
     config: RunConfig,
@@ -133,16 +116,10 @@ def _run_stored(
     read: ReadConfig,
     write: WriteConfig,
     stream: StreamConfig,
-    with_clusters: bool,
+    slots: list[tuple[str, str]],
+    settings: Mapping[str, Any],
 ) -> FileRun:
-    """Do the same with cells that stay in their file."""
-    from cellmodel.tl._run import check_streamed, run_streamed
-
-    check_streamed(config)
-    for option, wanted in (("--save-model", write.model), ("--report", write.report)):
-        if wanted is not None:
-            raise InputUnusable(f"{option} reads all cells at once; leave it out, or give --out-of-core no")
-    slots = result_slots(write.key_added, with_clusters=with_clusters)
+    """Do the same with cells that are backed, in stages that a later run takes up."""
     check_can_stay(path)
     check_kind_kept(path, write.output)
     claim_stored_slots(path, slots, overwrite=write.overwrite)
@@ -157,16 +134,49 @@ def _run_stored(
     }
     stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
     with _kept_or_removed(stages):
-        cells = read_stored_cells(path, read, stages)
-        for note in cells.notes:
-            log.info("%s", note)
-        result = run_streamed(cells, kb, config, stages, with_clusters=with_clusters)
+        cells = read_stored_cells(path, read, stages, with_coordinates=config.spatial is not None)
+        _log_notes(cells)
+        result = run(cells, kb, config, stages=stages, **settings)
+    _put(cells, result, write)
+    with _note_written(write):
+        write_beside(cells.adata, path, write.output, slots=slots, overwrite=write.overwrite)
+        _write_others(cells, result, write)
+    stages.remove()
+    return FileRun(cells=cells, result=result)
+
+
+def _log_notes(cells: AnyCells) -> None:
+    for note in cells.notes:
+        log.info("%s", note)
+
+
+def _put(cells: AnyCells, result: RunResult, write: WriteConfig) -> None:
+    """Put the result and the command into the AnnData of the cells."""
     write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
     if write.command:
         cells.adata.uns[write.key_added]["command"] = h5ad_safe(write.command)
-    write_beside(cells.adata, path, write.output, slots=slots, overwrite=write.overwrite)
-    stages.remove()
-    return FileRun(cells=cells, result=result)
+
+
+def _write_others(cells: AnyCells, result: RunResult, write: WriteConfig) -> None:
+    """Write the model and the report, where these are asked for."""
+    if write.model is not None:
+        save_model(fit_model(cells, result), write.model, overwrite=write.overwrite)
+    if write.report is not None:
+        from cellmodel.pl._report.collect import write_report_of
+
+        write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
+
+
+@contextmanager
+def _note_written(write: WriteConfig) -> Iterator[None]:
+    """Note at an interrupt which results are written, since the same command would refuse to replace them."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        there = [path.name for path in (write.output, write.model, write.report) if path is not None and path.exists()]
+        if there and not write.overwrite:
+            interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with --overwrite")
+        raise
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.types import Embedding
 from cellmodel.explain.groups import MOST_CLUSTERS, GroupedCells, cluster_columns, group_cells
 from cellmodel.explain.markers import marker_frame, rank_markers
-from cellmodel.io.cells import Cells, ReadConfig, read_cells
+from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.lineage import check_records
 from cellmodel.io.records import input_record, run_record, stored_table
 from cellmodel.io.writers import check_targets
@@ -21,9 +21,11 @@ from cellmodel.pl._report.data import KChoice, ReportData, ReportExpression, Row
 from cellmodel.pl._report.layout import lay_out
 from cellmodel.pl._report.tables import markers_in_turn, read_evidence, read_markers, read_names, read_words
 from cellmodel.pl._report.view import by_cluster
+from cellmodel.pp.backed_cells import AnyCells
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import knn_graph, snn_weights
-from cellmodel.pp.normalize import detected_genes, log_expression
+from cellmodel.pp.normalize import detected_genes
+from cellmodel.pp.scan import expression_of
 from genekb.core.addresses import without_secrets
 from genekb.files.replace import Target
 
@@ -74,7 +76,7 @@ def report_file(
 
 
 def write_report_of(
-    cells: Cells,
+    cells: AnyCells,
     output: Path,
     *,
     cluster_key: str = "cellmodel",
@@ -86,7 +88,7 @@ def write_report_of(
     write_report(report_data(cells, cluster_key=cluster_key), output, overwrite=overwrite)
 
 
-def report_data(cells: Cells, *, cluster_key: str) -> ReportData:
+def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
     """Collect what a report shows: from the record of a run, else from the column of clusters and the values alone."""
     adata = cells.adata
     grouped = group_cells(cells, cluster_key, least=1)
@@ -157,7 +159,7 @@ def _outdated(uns: Mapping[str, Any], grouped: GroupedCells, key: str) -> list[s
     return notes
 
 
-def _record(cells: Cells, grouped: GroupedCells, key: str) -> Mapping[str, Any]:
+def _record(cells: AnyCells, grouped: GroupedCells, key: str) -> Mapping[str, Any]:
     """Record of the run that made the clusters; where there is none, what follows from the clusters and the values."""
     run = run_record(cells.adata.uns, key)
     if run is not None and _is_about(run, cells, grouped):
@@ -171,7 +173,7 @@ def _record(cells: Cells, grouped: GroupedCells, key: str) -> Mapping[str, Any]:
         "recorded of its own clusters is left out"
     )
     log.info("%s", note)
-    expression = log_expression(cells)[grouped.rows]
+    expression = expression_of(cells)[grouped.rows]
     columns = np.flatnonzero(detected_genes(expression, min_cells=1))
     tables = rank_markers(
         expression[:, columns], grouped.labels, gene_names=[cells.names[column] for column in columns]
@@ -188,7 +190,7 @@ def _record(cells: Cells, grouped: GroupedCells, key: str) -> Mapping[str, Any]:
     }
 
 
-def _is_about(run: Mapping[str, Any], cells: Cells, grouped: GroupedCells) -> bool:
+def _is_about(run: Mapping[str, Any], cells: AnyCells, grouped: GroupedCells) -> bool:
     """Whether the clusters are those of a run: named as it names them, and with the markers that it found.
 
     Of fewer cells, or of other values than were clustered, the names alone can be compared.
@@ -200,13 +202,13 @@ def _is_about(run: Mapping[str, Any], cells: Cells, grouped: GroupedCells) -> bo
         return True
     known = markers[markers["cluster"].isin(grouped.names) & markers["name"].isin(column_of)]
     first = known.groupby("cluster", observed=True).head(1)
-    values = cells.matrix[grouped.rows][:, [column_of[name] for name in first["name"]]]
+    values = expression_of(cells, [column_of[name] for name in first["name"]])[grouped.rows]
     fractions, _ = by_cluster(values.tocsc(), grouped.labels, n_clusters=len(grouped.names))
     now = fractions[[grouped.names.index(name) for name in first["cluster"]], np.arange(len(first))]
     return bool(np.allclose(now, first["fraction_in"], atol=_SAME_FRACTION))
 
 
-def _check_groups(cells: Cells, grouped: GroupedCells, key: str) -> None:
+def _check_groups(cells: AnyCells, grouped: GroupedCells, key: str) -> None:
     """Refuse a column that holds measured values or names of cells."""
     n_groups, n_cells = len(grouped.names), len(grouped.rows)
     if n_groups > MOST_CLUSTERS or n_groups == n_cells > 1:
@@ -218,7 +220,7 @@ def _check_groups(cells: Cells, grouped: GroupedCells, key: str) -> None:
         )
 
 
-def _embedding(cells: Cells, key: str, record: Mapping[str, Any]) -> tuple[Embedding, str]:
+def _embedding(cells: AnyCells, key: str, record: Mapping[str, Any]) -> tuple[Embedding, str]:
     """Coordinates of the map and what they are: a run's own, else the user's own, else a layout of components."""
     adata, seed = cells.adata, int(record.get("seed", 0))
     own = f"X_{key}_expr"
@@ -292,7 +294,7 @@ def _queries(adata: "AnnData") -> dict[str, str]:
     return queries
 
 
-def _expression(cells: Cells, record: Mapping[str, Any]) -> tuple[ReportExpression | None, tuple[str, ...]]:
+def _expression(cells: AnyCells, record: Mapping[str, Any]) -> tuple[ReportExpression | None, tuple[str, ...]]:
     """Log expression of the first markers of each cluster, or why there is none."""
     why = _other_values(cells, record)
     if why:
@@ -303,11 +305,11 @@ def _expression(cells: Cells, record: Mapping[str, Any]) -> tuple[ReportExpressi
     genes = [name for name in markers if name in column_of][:MOST_GENES]
     if not genes:
         return None, ()
-    values = log_expression(cells)[:, [column_of[name] for name in genes]]
+    values = expression_of(cells, [column_of[name] for name in genes])
     return ReportExpression(genes=tuple(genes), values=values.tocsc()), ()
 
 
-def _other_values(cells: Cells, record: Mapping[str, Any]) -> str:
+def _other_values(cells: AnyCells, record: Mapping[str, Any]) -> str:
     """Say how the values that were read differ from those that were clustered; nothing where they do not."""
     kind, n_genes = str(record["input"]["value_kind"]), int(record["input"]["n_genes"])
     found = cells.matrix.shape[1]
@@ -319,7 +321,7 @@ def _other_values(cells: Cells, record: Mapping[str, Any]) -> str:
     )
 
 
-def _columns_by_name(cells: Cells) -> dict[str, int]:
+def _columns_by_name(cells: AnyCells) -> dict[str, int]:
     """Column of each gene whose name occurs once."""
     times = Counter(cells.names)
     return {name: column for column, name in enumerate(cells.names) if times[name] == 1}

@@ -10,7 +10,8 @@ from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, Sema
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.outputs import DESCRIPTION, model_target
 from cellmodel.io.writers import output
-from cellmodel.tl.model.fitted import FittedModel, TextMap
+from cellmodel.text.paths import TextMap
+from cellmodel.tl.model.fitted import FittedModel
 from genekb.core.versions import installed_version
 from genekb.files import atomic as files
 from genekb.files.limits import read_json

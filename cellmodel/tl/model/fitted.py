@@ -5,49 +5,25 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors, Labels
+from cellmodel.core.types import CellByGene, Embedding, Labels
 from cellmodel.io.cells import Cells
 from cellmodel.io.lineage import Lineage, digest_of, holds_same
+from cellmodel.io.records import CellTable
 from cellmodel.pp.graph import nearest_votes, smooth_onto
-from cellmodel.pp.moments import column_moments
-from cellmodel.pp.normalize import Components, fit_components, log_expression
+from cellmodel.pp.normalize import Components, log_expression
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.text.paths import mix_paths, rank_weights
+from cellmodel.text.paths import TextMap, mix_paths
 from cellmodel.tl._run import RunResult
 from genekb.core.errors import SpeciesMismatch
 
 MIN_GENES: Final = 0.5  # share of the model's genes that new cells must have
 N_VOTERS: Final = 15  # fitted cells that decide the cluster of a new one
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TextMap:
-    """Expression → both semantic paths, with everything that was fitted to the first cells."""
-
-    has_vector: Bool[np.ndarray, " gene"]  # which of the model's genes have a text
-    # gene_vectors, raw_gene_vectors: (gene, dim) whitened and as the encoder gave them; zero where a gene has none
-    gene_vectors: GeneVectors
-    raw_gene_vectors: GeneVectors
-    mean: Float[np.ndarray, " gene"]  # mean, deviation: of each gene's expression
-    deviation: Float[np.ndarray, " gene"]
-    centre: Float[np.ndarray, " dim"]  # (dim,) mean of the pooled sentences
-
-    def paths(self, expression: CellByGene, *, n_top: int) -> tuple[Embedding, Embedding]:
-        """Both paths of new cells, neither normalised."""
-        varies = self.deviation > 0
-        scale = np.divide(1.0, self.deviation, out=np.zeros_like(self.deviation), where=varies)
-        scaled = self.gene_vectors * scale[:, None]
-        weights = rank_weights(expression[:, self.has_vector], n_top=n_top, mean=self.mean[self.has_vector])
-        path1 = expression @ scaled - self.mean @ scaled
-        path2 = weights @ self.gene_vectors[self.has_vector] - self.centre
-        return np.asarray(path1, dtype=np.float32), np.asarray(path2, dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -83,7 +59,7 @@ class Predicted:
     share_genes: float  # share of the model's genes that the new cells have; the others are taken at their mean
 
 
-def fit_model(cells: Cells, result: RunResult) -> FittedModel:
+def fit_model(cells: CellTable, result: RunResult) -> FittedModel:
     """Keep what is needed of a run.
 
     Raises ``InputUnusable`` if its recipe cannot place new cells, or it was run with coordinates or with sentences that
@@ -94,24 +70,20 @@ def fit_model(cells: Cells, result: RunResult) -> FittedModel:
     if result.labels is None:
         raise InputUnusable("a model is kept of a run with clusters; use cluster, not embed")
     columns = features.top_genes
-    expression = features.expression[:, columns]
-    weights = np.ones(len(columns)) if features.gene_weights is None else features.gene_weights
-    weighted = (expression @ sp.diags(weights)).tocsr()
-    components = fit_components(weighted, n_components=features.pcs.shape[1], seed=config.seed)
     ids = result.alignment.gene_ids[columns] if result.alignment else np.zeros(len(columns), dtype=np.int64)
     return FittedModel(
         config=config,
         names=tuple(cells.names[column] for column in columns),
         gene_ids=np.asarray(ids, dtype=np.int64),
-        mean=components.mean / weights,
-        components=components.loadings * weights[:, None],
+        mean=features.components.mean,
+        components=features.components.loadings,
         pcs=features.pcs,
         features=result.representation.features,
         labels=result.labels,
         store_id=result.alignment.store_id if result.alignment else "",
         encoder_id=result.alignment.encoder_id if result.alignment else "",
         content_id=result.alignment.content_id if result.alignment else "",
-        text=_text_map(result, expression),
+        text=result.text.text_map if result.text else None,
         state=result.representation.state,
     )
 
@@ -132,23 +104,6 @@ def check_can_predict(config: RunConfig) -> Embed:
     if config.semantics.sentences == "encoded":
         raise InputUnusable("a model fitted with --sentences encoded cannot place new cells; use --sentences pooled")
     return recipe.embed
-
-
-def _text_map(result: RunResult, expression: CellByGene) -> TextMap | None:
-    if result.text is None or result.alignment is None:
-        return None
-    has_vector = result.alignment.has_vector[result.features.top_genes]
-    mean, deviation = column_moments(expression)
-    vectors = result.text.gene_vectors
-    weights = rank_weights(expression[:, has_vector], n_top=result.config.semantics.sentence_genes)
-    return TextMap(
-        has_vector=has_vector,
-        gene_vectors=vectors,
-        raw_gene_vectors=result.text.raw_gene_vectors,
-        mean=mean,
-        deviation=deviation,
-        centre=np.asarray((weights @ vectors[has_vector]).mean(axis=0), dtype=np.float32),
-    )
 
 
 def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predicted:

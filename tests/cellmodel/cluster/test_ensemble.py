@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.pairwise import cosine_distances
 
-from cellmodel.cluster.ensemble import ensemble_clusters, ensemble_of_components, separation
+from cellmodel.cluster.ensemble import ensemble_clusters, separation
 from cellmodel.core.config import EnsembleConfig
 from cellmodel.pp.normalize import principal_components
 
@@ -26,7 +26,8 @@ def expression_of(sizes, *, seed=0, n_genes=60, shift=4.0):
 
 
 def found(expression, n_clusters, *, seed=0, config=QUICK):
-    return ensemble_clusters(expression, n_components=8, n_clusters=n_clusters, seed=seed, config=config)
+    pcs = principal_components(expression, n_components=max(config.widths(8)), seed=seed)
+    return ensemble_clusters(pcs, n_components=8, n_clusters=n_clusters, seed=seed, config=config)
 
 
 def separation_by_loops(distances, clusters):
@@ -114,7 +115,7 @@ def test_components_that_are_made_already_give_the_clusters_of_their_expression(
     np.save(tmp_path / "pcs.npy", pcs)
     for config in (QUICK, SAMPLED):
         mapped = np.load(tmp_path / "pcs.npy", mmap_mode="r")
-        labels = ensemble_of_components(mapped, n_components=8, n_clusters=3, seed=0, config=config)
+        labels = ensemble_clusters(mapped, n_components=8, n_clusters=3, seed=0, config=config)
         assert labels.tolist() == truth.tolist()
 
 
@@ -123,7 +124,7 @@ def test_with_places_no_cell_is_left_out_of_the_views():
     pcs = principal_components(expression, n_components=8, seed=0)
     near = sp.csr_matrix(np.eye(210, k=1) + np.eye(210, k=-1))
     given = {"n_components": 8, "n_clusters": 4, "seed": 0, "spatial": near}
-    whole, sampled = (ensemble_of_components(pcs, **given, config=config) for config in (QUICK, SAMPLED_SCORES))
+    whole, sampled = (ensemble_clusters(pcs, **given, config=config) for config in (QUICK, SAMPLED_SCORES))
     assert whole.tolist() == sampled.tolist()
 
 

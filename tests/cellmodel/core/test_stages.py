@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
-from cellmodel.core.stages import KEY, LOCK, Stages, create_array, save_array
+from cellmodel.core.stages import KEY, LOCK, Stages
 
 
-def write_numbers(folder):
-    values = create_array(folder, "values", shape=(3, 2), dtype=np.float32)
+def write_numbers(arrays):
+    values = arrays.create("values", shape=(3, 2), dtype=np.float32)
     values[:] = np.arange(6).reshape(3, 2)
-    save_array(folder, "names", np.array(["a", "b"]))
+    arrays.save("names", np.array(["a", "b"]))
     return {"total": 15.0}
 
 
-def fail(folder):
-    save_array(folder, "values", np.zeros(2))
+def fail(arrays):
+    arrays.save("values", np.zeros(2))
     raise ValueError("half-way")
 
 
@@ -85,7 +85,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
 
 def test_arrays_that_need_pickle_are_refused(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
-        Stages(tmp_path / "work", key={}).run("objects", lambda folder: save_array(folder, "a", np.array([{}])) or {})
+        Stages(tmp_path / "work", key={}).run("objects", lambda arrays: arrays.save("a", np.array([{}])) or {})
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.explain.attribution import attribute, standard_differences
-from cellmodel.text.paths import expression_weighted
+from tests.support.text_paths import fitted_map
 
 
 @settings(deadline=None)
@@ -66,7 +66,7 @@ def test_all_groups_at_once_agree_with_the_text_view_of_the_cells(seed):
     expression, clusters, vectors = random_cells(seed)
     differences = standard_differences(expression, clusters)
     found = attribute(differences, vectors)
-    places = expression_weighted(expression, vectors).astype(np.float64)
+    places = fitted_map(expression, vectors).paths(expression, n_top=5)[0].astype(np.float64)
     for group in range(3):
         step = places[clusters == group].mean(axis=0) - places[clusters != group].mean(axis=0)
         assert found.distances[group] == pytest.approx(np.linalg.norm(step), rel=1e-3)  # from float32

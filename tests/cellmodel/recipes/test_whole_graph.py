@@ -23,7 +23,7 @@ def make_views():
         return sp.random(N_CELLS, N_CELLS, density=0.3, format="csr", random_state=rng)
 
     by_pair = {name: graph() for name in ("graph", "knn", "spatial")}
-    by_cell = {name: table(3) for name in ("pcs", "smoothed", "text", "wide_pcs")}
+    by_cell = {name: table(3) for name in ("pcs", "smoothed", "text")}
     sparse = {name: sp.csr_matrix(table(4)) for name in ("expression", "counts")}
     return CellViews(
         **by_pair, **by_cell, **sparse, depth=np.arange(N_CELLS, dtype=float), text_paths=(table(2), table(2)),

@@ -7,14 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core.arrays import unit_rows
-from cellmodel.text.paths import (
-    expression_weighted,
-    fit_whitening,
-    mix_paths,
-    rank_genes,
-    rank_weights,
-    ranked_sentence,
-)
+from cellmodel.text.paths import fit_whitening, mix_paths, rank_genes, rank_weights
+from tests.support.text_paths import fitted_map
 
 
 def random_cells(seed, n_cells=7, n_genes=9):
@@ -34,16 +28,16 @@ def test_path_1_is_the_mean_of_vectors_weighted_by_z_scores(seed):
         if column.std() > 0:
             for cell in range(7):
                 expected[cell] += (column[cell] - column.mean()) / column.std() * vectors[gene]
-    np.testing.assert_allclose(expression_weighted(expression, vectors), expected, atol=1e-4)
+    np.testing.assert_allclose(fitted_map(expression, vectors).paths(expression, n_top=5)[0], expected, atol=1e-4)
 
 
 def test_path_1_is_linear_in_the_vectors():
     expression, vectors = random_cells(1)
     other = vectors[::-1].copy()
-    both = expression_weighted(expression, vectors + other)
-    np.testing.assert_allclose(
-        both, expression_weighted(expression, vectors) + expression_weighted(expression, other), atol=1e-4
+    both, one, two = (
+        fitted_map(expression, given).paths(expression, n_top=5)[0] for given in (vectors + other, vectors, other)
     )
+    np.testing.assert_allclose(both, one + two, atol=1e-4)
 
 
 @settings(deadline=None)
@@ -73,9 +67,7 @@ def test_rank_weights_sum_to_one_and_fall_with_rank():
 def test_a_cell_without_expression_lies_at_the_centre_and_gives_no_nan():
     expression = sp.csr_matrix(np.array([[0, 0, 0], [1, 2, 0], [0, 1, 3]], dtype=np.float32))
     vectors = np.eye(3, dtype=np.float32)
-    mixed = mix_paths(
-        expression_weighted(expression, vectors), ranked_sentence(expression, vectors, n_top=2), path1_weight=0.5
-    )
+    mixed = mix_paths(*fitted_map(expression, vectors).paths(expression, n_top=2), path1_weight=0.5)
     assert np.isfinite(mixed).all()
 
 

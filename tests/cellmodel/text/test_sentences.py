@@ -21,7 +21,6 @@ from cellmodel.text.sentences import (
     cell_sentences,
     draw_cells,
     encode_sentences,
-    mean_cells,
     read_clusters,
 )
 from cellmodel.tl._demo import find_demo_cells
@@ -125,14 +124,14 @@ def test_nothing_is_compared_where_nothing_can_differ(encoded):
 
 def test_cluster_sentences_are_those_of_mean_cells():
     dense, labels = np.random.default_rng(2).exponential(size=(40, len(NAMES))), np.arange(40) % 3  # no ties
-    expression, reading = sp.csr_matrix(dense), letters_reading(n_top=3)
+    reading = letters_reading(n_top=3)
     means = np.array([dense[labels == cluster].mean(axis=0) for cluster in range(3)])
     order = [sorted(range(len(NAMES)), key=lambda gene: -row[gene])[:3] for row in means]
     discount = 1 / np.log2([2, 3, 4])
     pooled = np.array([discount @ reading.gene_vectors[genes] / discount.sum() for genes in order])
     encoded = read_by_letters([" ".join(NAMES[gene] for gene in genes) for genes in order]).vectors
     pooled, encoded = pooled - pooled.mean(axis=0), (encoded - encoded.mean(axis=0)) @ reading.whitening.components
-    for found in read_clusters(mean_cells(expression, labels), reading, mean=dense.mean(axis=0)):
+    for found in read_clusters(sp.csr_matrix(means), reading, mean=dense.mean(axis=0)):
         row = encoded[found.cluster] / np.linalg.norm(encoded[found.cluster])
         cosines = [row @ other / np.linalg.norm(other) for other in pooled]
         assert found.cosine == pytest.approx(cosines.pop(found.cluster), abs=1e-5)
@@ -141,7 +140,7 @@ def test_cluster_sentences_are_those_of_mean_cells():
 
 
 def test_one_cluster_has_no_sentence():
-    means = mean_cells(random_cells(0), np.zeros(40, dtype=np.int64))
+    means = sp.csr_matrix(random_cells(0).mean(axis=0))
     assert read_clusters(means, letters_reading(), mean=means.toarray()[0]) == ()
 
 
@@ -168,8 +167,8 @@ def test_sampled_changes_no_cell_and_tells_what_encoded_tells(adata, kb):
     assert sampled.representation.z.tobytes() == pooled.representation.z.tobytes()
     np.testing.assert_array_equal(sampled.labels, pooled.labels)
     assert (encoded.text.paths[1] != pooled.text.paths[1]).any()
-    assert encoded.text.path2_encoded
-    assert not sampled.text.path2_encoded
+    assert encoded.text.sentences_encoded
+    assert not sampled.text.sentences_encoded
     for one, other in zip(sampled.sentences.agreement, encoded.sentences.agreement, strict=True):
         assert one.similarity == pytest.approx(other.similarity, abs=1e-3)
     assert [row.pooled for row in sampled.sentences.agreement] == ["real", "shuffled genes", "shuffled cells"]
@@ -196,7 +195,7 @@ def test_the_order_of_cells_changes_no_agreement(adata, kb):
 def test_controls_of_knowledge_are_pooled_and_it_is_said(adata, kb, caplog):
     found = run_with(adata, kb, "encoded", knowledge="shuffled")
     assert found.sentences is None
-    assert not found.text.path2_encoded
+    assert not found.text.sentences_encoded
     assert "sentences hold no shuffled texts" in caplog.text
 
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
-from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig
+from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
 from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, read_cells
@@ -21,6 +21,8 @@ from cellmodel.io.writers import write_cells
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
 from cellmodel.pp.scan import scan
 from cellmodel.tl._job import StreamConfig, run_file
+from cellmodel.tl.model.files import load_model
+from cellmodel.tl.model.fitted import predict
 from tests.support.processes import start
 
 CONFIG = RunConfig(knowledge="none", preprocess=PreprocessConfig(n_top_genes=200))
@@ -213,18 +215,49 @@ def test_cells_that_a_run_cannot_use_leave_no_folder(tmp_path):
     ("change", "message"),
     [
         ({"config": RunConfig(recipe="scrcl", knowledge="none")}, "recipe 'scrcl' reads all cells at once"),
-        ({"config": RunConfig(low_data=True, knowledge="none")}, "--low-data reads all cells at once"),
-        ({"model": True}, "--save-model reads all cells at once"),
+        (
+            {"config": RunConfig(knowledge="none", semantics=SemanticsConfig(sentences="encoded"))},
+            "--sentences encoded",
+        ),
         ({"read": ReadConfig(layer="spliced")}, "has no layer 'spliced'"),
         ({"read": ReadConfig(use_raw=True)}, "has no .raw"),
     ],
 )
 def test_what_needs_all_cells_at_once_says_so(change, message, cells, tmp_path):
-    if "model" in change:
-        change = {"model": tmp_path / "model"}
     with pytest.raises(InputUnusable, match=message):
         run(cells, tmp_path / "out.h5ad", **change)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", [{"low_data": True}, {"spatial": SpatialConfig(smooth_labels=True)}])
+def test_settings_give_out_of_core_what_they_give_in_memory(change, small_blocks, tmp_path):
+    counts, group = make_counts()
+    adata = make_cells(counts)
+    adata.obsm["spatial"] = group[:, None] * 9.0 + np.random.default_rng(0).random((400, 2))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    config = replace(CONFIG, n_clusters=4, n_words=0, **change)
+    backed, whole = (
+        run(tmp_path / "cells.h5ad", tmp_path / f"{mode}.h5ad", mode=mode, config=config).result
+        for mode in ("yes", "no")
+    )
+    np.testing.assert_allclose(backed.features.smoothed, whole.features.smoothed, atol=1e-4)
+    assert backed.labels.tolist() == whole.labels.tolist()
+
+
+def test_a_model_and_a_report_are_written_out_of_core(cells, small_blocks, tmp_path):
+    config = replace(CONFIG, n_clusters=4)
+    for mode in ("yes", "no"):
+        folder = tmp_path / mode
+        folder.mkdir()
+        write = {"model": folder / "model", "report": folder / "report.html"}
+        run(cells, folder / "out.h5ad", mode=mode, config=config, **write)
+        assert sorted(path.name for path in folder.iterdir()) == ["model", "out.h5ad", "report.html"]
+    models = [load_model(tmp_path / mode / "model") for mode in ("yes", "no")]
+    found = [predict(model, read_cells(cells), None) for model in models]
+    assert found[0].labels.tolist() == found[1].labels.tolist()
+    np.testing.assert_allclose(models[0].components, models[1].components, atol=1e-6)
+    pages = [(tmp_path / mode / "report.html").read_text() for mode in ("yes", "no")]
+    assert abs(len(pages[0]) - len(pages[1])) < 0.02 * len(pages[1])
 
 
 @pytest.mark.slow

@@ -1,0 +1,11 @@
+"""Text maps of gene vectors that are not whitened."""
+
+import numpy as np
+
+from cellmodel.text.paths import Whitening, fit_text_map
+
+
+def fitted_map(expression, vectors):
+    """Map fitted to the cells, whose gene vectors are those given; every gene has one."""
+    as_given = Whitening(mean=np.zeros(vectors.shape[1]), components=np.eye(vectors.shape[1], dtype=vectors.dtype))
+    return fit_text_map(expression, vectors, has_vector=np.ones(len(vectors), dtype=bool), whitening=as_given)
