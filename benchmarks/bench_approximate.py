@@ -22,7 +22,7 @@ from protocol import load_datasets
 from sklearn.metrics import adjusted_rand_score
 from synthetic import synthetic_cells
 
-from cellmodel.cluster.ensemble import ensemble_of_components
+from cellmodel.cluster.ensemble import ensemble_clusters
 from cellmodel.cluster.leiden_coarse import CoarseConfig, coarse_leiden
 from cellmodel.core.config import EnsembleConfig, GraphConfig
 from cellmodel.core.types import CellGraph, Embedding, Labels
@@ -59,7 +59,7 @@ def clusters(
     """Clusters by one of the two ways, with the short cut or without it."""
     if what == "ensemble":
         config = EnsembleConfig(**limit)
-        return ensemble_of_components(pcs, n_components=N_COMPONENTS, n_clusters=n_clusters, seed=seed, config=config)
+        return ensemble_clusters(pcs, n_components=N_COMPONENTS, n_clusters=n_clusters, seed=seed, config=config)
     return coarse_leiden(graph, pcs[:, :N_COMPONENTS], resolution=1.0, seed=seed, config=CoarseConfig(**limit))
 
 

@@ -175,7 +175,8 @@ def _reduce(
         n_components = LOW_DATA_COMPONENTS
         arrays.save("weights", weights)
     components = fit_components(expression, n_components=n_components, seed=config.seed, weights=weights)
-    arrays.save("pcs", components(expression))
+    shape = (expression.shape[0], components.loadings.shape[1])
+    components(expression, out=arrays.create("pcs", shape=shape, dtype=np.float32))
     arrays.save("mean", components.mean)
     arrays.save("loadings", components.loadings)
     return {}

@@ -90,9 +90,10 @@ class Components:
     # (gene, dim) the leading component first: orthonormal columns, times the weights of the genes where these have any
     loadings: Float[np.ndarray, "gene dim"]
 
-    def __call__(self, expression: CellByGene) -> Embedding:
-        """Float32 scores of cells; sparse expression is never made dense."""
-        scores = np.empty((expression.shape[0], self.loadings.shape[1]), dtype=np.float32)
+    def __call__(self, expression: CellByGene, *, out: Embedding | None = None) -> Embedding:
+        """Float32 scores of cells, in ``out`` if it is given; sparse expression is never made dense."""
+        shape = (expression.shape[0], self.loadings.shape[1])
+        scores = np.empty(shape, dtype=np.float32) if out is None else out
         start, shift = 0, self.mean @ self.loadings
         for block in row_blocks(expression):
             scores[start : start + block.shape[0]] = block.astype(np.float64) @ self.loadings - shift
