@@ -38,11 +38,6 @@ class ModelEntry:
     sha256: Mapping[str, str] = field(default_factory=dict)  # files whose bytes are known, with their hex digests
     where: Where = "not here"  # where the model was found; only `list_models` fills it in
 
-    @property
-    def available(self) -> bool:
-        """Whether the encoder can be loaded on this machine without a network."""
-        return self.where not in {"online", "not here"}
-
 
 @cache
 def entries() -> tuple[ModelEntry, ...]:

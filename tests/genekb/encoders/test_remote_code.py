@@ -219,7 +219,7 @@ def test_code_that_hides_which_weights_are_missing_is_refused(write_model):
     folder = write_model()
     with (folder / "modeling_own.py").open("a") as stream:
         stream.write("    @classmethod\n    def from_pretrained(cls, path, config, **others): return cls(config)\n")
-    with pytest.raises(EncoderFailed, match="does not tell which weights are missing"):
+    with pytest.raises(EncoderFailed, match="does not report which weights are missing"):
         load_encoder(str(folder), trust_remote_code=True)
 
 
