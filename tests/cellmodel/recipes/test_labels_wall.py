@@ -83,6 +83,7 @@ def reordered(views, order):
     return replace(views, **by_cell, **by_pair, text_paths=tuple(path[order] for path in views.text_paths))
 
 
+@pytest.mark.slow
 def test_permuting_the_cells_permutes_the_result_up_to_rounding(some_cells, kb):
     order = np.random.default_rng(1).permutation(some_cells.n_obs)
     straight, permuted = some_cells.copy(), some_cells[order].copy()

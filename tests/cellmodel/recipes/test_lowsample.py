@@ -74,6 +74,7 @@ def test_every_parameter_changes_and_the_loss_falls():
     assert found.history[-1]["contrast"] < found.history[0]["contrast"]
 
 
+@pytest.mark.slow
 def test_without_counts_genes_are_dropped_instead_and_equal_seeds_give_equal_bytes():
     views, truth = make_views(1000, with_counts=False)
     first, again, other = (represent(views, seed) for seed in (0, 0, 1))

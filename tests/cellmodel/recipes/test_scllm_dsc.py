@@ -169,6 +169,7 @@ def test_both_latents_start_near_the_principal_components(trained):
         assert np.corrcoef(start[:, column], views.smoothed[:, column])[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_the_number_of_clusters_is_estimated_where_it_is_not_given():
     views, truth = make_views(n_clusters=None)
     representation = represent(views, 0)

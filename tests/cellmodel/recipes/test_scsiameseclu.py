@@ -79,6 +79,7 @@ def trained():
     return Trained(views=views, truth=truth, result=result, seen=seen, **stages[-1])
 
 
+@pytest.mark.slow
 def test_without_counts_their_term_alone_is_left_out_and_the_log_says_so(trained, caplog):
     views, _ = make_views(with_counts=False)
     with caplog.at_level(logging.INFO):
@@ -144,6 +145,7 @@ def test_terms_can_be_left_out_by_name_and_only_by_name(trained):
         represent(trained.views, 0, off=frozenset({"text"}))
 
 
+@pytest.mark.slow
 def test_the_number_of_clusters_is_estimated_where_it_is_not_given_and_other_seeds_draw_otherwise(trained):
     views, truth = make_views(n_clusters=None)
     result = represent(views, 1)

@@ -177,6 +177,7 @@ def test_matrices_are_found_as_in_memory(kind, tmp_path):
     np.testing.assert_allclose(sp.vstack(list(found.matrix.blocks())).toarray(), whole.matrix.toarray())
 
 
+@pytest.mark.slow
 def test_values_that_change_their_kind_far_down_are_noticed(tmp_path, small_blocks):
     counts = make_counts()[0].toarray()
     counts[200:] = np.log1p(counts[200:])
