@@ -18,7 +18,7 @@ Points: TypeAlias = Float[np.ndarray, "cell dim"]
 
 RESOLUTION: Final = 0.5
 RESOLUTIONS: Final = (0.1, 0.2, 0.35, RESOLUTION)  # at which separation is compared: a continuum parts at a coarse one
-FEWEST_CELLS: Final = 30  # below it nothing can be told from chance
+FEWEST_CELLS: Final = 30  # below it nothing differs from chance
 NO_STRUCTURE: Final = "no structure found"
 LEAST_SPREAD: Final = 0.01  # of the separations of nulls: a few of them can lie closer together by chance
 GAP: Final = 0.02  # from the most separated null: the separations of nulls can have two modes
@@ -104,14 +104,14 @@ def estimate_n_clusters(
 ) -> NClusters:
     """Propose the number of Leiden communities at resolution 0.5, and let data without clusters speak against it.
 
-    The null has the shape of the data and no clusters: each cell is drawn anew from the Gaussian of the cells that are
+    The null has the shape of the data and no clusters: each cell is drawn again from the Gaussian of the cells that are
     about as deep as it. Depth spreads shallow cells out, and one long axis splits in two just as stably as two
     clusters do; this null has both. The proposal stands if the communities of the cells lie farther apart than those of
     the null: all from all others, at its resolution or at the best of some coarser ones, or each from its nearest. A
     continuum parts at a coarse resolution; many types, some near each other, part pair by pair. Else the answer is 1.
     Near the margin more nulls are drawn, and none may be as separated as the cells.
     The curve shows for other numbers how much more clusterings of random parts of the
-    cells agree than in the null :cite:`benhur2002stability`. That is told and does not decide: single cell lines are up
+    cells agree than in the null :cite:`benhur2002stability`. That is reported, no more: single cell lines are up
     to .31 more stable than their null, a continuum of progenitors hardly at all.
 
     ``graph``: shared-nearest-neighbour weights of all cells. ``pcs``: (cell, dim) their principal components.
@@ -148,10 +148,10 @@ def estimate_n_clusters(
 
 
 def _proposal(n_cells: int, settings: StabilityConfig) -> str:
-    told = f"communities of Leiden at resolution {RESOLUTION}"
+    method = f"communities of Leiden at resolution {RESOLUTION}"
     if n_cells <= settings.proposing_cells:
-        return told
-    return f"{told} among {settings.proposing_cells:,} of {n_cells:,} cells"
+        return method
+    return f"{method} among {settings.proposing_cells:,} of {n_cells:,} cells"
 
 
 def _proposing(graph: CellGraph, pcs: Embedding, settings: StabilityConfig, seed: int) -> CellGraph:

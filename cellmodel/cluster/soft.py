@@ -52,7 +52,7 @@ class SoftClusters:
 
     labels: Labels  # 0 the largest; fewer clusters than asked for where one stayed empty
     n_rounds: int  # rounds that were made
-    converged: bool  # whether the last round changed nothing that counts, and its solver met its tolerance
+    converged: bool  # whether the last round changed nothing that counts, and its solver reached its tolerance
 
 
 def gaussian_mixture(features: Embedding, *, n_clusters: int, seed: int) -> SoftClusters:
@@ -80,7 +80,7 @@ def gaussian_mixture(features: Embedding, *, n_clusters: int, seed: int) -> Soft
         random_state=0,
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=ConvergenceWarning)  # told in the result
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)  # reported in the result
         labels = mixture.fit_predict(points)
     return SoftClusters(labels=order_by_size(labels), n_rounds=mixture.n_iter_, converged=bool(mixture.converged_))
 

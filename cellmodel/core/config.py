@@ -175,7 +175,7 @@ class RunConfig:
     encoder
         Encoder of the store; its first one if None.
     use_orthologs
-        Whether symbols of an orthologue may stand for a gene.
+        Whether symbols of an orthologue may map to a gene.
     min_coverage
         Share of the genes that must have a text, below which the run refuses.
     n_words

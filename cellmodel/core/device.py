@@ -81,5 +81,5 @@ def bfloat16_products(device: "torch.device") -> AbstractContextManager[object]:
 
 
 def describe(compute: Compute) -> dict[str, str | int]:
-    """Tell where a run was trained, for its record."""
+    """Say where a run was trained, for its record."""
     return {"device": str(find_device(compute.device)), "engine": compute.engine, "n_workers": compute.n_workers}

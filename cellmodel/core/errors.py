@@ -1,4 +1,4 @@
-"""Errors of cellmodel: one small tree; every message names the thing, the value, the limit and the way out."""
+"""Errors of cellmodel: one small tree; every message names the thing, the value, the limit and a hint."""
 
 from genekb.core.addresses import without_secrets
 

@@ -136,7 +136,7 @@ class _Job(Generic[Result]):
     settings: Mapping[str, Any]
 
     def run(self, arrays: Arrays, workers: Workers, *, meeting: str) -> Result:
-        """Do the task with the others, once all have met."""
+        """Do the task with the others, once all have arrived."""
         dist.init_process_group(
             "gloo", init_method=meeting, rank=workers.rank, world_size=workers.size, timeout=LONGEST_WAIT
         )
@@ -202,7 +202,7 @@ class _RayWorker:
     """A process on a Ray cluster."""
 
     def meeting(self) -> str:
-        """Address at which workers can meet: this machine's, and a port that is free."""
+        """Address at which workers find each other: this machine's, and a port that is free."""
         import ray
 
         with socket.socket() as free:

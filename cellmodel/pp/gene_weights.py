@@ -1,4 +1,4 @@
-"""How much a gene tells about the cells: from the data themselves, and from what its text says."""
+"""How informative a gene is about the cells: from the data themselves, and by its text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -60,7 +60,7 @@ class GeneSums:
         return rest
 
     def moments(self) -> tuple[Float[np.ndarray, "group gene"], Float[np.ndarray, "group gene"]]:
-        """Mean, and sum of squared deviations from it, which is 0 where double precision cannot tell it from 0."""
+        """Mean, and sum of squared deviations from it, which is 0 where it is below what double precision resolves."""
         cells = np.maximum(self.n_cells, 1)[:, None]
         mean = self.values / cells
         scatter = self.squares - cells * mean**2
@@ -85,7 +85,7 @@ class GroupMoments:
 
     n_cells: Int[np.ndarray, " cluster"]  # cells of the group; 0 is possible for the rest of a single cluster
     # mean, variance: of the expression (log1p), sample variance with divisor n - 1. Both are 0 where they do not exist
-    # (no cell; fewer than two cells), and the variance is 0 where the sums cannot tell it from 0
+    # (no cell; fewer than two cells), and the variance is 0 where it is below what the sums resolve
     mean: Float[np.ndarray, "cluster gene"]
     variance: Float[np.ndarray, "cluster gene"]
     linear_mean: Float[np.ndarray, "cluster gene"]  # mean of expm1 of the expression: normalised counts

@@ -83,7 +83,7 @@ def represent(
     elif on_epoch is None:
         trained = run_together(_train, arrays=arrays, settings=settings, compute=views.compute)
     else:
-        raise ValueError(f"epochs are told by engine 'local' alone, not by {views.compute.engine!r}")
+        raise ValueError(f"epochs are reported by engine 'local' alone, not by {views.compute.engine!r}")
     z = _joint(trained.weights, *_inputs(arrays, scale), device=device)
     return Representation(
         z=z,
@@ -109,7 +109,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
 
 
 def _reporter(on_epoch: OnEpoch | None, features: Embedding) -> Callable[[int, nn.Module], None] | None:
-    """Tell each epoch what the head clusters, which training does not change."""
+    """Report each epoch what the head clusters, which training does not change."""
     return on_epoch and (lambda epoch, _: on_epoch(epoch, features))
 
 

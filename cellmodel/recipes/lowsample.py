@@ -109,7 +109,7 @@ def contrast(view: View) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
 
 
 def gene_loadings(expression: CellByGene, pcs: Embedding) -> GeneVectors:
-    """Give the genes' loadings on principal components, from the scores: they stand for text where there is none."""
+    """Give the genes' loadings on principal components, from the scores: they replace text where there is none."""
     centred = pcs - pcs.mean(axis=0)
     scale = np.maximum((centred**2).sum(axis=0), 1e-12)
     return np.asarray(expression.T @ (centred / scale), dtype=np.float32)

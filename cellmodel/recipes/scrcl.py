@@ -11,12 +11,12 @@ Corrected, with figures as mean of ACC, NMI and ARI on development sets, one see
 - Genes come with features of a fixed width (their loadings on the principal components, or the vectors of their texts
   in ``scrcl-text``); the published gene encoder has one input per cell, so it cannot be kept for other cells.
 - The encoders read the principal components, a linear map of the genes, and their outputs *correct* the cell's own
-  expression, :math:`p_v = x_v + W h_v + b`; the published projector has to learn the whole expression anew.
+  expression, :math:`p_v = x_v + W h_v + b`; the published projector has to learn the whole expression again.
 - Losses see the directions of the views, the head their lengths too: with rows of length one, k-means and Ward split
   large types and join small ones (Ward, three sets, views of width 64: .67 against .88).
 - Views have 32 dimensions; with 64, three sets score .767 by k-means and .759 by Ward, with 32 .753 and .840 (the gain
   by Ward is one set's), and the largest of them takes 18.8 s of CPU against 12.9 s.
-- Divergences are in logarithms and at least zero; other cells and unlinked pairs are drawn anew each epoch, uniformly
+- Divergences are in logarithms and at least zero; other cells and unlinked pairs are drawn again each epoch, uniformly
   from all other cells, where the paper compares all n × n.
 - The last epoch counts, the number of epochs and all weights are the same for all data; no label is seen.
 """

@@ -83,7 +83,7 @@ def fit_to_target(
 ) -> History:
     """Train with a target that is refreshed on its schedule.
 
-    ``forward``: gives all that the terms read but the target, which is added as ``p``. ``report``: told the number of
+    ``forward``: gives all that the terms read but the target, which is added as ``p``. ``report``: given the number of
     epochs done, from 0 to all, and the model.
     """
 

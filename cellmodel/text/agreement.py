@@ -20,7 +20,7 @@ N_NEIGHBORS: Final = 15  # of each cell, that both sides are asked for
 class AgreementRow:
     """How alike two embeddings place the same cells."""
 
-    # what stands on the pooled side: ``real``; ``shuffled genes``, which were dealt one another's vectors, so that only
+    # what stands on the pooled side: ``real``; ``shuffled genes``, whose vectors were permuted, so that only
     # the genes that cells share are left; ``shuffled cells``, what chance gives
     pooled: str
     # spearman correlation, over all pairs of cells, of the pooled cosine with the encoded one, both sides centred:

@@ -27,7 +27,7 @@ class GeneAlignment:
     Parameters
     ----------
     gene_ids
-        (gene,) GeneID; 0 where the name stands for none.
+        (gene,) GeneID; 0 where the name maps to none.
     status
         (gene,) how the name was found.
     vectors
@@ -124,7 +124,7 @@ def _too_low(
             "use a store of that species, or --orthologs"
         )
     elif coverage.n_resolved > coverage.n_with_text:
-        hint = f"{coverage.n_resolved} stand for a gene, but the store has no text for it; build it for more genes"
+        hint = f"{coverage.n_resolved} map to a gene, but the store has no text for it; build it for more genes"
     elif sum(map(bool, map(odd_character, names))) > len(names) * min_coverage:
         odd = next(filter(None, map(odd_character, names)))
         hint = f"the names hold characters that no symbol has, as {odd}; write them without"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BATCH: Final = 512  # sentences a file: what a kill can cost at most
-PATIENCE_S: Final = 2.0  # of work before progress is told
+QUIET_S: Final = 2.0  # of work before progress is reported
 _KEY, _VECTOR, _COUNTS = "sentence_sha256", "vector", ("n_tokens", "n_tokens_cut")
 Progress = Callable[[str, int, int], None]  # what, done, total
 
@@ -63,7 +63,7 @@ def read_sentences(
     ``sentences``: distinct, each with at least one letter or digit. They are encoded in the order of their hashes, so
     the order given changes nothing. ``folder``: of this encoder's sentences; None keeps nothing. Where it cannot be
     written, the run goes on without. ``progress``: called after each batch, once the work has taken longer than
-    :data:`PATIENCE_S`. Raises ``ValueError`` if a sentence is given twice, or holds no letter or digit;
+    :data:`QUIET_S`. Raises ``ValueError`` if a sentence is given twice, or holds no letter or digit;
     ``EncoderFailed`` if a vector is not finite or has no length.
     """
     keys = [hashlib.sha256(sentence.encode()).digest() for sentence in sentences]
@@ -85,7 +85,7 @@ def read_sentences(
         _place(vectors, counts, rows, encoded)
         if folder and not _keep([keys[row] for row in rows], encoded, folder=folder, encoder_id=str(spec.encoder_id)):
             folder = None
-        if progress and time.monotonic() - started > PATIENCE_S:
+        if progress and time.monotonic() - started > QUIET_S:
             progress("sentences", len(keys) - len(todo) + start + len(rows), len(keys))
     if folder and len(todo):
         megabytes = folder_bytes(folder) / 1e6

@@ -1,7 +1,7 @@
 """Path 2 read by an encoder: sentences of all cells, of a sample of them, and of each cluster's mean cell.
 
 Pooling the vectors of a sentence's genes stands in for reading the sentence. How far the two agree is measured here on
-the same cells, beside two controls: genes that were dealt one another's vectors, and cells that were shuffled.
+the same cells, beside two controls: permuted gene vectors, and permuted cells.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class ClusterSentence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SentenceRecord:
-    """What is told about sentences that an encoder read."""
+    """What is reported about sentences that an encoder read."""
 
     n_sentences: int  # distinct sentences of cells that were read
     n_encoded: int  # how many of them were encoded now; the others were kept from earlier runs

@@ -32,7 +32,7 @@ MODES: Final = ("auto", "yes", "no")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamConfig:
-    """Whether the matrix of the cells stays in its file; the result is the same but for rounding.
+    """Whether the cells are backed by their file; the result is the same but for rounding.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def run_file(
 ) -> FileRun:
     """Read cells, embed and cluster them, write them annotated, and write a report if asked for.
 
-    ``stream``: whether the matrix stays in its file. ``progress``: told while sentences are encoded. Raises
+    ``stream``: whether the cells are backed. ``progress``: called while sentences are encoded. Raises
     ``InputUnusable`` if the input cannot be used, or an output exists and may not be replaced; this is found before any
     work.
     """

@@ -81,7 +81,7 @@ def run(
     progress: Progress | None = None,
     stages: AnyStages | None = None,
 ) -> RunResult:
-    """Embed cells and, unless told otherwise, cluster them and find what the clusters mean.
+    """Embed cells and, unless ``with_clusters`` is false, cluster them and find what the clusters mean.
 
     ``cells``: in memory, or backed, of which a block is in memory at a time; what is per cell and small stays in
     memory: components, graph, embeddings. ``kb``: opened store; may be None if ``config.knowledge`` is ``none``.

@@ -1,4 +1,4 @@
-"""Encoders of expression and text that meet in one latent space, and the projections in which they are contrasted."""
+"""Encoders of expression and text that share one latent space, and the projections in which they are contrasted."""
 
 import torch
 from jaxtyping import Float, Int

@@ -109,7 +109,7 @@ def check_can_predict(config: RunConfig) -> Embed:
 def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predicted:
     """Embed new cells and give each the cluster of the fitted cells around it.
 
-    Genes meet by GeneID where the model has one, else by name.
+    Genes are matched by GeneID where the model has one, else by name.
 
     Raises ``LineageMismatch`` if the store does not hold what the model was fitted with; ``AlignmentTooLow`` if the
     cells are of another species, or have fewer than half of the model's genes.
@@ -145,8 +145,8 @@ def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
     if holds_same(kb, fitted_with) if kb is not None else not model.store_id:
         return
     given = f"{kb.store_id} was given" if kb is not None else "none was given"
-    way_out = f"give --kb {digest_of(fitted_with)}" if model.store_id else "leave --kb out"
-    raise LineageMismatch(f"the model was fitted with store {model.store_id or '(none)'}, {given}; {way_out}")
+    hint = f"give --kb {digest_of(fitted_with)}" if model.store_id else "leave --kb out"
+    raise LineageMismatch(f"the model was fitted with store {model.store_id or '(none)'}, {given}; {hint}")
 
 
 def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[np.ndarray, " gene"]:

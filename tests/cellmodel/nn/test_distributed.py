@@ -75,7 +75,7 @@ def cells(n_cells=300):
 
 
 def test_epochs_are_told_by_one_process_alone():
-    with pytest.raises(ValueError, match="epochs are told by engine 'local' alone, not by 'ddp'"):
+    with pytest.raises(ValueError, match="epochs are reported by engine 'local' alone, not by 'ddp'"):
         fused.represent(replace(cells(), compute=TWO), 0, on_epoch=lambda *_: None)
 
 

@@ -127,7 +127,7 @@ def test_a_sentence_given_twice_is_refused(encoder):
 
 
 def test_progress_counts_up_to_all_sentences(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sentence_cache, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(sentence_cache, "QUIET_S", -1.0)
     read_sentences(SENTENCES[:100], encoder, folder=tmp_path)
     told = []
     read_sentences(SENTENCES, encoder, folder=tmp_path, progress=lambda *step: told.append(step))
