@@ -69,7 +69,7 @@ def check_lineage(
     were made without knowledge, there is nothing to compare. ``other_store``: whether a difference is meant.
     ``kb_option``: option that gives the store of these cells, for the hint. Returns what they were made with, where
     that differs and it is meant; to be recorded beside what is given. Raises ``LineageMismatch`` if it differs and that
-    is not meant; the message has both ids and the ways out.
+    is not meant; the message has both ids and the hints.
     """
     recorded = _recorded(cells.adata.uns, key)
     if recorded is None:
@@ -93,7 +93,7 @@ def check_lineage(
 
 
 def digest_of(made_with: Lineage) -> str:
-    """First digits of a store's digest, by which commands find it whatever its name stands for now."""
+    """First digits of a store's digest, by which commands find it whatever its name refers to now."""
     return made_with.store_id.partition(":")[2] or made_with.store_id
 
 
@@ -110,7 +110,7 @@ def check_records(cells: Cells, *, key: str, other_store: bool = False) -> None:
     They were not where the clusters were made again with another store. What was made with another one on purpose says
     so in its record.
 
-    Raises ``LineageMismatch`` if one was made with another store; the message has both ids and the ways out.
+    Raises ``LineageMismatch`` if one was made with another store; the message has both ids and the hints.
     """
     clusters = _recorded(cells.adata.uns, key)
     if clusters is None or other_store:

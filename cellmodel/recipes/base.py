@@ -154,7 +154,7 @@ class Train(Protocol):
     def __call__(
         self, views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
     ) -> Representation:
-        """Train, telling each epoch's embedding, and leaving out the objectives whose names are given."""
+        """Train, reporting each epoch's embedding, and leaving out the objectives whose names are given."""
 
 
 Embed = Callable[[NewCells, Mapping[str, np.ndarray]], Representation]  # ..., state of the fitted representation

@@ -7,7 +7,7 @@ against the paper, which states neither the number of genes nor the form of the 
   frequency), since otherwise housekeeping genes make all cells alike;
 - the contrast needs no label: two views of a cell are its counts thinned, twice, or, where there are no counts, its
   genes dropped at random; so that labels of cells to be scored cannot reach it. They are thinned to half, and to 300
-  molecules at most: halves of a deep cell hardly differ, and telling apart cells that never change teaches nothing but
+  molecules at most: halves of a deep cell hardly differ, and separating cells that never change teaches nothing but
   to spread them (k-means on darmanis: mean of ACC, NMI and ARI .09, and .65 so). The form with labels is
   :mod:`cellmodel.annotate.classify`, and is fitted to the training cells alone;
 - the last step's model is taken; no step, seed or setting is chosen by labels.

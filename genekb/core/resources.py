@@ -132,8 +132,8 @@ def _is_short(error: BaseException) -> bool:
     if isinstance(error, (ValueError, LookupError)) or type(error).__module__.startswith(("genekb.", "cellmodel.")):
         return False
     text = getattr(error, "strerror", None) or str(error)  # without the name of a file
-    is_told = _SHORT.search(text) is not None and _OWN_LIMIT not in text
-    return isinstance(error, MemoryError) or is_told or (_FILTER in text and not _has_memory())
+    is_reported = _SHORT.search(text) is not None and _OWN_LIMIT not in text
+    return isinstance(error, MemoryError) or is_reported or (_FILTER in text and not _has_memory())
 
 
 def _has_memory() -> bool:

@@ -198,7 +198,7 @@ class _Client:
         wanted = set(ids)
         found = {record.gene_id: record for record in read_answer(path) if record.gene_id in wanted}
         if len(ids) == 1 and not found and b"<error>" not in path.read_bytes():
-            path.unlink()  # NCBI said nothing of it, which may be otherwise next time
+            path.unlink()  # NCBI did not report it, which may be otherwise next time
         return found
 
     def _ask(self, utility: str, path: Path, fields: Mapping[str, Any]) -> bytes:
@@ -282,7 +282,7 @@ def _requests_through(handler: "_Requests") -> Iterator[None]:
 
 
 class _Requests(urllib.request.BaseHandler):
-    """Gives Biopython's requests a timeout, and the address that stands for NCBI's; it has an option for neither."""
+    """Gives Biopython's requests a timeout, and the address used in place of NCBI's; it has an option for neither."""
 
     handler_order = 100  # before the handlers that fill in the host
 

@@ -83,7 +83,7 @@ _MAX_BADGE = 3  # characters that fit a badge
 
 
 def cluster_color(index: int) -> str:
-    """Colour of a cluster as #rrggbb; after 30 they repeat, and the number on the badge tells clusters apart."""
+    """Colour of a cluster as #rrggbb; after 30 they repeat, and the number on the badge distinguishes clusters."""
     return CLUSTER_COLORS[index % len(CLUSTER_COLORS)]
 
 

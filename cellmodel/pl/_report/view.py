@@ -279,7 +279,7 @@ class DotPlot:
     rows: tuple[tuple[float, ClusterView], ...]  # rows, columns: (position, cluster) and (position, gene)
     columns: tuple[tuple[float, str], ...]
     dots: tuple[Dot, ...]  # row by row; one for each cluster and gene, also where no cell expresses it
-    highest_mean: float  # what the strongest shade stands for
+    highest_mean: float  # mean of the strongest shade
     sizes: tuple[tuple[float, float], ...]  # sizes, shades: (radius, fraction) and (opacity, mean) of the legend
     shades: tuple[tuple[float, float], ...]
 

@@ -152,8 +152,8 @@ def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
 def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[np.ndarray, " gene"]:
     """Column of the cells for each gene of the model, -1 where there is none; of several the one with most counts."""
     totals = np.asarray(cells.matrix.sum(axis=0)).ravel()
-    quietest_first = np.argsort(totals, kind="stable").tolist()
-    by_name = {cells.names[column]: column for column in quietest_first}
+    lowest_first = np.argsort(totals, kind="stable").tolist()
+    by_name = {cells.names[column]: column for column in lowest_first}
     by_id: dict[int, int] = {}
     if kb is not None:
         resolution = kb.resolve(cells.names, use_orthologs=model.config.use_orthologs)
@@ -161,7 +161,7 @@ def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[n
             kb.check_species(resolution)
         except SpeciesMismatch as error:
             raise AlignmentTooLow(str(error)) from error
-        by_id = {int(resolution.gene_ids[column]): column for column in quietest_first}
+        by_id = {int(resolution.gene_ids[column]): column for column in lowest_first}
     pairs = zip(model.names, model.gene_ids.tolist(), strict=True)
     return np.array([by_id.get(gene_id, -1) if gene_id else by_name.get(name, -1) for name, gene_id in pairs])
 

@@ -44,7 +44,7 @@ class ForeignVectors:
 def read_foreign(
     path: Path, *, names: Path | None = None, column: str | None = None, keys: Keys = "auto"
 ) -> ForeignVectors:
-    """Read vectors of genes; the ending of the file tells its format.
+    """Read vectors of genes; the suffix of the file decides its format.
 
     ========================================  ==================================================================
     ``.emb``, ``.vec``, ``.w2v``, ``.txt``    word2vec text: a line of two counts, then a name and numbers a line
