@@ -234,7 +234,7 @@ def test_code_of_a_model_is_allowed_by_the_callers_word_alone():
     assert set(found) == {"False"}
     names = {ast.unparse(value) for value in given}
     assert names == {
-        "False", TRUST, f"self.{TRUST}", f"options.{TRUST}", f"settings['{TRUST}']",
+        "False", TRUST, f"self.{TRUST}", f"settings['{TRUST}']",
         f"{TRUST} or self._{TRUST}",
     }  # fmt: skip
 
