@@ -77,7 +77,10 @@ def variable_by_moments(
     score = _dispersion_scores(mean, variance)
     usable = score[~np.isnan(score)]
     if usable.size == 0:
-        raise InputUnusable(f"none of {n_genes:,} genes varies after normalising; are all cells the same?")
+        raise InputUnusable(
+            f"none of {n_genes:,} genes varies after normalising, so the cells are all the same; is it the right layer "
+            "(--layer), or one cell written many times?"
+        )
     last = max(usable.size - n_top, 0)
     return np.flatnonzero(score >= np.partition(usable, last)[last])
 
