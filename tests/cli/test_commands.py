@@ -16,6 +16,7 @@ import genekb
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
 from tests.support.in_process import call, call_here, call_json
+from tests.support.processes import call as call_apart
 from tests.support.processes import start
 
 
@@ -339,7 +340,8 @@ def test_a_model_that_the_hub_does_not_give_is_one_line_without_secrets(hub_with
     monkeypatch.setenv("HF_ENDPOINT", hub_without_models)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
-    code, _, err = call("genekb", "build", "--model", "biobert", "--online", "--home", tmp_path / "home")
+    # in a process of its own: huggingface_hub reads these when it is imported
+    code, _, err = call_apart("genekb", "build", "--model", "biobert", "--online", "--home", tmp_path / "home")
     assert code == 4, err
     assert "the Hugging Face model 'dmis-lab/biobert" in err
     assert "secret" not in err
