@@ -85,6 +85,11 @@ def embed(
     key_added
         Name of the slots: ``obsm["X_<key>"]``, ``obsm["X_<key>_expr"]``, ``obsm["X_<key>_text"]``, the graph in
         ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
     """
     config = RunConfig(
         recipe=recipe,
@@ -128,6 +133,11 @@ def cluster(
         Name of a recipe, or a `Recipe`.
     config
         All further settings; the named arguments above win over it.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
+        See :mod:`cellmodel.core.errors`.
     """
     chosen = replace(
         config or RunConfig(),
@@ -174,6 +184,11 @@ def classify(
         Genes of the two sides are matched by GeneID, by orthologue, or by the text of the genes.
     classifier
         Head, contrastive step, and the confidence below which a cell is unassigned; found from the reference if None.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     transfer = TransferConfig(label_key=label_key, meeting=genes_by, other_store=other_store)
@@ -213,6 +228,11 @@ def attribute(
         Column of obs with conditions to compare inside each cluster.
     gmt
         Files of gene sets, tested beside those of the store.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
     """
     choice = AttributeConfig(
         cluster_key=cluster_key,
@@ -251,6 +271,11 @@ def annotate(
     ----------
     candidates
         Types to choose from; those of the package's table if None.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
     """
     types = read_cell_types() if candidates is None else tuple(candidates)
     choice = TypeChoice(cluster_key=cluster_key, types=types, other_store=other_store)
@@ -284,6 +309,11 @@ def search(
         Free text, such as "cytotoxic T lymphocytes".
     cluster_key
         Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
+
+    Raises
+    ------
+    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
+        See :mod:`cellmodel.core.errors`.
     """
     wanted = SearchConfig(query=query, cluster_key=cluster_key, other_store=other_store)
     task = search_task(kb, config or RunConfig(), search=wanted)

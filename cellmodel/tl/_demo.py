@@ -1,7 +1,6 @@
 """The demo: 700 blood cells that come with scanpy, from file to named clusters and report."""
 
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +9,11 @@ from cellmodel.annotate.candidates import of_tissues, read_cell_types
 from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.io.cells import read_cells
 from cellmodel.io.outputs import WriteConfig, check_outputs
 from cellmodel.io.writers import check_targets, write_cells
-from cellmodel.tl._job import FileRun, run_file
+from cellmodel.tl._job import FileRun, log_notes, note_written, put_result
+from cellmodel.tl._run import run
 from cellmodel.tl._task import annotate_task, run_on_cells
 from genekb.files.replace import Target
 
@@ -56,11 +56,14 @@ def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> tuple[Fi
     from cellmodel.pl._report.collect import write_report_of
 
     path, config = find_demo_cells(), RunConfig(seed=seed)
-    outcome = run_file(path, kb, config, read=ReadConfig(), write=replace(write, report=None))
+    cells = read_cells(path)
+    log_notes(cells)
+    result = run(cells, kb, config)
+    put_result(cells, result, write)
     choice = TypeChoice(types=of_tissues(read_cell_types(), ["blood"], in_every=()))
-    assert isinstance(outcome.cells, Cells)  # so few are read into memory
-    named = run_on_cells(outcome.cells, annotate_task(kb, config, choice=choice), key_added="cellmodel_name")
-    write_cells(outcome.cells.adata, write.output, source=path, overwrite=True)
-    if write.report is not None:
-        write_report_of(outcome.cells, write.report, overwrite=write.overwrite)
-    return outcome, [one.name for one in named.names]
+    named = run_on_cells(cells, annotate_task(kb, config, choice=choice), key_added="cellmodel_name")
+    with note_written(write):
+        write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
+        if write.report is not None:
+            write_report_of(cells, write.report, overwrite=write.overwrite)
+    return FileRun(cells=cells, result=result), [one.name for one in named.names]

@@ -98,11 +98,11 @@ def run_file(
     if is_backed:
         return _run_backed(path, kb, config, read=read, write=write, stream=stream, slots=slots, settings=settings)
     cells = read_cells(path, read)
-    _log_notes(cells)
+    log_notes(cells)
     claim_slots(cells.adata, slots, overwrite=write.overwrite)
     result = run(cells, kb, config, **settings)
-    _put(cells, result, write)
-    with _note_written(write):
+    put_result(cells, result, write)
+    with note_written(write):
         write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
         _write_others(cells, result, write)
     return FileRun(cells=cells, result=result)
@@ -135,22 +135,23 @@ def _run_backed(
     stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
     with _kept_or_removed(stages):
         cells = read_stored_cells(path, read, stages, with_coordinates=config.spatial is not None)
-        _log_notes(cells)
+        log_notes(cells)
         result = run(cells, kb, config, stages=stages, **settings)
-    _put(cells, result, write)
-    with _note_written(write):
+    put_result(cells, result, write)
+    with note_written(write):
         write_beside(cells.adata, path, write.output, slots=slots, overwrite=write.overwrite)
         _write_others(cells, result, write)
     stages.remove()
     return FileRun(cells=cells, result=result)
 
 
-def _log_notes(cells: AnyCells) -> None:
+def log_notes(cells: AnyCells) -> None:
+    """Log what was noticed about the cells when they were read."""
     for note in cells.notes:
         log.info("%s", note)
 
 
-def _put(cells: AnyCells, result: RunResult, write: WriteConfig) -> None:
+def put_result(cells: AnyCells, result: RunResult, write: WriteConfig) -> None:
     """Put the result and the command into the AnnData of the cells."""
     write_result(cells, result, key_added=write.key_added, overwrite=write.overwrite)
     if write.command:
@@ -168,7 +169,7 @@ def _write_others(cells: AnyCells, result: RunResult, write: WriteConfig) -> Non
 
 
 @contextmanager
-def _note_written(write: WriteConfig) -> Iterator[None]:
+def note_written(write: WriteConfig) -> Iterator[None]:
     """Note at an interrupt which results are written, since the same command would refuse to replace them."""
     try:
         yield

@@ -84,7 +84,7 @@ def run_on_file(path: Path, task: Task[Result], *, read: ReadConfig, write: Writ
 
 
 class _Made(Protocol):
-    """A result that knows the store and the encoder of which it depends."""
+    """A result that knows the store and the encoder on which it depends."""
 
     @property
     def store_id(self) -> str: ...
