@@ -22,7 +22,7 @@ from cellmodel.bench.metrics import score
 from cellmodel.cluster.algorithms import order_by_size, smooth_by_majority
 from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.io.cells import Cells, read_cells, read_obs_columns
-from cellmodel.pp.graph import nearest_by_place
+from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._views import prepare
 
@@ -78,7 +78,9 @@ def score_variant(
         yield scored(labels, types, recipe=name, k=way, seed=seed, seconds=seconds)
         if variant.with_smoothed and prepared.features.coordinates is not None:
             n_voters = SPATIAL.limited_to(n_cells=len(labels)).n_voters
-            labels = smooth_by_majority(labels, nearest_by_place(prepared.features.coordinates, n_neighbors=n_voters))
+            labels = smooth_by_majority(
+                labels, nearest_by_coordinates(prepared.features.coordinates, n_neighbors=n_voters)
+            )
             yield scored(labels, types, recipe=f"{name} --smooth-labels", k=way, seed=seed, seconds=seconds)
 
 

@@ -26,7 +26,7 @@ _OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class StoredCells:
+class BackedCells:
     """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
 
     adata: "AnnData"  # obs and var, without any matrix
@@ -44,10 +44,10 @@ class StoredCells:
         return self.matrix.shape
 
 
-AnyCells = Cells | StoredCells
+AnyCells = Cells | BackedCells
 
 
-def read_stored_cells(path: Path, read: ReadConfig, stages: Stages, *, with_coordinates: bool = False) -> StoredCells:
+def read_backed_cells(path: Path, read: ReadConfig, stages: Stages, *, with_coordinates: bool = False) -> BackedCells:
     """Choose the matrix of a file and read it once; ``obsm["spatial"]`` too, ``with_coordinates``.
 
     Raises ``InputUnusable`` if the file cannot be read in blocks of cells, or a layer or column is missing;
@@ -73,7 +73,7 @@ def read_stored_cells(path: Path, read: ReadConfig, stages: Stages, *, with_coor
     names = name_genes(backed.raw_var if is_raw else adata.var, read.gene_key, source=source, notes=notes)
     note_oddities(notes, genes=names.tolist(), cells=adata.obs_names, totals=found.totals, depth=found.depth)
     notes.append(f"read out of core, {matrix.n_stored:,} stored values")
-    return StoredCells(
+    return BackedCells(
         adata=adata,
         matrix=matrix,
         scan=found,

@@ -17,7 +17,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages, Stage
 from cellmodel.core.types import CellByGene, CellGraph, Embedding
 from cellmodel.io.cells import spatial_coordinates
-from cellmodel.pp.backed_cells import AnyCells, StoredCells
+from cellmodel.pp.backed_cells import AnyCells, BackedCells
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights, spatial_graph
 from cellmodel.pp.neighbors import knn_recall
@@ -53,7 +53,7 @@ class Features:
 
 def scan_cells(cells: AnyCells) -> Scan:
     """Give what one pass over the cells finds; backed cells were read once already."""
-    return cells.scan if isinstance(cells, StoredCells) else scan(cells.matrix, kind=cells.kind)
+    return cells.scan if isinstance(cells, BackedCells) else scan(cells.matrix, kind=cells.kind)
 
 
 def make_features(

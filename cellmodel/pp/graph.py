@@ -53,14 +53,14 @@ def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: i
     itself not counted; all others if there are fewer. Of equally near ones an arbitrary one is taken. Returns ones,
     symmetric, nothing on the diagonal; at least ``min(n_neighbors, n_cells - 1)`` a row.
     """
-    chosen = nearest_by_place(coordinates, n_neighbors=n_neighbors)
+    chosen = nearest_by_coordinates(coordinates, n_neighbors=n_neighbors)
     n_cells, width = chosen.shape
     starts = np.arange(0, n_cells * width + 1, width) if width else np.zeros(n_cells + 1, dtype=np.int64)
     links = sp.csr_matrix((np.ones(chosen.size), chosen.ravel(), starts), shape=(n_cells, n_cells))
     return links.maximum(links.T).tocsr()
 
 
-def nearest_by_place(
+def nearest_by_coordinates(
     coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int
 ) -> Int[np.ndarray, "cell neighbor"]:
     """Find the nearest other cells by coordinates, nearest first; exact, by a k-d tree."""

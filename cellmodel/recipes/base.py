@@ -177,7 +177,7 @@ class Recipe:
         Whether knowledge changes anything.
     needs_text
         Whether it cannot do without.
-    uses_places
+    uses_coordinates
         Whether coordinates of the cells change its clusters.
     source
         Paper or study that it follows.
@@ -202,7 +202,7 @@ class Recipe:
     uses_text: bool
     source: str
     needs_text: bool = False
-    uses_places: bool = False
+    uses_coordinates: bool = False
     train: Train | None = None
     objectives: tuple[str, ...] = ()
     learns_centres: bool = False

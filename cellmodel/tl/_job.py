@@ -15,7 +15,7 @@ from cellmodel.io.backed import check_can_stay, claim_stored_slots, count_entrie
 from cellmodel.io.cells import ReadConfig, claim_slots, read_cells
 from cellmodel.io.outputs import WriteConfig, check_outputs
 from cellmodel.io.writers import check_kind_kept, h5ad_safe, write_beside, write_cells
-from cellmodel.pp.backed_cells import AnyCells, read_stored_cells
+from cellmodel.pp.backed_cells import AnyCells, read_backed_cells
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.text.sentence_cache import Progress
 from cellmodel.tl._run import RunResult, check_settings, run
@@ -134,7 +134,7 @@ def _run_backed(
     }
     stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
     with _kept_or_removed(stages):
-        cells = read_stored_cells(path, read, stages, with_coordinates=config.spatial is not None)
+        cells = read_backed_cells(path, read, stages, with_coordinates=config.spatial is not None)
         log_notes(cells)
         result = run(cells, kb, config, stages=stages, **settings)
     put_result(cells, result, write)

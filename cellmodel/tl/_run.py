@@ -22,9 +22,9 @@ from cellmodel.core.types import Labels
 from cellmodel.explain.knowledge_effect import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.explain.markers import MarkerTable, rank_by_moments
 from cellmodel.explain.words import ClusterWords, words_by_moments
-from cellmodel.pp.backed_cells import AnyCells, StoredCells
+from cellmodel.pp.backed_cells import AnyCells, BackedCells
 from cellmodel.pp.features import Features
-from cellmodel.pp.graph import nearest_by_place
+from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.pp.moments import GroupMoments, cluster_moments
 from cellmodel.pp.scan import LogExpression
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
@@ -92,7 +92,7 @@ def run(
     from cellmodel.recipes.heads import find_head, keep_equal_cells_together
 
     stages = stages or MemoryStages()
-    recipe = check_settings(config, out_of_core=isinstance(cells, StoredCells))
+    recipe = check_settings(config, out_of_core=isinstance(cells, BackedCells))
     if with_clusters and config.n_clusters is not None and config.n_clusters > cells.shape[0]:
         raise InputUnusable(
             f"{config.n_clusters} clusters were asked for, there are {cells.shape[0]} cells; ask for fewer "
@@ -123,7 +123,7 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
     from cellmodel.recipes.registry import check_compute, find_recipe, names_that
 
     recipe = find_recipe(config.recipe)
-    if config.spatial is not None and not config.spatial.smooth_labels and not recipe.uses_places:
+    if config.spatial is not None and not config.spatial.smooth_labels and not recipe.uses_coordinates:
         raise InputUnusable(
             f"recipe {recipe.name!r} does not use the places of cells; use fused or scrcl, leave --spatial out, or add "
             "--smooth-labels"
@@ -245,7 +245,7 @@ def _smoothed(labels: Labels, features: Features, config: RunConfig) -> Labels:
     if features.coordinates is None or config.spatial is None or not config.spatial.smooth_labels:
         return labels
     n_voters = config.spatial.limited_to(n_cells=len(labels)).n_voters
-    return smooth_by_majority(labels, nearest_by_place(features.coordinates, n_neighbors=n_voters))
+    return smooth_by_majority(labels, nearest_by_coordinates(features.coordinates, n_neighbors=n_voters))
 
 
 def _texts_of(

@@ -16,7 +16,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, MemoryStages
 from cellmodel.io.cells import Cells
 from cellmodel.io.value_kind import ValueKind
-from cellmodel.pp.backed_cells import AnyCells, StoredCells
+from cellmodel.pp.backed_cells import AnyCells, BackedCells
 from cellmodel.pp.features import Features, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.pp.scan import LogExpression, Scan
@@ -120,7 +120,7 @@ def _text_view(
     elif config.semantics.sentences != "pooled":
         log.warning("sentences hold no %s texts: path 2 is pooled, and no sentence is read", config.knowledge)
     backed = None
-    if isinstance(cells, StoredCells):
+    if isinstance(cells, BackedCells):
         backed = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=features.top_genes)
     return text_view(
         features.expression,

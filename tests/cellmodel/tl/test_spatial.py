@@ -15,7 +15,7 @@ from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata, spatial_coordinates
 from cellmodel.pp.features import make_features
-from cellmodel.pp.graph import nearest_by_place, smooth, spatial_graph
+from cellmodel.pp.graph import nearest_by_coordinates, smooth, spatial_graph
 from cellmodel.tl._run import run
 from tests.support.in_process import call, call_json
 
@@ -43,7 +43,7 @@ def test_each_cell_is_linked_with_its_nearest_and_with_those_that_it_is_nearest_
     for cell in range(n_cells):
         others = [other for other in range(n_cells) if other != cell]
         others.sort(key=lambda other: np.linalg.norm(places[cell] - places[other]))
-        assert nearest_by_place(places, n_neighbors=k)[cell].tolist() == others[:k]
+        assert nearest_by_coordinates(places, n_neighbors=k)[cell].tolist() == others[:k]
         for other in others[:k]:
             expected[cell, other] = expected[other, cell] = 1
     np.testing.assert_array_equal(spatial_graph(places, n_neighbors=k).toarray(), expected)
@@ -51,7 +51,7 @@ def test_each_cell_is_linked_with_its_nearest_and_with_those_that_it_is_nearest_
 
 def test_cells_at_one_place_are_never_their_own_neighbours():
     places = np.vstack([np.zeros((9, 2)), np.ones((1, 2))])
-    near = nearest_by_place(places, n_neighbors=4)
+    near = nearest_by_coordinates(places, n_neighbors=4)
     assert near.shape == (10, 4)
     assert not (near == np.arange(10)[:, None]).any()
     assert all(len(set(row)) == 4 for row in near.tolist())
