@@ -24,8 +24,8 @@ from synthetic import synthetic_cells
 
 from cellmodel.cluster.ensemble import ensemble_clusters
 from cellmodel.cluster.leiden_coarse import CoarseConfig, coarse_leiden
+from cellmodel.core.arrays import CellGraph, Embedding, Labels
 from cellmodel.core.config import EnsembleConfig, GraphConfig
-from cellmodel.core.types import CellGraph, Embedding, Labels
 from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.pp.neighbors import knn_recall
 from cellmodel.pp.normalize import normalise_log1p, principal_components

@@ -29,7 +29,7 @@ from cellmodel.core.random import generator
 from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clusters
 from cellmodel.explain.groups import ClusteredCells, read_clustered
 from cellmodel.io.cells import ReadConfig
-from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._task import attribute_task, run_on_file
 
 FACTS = Path(__file__).with_name("marker_facts.tsv")

@@ -20,8 +20,8 @@ from protocol import DataSet, load_datasets
 from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.cluster.n_clusters import estimate_n_clusters
+from cellmodel.core.arrays import CellByGene, Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
-from cellmodel.core.types import CellByGene, Embedding
 from cellmodel.io.cells import read_cells, read_obs_columns
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import knn_graph, snn_weights

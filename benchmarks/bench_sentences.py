@@ -20,8 +20,8 @@ import numpy as np
 from protocol import DataSet, load_datasets
 
 import genekb
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors
 from cellmodel.core.config import GraphConfig, RunConfig, SemanticsConfig
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors
 from cellmodel.explain.knowledge_effect import neighbour_agreement
 from cellmodel.io.cells import Cells, read_cells, read_obs_columns
 from cellmodel.pp.moments import column_moments

@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import unit_rows
+from cellmodel.core.arrays import Embedding, unit_rows
 from cellmodel.core.device import Compute, find_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.core.types import Embedding
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

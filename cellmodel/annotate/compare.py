@@ -10,11 +10,11 @@ from jaxtyping import Int
 import genekb
 from cellmodel.annotate.match_clusters import ClusterMatch, ClusterPair, CompareConfig, ComparedSide, match_clusters
 from cellmodel.annotate.shared_genes import Meeting, check_shared, columns_by_gene_id, human_gene_ids
+from cellmodel.core.arrays import GeneVectors
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
-from cellmodel.core.types import GeneVectors
 from cellmodel.explain.groups import ClusteredCells
-from cellmodel.io.lineage import Lineage
+from cellmodel.io.records import Lineage
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from cellmodel.annotate.classify import (
     weigh_by_separation,
 )
 from cellmodel.annotate.shared_genes import Meeting, joint_features
+from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import Embedding
 from cellmodel.io.cells import Cells, obs_columns
-from cellmodel.io.lineage import Lineage, check_lineage
+from cellmodel.io.records import Lineage, check_lineage
 from genekb.core.messages import counted
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class TransferConfig:
     classify
         The classifier.
     other_store
-        Whether the labels may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
+        Whether the labels may have been made with another store, see :func:`cellmodel.io.records.check_lineage`.
     """
 
     label_key: str

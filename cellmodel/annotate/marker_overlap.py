@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.annotate.candidates import Panel
+from cellmodel.core.arrays import Labels
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import Labels
 from cellmodel.explain.enrichment import adjusted_p, overlap_p
 from cellmodel.explain.groups import GroupedCells
 from cellmodel.explain.markers import MarkerTable, rank_markers, upregulated

@@ -7,9 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import unit_rows
+from cellmodel.core.arrays import CellByGene, GeneVectors, Labels, unit_rows
 from cellmodel.core.random import generator
-from cellmodel.core.types import CellByGene, GeneVectors, Labels
 from cellmodel.explain.enrichment import adjusted_p, overlap_p
 from cellmodel.explain.markers import rank_markers, upregulated
 from cellmodel.explain.permutations import permutation_p

@@ -19,14 +19,14 @@ from cellmodel.annotate.type_scores import (
     standard_profiles,
     type_evidence,
 )
+from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.core.types import CellGraph
 from cellmodel.explain.groups import ClusteredCells, clustered
 from cellmodel.explain.permutations import permutation_p
 from cellmodel.io.cells import Cells
-from cellmodel.io.lineage import Lineage, check_lineage
+from cellmodel.io.records import Lineage, check_lineage
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import smooth
 
@@ -103,7 +103,7 @@ class TypeChoice:
     cluster_key: str = "cellmodel"  # column of obs with the clusters
     types: tuple[CellType, ...] = field(default_factory=read_cell_types)  # the candidates
     naming: TypeNaming = field(default_factory=TypeNaming)  # when a name is given
-    # whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`
+    # whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`
     other_store: bool = False
 
     def __post_init__(self) -> None:

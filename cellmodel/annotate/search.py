@@ -29,7 +29,7 @@ from cellmodel.core.random import generator
 from cellmodel.explain.groups import GroupedCells, group_cells
 from cellmodel.explain.permutations import permutation_p
 from cellmodel.io.cells import Cells
-from cellmodel.io.lineage import Lineage, check_lineage, lineage_record
+from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import smooth
 from cellmodel.pp.normalize import log_expression
@@ -58,7 +58,7 @@ class SearchConfig:
     n_permutations
         Permutations of the genes; the least p value is 1 / (1 + n).
     other_store
-        Whether the cells may have been clustered with another store, see :func:`cellmodel.io.lineage.check_lineage`.
+        Whether the cells may have been clustered with another store, see :func:`cellmodel.io.records.check_lineage`.
     """
 
     query: str

@@ -13,10 +13,9 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 import genekb
-from cellmodel.core.arrays import unit_rows
+from cellmodel.core.arrays import CellByGene, Embedding, unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
-from cellmodel.core.types import CellByGene, Embedding
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.graph import smooth

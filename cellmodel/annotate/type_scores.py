@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.annotate.candidates import CellType, read_cell_types
-from cellmodel.core.arrays import unit_rows
+from cellmodel.core.arrays import CellByGene, GeneVectors, Labels, unit_rows
 from cellmodel.core.errors import AlignmentTooLow
-from cellmodel.core.types import CellByGene, GeneVectors, Labels
 from cellmodel.pp.moments import cluster_moments, column_moments
 from cellmodel.text.align import GeneAlignment
 from genekb.core.messages import counted

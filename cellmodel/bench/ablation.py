@@ -12,10 +12,9 @@ from jaxtyping import Float
 import genekb
 from cellmodel.bench.metrics import score
 from cellmodel.cluster.algorithms import order_by_size
-from cellmodel.core.choices import Knowledge
-from cellmodel.core.config import RunConfig
+from cellmodel.core.arrays import Labels
+from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import Labels
 from cellmodel.explain.knowledge_effect import neighbour_agreement
 from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
 from cellmodel.recipes.base import Recipe, Representation

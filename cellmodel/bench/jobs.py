@@ -14,10 +14,9 @@ import numpy as np
 import genekb
 from cellmodel.bench.datasets import DataSet
 from cellmodel.bench.metrics import score
-from cellmodel.core.choices import Knowledge
-from cellmodel.core.config import RunConfig
+from cellmodel.core.arrays import Embedding
+from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.core.types import Embedding
 from cellmodel.io.cells import Cells, obs_columns, read_cells
 from cellmodel.recipes.base import Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head

@@ -18,9 +18,9 @@ from cellmodel.annotate.classify import (
 )
 from cellmodel.annotate.label_transfer import UNASSIGNED, Labelled, read_labels
 from cellmodel.bench.metrics import ClassScores, score_classes
+from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import Embedding
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.recipes.registry import find_recipe

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import content_order
-from cellmodel.core.types import CellGraph, Embedding, Labels
+from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 
 log = logging.getLogger(__name__)
 LEIDEN_RUNS: Final = 5

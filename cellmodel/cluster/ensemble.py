@@ -10,9 +10,8 @@ from jaxtyping import Float, Int
 
 from cellmodel.cluster.algorithms import MicroWardConfig, micro_ward, restore_order
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import content_order
+from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import EnsembleConfig, GraphConfig
-from cellmodel.core.types import CellGraph, Embedding, Labels
 from cellmodel.pp.graph import knn_graph, nearest_votes, smoothing, snn_weights
 
 ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.cluster.algorithms import leiden, leiden_to_k
-from cellmodel.core.types import CellGraph, Embedding, Labels
+from cellmodel.core.arrays import CellGraph, Embedding, Labels
 from cellmodel.pp.neighbors import faiss_centres, nearest_centre
 
 

@@ -9,9 +9,8 @@ from jaxtyping import Float
 
 from cellmodel.cluster.algorithms import leiden, steady_kmeans
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import content_order
+from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import GraphConfig
-from cellmodel.core.types import CellGraph, Embedding, Labels
 from cellmodel.pp.graph import knn_graph, snn_weights
 
 Points: TypeAlias = Float[np.ndarray, "cell dim"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cellmodel.cluster.algorithms import kmeans, order_by_size
-from cellmodel.core.types import Embedding, Labels
+from cellmodel.core.arrays import Embedding, Labels
 from cellmodel.nn.losses.clustering import Target, cluster_masses, sinkhorn_target
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,23 @@
-"""Settings of a run: one frozen dataclass a component, one set of values for every data set."""
+"""Settings of a run: one frozen dataclass a component, one set of values for every data set; no NumPy is loaded."""
 
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cellmodel.core.choices import HeadName, Knowledge, Sentences
 from cellmodel.core.device import Compute
-from cellmodel.core.random import check_seed
 
 if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
+
+Knowledge = Literal["real", "shuffled", "random", "none"]
+Sentences = Literal["pooled", "sampled", "encoded"]
+HeadName = Literal["kmeans", "micro-ward", "leiden", "ot", "gmm"]
+SEEDS: Final = range(-(2**63), 2**63)  # what a file can hold
+
+
+def check_seed(seed: int) -> None:
+    """Raise ``ValueError`` if a run's seed does not fit into the 64 bits that a file holds."""
+    if seed not in SEEDS:
+        raise ValueError(f"a seed must lie from {SEEDS[0]} to {SEEDS[-1]}, got {seed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,20 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import numpy as np
-
-RANGE: Final = range(-(2**63), 2**63)  # what a file can hold
-
-
-def check_seed(seed: int) -> None:
-    """Check that a run's seed can be written to a file.
-
-    Raises ``ValueError`` if it does not fit into 64 bits.
-    """
-    if seed not in RANGE:
-        raise ValueError(f"a seed must lie from {RANGE[0]} to {RANGE[-1]}, got {seed}")
 
 
 def derive(seed: int, purpose: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from cellmodel.core.types import CellByGene, GeneVectors, Labels
+from cellmodel.core.arrays import CellByGene, GeneVectors, Labels
 from cellmodel.explain.permutations import permutation_p
 from cellmodel.explain.terms import TextPermutation
 from cellmodel.pp.moments import GroupMoments, cluster_moments

@@ -11,17 +11,17 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
+from cellmodel.core.arrays import GeneVectors
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.core.types import GeneVectors
 from cellmodel.explain.attribution import Judged, judge, standard_differences
 from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
 from cellmodel.explain.markers import Marker, rank_markers, upregulated
 from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.themes import Theme, ThemeTerms, choose_themes, theme_terms
-from cellmodel.io.lineage import Lineage
+from cellmodel.io.records import Lineage
 from cellmodel.io.writers import output
 from cellmodel.pp.normalize import detected_genes, highly_variable
 from cellmodel.text.align import GeneAlignment
@@ -58,7 +58,7 @@ class AttributeConfig:
     n_permutations
         Permutations of the texts; the least p value is 1 / (1 + n).
     other_store
-        Whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`.
+        Whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`.
     """
 
     cluster_key: str = "cellmodel"

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Int
 
 import genekb
+from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import CellByGene, Labels
 from cellmodel.io.cells import Cells, ReadConfig, is_whole, obs_columns, read_cells
 from cellmodel.io.records import CellTable
 from cellmodel.pp.normalize import detected_genes, log_expression

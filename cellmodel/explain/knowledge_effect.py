@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.choices import Knowledge
-from cellmodel.core.config import GraphConfig
-from cellmodel.core.types import Embedding, Labels
+from cellmodel.core.arrays import Embedding, Labels
+from cellmodel.core.config import GraphConfig, Knowledge
 from cellmodel.pp.graph import knn_graph
 
 MOST_CELLS = 3000  # cells that are compared, drawn once: the figure is a mean and needs no more

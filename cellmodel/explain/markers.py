@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from cellmodel.core.types import CellByGene, Labels
+from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.pp.moments import GroupMoments, cluster_moments
 
 if TYPE_CHECKING:

@@ -11,12 +11,19 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int
 
+from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import CellByGene
 from cellmodel.io.cells import Matrices, ReadConfig, check_slots, matrix_name
 from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_zarr
-from cellmodel.io.guard.declared_sizes import check_declared, could_hold
-from cellmodel.io.guard.read_errors import check_hdf5, check_there, damage_is_one_line, quiet_names, refused_by_anndata
+from cellmodel.io.guard import (
+    check_declared,
+    check_hdf5,
+    check_there,
+    could_hold,
+    damage_is_one_line,
+    quiet_names,
+    refused_by_anndata,
+)
 from cellmodel.io.matrix import as_csr, gene_columns
 
 if TYPE_CHECKING:

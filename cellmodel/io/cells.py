@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 from jaxtyping import Float, Int
 
+from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable, KeyUnusable, SlotTaken
-from cellmodel.core.types import CellByGene
 from cellmodel.io.formats.anndata import KINDS, read_anndata
-from cellmodel.io.guard.read_errors import check_there
-from cellmodel.io.matrix import DECLARED_KINDS, USABLE, as_csr, decide_kind, gene_columns, name_genes, note_oddities
+from cellmodel.io.guard import check_there
+from cellmodel.io.matrix import (
+    DECLARED_KINDS,
+    USABLE,
+    ValueKind,
+    ValueReport,
+    as_csr,
+    decide_kind,
+    gene_columns,
+    inspect_values,
+    name_genes,
+    note_oddities,
+)
 from cellmodel.io.records import CellTable
-from cellmodel.io.value_kind import ValueKind, ValueReport, inspect_values
 from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import counted, known_names
 

@@ -1,12 +1,18 @@
-"""Which slot of an AnnData holds which result: written by a run, read back by the report and by later commands."""
+"""Records of results in ``uns``: the run, store and encoder that made them, and whether what is given is the same."""
 
+import logging
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.io.value_kind import ValueKind
+import genekb
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import LineageMismatch
+from cellmodel.io.matrix import ValueKind
 from genekb.core.versions import installed_version
 
 if TYPE_CHECKING:
@@ -92,3 +98,143 @@ def stored_table(record: object, *path: str, columns: Collection[str] = ()) -> "
     if not isinstance(record, pd.DataFrame) or (len(record) and not set(columns) <= set(record)):
         return None
     return record
+
+
+log = logging.getLogger(__name__)
+_CLUSTERS_FROM: Final = "clusters_from"
+_GO_ON: Final = "--other-store (other_store=True)"
+_DEFAULT_KEY: Final = "cellmodel"  # of a search that names no clusters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lineage:
+    """A store and an encoder of it, by their ids; empty where there is none."""
+
+    store_id: str
+    encoder_id: str = ""
+    # what a result depends on of both, see :meth:`genekb.store.manifest.Manifest.content_id`; empty in older records
+    content_id: str = ""
+
+
+def holds_same(kb: genekb.Store, made_with: Lineage) -> bool:
+    """Whether a store holds the texts, genes, names and vectors that something was made with: that store, or another.
+
+    A record without a content id is compared by that of its store, if it is still on this machine.
+    """
+    encoder_id = made_with.encoder_id
+    given = Lineage(store_id=kb.store_id, encoder_id=encoder_id, content_id=kb.manifest.content_id(encoder_id))
+    return _is_same(made_with, given, near=kb.folder)
+
+
+def _is_same(one: Lineage, other: Lineage, *, near: Path | None = None) -> bool:
+    """Compare tables, and vectors where both name one encoder; of other encoders a store may have any."""
+    from genekb.builder.lineage import find_content_id
+
+    if one.store_id == other.store_id:
+        return True
+    (tables, _, vectors), (other_tables, _, other_vectors) = (
+        (each.content_id or find_content_id(each.store_id, each.encoder_id, near=near)).partition(":")
+        for each in (one, other)
+    )
+    is_one_encoder = one.encoder_id == other.encoder_id
+    return bool(tables) and tables == other_tables and (vectors == other_vectors or not is_one_encoder)
+
+
+def check_lineage(
+    cells: CellTable,
+    kb: genekb.Store,
+    config: RunConfig | None,
+    *,
+    key: str,
+    other_store: bool = False,
+    kb_option: str = "--kb",
+) -> Lineage | None:
+    """Compare what the clusters or labels of a file were made with to what is given now.
+
+    Another store that holds the same is the same, see :func:`holds_same`. The encoder counts where the store chooses
+    it: one that is named is meant.
+
+    ``config``: names the encoder, or none; None where no encoder of ``kb`` is used. ``key``: column of obs that is
+    worked on; ``uns[key]`` is the record of how it was made. Where there is none (clusters from elsewhere), or they
+    were made without knowledge, there is nothing to compare. ``other_store``: whether a difference is meant.
+    ``kb_option``: option that gives the store of these cells, for the hint. Returns what they were made with, where
+    that differs and it is meant; to be recorded beside what is given. Raises ``LineageMismatch`` if it differs and that
+    is not meant; the message has both ids and the hints.
+    """
+    recorded = _recorded(cells.adata.uns, key)
+    if recorded is None:
+        return None
+    is_chosen_by_store = config is not None and config.encoder is None and kb.encoder_ids
+    encoder_id = kb.encoder_id() if is_chosen_by_store else recorded.encoder_id
+    if not holds_same(kb, recorded):
+        recorded_ids, hint = f"store {recorded.store_id}, {kb.store_id} was given", f"{kb_option} {digest_of(recorded)}"
+    elif recorded.encoder_id not in {"", encoder_id}:
+        recorded_ids = f"encoder {recorded.encoder_id}, the first one of {kb.store_id} is {encoder_id}"
+        hint = f"--encoder {recorded.encoder_id}"
+    else:
+        return None
+    if not other_store:
+        raise LineageMismatch(
+            f"{key!r} of {cells.source} was made with {recorded_ids}; give {hint}, or {_GO_ON} to go on with what was "
+            "given"
+        )
+    log.warning("%s of %s was made with %s; both are recorded", key, cells.source, recorded_ids)
+    return recorded
+
+
+def digest_of(made_with: Lineage) -> str:
+    """First digits of a store's digest, by which commands find it whatever its name refers to now."""
+    return made_with.store_id.partition(":")[2] or made_with.store_id
+
+
+def lineage_record(made_with: Lineage | None) -> dict[str, Any]:
+    """Give what a result records beside its own store, where its clusters were made with another one."""
+    if made_with is None:
+        return {}
+    return {_CLUSTERS_FROM: {"store_id": made_with.store_id, "encoder_id": made_with.encoder_id}}
+
+
+def check_records(cells: CellTable, *, key: str, other_store: bool = False) -> None:
+    """Check that names, evidence and searches in a file were made with the store of the clusters that they are about.
+
+    They were not where the clusters were made again with another store. What was made with another one on purpose says
+    so in its record.
+
+    Raises ``LineageMismatch`` if one was made with another store; the message has both ids and the hints.
+    """
+    clusters = _recorded(cells.adata.uns, key)
+    if clusters is None or other_store:
+        return
+    for name, record in sorted(cells.adata.uns.items()):
+        found = _recorded(cells.adata.uns, name)
+        if found is None or name == key or _about(record) != key or _is_same(found, clusters):
+            continue
+        if _text(record, _CLUSTERS_FROM, "store_id") != clusters.store_id:
+            raise LineageMismatch(
+                f"{name!r} of {cells.source} was made with store {found.store_id}, its clusters {key!r} with "
+                f"{clusters.store_id}; make it again with one of the two, or {_GO_ON} to show both"
+            )
+
+
+def _recorded(uns: Mapping[str, Any], key: str) -> Lineage | None:
+    record = uns.get(key)
+    store_id = _text(record, "store_id")
+    if not store_id or _text(record, "params", "knowledge") == "none":
+        return None
+    return Lineage(store_id=store_id, encoder_id=_text(record, "encoder_id"), content_id=_text(record, "content_id"))
+
+
+def _about(record: object) -> str:
+    """Clusters that a record is about; empty for a run, which is about the cells."""
+    is_search = bool(_text(record, "params", "query"))
+    own = _text(record, "cluster_key") or _text(record, "params", "cluster_key")
+    return own or (_DEFAULT_KEY if is_search else "")
+
+
+def _text(record: object, *path: str) -> str:
+    """Find a text inside nested records; empty where there is none: uns may hold anything under any name."""
+    for part in path:
+        if not isinstance(record, Mapping) or part not in record:
+            return ""
+        record = record[part]
+    return str(record) if isinstance(record, str) else ""

@@ -12,17 +12,16 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages, Stage
-from cellmodel.core.types import CellByGene, CellGraph, Embedding
 from cellmodel.io.cells import spatial_coordinates
-from cellmodel.pp.backed_cells import AnyCells, BackedCells
+from cellmodel.pp.blocks import AnyCells, BackedCells, LogExpression, Scan, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights, spatial_graph
 from cellmodel.pp.neighbors import knn_recall
 from cellmodel.pp.normalize import Components, fit_components, variable_by_moments
-from cellmodel.pp.scan import LogExpression, Scan, scan
 
 log = logging.getLogger(__name__)
 LOW_DATA_COMPONENTS: Final = 10

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from cellmodel.core.types import CellByGene, Embedding
+from cellmodel.core.arrays import CellByGene, Embedding
 from cellmodel.pp.moments import column_moments, row_blocks
 from genekb.files.atomic import read_arrays
 

@@ -8,8 +8,8 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from cellmodel.core.arrays import CellGraph, Embedding
 from cellmodel.core.config import GraphConfig
-from cellmodel.core.types import CellGraph, Embedding
 from cellmodel.pp.neighbors import approximate_search, exact_search, knn_recall, metric_points
 
 _BLOCK = 10_000  # rows whose shared neighbours are counted at once: bounds memory

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.core.types import CellBlocks, CellByGene, Labels
+from cellmodel.core.arrays import CellBlocks, CellByGene, Labels
 
 BLOCK_CELLS = 16_384  # cells whose values are held in double precision at a time
 _MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near it, counts pass it soon

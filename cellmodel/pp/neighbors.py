@@ -6,8 +6,7 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import content_order
-from cellmodel.core.types import CellGraph, Embedding
+from cellmodel.core.arrays import CellGraph, Embedding, content_order
 
 log = logging.getLogger(__name__)
 

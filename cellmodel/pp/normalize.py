@@ -7,11 +7,11 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
+from cellmodel.core.arrays import CellByGene, Embedding
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.core.types import CellByGene, Embedding
 from cellmodel.io.cells import Cells
-from cellmodel.io.value_kind import ValueKind
+from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.moments import GeneSums, column_moments, row_blocks
 
 _N_BINS = 20  # bins of mean expression within which Seurat's rule compares dispersions

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cellmodel.core import random as seeding
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.core.device import find_device
-from cellmodel.core.types import CellByGene, CellGraph, Embedding
 from cellmodel.nn.modules.siamese import SiameseGraphs
 from cellmodel.nn.train import Batch
 from cellmodel.recipes.base import CellViews

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cellmodel.cluster.n_clusters import NClusters
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, GeneVectors, Labels
 from cellmodel.core.device import Compute
-from cellmodel.core.types import CellByGene, CellGraph, Embedding, GeneVectors, Labels
 from cellmodel.nn.distributed import Workers
 from cellmodel.nn.train import Batch, History, LossTerm
 

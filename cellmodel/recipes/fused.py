@@ -15,9 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import content_order, unit_rows
+from cellmodel.core.arrays import Embedding, content_order, unit_rows
 from cellmodel.core.device import bfloat16_products, find_device
-from cellmodel.core.types import Embedding
 from cellmodel.nn.distributed import Workers, run_together
 from cellmodel.nn.losses.contrastive import info_nce, variance_hinge
 from cellmodel.nn.modules.aligner import CrossModalAligner

@@ -13,11 +13,9 @@ from cellmodel.cluster.ensemble import ensemble_clusters
 from cellmodel.cluster.leiden_coarse import coarse_leiden, coarse_leiden_to_k
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.cluster.soft import SoftClusters, gaussian_mixture, transport_clusters
-from cellmodel.core.arrays import group_equal_cells
-from cellmodel.core.choices import HeadName
-from cellmodel.core.config import EnsembleConfig, GraphConfig
+from cellmodel.core.arrays import CellBlocks, CellByGene, Embedding, group_equal_cells
+from cellmodel.core.config import EnsembleConfig, GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.core.types import CellBlocks, CellByGene, Embedding
 from cellmodel.nn.losses.clustering import log_soft_assignment
 from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.pp.normalize import fit_components

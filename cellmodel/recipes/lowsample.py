@@ -23,9 +23,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import unit_rows
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.core.device import bfloat16_products, find_device
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors
 from cellmodel.nn.losses.contrastive import info_nce
 from cellmodel.nn.modules.aligner import Projector
 from cellmodel.nn.train import Batch, TrainConfig, fit

@@ -47,8 +47,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
+from cellmodel.core.arrays import Embedding
 from cellmodel.core.device import find_device
-from cellmodel.core.types import Embedding
 from cellmodel.nn.losses.clustering import assignment_divergence, log_soft_assignment
 from cellmodel.nn.losses.contrastive import info_nce, variance_hinge
 from cellmodel.nn.losses.reconstruction import squared_error

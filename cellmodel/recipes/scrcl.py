@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors
 from cellmodel.core.device import find_device
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors
 from cellmodel.nn.losses.alignment import cross_view_consistency, distribution_alignment, neighbourhood_contrast
 from cellmodel.nn.modules.dual_view import DualViewRefiner
 from cellmodel.nn.train import Batch, TrainConfig, fit

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cellmodel.cluster.algorithms import micro_ward
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
+from cellmodel.core.arrays import Embedding
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import Embedding
 from cellmodel.nn.losses.clustering import Target, cluster_masses, sinkhorn_target
 from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, Term, objective

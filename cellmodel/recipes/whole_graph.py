@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cellmodel.core.arrays import content_order
-from cellmodel.core.types import CellGraph, Embedding
+from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.recipes.base import CellViews
 
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell

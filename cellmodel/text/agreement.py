@@ -8,9 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from cellmodel.core.arrays import unit_rows
+from cellmodel.core.arrays import Embedding, unit_rows
 from cellmodel.core.config import GraphConfig
-from cellmodel.core.types import Embedding
 from cellmodel.pp.graph import knn_graph
 
 N_NEIGHBORS: Final = 15  # of each cell, that both sides are asked for

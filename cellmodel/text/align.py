@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
+from cellmodel.core.arrays import GeneVectors
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
-from cellmodel.core.types import GeneVectors
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import are_numbered, odd_character
 from genekb.core.errors import SpeciesMismatch

@@ -3,8 +3,8 @@
 import numpy as np
 
 from cellmodel.core import random as seeding
-from cellmodel.core.choices import Knowledge
-from cellmodel.core.types import GeneVectors
+from cellmodel.core.arrays import GeneVectors
+from cellmodel.core.config import Knowledge
 
 
 def apply_knowledge(vectors: GeneVectors, *, knowledge: Knowledge, seed: int) -> GeneVectors:

@@ -11,8 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.core.arrays import EPSILON, unit_rows
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors
+from cellmodel.core.arrays import EPSILON, CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.pp.moments import column_moments
 
 

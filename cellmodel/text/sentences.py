@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core import random as seeding
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors
 from cellmodel.text.agreement import AgreementRow, centred_rows, compare_readings
 from cellmodel.text.controls import apply_knowledge
 from cellmodel.text.paths import Whitening, rank_genes, rank_weights

@@ -6,8 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from cellmodel.core.arrays import unit_rows
-from cellmodel.core.types import CellByGene, Embedding, GeneVectors
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.text.paths import rank_genes
 
 N_TOP: Final = 256  # genes of a cell that are read, highest expression first

@@ -9,15 +9,14 @@ import numpy as np
 from jaxtyping import Int
 
 import genekb
-from cellmodel.core.choices import Knowledge
-from cellmodel.core.config import RunConfig
+from cellmodel.core.arrays import CellByGene, Embedding
+from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
-from cellmodel.core.types import CellByGene, Embedding
 from cellmodel.io.backed import StoredMatrix
 from cellmodel.nn.ray_ranges import Rows, on_ray
+from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.moments import row_ranges
-from cellmodel.pp.scan import LogExpression
 from cellmodel.text.align import GeneAlignment
 from cellmodel.text.controls import apply_knowledge
 from cellmodel.text.paths import TextMap, Whitening, fit_text_map, fit_whitening, mix_paths

@@ -36,8 +36,7 @@ from cellmodel.annotate.label_transfer import TransferConfig
 from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.annotate.search import SearchConfig
 from cellmodel.annotate.shared_genes import Meeting
-from cellmodel.core.choices import Knowledge
-from cellmodel.core.config import RunConfig, SpatialConfig
+from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata, claim_slots

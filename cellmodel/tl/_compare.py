@@ -13,7 +13,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import ReadConfig, read_cells
-from cellmodel.io.lineage import check_lineage
+from cellmodel.io.records import check_lineage
 from cellmodel.io.writers import check_targets, output
 from cellmodel.pl._canvas import check_format
 from genekb.core.messages import table_text
@@ -30,7 +30,7 @@ class SideFile:
     kb: genekb.Store  # store that knows their genes
     cluster_key: str = "cellmodel"  # column of obs with the clusters
     read: ReadConfig = field(default_factory=ReadConfig)  # where the values and the gene names are
-    # whether the clusters may have been made with another store, see :func:`cellmodel.io.lineage.check_lineage`
+    # whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`
     other_store: bool = False
 
 

@@ -10,8 +10,7 @@ from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
-from cellmodel.io.outputs import WriteConfig, check_outputs
-from cellmodel.io.writers import check_targets, write_cells
+from cellmodel.io.writers import WriteConfig, check_outputs, check_targets, write_cells
 from cellmodel.tl._job import FileRun, log_notes, note_written, put_result
 from cellmodel.tl._run import run
 from cellmodel.tl._task import annotate_task, run_on_cells

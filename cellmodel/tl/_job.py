@@ -13,9 +13,8 @@ from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import Stages
 from cellmodel.io.backed import check_can_stay, claim_stored_slots, count_entries
 from cellmodel.io.cells import ReadConfig, claim_slots, read_cells
-from cellmodel.io.outputs import WriteConfig, check_outputs
-from cellmodel.io.writers import check_kind_kept, h5ad_safe, write_beside, write_cells
-from cellmodel.pp.backed_cells import AnyCells, read_backed_cells
+from cellmodel.io.writers import WriteConfig, check_kind_kept, check_outputs, h5ad_safe, write_beside, write_cells
+from cellmodel.pp.blocks import AnyCells, read_backed_cells
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.text.sentence_cache import Progress
 from cellmodel.tl._run import RunResult, check_settings, run

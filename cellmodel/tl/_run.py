@@ -15,18 +15,17 @@ from jaxtyping import Float, Int
 import genekb
 from cellmodel.cluster.algorithms import confidence, order_by_size, smooth_by_majority
 from cellmodel.cluster.n_clusters import NClusters, Stability
+from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
-from cellmodel.core.types import Labels
 from cellmodel.explain.knowledge_effect import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.explain.markers import MarkerTable, rank_by_moments
 from cellmodel.explain.words import ClusterWords, words_by_moments
-from cellmodel.pp.backed_cells import AnyCells, BackedCells
+from cellmodel.pp.blocks import AnyCells, BackedCells, LogExpression
 from cellmodel.pp.features import Features
 from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.pp.moments import GroupMoments, cluster_moments
-from cellmodel.pp.scan import LogExpression
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
 from cellmodel.text.align import GeneAlignment
 from cellmodel.text.controls import apply_knowledge

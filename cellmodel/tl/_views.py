@@ -15,11 +15,10 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, MemoryStages
 from cellmodel.io.cells import Cells
-from cellmodel.io.value_kind import ValueKind
-from cellmodel.pp.backed_cells import AnyCells, BackedCells
+from cellmodel.io.matrix import ValueKind
+from cellmodel.pp.blocks import AnyCells, BackedCells, LogExpression, Scan
 from cellmodel.pp.features import Features, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
-from cellmodel.pp.scan import LogExpression, Scan
 from cellmodel.recipes.base import CellViews
 from cellmodel.text.align import GeneAlignment, align_if_known
 from cellmodel.text.sentence_cache import Progress

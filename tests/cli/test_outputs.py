@@ -16,7 +16,7 @@ import pytest
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
-from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._job import run_file
 from genekb import BuildConfig, build, read_demo_table
 from genekb_cellmodel_cli import cellmodel, genekb

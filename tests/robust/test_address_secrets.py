@@ -23,7 +23,7 @@ import zarr
 import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import ReadConfig
-from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._job import run_file
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.addresses import without_secrets

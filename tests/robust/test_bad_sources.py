@@ -14,7 +14,7 @@ import pytest
 
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import ReadConfig
-from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._job import run_file
 from genekb.builder.plan import BuildConfig, build
 from genekb.sources.ncbi_bulk import read_ncbi_folder

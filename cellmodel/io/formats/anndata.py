@@ -10,9 +10,15 @@ import scipy.sparse as sp
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.tables import read_table
 from cellmodel.io.formats.tenx import read_10x_folder, read_10x_h5
-from cellmodel.io.guard.declared_sizes import check_declared
-from cellmodel.io.guard.external_links import check_enclosed_folder
-from cellmodel.io.guard.read_errors import check_hdf5, check_there, damage_is_one_line, quiet_names, refused_by_anndata
+from cellmodel.io.guard import (
+    check_declared,
+    check_enclosed_folder,
+    check_hdf5,
+    check_there,
+    damage_is_one_line,
+    quiet_names,
+    refused_by_anndata,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData

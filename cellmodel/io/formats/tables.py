@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.guard.read_errors import open_text
+from cellmodel.io.guard import open_text
 
 if TYPE_CHECKING:
     import pandas as pd

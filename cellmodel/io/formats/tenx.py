@@ -8,8 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.guard.declared_sizes import check_declared, could_hold
-from cellmodel.io.guard.read_errors import check_hdf5, damage_is_one_line, open_text
+from cellmodel.io.guard import check_declared, check_hdf5, could_hold, damage_is_one_line, open_text
 from genekb.core.resources import in_units
 
 if TYPE_CHECKING:

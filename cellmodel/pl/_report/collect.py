@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.types import Embedding
 from cellmodel.explain.groups import MOST_CLUSTERS, GroupedCells, cluster_columns, group_cells
 from cellmodel.explain.markers import marker_frame, rank_markers
 from cellmodel.io.cells import ReadConfig, read_cells
-from cellmodel.io.lineage import check_records
-from cellmodel.io.records import input_record, run_record, stored_table
+from cellmodel.io.records import check_records, input_record, run_record, stored_table
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._report.data import KChoice, ReportData, ReportExpression, Row
 from cellmodel.pl._report.layout import lay_out
 from cellmodel.pl._report.tables import markers_in_turn, read_evidence, read_markers, read_names, read_words
 from cellmodel.pl._report.view import by_cluster
-from cellmodel.pp.backed_cells import AnyCells
+from cellmodel.pp.blocks import AnyCells, expression_of
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes
-from cellmodel.pp.scan import expression_of
 from genekb.core.addresses import without_secrets
 from genekb.files.replace import Target
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
-from cellmodel.core.types import CellGraph, Embedding
+from cellmodel.core.arrays import CellGraph, Embedding
 from cellmodel.nn.train import Batch, TrainConfig, fit
 
 N_NEGATIVES: Final = 10

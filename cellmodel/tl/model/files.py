@@ -8,8 +8,7 @@ import numpy as np
 
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.core.errors import InputUnusable, LineageMismatch
-from cellmodel.io.outputs import DESCRIPTION, model_target
-from cellmodel.io.writers import output
+from cellmodel.io.writers import DESCRIPTION, model_target, output
 from cellmodel.text.paths import TextMap
 from cellmodel.tl.model.fitted import FittedModel
 from genekb.core.versions import installed_version

@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
+from cellmodel.core.arrays import CellByGene, Embedding, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
-from cellmodel.core.types import CellByGene, Embedding, Labels
 from cellmodel.io.cells import Cells
-from cellmodel.io.lineage import Lineage, digest_of, holds_same
-from cellmodel.io.records import CellTable
+from cellmodel.io.records import CellTable, Lineage, digest_of, holds_same
 from cellmodel.pp.graph import nearest_votes, smooth_onto
 from cellmodel.pp.normalize import Components, log_expression
 from cellmodel.recipes.base import Embed, NewCells, Representation
@@ -40,7 +39,7 @@ class FittedModel:
     pcs: Embedding  # pcs, features, labels: of the fitted cells: components, what the head clustered, clusters
     features: Embedding
     labels: Labels
-    # store_id, encoder_id, content_id: what it was fitted with, see :class:`cellmodel.io.lineage.Lineage`; empty
+    # store_id, encoder_id, content_id: what it was fitted with, see :class:`cellmodel.io.records.Lineage`; empty
     # without knowledge
     store_id: str
     encoder_id: str
@@ -137,7 +136,7 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
 
 
 def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
-    """Check that a store holds what the model was fitted with, see :func:`cellmodel.io.lineage.holds_same`.
+    """Check that a store holds what the model was fitted with, see :func:`cellmodel.io.records.holds_same`.
 
     Raises ``LineageMismatch`` if it does not, or one is needed and none is given.
     """

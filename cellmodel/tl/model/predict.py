@@ -9,8 +9,8 @@ import numpy as np
 
 import genekb
 from cellmodel.io.cells import Cells, ReadConfig
-from cellmodel.io.outputs import WriteConfig
 from cellmodel.io.records import input_record
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._task import Task, run_on_file
 from cellmodel.tl.model.files import load_model
 from cellmodel.tl.model.fitted import FittedModel, Predicted, check_store, predict

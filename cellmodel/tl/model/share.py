@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cellmodel.core.errors import InputUnusable, LineageMismatch
-from cellmodel.io.outputs import DESCRIPTION, model_target
-from cellmodel.io.writers import check_targets
+from cellmodel.io.writers import DESCRIPTION, check_targets, model_target
 from cellmodel.tl.model.files import ARRAYS, load_model
 from genekb.files.atomic import sha256_file
 from genekb.files.replace import take_place

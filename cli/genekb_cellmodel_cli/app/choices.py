@@ -4,6 +4,7 @@ from typing import Final
 
 import typer
 
+from cellmodel.core.config import SEEDS
 from genekb_cellmodel_cli.app.option_groups import wrong_usage
 
 RECIPES: Final = "RECIPE"  # the names of all recipes take its place where the help of a command shows them
@@ -25,14 +26,13 @@ def check_recipe(value: str) -> str:
         return check_name(value)
 
 
-_SEEDS: Final = range(-(2**63), 2**63)  # as cellmodel.core.random has it, which loads NumPy before --threads is read
 _MOST_SEEDS: Final = 10_000
 
 
 def check_seed(seed: int) -> int:
     """Take a seed that a file can hold."""
-    if seed not in _SEEDS:
-        raise typer.BadParameter(f"a seed is a number from {_SEEDS[0]} to {_SEEDS[-1]}, not {seed}")
+    if seed not in SEEDS:
+        raise typer.BadParameter(f"a seed is a number from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
     return seed
 
 

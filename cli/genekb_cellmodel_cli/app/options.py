@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cellmodel.core import choices
+from cellmodel.core import config as settings
 from genekb_cellmodel_cli.app.choices import RECIPES, check_recipe, check_seed, complete_recipe
 from genekb_cellmodel_cli.app.option_groups import wrong_usage
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cellmodel.core.config import RunConfig
     from cellmodel.core.device import Compute
     from cellmodel.io.cells import ReadConfig
-    from cellmodel.io.outputs import WriteConfig
+    from cellmodel.io.writers import WriteConfig
     from cellmodel.tl._job import StreamConfig
 
 Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.")]
@@ -41,7 +41,7 @@ Recipe = Annotated[
     ),
 ]
 Knowledge = Annotated[
-    choices.Knowledge,
+    settings.Knowledge,
     typer.Option(help="Gene vectors as they are, permuted, drawn at random, or none: shows what text adds."),
 ]
 Encoder = Annotated[str | None, typer.Option(help="Encoder of the store; its first one if left out.")]
@@ -161,7 +161,7 @@ class Slots:
 
     def write(self, output: Path, **more: Any) -> "WriteConfig":
         """Say where results go, to a file and in it."""
-        from cellmodel.io.outputs import WriteConfig
+        from cellmodel.io.writers import WriteConfig
 
         return WriteConfig(output=output, **asdict(self), **more)
 

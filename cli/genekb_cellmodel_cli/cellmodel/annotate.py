@@ -101,7 +101,7 @@ def annotate(
         _print_names(content | {"clusters": naming.rows()}, _BY_OVERLAP, json=json)
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-    from cellmodel.io.lineage import lineage_record
+    from cellmodel.io.records import lineage_record
 
     choice = TypeChoice(
         cluster_key=cluster_key,

@@ -102,7 +102,7 @@ def _set_rows(found: "Evidence") -> list[tuple[Any, ...]]:
 
 
 def _content(found: "Evidence") -> dict[str, Any]:
-    from cellmodel.io.lineage import lineage_record
+    from cellmodel.io.records import lineage_record
 
     return {
         "store": found.store_id,

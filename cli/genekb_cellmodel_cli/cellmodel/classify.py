@@ -139,7 +139,7 @@ def _open(store: options.MaybeStore) -> "Store":
 
 
 def _summary(found: "Transfer") -> dict[str, Any]:
-    from cellmodel.io.lineage import lineage_record
+    from cellmodel.io.records import lineage_record
 
     confidence = found.prediction.confidence
     counts = found.n_query

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellmodel.core.choices import HeadName, Sentences
+from cellmodel.core.config import HeadName, Sentences
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.choices import parse_n_clusters
 from genekb_cellmodel_cli.app.output import note, print_json, print_lines, print_table, progress_bar

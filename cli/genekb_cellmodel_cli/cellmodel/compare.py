@@ -94,7 +94,7 @@ def compare(
 def _content(found: "CellComparison") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from cellmodel.io.lineage import lineage_record
+    from cellmodel.io.records import lineage_record
     from cellmodel.tl._compare import match_row
 
     return {

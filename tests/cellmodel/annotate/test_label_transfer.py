@@ -13,7 +13,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._task import run_on_file, transfer_task
 
 TYPES = ("B", "NK", "T")

@@ -9,7 +9,7 @@ from cellmodel.annotate.candidates import read_panel
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._task import overlap_task, run_on_file
 from tests.support.in_process import call, call_json

@@ -16,7 +16,7 @@ from cellmodel.explain.evidence import AttributeConfig, attribute_clusters
 from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.outputs import WriteConfig
+from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._task import attribute_task, run_on_file
 from genekb import schema

@@ -21,7 +21,7 @@ from cellmodel.io.cells import (
     read_gene_totals,
     read_obs_columns,
 )
-from cellmodel.io.value_kind import ValueKind
+from cellmodel.io.matrix import ValueKind
 from cellmodel.tl._demo import find_demo_cells
 
 N_CELLS, N_GENES = 30, 8

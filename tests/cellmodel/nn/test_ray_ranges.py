@@ -16,8 +16,7 @@ from cellmodel.core.device import Compute
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.outputs import WriteConfig
-from cellmodel.io.writers import write_cells
+from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.nn.ray_ranges import on_ray
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._job import StreamConfig, run_file

@@ -6,8 +6,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
-from cellmodel.core.choices import HeadName
-from cellmodel.core.config import GraphConfig
+from cellmodel.core.config import GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import principal_components

@@ -15,11 +15,10 @@ from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, Sema
 from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
 from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, read_cells
-from cellmodel.io.outputs import WriteConfig
-from cellmodel.io.value_kind import ValueKind, inspect_values
-from cellmodel.io.writers import write_cells
+from cellmodel.io.matrix import ValueKind, inspect_values
+from cellmodel.io.writers import WriteConfig, write_cells
+from cellmodel.pp.blocks import scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
-from cellmodel.pp.scan import scan
 from cellmodel.tl._job import StreamConfig, run_file
 from cellmodel.tl.model.files import load_model
 from cellmodel.tl.model.fitted import predict

@@ -13,7 +13,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.lineage import check_lineage, check_records
+from cellmodel.io.records import check_lineage, check_records
 from cellmodel.tl._compare import CompareOutputs, SideFile, compare_files
 from cellmodel.tl._demo import find_demo_cells
 from genekb.builder.update import add_encoders

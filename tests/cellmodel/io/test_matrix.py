@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.value_kind import ValueKind, inspect_values
+from cellmodel.io.matrix import ValueKind, inspect_values
 from cellmodel.tl._demo import find_demo_cells
 
 COUNT_SETS = [

@@ -1,0 +1,207 @@
+"""Cells in memory or backed, read in blocks: what one pass over the values finds, and log-normalised expression."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel.core.arrays import CellBlocks, CellByGene
+from cellmodel.core.stages import Arrays, Stages
+from cellmodel.io.backed import StoredMatrix, open_backed, read_coordinates
+from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.io.matrix import (
+    LOG1P_MAX,
+    USABLE,
+    ValueKind,
+    ValueReport,
+    ValueTally,
+    decide_kind,
+    name_genes,
+    note_oddities,
+)
+from cellmodel.io.writers import check_tables
+from cellmodel.pp.moments import GeneSums, row_blocks
+from cellmodel.pp.normalize import log_values
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scan:
+    """What one pass found."""
+
+    report: ValueReport  # the kind of values, and in which range they lie
+    depth: Float[np.ndarray, " cell"]  # (cell,) sum of the values
+    totals: Float[np.ndarray, " gene"]  # (gene,) sum of the values
+    n_cells: Int[np.ndarray, " gene"]  # (gene,) cells in which the value is above zero
+    # mean, variance: (gene,) of the normalised values before the logarithm, the variance with divisor n - 1
+    mean: Float[np.ndarray, " gene"]
+    variance: Float[np.ndarray, " gene"]
+
+
+class BlockCells(Protocol):
+    """Cells in memory, or backed."""
+
+    @property
+    def matrix(self) -> CellByGene | CellBlocks:
+        """The values that are used."""
+
+    @property
+    def kind(self) -> ValueKind:
+        """What the values are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LogExpression:
+    """Log-normalised expression of some genes, block by block."""
+
+    matrix: CellByGene | CellBlocks  # the values as they are
+    kind: ValueKind  # what they are; log1p values are used as they are
+    columns: Int[np.ndarray, " gene"] | None = None  # genes to keep; None for all
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells and of genes."""
+        n_cells, n_genes = self.matrix.shape
+        return n_cells, n_genes if self.columns is None else len(self.columns)
+
+    def blocks(self) -> Iterator[CellByGene]:
+        """Give the cells in their order, some at a time."""
+        return map(self.of, row_blocks(self.matrix))
+
+    def of(self, values: CellByGene) -> CellByGene:
+        """Expression of cells whose values, of all genes, are in memory."""
+        expression = log_values(values, self.kind)
+        return expression if self.columns is None else expression[:, self.columns]
+
+
+def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind) -> Scan:
+    """Read all values once.
+
+    ``kind``: what the values are taken for; the report says what they look like. Moments are zero where values are
+    negative, not finite, or no logarithms though taken for such, since nothing can be made of those.
+    """
+    n_cells, n_genes = matrix.shape
+    tally, linear = ValueTally(), GeneSums(n_genes)
+    depth, totals, n_expressing = np.zeros(n_cells), np.zeros(n_genes), np.zeros(n_genes, dtype=np.int64)
+    highest = LOG1P_MAX if kind == ValueKind.LOG1P else np.finfo(np.float32).max
+    start = 0
+    for block in row_blocks(matrix):
+        tally.add(block)
+        depth[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+        start += block.shape[0]
+        if block.data.min(initial=0) >= 0 and block.data.max(initial=0) <= highest:
+            totals += np.bincount(block.indices, block.data, minlength=n_genes)
+            n_expressing += np.bincount(block.indices[block.data > 0], minlength=n_genes)
+            linear.add(block, values=np.expm1(log_values(block, kind).data.astype(np.float64)))
+    (mean,), (scatter,) = linear.moments()
+    return Scan(
+        report=tally.report(),
+        depth=depth,
+        totals=totals,
+        n_cells=n_expressing,
+        mean=mean,
+        variance=scatter / max(n_cells - 1, 1),
+    )
+
+
+def expression_of(cells: BlockCells, columns: Sequence[int] | Int[np.ndarray, " gene"] | None = None) -> CellByGene:
+    """Log-normalised expression of some genes of all cells, in memory; of backed cells a block is read at a time."""
+    chosen = None if columns is None else np.asarray(columns, dtype=np.int64)
+    return sp.vstack(list(LogExpression(matrix=cells.matrix, kind=cells.kind, columns=chosen).blocks()), format="csr")
+
+
+log = logging.getLogger(__name__)
+_OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field.name != "report")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class BackedCells:
+    """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
+
+    adata: "AnnData"  # obs and var, without any matrix
+    matrix: StoredMatrix
+    scan: Scan  # what one pass over the matrix found
+    names: tuple[str, ...]
+    var_rows: Int[np.ndarray, " gene"] | None
+    kind: ValueKind
+    notes: tuple[str, ...]
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes that are used."""
+        return self.matrix.shape
+
+
+AnyCells = Cells | BackedCells
+
+
+def read_backed_cells(path: Path, read: ReadConfig, stages: Stages, *, with_coordinates: bool = False) -> BackedCells:
+    """Choose the matrix of a file and read it once; ``obsm["spatial"]`` too, ``with_coordinates``.
+
+    Raises ``InputUnusable`` if the file cannot be read in blocks of cells, or a layer or column is missing;
+    ``NotCounts`` if the values are neither counts nor log-normalised; the message says how to overrule that.
+    """
+    source = str(path).encode(errors="backslashreplace").decode()
+    backed = open_backed(path, read)
+    adata = backed.adata
+    if with_coordinates:
+        read_coordinates(path, adata)
+    check_tables(adata)
+    notes: list[str] = []
+    scan_of = cache(lambda place: _scan_stage(backed.matrix(place), read, stages))
+    place = backed.matrices.choose(read, lambda place: scan_of(place).report, notes)
+    matrix, found, is_raw = backed.matrix(place), scan_of(place), place == "raw/X"
+    kind = decide_kind(
+        found.report,
+        declared_kind=read.values,
+        where=f"{matrix.name} of {source}",
+        notes=notes,
+        hint=lambda: backed.matrices.hint(lambda place: _first_look(backed.matrix(place))),
+    )
+    names = name_genes(backed.raw_var if is_raw else adata.var, read.gene_key, source=source, notes=notes)
+    note_oddities(notes, genes=names.tolist(), cells=adata.obs_names, totals=found.totals, depth=found.depth)
+    notes.append(f"read out of core, {matrix.n_stored:,} stored values")
+    return BackedCells(
+        adata=adata,
+        matrix=matrix,
+        scan=found,
+        names=tuple(names.tolist()),
+        var_rows=None if is_raw else matrix.columns,
+        kind=kind,
+        notes=tuple(notes),
+        source=source,
+    )
+
+
+def _scan_stage(matrix: StoredMatrix, read: ReadConfig, stages: Stages) -> Scan:
+    def make(arrays: Arrays) -> Mapping[str, Any]:
+        kind = _first_look(matrix).kind if read.values == "auto" else ValueKind(read.values)
+        found = scan(matrix, kind=kind)
+        if read.values == "auto" and found.report.kind != kind and found.report.kind in USABLE:
+            log.info("%s is %s beyond its first cells; it is read once more", matrix.name, found.report.kind)
+            found = scan(matrix, kind=found.report.kind)
+        for name in _OF_GENES_AND_CELLS:
+            arrays.save(name, getattr(found, name))
+        return asdict(found.report)
+
+    stage = stages.run(f"scan of {matrix.place.replace('/', ' ')}", make)
+    report = ValueReport(**{**stage.record, "kind": ValueKind(stage.record["kind"])})
+    return Scan(report=report, **{name: np.array(stage.arrays[name]) for name in _OF_GENES_AND_CELLS})
+
+
+def _first_look(matrix: StoredMatrix) -> ValueReport:
+    """Inspect the values of the first cells."""
+    tally = ValueTally()
+    for block in matrix.blocks():
+        tally.add(block)
+        break
+    return tally.report()
