@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from genekb.builder.update import plan_update, update
     from genekb.genes.coverage import Coverage
     from genekb.genes.resolve import Resolution
-    from genekb.share.remote_store import open_store as open
+    from genekb.share.pull import open_store as open
     from genekb.sources.ncbi_bulk import read_ncbi_folder
     from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
@@ -36,7 +36,7 @@ _HOME = {
     "Store": ("genekb.store.reader", "Store"),
     "build": ("genekb.builder.plan", "build"),
     "diff_stores": ("genekb.builder.diff", "diff_stores"),
-    "open": ("genekb.share.remote_store", "open_store"),
+    "open": ("genekb.share.pull", "open_store"),
     "plan_update": ("genekb.builder.update", "plan_update"),
     "read_demo_table": ("genekb.sources.table", "read_demo_table"),
     "read_ncbi_folder": ("genekb.sources.ncbi_bulk", "read_ncbi_folder"),

@@ -1,3 +1,3 @@
 """Downloads: HTTP client, retry policy, resumable download, errors of the Hub."""
 
-__all__ = ["client", "download", "hub", "retry"]
+__all__ = ["client", "download", "retry"]

@@ -1,3 +1,3 @@
 """Stores at remote addresses: pushed, pulled, locked, signed."""
 
-__all__ = ["addresses", "catalog", "lock", "pull", "push", "remote_store", "remotes", "signing", "transfer"]
+__all__ = ["catalog", "lock", "pull", "push", "remotes", "signing", "transfer"]

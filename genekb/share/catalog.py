@@ -12,8 +12,7 @@ from genekb.core.messages import known_names
 from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address, at_digest, is_address, is_relative, parse_address
-from genekb.share.remotes import open_remote
+from genekb.share.remotes import Address, at_digest, is_address, is_relative, open_remote, parse_address
 from genekb.share.transfer import read_small
 from genekb.store.manifest import Manifest
 

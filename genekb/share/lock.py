@@ -12,8 +12,8 @@ from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address, at_digest, is_relative, parse_address
 from genekb.share.pull import PullConfig, Pulled, find_encoders, pull_store
+from genekb.share.remotes import Address, at_digest, is_relative, parse_address
 from genekb.store.home import find_home
 from genekb.store.lockfile import LOCK_VERSION, PROGRAM, Pin, note_lock_file, read_lock, read_pins
 from genekb.store.manifest import MANIFEST, is_of

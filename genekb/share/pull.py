@@ -1,7 +1,11 @@
-"""Pull a store: its manifest first, then the files that it promises, each with the promised bytes, then one rename."""
+"""Pull a store, or open it where it lies: its manifest first, then the files that it promises, each with those bytes.
+
+A pull brings them all and ends with one rename; a store that was opened by address brings a file when it is first used.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage, rmtree
 from typing import Final
@@ -12,12 +16,14 @@ from genekb.files.atomic import TEMPORARY, write_text
 from genekb.net.client import Absent
 from genekb.net.download import Progress, size_on_disk
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address
+from genekb.share.remotes import Address, is_address, open_remote, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
 from genekb.share.transfer import Version, is_whole, open_version
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
 from genekb.store.notes import Origin, absent_encoders, note_origin
+from genekb.store.reader import Store
+from genekb.store.reader import open_store as open_local_store
 from genekb.store.writer import locked, make_current, writing_to
 
 PULLING: Final = ".pulling-"
@@ -207,3 +213,72 @@ def _mend(staging: Path, target: Path) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         path.replace(final)
     rmtree(staging, ignore_errors=True)
+
+
+_WAIT_S: Final = 600.0  # for another process that brings files of the same store
+REMOTE: Final = "remote"  # beside `stores`: files of stores that were opened by address
+
+
+def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:
+    """Open a store by name (``human@2022-11``, or ``human`` for the newest release), digest, path or address.
+
+    A name that the ``genekb.lock`` of the working directory's project pins maps to the pinned digest. Of a store
+    opened by address (``hf://...``, ``https://...``, ``s3://...``) only the manifest is read now, and each file when it
+    is first used. Files are kept in the home, and each is compared with its digest before it is used: a range of a file
+    could not be, so a file is always read whole.
+
+    Parameters
+    ----------
+    reference
+        Name, digest, path or address.
+    home
+        Artifact home, see :func:`genekb.store.home.find_home`.
+    trust_remote_code
+        Whether the store's encoders may run Python code that their models bring; without it they are refused when they
+        are first used. Nothing else of a store ever runs code.
+
+    Raises
+    ------
+    NotAvailable
+        If there is no such store.
+    StoreCorrupt, SchemaMismatch
+        If it is damaged or of another schema version.
+    """
+    if isinstance(reference, str) and is_address(reference):
+        return _open_remote_store(parse_address(reference), home, trust_remote_code=trust_remote_code)
+    return open_local_store(reference, home=home, trust_remote_code=trust_remote_code)
+
+
+def _open_remote_store(address: Address, home: Path | None, *, trust_remote_code: bool) -> Store:
+    with open_version(address, head=MANIFEST, retry=RetryPolicy()) as version:
+        manifest = parse_head(version)
+        if address.scheme == "hf":
+            address = parse_address(version.remote.name)  # the commit, wherever its branch points later
+    name_folder = find_home(home) / REMOTE / check_name(manifest.full_name)
+    folder = name_folder / manifest.digest
+    if not (folder / MANIFEST).is_file():
+        with writing_to(folder), locked(name_folder, wait_s=_WAIT_S):
+            write_text(version.head.decode("utf-8"), folder / MANIFEST)
+    fetch = partial(_fetch, address=address, folder=folder, manifest=manifest, version=version)
+    return Store(folder, fetch=fetch, trust_remote_code=trust_remote_code)
+
+
+def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: Version) -> None:
+    """Bring the files whose path starts with ``prefix``, those that are not here yet."""
+    files = [
+        file
+        for file in manifest.files
+        if file.path.startswith(prefix)
+        and not ((folder / file.path).is_file() and (folder / file.path).stat().st_size == file.n_bytes)
+    ]
+    if not files:
+        return
+    with (
+        writing_to(folder),
+        locked(folder.parent, wait_s=_WAIT_S),
+        open_remote(address, timeout_s=version.retry.timeout_s) as remote,
+    ):
+        try:
+            replace(version, remote=remote).fetch(files, folder)
+        except Absent as error:
+            raise StoreCorrupt(f"{remote.name} lacks files of {prefix or 'its manifest'}; ask its owner") from error

@@ -9,10 +9,8 @@ from genekb.core.errors import SourceUnusable
 from genekb.files.replace import Target, check_targets
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address
-from genekb.share.hub import push_to_hub
 from genekb.share.pull import find_encoders
-from genekb.share.remotes import open_remote
+from genekb.share.remotes import Address, open_remote, push_to_hub
 from genekb.share.transfer import send_files, write_file
 from genekb.store.home import CURRENT
 from genekb.store.integrity import check_files

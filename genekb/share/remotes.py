@@ -1,21 +1,115 @@
-"""Locations that artefacts are shared from: bytes of a file from any index on and, where allowed, whole files to it."""
+"""Locations that artefacts are shared from: a folder, a web server, an S3 bucket, a repository of the Hugging Face Hub.
 
+An address names one; a remote reads the bytes of its files from any index on and, where allowed, writes whole files.
+"""
+
+import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from urllib.parse import quote, unquote, urlsplit
 
-from genekb.core.addresses import public_url
+from genekb.core.addresses import is_web_address, public_url
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.atomic import atomic_file, sha256_file
-from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of, check_reachable, open_client
+from genekb.net.client import (
+    OK,
+    PARTIAL,
+    RANGE_REFUSED,
+    TOKEN_HINT,
+    Absent,
+    ask,
+    blocks_of,
+    check_reachable,
+    hub_errors,
+    open_client,
+)
 from genekb.net.retry import TryAgain
-from genekb.share.addresses import Address
 
 if TYPE_CHECKING:
     import httpx
+
+Scheme = Literal["file", "http", "s3", "hf"]
+_FORMS: Final = "a folder, file:///folder, https://host/path, s3://bucket/path or hf://datasets/owner/name"
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+_DIGITS: Final = re.compile(r"[0-9a-f]{8,64}")
+_HUB_KINDS: Final = ("datasets", "models")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Location of a shared artefact."""
+
+    scheme: Scheme  # ``http``: https as well
+    url: str  # without revision; of a folder its absolute path. It may hold a user and password, which are never shown
+    # of a folder, server or bucket the digest or its first digits, of the Hub a branch, tag or commit; else the current
+    revision: str = ""
+
+
+def is_address(reference: str | Path) -> bool:
+    """Whether a reference is an address rather than a name, a digest or a path."""
+    return isinstance(reference, str) and "://" in reference
+
+
+def is_relative(reference: str) -> bool:
+    """Whether a reference is a path from some folder on: neither an address nor an absolute path."""
+    return not is_address(reference) and not Path(reference).expanduser().is_absolute()
+
+
+def at_digest(address: Address, digest: str) -> Address:
+    """Address of the version with a digest; on the Hub, whose versions are commits and tags, as it is."""
+    return address if address.scheme == "hf" else replace(address, revision=digest)
+
+
+def parse_address(text: str, *, hub_kind: Literal["datasets", "models"] = "datasets") -> Address:
+    """Parse an address; ``@`` and what follows it name a revision, of a path only if these are digits of a digest.
+
+    ``hub_kind``: what ``hf://owner/name`` maps to. Raises ``SourceUnusable`` if it is no address of a known kind.
+    """
+    if not text.strip():
+        raise SourceUnusable(f"the address is empty; give {_FORMS}")
+    if "://" not in text:
+        path, revision = _split_digest(text)
+        folder = os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - takes `..` out, and follows no link
+        return Address(scheme="file", url=folder, revision=revision)
+    scheme = text.partition("://")[0].lower()
+    if scheme == "hf":
+        return _hub(text, hub_kind)
+    path, revision = _split_digest(text)
+    if scheme == "file":
+        parts = urlsplit(path)
+        if parts.netloc not in {"", "localhost"} or not parts.path:
+            raise SourceUnusable(f"{text!r} names no folder of this machine; give file:///folder with three slashes")
+        return Address(scheme="file", url=unquote(parts.path).rstrip("/") or "/", revision=revision)
+    if scheme in {"http", "https"} and is_web_address(path) and not urlsplit(path).query:
+        return Address(scheme="http", url=path.rstrip("/"), revision=revision)
+    if scheme == "s3" and _BUCKET.fullmatch(urlsplit(path).netloc):
+        return Address(scheme="s3", url=path.rstrip("/"), revision=revision)
+    raise SourceUnusable(f"{scheme}://... is no address that can be used; give {_FORMS}, without a query")
+
+
+def _split_digest(text: str) -> tuple[str, str]:
+    before, _, after = text.rstrip("/").rpartition("@")
+    return (before, after) if before and _DIGITS.fullmatch(after) else (text, "")
+
+
+def _hub(text: str, hub_kind: str) -> Address:
+    body, _, revision = text.partition("://")[2].strip("/").partition("@")
+    kind, _, name = body.partition("/")
+    if kind not in _HUB_KINDS:
+        kind, name = hub_kind, body
+    parts = name.split("/")
+    named = len(parts) == 2 and all(_HUB_NAME.fullmatch(part) for part in parts)  # noqa: PLR2004 - owner and name
+    if not named or (revision and not _REVISION.fullmatch(revision)):
+        raise SourceUnusable(f"{text!r} is not hf://{hub_kind}/owner/name[@revision]")
+    return Address(scheme="hf", url=f"hf://{kind}/{name}", revision=revision)
+
 
 _BLOCK: Final = 1 << 20
 _OBJECT_BLOCK: Final = 8 << 20  # one request of an object store
@@ -229,8 +323,6 @@ def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
                 check_reachable(client, address.url, hint="check the address and the network")
                 yield WebRemote(base=address.url, client=client)
             else:
-                from genekb.share.hub import hub_remote
-
                 yield hub_remote(address, client)
 
 
@@ -241,3 +333,61 @@ def _open_bucket(timeout_s: float) -> Any:
         raise NotAvailable("s3:// needs the package s3fs; pip install 'genekb-cellmodel[s3]'") from error
     settings = {"read_timeout": timeout_s, "connect_timeout": timeout_s, "retries": {"max_attempts": 2}}
     return s3fs.S3FileSystem(config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True)
+
+
+def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
+    """Open the commit that a branch, a tag or the main branch points to now.
+
+    Raises ``NotAvailable`` if there is no such repository or revision, or it is private and HF_TOKEN does not open it.
+    """
+    from huggingface_hub import HfApi, constants, get_token
+
+    repository, repo_type = _repository(address)
+    with hub_errors(_shown(address)):
+        info = HfApi().repo_info(repository, repo_type=repo_type, revision=address.revision or None)
+    prefix = "" if repo_type == "model" else f"{repo_type}s/"
+    if token := get_token():
+        client.headers["Authorization"] = f"Bearer {token}"
+    return WebRemote(
+        base=f"{constants.ENDPOINT}/{prefix}{repository}/resolve/{info.sha}",
+        client=client,
+        shown=f"{address.url}@{info.sha}",
+        hint=TOKEN_HINT,
+    )
+
+
+def push_to_hub(folder: Path, address: Address, *, digest: str, patterns: list[str]) -> str:
+    """Make files of a folder the only content of a repository, by one commit tagged with the digest; give the commit.
+
+    Raises ``NotAvailable`` if the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # exported lazily
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    repository, repo_type = _repository(address)
+    with hub_errors(_shown(address)):
+        api = HfApi()
+        api.create_repo(repository, repo_type=repo_type, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository,
+            repo_type=repo_type,
+            revision=address.revision or None,
+            folder_path=folder,
+            allow_patterns=patterns,
+            delete_patterns="*",
+            commit_message=f"{digest[:16]}",
+        )
+        api.create_tag(repository, repo_type=repo_type, tag=digest, revision=commit.oid, exist_ok=True)
+    return commit.oid
+
+
+def _repository(address: Address) -> tuple[str, str]:
+    """Take ``owner/name`` and the Hub's word for the kind of repository out of an address."""
+    kind, _, repository = address.url.removeprefix("hf://").partition("/")
+    return repository, kind.removesuffix("s")
+
+
+def _shown(address: Address) -> str:
+    return address.url + (f"@{address.revision}" if address.revision else "")

@@ -19,8 +19,7 @@ from genekb.files.safe_names import is_digest
 from genekb.net.client import Absent
 from genekb.net.download import KEPT, Damaged, Progress, Rest, bring, part_of, size_on_disk
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address
-from genekb.share.remotes import Remote, open_remote
+from genekb.share.remotes import Address, Remote, open_remote
 from genekb.store.home import CURRENT
 from genekb.store.manifest import StoredFile
 

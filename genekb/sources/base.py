@@ -1,18 +1,28 @@
-"""What every source returns (gene records, names, orthologues, files read), and the parts that readers share."""
+"""What every source returns (gene records, names, orthologues, files read), and the parts that readers share.
 
+Tab-separated files of any size are read as blocks of strings; errors are one line.
+"""
+
+import gzip
 import re
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from genekb import schema
+from genekb.core.errors import SourceUnusable
+from genekb.core.resources import raise_resource_fault
 from genekb.files.atomic import sha256_file
-from genekb.files.limits import bounded, check_footer
+from genekb.files.limits import bounded, check_footer, max_decompressed
+from genekb.files.replace import temporary_folder
 
 _ROWS_A_BATCH: Final = 512
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
@@ -115,3 +125,170 @@ def names_table(rows: Iterable[tuple[str, int, str]]) -> pa.Table:
     columns = list(zip(*sorted(rows), strict=True)) or [(), (), ()]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.NAMES, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema.NAMES)
+
+
+_BLOCK_BYTES: Final = 1 << 22
+_HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
+_PADDED: Final = 16  # zeros at the end: checksum and size are eight bytes, before them an empty text has two
+_INT32_DIGITS: Final = 9
+_INT64_DIGITS: Final = 18
+_RAGGED: Final = re.compile(r"Expected (\d+) columns, got \d+")
+
+
+@contextmanager
+def without_padding(path: Path) -> Iterator[Path]:
+    """Path that Arrow can read: of gzip with zeros behind its end, as from tapes, a decompressed copy.
+
+    Arrow reads ahead in threads and must not get a Python file, which may be closed under them.
+    """
+    if path.suffix != ".gz" or not _is_padded(path):
+        yield path
+        return
+    allowed, n_bytes = max_decompressed(path.stat().st_size), 0
+    with temporary_folder("genekb-gzip") as folder:
+        copy = folder / path.stem
+        with gzip.open(path) as packed, copy.open("wb") as plain:
+            while block := packed.read(_BLOCK_BYTES):
+                n_bytes += plain.write(block)
+                if n_bytes > allowed:
+                    raise damaged(
+                        path, f"it decompresses to more than {allowed:,} bytes, which are allowed for its size"
+                    )
+        yield copy
+
+
+def _is_padded(path: Path) -> bool:
+    """Whether the last bytes are zeros, more than checksum and size of gzip can be."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _PADDED))
+        return stream.read() == bytes(_PADDED)
+
+
+def optional_file(folder: Path, *stems: str) -> Path | None:
+    """Find the first of some files, gzipped or not, if the folder has any."""
+    names = (name for stem in stems for name in (f"{stem}.gz", stem))
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def read_header(path: Path) -> list[str]:
+    """Read the column names of the first line, without a ``#`` in front of it."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as stream:
+            line = stream.readline(_HEADER_CHARS)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise_resource_fault(error)
+        raise damaged(path, _reason(error, path)) from error
+    return [name.strip().lstrip("#") for name in line.rstrip("\n").split("\t")]
+
+
+def check_header(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a file whose first line has other columns."""
+    header = read_header(path)
+    if header == list(columns):
+        return
+    missing = [name for name in columns if name not in header]
+    surplus = [name for name in header if name not in columns]
+    if header == [""]:
+        wrong = "has no first line"
+    elif len(missing) == len(columns):
+        wrong = f"starts with {' '.join(header)[:60]!r} and not with the columns {' '.join(columns)[:60]!r}"
+    elif missing:
+        wrong = f"lacks the column {missing[0]!r}"
+    elif surplus:
+        wrong = f"has a column {surplus[0][:40]!r} that is not NCBI's"
+    else:
+        wrong = f"has NCBI's columns in another order ({' '.join(header)[:60]!r})"
+    raise SourceUnusable(f"{path} {wrong}; is it NCBI's file of that name? Download it again")
+
+
+def stream_tsv(
+    path: Path, columns: Sequence[str], *, null_values: Sequence[str] = ("-",), quote_char: str | None = None
+) -> Iterator[pa.Table]:
+    """Yield the rows below the first line in blocks of strings; memory does not grow with the file.
+
+    Raises ``SourceUnusable`` if the file is truncated, too large when decompressed, or a line has another number of
+    fields.
+    """
+    try:
+        with without_padding(path) as file:
+            yield from _blocks(path, file, columns, null_values=null_values, quote_char=quote_char)
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # ValueError: also of Arrow
+        raise_resource_fault(error)
+        if "Empty CSV file" in str(error):
+            return
+        raise damaged(path, _reason(error, path)) from error
+
+
+def _blocks(
+    path: Path, file: Path, columns: Sequence[str], *, null_values: Sequence[str], quote_char: str | None
+) -> Iterator[pa.Table]:
+    reader = pacsv.open_csv(
+        file,
+        read_options=pacsv.ReadOptions(column_names=list(columns), skip_rows=1, block_size=_BLOCK_BYTES),
+        parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=quote_char or False, escape_char=False),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()), null_values=list(null_values), strings_can_be_null=True
+        ),
+    )
+    yield from map(pa.table, bounded(path, reader))
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Reason why a file cannot be read, in a few words."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    ragged = _RAGGED.search(reason)
+    if ragged:
+        return _find_ragged(path, n_fields=int(ragged[1]))
+    if "straddl" in reason:
+        return f"a line is longer than {_BLOCK_BYTES >> 20} MB"
+    return getattr(error, "strerror", None) or reason
+
+
+def _find_ragged(path: Path, *, n_fields: int) -> str:
+    """Find the first line with another number of fields, which Arrow's threads do not report."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace", newline="\n") as stream:
+        for number, line in enumerate(stream, start=1):
+            n_found = line.count("\t") + 1
+            if n_found != n_fields and line.strip():
+                return f"line {number} has {n_found} fields, {n_fields} are needed"
+    return f"a line has not {n_fields} fields"
+
+
+def refuse_nul(rows: pa.Table, path: Path) -> None:
+    """Refuse NUL characters in columns of strings."""
+    for name in rows.column_names:
+        column = rows[name]
+        if pa.types.is_string(column.type) and pc.any(pc.match_substring(column, "\0")).as_py():
+            value = column.filter(pc.match_substring(column, "\0"))[0].as_py()
+            raise damaged(path, f"{name} {ascii(value)[:60]} holds a NUL character")
+
+
+def max_digits(column: str) -> int:
+    """Digits of an identifier that a store can hold: 32 bits for a species, 64 for a gene."""
+    return _INT32_DIGITS if column in {"tax_id", "taxId"} else _INT64_DIGITS
+
+
+def find_non_identifiers(rows: pa.Table, column: str) -> pa.ChunkedArray:
+    """Values of a column of strings that are not positive integers, missing ones among them."""
+    is_number = pc.match_substring_regex(rows[column], rf"^[1-9][0-9]{{0,{max_digits(column) - 1}}}$")
+    return rows[column].filter(pc.invert(pc.fill_null(is_number, fill_value=False)))
+
+
+def with_integers(rows: pa.Table, path: Path, *columns: str) -> pa.Table:
+    """Convert columns of strings to identifiers; refuses what is not a positive integer."""
+    for column in columns:
+        wrong = find_non_identifiers(rows, column)
+        if len(wrong):
+            raise damaged(
+                path,
+                f"{column} {wrong[0].as_py() or '-'!r} is no positive number of at most {max_digits(column)} digits",
+            )
+        rows = rows.set_column(rows.column_names.index(column), column, rows[column].cast(pa.int64()))
+    return rows
+
+
+def damaged(path: Path, reason: str) -> SourceUnusable:
+    """Make the error for a file whose bytes cannot be read."""
+    return SourceUnusable(f"{path} is damaged ({reason}); download it again and compare its size")

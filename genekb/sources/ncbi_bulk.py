@@ -21,14 +21,18 @@ from genekb.sources.base import (
     PROVENANCE_NOTE,
     SourceFile,
     SourceTables,
+    check_header,
     describe_file,
     explode,
     name_rows,
+    optional_file,
+    refuse_nul,
     sorted_names,
+    stream_tsv,
+    with_integers,
 )
 from genekb.sources.ncbi_extra import LICENCE as HGNC_LICENCE
 from genekb.sources.ncbi_extra import Extra, read_extra, read_hgnc
-from genekb.sources.tsv import check_header, optional_file, refuse_nul, stream_tsv, with_integers
 
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 

@@ -18,12 +18,12 @@ from genekb.sources.base import (
     LICENCE,
     SourceTables,
     describe_file,
+    max_digits,
     names_by_kind,
     names_table,
     without_provenance,
 )
 from genekb.sources.ncbi_extra import strongest_evidence
-from genekb.sources.tsv import max_digits
 
 FILE_NAME: Final = "data_report.jsonl"
 _FOLDERS: Final = ("", "data", "ncbi_dataset/data")

@@ -10,8 +10,16 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
-from genekb.sources.base import SourceFile, describe_file, explode, name_rows
-from genekb.sources.tsv import check_header, optional_file, read_header, stream_tsv
+from genekb.sources.base import (
+    SourceFile,
+    check_header,
+    describe_file,
+    explode,
+    name_rows,
+    optional_file,
+    read_header,
+    stream_tsv,
+)
 
 GENE_HISTORY: Final = ["tax_id", "GeneID", "Discontinued_GeneID", "Discontinued_Symbol", "Discontinue_Date"]
 GENE2ENSEMBL: Final = [

@@ -24,8 +24,16 @@ from genekb.core.messages import counted
 from genekb.files.limits import check_gzip
 from genekb.genes.resolve import RANKS, resolve_names
 from genekb.genes.taxa import find_taxa, find_taxon
-from genekb.sources.base import SourceTables, describe_file, explode, read_parquet_table, sorted_names
-from genekb.sources.tsv import find_non_identifiers, with_integers, without_padding
+from genekb.sources.base import (
+    SourceTables,
+    describe_file,
+    explode,
+    find_non_identifiers,
+    read_parquet_table,
+    sorted_names,
+    with_integers,
+    without_padding,
+)
 
 TEXT_COLUMNS: Final = ("name", "summary")
 COLUMNS: Final = (

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import genekb
-from genekb.share.addresses import parse_address
 from genekb.share.lock import pin_store, write_pins
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from tests.support.loopback import serving
 
 ROOT = Path(__file__).parents[2]

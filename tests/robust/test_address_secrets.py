@@ -27,8 +27,8 @@ from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._job import run_file
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.addresses import without_secrets
-from genekb.share.addresses import parse_address
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from tests.robust.bad_files.cells import cells, save
 from tests.support.in_process import call_here
 from tests.support.loopback import serving

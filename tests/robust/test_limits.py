@@ -21,9 +21,9 @@ from genekb.files import limits
 from genekb.files.atomic import sha256_file
 from genekb.genes.taxa import find_taxon
 from genekb.schema import NAMES
+from genekb.sources.base import stream_tsv
 from genekb.sources.ncbi_bulk import GENE_SUMMARY, read_ncbi_folder
 from genekb.sources.table import read_gene_table
-from genekb.sources.tsv import stream_tsv
 from genekb.store.manifest import StoredFile, read_manifest
 from genekb.store.verify import verify_store
 

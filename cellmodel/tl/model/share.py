@@ -17,9 +17,9 @@ from genekb.files.safe_names import is_plain_path
 from genekb.net.client import Absent
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import Address
 from genekb.share.lock import address_of, url_for_lock, write_pins
 from genekb.share.push import Sent, send
+from genekb.share.remotes import Address
 from genekb.share.transfer import Version, open_version
 from genekb.store.lockfile import Pin, read_pins
 from genekb.store.manifest import StoredFile

@@ -28,7 +28,7 @@ def push(
     """
     from cellmodel.tl.model.share import push_model
     from genekb.net.retry import RetryPolicy
-    from genekb.share.addresses import parse_address
+    from genekb.share.remotes import parse_address
 
     address = parse_address(url, hub_kind="models")
     with transfer_progress("what was sent is kept") as progress:
@@ -49,7 +49,7 @@ def pull(
     """
     from cellmodel.tl.model.share import pull_model
     from genekb.net.retry import RetryPolicy
-    from genekb.share.addresses import parse_address
+    from genekb.share.remotes import parse_address
 
     with transfer_progress() as progress:
         shared = pull_model(

@@ -42,9 +42,9 @@ def push(
     from dataclasses import asdict
 
     from genekb import open as open_store
-    from genekb.share.addresses import parse_address
     from genekb.share.catalog import add_to_catalog, check_catalog, list_manifest
     from genekb.share.push import plan_push, push_store
+    from genekb.share.remotes import parse_address
 
     kb = open_store(store, home=home)
     address = parse_address(url)
@@ -80,9 +80,9 @@ def pull(
 
     Example: genekb pull hf://datasets/lab/human@main --encoder minilm
     """
-    from genekb.share.addresses import is_address, parse_address
     from genekb.share.catalog import address_of, find_listed
     from genekb.share.pull import PullConfig, pull_store
+    from genekb.share.remotes import is_address, parse_address
 
     wanted = digest or ""
     if is_address(url) or "/" in url or Path(url).expanduser().exists():
@@ -124,7 +124,7 @@ def lock(
     """
     from genekb.core.errors import SourceUnusable
     from genekb.share.lock import pin_store, url_for_lock, write_pins
-    from genekb.share.remote_store import open_store
+    from genekb.share.pull import open_store
     from genekb.store.home import find_home
     from genekb.store.lockfile import LOCK_FILE, find_lock_file, note_lock_file, read_pins
 

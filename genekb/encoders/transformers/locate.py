@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genekb.encoders.base import FOLDER_PREFIX, folder_name, is_folder_path
 from genekb.encoders.catalogue import ModelEntry, Where
-from genekb.net.hub import hub_errors
+from genekb.net.client import hub_errors
 
 MODELS_VARIABLE = "GENEKB_MODELS"  # environment variable: folders that hold model folders, separated as in PATH
 

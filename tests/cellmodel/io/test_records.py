@@ -19,9 +19,9 @@ from cellmodel.tl._demo import find_demo_cells
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
 from genekb.genes.texts import find_template
-from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from tests.support.in_process import call, call_here, call_json
 
 FEW = CompareConfig(n_permutations=5)

@@ -16,8 +16,8 @@ from cellmodel.tl.model.files import load_model, save_model
 from cellmodel.tl.model.fitted import fit_model
 from cellmodel.tl.model.share import check_model, lock_models, push_model, sync_models
 from genekb.core.errors import NotAvailable, SourceUnusable
-from genekb.share.addresses import parse_address
 from genekb.share.lock import pin_store, write_pins
+from genekb.share.remotes import parse_address
 from genekb.store.lockfile import read_pins
 from tests.genekb.share.test_share import QUICK, content, served
 from tests.support.hub import serving_hub

@@ -16,9 +16,9 @@ from cellmodel.tl.model.files import load_model, save_model
 from cellmodel.tl.model.fitted import fit_model
 from cellmodel.tl.model.share import pull_model, push_model
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from tests.genekb.share.test_share import QUICK, content, served
 from tests.support.in_process import call, call_json
 from tests.support.loopback import Fault, serving

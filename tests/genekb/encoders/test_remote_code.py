@@ -15,8 +15,8 @@ from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import plan_update, update
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.encoders import EncoderSpec, load_encoder, reopen_encoder
-from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
+from genekb.share.remotes import parse_address
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
 from tests.support.in_process import call_here, call_json

@@ -8,11 +8,11 @@ import pytest
 import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.share.addresses import parse_address
 from genekb.share.catalog import add_to_catalog, address_of, find_listed, list_manifest, read_catalog
 from genekb.share.lock import check_pin, pin_store, sync, write_pins
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from genekb.share.signing import make_keys, sign_store, verify_signature
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.lockfile import read_pins

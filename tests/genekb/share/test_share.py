@@ -12,9 +12,9 @@ from genekb.builder.lineage import trace_lineage
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.home import list_store_folders
 from genekb.store.notes import PULLED

@@ -8,9 +8,9 @@ import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable
 from genekb.net.retry import RetryPolicy
-from genekb.share.addresses import parse_address
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.notes import read_origin
 from genekb.store.verify import verify_store

@@ -13,9 +13,9 @@ from genekb.core.errors import StoreCorrupt
 from genekb.encoders import load_encoder
 from genekb.encoders.imported.vectors import read_foreign
 from genekb.files.atomic import share_file
-from genekb.share.addresses import parse_address
 from genekb.share.pull import pull_store
 from genekb.share.push import push_store
+from genekb.share.remotes import parse_address
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.verify import verify_store
 
