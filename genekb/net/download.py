@@ -140,7 +140,7 @@ def size_on_disk(path: Path) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Version:
+class FileVersion:
     """What a server reports of a file; enough to decide whether two answers are about the same bytes."""
 
     url: str  # address without user, password and query
@@ -163,13 +163,13 @@ class WebDownload:
     hint: str  # what to do where a server does not answer
     progress: Progress | None = None
 
-    def fetch(self, url: str, path: Path) -> Version:
+    def fetch(self, url: str, path: Path) -> FileVersion:
         """Bring one file to ``path``.
 
         Raises ``Absent`` if the server does not give it; ``NotAvailable`` if it does not come; what has arrived is
         kept; ``SourceUnusable`` if the server's file is damaged.
         """
-        versions: list[Version] = []
+        versions: list[FileVersion] = []
 
         @contextmanager
         def connect(n_have: int) -> Iterator[Rest]:
@@ -203,7 +203,7 @@ class WebDownload:
         return versions[-1]
 
     @contextmanager
-    def _rest(self, url: str, path: Path, n_have: int) -> Iterator[tuple[Version, Rest]]:
+    def _rest(self, url: str, path: Path, n_have: int) -> Iterator[tuple[FileVersion, Rest]]:
         """Ask for what is missing; a part of another version is dropped first."""
         begun = _begun(path, url)
         headers = {"Range": f"bytes={n_have}-", "If-Range": begun.validator} if begun else {}
@@ -263,10 +263,10 @@ def _drop(path: Path) -> None:
     part_of(path).unlink(missing_ok=True)
 
 
-def _begun(path: Path, url: str) -> Version | None:
-    """Version of which a part is the beginning; None where there is no part, or its version is not known."""
+def _begun(path: Path, url: str) -> FileVersion | None:
+    """FileVersion of which a part is the beginning; None where there is no part, or its version is not known."""
     try:
-        version = Version(**json.loads(_part_record(path).read_text(encoding="utf-8")))
+        version = FileVersion(**json.loads(_part_record(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
     n_have = size_on_disk(part_of(path))
@@ -274,12 +274,12 @@ def _begun(path: Path, url: str) -> Version | None:
     return version if n_have and fits and version.validator and version.url == public_url(url) else None
 
 
-def _version(response: "httpx.Response", url: str) -> Version:
+def _version(response: "httpx.Response", url: str) -> FileVersion:
     headers = response.headers
     length = headers.get("Content-Length", "")
     if response.status_code in {PARTIAL, RANGE_REFUSED}:
         length = headers.get("Content-Range", "").rpartition("/")[2]
-    return Version(
+    return FileVersion(
         url=public_url(url),
         etag=headers.get("ETag", ""),
         last_modified=headers.get("Last-Modified", ""),
@@ -287,7 +287,7 @@ def _version(response: "httpx.Response", url: str) -> Version:
     )
 
 
-def _is_rest(response: "httpx.Response", version: Version, begun: Version, n_have: int) -> bool:
+def _is_rest(response: "httpx.Response", version: FileVersion, begun: FileVersion, n_have: int) -> bool:
     """Whether an answer is the rest of what has begun, or says that there is none; servers may ignore ``If-Range``."""
     validators = [(version.etag, begun.etag), (version.last_modified, begun.last_modified)]
     if any(now and now != then for now, then in validators) or version.n_bytes != begun.n_bytes:

@@ -18,7 +18,7 @@ from genekb.net.download import Progress, size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, is_address, open_remote, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
-from genekb.share.transfer import Version, is_whole, open_version
+from genekb.share.transfer import RemoteVersion, is_whole, open_version
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
 from genekb.store.notes import Origin, absent_encoders, note_origin
@@ -72,7 +72,7 @@ def pull_store(
 class _Pull:
     """One pull of a version."""
 
-    version: Version
+    version: RemoteVersion
     config: PullConfig
     progress: Progress | None
 
@@ -160,7 +160,7 @@ class _Pull:
             ) from error
 
 
-def parse_head(version: Version) -> Manifest:
+def parse_head(version: RemoteVersion) -> Manifest:
     """Read the manifest of a version that lies elsewhere; ``StoreCorrupt`` if its digest is not the expected one."""
     where = version.remote.name
     manifest = parse_manifest(version.head, address=f"{where}/{version.prefix}{MANIFEST}")
@@ -263,7 +263,7 @@ def _open_remote_store(address: Address, home: Path | None, *, trust_remote_code
     return Store(folder, fetch=fetch, trust_remote_code=trust_remote_code)
 
 
-def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: Version) -> None:
+def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, version: RemoteVersion) -> None:
     """Bring the files whose path starts with ``prefix``, those that are not here yet."""
     files = [
         file

@@ -48,7 +48,7 @@ def read_small(remote: Remote, path: str, *, limit: int, retry: RetryPolicy) -> 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Version:
+class RemoteVersion:
     """One version at an open location."""
 
     remote: Remote
@@ -110,7 +110,7 @@ class Version:
 
 
 @contextmanager
-def open_version(address: Address, *, head: str, retry: RetryPolicy) -> Iterator[Version]:
+def open_version(address: Address, *, head: str, retry: RetryPolicy) -> Iterator[RemoteVersion]:
     """Open the version that an address names, until the block ends: the current one, or the one of a digest.
 
     ``head``: name of the file that promises all others. Raises ``NotAvailable`` if there is none, or the first digits
@@ -120,7 +120,7 @@ def open_version(address: Address, *, head: str, retry: RetryPolicy) -> Iterator
         yield _find_version(remote, address, head=head, retry=retry)
 
 
-def _find_version(remote: Remote, address: Address, *, head: str, retry: RetryPolicy) -> Version:
+def _find_version(remote: Remote, address: Address, *, head: str, retry: RetryPolicy) -> RemoteVersion:
     wanted = address.revision if address.scheme != "hf" else ""
     pointer = read_small(remote, CURRENT, limit=_POINTER_LIMIT, retry=retry)
     current = pointer.decode("ascii", errors="replace").strip() if pointer else ""
@@ -131,7 +131,7 @@ def _find_version(remote: Remote, address: Address, *, head: str, retry: RetryPo
     for prefix, expected in [*candidates, *([] if pointer else [("", wanted)])]:
         content = read_small(remote, prefix + head, limit=_HEAD_LIMIT, retry=retry)
         if content is not None:
-            return Version(remote=remote, retry=retry, head=content, prefix=prefix, expected=expected)
+            return RemoteVersion(remote=remote, retry=retry, head=content, prefix=prefix, expected=expected)
     if wanted:
         raise NotAvailable(
             f"{remote.name} has no version {wanted}"

@@ -15,7 +15,7 @@ from genekb.core.errors import SourceUnusable
 from genekb.files.atomic import sha256_file, write_json
 from genekb.genes.taxa import ALL, Taxon, find_taxon
 from genekb.net.client import Absent, check_reachable, open_client
-from genekb.net.download import KEPT, Progress, Version, WebDownload, own_folder
+from genekb.net.download import KEPT, FileVersion, Progress, WebDownload, own_folder
 from genekb.net.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _file_name(key: str, config: DownloadConfig) -> str:
     return name
 
 
-def _fetch(candidates: Sequence[str], path: Path, download: WebDownload, *, by_hand: str) -> Version:
+def _fetch(candidates: Sequence[str], path: Path, download: WebDownload, *, by_hand: str) -> FileVersion:
     for url in candidates:
         with suppress(Absent):
             return download.fetch(url, path)
@@ -169,7 +169,7 @@ def _fetch(candidates: Sequence[str], path: Path, download: WebDownload, *, by_h
     raise SourceUnusable(f"{host} has no {path.name}; is --mirror right? Else {by_hand.removeprefix('or ')}")
 
 
-def _described(path: Path, version: Version) -> dict[str, Any]:
+def _described(path: Path, version: FileVersion) -> dict[str, Any]:
     return {
         "name": path.name,
         "url": version.url,

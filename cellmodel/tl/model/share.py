@@ -20,7 +20,7 @@ from genekb.net.retry import RetryPolicy
 from genekb.share.lock import address_of, url_for_lock, write_pins
 from genekb.share.push import Sent, send
 from genekb.share.remotes import Address
-from genekb.share.transfer import Version, open_version
+from genekb.share.transfer import RemoteVersion, open_version
 from genekb.store.lockfile import Pin, read_pins
 from genekb.store.manifest import StoredFile
 from genekb.store.writer import describe_file
@@ -95,7 +95,7 @@ def pull_model(
     )
 
 
-def _promised(version: Version) -> StoredFile:
+def _promised(version: RemoteVersion) -> StoredFile:
     """Read what a description promises of its arrays; models of earlier versions do not note their size."""
     name = version.remote.name
     try:
