@@ -264,7 +264,7 @@ def _drop(path: Path) -> None:
 
 
 def _begun(path: Path, url: str) -> FileVersion | None:
-    """FileVersion of which a part is the beginning; None where there is no part, or its version is not known."""
+    """Version of which a part is the beginning; None where there is no part, or its version is not known."""
     try:
         version = FileVersion(**json.loads(_part_record(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
