@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from protocol import SEEDS, data_folder, load_datasets
 
-from cellmodel.bench.datasets import DataSet
+from cellmodel.bench.jobs import DataSet
 from cellmodel.bench.runner import BenchConfig, BenchResult, run_bench
 from cellmodel.recipes.registry import find_recipe
 

@@ -78,7 +78,7 @@ def embedding(
     InputUnusable
         If the basis or the colour is unknown.
     """
-    from cellmodel.pl._scatter import label_axes, scatter_categories, scatter_values
+    from cellmodel.pl._canvas import label_axes, scatter_categories, scatter_values
 
     if basis not in adata.obsm:
         have = ", ".join(adata.obsm) or "none"

@@ -1,13 +1,17 @@
-"""What a report shows: plain values and rows of stored tables, so that it can be made from any source of clusters."""
+"""What a report shows: plain values, and rows of the tables in uns (markers, words, names, evidence)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.sparse as sp
 
+from cellmodel.annotate.marker_overlap import display_name
 from cellmodel.cluster.n_clusters import NO_STRUCTURE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = Mapping[str, Any]  # one row of a stored table, by column
 
@@ -114,3 +118,122 @@ def _check_cells(data: ReportData) -> None:
     for name, values in columns.items():
         if np.shape(values) != (n_cells,):
             raise ValueError(f"{name!r} of shape {np.shape(values)} for {n_cells} cells; one value per cell is needed")
+
+
+MOST_MARKERS: Final = 15
+MOST_CONTRIBUTIONS: Final = 15
+MOST_SETS: Final = 10
+_REST: Final = "rest"
+_NAME_FIGURES: Final = {
+    "score": "score",
+    "margin": "margin",
+    "p_value": "p",
+    "p_adjusted": "adjusted p",
+    "text_score": "by text alone",
+    "marker_score": "by markers alone",
+    "runner_up_score": "runner-up's score",
+    "runner_up_p_adjusted": "runner-up's adjusted p",
+}
+
+
+def read_markers(table: "pd.DataFrame", cluster: str) -> tuple[Row, ...]:
+    """First markers of a cluster."""
+    shown = ("name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out")
+    return _rows(_of_cluster(table, cluster).head(MOST_MARKERS), shown)
+
+
+def read_words(table: "pd.DataFrame", cluster: str) -> tuple[Row, ...]:
+    """Words of a cluster, each with its ``genes``: (gene, weight, sentence)."""
+    figures = ("score", "p_value", "p_adjusted")
+    return _terms(_of_cluster(table, cluster), named_by=("term",), figures=figures, weight="weight")
+
+
+def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: Sequence[str]) -> tuple[Row, ...]:
+    """Names of the clusters of ``obs[cluster_key]``, by the alphabetically first record that holds any; else empty."""
+    for _, record in sorted(records.items()):
+        if isinstance(record, Mapping) and record.get("cluster_key") == cluster_key and "names" in record:
+            rows = {str(row["cluster"]): row for row in record["names"].to_dict("records")}
+            return tuple(_name(rows.get(cluster, {})) for cluster in clusters)
+    return ()
+
+
+def _name(row: Row) -> Row:
+    """Name of one cluster with its figures by label and the genes that support ``best``; missing parts are empty."""
+    named = {part: str(row.get(part) or "") for part in ("name", "best", "runner_up", "reason")}
+    named["name"] = named["name"] or "no name"
+    figures = {label: float(row[part]) for part, label in _NAME_FIGURES.items() if row.get(part) is not None}
+    return named | {
+        "title": display_name(named["name"], best=named["best"], reason=named["reason"]),
+        "figures": figures,
+        "genes": tuple(filter(None, str(row.get("genes") or "").split(", "))),
+    }
+
+
+def read_evidence(records: Mapping[str, Any], *, cluster_key: str, clusters: Sequence[str]) -> tuple[Row | None, ...]:
+    """Evidence that sets each cluster apart from the rest, by the alphabetically first record that holds any.
+
+    Returns one a cluster, None where it was not compared: ``distance`` and ``distance_p``, and rows of ``themes``,
+    ``contributions`` and ``sets``. Empty if no record is of these clusters.
+    """
+    for _, record in sorted(records.items()):
+        if not isinstance(record, Mapping) or not {"params", "groups", "themes", "contributions"} <= record.keys():
+            continue
+        params, groups = record["params"], _of_rest(record["groups"])
+        if isinstance(params, Mapping) and params.get("cluster_key") == cluster_key and len(groups):
+            return tuple(_evidence(record, groups, cluster) for cluster in clusters)
+    return ()
+
+
+def _evidence(record: Mapping[str, Any], groups: "pd.DataFrame", cluster: str) -> Row | None:
+    distances = _rows(_of_cluster(groups, cluster), ("distance", "distance_p"))
+    if not distances:
+        return None
+    tables = {
+        name: _of_cluster(_of_rest(record[name]), cluster)
+        for name in ("themes", "contributions", "enrichment")
+        if name in record
+    }
+    of_gene = ("gene", "contribution", "share", "p_value", "term", "sentence")
+    contributions = _rows(tables["contributions"].head(MOST_CONTRIBUTIONS), of_gene)
+    of_theme = ("share", "score", "p_adjusted")
+    of_set = ("set", "source", "p_adjusted", "fold", "genes")
+    return {
+        **distances[0],
+        "themes": _terms(tables["themes"], named_by=("theme", "source"), figures=of_theme, weight="contribution"),
+        "contributions": tuple(row for row in contributions if row["contribution"] > 0),
+        "sets": _rows(tables["enrichment"].head(MOST_SETS), of_set) if "enrichment" in tables else (),
+    }
+
+
+def _of_rest(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Rows of whole clusters against all others; a table without a row has no columns in a file."""
+    return table[(table["condition"].astype(str) == "") & (table["against"] == _REST)] if len(table) else table
+
+
+def _of_cluster(table: "pd.DataFrame", cluster: str) -> "pd.DataFrame":
+    return table[table["cluster"].astype(str) == cluster] if len(table) else table
+
+
+def _rows(table: "pd.DataFrame", columns: Sequence[str]) -> tuple[Row, ...]:
+    rows = table.loc[:, list(columns)].to_dict("records") if len(table) else []
+    return tuple({str(column): value for column, value in row.items()} for row in rows)
+
+
+def _terms(table: "pd.DataFrame", *, named_by: Sequence[str], figures: Sequence[str], weight: str) -> tuple[Row, ...]:
+    """One row a term, from a table with one row a term and gene; its ``genes`` are (gene, weight, sentence)."""
+    terms: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in _rows(table, (*named_by, *figures, "gene", weight, "sentence")):
+        names = tuple(str(row[part]) for part in named_by)
+        term = terms.setdefault(names, {part: row[part] for part in (*named_by, *figures)} | {"genes": ()})
+        term["genes"] += ((row["gene"], row[weight], row["sentence"]),)
+    return tuple(terms.values())
+
+
+def markers_in_turn(table: "pd.DataFrame", *, n_per_cluster: int) -> Iterator[str]:
+    """Names of markers, each once: the first of every cluster, the second of every cluster, and so on."""
+    if not len(table):
+        return
+    rows = table[table["log2_fold_change"] > 0]
+    rank = rows.groupby("cluster", sort=False, observed=True).cumcount()
+    in_turn = rank[rank < n_per_cluster].sort_values(kind="stable").index
+    yield from dict.fromkeys(rows.loc[in_turn, "name"].astype(str))

@@ -1,15 +1,20 @@
-"""One HTML file that needs nothing else: template, style and script are inlined, and no request leaves the page."""
+"""One self-contained HTML file: template, style, script and the JSON of the plot are inlined."""
 
 import base64
 import hashlib
+import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import Int
 
 from cellmodel.io.writers import output
 from cellmodel.pl._report import style as formats
 from cellmodel.pl._report.data import ReportData
-from cellmodel.pl._report.payload import drawn_cells, plot_payload
+from cellmodel.pl._report.style import badges, cluster_color, text_color
 from cellmodel.pl._report.view import (
     CURVE_NAME,
     HEIGHT,
@@ -116,3 +121,114 @@ def _source_hash(text: str) -> str:
 def _asset(name: str) -> str:
     """Text of a file of this package, with the line ends that a browser sees."""
     return files("cellmodel.pl._report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+MAX_GENE_BYTES: Final = 2_000_000  # of all genes together, one a cell and gene
+MAX_DRAWN: Final = 50_000  # cells; a page with more is slow on a phone, and the points cover each other
+NO_CLUSTER: Final = "no cluster"
+_MIN_DRAWN_PER_CLUSTER = 50
+_MAX_COLORED = 60  # categories of one column that get a colour and a line in the legend
+
+
+def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -> Int[np.ndarray, " drawn"]:
+    """Rows of the cells to draw, ascending: all, or about ``limit``, evenly from every cluster.
+
+    The first 50 of each cluster come on top. ``clusters``: 0 .. k-1; -1 is no cluster.
+    """
+    if len(clusters) <= limit:
+        return np.arange(len(clusters))
+    order = np.argsort(clusters, kind="stable")
+    starts = np.searchsorted(clusters[order], clusters[order])
+    first = order[np.arange(len(order)) - starts < _MIN_DRAWN_PER_CLUSTER]
+    even = order[np.linspace(0, len(order) - 1, limit).astype(np.int64)]
+    return np.union1d(first, even)
+
+
+def plot_payload(data: ReportData) -> str:
+    """JSON of the plot, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes.
+
+    Expression is written in 256 steps: 0 is none, 1 to 255 are even steps up to the highest value of the gene.
+    """
+    rows = drawn_cells(data.clusters)
+    columns = [_clusters(data)]
+    if data.confidence is not None:
+        columns.append(_numbers("confidence", data.confidence))
+    columns.extend(
+        _column(name, np.asarray(values)) | ({"query": data.queries[name]} if name in data.queries else {})
+        for name, values in data.colors.items()
+    )
+    payload = {
+        "n_cells": len(data.clusters),
+        "is_run": data.k_choice is not None,
+        "embedding": _base64(data.embedding[rows], "<f4"),
+        "cell_ids": [str(data.cell_ids[row]) for row in rows.tolist()],
+        "columns": [
+            {**column, "values": _base64(column["values"][rows], "<u4" if column["kind"] == "categories" else "<f4")}
+            for column in columns
+        ],
+        "genes": _genes(data, rows),
+    }
+    text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _genes(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> list[dict[str, Any]]:
+    """Take the first genes that there is room for."""
+    if data.expression is None:
+        return []
+    n_genes = min(len(data.expression.genes), MAX_GENE_BYTES // len(rows))
+    values = data.expression.values[:, :n_genes][rows].toarray()
+    highest = values.max(axis=0, initial=0.0).astype(np.float64)
+    steps = np.ceil(255 * (values / np.where(highest > 0, highest, 1.0)))
+    return [
+        {"name": name, "highest": float(highest[at]), "values": _base64(steps[:, at], "<u1")}
+        for at, name in enumerate(data.expression.genes[:n_genes])
+    ]
+
+
+def _column(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Numbers or categories, by the kind of the array."""
+    if values.dtype.kind in "fiu":
+        return _numbers(name, values)
+    found, codes, sizes = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+    by_size = np.argsort(-sizes, kind="stable")
+    rank = np.empty_like(by_size)
+    rank[by_size] = np.arange(len(by_size))
+    return _categories(name, rank[codes], names=found[by_size].tolist())
+
+
+def _clusters(data: ReportData) -> dict[str, Any]:
+    """Clusters, with the names that they were given; cells without one are a last category, which has no colour."""
+    has_none = data.clusters < 0
+    column = _categories("cluster", data.clusters[~has_none], names=data.cluster_names)
+    if data.names:
+        column["titles"] = [name["title"] for name in data.names]
+    if has_none.any():
+        column |= {"names": [*column["names"], NO_CLUSTER], "sizes": [*column["sizes"], int(has_none.sum())]}
+    n_clusters = len(data.cluster_names)
+    return column | {"n_none": int(has_none.sum()), "values": np.where(has_none, n_clusters, data.clusters)}
+
+
+def _categories(name: str, codes: np.ndarray, *, names: Sequence[str]) -> dict[str, Any]:
+    shown = min(len(names), _MAX_COLORED)
+    colors = [cluster_color(index) for index in range(shown)]
+    return {
+        "name": name,
+        "kind": "categories",
+        "names": list(names),
+        "badges": list(badges(tuple(names)))[:shown],
+        "colors": colors,
+        "inks": [text_color(color) for color in colors],
+        "sizes": np.bincount(codes, minlength=len(names)).tolist(),
+        "values": codes,
+    }
+
+
+def _numbers(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Numbers; what is not finite is missing."""
+    numbers = values.astype(np.float64)
+    return {"name": name, "kind": "numbers", "values": np.where(np.isfinite(numbers), numbers, np.nan)}
+
+
+def _base64(values: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")

@@ -46,7 +46,7 @@ def bench(
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """
     numbers = parse_seeds(seeds)
-    from cellmodel.bench.datasets import find_datasets
+    from cellmodel.bench.jobs import find_datasets
     from cellmodel.bench.runner import BenchConfig, run_bench
     from genekb import open as open_store
 

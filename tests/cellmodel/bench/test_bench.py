@@ -9,11 +9,9 @@ from scipy.stats import wilcoxon
 
 import cellmodel as cm
 import genekb
-from cellmodel.bench.datasets import find_datasets
-from cellmodel.bench.jobs import parse_variant, run_job, variant_name
+from cellmodel.bench.jobs import find_datasets, parse_variant, run_job, variant_name
 from cellmodel.bench.metrics import score
-from cellmodel.bench.runner import BenchConfig, plan_jobs, run_bench
-from cellmodel.bench.tables import benchmark_markdown, compare
+from cellmodel.bench.runner import BenchConfig, benchmark_markdown, compare, plan_jobs, run_bench
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells

@@ -11,7 +11,7 @@ from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.device import Compute, describe, find_device
 from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig
-from cellmodel.pl._report import layout
+from cellmodel.pl._report import collect
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights
 from cellmodel.recipes import augment as augmented_views
 from cellmodel.recipes import fused, lowsample, scllm_dsc, scrcl, scsiameseclu
@@ -77,10 +77,10 @@ def test_the_layout_keeps_to_its_device(views):
     edges = views.graph.tocoo()
     pairs = {"cell": torch.from_numpy(edges.row).long(), "near": torch.from_numpy(edges.col).long()}
     start = views.pcs[:, :2]
-    here = layout._neighbour_loss(layout._Plane(start), pairs)["neighbours"].item()
+    here = collect._neighbour_loss(collect._Plane(start), pairs)["neighbours"].item()
     with second_device() as device:
-        plane = layout._Plane(start).to(device)
-        loss = layout._neighbour_loss(plane, {name: rows.to(device) for name, rows in pairs.items()})["neighbours"]
+        plane = collect._Plane(start).to(device)
+        loss = collect._neighbour_loss(plane, {name: rows.to(device) for name, rows in pairs.items()})["neighbours"]
         loss.backward()
     assert isinstance(plane.position.grad, Elsewhere)
     assert loss.item() == pytest.approx(here, rel=1e-6)

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.pl._report.data import KChoice, ReportExpression
-from cellmodel.pl._report.payload import MAX_DRAWN, MAX_GENE_BYTES, drawn_cells
-from cellmodel.pl._report.render import render_report, write_report
+from cellmodel.pl._report.render import MAX_DRAWN, MAX_GENE_BYTES, drawn_cells, render_report, write_report
 from cellmodel.pl._report.style import CLUSTER_COLORS, badges, number, p_value, percent, relative_luminance, text_color
 from cellmodel.pl._report.view import cluster_views, dot_plot, line_chart, split_at_term
 from tests.support.report_data import make_data
