@@ -75,7 +75,7 @@ def score(model: str, texts: list[str], records: list[dict], groups: dict[int, l
 
     from genekb.core.errors import NotAvailable
     from genekb.encoders import load_encoder
-    from genekb.query.gene_tasks import GeneTerms, score_gene_task
+    from genekb.query.compare import GeneTerms, score_gene_task
 
     try:
         encoder = load_encoder(model, corpus=texts)

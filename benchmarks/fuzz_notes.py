@@ -170,9 +170,9 @@ def read_notes(folder: Path) -> Any:
     from genekb.share.catalog import add_to_catalog, address_of, find_listed, read_catalog
     from genekb.share.lock import check_pin, pin_store, sync, write_pins
     from genekb.share.signing import check_signature, sign_store
+    from genekb.store.files import Origin, files_here, note_origin, read_origin, recall_place, remember_places
     from genekb.store.lockfile import read_pins
     from genekb.store.manifest import MANIFEST
-    from genekb.store.notes import Origin, files_here, note_origin, read_origin, recall_place, remember_places
     from genekb.store.reader import Store, open_store
     from genekb.store.verify import verify_store
 

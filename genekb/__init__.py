@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name == "__version__":
-        return import_module("genekb.core.versions").installed_version()
+        return import_module("genekb.core.plugins").installed_version()
     if name == "errors":
         return import_module("genekb.core.errors")
     if name not in _HOME:

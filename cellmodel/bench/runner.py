@@ -16,9 +16,9 @@ from cellmodel.bench.jobs import DataSet, Job, Row, parse_variant, run_job, vari
 from cellmodel.core.errors import CellModelError, InputUnusable
 from cellmodel.io.writers import check_targets
 from cellmodel.recipes.registry import BASELINES, plugin_version
-from genekb.core.interrupts import leave_interrupts_to_parent, note_on_interrupt
 from genekb.core.messages import printable
-from genekb.core.versions import installed_version
+from genekb.core.plugins import installed_version
+from genekb.core.resources import leave_interrupts_to_parent, note_on_interrupt
 from genekb.files import atomic as files
 from genekb.files.replace import Target
 

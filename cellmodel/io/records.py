@@ -13,7 +13,7 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import LineageMismatch
 from cellmodel.io.matrix import ValueKind
-from genekb.core.versions import installed_version
+from genekb.core.plugins import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd

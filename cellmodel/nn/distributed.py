@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from cellmodel.core.device import Compute
 from cellmodel.core.errors import CellModelError, NotAvailable
-from genekb.core.interrupts import leave_interrupts_to_parent, sigterm_handler_kept
+from genekb.core.resources import leave_interrupts_to_parent, sigterm_handler_kept
 from genekb.files.replace import temporary_folder
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from cellmodel.tl._run import RunResult, check_settings, run
 from cellmodel.tl._slots import result_slots, write_result
 from cellmodel.tl.model.files import save_model
 from cellmodel.tl.model.fitted import check_can_predict, fit_model
-from genekb.core.versions import installed_version
+from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 
 log = logging.getLogger(__name__)

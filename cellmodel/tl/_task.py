@@ -27,7 +27,7 @@ from cellmodel.explain.groups import clustered, group_cells
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.io.records import Lineage, check_lineage, input_record, lineage_record
 from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_cells
-from genekb.core.versions import installed_version
+from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:

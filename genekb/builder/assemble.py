@@ -14,17 +14,16 @@ import pyarrow.compute as pc
 
 from genekb.builder.encode import RECIPE, Progress, encode_texts, share_folder
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
-from genekb.core.interrupts import note_on_interrupt
-from genekb.core.versions import installed_version
+from genekb.core.plugins import installed_version
+from genekb.core.resources import note_on_interrupt
 from genekb.encoders import EncoderSpec
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
 from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray
 from genekb.store.card import store_card
 from genekb.store.croissant import CROISSANT, describe_store
+from genekb.store.files import check_files, remember_places
 from genekb.store.home import find_home
-from genekb.store.integrity import check_files
 from genekb.store.manifest import Manifest
-from genekb.store.notes import remember_places
 from genekb.store.reader import Store
 from genekb.store.writer import (
     commit,

@@ -1,17 +1,48 @@
-"""Engines that encode the shards of a store: this process, or workers of Ray; plan, files and commit are the same."""
+"""Engines that encode the shards of a store: this process, or an actor pool of Ray Data, on this machine or a cluster.
 
+Texts of a shard go to an actor of Ray and vectors come back to this process, which alone writes: no shared folder is
+needed. An actor that dies is started again by Ray, and its shard is encoded again.
+"""
+
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import Final, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args
 
-from genekb.core.errors import NotAvailable
-from genekb.encoders import EncodedTexts, Encoder, EncoderSpec
+import pyarrow as pa
+
+from genekb.core import errors
+from genekb.core.errors import EncoderFailed, GeneKBError, NotAvailable
+from genekb.core.resources import sigterm_handler_kept
+from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
+from genekb.schema import vector_column, vector_matrix
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _Name = Literal["local", "ray"]
+log = logging.getLogger(__name__)
+CPUS_PER_WORKER: Final = 4  # beyond that a second actor gains more than another thread
+_SHARDS_PER_WORKER: Final = 256  # of one run of the pool: bounds what lies in Ray's object store
+_CONNECT_TIMEOUT_S: Final = 10
+_OBJECT_STORE_BYTES: Final = 256 << 20
+_ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a pool that was given up would start another Ray
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +137,253 @@ def open_engine(
         return
     if find_spec("ray") is None:
         raise NotAvailable("--engine ray needs Ray; pip install 'genekb-cellmodel[ray]', or use --engine local")
-    from genekb.builder.engine_ray import RayEngine
-
     with RayEngine(config, device=device, threads=threads, trust_remote_code=trust_remote_code) as engine:
         yield engine
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolSize:
+    """Actors of a pool, what each asks Ray for, and the threads that it computes with."""
+
+    workers: int
+    cpus: float
+    gpus: int
+    threads: int
+
+
+def plan_pool(
+    node_cpus: Sequence[float], *, n_gpus: int = 0, workers: int | None = None, threads: int | None = None
+) -> PoolSize:
+    """Size a pool so that all actors fit and a CPU (half of a single one) stays free: a full cluster feeds no actor.
+
+    ``node_cpus``: CPUs of each machine. ``n_gpus``: GPUs in all; where there are any, each actor takes one.
+    ``workers``, ``threads``: as the user decided; those that do not fit wait until the cluster grows.
+    """
+    total = max(1, sum(int(cpus) for cpus in node_cpus))
+    if workers is None:
+        workers = n_gpus or max(1, sum(int(cpus) // CPUS_PER_WORKER for cpus in node_cpus))
+    if threads is None:
+        fitting = [n for n in range(1, total + 1) if sum(int(cpus) // n for cpus in node_cpus) >= workers]
+        threads = max(fitting, default=1)
+    kept_free = 1 / total if total > 1 else 0.5
+    return PoolSize(workers=workers, cpus=threads * (1 - kept_free), gpus=min(n_gpus, 1), threads=threads)
+
+
+class RayEngine:
+    """An actor pool of Ray Data, on a cluster or on this machine; a context manager.
+
+    ``device``, ``threads``, ``trust_remote_code``: how an actor opens its encoder.
+    """
+
+    def __init__(self, config: "EngineConfig", *, device: str, threads: int | None, trust_remote_code: bool) -> None:
+        self._workers = config.workers
+        self._stall_timeout_s = config.stall_timeout_s
+        self._address = config.ray_address or os.environ.get("RAY_ADDRESS") or "local"
+        self._device = device
+        self._threads = threads
+        self._trust_remote_code = trust_remote_code
+        self._has_started = False
+        self._stdout = redirect_stdout(sys.stderr)
+
+    def __enter__(self) -> Self:
+        self._stdout.__enter__()  # Ray prints that a worker died; stdout carries the result of a command
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        if self._has_started:
+            import ray
+
+            ray.shutdown()
+        self._stdout.__exit__(kind, error, traceback)
+
+    def encode(
+        self, shards: Iterable[tuple[int, Sequence[str]]], *, job: "EncodingJob", state: Path
+    ) -> Iterator[tuple[int, EncodedTexts]]:
+        """Encode as :class:`genekb.builder.engine.Engine` says, in the order in which actors finish.
+
+        Raises ``NotAvailable`` if the cluster cannot be reached, lacks a GPU, or stalls; ``GeneKBError`` of a worker's
+        encoder; ``EncoderFailed`` for any other error of it.
+        """
+        waiting = iter(shards)
+        first = next(waiting, None)
+        if first is None:
+            return
+        size = self._connect()
+        settings = {
+            "recipe": job.spec.to_dict(),
+            "state": _read_files(state),
+            "model_folder": job.model_folder,
+            "device": "cuda" if size.gpus else "cpu",
+            "threads": size.threads,
+            "trust_remote_code": self._trust_remote_code,
+        }
+        wave = [first, *islice(waiting, size.workers * _SHARDS_PER_WORKER - 1)]
+        while wave:
+            yield from self._run_pool(wave, size=size, settings=settings)
+            wave = list(islice(waiting, size.workers * _SHARDS_PER_WORKER))
+
+    def _connect(self) -> PoolSize:
+        if not self._has_started:
+            _check_address(self._address)
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import ray
+
+        if not ray.is_initialized():
+            self._start()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        n_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if self._device != "cpu" else 0
+        if self._device.startswith("cuda") and not n_gpus:
+            if self._address == "local":
+                raise NotAvailable("Ray finds no GPU on this machine; use --device cpu")
+            n_gpus = self._workers or 1  # a cluster that grows may have none yet
+        size = plan_pool(
+            [node.get("CPU", 0) for node in nodes], n_gpus=n_gpus, workers=self._workers, threads=self._threads
+        )
+        log.info(
+            "Ray: workers %d, threads of each %d, GPUs of each %d; the cluster has %d CPUs",
+            size.workers, size.threads, size.gpus, sum(node.get("CPU", 0) for node in nodes),
+        )  # fmt: skip
+        return size
+
+    def _start(self) -> None:
+        import ray
+
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        if self._address == "local":
+            settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        try:
+            with sigterm_handler_kept():
+                ray.init(address=self._address, **settings)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise _not_there(self._address) from error
+        self._has_started = True
+
+    def _run_pool(
+        self, wave: list[tuple[int, Sequence[str]]], *, size: PoolSize, settings: Mapping[str, Any]
+    ) -> Iterator[tuple[int, EncodedTexts]]:
+        import ray
+
+        executor = ThreadPoolExecutor(1, thread_name_prefix="ray-results")
+        results = _start_pool(wave, size=size, settings=settings)
+        try:
+            for _ in wave:
+                block = executor.submit(next, results).result(timeout=self._stall_timeout_s)
+                yield _read_block(block)
+        except TimeoutError as error:
+            raise NotAvailable(
+                f"no shard was finished for {self._stall_timeout_s:g} s by {size.workers} Ray workers; see `ray status`"
+                ", raise --stall-timeout-s, or use --engine local: finished shards are kept"
+            ) from error
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise EncoderFailed(f"{settings['recipe']['name']} failed on a Ray worker: {reason}") from error
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_address(address: str) -> None:
+    """Refuse a HOST:PORT at which nothing listens, for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            raise _not_there(address) from error
+
+
+def _not_there(address: str) -> NotAvailable:
+    return NotAvailable(
+        f"no Ray that lets this process in at {address!r}; start one with `ray start --head`, set RAY_AUTH_MODE=token "
+        "where it asks for a token, or leave the address out to use this machine alone"
+    )
+
+
+def _start_pool(
+    wave: list[tuple[int, Sequence[str]]], *, size: PoolSize, settings: Mapping[str, Any]
+) -> Iterator[pa.Table]:
+    """Hand shards to a pool of actors; one row, and so one block, a shard."""
+    import ray
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong reaches us as an error
+    rows = [pa.table({"number": [number], "texts": [list(texts)]}) for number, texts in wave]
+    encoded = ray.data.from_arrow(rows).map_batches(
+        _Worker,
+        fn_constructor_kwargs={"settings": ray.put(dict(settings))},
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=min(size.workers, len(wave))),
+        num_cpus=size.cpus,
+        num_gpus=size.gpus,
+    )
+    return iter(encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+
+
+class _Worker:
+    """One actor: opens the encoder with its first shard, and keeps it."""
+
+    def __init__(self, settings: Any) -> None:
+        import ray
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+
+        self._settings: dict[str, Any] = ray.get(settings) if isinstance(settings, ray.ObjectRef) else settings
+        threads = self._settings["threads"]
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        threadpool_limits(limits=threads)
+        self._encoder: Encoder | None = None
+
+    def __call__(self, shard: pa.Table) -> pa.Table:
+        """Encode the one shard of a batch; an error of ours goes back as a row, so that it keeps its kind."""
+        number, texts = shard["number"][0].as_py(), shard["texts"][0].as_py()
+        try:
+            self._encoder = self._encoder or _open(self._settings)
+            return _write_block(number, self._encoder.encode(texts))
+        except GeneKBError as error:
+            return pa.table({"number": [number], "error": [type(error).__name__], "message": [str(error)]})
+
+
+def _open(settings: Mapping[str, Any]) -> Encoder:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in settings["state"].items():
+            (Path(folder) / name).write_bytes(content)
+        return reopen_encoder(
+            EncoderSpec.from_dict(settings["recipe"]),
+            Path(folder),
+            device=settings["device"],
+            threads=settings["threads"],
+            hint=settings["model_folder"],
+            trust_remote_code=settings["trust_remote_code"],
+        )
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    """Read what an encoder saved beside its vectors."""
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith("part-")]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def _write_block(number: int, encoded: EncodedTexts) -> pa.Table:
+    return pa.table(
+        {
+            "number": pa.array([number] * len(encoded.vectors), pa.int64()),
+            "n_tokens": pa.array(encoded.n_tokens, pa.int32()),
+            "n_tokens_cut": pa.array(encoded.n_tokens_cut, pa.int32()),
+            "vector": vector_column(encoded.vectors),
+        }
+    )
+
+
+def _read_block(block: pa.Table) -> tuple[int, EncodedTexts]:
+    number = int(block["number"][0].as_py())
+    if "error" in block.column_names:
+        raise getattr(errors, block["error"][0].as_py())(block["message"][0].as_py())
+    return number, EncodedTexts(
+        vectors=vector_matrix(block["vector"]),
+        n_tokens=block["n_tokens"].to_numpy(),
+        n_tokens_cut=block["n_tokens_cut"].to_numpy(),
+    )

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from genekb.core.errors import GeneKBError
 from genekb.store.card import model_name
+from genekb.store.files import read_origin
 from genekb.store.home import find_home
 from genekb.store.manifest import MANIFEST, Manifest, read_manifest
-from genekb.store.notes import read_origin
 from genekb.store.reader import Store
 
 How = Literal["update", "encode", "import"]

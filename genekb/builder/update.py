@@ -46,8 +46,7 @@ from genekb.genes.resolve import Resolution
 from genekb.genes.texts import find_template
 from genekb.schema import IntArray
 from genekb.sources.base import SourceTables
-from genekb.store.integrity import check_files
-from genekb.store.notes import recall_place
+from genekb.store.files import check_files, recall_place
 from genekb.store.reader import Store
 
 log = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
-"""Plug-ins: recipes and encoders that other installed packages offer as entry points; their names need no import."""
+"""Installed packages: the version of this one, and recipes and encoders that others offer as entry points."""
 
 import logging
 import re
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any, Final
 
 from genekb.core.errors import NotAvailable
@@ -48,3 +48,11 @@ def load_plugin(plugin: EntryPoint, use: Callable[[Any], Any] = lambda found: fo
 def unusable(plugin: EntryPoint, why: str) -> NotAvailable:
     """Give the error of a plug-in that does not keep its contract."""
     return NotAvailable(f"plug-in {plugin.name!r} of {origin(plugin)} cannot be used: {why}; mend or uninstall it")
+
+
+def installed_version(name: str = "genekb-cellmodel") -> str:
+    """Version of a distribution, this one if none is named; ``source tree`` where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "source tree"

@@ -1,3 +1,3 @@
 """Files written whole or not at all, and limits on what is read."""
 
-__all__ = ["atomic", "limits", "replace", "safe_names"]
+__all__ = ["atomic", "limits", "replace"]

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import GeneKBError, SourceUnusable, StoreBusy
-from genekb.files.atomic import TEMPORARY
-from genekb.files.safe_names import is_digest
+from genekb.files.atomic import TEMPORARY, is_digest
+from genekb.store.files import PLACES, PULLED
 from genekb.store.home import CURRENT, check_name, current_folder
 from genekb.store.lockfile import read_pins
 from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
-from genekb.store.notes import PLACES, PULLED
 from genekb.store.vectors import CACHE
 from genekb.store.writer import locked
 

@@ -14,10 +14,10 @@ from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
 from genekb.share.pull import PullConfig, Pulled, find_encoders, pull_store
 from genekb.share.remotes import Address, at_digest, is_relative, parse_address
+from genekb.store.files import read_origin
 from genekb.store.home import find_home
 from genekb.store.lockfile import LOCK_VERSION, PROGRAM, Pin, note_lock_file, read_lock, read_pins
 from genekb.store.manifest import MANIFEST, is_of
-from genekb.store.notes import read_origin
 from genekb.store.reader import Store
 from genekb.store.vectors import CACHE
 from genekb.store.verify import Verification, verify_store

@@ -12,10 +12,9 @@ from genekb.net.retry import RetryPolicy
 from genekb.share.pull import find_encoders
 from genekb.share.remotes import Address, open_remote, push_to_hub
 from genekb.share.transfer import send_files, write_file
+from genekb.store.files import absent_encoders, check_files
 from genekb.store.home import CURRENT
-from genekb.store.integrity import check_files
 from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile, is_of
-from genekb.store.notes import absent_encoders
 from genekb.store.reader import Store
 from genekb.store.writer import describe_file
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.files.atomic import sha256_file
-from genekb.files.safe_names import is_digest
+from genekb.files.atomic import is_digest, sha256_file
 from genekb.net.client import Absent
 from genekb.net.download import KEPT, Damaged, Progress, Rest, bring, part_of, size_on_disk
 from genekb.net.retry import RetryPolicy

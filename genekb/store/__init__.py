@@ -3,11 +3,10 @@
 __all__ = [
     "card",
     "croissant",
+    "files",
     "home",
-    "integrity",
     "lockfile",
     "manifest",
-    "notes",
     "reader",
     "vectors",
     "verify",

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from genekb.core.errors import SourceUnusable
-from genekb.files.atomic import write_json
-from genekb.files.safe_names import is_digest, is_plain_name, is_plain_path
-from genekb.store.notes import read_notes
+from genekb.files.atomic import is_digest, is_plain_name, is_plain_path, write_json
+from genekb.store.files import read_notes
 
 LOCK_FILE: Final = "genekb.lock"
 LOCK_VERSION: Final = 1

@@ -11,9 +11,8 @@ from typing import Any, Final
 from genekb.core.errors import SchemaMismatch, StoreCorrupt
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders.kinds import EncoderKind, kind_of
-from genekb.files.atomic import TEMPORARY, canonical_json
+from genekb.files.atomic import TEMPORARY, canonical_json, find_clash, is_plain_name, is_plain_path
 from genekb.files.limits import parse_json, read_json
-from genekb.files.safe_names import find_clash, is_plain_name, is_plain_path
 from genekb.schema import READABLE_VERSIONS, SCHEMA_VERSION
 
 Shape = type | list["Shape"] | dict[str | EllipsisType, "Shape"]
@@ -154,7 +153,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check a manifest, the schema version first.
 
     Raises ``StoreCorrupt`` if it is missing, damaged, or holds a name or path that is not plain
-    (:mod:`genekb.files.safe_names`); ``SchemaMismatch`` if its schema version is unknown.
+    (:mod:`genekb.files.atomic`); ``SchemaMismatch`` if its schema version is unknown.
     """
     path = folder / MANIFEST
     if not path.is_file():

@@ -20,10 +20,18 @@ from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
 from genekb.genes.texts import find_template
 from genekb.schema import FloatArray, IntArray
+from genekb.store.files import (
+    absent_encoders,
+    check_files,
+    check_tables,
+    file_fault,
+    files_here,
+    read_columns,
+    read_origin,
+    recall_place,
+)
 from genekb.store.home import find_store
-from genekb.store.integrity import check_files, check_tables, file_fault, read_columns
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.notes import absent_encoders, files_here, read_origin, recall_place
 from genekb.store.vectors import VectorTable, open_vectors
 
 if TYPE_CHECKING:

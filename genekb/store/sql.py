@@ -19,8 +19,8 @@ from fsspec.spec import AbstractFileSystem
 from genekb.core.errors import SourceUnusable, StoreCorrupt
 from genekb.core.resources import raise_resource_fault
 from genekb.schema import TABLES
+from genekb.store.files import files_here
 from genekb.store.manifest import Manifest
-from genekb.store.notes import files_here
 
 MEMORY: Final = "4GB"  # tables, joins and sorts of one query; nothing is spilled to disk
 MAX_THREADS: Final = 8

@@ -16,7 +16,7 @@ from genekb import schema
 from genekb.core.errors import StoreCorrupt
 from genekb.files.atomic import sha256_file, write_json
 from genekb.schema import FloatArray, IntArray
-from genekb.store.integrity import check_files, read_columns
+from genekb.store.files import check_files, read_columns
 from genekb.store.manifest import Manifest
 
 CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store ever changes

@@ -10,9 +10,8 @@ from genekb.core.errors import SchemaMismatch, StoreCorrupt
 from genekb.core.messages import counted
 from genekb.genes.texts import text_id
 from genekb.schema import TABLES
-from genekb.store.integrity import file_fault, read_columns
+from genekb.store.files import absent_encoders, file_fault, files_here, read_columns
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.notes import absent_encoders, files_here
 from genekb.store.vectors import open_vectors, read_vectors, vector_files
 
 

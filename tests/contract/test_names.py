@@ -16,7 +16,7 @@ import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.core.messages import printable, table_text
-from genekb.files.safe_names import find_clash, is_plain_path
+from genekb.files.atomic import find_clash, is_plain_path
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.table import read_gene_table
 from genekb.store.home import check_name, find_store

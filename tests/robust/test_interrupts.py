@@ -23,7 +23,7 @@ ENVIRONMENT = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}", O
 WAITING = """
 import sys, time
 import typer
-from genekb.core.interrupts import note_on_interrupt
+from genekb.core.resources import note_on_interrupt
 from genekb_cellmodel_cli.app.running import run
 app = typer.Typer()
 @app.command()

@@ -11,7 +11,7 @@ from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.writers import DESCRIPTION, model_target, output
 from cellmodel.text.paths import TextMap
 from cellmodel.tl.model.fitted import FittedModel
-from genekb.core.versions import installed_version
+from genekb.core.plugins import installed_version
 from genekb.files import atomic as files
 from genekb.files.limits import read_json
 

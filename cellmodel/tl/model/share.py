@@ -11,9 +11,8 @@ from typing import Final
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.writers import DESCRIPTION, check_targets, model_target
 from cellmodel.tl.model.files import ARRAYS, load_model
-from genekb.files.atomic import sha256_file
+from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import take_place
-from genekb.files.safe_names import is_plain_path
 from genekb.net.client import Absent
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy

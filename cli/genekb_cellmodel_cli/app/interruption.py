@@ -77,7 +77,7 @@ class Interruption:
 
 
 def _notes(error: BaseException | None) -> Iterator[str]:
-    """Give what was noted on the interrupts behind an error, see :mod:`genekb.core.interrupts`."""
+    """Give what was noted on the interrupts behind an error, see :mod:`genekb.core.resources`."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             yield from getattr(error, "__notes__", ())

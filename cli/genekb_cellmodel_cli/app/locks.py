@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from genekb.core.interrupts import note_on_interrupt
+from genekb.core.resources import note_on_interrupt
 from genekb_cellmodel_cli.app.output import Progress, print_json, print_lines, progress_bar
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.encoders.base import Pooling
-from genekb.files.atomic import sha256_file
+from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.limits import read_json
-from genekb.files.safe_names import is_plain_path
 
 _POOLINGS: Mapping[str, Pooling] = {
     "cls": "cls",

@@ -15,7 +15,7 @@ from typing import Final
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders.transformers.folder import ModelFolder
 from genekb.encoders.transformers.locate import Place, code_folder
-from genekb.files.safe_names import is_plain_path
+from genekb.files.atomic import is_plain_path
 
 _BETWEEN: Final = "--"  # a repository and a class in it, as transformers writes them
 _PACKAGE: Final = "genekb_own_code_"

@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 
 import genekb
 from genekb.builder.encode import encode_texts
-from genekb.builder.engine import LOCAL, EncodingJob, EngineConfig, open_engine
-from genekb.builder.engine_ray import plan_pool
+from genekb.builder.engine import LOCAL, EncodingJob, EngineConfig, open_engine, plan_pool
 from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders
 from genekb.core.errors import EncoderFailed, NotAvailable

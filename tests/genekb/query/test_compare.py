@@ -12,9 +12,16 @@ from genekb import schema
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.genes.texts import find_template
-from genekb.query.compare import compare_encoders
-from genekb.query.gene_tasks import GeneTerms, name_families, read_gene_terms, score_gene_task
-from genekb.query.neighbors import linear_cka, nearest_rows, neighbor_overlap
+from genekb.query.compare import (
+    GeneTerms,
+    compare_encoders,
+    linear_cka,
+    name_families,
+    nearest_rows,
+    neighbor_overlap,
+    read_gene_terms,
+    score_gene_task,
+)
 
 MODELS = ("lsa-32", "hash-32", "random-32")
 
@@ -51,7 +58,7 @@ def points(n, dim, seed):
 
 
 def test_nearest_rows_are_those_of_the_full_table_of_cosines(monkeypatch):
-    monkeypatch.setattr("genekb.query.neighbors.BLOCK", 97)  # several blocks, the last one short
+    monkeypatch.setattr("genekb.query.compare.BLOCK", 97)  # several blocks, the last one short
     vectors = points(40, 6, 0)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     found = nearest_rows(vectors, n_neighbors=5)

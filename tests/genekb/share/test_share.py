@@ -16,8 +16,8 @@ from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.store.files import PULLED
 from genekb.store.home import list_store_folders
-from genekb.store.notes import PULLED
 from genekb.store.verify import verify_store
 from tests.support.loopback import Fault, serving
 

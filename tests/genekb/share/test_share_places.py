@@ -12,7 +12,7 @@ from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
 from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.store.notes import read_origin
+from genekb.store.files import read_origin
 from genekb.store.verify import verify_store
 from tests.support.hub import serving_hub
 
