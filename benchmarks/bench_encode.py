@@ -54,8 +54,8 @@ def sample_texts(n_texts: int) -> list[str]:
 
 def bundled_folder() -> Path:
     """Folder of the MiniLM that is on this machine."""
-    from genekb.encoders.catalogue import find_entry
-    from genekb.encoders.transformers.locate import places
+    from genekb.encoders.kinds import find_entry
+    from genekb.encoders.local.files import places
 
     entry = find_entry("minilm")
     place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)

@@ -10,7 +10,6 @@ __all__ = [
     "EncoderSpec",
     "api",
     "base",
-    "catalogue",
     "imported",
     "kinds",
     "list_models",

@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from genekb.core.errors import EncoderFailed, SchemaMismatch
-from genekb.encoders.kinds import KINDS, EncoderKind, Kind
+from genekb.encoders.kinds import KINDS, EncoderKind, Kind, Pooling
 from genekb.schema import EncoderID
 
-Pooling = Literal["mean", "cls", "last", "none"]
 ComputeDtype = Literal["float32", "bfloat16"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")  # the id names a folder of the store, so nothing that leaves it

@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Final
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.messages import did_you_mean
 from genekb.core.plugins import find_plugins, load_plugin, origin, unusable
-from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, Pooling, folder_name
-from genekb.encoders.catalogue import ModelEntry, Where, entries, find_entry
-from genekb.encoders.kinds import KINDS, asks_for, without_prefix
-from genekb.encoders.transformers.folder import ModelFolder, config_mark, has_files, read_folder, verify_files
-from genekb.encoders.transformers.locate import MODELS_VARIABLE, Place, download, places
+from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, folder_name
+from genekb.encoders.kinds import KINDS, ModelEntry, Pooling, Where, asks_for, entries, find_entry, without_prefix
+from genekb.encoders.local.files import (
+    MODELS_VARIABLE,
+    ModelFolder,
+    Place,
+    config_mark,
+    download,
+    has_files,
+    places,
+    read_folder,
+    verify_files,
+)
 
 if TYPE_CHECKING:
-    from genekb.encoders.builtin.controls import ShuffledEncoder
-    from genekb.encoders.transformers.remote_code import OwnCode
+    from genekb.encoders.controls import ShuffledEncoder
+    from genekb.encoders.local.remote_code import OwnCode
 
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
@@ -58,7 +66,7 @@ def load_encoder(
     corpus
         Texts to fit an ``lsa`` encoder on.
     device, dtype, threads
-        See :class:`genekb.encoders.transformers.encoder.Compute`.
+        See :class:`genekb.encoders.local.encoder.Compute`.
     online
         Whether weights may be downloaded; an API is used only by its name.
     base_url
@@ -99,7 +107,7 @@ def load_encoder(
         return _load_in_onnx(name, entry, place, threads=threads, cache=cache)
     folder = _checked_folder(entry, place)
     recipe = make_recipe(name, entry, place, folder)
-    from genekb.encoders.transformers.remote_code import find_code
+    from genekb.encoders.local.remote_code import find_code
 
     find = partial(find_code, folder, place=place, model_id=recipe.model_id, online=online)
     return _load_transformer(
@@ -108,7 +116,7 @@ def load_encoder(
 
 
 def _is_static(entry: ModelEntry | None, place: Place) -> bool:
-    from genekb.encoders.transformers.static import is_static_folder
+    from genekb.encoders.local.static import is_static_folder
 
     return entry.kind == "static" if entry else is_static_folder(place.path)
 
@@ -121,14 +129,14 @@ def is_remote(name: str) -> bool:
 
 def shuffle_encoder(base: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
     """Make the control that gives every text of a corpus the vector of another one."""
-    from genekb.encoders.builtin.controls import ShuffledEncoder
+    from genekb.encoders.controls import ShuffledEncoder
 
     return ShuffledEncoder(base, corpus=corpus)
 
 
 def shuffle_again(shuffled: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
     """Permute the vectors of a reopened shuffled encoder among another corpus."""
-    from genekb.encoders.builtin.controls import ShuffledEncoder
+    from genekb.encoders.controls import ShuffledEncoder
 
     if not isinstance(shuffled, ShuffledEncoder):
         raise TypeError(f"{shuffled.spec.encoder_id} is not shuffled")
@@ -145,8 +153,7 @@ def _load_plugin(plugin: EntryPoint) -> Encoder:
 
 
 def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> Encoder:
-    from genekb.encoders.api.client import ApiConfig
-    from genekb.encoders.api.encoder import load_api
+    from genekb.encoders.api import ApiConfig, load_api
 
     config = ApiConfig.from_environment(base_url=base_url)
     if entry is None:
@@ -155,7 +162,7 @@ def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> E
 
 
 def _load_static(name: str, entry: ModelEntry | None, place: Place) -> Encoder:
-    from genekb.encoders.transformers.static import load_static
+    from genekb.encoders.local.static import load_static
 
     short, model_id = _identity(name, entry, place)
     encoder = load_static(place.path, name=short, model_id=model_id, revision=place.revision)
@@ -178,7 +185,7 @@ def _check_dim(entry: ModelEntry | None, dim: int) -> None:
 def _load_in_onnx(
     name: str, entry: ModelEntry | None, place: Place, *, threads: int | None, cache: Path | None
 ) -> Encoder:
-    from genekb.encoders.transformers.onnx import load_onnx
+    from genekb.encoders.local.onnx import load_onnx
 
     folder = _checked_folder(entry, place)
     recipe = make_recipe(name, entry, place, folder)
@@ -209,16 +216,16 @@ def _choose_default() -> str:
 
 def _load_built_in(name: str, *, family: str, dim: int, corpus: Sequence[str] | None) -> Encoder:
     if family == "random":
-        from genekb.encoders.builtin.controls import RandomEncoder
+        from genekb.encoders.controls import RandomEncoder
 
         return RandomEncoder(name=name, dim=dim)
     if family == "hash":
-        from genekb.encoders.builtin.hashing import HashEncoder
+        from genekb.encoders.controls import HashEncoder
 
         return HashEncoder(name=name, dim=dim)
     if corpus is None:
         raise EncoderFailed(f"encoder {name!r} is fitted on texts, and none were given")
-    from genekb.encoders.builtin.lsa import fit_lsa
+    from genekb.encoders.lsa import fit_lsa
 
     return fit_lsa(corpus, name=name, dim=dim)
 
@@ -260,8 +267,8 @@ def _load_transformer(
     threads: int | None,
 ) -> Encoder:  # fmt: skip
     """Load a model by transformers alone, or, if that fails and is allowed, with the model's own code."""
-    from genekb.encoders.transformers.encoder import Compute, load_transformer
-    from genekb.encoders.transformers.remote_code import code_hint
+    from genekb.encoders.local.encoder import Compute, load_transformer
+    from genekb.encoders.local.remote_code import code_hint
 
     compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
     try:

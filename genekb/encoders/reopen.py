@@ -6,10 +6,9 @@ from pathlib import Path
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.encoders.base import Encoder, EncoderSpec
-from genekb.encoders.catalogue import ModelEntry, find_entry
+from genekb.encoders.kinds import ModelEntry, find_entry
+from genekb.encoders.local.files import ModelFolder, Place, config_mark, has_files, places, read_folder
 from genekb.encoders.registry import graph_cache, how_to_get, load_encoder, plugins
-from genekb.encoders.transformers.folder import ModelFolder, config_mark, has_files, read_folder
-from genekb.encoders.transformers.locate import Place, places
 
 
 def reopen_encoder(
@@ -37,7 +36,7 @@ def reopen_encoder(
     if spec.kind == "api":
         return _reopen_api(spec, folder, base_url=base_url)
     if spec.kind == "shuffled":
-        from genekb.encoders.builtin.controls import reopen_shuffled
+        from genekb.encoders.controls import reopen_shuffled
 
         again = partial(
             reopen_encoder, device=device, threads=threads, hint=hint, base_url=base_url, cache=cache,
@@ -50,7 +49,7 @@ def reopen_encoder(
             "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
         )
     if spec.kind == "lsa":
-        from genekb.encoders.builtin.lsa import reopen_lsa
+        from genekb.encoders.lsa import reopen_lsa
 
         return reopen_lsa(spec, folder)
     if spec.kind == "plugin" and spec.name not in plugins():
@@ -73,8 +72,7 @@ def _same_version(spec: EncoderSpec) -> Encoder:
 
 
 def _reopen_api(spec: EncoderSpec, folder: Path, *, base_url: str | None) -> Encoder:
-    from genekb.encoders.api.client import ApiConfig
-    from genekb.encoders.api.encoder import load_api
+    from genekb.encoders.api import ApiConfig, load_api
 
     encoder = load_api(
         name=spec.name,
@@ -107,11 +105,11 @@ def _reopen_files(
         if not _is_made_from(spec, model, entry):
             continue
         if spec.kind == "onnx":
-            from genekb.encoders.transformers.onnx import load_onnx
+            from genekb.encoders.local.onnx import load_onnx
 
             return load_onnx(model, recipe=spec, threads=threads, cache=cache or graph_cache())
-        from genekb.encoders.transformers.encoder import Compute, load_transformer
-        from genekb.encoders.transformers.remote_code import code_hint, find_code
+        from genekb.encoders.local.encoder import Compute, load_transformer
+        from genekb.encoders.local.remote_code import code_hint, find_code
 
         if spec.code_sha256 and not trust_remote_code:
             raise NotAvailable(f"{spec.encoder_id} cannot be opened: {code_hint(model)}")
@@ -127,7 +125,7 @@ def _reopen_files(
 
 
 def _reopen_static(spec: EncoderSpec, found: Sequence[Place]) -> Encoder:
-    from genekb.encoders.transformers.static import load_static
+    from genekb.encoders.local.static import load_static
 
     for place in found:
         encoder = load_static(

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from genekb import schema
 from genekb.encoders.base import folder_name, is_folder_path
-from genekb.encoders.catalogue import ModelEntry, find_entry
-from genekb.encoders.kinds import KINDS, kind_of
+from genekb.encoders.kinds import KINDS, ModelEntry, find_entry, kind_of
 from genekb.genes.taxa import taxon_name
 from genekb.store.manifest import Manifest
 

@@ -16,7 +16,7 @@ import pytest
 import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import SourceUnusable, StoreCorrupt
-from genekb.encoders.transformers.folder import read_folder
+from genekb.encoders.local.files import read_folder
 from genekb.files import limits
 from genekb.files.atomic import sha256_file
 from genekb.genes.taxa import find_taxon

@@ -282,7 +282,7 @@ def describe_plan(plan: "Plan", tables: "SourceTables", config: "BuildConfig", *
 def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader", dtype: str) -> dict[str, Any]:
     """Time and size by encoder, as measured on some of the texts; the price of those behind an API."""
     from genekb.builder.plan import estimate_encoding
-    from genekb.encoders.api.client import estimate_price
+    from genekb.encoders.api import estimate_price
     from genekb.encoders.kinds import without_prefix
     from genekb.encoders.registry import is_remote
 

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
-from genekb.encoders.api.client import ApiConfig, cut_by_estimate, embed, estimate_price
-from genekb.encoders.api.encoder import load_api
+from genekb.encoders.api import ApiConfig, cut_by_estimate, embed, estimate_price, load_api
 from genekb.net.retry import RetryPolicy
 
 KEY = "sk-test-0123456789abcdef"

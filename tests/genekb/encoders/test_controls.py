@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb.core.errors import NotAvailable, SchemaMismatch, StoreCorrupt
-from genekb.encoders.builtin.controls import RandomEncoder, ShuffledEncoder, reopen_shuffled
-from genekb.encoders.builtin.hashing import HashEncoder
-from genekb.encoders.builtin.lsa import fit_lsa, reopen_lsa
+from genekb.encoders.controls import HashEncoder, RandomEncoder, ShuffledEncoder, reopen_shuffled
+from genekb.encoders.lsa import fit_lsa, reopen_lsa
 from genekb.genes.texts import text_id
 
 TEXTS = [

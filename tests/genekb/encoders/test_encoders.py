@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from genekb.core.errors import EncoderFailed, NotAvailable, SchemaMismatch, StoreCorrupt
 from genekb.encoders import EncoderSpec, list_models, load_encoder, reopen_encoder
-from genekb.encoders.catalogue import entries
-from genekb.encoders.transformers.batches import cut_to_tokens
+from genekb.encoders.kinds import entries
+from genekb.encoders.local.batches import cut_to_tokens
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [

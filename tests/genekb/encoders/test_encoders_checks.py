@@ -110,7 +110,7 @@ def test_bfloat16_leaves_rotary_frequencies_precise():
     import torch
     from transformers import Qwen3Config, Qwen3Model
 
-    from genekb.encoders.transformers.encoder import to_bfloat16
+    from genekb.encoders.local.encoder import to_bfloat16
 
     config = Qwen3Config(
         vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=16,

@@ -15,10 +15,9 @@ import pytest
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders import load_encoder
 from genekb.encoders.base import EncoderSpec
-from genekb.encoders.transformers.encoder import Compute, load_transformer
-from genekb.encoders.transformers.folder import read_folder
-from genekb.encoders.transformers.onnx import load_onnx
-from genekb.encoders.transformers.onnx_export import GraphKey, read_graph
+from genekb.encoders.local.encoder import Compute, load_transformer
+from genekb.encoders.local.files import read_folder
+from genekb.encoders.local.onnx import GraphKey, load_onnx, read_graph
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -110,8 +109,8 @@ def test_a_kept_graph_needs_no_torch_and_gives_the_same_bytes(folder, cache):
     expected = load(folder, cache).encode(TEXTS).vectors.tobytes()
     code = (
         "import sys, json; from pathlib import Path; from genekb.encoders.base import EncoderSpec;"
-        "from genekb.encoders.transformers.folder import read_folder;"
-        "from genekb.encoders.transformers.onnx import load_onnx;"
+        "from genekb.encoders.local.files import read_folder;"
+        "from genekb.encoders.local.onnx import load_onnx;"
         "spec = EncoderSpec.from_dict(json.loads(sys.argv[3])); folder = read_folder(Path(sys.argv[1]));"
         "encoder = load_onnx(folder, recipe=spec, threads=1, cache=Path(sys.argv[2]));"
         "vectors = encoder.encode(json.loads(sys.argv[4])).vectors;"
@@ -194,14 +193,14 @@ def test_two_at_once_export_once(folder, tmp_path, caplog):
 
 @pytest.mark.slow
 def test_a_graph_that_disagrees_with_its_model_is_not_kept(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("genekb.encoders.transformers.onnx.MIN_AGREEMENT", 1.1)
+    monkeypatch.setattr("genekb.encoders.local.onnx.MIN_AGREEMENT", 1.1)
     with pytest.raises(EncoderFailed, match=r"agrees with the model at cosine 1\.0\d+, 1\.1 is needed"):
         load(folder, tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_a_model_too_large_for_one_file_is_refused_before_the_export(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("genekb.encoders.transformers.onnx_export.MOST_BYTES", 10_000)
+    monkeypatch.setattr("genekb.encoders.local.onnx.MOST_BYTES", 10_000)
     with pytest.raises(EncoderFailed, match=r"'tiny-onnx' has .* GB of weights in float32, an ONNX graph holds"):
         load(folder, tmp_path)
     assert not list(tmp_path.glob("*.onnx"))

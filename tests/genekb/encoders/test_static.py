@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb.core.errors import EncoderFailed, NotAvailable
-from genekb.encoders.transformers.static import is_static_folder, load_static
+from genekb.encoders.local.static import is_static_folder, load_static
 
 model2vec = pytest.importorskip("model2vec", reason="the extra static is not installed")
 
@@ -121,7 +121,7 @@ def test_a_static_folder_of_sentence_transformers_gives_what_that_library_gives(
 def test_a_static_folder_is_known_by_its_small_files_alone(folder, tmp_path):
     (tmp_path / "modules.json").write_text(json.dumps([{"type": "x.Transformer", "path": ""}]))
     code = (
-        "import sys; from pathlib import Path; from genekb.encoders.transformers.static import is_static_folder;"
+        "import sys; from pathlib import Path; from genekb.encoders.local.static import is_static_folder;"
         "print(*(is_static_folder(Path(path)) for path in sys.argv[1:]),"
         "*sorted({'model2vec', 'torch', 'tokenizers', 'safetensors'} & set(sys.modules)))"
     )

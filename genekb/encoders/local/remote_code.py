@@ -13,8 +13,7 @@ from types import ModuleType
 from typing import Final
 
 from genekb.core.errors import EncoderFailed, NotAvailable
-from genekb.encoders.transformers.folder import ModelFolder
-from genekb.encoders.transformers.locate import Place, code_folder
+from genekb.encoders.local.files import ModelFolder, Place, code_folder
 from genekb.files.atomic import is_plain_path
 
 _BETWEEN: Final = "--"  # a repository and a class in it, as transformers writes them

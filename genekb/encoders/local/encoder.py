@@ -11,9 +11,9 @@ from jaxtyping import Float32, Int64
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec
-from genekb.encoders.transformers.batches import PROBE, TokenReader, encode_in_batches
-from genekb.encoders.transformers.folder import ModelFolder
-from genekb.encoders.transformers.remote_code import CODE_FAULTS, OwnCode, first_line
+from genekb.encoders.local.batches import PROBE, TokenReader, encode_in_batches
+from genekb.encoders.local.files import ModelFolder
+from genekb.encoders.local.remote_code import CODE_FAULTS, OwnCode, first_line
 
 if TYPE_CHECKING:
     import torch

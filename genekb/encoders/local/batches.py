@@ -27,7 +27,6 @@ _PAD_TO: Final = 16
 
 Forward = Callable[[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text token"]], Float32[np.ndarray, "text dim"]]
 
-
 _ABBREVIATIONS = ("e.g", "i.e", "al", "vs", "cf", "ca", "approx", "fig", "no", "sp", "spp", "resp", "dr", "st")
 _NOT_ABBREVIATED = "".join(rf"(?<!\b(?i:{re.escape(word)}))" for word in _ABBREVIATIONS)
 # A stop, closing brackets or quotes, then blank space before a capital or digit: "S. cerevisiae" is no end.

@@ -1,3 +1,0 @@
-"""Encoders behind a paid API."""
-
-__all__ = ["client", "encoder"]

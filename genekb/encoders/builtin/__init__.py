@@ -1,3 +1,0 @@
-"""Encoders without weights: latent semantic analysis, hashing, controls."""
-
-__all__ = ["controls", "hashing", "lsa"]
