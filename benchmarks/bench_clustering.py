@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from protocol import SEEDS, data_folder, load_datasets
 
-from cellmodel.bench.jobs import DataSet
-from cellmodel.bench.runner import BenchConfig, BenchResult, run_bench
+from cellmodel.bench.jobs import BenchConfig, DataSet
+from cellmodel.bench.runner import BenchResult, run_bench
 from cellmodel.recipes.registry import find_recipe
 
 MAIN = (

@@ -1,30 +1,29 @@
 """What each part of a recipe contributes to one data set: the same run with the part replaced or left out."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
 import numpy as np
-from jaxtyping import Float
 
 import genekb
 from cellmodel.bench.metrics import score
+from cellmodel.bench.runner import Progress, header, line
 from cellmodel.cluster.algorithms import order_by_size
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.knowledge_effect import neighbour_agreement
 from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
-from cellmodel.recipes.base import Recipe, Representation
+from cellmodel.recipes.base import Representation
 from cellmodel.recipes.heads import find_head
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._views import Prepared, prepare
+from cellmodel.tl._views import prepare
 
 log = logging.getLogger(__name__)
 COMPLETE: Final = "complete"
-Progress = Callable[[str, int, int], None]  # what, done, total
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +54,7 @@ class Ablation:
     config: RunConfig
     seeds: tuple[int, ...]
     rows: tuple[AblationRow, ...]
-    skipped: tuple[str, ...] = field(default=())
+    skipped: tuple[str, ...] = ()
 
 
 def variants(config: RunConfig) -> tuple[list[Variant], list[str]]:
@@ -115,8 +114,8 @@ def ablate(
 
 def _run(cells: Cells, kb: genekb.Store | None, variant: Variant, seed: int) -> tuple[Representation, Labels]:
     config = replace(variant.config, seed=seed)
-    recipe: Recipe = find_recipe(config.recipe)
-    prepared: Prepared = prepare(cells, kb if config.knowledge != "none" else None, config)
+    recipe = find_recipe(config.recipe)
+    prepared = prepare(cells, kb if config.knowledge != "none" else None, config)
     if variant.off and recipe.train is not None:
         representation = recipe.train(prepared.views, seed, off=variant.off)
     else:
@@ -151,16 +150,16 @@ def _measures(
 
 
 def _row(name: str, values: list[dict[str, float]], complete: list[dict[str, float]]) -> AblationRow:
-    differences: dict[str, Float[np.ndarray, " seed"]] = {
-        measure: np.array([one[measure] - other[measure] for one, other in zip(values, complete, strict=True)])
-        for measure in values[0]
-    }
+    import pandas as pd
+
+    table = pd.DataFrame(values)
+    differences = table - pd.DataFrame(complete)
     return AblationRow(
         variant=name,
         n_seeds=len(values),
-        mean={measure: float(np.mean([one[measure] for one in values])) for measure in values[0]},
-        difference={measure: float(each.mean()) for measure, each in differences.items()},
-        sd={measure: float(each.std()) for measure, each in differences.items()},
+        mean=dict(zip(values[0], table.mean().tolist(), strict=True)),
+        difference=dict(zip(values[0], differences.mean().tolist(), strict=True)),
+        sd=dict(zip(values[0], differences.std(ddof=0).tolist(), strict=True)),
     )
 
 
@@ -183,14 +182,8 @@ def ablate_file(
 def ablation_lines(found: Ablation) -> Iterator[str]:
     """Markdown: one line a variant, mean and paired difference from the complete run."""
     measures = list(found.rows[0].mean)
-    yield "| variant | " + " | ".join(measures) + " |"
-    yield "| --- |" + " --- |" * len(measures)
+    yield from header("variant", *measures)
     for row in found.rows:
-        is_complete = row.variant == COMPLETE
-        cells = [
-            f"{row.mean[name]:.3f}"
-            if is_complete
-            else f"{row.mean[name]:.3f} ({row.difference[name]:+.3f} ± {row.sd[name]:.3f})"
-            for name in measures
-        ]
-        yield f"| {row.variant} | " + " | ".join(cells) + " |"
+        differences = (f" ({row.difference[name]:+.3f} ± {row.sd[name]:.3f})" for name in measures)
+        shown = differences if row.variant != COMPLETE else [""] * len(measures)
+        yield line(row.variant, *(f"{row.mean[name]:.3f}{more}" for name, more in zip(measures, shown, strict=True)))

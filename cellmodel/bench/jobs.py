@@ -18,7 +18,7 @@ from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.io.cells import Cells, obs_columns, read_cells
-from cellmodel.recipes.base import Recipe, Representation
+from cellmodel.recipes.base import Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._views import prepare
@@ -35,9 +35,7 @@ class DataSet:
     name: str  # what tables call it
     path: Path
     label_key: str  # column of obs with an annotator's labels
-    # where the labels come from, for grouping: ``clustering`` means that agreement with an earlier clustering is
-    # measured
-    origin: str = UNKNOWN
+    origin: str = UNKNOWN  # of the labels; ``clustering``: agreement with an earlier clustering is measured
 
 
 def find_datasets(folder: Path, *, listing: Path | None, label_key: str, names: tuple[str, ...] = ()) -> list[DataSet]:
@@ -48,17 +46,17 @@ def find_datasets(folder: Path, *, listing: Path | None, label_key: str, names: 
     """
     if not folder.is_dir():
         raise InputUnusable(f"{folder} is not a folder; name one that holds .h5ad files")
-    found = _listed(folder, listing, label_key) if listing else _all_files(folder, label_key)
+    found = (
+        _listed(folder, listing, label_key)
+        if listing
+        else [DataSet(name=path.stem, path=path, label_key=label_key) for path in sorted(folder.glob("*.h5ad"))]
+    )
     if not found:
         raise InputUnusable(f"{folder} holds no .h5ad file; name a folder that does")
     missing = sorted(set(names) - {one.name for one in found})
     if missing:
         raise InputUnusable(f"no data set is called {missing[0]!r}; there are {', '.join(one.name for one in found)}")
     return [one for one in found if not names or one.name in names]
-
-
-def _all_files(folder: Path, label_key: str) -> list[DataSet]:
-    return [DataSet(name=path.stem, path=path, label_key=label_key) for path in sorted(folder.glob("*.h5ad"))]
 
 
 def _listed(folder: Path, listing: Path, label_key: str) -> list[DataSet]:
@@ -74,11 +72,8 @@ def _listed(folder: Path, listing: Path, label_key: str) -> list[DataSet]:
         digest = files.sha256_file(path) if "sha256" in entry else ""
         if digest != entry.get("sha256", ""):
             raise InputUnusable(f"{path} has sha256 {digest[:12]}..., {entry['sha256'][:12]}... is listed")
-        found.append(
-            DataSet(
-                name=name, path=path, label_key=entry.get("label_key", label_key), origin=entry.get("labels", UNKNOWN)
-            )
-        )
+        key, origin = entry.get("label_key", label_key), entry.get("labels", UNKNOWN)
+        found.append(DataSet(name=name, path=path, label_key=key, origin=origin))
     return found
 
 
@@ -88,14 +83,12 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What one process computes."""
+class BenchConfig:
+    """What is compared, and where the results go."""
 
-    data: DataSet
-    recipe: str  # recipe, knowledge: what the cells are represented by
-    knowledge: Knowledge
-    heads: tuple[str, ...]  # heads that cut the same representation: ``own`` for the recipe's, or names of heads
-    seeds: tuple[int, ...]
+    variants: tuple[str, ...]  # ``RECIPE[+HEAD][@KNOWLEDGE]`` each
+    output: Path  # folder of the results; jobs of the same settings that it holds are not computed again
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     stores: tuple[Path, ...] = ()  # folders of stores; the one that knows most of the gene names is taken
     encoder: str | None = None
     # among ``given`` (as many as there are types) and ``estimated``
@@ -103,6 +96,18 @@ class Job:
     # whether to score, with k given and the first seed, the best of every tenth epoch by label too. It is the figure
     # that published code reports, and is never used to choose anything here
     with_oracle: bool = False
+    n_processes: int = 1  # jobs at once; each has one thread
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What one process computes."""
+
+    data: DataSet
+    recipe: str  # recipe, knowledge: what the cells are represented by
+    knowledge: Knowledge
+    heads: tuple[str, ...]  # heads that cluster the same representation: ``own`` for the recipe's, or names of heads
+    config: BenchConfig
 
 
 def parse_variant(text: str) -> tuple[str, Knowledge, str]:
@@ -119,10 +124,9 @@ def parse_variant(text: str) -> tuple[str, Knowledge, str]:
         find_head(head)
     named = parts["knowledge"] or "real"
     kinds: tuple[Knowledge, ...] = get_args(Knowledge)
-    for knowledge in kinds:
-        if knowledge == named:
-            return recipe, knowledge, head
-    raise UnknownName(f"knowledge {named!r} of {text!r} is not one of {', '.join(kinds)}")
+    if named not in kinds:
+        raise UnknownName(f"knowledge {named!r} of {text!r} is not one of {', '.join(kinds)}")
+    return recipe, kinds[kinds.index(named)], head
 
 
 def variant_name(recipe: str, knowledge: str, head: str) -> str:
@@ -149,28 +153,28 @@ def run_job(job: Job) -> list[Row]:
         )
     kb = _best_store(job, cells)
     rows = []
-    for seed in job.seeds:
+    for seed in job.config.seeds:
         for part in _run_seed(job, cells, kb, n_types=n_types, seed=seed):
             scores = score(labels[has_label].tolist(), part.pop("labels")[has_label].tolist())
             part["seconds"] = round(part["seconds"] + read_seconds, 3)
             rows.append(part | asdict(scores) | {"mean": scores.mean})
-    if job.with_oracle and find_recipe(job.recipe).train is not None:
+    if job.config.with_oracle:
         rows[0] |= _oracle(job, cells, kb, labels=labels, n_types=n_types)
     origin = {"data": job.data.name, "origin": job.data.origin, "n_cells": len(labels), "peak_mb": round(peak_mb())}
     return [origin | row for row in rows]
 
 
 def _best_store(job: Job, cells: Cells) -> genekb.Store | None:
-    if job.knowledge == "none" or not find_recipe(job.recipe).uses_text or not job.stores:
+    if job.knowledge == "none" or not find_recipe(job.recipe).uses_text or not job.config.stores:
         return None
-    stores = [genekb.open(str(folder)) for folder in job.stores]
+    stores = [genekb.open(str(folder)) for folder in job.config.stores]
     known = [int((store.resolve(cells.names).gene_ids > 0).sum()) for store in stores]
     return stores[int(np.argmax(known))]
 
 
 def _config(job: Job, kb: genekb.Store | None, seed: int) -> RunConfig:
     knowledge: Knowledge = job.knowledge if kb is not None else "none"
-    return RunConfig(recipe=job.recipe, knowledge=knowledge, encoder=job.encoder, seed=seed, n_words=0)
+    return RunConfig(recipe=job.recipe, knowledge=knowledge, encoder=job.config.encoder, seed=seed, n_words=0)
 
 
 def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, seed: int) -> Iterator[Row]:
@@ -180,7 +184,7 @@ def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, 
     views = prepare(cells, kb, _config(job, kb, seed)).views
     shared = time.perf_counter() - started
     made: dict[int | None, tuple[Representation, float]] = {}
-    for way in job.n_clusters:
+    for way in job.config.n_clusters:
         n_clusters = n_types if way == "given" else None
         needed = n_clusters if recipe.learns_centres else 0
         views = replace(views, n_clusters=n_clusters)
@@ -202,9 +206,11 @@ def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, 
 
 
 def _oracle(job: Job, cells: Cells, kb: genekb.Store | None, *, labels: np.ndarray, n_types: int) -> Row:
-    """Best and last epoch by label, both cut by k-means, so that only the choice of the epoch differs."""
-    recipe: Recipe = find_recipe(job.recipe)
-    seed = job.seeds[0]
+    """Best and last epoch by label, both clustered by k-means; nothing for a recipe that is not trained."""
+    recipe = find_recipe(job.recipe)
+    if recipe.train is None:
+        return {}
+    seed = job.config.seeds[0]
     views = replace(prepare(cells, kb, _config(job, kb, seed)).views, n_clusters=n_types)
     snapshots: list[Embedding] = []
 
@@ -212,8 +218,6 @@ def _oracle(job: Job, cells: Cells, kb: genekb.Store | None, *, labels: np.ndarr
         if epoch % ORACLE_EVERY == 0:
             snapshots.append(z.copy())
 
-    if recipe.train is None:
-        return {}
     snapshots.append(recipe.train(views, seed, on_epoch=keep).features)
     has_label = labels != ""
 

@@ -35,26 +35,19 @@ def score(y_true: Sequence[object], y_pred: Sequence[object]) -> Scores:
     """Score clusters against labels, one of each a cell; ``ValueError`` if the lengths differ or a label is missing."""
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics.cluster import contingency_matrix
 
-    truth, found = _codes(y_true, "y_true"), _codes(y_pred, "y_pred")
-    if len(truth) != len(found):
-        raise ValueError(f"y_true has {len(truth)} cells, y_pred {len(found)}; one of each a cell is needed")
-    table = np.zeros((truth.max() + 1, found.max() + 1), dtype=np.int64)  # (type, cluster)
-    np.add.at(table, (truth, found), 1)
+    truth, found = _names(y_true, y_pred)
+    table = contingency_matrix(truth, found)  # (type, cluster)
     types, clusters = linear_sum_assignment(table, maximize=True)
-    hits = np.zeros(len(table))
-    hits[types] = table[types, clusters]
-    predicted = np.zeros(len(table))
-    predicted[types] = table[:, clusters].sum(axis=0)
-    actual = table.sum(axis=1)
+    hits, predicted = np.zeros((2, len(table)))
+    hits[types], predicted[types] = table[types, clusters], table.sum(axis=0)[clusters]
     return Scores(
-        accuracy=float(hits.sum() / len(truth)),
         nmi=float(normalized_mutual_info_score(truth, found)),
         ari=float(adjusted_rand_score(truth, found)),
-        macro_f1=float((2 * hits / (actual + predicted)).mean()),
-        balanced_accuracy=float((hits / actual).mean()),
         n_clusters=table.shape[1],
         n_types=table.shape[0],
+        **_rates(hits, predicted, table.sum(axis=1)),
     )
 
 
@@ -78,42 +71,46 @@ def score_classes(y_true: Sequence[object], y_pred: Sequence[object], *, unassig
 
     Raises ``ValueError`` if the lengths differ, there is no cell, or a label is missing.
     """
-    types, truth = _named_codes(y_true, "y_true")
-    found_names, found = _named_codes(y_pred, "y_pred")
-    if len(truth) != len(found):
-        raise ValueError(f"y_true has {len(truth)} cells, y_pred {len(found)}; one of each a cell is needed")
-    classes = [*types, *(name for name in found_names if name not in set(types))]
-    column = np.array([classes.index(name) for name in found_names])
-    confusion = np.zeros((len(types), len(classes)), dtype=np.int64)
-    np.add.at(confusion, (truth, column[found]), 1)
+    import pandas as pd
+
+    truth, found = _names(y_true, y_pred)
+    types = np.unique(truth)
+    classes = [*types.tolist(), *np.setdiff1d(found, types).tolist()]
+    confusion = pd.crosstab(truth, found).reindex(columns=classes, fill_value=0).to_numpy()
     hits, actual = np.diag(confusion), confusion.sum(axis=1)
-    predicted = confusion.sum(axis=0)[: len(types)]
     return ClassScores(
-        accuracy=float(hits.sum() / len(truth)),
-        macro_f1=float((2 * hits / (actual + predicted)).mean()),
-        balanced_accuracy=float((hits / actual).mean()),
-        share_unassigned=float(np.mean([str(name) == unassigned for name in y_pred])),
-        recall={name: float(hit / size) for name, hit, size in zip(types, hits, actual, strict=True)},
+        share_unassigned=float((found == unassigned).mean()),
+        recall=dict(zip(types.tolist(), (hits / actual).tolist(), strict=True)),
         classes=tuple(classes),
         confusion=confusion,
+        **_rates(hits, confusion.sum(axis=0)[: len(types)], actual),
     )
 
 
-def _codes(labels: Sequence[object], name: str) -> np.ndarray:
-    return _named_codes(labels, name)[1]
+def _rates(hits: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> dict[str, float]:
+    """Accuracy, and means over types, from the cells of each type that are right, predicted, and there."""
+    return {
+        "accuracy": float(hits.sum() / actual.sum()),
+        "macro_f1": float((2 * hits / (actual + predicted)).mean()),
+        "balanced_accuracy": float((hits / actual).mean()),
+    }
 
 
-def _named_codes(labels: Sequence[object], name: str) -> tuple[list[str], np.ndarray]:
+def _names(y_true: Sequence[object], y_pred: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
+    """Give both labels of each cell as text; ``ValueError`` if there is no cell, or a label is missing."""
     import pandas as pd
 
-    missing = sum(bool(pd.isna(label)) for label in labels)  # type: ignore[call-overload]  # object in the stubs is narrower
-    if len(labels) == 0 or missing:
-        raise ValueError(f"{name} has {len(labels)} cells, {missing} of them without a label; give one for each")
-    names, codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
-    return names.tolist(), codes
+    for name, labels in (("y_true", y_true), ("y_pred", y_pred)):
+        missing = int(pd.isna(np.asarray(labels, dtype=object)).sum())
+        if len(labels) == 0 or missing:
+            raise ValueError(f"{name} has {len(labels)} cells, {missing} of them without a label; give one for each")
+    if len(y_true) != len(y_pred):
+        raise ValueError(f"y_true has {len(y_true)} cells, y_pred {len(y_pred)}; one of each a cell is needed")
+    truth, found = (np.array([str(label) for label in labels]) for labels in (y_true, y_pred))
+    return truth, found
 
 
-def evaluate_file(path: Path, *, truth: str, pred: str) -> "Scores":
+def evaluate_file(path: Path, *, truth: str, pred: str) -> Scores:
     """Score clusters against an annotator's labels; cells without a label are left out.
 
     Raises ``InputUnusable`` if the file or a column is missing.

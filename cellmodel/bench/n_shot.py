@@ -37,29 +37,14 @@ TEXT_SHARE: Final = 0.5  # length of the text part beside the expression part, w
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialConfig:
-    """What is tried.
+    """What is tried."""
 
-    Parameters
-    ----------
-    label_key
-        Column of obs with the labels.
-    n_shots
-        Labelled cells a class; empty for stratified splits alone.
-    n_draws
-        Draws for each.
-    share_test
-        Fraction of each class that stratified splits test on; None leaves them out.
-    features
-        ``expression`` for smoothed principal components, ``text`` for that of the cells' own genes, ``both`` side by
-        side, or ``recipe:NAME`` for what a recipe would cluster.
-    classify
-        The classifier.
-    """
-
-    label_key: str
-    n_shots: tuple[int, ...] = (1, 3, 5, 10)
-    n_draws: int = 20
-    share_test: float | None = None
+    label_key: str  # column of obs with the labels
+    n_shots: tuple[int, ...] = (1, 3, 5, 10)  # labelled cells a class; empty for stratified splits alone
+    n_draws: int = 20  # for each
+    share_test: float | None = None  # fraction of each class that stratified splits test on; None leaves them out
+    # ``expression``: smoothed principal components; ``text``: that of the cells' own genes; ``both`` side by side;
+    # ``recipe:NAME``: what a recipe would cluster
     features: str = "expression"
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
 

@@ -2,17 +2,16 @@
 
 import json
 import logging
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from cellmodel.bench.jobs import DataSet, Job, Row, parse_variant, run_job, variant_name
+from cellmodel.bench.jobs import UNKNOWN, BenchConfig, DataSet, Job, Row, parse_variant, run_job, variant_name
 from cellmodel.core.errors import CellModelError, InputUnusable
 from cellmodel.io.writers import check_targets
 from cellmodel.recipes.registry import BASELINES, plugin_version
@@ -22,35 +21,21 @@ from genekb.core.resources import leave_interrupts_to_parent, note_on_interrupt
 from genekb.files import atomic as files
 from genekb.files.replace import Target
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+FROM_CLUSTERING: Final = "clustering"
+HEADINGS: Final = {
+    "accuracy": "ACC",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced ACC",
+    "mean": "mean of ACC, NMI, ARI",
+}
 Progress = Callable[[str, int, int], None]  # what, done, total
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BenchConfig:
-    """What is compared, and where the results go.
-
-    Parameters
-    ----------
-    variants
-        ``RECIPE[+HEAD][@KNOWLEDGE]`` each.
-    seeds
-        The same for every recipe and data set.
-    output
-        Folder of the results; what stands there of the same settings is not computed again.
-    n_processes
-        Jobs at once; each has one thread.
-    """
-
-    variants: tuple[str, ...]
-    output: Path
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    stores: tuple[Path, ...] = ()
-    encoder: str | None = None
-    n_clusters: tuple[str, ...] = ("given", "estimated")
-    with_oracle: bool = False
-    n_processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +57,7 @@ def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Pro
     folder = Target(config.output, kind="shared", makes_parents=True)
     check_targets([folder], inputs=[data.path for data in datasets], overwrite=True)
     config.output.mkdir(parents=True, exist_ok=True)
-    done = {number: rows for number, job in enumerate(jobs) if (rows := _kept(job, config.output)) is not None}
+    done = {number: rows for number, job in enumerate(jobs) if (rows := _kept(job)) is not None}
     n_reused, failures = len(done), []
     missing = [(number, job) for number, job in enumerate(jobs) if number not in done]
     for count, (number, rows, why) in enumerate(_computed(missing, config), start=1):
@@ -80,7 +65,7 @@ def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Pro
             failures.append((jobs[number].data.name, jobs[number].recipe, why))
             log.warning("%s, %s: %s", jobs[number].data.name, jobs[number].recipe, why)
         else:
-            files.write_json({"job": job_key(jobs[number]), "rows": rows}, _path(jobs[number], config.output))
+            files.write_json({"job": job_key(jobs[number]), "rows": rows}, _path(jobs[number]))
             done[number] = rows
         if progress:
             progress("benchmark", count, len(missing))
@@ -100,17 +85,7 @@ def plan_jobs(datasets: Sequence[DataSet], config: BenchConfig) -> list[Job]:
         if head not in of_recipe:
             of_recipe.append(head)
     return [
-        Job(
-            data=data,
-            recipe=recipe,
-            knowledge=knowledge,
-            heads=tuple(names),
-            seeds=config.seeds,
-            stores=config.stores,
-            encoder=config.encoder,
-            n_clusters=config.n_clusters,
-            with_oracle=config.with_oracle,
-        )
+        Job(data=data, recipe=recipe, knowledge=knowledge, heads=tuple(names), config=config)
         for data in datasets
         for (recipe, knowledge), names in heads.items()
     ]
@@ -118,19 +93,24 @@ def plan_jobs(datasets: Sequence[DataSet], config: BenchConfig) -> list[Job]:
 
 def job_key(job: Job) -> dict[str, Any]:
     """All that decides a job's scores: the file's bytes, the settings, the stores, the version of the code."""
-    content = asdict(job) | {"stores": [folder.name for folder in job.stores]}
-    content["data"] = asdict(job.data) | {"path": job.data.path.name}
-    key: dict[str, Any] = json.loads(json.dumps(content, default=list))
-    key |= plugin_version(job.recipe)
+    config = job.config
+    content = {
+        "data": asdict(job.data) | {"path": job.data.path.name},
+        **{name: getattr(job, name) for name in ("recipe", "knowledge", "heads")},
+        **{name: getattr(config, name) for name in ("seeds", "encoder", "n_clusters", "with_oracle")},
+        "stores": [folder.name for folder in config.stores],
+    }
+    key: dict[str, Any] = json.loads(json.dumps(content, default=list)) | plugin_version(job.recipe)
     return key | {"sha256": files.sha256_file(job.data.path), "version": installed_version()}
 
 
-def _path(job: Job, output: Path) -> Path:
-    return output / "jobs" / f"{job.data.name}--{variant_name(job.recipe, job.knowledge, 'own')}.json"
+def _path(job: Job) -> Path:
+    return job.config.output / "jobs" / f"{job.data.name}--{variant_name(job.recipe, job.knowledge, 'own')}.json"
 
 
-def _kept(job: Job, output: Path) -> list[Row] | None:
-    path = _path(job, output)
+def _kept(job: Job) -> list[Row] | None:
+    """Rows of a job that is done already."""
+    path = _path(job)
     if not path.is_file():
         return None
     content = json.loads(path.read_text())
@@ -190,156 +170,109 @@ def write_results(found: BenchResult, output: Path) -> None:
     files.write_text(printable(benchmark_markdown(found.rows, failures=found.failures)), output / "results.md")
 
 
-METRICS: Final = ("accuracy", "nmi", "ari", "macro_f1", "balanced_accuracy", "mean")
-HEADINGS: Final = ("ACC", "NMI", "ARI", "macro-F1", "balanced ACC", "mean of ACC, NMI, ARI")
-FROM_CLUSTERING: Final = "clustering"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A recipe beside a rival, paired over data sets."""
+    """A recipe beside a rival, paired over the data sets that both have."""
 
-    recipe: str
-    rival: str
     difference: float  # mean over data sets of the difference of the means over seeds
     n_better: int  # data sets on which the recipe is better
     n_data: int
     p_value: float  # wilcoxon signed-rank test, two-sided, over data sets; NaN where all differences are zero
 
 
-def compare(rows: Sequence[Row], recipe: str, rival: str, *, k: str, metric: str = "mean") -> Comparison:
-    """Compare two recipes on the data sets that both have."""
+def compare(rows: "pd.DataFrame", recipe: str, rival: str) -> Comparison:
+    """Compare two recipes by their means, over rows of one k."""
     from scipy.stats import wilcoxon
 
-    mine, theirs = (_by_data(rows, name, k, metric) for name in (recipe, rival))
-    shared = [data for data in mine if data in theirs]
-    differences = np.array([mine[data] - theirs[data] for data in shared])
-    is_zero = not np.any(differences)
+    by_data = rows.groupby(["data", "recipe"], sort=False)["mean"].mean().unstack()
+    differences = (by_data[recipe] - by_data[rival]).dropna().to_numpy()
     return Comparison(
-        recipe=recipe,
-        rival=rival,
-        difference=float(differences.mean()) if shared else float("nan"),
+        difference=float(differences.mean()) if len(differences) else float("nan"),
         n_better=int((differences > 0).sum()),
-        n_data=len(shared),
-        p_value=float("nan") if is_zero else float(wilcoxon(differences).pvalue),
+        n_data=len(differences),
+        p_value=float(wilcoxon(differences).pvalue) if differences.any() else float("nan"),
     )
 
 
 def benchmark_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str, str]] = ()) -> str:
     """All tables of a benchmark, as Markdown."""
-    lines = ["# Results", ""]
-    for k in dict.fromkeys(row["k"] for row in rows):
-        lines += [f"## Number of clusters {k}", "", *_means(rows, k), "", *_comparisons(rows, k), ""]
-        lines += ["### By data set, mean ± standard deviation over seeds", "", *_by_data_table(rows, k), ""]
-    lines += _oracles(rows)
+    import pandas as pd
+
+    table, lines = pd.DataFrame(rows), ["# Results", ""]
+    for k, part in table.groupby("k", sort=False):
+        lines += [f"## Number of clusters {k}", "", *_means(part), "", *_comparisons(part), ""]
+        lines += ["### By data set, mean ± standard deviation over seeds", "", *_by_data_table(part), ""]
+    lines += _oracles(table)
     if failures:
         lines += ["## Not done", "", *(f"- {data}, {recipe}: {why}" for data, recipe, why in failures), ""]
     return "\n".join(lines)
 
 
-def _recipes(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row["recipe"] for row in rows))
+def _overall(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Mean over data sets of the mean over seeds, by recipe."""
+    by_data = rows.groupby(["recipe", "data"], sort=False)[list(HEADINGS)].mean()
+    return by_data.groupby("recipe", sort=False).mean()
 
 
-def _select(rows: Sequence[Row], recipe: str, k: str, data: str | None = None) -> list[Row]:
-    return [row for row in rows if row["recipe"] == recipe and row["k"] == k and data in {None, row["data"]}]
-
-
-def _by_data(rows: Sequence[Row], recipe: str, k: str, metric: str) -> dict[str, float]:
-    """Mean over seeds, by data set."""
-    found: dict[str, list[float]] = {}
-    for row in _select(rows, recipe, k):
-        found.setdefault(row["data"], []).append(row[metric])
-    return {data: float(np.mean(values)) for data, values in found.items()}
-
-
-def _overall(rows: Sequence[Row], recipe: str, k: str, metric: str) -> float:
-    by_data = list(_by_data(rows, recipe, k, metric).values())
-    return float(np.mean(by_data)) if by_data else float("nan")
-
-
-def _means(rows: Sequence[Row], k: str) -> list[str]:
+def _means(rows: "pd.DataFrame") -> Iterator[str]:
     """Means over data sets: all, and those whose labels do not come from a clustering on their own."""
-    independent = [row for row in rows if row["origin"] not in {FROM_CLUSTERING, "unknown"}]
-    lines = _header(("recipe", "data sets", *HEADINGS, "mean, labels not from clustering", "s", "peak MB"))
-    for recipe in _recipes(rows):
-        own = _select(rows, recipe, k)
-        if not own:
-            continue
-        values = [f"{_overall(rows, recipe, k, metric):.3f}" for metric in METRICS]
-        apart = _overall(independent, recipe, k, "mean")
-        lines.append(
-            _line(
-                recipe,
-                len({row["data"] for row in own}),
-                *values,
-                "" if np.isnan(apart) else f"{apart:.3f}",
-                f"{np.mean([row['seconds'] for row in own]):.1f}",
-                f"{max(row['peak_mb'] for row in own):.0f}",
-            )
-        )
-    return lines
+    means = _overall(rows)
+    apart = _overall(rows[~rows["origin"].isin([FROM_CLUSTERING, UNKNOWN])])["mean"].reindex(means.index)
+    yield from header("recipe", "data sets", *HEADINGS.values(), "mean, labels not from clustering", "s", "peak MB")
+    for recipe, own in rows.groupby("recipe", sort=False):
+        values = [f"{mean:.3f}" for mean in means.loc[recipe]]
+        yield line(recipe, own["data"].nunique(), *values, _three_decimals(apart[recipe]), *_costs(own))
 
 
-def _comparisons(rows: Sequence[Row], k: str) -> list[str]:
+def _comparisons(rows: "pd.DataFrame") -> Iterator[str]:
     """Every recipe against the baseline whose mean is highest."""
-    baselines = [name for name in _recipes(rows) if name in BASELINES and _select(rows, name, k)]
-    if not baselines:
-        return []
-    best = max(baselines, key=lambda name: _overall(rows, name, k, "mean"))
-    lines = [f"### Against the best baseline, {best}, paired over data sets", ""]
-    lines += _header(("recipe", "difference of the mean", "better on", "Wilcoxon p"))
-    for recipe in _recipes(rows):
-        if recipe == best or not _select(rows, recipe, k):
-            continue
-        found = compare(rows, recipe, best, k=k)
-        p_value = "" if np.isnan(found.p_value) else f"{found.p_value:.3f}"
-        lines.append(_line(recipe, f"{found.difference:+.3f}", f"{found.n_better} of {found.n_data}", p_value))
-    return lines
+    means = _overall(rows)["mean"]
+    baselines = means[means.index.isin(BASELINES)]
+    if baselines.empty:
+        return
+    best = str(baselines.idxmax())
+    yield from (f"### Against the best baseline, {best}, paired over data sets", "")
+    yield from header("recipe", "difference of the mean", "better on", "Wilcoxon p")
+    for recipe in means.index.drop([best]):
+        found = compare(rows, recipe, best)
+        share = f"{found.n_better} of {found.n_data}"
+        yield line(recipe, f"{found.difference:+.3f}", share, _three_decimals(found.p_value))
 
 
-def _by_data_table(rows: Sequence[Row], k: str) -> list[str]:
-    lines = _header(("data", "labels from", "recipe", "clusters / types", *HEADINGS[:4], "s", "peak MB"))
-    for data in dict.fromkeys(row["data"] for row in rows):
-        for recipe in _recipes(rows):
-            own = _select(rows, recipe, k, data)
-            if not own:
-                continue
-            lines.append(
-                _line(
-                    data,
-                    own[0]["origin"],
-                    recipe,
-                    f"{np.mean([row['n_clusters'] for row in own]):.1f} / {own[0]['n_types']}",
-                    *(_spread(own, metric) for metric in METRICS[:4]),
-                    f"{np.mean([row['seconds'] for row in own]):.1f}",
-                    f"{max(row['peak_mb'] for row in own):.0f}",
-                )
-            )
-    return lines
+def _by_data_table(rows: "pd.DataFrame") -> Iterator[str]:
+    shown = list(HEADINGS)[:4]
+    yield from header("data", "labels from", "recipe", "clusters / types", *map(HEADINGS.get, shown), "s", "peak MB")
+    for (data, recipe), own in rows.groupby(["data", "recipe"], sort=False):
+        numbers = f"{own['n_clusters'].mean():.1f} / {own['n_types'].iloc[0]}"
+        spread = (f"{own[metric].mean():.3f} ± {own[metric].std(ddof=0):.3f}" for metric in shown)
+        yield line(data, own["origin"].iloc[0], recipe, numbers, *spread, *_costs(own))
 
 
-def _oracles(rows: Sequence[Row]) -> list[str]:
-    having = [row for row in rows if "oracle_best_epoch" in row]
-    if not having:
-        return []
-    lines = ["## What choosing the epoch by label would add (k given, one seed, k-means; not used)", ""]
-    lines += _header(("recipe", "data sets", "last epoch", "oracle_best_epoch", "difference"))
-    for recipe in _recipes(having):
-        own = [row for row in having if row["recipe"] == recipe]
-        last, best = (float(np.mean([row[name] for row in own])) for name in ("last_epoch", "oracle_best_epoch"))
-        lines.append(_line(recipe, len(own), f"{last:.3f}", f"{best:.3f}", f"{best - last:+.3f}"))
-    return [*lines, ""]
+def _oracles(rows: "pd.DataFrame") -> Iterator[str]:
+    if "oracle_best_epoch" not in rows:
+        return
+    yield from ("## What choosing the epoch by label would add (k given, one seed, k-means; not used)", "")
+    yield from header("recipe", "data sets", "last epoch", "oracle_best_epoch", "difference")
+    for recipe, own in rows.dropna(subset="oracle_best_epoch").groupby("recipe", sort=False):
+        last, best = own["last_epoch"].mean(), own["oracle_best_epoch"].mean()
+        yield line(recipe, len(own), f"{last:.3f}", f"{best:.3f}", f"{best - last:+.3f}")
+    yield ""
 
 
-def _spread(rows: Sequence[Row], metric: str) -> str:
-    values = [row[metric] for row in rows]
-    return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+def _costs(rows: "pd.DataFrame") -> tuple[str, str]:
+    """Mean seconds and highest peak of memory."""
+    return f"{rows['seconds'].mean():.1f}", f"{rows['peak_mb'].max():.0f}"
 
 
-def _header(names: Sequence[str]) -> list[str]:
-    return [_line(*names), _line(*("---" for _ in names))]
+def _three_decimals(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
 
 
-def _line(*values: object) -> str:
+def header(*names: object) -> tuple[str, str]:
+    """Write the head of a Markdown table."""
+    return line(*names), line(*("---" for _ in names))
+
+
+def line(*values: object) -> str:
+    """Write a line of a Markdown table."""
     return "| " + " | ".join(map(str, values)) + " |"

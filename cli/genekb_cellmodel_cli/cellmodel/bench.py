@@ -46,8 +46,8 @@ def bench(
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """
     numbers = parse_seeds(seeds)
-    from cellmodel.bench.jobs import find_datasets
-    from cellmodel.bench.runner import BenchConfig, run_bench
+    from cellmodel.bench.jobs import BenchConfig, find_datasets
+    from cellmodel.bench.runner import run_bench
     from genekb import open as open_store
 
     config = BenchConfig(

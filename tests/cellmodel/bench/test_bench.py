@@ -3,15 +3,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import wilcoxon
 
 import cellmodel as cm
 import genekb
-from cellmodel.bench.jobs import find_datasets, parse_variant, run_job, variant_name
+from cellmodel.bench.jobs import BenchConfig, find_datasets, parse_variant, run_job, variant_name
 from cellmodel.bench.metrics import score
-from cellmodel.bench.runner import BenchConfig, benchmark_markdown, compare, plan_jobs, run_bench
+from cellmodel.bench.runner import benchmark_markdown, compare, plan_jobs, run_bench
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
@@ -20,7 +21,7 @@ from tests.support.in_process import call_json
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two labelled files: some of the demo's cells, and the same with labels dealt out anew."""
+    """Two labelled files: some of the demo's cells, and the same with labels permuted."""
     where = tmp_path_factory.mktemp("labelled")
     cells = read_anndata(find_demo_cells())[:150].copy()
     cells.obs["cell_type"] = cells.obs["bulk_labels"].astype(str)
@@ -118,7 +119,7 @@ def test_tables_are_means_over_seeds_then_data_sets():
         row("one", "pca-leiden", [0.5], n_seeds=1) + row("two", "pca-leiden", [0.7], n_seeds=1),
     ]
     every = [one for part in rows for one in part]
-    found = compare(every, "fused", "pca-leiden", k="given")
+    found = compare(pd.DataFrame(every), "fused", "pca-leiden")
     assert found.difference == pytest.approx(np.mean([0.8 - 0.5, 0.6 - 0.7]))
     assert (found.n_better, found.n_data) == (1, 2)
     assert found.p_value == pytest.approx(wilcoxon([0.3, -0.1]).pvalue)
