@@ -22,17 +22,17 @@ import scipy.sparse as sp
 from protocol import HERE, DataSet, data_folder, load_datasets
 
 import genekb
-from cellmodel.annotate.candidates import read_cell_types
-from cellmodel.annotate.marker_overlap import UNASSIGNED
-from cellmodel.annotate.name_cells import name_by_types, name_each
-from cellmodel.annotate.type_scores import (
+from cellmodel.annotate.cell_types import (
     QueriedCells,
     TypeEvidence,
     cluster_profiles,
     known_genes,
+    read_cell_types,
     standard_profiles,
     type_evidence,
 )
+from cellmodel.annotate.marker_overlap import UNASSIGNED
+from cellmodel.annotate.name_cells import name_by_types, name_each
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.io.cells import obs_columns, read_cells

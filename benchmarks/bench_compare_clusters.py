@@ -22,9 +22,8 @@ from bench_clustering import build_stores
 from protocol import HERE, SEEDS, data_folder
 
 import genekb
-from cellmodel.annotate.compare import bring_together
-from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, ComparedSide, match_clusters
-from cellmodel.annotate.shared_genes import Meeting
+from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, match_clusters
+from cellmodel.annotate.shared_genes import ComparedSide, Meeting, bring_together
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import ClusteredCells, clustered

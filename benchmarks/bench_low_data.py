@@ -26,7 +26,7 @@ import genekb
 from cellmodel.bench.metrics import score
 from cellmodel.cluster.algorithms import kmeans, micro_ward
 from cellmodel.core.config import GraphConfig
-from cellmodel.explain.knowledge_effect import neighbour_agreement
+from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.io.cells import read_cells, read_obs_columns
 from cellmodel.pp.features import LOW_DATA_COMPONENTS
 from cellmodel.pp.gene_weights import information_weights, own_informativeness

@@ -20,8 +20,14 @@ from bench_annotate import TruthOfSet, dealt, known_cells, named_sets, open_stor
 from sklearn.metrics import average_precision_score
 
 import genekb
-from cellmodel.annotate.candidates import read_cell_types
-from cellmodel.annotate.type_scores import cell_scores, marker_weights, text_weights, type_nearness, widened_weights
+from cellmodel.annotate.cell_types import (
+    cell_scores,
+    marker_weights,
+    read_cell_types,
+    text_weights,
+    type_nearness,
+    widened_weights,
+)
 from cellmodel.core.config import RunConfig
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import smooth

@@ -22,7 +22,7 @@ from protocol import DataSet, load_datasets
 import genekb
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors
 from cellmodel.core.config import GraphConfig, RunConfig, SemanticsConfig
-from cellmodel.explain.knowledge_effect import neighbour_agreement
+from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.io.cells import Cells, read_cells, read_obs_columns
 from cellmodel.pp.moments import column_moments
 from cellmodel.text.agreement import AgreementRow, compare_readings

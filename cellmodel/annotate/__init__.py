@@ -1,9 +1,8 @@
 """Names of clusters and cells: candidate types, label transfer, free-text search, matches between data sets."""
 
 __all__ = [
-    "candidates",
+    "cell_types",
     "classify",
-    "compare",
     "label_transfer",
     "marker_overlap",
     "match_clusters",

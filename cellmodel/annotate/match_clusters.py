@@ -1,5 +1,6 @@
 """Clusters of one data set against those of another: by the meaning of their genes, by shared markers, by both."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -7,11 +8,15 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+import genekb
+from cellmodel.annotate.shared_genes import ComparedSide, Meeting, bring_together
 from cellmodel.core.arrays import CellByGene, GeneVectors, Labels, unit_rows
+from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
-from cellmodel.explain.enrichment import adjusted_p, overlap_p
+from cellmodel.explain.groups import ClusteredCells
 from cellmodel.explain.markers import rank_markers, upregulated
-from cellmodel.explain.permutations import permutation_p
+from cellmodel.explain.p_values import adjusted_p, overlap_p, permutation_p
+from cellmodel.io.records import Lineage
 from cellmodel.pp.moments import cluster_moments
 from cellmodel.text.paths import fit_whitening
 
@@ -59,19 +64,6 @@ class CompareConfig:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if not (0 < self.max_marker_p <= 1 and 0 < self.max_p <= 1):
             raise ValueError(f"p values must lie in (0, 1], got {self.max_marker_p} and {self.max_p}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ComparedSide:
-    """One of the two data sets."""
-
-    clusters: tuple[str, ...]  # name of each cluster
-    labels: Labels  # (cell,) place of each cell's cluster in ``clusters``
-    expression: CellByGene  # (cell, gene) log1p of normalised counts
-    gene_names: tuple[str, ...]  # as they are shown
-    # (gene,) by which the genes of both sides are matched, each once and above 0; 0 for a gene without a match
-    gene_ids: Int[np.ndarray, " gene"]
-    vectors: GeneVectors  # (gene, dim) of the same encoder on both sides; zero for a gene without text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -448,3 +440,56 @@ def _scaled(weights: Float[np.ndarray, "cluster gene"], vectors: GeneVectors) ->
     """Divide weights by the length of the profile that they make; a profile of no length stays 0."""
     lengths = np.linalg.norm(weights @ vectors, axis=1, keepdims=True)
     return np.divide(weights, lengths, out=np.zeros_like(weights), where=lengths > _NO_LENGTH)
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellComparison:
+    """Matches of two sets of cells."""
+
+    matches: tuple[ClusterMatch, ...]  # matches, pairs: see :func:`cellmodel.annotate.match_clusters.match_clusters`
+    pairs: tuple[ClusterPair, ...]
+    meeting: Meeting  # how genes were matched
+    n_genes: tuple[int, int]  # genes of either side that were compared
+    n_shared: int  # genes that both sides have; 0 where they are matched by text alone
+    encoder_id: str  # encoder whose vectors were used on both sides
+    store_ids: tuple[str, str]  # store of either side
+    note: str  # the same in words
+    # what the clusters of either side were made with, where that is another store
+    made_with: tuple[Lineage | None, Lineage | None] = (None, None)
+
+
+def compare_clustered(
+    a: ClusteredCells,
+    b: ClusteredCells,
+    *,
+    stores: tuple[genekb.Store, genekb.Store],
+    config: RunConfig,
+    compare: CompareConfig | None = None,
+    meeting: Meeting | None = None,
+) -> CellComparison:
+    """Match the clusters of two sets of cells that are read already; see ``cellmodel.tl.compare``."""
+    how = meeting or ("ids" if stores[0].manifest.taxa == stores[1].manifest.taxa else "orthologs")
+    sides = bring_together(a, b, stores=stores, meeting=how)
+    matches, pairs = match_clusters(sides[0], sides[1], config=compare or CompareConfig(), seed=config.seed)
+    n_genes = (len(sides[0].gene_names), len(sides[1].gene_names))
+    n_shared = 0 if how == "text" else n_genes[0]
+    encoder_id = "" if a.alignment is None else a.alignment.encoder_id
+    how_matched = {"ids": "by GeneID", "orthologs": "by GeneID of the orthologue"}
+    note = (
+        f"{n_genes[0]} and {n_genes[1]} genes with a text are compared by meaning alone"
+        if how == "text"
+        else f"{n_shared} genes of both files are matched {how_matched[how]}"
+    )
+    return CellComparison(
+        matches=matches,
+        pairs=pairs,
+        meeting=how,
+        n_genes=n_genes,
+        n_shared=n_shared,
+        encoder_id=encoder_id,
+        store_ids=(stores[0].store_id, stores[1].store_id),
+        note=note,
+    )

@@ -8,23 +8,24 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
-from cellmodel.annotate.candidates import CellType, read_cell_types
-from cellmodel.annotate.marker_overlap import UNASSIGNED, cluster_rows
-from cellmodel.annotate.type_scores import (
+from cellmodel.annotate.cell_types import (
+    CellType,
     QueriedCells,
     TypeEvidence,
     cell_scores,
     cluster_profiles,
     known_genes,
+    read_cell_types,
     standard_profiles,
     type_evidence,
 )
+from cellmodel.annotate.marker_overlap import UNASSIGNED, cluster_rows
 from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import ClusteredCells, clustered
-from cellmodel.explain.permutations import permutation_p
+from cellmodel.explain.p_values import permutation_p
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage
 from cellmodel.pp.features import make_features
@@ -205,7 +206,7 @@ def name_by_types(
 ) -> tuple[TypeName, ...]:
     """Name each cluster by the type whose weights agree best with its profile; equal scores go to the first type.
 
-    ``profiles``: of :func:`cellmodel.annotate.type_scores.cluster_profiles`.
+    ``profiles``: of :func:`cellmodel.annotate.cell_types.cluster_profiles`.
     """
     settings = config or TypeNaming()
     standard = standard_profiles(profiles)

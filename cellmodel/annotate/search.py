@@ -10,13 +10,13 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 import genekb
-from cellmodel.annotate.candidates import read_cell_types
-from cellmodel.annotate.type_scores import (
+from cellmodel.annotate.cell_types import (
     QueriedCells,
     cell_scores,
     cluster_profiles,
     known_genes,
     marker_weights,
+    read_cell_types,
     standard_profiles,
     text_weights,
     type_nearness,
@@ -27,7 +27,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import GroupedCells, group_cells
-from cellmodel.explain.permutations import permutation_p
+from cellmodel.explain.p_values import permutation_p
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features

@@ -5,6 +5,8 @@ within its own set, with weights under which the fractions of the cell types do 
 the two sets together: a common reduction or a common graph was measured to keep them apart.
 """
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -13,9 +15,10 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 import genekb
-from cellmodel.core.arrays import CellByGene, Embedding, unit_rows
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, Labels, unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
+from cellmodel.explain.groups import ClusteredCells
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.graph import smooth
@@ -246,3 +249,89 @@ def even_weights(features: Embedding) -> Float[np.ndarray, " cell"]:
     )
     weights = 1.0 / np.maximum(density, np.exp(-0.5))  # a cell far from every landmark counts like one at a bandwidth
     return np.asarray(weights / weights.sum())
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ComparedSide:
+    """One of the two data sets."""
+
+    clusters: tuple[str, ...]  # name of each cluster
+    labels: Labels  # (cell,) place of each cell's cluster in ``clusters``
+    expression: CellByGene  # (cell, gene) log1p of normalised counts
+    gene_names: tuple[str, ...]  # as they are shown
+    # (gene,) by which the genes of both sides are matched, each once and above 0; 0 for a gene without a match
+    gene_ids: Int[np.ndarray, " gene"]
+    vectors: GeneVectors  # (gene, dim) of the same encoder on both sides; zero for a gene without text
+
+
+def bring_together(
+    a: ClusteredCells, b: ClusteredCells, *, stores: tuple[genekb.Store, genekb.Store], meeting: Meeting
+) -> tuple[ComparedSide, ComparedSide]:
+    """Reduce two sets of clustered cells to shared genes, with vectors of one encoder.
+
+    Where the stores hold vectors of other encoders, as of one that is fitted to the texts of a species, the texts of
+    ``b`` are encoded by the encoder of ``a``.
+
+    Raises ``AlignmentTooLow`` if too few genes are shared, or fewer than two have a text on a side.
+    """
+    keys = [_keys(side, kb, meeting) for side, kb in zip((a, b), stores, strict=True)]
+    columns = [columns_by_gene_id(key, side.expression) for side, key in zip((a, b), keys, strict=True)]
+    if meeting != "text":
+        shared = np.intersect1d(keys[0][columns[0]], keys[1][columns[1]])
+        species_option = "the store of the second with --kb-b"
+        check_shared(len(shared), (a.cells.source, b.cells.source), meeting=meeting, other_species=species_option)
+        columns = [each[np.isin(key[each], shared)] for each, key in zip(columns, keys, strict=True)]
+    vectors = _vectors(a, b, stores, columns)
+    sides = [
+        ComparedSide(
+            clusters=side.names,
+            labels=side.labels,
+            expression=side.expression[:, chosen],
+            gene_names=tuple(side.gene_names[column] for column in chosen),
+            gene_ids=np.zeros(len(chosen), dtype=np.int64) if meeting == "text" else key[chosen],
+            vectors=each,
+        )
+        for side, key, chosen, each in zip((a, b), keys, columns, vectors, strict=True)
+    ]
+    for side, cells in zip(sides, (a, b), strict=True):
+        if (n_texts := int(side.vectors.any(axis=1).sum())) < 2:  # noqa: PLR2004 - one text has no direction
+            raise AlignmentTooLow(
+                f"{n_texts} genes of {cells.cells.source} that are compared have a text, 2 are needed; build the store "
+                "for more genes"
+            )
+    return sides[0], sides[1]
+
+
+def _keys(side: ClusteredCells, kb: genekb.Store, meeting: Meeting) -> Int[np.ndarray, " gene"]:
+    """GeneIDs by which genes are matched, 0 where there is none."""
+    if side.alignment is None:
+        raise ValueError("clustered cells without a store cannot be compared; give one to read_clustered")
+    return human_gene_ids(side.alignment.gene_ids, kb) if meeting == "orthologs" else side.alignment.gene_ids
+
+
+def _vectors(
+    a: ClusteredCells,
+    b: ClusteredCells,
+    stores: tuple[genekb.Store, genekb.Store],
+    columns: Sequence[Int[np.ndarray, " column"]],
+) -> tuple[GeneVectors, GeneVectors]:
+    """Vectors of both sides by the encoder of ``a``; zero for a gene without text."""
+    if a.alignment is None or b.alignment is None:
+        raise ValueError("clustered cells without a store cannot be compared; give one to read_clustered")
+    encoder_id = a.alignment.encoder_id
+    left = a.alignment.vectors[columns[0]]
+    if encoder_id in stores[1].encoder_ids:
+        return left, stores[1].vectors(b.alignment.gene_ids[columns[1]], encoder=encoder_id).vectors
+    texts = [b.alignment.texts[column] or "" for column in columns[1]]
+    distinct = sorted({text for text in texts if text})
+    log.info("%d texts of %s are encoded by %s for a common space", len(distinct), b.cells.source, encoder_id)
+    right = np.zeros((len(texts), left.shape[1]), dtype=np.float32)
+    if distinct:
+        encoded = stores[0].encoder(encoder_id).encode(distinct).vectors
+        row_of = {text: row for row, text in enumerate(distinct)}
+        known = [row for row, text in enumerate(texts) if text]
+        right[known] = encoded[[row_of[texts[row]] for row in known]]
+    return left, right

@@ -15,7 +15,7 @@ from cellmodel.cluster.algorithms import order_by_size
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.explain.knowledge_effect import neighbour_agreement
+from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
 from cellmodel.recipes.base import Representation
 from cellmodel.recipes.heads import find_head

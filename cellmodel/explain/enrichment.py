@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
 
 import genekb
 from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.p_values import adjusted_p, overlap_p
 
 log = logging.getLogger(__name__)
 STORED: Final = ("go_process", "go_function", "go_component", "gene_group")  # vocabularies that name sets of genes
@@ -199,27 +199,3 @@ def _indicator(groups: Sequence[Sequence[int] | frozenset[int]], column: Mapping
     rows = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     columns = np.array([column[gene] for group in groups for gene in group], dtype=np.int64)
     return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(groups), len(column)))
-
-
-def overlap_p(
-    n_shared: Int[np.ndarray, "row column"],
-    *,
-    n_measured: int,
-    n_set: Int[np.ndarray, "#row #column"],
-    n_group: Int[np.ndarray, "#row #column"],
-) -> Float[np.ndarray, "row column"]:
-    r"""Hypergeometric p value of the genes that sets and groups share :cite:`rivals2007enrichment`.
-
-    :math:`P(X \ge x)` with *N* genes measured, *K* of them in the set, *n* in the group and *x* in both: a permutation
-    p value in closed form.
-    """
-    from scipy.stats import hypergeom
-
-    return np.asarray(np.clip(hypergeom.sf(n_shared - 1, n_measured, n_set, n_group), 0.0, 1.0))
-
-
-def adjusted_p(p_values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
-    """Adjust p values over the whole table :cite:`benjamini1995fdr`."""
-    from scipy.stats import false_discovery_control
-
-    return np.asarray(false_discovery_control(p_values, axis=None)).reshape(p_values.shape)

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.explain.permutations import permutation_p
+from cellmodel.explain.p_values import permutation_p
 from genekb.core.words import singular
 
 _MIN_BOILERPLATE_TEXTS = 20  # a sentence word for word in so many texts describes the format, not the gene

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import genekb
-from cellmodel.annotate.candidates import CellType, read_cell_types
+from cellmodel.annotate.cell_types import CellType, read_cell_types
 from cellmodel.annotate.classify import ClassifyConfig
 from cellmodel.annotate.label_transfer import TransferConfig
 from cellmodel.annotate.name_cells import TypeChoice

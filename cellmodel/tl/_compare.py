@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import genekb
-from cellmodel.annotate.compare import CellComparison, compare_clustered
-from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig
+from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
 from cellmodel.annotate.shared_genes import Meeting
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable

@@ -19,7 +19,7 @@ from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
-from cellmodel.explain.knowledge_effect import KnowledgeRow, compare_knowledge, compared_cells
+from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.explain.markers import MarkerTable, rank_by_moments
 from cellmodel.explain.words import ClusterWords, words_by_moments
 from cellmodel.pp.blocks import AnyCells, BackedCells, LogExpression

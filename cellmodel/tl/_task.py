@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 import genekb
-from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.cell_types import Panel
 from cellmodel.annotate.label_transfer import UNASSIGNED, Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_types

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import genekb
-from cellmodel.annotate.compare import bring_together, compare_clustered
+from cellmodel.annotate.match_clusters import compare_clustered
+from cellmodel.annotate.shared_genes import bring_together
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.explain.groups import read_clustered

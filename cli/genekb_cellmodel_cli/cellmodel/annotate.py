@@ -10,7 +10,7 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
-    from cellmodel.annotate.candidates import CellType
+    from cellmodel.annotate.cell_types import CellType
 
 _SHOWN = 6
 
@@ -46,7 +46,7 @@ class Candidates:
 
     def read(self) -> "tuple[CellType, ...]":
         """Read the cell types to choose from."""
-        from cellmodel.annotate.candidates import (
+        from cellmodel.annotate.cell_types import (
             IN_EVERY_TISSUE,
             CellType,
             of_tissues,
@@ -94,7 +94,7 @@ def annotate(
     reading, write = read.config(), slots.write(output)
     content: dict[str, Any] = {"input": str(path), "output": str(output)}
     if kb is None:
-        from cellmodel.annotate.candidates import read_panel
+        from cellmodel.annotate.cell_types import read_panel
 
         panel = read_panel(_only_markers(candidates, encoder=genes.encoder))
         naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)

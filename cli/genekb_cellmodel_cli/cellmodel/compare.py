@@ -10,7 +10,7 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
-    from cellmodel.annotate.compare import CellComparison
+    from cellmodel.annotate.match_clusters import CellComparison
 
 GenesBy = Annotated[
     Literal["ids", "orthologs", "text"] | None,

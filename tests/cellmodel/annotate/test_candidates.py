@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from cellmodel.annotate.candidates import CellType, of_tissues, read_candidates, read_cell_types
+from cellmodel.annotate.cell_types import CellType, of_tissues, read_candidates, read_cell_types
 from cellmodel.core.errors import InputUnusable
 from genekb.encoders import load_encoder
 

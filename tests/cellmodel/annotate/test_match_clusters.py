@@ -6,13 +6,13 @@ from scipy.stats import false_discovery_control, hypergeom
 from cellmodel.annotate.match_clusters import (
     UNMATCHED,
     CompareConfig,
-    ComparedSide,
     common_space,
     match_clusters,
     match_profiles,
     match_weights,
     upregulation,
 )
+from cellmodel.annotate.shared_genes import ComparedSide
 from cellmodel.core.random import generator
 
 N_GENES, PER_TYPE, N_CELLS, DIM = 120, 12, 40, 12

@@ -8,9 +8,8 @@ import scipy.sparse as sp
 
 import cellmodel as cm
 import genekb
-from cellmodel.annotate.candidates import CellType
-from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, name_by_types, name_each
-from cellmodel.annotate.type_scores import (
+from cellmodel.annotate.cell_types import (
+    CellType,
     QueriedCells,
     TypeEvidence,
     cluster_profiles,
@@ -19,6 +18,7 @@ from cellmodel.annotate.type_scores import (
     resolve_markers,
     standard_weights,
 )
+from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, name_by_types, name_each
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellmodel.annotate.type_scores import (
+from cellmodel.annotate.cell_types import (
     cell_scores,
     cluster_profiles,
     standard_profiles,

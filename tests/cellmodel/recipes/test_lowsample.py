@@ -4,7 +4,7 @@ import scipy.sparse as sp
 import torch
 
 from cellmodel.core.config import GraphConfig
-from cellmodel.explain.knowledge_effect import neighbour_agreement
+from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.nn.modules.aligner import Projector
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import normalise_log1p, principal_components

@@ -1,9 +1,10 @@
-"""Permutation p values, counted in one place."""
+"""P values: by permutation, of overlaps of gene sets, and adjusted for many tests."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from jaxtyping import Float, Int
 
 TIE: Final = 1e-9  # statistics of order one that are closer are equal: their sums were taken in another order
 
@@ -28,3 +29,27 @@ def permutation_p(
         for at, permuted in enumerate(draw()):
             hits[at] += permuted >= found[at] - tie
     return tuple((1 + count) / (1 + n_permutations) for count in hits)
+
+
+def overlap_p(
+    n_shared: Int[np.ndarray, "row column"],
+    *,
+    n_measured: int,
+    n_set: Int[np.ndarray, "#row #column"],
+    n_group: Int[np.ndarray, "#row #column"],
+) -> Float[np.ndarray, "row column"]:
+    r"""Hypergeometric p value of the genes that sets and groups share :cite:`rivals2007enrichment`.
+
+    :math:`P(X \ge x)` with *N* genes measured, *K* of them in the set, *n* in the group and *x* in both: a permutation
+    p value in closed form.
+    """
+    from scipy.stats import hypergeom
+
+    return np.asarray(np.clip(hypergeom.sf(n_shared - 1, n_measured, n_set, n_group), 0.0, 1.0))
+
+
+def adjusted_p(p_values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+    """Adjust p values over the whole table :cite:`benjamini1995fdr`."""
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(p_values, axis=None)).reshape(p_values.shape)
