@@ -38,7 +38,7 @@ from cellmodel.core.random import generator
 from cellmodel.io.cells import obs_columns, read_cells
 from cellmodel.pp.normalize import log_expression
 from cellmodel.text.align import align_cells
-from cellmodel.text.controls import apply_knowledge
+from cellmodel.text.paths import apply_knowledge
 from cellmodel.tl._run import run
 
 N_DEALS = 20

@@ -22,8 +22,8 @@ from protocol import load_datasets
 from sklearn.metrics import adjusted_rand_score
 from synthetic import synthetic_cells
 
+from cellmodel.cluster.algorithms import CoarseConfig, coarse_leiden
 from cellmodel.cluster.ensemble import ensemble_clusters
-from cellmodel.cluster.leiden_coarse import CoarseConfig, coarse_leiden
 from cellmodel.core.arrays import CellGraph, Embedding, Labels
 from cellmodel.core.config import EnsembleConfig, GraphConfig
 from cellmodel.pp.graph import knn_graph, snn_weights

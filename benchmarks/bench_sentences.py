@@ -25,11 +25,17 @@ from cellmodel.core.config import GraphConfig, RunConfig, SemanticsConfig
 from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.io.cells import Cells, read_cells, read_obs_columns
 from cellmodel.pp.moments import column_moments
-from cellmodel.text.agreement import AgreementRow, compare_readings
-from cellmodel.text.controls import apply_knowledge
-from cellmodel.text.paths import fit_whitening, mix_paths, rank_weights
+from cellmodel.text.paths import apply_knowledge, fit_whitening, mix_paths, rank_weights
 from cellmodel.text.sentence_cache import folder_bytes, read_sentences, sentence_folder
-from cellmodel.text.sentences import SentenceReading, SentenceRecord, cell_sentences, draw_cells, encode_sentences
+from cellmodel.text.sentences import (
+    AgreementRow,
+    SentenceReading,
+    SentenceRecord,
+    cell_sentences,
+    compare_readings,
+    draw_cells,
+    encode_sentences,
+)
 from cellmodel.tl._views import prepare
 
 SETS = ("pollen", "darmanis", "baron_mouse", "pbmc_facs")

@@ -190,8 +190,8 @@ def contrastive_features(
     """
     import torch
 
-    from cellmodel.nn.losses.contrastive import info_nce, sup_con
-    from cellmodel.nn.modules.aligner import Projector
+    from cellmodel.nn.losses import info_nce, sup_con
+    from cellmodel.nn.modules import Projector
     from cellmodel.nn.train import TrainConfig, fit
 
     scaled = torch.from_numpy(_one_scale(features)).to(find_device(device))

@@ -23,7 +23,7 @@ from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.graph import smooth
 from cellmodel.pp.normalize import log_expression
-from cellmodel.text.controls import apply_knowledge
+from cellmodel.text.paths import apply_knowledge
 
 Meeting = Literal["ids", "orthologs", "text"]
 MIN_SHARED: Final = 50  # genes; fewer span too small a space for label transfer

@@ -25,9 +25,7 @@ from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.text.align import align_cells
-from cellmodel.text.controls import apply_knowledge
-from cellmodel.text.paths import fit_whitening
-from cellmodel.text.specificity import specific_text
+from cellmodel.text.paths import apply_knowledge, fit_whitening, specific_text
 from cellmodel.tl._views import prepare
 
 OWN_FEATURES: Final = ("expression", "text", "both")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cellmodel.cluster.algorithms import kmeans, order_by_size
 from cellmodel.core.arrays import Embedding, Labels
-from cellmodel.nn.losses.clustering import Target, cluster_masses, sinkhorn_target
+from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
 
 log = logging.getLogger(__name__)
 N_STARTS: Final = 5  # of the k-means that both begin with

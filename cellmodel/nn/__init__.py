@@ -1,3 +1,3 @@
 """Neural networks: modules, losses, the training loop, several processes."""
 
-__all__ = ["distributed", "losses", "modules", "ray_ranges", "train"]
+__all__ = ["distributed", "losses", "modules", "soft_assignment", "train"]

@@ -18,8 +18,8 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding, content_order, unit_rows
 from cellmodel.core.device import bfloat16_products, find_device
 from cellmodel.nn.distributed import Workers, run_together
-from cellmodel.nn.losses.contrastive import info_nce, variance_hinge
-from cellmodel.nn.modules.aligner import CrossModalAligner
+from cellmodel.nn.losses import info_nce, variance_hinge
+from cellmodel.nn.modules import CrossModalAligner
 from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.heads import ensemble_head

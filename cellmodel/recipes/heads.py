@@ -8,15 +8,14 @@ from typing import Final
 import numpy as np
 import torch
 
-from cellmodel.cluster.algorithms import kmeans, micro_ward, order_by_size
+from cellmodel.cluster.algorithms import coarse_leiden, coarse_leiden_to_k, kmeans, micro_ward, order_by_size
 from cellmodel.cluster.ensemble import ensemble_clusters
-from cellmodel.cluster.leiden_coarse import coarse_leiden, coarse_leiden_to_k
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.cluster.soft import SoftClusters, gaussian_mixture, transport_clusters
 from cellmodel.core.arrays import CellBlocks, CellByGene, Embedding, group_equal_cells
 from cellmodel.core.config import EnsembleConfig, GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.nn.losses.clustering import log_soft_assignment
+from cellmodel.nn.soft_assignment import log_soft_assignment
 from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.pp.normalize import fit_components
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.core.device import bfloat16_products, find_device
-from cellmodel.nn.losses.contrastive import info_nce
-from cellmodel.nn.modules.aligner import Projector
+from cellmodel.nn.losses import info_nce
+from cellmodel.nn.modules import Projector
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
+from cellmodel.recipes.graph_training import in_content_order
 from cellmodel.recipes.heads import kmeans_head
-from cellmodel.recipes.whole_graph import in_content_order
-from cellmodel.text.specificity import N_TOP, gene_specificity, specific_weights
+from cellmodel.text.paths import N_TOP, gene_specificity, specific_weights
 
 TEMPERATURE: Final = 0.1
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256)

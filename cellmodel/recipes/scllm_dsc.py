@@ -49,17 +49,23 @@ from torch import Tensor, nn
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.device import find_device
-from cellmodel.nn.losses.clustering import assignment_divergence, log_soft_assignment
-from cellmodel.nn.losses.contrastive import info_nce, variance_hinge
-from cellmodel.nn.losses.reconstruction import squared_error
-from cellmodel.nn.losses.structure import normalised_cut
-from cellmodel.nn.modules.structured_aligner import StructuredAligner
+from cellmodel.nn.losses import info_nce, normalised_cut, squared_error, variance_hinge
+from cellmodel.nn.modules import StructuredAligner
+from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
 from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.pp.graph import smooth
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.graph_training import (
+    ScheduledTarget,
+    csr_tensor,
+    fit_to_target,
+    in_content_order,
+    number_of_centres,
+    standardised,
+    start_centres,
+    symmetric_propagation,
+)
 from cellmodel.recipes.heads import assignment_head
-from cellmodel.recipes.self_training import ScheduledTarget, fit_to_target, number_of_centres, start_centres
-from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
 
 HIDDEN_DIM: Final = 256
 LATENT_DIM: Final = 16

@@ -37,13 +37,13 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors
 from cellmodel.core.device import find_device
 from cellmodel.core.errors import InputUnusable
-from cellmodel.nn.losses.alignment import cross_view_consistency, distribution_alignment, neighbourhood_contrast
-from cellmodel.nn.modules.dual_view import DualViewRefiner
+from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
+from cellmodel.nn.modules import DualViewRefiner
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.graph_training import csr_tensor, in_content_order, standardised, symmetric_propagation
 from cellmodel.recipes.heads import kmeans_head
-from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
 
 TEMPERATURE: Final = 0.1
 N_OTHERS: Final = 15  # cells drawn for each cell and epoch

@@ -6,12 +6,15 @@ library size drowns the second path.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
+from cellmodel.core import random as seeding
 from cellmodel.core.arrays import EPSILON, CellByGene, Embedding, GeneVectors, unit_rows
+from cellmodel.core.config import Knowledge
 from cellmodel.pp.moments import column_moments
 
 
@@ -129,3 +132,68 @@ def fit_text_map(
 def mix_paths(path1: Embedding, path2: Embedding, *, path1_weight: float) -> Embedding:
     r"""Mix the two paths, each row of each at length one: :math:`z = \omega z_1 + (1-\omega) z_2`."""
     return unit_rows(path1_weight * unit_rows(path1) + (1 - path1_weight) * unit_rows(path2))
+
+
+N_TOP: Final = 256  # genes of a cell that are read, highest expression first
+
+
+def gene_specificity(expression: CellByGene) -> Float[np.ndarray, " gene"]:
+    r"""Inverse document frequency of each gene: :math:`\log\frac{1 + n}{1 + n_j}`, 0 for a gene that all cells express.
+
+    ``expression``: (cell, gene); *n* cells, of which :math:`n_j` have a value above zero of gene *j*.
+    """
+    n_expressing = np.bincount(expression.indices[expression.data > 0], minlength=expression.shape[1])
+    return np.asarray(np.log((1 + expression.shape[0]) / (1 + n_expressing)))
+
+
+def specific_weights(
+    expression: CellByGene,
+    *,
+    specificity: Float[np.ndarray, " gene"],
+    n_top: int = N_TOP,
+    mean: Float[np.ndarray, " gene"] | None = None,
+) -> CellByGene:
+    """Weights of the most expressed genes of each cell: expression times specificity, summing to one a cell.
+
+    ``mean``: mean expression of each gene, which decides between equally expressed ones; that of these cells if None.
+    Returns (cell, gene); a row of zeros where a cell expresses no gene that is specific at all.
+    """
+    ranked = rank_genes(expression, n_top=n_top, mean=mean)
+    lengths = np.array([len(genes) for genes in ranked], dtype=np.int64)
+    rows = np.repeat(np.arange(len(ranked)), lengths)
+    genes = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
+    top = sp.csr_matrix((np.ones(len(genes)), (rows, genes)), shape=expression.shape)
+    weights = top.multiply(expression).tocsr() @ sp.diags(specificity)
+    totals = np.asarray(weights.sum(axis=1)).ravel()
+    scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    return sp.csr_matrix(sp.diags(scale) @ weights)
+
+
+def specific_text(expression: CellByGene, gene_vectors: GeneVectors, *, n_top: int = N_TOP) -> Embedding:
+    """Mean text vector of each cell's most expressed genes, weighted by expression and specificity.
+
+    ``expression``: (cell, gene) log-normalised. ``gene_vectors``: (gene, dim), whitened, in the order of the columns.
+    Returns (cell, dim) centred over the cells, rows of length one.
+    """
+    weights = specific_weights(expression, specificity=gene_specificity(expression), n_top=n_top)
+    pooled = np.asarray(weights @ gene_vectors, dtype=np.float32)
+    return unit_rows(pooled - pooled.mean(axis=0))
+
+
+def apply_knowledge(vectors: GeneVectors, *, knowledge: Knowledge, seed: int) -> GeneVectors:
+    """Return the vectors, or a control in their place.
+
+    ``shuffled`` gives each gene another gene's vector, which keeps the shape of the cloud; ``random`` draws isotropic
+    Gaussian directions, a stronger control, since text vectors are anisotropic and compress expression badly.
+
+    ``vectors``: (gene, dim) of genes that have a text. ``knowledge``: ``real``, ``shuffled`` or ``random``. Raises
+    ``ValueError`` if ``knowledge`` is ``none``: then there is no text view to make.
+    """
+    if knowledge == "real":
+        return vectors
+    if knowledge == "shuffled":
+        return vectors[seeding.generator(seed, "shuffled genes").permutation(len(vectors))]
+    if knowledge == "random":
+        drawn = seeding.generator(seed, "random genes").standard_normal(vectors.shape).astype(np.float32)
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    raise ValueError(f"knowledge {knowledge!r} has no gene vectors; use real, shuffled or random")

@@ -14,12 +14,11 @@ from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.io.backed import StoredMatrix
-from cellmodel.nn.ray_ranges import Rows, on_ray
+from cellmodel.nn.distributed import Rows, on_ray
 from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.moments import row_ranges
 from cellmodel.text.align import GeneAlignment
-from cellmodel.text.controls import apply_knowledge
-from cellmodel.text.paths import TextMap, Whitening, fit_text_map, fit_whitening, mix_paths
+from cellmodel.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
 from cellmodel.text.sentence_cache import Progress, read_sentences, sentence_folder
 from cellmodel.text.sentences import Read, SentenceReading, SentenceRecord, draw_cells, read_all, read_sample
 

@@ -28,7 +28,7 @@ from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.pp.moments import GroupMoments, cluster_moments
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
 from cellmodel.text.align import GeneAlignment
-from cellmodel.text.controls import apply_knowledge
+from cellmodel.text.paths import apply_knowledge
 from cellmodel.text.sentence_cache import Progress
 from cellmodel.text.sentences import SentenceRecord, read_clusters
 from cellmodel.text.view import TextView, text_view

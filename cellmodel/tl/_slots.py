@@ -13,8 +13,7 @@ from cellmodel.io.cells import claim_slots
 from cellmodel.io.records import CellTable, input_record
 from cellmodel.io.writers import h5ad_safe
 from cellmodel.recipes.registry import plugin_version
-from cellmodel.text.agreement import AgreementRow
-from cellmodel.text.sentences import ClusterSentence, SentenceRecord
+from cellmodel.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
 from cellmodel.tl._run import RunResult
 
 if TYPE_CHECKING:

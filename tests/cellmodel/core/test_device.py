@@ -13,8 +13,8 @@ from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig
 from cellmodel.pl._report import collect
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights
-from cellmodel.recipes import augment as augmented_views
 from cellmodel.recipes import fused, lowsample, scllm_dsc, scrcl, scsiameseclu
+from cellmodel.recipes import scsiameseclu as augmented_views
 from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.registry import check_compute, find_recipe
 from tests.support.elsewhere import Elsewhere, second_device

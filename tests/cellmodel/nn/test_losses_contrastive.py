@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellmodel.nn.losses.contrastive import info_nce, variance_hinge
+from cellmodel.nn.losses import info_nce, variance_hinge
 
 
 def views(seed, n_cells=6, dim=4):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellmodel.nn.losses.correlation import cell_correlation, latent_correlation
+from cellmodel.nn.losses import cell_correlation, latent_correlation
 
 
 def draw(*shape, seed=0):

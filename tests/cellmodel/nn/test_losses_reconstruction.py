@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import nbinom
 
-from cellmodel.nn.losses.reconstruction import squared_error, zinb_nll
+from cellmodel.nn.losses import squared_error, zinb_nll
 
 
 def parameters(n_cells=5, n_genes=4, seed=0):

@@ -4,8 +4,8 @@ import scipy.sparse as sp
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from cellmodel.nn.losses.structure import edge_reconstruction, jensen_shannon, normalised_cut
-from cellmodel.recipes.whole_graph import csr_tensor, symmetric_propagation
+from cellmodel.nn.losses import edge_reconstruction, jensen_shannon, normalised_cut
+from cellmodel.recipes.graph_training import csr_tensor, symmetric_propagation
 
 
 def two_blocks(n=6):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cellmodel.nn.losses.contrastive import sup_con
+from cellmodel.nn.losses import sup_con
 
 CLASSES = torch.tensor([0, 0, 1, 1, 1, 2])  # the last is alone in its class
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from cellmodel.core import random as seeding
 from cellmodel.core.errors import TrainingDiverged
-from cellmodel.nn.modules.aligner import CrossModalAligner
+from cellmodel.nn.modules import CrossModalAligner
 from cellmodel.nn.train import TrainConfig, fit
 from cellmodel.recipes.base import objective
 from cellmodel.recipes.fused import TERMS, _forward

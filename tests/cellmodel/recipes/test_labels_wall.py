@@ -10,8 +10,8 @@ import cellmodel as cm
 from cellmodel.core.config import RunConfig
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.recipes.graph_training import BY_CELL, BY_PAIR
 from cellmodel.recipes.registry import BUILT_IN, find_recipe
-from cellmodel.recipes.whole_graph import BY_CELL, BY_PAIR
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._views import prepare
 

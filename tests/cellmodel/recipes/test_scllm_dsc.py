@@ -10,8 +10,8 @@ from cellmodel.cluster.algorithms import kmeans, micro_ward
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
-from cellmodel.nn.losses.clustering import log_soft_assignment
-from cellmodel.nn.modules.structured_aligner import StructuredAligner
+from cellmodel.nn.modules import StructuredAligner
+from cellmodel.nn.soft_assignment import log_soft_assignment
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights
 from cellmodel.recipes.base import CellViews, objective
 from cellmodel.recipes.heads import assignment_head

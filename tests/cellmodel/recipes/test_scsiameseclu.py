@@ -12,10 +12,9 @@ from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.train import fit
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights
-from cellmodel.recipes import scsiameseclu, self_training
-from cellmodel.recipes.augment import augment_views
+from cellmodel.recipes import graph_training, scsiameseclu
 from cellmodel.recipes.base import CellViews, Representation
-from cellmodel.recipes.scsiameseclu import RECIPE, TERMS, represent
+from cellmodel.recipes.scsiameseclu import RECIPE, TERMS, augment_views, represent
 
 SIZES = (60, 40, 20)
 
@@ -73,7 +72,7 @@ def trained():
         return history
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (scsiameseclu, self_training):
+        for module in (scsiameseclu, graph_training):
             patch.setattr(module, "fit", recording_fit)
         result = represent(views, 0, on_epoch=lambda epoch, z: seen.append((epoch, z.copy())))
     return Trained(views=views, truth=truth, result=result, seen=seen, **stages[-1])

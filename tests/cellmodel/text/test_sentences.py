@@ -13,10 +13,16 @@ from cellmodel.core.config import RunConfig, SemanticsConfig
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.pl._report.collect import report_data
-from cellmodel.text.agreement import compare_readings
 from cellmodel.text.paths import fit_whitening
 from cellmodel.text.sentence_cache import ReadSentences
-from cellmodel.text.sentences import SentenceReading, cell_sentences, draw_cells, encode_sentences, read_clusters
+from cellmodel.text.sentences import (
+    SentenceReading,
+    cell_sentences,
+    compare_readings,
+    draw_cells,
+    encode_sentences,
+    read_clusters,
+)
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
 from cellmodel.tl._slots import write_result

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from cellmodel.core.device import Compute
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.whole_graph import csr_tensor, in_content_order, standardised, symmetric_propagation
+from cellmodel.recipes.graph_training import csr_tensor, in_content_order, standardised, symmetric_propagation
 
 N_CELLS = 12
 NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights", "compute"}

@@ -17,7 +17,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig, write_cells
-from cellmodel.nn.ray_ranges import on_ray
+from cellmodel.nn.distributed import on_ray
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._job import StreamConfig, run_file
 from genekb import BuildConfig, build, read_demo_table

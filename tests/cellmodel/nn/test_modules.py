@@ -3,10 +3,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from cellmodel.nn.losses.reconstruction import zinb_nll
-from cellmodel.nn.modules.autoencoder import GraphAutoencoder
-from cellmodel.nn.modules.siamese import CountDecoder, SiameseEncoders, SiameseFusion, SiameseGraphs
-from cellmodel.recipes.whole_graph import csr_tensor
+from cellmodel.nn.losses import zinb_nll
+from cellmodel.nn.modules import CountDecoder, GraphAutoencoder, SiameseEncoders, SiameseFusion, SiameseGraphs
+from cellmodel.recipes.graph_training import csr_tensor
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,14 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 from sknetwork.clustering import get_modularity
 
-from cellmodel.cluster.algorithms import leiden, leiden_to_k
-from cellmodel.cluster.leiden_coarse import CoarseConfig, coarse_graph, coarse_leiden, coarse_leiden_to_k
+from cellmodel.cluster.algorithms import (
+    CoarseConfig,
+    coarse_graph,
+    coarse_leiden,
+    coarse_leiden_to_k,
+    leiden,
+    leiden_to_k,
+)
 from cellmodel.core.config import GraphConfig
 from cellmodel.pp.graph import knn_graph, snn_weights
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cellmodel.nn.losses.clustering import assignment_divergence, cluster_masses, log_soft_assignment, sinkhorn_target
+from cellmodel.nn.soft_assignment import assignment_divergence, cluster_masses, log_soft_assignment, sinkhorn_target
 from cellmodel.nn.train import TrainConfig, fit
 from cellmodel.recipes.base import Term, objective
-from cellmodel.recipes.self_training import ScheduledTarget
+from cellmodel.recipes.graph_training import ScheduledTarget
 
 
 def draw(*shape, seed=0):

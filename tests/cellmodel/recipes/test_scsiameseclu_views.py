@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core import random as seeding
-from cellmodel.recipes.augment import diffuse, drop_edges, feature_noise
+from cellmodel.recipes.scsiameseclu import diffuse, drop_edges, feature_noise
 
 
 def random_graph(seed, n_cells=12, density=0.3):

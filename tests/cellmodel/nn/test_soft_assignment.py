@@ -4,7 +4,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cellmodel.nn.losses.clustering import assignment_divergence, cluster_masses, log_soft_assignment, sinkhorn_target
+from cellmodel.nn.soft_assignment import assignment_divergence, cluster_masses, log_soft_assignment, sinkhorn_target
 
 
 def draw(*shape, seed=0):

@@ -1,20 +1,71 @@
-"""What recipes share that learn their centres: how many, where they start, and a target refreshed on a schedule."""
+"""What recipes share that train on the whole cell graph: order of the cells, sparse propagation, learnt centres."""
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
+import scipy.sparse as sp
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cellmodel.cluster.algorithms import micro_ward
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
-from cellmodel.core.arrays import Embedding
+from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.core.errors import InputUnusable
-from cellmodel.nn.losses.clustering import Target, cluster_masses, sinkhorn_target
+from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
 from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, Term, objective
+
+BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
+BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
+
+
+def in_content_order(views: CellViews) -> tuple[CellViews, Int[np.ndarray, " cell"]]:
+    """Sort the cells by their principal components, so that random draws follow the cells and not their positions.
+
+    Returns the views in that order, and the position of each of the original cells in it: ``sorted[places]`` is the
+    original order. Equal cells may change places with one another.
+    """
+    order = content_order(views.pcs)
+    ordered = {name: getattr(views, name)[order] for name in BY_CELL if getattr(views, name) is not None}
+    ordered |= {name: getattr(views, name)[order][:, order] for name in BY_PAIR if getattr(views, name) is not None}
+    paths = None if views.text_paths is None else (views.text_paths[0][order], views.text_paths[1][order])
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return replace(views, **ordered, text_paths=paths), places
+
+
+def standardised(features: Embedding) -> Embedding:
+    """Centre the features and scale them by one common factor, so that directions keep their relative length."""
+    centred = features - features.mean(axis=0)
+    return (centred / max(float(centred.std(axis=0).max()), 1e-12)).astype(np.float32)
+
+
+def symmetric_propagation(graph: CellGraph) -> CellGraph:
+    r"""Weights with the cell itself at 1, over the square roots of both degrees: :math:`D^{-1/2} (A + I) D^{-1/2}`."""
+    weights = (graph + sp.identity(graph.shape[0], format="csr")).tocsr()
+    scale = sp.diags(1 / np.sqrt(np.asarray(weights.sum(axis=1)).ravel()))
+    return (scale @ weights @ scale).tocsr()
+
+
+def csr_tensor(matrix: sp.csr_matrix) -> Tensor:
+    """Float32 CSR tensor of a sparse matrix."""
+    matrix = matrix.tocsr()
+    matrix.sort_indices()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data.astype(np.float32)),
+            size=matrix.shape,
+            check_invariants=True,
+        )
+
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +80,8 @@ class ScheduledTarget:
     every
         Epochs between refreshes; epochs 0, ``every``, 2 ``every`` and so on begin with one.
     sharpness, smoothing
-        As in :func:`~cellmodel.nn.losses.clustering.sinkhorn_target` and
-        :func:`~cellmodel.nn.losses.clustering.cluster_masses`.
+        As in :func:`~cellmodel.nn.soft_assignment.sinkhorn_target` and
+        :func:`~cellmodel.nn.soft_assignment.cluster_masses`.
 
     Attributes
     ----------

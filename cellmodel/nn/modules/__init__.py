@@ -1,3 +1,0 @@
-"""Modules of the recipes."""
-
-__all__ = ["aligner", "dual_view", "siamese", "structured_aligner"]
