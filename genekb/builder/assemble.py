@@ -43,17 +43,8 @@ _KEPT: Final = "finished shards are kept, the same command goes on where it was"
 class StoreContent:
     """What a store will hold besides vectors."""
 
-    name: str  # ``NAME@RELEASE``
-    # tables of :mod:`genekb.schema` by name: genes, names, orthologs, annotations, texts
-    tables: Mapping[str, pa.Table]
-    # as in :class:`genekb.store.manifest.Manifest`
-    sources: tuple[Mapping[str, Any], ...]
-    dropped: Mapping[str, int]
-    selection: str
-    template: Mapping[str, Any]
-    licences: tuple[str, ...]
-    parent: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Manifest  # its provenance; what tables, encoders and files say is added when it is written
+    tables: Mapping[str, pa.Table]  # of :mod:`genekb.schema`, by name
     # files of the parent that hold these tables already, by name of the table: shared, not written again
     table_files: Mapping[str, Path] = field(default_factory=dict)
     # names that limited the genes with a text, kept with the store so that an update can apply them again
@@ -105,7 +96,7 @@ def assemble(
     ``vectors``: encoders in the order in which the store lists them; the first is its default. Raises ``NotAvailable``
     if the home cannot be written, or an encoder is not on this machine; ``StoreBusy`` if another process writes it.
     """
-    name_folder = find_home(home) / "stores" / content.name
+    name_folder = find_home(home) / "stores" / content.manifest.full_name
     entries: dict[str, Mapping[str, Any]] = {}
     totals = Counter[str]()
     with writing_to(name_folder), locked(name_folder), note_on_interrupt(_KEPT):
@@ -113,13 +104,17 @@ def assemble(
         _write_tables(content, staging)
         for item in sorted(vectors, key=_needs_others):
             if isinstance(item, EncodingJob):
-                texts = content.tables["texts"]
-                result = encode_texts(
-                    item, texts, folder=staging, vector_dtype=vector_dtype, progress=progress, engine=engine
+                counts = encode_texts(
+                    item,
+                    content.tables["texts"],
+                    folder=staging,
+                    vector_dtype=vector_dtype,
+                    progress=progress,
+                    engine=engine,
                 )
-                totals.update(n_encoded=result.n_encoded, n_reused=result.n_reused, n_kept=result.n_kept)
-                n_vectors = result.n_encoded + result.n_reused + result.n_kept
-                entries[_encoder_id(item)] = _entry(item.spec, vector_dtype, n_vectors, result.n_cut)
+                totals.update(counts)
+                n_vectors = counts.total() - counts["n_cut"]
+                entries[_encoder_id(item)] = _entry(item.spec, vector_dtype, n_vectors, counts["n_cut"])
             elif isinstance(item, KeptVectors):
                 _share_vectors(item, staging)
                 entries[_encoder_id(item)] = dict(item.entry)
@@ -130,8 +125,8 @@ def assemble(
         folder = commit(staging, manifest)
         jobs = [item for item in vectors if isinstance(item, EncodingJob)]
         remember_places(name_folder, {str(job.spec.encoder_id): job.model_folder for job in jobs})
-    counts = {name: totals[name] for name in ("n_encoded", "n_reused", "n_kept")}
-    return BuildResult(folder=folder, manifest=manifest, **counts)
+    n_encoded, n_reused, n_kept = (totals[name] for name in ("n_encoded", "n_reused", "n_kept"))
+    return BuildResult(folder=folder, manifest=manifest, n_encoded=n_encoded, n_reused=n_reused, n_kept=n_kept)
 
 
 def _needs_others(item: Vectors) -> bool:
@@ -149,13 +144,14 @@ def _entry(spec: EncoderSpec, vector_dtype: str, n_vectors: int, n_cut: int) -> 
 
 def _plan_key(content: StoreContent, vectors: Sequence[Vectors], vector_dtype: str) -> str:
     """Identity of the work: a run resumes only what would become the same store."""
+    manifest = content.manifest
     plan = {
         "schema": SCHEMA_VERSION,
-        "sources": list(content.sources),
-        "selection": content.selection,
-        "options": dict(content.options),
-        "template": dict(content.template),
-        "parent": content.parent,
+        "sources": list(manifest.sources),
+        "selection": manifest.selection,
+        "options": dict(manifest.options),
+        "template": dict(manifest.template),
+        "parent": manifest.parent,
         "vector_dtype": vector_dtype,
         "encoders": [_encoder_id(item) for item in vectors],
         "texts": sha256("".join(content.tables["texts"]["text_id"].to_pylist()).encode()).hexdigest(),
@@ -189,25 +185,16 @@ def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
 
 
 def _manifest(content: StoreContent, encoders: Mapping[str, Mapping[str, Any]], staging: Path) -> Manifest:
-    name, _, release = content.name.partition("@")
     genes, texts = content.tables["genes"], content.tables["texts"]
-    manifest = Manifest(
-        name=name,
-        release=release,
+    manifest = replace(
+        content.manifest,
         taxa=tuple(sorted(genes["tax_id"].unique().to_pylist())),
-        sources=content.sources,
-        dropped=content.dropped,
-        selection=content.selection,
-        template=content.template,
         n_genes=genes.num_rows,
         n_texts=texts.num_rows,
         n_unique_texts=len(texts["text_id"].unique()),
         n_ortholog_texts=int(pc.sum(pc.equal(texts["origin"], "ortholog")).as_py() or 0),
         encoders=encoders,
         files=(),
-        licences=content.licences,
-        parent=content.parent,
-        options=content.options,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         created_by=f"genekb {installed_version()}",
     )
@@ -240,21 +227,11 @@ def unchanged_tables(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, 
 
 def content_of(store: Store) -> StoreContent:
     """Content of a store for its successor."""
-    manifest = store.manifest
     kept = store.folder / ONLY_NAMES
-    tables: dict[str, pa.Table] = {
-        name: store.table(name) for name in ("genes", "names", "orthologs", "annotations", "texts")
-    }
+    tables = {name: store.table(name) for name in TABLES}
     return StoreContent(
-        name=manifest.full_name,
+        manifest=replace(store.manifest, parent=store.manifest.digest, schema_version=SCHEMA_VERSION),
         tables=tables,
-        sources=manifest.sources,
-        dropped=manifest.dropped,
-        selection=manifest.selection,
-        template=manifest.template,
-        licences=manifest.licences,
-        parent=manifest.digest,
-        options=manifest.options,
         table_files=unchanged_tables(store, tables),
         only_names=read_kept_names(kept) if kept.is_file() else None,
     )

@@ -86,10 +86,9 @@ def _column(table: pa.Table, name: str) -> dict[int, str]:
 
 
 def _successors(names: pa.Table, gone: list[int]) -> dict[int, int]:
-    rows = names.filter(
-        pc.and_(pc.equal(names["kind"], "retired_id"), pc.is_in(names["name"], pa.array(map(str, gone), pa.string())))
-    )
-    return {int(row["name"]): row["gene_id"] for row in rows.to_pylist()}
+    is_gone = pc.field("name").isin(pa.array(map(str, gone), pa.string()))
+    rows = names.filter((pc.field("kind") == "retired_id") & is_gone).to_pylist()
+    return {int(row["name"]): row["gene_id"] for row in rows}
 
 
 _QUANTILES: Final = (0.5, 0.9, 0.99)
@@ -199,7 +198,7 @@ def _encoders(store: Store) -> dict[tuple[str, int], str]:
 
 
 def _word_diffs(old: Store, new: Store, *, gene_ids: tuple[int, ...]) -> tuple[WordDiff, ...]:
-    symbols = _symbols(new)
+    symbols = _column(new.table("genes"), "symbol")
     texts = zip(gene_ids, old.texts(gene_ids), new.texts(gene_ids), strict=True)
     return tuple(
         WordDiff(gene_id=gene_id, symbol=symbols[gene_id], words=word_diff(before or "", after or ""))
@@ -207,17 +206,12 @@ def _word_diffs(old: Store, new: Store, *, gene_ids: tuple[int, ...]) -> tuple[W
     )
 
 
-def _symbols(store: Store) -> dict[int, str]:
-    genes = store.table("genes")
-    return dict(zip(genes["gene_id"].to_pylist(), genes["symbol"].to_pylist(), strict=True))
-
-
 def _moved(old: Store, new: Store, *, ids: tuple[str, str], n_examples: int) -> Moved:
     genes: IntArray = np.intersect1d(old.vector_table(ids[0]).gene_ids, new.vector_table(ids[1]).gene_ids)
     distance = _distance(old, new, ids=ids, genes=genes)
     moved = distance[distance > _SAME]
     quantiles = np.quantile(moved, _QUANTILES) if len(moved) else np.zeros(len(_QUANTILES))
-    symbols = _symbols(new)
+    symbols = _column(new.table("genes"), "symbol")
     order = np.argsort(-distance, kind="stable")[: min(n_examples, len(moved))]
     return Moved(
         encoder=str(new.manifest.recipe(ids[1])["name"]),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 import pyarrow as pa
 
@@ -27,10 +27,9 @@ from genekb.core.resources import sigterm_handler_kept
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
 from genekb.schema import vector_column, vector_matrix
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 _Name = Literal["local", "ray"]
+Shard = tuple[int, Sequence[str]]  # number and texts
+Encoded = Iterator[tuple[int, EncodedTexts]]  # number of a shard and vectors of its texts
 log = logging.getLogger(__name__)
 CPUS_PER_WORKER: Final = 4  # beyond that a second actor gains more than another thread
 _SHARDS_PER_WORKER: Final = 256  # of one run of the pool: bounds what lies in Ray's object store
@@ -47,29 +46,12 @@ _ENVIRONMENT: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
-    """Which engine encodes the texts.
+    """Which engine encodes the texts; ``ValueError`` if a value is out of range, or belongs to the other engine."""
 
-    Parameters
-    ----------
-    name
-        ``local``, this process alone; or ``ray``, an actor pool of Ray Data.
-    workers
-        Actors of Ray; one for each GPU, or for every ``CPUS_PER_WORKER`` CPUs, if left out.
-    stall_timeout_s
-        Seconds without a finished shard after which the Ray engine gives up; loading an encoder counts.
-    ray_address
-        Ray cluster to connect to; else the environment variable ``RAY_ADDRESS``, else a Ray of this machine alone.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of range, or belongs to the other engine.
-    """
-
-    name: _Name = "local"
-    workers: int | None = None
-    stall_timeout_s: float = 900.0
-    ray_address: str | None = None
+    name: _Name = "local"  # this process alone; or ``ray``, an actor pool of Ray Data
+    workers: int | None = None  # actors of Ray; one for each GPU, or for every ``CPUS_PER_WORKER`` CPUs, if left out
+    stall_timeout_s: float = 900.0  # without a finished shard, after which Ray is given up; loading an encoder counts
+    ray_address: str | None = None  # Ray cluster; else environment variable ``RAY_ADDRESS``, else this machine alone
 
     def __post_init__(self) -> None:
         if self.name not in get_args(_Name):
@@ -99,9 +81,7 @@ class EncodingJob:
 class Engine(Protocol):
     """Encodes numbered lists of texts."""
 
-    def encode(
-        self, shards: Iterable[tuple[int, Sequence[str]]], *, job: EncodingJob, state: Path
-    ) -> Iterator[tuple[int, EncodedTexts]]:
+    def encode(self, shards: Iterable[Shard], *, job: EncodingJob, state: Path) -> Encoded:
         """Yield each list's number and vectors, in any order; one encoder gets the whole list.
 
         ``state``: folder that holds the fitted state of the encoder, if it has one.
@@ -111,9 +91,7 @@ class Engine(Protocol):
 class _LocalEngine:
     """Encodes in this process, one list after the other."""
 
-    def encode(
-        self, shards: Iterable[tuple[int, Sequence[str]]], *, job: EncodingJob, state: Path
-    ) -> Iterator[tuple[int, EncodedTexts]]:
+    def encode(self, shards: Iterable[Shard], *, job: EncodingJob, state: Path) -> Encoded:
         """Encode as :class:`Engine` says, in the order of the lists."""
         del state
         for number, texts in shards:
@@ -137,8 +115,12 @@ def open_engine(
         return
     if find_spec("ray") is None:
         raise NotAvailable("--engine ray needs Ray; pip install 'genekb-cellmodel[ray]', or use --engine local")
-    with RayEngine(config, device=device, threads=threads, trust_remote_code=trust_remote_code) as engine:
-        yield engine
+    engine = RayEngine(config=config, device=device, threads=threads, trust_remote_code=trust_remote_code)
+    with redirect_stdout(sys.stderr):  # Ray prints that a worker died; stdout carries the result of a command
+        try:
+            yield engine
+        finally:
+            engine.close()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,38 +151,29 @@ def plan_pool(
     return PoolSize(workers=workers, cpus=threads * (1 - kept_free), gpus=min(n_gpus, 1), threads=threads)
 
 
+@dataclass(kw_only=True, slots=True)
 class RayEngine:
-    """An actor pool of Ray Data, on a cluster or on this machine; a context manager.
+    """An actor pool of Ray Data, on a cluster or on this machine."""
 
-    ``device``, ``threads``, ``trust_remote_code``: how an actor opens its encoder.
-    """
+    config: EngineConfig
+    device: str  # device, threads, trust_remote_code: how an actor opens its encoder
+    threads: int | None
+    trust_remote_code: bool
+    has_started: bool = False
 
-    def __init__(self, config: "EngineConfig", *, device: str, threads: int | None, trust_remote_code: bool) -> None:
-        self._workers = config.workers
-        self._stall_timeout_s = config.stall_timeout_s
-        self._address = config.ray_address or os.environ.get("RAY_ADDRESS") or "local"
-        self._device = device
-        self._threads = threads
-        self._trust_remote_code = trust_remote_code
-        self._has_started = False
-        self._stdout = redirect_stdout(sys.stderr)
+    @property
+    def address(self) -> str:
+        """Address of the cluster, or ``local``."""
+        return self.config.ray_address or os.environ.get("RAY_ADDRESS") or "local"
 
-    def __enter__(self) -> Self:
-        self._stdout.__enter__()  # Ray prints that a worker died; stdout carries the result of a command
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
-    ) -> None:
-        if self._has_started:
+    def close(self) -> None:
+        """End the Ray that was started, or the connection to it."""
+        if self.has_started:
             import ray
 
             ray.shutdown()
-        self._stdout.__exit__(kind, error, traceback)
 
-    def encode(
-        self, shards: Iterable[tuple[int, Sequence[str]]], *, job: "EncodingJob", state: Path
-    ) -> Iterator[tuple[int, EncodedTexts]]:
+    def encode(self, shards: Iterable[Shard], *, job: EncodingJob, state: Path) -> Encoded:
         """Encode as :class:`genekb.builder.engine.Engine` says, in the order in which actors finish.
 
         Raises ``NotAvailable`` if the cluster cannot be reached, lacks a GPU, or stalls; ``GeneKBError`` of a worker's
@@ -211,13 +184,13 @@ class RayEngine:
         if first is None:
             return
         size = self._connect()
+        files = [path for path in state.iterdir() if path.is_file() and not path.name.startswith("part-")]
+        device = "cuda" if size.gpus else "cpu"
         settings = {
-            "recipe": job.spec.to_dict(),
-            "state": _read_files(state),
-            "model_folder": job.model_folder,
-            "device": "cuda" if size.gpus else "cpu",
+            "spec": job.spec,
+            "state": {path.name: path.read_bytes() for path in files},  # what the encoder saved beside its vectors
             "threads": size.threads,
-            "trust_remote_code": self._trust_remote_code,
+            "options": {"device": device, "hint": job.model_folder, "trust_remote_code": self.trust_remote_code},
         }
         wave = [first, *islice(waiting, size.workers * _SHARDS_PER_WORKER - 1)]
         while wave:
@@ -225,8 +198,8 @@ class RayEngine:
             wave = list(islice(waiting, size.workers * _SHARDS_PER_WORKER))
 
     def _connect(self) -> PoolSize:
-        if not self._has_started:
-            _check_address(self._address)
+        if not self.has_started:
+            _check_address(self.address)
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         import ray
@@ -234,13 +207,13 @@ class RayEngine:
         if not ray.is_initialized():
             self._start()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        n_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if self._device != "cpu" else 0
-        if self._device.startswith("cuda") and not n_gpus:
-            if self._address == "local":
+        n_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if self.device != "cpu" else 0
+        if self.device.startswith("cuda") and not n_gpus:
+            if self.address == "local":
                 raise NotAvailable("Ray finds no GPU on this machine; use --device cpu")
-            n_gpus = self._workers or 1  # a cluster that grows may have none yet
+            n_gpus = self.config.workers or 1  # a cluster that grows may have none yet
         size = plan_pool(
-            [node.get("CPU", 0) for node in nodes], n_gpus=n_gpus, workers=self._workers, threads=self._threads
+            [node.get("CPU", 0) for node in nodes], n_gpus=n_gpus, workers=self.config.workers, threads=self.threads
         )
         log.info(
             "Ray: workers %d, threads of each %d, GPUs of each %d; the cluster has %d CPUs",
@@ -253,34 +226,32 @@ class RayEngine:
 
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-        if self._address == "local":
+        if self.address == "local":
             settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
         try:
             with sigterm_handler_kept():
-                ray.init(address=self._address, **settings)
+                ray.init(address=self.address, **settings)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise _not_there(self._address) from error
-        self._has_started = True
+            raise _not_there(self.address) from error
+        self.has_started = True
 
-    def _run_pool(
-        self, wave: list[tuple[int, Sequence[str]]], *, size: PoolSize, settings: Mapping[str, Any]
-    ) -> Iterator[tuple[int, EncodedTexts]]:
+    def _run_pool(self, wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Encoded:
         import ray
 
         executor = ThreadPoolExecutor(1, thread_name_prefix="ray-results")
         results = _start_pool(wave, size=size, settings=settings)
         try:
             for _ in wave:
-                block = executor.submit(next, results).result(timeout=self._stall_timeout_s)
+                block = executor.submit(next, results).result(timeout=self.config.stall_timeout_s)
                 yield _read_block(block)
         except TimeoutError as error:
             raise NotAvailable(
-                f"no shard was finished for {self._stall_timeout_s:g} s by {size.workers} Ray workers; see `ray status`"
-                ", raise --stall-timeout-s, or use --engine local: finished shards are kept"
+                f"no shard was finished for {self.config.stall_timeout_s:g} s by {size.workers} Ray workers; see `ray "
+                "status`, raise --stall-timeout-s, or use --engine local: finished shards are kept"
             ) from error
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise EncoderFailed(f"{settings['recipe']['name']} failed on a Ray worker: {reason}") from error
+            raise EncoderFailed(f"{settings['spec'].name} failed on a Ray worker: {reason}") from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -302,9 +273,7 @@ def _not_there(address: str) -> NotAvailable:
     )
 
 
-def _start_pool(
-    wave: list[tuple[int, Sequence[str]]], *, size: PoolSize, settings: Mapping[str, Any]
-) -> Iterator[pa.Table]:
+def _start_pool(wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Iterator[pa.Table]:
     """Hand shards to a pool of actors; one row, and so one block, a shard."""
     import ray
     import ray.data
@@ -351,20 +320,7 @@ def _open(settings: Mapping[str, Any]) -> Encoder:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in settings["state"].items():
             (Path(folder) / name).write_bytes(content)
-        return reopen_encoder(
-            EncoderSpec.from_dict(settings["recipe"]),
-            Path(folder),
-            device=settings["device"],
-            threads=settings["threads"],
-            hint=settings["model_folder"],
-            trust_remote_code=settings["trust_remote_code"],
-        )
-
-
-def _read_files(folder: Path) -> dict[str, bytes]:
-    """Read what an encoder saved beside its vectors."""
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith("part-")]
-    return {path.name: path.read_bytes() for path in files}
+        return reopen_encoder(settings["spec"], Path(folder), threads=settings["threads"], **settings["options"])
 
 
 def _write_block(number: int, encoded: EncodedTexts) -> pa.Table:
@@ -382,8 +338,13 @@ def _read_block(block: pa.Table) -> tuple[int, EncodedTexts]:
     number = int(block["number"][0].as_py())
     if "error" in block.column_names:
         raise getattr(errors, block["error"][0].as_py())(block["message"][0].as_py())
-    return number, EncodedTexts(
-        vectors=vector_matrix(block["vector"]),
-        n_tokens=block["n_tokens"].to_numpy(),
-        n_tokens_cut=block["n_tokens_cut"].to_numpy(),
+    return number, read_encoded(block)
+
+
+def read_encoded(rows: pa.Table) -> EncodedTexts:
+    """Take vectors and counts of tokens from a table of :func:`genekb.schema.embeddings`."""
+    return EncodedTexts(
+        vectors=vector_matrix(rows["vector"]),
+        n_tokens=rows["n_tokens"].to_numpy(),
+        n_tokens_cut=rows["n_tokens_cut"].to_numpy(),
     )

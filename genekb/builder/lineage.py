@@ -6,9 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from genekb.core.errors import GeneKBError
 from genekb.store.card import model_name
 from genekb.store.files import read_origin
@@ -83,7 +80,8 @@ def trace_lineage(folder: Path, *, home: Path | None = None) -> tuple[Generation
         if not wanted:
             return (*generations, Generation(digest=digest, manifest=store.manifest, folder=store.folder))
         try:
-            parent = _find_parent(wanted, near=store.folder, home=home)
+            found = _find_folder(wanted, near=store.folder, home=home)
+            parent = Store(found) if found else None
             derivation = _compare(store, parent) if parent else None
         except GeneKBError as error:
             parent, derivation, problem = None, None, str(error)
@@ -115,11 +113,6 @@ def find_content_id(store_id: str, encoder_id: str = "", *, near: Path | None = 
         return read_manifest(folder).content_id(encoder_id) if folder else ""
     except GeneKBError:
         return ""
-
-
-def _find_parent(digest: str, *, near: Path, home: Path | None) -> Store | None:
-    folder = _find_folder(digest, near=near, home=home)
-    return Store(folder) if folder else None
 
 
 def _find_folder(digest: str, *, near: Path | None, home: Path | None) -> Path | None:
@@ -162,9 +155,8 @@ def _how(new: Manifest, old: Manifest, added: list[str], *, is_same: bool) -> Ho
 
 def _count_texts(child: Store, parent: Store) -> tuple[int, int, int]:
     """Count distinct texts that both have, that are new, and that are gone."""
-    new, old = (pa.array(store.table("texts")["text_id"].unique()) for store in (child, parent))
-    n_kept = int(pc.sum(pc.is_in(new, old)).as_py() or 0)
-    return n_kept, len(new) - n_kept, len(old) - n_kept
+    new, old = (set(store.table("texts")["text_id"].to_pylist()) for store in (child, parent))
+    return len(new & old), len(new - old), len(old - new)
 
 
 def _describe_encoder(manifest: Manifest, encoder_id: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, build_texts
 from genekb.sources.base import SourceTables
 from genekb.store.home import check_name, find_home
+from genekb.store.manifest import Manifest
 from genekb.store.reader import Store
 
 
@@ -202,15 +203,10 @@ def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, pare
     options: dict[str, Any] = {"genes": config.genes, "vector_dtype": config.vector_dtype}
     if config.only_names is not None:
         options["only_names"] = _digest(config.only_names)
-    return StoreContent(
-        name=plan.name,
-        tables={
-            "genes": source.genes,
-            "names": source.names,
-            "orthologs": source.orthologs,
-            "annotations": source.annotations,
-            "texts": plan.texts,
-        },
+    name, _, release = plan.name.partition("@")
+    manifest = Manifest(
+        name=name,
+        release=release,
         sources=tuple(asdict(file) for file in source.files),
         dropped=source.dropped,
         selection=plan.selection,
@@ -218,8 +214,9 @@ def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, pare
         licences=(source.licence,),
         parent=parent,
         options=options,
-        only_names=config.only_names,
     )
+    tables = {name: getattr(source, name) for name in ("genes", "names", "orthologs", "annotations")}
+    return StoreContent(manifest=manifest, tables={**tables, "texts": plan.texts}, only_names=config.only_names)
 
 
 def load_jobs(models: Sequence[str], *, corpus: Sequence[str], load: Loader) -> list[EncodingJob]:

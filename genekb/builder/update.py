@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.builder.assemble import (
@@ -102,13 +101,12 @@ def plan_update(
     plan = plan_build(source, config)
     new = {"genes": source.genes, "names": source.names, "texts": plan.texts}
     changes = find_changes({key: store.table(key) for key in new}, new)
-    wanted = plan.texts["text_id"].unique()
+    wanted = set(plan.texts["text_id"].to_pylist())
     n_to_encode = {}
     for encoder_id in _chosen(store, encoders):
         kind = store.manifest.kind(encoder_id)
         if not (kind.is_imported or kind.is_permuted):
-            known = known_text_ids(store.folder / "embeddings" / encoder_id)
-            n_to_encode[encoder_id] = len(wanted) - int(pc.sum(pc.is_in(wanted, known)).as_py() or 0)
+            n_to_encode[encoder_id] = len(wanted - known_text_ids(store.folder / "embeddings" / encoder_id))
     return UpdatePlan(plan=plan, config=config, changes=changes, n_to_encode=n_to_encode)
 
 

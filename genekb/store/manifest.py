@@ -82,19 +82,20 @@ class StoredFile:
 class Manifest:
     """What a store promises."""
 
-    name: str  # name, release: E.g. ``human`` and ``2022-11``
+    name: str  # name, release: e.g. ``human`` and ``2022-11``
     release: str
-    taxa: tuple[int, ...]  # NCBI taxonomy identifiers of its genes
+    taxa: tuple[int, ...] = ()  # NCBI taxonomy identifiers of its genes
     sources: tuple[Mapping[str, Any], ...]  # files that were read: name, size, SHA-256, rows read and kept
     dropped: Mapping[str, int]  # source rows left out, by reason
     selection: str  # which genes were given a text
     template: Mapping[str, Any]  # number and name of the text template
-    n_genes: int  # n_genes, n_texts, n_unique_texts, n_ortholog_texts: sizes
-    n_texts: int
-    n_unique_texts: int
-    n_ortholog_texts: int
-    encoders: Mapping[str, Mapping[str, Any]]  # recipe and counts of each encoder, by encoder_id
-    files: tuple[StoredFile, ...]  # every file but the manifest
+    n_genes: int = 0  # n_genes, n_texts, n_unique_texts, n_ortholog_texts: sizes
+    n_texts: int = 0
+    n_unique_texts: int = 0
+    n_ortholog_texts: int = 0
+    # recipe and counts of each encoder, by encoder_id
+    encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    files: tuple[StoredFile, ...] = ()  # every file but the manifest
     licences: tuple[str, ...]  # terms of the sources
     parent: str = ""  # digest of the store that this one was made from, or empty
     # what an update needs to make the texts again: type of gene, digest of the list of names, stored type

@@ -160,7 +160,7 @@ def test_a_shuffled_encoder_stays_in_one_process(tmp_path):
     table = pa.table({"text_id": [text_id(text) for text in texts], "text": texts})
     job = EncodingJob(spec=encoder.spec, open=lambda: encoder, partner=encoder.partner)
     result = encode_texts(job, table, folder=tmp_path, vector_dtype="float16", progress=None, engine=Elsewhere())
-    assert result.n_encoded == 3
+    assert result["n_encoded"] == 3
 
 
 def test_an_address_at_which_nothing_listens_is_said_to_have_no_ray(tmp_path):
