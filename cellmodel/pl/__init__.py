@@ -91,8 +91,7 @@ def embedding(
             values = _expression_of(adata, color) if column is None else column.to_numpy(dtype=np.float64)
             axes = scatter_values(points, values, name=color, ax=ax)
         else:
-            codes, names = _categories(adata, color)
-            axes = scatter_categories(points, codes, names=names, ax=ax)
+            axes = scatter_categories(points, _categories(adata, color), ax=ax)
         label_axes(axes, basis)
         return axes
 
@@ -125,6 +124,8 @@ def dotplot(
     InputUnusable
         If there are no clusters under that name, or a gene is unknown.
     """
+    import pandas as pd
+
     from cellmodel.pl._grids import dot_grid
 
     found = clustered(cells_from_anndata(adata, ReadConfig()), None, RunConfig(), cluster_key=key)
@@ -134,7 +135,8 @@ def dotplot(
     if unknown:
         raise InputUnusable(f"{', '.join(unknown[:3])}: no gene of these cells, or none that a cell expresses")
     inside, _ = cluster_moments(found.expression[:, [place[name] for name in shown]], found.labels)
-    return drawn(lambda: dot_grid(inside.mean, inside.fraction, clusters=found.names, genes=shown, ax=ax), save)
+    means = pd.DataFrame(inside.mean, index=found.names, columns=shown)
+    return drawn(lambda: dot_grid(means, inside.fraction, ax=ax), save)
 
 
 def sankey(
@@ -147,15 +149,10 @@ def sankey(
     InputUnusable
         If a column is missing, or no cell has both.
     """
-    from cellmodel.pl._sankey import Flow, draw_flows
+    from cellmodel.pl._sankey import draw_flows
 
-    counts, rows, columns = _crossed(adata, left, right)
-    flows = [
-        Flow(left=row, right=column, weight=float(counts[i, j]))
-        for i, row in enumerate(rows)
-        for j, column in enumerate(columns)
-    ]
-    return drawn(lambda: draw_flows(flows, left=rows, right=columns, titles=(left, right), ax=ax), save)
+    counts = _crossed(adata, left, right)
+    return drawn(lambda: draw_flows(counts, titles=(left, right), ax=ax), save)
 
 
 def heatmap(
@@ -186,10 +183,9 @@ def heatmap(
     clusters = list(dict.fromkeys(table["cluster"]))
     top = [gene for name in clusters for gene in wide.loc[name].nlargest(n_genes).index]
     genes = list(dict.fromkeys(top))
-    values = wide.loc[clusters, genes].to_numpy(dtype=np.float64)
-    largest = np.nanmax(np.abs(values), axis=1, keepdims=True)
-    scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
-    return drawn(lambda: heat_grid(scaled, rows=clusters, columns=genes, label="share of the largest", ax=ax), save)
+    values = wide.loc[clusters, genes]
+    scaled = values.div(values.abs().max(axis=1).replace(0, np.inf), axis=0)
+    return drawn(lambda: heat_grid(scaled, label="share of the largest", ax=ax), save)
 
 
 def k_curve(
@@ -225,12 +221,10 @@ def confusion(
     """
     from cellmodel.pl._grids import count_grid
 
-    counts, row_names, column_names = _crossed(adata, rows, columns)
+    table = _crossed(adata, rows, columns)
+    counts = table.to_numpy()
     order = np.lexsort((-counts.max(axis=0), counts.argmax(axis=0)))
-    names = [column_names[at] for at in order]
-    return drawn(
-        lambda: count_grid(counts[:, order], rows=row_names, columns=names, titles=(rows, columns), ax=ax), save
-    )
+    return drawn(lambda: count_grid(table.iloc[:, order], ax=ax), save)
 
 
 def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
@@ -269,24 +263,23 @@ def _expression_of(adata: "AnnData", gene: str) -> np.ndarray:
     return np.asarray(log_expression(cells)[:, [cells.names.index(gene)]].todense()).ravel()
 
 
-def _categories(adata: "AnnData", column: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Code of each cell, -1 where it has none, and the names of the codes that are used."""
+def _categories(adata: "AnnData", column: str) -> "pd.Categorical[str]":
+    """Category of each cell, as text; those that occur, in the order of the column where it has one."""
+    import pandas as pd
+
     values = obs_columns(adata, [column], source="the AnnData")[column]
     present = set(values) - {""}
-    if hasattr(adata.obs[column], "cat"):
-        names = tuple(name for name in map(str, adata.obs[column].cat.categories) if name in present)
-    else:
-        names = tuple(sorted(present))
-    place = {name: code for code, name in enumerate(names)}
-    return np.array([place.get(value, -1) for value in values], dtype=np.int64), names
+    has_order = hasattr(adata.obs[column], "cat")
+    names = map(str, adata.obs[column].cat.categories) if has_order else sorted(present)
+    return pd.Categorical(values, categories=[name for name in dict.fromkeys(names) if name in present])
 
 
-def _crossed(adata: "AnnData", rows: str, columns: str) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+def _crossed(adata: "AnnData", rows: str, columns: str) -> "pd.DataFrame":
     """Cells of each pair of categories."""
-    (row, row_names), (column, column_names) = _categories(adata, rows), _categories(adata, columns)
-    both = (row >= 0) & (column >= 0)
-    if not both.any():
+    import pandas as pd
+
+    row, column = _categories(adata, rows), _categories(adata, columns)
+    counts = pd.crosstab(row, column).reindex(index=row.categories, columns=column.categories, fill_value=0)
+    if not counts.to_numpy().any():
         raise InputUnusable(f"no cell has both {rows!r} and {columns!r}")
-    counts = np.zeros((len(row_names), len(column_names)), dtype=np.int64)
-    np.add.at(counts, (row[both], column[both]), 1)
-    return counts, row_names, column_names
+    return counts.rename_axis(index=rows, columns=columns)

@@ -1,14 +1,14 @@
 """Axes, fonts and files of plots, and cells in the plane; the same plot gives the same bytes."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.io.writers import output
@@ -16,6 +16,7 @@ from cellmodel.pl._report.style import cluster_color
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
@@ -48,6 +49,12 @@ _NO_DATE: Final[dict[str, dict[str, Any]]] = {
     ".png": {"Software": None},
 }
 _DPI: Final = 300
+MISSING: Final = "#c8c8c8"
+_MOST_AREA, _LEAST_AREA, _INK = 14.0, 0.6, 9_000.0  # square points: of a dot, and of all dots
+_LONG_NAME: Final = 4  # characters of a name that still fits on its cells
+_ROWS: Final = 14  # of a column of the legend
+
+Points = Float[np.ndarray, "cell 2"]
 
 
 @contextmanager
@@ -67,6 +74,16 @@ def drawn(draw: "Callable[[], Axes]", save: Path | str | None) -> "Axes":
         axes = draw()
         save_figure(axes, save)
     return axes
+
+
+def draw_file(draw: "Callable[[], Axes]", path: Path, *, overwrite: bool) -> None:
+    """Draw a figure of its own, save and close it."""
+    import matplotlib.pyplot as plt
+
+    with drawing():
+        axes = draw()
+        save_figure(axes, path, overwrite=overwrite)
+    plt.close(figure_of(axes))
 
 
 def axes_of(ax: "Axes | None", *, width: float, height: float) -> "Axes":
@@ -115,22 +132,14 @@ def check_format(path: Path) -> Path:
     return path
 
 
-Points = Float[np.ndarray, "cell 2"]
-MISSING: Final = "#c8c8c8"
-_MOST_AREA, _LEAST_AREA, _INK = 14.0, 0.6, 9_000.0  # square points: of a dot, and of all dots
-_LONG_NAME: Final = 4  # characters of a name that still fits on its cells
-_ROWS: Final = 14  # of a column of the legend
+def scatter_categories(points: Points, categories: "pd.Categorical[str]", *, ax: "Axes | None" = None) -> "Axes":
+    """Draw cells in the colour of their category, grey without one.
 
-
-def scatter_categories(
-    points: Points, codes: Int[np.ndarray, " cell"], *, names: Sequence[str], ax: "Axes | None" = None
-) -> "Axes":
-    """Draw cells in the colour of their category; -1 is none, and grey.
-
-    Short names stand on their cells; all stand in the legend, with the number of cells.
+    Short names are written on their cells; all are in the legend, with the number of cells.
     """
     from matplotlib import patheffects
 
+    codes, names = categories.codes, list(categories.categories)
     n_columns = -(-len(names) // _ROWS)
     width = COLUMN + 0.22 * min(max(map(len, names), default=0), 24) * 0.35 * n_columns
     axes = axes_of(ax, width=width, height=COLUMN * 0.86)
@@ -140,21 +149,15 @@ def scatter_categories(
         axes.scatter([], [], s=18, c=[colors[code]], label=f"{name} ({int((codes == code).sum()):,})", linewidths=0)
         own = points[codes == code]
         if len(name) <= _LONG_NAME and len(own):
-            middle = own[
-                ((own - np.median(own, axis=0)) ** 2).sum(axis=1).argmin()
-            ]  # a cell, where a median may be none
+            away = ((own - np.median(own, axis=0)) ** 2).sum(axis=1)
+            middle = own[away.argmin()]  # a cell, where a median may be none
             text = axes.annotate(name, middle, ha="center", va="center", weight="bold", fontsize=7)
             text.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="white")])
     if names:
         axes.legend(
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-            frameon=False,
-            ncols=n_columns,
-            handletextpad=0.1,
-            columnspacing=0.8,
-            borderaxespad=0.2,
-        )
+            loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=n_columns, handletextpad=0.1,
+            columnspacing=0.8, borderaxespad=0.2,
+        )  # fmt: skip
     return axes
 
 

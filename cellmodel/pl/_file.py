@@ -10,7 +10,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.records import stored_table
 from cellmodel.io.writers import check_targets
-from cellmodel.pl._canvas import check_format, drawing, figure_of, save_figure
+from cellmodel.pl._canvas import check_format, draw_file
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
     """
     check_format(output)
     check_targets([Target(output)], inputs=(path,), overwrite=overwrite)
-    import matplotlib.pyplot as plt
-
     adata, key = read_anndata(path), choice.key
     pair = (choice.rows or key, choice.columns or key)
     draw: Mapping[Kind, Callable[[], Any]] = {
@@ -56,10 +54,7 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
             _contributions(adata.uns, path, key=f"{key}_attribution"), n_genes=choice.n_genes
         ),
     }
-    with drawing():
-        axes = draw[choice.kind]()
-        save_figure(axes, output, overwrite=overwrite)
-    plt.close(figure_of(axes))
+    draw_file(draw[choice.kind], output, overwrite=overwrite)
 
 
 def _contributions(uns: Mapping[str, Any], path: Path, *, key: str) -> "pd.DataFrame":

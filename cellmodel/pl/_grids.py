@@ -1,10 +1,8 @@
-"""Tables as pictures: dots by cluster and gene, contributions, crossed groups of cells, the curve of stability."""
+"""Tables as pictures: dots by cluster and gene, contributions, cells of two groupings, the curve of stability."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from cellmodel.pl._canvas import COLUMN, axes_of
 
@@ -18,27 +16,21 @@ _FEW: Final = 16  # columns of a table whose figures can be read
 _DARK: Final = 0.55  # share of the scale from which white letters are read better
 
 
-def dot_grid(
-    mean: Float[np.ndarray, "cluster gene"],
-    fraction: Float[np.ndarray, "cluster gene"],
-    *,
-    clusters: Sequence[str],
-    genes: Sequence[str],
-    ax: "Axes | None" = None,
-) -> "Axes":
+def dot_grid(mean: "pd.DataFrame", fraction: np.ndarray, *, ax: "Axes | None" = None) -> "Axes":
     """Draw a dot for each cluster and gene: its size the fraction of cells that express it, its colour the mean.
 
     Means are scaled to 0 .. 1 a gene, so that genes of any height are compared over the clusters.
     """
-    axes = axes_of(ax, **_size(clusters, genes, beside=1.1))
-    span = mean.max(axis=0) - mean.min(axis=0)
-    scaled = np.divide(mean - mean.min(axis=0), span, out=np.zeros_like(mean), where=span > 0)
+    axes = axes_of(ax, **_size(mean, beside=1.1))
+    above = mean.to_numpy() - mean.to_numpy().min(axis=0)
+    span = above.max(axis=0)
+    scaled = np.divide(above, span, out=np.zeros_like(above), where=span > 0)
     row, column = np.indices(mean.shape)
     drawn = axes.scatter(
         column.ravel(), row.ravel(), s=_DOT * fraction.ravel(), c=scaled.ravel(), cmap="Blues", vmin=0, vmax=1,
         linewidths=0.3, edgecolors="#606060",
     )  # fmt: skip
-    _name_rows_and_columns(axes, clusters, genes)
+    _name_rows_and_columns(axes, mean)
     for size in (0.25, 0.5, 1.0):
         axes.scatter([], [], s=_DOT * size, c="#808080", linewidths=0.3, edgecolors="#606060", label=f"{size:.0%}")
     axes.legend(
@@ -51,38 +43,28 @@ def dot_grid(
     return axes
 
 
-def heat_grid(
-    values: Float[np.ndarray, "row column"],
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    label: str,
-    ax: "Axes | None" = None,
-) -> "Axes":
+def heat_grid(table: "pd.DataFrame", *, label: str, ax: "Axes | None" = None) -> "Axes":
     """Draw signed values: blue below 0, white at 0, red above; no value is light grey."""
-    axes = axes_of(ax, **_size(rows, columns, beside=0.8))
+    import matplotlib as mpl
+
+    axes, values = axes_of(ax, **_size(table, beside=0.8)), table.to_numpy()
     limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    drawn = axes.imshow(np.ma.masked_invalid(values), cmap=_with_grey("RdBu_r"), vmin=-limit, vmax=limit, aspect="auto")
-    _name_rows_and_columns(axes, rows, columns)
+    colors = mpl.colormaps["RdBu_r"].with_extremes(bad="#ececec")
+    drawn = axes.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=-limit, vmax=limit, aspect="auto")
+    _name_rows_and_columns(axes, table)
     _bar(axes, drawn, label)
     return axes
 
 
-def count_grid(
-    counts: Int[np.ndarray, "row column"],
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    titles: tuple[str, str],
-    ax: "Axes | None" = None,
-) -> "Axes":
-    """Draw the cells of each pair of groups, as a share of the row; the number stands where it fits."""
-    axes = axes_of(ax, **_size(rows, columns, beside=0.8, cell=0.27))
+def count_grid(table: "pd.DataFrame", *, ax: "Axes | None" = None) -> "Axes":
+    """Draw the cells of each pair of groups, as a fraction of the row; the number is written where it fits."""
+    axes, counts = axes_of(ax, **_size(table, beside=0.8, cell=0.27)), table.to_numpy()
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    _name_rows_and_columns(axes, [f"{row} ({int(n):,})" for row, n in zip(rows, totals[:, 0], strict=True)], columns)
-    if len(columns) <= _FEW:
+    _name_rows_and_columns(axes, table)
+    axes.set_yticklabels([f"{row} ({n:,})" for row, n in zip(table.index, totals[:, 0], strict=True)])
+    if len(table.columns) <= _FEW:
         for (row, column), share in np.ndenumerate(shares):
             if counts[row, column]:
                 axes.text(
@@ -90,37 +72,30 @@ def count_grid(
                     color="white" if share > _DARK else "black",
                 )  # fmt: skip
     _bar(axes, drawn, "share of the row's cells")
-    axes.set(ylabel=titles[0], xlabel=titles[1])
+    axes.set(ylabel=table.index.name, xlabel=table.columns.name)
     return axes
 
 
-def _size(rows: Sequence[str], columns: Sequence[str], *, beside: float, cell: float = _CELL) -> dict[str, float]:
+def _size(table: "pd.DataFrame", *, beside: float, cell: float = _CELL) -> dict[str, float]:
     """Size in inches that gives every row and column its place, and its name."""
-    letters = 0.055
-    width = letters * max(map(len, rows), default=0) + cell * len(columns) + beside
-    height = letters * max(map(len, columns), default=0) + cell * len(rows) + 0.3
+    rows, columns = (0.055 * max(map(len, names), default=0) for names in table.axes)
+    width, height = rows + cell * table.shape[1] + beside, columns + cell * table.shape[0] + 0.3
     return {"width": max(width, 2.2), "height": max(height, 1.5)}
 
 
-def _name_rows_and_columns(axes: "Axes", rows: Sequence[str], columns: Sequence[str]) -> None:
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xticks(range(len(columns)), columns, rotation=90)
-    axes.set(xlim=(-0.6, len(columns) - 0.4), ylim=(len(rows) - 0.4, -0.6))
+def _name_rows_and_columns(axes: "Axes", table: "pd.DataFrame") -> None:
+    n_rows, n_columns = table.shape
+    axes.set_yticks(range(n_rows), table.index)
+    axes.set_xticks(range(n_columns), table.columns, rotation=90)
+    axes.set(xlim=(-0.6, n_columns - 0.4), ylim=(n_rows - 0.4, -0.6))
     axes.tick_params(length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _bar(axes: "Axes", drawn: Any, label: str) -> None:
     bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=20, pad=0.02)
     bar.outline.set_linewidth(0.4)
     bar.set_label(label)
-
-
-def _with_grey(name: str) -> Any:
-    import matplotlib as mpl
-
-    return mpl.colormaps[name].with_extremes(bad="#ececec")
 
 
 def stability_curve(curve: "pd.DataFrame", *, chosen: int, ax: "Axes | None" = None) -> "Axes":

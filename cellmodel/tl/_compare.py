@@ -116,18 +116,16 @@ def match_row(match: ClusterMatch) -> dict[str, object]:
 
 def _draw(compared: CellComparison, path: Path, *, titles: tuple[str, str], overwrite: bool) -> None:
     """Draw the matches as flows from the clusters of one file to those of the other."""
-    import matplotlib.pyplot as plt
+    import pandas as pd
 
-    from cellmodel.pl._canvas import drawing, figure_of, save_figure
-    from cellmodel.pl._sankey import Flow, draw_flows
+    from cellmodel.pl._canvas import draw_file
+    from cellmodel.pl._sankey import draw_flows
 
-    matched = {(m.best.a, m.best.b): m for m in compared.matches if m.match != UNMATCHED}
-    with drawing():
-        axes = draw_flows(
-            [Flow(left=a, right=b, weight=1.0, is_strong=m.is_reciprocal) for (a, b), m in matched.items()],
-            left=list(dict.fromkeys(pair.a for pair in compared.pairs)),
-            right=list(dict.fromkeys(pair.b for pair in compared.pairs)),
-            titles=titles,
-        )
-        save_figure(axes, path, overwrite=overwrite)
-        plt.close(figure_of(axes))
+    left, right = (list(dict.fromkeys(getattr(pair, side) for pair in compared.pairs)) for side in ("a", "b"))
+    weights = pd.DataFrame(0.0, index=left, columns=right)
+    is_strong = pd.DataFrame(data=False, index=left, columns=right)
+    for match in compared.matches:
+        if match.match != UNMATCHED:
+            weights.loc[match.best.a, match.best.b] = 1.0
+            is_strong.loc[match.best.a, match.best.b] = match.is_reciprocal
+    draw_file(lambda: draw_flows(weights, is_strong=is_strong, titles=titles), path, overwrite=overwrite)

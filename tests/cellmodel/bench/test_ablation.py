@@ -113,7 +113,7 @@ def test_the_command_prints_a_table_and_one_object(adata, kb, home, tmp_path):
     assert content["rows"][0]["variant"] == COMPLETE
     code, out, _ = call("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
     assert (code, out.count("| knowledge ")) == (0, 3)
-    assert call("cellmodel", *args, "--recipe", "nosuch")[0] == 3
+    assert call("cellmodel", *args, "--recipe", "nosuch")[0] == 2
 
 
 def test_lines_show_the_difference_beside_the_mean(found):
