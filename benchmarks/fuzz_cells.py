@@ -144,8 +144,7 @@ def read_loom(folder: Path) -> Any:
 def write_model(folder: Path) -> None:
     from cellmodel.core.config import RunConfig
     from cellmodel.text.paths import TextMap
-    from cellmodel.tl.model.files import save_model
-    from cellmodel.tl.model.fitted import FittedModel
+    from cellmodel.tl.model.fitted import FittedModel, save_model
 
     rng = np.random.default_rng(0)
     single = {"mean": rng.random(N_GENES), "deviation": rng.random(N_GENES) + 1}
@@ -172,7 +171,7 @@ def write_model(folder: Path) -> None:
 
 
 def read_model(folder: Path) -> Any:
-    from cellmodel.tl.model.files import load_model
+    from cellmodel.tl.model.fitted import load_model
 
     return load_model(folder / "model")
 

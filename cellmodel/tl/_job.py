@@ -19,8 +19,7 @@ from cellmodel.recipes.registry import plugin_version
 from cellmodel.text.sentence_cache import Progress
 from cellmodel.tl._run import RunResult, check_settings, run
 from cellmodel.tl._slots import result_slots, write_result
-from cellmodel.tl.model.files import save_model
-from cellmodel.tl.model.fitted import check_can_predict, fit_model
+from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 

@@ -10,7 +10,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import KeyUnusable
 from genekb_cellmodel_cli import cellmodel as cli
 from genekb_cellmodel_cli import genekb as genekb_cli
-from genekb_cellmodel_cli.app.choices import check_seed
+from genekb_cellmodel_cli.app.options import check_seed
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.robust.bad_files.cells import save
 from tests.support.in_process import call_here

@@ -1,3 +1,3 @@
 """A fitted model on disk: saved, used on new cells, pinned, shared."""
 
-__all__ = ["files", "fitted", "predict", "share"]
+__all__ = ["fitted", "share"]

@@ -10,7 +10,7 @@ from typing import Final
 
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.writers import DESCRIPTION, check_targets, model_target
-from cellmodel.tl.model.files import ARRAYS, load_model
+from cellmodel.tl.model.fitted import ARRAYS, load_model
 from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import take_place
 from genekb.net.client import Absent

@@ -1,14 +1,16 @@
-"""Options that several commands share, and groups of them that are given together."""
+"""Options that several commands share, and groups of them: a dataclass whose fields are options."""
 
-from dataclasses import asdict, dataclass
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 
 import typer
 
 from cellmodel.core import config as settings
-from genekb_cellmodel_cli.app.choices import RECIPES, check_recipe, check_seed, complete_recipe
-from genekb_cellmodel_cli.app.option_groups import wrong_usage
+from cellmodel.core.config import SEEDS
 
 if TYPE_CHECKING:
     import genekb
@@ -17,6 +19,116 @@ if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
     from cellmodel.io.writers import WriteConfig
     from cellmodel.tl._job import StreamConfig
+
+Command = Callable[..., None]
+
+
+def expand_groups(command: Command) -> Command:
+    """Replace each parameter of a command that is a dataclass by one parameter for each of its fields.
+
+    A field's annotation holds its :func:`typer.Option`; its default is that of the parameter's own default, an instance
+    of the dataclass, else that of the field.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        hint = hints[parameter.name]
+        if is_dataclass(hint):
+            groups[parameter.name] = hint
+            parameters += _field_parameters(hint, parameter.default)
+        else:
+            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def expanded(**values: Any) -> None:
+        chosen = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **chosen)
+
+    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by Typer
+    return expanded
+
+
+def _field_parameters(group: Any, defaults: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        default = field.default if defaults is inspect.Parameter.empty else getattr(defaults, field.name)
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=hints[field.name],
+            default=inspect.Parameter.empty if default is MISSING else default,
+        )
+
+
+@contextmanager
+def wrong_usage(kind: type[Exception] = ValueError) -> Iterator[None]:
+    """Report errors of values that cannot be used, or exclude one another, as wrong usage: exit code 2."""
+    try:
+        yield
+    except kind as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+RECIPES: Final = "RECIPE"  # the names of all recipes take its place where the help of a command shows them
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Names of the recipes, plug-ins' too, that begin with a text."""
+    from cellmodel.recipes.registry import recipe_names
+
+    return [name for name in recipe_names() if name.startswith(incomplete)]
+
+
+def check_recipe(value: str) -> str:
+    """Take the name of a recipe; one that none has is wrong usage."""
+    from cellmodel.core.errors import UnknownName
+    from cellmodel.recipes.registry import check_name
+
+    with wrong_usage(UnknownName):
+        return check_name(value)
+
+
+_MOST_SEEDS: Final = 10_000
+
+
+def check_seed(seed: int) -> int:
+    """Take a seed that a file can hold."""
+    if seed not in SEEDS:
+        raise typer.BadParameter(f"a seed is a number from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
+    return seed
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds: numbers or ranges parted by commas, each seed once."""
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise typer.BadParameter(f"--seeds are numbers or ranges parted by commas, such as 0-4, not {text!r}")
+        start, end = check_seed(int(first)), check_seed(int(last or first))
+        if end < start:
+            raise typer.BadParameter(f"--seeds {part.strip()} ends below its start; write {end}-{start}")
+        if end - start >= _MOST_SEEDS:
+            raise typer.BadParameter(
+                f"--seeds {part.strip()} names {end - start + 1:,} seeds, at most {_MOST_SEEDS:,} are run"
+            )
+        seeds |= dict.fromkeys(range(start, end + 1))
+    return tuple(seeds)
+
+
+def parse_n_clusters(text: str) -> int | None:
+    """Read a number of clusters: a number >= 1, or None for auto."""
+    if text == "auto":
+        return None
+    if text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise typer.BadParameter(f"--n-clusters is a number >= 1 or auto, not {text!r}")
+
 
 Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]

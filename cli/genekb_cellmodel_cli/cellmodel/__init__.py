@@ -1,18 +1,7 @@
 """The command `cellmodel`."""
 
 from genekb_cellmodel_cli.app.running import make_app, run
-from genekb_cellmodel_cli.cellmodel import (
-    annotate,
-    attribute,
-    bench,
-    classify,
-    cluster,
-    compare,
-    plot,
-    predict,
-    search,
-    share,
-)
+from genekb_cellmodel_cli.cellmodel import annotate, attribute, bench, classify, cluster, compare, plot, share
 
 app = make_app(
     "cellmodel",
@@ -30,8 +19,8 @@ app = make_app(
         "classify": classify.classify,
         "compare": compare.compare,
         "plot": plot.plot,
-        "predict": predict.predict,
-        "search": search.search,
+        "predict": classify.predict,
+        "search": annotate.search,
         "push": share.push,
         "pull": share.pull,
         "lock": share.lock,

@@ -1,4 +1,4 @@
-"""The command `cellmodel annotate`: names for clusters."""
+"""The commands `cellmodel annotate` and `search`: names for clusters, and free text against clusters and cells."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from cellmodel.annotate.cell_types import CellType
+    from cellmodel.annotate.search import Found, FoundGene
 
 _SHOWN = 6
 
@@ -159,3 +160,68 @@ def _print_names(content: dict[str, Any], columns: dict[str, Any], *, json: bool
     print_table(columns, content["clusters"])
     candidates = [f"candidates: {content['n_candidates']} types"] if "n_candidates" in content else []
     print_lines(["", *candidates, f"output: {content['output']}"])
+
+
+_LISTED = 3  # clusters whose genes are shown with a sentence
+
+
+def search(
+    path: Annotated[Path, typer.Argument(help="Cells, with clusters or without.")],
+    query: Annotated[str, typer.Argument(help="Free text.")],
+    store: options.Store,
+    genes: options.GeneMatching,
+    read: options.Reading,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Cells with their scores, .h5ad or .zarr.")
+    ] = None,
+    cluster_key: Annotated[
+        str | None, typer.Option(help="Column of obs with the clusters; cellmodel if it is there.")
+    ] = None,
+    no_types: Annotated[
+        bool, typer.Option("--no-types", help="Do not bring in the markers of cell types that the query names.")
+    ] = False,
+    other_store: options.OtherStore = False,
+    slots: options.Slots = options.Slots(key_added="cellmodel_search"),
+    trust_remote_code: options.TrustRemoteCode = False,
+    json: options.Json = False,
+) -> None:
+    """Rank clusters and score cells by free text, with the genes responsible and what their texts say.
+
+    Example: cellmodel search out.h5ad "cytotoxic T lymphocytes" --kb human
+    """
+    from cellmodel.annotate.search import SearchConfig
+    from cellmodel.tl._task import run_on_file, search_task
+
+    wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
+    task = search_task(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
+    found = run_on_file(path, task, read=read.config(), write=slots.write(output) if output else None)
+    if json:
+        print_json({"input": str(path), "query": query, "output": str(output or ""), **found.to_dict()})
+        return
+    _print_found(found)
+    if output is not None:
+        print_lines(["", f"output: {output}"])
+
+
+def _print_found(found: "Found") -> None:
+    if found.types:
+        print_lines([f"meant: {', '.join(f'{name} {nearness:.2f}' for name, nearness in found.types[:_LISTED])}", ""])
+    if found.clusters:
+        print_table(
+            {
+                "cluster": "cluster",
+                "cells": "n_cells",
+                "score": "score:.1f",
+                "p": "p_value:.2g",
+                "genes": lambda one: [gene.name for gene in one.genes],
+            },
+            found.clusters,
+        )
+    for one in found.clusters[:_LISTED]:
+        print_lines(["", f"cluster {one.cluster}:", *_gene_lines(one.genes)])
+    if not found.clusters:
+        print_lines(["the 5 % of cells with the highest scores:", *_gene_lines(found.genes)])
+
+
+def _gene_lines(genes: "tuple[FoundGene, ...]") -> list[str]:
+    return [f"  {gene.name} (+{gene.contribution:.1f}): {gene.sentence or 'no text'}" for gene in genes]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.option_groups import wrong_usage
+from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, print_json, print_lines, print_table
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.choices import parse_n_clusters, parse_seeds
+from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_seeds
 from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table, progress_bar
 
 CHECK_FAILED = 1

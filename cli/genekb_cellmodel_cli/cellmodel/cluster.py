@@ -9,7 +9,7 @@ import typer
 
 from cellmodel.core.config import HeadName, Sentences
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.choices import parse_n_clusters
+from genekb_cellmodel_cli.app.options import parse_n_clusters
 from genekb_cellmodel_cli.app.output import note, print_json, print_lines, print_table, progress_bar
 
 if TYPE_CHECKING:

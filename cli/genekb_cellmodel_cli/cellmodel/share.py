@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.locks import existing_lock, print_compared, print_pins, transfer_progress
 from genekb_cellmodel_cli.app.options import LockFile, Timeout
-from genekb_cellmodel_cli.app.output import Progress, note, print_record
+from genekb_cellmodel_cli.app.output import (
+    Progress,
+    existing_lock,
+    note,
+    print_compared,
+    print_pins,
+    print_record,
+    transfer_progress,
+)
 
 if TYPE_CHECKING:
     from genekb.store.lockfile import Pin

@@ -1,7 +1,7 @@
 """The command `genekb`."""
 
 from genekb_cellmodel_cli.app.running import make_app, run
-from genekb_cellmodel_cli.genekb import build, online, query, share, stores, vectors
+from genekb_cellmodel_cli.genekb import build, query, share, stores, vectors
 
 app = make_app(
     "genekb",
@@ -15,8 +15,8 @@ app = make_app(
         "resolve": query.resolve,
         "sql": query.sql,
         "verify": stores.verify,
-        "download": online.download,
-        "fetch": online.fetch,
+        "download": build.download,
+        "fetch": build.fetch,
         "update": build.update,
         "encode": build.encode,
         "import": vectors.import_,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.option_groups import wrong_usage
+from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_json, print_lines, print_record, print_table
 from genekb_cellmodel_cli.genekb.build import describe_build
 

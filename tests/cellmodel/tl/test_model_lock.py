@@ -12,8 +12,7 @@ from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
-from cellmodel.tl.model.files import load_model, save_model
-from cellmodel.tl.model.fitted import fit_model
+from cellmodel.tl.model.fitted import fit_model, load_model, save_model
 from cellmodel.tl.model.share import check_model, lock_models, push_model, sync_models
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.share.lock import pin_store, write_pins

@@ -20,8 +20,7 @@ from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.pp.blocks import scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
 from cellmodel.tl._job import StreamConfig, run_file
-from cellmodel.tl.model.files import load_model
-from cellmodel.tl.model.fitted import predict
+from cellmodel.tl.model.fitted import load_model, predict
 from tests.support.processes import start
 
 CONFIG = RunConfig(knowledge="none", preprocess=PreprocessConfig(n_top_genes=200))

@@ -14,8 +14,7 @@ from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
-from cellmodel.tl.model.files import load_model, save_model
-from cellmodel.tl.model.fitted import fit_model, predict
+from cellmodel.tl.model.fitted import fit_model, load_model, predict, save_model
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
 from tests.support.in_process import call, call_json

@@ -16,7 +16,7 @@ from genekb.encoders.imported.vectors import read_foreign
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.manifest import MANIFEST, read_manifest
 from genekb.store.verify import verify_store
-from genekb_cellmodel_cli.genekb.lineage_tree import draw_lineage
+from genekb_cellmodel_cli.genekb.stores import draw_lineage
 from tests.support.in_process import call, call_json
 
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from genekb_cellmodel_cli.app.option_groups import wrong_usage
+from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.running import make_app
 
 
