@@ -5,8 +5,9 @@ Tab-separated files of any size are read as blocks of strings; errors are one li
 
 import gzip
 import re
+import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +22,63 @@ from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.core.resources import raise_resource_fault
 from genekb.files.atomic import sha256_file
-from genekb.files.limits import bounded, check_footer, max_decompressed
+from genekb.files.limits import bounded, check_footer, check_gzip
 from genekb.files.replace import temporary_folder
 
-_ROWS_A_BATCH: Final = 512
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
 GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
 PROVENANCE_NOTE: Final = r"\s*\[(?:provided|supplied) by [^\]]*\]\.?\s*$"  # who wrote a summary, and when
+_ROWS_A_BATCH: Final = 512
+_BLOCK_BYTES: Final = 1 << 22
+_HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
+_PADDED: Final = 16  # zeros at the end: checksum and size are eight bytes, before them an empty text has two
+_INT32_DIGITS: Final = 9
+_INT64_DIGITS: Final = 18
+_RAGGED: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class NcbiFile:
+    """A bulk file of NCBI's."""
+
+    place: str  # from its folder gene/DATA on
+    columns: tuple[str, ...] = ()  # names in its first line, of files that are read whole
+
+
+NCBI_FILES: Final = {
+    "gene_info": NcbiFile(
+        "gene_info.gz",
+        (
+            *("tax_id", "GeneID", "Symbol", "LocusTag", "Synonyms", "dbXrefs", "chromosome", "map_location"),
+            *("description", "type_of_gene", "Symbol_from_nomenclature_authority"),
+            *("Full_name_from_nomenclature_authority", "Nomenclature_status", "Other_designations"),
+            *("Modification_date", "Feature_type"),
+        ),
+    ),
+    "gene_summary": NcbiFile("gene_summary.gz", ("tax_id", "GeneID", "Source", "Summary")),
+    "gene_orthologs": NcbiFile(
+        "gene_orthologs.gz", ("tax_id", "GeneID", "relationship", "Other_tax_id", "Other_GeneID")
+    ),
+    "gene_history": NcbiFile(
+        "gene_history.gz", ("tax_id", "GeneID", "Discontinued_GeneID", "Discontinued_Symbol", "Discontinue_Date")
+    ),
+    "gene2ensembl": NcbiFile(
+        "gene2ensembl.gz",
+        (
+            *("tax_id", "GeneID", "Ensembl_gene_identifier", "RNA_nucleotide_accession.version"),
+            *("Ensembl_rna_identifier", "protein_accession.version", "Ensembl_protein_identifier"),
+        ),
+    ),
+    "gene2go": NcbiFile(
+        "gene2go.gz", ("tax_id", "GeneID", "GO_ID", "Evidence", "Qualifier", "GO_term", "PubMed", "Category")
+    ),
+    "generifs_basic": NcbiFile(
+        "../GeneRIF/generifs_basic.gz",
+        ("Tax ID", "Gene ID", "PubMed ID (PMID) list", "last update timestamp", "GeneRIF text"),
+    ),
+    "taxdump": NcbiFile("../../pub/taxonomy/taxdump.tar.gz"),
+    "hgnc_complete_set": NcbiFile("hgnc_complete_set.txt"),  # HGNC's, which a mirror may hold too
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,26 +164,11 @@ def sorted_names(tables: Iterable[pa.Table]) -> pa.Table:
     return names.sort_by([(column, "ascending") for column in schema.NAMES.names])
 
 
-def names_by_kind(genes: Iterable[tuple[int, Mapping[str, Iterable[str]]]]) -> set[tuple[str, int, str]]:
-    """Rows (name, gene_id, kind) of genes whose names are listed by kind, without empty names."""
-    return {
-        (name, gene_id, kind) for gene_id, kinds in genes for kind, names in kinds.items() for name in names if name
-    }
-
-
-def names_table(rows: Iterable[tuple[str, int, str]]) -> pa.Table:
-    """Sort rows (name, gene_id, kind) into the table :data:`genekb.schema.NAMES`."""
+def names_table(genes: Iterable[tuple[int, Mapping[str, Iterable[str]]]]) -> pa.Table:
+    """Sort the names of genes, which are listed by kind, into :data:`genekb.schema.NAMES`, without empty names."""
+    rows = {(name, gene, kind) for gene, kinds in genes for kind, names in kinds.items() for name in names if name}
     columns = list(zip(*sorted(rows), strict=True)) or [(), (), ()]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.NAMES, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema.NAMES)
-
-
-_BLOCK_BYTES: Final = 1 << 22
-_HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
-_PADDED: Final = 16  # zeros at the end: checksum and size are eight bytes, before them an empty text has two
-_INT32_DIGITS: Final = 9
-_INT64_DIGITS: Final = 18
-_RAGGED: Final = re.compile(r"Expected (\d+) columns, got \d+")
+    return pa.Table.from_pydict(dict(zip(schema.NAMES.names, columns, strict=True)), schema=schema.NAMES)
 
 
 @contextmanager
@@ -144,16 +180,11 @@ def without_padding(path: Path) -> Iterator[Path]:
     if path.suffix != ".gz" or not _is_padded(path):
         yield path
         return
-    allowed, n_bytes = max_decompressed(path.stat().st_size), 0
+    check_gzip(path)
     with temporary_folder("genekb-gzip") as folder:
         copy = folder / path.stem
         with gzip.open(path) as packed, copy.open("wb") as plain:
-            while block := packed.read(_BLOCK_BYTES):
-                n_bytes += plain.write(block)
-                if n_bytes > allowed:
-                    raise damaged(
-                        path, f"it decompresses to more than {allowed:,} bytes, which are allowed for its size"
-                    )
+            shutil.copyfileobj(packed, plain)
         yield copy
 
 
@@ -178,12 +209,11 @@ def read_header(path: Path) -> list[str]:
             line = stream.readline(_HEADER_CHARS)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise_resource_fault(error)
-        raise damaged(path, _reason(error, path)) from error
+        raise damaged(path, _reason(error)) from error
     return [name.strip().lstrip("#") for name in line.rstrip("\n").split("\t")]
 
 
-def check_header(path: Path, columns: Sequence[str]) -> None:
-    """Refuse a file whose first line has other columns."""
+def _check_header(path: Path, columns: Sequence[str]) -> None:
     header = read_header(path)
     if header == list(columns):
         return
@@ -202,6 +232,30 @@ def check_header(path: Path, columns: Sequence[str]) -> None:
     raise SourceUnusable(f"{path} {wrong}; is it NCBI's file of that name? Download it again")
 
 
+def read_ncbi_file(path: Path, name: str, keep: Callable[[pa.Table], pa.Table]) -> tuple[pa.Table, SourceFile]:
+    """Read one of :data:`NCBI_FILES`, see :func:`read_rows`; refuses a file whose first line has other columns."""
+    columns = NCBI_FILES[name].columns
+    _check_header(path, columns)
+    return read_rows(path, columns, keep)
+
+
+def read_rows(
+    path: Path,
+    columns: Sequence[str],
+    keep: Callable[[pa.Table], pa.Table] = lambda block: block,
+    *,
+    null_values: Sequence[str] = ("-",),
+    quote_char: str | None = None,
+) -> tuple[pa.Table, SourceFile]:
+    """Read the rows that ``keep`` passes on of each block, see :func:`stream_tsv`, and count all of them."""
+    n_read, kept = 0, [pa.schema([(name, pa.string()) for name in columns]).empty_table()]
+    for block in stream_tsv(path, columns, null_values=null_values, quote_char=quote_char):
+        n_read += block.num_rows
+        kept.append(keep(block))
+    rows = pa.concat_tables(kept)
+    return rows, describe_file(path, n_rows_read=n_read, n_rows_kept=rows.num_rows)
+
+
 def stream_tsv(
     path: Path, columns: Sequence[str], *, null_values: Sequence[str] = ("-",), quote_char: str | None = None
 ) -> Iterator[pa.Table]:
@@ -210,50 +264,34 @@ def stream_tsv(
     Raises ``SourceUnusable`` if the file is truncated, too large when decompressed, or a line has another number of
     fields.
     """
+    options = {
+        # one thread: of several, Arrow does not report the line of an error
+        "read_options": pacsv.ReadOptions(
+            column_names=list(columns), skip_rows=1, block_size=_BLOCK_BYTES, use_threads=False
+        ),
+        "parse_options": pacsv.ParseOptions(delimiter="\t", quote_char=quote_char or False, escape_char=False),
+        "convert_options": pacsv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()), null_values=list(null_values), strings_can_be_null=True
+        ),
+    }
     try:
         with without_padding(path) as file:
-            yield from _blocks(path, file, columns, null_values=null_values, quote_char=quote_char)
+            yield from map(pa.table, bounded(path, pacsv.open_csv(file, **options)))
     except (ValueError, OSError, EOFError, zlib.error) as error:  # ValueError: also of Arrow
         raise_resource_fault(error)
         if "Empty CSV file" in str(error):
             return
-        raise damaged(path, _reason(error, path)) from error
+        raise damaged(path, _reason(error)) from error
 
 
-def _blocks(
-    path: Path, file: Path, columns: Sequence[str], *, null_values: Sequence[str], quote_char: str | None
-) -> Iterator[pa.Table]:
-    reader = pacsv.open_csv(
-        file,
-        read_options=pacsv.ReadOptions(column_names=list(columns), skip_rows=1, block_size=_BLOCK_BYTES),
-        parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=quote_char or False, escape_char=False),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()), null_values=list(null_values), strings_can_be_null=True
-        ),
-    )
-    yield from map(pa.table, bounded(path, reader))
-
-
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception) -> str:
     """Reason why a file cannot be read, in a few words."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    ragged = _RAGGED.search(reason)
-    if ragged:
-        return _find_ragged(path, n_fields=int(ragged[1]))
+    if ragged := _RAGGED.search(reason):
+        return f"line {ragged[1]} has {ragged[3]} fields, {ragged[2]} are needed"
     if "straddl" in reason:
         return f"a line is longer than {_BLOCK_BYTES >> 20} MB"
     return getattr(error, "strerror", None) or reason
-
-
-def _find_ragged(path: Path, *, n_fields: int) -> str:
-    """Find the first line with another number of fields, which Arrow's threads do not report."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", errors="replace", newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            n_found = line.count("\t") + 1
-            if n_found != n_fields and line.strip():
-                return f"line {number} has {n_found} fields, {n_fields} are needed"
-    return f"a line has not {n_fields} fields"
 
 
 def refuse_nul(rows: pa.Table, path: Path) -> None:

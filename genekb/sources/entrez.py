@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -17,13 +17,11 @@ from genekb.sources.base import (
     SourceFile,
     SourceTables,
     describe_file,
-    names_by_kind,
     names_table,
     without_provenance,
 )
 
 PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
-_BLOCK: Final = 1 << 16
 _LIVE: Final = {"", "0", "live"}
 _XREFS: Final = {"Ensembl": "ensembl", "HGNC": "hgnc", "MGI": "mgi", "FLYBASE": "flybase", "RGD": "rgd", "ZFIN": "zfin"}
 
@@ -34,9 +32,9 @@ class EntrezRecord:
 
     gene_id: int  # the id that was asked for
     current_id: int  # the id that replaced it; 0 where none did
-    is_withdrawn: bool = False  # and not replaced
+    is_withdrawn: bool  # and not replaced
     row: dict[str, Any]  # its fields as in :data:`genekb.schema.GENES`
-    names: dict[str, list[str]] = field(default_factory=dict)  # further names by kind
+    names: dict[str, list[str]]  # by kind
 
 
 def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTables:
@@ -87,13 +85,10 @@ def current_gene(gene_id: int, records: Mapping[int, EntrezRecord]) -> int | Non
 
 
 def _names(current: dict[int, EntrezRecord], records: dict[int, EntrezRecord]) -> pa.Table:
-    by_kind = (
-        (gene_id, {"symbol": [record.row["symbol"]], "alias": record.row["aliases"] or []} | record.names)
-        for gene_id, record in current.items()
-    )
+    own = ((gene_id, record.names) for gene_id, record in current.items())
     current_ids = {old: current_gene(old, records) for old, record in records.items() if record.current_id}
-    retired = {(str(old), new, "retired_id") for old, new in current_ids.items() if new is not None}
-    return names_table(names_by_kind(by_kind) | retired)
+    retired = ((new, {"retired_id": [str(old)]}) for old, new in current_ids.items() if new is not None)
+    return names_table([*own, *retired])
 
 
 def read_answer(path: Path) -> Iterator[EntrezRecord]:
@@ -114,22 +109,13 @@ def read_answer(path: Path) -> Iterator[EntrezRecord]:
 
 
 def _refuse_entities(path: Path) -> None:
-    """Refuse a file that declares entities, which stand in front of the first element."""
-    is_begun = False
-
-    def begin(*_: object) -> None:
-        nonlocal is_begun
-        is_begun = True
-
     def refuse(*_: object) -> None:
         raise SourceUnusable(f"{path} defines entities, which no answer of NCBI's does; do not use it")
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler = begin
     parser.EntityDeclHandler = refuse
     with path.open("rb") as stream:
-        while not is_begun and (block := stream.read(_BLOCK)):
-            parser.Parse(block)
+        parser.ParseFile(stream)
 
 
 def _read_xml(path: Path) -> Iterator[EntrezRecord]:
@@ -165,7 +151,6 @@ def _of_summary(fields: dict[str, Any], uid: str) -> EntrezRecord:
     def text(name: str) -> str | None:
         return str(fields.get(name) or "").strip() or None
 
-    official = text("nomenclaturesymbol")
     row = {
         "gene_id": int(uid),
         "tax_id": int(text("taxid") or 0),
@@ -178,56 +163,60 @@ def _of_summary(fields: dict[str, Any], uid: str) -> EntrezRecord:
         "aliases": _split(text("otheraliases"), ","),
         "status": text("nomenclaturestatus"),
     }
-    names = {"authority_symbol": [official]} if official and official != row["symbol"] else {}
-    current_id = int(text("currentid") or 0)
-    is_withdrawn = not current_id and (text("status") or "") not in _LIVE
-    return EntrezRecord(gene_id=int(uid), current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
+    current_id, status = int(text("currentid") or 0), text("status") or ""
+    return _record(row, official=text("nomenclaturesymbol"), current_id=current_id, status=status, xrefs={})
 
 
 def _of_gene(gene: ElementTree.Element, path: Path) -> EntrezRecord:
     def text(name: str) -> str | None:
         return (gene.findtext(f".//{name}") or "").strip() or None
 
+    def texts(name: str) -> list[str] | None:
+        return [item.text or "" for item in gene.iterfind(f".//{name}")] or None
+
+    def value(name: str) -> str | None:
+        found = gene.find(f".//{name}")
+        return None if found is None else found.get("value")
+
     gene_id = text("Gene-track_geneid")
     if gene_id is None:
         raise SourceUnusable(f"{path} has a gene without a GeneID; fetch it again")
-    source = gene.find(".//Entrezgene_source")
-    reference = gene.find(".//Entrezgene_gene")
-    tags = list(_tags(reference))
-    kind = gene.find(".//Entrezgene_type")
-    synonyms = [item.text or "" for item in gene.iterfind(".//Gene-ref_syn_E")]
     row = {
         "gene_id": int(gene_id),
-        "tax_id": int(next((value for db, value in _tags(source) if db == "taxon"), 0)),
+        "tax_id": int(_identifiers(gene, "Entrezgene_source").get("taxon", ["0"])[0]),
         "symbol": text("Gene-ref_locus") or f"LOC{gene_id}",
         "name": text("Gene-ref_desc"),
-        "type": kind.get("value") if kind is not None else None,
+        "type": value("Entrezgene_type"),
         "chromosome": text("SubSource_name"),
         "map_location": text("Gene-ref_maploc"),
         "summary": without_provenance(text("Entrezgene_summary") or "") or None,
-        "designations": [item.text or "" for item in gene.iterfind(".//Prot-ref_name_E")] or None,
-        "aliases": synonyms or None,
+        "designations": texts("Prot-ref_name_E"),
+        "aliases": texts("Gene-ref_syn_E"),
     }
-    official = text("Gene-nomenclature_symbol")
-    names: dict[str, list[str]] = {"authority_symbol": [official]} if official and official != row["symbol"] else {}
-    for db, value in tags:
-        if db in _XREFS:
-            names.setdefault(_XREFS[db], []).append(value)
-    current_id = int(_replaced_by(gene))
-    track = gene.find(".//Gene-track_status")
-    is_withdrawn = not current_id and track is not None and track.get("value", "") not in _LIVE
-    return EntrezRecord(gene_id=int(gene_id), current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
+    xrefs = {_XREFS[db]: ids for db, ids in _identifiers(gene, "Entrezgene_gene").items() if db in _XREFS}
+    current_id = int(_identifiers(gene, "Gene-track_current-id").get("GeneID", ["0"])[0])
+    status, official = value("Gene-track_status") or "", text("Gene-nomenclature_symbol")
+    return _record(row, official=official, current_id=current_id, status=status, xrefs=xrefs)
 
 
-def _tags(element: ElementTree.Element | None) -> Iterator[tuple[str, str]]:
+def _record(
+    row: dict[str, Any], *, official: str | None, current_id: int, status: str, xrefs: Mapping[str, list[str]]
+) -> EntrezRecord:
+    names = {"symbol": [row["symbol"]], "alias": row["aliases"] or [], **xrefs}
+    if official and official != row["symbol"]:
+        names["authority_symbol"] = [official]
+    is_withdrawn = not current_id and status not in _LIVE
+    return EntrezRecord(gene_id=row["gene_id"], current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
+
+
+def _identifiers(gene: ElementTree.Element, below: str) -> dict[str, list[str]]:
+    """Find identifiers by database, below the first element of a name."""
+    found: dict[str, list[str]] = {}
+    element = gene.find(f".//{below}")
     for tag in element.iter("Dbtag") if element is not None else ():
         value = tag.findtext(".//Object-id_id") or tag.findtext(".//Object-id_str") or ""
-        yield tag.findtext("Dbtag_db") or "", value.strip()
-
-
-def _replaced_by(gene: ElementTree.Element) -> str:
-    current = gene.find(".//Gene-track_current-id")
-    return next((value for db, value in _tags(current) if db == "GeneID"), "0")
+        found.setdefault(tag.findtext("Dbtag_db") or "", []).append(value.strip())
+    return found
 
 
 def _split(text: str | None, separator: str) -> list[str] | None:

@@ -5,7 +5,8 @@ field, ``|`` separates lists.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,14 +22,12 @@ from genekb.sources.base import (
     PROVENANCE_NOTE,
     SourceFile,
     SourceTables,
-    check_header,
-    describe_file,
     explode,
     name_rows,
     optional_file,
+    read_ncbi_file,
     refuse_nul,
     sorted_names,
-    stream_tsv,
     with_integers,
 )
 from genekb.sources.ncbi_extra import LICENCE as HGNC_LICENCE
@@ -36,29 +35,7 @@ from genekb.sources.ncbi_extra import Extra, read_extra, read_hgnc
 
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 
-GENE_INFO: Final = [
-    "tax_id",
-    "GeneID",
-    "Symbol",
-    "LocusTag",
-    "Synonyms",
-    "dbXrefs",
-    "chromosome",
-    "map_location",
-    "description",
-    "type_of_gene",
-    "Symbol_from_nomenclature_authority",
-    "Full_name_from_nomenclature_authority",
-    "Nomenclature_status",
-    "Other_designations",
-    "Modification_date",
-    "Feature_type",
-]
 _GENE_INFO_NAME: Final = re.compile(r"(^|\.)gene_info(\.gz)?$")
-_NUMBERS: Final = ("GeneID", "tax_id")
-GENE_SUMMARY: Final = ["tax_id", "GeneID", "Source", "Summary"]
-GENE_ORTHOLOGS: Final = ["tax_id", "GeneID", "relationship", "Other_tax_id", "Other_GeneID"]
-
 XREF_KINDS: Final = {
     "ensembl": r"^Ensembl:(?P<id>.+)$",
     "hgnc": r"^HGNC:(?P<id>HGNC:\d+)$",
@@ -126,19 +103,15 @@ def _has_go(extra: Extra) -> bool:
 
 
 def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table, list[SourceFile], dict[str, int]]:
-    kept = [pa.table({name: pa.array([], pa.int64() if name in _NUMBERS else pa.string()) for name in GENE_INFO})]
+    parts: list[pa.Table] = []
     files: list[SourceFile] = []
     dropped = {"other taxon or subspecies": 0, "biological-region": 0, "NEWENTRY": 0}
     for path in _gene_info_paths(folder, taxa):
-        n_read = n_kept = 0
-        for block in _rows(path, GENE_INFO):
-            n_read += block.num_rows
-            part = with_integers(_kept_rows(block, taxa, dropped), path, *_NUMBERS)
-            refuse_nul(part, path)
-            n_kept += part.num_rows
-            kept.append(part)
-        files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=n_kept))
-    rows = _each_gene_once(pa.concat_tables(kept), dropped)
+        part, file = read_ncbi_file(path, "gene_info", lambda block: _kept_rows(block, taxa, dropped))
+        refuse_nul(part, path)
+        parts.append(with_integers(part, path, "GeneID", "tax_id"))
+        files.append(file)
+    rows = _each_gene_once(pa.concat_tables(parts), dropped)
     for taxon in taxa:
         if not pc.any(pc.equal(rows["tax_id"], taxon.tax_id)).as_py():
             where = ", ".join(file.name for file in files)
@@ -178,10 +151,8 @@ def _each_gene_once(rows: pa.Table, dropped: dict[str, int]) -> pa.Table:
 
 
 def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> pa.Table:
-    wanted = pa.array([str(taxon.tax_id) for taxon in taxa], pa.string())
-    every = pa.repeat(pa.scalar(value=True), block.num_rows)
     reasons = (
-        ("other taxon or subspecies", pc.is_in(block["tax_id"], wanted) if taxa else every),
+        ("other taxon or subspecies", _is_of(block["tax_id"], taxa)),
         ("biological-region", pc.fill_null(pc.not_equal(block["type_of_gene"], "biological-region"), fill_value=True)),
         ("NEWENTRY", pc.fill_null(pc.not_equal(block["Symbol"], "NEWENTRY"), fill_value=False)),
     )
@@ -230,20 +201,15 @@ def _read_summaries(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, list[Sou
     empty = pa.table({"gene_id": pa.array([], pa.int64()), "summary": pa.array([], pa.string())})
     if path is None:
         return empty, []
-    species = pa.array([str(taxon.tax_id) for taxon in (*taxa, find_taxon(REFERENCE_TAXON))])
-    n_read, blocks = 0, [pa.table({name: pa.array([], pa.string()) for name in GENE_SUMMARY})]
-    for block in _rows(path, GENE_SUMMARY):
-        n_read += block.num_rows
-        blocks.append(block.filter(pc.is_in(block["tax_id"], species)) if taxa else block)
-    rows = pa.concat_tables(blocks)
+    species = [*taxa, find_taxon(REFERENCE_TAXON)] if taxa else []
+    rows, file = read_ncbi_file(path, "gene_summary", lambda block: block.filter(_is_of(block["tax_id"], species)))
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
     table = pa.table({"gene_id": with_integers(rows, path, "GeneID")["GeneID"], "summary": text})
     table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(text), 0), fill_value=False))
     table = table.append_column("length", pc.utf8_length(table["summary"]))
     table = table.sort_by([("gene_id", "ascending"), ("length", "descending"), ("summary", "ascending")])
     first = table.group_by("gene_id", use_threads=False).aggregate([("summary", "first")])
-    file = describe_file(path, n_rows_read=n_read, n_rows_kept=first.num_rows)
-    return first.rename_columns(["gene_id", "summary"]), [file]
+    return first.rename_columns(["gene_id", "summary"]), [replace(file, n_rows_kept=first.num_rows)]
 
 
 def _with_summary(genes: pa.Table, summaries: pa.Table) -> pa.Table:
@@ -278,21 +244,26 @@ def _read_orthologs(
 
 
 def _ortholog_pairs(path: Path, taxa: list[Taxon], reference: Taxon) -> tuple[pa.Table, SourceFile]:
-    wanted = pa.array([str(taxon.tax_id) for taxon in taxa if taxon.tax_id != reference.tax_id])
-    parts = [pa.table({name: pa.array([], pa.int64()) for name in ("gene_id", "ortholog_gene_id")})]
-    n_read = 0
-    for block in _rows(path, GENE_ORTHOLOGS):
-        n_read += block.num_rows
-        for own, other in (("Other_", ""), ("", "Other_")):
-            species = block[f"{own}tax_id"]
-            is_wanted = pc.is_in(species, wanted) if taxa else pc.not_equal(species, str(reference.tax_id))
-            rows = block.filter(pc.and_(is_wanted, pc.equal(block[f"{other}tax_id"], str(reference.tax_id))))
-            rows = with_integers(rows, path, "GeneID", "Other_GeneID")
-            parts.append(pa.table({"gene_id": rows[f"{own}GeneID"], "ortholog_gene_id": rows[f"{other}GeneID"]}))
-    pairs = pa.concat_tables(parts)
-    return pairs, describe_file(path, n_rows_read=n_read, n_rows_kept=pairs.num_rows)
+    """Genes of the species and their orthologues of the reference species, whichever of the two a row has first."""
+    others = [taxon for taxon in taxa if taxon.tax_id != reference.tax_id]
+    ways = (("Other_", ""), ("", "Other_"))
+
+    def pairs(rows: pa.Table, own: str, other: str) -> pa.Table:
+        species, number = rows[f"{own}tax_id"], str(reference.tax_id)
+        is_other = pc.and_(_is_of(species, others), pc.not_equal(species, number))
+        return rows.filter(pc.and_(is_other, pc.equal(rows[f"{other}tax_id"], number)))
+
+    rows, file = read_ncbi_file(
+        path, "gene_orthologs", lambda block: pa.concat_tables(pairs(block, *way) for way in ways)
+    )
+    rows = with_integers(rows, path, "GeneID", "Other_GeneID")
+    columns = ["gene_id", "ortholog_gene_id"]
+    parts = [pairs(rows, *way).select([f"{side}GeneID" for side in way]).rename_columns(columns) for way in ways]
+    return pa.concat_tables(parts), file
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    check_header(path, columns)
-    yield from stream_tsv(path, columns)
+def _is_of(tax_ids: pa.ChunkedArray, taxa: Sequence[Taxon]) -> pa.ChunkedArray:
+    """Which rows are of some species; all of them where none is named."""
+    if not taxa:
+        return pa.chunked_array([pa.repeat(pa.scalar(value=True), len(tax_ids))])
+    return pc.is_in(tax_ids, pa.array([str(taxon.tax_id) for taxon in taxa]))

@@ -19,7 +19,6 @@ from genekb.sources.base import (
     SourceTables,
     describe_file,
     max_digits,
-    names_by_kind,
     names_table,
     without_provenance,
 )
@@ -79,7 +78,7 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
     terms = _terms(genes)
     return SourceTables(
         genes=pa.Table.from_pylist([genes[key].row for key in sorted(genes)], schema=schema.GENES),
-        names=names_table(names_by_kind((key, gene.names) for key, gene in genes.items())),
+        names=names_table((key, gene.names) for key, gene in genes.items()),
         annotations=terms,
         files=(describe_file(path, n_rows_read=n_read, n_rows_kept=len(genes)),),
         release=release or _release_of(path),

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from genekb.core.addresses import host_of, is_web_address
 from genekb.core.errors import SourceUnusable
@@ -17,6 +17,7 @@ from genekb.genes.taxa import ALL, Taxon, find_taxon
 from genekb.net.client import Absent, check_reachable, open_client
 from genekb.net.download import KEPT, FileVersion, Progress, WebDownload, own_folder
 from genekb.net.retry import RetryPolicy
+from genekb.sources.base import NCBI_FILES
 
 if TYPE_CHECKING:
     import httpx
@@ -24,17 +25,8 @@ if TYPE_CHECKING:
 MIRROR: Final = "https://ftp.ncbi.nlm.nih.gov/gene/DATA/"
 HGNC_URL: Final = "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt"
 RECORD: Final = "download.json"
-FILES: Final = {
-    "gene_info": "",
-    "gene_summary": "gene_summary.gz",
-    "gene_orthologs": "gene_orthologs.gz",
-    "gene_history": "gene_history.gz",
-    "gene2ensembl": "gene2ensembl.gz",
-    "gene2go": "gene2go.gz",
-    "generifs_basic": "../GeneRIF/generifs_basic.gz",
-    "taxdump": "../../pub/taxonomy/taxdump.tar.gz",
-    "hgnc_complete_set": "hgnc_complete_set.txt",
-}
+FILES: Final = tuple(NCBI_FILES)
+_HGNC: Final = NCBI_FILES["hgnc_complete_set"].place
 DEFAULT_FILES: Final = ("gene_info", "gene_summary", "gene_orthologs")
 _GROUPS: Final = {  # species that NCBI gives a file of their own, by its folder
     "Mammalia": ("human", "mouse", "rat", "pig", "cow", "chimpanzee"),
@@ -50,7 +42,7 @@ class DownloadConfig:
     """What is downloaded, and from where; ``ValueError`` if a file or an address is none that can be downloaded."""
 
     taxa: tuple[str, ...] = ("human",)  # species whose gene_info is wanted; ``all`` for the file of every species
-    files: tuple[str, ...] = DEFAULT_FILES  # keys of :data:`FILES`
+    files: tuple[str, ...] = DEFAULT_FILES  # of :data:`FILES`
     mirror: str = MIRROR  # in place of NCBI's folder gene/DATA; with the files in NCBI's folders or side by side
     hgnc_url: str | None = None  # of HGNC's complete set; where only `mirror` is given, that is asked for the set too
     is_forced: bool = False  # whether files that are here already are downloaded again
@@ -76,7 +68,10 @@ class Downloaded:
     n_bytes: int  # n_bytes, sha256: of its bytes
     sha256: str
     last_modified: str  # as the server says
-    is_new: bool = True  # whether it was downloaded now
+    is_new: bool  # whether it was downloaded now
+
+
+_FIELDS: Final = {field.name for field in fields(Downloaded)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,16 +104,16 @@ def _download(
     folder: Path, config: DownloadConfig, client: "httpx.Client", taxa: Sequence[Taxon], progress: Progress | None
 ) -> DownloadResult:
     record = _read_record(folder)
-    wanted = [name for key in config.files for name in (_gene_info(taxa) if key == "gene_info" else [key])]
-    names = [_file_name(key, config) for key in wanted]
+    wanted = [place for name in config.files for place in _places(name, taxa)]
+    names = [_file_name(place, config) for place in wanted]
     by_hand = f"or put {', '.join(names)} into a folder yourself and give it to `genekb build --source FOLDER`"
     download = WebDownload(client=client, retry=config.retry, hint=f"{KEPT}, {by_hand}", progress=progress)
     is_reached = False
-    for key, name in zip(wanted, names, strict=True):
+    for place, name in zip(wanted, names, strict=True):
         if not config.is_forced and _is_here(folder / name, record.get(name)):
             record[name]["is_new"] = False
             continue
-        candidates = _addresses(key, config)
+        candidates = _addresses(place, config)
         if not is_reached:
             check_reachable(client, candidates[0], hint=f"check the network, {by_hand}")
             is_reached = True
@@ -129,35 +124,27 @@ def _download(
     return DownloadResult(folder=folder, files=files, release=_release(files))
 
 
-_FIELDS: Final = ("name", "url", "n_bytes", "sha256", "last_modified", "is_new")
-
-
-def _gene_info(taxa: Sequence[Taxon]) -> list[str]:
-    """Species' own files where NCBI has them for all that are wanted, else the file of every species."""
-    group = {name: folder for folder, names in _GROUPS.items() for name in names}
-    if taxa and all(taxon.name in group for taxon in taxa):
+def _places(name: str, taxa: Sequence[Taxon]) -> list[str]:
+    """Places of a file; of gene_info the species' own files if NCBI has them for all that are wanted."""
+    group = {species: folder for folder, members in _GROUPS.items() for species in members}
+    if name == "gene_info" and taxa and all(taxon.name in group for taxon in taxa):
         return [f"GENE_INFO/{group[taxon.name]}/{taxon.file_prefix}.gene_info.gz" for taxon in taxa]
-    return ["gene_info.gz"]
+    return [NCBI_FILES[name].place]
 
 
-def _addresses(key: str, config: DownloadConfig) -> list[str]:
+def _addresses(place: str, config: DownloadConfig) -> list[str]:
     """Where a file may lie: in NCBI's folders, or beside the others."""
-    if key == "hgnc_complete_set" and (config.hgnc_url or config.mirror == MIRROR):
+    if place == _HGNC and (config.hgnc_url or config.mirror == MIRROR):
         return [config.hgnc_url or HGNC_URL]
     base = config.mirror.rstrip("/") + "/"
-    path = FILES.get(key, key)
-    nested = base + path
-    while "/../" in nested:
-        before, _, after = nested.partition("/../")
-        nested = f"{before.rpartition('/')[0]}/{after}"
-    return list(dict.fromkeys([nested, base + path.rpartition("/")[2]]))
+    return list(dict.fromkeys([urljoin(base, place), base + place.rpartition("/")[2]]))
 
 
-def _file_name(key: str, config: DownloadConfig) -> str:
+def _file_name(place: str, config: DownloadConfig) -> str:
     """Name that a file gets in the folder; that of HGNC's set is ours, whatever its address."""
-    name = urlsplit(_addresses(key, config)[0]).path.rpartition("/")[2]
-    if key == "hgnc_complete_set":
-        return FILES[key] + (".gz" if name.endswith(".gz") else "")
+    name = urlsplit(_addresses(place, config)[0]).path.rpartition("/")[2]
+    if place == _HGNC:
+        return _HGNC + (".gz" if name.endswith(".gz") else "")
     return name
 
 
@@ -185,10 +172,8 @@ def _described(path: Path, version: FileVersion) -> dict[str, Any]:
 def _read_record(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return {
-            name: asdict(Downloaded(**{key: entry[key] for key in _FIELDS})) | entry for name, entry in record.items()
-        }
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return {name: entry for name, entry in record.items() if entry.keys() >= _FIELDS}
+    except (FileNotFoundError, ValueError, AttributeError):
         return {}
 
 

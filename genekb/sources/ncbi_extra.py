@@ -1,7 +1,6 @@
 """NCBI's optional files beside gene_info: retired ids, Ensembl ids, GO terms and GeneRIFs of genes that were read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,28 +10,16 @@ import pyarrow.compute as pc
 from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.sources.base import (
+    NCBI_FILES,
     SourceFile,
-    check_header,
-    describe_file,
     explode,
     name_rows,
     optional_file,
     read_header,
-    stream_tsv,
+    read_ncbi_file,
+    read_rows,
 )
 
-GENE_HISTORY: Final = ["tax_id", "GeneID", "Discontinued_GeneID", "Discontinued_Symbol", "Discontinue_Date"]
-GENE2ENSEMBL: Final = [
-    "tax_id",
-    "GeneID",
-    "Ensembl_gene_identifier",
-    "RNA_nucleotide_accession.version",
-    "Ensembl_rna_identifier",
-    "protein_accession.version",
-    "Ensembl_protein_identifier",
-]
-GENE2GO: Final = ["tax_id", "GeneID", "GO_ID", "Evidence", "Qualifier", "GO_term", "PubMed", "Category"]
-GENERIFS: Final = ["Tax ID", "Gene ID", "PubMed ID (PMID) list", "last update timestamp", "GeneRIF text"]
 RIFS_A_GENE: Final = 10  # the newest are kept
 EVIDENCE: Final = (  # codes of GO, strongest first: experiment, high throughput, author or curator, phylogeny, sequence
     *("EXP", "IDA", "IPI", "IMP", "IGI", "IEP", "HTP", "HDA", "HMP", "HGI", "HEP", "TAS", "IC"),
@@ -63,38 +50,22 @@ def read_extra(folder: Path, *, genes: pa.Table) -> Extra:
     other columns than NCBI's.
     """
     extra = Extra()
-    readers = {
-        "gene_history": (GENE_HISTORY, _history),
-        "gene2ensembl": (GENE2ENSEMBL, _ensembl),
-        "gene2go": (GENE2GO, _go),
-        "generifs_basic": (GENERIFS, _rifs),
-    }
-    for stem, (columns, take) in readers.items():
-        path = optional_file(folder, stem)
-        if path is None:
-            continue
-        check_header(path, columns)
-        take(_of_genes(path, columns, genes=genes, extra=extra), extra)
+    readers = {"gene_history": _history, "gene2ensembl": _ensembl, "gene2go": _go, "generifs_basic": _rifs}
+    for name, take in readers.items():
+        if path := optional_file(folder, name):
+            take(_of_genes(path, name, genes=genes, extra=extra), extra)
     return extra
 
 
-def _of_genes(path: Path, columns: Sequence[str], *, genes: pa.Table, extra: Extra) -> pa.Table:
+def _of_genes(path: Path, name: str, *, genes: pa.Table, extra: Extra) -> pa.Table:
     """Rows of some genes: filtered by species block by block, then by gene."""
-    species, gene = columns[:2]
+    species, gene = NCBI_FILES[name].columns[:2]
     taxa = genes["tax_id"].unique().cast(pa.string())
-    kept = [pa.table({name: pa.array([], pa.string()) for name in columns})]
-    n_read = n_gone = 0
-    for block in stream_tsv(path, columns):
-        n_read += block.num_rows
-        part = block.filter(pc.is_in(block[species], taxa))
-        n_gone += part[gene].null_count
-        kept.append(part.filter(pc.is_valid(part[gene])))
-    rows = pa.concat_tables(kept)
+    rows, file = read_ncbi_file(path, name, lambda block: block.filter(pc.is_in(block[species], taxa)))
     current = rows.filter(pc.is_in(rows[gene], genes["gene_id"].cast(pa.string()).combine_chunks()))
-    stem = path.name.removesuffix(".gz")
-    extra.drop(f"{stem}: gone, no gene took its place", n_gone)
-    extra.drop(f"{stem}: of no current gene", rows.num_rows - current.num_rows)
-    extra.files.append(describe_file(path, n_rows_read=n_read, n_rows_kept=current.num_rows))
+    extra.drop(f"{name}: gone, no gene took its place", rows[gene].null_count)
+    extra.drop(f"{name}: of no current gene", rows.num_rows - rows[gene].null_count - current.num_rows)
+    extra.files.append(replace(file, n_rows_kept=current.num_rows))
     return current
 
 
@@ -199,8 +170,7 @@ def read_hgnc(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra | None:
     if missing:
         raise SourceUnusable(f"{path} lacks the column {missing[0]!r}; is it HGNC's complete set?")
     extra = Extra()
-    blocks = list(stream_tsv(path, header, null_values=("",), quote_char='"'))
-    rows = pa.concat_tables(blocks) if blocks else pa.table({name: pa.array([], pa.string()) for name in header})
+    rows, file = read_rows(path, header, null_values=("",), quote_char='"')
     kept = _current(rows, gene_ids, extra)
     keys = kept["entrez_id"].cast(pa.int64())
     for column, kind in KINDS.items():
@@ -208,7 +178,7 @@ def read_hgnc(folder: Path, *, gene_ids: pa.ChunkedArray) -> Extra | None:
             extra.names.append(explode(keys, kept[column], kind))
     if {"gene_group", "gene_group_id"} <= set(header):
         extra.annotations.append(_groups(kept, keys))
-    extra.files.append(describe_file(path, n_rows_read=rows.num_rows, n_rows_kept=kept.num_rows))
+    extra.files.append(replace(file, n_rows_kept=kept.num_rows))
     return extra
 
 

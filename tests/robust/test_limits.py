@@ -21,8 +21,8 @@ from genekb.files import limits
 from genekb.files.atomic import sha256_file
 from genekb.genes.taxa import find_taxon
 from genekb.schema import NAMES
-from genekb.sources.base import stream_tsv
-from genekb.sources.ncbi_bulk import GENE_SUMMARY, read_ncbi_folder
+from genekb.sources.base import NCBI_FILES, stream_tsv
+from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.table import read_gene_table
 from genekb.store.manifest import StoredFile, read_manifest
 from genekb.store.verify import verify_store
@@ -187,14 +187,14 @@ def test_a_gzipped_file_of_ncbi_that_decompresses_too_far_stops(tmp_path, little
     with pytest.raises(
         SourceUnusable, match=r"gene_summary\.gz is damaged \(it decompresses to more than [\d,]+ bytes"
     ):
-        sum(block.num_rows for block in stream_tsv(path, GENE_SUMMARY))
+        sum(block.num_rows for block in stream_tsv(path, NCBI_FILES["gene_summary"].columns))
 
 
 def test_a_line_without_end_is_not_collected(tmp_path):
     path = zeros(tmp_path / "gene_summary.gz", 64 << 20)
     tracemalloc.start()
     with pytest.raises(SourceUnusable, match=r"is damaged"):
-        list(stream_tsv(path, GENE_SUMMARY))
+        list(stream_tsv(path, NCBI_FILES["gene_summary"].columns))
     assert tracemalloc.get_traced_memory()[1] < 32 << 20
     tracemalloc.stop()
 

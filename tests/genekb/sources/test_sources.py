@@ -14,7 +14,6 @@ from genekb.genes.resolve import resolve_names
 from genekb.genes.taxa import find_taxon
 from genekb.genes.texts import TEMPLATES, build_texts, find_template
 from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.sources.ncbi_extra import GENE2ENSEMBL, GENE2GO, GENE_HISTORY, GENERIFS
 from genekb.sources.open import read_source
 from genekb.sources.table import read_gene_table
 
@@ -38,6 +37,11 @@ def human(ncbi_folder):
     return read_ncbi_folder(ncbi_folder, taxa=["human"])
 
 
+def header(name):
+    first, *others = NCBI_FILES[name].columns
+    return [f"#{first}", *others]
+
+
 def resolved(source, names):
     return resolve_names(names, name_table=source.names, gene_ids=source.genes["gene_id"])
 
@@ -49,7 +53,7 @@ def test_retired_ids_and_symbols_lead_to_the_gene_that_took_their_place(folder):
         ("9606", "777001", "777003", "OLDER", "20190101"),
         ("9606", "916", "777004", "CD3D", "20200101"),
     ]
-    write_gz(folder / "gene_history.gz", ["#" + GENE_HISTORY[0], *GENE_HISTORY[1:]], rows)
+    write_gz(folder / "gene_history.gz", header("gene_history"), rows)
     source = read_ncbi_folder(folder, taxa=["human"])
     found = resolved(source, ["777001", "OLDCD3D", "777002", "777003", "CD3D"])
     assert found.gene_ids.tolist() == [915, 915, 0, 0, 915]  # one hop, and a current symbol stays its own
@@ -58,7 +62,7 @@ def test_retired_ids_and_symbols_lead_to_the_gene_that_took_their_place(folder):
 
 def test_ensembl_ids_of_gene2ensembl_are_names(folder):
     row = ("9606", "915", "ENSG00000999999", "NM_1.2", "ENST00000000001.3", "NP_1.1", "ENSP1")
-    write_gz(folder / "gene2ensembl.gz", ["#" + GENE2ENSEMBL[0], *GENE2ENSEMBL[1:]], [row, row])
+    write_gz(folder / "gene2ensembl.gz", header("gene2ensembl"), [row, row])
     source = read_ncbi_folder(folder, taxa=["human"])
     assert resolved(source, ["ENSG00000999999.12"]).gene_ids.tolist() == [915]
     assert {file.name for file in source.files} >= {"gene2ensembl.gz"}
@@ -73,7 +77,7 @@ def test_go_terms_are_annotations_and_text_without_those_that_are_denied(folder)
         ("7227", "915", "GO:0000001", "IDA", "involved_in", "of another gene", "5", "Process"),
     ]
     rows[-1] = ("7227", "43852", *rows[-1][2:])
-    write_gz(folder / "gene2go.gz", ["#" + GENE2GO[0], *GENE2GO[1:]], rows)
+    write_gz(folder / "gene2go.gz", header("gene2go"), rows)
     source = read_ncbi_folder(folder, taxa=["human"])
     terms = [(row["vocabulary"], row["term"], row["evidence"]) for row in source.annotations.to_pylist()]
     assert terms == [("go_component", "plasma membrane", "IDA"), ("go_process", "immune response", "IDA")]
@@ -90,7 +94,7 @@ def test_the_newest_generifs_of_a_gene_are_kept(folder):
         ("9606", "915", f"{number},9", f"2020-01-{number:02d} 00:00", f"Finding {number}") for number in range(1, 15)
     ]
     rows += [("9606", "915", "77", "2019-01-01 00:00", "Finding 3"), ("9606", "915", "78", "2021-01-01 00:00", "-")]
-    write_gz(folder / "generifs_basic.gz", ["#" + GENERIFS[0], *GENERIFS[1:]], rows)
+    write_gz(folder / "generifs_basic.gz", header("generifs_basic"), rows)
     source = read_ncbi_folder(folder, taxa=["human"])
     kept = {row["term"]: row["term_id"] for row in source.annotations.to_pylist()}
     assert kept == {f"Finding {number}": str(number) for number in range(5, 15)}
@@ -121,7 +125,7 @@ def test_an_optional_file_that_is_cut_off_or_another_is_refused(folder, name):
     write_gz(folder / name, ["some", "columns"], [("1", "2")])
     with pytest.raises(SourceUnusable, match=r"and not with the columns|lacks the column"):
         read_ncbi_folder(folder, taxa=["human"])
-    write_gz(folder / name, ["#" + GENE2GO[0], *GENE2GO[1:]], [("9606",) * 8] * 5000)
+    write_gz(folder / name, header("gene2go"), [("9606",) * 8] * 5000)
     (folder / name).write_bytes((folder / name).read_bytes()[:-20])
     with pytest.raises(SourceUnusable):
         read_ncbi_folder(folder, taxa=["human"])
