@@ -94,7 +94,7 @@ def test_a_plain_file_gives_what_a_gzipped_one_gives(folder, tmp_path):
 
 @pytest.mark.parametrize("stem", ["gene_history", "gene2ensembl", "gene2go", "generifs_basic"])
 def test_a_file_that_is_cut_off_is_refused(folder, stem):
-    rows = [("9606", str(number), *["x"] * (len(HEADERS[stem]) - 2)) for number in range(1, 2000)]
+    rows = [("9606", str(number), *["x"] * (len(NCBI_FILES[stem].columns) - 2)) for number in range(1, 2000)]
     write(folder, stem, rows)
     path = folder / f"{stem}.gz"
     path.write_bytes(path.read_bytes()[:-20])
