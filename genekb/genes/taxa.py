@@ -1,5 +1,6 @@
 """Species by short name, scientific name or NCBI taxonomy identifier; any species where NCBI's names are there."""
 
+import csv
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,14 @@ N_FIELDS = 4  # of a row of names.dmp: number, name, unique name, kind of name
 
 @dataclass(frozen=True, slots=True)
 class Taxon:
-    """A species: NCBI taxonomy identifier, short name, and the prefix of its files at NCBI."""
+    """A species, a row of ``taxa.tsv``."""
 
-    tax_id: TaxID
+    tax_id: TaxID  # of NCBI's taxonomy
     name: str
     scientific_name: str
+    folder: str = ""  # of NCBI's GENE_INFO that holds a file of the species' own
+    identifiers: str = ""  # pattern of its identifiers: Ensembl's and its database's
+    case: str = ""  # of its symbols: upper, title or lower
 
     @property
     def file_prefix(self) -> str:
@@ -29,57 +33,13 @@ class Taxon:
         return self.scientific_name.replace(" ", "_")
 
 
-_KNOWN = """
-9606 human Homo sapiens
-10090 mouse Mus musculus
-10116 rat Rattus norvegicus
-7955 zebrafish Danio rerio
-7227 fly Drosophila melanogaster
-6239 worm Caenorhabditis elegans
-4932 yeast Saccharomyces cerevisiae
-559292 yeast-s288c Saccharomyces cerevisiae S288C
-4896 fission-yeast Schizosaccharomyces pombe
-3702 arabidopsis Arabidopsis thaliana
-4577 maize Zea mays
-39947 rice Oryza sativa Japonica Group
-4081 tomato Solanum lycopersicum
-9031 chicken Gallus gallus
-9823 pig Sus scrofa
-9913 cow Bos taurus
-9940 sheep Ovis aries
-9925 goat Capra hircus
-9796 horse Equus caballus
-9615 dog Canis lupus familiaris
-9685 cat Felis catus
-9986 rabbit Oryctolagus cuniculus
-9669 ferret Mustela putorius furo
-10141 guinea-pig Cavia porcellus
-10036 golden-hamster Mesocricetus auratus
-10029 chinese-hamster Cricetulus griseus
-9598 chimpanzee Pan troglodytes
-9597 bonobo Pan paniscus
-9595 gorilla Gorilla gorilla gorilla
-9601 orangutan Pongo abelii
-9544 macaque Macaca mulatta
-9541 crab-eating-macaque Macaca fascicularis
-9483 marmoset Callithrix jacchus
-30608 mouse-lemur Microcebus murinus
-13616 opossum Monodelphis domestica
-9258 platypus Ornithorhynchus anatinus
-8364 western-clawed-frog Xenopus tropicalis
-8355 african-clawed-frog Xenopus laevis
-8090 medaka Oryzias latipes
-8296 axolotl Ambystoma mexicanum
-7719 sea-squirt Ciona intestinalis
-7668 sea-urchin Strongylocentrotus purpuratus
-7165 mosquito Anopheles gambiae
-7460 honey-bee Apis mellifera
-5833 malaria-parasite Plasmodium falciparum
-"""
-TAXA = tuple(
-    Taxon(TaxID(int(number)), name, scientific)
-    for number, name, scientific in (line.split(" ", 2) for line in _KNOWN.strip().splitlines())
-)
+def _read_taxa() -> tuple[Taxon, ...]:
+    with Path(__file__).with_name("taxa.tsv").open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return tuple(Taxon(TaxID(int(row.pop("tax_id"))), **row) for row in rows)
+
+
+TAXA = _read_taxa()
 
 
 def find_taxon(query: str, folder: Path | None = None) -> Taxon:

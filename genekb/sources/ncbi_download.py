@@ -28,13 +28,6 @@ RECORD: Final = "download.json"
 FILES: Final = tuple(NCBI_FILES)
 _HGNC: Final = NCBI_FILES["hgnc_complete_set"].place
 DEFAULT_FILES: Final = ("gene_info", "gene_summary", "gene_orthologs")
-_GROUPS: Final = {  # species that NCBI gives a file of their own, by its folder
-    "Mammalia": ("human", "mouse", "rat", "pig", "cow", "chimpanzee"),
-    "Non-mammalian_vertebrates": ("chicken", "zebrafish", "african-clawed-frog", "western-clawed-frog"),
-    "Invertebrates": ("fly", "worm", "mosquito"),
-    "Plants": ("arabidopsis", "maize"),
-    "Fungi": ("yeast",),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,9 +119,8 @@ def _download(
 
 def _places(name: str, taxa: Sequence[Taxon]) -> list[str]:
     """Places of a file; of gene_info the species' own files if NCBI has them for all that are wanted."""
-    group = {species: folder for folder, members in _GROUPS.items() for species in members}
-    if name == "gene_info" and taxa and all(taxon.name in group for taxon in taxa):
-        return [f"GENE_INFO/{group[taxon.name]}/{taxon.file_prefix}.gene_info.gz" for taxon in taxa]
+    if name == "gene_info" and taxa and all(taxon.folder for taxon in taxa):
+        return [f"GENE_INFO/{taxon.folder}/{taxon.file_prefix}.gene_info.gz" for taxon in taxa]
     return [NCBI_FILES[name].place]
 
 

@@ -13,6 +13,7 @@ from genekb.core.errors import SourceUnusable
 from genekb.genes.resolve import resolve_names
 from genekb.genes.taxa import find_taxon
 from genekb.genes.texts import TEMPLATES, build_texts, find_template
+from genekb.sources.base import NCBI_FILES
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.open import read_source
 from genekb.sources.table import read_gene_table
