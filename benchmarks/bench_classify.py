@@ -136,22 +136,23 @@ def pairs() -> Iterator[Pair]:
 
 
 def across_species(pair: Pair, stores: Stores) -> Rows:
-    """Carry labels from one species to the other, genes meeting in every way."""
+    """Carry labels from one species to the other, genes matched in every way."""
     human, names = genekb.open(stores.human), genekb.open(stores.names)
     reference, query = upper_cased(pair.reference), upper_cased(pair.query)
     ways: dict[str, list[Callable[[], dict[str, Any]]]] = {
-        "orthologs": [partial(carried, pair, names, RunConfig(), meeting="orthologs")],
+        "orthologs": [partial(carried, pair, names, RunConfig(), genes_by="orthologs")],
         "upper-cased symbols": [
-            partial(carried, replace(pair, reference=reference, query=query), human, RunConfig(), meeting="ids")
+            partial(carried, replace(pair, reference=reference, query=query), human, RunConfig(), genes_by="ids")
         ],
-        "text of names": [partial(carried, pair, names, RunConfig(), meeting="text")],
+        "text of names": [partial(carried, pair, names, RunConfig(), genes_by="text")],
         "text of names, no symbol on both sides": [
-            partial(carried, with_own_symbols(pair, seed), names, RunConfig(), meeting="text") for seed in CONTROL_SEEDS
+            partial(carried, with_own_symbols(pair, seed), names, RunConfig(), genes_by="text")
+            for seed in CONTROL_SEEDS
         ],
     }
     for knowledge in KNOWLEDGE[1:]:
         ways[f"text of names, {knowledge}"] = [
-            partial(carried, pair, names, RunConfig(knowledge=knowledge, seed=seed), meeting="text")
+            partial(carried, pair, names, RunConfig(knowledge=knowledge, seed=seed), genes_by="text")
             for seed in CONTROL_SEEDS
         ]
     rows = []
@@ -183,7 +184,7 @@ def with_own_symbols(pair: Pair, seed: int) -> Pair:
     )
 
 
-def carried(pair: Pair, kb: genekb.Store, config: RunConfig, *, meeting: Any) -> dict[str, Any]:
+def carried(pair: Pair, kb: genekb.Store, config: RunConfig, *, genes_by: Any) -> dict[str, Any]:
     """Score the types that both sides have, with a reference of these alone and of all its own."""
     shared = set(pair.reference.obs["cell_type"]) & set(pair.query.obs["cell_type"])
     truth = pair.query.obs["cell_type"].astype(str).to_numpy()
@@ -191,7 +192,7 @@ def carried(pair: Pair, kb: genekb.Store, config: RunConfig, *, meeting: Any) ->
     scores: dict[str, Any] = {"n_scored": int(scored.sum()), "n_left_out": int((~scored).sum())}
     for prefix, types in (("", shared), ("all_types_", set(pair.reference.obs["cell_type"]))):
         reference = labelled(pair.reference, types, key="cell_type")
-        transfer = TransferConfig(label_key="label", meeting=meeting, classify=ClassifyConfig())
+        transfer = TransferConfig(label_key="label", genes_by=genes_by, classify=ClassifyConfig())
         found = transfer_labels(cells_from_anndata(pair.query), reference, kb, config, transfer=transfer)
         every = score_classes(truth[scored], np.array(found.labels)[scored])
         scores |= {f"{prefix}accuracy": every.accuracy, f"{prefix}macro_f1": every.macro_f1}

@@ -23,7 +23,7 @@ from protocol import HERE, SEEDS, data_folder
 
 import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, match_clusters
-from cellmodel.annotate.shared_genes import ComparedSide, Meeting, bring_together
+from cellmodel.annotate.shared_genes import ComparedSide, GenesBy, bring_together
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import ClusteredCells, clustered
@@ -56,8 +56,8 @@ def load_pairs(stores: Mapping[str, genekb.Store]) -> list[Pair]:
 def load_pair(name: str, entry: Mapping[str, Any], stores: Mapping[str, genekb.Store]) -> Pair:
     cells = [load_cells(entry[side], stores) for side in ("a", "b")]
     own = tuple(stores[entry[side]["taxon"]] for side in ("a", "b"))
-    meeting: Meeting = "ids" if entry["a"]["taxon"] == entry["b"]["taxon"] else "orthologs"
-    sides = bring_together(cells[0], cells[1], stores=own, meeting=meeting)
+    genes_by: GenesBy = "ids" if entry["a"]["taxon"] == entry["b"]["taxon"] else "orthologs"
+    sides = bring_together(cells[0], cells[1], stores=own, genes_by=genes_by)
     return Pair(name=name, was_seen=entry["was_seen"], sides=sides, same=entry["same"])
 
 
@@ -79,7 +79,7 @@ def permuted(sides: Sides, seed: int) -> Sides:
 
 
 def random_texts(sides: Sides, seed: int) -> Sides:
-    """Give each gene a direction without meaning, the same on both sides: what meeting by gene alone would give."""
+    """Give each gene a direction without meaning, the same on both sides: what matching by gene alone would give."""
     rng = generator(seed, "random texts")
     ids = np.union1d(sides[0].gene_ids, sides[1].gene_ids)
     drawn = rng.standard_normal((len(ids), sides[0].vectors.shape[1])).astype(np.float32)

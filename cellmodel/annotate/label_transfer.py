@@ -15,7 +15,7 @@ from cellmodel.annotate.classify import (
     stratified_splits,
     weigh_by_separation,
 )
-from cellmodel.annotate.shared_genes import Meeting, joint_features
+from cellmodel.annotate.shared_genes import GenesBy, joint_features
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -38,7 +38,7 @@ class TransferConfig:
     ----------
     label_key
         Column of the reference's obs that holds the labels.
-    meeting
+    genes_by
         How genes of the two sides are matched.
     classify
         The classifier.
@@ -47,7 +47,7 @@ class TransferConfig:
     """
 
     label_key: str
-    meeting: Meeting = "ids"
+    genes_by: GenesBy = "ids"
     classify: ClassifyConfig = field(default_factory=lambda: ClassifyConfig(unassigned_below=None))
     other_store: bool = False
 
@@ -114,13 +114,13 @@ def transfer_labels(
     The features are made without labels; gene weights, a contrastive projection and the head are fitted to the labelled
     cells of the reference alone. Raises ``InputUnusable`` if the labels cannot be used, see :func:`read_labels`.
     """
-    by_text = transfer.meeting == "text"
+    by_text = transfer.genes_by == "text"
     made_with = check_lineage(
         reference, kb, config if by_text else None, key=transfer.label_key, other_store=transfer.other_store
     )
     encoder_id = kb.encoder_id(config.encoder) if by_text else ""
     known = read_labels(reference, transfer.label_key)
-    joint = joint_features(reference, query, kb, config, meeting=transfer.meeting)
+    joint = joint_features(reference, query, kb, config, genes_by=transfer.genes_by)
     log.info("%s", joint.note)
     limit = transfer.classify.unassigned_below
     if limit is None:

@@ -12,7 +12,7 @@ from cellmodel.core.arrays import Labels
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import GroupedCells
 from cellmodel.explain.markers import MarkerTable, rank_markers, upregulated
-from cellmodel.explain.p_values import adjusted_p, overlap_p
+from cellmodel.explain.p_values import adjusted_p, overlap
 from cellmodel.io.cells import Cells
 from cellmodel.pp.normalize import detected_genes, log_expression
 
@@ -21,24 +21,12 @@ UNASSIGNED = "unassigned"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NamingConfig:
-    """What counts as a marker of a cluster, and as enough overlap; one set of values serves every data set.
+    """What counts as a marker of a cluster, and as enough overlap; one set of values serves every data set."""
 
-    Parameters
-    ----------
-    n_markers
-        Markers of a cluster at most, highest t first.
-    max_marker_p
-        Adjusted p value up to which a gene is a marker; its t must be positive too.
-    max_p
-        Adjusted p value of the overlap up to which a cluster is named.
-    min_overlap
-        Genes that the cluster and the type must share.
-    """
-
-    n_markers: int = 50
-    max_marker_p: float = 0.05
-    max_p: float = 0.05
-    min_overlap: int = 2
+    n_markers: int = 50  # markers of a cluster at most, highest t first
+    max_marker_p: float = 0.05  # adjusted p value up to which a gene is a marker; its t must be positive too
+    max_p: float = 0.05  # adjusted p value of the overlap up to which a cluster is named
+    min_overlap: int = 2  # genes that the cluster and the type must share
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -93,7 +81,7 @@ def name_clusters(
 ) -> tuple[ClusterName, ...]:
     """Name clusters by the types of a panel whose genes are over-represented among the clusters' markers.
 
-    Tested by :func:`cellmodel.explain.enrichment.overlap_p`, adjusted over all clusters and types. Ties go to the type
+    Tested by :func:`cellmodel.explain.p_values.overlap`, adjusted over all clusters and types. Ties go to the type
     with more shared genes, then to the first of the panel.
 
     ``markers``: one table a cluster, ranked among ``background``, the names of all tested genes. ``panel``: genes of
@@ -108,10 +96,7 @@ def name_clusters(
             "same species and spelling?"
         )
     chosen = [_markers_of(table, settings) for table in markers]
-    shared = np.array([[len(genes & set(found)) for genes in types.values()] for found in chosen])
-    n_panel = np.array([len(genes) for genes in types.values()])
-    n_chosen = np.array([len(found) for found in chosen])
-    p = overlap_p(shared, n_measured=len(measured), n_set=n_panel[None, :], n_group=n_chosen[:, None])
+    shared, p = overlap(chosen, list(types.values()), measured=tuple(measured))
     adjusted = adjusted_p(p)
     return tuple(
         _name(table, found, types, tests=(shared[row], p[row], adjusted[row]), settings=settings)

@@ -1,21 +1,20 @@
 """Clusters of one data set against those of another: by the meaning of their genes, by shared markers, by both."""
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
-from cellmodel.annotate.shared_genes import ComparedSide, Meeting, bring_together
+from cellmodel.annotate.shared_genes import ComparedSide, GenesBy, bring_together
 from cellmodel.core.arrays import CellByGene, GeneVectors, Labels, unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import ClusteredCells
 from cellmodel.explain.markers import rank_markers, upregulated
-from cellmodel.explain.p_values import adjusted_p, overlap_p, permutation_p
+from cellmodel.explain.p_values import adjusted_p, overlap, permutation_p
 from cellmodel.io.records import Lineage
 from cellmodel.pp.moments import cluster_moments
 from cellmodel.text.paths import fit_whitening
@@ -24,38 +23,21 @@ UNMATCHED = "unmatched"
 _GENES_SHOWN = 10
 _MAX_WEIGHT = 2.0  # standard deviations: no single gene makes a profile
 _NO_LENGTH = 1e-9  # of a profile
+_P_MARKERS = ("p_markers", "p_markers_adjusted")
 Markers = dict[int, str]  # GeneID → name as the side spells it, best marker first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompareConfig:
-    """What makes two clusters a match; one set of values serves every pair of data sets.
+    """What makes two clusters a match; one set of values serves every pair of data sets."""
 
-    Parameters
-    ----------
-    n_markers
-        Markers of a cluster at most, highest t first.
-    max_marker_p
-        Adjusted p value up to which a gene is a marker; its t must be positive too.
-    min_overlap
-        Markers that two clusters must share.
-    n_profile_genes
-        Upregulated genes of a cluster that count at most.
-    rank
-        Dimensions of the whitened space of the texts.
-    n_permutations
-        Permutations of the genes; the least p value is 1 / (1 + n).
-    max_p
-        Adjusted p value, of the meaning and of the markers, up to which a match counts.
-    """
-
-    n_markers: int = 50
-    max_marker_p: float = 0.05
-    min_overlap: int = 2
-    n_profile_genes: int = 100
-    rank: int = 128
-    n_permutations: int = 200
-    max_p: float = 0.05
+    n_markers: int = 50  # markers of a cluster at most, highest t first
+    max_marker_p: float = 0.05  # adjusted p value up to which a gene is a marker; its t must be positive too
+    min_overlap: int = 2  # markers that two clusters must share
+    n_profile_genes: int = 100  # upregulated genes of a cluster that count at most
+    rank: int = 128  # dimensions of the whitened space of the texts
+    n_permutations: int = 200  # permutations of the genes; the least p value is 1 / (1 + n)
+    max_p: float = 0.05  # adjusted p value, of the meaning and of the markers, up to which a match counts
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -106,17 +88,6 @@ class ClusterMatch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Overlap:
-    """Shared markers of all pairs; ``has_shared`` whether there is a gene that both sides have."""
-
-    cosine: Float[np.ndarray, "cluster other"]
-    n_shared: Int[np.ndarray, "cluster other"]
-    p_value: Float[np.ndarray, "cluster other"]
-    p_adjusted: Float[np.ndarray, "cluster other"]
-    has_shared: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ProfileMatch:
     """How near the clusters of two sides lie by the texts of their genes."""
 
@@ -130,20 +101,22 @@ class ProfileMatch:
     right: Float[np.ndarray, "other gene2"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _View:
-    """All pairs as one side sees them: rows are its clusters, columns those of the other."""
+Choice = Int[np.ndarray, " cluster"]  # a cluster of the other side; -1 where it is weak
 
-    own: ComparedSide
-    other: ComparedSide
-    own_markers: list[Markers]
-    other_markers: list[Markers]
-    pulls: tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "other gene2"]]  # shares of the profiles
-    vectors: tuple[GeneVectors, GeneVectors]
-    best: Int[np.ndarray, " cluster"]  # whether or not it is weak
-    by_meaning: list[int | None]
-    by_markers: list[int | None]
-    by_both: list[int | None]
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Side:
+    """A data set, and which cluster of the other is chosen for each of its own."""
+
+    name: Literal["a", "b"]
+    cells: ComparedSide  # genes with a text
+    markers: Sequence[Markers]
+    vectors: GeneVectors  # in the common space
+    parts: Float[np.ndarray, "cluster gene"]  # part of each gene in the profile of a cluster
+    best: Choice  # weak or not
+    by_meaning: Choice
+    by_markers: Choice
+    match: Choice
 
 
 def match_clusters(
@@ -153,18 +126,15 @@ def match_clusters(
 
     By meaning, the best match is that of the highest cosine of profiles, judged against permuted genes
     (:func:`match_profiles`). By markers, it is that of the highest cosine of upregulated genes, judged by the overlap
-    of markers among the shared genes (:func:`cellmodel.explain.enrichment.overlap_p`), adjusted over all pairs. A match
-    by both is the best by markers that the meaning confirms: shared genes find the counterpart more often than their
-    texts do. Where no gene is shared, meaning stands alone.
+    of markers among the shared genes, adjusted over all pairs. A match by both is the best by markers that the meaning
+    confirms: shared genes find the counterpart more often than their texts do. Where no gene is shared, meaning stands
+    alone.
 
     Returns a match for every cluster of ``a``, then of ``b``; and all pairs, clusters of ``a`` first.
     """
-    shared = np.setdiff1d(np.intersect1d(a.gene_ids, b.gene_ids), [0])
-    markers = [_markers(side, shared, config) for side in (a, b)]
-    texted = (_with_text(a), _with_text(b))
-    vectors = common_space(texted[0].vectors, texted[1].vectors, rank=config.rank)
-    weights = [upregulation(side.expression, side.labels, n_top=config.n_profile_genes) for side in texted]
-    overlap = _overlap((a, b), markers, shared=shared, config=config)
+    with_text = [side.take(np.flatnonzero(side.vectors.any(axis=1))) for side in (a, b)]
+    vectors = common_space(with_text[0].vectors, with_text[1].vectors, rank=config.rank)
+    weights = [upregulation(side.expression, side.labels, n_top=config.n_profile_genes) for side in with_text]
     meaning = match_profiles(
         weights[0],
         weights[1],
@@ -173,182 +143,106 @@ def match_clusters(
         n_permutations=config.n_permutations,
         rng=generator(seed, "compared clusters"),
     )
-    pairs = _pairs(a, b, meaning=meaning, overlap=overlap)
-    views = [
-        _view(texted, markers, vectors=vectors, meaning=meaning, overlap=overlap, config=config, from_b=from_b)
-        for from_b in (False, True)
+    markers, by_markers = _compare_markers(a, b, config)
+    figures = {"meaning": meaning.cosine, "p_meaning_a": meaning.p_left, "p_meaning_b": meaning.p_right, **by_markers}
+    pairs = [
+        [
+            ClusterPair(a=own, b=other, **{name: values[row, column].item() for name, values in figures.items()})
+            for column, other in enumerate(b.clusters)
+        ]
+        for row, own in enumerate(a.clusters)
     ]
-    of_a = _matches(views[0], views[1], pairs=pairs, side="a")
-    return (*of_a, *_matches(views[1], views[0], pairs=pairs, side="b")), pairs
-
-
-def _with_text(side: ComparedSide) -> ComparedSide:
-    """Leave out genes without a text."""
-    columns = np.flatnonzero(side.vectors.any(axis=1))
-    return replace(
-        side,
-        expression=side.expression[:, columns],
-        gene_names=tuple(side.gene_names[column] for column in columns),
-        gene_ids=side.gene_ids[columns],
-        vectors=side.vectors[columns],
+    has_shared = bool(np.intersect1d(a.gene_ids, b.gene_ids).any())
+    names: tuple[Literal["a", "b"], ...] = ("a", "b")
+    left, right = (
+        _Side(
+            name=name,
+            cells=with_text[at],
+            markers=markers[at],
+            vectors=vectors[at],
+            parts=(meaning.left, meaning.right)[at],
+            **_choose(name, figures, config, has_shared=has_shared),
+        )
+        for at, name in enumerate(names)
     )
+    of_a = [_match(left, right, row, pairs[row][best]) for row, best in enumerate(left.best.tolist())]
+    of_b = [_match(right, left, row, pairs[best][row]) for row, best in enumerate(right.best.tolist())]
+    return (*of_a, *of_b), tuple(pair for row in pairs for pair in row)
 
 
-def _markers(side: ComparedSide, shared: Int[np.ndarray, " gene"], config: CompareConfig) -> list[Markers]:
-    """Markers of each cluster among the genes that both sides have."""
-    columns = np.flatnonzero(np.isin(side.gene_ids, shared))
-    if len(columns) == 0:
-        return [{} for _ in side.clusters]
-    tables = rank_markers(
-        side.expression[:, columns],
-        side.labels,
-        gene_names=[side.gene_names[column] for column in columns],
-        n_top=config.n_markers,
-    )
+def _compare_markers(
+    a: ComparedSide, b: ComparedSide, config: CompareConfig
+) -> tuple[list[list[Markers]], dict[str, np.ndarray]]:
+    """Markers of each cluster among the genes that both sides have, and what :class:`ClusterPair` says of them."""
+    shared, *columns = np.intersect1d(a.gene_ids, b.gene_ids, return_indices=True)
+    sides = [side.take(each[shared > 0]) for side, each in zip((a, b), columns, strict=True)]
+    if not shared.any():
+        none = np.zeros((len(a.clusters), len(b.clusters)))
+        without = {"markers": none, "n_shared": none.astype(np.int64)}
+        return [[{} for _ in side.clusters] for side in sides], without | dict.fromkeys(_P_MARKERS, none + 1)
+    markers = [_markers(side, config) for side in sides]
+    n_shared, p = overlap(markers[0], markers[1], measured=shared[shared > 0].tolist())
+    weights = [upregulation(side.expression, side.labels, n_top=config.n_profile_genes) for side in sides]
+    tested = dict(zip(_P_MARKERS, (p, adjusted_p(p)), strict=True))
+    return markers, {"markers": match_weights(weights[0], weights[1]), "n_shared": n_shared} | tested
+
+
+def _markers(side: ComparedSide, config: CompareConfig) -> list[Markers]:
+    tables = rank_markers(side.expression, side.labels, gene_names=side.gene_names, n_top=config.n_markers)
     return [
         {
-            int(side.gene_ids[columns[marker.gene]]): marker.name
+            int(side.gene_ids[marker.gene]): marker.name
             for marker in upregulated(table.markers, max_p=config.max_marker_p)
         }
         for table in tables
     ]
 
 
-def _overlap(
-    sides: tuple[ComparedSide, ComparedSide],
-    markers: Sequence[Sequence[Markers]],
-    *,
-    shared: Int[np.ndarray, " gene"],
-    config: CompareConfig,
-) -> _Overlap:
-    """Compare every pair of clusters by the genes that both sides have, and test it for shared markers."""
-    a, b = markers
-    n_shared = np.array([[len(own.keys() & other.keys()) for other in b] for own in a])
-    if len(shared) == 0:
-        ones = np.ones(n_shared.shape)
-        return _Overlap(cosine=0 * ones, n_shared=n_shared, p_value=ones, p_adjusted=ones, has_shared=False)
-    weights = [
-        upregulation(
-            side.expression[:, [place[gene] for gene in shared.tolist()]], side.labels, n_top=config.n_profile_genes
-        )
-        for side in sides
-        for place in ({gene: column for column, gene in enumerate(side.gene_ids.tolist())},)
-    ]
-    n_a, n_b = (np.array([len(each) for each in side]) for side in markers)
-    p = overlap_p(n_shared, n_measured=len(shared), n_set=n_b[None, :], n_group=n_a[:, None])
-    return _Overlap(
-        cosine=match_weights(weights[0], weights[1]),
-        n_shared=n_shared,
-        p_value=p,
-        p_adjusted=adjusted_p(p),
-        has_shared=True,
-    )
+def _choose(
+    name: str, figures: Mapping[str, np.ndarray], config: CompareConfig, *, has_shared: bool
+) -> dict[str, Choice]:
+    """Choose a cluster of the other side for each of one side, by each of the fields of :class:`_Side`."""
+    of = {figure: values if name == "a" else values.T for figure, values in figures.items()}
+    means_it = of[f"p_meaning_{name}"] <= config.max_p
+    shares_it = (of["p_markers_adjusted"] <= config.max_p) & (of["n_shared"] >= config.min_overlap)
+    by_meaning, by_markers = of["meaning"].argmax(axis=1), of["markers"].argmax(axis=1)
 
+    def unless_weak(best: Choice, is_strong: np.ndarray) -> Choice:
+        return np.where(is_strong[np.arange(len(best)), best], best, -1)
 
-def _pairs(a: ComparedSide, b: ComparedSide, *, meaning: ProfileMatch, overlap: _Overlap) -> tuple[ClusterPair, ...]:
-    figures = {
-        "meaning": meaning.cosine,
-        "p_meaning_a": meaning.p_left,
-        "p_meaning_b": meaning.p_right,
-        "markers": overlap.cosine,
-        "p_markers": overlap.p_value,
-        "p_markers_adjusted": overlap.p_adjusted,
+    return {
+        "best": by_markers if has_shared else by_meaning,
+        "by_meaning": unless_weak(by_meaning, means_it),
+        "by_markers": unless_weak(by_markers, shares_it),
+        "match": unless_weak(by_markers, means_it & shares_it) if has_shared else unless_weak(by_meaning, means_it),
     }
-    return tuple(
-        ClusterPair(
-            a=own,
-            b=other,
-            n_shared=int(overlap.n_shared[row, column]),
-            **{name: float(values[row, column]) for name, values in figures.items()},
-        )
-        for row, own in enumerate(a.clusters)
-        for column, other in enumerate(b.clusters)
+
+
+def _match(own: _Side, other: _Side, cluster: int, pair: ClusterPair) -> ClusterMatch:
+    """Say what a cluster is on the other side; ``pair``: of it and its best."""
+    names = (*other.cells.clusters, UNMATCHED)  # -1 is the last
+    best, match = own.best[cluster], own.match[cluster]
+    profile, other_profile = own.parts[cluster] @ own.vectors, other.parts[best] @ other.vectors
+    shared = [name for gene, name in own.markers[cluster].items() if gene in other.markers[best]]
+    return ClusterMatch(
+        side=own.name,
+        cluster=own.cells.clusters[cluster],
+        n_cells=int(np.count_nonzero(own.cells.labels == cluster)),
+        match=names[match],
+        by_meaning=names[own.by_meaning[cluster]],
+        by_markers=names[own.by_markers[cluster]],
+        best=pair,
+        is_reciprocal=bool(match >= 0 and other.match[match] == cluster),
+        shared_markers=tuple(shared[:_GENES_SHOWN]),
+        own_genes=_genes_behind(own, own.parts[cluster] * (own.vectors @ other_profile)),
+        other_genes=_genes_behind(other, other.parts[best] * (other.vectors @ profile)),
     )
 
 
-def _view(
-    sides: tuple[ComparedSide, ComparedSide],
-    markers: list[list[Markers]],
-    *,
-    vectors: tuple[GeneVectors, GeneVectors],
-    meaning: ProfileMatch,
-    overlap: _Overlap,
-    config: CompareConfig,
-    from_b: bool,
-) -> _View:
-    """Choose the best cluster of the other side for each of one side."""
-    own, other = (1, 0) if from_b else (0, 1)
-    p_meaning = meaning.p_right.T if from_b else meaning.p_left
-    cosine, of_genes, n_shared, p_adjusted = (
-        each.T if from_b else each for each in (meaning.cosine, overlap.cosine, overlap.n_shared, overlap.p_adjusted)
-    )
-    means_it = p_meaning <= config.max_p
-    shares_it = (p_adjusted <= config.max_p) & (n_shared >= config.min_overlap)
-    best = (of_genes if overlap.has_shared else cosine).argmax(axis=1)
-    return _View(
-        own=sides[own],
-        other=sides[other],
-        own_markers=markers[own],
-        other_markers=markers[other],
-        pulls=(meaning.right, meaning.left) if from_b else (meaning.left, meaning.right),
-        vectors=(vectors[own], vectors[other]),
-        best=best,
-        by_meaning=_strong(cosine.argmax(axis=1), means_it),
-        by_markers=_strong(of_genes.argmax(axis=1), shares_it),
-        by_both=_strong(best, means_it & shares_it if overlap.has_shared else means_it),
-    )
-
-
-def _strong(best: Int[np.ndarray, " cluster"], is_strong: np.ndarray) -> list[int | None]:
-    """Give the best cluster of each row, or None where it is weak."""
-    return [int(column) if is_strong[row, column] else None for row, column in enumerate(best)]
-
-
-def _matches(
-    view: _View, back: _View, *, pairs: Sequence[ClusterPair], side: Literal["a", "b"]
-) -> tuple[ClusterMatch, ...]:
-    """One match a cluster of a side; ``back`` is how the other side sees it."""
-    n_b = len((view.other if side == "a" else view.own).clusters)
-    matches = []
-    for cluster, (name, n_cells) in enumerate(zip(view.own.clusters, np.bincount(view.own.labels), strict=True)):
-        best, both = int(view.best[cluster]), view.by_both[cluster]
-        own_genes, other_genes = _genes_behind(view, cluster, best)
-        shared = [name for gene, name in view.own_markers[cluster].items() if gene in view.other_markers[best]]
-        matches.append(
-            ClusterMatch(
-                side=side,
-                cluster=name,
-                n_cells=int(n_cells),
-                match=_name(view, both),
-                by_meaning=_name(view, view.by_meaning[cluster]),
-                by_markers=_name(view, view.by_markers[cluster]),
-                best=pairs[cluster * n_b + best if side == "a" else best * n_b + cluster],
-                is_reciprocal=both is not None and back.by_both[both] == cluster,
-                shared_markers=tuple(shared[:_GENES_SHOWN]),
-                own_genes=own_genes,
-                other_genes=other_genes,
-            )
-        )
-    return tuple(matches)
-
-
-def _name(view: _View, cluster: int | None) -> str:
-    return UNMATCHED if cluster is None else view.other.clusters[cluster]
-
-
-def _genes_behind(view: _View, cluster: int, best: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Genes of either cluster by their part in the cosine of the two profiles; the parts sum to the cosine."""
-    own, other = view.pulls[0][cluster], view.pulls[1][best]
-    own_profile, other_profile = own @ view.vectors[0], other @ view.vectors[1]
-    return (
-        _leading(view.own, own * (view.vectors[0] @ other_profile)),
-        _leading(view.other, other * (view.vectors[1] @ own_profile)),
-    )
-
-
-def _leading(side: ComparedSide, parts: Float[np.ndarray, " gene"]) -> tuple[str, ...]:
+def _genes_behind(side: _Side, parts: Float[np.ndarray, " gene"]) -> tuple[str, ...]:
+    """Genes by their part in the cosine of two profiles; the parts sum to the cosine."""
     order = np.argsort(-parts, kind="stable")[:_GENES_SHOWN]
-    return tuple(side.gene_names[gene] for gene in order if parts[gene] > 0)
+    return tuple(side.cells.gene_names[gene] for gene in order if parts[gene] > 0)
 
 
 def upregulation(expression: CellByGene, clusters: Labels, *, n_top: int) -> Float[np.ndarray, "cluster gene"]:
@@ -442,16 +336,13 @@ def _scaled(weights: Float[np.ndarray, "cluster gene"], vectors: GeneVectors) ->
     return np.divide(weights, lengths, out=np.zeros_like(weights), where=lengths > _NO_LENGTH)
 
 
-log = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellComparison:
     """Matches of two sets of cells."""
 
-    matches: tuple[ClusterMatch, ...]  # matches, pairs: see :func:`cellmodel.annotate.match_clusters.match_clusters`
+    matches: tuple[ClusterMatch, ...]  # matches, pairs: of :func:`match_clusters`
     pairs: tuple[ClusterPair, ...]
-    meeting: Meeting  # how genes were matched
+    genes_by: GenesBy  # how genes were matched
     n_genes: tuple[int, int]  # genes of either side that were compared
     n_shared: int  # genes that both sides have; 0 where they are matched by text alone
     encoder_id: str  # encoder whose vectors were used on both sides
@@ -468,28 +359,26 @@ def compare_clustered(
     stores: tuple[genekb.Store, genekb.Store],
     config: RunConfig,
     compare: CompareConfig | None = None,
-    meeting: Meeting | None = None,
+    genes_by: GenesBy | None = None,
 ) -> CellComparison:
     """Match the clusters of two sets of cells that are read already; see ``cellmodel.tl.compare``."""
-    how = meeting or ("ids" if stores[0].manifest.taxa == stores[1].manifest.taxa else "orthologs")
-    sides = bring_together(a, b, stores=stores, meeting=how)
+    by = genes_by or ("ids" if stores[0].manifest.taxa == stores[1].manifest.taxa else "orthologs")
+    sides = bring_together(a, b, stores=stores, genes_by=by)
     matches, pairs = match_clusters(sides[0], sides[1], config=compare or CompareConfig(), seed=config.seed)
     n_genes = (len(sides[0].gene_names), len(sides[1].gene_names))
-    n_shared = 0 if how == "text" else n_genes[0]
-    encoder_id = "" if a.alignment is None else a.alignment.encoder_id
     how_matched = {"ids": "by GeneID", "orthologs": "by GeneID of the orthologue"}
     note = (
         f"{n_genes[0]} and {n_genes[1]} genes with a text are compared by meaning alone"
-        if how == "text"
-        else f"{n_shared} genes of both files are matched {how_matched[how]}"
+        if by == "text"
+        else f"{n_genes[0]} genes of both files are matched {how_matched[by]}"
     )
     return CellComparison(
         matches=matches,
         pairs=pairs,
-        meeting=how,
+        genes_by=by,
         n_genes=n_genes,
-        n_shared=n_shared,
-        encoder_id=encoder_id,
+        n_shared=0 if by == "text" else n_genes[0],
+        encoder_id=a.known.encoder_id,
         store_ids=(stores[0].store_id, stores[1].store_id),
         note=note,
     )

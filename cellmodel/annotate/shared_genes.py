@@ -6,8 +6,7 @@ the two sets together: a common reduction or a common graph was measured to keep
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -23,9 +22,11 @@ from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.graph import smooth
 from cellmodel.pp.normalize import log_expression
+from cellmodel.text.align import GeneAlignment
 from cellmodel.text.paths import apply_knowledge
 
-Meeting = Literal["ids", "orthologs", "text"]
+log = logging.getLogger(__name__)
+GenesBy = Literal["ids", "orthologs", "text"]
 MIN_SHARED: Final = 50  # genes; fewer span too small a space for label transfer
 N_MATCHES: Final = 3  # genes of the query that are averaged for one of the reference, by text
 SHARPNESS: Final = 0.05  # temperature of the softmax over their cosines
@@ -58,7 +59,7 @@ class _Side:
 
 
 def joint_features(
-    reference: Cells, query: Cells, kb: genekb.Store, config: RunConfig, *, meeting: Meeting
+    reference: Cells, query: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesBy
 ) -> JointFeatures:
     """Reduce two data sets to shared genes without any label.
 
@@ -70,19 +71,19 @@ def joint_features(
     ``config``: its knowledge decides what text the query's genes have, for ``text``. Raises ``AlignmentTooLow`` if
     fewer than :data:`MIN_SHARED` genes are shared; ``InputUnusable`` for ``text`` with knowledge ``none``.
     """
-    if meeting == "text" and config.knowledge == "none":
+    if genes_by == "text" and config.knowledge == "none":
         raise InputUnusable("matching genes by text needs knowledge; leave out --knowledge none, or use --genes-by ids")
-    left, right = (_side(cells, kb, config, meeting=meeting) for cells in (reference, query))
-    match = _match_by_text if meeting == "text" else _match_by_id
+    left, right = (_side(cells, kb, config, genes_by=genes_by) for cells in (reference, query))
+    match = _match_by_text if genes_by == "text" else _match_by_id
     a, b, note = match(left, right, kb, config)
     files = (f"{left.source} ({len(left.gene_ids)} in {kb.store_id})", f"{right.source} ({len(right.gene_ids)} in it)")
-    check_shared(a.shape[1], files, meeting=meeting, other_species="--genes-by orthologs")
+    check_shared(a.shape[1], files, genes_by=genes_by, other_species="--genes-by orthologs")
     b = smooth(b, right.features.graph, n_steps=config.preprocess.n_smoothing)
     return JointFeatures(features=np.concatenate([a, b]), n_reference=len(a), n_genes=a.shape[1], note=note)
 
 
-def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, meeting: Meeting) -> _Side:
-    by_ortholog = meeting == "orthologs"
+def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesBy) -> _Side:
+    by_ortholog = genes_by == "orthologs"
     resolution = kb.resolve(cells.names, use_orthologs=by_ortholog or config.use_orthologs)
     gene_ids = human_gene_ids(resolution.gene_ids, kb) if by_ortholog else resolution.gene_ids
     features, expression = make_features(cells, config), log_expression(cells)
@@ -106,7 +107,7 @@ def columns_by_gene_id(gene_ids: Int[np.ndarray, " gene"], expression: CellByGen
     return np.asarray(known[np.unique(gene_ids[known], return_index=True)[1]])
 
 
-def check_shared(n_shared: int, sides: tuple[str, str], *, meeting: Meeting, other_species: str) -> None:
+def check_shared(n_shared: int, sides: tuple[str, str], *, genes_by: GenesBy, other_species: str) -> None:
     """Refuse two data sets that share fewer than :data:`MIN_SHARED` genes.
 
     ``sides``: what the two are, for the message. ``other_species``: option that compares two species.
@@ -117,9 +118,9 @@ def check_shared(n_shared: int, sides: tuple[str, str], *, meeting: Meeting, oth
         "ids": f"for two species give {other_species}, or --genes-by text",
         "orthologs": "build the store from a source with orthologues, or give --genes-by text",
         "text": "build the store with texts for both species",
-    }[meeting]
+    }[genes_by]
     raise AlignmentTooLow(
-        f"{n_shared} genes of {sides[0]} and {sides[1]} are shared by {meeting}, {MIN_SHARED} are needed; {hint}"
+        f"{n_shared} genes of {sides[0]} and {sides[1]} are shared by {genes_by}, {MIN_SHARED} are needed; {hint}"
     )
 
 
@@ -251,9 +252,6 @@ def even_weights(features: Embedding) -> Float[np.ndarray, " cell"]:
     return np.asarray(weights / weights.sum())
 
 
-log = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ComparedSide:
     """One of the two data sets."""
@@ -266,72 +264,71 @@ class ComparedSide:
     gene_ids: Int[np.ndarray, " gene"]
     vectors: GeneVectors  # (gene, dim) of the same encoder on both sides; zero for a gene without text
 
+    def take(self, columns: Int[np.ndarray, " column"]) -> "ComparedSide":
+        """Keep some of the genes."""
+        return replace(
+            self,
+            expression=self.expression[:, columns],
+            gene_names=tuple(self.gene_names[column] for column in columns),
+            gene_ids=self.gene_ids[columns],
+            vectors=self.vectors[columns],
+        )
+
 
 def bring_together(
-    a: ClusteredCells, b: ClusteredCells, *, stores: tuple[genekb.Store, genekb.Store], meeting: Meeting
+    a: ClusteredCells, b: ClusteredCells, *, stores: tuple[genekb.Store, genekb.Store], genes_by: GenesBy
 ) -> tuple[ComparedSide, ComparedSide]:
     """Reduce two sets of clustered cells to shared genes, with vectors of one encoder.
 
     Where the stores hold vectors of other encoders, as of one that is fitted to the texts of a species, the texts of
-    ``b`` are encoded by the encoder of ``a``.
-
-    Raises ``AlignmentTooLow`` if too few genes are shared, or fewer than two have a text on a side.
+    ``b`` are encoded by the encoder of ``a``. Raises ``AlignmentTooLow`` if too few genes are shared, or fewer than two
+    have a text on a side.
     """
-    keys = [_keys(side, kb, meeting) for side, kb in zip((a, b), stores, strict=True)]
-    columns = [columns_by_gene_id(key, side.expression) for side, key in zip((a, b), keys, strict=True)]
-    if meeting != "text":
-        shared = np.intersect1d(keys[0][columns[0]], keys[1][columns[1]])
+    ids = [side.known.gene_ids for side in (a, b)]
+    if genes_by == "orthologs":
+        ids = [human_gene_ids(each, kb) for each, kb in zip(ids, stores, strict=True)]
+    columns = [columns_by_gene_id(each, side.expression) for each, side in zip(ids, (a, b), strict=True)]
+    if genes_by == "text":
+        ids = [np.zeros_like(each) for each in ids]
+    else:
+        shared = np.intersect1d(ids[0][columns[0]], ids[1][columns[1]])
         species_option = "the store of the second with --kb-b"
-        check_shared(len(shared), (a.cells.source, b.cells.source), meeting=meeting, other_species=species_option)
-        columns = [each[np.isin(key[each], shared)] for each, key in zip(columns, keys, strict=True)]
-    vectors = _vectors(a, b, stores, columns)
-    sides = [
-        ComparedSide(
-            clusters=side.names,
-            labels=side.labels,
-            expression=side.expression[:, chosen],
-            gene_names=tuple(side.gene_names[column] for column in chosen),
-            gene_ids=np.zeros(len(chosen), dtype=np.int64) if meeting == "text" else key[chosen],
-            vectors=each,
+        check_shared(len(shared), (a.cells.source, b.cells.source), genes_by=genes_by, other_species=species_option)
+        columns = [chosen[np.isin(each[chosen], shared)] for chosen, each in zip(columns, ids, strict=True)]
+    vectors = a.known.vectors[columns[0]], _vectors_by_encoder_of(a.known, b, stores, columns[1])
+    return _compared(a, ids[0], columns[0], vectors[0]), _compared(b, ids[1], columns[1], vectors[1])
+
+
+def _compared(
+    cells: ClusteredCells, gene_ids: Int[np.ndarray, " gene"], columns: Int[np.ndarray, " column"], vectors: GeneVectors
+) -> ComparedSide:
+    if (n_texts := int(vectors.any(axis=1).sum())) < 2:  # noqa: PLR2004 - one text has no direction
+        raise AlignmentTooLow(
+            f"{n_texts} genes of {cells.cells.source} that are compared have a text, 2 are needed; build the store "
+            "for more genes"
         )
-        for side, key, chosen, each in zip((a, b), keys, columns, vectors, strict=True)
-    ]
-    for side, cells in zip(sides, (a, b), strict=True):
-        if (n_texts := int(side.vectors.any(axis=1).sum())) < 2:  # noqa: PLR2004 - one text has no direction
-            raise AlignmentTooLow(
-                f"{n_texts} genes of {cells.cells.source} that are compared have a text, 2 are needed; build the store "
-                "for more genes"
-            )
-    return sides[0], sides[1]
+    return ComparedSide(
+        clusters=cells.names,
+        labels=cells.labels,
+        expression=cells.expression[:, columns],
+        gene_names=tuple(cells.gene_names[column] for column in columns),
+        gene_ids=gene_ids[columns],
+        vectors=vectors,
+    )
 
 
-def _keys(side: ClusteredCells, kb: genekb.Store, meeting: Meeting) -> Int[np.ndarray, " gene"]:
-    """GeneIDs by which genes are matched, 0 where there is none."""
-    if side.alignment is None:
-        raise ValueError("clustered cells without a store cannot be compared; give one to read_clustered")
-    return human_gene_ids(side.alignment.gene_ids, kb) if meeting == "orthologs" else side.alignment.gene_ids
-
-
-def _vectors(
-    a: ClusteredCells,
-    b: ClusteredCells,
-    stores: tuple[genekb.Store, genekb.Store],
-    columns: Sequence[Int[np.ndarray, " column"]],
-) -> tuple[GeneVectors, GeneVectors]:
-    """Vectors of both sides by the encoder of ``a``; zero for a gene without text."""
-    if a.alignment is None or b.alignment is None:
-        raise ValueError("clustered cells without a store cannot be compared; give one to read_clustered")
-    encoder_id = a.alignment.encoder_id
-    left = a.alignment.vectors[columns[0]]
+def _vectors_by_encoder_of(
+    a: GeneAlignment, b: ClusteredCells, stores: tuple[genekb.Store, genekb.Store], columns: Int[np.ndarray, " column"]
+) -> GeneVectors:
+    """Vectors of genes of ``b``; zero for a gene without text."""
+    encoder_id = a.encoder_id
     if encoder_id in stores[1].encoder_ids:
-        return left, stores[1].vectors(b.alignment.gene_ids[columns[1]], encoder=encoder_id).vectors
-    texts = [b.alignment.texts[column] or "" for column in columns[1]]
-    distinct = sorted({text for text in texts if text})
+        return stores[1].vectors(b.known.gene_ids[columns], encoder=encoder_id).vectors
+    texts = np.array([b.known.texts[column] or "" for column in columns], dtype=object)
+    has_text = texts != ""
+    distinct, of_gene = np.unique(texts[has_text], return_inverse=True)
     log.info("%d texts of %s are encoded by %s for a common space", len(distinct), b.cells.source, encoder_id)
-    right = np.zeros((len(texts), left.shape[1]), dtype=np.float32)
-    if distinct:
-        encoded = stores[0].encoder(encoder_id).encode(distinct).vectors
-        row_of = {text: row for row, text in enumerate(distinct)}
-        known = [row for row, text in enumerate(texts) if text]
-        right[known] = encoded[[row_of[texts[row]] for row in known]]
-    return left, right
+    vectors = np.zeros((len(texts), a.vectors.shape[1]), dtype=np.float32)
+    if len(distinct):
+        vectors[has_text] = stores[0].encoder(encoder_id).encode(distinct.tolist()).vectors[of_gene]
+    return vectors

@@ -1,17 +1,16 @@
 """Named sets of genes: those that a store knows, and a user's GMT file, its names resolved by the store."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import scipy.sparse as sp
 
 import genekb
 from cellmodel.core.errors import InputUnusable
-from cellmodel.explain.p_values import adjusted_p, overlap_p
+from cellmodel.explain.p_values import adjusted_p, overlap
 
 log = logging.getLogger(__name__)
 STORED: Final = ("go_process", "go_function", "go_component", "gene_group")  # vocabularies that name sets of genes
@@ -101,25 +100,14 @@ def _read_rows(path: Path) -> list[tuple[str, str, list[str]]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnrichmentConfig:
-    """Which sets are tested and reported; one set of values serves every data set.
+    """Which sets are tested and reported; one set of values serves every data set."""
 
-    Parameters
-    ----------
-    min_genes, max_genes
-        Measured genes of a set at least and at most: tiny ones are single genes, huge ones say nothing.
-    min_shared
-        Genes that a set must share with the group.
-    max_p
-        Adjusted p value up to which a set is reported.
-    n_sets
-        Sets of a group at most.
-    """
-
+    # min_genes, max_genes: measured genes of a set: tiny ones are single genes, huge ones say nothing
     min_genes: int = 3
     max_genes: int = 500
-    min_shared: int = 2
-    max_p: float = 0.05
-    n_sets: int = 20
+    min_shared: int = 2  # genes that a set must share with the group
+    max_p: float = 0.05  # adjusted p value up to which a set is reported
+    n_sets: int = 20  # sets of a group at most
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -151,7 +139,7 @@ def enrich(
     measured: Sequence[int],
     config: EnrichmentConfig | None = None,
 ) -> tuple[tuple[EnrichedSet, ...], ...]:
-    """Find the sets in which the genes of each group are over-represented, see :func:`overlap_p`.
+    """Find the sets in which the genes of each group are over-represented, by their hypergeometric p value.
 
     P values are adjusted over all groups and all sets of one source.
 
@@ -159,43 +147,31 @@ def enrich(
     of each group, smallest p value first; ties go to more shared genes, then to the order given.
     """
     settings = config or EnrichmentConfig()
-    column = {gene: number for number, gene in enumerate(dict.fromkeys(measured))}
-    sets = [(one, one.gene_ids & column.keys()) for one in gene_sets]
+    known = dict.fromkeys(measured)
+    sets = [(one, one.gene_ids & known.keys()) for one in gene_sets]
     tested = [(one, genes) for one, genes in sets if settings.min_genes <= len(genes) <= settings.max_genes]
-    chosen = [tuple(gene for gene in dict.fromkeys(group) if gene in column) for group in groups]
+    chosen = [tuple(gene for gene in dict.fromkeys(group) if gene in known) for group in groups]
     if not tested or not chosen:
         return tuple(() for _ in groups)
-    members = _indicator([genes for _, genes in tested], column)
-    shared = np.asarray((members @ _indicator(chosen, column).T).todense(), dtype=np.int64)  # (set, group)
-    sizes = (members.sum(axis=1).A1.astype(np.int64), np.array([len(group) for group in chosen]))
-    p = overlap_p(shared, n_measured=len(column), n_set=sizes[0][:, None], n_group=sizes[1][None, :])
+    shared, p = overlap(chosen, [genes for _, genes in tested], measured=tuple(known))
     sources, adjusted = np.array([one.source for one, _ in tested]), np.ones_like(p)
-    for source in sorted(set(sources.tolist())):
-        adjusted[sources == source] = adjusted_p(p[sources == source])
-    found = []
-    for number, group in enumerate(chosen):
-        is_found = (adjusted[:, number] <= settings.max_p) & (shared[:, number] >= settings.min_shared)
-        order = [row for row in np.lexsort((-shared[:, number], p[:, number])).tolist() if is_found[row]]
-        found.append(
-            tuple(
-                EnrichedSet(
-                    gene_set=tested[row][0],
-                    gene_ids=tuple(gene for gene in group if gene in tested[row][1]),
-                    n_set=int(sizes[0][row]),
-                    n_group=len(group),
-                    n_measured=len(column),
-                    fold=float(shared[row, number] * len(column) / (sizes[0][row] * len(group))),
-                    p_value=float(p[row, number]),
-                    p_adjusted=float(adjusted[row, number]),
-                )
-                for row in order[: settings.n_sets]
+    for source in set(sources.tolist()):
+        adjusted[:, sources == source] = adjusted_p(p[:, sources == source])
+    is_found = (adjusted <= settings.max_p) & (shared >= settings.min_shared)
+    orders = [[at for at in np.lexsort((-shared[row], p[row])).tolist() if is_found[row, at]] for row in range(len(p))]
+    return tuple(
+        tuple(
+            EnrichedSet(
+                gene_set=tested[at][0],
+                gene_ids=tuple(gene for gene in group if gene in tested[at][1]),
+                n_set=len(tested[at][1]),
+                n_group=len(group),
+                n_measured=len(known),
+                fold=float(shared[row, at] * len(known) / (len(tested[at][1]) * len(group))),
+                p_value=float(p[row, at]),
+                p_adjusted=float(adjusted[row, at]),
             )
+            for at in orders[row][: settings.n_sets]
         )
-    return tuple(found)
-
-
-def _indicator(groups: Sequence[Sequence[int] | frozenset[int]], column: Mapping[int, int]) -> sp.csr_matrix:
-    """(group, gene) ones."""
-    rows = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    columns = np.array([column[gene] for group in groups for gene in group], dtype=np.int64)
-    return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(groups), len(column)))
+        for row, group in enumerate(chosen)
+    )

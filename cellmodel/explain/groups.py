@@ -39,6 +39,13 @@ class ClusteredCells:
     # what the store knows of these genes; its coverage is that of all genes. None without a store
     alignment: GeneAlignment | None
 
+    @property
+    def known(self) -> GeneAlignment:
+        """What the store knows of these genes; ``ValueError`` without a store."""
+        if self.alignment is None:
+            raise ValueError("the cells are not aligned with a store, which this needs; give one")
+        return self.alignment
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GroupedCells:

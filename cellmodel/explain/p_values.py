@@ -1,6 +1,6 @@
 """P values: by permutation, of overlaps of gene sets, and adjusted for many tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -31,21 +31,22 @@ def permutation_p(
     return tuple((1 + count) / (1 + n_permutations) for count in hits)
 
 
-def overlap_p(
-    n_shared: Int[np.ndarray, "row column"],
-    *,
-    n_measured: int,
-    n_set: Int[np.ndarray, "#row #column"],
-    n_group: Int[np.ndarray, "#row #column"],
-) -> Float[np.ndarray, "row column"]:
-    r"""Hypergeometric p value of the genes that sets and groups share :cite:`rivals2007enrichment`.
+def overlap(
+    groups: Sequence[Iterable[Hashable]], sets: Sequence[Iterable[Hashable]], *, measured: Sequence[Hashable]
+) -> tuple[Int[np.ndarray, "group set"], Float[np.ndarray, "group set"]]:
+    r"""Genes that groups and sets share, and hypergeometric p values :cite:`rivals2007enrichment`.
 
     :math:`P(X \ge x)` with *N* genes measured, *K* of them in the set, *n* in the group and *x* in both: a permutation
-    p value in closed form.
+    p value in closed form. ``measured``: every gene once; groups and sets hold no other.
     """
     from scipy.stats import hypergeom
+    from sklearn.preprocessing import MultiLabelBinarizer
 
-    return np.asarray(np.clip(hypergeom.sf(n_shared - 1, n_measured, n_set, n_group), 0.0, 1.0))
+    members = [MultiLabelBinarizer(classes=measured, sparse_output=True).fit_transform(each) for each in (groups, sets)]
+    n_group, n_set = (np.asarray(each.sum(axis=1)) for each in members)
+    n_shared = (members[0] @ members[1].T).toarray()
+    p_value = hypergeom.sf(n_shared - 1, len(measured), n_set.T, n_group)
+    return n_shared, np.asarray(np.clip(p_value, 0.0, 1.0))
 
 
 def adjusted_p(p_values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:

@@ -35,7 +35,7 @@ from cellmodel.annotate.classify import ClassifyConfig
 from cellmodel.annotate.label_transfer import TransferConfig
 from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.annotate.search import SearchConfig
-from cellmodel.annotate.shared_genes import Meeting
+from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
@@ -156,7 +156,7 @@ def classify(
     kb: genekb.Store,
     *,
     label_key: str,
-    genes_by: Meeting = "ids",
+    genes_by: GenesBy = "ids",
     classifier: ClassifyConfig | None = None,
     config: RunConfig | None = None,
     layer: str | None = None,
@@ -190,7 +190,7 @@ def classify(
         See :mod:`cellmodel.core.errors`.
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    transfer = TransferConfig(label_key=label_key, meeting=genes_by, other_store=other_store)
+    transfer = TransferConfig(label_key=label_key, genes_by=genes_by, other_store=other_store)
     if classifier is not None:
         transfer = replace(transfer, classify=classifier)
     labelled = cells_from_anndata(reference, read, source="reference in memory")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
-from cellmodel.annotate.shared_genes import Meeting
+from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import clustered
@@ -57,12 +57,12 @@ def compare_files(
     config: RunConfig,
     *,
     compare: CompareConfig | None = None,
-    meeting: Meeting | None = None,
+    genes_by: GenesBy | None = None,
     outputs: CompareOutputs | None = None,
 ) -> CellComparison:
     """Match the clusters of two files, and write what is asked for.
 
-    ``config``: its encoder, coverage and seed are used. ``meeting``: how genes are matched; by GeneID within a species
+    ``config``: its encoder, coverage and seed are used. ``genes_by``: how genes are matched; by GeneID within a species
     and by orthologue across two if None. By ``text``, no gene has to be shared, and clusters are matched by meaning
     alone. Raises ``InputUnusable`` if a file has no clusters; ``AlignmentTooLow`` if too few genes are known to the
     stores, or shared; ``LineageMismatch`` if the clusters of a file were made with another store; ``InputUnusable`` and
@@ -79,7 +79,7 @@ def compare_files(
     )
     first = clustered(one, a.kb, config, cluster_key=a.cluster_key)
     second = clustered(other, b.kb, config, cluster_key=b.cluster_key)
-    compared = compare_clustered(first, second, stores=(a.kb, b.kb), config=config, compare=compare, meeting=meeting)
+    compared = compare_clustered(first, second, stores=(a.kb, b.kb), config=config, compare=compare, genes_by=genes_by)
     log.info("%s", compared.note)
     if outputs.table is not None:
         rows = [match_row(match) for match in compared.matches]

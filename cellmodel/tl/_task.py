@@ -220,9 +220,10 @@ def transfer_task(
 def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
     import pandas as pd
 
-    counts, figures = found.n_query, found.prediction
+    counts, figures, settings = found.n_query, found.prediction, asdict(found.transfer)
+    genes_by = settings["meeting"] = settings.pop("genes_by")  # as files have named it from the first
     record = {
-        "params": {"run": found.config.to_dict(), "transfer": asdict(found.transfer)},
+        "params": {"run": found.config.to_dict(), "transfer": settings},
         "seed": found.config.seed,
         **_lineage(found),
         "reference": found.reference,
@@ -232,7 +233,7 @@ def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
         ),
         "n_unlabelled": found.n_unlabelled,
         "unassigned_below": found.limit,
-        "genes": {"meeting": found.transfer.meeting, "n_genes": found.n_genes, "note": found.note},
+        "genes": {"meeting": genes_by, "n_genes": found.n_genes, "note": found.note},
         "input": input_record(cells)["input"],
     }
     return (

@@ -127,14 +127,14 @@ def halves(folder):
 def test_texts_of_the_second_store_are_read_by_the_encoder_of_the_first(halves):
     (a, b), stores = halves
     assert b.alignment.vectors.shape[1] == 32
-    left, right = bring_together(a, b, stores=stores, meeting="ids")
+    left, right = bring_together(a, b, stores=stores, genes_by="ids")
     assert left.gene_ids.tolist() == right.gene_ids.tolist()
     np.testing.assert_allclose(right.vectors, stores[0].vectors(right.gene_ids).vectors, atol=2e-3)
 
 
 def test_genes_that_meet_by_text_share_no_marker(halves):
     (a, b), stores = halves
-    found = compare_clustered(a, b, stores=stores, config=RunConfig(), meeting="text")
+    found = compare_clustered(a, b, stores=stores, config=RunConfig(), genes_by="text")
     assert {pair.n_shared for pair in found.pairs} == {0}
     large = [match for match in found.matches if match.n_cells >= 30]
     right = [match.match.removeprefix("my ") == match.cluster.removeprefix("my ") for match in large]
@@ -147,7 +147,7 @@ def test_too_few_shared_genes_are_refused_with_a_hint(halves):
     with pytest.raises(
         AlignmentTooLow, match=r"0 genes of .* are shared by ids, 50 are needed; .* --kb-b, or --genes-by text"
     ):
-        bring_together(a, strangers, stores=stores, meeting="ids")
+        bring_together(a, strangers, stores=stores, genes_by="ids")
 
 
 def test_without_matplotlib_plots_are_refused_before_any_work(folder, tmp_path, capsys, monkeypatch):

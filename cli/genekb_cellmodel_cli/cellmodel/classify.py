@@ -126,7 +126,7 @@ def classify(
     from cellmodel.annotate.label_transfer import TransferConfig
     from cellmodel.tl._task import run_on_file, transfer_task
 
-    transfer = TransferConfig(label_key=label_key, meeting=genes_by, classify=classifier, other_store=other_store)
+    transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=classifier, other_store=other_store)
     task = transfer_task(reference, _open(store), config, transfer=transfer, read=read.config())
     found = run_on_file(path, task, read=read.config(), write=slots.write(output))
     content = {"input": str(path), **_summary(found), "output": str(output)}
@@ -150,7 +150,7 @@ def _summary(found: "Transfer") -> dict[str, Any]:
         "store": found.store_id,
         "encoder": found.encoder_id,
         **lineage_record(found.made_with),
-        "genes_by": found.transfer.meeting,
+        "genes_by": found.transfer.genes_by,
         "n_genes": found.n_genes,
         "genes": found.note,
         "head": found.transfer.classify.head,

@@ -80,7 +80,7 @@ def compare(
         replace(first, path=b, kb=other, cluster_key=cluster_key_b or cluster_key),
         RunConfig(encoder=encoder, min_coverage=min_coverage, seed=seed),
         compare=CompareConfig(n_permutations=permutations),
-        meeting=genes_by,
+        genes_by=genes_by,
         outputs=CompareOutputs(table=output, plot=plot, overwrite=overwrite),
     )
     written = {name: str(path) for name, path in (("table", output), ("plot", plot)) if path is not None}
@@ -98,7 +98,7 @@ def _content(found: "CellComparison") -> dict[str, Any]:
     from cellmodel.tl._compare import match_row
 
     return {
-        "genes_by": found.meeting,
+        "genes_by": found.genes_by,
         "n_genes": list(found.n_genes),
         "n_shared_genes": found.n_shared,
         "encoder": found.encoder_id,

@@ -76,13 +76,13 @@ def test_a_column_that_names_no_classes_is_refused(reference):
         read_labels(cells, "one")
 
 
-@pytest.mark.parametrize("meeting", ["ids", "text"])
-def test_labels_are_carried_over_whatever_the_shares_of_the_types(query, reference, kb, meeting):
-    found = carried(query, reference, kb, meeting=meeting)
+@pytest.mark.parametrize("genes_by", ["ids", "text"])
+def test_labels_are_carried_over_whatever_the_shares_of_the_types(query, reference, kb, genes_by):
+    found = carried(query, reference, kb, genes_by=genes_by)
     assert np.mean(np.array(found.labels) == query.obs["type"].to_numpy()) > 0.95
     assert sum(found.n_query.values()) == 70
     assert found.n_reference == (40, 20, 30)
-    assert found.encoder_id == (kb.encoder_id() if meeting == "text" else "")
+    assert found.encoder_id == (kb.encoder_id() if genes_by == "text" else "")
 
 
 def test_a_class_left_out_of_the_reference_becomes_unassigned(query, reference, kb):
