@@ -5,6 +5,7 @@ import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def read_zarr(folder: Path) -> Any:
 
 def read_stored(path: Path) -> Any:
     """Read cells whole, and by blocks."""
+    from cellmodel.core.stages import Stages
     from cellmodel.io.backed import count_entries, open_backed
     from cellmodel.io.cells import ReadConfig, read_cells, read_gene_totals, spatial_coordinates
 
@@ -72,7 +74,10 @@ def read_stored(path: Path) -> Any:
         if how == "blocks":
             count_entries(path, ReadConfig())
             backed = open_backed(path, ReadConfig())
-            return [sum(block.sum() for block in backed.matrix(place).blocks()) for place in backed.places], backed
+            with TemporaryDirectory() as work:
+                stages = Stages(Path(work), key={})
+                matrices = [backed.matrix(place, stages) for place in backed.matrices.candidates(ReadConfig())]
+                return [sum(block.sum() for block in matrix.blocks()) for matrix in matrices], backed
         if how == "totals":
             return read_gene_totals(path)
         return spatial_coordinates(read_cells(path))

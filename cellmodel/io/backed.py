@@ -1,9 +1,10 @@
 """Backed cells: matrices of a file that are read out of core, in blocks of cells."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,11 +14,15 @@ from jaxtyping import Int
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.stages import Arrays, Stages
 from cellmodel.io.cells import Matrices, ReadConfig, check_slots, matrix_name
 from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_zarr
+from cellmodel.io.formats.tenx import find_group, read_tables
 from cellmodel.io.guard import (
+    PARTS,
     check_declared,
     check_hdf5,
+    check_pointers,
     check_there,
     could_hold,
     damage_is_one_line,
@@ -29,46 +34,50 @@ from cellmodel.io.matrix import as_csr, gene_columns
 if TYPE_CHECKING:
     from anndata import AnnData
 
-KINDS: Final = (".h5ad", ".zarr")
+WRITTEN_AS: Final = {".h5ad": ".h5ad", ".zarr": ".zarr", ".h5": ".h5ad"}  # kinds of files, and those of their output
 ENTRIES: Final = 8_000_000  # stored entries of a block, about: 64 MB
 MOST_ROWS: Final = 16_384
 ENTRY_BYTES: Final = 4  # of an entry, at least
-_VERSIONS: Final = {"csr_matrix": "0.1.0", "array": "0.2.0"}  # of the encodings that are read here
+_SORTED_ENTRIES: Final = 2_000_000  # entries of a CSC matrix that are sorted by blocks of cells at a time
+_VERSIONS: Final = {"csr_matrix": "0.1.0", "csc_matrix": "0.1.0", "array": "0.2.0"}  # encodings that are read here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class StoredMatrix:
+class BackedMatrix:
     """A matrix of a file, read in blocks of cells."""
 
-    path: Path  # path, place: the file, and the matrix inside it: ``X``, ``layers/counts``, ``raw/X``
+    path: Path  # path, place: the file, and the matrix: ``X``, ``layers/counts``, ``raw/X``
     place: str
+    element: str  # where it is inside the file: ``place``, or a group of a 10x file
     shape: tuple[int, int]  # cells and genes
     n_stored: int  # entries that are stored
-    columns: Int[np.ndarray, " gene"]  # which of its columns are the genes
+    n_columns: int  # in the file
+    columns: Int[np.ndarray, " gene"]  # which of them are the genes
+    by_cells: Path | None = None  # folder with the same matrix as CSR, where the file has CSC
 
     @property
     def name(self) -> str:
         """What a user calls the matrix."""
         return matrix_name(self.place)
 
+    @property
+    def block_cells(self) -> int:
+        """Cells of a block."""
+        return int(np.clip(ENTRIES // max(1, self.n_stored // max(self.shape[0], 1)), 1, MOST_ROWS))
+
     def blocks(self) -> Iterator[CellByGene]:
         """Give the cells in their order, as float32 without stored zeros.
 
         Raises ``InputUnusable`` if the file is damaged.
         """
-        n_cells = self.shape[0]
-        per_row = max(1, self.n_stored // max(n_cells, 1))
-        n_rows = int(np.clip(ENTRIES // per_row, 1, MOST_ROWS))
+        n_cells, n_rows = self.shape[0], self.block_cells
         yield from self.parts((start, min(start + n_rows, n_cells)) for start in range(0, n_cells, n_rows))
 
     def parts(self, ranges: Iterable[tuple[int, int]]) -> Iterator[CellByGene]:
         """Give ranges of cells, each from a first to before a last one; see :meth:`blocks`."""
-        with damage_is_one_line(self.path), _open(self.path) as file:
-            rows = _rows(file[self.place])
+        with damage_is_one_line(self.path), _open_matrix(self) as stored:
             for start, end in ranges:
-                read = rows[start:end]
-                if sp.issparse(read):
-                    read.check_format(full_check=True)
+                read = _rows(stored, start, end, n_columns=self.n_columns)
                 block = as_csr(read, where=f"{self.name} of {self.path}")
                 if len(self.columns) < block.shape[1]:
                     block = block[:, self.columns]
@@ -76,26 +85,83 @@ class StoredMatrix:
                 block.sort_indices()
                 yield block
 
+    def entries(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Give cell, column and value of each entry of a CSC matrix, some at a time."""
+        with damage_is_one_line(self.path), _open(self.path) as file:
+            stored = file[self.element]
+            pointers = stored["indptr"][:].astype(np.int64)
+            for start in range(0, self.n_stored, _SORTED_ENTRIES):
+                end = min(start + _SORTED_ENTRIES, self.n_stored)
+                rows = stored["indices"][start:end].astype(np.int64)
+                if rows.min() < 0 or rows.max() >= self.shape[0]:
+                    raise ValueError(f"an index of {self.place} points out of its {self.shape[0]:,} cells")
+                columns = np.repeat(np.arange(self.n_columns), np.diff(np.clip(pointers, start, end)))
+                yield rows, columns, stored["data"][start:end]
+
+
+def _rows(stored: Any, start: int, end: int, *, n_columns: int) -> Any:
+    """Read some rows of a dense or a CSR matrix."""
+    if not hasattr(stored, "keys"):
+        return stored[start:end]
+    pointers = stored["indptr"][start : end + 1].astype(np.int64)
+    entries = slice(pointers[0], pointers[-1])
+    data, indices = np.array(stored["data"][entries]), np.array(stored["indices"][entries])
+    read = sp.csr_matrix((data, indices, pointers - pointers[0]), shape=(end - start, n_columns))
+    read.check_format(full_check=True)
+    return read
+
+
+def _store_by_cells(matrix: BackedMatrix, arrays: Arrays) -> Mapping[str, Any]:
+    """Keep a CSC matrix as CSR: its entries are sorted by blocks of cells first, and then within each block."""
+    n_cells, n_rows, n_columns = matrix.shape[0], matrix.block_cells, matrix.n_columns
+    counts = np.zeros(n_cells, dtype=np.int64)
+    for rows, _, values in matrix.entries():
+        counts += np.bincount(rows, minlength=n_cells)
+        dtype = values.dtype
+    indptr = np.append(0, np.cumsum(counts))
+    arrays.save("indptr", indptr)
+    # of an entry: its row within the block times the columns, and its column
+    fits = n_rows * n_columns <= np.iinfo(np.int32).max
+    keys = arrays.create("indices", shape=(matrix.n_stored,), dtype=np.int32 if fits else np.int64)
+    data = arrays.create("data", shape=(matrix.n_stored,), dtype=dtype)
+    free = indptr[:-1:n_rows].copy()  # first position of each block that is not taken
+    for rows, columns, values in matrix.entries():
+        blocks = rows // n_rows
+        order, sizes = np.argsort(blocks, kind="stable"), np.bincount(blocks, minlength=len(free))
+        at = np.repeat(free - np.cumsum(sizes) + sizes, sizes) + np.arange(len(rows))
+        keys[at], data[at] = (rows % n_rows * n_columns + columns)[order], values[order]
+        free += sizes
+    for first, end in pairwise([*indptr[:-1:n_rows], indptr[-1]]):
+        order = np.argsort(keys[first:end])
+        keys[first:end], data[first:end] = keys[first:end][order] % n_columns, data[first:end][order]
+    return {}
+
 
 def count_entries(path: Path, read: ReadConfig) -> int:
     """Count the entries of the largest matrix that a run may read; 0 where the file cannot be read in blocks."""
-    if path.suffix not in KINDS:
+    if path.suffix not in WRITTEN_AS:
         return 0
     try:
         with damage_is_one_line(path), open_stored(path) as file:
-            found = max(_n_stored(file[place]) for place in _matrices(path, file).candidates(read))
+            elements = _elements(path, file)
+            found = max(_n_stored(file[elements[place]]) for place in _matrices(path, elements).candidates(read))
             return found if could_hold(path, ENTRY_BYTES * found) else 0
     except InputUnusable:
         return 0  # the reader of whole files says what is wrong
 
 
-def check_can_stay(path: Path) -> None:
-    """Check that cells are in a kind of file that can be read in blocks.
+def check_out_of_core(path: Path, output: Path) -> None:
+    """Check that cells are in a kind of file that can be read in blocks, and that their output is of its kind.
 
     Raises ``InputUnusable`` if they are not.
     """
-    if path.suffix not in KINDS:
-        raise InputUnusable(f"{path}: only {' and '.join(KINDS)} can be read out of core; give --out-of-core no")
+    if path.suffix not in WRITTEN_AS:
+        raise InputUnusable(f"{path}: only .h5ad, .zarr and 10x .h5 can be read out of core; give --out-of-core no")
+    if output.suffix != WRITTEN_AS[path.suffix]:
+        raise InputUnusable(
+            f"{output}: cells that are read out of core are written as they are; give a name that ends with "
+            f"{WRITTEN_AS[path.suffix]}, or --out-of-core no"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -106,66 +172,78 @@ class BackedFile:
     adata: "AnnData"  # obs and var, without any matrix: where results are put before they are written
     raw_var: Any  # table of the genes of ``.raw``; None where it has none
     matrices: Matrices
-    places: tuple[str, ...]  # matrices that may be used, first choice first
+    elements: Mapping[str, str]  # where each matrix is inside the file
+    keys: Mapping[str, Sequence[str]]  # of each part of an AnnData, such as ``obsm``
 
-    def matrix(self, place: str) -> StoredMatrix:
-        """Describe a matrix of the file.
+    def matrix(self, place: str, stages: Stages) -> BackedMatrix:
+        """Describe a matrix of the file; one that is stored as CSC is kept as CSR in a stage.
 
-        Raises ``InputUnusable`` if it is not stored by rows, or does not fit to the tables.
+        Raises ``InputUnusable`` if it is not stored as CSR, CSC or dense, or does not fit to the tables.
         """
         with damage_is_one_line(self.path), _open(self.path) as file:
-            return _stored(self, file[place], place)
+            matrix, encoding = _describe(self, file, place)
+        if encoding != "csc_matrix":
+            return matrix
+        stage = f"{place.replace('/', ' ')} by cells"
+        stages.run(stage, lambda arrays: _store_by_cells(matrix, arrays))
+        return replace(matrix, by_cells=stages.folder / stage)
+
+    def claim_slots(self, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
+        """Check that slots are free, before any work is done.
+
+        Raises ``KeyUnusable``, ``SlotTaken``: see :func:`cellmodel.io.cells.check_slots`.
+        """
+        taken = [(part, key) for part, key in slots if key in self.keys.get(part, ())]
+        indexes = {"obs": self.adata.obs.index.name, "var": self.adata.var.index.name}
+        check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
 
 
-def open_backed(path: Path, read: ReadConfig) -> BackedFile:
+def open_backed(path: Path, read: ReadConfig, *, with_coordinates: bool = False) -> BackedFile:
     """Open a file for cells that stay backed, and check it once for all later passes.
 
-    Raises ``InputUnusable`` if the file is of a kind that cannot be read in blocks, is damaged, lacks what was asked
-    for, or stores a matrix that may be used by columns.
+    ``with_coordinates``: whether ``obsm["spatial"]`` is read, where there is one. Raises ``InputUnusable`` if the file
+    is damaged, or lacks tables of cells and genes.
     """
-    import anndata
-
-    check_can_stay(path)
     check_transpose(path, transpose=read.transpose)
     with damage_is_one_line(path), open_stored(path) as file:
-        check_is_anndata(path, file)
-        matrices = _matrices(path, file)
-        check_declared(path, file, stay=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
-        with quiet_names():
-            adata = anndata.AnnData(obs=_read_table(path, file, "obs"), var=_read_table(path, file, "var"))
-        raw_var = _read_table(path, file, "raw/var") if "raw/var" in file else None
+        elements = _elements(path, file)
+        adata, raw_var = _read_10x(path, file, elements["X"]) if path.suffix == ".h5" else _read_tables(path, file)
+        keys = {part: tuple(file[part]) for part in ("obsm", "varm", "obsp", "varp", "uns") if part in file}
+        if with_coordinates and "spatial" in keys.get("obsm", ()):
+            adata.obsm["spatial"] = _read_element(path, file, "obsm/spatial")
         if not adata.n_obs or not adata.n_vars:
             raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
-        found = BackedFile(
-            path=path, adata=adata, raw_var=raw_var, matrices=matrices, places=tuple(matrices.candidates(read))
-        )
-        for place in found.places:
-            _stored(found, file[place], place)
-    return found
+    return BackedFile(
+        path=path,
+        adata=adata,
+        raw_var=raw_var,
+        matrices=_matrices(path, elements),
+        elements=elements,
+        keys=keys | {"obs": tuple(adata.obs), "var": tuple(adata.var)},
+    )
 
 
-def claim_stored_slots(path: Path, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
-    """Check that slots of a file are free, before any work is done.
+def _read_tables(path: Path, file: Any) -> "tuple[AnnData, Any]":
+    """Read obs and var, and var of ``.raw`` or None, of an AnnData."""
+    import anndata
 
-    Raises ``KeyUnusable``, ``SlotTaken``: see :func:`cellmodel.io.cells.check_slots`.
-    """
-    with damage_is_one_line(path), open_stored(path) as file:
-        taken = [(part, key) for part, key in slots if part in file and key in file[part]]
-        indexes = {part: file[part].attrs.get("_index") for part in ("obs", "var") if part in file}
-    check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
-
-
-def read_coordinates(path: Path, adata: "AnnData") -> None:
-    """Read ``obsm["spatial"]`` of a file into the AnnData of its tables, where there is one.
-
-    Raises ``InputUnusable`` if the file is damaged.
-    """
-    with damage_is_one_line(path), open_stored(path) as file:
-        if "obsm" in file and "spatial" in file["obsm"]:
-            adata.obsm["spatial"] = _read_table(path, file, "obsm/spatial")
+    check_is_anndata(path, file)
+    check_declared(path, file, stay=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
+    with quiet_names():
+        adata = anndata.AnnData(obs=_read_element(path, file, "obs"), var=_read_element(path, file, "var"))
+    return adata, _read_element(path, file, "raw/var") if "raw/var" in file else None
 
 
-def _read_table(path: Path, file: Any, place: str) -> Any:
+def _read_10x(path: Path, file: Any, group: str) -> "tuple[AnnData, None]":
+    """Read barcodes and features of a 10x file, and check its pointers."""
+    check_declared(path, file, stay=(f"{group}/data", f"{group}/indices"))
+    with quiet_names():
+        adata = read_tables(path, file[group])
+    check_pointers(path, group, file[group], shape=adata.shape[::-1], by_columns=True)
+    return adata, None
+
+
+def _read_element(path: Path, file: Any, place: str) -> Any:
     from anndata.io import read_elem
 
     with quiet_names(), refused_by_anndata(path):
@@ -174,8 +252,8 @@ def _read_table(path: Path, file: Any, place: str) -> Any:
 
 @contextmanager
 def open_stored(path: Path) -> Iterator[Any]:
-    """Open an h5ad or a zarr store for reading, and check that it is one and holds all of its parts."""
-    check_there(path, kinds=" or ".join(KINDS))
+    """Open a file that can be read in blocks, and check that it is of its kind and holds all of its parts."""
+    check_there(path, kinds=" or ".join(WRITTEN_AS))
     if path.suffix == ".zarr":
         yield open_zarr(path)
     else:
@@ -198,14 +276,35 @@ def _open(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _matrices(path: Path, file: Any) -> Matrices:
-    layers = tuple(file["layers"]) if "layers" in file else ()
-    return Matrices(source=str(path), layers=layers, has_x="X" in file, has_raw="raw/X" in file)
+@contextmanager
+def _open_matrix(matrix: BackedMatrix) -> Iterator[Any]:
+    """Give a dense matrix, or data, indices and indptr of one that is stored as CSR."""
+    if matrix.by_cells is not None:
+        yield {name: np.load(matrix.by_cells / f"{name}.npy", mmap_mode="r") for name in PARTS}
+        return
+    with _open(matrix.path) as file:
+        yield file[matrix.element]
 
 
-def _stored(backed: BackedFile, element: Any, place: str) -> StoredMatrix:
-    path = backed.path
-    encoding = str(element.attrs.get("encoding-type", "" if hasattr(element, "keys") else "array"))
+def _elements(path: Path, file: Any) -> dict[str, str]:
+    """Find where the matrices of a file are, by their places."""
+    if path.suffix == ".h5":
+        return {"X": find_group(path, file)}
+    layers = [f"layers/{name}" for name in file["layers"]] if "layers" in file else []
+    return {place: place for place in (*layers, *(place for place in ("X", "raw/X") if place in file))}
+
+
+def _matrices(path: Path, elements: Mapping[str, str]) -> Matrices:
+    layers = tuple(place.partition("/")[2] for place in elements if place.startswith("layers/"))
+    return Matrices(source=str(path), layers=layers, has_x="X" in elements, has_raw="raw/X" in elements)
+
+
+def _describe(backed: BackedFile, file: Any, place: str) -> tuple[BackedMatrix, str]:
+    """Describe a matrix of a file, and give its encoding."""
+    path, element = backed.path, file[backed.elements[place]]
+    is_10x = path.suffix == ".h5"  # CSC of genes by cells, which is CSR of cells by genes
+    default = "csr_matrix" if is_10x else "" if hasattr(element, "keys") else "array"
+    encoding = str(element.attrs.get("encoding-type", default))
     version = str(element.attrs.get("encoding-version", _VERSIONS.get(encoding, "")))
     if encoding not in _VERSIONS or version != _VERSIONS[encoding]:
         newer = f" in version {version}" if encoding in _VERSIONS else ""
@@ -215,27 +314,31 @@ def _stored(backed: BackedFile, element: Any, place: str) -> StoredMatrix:
         )
     table = backed.raw_var if place == "raw/X" and backed.raw_var is not None else backed.adata.var
     n_cells = backed.adata.n_obs
-    shape = tuple(int(size) for size in np.ravel(element.attrs["shape"] if encoding == "csr_matrix" else element.shape))
+    if is_10x:
+        declared = backed.adata.shape  # checked against the file's own when the lists were read
+    else:
+        declared = element.shape if encoding == "array" else np.ravel(element.attrs["shape"])
+    shape = tuple(int(size) for size in declared)
     if shape != (n_cells, len(table)):
         raise InputUnusable(
             f"{path}: {place} has the shape {shape}, but the tables name {n_cells:,} cells and {len(table):,} genes; "
             "the file is damaged, copy or write it again"
         )
     columns = gene_columns(table, source=str(path))
-    return StoredMatrix(
-        path=path, place=place, shape=(n_cells, len(columns)), n_stored=_n_stored(element), columns=columns
+    matrix = BackedMatrix(
+        path=path,
+        place=place,
+        element=backed.elements[place],
+        shape=(n_cells, len(columns)),
+        n_stored=_n_stored(element),
+        n_columns=len(table),
+        columns=columns,
     )
+    return matrix, encoding
 
 
 def _n_stored(element: Any) -> int:
     array = element["data"] if hasattr(element, "keys") else element
     if hasattr(array, "keys"):
-        raise ValueError("the data of a matrix are no list")
+        raise ValueError("the data of a matrix are not one-dimensional")
     return math.prod(array.shape)
-
-
-def _rows(element: Any) -> Any:
-    """Give what can be sliced by rows."""
-    from anndata.io import sparse_dataset
-
-    return sparse_dataset(element) if element.attrs.get("encoding-type") == "csr_matrix" else element

@@ -7,7 +7,7 @@ import os
 import stat
 import warnings
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -184,8 +184,7 @@ def _refuse_entry(path: Path, entry: "os.DirEntry[str]") -> None:
     raise InputUnusable(f"{place} of {path} is a pipe or a device, which is not read; copy the whole folder again")
 
 
-SPARSE: Final = {"csr_matrix": 0, "csc_matrix": 1}  # encoding, and the axis that its indptr runs along
-_PARTS: Final = ("data", "indices", "indptr")
+PARTS: Final = ("data", "indices", "indptr")
 _MOST_CHUNKS: Final = 10_000_000  # of an array of zarr; missing ones take time as well
 _DENSEST: Final = 2_000  # bytes of values that a stored byte can hold; deflate reaches 1,032
 
@@ -262,10 +261,17 @@ def _check_chunks(path: Path, place: str, array: Any) -> None:
 
 def _check_sparse(path: Path, place: str, group: Any) -> None:
     encoding = str(group.attrs.get("encoding-type"))
-    if encoding not in SPARSE or not {*_PARTS} <= set(group) or "shape" not in group.attrs:
-        return
-    shape = [int(size) for size in np.ravel(group.attrs["shape"])]
-    if any(hasattr(group[part], "keys") or len(group[part].shape) != 1 for part in _PARTS):
+    if encoding in {"csr_matrix", "csc_matrix"} and {*PARTS} <= set(group) and "shape" in group.attrs:
+        shape = [int(size) for size in np.ravel(group.attrs["shape"])]
+        check_pointers(path, place, group, shape=shape, by_columns=encoding == "csc_matrix")
+
+
+def check_pointers(path: Path, place: str, group: Any, *, shape: Sequence[int], by_columns: bool) -> None:
+    """Check that data, indices and indptr of a sparse matrix fit together.
+
+    ``by_columns``: whether it is CSC. Raises ``InputUnusable`` if they do not.
+    """
+    if any(hasattr(group[part], "keys") or len(group[part].shape) != 1 for part in PARTS):
         raise InputUnusable(
             f"{place} of {path} has a part that is not one-dimensional; the file is damaged, copy or write it again"
         )
@@ -278,8 +284,8 @@ def _check_sparse(path: Path, place: str, group: Any) -> None:
     n_entries = int(pointers[-1]) if len(pointers) else 0
     found = "x".join(f"{group[part].shape[0]:,}" for part in ("data", "indices"))
     wrong = ""
-    if len(shape) != 2 or len(pointers) != shape[SPARSE[encoding]] + 1:  # noqa: PLR2004 - rows and columns
-        wrong = f"pointers for {len(pointers) - 1:,} {('rows', 'columns')[SPARSE[encoding]]}"
+    if len(shape) != 2 or len(pointers) != shape[by_columns] + 1:  # noqa: PLR2004 - rows and columns
+        wrong = f"pointers for {len(pointers) - 1:,} {('rows', 'columns')[by_columns]}"
     elif found != f"{n_entries:,}x{n_entries:,}":
         wrong = f"{found.replace('x', ' values and ')} indices for {n_entries:,} entries"
     elif pointers[0] != 0 or (np.diff(pointers) < 0).any():
@@ -294,7 +300,9 @@ def _check_sparse(path: Path, place: str, group: Any) -> None:
 def _refuse(path: Path, what: str, n_bytes: int) -> None:
     memory = f"{in_units(available_memory())} of memory may be used"
     if could_hold(path, n_bytes):
-        raise InputUnusable(f"{what}; {memory}: give --out-of-core yes (.h5ad and .zarr), or use a larger machine")
+        raise InputUnusable(
+            f"{what}; {memory}: give --out-of-core yes (.h5ad, .zarr, 10x .h5), or use a larger machine"
+        )
     raise InputUnusable(
         f"{what}, which {in_units(size_on_disk(path))} on disk cannot hold; {memory}: the file is damaged, copy or "
         "write it again"

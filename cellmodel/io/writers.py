@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from cellmodel.core.errors import InputUnusable, KeyUnusable
+from cellmodel.io.formats.tenx import find_group
+from cellmodel.io.guard import PARTS
 from genekb.core.errors import OutputUnusable
 from genekb.files import replace as replacing
 from genekb.files.replace import Target
@@ -117,13 +119,12 @@ def write_beside(
 ) -> None:
     """Write a copy of a cell file with some slots of ``adata`` in it; its matrices are copied and never read.
 
-    ``adata``: obs and var of all cells and genes, and what else the slots name. ``source``: the file, ``.h5ad`` or
-    ``.zarr``; it is left as it is. ``slots``: part of an AnnData and key in it; one that ``adata`` lacks is removed
-    from the copy. Raises ``InputUnusable``: as :func:`write_cells`, and if the two files are of two kinds.
+    ``adata``: obs and var of all cells and genes, and what else the slots name. ``source``: the file, ``.h5ad``,
+    ``.zarr`` or a 10x ``.h5``, whose copy is an ``.h5ad``; it is left as it is. ``slots``: part of an AnnData and key
+    in it; one that ``adata`` lacks is removed from the copy. Raises ``InputUnusable``: as :func:`write_cells`.
     """
-    check_kind_kept(source, path)
     with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
-        write = _write_slots_into_zarr if path.suffix == ".zarr" else _write_slots_into_h5ad
+        write = {".zarr": _write_slots_into_zarr, ".h5": _write_10x}.get(source.suffix, _write_slots_into_h5ad)
         _undisturbed(lambda: write(source, part, adata, slots))
 
 
@@ -143,6 +144,19 @@ def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: It
         _write_slots(file, adata, slots)
 
 
+def _write_10x(source: Path, part: Path, adata: "AnnData", _: Iterable[tuple[str, str]]) -> None:
+    """Write a 10x file with new slots as h5ad: its matrix, CSC of genes by cells, is CSR of cells by genes."""
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File(source) as file, _open_h5ad(part, "w") as h5ad:
+        write_elem(h5ad, "/", adata)
+        group, matrix = file[find_group(source, file)], h5ad.create_group("X")
+        for name in PARTS:
+            file.copy(group[name], matrix)
+        matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": adata.shape})
+
+
 def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
     """Copy a zarr store with new slots; its consolidated metadata, if it has any, is made again."""
     import zarr
@@ -154,18 +168,6 @@ def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: It
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(part)
-
-
-def check_kind_kept(source: Path, path: Path) -> None:
-    """Check that the output of backed cells is of the kind of their file.
-
-    Raises ``InputUnusable`` if it is not.
-    """
-    if path.suffix != source.suffix:
-        raise InputUnusable(
-            f"{path}: cells that are read out of core are written as they are; give a name that ends with "
-            f"{source.suffix}, or --out-of-core no"
-        )
 
 
 def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:

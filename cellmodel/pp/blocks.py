@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene
 from cellmodel.core.stages import Arrays, Stages
-from cellmodel.io.backed import StoredMatrix, open_backed, read_coordinates
+from cellmodel.io.backed import BackedFile, BackedMatrix
 from cellmodel.io.cells import Cells, ReadConfig
 from cellmodel.io.matrix import (
     LOG1P_MAX,
@@ -127,7 +126,7 @@ class BackedCells:
     """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
 
     adata: "AnnData"  # obs and var, without any matrix
-    matrix: StoredMatrix
+    matrix: BackedMatrix
     scan: Scan  # what one pass over the matrix found
     names: tuple[str, ...]
     var_rows: Int[np.ndarray, " gene"] | None
@@ -144,28 +143,26 @@ class BackedCells:
 AnyCells = Cells | BackedCells
 
 
-def read_backed_cells(path: Path, read: ReadConfig, stages: Stages, *, with_coordinates: bool = False) -> BackedCells:
-    """Choose the matrix of a file and read it once; ``obsm["spatial"]`` too, ``with_coordinates``.
+def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages) -> BackedCells:
+    """Choose the matrix of a file and read it once.
 
-    Raises ``InputUnusable`` if the file cannot be read in blocks of cells, or a layer or column is missing;
+    Raises ``InputUnusable`` if it cannot be read in blocks of cells, or a layer or column is missing;
     ``NotCounts`` if the values are neither counts nor log-normalised; the message says how to overrule that.
     """
-    source = str(path).encode(errors="backslashreplace").decode()
-    backed = open_backed(path, read)
+    source = str(backed.path).encode(errors="backslashreplace").decode()
     adata = backed.adata
-    if with_coordinates:
-        read_coordinates(path, adata)
     check_tables(adata)
     notes: list[str] = []
-    scan_of = cache(lambda place: _scan_stage(backed.matrix(place), read, stages))
+    matrix_of = cache(lambda place: backed.matrix(place, stages))
+    scan_of = cache(lambda place: _scan_stage(matrix_of(place), read, stages))
     place = backed.matrices.choose(read, lambda place: scan_of(place).report, notes)
-    matrix, found, is_raw = backed.matrix(place), scan_of(place), place == "raw/X"
+    matrix, found, is_raw = matrix_of(place), scan_of(place), place == "raw/X"
     kind = decide_kind(
         found.report,
         declared_kind=read.values,
         where=f"{matrix.name} of {source}",
         notes=notes,
-        hint=lambda: backed.matrices.hint(lambda place: _first_look(backed.matrix(place))),
+        hint=lambda: backed.matrices.hint(lambda place: _first_look(matrix_of(place))),
     )
     names = name_genes(backed.raw_var if is_raw else adata.var, read.gene_key, source=source, notes=notes)
     note_oddities(notes, genes=names.tolist(), cells=adata.obs_names, totals=found.totals, depth=found.depth)
@@ -182,7 +179,7 @@ def read_backed_cells(path: Path, read: ReadConfig, stages: Stages, *, with_coor
     )
 
 
-def _scan_stage(matrix: StoredMatrix, read: ReadConfig, stages: Stages) -> Scan:
+def _scan_stage(matrix: BackedMatrix, read: ReadConfig, stages: Stages) -> Scan:
     def make(arrays: Arrays) -> Mapping[str, Any]:
         kind = _first_look(matrix).kind if read.values == "auto" else ValueKind(read.values)
         found = scan(matrix, kind=kind)
@@ -198,7 +195,7 @@ def _scan_stage(matrix: StoredMatrix, read: ReadConfig, stages: Stages) -> Scan:
     return Scan(report=report, **{name: np.array(stage.arrays[name]) for name in _OF_GENES_AND_CELLS})
 
 
-def _first_look(matrix: StoredMatrix) -> ValueReport:
+def _first_look(matrix: BackedMatrix) -> ValueReport:
     """Inspect the values of the first cells."""
     tally = ValueTally()
     for block in matrix.blocks():

@@ -11,9 +11,9 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import Stages
-from cellmodel.io.backed import check_can_stay, claim_stored_slots, count_entries
+from cellmodel.io.backed import check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import ReadConfig, claim_slots, read_cells
-from cellmodel.io.writers import WriteConfig, check_kind_kept, check_outputs, h5ad_safe, write_beside, write_cells
+from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_beside, write_cells
 from cellmodel.pp.blocks import AnyCells, read_backed_cells
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.text.sentence_cache import Progress
@@ -118,9 +118,9 @@ def _run_backed(
     settings: Mapping[str, Any],
 ) -> FileRun:
     """Do the same with cells that are backed, in stages that a later run takes up."""
-    check_can_stay(path)
-    check_kind_kept(path, write.output)
-    claim_stored_slots(path, slots, overwrite=write.overwrite)
+    check_out_of_core(path, write.output)
+    backed = open_backed(path, read, with_coordinates=config.spatial is not None)
+    backed.claim_slots(slots, overwrite=write.overwrite)
     size = path.stat()
     key = {
         "cells": [str(path.resolve()), size.st_size, size.st_mtime_ns],
@@ -132,7 +132,7 @@ def _run_backed(
     }
     stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
     with _kept_or_removed(stages):
-        cells = read_backed_cells(path, read, stages, with_coordinates=config.spatial is not None)
+        cells = read_backed_cells(backed, read, stages)
         log_notes(cells)
         result = run(cells, kb, config, stages=stages, **settings)
     put_result(cells, result, write)

@@ -28,21 +28,20 @@ def read_10x_h5(path: Path) -> "AnnData":
     check_hdf5(path)
     with h5py.File(path) as file:
         check_declared(path, file)
-        group = file[_find_group(path, file)]
-        n_genes, n_cells = (int(size) for size in _list(group, "shape"))
+        group = file[find_group(path, file)]
+        adata = read_tables(path, group)
         arrays = (_list(group, "data"), _list(group, "indices"), _list(group, "indptr"))
-        barcodes = _strings(group, "barcodes")
-        is_new = hasattr(group.get("features"), "keys")
-        names = _strings(group, "features/name" if is_new else "gene_names")
-        ids = _strings(group, "features/id" if is_new else "genes")
-        types = _strings(group, "features/feature_type") if is_new else None
-    _check_lists(path, (n_genes, n_cells), lists=(names, barcodes), matrix="its matrix")
-    matrix = sp.csr_matrix(arrays, shape=(n_cells, n_genes))
+    matrix = sp.csr_matrix(arrays, shape=adata.shape)
     matrix.check_format(full_check=True)
-    return _assemble(matrix, barcodes, names, ids, types)
+    adata.X = matrix.astype(np.float32)
+    return adata
 
 
-def _find_group(path: Path, file: Any) -> str:
+def find_group(path: Path, file: Any) -> str:
+    """Find the group of an open 10x file that holds the matrix: CSC of genes by cells, so CSR of cells by genes.
+
+    Raises ``InputUnusable`` if it is no such file, or holds several genomes.
+    """
     if "obs" in file and "var" in file:
         raise InputUnusable(f"{path} is an AnnData and no 10x file; let its name end with .h5ad")
     groups = [key for key in file if "indptr" in getattr(file[key], "keys", list)()]
@@ -54,6 +53,21 @@ def _find_group(path: Path, file: Any) -> str:
     if len(groups) > 1:
         raise InputUnusable(f"{path} holds several genomes ({', '.join(groups)}); split it, one genome a file")
     return groups[0]
+
+
+def read_tables(path: Path, group: Any) -> "AnnData":
+    """Read barcodes and features of the group of a matrix, as cells and genes without values.
+
+    Raises ``InputUnusable`` if the matrix declares another number of them.
+    """
+    n_genes, n_cells = (int(size) for size in _list(group, "shape"))
+    barcodes = _strings(group, "barcodes")
+    is_new = hasattr(group.get("features"), "keys")
+    names = _strings(group, "features/name" if is_new else "gene_names")
+    ids = _strings(group, "features/id" if is_new else "genes")
+    types = _strings(group, "features/feature_type") if is_new else None
+    _check_lists(path, (n_genes, n_cells), lists=(names, barcodes), matrix="its matrix")
+    return _assemble(None, barcodes, names, ids, types)
 
 
 def _list(group: Any, name: str) -> Any:
@@ -89,7 +103,7 @@ def read_10x_folder(path: Path) -> "AnnData":
     columns = min(len(row) for row in features)
     names = [row[1] if columns > 1 else row[0] for row in features]
     types = [row[2] for row in features] if columns > 2 else None  # noqa: PLR2004 - id, name, type
-    return _assemble(matrix, barcodes, names, [row[0] for row in features], types)
+    return _assemble(matrix.astype(np.float32), barcodes, names, [row[0] for row in features], types)
 
 
 def _check_lists(path: Path, shape: tuple[int, int], *, lists: tuple[list[Any], list[Any]], matrix: str) -> None:
@@ -154,7 +168,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _assemble(
-    matrix: sp.csr_matrix, barcodes: list[str], names: list[str], ids: list[str], types: list[str] | None
+    matrix: sp.csr_matrix | None, barcodes: list[str], names: list[str], ids: list[str], types: list[str] | None
 ) -> "AnnData":
     import anndata
     import pandas as pd
@@ -162,4 +176,4 @@ def _assemble(
     var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(names, dtype=str))
     if types is not None:
         var["feature_types"] = types
-    return anndata.AnnData(matrix.astype(np.float32), obs=pd.DataFrame(index=pd.Index(barcodes, dtype=str)), var=var)
+    return anndata.AnnData(matrix, obs=pd.DataFrame(index=pd.Index(barcodes, dtype=str)), var=var)

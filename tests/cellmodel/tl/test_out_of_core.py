@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import anndata
+import h5py
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -13,6 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
+from cellmodel.core.stages import Stages
 from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.matrix import ValueKind, inspect_values
@@ -59,10 +61,9 @@ def run(path, output, *, mode="yes", config=CONFIG, read=None, **write):
     return run_file(path, None, config, read=read or ReadConfig(), write=where, stream=StreamConfig(mode=mode))
 
 
-def test_the_scan_finds_what_whole_matrices_tell(cells, small_blocks):
+def test_the_scan_finds_what_whole_matrices_tell(cells, small_blocks, tmp_path):
     counts = make_counts()[0]
-    backed = stored.open_backed(cells, ReadConfig())
-    matrix = backed.matrix(*backed.places)
+    matrix = stored.open_backed(cells, ReadConfig()).matrix("X", Stages(tmp_path / "work", key={}))
     assert max(block.shape[0] for block in matrix.blocks()) == 37
     found = scan(matrix, kind=ValueKind.COUNTS)
     assert found.report == inspect_values(counts)
@@ -71,6 +72,70 @@ def test_the_scan_finds_what_whole_matrices_tell(cells, small_blocks):
     np.testing.assert_allclose(found.variance, linear.var(axis=0, ddof=1), rtol=1e-9)
     np.testing.assert_allclose(found.depth, counts.toarray().sum(axis=1))
     assert found.n_cells.tolist() == (counts.toarray() > 0).sum(axis=0).tolist()
+
+
+def stored_as(kind, folder):
+    """Write the same cells as a file of another kind: CSC, or HDF5 of Cell Ranger 3 or 2."""
+    adata = make_cells(make_counts()[0])
+    if kind.startswith("10x"):
+        path = folder / "cells.h5"
+        is_new = kind == "10x"
+        with h5py.File(path, "w") as file:
+            group = file.create_group("matrix" if is_new else "GRCh38")
+            group["shape"], group["barcodes"] = adata.shape[::-1], adata.obs_names.to_numpy(dtype="S")
+            group["features/name" if is_new else "gene_names"] = adata.var_names.to_numpy(dtype="S")
+            group["features/id" if is_new else "genes"] = adata.var_names.to_numpy(dtype="S")
+            if is_new:
+                group["features/feature_type"] = np.full(adata.n_vars, b"Gene Expression")
+            for part in ("data", "indices", "indptr"):
+                group.create_dataset(part, data=getattr(adata.X, part).astype(np.int64), compression="gzip")
+        return path
+    path = folder / f"cells.{kind}"
+    adata.X = adata.X.tocsc()
+    write_cells(adata, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["10x", "10x of Cell Ranger 2", "h5ad", "zarr"])
+def test_csc_and_10x_are_read_as_csr_is(kind, cells, small_blocks, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "_SORTED_ENTRIES", 1_001)
+    path = stored_as(kind, tmp_path)
+    suffix = ".zarr" if kind == "zarr" else ".h5ad"
+    backed = run(path, tmp_path / f"b{suffix}")
+    for other, mode in ((path, "no"), (cells, "no"), (cells, "yes")):
+        found = run(other, tmp_path / f"{other.suffix[1:]}-{mode}.h5ad", mode=mode, overwrite=True).result
+        np.testing.assert_allclose(backed.result.features.pcs, found.features.pcs, atol=1e-4)
+        assert backed.result.labels.tolist() == found.labels.tolist()
+    written = getattr(anndata, f"read_{suffix[1:]}")(tmp_path / f"b{suffix}")
+    assert (make_counts()[0] != written.X).nnz == 0
+    assert written.obs["cellmodel"].astype(int).tolist() == backed.result.labels.tolist()
+    assert written.uns["cellmodel"]["input"]["notes"][-1].startswith("read out of core")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_csc_file_of_which_an_index_is_wrong_is_refused(tmp_path):
+    path = stored_as("h5ad", tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["X/indices"][7] = 400
+    with pytest.raises(InputUnusable, match="an index of X points out of its 400 cells"):
+        run(path, tmp_path / "out.h5ad")
+    assert [found.name for found in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def test_entries_that_a_csc_file_stores_twice_are_refused(tmp_path, small_blocks):
+    path = stored_as("h5ad", tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["X/indices"][1] = file["X/indices"][0]
+    with pytest.raises(InputUnusable, match="stores 1 entries of a cell and a gene more than once"):
+        run(path, tmp_path / "out.h5ad")
+
+
+def test_a_10x_file_of_which_the_pointers_are_wrong_is_refused(tmp_path):
+    path = stored_as("10x", tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["matrix/indptr"][7] = 0
+    with pytest.raises(InputUnusable, match="pointers that do not rise from 0 on"):
+        run(path, tmp_path / "out.h5ad")
 
 
 def test_out_of_core_and_in_memory_agree(cells, small_blocks, tmp_path):
@@ -190,7 +255,6 @@ def test_values_that_change_their_kind_far_down_are_noticed(tmp_path, small_bloc
         (lambda a: a.X.data.__setitem__(5, np.nan), InputUnusable, "1 NaN or infinite values"),
         (lambda a: a.X.data.__setitem__(5, -1.0), NotCounts, "counts of which some were made negative"),
         (lambda a: setattr(a, "X", a.X * 0), InputUnusable, "nothing but zeros"),
-        (lambda a: setattr(a, "X", a.X.tocsc()), InputUnusable, "stored as csc_matrix, which cannot be read cell by"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_nothing_is_left(spoil, error, message, tmp_path):
