@@ -32,6 +32,11 @@ _DESCRIPTIONS: Final = {
     "texts": "The exact text of each gene; text_id is its SHA-256.",
 }
 _KEYS: Final = {"genes": "gene_id", "texts": "gene_id"}
+_TERMS: Final = (
+    "arrayShape citeAs column containedIn equivalentProperty extract field fileObject fileProperty fileSet format "
+    "includes isArray isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace "
+    "samplingRate separator source subField transform"
+)
 # The names that the format defines for a reader that knows only JSON-LD.
 _CONTEXT: Final = {
     "@language": "en",
@@ -46,15 +51,7 @@ _CONTEXT: Final = {
     "description": {"@container": "@language"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "name": {"@container": "@language"},
-    **{
-        key: f"cr:{key}"
-        for key in (
-            *("arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field", "fileObject"),
-            *("fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath", "key", "md5"),
-            *("parentField", "path", "recordSet", "references", "regex", "repeated", "replace", "samplingRate"),
-            *("separator", "source", "subField", "transform"),
-        )
-    },
+    **{key: f"cr:{key}" for key in _TERMS.split()},
 }
 
 
@@ -155,8 +152,7 @@ def _record_set(name: str, columns: pa.Schema, *, source: dict[str, Any], descri
 
 
 def _type(column: pa.DataType) -> dict[str, Any]:
-    if pa.types.is_fixed_size_list(column):
-        return {"dataType": _DATA_TYPES[column.value_type], "isArray": True, "arrayShape": str(column.list_size)}
-    if pa.types.is_list(column):
-        return {"dataType": _DATA_TYPES[column.value_type], "isArray": True, "arrayShape": "-1"}
-    return {"dataType": _DATA_TYPES[column]}
+    if column in _DATA_TYPES:
+        return {"dataType": _DATA_TYPES[column]}
+    size = getattr(column, "list_size", -1)  # of a list of any length
+    return {"dataType": _DATA_TYPES[column.value_type], "isArray": True, "arrayShape": str(size)}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import EllipsisType
@@ -16,40 +16,7 @@ from genekb.files.limits import parse_json, read_json
 from genekb.schema import READABLE_VERSIONS, SCHEMA_VERSION
 
 Shape = type | list["Shape"] | dict[str | EllipsisType, "Shape"]
-
-
 _NAMES: Final = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth"}
-
-
-def find_misfit(value: Any, shape: Shape, *, name: str) -> str:
-    """Describe the first part of parsed JSON that has not a shape; empty if all have.
-
-    ``shape``: a type; a list of one shape, that of each item; or an object of needed keys, ``...`` meaning every key.
-    Whole numbers must not be negative. ``name``: of the value.
-    """
-    return next(_misfits(value, shape, name), "")
-
-
-def _misfits(value: Any, shape: Shape, name: str) -> Iterator[str]:
-    needed = shape if isinstance(shape, type) else type(shape)
-    is_of_type = isinstance(value, needed) and not (needed is int and isinstance(value, bool))
-    if not is_of_type:
-        found = "null" if value is None else _NAMES.get(type(value), "something else")
-        yield f"{name} is {found}, {_NAMES[needed]} is needed"
-    elif needed is int and value < 0:
-        yield f"{name} is {str(value)[:20]}, a number from 0 on is needed"
-    elif isinstance(shape, list):
-        for number, item in enumerate(value):
-            yield from _misfits(item, shape[0], f"{name}[{number}]")
-    elif isinstance(shape, dict):
-        for key, inner in shape.items():
-            for each in list(value) if isinstance(key, EllipsisType) else [key]:
-                if each in value:
-                    yield from _misfits(value[each], inner, f"{name}.{each[:40]}")
-                else:
-                    yield f"{name} has no {each!r}"
-
-
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = f"{MANIFEST}.minisig"  # beside it, where its maker signed it
 _NOT_IN_DIGEST: Final = ("created_at", "created_by")  # who and when: not what
@@ -159,68 +126,71 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise StoreCorrupt(f"{folder} is no store: it has no {MANIFEST}; `genekb list` shows the stores of a home")
-    where = _Where(name=str(path), hint="build or pull the store again")
-    try:
-        content = read_json(path)
-    except (ValueError, OSError) as error:
-        raise_resource_fault(error)
-        raise where.damaged(str(error)) from error
-    return _check(content, where)
+    return _read(lambda: read_json(path), name=str(path), hint="build or pull the store again")
 
 
 def parse_manifest(content: bytes, *, address: str) -> Manifest:
     """Check the bytes of a manifest from an address, as :func:`read_manifest` does."""
-    where = _Where(name=address, hint="ask its owner to push the store again, or pull it from elsewhere")
+    hint = "ask its owner to push the store again, or pull it from elsewhere"
+    return _read(lambda: parse_json(content), name=address, hint=hint)
+
+
+def _read(parse: Callable[[], Any], *, name: str, hint: str) -> Manifest:
+    """Make a manifest of parsed JSON; ``name``: its path or address; ``hint``: what to do where it is damaged."""
     try:
-        found = parse_json(content)
-    except ValueError as error:
-        raise where.damaged(str(error)) from error
-    return _check(found, where)
+        content = parse()
+        _check_shape(content, {"schema_version": int, "digest": str})
+        version = content["schema_version"]
+        if version not in READABLE_VERSIONS:
+            known = ", ".join(map(str, READABLE_VERSIONS))
+            raise SchemaMismatch(f"{name} has schema version {version}, this genekb reads {known}; update genekb")
+        manifest = _checked(content)
+    except (OSError, TypeError, ValueError, RecursionError) as error:  # an unknown key, nested too deeply, ...
+        raise_resource_fault(error)
+        raise StoreCorrupt(f"{name} is damaged ({str(error)[:200]}); {hint}") from error
+    _check_names(manifest, name)
+    return manifest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Where:
-    """Path or address of a manifest, and what to do where it is damaged."""
-
-    name: str
-    hint: str
-
-    def damaged(self, reason: str) -> StoreCorrupt:
-        """Make the error that names it."""
-        return StoreCorrupt(f"{self.name} is damaged ({reason[:200]}); {self.hint}")
-
-
-def _check(content: Any, where: _Where) -> Manifest:
-    misfit = find_misfit(content, {"schema_version": int, "digest": str}, name="manifest")
-    if misfit:
-        raise where.damaged(misfit)
-    version = content["schema_version"]
-    if version not in READABLE_VERSIONS:
-        readable = ", ".join(map(str, READABLE_VERSIONS))
-        raise SchemaMismatch(f"{where.name} has schema version {version}, this genekb reads {readable}; update genekb")
-    return _parse(content, where)
-
-
-def _parse(content: dict[str, Any], where: _Where) -> Manifest:
+def _checked(content: dict[str, Any]) -> Manifest:
+    """Make a manifest whose content has the digest that it claims; ``ValueError`` if it has not."""
     digest = content.pop("digest")
-    misfit = find_misfit(content, _SHAPE, name="manifest")
-    if misfit:
-        raise where.damaged(misfit)
-    try:
-        files = tuple(StoredFile(**entry) for entry in content.pop("files"))
-        for key in ("taxa", "sources", "licences"):
-            content[key] = tuple(content[key])
-        manifest = Manifest(**content, files=files)
-        found = manifest.digest
-    except (TypeError, ValueError, RecursionError) as error:  # an unknown key, half a character, nested too deeply
-        raise where.damaged(str(error)) from error
+    _check_shape(content, _SHAPE)
+    content["files"] = [StoredFile(**entry) for entry in content["files"]]
+    for key in ("taxa", "sources", "licences", "files"):
+        content[key] = tuple(content[key])
+    manifest = Manifest(**content)
+    found = manifest.digest
     if found != digest:
-        raise where.damaged(f"its content has digest {found[:12]}, it claims {digest[:12]}")
+        raise ValueError(f"its content has digest {found[:12]}, it claims {digest[:12]}")
     unlisted = [name for name in _NEEDED if name not in {file.path for file in manifest.files}]
     if unlisted:
-        raise where.damaged(f"it lists no {unlisted[0]}")
-    _check_names(manifest, where.name)
+        raise ValueError(f"it lists no {unlisted[0]}")
     return manifest
+
+
+def _check_shape(value: Any, shape: Shape, name: str = "manifest") -> None:
+    """Raise ``ValueError`` for the first part of parsed JSON that has another shape.
+
+    ``shape``: a type; a list of one shape, that of each item; or an object of needed keys, ``...`` meaning every key.
+    Whole numbers must not be negative. ``name``: of the value.
+    """
+    needed = shape if isinstance(shape, type) else type(shape)
+    is_of_type = isinstance(value, needed) and not (needed is int and isinstance(value, bool))
+    if not is_of_type:
+        found = "null" if value is None else _NAMES.get(type(value), "something else")
+        raise ValueError(f"{name} is {found}, {_NAMES[needed]} is needed")
+    if needed is int and value < 0:
+        raise ValueError(f"{name} is {str(value)[:20]}, a number from 0 on is needed")
+    if isinstance(shape, list):
+        for number, item in enumerate(value):
+            _check_shape(item, shape[0], f"{name}[{number}]")
+    elif isinstance(shape, dict):
+        for key, inner in shape.items():
+            for each in list(value) if isinstance(key, EllipsisType) else [key]:
+                if each not in value:
+                    raise ValueError(f"{name} has no {each!r}")
+                _check_shape(value[each], inner, f"{name}.{each[:40]}")
 
 
 def _check_names(manifest: Manifest, name: str) -> None:

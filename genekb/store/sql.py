@@ -170,7 +170,7 @@ def _bounded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _checked_statement(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
     """Parse a query, which must be one statement that reads."""
-    if "\0" in query or not _is_unicode(query):
+    if "\0" in query or not query.encode(errors="ignore").decode() == query:  # half a surrogate pair
         raise SourceUnusable("the query failed: it holds characters that are no text")
     statements = connection.extract_statements(query)
     if len(statements) != 1:
@@ -189,14 +189,6 @@ def _kind(statement: duckdb.Statement) -> str:
         return statement.type.name
     except ValueError:  # a kind that DuckDB's Python package has no name for
         return "this statement"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    return True
 
 
 def _reason(error: Exception) -> str:

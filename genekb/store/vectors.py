@@ -22,7 +22,6 @@ from genekb.store.manifest import Manifest
 CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store ever changes
 STAMPS: Final = "stamps.json"  # of the cache's files: when they were written, and their SHA-256
 _ARRAYS: Final = ("gene_ids", "rows", "vectors")
-_KEY_TYPES: Final = {"text_id": pa.string(), "gene_id": pa.int64()}
 _TEXT_KEYS: Final = pa.schema([schema.TEXTS.field("gene_id"), schema.TEXTS.field("text_id")])
 
 
@@ -71,19 +70,17 @@ def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
     recipe = manifest.recipe(encoder_id)
     key = manifest.kind(encoder_id).keyed_by
     check_files(folder, manifest, prefix=f"embeddings/{encoder_id}/")
-    parts = vector_files(folder, manifest, encoder_id)
     dim, dtype = recipe["dim"], manifest.encoders[encoder_id].get("vector_dtype")
     try:
         shape = schema.embeddings(dim, str(dtype), key=key)
     except (KeyError, OverflowError) as error:
         raise StoreCorrupt(f"{folder}: vectors of {dim} values of type {dtype!r} cannot be; build again") from error
-    tables = [read_columns(path, pa.schema([shape.field(key), shape.field("vector")])) for path in parts]
-    blocks = [chunk for table in tables for chunk in table["vector"].iterchunks()]
-    vectors = schema.vector_matrix(pa.chunked_array(blocks, shape.field("vector").type))
-    n_keys = sum(len(table) for table in tables)
-    if len(vectors) != n_keys:
-        raise StoreCorrupt(f"{folder}: {encoder_id} has {n_keys} keys and {len(vectors)} vectors; build again")
-    keys = pa.chunked_array([chunk for table in tables for chunk in table[key].iterchunks()], _KEY_TYPES[key])
+    columns = pa.schema([shape.field(key), shape.field("vector")])
+    parts = (read_columns(path, columns) for path in vector_files(folder, manifest, encoder_id))
+    table = pa.concat_tables([columns.empty_table(), *parts])
+    keys, vectors = table[key], schema.vector_matrix(table["vector"])
+    if len(keys) != len(vectors):
+        raise StoreCorrupt(f"{folder}: {encoder_id} has {len(keys)} keys and {len(vectors)} vectors; build again")
     if key == "gene_id":
         return _in_order(keys.to_numpy(), np.arange(len(vectors)), vectors)
     texts = read_columns(folder / "texts.parquet", _TEXT_KEYS)

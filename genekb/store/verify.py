@@ -60,15 +60,12 @@ def _file_faults(folder: Path, manifest: Manifest) -> list[str]:
     return faults + [f"{path} {fault}" for path, fault in found if fault]
 
 
-def _written(manifest: Manifest) -> list[str]:
-    """Tables that a store of this version has."""
-    return [name for name in TABLES if f"{name}.parquet" in {file.path for file in manifest.files}]
-
-
 def _table_faults(folder: Path, manifest: Manifest) -> list[str]:
     """Check that every table has the columns of its schema, and every text the id of its content."""
+    listed = {file.path for file in manifest.files}
+    paths = {name: folder / f"{name}.parquet" for name in TABLES if f"{name}.parquet" in listed}
     try:
-        tables = {name: read_columns(folder / f"{name}.parquet", TABLES[name]) for name in _written(manifest)}
+        tables = {name: read_columns(path, TABLES[name]) for name, path in paths.items()}
     except StoreCorrupt as error:
         return [str(error)]
     texts = tables["texts"]
