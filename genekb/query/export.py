@@ -1,11 +1,11 @@
 """Export vectors and tables of a store to the formats of other programs, atomically."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -77,25 +77,18 @@ def export_store(
             raise ValueError("a DuckDB file holds the whole store; choose genes from it with SQL")
         return _export_duckdb(store, path, encoder=encoder, overwrite=overwrite)
     matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
-    writers: dict[str, Callable[[_Matrix, Path], int]] = {
-        "npy": _write_npy,
-        "npz": _write_npz,
-        "json": _write_json,
-        "word2vec": _write_word2vec,
-        "safetensors": _write_safetensors,
-        "parquet": _write_parquet,
-    }
     for file in beside:  # before the matrix, which is never without its list of genes
         with _output(file, overwrite=overwrite) as part:
-            _write_genes(matrix, part)
+            matrix.genes.select(["gene_id", "symbol"]).to_pandas().to_csv(part, sep="\t", index=False)
     with _output(path, overwrite=overwrite) as part:
-        n_duplicates = writers[kind](matrix, part)
+        _write(matrix, part, kind)
+    n_genes = len(_rows_by_symbol(matrix)) if kind in {"json", "word2vec"} else matrix.genes.num_rows
     return ExportResult(
         files=(path, *beside),
         encoders=(matrix.lineage["encoder_id"],),
-        n_genes=matrix.genes.num_rows - n_duplicates,
+        n_genes=n_genes,
         n_without_vector=matrix.n_without_vector,
-        n_duplicate_symbols=n_duplicates,
+        n_duplicate_symbols=matrix.genes.num_rows - n_genes,
     )
 
 
@@ -145,81 +138,64 @@ def _output(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise NotAvailable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
 
 
-def _write_genes(matrix: _Matrix, path: Path) -> None:
-    pairs = zip(matrix.genes["gene_id"].to_pylist(), matrix.genes["symbol"].to_pylist(), strict=True)
-    rows = "".join(f"{gene_id}\t{symbol}\n" for gene_id, symbol in pairs)
-    path.write_text(f"gene_id\tsymbol\n{rows}", encoding="utf-8")
+def _write(matrix: _Matrix, path: Path, kind: str) -> None:
+    if kind in {"json", "word2vec"}:
+        _write_json(matrix, path) if kind == "json" else _write_word2vec(matrix, path)
+    elif kind == "parquet":
+        table = matrix.genes.select(["gene_id", "symbol"]).append_column("vector", vector_column(matrix.vectors))
+        table = table.replace_schema_metadata(dict(matrix.lineage))
+        pq.write_table(table, path, compression="zstd", use_dictionary=["symbol"])
+    elif kind == "safetensors":
+        arrays = {"vectors": matrix.vectors, "gene_ids": matrix.genes["gene_id"].to_numpy()}
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_arrays(arrays, path, metadata=matrix.lineage)
+    else:
+        with path.open("wb") as stream:
+            _write_numpy(matrix, stream, kind)
 
 
-def _write_npy(matrix: _Matrix, path: Path) -> int:
-    with path.open("wb") as stream:
+def _write_numpy(matrix: _Matrix, stream: BinaryIO, kind: str) -> None:
+    if kind == "npy":
         np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
-    return 0
-
-
-def _write_npz(matrix: _Matrix, path: Path) -> int:
+        return
     arrays: dict[str, Any] = {
         "vectors": matrix.vectors,
         "symbols": np.array(matrix.genes["symbol"].to_pylist(), dtype=str),
         "gene_ids": matrix.genes["gene_id"].to_numpy(),
         **{key: np.array(text) for key, text in matrix.lineage.items()},
     }
-    with path.open("wb") as stream:
-        np.savez(stream, **arrays)
-    return 0
+    np.savez(stream, **arrays)
 
 
-def _write_json(matrix: _Matrix, path: Path) -> int:
-    rows = _rows_by_symbol(matrix)
+def _write_json(matrix: _Matrix, path: Path) -> None:
     with path.open("w", encoding="utf-8") as stream:
-        for number, (symbol, digits) in enumerate(_digits(matrix, rows)):
+        for number, (symbol, digits) in enumerate(_digits(matrix)):
             start = ", " if number else "{"
             stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(digits)}]")
         stream.write("}\n")
-    return matrix.genes.num_rows - len(rows)
 
 
-def _write_word2vec(matrix: _Matrix, path: Path) -> int:
+def _write_word2vec(matrix: _Matrix, path: Path) -> None:
     rows = _rows_by_symbol(matrix)
     odd = next((symbol for symbol in rows if len(symbol.split()) != 1), None)
     if odd is not None:
         raise SourceUnusable(f"word2vec text parts names by blanks, and the symbol {odd!r} has one; write .npz")
     with path.open("w", encoding="utf-8") as stream:
         stream.write(f"{len(rows)} {matrix.vectors.shape[1]}\n")
-        stream.writelines(f"{symbol} {' '.join(digits)}\n" for symbol, digits in _digits(matrix, rows))
-    return matrix.genes.num_rows - len(rows)
+        stream.writelines(f"{symbol} {' '.join(digits)}\n" for symbol, digits in _digits(matrix))
 
 
 def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
     """Row of each symbol, in the order of the matrix; of genes with the same symbol the lowest GeneID."""
-    symbols, gene_ids = matrix.genes["symbol"].to_pylist(), matrix.genes["gene_id"].to_numpy()
-    first: dict[str, int] = {}
-    for row in np.argsort(gene_ids, kind="stable").tolist():
-        first.setdefault(symbols[row], row)
-    return dict(sorted(first.items(), key=lambda item: item[1]))
+    genes = matrix.genes.select(["symbol", "gene_id"]).append_column("row", pa.array(range(matrix.genes.num_rows)))
+    first = genes.to_pandas().sort_values("gene_id", kind="stable").drop_duplicates("symbol").sort_values("row")
+    return dict(zip(first["symbol"], first["row"].tolist(), strict=True))
 
 
-def _digits(matrix: _Matrix, rows: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
+def _digits(matrix: _Matrix) -> Iterator[tuple[str, list[str]]]:
     """Yield numbers as text gene by gene, with the fewest digits that identify a float32."""
-    for symbol, row in rows.items():
+    for symbol, row in _rows_by_symbol(matrix).items():
         yield symbol, pc.cast(pa.array(matrix.vectors[row]), pa.string()).to_pylist()
-
-
-def _write_safetensors(matrix: _Matrix, path: Path) -> int:
-    tensors = {
-        "vectors": np.ascontiguousarray(matrix.vectors),
-        "gene_ids": np.ascontiguousarray(matrix.genes["gene_id"].to_numpy()),
-    }
-    write_arrays(tensors, path, metadata=matrix.lineage)
-    return 0
-
-
-def _write_parquet(matrix: _Matrix, path: Path) -> int:
-    table = matrix.genes.select(["gene_id", "symbol"]).append_column("vector", vector_column(matrix.vectors))
-    pq.write_table(
-        table.replace_schema_metadata(dict(matrix.lineage)), path, compression="zstd", use_dictionary=["symbol"]
-    )
-    return 0
 
 
 def _export_duckdb(store: Store, path: Path, *, encoder: str | None, overwrite: bool) -> ExportResult:
