@@ -23,6 +23,7 @@ from genekb.store.writer import locked
 
 REMOVING: Final = ".removing-"  # a folder is renamed before it is deleted: a store is whole, or it is not there
 _LOCK: Final = ".lock"
+_LINK: Final = "a link, which is not followed"
 _UNFINISHED: Final = re.compile(r"\.(building|pulling)-[0-9a-f]{16}")
 _CACHED_DIGITS: Final = 16
 _CACHED: Final = re.compile(rf"[0-9a-f]{{{_CACHED_DIGITS}}}")
@@ -44,7 +45,7 @@ class Left:
     """What was not touched, with the reason."""
 
     path: Path
-    reason: str
+    reason: str = "not made by genekb"
     is_superseded: bool = False  # and would be removed on request
 
 
@@ -83,22 +84,24 @@ def collect_garbage(
     ``superseded``: also remove stores that are not the current one of their name, but for the ``keep_newest`` of each
     name (the current one included) and those that the lock files ``locks`` pin. ``dry_run``: write nothing.
     """
-    removed: list[Removed] = []
-    left: list[Left] = []
     pinned = {pin.digest: path for path in locks for pin in read_pins(path)}
     wanted = _Wanted(n_newest=keep_newest if superseded else None, pinned=pinned)
     stores = home / "stores"
+    found: list[Removed | Left] = []
     if stores.is_symlink():
-        left.append(Left(path=stores, reason="a link, which is not followed"))
+        found.append(Left(path=stores, reason=_LINK))
     elif stores.is_dir():
-        for folder in sorted(stores.iterdir()):
-            _collect_name(folder, wanted, dry_run=dry_run, removed=removed, left=left)
+        found += [
+            item for folder in sorted(stores.iterdir()) for item in _collect_name(folder, wanted, dry_run=dry_run)
+        ]
+    removed = [item for item in found if isinstance(item, Removed)]
+    left = [item for item in found if isinstance(item, Left)]
     gone = Counter[tuple[int, int]]()
     if dry_run:
         removed = [replace(item, n_bytes=_freed(item.path, gone)) for item in removed]
     waiting = [item.path for item in left if item.is_superseded]
     caches = [path.parent / CACHE / path.name[:_CACHED_DIGITS] for path in waiting]
-    going = [*waiting, *(path for path in caches if path.is_dir())]
+    going = [*waiting, *filter(Path.is_dir, caches)]
     return Collected(
         removed=tuple(removed),
         left=tuple(left),
@@ -107,42 +110,33 @@ def collect_garbage(
     )
 
 
-def _collect_name(folder: Path, wanted: _Wanted, *, dry_run: bool, removed: list[Removed], left: list[Left]) -> None:
-    reason = _not_a_name(folder)
-    if reason:
-        left.append(Left(path=folder, reason=reason))
-        return
+def _collect_name(folder: Path, wanted: _Wanted, *, dry_run: bool) -> list[Removed | Left]:
+    """Classify what is in the folder of a store's name, and remove what is to go."""
+    if folder.is_symlink() or (folder / _LOCK).is_symlink():
+        return [Left(path=folder, reason=_LINK)]
+    try:
+        check_name(folder.name)
+    except SourceUnusable:
+        return [Left(path=folder)]
+    if not folder.is_dir():
+        return [Left(path=folder)]
     found = _survey(folder, wanted)
     has_work = any(isinstance(item, Removed) for item in found)
     if has_work and (not dry_run or (folder / _LOCK).exists()):  # a dry run makes no lock where nobody ever wrote
         try:
             with locked(folder):
                 found = _survey(folder, wanted)
-                if not dry_run:
-                    found = [_remove(item) if isinstance(item, Removed) else item for item in found]
+                return found if dry_run else [_remove(item) if isinstance(item, Removed) else item for item in found]
         except StoreBusy as error:
-            left.append(Left(path=folder, reason=str(error)))
-            return
-    removed += [item for item in found if isinstance(item, Removed)]
-    left += [item for item in found if isinstance(item, Left)]
-
-
-def _not_a_name(folder: Path) -> str:
-    """Reason why an entry of the stores is not the folder of a name; empty if it is."""
-    if folder.is_symlink() or (folder / _LOCK).is_symlink():
-        return "a link, which is not followed"
-    try:
-        check_name(folder.name)
-    except SourceUnusable:
-        return "not made by genekb"
-    return "" if folder.is_dir() else "not made by genekb"
+            return [Left(path=folder, reason=str(error))]
+    return found
 
 
 def _survey(folder: Path, wanted: _Wanted) -> list[Removed | Left]:
     """Classify every entry of a name's folder; caches last, since they go with their stores."""
     current = current_folder(folder)
     entries = sorted(folder.iterdir())
-    stores = [path for path in entries if is_digest(path.name) and path.is_dir() and not path.is_symlink()]
+    stores = [path for path in entries if is_digest(path.name) and _is_folder(path)]
     found: list[Removed | Left] = [one for path in entries if path not in stores for one in _judge_entry(path)]
     older = sorted((path for path in stores if path != current), key=_made_at, reverse=True)
     if current is not None and current.parent == folder:
@@ -151,7 +145,7 @@ def _survey(folder: Path, wanted: _Wanted) -> list[Removed | Left]:
         found += [Left(path=path, reason=f"no file {CURRENT} says whether it is superseded") for path in older]
     going = {item.path.name for item in found if isinstance(item, Removed)}
     cache = folder / CACHE
-    if cache.is_dir() and not cache.is_symlink():
+    if _is_folder(cache):
         found += _survey_cache(cache, stores={path.parent.name for path in folder.glob(f"*/{MANIFEST}")} - going)
     return found
 
@@ -159,7 +153,7 @@ def _survey(folder: Path, wanted: _Wanted) -> list[Removed | Left]:
 def _judge_entry(path: Path) -> Iterator[Removed | Left]:
     """Classify what is not a store; files that belong there are skipped."""
     if path.is_symlink():
-        yield Left(path=path, reason="a link, which is not followed")
+        yield Left(path=path, reason=_LINK)
     elif path.is_dir() and path.name.startswith(REMOVING):
         yield Removed(path=path, reason="a removal that was interrupted")
     elif path.is_dir() and (unfinished := _UNFINISHED.fullmatch(path.name)):
@@ -167,24 +161,26 @@ def _judge_entry(path: Path) -> Iterator[Removed | Left]:
     elif path.is_file() and path.name.endswith(TEMPORARY) and path.name.removesuffix(TEMPORARY) in _FILES:
         yield Removed(path=path, reason="an unfinished file")
     elif not (path.is_file() and path.name in _FILES) and not (path.is_dir() and path.name == CACHE):
-        yield Left(path=path, reason="not made by genekb")
+        yield Left(path=path)
 
 
 def _survey_cache(cache: Path, *, stores: set[str]) -> Iterator[Removed | Left]:
     """Classify the memory-mapped copies of vectors; a reader that is writing one does without it."""
     kept = {digest[:_CACHED_DIGITS] for digest in stores}
     for path in sorted(cache.iterdir()):
-        if path.is_symlink() or not path.is_dir() or not _CACHED.fullmatch(path.name.removeprefix(REMOVING)):
-            yield Left(path=path, reason="not made by genekb")
+        if not _is_folder(path) or not _CACHED.fullmatch(path.name.removeprefix(REMOVING)):
+            yield Left(path=path)
         elif path.name.startswith(REMOVING):
             yield Removed(path=path, reason="a removal that was interrupted")
         elif path.name not in kept:
             yield Removed(path=path, reason="a cache of a store that is gone")
         else:
-            parts = (part for part in sorted(path.iterdir()) if part.is_dir() and not part.is_symlink())
-            yield from (
-                Removed(path=part, reason="an unfinished cache") for part in parts if _CACHED_PART.fullmatch(part.name)
-            )
+            parts = [part for part in sorted(path.iterdir()) if _is_folder(part) and _CACHED_PART.fullmatch(part.name)]
+            yield from (Removed(path=part, reason="an unfinished cache") for part in parts)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _made_at(path: Path) -> tuple[str, int]:
@@ -232,21 +228,14 @@ def _freed(path: Path, gone: Counter[tuple[int, int]]) -> int:
 
 
 def _remove(item: Removed) -> Removed | Left:
-    item = replace(item, n_bytes=_freed(item.path, Counter()))
+    item, path = replace(item, n_bytes=_freed(item.path, Counter())), item.path
     try:
-        if item.path.is_dir():
-            _remove_folder(item.path)
-        else:
-            item.path.unlink(missing_ok=True)
+        if path.is_dir() and not path.name.startswith(REMOVING):
+            going = path.with_name(f"{REMOVING}{path.name.lstrip('.')}")
+            if going.exists():
+                shutil.rmtree(going)
+            path = path.rename(going)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     except OSError as error:
         return Left(path=item.path, reason=f"{item.reason}, cannot be removed: {error.strerror}")
     return item
-
-
-def _remove_folder(path: Path) -> None:
-    if not path.name.startswith(REMOVING):
-        going = path.with_name(f"{REMOVING}{path.name.lstrip('.')}")
-        if going.exists():
-            shutil.rmtree(going)
-        path = path.rename(going)
-    shutil.rmtree(path)
