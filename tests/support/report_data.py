@@ -1,9 +1,10 @@
 """A report with every part filled, for tests: figures that differ from each other, and text that nobody may trust."""
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
-from cellmodel.pl._report.data import KChoice, ReportData, ReportExpression
+from cellmodel.pl._report.data import ReportData
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -74,8 +75,13 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
             "share_genes": 0.9321,
             "share_hvgs": 0.9432,
             "share_counts": 0.9876,
-            "by_status": (("symbol", 17_654, 0.9123), ("alias", 1_123, 0.0321)),
-            "losses": ((names[3], "unknown to the store", 0.01234), (names[4], f"ambiguous: {names[5]}", 0.000123)),
+            "by_status": pd.DataFrame(
+                [("symbol", 17_654, 0.9123), ("alias", 1_123, 0.0321)], columns=["status", "n_names", "share_counts"]
+            ),
+            "losses": pd.DataFrame(
+                [(names[3], "unknown to the store", 0.01234), (names[4], f"ambiguous: {names[5]}", 0.000123)],
+                columns=["name", "reason", "share_counts"],
+            ),
         },
         embedding=rng.normal(size=(n_cells, 2)),
         embedding_name="UMAP",
@@ -83,11 +89,11 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
         clusters=clusters,
         cluster_names=tuple(names[:n_clusters]),
         confidence=rng.random(n_cells),
-        k_choice=KChoice(
-            chosen=n_clusters,
-            how="estimated by stability",
-            curve=((2, 0.21), (3, 0.71), (4, 0.41)),
-        ),
+        k_choice={
+            "n_clusters": n_clusters,
+            "method": "estimated by stability",
+            "curve": pd.DataFrame({"n_clusters": [2, 3, 4], "stability": [0.21, 0.71, 0.41], "null_mean": 0.0}),
+        },
         colors={
             names[6]: np.array([names[at % 4] for at in range(n_cells)]),
             "umi": np.where(rng.random(n_cells) < 0.2, np.nan, rng.gamma(2.0, 500.0, n_cells)),
@@ -95,10 +101,8 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
         },
         left_out=(f"barcode ({names[3]})",),
         queries={"asked": f"cytotoxic {names[2]}"},
-        expression=ReportExpression(
-            genes=tuple(f"{names[at]} m{cluster}" for at in range(5) for cluster in range(n_clusters)),
-            values=sp.random(n_cells, 5 * n_clusters, 0.4, format="csc", random_state=seed) * 5.75,
-        ),
+        genes=tuple(f"{names[at]} m{cluster}" for at in range(5) for cluster in range(n_clusters)),
+        expression=sp.random(n_cells, 5 * n_clusters, 0.4, format="csc", random_state=seed) * 5.75,
         names=tuple(make_name(names, cluster) for cluster in range(n_clusters)),
         evidence=(None, *(make_evidence(names, cluster) for cluster in range(1, n_clusters))),
         markers=tuple(
@@ -127,8 +131,11 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
             )
             for cluster in range(n_clusters)
         ),
-        history={"align": (3.25, 2.125, 1.0625), names[10]: (0.5, 0.375, 0.28125)},
-        knowledge=(("real", 0.812), (f"shuffled {names[11]}", 0.803), ("chance", 0.799)),
+        history=pd.DataFrame({"align": (3.25, 2.125, 1.0625), names[10]: (0.5, 0.375, 0.28125)}),
+        knowledge=pd.DataFrame(
+            [("real", 0.812), (f"shuffled {names[11]}", 0.803), ("chance", 0.799)],
+            columns=["knowledge", "neighbour_agreement"],
+        ),
         provenance={"command": f"cellmodel cluster {names[0]}", "settings": f"a = 1\nb = {names[1]}", "seed": "17"},
         limits=(f"Clusters are not cell types. {names[2]}",),
     )

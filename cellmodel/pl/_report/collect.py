@@ -2,11 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,10 +23,7 @@ from cellmodel.io.records import check_records, input_record, run_record, stored
 from cellmodel.io.writers import check_targets
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pl._report.data import (
-    KChoice,
     ReportData,
-    ReportExpression,
-    Row,
     markers_in_turn,
     read_evidence,
     read_markers,
@@ -41,7 +39,6 @@ from genekb.core.addresses import without_secrets
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 log = logging.getLogger(__name__)
@@ -112,14 +109,19 @@ def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
     queries = _queries(adata)
     shown = {cluster_key} | ({f"{cluster_key}_confidence"} if confidence is not None else set())
     colors, left_out = _colors(adata, shown, first=tuple(queries))
-    expression, why_not = _expression(cells, record)
+    genes, expression, why_not = _expression(cells, record)
     embedding, embedding_name = _embedding(cells, cluster_key, record)
     evidence = read_evidence(adata.uns, cluster_key=cluster_key, clusters=names)
     source = str(record["input"]["source"])
     return ReportData(
         title=f"Clusters of {source}" if is_run else f"Clusters of {source} by {cluster_key}",
-        input=_input(record["input"], _outdated(adata.uns, grouped, cluster_key)),
-        coverage=_coverage(record),
+        input={
+            **record["input"],
+            "source": source,
+            "kind": VALUE_WORDS[str(record["input"]["value_kind"])],
+            "notes": (*_outdated(adata.uns, grouped, cluster_key), *map(str, record["input"]["notes"])),
+        },
+        coverage=record.get("coverage"),
         embedding=embedding,
         embedding_name=embedding_name,
         cell_ids=[str(name) for name in adata.obs_names],
@@ -129,27 +131,17 @@ def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
         colors=colors,
         left_out=(*left_out, *why_not),
         queries=queries,
+        genes=genes,
         expression=expression,
         names=read_names(adata.uns, cluster_key=cluster_key, clusters=names),
         evidence=evidence,
         markers=tuple(read_markers(record["markers"], name) for name in names),
         words=tuple(read_words(record["words"], name) for name in names) if is_run else (),
-        k_choice=_k_choice(record["n_clusters"]) if is_run else None,
-        history=_history(record["history"]) if is_run else {},
-        knowledge=_knowledge(record["knowledge"]) if is_run else (),
+        k_choice=record.get("n_clusters"),
+        **{name: record[name] for name in ("history", "knowledge") if name in record},
         provenance=_provenance(record) | _later_jobs(adata, cluster_key),
         limits=LIMITS if is_run else (UNKNOWN_ORIGIN, *(LIMITS[1:3] if evidence else LIMITS[2:3])),
     )
-
-
-def _input(read: Mapping[str, Any], notes: Sequence[str]) -> Row:
-    return {
-        "source": str(read["source"]),
-        "n_cells": int(read["n_cells"]),
-        "n_genes": int(read["n_genes"]),
-        "kind": VALUE_WORDS[str(read["value_kind"])],
-        "notes": (*notes, *map(str, read["notes"])),
-    }
 
 
 def _outdated(uns: Mapping[str, Any], grouped: GroupedCells, key: str) -> list[str]:
@@ -257,22 +249,6 @@ def _finite_numbers(adata: "AnnData", name: str) -> Embedding | None:
     return values.astype(np.float64) if is_usable else None
 
 
-def _coverage(record: Mapping[str, Any]) -> Row | None:
-    if "coverage" not in record:
-        return None
-    coverage = record["coverage"]
-    by_status, losses = coverage["by_status"], coverage["losses"]
-    return {
-        "n_names": int(coverage["n_names"]),
-        "n_resolved": int(coverage["n_resolved"]),
-        "share_genes": float(coverage["share_genes"]),
-        "share_hvgs": float(coverage["share_hvgs"]),
-        "share_counts": min(1.0, float(coverage["share_counts"])),
-        "by_status": list(zip(*(by_status[part] for part in ("status", "n_names", "share_counts")), strict=True)),
-        "losses": list(zip(*(losses[part] for part in ("name", "reason", "share_counts")), strict=True)),
-    }
-
-
 def _colors(
     adata: "AnnData", shown: Collection[str], *, first: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -305,19 +281,18 @@ def _queries(adata: "AnnData") -> dict[str, str]:
     return queries
 
 
-def _expression(cells: AnyCells, record: Mapping[str, Any]) -> tuple[ReportExpression | None, tuple[str, ...]]:
-    """Log expression of the first markers of each cluster, or why there is none."""
+def _expression(
+    cells: AnyCells, record: Mapping[str, Any]
+) -> tuple[tuple[str, ...], sp.csc_matrix | None, tuple[str, ...]]:
+    """First markers of each cluster, their log expression, and why there is none."""
     why = _other_values(cells, record)
     if why:
         log.warning("not shown: %s", why)
-        return None, (why,)
+        return (), None, (why,)
     column_of = _columns_by_name(cells)
     markers = markers_in_turn(record["markers"], n_per_cluster=GENES_PER_CLUSTER)
-    genes = [name for name in markers if name in column_of][:MOST_GENES]
-    if not genes:
-        return None, ()
-    values = expression_of(cells, [column_of[name] for name in genes])
-    return ReportExpression(genes=tuple(genes), values=values.tocsc()), ()
+    genes = tuple(name for name in markers if name in column_of)[:MOST_GENES]
+    return genes, expression_of(cells, [column_of[name] for name in genes]).tocsc() if genes else None, ()
 
 
 def _other_values(cells: AnyCells, record: Mapping[str, Any]) -> str:
@@ -336,24 +311,6 @@ def _columns_by_name(cells: AnyCells) -> dict[str, int]:
     """Column of each gene whose name occurs once."""
     times = Counter(cells.names)
     return {name: column for column, name in enumerate(cells.names) if times[name] == 1}
-
-
-def _k_choice(choice: Mapping[str, Any]) -> KChoice:
-    curve = choice["curve"]
-    points = (
-        [(float(row.n_clusters), float(row.stability - row.null_mean)) for row in curve.itertuples()]
-        if "stability" in curve  # files of earlier versions hold another curve
-        else []
-    )
-    return KChoice(chosen=int(choice["n_clusters"]), how=str(choice["method"]), curve=tuple(points))
-
-
-def _history(table: "pd.DataFrame") -> dict[str, tuple[float, ...]]:
-    return {str(name): tuple(map(float, table[name])) for name in table.columns} if len(table) else {}
-
-
-def _knowledge(table: "pd.DataFrame") -> tuple[tuple[str, float], ...]:
-    return tuple(zip(table["knowledge"], table["neighbour_agreement"], strict=True)) if len(table) else ()
 
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, str]:

@@ -2,122 +2,65 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from cellmodel.annotate.marker_overlap import display_name
-from cellmodel.cluster.n_clusters import NO_STRUCTURE
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = Mapping[str, Any]  # one row of a stored table, by column
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ReportExpression:
-    """Expression of the genes that can colour the map and that the dot plot shows."""
-
-    genes: tuple[str, ...]  # names, strongest markers first
-    values: sp.csc_matrix  # (cell, gene) log-normalised, not negative; row *i* is cell *i* of the report
-
-    def __post_init__(self) -> None:
-        """Check that every gene has its column."""
-        if self.values.shape[1] != len(self.genes):
-            raise ValueError(f"{len(self.genes)} gene names for {self.values.shape[1]} columns of expression")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KChoice:
-    """How the number of clusters was chosen."""
-
-    chosen: int  # the number
-    how: str  # in words: "given with --n-clusters", "estimated: null-adjusted stability"
-    curve: tuple[tuple[float, float], ...] = ()  # (k, stability beyond chance) of each k tried; empty if k was given
-
-    @property
-    def has_structure(self) -> bool:
-        """Whether the cells are more than one cluster, or were not tested."""
-        return not self.how.startswith(NO_STRUCTURE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReportData:
     """Everything that a report shows. Row *i* of every array is cell *i*.
 
-    Raises ``ValueError`` if there is no cell, lengths differ, a cluster has no name, or a value is outside its range.
+    Raises ``ValueError`` if a coordinate is not finite, or a confidence or a fraction is outside [0, 1].
     """
 
     title: str  # heading of the page
     input: Row  # what was read, before any filter: source, n_cells, n_genes, kind (of values, in words), notes
-    # what the store knows: n_names, n_resolved, share_genes, share_hvgs, share_counts, by_status and losses (rows);
-    # None if no store was used
+    # as recorded: n_names, n_resolved, share_genes, share_hvgs, share_counts, by_status and losses (tables); None if no
+    # store was used
     coverage: Row | None
-    embedding: np.ndarray  # (cell, 2) coordinates of the plot, finite
+    embedding: np.ndarray  # (cell, 2) coordinates of the plot
     embedding_name: str  # what they are: "UMAP", "first two principal components"
     cell_ids: Sequence[str]  # one per cell
     clusters: np.ndarray  # (cell,) integers 0 .. k-1; -1 for a cell without a cluster
     cluster_names: tuple[str, ...]  # name of each cluster; its length is k
-    confidence: np.ndarray | None  # (cell,) in [0, 1], NaN for a cell without a cluster; None if the head gives none
-    k_choice: KChoice | None  # None if the clusters are of no run, of which nothing is known
+    confidence: np.ndarray | None  # (cell,), NaN for a cell without a cluster; None if the head gives none
+    # how the number of clusters was chosen, as recorded: n_clusters, method, curve (table); None if the clusters are of
+    # no run, of which nothing is known
+    k_choice: Row | None
     # further columns, (cell,) each, to colour the plot by: numbers (NaN where missing) by a scale, all else by category
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()  # columns that were not offered as colours, each with the reason
     queries: Mapping[str, str] = field(default_factory=dict)  # query text, by the column of ``colors`` with its scores
-    expression: ReportExpression | None = None  # None if none is shown
-    # per cluster, rows of :mod:`cellmodel.pl._report.tables`; empty if the command was not run. Evidence is None for a
-    # cluster that was not compared
+    genes: tuple[str, ...] = ()  # that can colour the map and that the dot plot shows, strongest markers first
+    expression: sp.csc_matrix | None = None  # (cell, gene) of ``genes``, log-normalised; None if none is shown
+    # per cluster, rows of tables; empty if the command was not run; evidence None for a cluster that was not compared
     names: tuple[Row, ...] = ()
     evidence: tuple[Row | None, ...] = ()
     markers: tuple[tuple[Row, ...], ...] = ()
     words: tuple[tuple[Row, ...], ...] = ()
-    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # loss per epoch of each training term
-    knowledge: tuple[tuple[str, float], ...] = ()  # (knowledge, neighbour agreement), real beside controls
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)  # loss per epoch of each training term
+    knowledge: pd.DataFrame = field(default_factory=pd.DataFrame)  # knowledge, neighbour_agreement: real and controls
     # command, versions, seed, store id, encoder id, settings: label to value, in the order to show
     provenance: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[str, ...] = ()  # what the result cannot say, one sentence each
 
     def __post_init__(self) -> None:
-        """Check lengths and ranges."""
-        _check_cells(self)
-        n_clusters = len(self.cluster_names)
-        if int(self.clusters.min()) < -1 or not 0 <= int(self.clusters.max()) < n_clusters:
-            raise ValueError(
-                f"clusters run from {self.clusters.min()} to {self.clusters.max()}, but {n_clusters} names are given; "
-                "number clusters from 0 and name each"
-            )
-        for name in ("names", "evidence", "markers", "words"):
-            if len(getattr(self, name)) not in (0, n_clusters):
-                raise ValueError(f"{name} of {len(getattr(self, name))} clusters for {n_clusters} cluster names")
+        """Check the values that a file may hold in any range."""
         if not np.isfinite(self.embedding).all():
             raise ValueError("embedding holds NaN or infinity; such cells cannot be drawn")
         confidence = None if self.confidence is None else self.confidence[self.clusters >= 0]
         if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
             raise ValueError(f"confidence must lie in [0, 1], got {confidence.min()} to {confidence.max()}")
-        for name in ("share_genes", "share_hvgs", "share_counts"):
+        for name in ("share_genes", "share_hvgs"):
             if self.coverage is not None and not 0 <= self.coverage[name] <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {self.coverage[name]}")
-        if len({len(losses) for losses in self.history.values()}) > 1:
-            raise ValueError(f"the terms {', '.join(self.history)} of the history differ in their number of epochs")
-
-
-def _check_cells(data: ReportData) -> None:
-    """Check that every value per cell is given for every cell."""
-    n_cells = len(data.cell_ids)
-    if n_cells == 0:
-        raise ValueError("a report needs at least 1 cell, got 0")
-    if data.embedding.shape != (n_cells, 2):
-        raise ValueError(f"embedding of shape {data.embedding.shape} for {n_cells} cells; ({n_cells}, 2) is needed")
-    if data.expression is not None and data.expression.values.shape[0] != n_cells:
-        raise ValueError(f"expression of {data.expression.values.shape[0]} cells for {n_cells} cells")
-    columns: dict[str, np.ndarray] = {"clusters": data.clusters, **data.colors}
-    if data.confidence is not None:
-        columns["confidence"] = data.confidence
-    for name, values in columns.items():
-        if np.shape(values) != (n_cells,):
-            raise ValueError(f"{name!r} of shape {np.shape(values)} for {n_cells} cells; one value per cell is needed")
 
 
 MOST_MARKERS: Final = 15
@@ -136,13 +79,13 @@ _NAME_FIGURES: Final = {
 }
 
 
-def read_markers(table: "pd.DataFrame", cluster: str) -> tuple[Row, ...]:
+def read_markers(table: pd.DataFrame, cluster: str) -> tuple[Row, ...]:
     """First markers of a cluster."""
     shown = ("name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out")
     return _rows(_of_cluster(table, cluster).head(MOST_MARKERS), shown)
 
 
-def read_words(table: "pd.DataFrame", cluster: str) -> tuple[Row, ...]:
+def read_words(table: pd.DataFrame, cluster: str) -> tuple[Row, ...]:
     """Words of a cluster, each with its ``genes``: (gene, weight, sentence)."""
     figures = ("score", "p_value", "p_adjusted")
     return _terms(_of_cluster(table, cluster), named_by=("term",), figures=figures, weight="weight")
@@ -184,7 +127,7 @@ def read_evidence(records: Mapping[str, Any], *, cluster_key: str, clusters: Seq
     return ()
 
 
-def _evidence(record: Mapping[str, Any], groups: "pd.DataFrame", cluster: str) -> Row | None:
+def _evidence(record: Mapping[str, Any], groups: pd.DataFrame, cluster: str) -> Row | None:
     distances = _rows(_of_cluster(groups, cluster), ("distance", "distance_p"))
     if not distances:
         return None
@@ -205,21 +148,21 @@ def _evidence(record: Mapping[str, Any], groups: "pd.DataFrame", cluster: str) -
     }
 
 
-def _of_rest(table: "pd.DataFrame") -> "pd.DataFrame":
+def _of_rest(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of whole clusters against all others; a table without a row has no columns in a file."""
     return table[(table["condition"].astype(str) == "") & (table["against"] == _REST)] if len(table) else table
 
 
-def _of_cluster(table: "pd.DataFrame", cluster: str) -> "pd.DataFrame":
+def _of_cluster(table: pd.DataFrame, cluster: str) -> pd.DataFrame:
     return table[table["cluster"].astype(str) == cluster] if len(table) else table
 
 
-def _rows(table: "pd.DataFrame", columns: Sequence[str]) -> tuple[Row, ...]:
+def _rows(table: pd.DataFrame, columns: Sequence[str]) -> tuple[Row, ...]:
     rows = table.loc[:, list(columns)].to_dict("records") if len(table) else []
     return tuple({str(column): value for column, value in row.items()} for row in rows)
 
 
-def _terms(table: "pd.DataFrame", *, named_by: Sequence[str], figures: Sequence[str], weight: str) -> tuple[Row, ...]:
+def _terms(table: pd.DataFrame, *, named_by: Sequence[str], figures: Sequence[str], weight: str) -> tuple[Row, ...]:
     """One row a term, from a table with one row a term and gene; its ``genes`` are (gene, weight, sentence)."""
     terms: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in _rows(table, (*named_by, *figures, "gene", weight, "sentence")):
@@ -229,7 +172,7 @@ def _terms(table: "pd.DataFrame", *, named_by: Sequence[str], figures: Sequence[
     return tuple(terms.values())
 
 
-def markers_in_turn(table: "pd.DataFrame", *, n_per_cluster: int) -> Iterator[str]:
+def markers_in_turn(table: pd.DataFrame, *, n_per_cluster: int) -> Iterator[str]:
     """Names of markers, each once: the first of every cluster, the second of every cluster, and so on."""
     if not len(table):
         return

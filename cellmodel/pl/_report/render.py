@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Int
 
+from cellmodel.cluster.n_clusters import NO_STRUCTURE
 from cellmodel.io.writers import output
 from cellmodel.pl._report import style as formats
 from cellmodel.pl._report.data import ReportData
@@ -18,16 +19,16 @@ from cellmodel.pl._report.style import badges, cluster_color, text_color
 from cellmodel.pl._report.view import (
     CURVE_NAME,
     HEIGHT,
-    KNOWLEDGE_CAPTION,
     SIGNIFICANT,
+    STATUS_WORDS,
     WIDTH,
     cluster_views,
     dot_plot,
     figures_of,
     k_chart,
+    k_curve,
     name_figures,
     split_at_term,
-    status_in_words,
     training_charts,
 )
 from genekb.files.replace import Target
@@ -45,7 +46,7 @@ def render_report(data: ReportData) -> str:
     from markupsafe import Markup
 
     style, script = _asset("report.css"), _asset("report.js")
-    clusters, in_cluster = cluster_views(data), data.clusters >= 0
+    clusters, in_cluster, rows = cluster_views(data), data.clusters >= 0, drawn_cells(data.clusters)
     return (
         _environment()
         .from_string(_asset("template.html.j2"))
@@ -55,19 +56,17 @@ def render_report(data: ReportData) -> str:
             dot_plot=dot_plot(data, clusters),
             mean_confidence=float("nan") if data.confidence is None else float(data.confidence[in_cluster].mean()),
             n_clustered=int(in_cluster.sum()),
-            n_drawn=len(drawn_cells(data.clusters)),
+            n_drawn=len(rows),
             k_chart=k_chart(data),
             training_charts=training_charts(data),
             curve_name=CURVE_NAME,
-            knowledge_caption=KNOWLEDGE_CAPTION,
+            has_structure=data.k_choice is None or not data.k_choice["method"].startswith(NO_STRUCTURE),
+            k_curve=k_curve(data),
             name_figures=name_figures(data),
-            **{
-                f"has_{part}": any(cluster.evidence and cluster.evidence[part] for cluster in clusters)
-                for part in ("themes", "contributions", "sets")
-            },
+            status_words=STATUS_WORDS,
             significant=SIGNIFICANT,
             chart_size=(WIDTH, HEIGHT),
-            payload=Markup(plot_payload(data)),
+            payload=Markup(plot_payload(data, rows)),
             style=Markup(style),
             script=Markup(script),
             policy=_content_security_policy(style=style, script=script),
@@ -91,18 +90,9 @@ def _environment() -> "Environment":
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {
-        "percent": formats.percent,
-        "count": formats.count,
-        "number": formats.number,
-        "p_value": formats.p_value,
-        "fields": formats.fields,
-        "breakable": formats.breakable,
-        "figures_of": figures_of,
-        "split_at_term": split_at_term,
-        "in_words": status_in_words,
-        "transposed": lambda rows: zip(*rows, strict=True),
-    }
+    written = ("percent", "count", "number", "p_value", "fields", "breakable")
+    environment.filters |= {name: getattr(formats, name) for name in written}
+    environment.filters |= {"figures_of": figures_of, "split_at_term": split_at_term}
     return environment
 
 
@@ -144,12 +134,11 @@ def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -
     return np.union1d(first, even)
 
 
-def plot_payload(data: ReportData) -> str:
-    """JSON of the plot, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes.
+def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> str:
+    """JSON of the cells of some rows, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes.
 
     Expression is written in 256 steps: 0 is none, 1 to 255 are even steps up to the highest value of the gene.
     """
-    rows = drawn_cells(data.clusters)
     columns = [_clusters(data)]
     if data.confidence is not None:
         columns.append(_numbers("confidence", data.confidence))
@@ -176,13 +165,13 @@ def _genes(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> list[dict[str, 
     """Take the first genes that there is room for."""
     if data.expression is None:
         return []
-    n_genes = min(len(data.expression.genes), MAX_GENE_BYTES // len(rows))
-    values = data.expression.values[:, :n_genes][rows].toarray()
+    n_genes = min(len(data.genes), MAX_GENE_BYTES // len(rows))
+    values = data.expression[:, :n_genes][rows].toarray()
     highest = values.max(axis=0, initial=0.0).astype(np.float64)
     steps = np.ceil(255 * (values / np.where(highest > 0, highest, 1.0)))
     return [
         {"name": name, "highest": float(highest[at]), "values": _base64(steps[:, at], "<u1")}
-        for at, name in enumerate(data.expression.genes[:n_genes])
+        for at, name in enumerate(data.genes[:n_genes])
     ]
 
 

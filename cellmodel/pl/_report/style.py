@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _figure(value: float | int, text: str) -> "Markup":
 
     if not math.isfinite(value):
         return Markup('<span class="none" title="no value">{}</span>').format(_DASH)
-    exact = repr(value) if isinstance(value, int) else repr(float(value))
+    exact = repr(int(value)) if isinstance(value, Integral) else repr(float(value))
     return Markup('<data value="{}">{}</data>').format(exact, text)
 
 

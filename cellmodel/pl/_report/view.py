@@ -3,11 +3,11 @@
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float
 
@@ -20,28 +20,14 @@ _N_TICKS = 5
 _MAX_DOTS = 40  # more points than this are drawn as a line alone
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LineChart:
-    """One curve in the coordinates of an SVG of WIDTH by HEIGHT."""
-
-    title: str  # title, x_label, y_label, summary: texts; the summary says in words what the curve does
-    x_label: str
-    y_label: str
-    summary: str
-    path: str  # the ``d`` of the line
-    dots: tuple[tuple[float, float], ...]  # (x, y) of each point, if they are few
-    marked: tuple[float, float] | None  # (x, y) of the point to stress, or None
-    x_ticks: tuple[tuple[float, str], ...]  # x_ticks, y_ticks: (position, text)
-    y_ticks: tuple[tuple[float, str], ...]
-    frame: tuple[float, float, float, float]  # (left, top, right, bottom) of the plot
-
-
 def line_chart(
     points: Sequence[tuple[float, float]], *, title: str, x_label: str, y_label: str, marked_x: float | None = None
-) -> LineChart:
-    """Lay out a curve; points whose y is not finite are left out, ``ValueError`` if none is left.
+) -> Row:
+    """Lay out a curve in an SVG of WIDTH by HEIGHT; points whose y is not finite are left out.
 
-    ``points``: (x, y) in the order of the line. ``marked_x``: the x of the point to stress.
+    ``points``: (x, y) in the order of the line. ``marked_x``: the x of the point to stress. Returns texts, the ``d`` of
+    the path, positions of dots (of few points) and of the marked one, ticks as (position, text), and the frame as
+    (left, top, right, bottom). ``ValueError`` if no point is finite.
     """
     finite = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     if not finite:
@@ -57,19 +43,19 @@ def line_chart(
     def place_y(y: float) -> float:
         return round(_scale(y, y_range, (HEIGHT - _BOTTOM, _TOP)), 1)
 
-    places = [(place_x(x), place_y(y)) for x, y in finite]
-    return LineChart(
-        title=title,
-        x_label=x_label,
-        y_label=y_label,
-        summary=_summary(finite, x_label=x_label, y_label=y_label),
-        path="M" + "L".join(f"{x} {y}" for x, y in places),
-        dots=tuple(places) if len(places) <= _MAX_DOTS else (),
-        marked=next((place for place, (x, _) in zip(places, finite, strict=True) if x == marked_x), None),
-        x_ticks=tuple((place_x(x), plain_number(x)) for x in x_ticks if x_range[0] <= x <= x_range[1]),
-        y_ticks=tuple((place_y(y), plain_number(y)) for y in y_ticks),
-        frame=(_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM),
-    )
+    positions = {x: (place_x(x), place_y(y)) for x, y in finite}
+    return {
+        "title": title,
+        "x_label": x_label,
+        "y_label": y_label,
+        "summary": _summary(finite, x_label=x_label, y_label=y_label),
+        "path": "M" + "L".join(f"{x} {y}" for x, y in positions.values()),
+        "dots": tuple(positions.values()) if len(positions) <= _MAX_DOTS else (),
+        "marked": positions.get(marked_x) if marked_x is not None else None,
+        "x_ticks": [(place_x(x), plain_number(x)) for x in x_ticks if x_range[0] <= x <= x_range[1]],
+        "y_ticks": [(place_y(y), plain_number(y)) for y in y_ticks],
+        "frame": (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM),
+    }
 
 
 def _scale(value: float, source: tuple[float, float], target: tuple[float, float]) -> float:
@@ -100,15 +86,9 @@ def _summary(points: list[tuple[float, float]], *, x_label: str, y_label: str) -
 
 
 SIGNIFICANT: Final = 0.05  # adjusted p below which a marker or a word is shown as a finding
-KNOWLEDGE_CAPTION: Final = (
-    "The clusters come from expression alone. The figure is the share of each cell's 15 nearest cells in the text view "
-    "that are in its cluster: how much of these clusters the gene texts alone can see. 'shuffled' deals the texts out "
-    "to other genes, 'random' draws directions without meaning, 'chance' deals the clusters out at random. Only what "
-    "'real' has above all three is knowledge."
-)
 CURVE_NAME: Final = "stability beyond chance"
 _CHIPS, _WORD_CHIPS = 8, 6
-_STATUS_IN_WORDS: Final = {
+STATUS_WORDS: Final = {
     "gene_id": "NCBI GeneID",
     "ensembl": "Ensembl identifier",
     "hgnc": "HGNC identifier",
@@ -131,110 +111,90 @@ _STATUS_IN_WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClusterView:
-    """One cluster as the page shows it."""
+def cluster_views(data: ReportData) -> list[Row]:
+    """Clusters in the order of their labels: what was found of each, its size, its colours and its labels.
 
-    index: int
-    badge: str  # short label
-    name: str
-    color: str
-    ink: str  # colour of text on ``color``
-    title: str  # beside the badge: the name given by `cellmodel annotate`, else ``name`` where the badge differs
-    named: Row | None  # rows of :class:`ReportData`; None or empty if the command was not run
-    evidence: Row | None
-    n_cells: int
-    share: float  # of all cells
-    confidence: float  # mean; NaN if there is none
-    markers: tuple[Row, ...]
-    words: tuple[Row, ...]
-    top_markers: tuple[Row, ...]  # top_markers, top_words: the significant ones, for the card
-    top_words: tuple[Row, ...]
-
-
-def cluster_views(data: ReportData) -> tuple[ClusterView, ...]:
-    """Clusters in the order of their labels."""
-    n_clusters = len(data.cluster_names)
-    rows = np.flatnonzero(data.clusters >= 0)
+    ``badge``: short label. ``title``: beside it, the name given by `cellmodel annotate`, else ``name`` where the badge
+    differs. ``confidence``: mean; NaN if there is none. ``top_markers``, ``top_words``: the significant ones.
+    """
+    n_clusters, rows = len(data.cluster_names), np.flatnonzero(data.clusters >= 0)
     clusters = data.clusters[rows]
     sizes = np.bincount(clusters, minlength=n_clusters)
     sums = np.full(n_clusters, np.nan)
     if data.confidence is not None:
         sums = np.bincount(clusters, weights=data.confidence[rows], minlength=n_clusters)
     means = np.divide(sums, sizes, out=np.full(n_clusters, np.nan), where=sizes > 0)
-    short = badges(data.cluster_names)
-    views = []
-    for index, name in enumerate(data.cluster_names):
-        markers = data.markers[index] if data.markers else ()
-        words = data.words[index] if data.words else ()
-        color = cluster_color(index)
-        named = data.names[index] if data.names else None
-        views.append(
-            ClusterView(
-                index=index,
-                badge=short[index],
-                name=name,
-                color=color,
-                ink=text_color(color),
-                title=named["title"] if named else ("" if name == short[index] else name),
-                named=named,
-                evidence=data.evidence[index] if data.evidence else None,
-                n_cells=int(sizes[index]),
-                share=float(sizes[index] / len(data.clusters)),
-                confidence=float(means[index]),
-                markers=markers,
-                words=words,
-                top_markers=tuple(one for one in _significant(markers) if one["log2_fold_change"] > 0)[:_CHIPS],
-                top_words=tuple(_significant(words))[:_WORD_CHIPS],
-            )
+    none = (None,) * n_clusters
+    found = {part: getattr(data, part) or none for part in ("names", "evidence", "markers", "words")}
+    return [
+        {
+            "index": index,
+            "name": name,
+            "badge": badge,
+            "color": (color := cluster_color(index)),
+            "ink": text_color(color),
+            "title": named["title"] if named else ("" if name == badge else name),
+            "named": named,
+            "evidence": evidence,
+            "n_cells": int(size),
+            "share": float(size / len(data.clusters)),
+            "confidence": float(mean),
+            "markers": markers or (),
+            "words": words or (),
+            "top_markers": [one for one in _significant(markers) if one["log2_fold_change"] > 0][:_CHIPS],
+            "top_words": _significant(words)[:_WORD_CHIPS],
+        }
+        for index, (name, badge, size, mean, named, evidence, markers, words) in enumerate(
+            zip(data.cluster_names, badges(data.cluster_names), sizes, means, *found.values(), strict=True)
         )
-    return tuple(views)
+    ]
 
 
-def _significant(rows: Sequence[Row]) -> Iterator[Row]:
-    return (row for row in rows if row["p_adjusted"] <= SIGNIFICANT)
+def _significant(rows: Sequence[Row] | None) -> list[Row]:
+    return [row for row in rows or () if row["p_adjusted"] <= SIGNIFICANT]
 
 
-def k_chart(data: ReportData) -> LineChart | None:
+def k_curve(data: ReportData) -> list[tuple[float, float]]:
+    """Stability beyond chance of each number of clusters that was tried, if any."""
+    curve = data.k_choice["curve"] if data.k_choice else pd.DataFrame()
+    if "stability" not in curve:  # files of earlier versions hold another curve
+        return []
+    return list(zip(curve["n_clusters"].astype(float), curve["stability"] - curve["null_mean"], strict=True))
+
+
+def k_chart(data: ReportData) -> Row | None:
     """Curve of the numbers of clusters that were tried; None if none was."""
-    if data.k_choice is None or not any(np.isfinite(score) for _, score in data.k_choice.curve):
+    curve = k_curve(data)
+    if data.k_choice is None or not any(math.isfinite(score) for _, score in curve):
         return None
     return line_chart(
-        sorted(data.k_choice.curve),
+        sorted(curve),
         title=f"{CURVE_NAME.capitalize()} by k",
         x_label="k",
         y_label=CURVE_NAME,
-        marked_x=float(data.k_choice.chosen),
+        marked_x=float(data.k_choice["n_clusters"]),
     )
 
 
-def training_charts(data: ReportData) -> tuple[LineChart, ...]:
+def training_charts(data: ReportData) -> list[Row]:
     """One curve for each term of the objective that has a finite loss, since their sizes differ."""
-    return tuple(
+    return [
         line_chart(
-            [(float(epoch), loss) for epoch, loss in enumerate(losses, start=1)],
-            title=f"Mean loss by epoch: {term}",
-            x_label="epoch",
-            y_label="Loss",
+            list(enumerate(losses, start=1)), title=f"Mean loss by epoch: {term}", x_label="epoch", y_label="Loss"
         )
         for term, losses in data.history.items()
-        if any(np.isfinite(loss) for loss in losses)
-    )
+        if np.isfinite(losses).any()
+    ]
 
 
-def name_figures(data: ReportData) -> tuple[str, ...]:
+def name_figures(data: ReportData) -> list[str]:
     """Labels of the figures of any name, in the order of first appearance."""
-    return tuple(dict.fromkeys(label for name in data.names for label in name["figures"]))
+    return list(dict.fromkeys(label for name in data.names for label in name["figures"]))
 
 
 def figures_of(name: Row, wanted: Sequence[str]) -> list[float]:
     """Figures of one name by label; NaN where there is none."""
-    return [name["figures"].get(label, float("nan")) for label in wanted]
-
-
-def status_in_words(status: str) -> str:
-    """How a name was found, for a reader; a status unknown here stays as it is."""
-    return _STATUS_IN_WORDS.get(status, status)
+    return [name["figures"].get(label, math.nan) for label in wanted]
 
 
 def split_at_term(sentence: str, term: str) -> Sequence[tuple[str, bool]]:
@@ -255,83 +215,55 @@ _LETTER, _MOST_LETTERS = 6.8, 30  # of the titles on the right
 _LEAST_OPACITY: Final = 0.12
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dot:
-    """One gene in one cluster: its place, size and shade, and the figures behind them."""
-
-    cluster: str
-    gene: str
-    fraction: float
-    mean: float
-    x: float
-    y: float
-    radius: float
-    opacity: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DotPlot:
-    """Clusters in rows, genes in columns."""
-
-    width: float  # width, height, rows_height: of the SVG, and of its part above the names of the genes
-    height: float
-    rows_height: float
-    rows: tuple[tuple[float, ClusterView], ...]  # rows, columns: (position, cluster) and (position, gene)
-    columns: tuple[tuple[float, str], ...]
-    dots: tuple[Dot, ...]  # row by row; one for each cluster and gene, also where no cell expresses it
-    highest_mean: float  # mean of the strongest shade
-    sizes: tuple[tuple[float, float], ...]  # sizes, shades: (radius, fraction) and (opacity, mean) of the legend
-    shades: tuple[tuple[float, float], ...]
-
-
-def dot_plot(data: ReportData, clusters: tuple[ClusterView, ...]) -> DotPlot | None:
+def dot_plot(data: ReportData, clusters: Sequence[Row]) -> Row | None:
     """Lay out the strongest markers of each cluster; None if there are none, or their expression is not known.
 
-    A gene stands with the first cluster that it marks, so that the plot runs down its diagonal.
+    A gene stands with the first cluster that it marks, so that the plot runs down its diagonal. Returns the size of the
+    SVG (``rows_height``: of its part above the names of the genes), (position, cluster) of the rows, (position, gene)
+    of the columns, a dot for each cluster and gene, and (radius, fraction) and (opacity, mean) of the legend.
     """
     genes = _chosen(data, clusters)
     if data.expression is None or not genes:
         return None
-    place = {gene: column for column, gene in enumerate(data.expression.genes)}
-    values = data.expression.values[:, [place[gene] for gene in genes]]
+    column_of = {gene: column for column, gene in enumerate(data.genes)}
+    values = data.expression[:, [column_of[gene] for gene in genes]]
     fractions, means = by_cluster(values, data.clusters, n_clusters=len(clusters))
     highest = float(means.max())
-    xs = [round((at + 0.5) * _STEP, 1) for at in range(len(genes))]
-    ys = [round(_ABOVE + (at + 0.5) * _STEP, 1) for at in range(len(clusters))]
-    titles = min(max(len(cluster.title) for cluster in clusters), _MOST_LETTERS)
-    return DotPlot(
-        width=round(len(genes) * _STEP + 12 + titles * _LETTER, 1),
-        height=_ABOVE + len(clusters) * _STEP + _BELOW,
-        rows_height=_ABOVE + len(clusters) * _STEP,
-        rows=tuple(zip(ys, clusters, strict=True)),
-        columns=tuple(zip(xs, genes, strict=True)),
-        dots=tuple(
-            Dot(
-                cluster=cluster.name,
-                gene=gene,
-                fraction=float(fractions[row, column]),
-                mean=float(means[row, column]),
-                x=xs[column],
-                y=ys[row],
-                radius=_radius(float(fractions[row, column])),
-                opacity=_opacity(float(means[row, column]), highest),
-            )
-            for row, cluster in enumerate(clusters)
-            for column, gene in enumerate(genes)
-        ),
-        highest_mean=highest,
-        sizes=tuple((_radius(share), share) for share in (0.1, 0.25, 0.5, 1.0)),
-        shades=tuple((_opacity(share * highest, highest), share * highest) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
-    )
+    columns = [(round((at + 0.5) * _STEP, 1), gene) for at, gene in enumerate(genes)]
+    rows = [(round(_ABOVE + (at + 0.5) * _STEP, 1), cluster) for at, cluster in enumerate(clusters)]
+    titles = min(max(len(cluster["title"]) for cluster in clusters), _MOST_LETTERS)
+    return {
+        "width": round(len(genes) * _STEP + 12 + titles * _LETTER, 1),
+        "height": _ABOVE + len(clusters) * _STEP + _BELOW,
+        "rows_height": _ABOVE + len(clusters) * _STEP,
+        "rows": rows,
+        "columns": columns,
+        "dots": [
+            {
+                "cluster": cluster["name"],
+                "gene": gene,
+                "fraction": fraction,
+                "mean": mean,
+                "x": x,
+                "y": y,
+                "radius": _radius(fraction),
+                "opacity": _opacity(mean, highest),
+            }
+            for (y, cluster), of_cluster in zip(rows, np.dstack([fractions, means]).tolist(), strict=True)
+            for (x, gene), (fraction, mean) in zip(columns, of_cluster, strict=True)
+        ],
+        "sizes": [(_radius(part), part) for part in (0.1, 0.25, 0.5, 1.0)],
+        "shades": [(_opacity(part * highest, highest), part * highest) for part in (0.0, 0.25, 0.5, 0.75, 1.0)],
+    }
 
 
-def _chosen(data: ReportData, clusters: tuple[ClusterView, ...]) -> list[str]:
+def _chosen(data: ReportData, clusters: Sequence[Row]) -> list[str]:
     """Names of the genes to show: as many of each cluster as there is room for, each once."""
-    known = set() if data.expression is None else set(data.expression.genes)
+    known = set(data.genes)
     per_cluster = max(1, min(_MOST_PER_CLUSTER, _MOST_GENES // len(clusters)))
     chosen: dict[str, None] = {}
     for cluster in clusters:
-        names = [marker["name"] for marker in cluster.top_markers]
+        names = [marker["name"] for marker in cluster["top_markers"]]
         chosen |= dict.fromkeys([name for name in names if name in known and name not in chosen][:per_cluster])
     return list(chosen)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellmodel.pl._report.data import ReportExpression
 from cellmodel.pl._report.render import write_report
 from cellmodel.pl._report.view import cluster_views, dot_plot
 from tests.support.browser import open_page, wait_for
@@ -24,12 +23,12 @@ def corner_data(n_cells=600):
     embedding[0], embedding[-1] = (0.0, 0.0), (1.0, 1.0)
     solo = {"name": "SOLO", "log2_fold_change": 3.0, "p_adjusted": 1e-9, "fraction_in": 0.1, "fraction_out": 0.0}
     alone = sp.csc_matrix(([2.5], ([n_cells - 1], [0])), shape=(n_cells, 1))
-    old = data.expression
     return dataclasses.replace(
         data,
         embedding=embedding,
         markers=((solo, *data.markers[0]), *data.markers[1:]),
-        expression=ReportExpression(genes=("SOLO", *old.genes), values=sp.hstack([alone, old.values], format="csc")),
+        genes=("SOLO", *data.genes),
+        expression=sp.hstack([alone, data.expression], format="csc"),
     )
 
 
@@ -114,7 +113,7 @@ def test_hovering_shows_the_cell_its_cluster_and_its_confidence(browser):
     browser.wait("!document.getElementById('tooltip').hidden")
     told = browser.run("[...document.querySelectorAll('#tooltip p')].map((line) => line.textContent)")
     cluster = data.clusters[-1]
-    assert told[:2] == [data.cell_ids[-1], f"cluster: {data.cluster_names[cluster]}, {data.names[cluster].title}"]
+    assert told[:2] == [data.cell_ids[-1], f"cluster: {data.cluster_names[cluster]}, {data.names[cluster]['title']}"]
     assert float(told[2].removeprefix("confidence: ")) == pytest.approx(data.confidence[-1], abs=6e-4)
 
 
@@ -173,10 +172,10 @@ def test_a_gene_that_is_typed_colours_the_map(browser):
     assert browser.run("document.getElementById('gene').value") == ""
 
 
-def test_the_dot_plot_tells_its_figures_to_pointer_and_keys(browser):
+def test_the_dot_plot_shows_its_figures_to_pointer_and_keys(browser):
     data = corner_data()
     plot = dot_plot(data, cluster_views(data))
-    assert browser.run("document.querySelectorAll('#dot-plot .mean').length") == len(plot.dots)
+    assert browser.run("document.querySelectorAll('#dot-plot .mean').length") == len(plot["dots"])
     browser.run("document.getElementById('dot-plot').focus()")
     assert text_of(browser, "dot-status").startswith(f"SOLO in cluster {data.cluster_names[0]}: ")
     browser.press("ArrowDown")
@@ -184,7 +183,7 @@ def test_the_dot_plot_tells_its_figures_to_pointer_and_keys(browser):
     browser.press("Enter", text="\r")
     assert text_of(browser, "legend-title") == "SOLO"
     browser.click("#dot-plot .mean:nth-of-type(2)")
-    assert text_of(browser, "legend-title") == plot.dots[1].gene
+    assert text_of(browser, "legend-title") == plot["dots"][1]["gene"]
 
 
 def test_the_map_zooms_by_wheel_buttons_and_keys_and_comes_back(browser):
@@ -236,22 +235,24 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
         "Cells outside",
     ]
     assert tables["markers"][1:] == [
-        [data.cluster_names[cluster], *(str(figure) for figure in dataclasses.astuple(marker))]
+        [data.cluster_names[cluster], *(str(figure) for figure in marker.values())]
         for cluster, markers in enumerate(data.markers)
         for marker in markers
     ]
     assert [row[5:7] for row in tables["words"][1:]] == [
-        [gene, repr(weight)] for words in data.words for word in words for gene, weight, _ in word.genes
+        [gene, repr(weight)] for words in data.words for word in words for gene, weight, _ in word["genes"]
     ]
     assert [row[1:] for row in tables["training"][1:]] == [
-        [repr(loss) for loss in losses] for losses in zip(*data.history.values(), strict=True)
+        [repr(loss) for loss in losses] for losses in data.history.itertuples(index=False)
     ]
     assert [row[0] for row in tables["clusters"][1:]] == list(data.cluster_names)
     cells = np.array([row[1:3] for row in tables["cells"][1:]], dtype=float)
     assert np.array_equal(cells.astype(np.float32), data.embedding.astype(np.float32))
     assert [row[0] for row in tables["cells"][1:]] == [re.sub(r"[\t\r\n]", " ", name) for name in data.cell_ids]
-    dots = dot_plot(data, cluster_views(data)).dots
-    assert tables["dots"][1:] == [[dot.cluster, dot.gene, repr(dot.fraction), repr(dot.mean)] for dot in dots]
+    dots = dot_plot(data, cluster_views(data))["dots"]
+    assert tables["dots"][1:] == [
+        [dot["cluster"], dot["gene"], repr(dot["fraction"]), repr(dot["mean"])] for dot in dots
+    ]
     assert tables["cell-types"][0][-2:] == ["score", "adjusted p"]
     assert [row[-2:] for row in tables["cell-types"][1:]] == [
         ["0.71875", "0.0625"],
@@ -259,6 +260,6 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
         ["2.71875", "0.0625"],
     ]
     assert [row[-2:] for row in tables["themes"][1:]] == [
-        [repr(weight), text] for found in data.evidence[1:] for _, weight, text in found.themes[0].genes
+        [repr(weight), text] for found in data.evidence[1:] for _, weight, text in found["themes"][0]["genes"]
     ]
     assert [row[2] for row in tables["contributions"][1:]] == ["1.15625"] * 2
