@@ -5,8 +5,10 @@ Nothing in it depends on when, by whom or where the store was made: two builds o
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.resources import files
 from typing import Any, Final
 
 from genekb import schema
@@ -118,7 +120,31 @@ _END: Final = "---\n"
 
 def store_card(manifest: Manifest) -> str:
     """Write the card of a store: a header in YAML, then contents, sources, licences and how to read it."""
-    return f"{_END}{_header(manifest)}{_END}\n{_body(manifest)}"
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"cell": _cell, "json": partial(json.dumps, ensure_ascii=False), "number": "{:,}".format}
+    template = environment.from_string(files("genekb.store").joinpath("card.md.j2").read_text(encoding="utf-8"))
+    encoders = {encoder_id: entry["recipe"] for encoder_id, entry in manifest.encoders.items()}
+    first = next(iter(encoders), "")
+    terms = [(f"`{key}` ({model_name(recipe)})", encoder_terms(recipe)) for key, recipe in encoders.items()]
+    return template.render(
+        manifest=manifest,
+        tables=schema.TABLES,
+        licence=store_licence(manifest),
+        licences=[*((terms.part, terms) for terms in source_terms(manifest)), *terms],
+        has_ncbi_summaries=any("NCBI Gene" in stated for stated in manifest.licences),
+        species=_species(manifest),
+        species_ids=_species(manifest, with_ids=True),
+        size=next(name for name, least in reversed(_SIZES) if manifest.n_genes >= least),
+        first=first,
+        key=manifest.kind(first).keyed_by if first else "",
+        model_name=model_name,
+        limits=_limits(manifest),
+        citations=_citations(manifest),
+    )
 
 
 def without_header(card: str) -> str:
@@ -138,146 +164,13 @@ def cited_sources(manifest: Manifest) -> list[str]:
     return [reference for source, reference in _CITATIONS.items() if source in stated]
 
 
-def _header(manifest: Manifest) -> str:
-    """Metadata of the Hub in YAML; scalars are written as JSON."""
-    licence = store_licence(manifest)
-    lines = [f"license: {licence.hub_id}"]
-    if licence.hub_id == "other":
-        lines += [f"license_name: {licence.name}", f"license_link: {json.dumps(licence.link)}"]
-    size = next(name for name, least in reversed(_SIZES) if manifest.n_genes >= least)
-    lines += [
-        f"pretty_name: {json.dumps(f'Gene knowledge of {_species(manifest)}, {manifest.release}', ensure_ascii=False)}",
-        "language: [en]",
-        f"size_categories: [{size}]",
-        "source_datasets: [original]",
-        "tags: [biology, genomics, gene-embeddings, text-embeddings, ncbi-gene, single-cell, genekb]",
-        "configs:",
-    ]
-    patterns = {name: f"{name}.parquet" for name in schema.TABLES}
-    patterns |= {encoder_id: f"embeddings/{encoder_id}/part-*.parquet" for encoder_id in manifest.encoders}
-    for name, pattern in patterns.items():
-        lines += [f"- config_name: {json.dumps(name)}", f"  data_files: {json.dumps(pattern)}"]
-        lines += ["  default: true"] if name == "genes" else []
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _body(manifest: Manifest) -> str:
-    return f"""# {manifest.full_name}
-
-Gene knowledge store: {manifest.n_genes:,} genes of {_species(manifest, with_ids=True)};
-{manifest.n_texts:,} of them have a text ({manifest.n_unique_texts:,} distinct, {manifest.n_ortholog_texts:,} with the
-summary of an orthologue). Texts were given to: {_cell(manifest.selection)}.
-Template {manifest.template["number"]} ({manifest.template["name"]}).
-
-## Encoders
-
-{_encoder_table(manifest)}
-
-## Sources
-
-{_source_table(manifest)}
-
-## Licences
-
-{_licence_table(manifest)}
-
-{_licence_note(manifest)}
-
-## Reading it
-
-{_reading(manifest)}
-
-## Limits
-
-{_limits(manifest)}
-
-## Citation
-
-{_citation(manifest)}
-"""
-
-
 def _species(manifest: Manifest, *, with_ids: bool = False) -> str:
     if len(manifest.taxa) > _MANY_TAXA:
         return f"{len(manifest.taxa):,} species"
     return ", ".join(f"{taxon_name(taxon)} ({taxon})" if with_ids else taxon_name(taxon) for taxon in manifest.taxa)
 
 
-def _encoder_table(manifest: Manifest) -> str:
-    rows = []
-    for encoder_id, entry in manifest.encoders.items():
-        recipe = entry["recipe"]
-        tokens = recipe["max_tokens"]
-        cut = f"{entry['n_texts_cut']:,} at {tokens} tokens" if tokens else "none: no limit"
-        model = (model_name(recipe), recipe["revision"] or "not stated", recipe["kind"])
-        rows.append((f"`{encoder_id}`", *model, recipe["dim"], f"{entry['n_vectors']:,}", cut))
-    return _table(("encoder_id", "model", "revision", "kind", "dimensions", "vectors", "texts cut"), rows) or "none"
-
-
-def _source_table(manifest: Manifest) -> str:
-    rows = (
-        (row["name"], f"{row['n_rows_read']:,}", f"{row['n_rows_kept']:,}", f"`{row['sha256'][:16]}…`")
-        for row in manifest.sources
-    )
-    return _table(("file", "rows read", "rows kept", "sha256"), rows)
-
-
-def _licence_table(manifest: Manifest) -> str:
-    parts = [(terms.part, terms) for terms in source_terms(manifest)]
-    for encoder_id, entry in manifest.encoders.items():
-        parts.append((f"`{encoder_id}` ({model_name(entry['recipe'])})", encoder_terms(entry["recipe"])))
-    return _table(("part", "terms", "text of the terms"), ((part, terms.stated, terms.url) for part, terms in parts))
-
-
-def _licence_note(manifest: Manifest) -> str:
-    licence = store_licence(manifest)
-    whole = f"The whole may be used under the strictest of the sources' terms: {licence.name} ({licence.link})."
-    if licence.hub_id == "other" and licence.link.startswith("README"):
-        whole = "There is no one licence for the whole: terms that are not known here have to be looked up."
-    if not any("NCBI Gene" in stated for stated in manifest.licences):
-        return whole
-    return f"{whole} Some summaries were supplied to NCBI by others, such as OMIM, whose own terms may apply."
-
-
-def _reading(manifest: Manifest) -> str:
-    encoder_id = next(iter(manifest.encoders), "")
-    key = manifest.kind(encoder_id).keyed_by if encoder_id else "text_id"
-    by_text = " join 'texts.parquet' t using (gene_id)" if key == "text_id" else ""
-    query = (
-        f"select g.symbol, v.vector from 'genes.parquet' g{by_text} "
-        f"join 'embeddings/{encoder_id}/part-*.parquet' v using ({key});"
-    )
-    return f"""Everything is plain Parquet: `gene_id` joins genes, names and texts, `text_id` joins texts and vectors
-(`gene_id` where vectors were made elsewhere).
-
-In Python, where what is read is checked against `manifest.json`:
-
-```python
-import genekb
-
-kb = genekb.open("FOLDER")
-kb.vectors(kb.resolve(["CD3D", "INS"]).gene_ids{f', encoder="{encoder_id}"' if encoder_id else ""})
-```
-
-In DuckDB, from inside the folder:
-
-```sql
-{query if encoder_id else "select symbol, name, summary from 'genes.parquet';"}
-```
-
-With the library datasets:
-
-```python
-from datasets import load_dataset
-
-load_dataset("FOLDER", "genes")
-load_dataset("FOLDER", "{encoder_id or "texts"}")
-```
-
-`croissant.json` describes the same for programs (MLCommons Croissant). `genekb verify FOLDER` checks every byte."""
-
-
-def _limits(manifest: Manifest) -> str:
+def _limits(manifest: Manifest) -> list[str]:
     kinds = {entry["recipe"]["kind"] for entry in manifest.encoders.values()}
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count)
     lines = [
@@ -297,25 +190,17 @@ def _limits(manifest: Manifest) -> str:
         if entry["recipe"].get("code_sha256")
     ]
     notes = {encoder_id: encoder_terms(entry["recipe"]).note for encoder_id, entry in manifest.encoders.items()}
-    lines += [f"`{encoder_id}`: {note}." for encoder_id, note in notes.items() if note]
-    return "\n".join(f"- {_cell(line)}" for line in lines)
+    return lines + [f"`{encoder_id}`: {note}." for encoder_id, note in notes.items() if note]
 
 
-def _citation(manifest: Manifest) -> str:
+def _citations(manifest: Manifest) -> list[str]:
     store = f"Store {manifest.full_name}, made with genekb; name the `digest` in `manifest.json`."
+    recipes = [entry["recipe"] for entry in manifest.encoders.values() if not encoder_terms(entry["recipe"]).is_own]
     models = [
-        f"Encoder {model_name(entry['recipe'])}, revision {entry['recipe']['revision'] or 'not stated'}; "
-        "cite it as its authors ask."
-        for entry in manifest.encoders.values()
-        if not encoder_terms(entry["recipe"]).is_own
+        f"Encoder {model_name(recipe)}, revision {recipe['revision'] or 'not stated'}; cite it as its authors ask."
+        for recipe in recipes
     ]
-    return "\n".join(f"- {_cell(line)}" for line in [*cited_sources(manifest), store, *models])
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    """Draw a table in Markdown; nothing where there are no rows."""
-    lines = [" | ".join(_cell(value) for value in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in [" | ".join(head), " | ".join("---" for _ in head), *lines] if lines)
+    return [*cited_sources(manifest), store, *models]
 
 
 def _cell(value: object) -> str:
