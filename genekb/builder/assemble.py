@@ -19,8 +19,7 @@ from genekb.core.resources import note_on_interrupt
 from genekb.encoders import EncoderSpec
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
 from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray
-from genekb.store.card import store_card
-from genekb.store.croissant import CROISSANT, describe_store
+from genekb.store.card import CROISSANT, describe_store, store_card
 from genekb.store.files import check_files, remember_places
 from genekb.store.home import find_home
 from genekb.store.manifest import Manifest

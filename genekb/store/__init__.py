@@ -2,7 +2,6 @@
 
 __all__ = [
     "card",
-    "croissant",
     "files",
     "home",
     "lockfile",

@@ -33,6 +33,7 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"genekb", "cellmodel", "genekb_cellmodel_cli"}
     assert {
         "genekb/genes/taxa.tsv",
+        "genekb/store/card.md.j2",
         "genekb/sources/demo_genes.tsv",
         "genekb/encoders/models.toml",
         "genekb/py.typed",

@@ -18,8 +18,7 @@ from genekb.files.atomic import sha256_file
 from genekb.schema import TABLES
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.sources.table import read_demo_table, read_gene_table
-from genekb.store.card import encoder_terms, source_terms, store_card, store_licence, without_header
-from genekb.store.croissant import describe_store
+from genekb.store.card import describe_store, encoder_terms, source_terms, store_card, store_licence, without_header
 from genekb.store.manifest import MANIFEST, read_manifest
 from genekb.store.verify import verify_store
 
