@@ -259,11 +259,7 @@ def read_rows(
 def stream_tsv(
     path: Path, columns: Sequence[str], *, null_values: Sequence[str] = ("-",), quote_char: str | None = None
 ) -> Iterator[pa.Table]:
-    """Yield the rows below the first line in blocks of strings; memory does not grow with the file.
-
-    Raises ``SourceUnusable`` if the file is truncated, too large when decompressed, or a line has another number of
-    fields.
-    """
+    """Yield the rows below the first line in blocks of strings; memory does not grow with the file."""
     options = {
         # one thread: of several, Arrow does not report the line of an error
         "read_options": pacsv.ReadOptions(

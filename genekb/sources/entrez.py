@@ -38,10 +38,7 @@ class EntrezRecord:
 
 
 def read_entrez_folder(folder: Path, *, release: str | None = None) -> SourceTables:
-    """Read every esummary and efetch answer of a folder; of a gene in several files the last one counts.
-
-    Raises ``SourceUnusable`` if a file is damaged, or no answer holds a current gene.
-    """
+    """Read every esummary and efetch answer of a folder; of a gene in several files the last one counts."""
     records: dict[int, EntrezRecord] = {}
     files: list[SourceFile] = []
     for path in sorted(path for pattern in PATTERNS for path in folder.glob(pattern)):
@@ -92,10 +89,7 @@ def _names(current: dict[int, EntrezRecord], records: dict[int, EntrezRecord]) -
 
 
 def read_answer(path: Path) -> Iterator[EntrezRecord]:
-    """Read the records of one answer, without those that only report an error.
-
-    Raises ``SourceUnusable`` if the file is damaged, or holds an error message instead of an answer.
-    """
+    """Read the records of one answer, without those that only report an error."""
     try:
         if path.suffix == ".json":
             yield from _read_json(path)

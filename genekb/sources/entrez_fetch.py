@@ -1,5 +1,6 @@
 """A few genes from NCBI's E-utilities, through Biopython; the answers are kept as files, which are a source."""
 
+import json
 import os
 import re
 import socket
@@ -44,9 +45,8 @@ class FetchConfig:
     taxon: str = "human"  # species of the symbols
     base_url: str = BASE_URL  # in place of NCBI's folder of E-utilities
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    pause_s: float | None = (
-        None  # between two calls of all processes of a machine; NCBI's rules: 3 a second, 10 with key
-    )
+    # between two calls of all processes of a machine; NCBI's rules: 3 a second, 10 with key
+    pause_s: float | None = None
     rate_folder: Path | None = None  # where the time of the last call is noted; the user's cache folder if left out
 
     def __post_init__(self) -> None:
@@ -72,9 +72,7 @@ def fetch_genes(
     """Fetch the records of some genes, or go on with a fetch that was interrupted.
 
     ``names``: GeneIDs and current symbols of ``config.taxon``, mixed. ``progress``: called with the ids that have been
-    answered, and all of them. Raises ``NotAvailable`` if NCBI cannot be reached, refuses, NCBI_EMAIL is not set, or the
-    folder cannot be written to; ``SourceUnusable`` if no name is given, or the folder holds the answers to another
-    list; ``StoreBusy`` if another process is fetching into the folder.
+    answered, and all of them.
     """
     wanted = sorted({name.strip() for name in names if name.strip()})
     if not wanted:
@@ -86,30 +84,32 @@ def fetch_genes(
         symbols = [name for name in wanted if not name.isdecimal() and _SYMBOL.fullmatch(name)]
         for start in range(0, len(symbols), MOST_SYMBOLS):
             ids |= client.search(symbols[start : start + MOST_SYMBOLS], _part(folder, "esearch", start))
-        records = _fetch_all(sorted(ids), client, folder=folder, stem="esummary", progress=progress)
-        replaced = _fetch_replacements(records, client, folder, progress)
+        records = _fetch_current(ids, client, folder, progress)
         missing = _missing(wanted, records)
         write_text("".join(f"{name}\n" for name in missing), folder / MISSING)
     return FetchResult(
         folder=folder,
         n_genes=sum(current_gene(key, records) == key for key in records),
         n_calls=client.n_calls,
-        replaced=replaced,
+        replaced={key: record.current_id for key, record in records.items() if record.current_id},
         missing=tuple(missing),
     )
 
 
-def _fetch_replacements(
-    records: dict[int, EntrezRecord], client: "_Client", folder: Path, progress: Callable[[int, int], None] | None
-) -> dict[int, int]:
-    """Add the records that replaced others, as often as these were replaced too; give old and new GeneIDs."""
-    asked = set(records)
+def _fetch_current(
+    ids: set[int], client: "_Client", folder: Path, progress: Callable[[int, int], None] | None
+) -> dict[int, EntrezRecord]:
+    """Get the records of all ids, and those that replaced them, as often as these were replaced too."""
+    records: dict[int, EntrezRecord] = {}
+    asked: set[int] = set()
     n_hops = 0
-    while new := sorted({record.current_id for record in records.values() if record.current_id} - asked):
+    while new := ids - asked:
+        stem = f"esummary-current-{n_hops}" if n_hops else "esummary"
+        records |= _fetch_all(sorted(new), client, folder=folder, stem=stem, progress=progress)
+        asked |= new
+        ids = {record.current_id for record in records.values() if record.current_id}
         n_hops += 1
-        asked |= set(new)
-        records |= _fetch_all(new, client, folder=folder, stem=f"esummary-current-{n_hops}", progress=progress)
-    return {record.gene_id: record.current_id for record in records.values() if record.current_id}
+    return records
 
 
 def _missing(wanted: Sequence[str], records: Mapping[int, EntrezRecord]) -> list[str]:
@@ -123,17 +123,15 @@ def _missing(wanted: Sequence[str], records: Mapping[int, EntrezRecord]) -> list
 
 
 def _check_plan(folder: Path, wanted: Sequence[str], config: FetchConfig) -> None:
-    """Note what is asked for; ``SourceUnusable`` if the folder holds answers to another list."""
-    import json
-
+    """Note what is asked for, if the folder holds no answers to another list."""
     plan = {"names": sha256("\n".join(wanted).encode()).hexdigest(), "tax_id": int(find_taxon(config.taxon).tax_id)}
     try:
         found = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        found = None
+        found = plan
     except ValueError:
-        found = {}
-    if found is not None and found != plan:
+        found = None
+    if found != plan:
         raise SourceUnusable(f"{folder} holds the answers to another list of genes; give another folder")
     write_json(plan, folder / PLAN)
 

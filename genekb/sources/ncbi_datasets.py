@@ -53,7 +53,6 @@ def read_datasets_report(path: Path, *, taxa: Sequence[str] | None = None, relea
     """Read gene records from a ``data_report.jsonl``, or a folder that holds one.
 
     ``taxa``: all if left out or if ``all`` is among them. ``release``: the unpacked download's folder if left out.
-    Raises ``SourceUnusable`` if a line is not a gene report, or no gene of the species is in the file.
     """
     path = find_report(path) or path
     wanted = set[int]() if taxa is None else {int(taxon.tax_id) for taxon in find_taxa(taxa, path.parent)}
@@ -104,48 +103,45 @@ def _reports(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                yield from _unwrapped(_parsed(line, path, number), path, number)
+                if line.strip():
+                    yield from _unwrapped(_parsed(line, f"{path}, line {number}"), f"{path}, line {number}")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceUnusable(f"{path} cannot be read ({error}); give a {FILE_NAME} of NCBI Datasets") from error
 
 
-def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
+def _parsed(line: str, where: str) -> dict[str, Any]:
     try:
-        content = json.loads(line)
+        content = json.loads(line, object_hook=_in_camel_case)
     except (ValueError, RecursionError) as error:
-        reason = str(error)[:100]
-        raise SourceUnusable(f"{path}, line {number}: no JSON ({reason}); download it again") from error
+        raise SourceUnusable(f"{where}: no JSON ({str(error)[:100]}); download it again") from error
     if not isinstance(content, dict):
-        raise SourceUnusable(f"{path}, line {number}: a {type(content).__name__}, an object is needed")
+        raise SourceUnusable(f"{where}: a {type(content).__name__}, an object is needed")
     return content
 
 
-def _unwrapped(content: dict[str, Any], path: Path, number: int) -> Iterator[dict[str, Any]]:
+def _in_camel_case(content: dict[str, Any]) -> dict[str, Any]:
+    """Spell fields as the command line writes them, ``geneId``; some versions write ``gene_id``."""
+    return {re.sub("_(.)", lambda found: found[1].upper(), key): value for key, value in content.items()}
+
+
+def _unwrapped(content: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    wrong = f"{where}: no gene report (geneId, symbol and taxId are needed)"
     for item in content.get("reports") or [content]:
         report = item.get("gene", item) if isinstance(item, dict) else {}
-        if not isinstance(report, dict) or not _of(report, "geneId") or not report.get("symbol"):
-            raise SourceUnusable(f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed)")
+        if not isinstance(report, dict) or not report.get("geneId") or not report.get("symbol"):
+            raise SourceUnusable(wrong)
         for key in ("geneId", "taxId"):
-            if not re.fullmatch(rf"[1-9][0-9]{{0,{max_digits(key) - 1}}}", str(_of(report, key))):
-                found = str(_of(report, key))[:40]
+            found = str(report.get(key))
+            if not re.fullmatch(rf"[1-9][0-9]{{0,{max_digits(key) - 1}}}", found):
                 raise SourceUnusable(
-                    f"{path}, line {number}: no gene report (geneId, symbol and taxId are needed); {key} is {found!r}, "
-                    f"a positive number of at most {max_digits(key)} digits is needed"
+                    f"{wrong}; {key} is {found[:40]!r}, a positive number of at most {max_digits(key)} digits is needed"
                 )
         yield report
 
 
-def _of(report: dict[str, Any], key: str) -> Any:
-    """Value of a field in either spelling, geneId or gene_id."""
-    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)
-    return report.get(key, report.get(snake))
-
-
 def _items(report: dict[str, Any], key: str) -> list[Any]:
     """Values of a field that holds one, several or none."""
-    value = _of(report, key)
+    value = report.get(key)
     return value if isinstance(value, list) else [] if value in (None, "") else [value]
 
 
@@ -158,14 +154,14 @@ def _strings(report: dict[str, Any], key: str) -> list[str]:
 
 
 def _gene(report: dict[str, Any]) -> _Gene:
-    summaries = [without_provenance(str(_of(item, "description") or "")) for item in _objects(report, "summary")]
+    summaries = [without_provenance(str(item.get("description") or "")) for item in _objects(report, "summary")]
     aliases = _strings(report, "synonyms")
-    kind = str(_of(report, "type") or "")
+    kind = str(report.get("type") or "")
     row: dict[str, Any] = {
-        "gene_id": int(_of(report, "geneId")),
-        "tax_id": int(_of(report, "taxId")),
+        "gene_id": int(report["geneId"]),
+        "tax_id": int(report["taxId"]),
         "symbol": str(report["symbol"]),
-        "name": str(_of(report, "description") or "") or None,
+        "name": str(report.get("description") or "") or None,
         "type": _TYPE_OF.get(kind.upper(), kind.lower()) or None,
         "chromosome": "|".join(_strings(report, "chromosomes")) or None,
         "map_location": "|".join(_strings(report, "mapLocations")) or None,
@@ -180,7 +176,7 @@ def _gene(report: dict[str, Any]) -> _Gene:
         "locus_tag": _strings(report, "locusTag"),
     }
     for authority in _objects(report, "nomenclatureAuthority"):
-        identifier = str(_of(authority, "identifier") or "")
+        identifier = str(authority.get("identifier") or "")
         prefix, _, rest = identifier.partition(":")
         if prefix.lower() in _AUTHORITIES:
             names[prefix.lower()] = [identifier if _AUTHORITIES[prefix.lower()] else rest]
@@ -191,16 +187,16 @@ def _go_terms(report: dict[str, Any]) -> list[dict[str, Any]]:
     """GO terms of a report, without negated ones."""
     return [
         {
-            "gene_id": int(_of(report, "geneId")),
+            "gene_id": int(report["geneId"]),
             "vocabulary": vocabulary,
-            "term_id": str(_of(item, "goId")),
-            "term": str(_of(item, "name")),
-            "evidence": _of(item, "evidenceCode"),
+            "term_id": str(item.get("goId")),
+            "term": str(item.get("name")),
+            "evidence": item.get("evidenceCode"),
         }
         for ontology in _objects(report, "geneOntology")
         for key, vocabulary in _ASPECTS.items()
         for item in _objects(ontology, key)
-        if _of(item, "goId") and _of(item, "name") and not str(_of(item, "qualifier") or "").startswith("NOT")
+        if item.get("goId") and item.get("name") and not str(item.get("qualifier") or "").startswith("NOT")
     ]
 
 

@@ -81,9 +81,6 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
 
     A file gets its name only when all of it has arrived and its gzip can be read to the end. Size, SHA-256 and the
     server's date of each are written to ``download.json``; a file that is there with that digest is not fetched again.
-
-    Raises ``NotAvailable`` if the server cannot be reached, or the folder cannot be written; ``SourceUnusable`` if the
-    server does not have a file, or its file is damaged; ``StoreBusy`` if another process downloads into the folder.
     """
     taxa = [] if ALL in config.taxa else [find_taxon(name) for name in config.taxa]
     with (

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,11 +45,7 @@ class Extra:
 
 
 def read_extra(folder: Path, *, genes: pa.Table) -> Extra:
-    """Read the optional files of a folder, limited to some genes (``gene_id``, ``tax_id``).
-
-    Rows of other genes of these species are counted as dropped. Raises ``SourceUnusable`` if a file is damaged or has
-    other columns than NCBI's.
-    """
+    """Read the optional files of a folder; rows of other genes of the species of ``genes`` are counted as dropped."""
     extra = Extra()
     readers = {"gene_history": _history, "gene2ensembl": _ensembl, "gene2go": _go, "generifs_basic": _rifs}
     for name, take in readers.items():
@@ -122,15 +119,12 @@ def _rifs(rows: pa.Table, extra: Extra) -> None:
         }
     ).filter(pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(rows["GeneRIF text"], "")), ""))
     table = table.sort_by([("gene_id", "ascending"), ("when", "descending"), ("term", "ascending")])
-    keep, seen, gene = [], set[str](), None
-    for row, (gene_id, term) in enumerate(zip(table["gene_id"].to_pylist(), table["term"].to_pylist(), strict=True)):
-        if gene_id != gene:
-            gene, seen = gene_id, set()
-        if len(seen) < RIFS_A_GENE and term not in seen:
-            seen.add(term)
-            keep.append(row)
-    extra.drop(f"generifs_basic: beyond the newest {RIFS_A_GENE} of a gene", table.num_rows - len(keep))
-    extra.annotations.append(annotation_rows(table.take(pa.array(keep, pa.int64())), "generif"))
+    each = table.group_by(["gene_id", "term"], use_threads=False).aggregate([("term_id", "first")])
+    gene_ids = each["gene_id"].to_numpy()
+    place = np.arange(len(gene_ids)) - np.searchsorted(gene_ids, gene_ids)  # in the list of its gene
+    kept = each.filter(pa.array(place < RIFS_A_GENE)).rename_columns(["gene_id", "term", "term_id"])
+    extra.drop(f"generifs_basic: beyond the newest {RIFS_A_GENE} of a gene", table.num_rows - kept.num_rows)
+    extra.annotations.append(annotation_rows(kept, "generif"))
 
 
 def annotation_rows(rows: pa.Table, vocabulary: str) -> pa.Table:

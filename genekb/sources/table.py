@@ -60,8 +60,7 @@ def read_gene_table(
     ``taxon``: species of all rows, where the table has no ``tax_id``. ``taxa``: species to keep; all if left out.
     ``names``: release of NCBI Gene that resolves symbols, where the table has no ``gene_id``; its records and names are
     used with the table's texts. Symbols of no gene, of several, or of a gene that another row has (current symbols
-    first) are counted as dropped. Raises ``SourceUnusable`` if the file is missing or of another form, a needed column
-    is absent, or an identifier is not a number or occurs twice.
+    first) are counted as dropped.
     """
     rows = _read_rows(path)
     if "gene_id" not in rows.column_names:
