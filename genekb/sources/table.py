@@ -69,8 +69,19 @@ def read_gene_table(
         raise SourceUnusable(f"{path} lacks the column 'symbol'; a gene needs one beside its gene_id")
     n_read = rows.num_rows
     rows = _of_taxa(_with_tax_id(rows, path=path, taxon=taxon), taxa, path)
-    dropped = {"other taxon or subspecies": n_read - rows.num_rows} if n_read > rows.num_rows else {}
-    return _own_records(rows, path=path, release=release, licence=licence, dropped=dropped)
+    columns = _columns(rows, path)
+    kinds = {"symbol": "symbol", "aliases": "alias", "ensembl": "ensembl", "hgnc": "hgnc"}
+    parts = [explode(rows["gene_id"], columns[column], kind) for column, kind in kinds.items()]
+    columns["aliases"] = pc.split_pattern(columns["aliases"], "|")
+    genes = pa.table({field.name: columns.get(field.name, pa.nulls(len(rows), field.type)) for field in schema.GENES})
+    return SourceTables(
+        genes=genes.sort_by("gene_id").cast(schema.GENES),
+        names=sorted_names(parts),
+        files=(describe_file(path, n_rows_read=n_read, n_rows_kept=rows.num_rows),),
+        release=release,
+        licence=licence,
+        dropped={"other taxon or subspecies": n_read - rows.num_rows} if n_read > rows.num_rows else {},
+    )
 
 
 def _of_taxa(rows: pa.Table, taxa: Sequence[str] | None, path: Path) -> pa.Table:
@@ -96,9 +107,9 @@ def _of_taxa(rows: pa.Table, taxa: Sequence[str] | None, path: Path) -> pa.Table
     return kept
 
 
-def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, dropped: dict[str, int]) -> SourceTables:
-    gene_id = rows["gene_id"]
-    repeated = len(gene_id) - len(gene_id.unique())
+def _columns(rows: pa.Table, path: Path) -> dict[str, pa.ChunkedArray | pa.Array]:
+    """Check that each gene has one row and a symbol; give :data:`COLUMNS`, those that are absent without a value."""
+    repeated = rows.num_rows - len(rows["gene_id"].unique())
     if repeated:
         raise SourceUnusable(
             f"{path}: {counted(repeated, 'gene_id occurs', plural='gene_ids occur')} twice; one row a gene is needed"
@@ -107,30 +118,8 @@ def _own_records(rows: pa.Table, *, path: Path, release: str, licence: str, drop
         raise SourceUnusable(
             f"{path}: column symbol is empty in {counted(rows['symbol'].null_count, 'row')}; each gene needs one"
         )
-    for name in COLUMNS:
-        if name not in rows.column_names:
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
-    plain = {name: rows[name] for name in ("symbol", "name", "type", "chromosome", "map_location", "summary")}
-    genes = pa.table(
-        plain
-        | {
-            "gene_id": gene_id,
-            "tax_id": rows["tax_id"].cast(pa.int32()),
-            "designations": pa.nulls(rows.num_rows, pa.list_(pa.string())),
-            "aliases": pc.split_pattern(rows["aliases"], "|"),
-            "status": pa.nulls(rows.num_rows, pa.string()),
-            "modified": pa.nulls(rows.num_rows, pa.string()),
-        }
-    ).select(schema.GENES.names)
-    kinds = {"symbol": "symbol", "aliases": "alias", "ensembl": "ensembl", "hgnc": "hgnc"}
-    return SourceTables(
-        genes=genes.sort_by("gene_id").cast(schema.GENES),
-        names=sorted_names(explode(gene_id, rows[column], kind) for column, kind in kinds.items()),
-        files=(describe_file(path, n_rows_read=rows.num_rows + sum(dropped.values()), n_rows_kept=rows.num_rows),),
-        release=release,
-        licence=licence,
-        dropped=dropped,
-    )
+    nothing = pa.nulls(rows.num_rows, pa.string())
+    return {name: rows[name] if name in rows.column_names else nothing for name in COLUMNS}
 
 
 def _with_tax_id(rows: pa.Table, *, path: Path, taxon: str | None) -> pa.Table:
@@ -156,9 +145,8 @@ def _on_records_of(
     texts: dict[int, dict[str, str | None]] = {}
     dropped = {"symbol unknown": 0, "symbol ambiguous": 0, "gene already has a row": 0, "row without a text": 0}
     found = zip(resolution.status.tolist(), rows.to_pylist(), resolution.gene_ids.tolist(), strict=True)
-    for status, record, gene_id in sorted(
-        found, key=lambda row: RANKS.get(row[0], len(RANKS))
-    ):  # current symbols first
+    # current symbols first
+    for status, record, gene_id in sorted(found, key=lambda row: RANKS.get(row[0], len(RANKS))):
         fields = {name: record.get(name) for name in TEXT_COLUMNS if record.get(name)}
         if not gene_id:
             dropped["symbol ambiguous" if status == "ambiguous" else "symbol unknown"] += 1
@@ -187,11 +175,8 @@ def _replaced(genes: pa.Table, texts: dict[int, dict[str, str | None]]) -> pa.Ta
     records = genes.to_pylist()
     for record in records:
         given = texts.get(record["gene_id"])
-        if given is None:
-            record.update(name=None, summary=None, designations=None)
-        else:
-            record.update(summary=None, designations=None)
-            record.update(given)
+        own = {"name": None} if given is None else given
+        record.update({"summary": None, "designations": None} | own)
     return pa.Table.from_pylist(records, schema=schema.GENES)
 
 
