@@ -60,10 +60,7 @@ class Repair:
 def propose_repairs(
     unknown: Collection[str], *, given: Collection[str], name_table: pa.Table
 ) -> dict[str, tuple[Repair, ...]]:
-    """Propose repairs of unknown names, the likeliest first.
-
-    ``given``: all names of the list. ``name_table``: table in the schema :data:`genekb.schema.NAMES`.
-    """
+    """Propose repairs of the unknown ones of the names that were ``given``, the likeliest first."""
     wanted = sorted(set(unknown))
     dates = _dates(wanted)
     mitochondrial = _mitochondrial(wanted, name_table)
@@ -257,8 +254,7 @@ def resolve_names(
     """Resolve names of mixed kinds against the name table of a store.
 
     ``name_table``: in the schema :data:`genekb.schema.NAMES`. ``gene_ids``: every current GeneID. ``use_orthologs``:
-    whether the symbol of an orthologue of another species may map to a gene. Raises ``SchemaMismatch`` if the table
-    holds a kind of name that is not in :data:`RANKS`.
+    whether the symbol of an orthologue of another species may map to a gene.
     """
     keys = [normalise_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)

@@ -40,10 +40,7 @@ class SpeciesGuess:
 
 
 def guess_species(names: Sequence[str], *, name_table: pa.Table) -> SpeciesGuess | None:
-    """Guess the species from identifiers, else from the case of those names that are a symbol of the table.
-
-    None where fewer than :data:`MIN_EVIDENCE` names, or :data:`MIN_FRACTION` of the informative ones, agree.
-    """
+    """Guess the species from identifiers, else from the case of those names that are a symbol; None if few agree."""
     return _guess_by_identifier(names) or _guess_by_case(names, name_table)
 
 
@@ -104,10 +101,7 @@ def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
 
 
 def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_table: pa.Table) -> None:
-    """Raise ``SpeciesMismatch`` for names of another species: its identifiers, or symbols in its case.
-
-    Fewer than :data:`MIN_EVIDENCE` names, or uninformative ones, pass.
-    """
+    """Refuse names of another species: its identifiers, or symbols in its case; few or uninformative ones pass."""
     n_names = len(resolution.names)
     n_found = sum(kind not in _NOT_FOUND for kind in resolution.status.tolist())
     if n_found > (1 - MIN_FRACTION) * n_names:

@@ -45,8 +45,7 @@ TAXA = _read_taxa()
 def find_taxon(query: str, folder: Path | None = None) -> Taxon:
     """Find a species by short name, scientific name or taxonomy identifier.
 
-    ``folder``: may hold NCBI's ``names.dmp`` or ``taxdump.tar.gz``, which have every species. Raises ``SourceUnusable``
-    if the name is unknown.
+    ``folder``: may hold NCBI's ``names.dmp`` or ``taxdump.tar.gz``, which have every species.
     """
     wanted = query.strip().lower().replace("_", " ")
     for taxon in TAXA:

@@ -52,10 +52,7 @@ def _check_redirect(response: "httpx.Response") -> None:
 
 
 def check_reachable(client: "httpx.Client", url: str, *, hint: str) -> None:
-    """Ask once whether a server is there at all, so that without a network nobody waits for six tries.
-
-    Raises ``NotAvailable`` if it is not; a server that answers badly is there, and may be asked again.
-    """
+    """Ask once whether a server is there at all, so that without a network nobody waits for six tries."""
     import httpx
 
     try:
@@ -95,11 +92,7 @@ def ask(
 
 
 def blocks_of(response: "httpx.Response") -> Iterator[bytes]:
-    """Give the bytes of an answer as they come.
-
-    Raises ``NotAvailable`` if over :data:`WINDOW_S` seconds fewer than :data:`MIN_BYTES_PER_S` came a second; silence
-    is the client's timeout.
-    """
+    """Give the bytes of an answer as they come, unless they come too slowly; silence is the client's timeout."""
     since, n_bytes = time.monotonic(), 0
     for block in response.iter_raw():
         yield block
@@ -119,10 +112,7 @@ TOKEN_HINT: Final = "set HF_TOKEN to a token that may use the repository"
 
 @contextmanager
 def hub_errors(shown: str) -> Iterator[None]:
-    """Report in one line what the Hub refuses; its client's own messages may hold addresses with tokens.
-
-    ``shown``: how errors name the repository.
-    """
+    """Report in a line what the Hub refuses of ``shown``; its client's own messages may hold tokens."""
     from huggingface_hub import errors
 
     try:

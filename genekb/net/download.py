@@ -110,10 +110,7 @@ def _append(part: Path, rest: Rest, on_block: Callable[[int, int, int | None], N
 
 @contextmanager
 def own_folder(folder: Path, *, lock: str, work: str) -> Iterator[None]:
-    """Make a folder, and keep other processes that do the same ``work`` out of it, until the block ends.
-
-    Raises ``StoreBusy`` if another process has it; ``NotAvailable`` if it cannot be written to.
-    """
+    """Make a folder, and keep other processes that do the same ``work`` out of it, until the block ends."""
     import filelock
 
     try:
@@ -164,11 +161,7 @@ class WebDownload:
     progress: Progress | None = None
 
     def fetch(self, url: str, path: Path) -> FileVersion:
-        """Bring one file to ``path``.
-
-        Raises ``Absent`` if the server does not give it; ``NotAvailable`` if it does not come; what has arrived is
-        kept; ``SourceUnusable`` if the server's file is damaged.
-        """
+        """Bring one file to ``path``; raises ``Absent`` if the server does not give it."""
         versions: list[FileVersion] = []
 
         @contextmanager

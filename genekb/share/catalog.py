@@ -59,8 +59,7 @@ def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
 def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Listed, ...]:
     """Read a catalogue; relative addresses in it are made whole.
 
-    ``location``: path or address of the file, or of the folder that holds it. Raises ``NotAvailable`` if there is none;
-    ``SourceUnusable`` if it is damaged, or of a later version.
+    ``location``: path or address of the file, or of the folder that holds it.
     """
     base, name = _base_and_name(location)
     retry = retry or RetryPolicy()
@@ -105,10 +104,7 @@ def _listed(entry: Mapping[str, Any], base: str) -> Listed:
 
 
 def add_to_catalog(listed: Listed, path: Path) -> None:
-    """Add a store to a catalogue on this machine, in place of an entry with the same name.
-
-    Raises ``SourceUnusable`` if the file is there and is no catalogue; ``NotAvailable`` if it cannot be written.
-    """
+    """Add a store to a catalogue on this machine, in place of an entry with the same name."""
     import tomli_w
 
     kept = [entry for entry in check_catalog(path) if entry["name"] != listed.name]
@@ -121,10 +117,7 @@ def add_to_catalog(listed: Listed, path: Path) -> None:
 
 
 def check_catalog(path: Path) -> list[dict[str, Any]]:
-    """Check that a catalogue on this machine can be added to, and give its entries; none if it does not exist.
-
-    Raises ``SourceUnusable``, ``OutputUnusable`` if it is no catalogue, or can never be written.
-    """
+    """Check that a catalogue on this machine can be added to, and give its entries; none if it does not exist."""
     check_targets([Target(path, makes_parents=True)], overwrite=True)
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8")).get("store", []) if path.exists() else []
@@ -142,10 +135,7 @@ def address_of(listed: Listed) -> Address:
 
 
 def find_listed(catalog: Sequence[Listed], name: str) -> Listed:
-    """Find a store by ``NAME@RELEASE``, or the last release of ``NAME`` in the order of the catalogue.
-
-    Raises ``NotAvailable`` if it has none of that name, or no address of it.
-    """
+    """Find a store by ``NAME@RELEASE``, or the last release of ``NAME`` in the order of the catalogue."""
     fits = [entry for entry in catalog if name in {entry.name, entry.name.partition("@")[0]}]
     if not fits:
         known = known_names(name, (entry.name for entry in catalog))

@@ -35,7 +35,7 @@ def url_for_lock(url: str, lock_file: Path) -> str:
 def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Address:
     """Address that a pin can be pulled from; of the Hub, whose versions are commits and tags, as it is written.
 
-    ``folder``: that the artefact lies in; errors then name it. Raises ``NotAvailable`` if the lock file has no address.
+    ``folder``: that the artefact lies in; errors then name it.
     """
     name, program = folder or pin.name, PROGRAM[pin.kind]
     if not pin.url:
@@ -49,12 +49,7 @@ def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Addr
 
 
 def write_pins(pins: Sequence[Pin], path: Path) -> None:
-    """Write pins into a lock file, by name; its pins of other names and kinds stay as they are.
-
-    Raises ``SourceUnusable`` if an address is none, or holds user and password, which others would read, or the file is
-    there and is no lock file; ``OutputUnusable`` if it is a folder, a pipe or
-    a device; ``NotAvailable`` if it cannot be written.
-    """
+    """Write pins into a lock file, by name; its pins of other names and kinds stay as they are."""
     import tomli_w
 
     for pin in pins:
@@ -85,8 +80,7 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
     """Describe a store as a lock file does.
 
     ``encoders``: ids or names of the encoders that the project needs; those that are here if empty. ``url``: as
-    :func:`url_for_lock` gives it; where it was pulled from if empty. Raises ``NotAvailable`` if the store has no such
-    encoder.
+    :func:`url_for_lock` gives it; where it was pulled from if empty.
     """
     manifest = store.manifest
     chosen = find_encoders(manifest, encoders, where=store.store_id) if encoders else store.encoder_ids
@@ -119,11 +113,7 @@ def _verify(pin: Pin, home: Path | None) -> Verification | None:
 def sync(
     path: Path, *, home: Path | None = None, retry: RetryPolicy | None = None, progress: Progress | None = None
 ) -> list[tuple[Pin, Pulled | None]]:
-    """Bring every store of a lock file to a home; what is here, whole, is not asked for again.
-
-    Returns each pin, with what was pulled for it. Raises ``NotAvailable`` if a store is neither here nor anywhere to
-    pull it from; ``StoreCorrupt`` if what is here, or what an address gives, is not what was pinned.
-    """
+    """Bring every store of a lock file to a home; give each pin, and what was pulled for it: what is whole stays."""
     retry = retry or RetryPolicy()
     note_lock_file(path, find_home(home))
     return [(pin, _sync(pin, path, home=home, retry=retry, progress=progress)) for pin in read_pins(path)]

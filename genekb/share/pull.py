@@ -60,8 +60,7 @@ def pull_store(
 
     Raises ``NotAvailable`` if the location cannot be reached, or has no such store, version or encoder; what has
     arrived is kept; ``StoreCorrupt`` if it gives other bytes than promised, another digest than asked for, or no valid
-    signature; ``SchemaMismatch`` if this genekb does not know the schema version; ``StoreBusy`` if another process
-    writes the same name.
+    signature.
     """
     config = config or PullConfig()
     with open_version(address, head=MANIFEST, retry=config.retry) as version:
@@ -173,10 +172,7 @@ def parse_head(version: RemoteVersion) -> Manifest:
 
 
 def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> list[str]:
-    """Find encoders by id or name; all of them if none is named.
-
-    Raises ``NotAvailable`` if one is not there, or its name is that of several.
-    """
+    """Find encoders by id or name; all of them if none is named."""
     if not names:
         return list(manifest.encoders)
     found = []

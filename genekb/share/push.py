@@ -42,8 +42,7 @@ def push_store(
     """Copy a store to a location, or go on with a push that was interrupted.
 
     ``encoders``: ids or names of the encoders to push; all if empty. Raises ``NotAvailable`` if access is refused, or
-    an encoder is not here; ``StoreCorrupt`` if the store is damaged: damage is not shared; ``SourceUnusable``,
-    ``OutputUnusable`` if nothing can be written there, or it is the store's own folder.
+    an encoder is not here; ``StoreCorrupt`` if the store is damaged: damage is not shared.
     """
     sent = _collect(store, address, encoders)
     url, n_sent = send(sent, address, retry=retry or RetryPolicy(), progress=progress)
@@ -98,10 +97,7 @@ def _pushed(sent: Sent, url: str, *, n_sent: int = 0) -> Pushed:
 
 
 def send(sent: Sent, address: Address, *, retry: RetryPolicy, progress: Progress | None = None) -> tuple[str, int]:
-    """Send one version to a location; give its address there, and the bytes that were sent now.
-
-    Raises ``NotAvailable``, ``SourceUnusable``, ``OutputUnusable``: see :func:`push_store`.
-    """
+    """Send one version to a location; give its address there, and the bytes that were sent now."""
     if address.scheme == "file":
         target = Target(Path(address.url), kind="shared", makes_parents=True)
         check_targets([target], inputs=[sent.folder], overwrite=True)

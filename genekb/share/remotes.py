@@ -70,7 +70,7 @@ def at_digest(address: Address, digest: str) -> Address:
 def parse_address(text: str, *, hub_kind: Literal["datasets", "models"] = "datasets") -> Address:
     """Parse an address; ``@`` and what follows it name a revision, of a path only if these are digits of a digest.
 
-    ``hub_kind``: what ``hf://owner/name`` maps to. Raises ``SourceUnusable`` if it is no address of a known kind.
+    ``hub_kind``: what ``hf://owner/name`` maps to.
     """
     if not text.strip():
         raise SourceUnusable(f"the address is empty; give {_FORMS}")
@@ -308,11 +308,7 @@ class BucketRemote:
 
 @contextmanager
 def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
-    """Open the location that an address names, until the block ends.
-
-    Of the Hub it is the commit that the revision maps to now: every file then comes from that one commit. Raises
-    ``NotAvailable`` if the Hub has no such repository or revision, or a library that is needed is not installed.
-    """
+    """Open the location that an address names, until the block ends."""
     if address.scheme == "file":
         yield FolderRemote(folder=Path(address.url))
     elif address.scheme == "s3":
@@ -336,10 +332,7 @@ def _open_bucket(timeout_s: float) -> Any:
 
 
 def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
-    """Open the commit that a branch, a tag or the main branch points to now.
-
-    Raises ``NotAvailable`` if there is no such repository or revision, or it is private and HF_TOKEN does not open it.
-    """
+    """Open the commit that a branch, a tag or the main branch points to now: every file then comes from that one."""
     from huggingface_hub import HfApi, constants, get_token
 
     repository, repo_type = _repository(address)
@@ -357,10 +350,7 @@ def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
 
 
 def push_to_hub(folder: Path, address: Address, *, digest: str, patterns: list[str]) -> str:
-    """Make files of a folder the only content of a repository, by one commit tagged with the digest; give the commit.
-
-    Raises ``NotAvailable`` if the Hub refuses.
-    """
+    """Make files the only content of a repository, by one commit tagged with the digest; give the commit."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # exported lazily
 

@@ -13,15 +13,10 @@ if TYPE_CHECKING:
 
 SIGNATURE_LIMIT: Final = 1 << 14
 PASSWORD_VARIABLE: Final = "GENEKB_SIGN_PASSWORD"
-_KEY_LIMIT: Final = 1 << 14
 
 
 def make_keys(secret: Path) -> Path:
-    """Make a secret key, encrypted with the password in GENEKB_SIGN_PASSWORD, and a public one; give the latter's file.
-
-    Raises ``NotAvailable`` if the variable is not set, or the file cannot be written; ``SourceUnusable`` if a key is
-    there already: it is never replaced.
-    """
+    """Make a secret key, encrypted with the password of the environment, and a public one; give the file of this."""
     library = _library()
     public = secret.with_name(f"{secret.name}.pub")
     for path in (secret, public):
@@ -41,11 +36,7 @@ def make_keys(secret: Path) -> Path:
 
 
 def sign_store(folder: Path, secret: Path) -> Path:
-    """Sign a store's manifest; give the file of the signature, which is pushed and pulled with the store.
-
-    Raises ``NotAvailable`` if the key or its password is not there; ``SourceUnusable`` if
-    the file is no secret key, or the password is wrong.
-    """
+    """Sign a store's manifest; give the file of the signature, which is pushed and pulled with the store."""
     library = _library()
     manifest = read_manifest(folder)
     key = _read_key(library.SecretKey, secret)
@@ -68,8 +59,7 @@ def sign_store(folder: Path, secret: Path) -> Path:
 def check_signature(manifest: bytes, signature: bytes | None, public_key: str, *, what: str) -> str:
     """Check the signature of a manifest's bytes; give the signed comment: name and digest of what was signed.
 
-    ``public_key``: path of a public key's file, or its base64 line. ``what``: store to name in an error. Raises
-    ``StoreCorrupt`` if it is not signed by this key; ``SourceUnusable`` if the public key is none.
+    ``public_key``: path of a public key's file, or its base64 line. ``what``: store to name in an error.
     """
     library = _library()
     key = _read_public(library, public_key)
@@ -109,18 +99,17 @@ def _password() -> str:
 
 def _read_key(kind: Any, path: Path) -> Any:
     try:
-        content = path.read_bytes()[:_KEY_LIMIT]
+        return kind.from_file(path)
     except OSError as error:
         raise NotAvailable(f"{path} cannot be read: {error.strerror}; make a key with `genekb keygen`") from error
-    try:
-        return kind.from_bytes(content)
     except ValueError as error:
         raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb keygen`") from error
 
 
 def _read_public(library: Any, public_key: str) -> "minisign.PublicKey":
-    if Path(public_key).expanduser().is_file():
-        return _read_key(library.PublicKey, Path(public_key).expanduser())
+    path = Path(public_key).expanduser()
+    if path.is_file():
+        return _read_key(library.PublicKey, path)
     try:
         return library.PublicKey.from_base64(public_key)
     except ValueError as error:

@@ -27,10 +27,7 @@ _POINTER_LIMIT: Final = 1 << 16
 
 
 def read_small(remote: Remote, path: str, *, limit: int, retry: RetryPolicy) -> bytes | None:
-    """Read a small file; None where there is none.
-
-    Raises ``StoreCorrupt`` if it is longer than ``limit`` bytes; ``NotAvailable`` if it does not come.
-    """
+    """Read a file of at most ``limit`` bytes; None where there is none."""
 
     def read() -> bytes:
         content = b""
@@ -67,10 +64,9 @@ class RemoteVersion:
         )
 
     def fetch(self, files: Sequence[StoredFile], folder: Path, *, progress: Progress | None = None) -> int:
-        """Bring files to a folder; those that are there, whole, are not asked for again.
+        """Bring files to a folder, but those that are there, whole; give the bytes that came now.
 
-        Returns bytes that came now. Raises ``Absent`` if one is not there; ``StoreCorrupt`` if its bytes are others
-        than promised, also when asked once more; ``NotAvailable`` if one does not come; what has arrived is kept.
+        Raises ``Absent`` if the location lacks one.
         """
         tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
         _run_parallel(lambda file: self._fetch(file, folder, tally), files, tally=tally, n_jobs=self.retry.n_jobs)
@@ -112,8 +108,7 @@ class RemoteVersion:
 def open_version(address: Address, *, head: str, retry: RetryPolicy) -> Iterator[RemoteVersion]:
     """Open the version that an address names, until the block ends: the current one, or the one of a digest.
 
-    ``head``: name of the file that promises all others. Raises ``NotAvailable`` if there is none, or the first digits
-    of a digest are not those of the current one (nothing can be listed).
+    ``head``: name of the file that promises all others.
     """
     with open_remote(address, timeout_s=retry.timeout_s) as remote:
         yield _find_version(remote, address, head=head, retry=retry)
@@ -174,10 +169,7 @@ def write_file(remote: Remote, local: Path, path: str, *, retry: RetryPolicy, sh
 def _run_parallel(
     work: Callable[[StoredFile], None], files: Sequence[StoredFile], *, tally: "_Tally", n_jobs: int
 ) -> None:
-    """Work on several files at once; the first error stops the others.
-
-    The threads are daemons: an interrupt does not wait for a server that is silent.
-    """
+    """Work on several files at once; the first error stops the others."""
     waiting = queue.SimpleQueue[StoredFile]()
     for file in files:
         waiting.put(file)
@@ -193,6 +185,7 @@ def _run_parallel(
                 failures.put(error)
                 tally.is_stopped = True
 
+    # daemons: an interrupt does not wait for a server that is silent
     threads = [threading.Thread(target=take_turns, daemon=True) for _ in range(min(n_jobs, len(files)))]
     try:
         for thread in threads:
