@@ -30,11 +30,11 @@ from genekb.sources.base import (
     sorted_names,
     with_integers,
 )
-from genekb.sources.ncbi_extra import LICENCE as HGNC_LICENCE
-from genekb.sources.ncbi_extra import Extra, read_extra, read_hgnc
+from genekb.sources.ncbi_extra import Parts, read_extra
 
 REFERENCE_TAXON: Final = "human"  # the species whose summaries stand in for an orthologue without one
 
+_LICENCES: Final = {"hgnc_complete_set": "HGNC: CC0", "gene2go": GO_LICENCE}  # by the start of the file's name
 _GENE_INFO_NAME: Final = re.compile(r"(^|\.)gene_info(\.gz)?$")
 XREF_KINDS: Final = {
     "ensembl": r"^Ensembl:(?P<id>.+)$",
@@ -69,27 +69,26 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     if not folder.is_dir():
         raise SourceUnusable(f"{folder} is not a folder; give one that holds NCBI's *.gene_info.gz")
     wanted = find_taxa(taxa, folder)
-    genes, names, files, dropped = _read_gene_info(folder, wanted)
-    summaries, summary_file = _read_summaries(folder, wanted)
-    orthologs, ortholog_names, ortholog_files = _read_orthologs(folder, wanted, genes, summaries)
-    genes = _with_summary(genes, summaries)
-    extra = read_extra(folder, genes=genes)
-    human = genes.filter(pc.equal(genes["tax_id"], find_taxon("human").tax_id))
-    hgnc = (read_hgnc(folder, gene_ids=human["gene_id"]) if human.num_rows else None) or Extra()
-    annotations = pa.concat_tables([schema.ANNOTATIONS.empty_table(), *extra.annotations, *hgnc.annotations])
+    parts = Parts()
+    genes = _read_gene_info(folder, wanted, parts)
+    summaries = _read_summaries(folder, wanted, parts)
+    orthologs = _read_orthologs(folder, wanted, parts, genes=genes, summaries=summaries)
+    summary_row = pc.index_in(genes["gene_id"], summaries["gene_id"].combine_chunks())
+    genes = genes.append_column("summary", summaries["summary"].take(summary_row)).select(schema.GENES.names)
+    read_extra(folder, parts, genes=genes)
+    annotations = pa.concat_tables([schema.ANNOTATIONS.empty_table(), *parts.annotations])
+    files = {file.name: file for file in parts.files}
     return SourceTables(
         genes=genes.sort_by("gene_id").cast(schema.GENES),
-        names=sorted_names([names, ortholog_names, *extra.names, *hgnc.names]),
+        names=sorted_names(parts.names),
         orthologs=orthologs,
         annotations=annotations.sort_by([(name, "ascending") for name in ("gene_id", "vocabulary", "term_id", "term")]),
-        files=tuple(
-            {file.name: file for file in (*ortholog_files, *files, *summary_file, *extra.files, *hgnc.files)}.values()
-        ),
+        files=tuple(files.values()),
         release=release or folder.resolve().name,
         licence="; ".join(
-            [LICENCE, *([HGNC_LICENCE] if hgnc.files else []), *([GO_LICENCE] if _has_go(extra) else [])]
+            [LICENCE, *(terms for start, terms in _LICENCES.items() if any(name.startswith(start) for name in files))]
         ),
-        dropped=dropped | extra.dropped | hgnc.dropped,
+        dropped=parts.dropped,
     )
 
 
@@ -98,27 +97,23 @@ def has_gene_info(folder: Path) -> bool:
     return any(path.is_file() and _GENE_INFO_NAME.search(path.name) for path in folder.iterdir())
 
 
-def _has_go(extra: Extra) -> bool:
-    return any(file.name.startswith("gene2go") for file in extra.files)
-
-
-def _read_gene_info(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, pa.Table, list[SourceFile], dict[str, int]]:
-    parts: list[pa.Table] = []
-    files: list[SourceFile] = []
-    dropped = {"other taxon or subspecies": 0, "biological-region": 0, "NEWENTRY": 0}
+def _read_gene_info(folder: Path, taxa: list[Taxon], parts: Parts) -> pa.Table:
+    tables = []
+    parts.dropped |= {"other taxon or subspecies": 0, "biological-region": 0, "NEWENTRY": 0}
     for path in _gene_info_paths(folder, taxa):
-        part, file = read_ncbi_file(path, "gene_info", lambda block: _kept_rows(block, taxa, dropped))
-        refuse_nul(part, path)
-        parts.append(with_integers(part, path, "GeneID", "tax_id"))
-        files.append(file)
-    rows = _each_gene_once(pa.concat_tables(parts), dropped)
+        table, file = read_ncbi_file(path, "gene_info", lambda block: _kept_rows(block, taxa, parts.dropped))
+        refuse_nul(table, path)
+        tables.append(with_integers(table, path, "GeneID", "tax_id"))
+        parts.files.append(file)
+    rows = _each_gene_once(pa.concat_tables(tables), parts)
     for taxon in taxa:
         if not pc.any(pc.equal(rows["tax_id"], taxon.tax_id)).as_py():
-            where = ", ".join(file.name for file in files)
+            where = ", ".join(file.name for file in parts.files)
             raise SourceUnusable(
                 f"no gene of {taxon.name} (tax_id {taxon.tax_id}) in {where} of {folder}; is the taxon right?"
             )
-    return _genes(rows), _names(rows), files, dropped
+    parts.names += _names(rows)
+    return _genes(rows)
 
 
 def _gene_info_paths(folder: Path, taxa: list[Taxon]) -> list[Path]:
@@ -139,12 +134,12 @@ def _where_to_find_one(folder: Path) -> str:
     return f"give {folder / below[-1]}, which does" if below else "put NCBI's <Species>.gene_info.gz into it"
 
 
-def _each_gene_once(rows: pa.Table, dropped: dict[str, int]) -> pa.Table:
+def _each_gene_once(rows: pa.Table, parts: Parts) -> pa.Table:
     """Keep the first row of a gene that is in the file of a species and of its group."""
     n_repeated = rows.num_rows - pc.count_distinct(rows["GeneID"]).as_py()
     if not n_repeated:
         return rows
-    dropped["repeated GeneID"] = n_repeated
+    parts.drop("repeated GeneID", n_repeated)
     numbered = pa.table({"GeneID": rows["GeneID"], "row": pa.array(range(rows.num_rows))})
     first = numbered.group_by("GeneID").aggregate([("row", "min")])["row_min"]
     return rows.take(first.take(pc.sort_indices(first)))
@@ -182,25 +177,24 @@ def _genes(rows: pa.Table) -> pa.Table:
     )
 
 
-def _names(rows: pa.Table) -> pa.Table:
+def _names(rows: pa.Table) -> list[pa.Table]:
     gene_id, official = rows["GeneID"], "Symbol_from_nomenclature_authority"
     kinds = {"Symbol": "symbol", "Synonyms": "alias", "LocusTag": "locus_tag"}
-    parts = [explode(gene_id, rows[column], kind) for column, kind in kinds.items()]
+    tables = [explode(gene_id, rows[column], kind) for column, kind in kinds.items()]
     other = rows.filter(pc.fill_null(pc.not_equal(rows["Symbol"], rows[official]), fill_value=False))
-    parts.append(explode(other["GeneID"], other[official], "authority_symbol"))
+    tables.append(explode(other["GeneID"], other[official], "authority_symbol"))
     xrefs = explode(gene_id, rows["dbXrefs"], "xref")
     for kind, pattern in XREF_KINDS.items():
         ids = pc.struct_field(pc.extract_regex(xrefs["name"], pattern), "id")
-        parts.append(name_rows(ids, xrefs["gene_id"], kind))
-    return pa.concat_tables(parts)
+        tables.append(name_rows(ids, xrefs["gene_id"], kind))
+    return tables
 
 
-def _read_summaries(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, list[SourceFile]]:
+def _read_summaries(folder: Path, taxa: list[Taxon], parts: Parts) -> pa.Table:
     """GeneID and its longest summary without the provenance note, of the species and of the reference species."""
     path = optional_file(folder, "gene_summary")
-    empty = pa.table({"gene_id": pa.array([], pa.int64()), "summary": pa.array([], pa.string())})
     if path is None:
-        return empty, []
+        return pa.schema([("gene_id", pa.int64()), ("summary", pa.string())]).empty_table()
     species = [*taxa, find_taxon(REFERENCE_TAXON)] if taxa else []
     rows, file = read_ncbi_file(path, "gene_summary", lambda block: block.filter(_is_of(block["tax_id"], species)))
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
@@ -209,38 +203,33 @@ def _read_summaries(folder: Path, taxa: list[Taxon]) -> tuple[pa.Table, list[Sou
     table = table.append_column("length", pc.utf8_length(table["summary"]))
     table = table.sort_by([("gene_id", "ascending"), ("length", "descending"), ("summary", "ascending")])
     first = table.group_by("gene_id", use_threads=False).aggregate([("summary", "first")])
-    return first.rename_columns(["gene_id", "summary"]), [replace(file, n_rows_kept=first.num_rows)]
+    parts.files.append(replace(file, n_rows_kept=first.num_rows))
+    return first.rename_columns(["gene_id", "summary"])
 
 
-def _with_summary(genes: pa.Table, summaries: pa.Table) -> pa.Table:
-    row = pc.index_in(genes["gene_id"], summaries["gene_id"].combine_chunks())
-    return genes.append_column("summary", summaries["summary"].take(row)).select(schema.GENES.names)
-
-
-def _read_orthologs(
-    folder: Path, taxa: list[Taxon], genes: pa.Table, summaries: pa.Table
-) -> tuple[pa.Table, pa.Table, list[SourceFile]]:
+def _read_orthologs(folder: Path, taxa: list[Taxon], parts: Parts, *, genes: pa.Table, summaries: pa.Table) -> pa.Table:
     """Human orthologue of every gene of another species, with its symbol (from gene_info) and its summary."""
     path = optional_file(folder, "gene_orthologs")
     reference = find_taxon(REFERENCE_TAXON)
-    nothing = schema.ORTHOLOGS.empty_table(), schema.NAMES.empty_table(), list[SourceFile]()
     if path is None or (taxa and all(taxon.tax_id == reference.tax_id for taxon in taxa)):
-        return nothing
+        return schema.ORTHOLOGS.empty_table()
     pairs, file = _ortholog_pairs(path, taxa, reference)
-    reference_genes, reference_files = genes.filter(pc.equal(genes["tax_id"], reference.tax_id)), list[SourceFile]()
+    reference_parts = Parts()
+    reference_genes = genes.filter(pc.equal(genes["tax_id"], reference.tax_id))
     if not reference_genes.num_rows:
         try:
-            reference_genes, _, reference_files, _ = _read_gene_info(folder, [reference])
+            reference_genes = _read_gene_info(folder, [reference], reference_parts)
         except SourceUnusable:
-            return nothing
+            return schema.ORTHOLOGS.empty_table()
     known = reference_genes.select(["gene_id", "symbol"]).rename_columns(["ortholog_gene_id", "ortholog_symbol"])
     texts = summaries.rename_columns(["ortholog_gene_id", "ortholog_summary"])
     table = pairs.join(known, keys="ortholog_gene_id", join_type="inner", use_threads=False)
     table = table.join(texts, keys="ortholog_gene_id", join_type="left outer", use_threads=False)
     table = table.filter(pc.is_in(table["gene_id"], genes["gene_id"].combine_chunks()))
     table = table.select(schema.ORTHOLOGS.names).sort_by([("gene_id", "ascending"), ("ortholog_gene_id", "ascending")])
-    names = name_rows(table["ortholog_symbol"], table["gene_id"], "ortholog")
-    return table.cast(schema.ORTHOLOGS), names, [*reference_files, file]
+    parts.names.append(name_rows(table["ortholog_symbol"], table["gene_id"], "ortholog"))
+    parts.files[:0] = [*reference_parts.files, file]
+    return table.cast(schema.ORTHOLOGS)
 
 
 def _ortholog_pairs(path: Path, taxa: list[Taxon], reference: Taxon) -> tuple[pa.Table, SourceFile]:
