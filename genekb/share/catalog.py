@@ -108,8 +108,7 @@ def add_to_catalog(listed: Listed, path: Path) -> None:
     import tomli_w
 
     kept = [entry for entry in check_catalog(path) if entry["name"] != listed.name]
-    entry = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(listed).items()}
-    stores = sorted([*kept, entry], key=lambda item: str(item["name"]))
+    stores = sorted([*kept, asdict(listed)], key=lambda item: str(item["name"]))
     try:
         write_text(_HEADER + tomli_w.dumps({"version": CATALOG_VERSION, "store": stores}), path)
     except OSError as error:

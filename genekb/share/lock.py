@@ -12,12 +12,12 @@ from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
-from genekb.share.pull import PullConfig, Pulled, find_encoders, pull_store
+from genekb.share.pull import PullConfig, Pulled, files_with, find_encoders, pull_store
 from genekb.share.remotes import Address, at_digest, is_relative, parse_address
 from genekb.store.files import read_origin
 from genekb.store.home import find_home
 from genekb.store.lockfile import LOCK_VERSION, PROGRAM, Pin, note_lock_file, read_lock, read_pins
-from genekb.store.manifest import MANIFEST, is_of
+from genekb.store.manifest import MANIFEST
 from genekb.store.reader import Store
 from genekb.store.vectors import CACHE
 from genekb.store.verify import Verification, verify_store
@@ -85,15 +85,13 @@ def pin_store(store: Store, *, encoders: Sequence[str] = (), url: str = "") -> P
     manifest = store.manifest
     chosen = find_encoders(manifest, encoders, where=store.store_id) if encoders else store.encoder_ids
     origin = read_origin(store.folder)
-    left = [key for key in manifest.encoders if key not in chosen]
-    files = [file for file in manifest.files if not any(is_of(file, key) for key in left)]
     return Pin(
         kind="store",
         name=manifest.full_name,
         digest=manifest.digest,
         url=url or (origin.url if origin else ""),
         encoders=tuple(chosen),
-        n_bytes=sum(file.n_bytes for file in files),
+        n_bytes=sum(file.n_bytes for file in files_with(manifest, chosen)),
     )
 
 

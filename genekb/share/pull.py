@@ -3,7 +3,7 @@
 A pull brings them all and ends with one rename; a store that was opened by address brings a file when it is first used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from genekb.net.download import Progress, size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, is_address, open_remote, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
-from genekb.share.transfer import RemoteVersion, is_whole, open_version
+from genekb.share.transfer import RemoteVersion, open_version
 from genekb.store.files import Origin, absent_encoders, note_origin
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
@@ -131,7 +131,7 @@ class _Pull:
         is_here = (target / MANIFEST).is_file()
         here = set(manifest.encoders) - set(absent_encoders(target, manifest)) if is_here else set()
         wanted = find_encoders(manifest, self.config.encoders, where=self.version.remote.name)
-        missing = [file for file in manifest.files if not is_whole(target, file)]
+        missing = [file for file in manifest.files if file_fault(target / file.path, file)]
         tables = [file for file in missing if not file.path.startswith("embeddings/")]
         _check_space(missing, staging)
         n_bytes = self._bring(tables, staging)
@@ -185,6 +185,12 @@ def find_encoders(manifest: Manifest, names: Sequence[str], *, where: str) -> li
             )
         found += fits
     return list(dict.fromkeys(found))
+
+
+def files_with(manifest: Manifest, encoders: Collection[str]) -> tuple[StoredFile, ...]:
+    """Files of a store, but those of other encoders."""
+    left = [key for key in manifest.encoders if key not in encoders]
+    return tuple(file for file in manifest.files if not any(is_of(file, key) for key in left))
 
 
 def _check_space(files: Sequence[StoredFile], staging: Path) -> None:
@@ -264,8 +270,7 @@ def _fetch(prefix: str, *, address: Address, folder: Path, manifest: Manifest, v
     files = [
         file
         for file in manifest.files
-        if file.path.startswith(prefix)
-        and not ((folder / file.path).is_file() and (folder / file.path).stat().st_size == file.n_bytes)
+        if file.path.startswith(prefix) and file_fault(folder / file.path, file, only_size=True)
     ]
     if not files:
         return

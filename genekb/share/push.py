@@ -9,12 +9,12 @@ from genekb.core.errors import SourceUnusable
 from genekb.files.replace import Target, check_targets
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
-from genekb.share.pull import find_encoders
+from genekb.share.pull import files_with, find_encoders
 from genekb.share.remotes import Address, open_remote, push_to_hub
 from genekb.share.transfer import send_files, write_file
 from genekb.store.files import absent_encoders, check_files
 from genekb.store.home import CURRENT
-from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile, is_of
+from genekb.store.manifest import MANIFEST, SIGNATURE, StoredFile
 from genekb.store.reader import Store
 from genekb.store.writer import describe_file
 
@@ -80,14 +80,18 @@ def _collect(store: Store, address: Address, encoders: Sequence[str]) -> Sent:
         if key in absent:
             store.encoder_id(key) if encoders else store.check_whole()
     check_files(store.folder, manifest)
-    left = [key for key in manifest.encoders if key not in chosen]
-    files = [file for file in manifest.files if not any(is_of(file, key) for key in left)]
     heads = [
         describe_file(store.folder / name, folder=store.folder)
         for name in (SIGNATURE, MANIFEST)
         if (store.folder / name).is_file()
     ]
-    return Sent(folder=store.folder, files=tuple(files), heads=tuple(heads), digest=manifest.digest, left=tuple(left))
+    return Sent(
+        folder=store.folder,
+        files=files_with(manifest, chosen),
+        heads=tuple(heads),
+        digest=manifest.digest,
+        left=tuple(key for key in manifest.encoders if key not in chosen),
+    )
 
 
 def _pushed(sent: Sent, url: str, *, n_sent: int = 0) -> Pushed:

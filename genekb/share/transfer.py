@@ -19,6 +19,7 @@ from genekb.net.client import Absent
 from genekb.net.download import KEPT, Damaged, Progress, Rest, bring, part_of, size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, Remote, open_remote
+from genekb.store.files import file_fault
 from genekb.store.home import CURRENT
 from genekb.store.manifest import StoredFile
 
@@ -74,7 +75,7 @@ class RemoteVersion:
 
     def _fetch(self, file: StoredFile, folder: Path, tally: "_Tally") -> None:
         path, remote = folder / file.path, self.remote
-        if is_whole(folder, file):
+        if not file_fault(path, file):
             tally.add(file.n_bytes, is_new=False)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,12 +134,6 @@ def _find_version(remote: Remote, address: Address, *, head: str, retry: RetryPo
             + ("; give all 64 digits of its digest" if not is_digest(wanted) else "")
         )
     raise NotAvailable(f"{remote.name} holds neither {CURRENT} nor {head}; is the address that of a name's folder?")
-
-
-def is_whole(folder: Path, file: StoredFile) -> bool:
-    """Whether a file is in a folder, with the promised bytes."""
-    path = folder / file.path
-    return path.is_file() and path.stat().st_size == file.n_bytes and sha256_file(path) == file.sha256
 
 
 def send_files(
