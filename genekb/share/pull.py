@@ -19,7 +19,7 @@ from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, is_address, open_remote, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
 from genekb.share.transfer import RemoteVersion, open_version
-from genekb.store.files import Origin, absent_encoders, note_origin
+from genekb.store.files import Origin, absent_encoders, file_fault, note_origin
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
 from genekb.store.reader import Store
