@@ -21,25 +21,15 @@ from numpy.typing import NDArray
 from genekb.core.errors import SchemaMismatch
 from genekb.schema import IntArray, StrArray
 
-RANKS: Final = {
-    "gene_id": 0,
-    "ensembl": 1,
-    "hgnc": 1,
-    "mgi": 1,
-    "flybase": 1,
-    "rgd": 1,
-    "zfin": 1,
-    "symbol": 2,
-    "authority_symbol": 3,
-    "retired_id": 4,
-    "retired_symbol": 5,
-    "locus_tag": 6,
-    "alias": 7,
-    "ortholog": 8,
-    "mitochondrial": 9,
-    "date": 10,
-    "mangled": 11,
-}
+_LATER_KINDS: Final = (
+    *("symbol", "authority_symbol", "retired_id", "retired_symbol", "locus_tag", "alias", "ortholog"),
+    *("mitochondrial", "date", "mangled"),
+)
+RANKS: Final = (
+    {"gene_id": 0}
+    | dict.fromkeys(("ensembl", "hgnc", "mgi", "flybase", "rgd", "zfin"), 1)
+    | {kind: rank for rank, kind in enumerate(_LATER_KINDS, start=2)}
+)
 # A version, the release of a lift-over and the mark of a gene on both sex chromosomes, as Ensembl and GENCODE add them
 _ENSEMBL_VERSION: Final = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(?:_\d+)?(?:_PAR_Y)?$")
 _ENSEMBL_PAR_Y: Final = re.compile(r"^ENSGR(\d{10})(?:\.\d+)?$")  # the same mark in GENCODE before release 25

@@ -228,19 +228,31 @@ class WebDownload:
         return None
 
     def _read_small(self, url: str) -> str:
-        def read() -> str:
+        def blocks() -> Iterator[bytes]:
             with self._ask(url, {}) as response:
-                content = b""
-                for block in blocks_of(response):
-                    content += block
-                    if len(content) >= _BLOCK:
-                        break
-                return content.decode("utf-8", errors="replace")
+                yield from blocks_of(response)
 
-        try:
-            return self.retry.call(read, failure=_did_not_give(url), hint=self.hint)
-        except Absent:
-            return ""
+        content = read_small(blocks, limit=_BLOCK, retry=self.retry, failure=_did_not_give(url), hint=self.hint)
+        return (content or b"").decode("utf-8", errors="replace")
+
+
+def read_small(
+    read: Callable[[], Iterator[bytes]], *, limit: int, retry: RetryPolicy, failure: str, hint: str = KEPT
+) -> bytes | None:
+    """Read a small file, the first bytes above ``limit`` included; None where there is none."""
+
+    def read_whole() -> bytes:
+        content = b""
+        for block in read():
+            content += block
+            if len(content) > limit:
+                break
+        return content
+
+    try:
+        return retry.call(read_whole, failure=failure, hint=hint)
+    except Absent:
+        return None
 
 
 def _did_not_give(url: str) -> str:

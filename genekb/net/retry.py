@@ -94,11 +94,7 @@ def retry_after_s(value: str) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RateLimit:
-    """At most one call at a time, and a pause after each, over all processes that share a folder.
-
-    The time is noted when a call has ended, so that a server sees two calls at least the pause apart, however long the
-    first one took.
-    """
+    """At most one call at a time, and a pause after the end of each, over all processes that share a folder."""
 
     folder: Path  # holds the lock and the time of the last call
     name: str  # of the server's files in that folder

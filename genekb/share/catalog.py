@@ -13,7 +13,7 @@ from genekb.files.atomic import write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, at_digest, is_address, is_relative, open_remote, parse_address
-from genekb.share.transfer import read_small
+from genekb.share.transfer import read_remote_file
 from genekb.store.manifest import Manifest
 
 CATALOG: Final = "catalog.toml"
@@ -65,7 +65,7 @@ def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Li
     retry = retry or RetryPolicy()
     address = parse_address(base)
     with open_remote(address, timeout_s=retry.timeout_s) as remote:
-        content = read_small(remote, name, limit=_LIMIT, retry=retry)
+        content = read_remote_file(remote, name, limit=_LIMIT, retry=retry)
     if content is None:
         raise NotAvailable(
             f"no catalogue at {remote.name}/{name} to look in; give one with --catalog, or the address of a store"

@@ -15,8 +15,7 @@ from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.files.atomic import is_digest, sha256_file
-from genekb.net.client import Absent
-from genekb.net.download import KEPT, Damaged, Progress, Rest, bring, part_of, size_on_disk
+from genekb.net.download import Damaged, Progress, Rest, bring, part_of, read_small, size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, Remote, open_remote
 from genekb.store.files import file_fault
@@ -27,21 +26,13 @@ _HEAD_LIMIT: Final = 64 << 20
 _POINTER_LIMIT: Final = 1 << 16
 
 
-def read_small(remote: Remote, path: str, *, limit: int, retry: RetryPolicy) -> bytes | None:
+def read_remote_file(remote: Remote, path: str, *, limit: int, retry: RetryPolicy) -> bytes | None:
     """Read a file of at most ``limit`` bytes; None where there is none."""
-
-    def read() -> bytes:
-        content = b""
-        for block in remote.read(path):
-            content += block
-            if len(content) > limit:
-                raise StoreCorrupt(f"{remote.name}/{path} has more than {limit:,} bytes; it is none of ours")
-        return content
-
-    try:
-        return retry.call(read, failure=f"{remote.name} did not give {path}", hint=KEPT)
-    except Absent:
-        return None
+    failure = f"{remote.name} did not give {path}"
+    content = read_small(lambda: remote.read(path), limit=limit, retry=retry, failure=failure)
+    if content is not None and len(content) > limit:
+        raise StoreCorrupt(f"{remote.name}/{path} has more than {limit:,} bytes; it is none of ours")
+    return content
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +46,8 @@ class RemoteVersion:
     expected: str  # digest, or its first digits, that the version must have; empty if any
 
     def read(self, path: str, *, limit: int) -> bytes | None:
-        """Read a small file of it, see :func:`read_small`."""
-        return read_small(self.remote, self.prefix + path, limit=limit, retry=self.retry)
+        """Read a small file of it, see :func:`read_remote_file`."""
+        return read_remote_file(self.remote, self.prefix + path, limit=limit, retry=self.retry)
 
     def size(self, path: str) -> int | None:
         """Bytes of a file of it; None where there is none."""
@@ -117,14 +108,14 @@ def open_version(address: Address, *, head: str, retry: RetryPolicy) -> Iterator
 
 def _find_version(remote: Remote, address: Address, *, head: str, retry: RetryPolicy) -> RemoteVersion:
     wanted = address.revision if address.scheme != "hf" else ""
-    pointer = read_small(remote, CURRENT, limit=_POINTER_LIMIT, retry=retry)
+    pointer = read_remote_file(remote, CURRENT, limit=_POINTER_LIMIT, retry=retry)
     current = pointer.decode("ascii", errors="replace").strip() if pointer else ""
     if pointer and not is_digest(current):
         raise StoreCorrupt(f"{remote.name}/{CURRENT} holds no digest; it is none of ours")
     digest = current if current.startswith(wanted) else wanted
     candidates = [(f"{digest}/", digest)] if is_digest(digest) else []
     for prefix, expected in [*candidates, *([] if pointer else [("", wanted)])]:
-        content = read_small(remote, prefix + head, limit=_HEAD_LIMIT, retry=retry)
+        content = read_remote_file(remote, prefix + head, limit=_HEAD_LIMIT, retry=retry)
         if content is not None:
             return RemoteVersion(remote=remote, retry=retry, head=content, prefix=prefix, expected=expected)
     if wanted:
