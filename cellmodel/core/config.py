@@ -22,21 +22,11 @@ def check_seed(seed: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphConfig:
-    """How the cell kNN graph is built; one set of values serves every data set.
+    """How the neighbors graph of the cells is built."""
 
-    Parameters
-    ----------
-    n_neighbors
-        Neighbours per cell, the cell itself not counted; all other cells if there are fewer.
-    metric
-        Cosine distance (1 - cosine, 0 to 2) or Euclidean distance.
-    exact_up_to
-        Number of cells up to which the search is exact (quadratic in time, not in memory); above it, approximate.
-    """
-
-    n_neighbors: int = 15
-    metric: Literal["cosine", "euclidean"] = "cosine"
-    exact_up_to: int = 50_000
+    n_neighbors: int = 15  # of a cell, itself not counted; all other cells if there are fewer
+    metric: Literal["cosine", "euclidean"] = "cosine"  # 1 - cosine (0 to 2), or Euclidean distance
+    exact_up_to: int = 50_000  # cells up to which the search is exact (time is quadratic); above it, approximate
 
     def __post_init__(self) -> None:
         if self.n_neighbors < 1:
@@ -45,36 +35,16 @@ class GraphConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnsembleConfig:
-    """Which views are clustered; one set of values serves every data set.
+    """Which views are clustered."""
 
-    Parameters
-    ----------
-    component_shares
-        Numbers of principal components, as multiples of the run's own.
-    n_neighbors
-        Neighbours of a cell in the graph over which it is averaged.
-    n_steps
-        How many times it is averaged.
-    runs_per_view
-        Partitions of each view.
-    scored_cells
-        Cells on which the partitions are compared, at most; memory is quadratic in it.
-    whole_up_to
-        Cells up to which all are clustered in every view; above it some are, and the others follow the nearest of them.
-    sampled_cells
-        How many those are.
-    n_voters
-        Nearest of the clustered cells whose majority another cell follows.
-    """
-
-    component_shares: tuple[float, ...] = (2 / 3, 1.0, 5 / 3)
-    n_neighbors: tuple[int, ...] = (10, 15)
-    n_steps: tuple[int, ...] = (1, 2, 3)
-    runs_per_view: int = 4
-    scored_cells: int = 1_500
-    whole_up_to: int = 50_000
-    sampled_cells: int = 20_000
-    n_voters: int = 15
+    component_shares: tuple[float, ...] = (2 / 3, 1.0, 5 / 3)  # principal components, as multiples of the run's own
+    n_neighbors: tuple[int, ...] = (10, 15)  # of a cell, in the graph over which it is averaged
+    n_steps: tuple[int, ...] = (1, 2, 3)  # how many times it is averaged
+    runs_per_view: int = 4  # partitions of each view
+    scored_cells: int = 1_500  # on which the partitions are compared, at most; memory is quadratic in it
+    whole_up_to: int = 50_000  # cells up to which all are clustered in every view
+    sampled_cells: int = 20_000  # that are clustered of more; the others follow the nearest of them
+    n_voters: int = 15  # nearest of the clustered cells whose majority another cell follows
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -133,18 +103,9 @@ class SemanticsConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpatialConfig:
-    """How the coordinates of cells or spots are used; one set of values serves every data set.
+    """How the coordinates of cells or spots are used.
 
     Both numbers are limited by the number of cells, see :meth:`limited_to`.
-
-    Parameters
-    ----------
-    n_neighbors
-        Nearest others that each cell is linked with, by its coordinates.
-    smooth_labels
-        Whether each cell takes the cluster of the majority around it at the end.
-    n_voters
-        How many of the nearest others make that majority, with the cell itself.
 
     Examples
     --------
@@ -154,9 +115,9 @@ class SpatialConfig:
     SpatialConfig(n_neighbors=8, smooth_labels=False, n_voters=50)
     """
 
-    n_neighbors: int = 8
-    smooth_labels: bool = False
-    n_voters: int = 50
+    n_neighbors: int = 8  # nearest others that each cell is linked with, by its coordinates
+    smooth_labels: bool = False  # whether each cell takes the cluster of the majority around it at the end
+    n_voters: int = 50  # how many of the nearest others make that majority, with the cell itself
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -192,7 +153,7 @@ class RunConfig:
     seed
         The run's one seed.
     head
-        How the representation is cut into clusters; the recipe's own way if None.
+        Clustering head; the recipe's own if None.
     spatial
         How the cells' coordinates are used; None to leave them out.
     low_data

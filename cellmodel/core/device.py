@@ -14,26 +14,11 @@ Engine = Literal["local", "ddp", "ray"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compute:
-    """Where and by how many processes a model is trained; nothing of it changes a result by more than rounding.
+    """Where and by how many processes a model is trained; nothing of it changes a result by more than rounding."""
 
-    Parameters
-    ----------
-    device
-        ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``. Only the CPU gives the same bits each time.
-    engine
-        ``local`` is this process; ``ddp`` starts others on this machine, ``ray`` starts them on a Ray cluster.
-    n_workers
-        Processes that share each step's batch; 1 with ``local``.
-
-    Raises
-    ------
-    ValueError
-        If a value is not one of these, or they do not go together.
-    """
-
-    device: str = "cpu"
-    engine: Engine = "local"
-    n_workers: int = 1
+    device: str = "cpu"  # auto (the GPU if there is one), cpu, cuda or cuda:N; only the CPU gives the same bits again
+    engine: Engine = "local"  # this process; ddp: several on this machine, ray: several on a Ray cluster
+    n_workers: int = 1  # processes that share the batch of each step; 1 with ``local``
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -14,8 +14,8 @@ import genekb
 from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
+from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, ReadConfig, is_whole, obs_columns, read_cells
-from cellmodel.io.records import CellTable
 from cellmodel.pp.normalize import detected_genes, log_expression
 from cellmodel.text.align import GeneAlignment, align_cells
 from genekb.core.messages import MOST_NAMES, known_names
@@ -82,7 +82,7 @@ def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, clust
     )
 
 
-def group_cells(cells: CellTable, cluster_key: str, *, least: int = 2) -> GroupedCells:
+def group_cells(cells: AnyCells, cluster_key: str, *, least: int = 2) -> GroupedCells:
     """Clusters of cells that are read already; see :func:`read_clustered`.
 
     Raises ``InputUnusable`` if the column is missing, or fewer than ``least`` clusters have a cell.
@@ -106,14 +106,14 @@ def group_cells(cells: CellTable, cluster_key: str, *, least: int = 2) -> Groupe
     return GroupedCells(rows=rows, names=names, labels=np.array([place[name] for name in found[rows]], dtype=np.int64))
 
 
-def _column(cells: CellTable, cluster_key: str) -> list[str]:
+def _column(cells: AnyCells, cluster_key: str) -> list[str]:
     likely = ", ".join(cluster_columns(cells))
     hint = "run `cellmodel cluster` first, or name a column with --cluster-key"
     hint += f" (those that look like clusters: {likely})" if likely else ""
     return obs_columns(cells.adata, [cluster_key], source=cells.source, hint=hint)[cluster_key]
 
 
-def cluster_columns(cells: CellTable) -> list[str]:
+def cluster_columns(cells: AnyCells) -> list[str]:
     """Columns of obs that may hold clusters: at least two values, and fewer than cells; no measured numbers."""
     obs, found = cells.adata.obs, []
     for name in obs:
@@ -124,7 +124,7 @@ def cluster_columns(cells: CellTable) -> list[str]:
     return found[:MOST_NAMES]
 
 
-def _in_order(cells: CellTable, cluster_key: str, present: set[str]) -> tuple[str, ...]:
+def _in_order(cells: AnyCells, cluster_key: str, present: set[str]) -> tuple[str, ...]:
     """Names of the clusters, as a categorical orders them, else with the numbers in them read as numbers."""
     column = cells.adata.obs[cluster_key]
     if hasattr(column, "cat"):

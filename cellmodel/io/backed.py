@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import Arrays, Stages
-from cellmodel.io.cells import Matrices, ReadConfig, check_slots, matrix_name
+from cellmodel.io.cells import Cells, Matrices, ReadConfig, check_slots, matrix_name
 from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_zarr
 from cellmodel.io.formats.tenx import find_group, read_tables
 from cellmodel.io.guard import (
@@ -29,7 +29,7 @@ from cellmodel.io.guard import (
     quiet_names,
     refused_by_anndata,
 )
-from cellmodel.io.matrix import as_csr, gene_columns
+from cellmodel.io.matrix import ValueKind, ValueReport, as_csr, gene_columns
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -135,6 +135,41 @@ def _store_by_cells(matrix: BackedMatrix, arrays: Arrays) -> Mapping[str, Any]:
         order = np.argsort(keys[first:end])
         keys[first:end], data[first:end] = keys[first:end][order] % n_columns, data[first:end][order]
     return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scan:
+    """What one pass found."""
+
+    report: ValueReport  # the kind of values, and in which range they lie
+    depth: Float[np.ndarray, " cell"]  # (cell,) sum of the values
+    totals: Float[np.ndarray, " gene"]  # (gene,) sum of the values
+    n_cells: Int[np.ndarray, " gene"]  # (gene,) cells in which the value is above zero
+    # mean, variance: (gene,) of the normalised values before the logarithm, the variance with divisor n - 1
+    mean: Float[np.ndarray, " gene"]
+    variance: Float[np.ndarray, " gene"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class BackedCells:
+    """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
+
+    adata: "AnnData"  # obs and var, without any matrix
+    matrix: BackedMatrix
+    scan: Scan  # what one pass over the matrix found
+    names: tuple[str, ...]
+    var_rows: Int[np.ndarray, " gene"] | None
+    kind: ValueKind
+    notes: tuple[str, ...]
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes that are used."""
+        return self.matrix.shape
+
+
+AnyCells = Cells | BackedCells
 
 
 def count_entries(path: Path, read: ReadConfig) -> int:

@@ -25,7 +25,6 @@ from cellmodel.io.matrix import (
     name_genes,
     note_oddities,
 )
-from cellmodel.io.records import CellTable
 from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import counted, known_names
 
@@ -33,38 +32,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from cellmodel.io.backed import AnyCells
+
 _COUNTS: Final = "layers/counts"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Cells:
-    """Cells as the rest of the package sees them.
+    """Cells as the rest of the package sees them."""
 
-    Parameters
-    ----------
-    adata
-        Where results are written.
-    matrix
-        (cell, gene) CSR float32, the values that are used.
-    names
-        Gene names of its columns.
-    var_rows
-        Row of ``adata.var`` of each column; None where the columns are those of ``.raw``.
-    kind
-        What the values are.
-    notes
-        What was found, chosen and done, in plain sentences.
-    source
-        File, or ``AnnData in memory``.
-    """
-
-    adata: "AnnData"
-    matrix: CellByGene
-    names: tuple[str, ...]
-    var_rows: Int[np.ndarray, " gene"] | None
-    kind: ValueKind
-    notes: tuple[str, ...]
-    source: str
+    adata: "AnnData"  # where results are written
+    matrix: CellByGene  # CSR float32, the values that are used
+    names: tuple[str, ...]  # of the genes, its columns
+    var_rows: Int[np.ndarray, " gene"] | None  # row of ``adata.var`` of each column; None where they are of ``.raw``
+    kind: ValueKind  # what the values are
+    notes: tuple[str, ...]  # what was found, chosen and done
+    source: str  # file, or ``AnnData in memory``
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,30 +58,13 @@ class Cells:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadConfig:
-    """Where in a cell file the values and the gene names are.
+    """Where in a cell file the values and the gene names are."""
 
-    Parameters
-    ----------
-    layer, use_raw
-        A layer, or ``.raw``, in place of what would be chosen.
-    gene_key
-        Column of var with gene names; ``var_names`` if None.
-    values
-        ``auto``, or the kind that the user says the values are of: ``counts``, ``linear`` or ``log1p``.
-    transpose
-        Whether a text table has genes in its rows.
-
-    Raises
-    ------
-    ValueError
-        If the kind of values is not known, or both a layer and ``.raw`` are asked for.
-    """
-
-    layer: str | None = None
-    use_raw: bool = False
-    gene_key: str | None = None
-    values: str = "auto"
-    transpose: bool = False
+    layer: str | None = None  # in place of the matrix that would be chosen
+    use_raw: bool = False  # ``.raw`` in place of it
+    gene_key: str | None = None  # column of var with gene names; ``var_names`` if None
+    values: str = "auto"  # or the kind that the user declares: ``counts``, ``linear`` or ``log1p``
+    transpose: bool = False  # whether a text table has genes in its rows
 
     def __post_init__(self) -> None:
         if self.values not in DECLARED_KINDS:
@@ -200,12 +166,8 @@ class _Choice:
 def read_cells(path: Path, read: ReadConfig | None = None) -> Cells:
     """Read cells from a file.
 
-    Raises
-    ------
-    InputUnusable
-        If the file cannot be read, or a layer or column is missing.
-    NotCounts
-        If the values are neither counts nor log-normalised; the message says how to overrule that.
+    Raises ``InputUnusable`` if the file cannot be read, or a layer or column is missing; ``NotCounts`` if the values
+    are neither counts nor log-normalised; the message says how to overrule that.
     """
     read = read or ReadConfig()
     source = str(path).encode(errors="backslashreplace").decode()  # any bytes may be in a path, not in a file or a line
@@ -216,12 +178,7 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     """Choose the matrix of an AnnData and say what it holds.
 
     A layer or ``.raw`` that is asked for wins; else ``layers["counts"]`` if it holds counts; else X; and if X is
-    scaled, ``.raw`` where that is usable.
-
-    Raises
-    ------
-    InputUnusable, NotCounts
-        See :func:`read_cells`.
+    scaled, ``.raw`` where that is usable. Raises ``InputUnusable``, ``NotCounts``: see :func:`read_cells`.
     """
     read = read or ReadConfig()
     if adata.n_obs == 0 or adata.n_vars == 0:
@@ -257,7 +214,7 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     )
 
 
-def spatial_coordinates(cells: CellTable) -> Float[np.ndarray, "cell axis"]:
+def spatial_coordinates(cells: "AnyCells") -> Float[np.ndarray, "cell axis"]:
     """Coordinates of the cells, from ``obsm["spatial"]``.
 
     Raises ``InputUnusable`` if there are none, they are not two or three finite numbers a cell, or all cells lie at one

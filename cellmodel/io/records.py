@@ -4,20 +4,17 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import numpy as np
-from jaxtyping import Int
+from typing import TYPE_CHECKING, Any, Final
 
 import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import LineageMismatch
-from cellmodel.io.matrix import ValueKind
 from genekb.core.plugins import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
+
+    from cellmodel.io.backed import AnyCells
 
 VERSIONED: Final = ("genekb-cellmodel", "numpy", "scipy", "scikit-learn", "scikit-network", "torch", "anndata")
 # Tables of a record of a run, and the columns that are read again
@@ -30,39 +27,7 @@ _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
 }
 
 
-class CellTable(Protocol):
-    """What is written beside a run's result: of cells in memory, or in their file."""
-
-    @property
-    def adata(self) -> "AnnData":
-        """Where the result goes."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells and genes that were used."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the genes."""
-
-    @property
-    def var_rows(self) -> Int[np.ndarray, " gene"] | None:
-        """Row of var of each gene; None for those of ``.raw``."""
-
-    @property
-    def kind(self) -> ValueKind:
-        """What the values are."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was found, chosen and done."""
-
-    @property
-    def source(self) -> str:
-        """File, or where else they are."""
-
-
-def input_record(cells: CellTable) -> dict[str, Any]:
+def input_record(cells: "AnyCells") -> dict[str, Any]:
     """Versions that work on the cells, and what was read: the part of a record that needs no run."""
     return {
         "versions": {name: installed_version(name) for name in VERSIONED},
@@ -141,7 +106,7 @@ def _is_same(one: Lineage, other: Lineage, *, near: Path | None = None) -> bool:
 
 
 def check_lineage(
-    cells: CellTable,
+    cells: "AnyCells",
     kb: genekb.Store,
     config: RunConfig | None,
     *,
@@ -194,7 +159,7 @@ def lineage_record(made_with: Lineage | None) -> dict[str, Any]:
     return {_CLUSTERS_FROM: {"store_id": made_with.store_id, "encoder_id": made_with.encoder_id}}
 
 
-def check_records(cells: CellTable, *, key: str, other_store: bool = False) -> None:
+def check_records(cells: "AnyCells", *, key: str, other_store: bool = False) -> None:
     """Check that names, evidence and searches in a file were made with the store of the clusters that they are about.
 
     They were not where the clusters were made again with another store. What was made with another one on purpose says

@@ -92,16 +92,9 @@ def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
 def write_cells(adata: "AnnData", path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
     """Write cells as ``.h5ad`` or ``.zarr``: a temporary sibling takes the name when it is complete.
 
-    Parameters
-    ----------
-    source
-        File that the cells were read from: an ``.h5ad`` is compressed as it is.
-
-    Raises
-    ------
-    InputUnusable
-        If the suffix is another, the path exists and may not be replaced, or the disk refuses. A folder is replaced
-        only by ``.zarr``, and only if it holds a zarr store.
+    ``source``: file that the cells were read from; an ``.h5ad`` is compressed as it is. Raises ``InputUnusable`` if the
+    suffix is another, the path exists and may not be replaced (a folder only where it holds a zarr store), or the disk
+    refuses.
     """
 
     def write(part: Path) -> None:
@@ -368,33 +361,15 @@ class _Sink(FileIO):
 class WriteConfig:
     """Where results go.
 
-    Parameters
-    ----------
-    output
-        Annotated cells, ``.h5ad`` or ``.zarr``.
-    report
-        HTML report, or None.
-    key_added
-        Name of the slots.
-    overwrite
-        Whether files and slots may be replaced.
-    command
-        The command line, kept beside the settings.
-    model
-        Folder in which to keep the fitted model, or None.
-
-    Raises
-    ------
-    KeyUnusable
-        If slots of that name cannot be stored in a file; it is a ValueError too.
+    Raises ``KeyUnusable`` if slots of that name cannot be stored in a file; it is a ValueError too.
     """
 
-    output: Path
-    report: Path | None = None
-    key_added: str = "cellmodel"
-    overwrite: bool = False
-    command: str = ""
-    model: Path | None = None
+    output: Path  # annotated cells, ``.h5ad`` or ``.zarr``
+    report: Path | None = None  # HTML
+    key_added: str = "cellmodel"  # name of the slots
+    overwrite: bool = False  # files and slots
+    command: str = ""  # kept beside the settings
+    model: Path | None = None  # folder in which to keep the fitted model
 
     def __post_init__(self) -> None:
         """Check the name of the slots."""

@@ -4,16 +4,16 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene
 from cellmodel.core.stages import Arrays, Stages
-from cellmodel.io.backed import BackedFile, BackedMatrix
-from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, Scan
+from cellmodel.io.cells import ReadConfig
 from cellmodel.io.matrix import (
     LOG1P_MAX,
     USABLE,
@@ -27,34 +27,6 @@ from cellmodel.io.matrix import (
 from cellmodel.io.writers import check_tables
 from cellmodel.pp.moments import GeneSums, row_blocks
 from cellmodel.pp.normalize import log_values
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Scan:
-    """What one pass found."""
-
-    report: ValueReport  # the kind of values, and in which range they lie
-    depth: Float[np.ndarray, " cell"]  # (cell,) sum of the values
-    totals: Float[np.ndarray, " gene"]  # (gene,) sum of the values
-    n_cells: Int[np.ndarray, " gene"]  # (gene,) cells in which the value is above zero
-    # mean, variance: (gene,) of the normalised values before the logarithm, the variance with divisor n - 1
-    mean: Float[np.ndarray, " gene"]
-    variance: Float[np.ndarray, " gene"]
-
-
-class BlockCells(Protocol):
-    """Cells in memory, or backed."""
-
-    @property
-    def matrix(self) -> CellByGene | CellBlocks:
-        """The values that are used."""
-
-    @property
-    def kind(self) -> ValueKind:
-        """What the values are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -111,7 +83,7 @@ def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind) -> Scan:
     )
 
 
-def expression_of(cells: BlockCells, columns: Sequence[int] | Int[np.ndarray, " gene"] | None = None) -> CellByGene:
+def expression_of(cells: AnyCells, columns: Sequence[int] | Int[np.ndarray, " gene"] | None = None) -> CellByGene:
     """Log-normalised expression of some genes of all cells, in memory; of backed cells a block is read at a time."""
     chosen = None if columns is None else np.asarray(columns, dtype=np.int64)
     return sp.vstack(list(LogExpression(matrix=cells.matrix, kind=cells.kind, columns=chosen).blocks()), format="csr")
@@ -119,28 +91,6 @@ def expression_of(cells: BlockCells, columns: Sequence[int] | Int[np.ndarray, " 
 
 log = logging.getLogger(__name__)
 _OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field.name != "report")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class BackedCells:
-    """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
-
-    adata: "AnnData"  # obs and var, without any matrix
-    matrix: BackedMatrix
-    scan: Scan  # what one pass over the matrix found
-    names: tuple[str, ...]
-    var_rows: Int[np.ndarray, " gene"] | None
-    kind: ValueKind
-    notes: tuple[str, ...]
-    source: str
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells and genes that are used."""
-        return self.matrix.shape
-
-
-AnyCells = Cells | BackedCells
 
 
 def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages) -> BackedCells:

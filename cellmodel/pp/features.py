@@ -16,8 +16,9 @@ from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages, Stage
+from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import spatial_coordinates
-from cellmodel.pp.blocks import AnyCells, BackedCells, LogExpression, Scan, scan
+from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights, spatial_graph
 from cellmodel.pp.neighbors import knn_recall

@@ -11,10 +11,10 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
 from cellmodel.core.stages import Stages
-from cellmodel.io.backed import check_out_of_core, count_entries, open_backed
+from cellmodel.io.backed import AnyCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import ReadConfig, claim_slots, read_cells
 from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_beside, write_cells
-from cellmodel.pp.blocks import AnyCells, read_backed_cells
+from cellmodel.pp.blocks import read_backed_cells
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.text.sentence_cache import Progress
 from cellmodel.tl._run import RunResult, check_settings, run

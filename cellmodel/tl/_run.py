@@ -22,7 +22,8 @@ from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.explain.markers import MarkerTable, rank_by_moments
 from cellmodel.explain.words import ClusterWords, words_by_moments
-from cellmodel.pp.blocks import AnyCells, BackedCells, LogExpression
+from cellmodel.io.backed import AnyCells, BackedCells
+from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.features import Features
 from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.pp.moments import GroupMoments, cluster_moments

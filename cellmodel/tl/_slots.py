@@ -9,8 +9,9 @@ from jaxtyping import Int
 from cellmodel.cluster.n_clusters import Stability
 from cellmodel.core.device import describe
 from cellmodel.explain.markers import marker_frame
+from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import claim_slots
-from cellmodel.io.records import CellTable, input_record
+from cellmodel.io.records import input_record
 from cellmodel.io.writers import h5ad_safe
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
@@ -36,7 +37,7 @@ def result_slots(key_added: str, *, with_clusters: bool = True) -> list[tuple[st
     return [*slots, ("obs", key_added), ("obs", f"{key_added}_confidence")] if with_clusters else slots
 
 
-def write_result(cells: CellTable, result: RunResult, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
+def write_result(cells: AnyCells, result: RunResult, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
     """Write a run's result into the AnnData that the cells came from; nothing else of it is touched.
 
     Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set.
@@ -78,7 +79,7 @@ def _write_labels(adata: "AnnData", result: RunResult, key_added: str) -> None:
     adata.obs[f"{key_added}_confidence"] = np.asarray(result.confidence, dtype=np.float32)
 
 
-def _gene_ids_of_var(cells: CellTable, gene_ids: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " var"]:
+def _gene_ids_of_var(cells: AnyCells, gene_ids: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " var"]:
     """GeneID of each row of var, 0 where there is none; by name where the values were those of ``.raw``."""
     found = np.zeros(cells.adata.n_vars, dtype=np.int64)
     if cells.var_rows is not None:
@@ -88,7 +89,7 @@ def _gene_ids_of_var(cells: CellTable, gene_ids: Int[np.ndarray, " gene"]) -> In
     return np.array([known.get(str(name), 0) for name in cells.adata.var_names], dtype=np.int64)
 
 
-def _record(cells: CellTable, result: RunResult) -> dict[str, Any]:
+def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
     record: dict[str, Any] = {
         "params": result.config.to_dict(),
         "seed": result.config.seed,

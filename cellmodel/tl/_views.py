@@ -14,9 +14,10 @@ from cellmodel.core import random as seeding
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, MemoryStages
+from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.blocks import AnyCells, BackedCells, LogExpression, Scan
+from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.features import Features, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.recipes.base import CellViews

@@ -18,6 +18,7 @@ from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import MOST_CLUSTERS, GroupedCells, cluster_columns, group_cells
 from cellmodel.explain.markers import marker_frame, rank_markers
+from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.records import check_records, input_record, run_record, stored_table
 from cellmodel.io.writers import check_targets
@@ -31,7 +32,7 @@ from cellmodel.pl._report.data import (
     read_words,
 )
 from cellmodel.pl._report.view import by_cluster
-from cellmodel.pp.blocks import AnyCells, expression_of
+from cellmodel.pp.blocks import expression_of
 from cellmodel.pp.features import make_features
 from cellmodel.pp.graph import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes

@@ -15,8 +15,9 @@ import genekb
 from cellmodel.core.arrays import CellByGene, Embedding, Labels
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
+from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, ReadConfig
-from cellmodel.io.records import CellTable, Lineage, digest_of, holds_same, input_record
+from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
 from cellmodel.io.writers import DESCRIPTION, WriteConfig, model_target, output
 from cellmodel.pp.graph import nearest_votes, smooth_onto
 from cellmodel.pp.normalize import Components, log_expression
@@ -67,7 +68,7 @@ class Predicted:
     share_genes: float  # share of the model's genes that the new cells have; the others are taken at their mean
 
 
-def fit_model(cells: CellTable, result: RunResult) -> FittedModel:
+def fit_model(cells: AnyCells, result: RunResult) -> FittedModel:
     """Keep what is needed of a run.
 
     Raises ``InputUnusable`` if its recipe cannot place new cells, or it was run with coordinates or with sentences that
