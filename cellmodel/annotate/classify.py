@@ -33,29 +33,17 @@ STRENGTH: Final = 10.0  # of logistic regression, the inverse of its penalty, on
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassifyConfig:
-    """How cells are classified; one set of values serves every data set.
+    """How cells are classified; one set of values serves every data set."""
 
-    Parameters
-    ----------
-    head
-        Nearest centroid, nearest neighbours, or logistic regression.
-    contrast
-        Whether the features go through a contrastive projection first, fitted with the labels of the labelled cells
-        (``supervised``) or to all cells without labels (``self``).
-    n_neighbors
-        For ``knn``; at most as many as the smallest class has cells.
-    unassigned_below
-        Confidence below which a cell is left without a class. None: no cell is, but label transfer then finds the
-        limit from the reference (:func:`cellmodel.annotate.label_transfer.held_out_limit`).
-    device
-        Where the projection is trained: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    """
-
-    head: Head = "logistic"
+    head: Head = "logistic"  # nearest centroid, nearest neighbours, or logistic regression
+    # contrastive projection of the features first, fitted with the labels of the labelled cells (``supervised``) or to
+    # all cells without labels (``self``)
     contrast: Contrast = "none"
-    n_neighbors: int = 5
+    n_neighbors: int = 5  # for ``knn``; at most as many as the smallest class has cells
+    # confidence below which a cell is left without a class; None: no cell is, but label transfer then finds the limit
+    # from the reference (:func:`cellmodel.annotate.label_transfer.held_out_limit`)
     unassigned_below: float | None = 0.0
-    device: str = field(default="cpu", compare=False)
+    device: str = field(default="cpu", compare=False)  # where the projection is trained: auto, cpu, cuda or cuda:N
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -133,12 +121,14 @@ def _by_centroid(
     features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
     """Softmax of squared distances, in units of the median difference between the nearest two centroids."""
+    from scipy.special import softmax
+
     n_classes = int(classes.max()) + 1
     centroids = np.stack([features[labelled[classes == one]].mean(axis=0) for one in range(n_classes)])
     squared = _squared_distances(features, centroids)
     two = np.partition(squared, 1, axis=1)
     difference = max(float(np.median(two[:, 1] - two[:, 0])), 1e-12)
-    return _softmax(-np.log(USUAL_ODDS) * squared / difference)
+    return np.asarray(softmax(-np.log(USUAL_ODDS) * squared / difference, axis=1))
 
 
 def _by_neighbors(
@@ -168,11 +158,6 @@ def _by_logistic(
 
 
 _HEADS: Final = {"centroid": _by_centroid, "knn": _by_neighbors, "logistic": _by_logistic}
-
-
-def _softmax(logits: Float[np.ndarray, "cell class"]) -> Float[np.ndarray, "cell class"]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def contrastive_features(

@@ -32,24 +32,12 @@ TOO_FEW_LIMIT: Final = 0.5  # where no two classes have a cell to hold out
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransferConfig:
-    """How labels are transferred.
+    """How labels are transferred."""
 
-    Parameters
-    ----------
-    label_key
-        Column of the reference's obs that holds the labels.
-    genes_by
-        How genes of the two sides are matched.
-    classify
-        The classifier.
-    other_store
-        Whether the labels may have been made with another store, see :func:`cellmodel.io.records.check_lineage`.
-    """
-
-    label_key: str
-    genes_by: GenesBy = "ids"
+    label_key: str  # column of the reference's obs that holds the labels
+    genes_by: GenesBy = "ids"  # how genes of the two sides are matched
     classify: ClassifyConfig = field(default_factory=lambda: ClassifyConfig(unassigned_below=None))
-    other_store: bool = False
+    other_store: bool = False  # whether the labels may have been made with another store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

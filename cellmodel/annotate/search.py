@@ -28,6 +28,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import GroupedCells, group_cells
 from cellmodel.explain.p_values import permutation_p
+from cellmodel.explain.terms import SupportingGene
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
@@ -43,30 +44,14 @@ _BRACKETS = re.compile(r"\[[^\]]*\]")  # provenance: "[provided by RefSeq, Jul 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
-    """What is searched for, and how much is reported.
+    """What is searched for, and how much is reported."""
 
-    Parameters
-    ----------
-    query
-        Free text.
-    cluster_key
-        Column of obs with clusters to rank; that of `cellmodel cluster` if None and it is there.
-    use_types
-        Whether a query that names a type of the table brings the markers of that type.
-    n_genes
-        Genes reported for each cluster.
-    n_permutations
-        Permutations of the genes; the least p value is 1 / (1 + n).
-    other_store
-        Whether the cells may have been clustered with another store, see :func:`cellmodel.io.records.check_lineage`.
-    """
-
-    query: str
-    cluster_key: str | None = None
-    use_types: bool = True
-    n_genes: int = 5
-    n_permutations: int = 200
-    other_store: bool = False
+    query: str  # free text
+    cluster_key: str | None = None  # column of obs with clusters to rank; None: of `cellmodel cluster`
+    use_types: bool = True  # whether a query that names a type of the table brings the markers of that type
+    n_genes: int = 5  # genes reported for each cluster
+    n_permutations: int = 200  # permutations of the genes; the least p value is 1 / (1 + n)
+    other_store: bool = False  # whether the cells may have been clustered with another store
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -77,15 +62,6 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FoundGene:
-    """A gene responsible for a score: its part of it, and the sentence of its text that is nearest to the query."""
-
-    name: str
-    contribution: float
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class FoundCluster:
     """A cluster and its score, in standard deviations of scores with permuted genes."""
 
@@ -93,7 +69,7 @@ class FoundCluster:
     n_cells: int
     score: float
     p_value: float  # fraction of permutations in which any cluster reaches the score
-    genes: tuple[FoundGene, ...]  # those with the largest parts in the score
+    genes: tuple[SupportingGene, ...]  # those with the largest parts in the score, and sentences nearest to the query
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -102,7 +78,7 @@ class Found:
 
     clusters: tuple[FoundCluster, ...]  # highest score first; empty where there are none
     scores: Float[np.ndarray, " cell"]  # (cell,) standard scores, averaged over each cell's neighbours
-    genes: tuple[FoundGene, ...]  # those responsible in the 5 % of cells with the highest scores
+    genes: tuple[SupportingGene, ...]  # those responsible in the 5 % of cells with the highest scores
     # types of the table that the query means, and how surely, 0 to 1; surest first
     types: tuple[tuple[str, float], ...]
     store_id: str  # store_id, encoder_id, content_id: identity of what was used
@@ -216,7 +192,7 @@ def _rank(
 
 def _genes(
     standard: Float[np.ndarray, "group gene"], reading: _Reading, known: QueriedCells, *, n: int
-) -> list[tuple[FoundGene, ...]]:
+) -> list[tuple[SupportingGene, ...]]:
     """Genes of each group with the largest positive parts in its score, with a sentence each."""
     columns, weights = reading.weights.indices, reading.weights.data
     parts = standard[:, columns] * weights
@@ -225,7 +201,7 @@ def _genes(
     sentences = _sentences({place: texts[columns[place]] for places in largest for place in places}, reading)
     return [
         tuple(
-            FoundGene(
+            SupportingGene(
                 name=known.gene_names[columns[place]],
                 contribution=float(row[place]),
                 sentence=sentences.get(place, ""),

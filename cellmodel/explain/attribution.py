@@ -10,7 +10,7 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, Labels
 from cellmodel.core.config import GraphConfig, Knowledge
 from cellmodel.explain.p_values import permutation_p
-from cellmodel.explain.terms import TextPermutation
+from cellmodel.explain.terms import TermScores, TextPermutation
 from cellmodel.pp.graph import knn_graph
 from cellmodel.pp.moments import GroupMoments, cluster_moments
 
@@ -72,11 +72,7 @@ class Judged:
     distance_p: Float[np.ndarray, " group"]
     # (gene, group) p value of a contribution: small where the text of a gene agrees with those of the others
     gene_p: Float[np.ndarray, "gene group"]
-    score: Float[np.ndarray, "term group"]  # (term, group) normal score of the genes whose text holds a term
-    # p_value, p_adjusted: (term, group) p value of that score, for the term alone and for the highest score of any term
-    # in the group
-    p_value: Float[np.ndarray, "term group"]
-    p_adjusted: Float[np.ndarray, "term group"]
+    terms: TermScores  # of the genes whose text holds a term
 
 
 def judge(
@@ -112,9 +108,7 @@ def judge(
         attribution=found,
         distance_p=distance_p,
         gene_p=gene_p,
-        score=score,
-        p_value=p_value,
-        p_adjusted=p_adjusted,
+        terms=TermScores(score=score, p_value=p_value, p_adjusted=p_adjusted),
     )
 
 

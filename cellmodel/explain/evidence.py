@@ -1,9 +1,8 @@
 """Evidence for clusters: markers, exact contributions of genes, themes and enriched sets; as objects and as tables."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,11 +19,10 @@ from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet,
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
 from cellmodel.explain.markers import Marker, rank_markers, upregulated
 from cellmodel.explain.terms import permutation_of_texts
-from cellmodel.explain.themes import Theme, ThemeTerms, choose_themes, theme_terms
+from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
 from cellmodel.io.records import Lineage
 from cellmodel.io.writers import output
 from cellmodel.pp.normalize import detected_genes, highly_variable
-from cellmodel.text.align import GeneAlignment
 from cellmodel.text.paths import fit_whitening
 from genekb.core.messages import table_text
 from genekb.files.replace import Target
@@ -35,44 +33,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttributeConfig:
-    """What is compared, and how much of it is reported.
+    """What is compared, and how much of it is reported."""
 
-    Parameters
-    ----------
-    cluster_key
-        Column of obs with the clusters.
-    between
-        Two clusters to compare with one another; every cluster with the rest if None.
-    condition_key
-        Column of obs with the conditions to compare inside each cluster, or inside ``cluster`` alone.
-    gmt
-        Files of gene sets.
-    n_markers
-        Markers of a group at most; those that are significant among them are what enrichment looks at.
-    max_marker_p
-        Adjusted p value up to which a gene is a marker for enrichment.
-    n_sentences
-        Contributing genes of a group that are reported with a sentence of their text.
-    n_themes
-        Themes of a group at most.
-    n_permutations
-        Permutations of the texts; the least p value is 1 / (1 + n).
-    other_store
-        Whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`.
-    """
-
-    cluster_key: str = "cellmodel"
-    between: tuple[str, str] | None = None
-    condition_key: str | None = None
-    cluster: str | None = None
-    gmt: tuple[Path, ...] = ()
+    cluster_key: str = "cellmodel"  # column of obs with the clusters
+    between: tuple[str, str] | None = None  # two clusters to compare with one another; every one with the rest if None
+    condition_key: str | None = None  # column of obs with the conditions to compare inside each cluster
+    cluster: str | None = None  # the cluster inside which conditions are compared; each if None
+    gmt: tuple[Path, ...] = ()  # files of gene sets
+    # markers of a group at most; those that are significant among them are what enrichment looks at
     n_markers: int = 100
-    max_marker_p: float = 0.05
-    n_sentences: int = 50
-    n_themes: int = 8
-    n_permutations: int = 200
+    max_marker_p: float = 0.05  # adjusted p value up to which a gene is a marker for enrichment
+    n_sentences: int = 50  # contributing genes of a group that are reported with a sentence of their text
+    n_themes: int = 8  # themes of a group at most
+    n_permutations: int = 200  # permutations of the texts; the least p value is 1 / (1 + n)
     enrichment: EnrichmentConfig = field(default_factory=EnrichmentConfig)
-    other_store: bool = False
+    other_store: bool = False  # whether the clusters may have been made with another store
 
     def __post_init__(self) -> None:
         """Check that the choices go together."""
@@ -135,7 +110,7 @@ class _Genes:
     names: tuple[str, ...]
     gene_ids: tuple[int, ...]
     vectors: GeneVectors
-    terms: ThemeTerms
+    terms: NamedTerms
 
 
 def attribute_clusters(
@@ -147,13 +122,13 @@ def attribute_clusters(
     is linear, so the distance of two centroids is an exact sum over genes. Raises ``InputUnusable`` if there is nothing
     to compare, or too few genes have a text.
     """
-    alignment = _alignment(found)
+    alignment = found.known
     comparisons = _comparisons(found, choice)
     stored = stored_gene_sets(kb)
     sets = (*stored, *(one for path in choice.gmt for one in read_gmt(path, kb, use_orthologs=config.use_orthologs)))
     markers = [markers for one in comparisons for markers in _markers(found, one, n_top=choice.n_markers)]
     significant = [[marker.gene for marker in upregulated(group, max_p=choice.max_marker_p)] for group in markers]
-    genes = _genes(found, alignment, config=config, stored=stored, markers=significant)
+    genes = _genes(found, config=config, stored=stored, markers=significant)
     differences = np.concatenate([_differences(found, one, genes.columns) for one in comparisons], axis=1)
     judged = judge(
         differences,
@@ -195,22 +170,15 @@ def _comparisons(found: ClusteredCells, choice: AttributeConfig) -> tuple[Compar
     return compare_conditions(found, condition_key=choice.condition_key, cluster=choice.cluster)
 
 
-def _alignment(found: ClusteredCells) -> GeneAlignment:
-    if found.alignment is None:
-        raise ValueError("the cells are not aligned with a store; contributions are of its gene vectors")
-    return found.alignment
-
-
 def _genes(
     found: ClusteredCells,
-    alignment: GeneAlignment,
     *,
     config: RunConfig,
     stored: Sequence[GeneSet],
     markers: Sequence[Sequence[int]],
 ) -> _Genes:
     """Choose the genes, and whiten their vectors."""
-    settings = config.preprocess
+    settings, alignment = config.preprocess, found.known
     min_cells = min(settings.min_cells, max(1, len(found.labels) // 10))
     detected = np.flatnonzero(detected_genes(found.expression, min_cells=min_cells))
     if len(detected):
@@ -230,7 +198,7 @@ def _genes(
         names=tuple(found.gene_names[column] for column in columns),
         gene_ids=gene_ids,
         vectors=fit_whitening(vectors, rank=config.semantics.rank)(vectors),
-        terms=theme_terms(texts, gene_ids=gene_ids, gene_sets=stored),
+        terms=named_terms(texts, gene_ids=gene_ids, gene_sets=stored),
     )
 
 
@@ -255,7 +223,7 @@ def _contributions(
     order = np.lexsort((np.arange(len(difference)), -contribution, difference <= 0)).tolist()
     found = []
     for rank, gene in enumerate(order):
-        term = genes.terms.best_term(gene, judged.score[:, group]) if rank < n_sentences else None
+        term = genes.terms.best_term(gene, judged.terms.score[:, group]) if rank < n_sentences else None
         found.append(
             Contribution(
                 name=genes.names[gene],
@@ -270,22 +238,15 @@ def _contributions(
     return tuple(found)
 
 
-FILES: Final = ("markers", "contributions", "themes", "enrichment")
-_TESTED: Final = ("p_value", "p_adjusted")
 _COLUMNS: Final = {
-    "groups": ("n_cells", "n_against", "distance", "distance_p", "n_genes"),
-    "markers": (
-        "gene", "t", *_TESTED, "log2_fold_change", "fraction_in", "fraction_out", "mean_in", "mean_out",
-    ),
-    "contributions": ("gene", "gene_id", "difference", "contribution", "share", "p_value", "term", "sentence"),
-    "themes": (
-        "theme", "source", "also", "share", "score", *_TESTED, "n_genes", "gene", "contribution", "sentence",
-    ),
-    "enrichment": (
-        "set", "set_id", "source", *_TESTED, "fold", "n_shared", "n_set", "n_group", "n_measured", "genes",
-    ),
-}  # fmt: skip
-Row = tuple[Any, ...]
+    "groups": "n_cells n_against distance distance_p n_genes",
+    "markers": "gene t p_value p_adjusted log2_fold_change fraction_in fraction_out mean_in mean_out",
+    "contributions": "gene gene_id difference contribution share p_value term sentence",
+    "themes": "theme source also share score p_value p_adjusted n_genes gene contribution sentence",
+    "enrichment": "set set_id source p_value p_adjusted fold n_shared n_set n_group n_measured genes",
+}
+FILES: Final = tuple(_COLUMNS)[1:]
+Row = dict[str, Any]
 
 
 def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
@@ -296,19 +257,39 @@ def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
     """
     import pandas as pd
 
-    rows: dict[str, Callable[[GroupEvidence], Iterator[Row]]] = {
-        "groups": _group_rows,
-        "markers": _marker_rows,
-        "contributions": _contribution_rows,
-        "themes": _theme_rows,
-        "enrichment": partial(_enrichment_rows, symbols=evidence.symbols),
-    }
+    rows: dict[str, list[Row]] = {name: [] for name in _COLUMNS}
+    for group in evidence.groups:
+        contrast = {key: getattr(group.contrast, key) for key in ("cluster", "condition", "against")}
+        for name, of_group in _rows(group, evidence.symbols).items():
+            rows[name] += [contrast | row for row in of_group]
     return {
-        name: pd.DataFrame(
-            [(*_of_group(group), *row) for group in evidence.groups for row in of_group(group)],
-            columns=["cluster", "condition", "against", *_COLUMNS[name]],
-        )
-        for name, of_group in rows.items()
+        name: pd.DataFrame(rows[name], columns=["cluster", "condition", "against", *columns.split()])
+        for name, columns in _COLUMNS.items()
+    }
+
+
+def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]:
+    """Rows of each table; what is in them beside its columns is left out."""
+    sizes = {"n_cells": group.contrast.n_cells, "n_against": group.contrast.n_against}
+    distance = {"distance": group.distance, "distance_p": group.distance_p, "n_genes": len(group.contributions)}
+    return {
+        "groups": [sizes | distance],
+        "markers": [asdict(marker) | {"gene": marker.name} for marker in group.markers],
+        "contributions": [
+            asdict(gene) | {"gene": gene.name, "share": gene.contribution / group.distance if group.distance else 0.0}
+            for gene in group.contributions
+        ],
+        "themes": [
+            asdict(theme) | {"theme": theme.term, "also": ", ".join(theme.also)} | asdict(gene) | {"gene": gene.name}
+            for theme in group.themes
+            for gene in theme.genes
+        ],
+        "enrichment": [
+            {"set": one.gene_set.name, "set_id": one.gene_set.set_id, "source": one.gene_set.source}
+            | {name: getattr(one, name) for name in ("p_value", "p_adjusted", "fold", "n_set", "n_group", "n_measured")}
+            | {"n_shared": len(one.gene_ids), "genes": ", ".join(symbols[gene] for gene in one.gene_ids)}
+            for one in group.enriched
+        ],
     }
 
 
@@ -330,40 +311,3 @@ def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -
 
 def _paths(folder: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.tsv" for name in FILES}
-
-
-def _of_group(group: GroupEvidence) -> Row:
-    return group.contrast.cluster, group.contrast.condition, group.contrast.against
-
-
-def _group_rows(group: GroupEvidence) -> Iterator[Row]:
-    sizes = (group.contrast.n_cells, group.contrast.n_against)
-    yield (*sizes, group.distance, group.distance_p, len(group.contributions))
-
-
-def _marker_rows(group: GroupEvidence) -> Iterator[Row]:
-    for marker in group.markers:
-        yield marker.name, *(getattr(marker, column) for column in _COLUMNS["markers"][1:])
-
-
-def _contribution_rows(group: GroupEvidence) -> Iterator[Row]:
-    for gene in group.contributions:
-        share = gene.contribution / group.distance if group.distance else 0.0
-        amounts = (gene.difference, gene.contribution, share, gene.p_value)
-        yield gene.name, gene.gene_id, *amounts, gene.term, gene.sentence
-
-
-def _theme_rows(group: GroupEvidence) -> Iterator[Row]:
-    for theme in group.themes:
-        named = (theme.term, theme.source, ", ".join(theme.also), theme.share, theme.score)
-        for gene in theme.genes:
-            carried = (theme.n_genes, gene.name, gene.contribution, gene.sentence)
-            yield *named, theme.p_value, theme.p_adjusted, *carried
-
-
-def _enrichment_rows(group: GroupEvidence, symbols: dict[int, str]) -> Iterator[Row]:
-    for found in group.enriched:
-        named = (found.gene_set.name, found.gene_set.set_id, found.gene_set.source)
-        counts = (len(found.gene_ids), found.n_set, found.n_group, found.n_measured)
-        genes = ", ".join(symbols[gene] for gene in found.gene_ids)
-        yield *named, found.p_value, found.p_adjusted, found.fold, *counts, genes

@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from cellmodel.explain.p_values import permutation_p
 from genekb.core.words import singular
@@ -21,6 +21,15 @@ _BRACKETS = re.compile(r"\[[^\]]*\]")  # "[provided by RefSeq, Jul 2008]"
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+(?=[A-Z0-9])")
 _CLAUSE_END = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
 _TOKEN = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SupportingGene:
+    """A gene behind a term or a score, and where its text says why."""
+
+    name: str  # its name, as given
+    contribution: float  # its part, in the unit of what it supports
+    sentence: str  # of its text; identifier and name of a gene set; empty where there is none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -119,65 +128,6 @@ def _sentence_terms(sentence: str, *, singulars: Mapping[str, str]) -> Iterator[
             previous = word
 
 
-_MIN_GENES = 3  # that hold a term, and that carry it in a cluster
-_MORE_SPECIFIC = 0.8  # fraction of a word's weight that a phrase with it must keep to replace it
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ScoredTerms:
-    """The terms of one cluster, with what a choice among them needs."""
-
-    names: Sequence[str]
-    carriers: sp.csr_matrix  # (term, gene) ones where the text of a gene holds a term
-    weights: Float[np.ndarray, " gene"]  # not negative
-    score: Float[np.ndarray, " term"]
-
-    def total(self) -> Float[np.ndarray, " term"]:
-        """Weight of the genes of each term."""
-        return np.asarray(self.carriers @ self.weights)
-
-    def common(self, term: int) -> Float[np.ndarray, " term"]:
-        """Weight of the genes that each term shares with one term."""
-        own = np.zeros_like(self.weights)
-        genes = self.carriers[[term]].indices
-        own[genes] = self.weights[genes]
-        return np.asarray(self.carriers @ own)
-
-
-def choose_terms(
-    scored: ScoredTerms, *, is_same: Callable[[int], Bool[np.ndarray, " term"]], n_terms: int
-) -> list[tuple[int, list[int]]]:
-    """Choose the best terms of a cluster that say different things, greedily by score.
-
-    ``is_same``: which terms say the same as a chosen one. Returns each chosen term with those that say the same,
-    best first.
-    """
-    is_open = (scored.carriers @ (scored.weights > 0) >= _MIN_GENES) & (scored.score > 0)
-    chosen: list[tuple[int, list[int]]] = []
-    while is_open.any() and len(chosen) < n_terms:
-        best = int(np.argmax(np.where(is_open, scored.score, -np.inf)))
-        best = _more_specific(best, scored, is_open=is_open)
-        others = np.flatnonzero(is_open & is_same(best))
-        others = others[np.lexsort((others, -scored.score[others]))]
-        chosen.append((best, [term for term in others.tolist() if term != best]))
-        is_open[[best, *others]] = False
-    return chosen
-
-
-def _more_specific(term: int, scored: ScoredTerms, *, is_open: Bool[np.ndarray, " term"]) -> int:
-    """Phrase with the word ``term`` that most of its genes hold, or the term: "natural killer", not "natural"."""
-    names = scored.names
-    if " " in names[term]:
-        return term
-    common = scored.common(term)
-    phrases = [
-        other
-        for other in np.flatnonzero(is_open & (common >= _MORE_SPECIFIC * common[term])).tolist()
-        if other != term and names[term] in names[other].split(" ")
-    ]
-    return max(phrases, key=lambda other: (common[other], -other), default=term)
-
-
 _MAX_STRATA, _STRATUM_GENES = 10, 50  # strata of text length: at most so many, of so many genes or more on average
 _NO_DEVIATION = 1e-9  # weights are of order one: a smaller deviation is rounding
 _MIN_SKEWNESS = 1e-3  # below it the correction is smaller than its rounding error
@@ -190,6 +140,10 @@ class TermScores:
     score: Float[np.ndarray, "term cluster"]  # standard normal under the null hypothesis, to good approximation
     p_value: Float[np.ndarray, "term cluster"]  # permutation p value of each term alone
     p_adjusted: Float[np.ndarray, "term cluster"]  # permutation p value of the highest score of any term in the cluster
+
+    def of(self, term: int, cluster: int) -> dict[str, float]:
+        """Score and p values of one term in one cluster."""
+        return {each.name: float(getattr(self, each.name)[term, cluster]) for each in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,33 +1,161 @@
-"""Words that describe a cluster: terms of the texts of its upregulated genes, each with genes and sentences."""
+"""Words and themes: terms that the texts of upregulated genes share, or their gene sets, with genes and sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.random import generator
-from cellmodel.explain.attribution import overall_mean_and_deviation
-from cellmodel.explain.terms import ScoredTerms, TermIndex, TermScores, choose_terms, index_terms, score_terms
+from cellmodel.explain.attribution import Judged, overall_mean_and_deviation, theme_weights
+from cellmodel.explain.enrichment import GeneSet
+from cellmodel.explain.terms import SupportingGene, TermIndex, TermScores, index_terms, score_terms
 from cellmodel.pp.moments import GroupMoments
 
+TEXT: Final = "text"
 _MIN_CELLS = 3  # that express a gene, for the gene to be used
 _MIN_SIDE = 2  # cells inside and outside a cluster, for a standard error
-_MIN_GENES = 3  # that hold a term, and that carry it in a cluster
+_MIN_GENES = 3  # that hold a term, and that carry it in a group
+_MORE_SPECIFIC = 0.8  # fraction of a word's weight that a phrase with it must keep to replace it
 _MAX_WEIGHT = 2.0  # standard deviations: no single gene makes a word
-_SAME_GENES = 0.5  # weighted Jaccard from which two terms say the same
+_SAME_GENES = 0.5  # weighted Jaccard from which two words say the same
 _SAME_WORD = 0.5  # fraction of the lighter term's weight in common, for terms with a word in common
 _NESTED = 0.9  # fraction of a term's weight inside the genes of a chosen one from which it adds nothing
-_GENES_SHOWN = 5
+_SAME_THEME = 0.5  # fraction of the lighter of two terms in common from which they are one theme
+_ALSO_SHOWN = 4
+_WORD_GENES, _THEME_GENES = 5, 10  # shown
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WordGene:
-    """A gene behind a word."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NamedTerms:
+    """Terms of the texts of some genes, and gene sets."""
 
-    name: str  # its name, as given
-    weight: float  # its contrast in the cluster, in standard deviations; the score counts at most 2 of it
-    sentence: str  # where the term stands in the text of the gene
+    names: tuple[str, ...]  # terms of texts first, then gene sets
+    sets: tuple[GeneSet, ...]  # the gene sets, whose names are the last of ``names``
+    presence: sp.csr_matrix  # (gene, term) ones
+    texts: tuple[str, ...]  # one per gene
+    index: TermIndex  # of the texts
+
+    def source(self, term: int) -> str:
+        """Say where a term comes from."""
+        return TEXT if term < len(self.index.terms) else self.sets[term - len(self.index.terms)].source
+
+    def sentence(self, gene: int, term: int) -> str:
+        """Give the sentence of a gene's text that holds a term; the identifier and name of a gene set."""
+        if term < len(self.index.terms):
+            return self.index.sentence(self.texts[gene], term=self.names[term])
+        gene_set = self.sets[term - len(self.index.terms)]
+        return f"{gene_set.set_id} {gene_set.name}"
+
+    def supporting(
+        self, term: int, genes: Int[np.ndarray, " _"], parts: Float[np.ndarray, " gene"], *, names: Sequence[str]
+    ) -> tuple[SupportingGene, ...]:
+        """Give genes of a term with their parts in its score, and their sentences."""
+        return tuple(
+            SupportingGene(name=names[gene], contribution=float(parts[gene]), sentence=self.sentence(gene, term))
+            for gene in genes.tolist()
+        )
+
+    def best_term(self, gene: int, score: Float[np.ndarray, " term"]) -> int | None:
+        """Find the term with the highest score that the text of a gene holds."""
+        held = self.presence[[gene]].indices
+        held = np.sort(held[held < len(self.index.terms)])
+        return int(held[np.argmax(score[held])]) if len(held) else None
+
+
+def named_terms(texts: Sequence[str], *, gene_ids: Sequence[int] = (), gene_sets: Sequence[GeneSet] = ()) -> NamedTerms:
+    """Collect the terms of gene texts, and of gene sets that hold at least three of the genes."""
+    index = index_terms(texts, min_texts=_MIN_GENES)
+    rows: dict[int, list[int]] = {}
+    for row, gene_id in enumerate(gene_ids):
+        rows.setdefault(gene_id, []).append(row)
+    members = [sorted(row for gene in one.gene_ids & rows.keys() for row in rows[gene]) for one in gene_sets]
+    kept = [number for number, genes in enumerate(members) if len(genes) >= _MIN_GENES]
+    genes = np.array([row for number in kept for row in members[number]], dtype=np.int64)
+    columns = np.repeat(np.arange(len(kept)), [len(members[number]) for number in kept])
+    of_sets = sp.csr_matrix((np.ones(len(genes)), (genes, columns)), shape=(len(texts), len(kept)))
+    sets = tuple(gene_sets[number] for number in kept)
+    return NamedTerms(
+        names=(*index.terms, *(one.name for one in sets)),
+        sets=sets,
+        presence=sp.hstack([index.presence, of_sets], format="csr"),
+        texts=tuple(texts),
+        index=index,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _ScoredTerms:
+    """The terms of one group, with what a choice among them needs."""
+
+    names: Sequence[str]
+    carriers: sp.csr_matrix  # (term, gene) ones where the text of a gene holds a term
+    weights: Float[np.ndarray, " gene"]  # not negative
+    score: Float[np.ndarray, " term"]
+
+    def total(self) -> Float[np.ndarray, " term"]:
+        """Weight of the genes of each term."""
+        return np.asarray(self.carriers @ self.weights)
+
+    def common(self, term: int) -> Float[np.ndarray, " term"]:
+        """Weight of the genes that each term shares with one term."""
+        own = np.zeros_like(self.weights)
+        genes = self.carriers[[term]].indices
+        own[genes] = self.weights[genes]
+        return np.asarray(self.carriers @ own)
+
+
+def _scored_terms(
+    terms: NamedTerms, weights: Float[np.ndarray, "gene group"], scores: TermScores
+) -> Iterator[_ScoredTerms]:
+    """Terms of each group."""
+    carriers = terms.presence.T.tocsr()
+    for of_genes, of_terms in zip(weights.T, scores.score.T, strict=True):
+        yield _ScoredTerms(names=terms.names, carriers=carriers, weights=of_genes, score=of_terms)
+
+
+Choice = tuple[int, list[int]]  # a term, and those that say the same, best first
+
+
+def _choose(scored: _ScoredTerms, *, is_same: Callable[[int], Bool[np.ndarray, " term"]], n_terms: int) -> list[Choice]:
+    """Choose the best terms of a group that say different things, greedily; highest score first.
+
+    ``is_same``: which terms say the same as a chosen one.
+    """
+    is_open = (scored.carriers @ (scored.weights > 0) >= _MIN_GENES) & (scored.score > 0)
+    chosen: list[Choice] = []
+    while is_open.any() and len(chosen) < n_terms:
+        best = int(np.argmax(np.where(is_open, scored.score, -np.inf)))
+        best = _more_specific(best, scored, is_open=is_open)
+        others = np.flatnonzero(is_open & is_same(best))
+        others = others[np.lexsort((others, -scored.score[others]))]
+        chosen.append((best, [term for term in others.tolist() if term != best]))
+        is_open[[best, *others]] = False
+    return sorted(chosen, key=lambda choice: (-scored.score[choice[0]], scored.names[choice[0]]))
+
+
+def _more_specific(term: int, scored: _ScoredTerms, *, is_open: Bool[np.ndarray, " term"]) -> int:
+    """Phrase with the word ``term`` that most of its genes hold, or the term: "natural killer", not "natural"."""
+    names = scored.names
+    if " " in names[term]:
+        return term
+    common = scored.common(term)
+    phrases = [
+        other
+        for other in np.flatnonzero(is_open & (common >= _MORE_SPECIFIC * common[term])).tolist()
+        if other != term and names[term] in names[other].split(" ")
+    ]
+    return max(phrases, key=lambda other: (common[other], -other), default=term)
+
+
+def _genes_of(term: int, scored: _ScoredTerms, weights: Float[np.ndarray, " gene"]) -> Int[np.ndarray, " _"]:
+    """Genes that carry a term, strongest first."""
+    genes = np.sort(scored.carriers[[term]].indices)
+    genes = genes[weights[genes] > 0]
+    return np.asarray(genes[np.argsort(-weights[genes], kind="stable")])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +169,8 @@ class Word:
     # searching all terms
     p_adjusted: float
     n_genes: int  # genes with a positive contrast whose text holds the term
-    genes: tuple[WordGene, ...]  # the strongest of them, highest contrast first
+    # the strongest of them, with their contrasts in standard deviations; the score counts at most 2 of each
+    genes: tuple[SupportingGene, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,15 +180,6 @@ class ClusterWords:
     cluster: int
     n_cells: int
     words: tuple[Word, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Genes:
-    """The genes with a text that are expressed."""
-
-    names: list[str]
-    texts: list[str]
-    contrast: Float[np.ndarray, "gene cluster"]
 
 
 def words_by_moments(
@@ -87,22 +207,25 @@ def words_by_moments(
     if min(n_words, n_permutations) < 1:
         raise ValueError(f"n_words and n_permutations must be >= 1, got {n_words} and {n_permutations}")
     contrast, is_expressed = _contrast(inside, rest)
-    texted = [(gene, text) for gene, text in enumerate(texts) if text and text.strip() and is_expressed[gene]]
-    rows = [gene for gene, _ in texted]
-    genes = _Genes(names=[gene_names[gene] for gene in rows], texts=[t for _, t in texted], contrast=contrast[rows])
-    index = index_terms(genes.texts, min_texts=_MIN_GENES)
-    weights = np.clip(genes.contrast, 0.0, _MAX_WEIGHT)
-    scores = score_terms(weights, index.presence, n_permutations=n_permutations, rng=generator(seed, "words"))
-    carriers = index.presence.T.tocsr()
+    rows = [gene for gene, text in enumerate(texts) if text and text.strip() and is_expressed[gene]]
+    terms, names = named_terms([texts[row] or "" for row in rows]), [gene_names[row] for row in rows]
+    contrast = contrast[rows]
+    weights = np.clip(contrast, 0.0, _MAX_WEIGHT)
+    scores = score_terms(weights, terms.presence, n_permutations=n_permutations, rng=generator(seed, "words"))
     clusters = []
-    for cluster, n_cells in enumerate(inside.n_cells.tolist()):
-        scored = ScoredTerms(
-            names=index.terms, carriers=carriers, weights=weights[:, cluster], score=scores.score[:, cluster]
-        )
-        words = tuple(
-            _word(term, cluster, index=index, genes=genes, scores=scores) for term in _choose(scored, n_words=n_words)
-        )
-        clusters.append(ClusterWords(cluster=cluster, n_cells=n_cells, words=words))
+    for cluster, scored in enumerate(_scored_terms(terms, weights, scores)):
+        words = []
+        for term, _ in _choose(scored, is_same=_same_words(scored), n_terms=n_words):
+            genes = _genes_of(term, scored, contrast[:, cluster])
+            words.append(
+                Word(
+                    term=terms.names[term],
+                    n_genes=len(genes),
+                    genes=terms.supporting(term, genes[:_WORD_GENES], contrast[:, cluster], names=names),
+                    **scores.of(term, cluster),
+                )
+            )
+        clusters.append(ClusterWords(cluster=cluster, n_cells=int(inside.n_cells[cluster]), words=tuple(words)))
     return tuple(clusters)
 
 
@@ -120,8 +243,8 @@ def _contrast(
     return contrast.T.copy(), n_expressing >= _MIN_CELLS
 
 
-def _choose(scored: ScoredTerms, *, n_words: int) -> list[int]:
-    """Best terms of one cluster that say different things, highest score first."""
+def _same_words(scored: _ScoredTerms) -> Callable[[int], Bool[np.ndarray, " term"]]:
+    """Which terms say the same as one of them: they share genes, or a word and genes."""
     total = scored.total()
     parts = np.array([(name.split()[0], name.split()[-1]) for name in scored.names]).reshape(-1, 2)
 
@@ -134,29 +257,62 @@ def _choose(scored: ScoredTerms, *, n_words: int) -> list[int]:
             | (has_same_word & (common >= _SAME_WORD * np.minimum(total, total[term])))
         )
 
-    chosen = [term for term, _ in choose_terms(scored, is_same=is_same, n_terms=n_words)]
-    return sorted(chosen, key=lambda term: (-scored.score[term], term))
+    return is_same
 
 
-def _word(term: int, cluster: int, *, index: TermIndex, genes: _Genes, scores: TermScores) -> Word:
-    """One word of one cluster with its genes."""
-    name = index.terms[term]
-    holds = index.presence[:, [term]].nonzero()[0]
-    contrast = genes.contrast[holds, cluster]
-    carrying = holds[contrast > 0]
-    strongest = carrying[np.argsort(-genes.contrast[carrying, cluster], kind="stable")][:_GENES_SHOWN]
-    return Word(
-        term=name,
-        score=float(scores.score[term, cluster]),
-        p_value=float(scores.p_value[term, cluster]),
-        p_adjusted=float(scores.p_adjusted[term, cluster]),
-        n_genes=len(carrying),
-        genes=tuple(
-            WordGene(
-                name=genes.names[gene],
-                weight=float(genes.contrast[gene, cluster]),
-                sentence=index.sentence(genes.texts[gene], term=name),
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Theme:
+    """Upregulated genes of a group that share a term."""
+
+    term: str  # the term that names the theme
+    source: str  # ``text``, or the vocabulary of the gene set
+    also: tuple[str, ...]  # other terms that mostly the same genes hold, best first
+    # contributions of its genes over the distance of the group. Shares of themes overlap, and may exceed 1 where other
+    # genes pull the other way
+    share: float
+    score: float  # normal score of the square roots of the contributions, against permuted texts
+    # p_value, p_adjusted: permutation p value of the term alone, and of the highest score of any term: the one to judge
+    # by
+    p_value: float
+    p_adjusted: float
+    n_genes: int  # genes that carry the theme
+    genes: tuple[SupportingGene, ...]  # the strongest of them; their parts of the distance
+
+
+def choose_themes(
+    judged: Judged,
+    differences: Float[np.ndarray, "gene group"],
+    *,
+    terms: NamedTerms,
+    gene_names: Sequence[str],
+    n_themes: int,
+) -> tuple[tuple[Theme, ...], ...]:
+    """Choose the best terms of each group that say different things; terms of mostly the same genes are one theme.
+
+    ``judged``, ``differences``: of :func:`cellmodel.explain.attribution.judge`. Returns themes, highest score first.
+    """
+    weights, contributions = theme_weights(differences, judged.attribution), judged.attribution.contributions
+    every = []
+    for group, scored in enumerate(_scored_terms(terms, weights, judged.terms)):
+        themes = []
+        for term, also in _choose(scored, is_same=partial(_is_same_theme, scored), n_terms=n_themes):
+            genes = _genes_of(term, scored, scored.weights)
+            themes.append(
+                Theme(
+                    term=terms.names[term],
+                    source=terms.source(term),
+                    also=tuple(terms.names[other] for other in also[:_ALSO_SHOWN]),
+                    share=float(contributions[genes, group].sum() / judged.attribution.distances[group]),
+                    n_genes=len(genes),
+                    genes=terms.supporting(term, genes[:_THEME_GENES], contributions[:, group], names=gene_names),
+                    **judged.terms.of(term, group),
+                )
             )
-            for gene in strongest.tolist()
-        ),
-    )
+        every.append(tuple(themes))
+    return tuple(every)
+
+
+def _is_same_theme(scored: _ScoredTerms, term: int) -> Bool[np.ndarray, " term"]:
+    """Terms that mostly the same genes hold."""
+    total = scored.total()
+    return np.asarray(scored.common(term) >= _SAME_THEME * np.minimum(total, total[term]))

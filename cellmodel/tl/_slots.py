@@ -166,7 +166,7 @@ def _word_frame(result: RunResult) -> "pd.DataFrame":
             "p_value": word.p_value,
             "p_adjusted": word.p_adjusted,
             "gene": gene.name,
-            "weight": gene.weight,
+            "weight": gene.contribution,
             "sentence": gene.sentence,
         }
         for entry in result.words

@@ -11,7 +11,8 @@ from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from cellmodel.annotate.cell_types import CellType
-    from cellmodel.annotate.search import Found, FoundGene
+    from cellmodel.annotate.search import Found
+    from cellmodel.explain.terms import SupportingGene
 
 _SHOWN = 6
 
@@ -223,5 +224,5 @@ def _print_found(found: "Found") -> None:
         print_lines(["the 5 % of cells with the highest scores:", *_gene_lines(found.genes)])
 
 
-def _gene_lines(genes: "tuple[FoundGene, ...]") -> list[str]:
+def _gene_lines(genes: "tuple[SupportingGene, ...]") -> list[str]:
     return [f"  {gene.name} (+{gene.contribution:.1f}): {gene.sentence or 'no text'}" for gene in genes]

@@ -9,7 +9,7 @@ from cellmodel.core.random import generator
 from cellmodel.explain.attribution import Judged, judge, theme_weights
 from cellmodel.explain.enrichment import GeneSet
 from cellmodel.explain.terms import permutation_of_texts
-from cellmodel.explain.themes import choose_themes, theme_terms
+from cellmodel.explain.words import choose_themes, named_terms
 
 N_GENES, PER_THEME = 160, 8
 TOPICS = ("Platelet aggregation.", "Antigen presentation.")
@@ -36,14 +36,14 @@ def planted(seed: int, *, theme: bool = True) -> tuple[np.ndarray, np.ndarray, l
 @cache
 def judged(seed: int = 0, *, theme: bool = True, n_permutations: int = 60, run: int = 0) -> Judged:
     differences, vectors, texts = planted(seed, theme=theme)
-    presence = theme_terms(texts, gene_ids=range(N_GENES), gene_sets=()).presence
+    presence = named_terms(texts, gene_ids=range(N_GENES), gene_sets=()).presence
     permuted_texts = permutation_of_texts(presence)
     return judge(differences, vectors, texts=permuted_texts, n_permutations=n_permutations, rng=generator(run, "deals"))
 
 
 def themes_of(seed: int = 0, gene_sets: tuple[GeneSet, ...] = ()):
     differences, vectors, texts = planted(seed)
-    terms = theme_terms(texts, gene_ids=range(N_GENES), gene_sets=gene_sets)
+    terms = named_terms(texts, gene_ids=range(N_GENES), gene_sets=gene_sets)
     found = judge(
         differences, vectors, texts=permutation_of_texts(terms.presence), n_permutations=60, rng=generator(0, "deals")
     )
@@ -81,7 +81,7 @@ def test_gene_sets_name_themes_beside_texts_and_join_those_of_the_same_genes():
 def test_theme_named_by_a_gene_set_gives_the_set_as_its_evidence():
     differences, vectors, _ = planted(0)
     sets = (GeneSet(source="go_process", set_id="GO:1", name="clotting", gene_ids=frozenset(range(PER_THEME))),)
-    terms = theme_terms([""] * N_GENES, gene_ids=range(N_GENES), gene_sets=sets)
+    terms = named_terms([""] * N_GENES, gene_ids=range(N_GENES), gene_sets=sets)
     texts = permutation_of_texts(terms.presence)
     found = judge(differences, vectors, texts=texts, n_permutations=9, rng=generator(0, "deals"))
     (theme,) = choose_themes(found, differences, terms=terms, gene_names=NAMES, n_themes=3)[0]
@@ -90,7 +90,7 @@ def test_theme_named_by_a_gene_set_gives_the_set_as_its_evidence():
 
 def test_scores_weights_and_p_values_follow_a_slow_second_way():
     differences, vectors, texts = planted(3)
-    terms = theme_terms(texts, gene_ids=range(N_GENES), gene_sets=())
+    terms = named_terms(texts, gene_ids=range(N_GENES), gene_sets=())
     found = judged(3)
     permuted, rng = permutation_of_texts(terms.presence), generator(0, "deals")
 
@@ -120,7 +120,7 @@ def test_without_structure_p_values_are_those_of_chance():
     best, distances = [], []
     for seed in range(30):
         found = judged(seed, theme=False, n_permutations=19)
-        best.extend(found.p_adjusted.min(axis=0))
+        best.extend(found.terms.p_adjusted.min(axis=0))
         distances.extend(found.distance_p)
     for values in (best, distances):
         assert np.mean(np.array(values) <= 0.1) <= 0.2  # 0.1 expected of 60
@@ -129,9 +129,10 @@ def test_without_structure_p_values_are_those_of_chance():
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_the_same_scores():
     first, again, other = judged(1), judged.__wrapped__(1), judged(1, run=7)
-    for name in ("gene_p", "p_value", "p_adjusted"):
-        assert getattr(first, name).tobytes() == getattr(again, name).tobytes()
-    assert first.score.tobytes() == other.score.tobytes()
+    assert first.gene_p.tobytes() == again.gene_p.tobytes()
+    for name in ("p_value", "p_adjusted"):
+        assert getattr(first.terms, name).tobytes() == getattr(again.terms, name).tobytes()
+    assert first.terms.score.tobytes() == other.terms.score.tobytes()
     assert first.gene_p.tobytes() != other.gene_p.tobytes()
 
 

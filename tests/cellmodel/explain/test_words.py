@@ -55,7 +55,7 @@ def test_planted_words_are_found_with_their_genes_and_sentences():
         expected = {f"G{gene}" for gene in range(words.cluster * PER_THEME, (words.cluster + 1) * PER_THEME)}
         assert {gene.name for gene in top.genes} < expected
         assert {gene.sentence for gene in top.genes} == {THEMES[words.cluster]}
-        assert [g.weight for g in top.genes] == sorted((g.weight for g in top.genes), reverse=True)
+        assert [g.contribution for g in top.genes] == sorted((g.contribution for g in top.genes), reverse=True)
         assert words.n_cells == N_CELLS // 3
 
 
@@ -155,7 +155,7 @@ def test_weight_is_the_contrast_of_a_double_loop():
             values = dense[:, int(gene.name[1:])]
             inside, rest = values[clusters == words.cluster], values[clusters != words.cluster]
             error = np.sqrt(inside.var(ddof=1) / len(inside) + rest.var(ddof=1) / len(rest))
-            assert gene.weight == pytest.approx((inside.mean() - rest.mean() - error) / values.std(), rel=1e-6)
+            assert gene.contribution == pytest.approx((inside.mean() - rest.mean() - error) / values.std(), rel=1e-6)
 
 
 def test_clusters_that_cannot_be_contrasted_have_no_words():
