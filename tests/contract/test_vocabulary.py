@@ -23,12 +23,18 @@ INSTEAD = {
     "ways? out|way_out": "hint",
 }
 FORBIDDEN = {re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE): say for words, say in INSTEAD.items()}
-MODULES = sorted(path for name in ("genekb", "cellmodel", "cli") for path in (ROOT / name).rglob("*.py"))
+WRITTEN = (".py", ".js", ".j2", ".css")
+MODULES = sorted(
+    path for name in ("genekb", "cellmodel", "cli") for path in (ROOT / name).rglob("*") if path.suffix in WRITTEN
+)
 
 
 def prose(path):
-    """Docstrings, comments and names of a module."""
+    """Docstrings, comments and names of a module; all of a template or script."""
     text = path.read_text()
+    if path.suffix != ".py":
+        yield from text.splitlines()
+        return
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             yield ast.get_docstring(node) or ""

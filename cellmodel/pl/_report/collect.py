@@ -54,10 +54,11 @@ UNKNOWN_ORIGIN: Final = (
 )
 LIMITS: Final = (
     "Clusters are groups of similar cells, not cell types; no label was used to find them.",
-    "Words say what the leading genes do, as their texts tell it; they are not a name of the cells, and well-studied "
-    "genes have more to say. Judge them by the adjusted p value.",
-    "Distances between far groups of the plot mean nothing; it is for looking, and nothing was computed from it.",
-    "Confidence says how clearly a cell lies in its cluster, not whether the cluster is right.",
+    "Words describe the marker genes of a cluster by their texts; they are not a name of the cells, and well-studied "
+    "genes have longer texts. Judge words by the adjusted p value.",
+    "Distances between distant groups of the map have no meaning; the map is for display, and no result is computed "
+    "from it.",
+    "Confidence measures how clearly a cell belongs to its cluster, not whether the cluster is right.",
 )
 
 
@@ -360,17 +361,6 @@ N_NEGATIVES: Final = 10
 TRAINING: Final = TrainConfig(n_steps=500, batch_size=16_384, learning_rate=0.1, weight_decay=0.0)
 
 
-class _Plane(nn.Module):
-    """Coordinates as parameters."""
-
-    def __init__(self, start: Embedding) -> None:
-        super().__init__()
-        self.position = nn.Parameter(torch.from_numpy(start.astype(np.float32)))
-
-    def forward(self, cells: Tensor) -> Tensor:
-        return self.position[cells]
-
-
 def lay_out(features: Embedding, graph: CellGraph, *, seed: int) -> Embedding:
     r"""Lay cells out in the plane by contrastive neighbor embedding :cite:`damrich2023tsne` (InfoNC-t-SNE, eq. 12).
 
@@ -387,9 +377,10 @@ def lay_out(features: Embedding, graph: CellGraph, *, seed: int) -> Embedding:
         return start.astype(np.float32)
     views = {"cell": torch.from_numpy(edges.row.astype(np.int64)), "near": torch.from_numpy(edges.col.astype(np.int64))}
     with seeding.scope(seed):
-        plane = _Plane(start)
+        weight = torch.from_numpy(start.astype(np.float32))
+        plane = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]  # PyTorch's own
         fit(plane, _neighbour_loss, views=views, config=TRAINING, rng=seeding.generator(seed, "layout"))
-    return plane.position.detach().numpy().copy()
+    return plane.weight.detach().numpy().copy()
 
 
 def _neighbour_loss(plane: nn.Module, batch: Batch) -> Mapping[str, Tensor]:

@@ -24,7 +24,7 @@
 
   const ids = payload.cell_ids;
   const nDrawn = ids.length;
-  const places = floats(payload.embedding); // x and y of the first cell, of the second, ...
+  const coordinates = floats(payload.embedding); // x and y of the first cell, of the second, ...
   const columns = payload.columns.map((column) => ({
     ...column,
     values: column.kind === "categories" ? integers(column.values) : floats(column.values),
@@ -37,7 +37,7 @@
     const levels = Float32Array.from({ length: view.byteLength }, (_, i) => (view.getUint8(i) / 255) * highest);
     return { name, kind: "numbers", isGene: true, values: levels };
   }
-  const order = shuffled(nDrawn); // so that no group lies on top for being last in the file
+  const order = shuffled(nDrawn); // so that no group covers the others for being last in the file
 
   function shuffled(n) {
     const out = Uint32Array.from({ length: n }, (_, i) => i);
@@ -112,13 +112,13 @@
   const bounds = { x: [Infinity, -Infinity], y: [Infinity, -Infinity] };
   for (let i = 0; i < nDrawn; i += 1) {
     for (const [axis, k] of [["x", 0], ["y", 1]]) {
-      bounds[axis][0] = Math.min(bounds[axis][0], places[2 * i + k]);
-      bounds[axis][1] = Math.max(bounds[axis][1], places[2 * i + k]);
+      bounds[axis][0] = Math.min(bounds[axis][0], coordinates[2 * i + k]);
+      bounds[axis][1] = Math.max(bounds[axis][1], coordinates[2 * i + k]);
     }
   }
   const share = (value, [low, high]) => (high > low ? (value - low) / (high - low) : 0.5);
-  const screenX = (i) => state.x + state.zoom * (24 + share(places[2 * i], bounds.x) * (state.width - 48));
-  const screenY = (i) => state.y + state.zoom * (24 + (1 - share(places[2 * i + 1], bounds.y)) * (state.height - 48));
+  const screenX = (i) => state.x + state.zoom * (24 + share(coordinates[2 * i], bounds.x) * (state.width - 48));
+  const screenY = (i) => state.y + state.zoom * (24 + (1 - share(coordinates[2 * i + 1], bounds.y)) * (state.height - 48));
   const isShown = (i) => state.shown.size === 0 || state.shown.has(state.painted.bin[i]);
 
   function pointRadius() {
@@ -168,16 +168,16 @@
     context.stroke();
   }
 
-  /** The cell of each group that lies nearest to the group's median: a place that is never outside its cells. */
+  /** The cell of each group nearest to the group's median: a position that is never outside its cells. */
   function anchors(column) {
     const members = column.badges.map(() => []);
     column.values.forEach((code, i) => members[code]?.push(i));
-    const median = (list, k) => list.map((i) => places[2 * i + k]).sort((a, b) => a - b)[list.length >> 1];
+    const median = (list, k) => list.map((i) => coordinates[2 * i + k]).sort((a, b) => a - b)[list.length >> 1];
     return members.map((list) => {
       if (!list.length) return -1;
       const [x, y] = [median(list, 0), median(list, 1)];
       const [wide, high] = [bounds.x[1] - bounds.x[0] || 1, bounds.y[1] - bounds.y[0] || 1];
-      const away = (i) => ((places[2 * i] - x) / wide) ** 2 + ((places[2 * i + 1] - y) / high) ** 2;
+      const away = (i) => ((coordinates[2 * i] - x) / wide) ** 2 + ((coordinates[2 * i + 1] - y) / high) ** 2;
       return list.reduce((best, i) => (away(i) < away(best) ? i : best));
     });
   }
@@ -205,7 +205,7 @@
       context.fillText(text, x, y + 1);
     }
   }
-  /** A label stands beside a small group: above it, or below where that would leave the map. */
+  /** The label of a small group is beside it: above, or below where that would leave the map. */
   function labelY(y, size) {
     if (size >= SMALL_GROUP) return y;
     return y >= 32 || y < 0 ? y - 20 : y + 20;
@@ -323,9 +323,9 @@
     return column.titles?.[code] ? `${column.names[code]}, ${column.titles[code]}` : column.names[code];
   }
   function describe(i) {
-    const told = columns.filter((column, at) => at === 0 || column.name === "confidence");
-    if (!told.includes(state.column)) told.push(state.column);
-    return [ids[i], ...told.map((column) => `${label(column)}: ${valueInWords(column, i)}`)];
+    const shown = columns.filter((column, at) => at === 0 || column.name === "confidence");
+    if (!shown.includes(state.column)) shown.push(state.column);
+    return [ids[i], ...shown.map((column) => `${label(column)}: ${valueInWords(column, i)}`)];
   }
   function nearest(x, y) {
     let [best, least] = [-1, (pointRadius() + 6) ** 2];
@@ -576,7 +576,7 @@
     };
     return [
       ["Cell", "x", "y", ...columns.map((column) => column.name)],
-      ...ids.map((id, i) => [id, shortest(places[2 * i]), shortest(places[2 * i + 1]), ...columns.map((column) => value(column, i))]),
+      ...ids.map((id, i) => [id, shortest(coordinates[2 * i]), shortest(coordinates[2 * i + 1]), ...columns.map((column) => value(column, i))]),
     ];
   }
   function tsv(name, head) {

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from cellmodel.pl._report.data import ReportData, Row
 from cellmodel.pl._report.style import badges, cluster_color, plain_number, text_color
+from cellmodel.pp.moments import GeneSums
 
 WIDTH, HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 12.0, 40.0
@@ -271,20 +272,21 @@ def _chosen(data: ReportData, clusters: Sequence[Row]) -> list[str]:
 def by_cluster(
     values: sp.csc_matrix, clusters: np.ndarray, *, n_clusters: int
 ) -> tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "cluster gene"]]:
-    """Share of the cells that express a gene, and their mean expression over all cells; 0 for an empty cluster.
+    """Fraction of cells that express a gene, and mean expression over all cells; 0 for an empty cluster.
 
     A cell whose cluster is -1 has none.
     """
     rows = np.flatnonzero(clusters >= 0)
-    ones = (np.ones(len(rows)), (clusters[rows], rows))
-    members = sp.csr_matrix(ones, shape=(n_clusters, len(clusters)))
-    sizes = np.maximum(np.bincount(clusters[rows], minlength=n_clusters), 1)[:, None]
-    expression = sp.csr_matrix(values, dtype=np.float64)
-    return (members @ (expression > 0)).toarray() / sizes, (members @ expression).toarray() / sizes
+    expression = sp.csr_matrix(values, dtype=np.float64)[rows]
+    expression.eliminate_zeros()
+    sums = GeneSums(values.shape[1], n_groups=n_clusters)
+    sums.add(expression, clusters[rows])
+    cells = np.maximum(sums.n_cells, 1)[:, None]
+    return sums.n_expressing / cells, sums.values / cells
 
 
 def _radius(fraction: float) -> float:
-    """Radius of a dot whose area grows with the share of cells; 0 where no cell expresses the gene."""
+    """Radius of a dot whose area grows with the fraction of cells; 0 where no cell expresses the gene."""
     return round(max(_MOST_RADIUS * fraction**0.5, _LEAST_RADIUS), 2) if fraction > 0 else 0.0
 
 

@@ -284,7 +284,7 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
     assert "No store was used" in page.words
     assert "Training" not in page.words
     assert "Mean confidence of" not in page.words
-    assert "No gene stands out" not in page.words
+    assert "No significant marker gene" not in page.words
     assert "Gene list" not in page.words
     assert "Markers in all clusters" not in page.words
 
@@ -337,9 +337,9 @@ def test_what_does_not_stand_out_from_chance_is_not_a_finding():
     data = dataclasses.replace(make_data(n_clusters=2), markers=((marker,), (absent,)), words=((word,), ()))
     data = dataclasses.replace(data, evidence=())
     words = Page(render_report(data)).words
-    assert words.count("No gene stands out.") == 2
-    assert words.count("No word stands out from chance.") == 2
-    assert "could be chance" in words
+    assert words.count("No significant marker gene.") == 2
+    assert words.count("No significant word.") == 2
+    assert "not significant" in words
 
 
 @pytest.mark.parametrize(
