@@ -98,7 +98,7 @@ def _open_shards(folder: Path) -> ds.Dataset | None:
 
 
 class _KnownVectors:
-    """Vectors in a folder of shards, read range by range: Parquet's statistics tell which shards hold a range."""
+    """Vectors in a folder of shards, read range by range: Parquet's statistics show which shards hold a range."""
 
     def __init__(self, folder: Path | None, *, partner: Callable[[str], str] | None) -> None:
         self._shards = _open_shards(folder) if folder else None
