@@ -11,10 +11,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from genekb.core.errors import NotAvailable
+
 if TYPE_CHECKING:
     import numpy as np
 
 TEMPORARY: Final = ".part"
+
+
+@contextmanager
+def system_errors(what: str, *, hint: str) -> Iterator[None]:
+    """Report an error of the system as ``NotAvailable``: what cannot be done, why, and a hint."""
+    try:
+        yield
+    except OSError as error:
+        raise NotAvailable(f"{what}: {error.strerror or type(error).__name__}; {hint}") from error
 
 
 def sha256_file(path: Path) -> str:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from genekb.core.addresses import host_of, public_url
-from genekb.core.errors import NotAvailable, SourceUnusable, StoreBusy
-from genekb.files.atomic import TEMPORARY, write_json
+from genekb.core.errors import SourceUnusable, StoreBusy
+from genekb.files.atomic import TEMPORARY, system_errors, write_json
 from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of
 from genekb.net.retry import RetryPolicy, TryAgain
 
@@ -113,17 +113,14 @@ def own_folder(folder: Path, *, lock: str, work: str) -> Iterator[None]:
     """Make a folder, and keep other processes that do the same ``work`` out of it, until the block ends."""
     import filelock
 
-    try:
+    hint = "free space or use another folder, then run the same command again"
+    with system_errors(f"cannot write to {folder}", hint=hint):
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / lock, blocking=False):
-            yield
-    except filelock.Timeout as error:
-        raise StoreBusy(f"another process {work} into {folder}; wait for it, or use another folder") from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise NotAvailable(
-            f"cannot write to {folder}: {reason}; free space or use another folder, then run the same command again"
-        ) from error
+        try:
+            with filelock.FileLock(folder / lock, blocking=False):
+                yield
+        except filelock.Timeout as error:
+            raise StoreBusy(f"another process {work} into {folder}; wait for it, or use another folder") from error
 
 
 def part_of(path: Path) -> Path:

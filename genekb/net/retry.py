@@ -4,13 +4,14 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from genekb.core.errors import NotAvailable
+from genekb.files.atomic import system_errors
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -120,16 +121,9 @@ class RateLimit:
         finally:
             lock.release()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise NotAvailable(
-                f"cannot note the time of a call in {self.folder}: {reason}; set XDG_CACHE_HOME to a folder that can "
-                "be written to"
-            ) from error
+    def _writing(self) -> AbstractContextManager[None]:
+        hint = "set XDG_CACHE_HOME to a folder that can be written to"
+        return system_errors(f"cannot note the time of a call in {self.folder}", hint=hint)
 
     def _remaining_s(self, stamp: Path) -> float:
         """Rest of the pause; the whole of it where the note is unreadable or from the future (a clock set back)."""

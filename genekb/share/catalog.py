@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import known_names
-from genekb.files.atomic import write_text
+from genekb.files.atomic import system_errors, write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, at_digest, is_address, is_relative, open_remote, parse_address
@@ -109,22 +109,20 @@ def add_to_catalog(listed: Listed, path: Path) -> None:
 
     kept = [entry for entry in check_catalog(path) if entry["name"] != listed.name]
     stores = sorted([*kept, asdict(listed)], key=lambda item: str(item["name"]))
-    try:
+    with system_errors(f"{path} cannot be written", hint="give another --catalog"):
         write_text(_HEADER + tomli_w.dumps({"version": CATALOG_VERSION, "store": stores}), path)
-    except OSError as error:
-        raise NotAvailable(f"{path} cannot be written: {error.strerror}; give another --catalog") from error
 
 
 def check_catalog(path: Path) -> list[dict[str, Any]]:
     """Check that a catalogue on this machine can be added to, and give its entries; none if it does not exist."""
     check_targets([Target(path, makes_parents=True)], overwrite=True)
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("store", []) if path.exists() else []
+        with system_errors(f"{path} cannot be read", hint="give another --catalog"):
+            content = path.read_text(encoding="utf-8") if path.exists() else ""
+        entries = tomllib.loads(content).get("store", [])
         return [dict(entry) | {"name": str(entry["name"])} for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
         raise SourceUnusable(f"{path} is no catalogue ({error}); give another --catalog") from error
-    except OSError as error:
-        raise NotAvailable(f"{path} cannot be read: {error.strerror}; give another --catalog") from error
 
 
 def address_of(listed: Listed) -> Address:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.files.atomic import write_text
+from genekb.files.atomic import system_errors, write_text
 from genekb.files.replace import Target, check_targets
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
@@ -60,10 +60,8 @@ def write_pins(pins: Sequence[Pin], path: Path) -> None:
         known = read_pins(path, kind) if kind in content else ()
         by_name = {pin.name: pin.entry() for pin in (*known, *pins) if pin.kind == kind}
         content[kind] = [by_name[name] for name in sorted(by_name)]
-    try:
+    with system_errors(f"{path} cannot be written", hint="give another --file"):
         write_text(_HEADER + tomli_w.dumps(content), path)
-    except OSError as error:
-        raise NotAvailable(f"{path} cannot be written: {error.strerror}; give another --file") from error
 
 
 def _check_url(url: str) -> None:

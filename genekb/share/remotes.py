@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from genekb.core.addresses import is_web_address, public_url
 from genekb.core.errors import NotAvailable, SourceUnusable
-from genekb.files.atomic import atomic_file, sha256_file
+from genekb.files.atomic import atomic_file, sha256_file, system_errors
 from genekb.net.client import (
     OK,
     PARTIAL,
@@ -173,17 +173,13 @@ class FolderRemote:
         """See :class:`Remote`; what is there is read to compare it."""
         import shutil
 
-        try:
+        hint = "free space or choose another folder, then run the same command again"
+        with system_errors(f"cannot write to {self.folder}", hint=hint):
             if sha256 and self.size(path) == local.stat().st_size and sha256_file(self.folder / path) == sha256:
                 return False
             with atomic_file(self.folder / path) as part:
                 shutil.copyfile(local, part)
             return True
-        except OSError as error:
-            raise NotAvailable(
-                f"cannot write to {self.folder}: {error.strerror or error}; free space or choose another folder, then "
-                "run the same command again"
-            ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

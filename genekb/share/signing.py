@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.files.atomic import write_text
+from genekb.files.atomic import system_errors, write_text
 from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
 
 if TYPE_CHECKING:
@@ -24,14 +24,12 @@ def make_keys(secret: Path) -> Path:
             raise SourceUnusable(f"{path} exists; a key is never replaced, give another name")
     pair = library.KeyPair.generate()
     pair.secret_key.encrypt(_password())
-    try:
+    with system_errors(f"{secret} cannot be written", hint="give another place"):
         secret.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(bytes(pair.secret_key))
         public.write_bytes(bytes(pair.public_key))
-    except OSError as error:
-        raise NotAvailable(f"{secret} cannot be written: {error.strerror}; give another place") from error
     return public
 
 
@@ -49,10 +47,10 @@ def sign_store(folder: Path, secret: Path) -> Path:
         raise SourceUnusable(f"{secret} does not open with the password in {PASSWORD_VARIABLE}") from error
     finally:
         key.wipe()
-    try:
+    with system_errors(
+        f"{folder / SIGNATURE} cannot be written", hint="make the folder writable, the signature lies in it"
+    ):
         write_text(bytes(signature).decode(), folder / SIGNATURE)
-    except OSError as error:
-        raise NotAvailable(f"{folder / SIGNATURE} cannot be written: {error.strerror}") from error
     return folder / SIGNATURE
 
 
@@ -99,9 +97,8 @@ def _password() -> str:
 
 def _read_key(kind: Any, path: Path) -> Any:
     try:
-        return kind.from_file(path)
-    except OSError as error:
-        raise NotAvailable(f"{path} cannot be read: {error.strerror}; make a key with `genekb keygen`") from error
+        with system_errors(f"{path} cannot be read", hint="make a key with `genekb keygen`"):
+            return kind.from_file(path)
     except ValueError as error:
         raise SourceUnusable(f"{path} is no key of this kind; make one with `genekb keygen`") from error
 

@@ -5,7 +5,7 @@ field, ``|`` separates lists.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -146,17 +146,18 @@ def _each_gene_once(rows: pa.Table, parts: Parts) -> pa.Table:
 
 
 def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> pa.Table:
-    reasons = (
-        ("other taxon or subspecies", _is_of(block["tax_id"], taxa)),
-        ("biological-region", pc.fill_null(pc.not_equal(block["type_of_gene"], "biological-region"), fill_value=True)),
-        ("NEWENTRY", pc.fill_null(pc.not_equal(block["Symbol"], "NEWENTRY"), fill_value=False)),
-    )
-    keep = pa.chunked_array([pa.repeat(pa.scalar(value=True), block.num_rows)])
-    for reason, passes in reasons:
-        still = pc.and_(keep, passes)
-        dropped[reason] += (pc.sum(keep).as_py() or 0) - (pc.sum(still).as_py() or 0)
-        keep = still
-    return block.filter(keep)
+    passes: dict[str, Callable[[pa.Table], pa.ChunkedArray]] = {
+        "other taxon or subspecies": lambda rows: _is_of(rows["tax_id"], taxa),
+        "biological-region": lambda rows: pc.fill_null(
+            pc.not_equal(rows["type_of_gene"], "biological-region"), fill_value=True
+        ),
+        "NEWENTRY": lambda rows: pc.not_equal(rows["Symbol"], "NEWENTRY"),
+    }
+    for reason, is_kept in passes.items():
+        kept = block.filter(is_kept(block))
+        dropped[reason] += block.num_rows - kept.num_rows
+        block = kept
+    return block
 
 
 def _genes(rows: pa.Table) -> pa.Table:
