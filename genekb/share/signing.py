@@ -47,9 +47,7 @@ def sign_store(folder: Path, secret: Path) -> Path:
         raise SourceUnusable(f"{secret} does not open with the password in {PASSWORD_VARIABLE}") from error
     finally:
         key.wipe()
-    with system_errors(
-        f"{folder / SIGNATURE} cannot be written", hint="make the folder writable, the signature lies in it"
-    ):
+    with system_errors(f"{folder / SIGNATURE} cannot be written", hint="the signature lies in this folder"):
         write_text(bytes(signature).decode(), folder / SIGNATURE)
     return folder / SIGNATURE
 

@@ -12,14 +12,7 @@ import pyarrow as pa
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
-from genekb.sources.base import (
-    LICENCE,
-    SourceFile,
-    SourceTables,
-    describe_file,
-    names_table,
-    without_provenance,
-)
+from genekb.sources.base import LICENCE, SourceFile, SourceTables, describe_file, names_table, without_provenance
 
 PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
 _LIVE: Final = {"", "0", "live"}

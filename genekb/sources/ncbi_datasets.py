@@ -22,7 +22,7 @@ from genekb.sources.base import (
     names_table,
     without_provenance,
 )
-from genekb.sources.ncbi_extra import strongest_evidence
+from genekb.sources.ncbi_bulk import strongest_evidence
 
 FILE_NAME: Final = "data_report.jsonl"
 _FOLDERS: Final = ("", "data", "ncbi_dataset/data")

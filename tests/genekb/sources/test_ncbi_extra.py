@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from genekb.core.errors import SourceUnusable
 from genekb.sources.base import NCBI_FILES
-from genekb.sources.ncbi_bulk import read_ncbi_folder
-from genekb.sources.ncbi_extra import EVIDENCE
+from genekb.sources.ncbi_bulk import EVIDENCE, read_ncbi_folder
 
 
 def write(folder, stem, rows, *, is_packed=True):
