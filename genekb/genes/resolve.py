@@ -107,11 +107,7 @@ def normalise_name(name: str) -> str:
 def resolve_names(
     names: Sequence[str], *, name_table: pa.Table, gene_ids: pa.ChunkedArray, use_orthologs: bool = False
 ) -> Resolution:
-    """Resolve names of mixed kinds against the name table of a store.
-
-    ``name_table``: in the schema :data:`genekb.schema.NAMES`. ``gene_ids``: every current GeneID. ``use_orthologs``:
-    whether the symbol of an orthologue of another species may map to a gene.
-    """
+    """Resolve names of mixed kinds against the names, and every current GeneID, of a store."""
     keys = [normalise_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
     repaired = _find_repaired(found, name_table, gene_ids, use_orthologs=use_orthologs)

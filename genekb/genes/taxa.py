@@ -43,10 +43,7 @@ TAXA = _read_taxa()
 
 
 def find_taxon(query: str, folder: Path | None = None) -> Taxon:
-    """Find a species by short name, scientific name or taxonomy identifier.
-
-    ``folder``: may hold NCBI's ``names.dmp`` or ``taxdump.tar.gz``, which have every species.
-    """
+    """Find a species by short name, scientific name or taxonomy identifier, also in the taxonomy of a folder."""
     wanted = query.strip().lower().replace("_", " ")
     for taxon in TAXA:
         if wanted in {taxon.name, taxon.name.replace("-", " "), taxon.scientific_name.lower(), str(taxon.tax_id)}:

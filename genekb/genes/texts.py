@@ -92,10 +92,7 @@ def build_texts(
     annotations: pa.Table | None = None,
     selected: Collection[int] | None = None,
 ) -> pa.Table:
-    """Write the texts of all genes that have one, as the table :data:`genekb.schema.TEXTS`, ordered by gene_id.
-
-    ``selected``: GeneIDs that may have a text; all if left out.
-    """
+    """Write the texts of the ``selected`` genes, or of all, that have one, ordered by gene_id."""
     stand_in = _stand_ins(genes, orthologs) if template.use_ortholog else {}
     terms = _terms(annotations, template)
     rows = []

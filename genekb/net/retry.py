@@ -49,8 +49,7 @@ class RetryPolicy:
     def call(self, request: Callable[[], Answer], *, failure: str, hint: str = "run the same command again") -> Answer:
         """Ask until an answer comes; the pauses double, with jitter, and are never shorter than the server asks for.
 
-        Raises ``NotAvailable``, which begins with ``failure`` and ends with ``hint``, if all tries raised ``TryAgain``
-        or the server asks for a pause of more than :data:`MAX_WAIT_S`.
+        Raises ``NotAvailable``, which begins with ``failure`` and ends with ``hint``, if all tries raised ``TryAgain``.
         """
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 

@@ -57,10 +57,7 @@ def list_manifest(manifest: Manifest, url: str, *, catalog: Path) -> Listed:
 
 
 def read_catalog(location: str, *, retry: RetryPolicy | None = None) -> tuple[Listed, ...]:
-    """Read a catalogue; relative addresses in it are made whole.
-
-    ``location``: path or address of the file, or of the folder that holds it.
-    """
+    """Read a catalogue by the path or address of its file, or folder; relative addresses in it are made whole."""
     base, name = _base_and_name(location)
     retry = retry or RetryPolicy()
     address = parse_address(base)

@@ -33,10 +33,7 @@ def url_for_lock(url: str, lock_file: Path) -> str:
 
 
 def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Address:
-    """Address that a pin can be pulled from; of the Hub, whose versions are commits and tags, as it is written.
-
-    ``folder``: that the artefact lies in; errors then name it.
-    """
+    """Address that a pin can be pulled from; errors name ``folder``, in which the artefact lies, if it is given."""
     name, program = folder or pin.name, PROGRAM[pin.kind]
     if not pin.url:
         by_hand = "build or copy it" if pin.kind == "store" else "copy it"

@@ -68,10 +68,7 @@ def at_digest(address: Address, digest: str) -> Address:
 
 
 def parse_address(text: str, *, hub_kind: Literal["datasets", "models"] = "datasets") -> Address:
-    """Parse an address; ``@`` and what follows it name a revision, of a path only if these are digits of a digest.
-
-    ``hub_kind``: what ``hf://owner/name`` maps to.
-    """
+    """Parse an address; ``@`` and what follows it name a revision, of a path only if these are digits of a digest."""
     if not text.strip():
         raise SourceUnusable(f"the address is empty; give {_FORMS}")
     if "://" not in text:
@@ -126,8 +123,7 @@ class Remote(Protocol):
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
         """Give the bytes of a file from ``start`` on, block by block; none if the file ends there.
 
-        Raises ``Absent`` if there is no such file; ``TryAgain`` if the connection failed or broke off; ``NotAvailable``
-        if access is refused, or nothing is there at all.
+        Raises ``Absent`` if there is no such file; ``TryAgain`` if the connection failed or broke off.
         """
 
     def size(self, path: str) -> int | None:
@@ -136,8 +132,7 @@ class Remote(Protocol):
     def write(self, local: Path, path: str, *, sha256: str = "") -> bool:
         """Write a file whole or not at all; give whether it was written.
 
-        ``sha256``: of the file, which is not written where these bytes lie already; empty: it is always written. Raises
-        ``NotAvailable`` if access is refused; ``SourceUnusable`` if the location is read only.
+        ``sha256``: of the file, which is not written where these bytes lie already; empty: it is always written.
         """
 
 

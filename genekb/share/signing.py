@@ -53,10 +53,7 @@ def sign_store(folder: Path, secret: Path) -> Path:
 
 
 def check_signature(manifest: bytes, signature: bytes | None, public_key: str, *, what: str) -> str:
-    """Check the signature of a manifest's bytes; give the signed comment: name and digest of what was signed.
-
-    ``public_key``: path of a public key's file, or its base64 line. ``what``: store to name in an error.
-    """
+    """Check the signature of a manifest's bytes by a key, or its file; give the signed comment: name and digest."""
     library = _library()
     key = _read_public(library, public_key)
     if signature is None:

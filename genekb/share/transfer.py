@@ -56,10 +56,7 @@ class RemoteVersion:
         )
 
     def fetch(self, files: Sequence[StoredFile], folder: Path, *, progress: Progress | None = None) -> int:
-        """Bring files to a folder, but those that are there, whole; give the bytes that came now.
-
-        Raises ``Absent`` if the location lacks one.
-        """
+        """Bring files to a folder, but those that are whole there; give the bytes that came, or raise ``Absent``."""
         tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
         _run_parallel(lambda file: self._fetch(file, folder, tally), files, tally=tally, n_jobs=self.retry.n_jobs)
         return tally.n_new
@@ -98,10 +95,7 @@ class RemoteVersion:
 
 @contextmanager
 def open_version(address: Address, *, head: str, retry: RetryPolicy) -> Iterator[RemoteVersion]:
-    """Open the version that an address names, until the block ends: the current one, or the one of a digest.
-
-    ``head``: name of the file that promises all others.
-    """
+    """Open the version that an address names, the current one or that of a digest; ``head`` promises its files."""
     with open_remote(address, timeout_s=retry.timeout_s) as remote:
         yield _find_version(remote, address, head=head, retry=retry)
 

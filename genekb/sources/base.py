@@ -1,7 +1,4 @@
-"""What every source returns (gene records, names, orthologues, files read), and the parts that readers share.
-
-Tab-separated files of any size are read as blocks of strings; errors are one line.
-"""
+"""What every source returns (gene records, names, orthologues, files read), and the parts that readers share."""
 
 import gzip
 import re
@@ -123,10 +120,7 @@ def without_provenance(summary: str) -> str:
 
 
 def read_parquet_table(path: Path) -> pa.Table:
-    """Read a Parquet file of a user within :mod:`genekb.files.limits`; dictionaries come as their values.
-
-    Raises ``ValueError``, ``OSError``, ``pyarrow.ArrowException`` if it is too large or damaged.
-    """
+    """Read a Parquet file of a user within :mod:`genekb.files.limits`; dictionaries come as their values."""
     check_footer(path)
     with pq.ParquetFile(path) as file:
         batches = list(bounded(path, map(_decoded, file.iter_batches(batch_size=_ROWS_A_BATCH))))

@@ -221,7 +221,7 @@ class _Client:
         try:
             with (
                 self._rate.turn(),
-                _requests_through(_Requests(self._config)),
+                _requests_through(self._config),
                 call(**fields, tool="genekb", email=self._email, api_key=self._key) as handle,
             ):
                 content = handle.read()
@@ -265,34 +265,23 @@ def _http_fault(error: urllib.error.HTTPError) -> Exception:
 
 
 @contextmanager
-def _requests_through(handler: "_Requests") -> Iterator[None]:
-    """Have Biopython send its requests through a handler, and try each once: :mod:`genekb.net.retry` tries again."""
+def _requests_through(config: FetchConfig) -> Iterator[None]:
+    """Have Biopython try each request once, within a timeout, and at ``base_url``: it has options for none of these."""
     from Bio import Entrez
 
-    opener, max_tries = urllib.request._opener, Entrez.max_tries  # type: ignore[attr-defined]  # to set it back
-    urllib.request.install_opener(urllib.request.build_opener(handler))
-    Entrez.max_tries = 1
+    opener = urllib.request.build_opener()
+    send = opener.open
+
+    def send_there(request: urllib.request.Request, *_: object, **__: object) -> Any:
+        request.full_url = request.full_url.replace(BASE_URL, config.base_url.rstrip("/") + "/", 1)
+        return send(request, timeout=config.retry.timeout_s)
+
+    opener.open = send_there  # type: ignore[method-assign,assignment]  # the way in for `urlopen` and redirects
+    before, max_tries = urllib.request._opener, Entrez.max_tries  # type: ignore[attr-defined]  # to set it back
+    urllib.request.install_opener(opener)
+    Entrez.max_tries = 1  # :mod:`genekb.net.retry` tries again
     try:
         yield
     finally:
-        urllib.request.install_opener(opener)
+        urllib.request.install_opener(before)
         Entrez.max_tries = max_tries
-
-
-class _Requests(urllib.request.BaseHandler):
-    """Gives Biopython's requests a timeout, and the address used in place of NCBI's; it has an option for neither."""
-
-    handler_order = 100  # before the handlers that fill in the host
-
-    def __init__(self, config: FetchConfig) -> None:
-        self._base_url = config.base_url.rstrip("/") + "/"
-        self._timeout_s = config.retry.timeout_s
-
-    def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
-        """Rewrite the address; that of NCBI's own stays."""
-        address = request.full_url.replace(BASE_URL, self._base_url, 1)
-        moved = urllib.request.Request(address, data=request.data, method=request.get_method())
-        moved.timeout = self._timeout_s
-        if request.data is not None:
-            moved.add_header("Content-Type", "application/x-www-form-urlencoded")
-        return moved

@@ -52,9 +52,9 @@ EVIDENCE: Final = (  # codes of GO, strongest first: experiment, high throughput
     *("EXP", "IDA", "IPI", "IMP", "IGI", "IEP", "HTP", "HDA", "HMP", "HGI", "HEP", "TAS", "IC"),
     *("IBA", "IBD", "IKR", "IRD", "ISS", "ISO", "ISA", "ISM", "IGC", "RCA", "NAS", "IEA", "ND"),
 )
-_ASPECTS: Final = {"Process": "go_process", "Function": "go_function", "Component": "go_component"}
-_NEEDED: Final = ("hgnc_id", "symbol", "status", "entrez_id")
-_KINDS: Final = {
+_GO_ASPECTS: Final = {"Process": "go_process", "Function": "go_function", "Component": "go_component"}
+_HGNC_NEEDED: Final = ("hgnc_id", "symbol", "status", "entrez_id")
+_HGNC_KINDS: Final = {
     "hgnc_id": "hgnc",
     "prev_symbol": "retired_symbol",
     "alias_symbol": "alias",
@@ -329,15 +329,15 @@ def _go(rows: pa.Table, parts: Parts) -> None:
     negated = pc.fill_null(pc.starts_with(rows["Qualifier"], "NOT"), fill_value=False)
     parts.drop("gene2go: NOT", int(pc.sum(negated).as_py() or 0))
     rows = rows.filter(pc.invert(negated))
-    known = pc.is_in(rows["Category"], pa.array(list(_ASPECTS)))
+    known = pc.is_in(rows["Category"], pa.array(list(_GO_ASPECTS)))
     known = pc.and_(known, pc.and_(pc.is_valid(rows["GO_ID"]), pc.is_valid(rows["GO_term"])))
     parts.drop("gene2go: without a term of a known category", rows.num_rows - (pc.sum(known).as_py() or 0))
     rows = rows.filter(known)
-    aspect = pc.index_in(rows["Category"], pa.array(list(_ASPECTS)))
+    aspect = pc.index_in(rows["Category"], pa.array(list(_GO_ASPECTS)))
     table = pa.table(
         {
             "gene_id": rows["GeneID"].cast(pa.int64()),
-            "vocabulary": pa.array(list(_ASPECTS.values())).take(aspect.combine_chunks()),
+            "vocabulary": pa.array(list(_GO_ASPECTS.values())).take(aspect.combine_chunks()),
             "term_id": rows["GO_ID"],
             "term": rows["GO_term"],
             "evidence": rows["Evidence"],
@@ -382,13 +382,13 @@ def _rifs(rows: pa.Table, parts: Parts) -> None:
 def _read_hgnc(path: Path, parts: Parts, *, gene_ids: pa.ChunkedArray) -> None:
     """Read HGNC's complete set; columns go by name, as their number and order have changed."""
     header = read_header(path)
-    missing = [name for name in _NEEDED if name not in header]
+    missing = [name for name in _HGNC_NEEDED if name not in header]
     if missing:
         raise SourceUnusable(f"{path} lacks the column {missing[0]!r}; is it HGNC's complete set?")
     rows, file = read_rows(path, header, null_values=("",), quote_char='"')
     kept = _current(rows, gene_ids, parts)
     keys = kept["entrez_id"].cast(pa.int64())
-    for column, kind in _KINDS.items():
+    for column, kind in _HGNC_KINDS.items():
         if column in header:
             parts.names.append(explode(keys, kept[column], kind))
     if {"gene_group", "gene_group_id"} <= set(header):
