@@ -47,7 +47,6 @@ class EnsembleConfig:
     n_voters: int = 15  # nearest of the clustered cells whose majority another cell follows
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         several = (self.component_shares, self.n_neighbors, self.n_steps)
         if not all(several) or min(*self.component_shares, *self.n_neighbors, *self.n_steps) <= 0:
             raise ValueError(f"every view needs values > 0, got {self}")
@@ -75,7 +74,6 @@ class PreprocessConfig:
     n_smoothing: int = 2  # SGC steps over the graph
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("min_cells", "n_top_genes", "n_components"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
@@ -92,7 +90,6 @@ class SemanticsConfig:
     n_sampled: int = 1000  # cells of which pooled and encoded sentences are compared, where the encoder reads any
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not 0 <= self.path1_weight <= 1:
             raise ValueError(f"path1_weight must lie in [0, 1], got {self.path1_weight}")
         if self.rank < 1 or self.sentence_genes < 1:
@@ -120,7 +117,6 @@ class SpatialConfig:
     n_voters: int = 50  # how many of the nearest others make that majority, with the cell itself
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if self.n_neighbors < 1 or self.n_voters < 1:
             raise ValueError(f"n_neighbors and n_voters must be >= 1, got {self.n_neighbors} and {self.n_voters}")
 
@@ -180,7 +176,6 @@ class RunConfig:
     compute: Compute = field(default_factory=Compute, compare=False)
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if self.n_clusters is not None and self.n_clusters < 1:
             raise ValueError(f"n_clusters must be >= 1, got {self.n_clusters}")
         if not 0 <= self.min_coverage <= 1:

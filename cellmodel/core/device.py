@@ -21,7 +21,6 @@ class Compute:
     n_workers: int = 1  # processes that share the batch of each step; 1 with ``local``
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdecimal():
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.engine not in get_args(Engine) or self.n_workers < 1:
@@ -39,10 +38,7 @@ class Compute:
 
 
 def find_device(name: str) -> "torch.device":
-    """Device by name; ``auto`` is the GPU if there is one.
-
-    Raises ``NotAvailable`` if the device is not there.
-    """
+    """Device by name; ``auto`` is the GPU if there is one; ``NotAvailable`` if it is not there."""
     import torch
 
     if name == "auto":

@@ -94,11 +94,11 @@ class MemoryStages:
 
 
 class Stages:
-    """The stages of one run in one folder.
+    """The stages of one run in one folder, which is made if it is missing.
 
-    ``folder``: made if it is missing; its stages are dropped if they are those of another run. ``key``: everything that
-    decides the results, as plain values. Raises ``InputUnusable`` if the folder holds other files, or another run works
-    in it; ``WorkUnwritten`` if it cannot be written.
+    ``key``: everything that decides the results, as plain values; the stages of another key are dropped. Raises
+    ``InputUnusable`` if the folder holds other files, or another run works in it; ``WorkUnwritten`` if it cannot be
+    written.
     """
 
     def __init__(self, folder: Path, *, key: Mapping[str, Any]) -> None:

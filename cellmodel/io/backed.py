@@ -66,10 +66,7 @@ class BackedMatrix:
         return int(np.clip(ENTRIES // max(1, self.n_stored // max(self.shape[0], 1)), 1, MOST_ROWS))
 
     def blocks(self) -> Iterator[CellByGene]:
-        """Give the cells in their order, as float32 without stored zeros.
-
-        Raises ``InputUnusable`` if the file is damaged.
-        """
+        """Give the cells in their order, as float32 without stored zeros."""
         n_cells, n_rows = self.shape[0], self.block_cells
         yield from self.parts((start, min(start + n_rows, n_cells)) for start in range(0, n_cells, n_rows))
 
@@ -186,10 +183,7 @@ def count_entries(path: Path, read: ReadConfig) -> int:
 
 
 def check_out_of_core(path: Path, output: Path) -> None:
-    """Check that cells are in a kind of file that can be read in blocks, and that their output is of its kind.
-
-    Raises ``InputUnusable`` if they are not.
-    """
+    """Raise ``InputUnusable`` for files that cannot be read in blocks, and for an output of another kind."""
     if path.suffix not in WRITTEN_AS:
         raise InputUnusable(f"{path}: only .h5ad, .zarr and 10x .h5 can be read out of core; give --out-of-core no")
     if output.suffix != WRITTEN_AS[path.suffix]:
@@ -211,10 +205,7 @@ class BackedFile:
     keys: Mapping[str, Sequence[str]]  # of each part of an AnnData, such as ``obsm``
 
     def matrix(self, place: str, stages: Stages) -> BackedMatrix:
-        """Describe a matrix of the file; one that is stored as CSC is kept as CSR in a stage.
-
-        Raises ``InputUnusable`` if it is not stored as CSR, CSC or dense, or does not fit to the tables.
-        """
+        """Describe a matrix of the file; one that is stored as CSC is kept as CSR in a stage."""
         with damage_is_one_line(self.path), _open(self.path) as file:
             matrix, encoding = _describe(self, file, place)
         if encoding != "csc_matrix":
@@ -224,21 +215,14 @@ class BackedFile:
         return replace(matrix, by_cells=stages.folder / stage)
 
     def claim_slots(self, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
-        """Check that slots are free, before any work is done.
-
-        Raises ``KeyUnusable``, ``SlotTaken``: see :func:`cellmodel.io.cells.check_slots`.
-        """
+        """Check that slots are free, before any work is done; see :func:`cellmodel.io.cells.check_slots`."""
         taken = [(part, key) for part, key in slots if key in self.keys.get(part, ())]
         indexes = {"obs": self.adata.obs.index.name, "var": self.adata.var.index.name}
         check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
 
 
 def open_backed(path: Path, read: ReadConfig, *, with_coordinates: bool = False) -> BackedFile:
-    """Open a file for cells that stay backed, and check it once for all later passes.
-
-    ``with_coordinates``: whether ``obsm["spatial"]`` is read, where there is one. Raises ``InputUnusable`` if the file
-    is damaged, or lacks tables of cells and genes.
-    """
+    """Open and check a file for cells that stay backed; ``with_coordinates``: and read ``obsm["spatial"]``."""
     check_transpose(path, transpose=read.transpose)
     with damage_is_one_line(path), open_stored(path) as file:
         elements = _elements(path, file)
@@ -263,7 +247,7 @@ def _read_tables(path: Path, file: Any) -> "tuple[AnnData, Any]":
     import anndata
 
     check_is_anndata(path, file)
-    check_declared(path, file, stay=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
+    check_declared(path, file, backed=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
     with quiet_names():
         adata = anndata.AnnData(obs=_read_element(path, file, "obs"), var=_read_element(path, file, "var"))
     return adata, _read_element(path, file, "raw/var") if "raw/var" in file else None
@@ -271,7 +255,7 @@ def _read_tables(path: Path, file: Any) -> "tuple[AnnData, Any]":
 
 def _read_10x(path: Path, file: Any, group: str) -> "tuple[AnnData, None]":
     """Read barcodes and features of a 10x file, and check its pointers."""
-    check_declared(path, file, stay=(f"{group}/data", f"{group}/indices"))
+    check_declared(path, file, backed=(f"{group}/data", f"{group}/indices"))
     with quiet_names():
         adata = read_tables(path, file[group])
     check_pointers(path, group, file[group], shape=adata.shape[::-1], by_columns=True)

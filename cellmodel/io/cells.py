@@ -89,10 +89,7 @@ class Matrices:
     has_raw: bool
 
     def candidates(self, read: ReadConfig) -> list[str]:
-        """List what may be used, first choice first.
-
-        Raises ``InputUnusable`` if there is nothing, or not what was asked for.
-        """
+        """List what may be used, first choice first; ``InputUnusable`` if there is nothing."""
         if read.layer is not None:
             if read.layer not in self.layers:
                 raise InputUnusable(
@@ -151,10 +148,7 @@ class Matrices:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Choice:
-    """The genes of a matrix of an AnnData, by the name that a user knows it by.
-
-    ``columns`` are the genes' rows in ``var``, that of ``.raw`` if the matrix is from there.
-    """
+    """A matrix of an AnnData that may be used, its genes alone."""
 
     name: str
     matrix: CellByGene
@@ -215,11 +209,7 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
 
 
 def spatial_coordinates(cells: "AnyCells") -> Float[np.ndarray, "cell axis"]:
-    """Coordinates of the cells, from ``obsm["spatial"]``.
-
-    Raises ``InputUnusable`` if there are none, they are not two or three finite numbers a cell, or all cells lie at one
-    place.
-    """
+    """Coordinates of the cells, from ``obsm["spatial"]``: two or three finite numbers a cell, not the same for all."""
     obsm = cells.adata.obsm
     if "spatial" not in obsm:
         have = ", ".join(obsm) or "none"
@@ -262,13 +252,10 @@ def _look(adata: "AnnData", place: str, source: str) -> _Choice:
 
 
 def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
-    """Read the genes that a run would use, and what each weighs; also a plain list of names.
+    """Read the genes that a run would use, or a plain list of names, and the total of each; ones for a list.
 
-    Nothing is refused for the kind of its values, so that names can be looked up before the values are in order.
-
-    Returns names, and for each the sum over cells of the absolute values that are finite: the gene's total wherever a
-    run takes the matrix. Ones for a list. Raises ``InputUnusable`` if the file cannot be read, or holds no name or no
-    matrix.
+    No kind of values is refused: names can be looked up before the values are in order. The total of a gene is the sum
+    of the absolute values that are finite.
     """
     check_there(path, kinds=KINDS)
     if path.is_file() and path.suffix in {".txt", ".list"}:
@@ -292,10 +279,7 @@ def _read_list(path: Path) -> tuple[str, ...]:
 
 
 def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
-    """Read columns of obs as text; a missing value is empty.
-
-    Raises ``InputUnusable`` if a column is missing.
-    """
+    """Read columns of obs as text; a missing value is empty."""
     return obs_columns(read_anndata(path), columns, source=str(path))
 
 
@@ -326,10 +310,7 @@ def is_whole(numbers: "pd.Series") -> bool:
 
 
 def claim_slots(adata: "AnnData", slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
-    """Check that slots are free and the tables can be written, before any work is done.
-
-    Raises ``InputUnusable`` if a table cannot be written; ``KeyUnusable``, ``SlotTaken``: see :func:`check_slots`.
-    """
+    """Check that slots are free and the tables can be written, before any work; see :func:`check_slots`."""
     check_tables(adata)
     taken = [(part, key) for part, key in slots if key in getattr(adata, part)]
     check_slots(slots, taken, indexes={"obs": adata.obs.index.name, "var": adata.var.index.name}, overwrite=overwrite)
@@ -342,11 +323,10 @@ def check_slots(
     indexes: Mapping[str, str | None],
     overwrite: bool,
 ) -> None:
-    """Check the names of slots, and that none of them would replace what the user has.
+    """Check that a file can hold slots (part and key), and that they replace none that are ``taken``.
 
-    ``slots``: part of an AnnData and key in it. ``taken``: those that exist. ``indexes``: name of the index of ``obs``
-    and ``var``. Raises ``KeyUnusable`` if a slot cannot be stored in a file, or has the name of an index; ``SlotTaken``
-    if a slot exists and ``overwrite`` is not set.
+    ``indexes``: name of the index of ``obs`` and ``var``. Raises ``KeyUnusable``, or ``SlotTaken`` without
+    ``overwrite``.
     """
     for part, key in slots:
         check_key(key, slot=f'{part}["{key}"]')

@@ -20,9 +20,7 @@ _COLUMNS: Final = ("symbol", "name", "type", "tax_id")
 def write_genes_h5ad(store: genekb.Store, path: Path, *, encoder: str | None = None, overwrite: bool = False) -> int:
     """Write the genes that have a vector: obs holds who they are, X their vectors, uns where both come from.
 
-    ``encoder``: as for :meth:`genekb.Store.encoder_id`. Returns number of genes written. Raises ``InputUnusable`` if
-    the suffix is not .h5ad, the file exists and may not be replaced, or the disk refuses; ``NotAvailable`` if the store
-    has no such encoder.
+    ``encoder``: as for :meth:`genekb.Store.encoder_id`. Returns the number of genes.
     """
     import pandas as pd
     from anndata import AnnData
@@ -56,8 +54,7 @@ def read_genes_h5ad(
     """Read vectors of genes from an AnnData file with a row a gene, as :func:`write_genes_h5ad` writes it.
 
     ``names``, ``keys``: as for :func:`genekb.encoders.imported.vectors.read_foreign`. ``column``: column of obs that
-    holds the names; the index if left out. Raises ``InputUnusable`` if the file cannot be read, or obs has no such
-    column; ``SourceUnusable`` if names and rows do not fit, or no row can be used.
+    holds the names; the index if left out.
     """
     adata = read_anndata(path)
     obs = adata.obs.assign(**{str(adata.obs.index.name or "index"): adata.obs_names})

@@ -79,10 +79,7 @@ def quiet_names() -> Iterator[None]:
 
 
 def check_there(path: Path, *, kinds: str) -> None:
-    """Check that there is a file or a folder that may be read.
-
-    ``kinds``: what else could be given, in words. Raises ``InputUnusable`` if there is none.
-    """
+    """Check that there is a file or a folder that may be read; ``kinds``: what else could be given, in words."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -97,10 +94,7 @@ def check_there(path: Path, *, kinds: str) -> None:
 
 
 def check_hdf5(path: Path) -> None:
-    """Check that a file is HDF5, and say what it is where it is not.
-
-    Raises ``InputUnusable`` if it is not.
-    """
+    """Check that a file is HDF5, and say what it is where it is not."""
     import h5py
 
     if path.is_dir():
@@ -125,12 +119,9 @@ def open_text(path: Path) -> TextIO:
 
 
 def check_enclosed(path: Path, file: Any) -> None:
-    """Check that no part of an open HDF5 file lies in another file; anything else than HDF5 passes.
+    """Check that no part of an open HDF5 file is a link to another file, or raw or virtual data of one.
 
     Else what a stranger's file names, such as a list of passwords, would be read as numbers and written to the result.
-
-    Raises ``InputUnusable`` if a part is a link to another file, raw bytes of another file, or put together from
-    others.
     """
     import h5py
 
@@ -162,8 +153,6 @@ def check_enclosed_folder(path: Path) -> None:
     """Check that a folder holds plain files and folders alone; no file is opened. It may be a link itself.
 
     A link inside is refused wherever it leads: no zarr store needs one, and one that leads upwards has no end.
-
-    Raises ``InputUnusable`` if a part is a link, a pipe or a device.
     """
     folders = [os.fspath(path)]
     while folders:
@@ -189,19 +178,17 @@ _MOST_CHUNKS: Final = 10_000_000  # of an array of zarr; missing ones take time 
 _DENSEST: Final = 2_000  # bytes of values that a stored byte can hold; deflate reaches 1,032
 
 
-def check_declared(path: Path, file: Any, *, stay: Collection[str] = ()) -> None:
+def check_declared(path: Path, file: Any, *, backed: Collection[str] = ()) -> None:
     """Check the sizes that an open HDF5 file or zarr store declares: a few bytes may declare terabytes of zeros.
 
-    ``stay``: backed matrices, as ``X`` or ``layers/counts``: they need not fit into memory. Raises ``InputUnusable`` if
-    a sparse matrix has another number of rows than its pointers say, the arrays or a chunk exceed the memory, or a part
-    lies in another file.
+    ``backed``: matrices, as ``X`` or ``layers/counts``: they need not fit into memory. External links are refused.
     """
     check_enclosed(path, file)
     total = 0
     elements = list(_elements(file))
     for place, element in elements:
-        stays = any(place == name or place.startswith(f"{name}/") for name in stay)
-        if not hasattr(element, "keys") and (not stays or place.endswith("/indptr")):
+        is_backed = any(place == name or place.startswith(f"{name}/") for name in backed)
+        if not hasattr(element, "keys") and (not is_backed or place.endswith("/indptr")):
             n_bytes = _n_bytes(element)
             if n_bytes > available_memory():
                 shape = " x ".join(f"{size:,}" for size in element.shape)
@@ -267,10 +254,7 @@ def _check_sparse(path: Path, place: str, group: Any) -> None:
 
 
 def check_pointers(path: Path, place: str, group: Any, *, shape: Sequence[int], by_columns: bool) -> None:
-    """Check that data, indices and indptr of a sparse matrix fit together.
-
-    ``by_columns``: whether it is CSC. Raises ``InputUnusable`` if they do not.
-    """
+    """Check that data, indices and indptr of a sparse matrix fit together; ``by_columns``: it is CSC."""
     if any(hasattr(group[part], "keys") or len(group[part].shape) != 1 for part in PARTS):
         raise InputUnusable(
             f"{place} of {path} has a part that is not one-dimensional; the file is damaged, copy or write it again"

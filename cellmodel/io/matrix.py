@@ -50,13 +50,11 @@ class ValueReport:
 
 
 def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
-    """Distinguish counts, linear, log-normalised and scaled values.
+    """Distinguish counts, linear, log-normalised and scaled values of a matrix of cells by genes.
 
     Negative values are scaled ones. Integers are counts. Of the rest, values above 20 are linear, and so are values
     of which most are integers: counts of which some were corrected. Others are linear if the cells' totals are all
     the same, and log1p otherwise: a logarithm does not keep totals equal.
-
-    ``matrix``: (cell, gene).
     """
     tally = ValueTally()
     tally.add(matrix)
@@ -146,8 +144,8 @@ DECLARED_KINDS: Final = ("auto", "counts", "linear", "log1p")
 def as_csr(matrix: Any, *, where: str) -> CellByGene:
     """Give a matrix as CSR float32; the given one stays as it is.
 
-    ``where``: the matrix and its file, in the words of the errors: ``X of cells.h5ad``. Raises ``InputUnusable`` if it
-    does not hold real numbers, has masked values, or stores an entry more than once.
+    ``where``: the matrix and its file, for errors: ``X of cells.h5ad``. Refuses what is not numeric, masked values, and
+    entries that are stored more than once.
     """
     if matrix.dtype.kind not in "biuf":
         what = {"c": "complex numbers", "O": "objects", "S": "text", "U": "text", "T": "text"}.get(matrix.dtype.kind)
@@ -178,10 +176,9 @@ def decide_kind(
 ) -> ValueKind:
     """Decide what the values are, and note it.
 
-    ``declared_kind``: one of :data:`DECLARED_KINDS`: ``auto``, or what the user says that they are. ``where``: the
-    matrix and its file, in the words of the notes and errors: ``X of cells.h5ad``. ``hint``: what else could be used;
-    asked only if these values cannot. Raises ``InputUnusable`` if values are not finite, or all are zero; ``NotCounts``
-    if the values are neither counts nor log-normalised, and no kind is declared.
+    ``declared_kind``: one of :data:`DECLARED_KINDS`. ``where``: as for :func:`as_csr`. ``hint``: what else could be
+    used; asked only if these values cannot. Raises ``InputUnusable`` if values are not finite, or all zero;
+    ``NotCounts`` if they are neither counts nor log-normalised, and no kind is declared.
     """
     name = where.partition(" of ")[0]
     if report.first_not_finite is not None:
@@ -216,10 +213,7 @@ def decide_kind(
 
 
 def gene_columns(var: Any, *, source: str) -> Int[np.ndarray, " gene"]:
-    """Columns that are genes; 10x antibodies, hashtags and the like are left out.
-
-    Raises ``InputUnusable`` if there are only such.
-    """
+    """Columns that are genes; 10x antibodies, hashtags and the like are left out."""
     if "feature_types" not in var:
         return np.arange(len(var))
     types = var["feature_types"].astype(str).to_numpy()
@@ -234,10 +228,7 @@ def gene_columns(var: Any, *, source: str) -> Int[np.ndarray, " gene"]:
 
 
 def name_genes(var: Any, gene_key: str | None, *, source: str, notes: list[str]) -> np.ndarray:
-    """Names of the columns that are genes; one without a value in ``gene_key`` keeps that of ``var_names``.
-
-    Raises ``InputUnusable`` if var has no such column, or the names are barcodes of cells.
-    """
+    """Names of the columns that are genes; one without a value in ``gene_key`` keeps that of ``var_names``."""
     columns = gene_columns(var, source=source)
     if len(columns) < len(var):
         types = var["feature_types"].astype(str)
@@ -305,10 +296,7 @@ def note_oddities(
     totals: Float[np.ndarray, " gene"],
     depth: Float[np.ndarray, " cell"],
 ) -> None:
-    """Note names that occur twice, and cells and genes without counts.
-
-    ``genes``, ``cells``: their names. ``totals``, ``depth``: sums of the values of each gene, and of each cell.
-    """
+    """Note names of genes and cells that occur twice, and genes and cells without counts."""
     for names, what, kept in ((genes, "gene", "column"), (cells, "cell", "row")):
         repeated = len(names) - len(set(names))
         if repeated:

@@ -117,14 +117,13 @@ def check_lineage(
     """Compare what the clusters or labels of a file were made with to what is given now.
 
     Another store that holds the same is the same, see :func:`holds_same`. The encoder counts where the store chooses
-    it: one that is named is meant.
+    it: one that is named is meant. Where there is no record (clusters from elsewhere), or no knowledge was used, there
+    is nothing to compare.
 
     ``config``: names the encoder, or none; None where no encoder of ``kb`` is used. ``key``: column of obs that is
-    worked on; ``uns[key]`` is the record of how it was made. Where there is none (clusters from elsewhere), or they
-    were made without knowledge, there is nothing to compare. ``other_store``: whether a difference is meant.
-    ``kb_option``: option that gives the store of these cells, for the hint. Returns what they were made with, where
-    that differs and it is meant; to be recorded beside what is given. Raises ``LineageMismatch`` if it differs and that
-    is not meant; the message has both ids and the hints.
+    worked on, and of its record in uns. ``other_store``: whether a difference is meant. ``kb_option``: option that
+    gives the store, for the hint. Returns what they were made with, where that differs and it is meant; else
+    ``LineageMismatch``.
     """
     recorded = _recorded(cells.adata.uns, key)
     if recorded is None:
@@ -162,10 +161,8 @@ def lineage_record(made_with: Lineage | None) -> dict[str, Any]:
 def check_records(cells: "AnyCells", *, key: str, other_store: bool = False) -> None:
     """Check that names, evidence and searches in a file were made with the store of the clusters that they are about.
 
-    They were not where the clusters were made again with another store. What was made with another one on purpose says
-    so in its record.
-
-    Raises ``LineageMismatch`` if one was made with another store; the message has both ids and the hints.
+    They were not where the clusters were made again with another store; what was made so on purpose has it in its
+    record. Raises ``LineageMismatch``.
     """
     clusters = _recorded(cells.adata.uns, key)
     if clusters is None or other_store:

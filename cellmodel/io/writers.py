@@ -31,10 +31,8 @@ def h5ad_safe(value: Any) -> Any:
     """Turn nested values into types that survive writing and reading h5ad.
 
     None and missing text become ``""``; paths, bytes, sets and integers beyond 64 bits become text; what text cannot
-    hold in a file is escaped, and ``/`` in a key becomes ``_``. A list of numbers or of text becomes an array, a list
-    that holds lists, arrays or mappings a mapping by position.
-
-    Raises ``ValueError`` if two keys of a mapping become equal.
+    hold in a file is escaped, and ``/`` in a key becomes ``_``; ``ValueError`` if two keys become equal. A list of
+    numbers or of text becomes an array, a list that holds lists, arrays or mappings a mapping by position.
     """
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
@@ -92,9 +90,7 @@ def _safe_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
 def write_cells(adata: "AnnData", path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
     """Write cells as ``.h5ad`` or ``.zarr``: a temporary sibling takes the name when it is complete.
 
-    ``source``: file that the cells were read from; an ``.h5ad`` is compressed as it is. Raises ``InputUnusable`` if the
-    suffix is another, the path exists and may not be replaced (a folder only where it holds a zarr store), or the disk
-    refuses.
+    ``source``: file that the cells were read from; an ``.h5ad`` is compressed as it is.
     """
 
     def write(part: Path) -> None:
@@ -112,9 +108,8 @@ def write_beside(
 ) -> None:
     """Write a copy of a cell file with some slots of ``adata`` in it; its matrices are copied and never read.
 
-    ``adata``: obs and var of all cells and genes, and what else the slots name. ``source``: the file, ``.h5ad``,
-    ``.zarr`` or a 10x ``.h5``, whose copy is an ``.h5ad``; it is left as it is. ``slots``: part of an AnnData and key
-    in it; one that ``adata`` lacks is removed from the copy. Raises ``InputUnusable``: as :func:`write_cells`.
+    ``source``: ``.h5ad``, ``.zarr`` or a 10x ``.h5``, whose copy is an ``.h5ad``. ``slots``: part of an AnnData and key
+    in it; one that ``adata`` lacks is removed from the copy.
     """
     with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
         write = {".zarr": _write_slots_into_zarr, ".h5": _write_10x}.get(source.suffix, _write_slots_into_h5ad)
@@ -179,20 +174,14 @@ def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) 
 
 
 def cells_target(path: Path) -> Target:
-    """Give the target of annotated cells, for :func:`check_targets`.
-
-    Raises ``InputUnusable`` if the name is none that cells are written under.
-    """
+    """Give the target of annotated cells, for :func:`check_targets`; ``InputUnusable`` for another suffix."""
     if path.suffix not in {".h5ad", ".zarr"}:
         raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
     return Target(path, kind="whole", marks=ZARR_MARKS) if path.suffix == ".zarr" else Target(path)
 
 
 def check_targets(targets: Iterable[Target | None], *, inputs: Iterable[Path] = (), overwrite: bool) -> None:
-    """Check that a command can write its outputs, before any work is done; None is left out.
-
-    Raises ``InputUnusable``: as :func:`genekb.files.replace.check_targets` says.
-    """
+    """Check that a command can write its outputs, before any work, see :func:`genekb.files.replace.check_targets`."""
     try:
         replacing.check_targets([target for target in targets if target], inputs=inputs, overwrite=overwrite)
     except OutputUnusable as error:
@@ -201,10 +190,7 @@ def check_targets(targets: Iterable[Target | None], *, inputs: Iterable[Path] = 
 
 @contextmanager
 def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary sibling to write to, see :func:`genekb.files.replace.output`; a refusal is one line.
-
-    Raises ``InputUnusable`` if the target may not be replaced, or the disk refuses.
-    """
+    """Give a temporary sibling to write to, see :func:`genekb.files.replace.output`; a refusal is one line."""
     try:
         with replacing.output(target, overwrite=overwrite) as part:
             yield part
@@ -218,10 +204,9 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_key(name: str, *, slot: str = "") -> None:
-    """Check that results can be stored under a name, in ``.h5ad`` and ``.zarr``.
+    """Check that results can be stored under a name, in ``.h5ad`` and ``.zarr``; ``KeyUnusable`` if they cannot.
 
-    ``slot``: what is shown of the name; itself if empty. Raises ``KeyUnusable`` if the name is empty, holds ``/`` or
-    what cannot be printed, or is one that files keep for themselves.
+    ``slot``: what is shown of the name; itself if empty.
     """
     if "/" in name:
         why = "it holds '/', which separates groups"
@@ -240,11 +225,7 @@ def check_key(name: str, *, slot: str = "") -> None:
 
 
 def check_tables(adata: "AnnData") -> None:
-    """Check that the tables of cells and genes can be written, before any work is done.
-
-    Raises ``InputUnusable`` if a column has a name that files keep for themselves, or that of the index with other
-    values.
-    """
+    """Check that the tables of cells and genes can be written, before any work is done."""
     names = ("obs", "var", "raw.var")
     for name, table in zip(names, _tables(adata), strict=False):
         if "_index" in table:
@@ -372,16 +353,11 @@ class WriteConfig:
     model: Path | None = None  # folder in which to keep the fitted model
 
     def __post_init__(self) -> None:
-        """Check the name of the slots."""
         check_key(self.key_added)
 
 
 def check_outputs(write: WriteConfig, *others: Target | None, inputs: Sequence[Path]) -> None:
-    """Check that outputs can be written, before any work is done.
-
-    ``others``: what else the job writes; None is left out. Raises ``InputUnusable``: see
-    :func:`cellmodel.io.writers.check_targets`.
-    """
+    """Check that outputs, and the ``others`` of a job, can be written, before any work is done."""
     report = Target(write.report) if write.report else None
     model = model_target(write.model) if write.model else None
     targets = (cells_target(write.output), report, model, *others)

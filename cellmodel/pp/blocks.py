@@ -94,11 +94,7 @@ _OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field
 
 
 def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages) -> BackedCells:
-    """Choose the matrix of a file and read it once.
-
-    Raises ``InputUnusable`` if it cannot be read in blocks of cells, or a layer or column is missing;
-    ``NotCounts`` if the values are neither counts nor log-normalised; the message says how to overrule that.
-    """
+    """Choose the matrix of a file and read it once; raises as :func:`cellmodel.io.cells.read_cells`."""
     source = str(backed.path).encode(errors="backslashreplace").decode()
     adata = backed.adata
     check_tables(adata)

@@ -64,11 +64,10 @@ def make_features(
     stages: AnyStages | None = None,
     scanned: Scan | None = None,
 ) -> Features:
-    """Choose genes, keep their expression, reduce it, and link cells.
+    """Choose highly variable genes, keep their expression, reduce it, and compute the neighbors graph.
 
-    ``from_text``: how informative each gene of the cells is by its text, for ``config.low_data``; None to leave the
-    text out. ``stages``: where arrays are kept; in memory if None. ``scanned``: what :func:`scan_cells` gave, if it is
-    at hand. Raises ``InputUnusable`` if no gene is seen in enough cells, or a disk refuses.
+    ``from_text``: how informative each gene of the cells is by its text, for ``config.low_data``. ``stages``: where
+    arrays are kept; in memory if None. ``scanned``: what :func:`scan_cells` gave, if it is at hand.
     """
     stages, scanned = stages or MemoryStages(), scanned or scan_cells(cells)
     near = _near(cells, config)
@@ -120,10 +119,7 @@ def _near(cells: AnyCells, config: RunConfig) -> tuple[Float[np.ndarray, "cell a
 
 
 def _detected(scanned: Scan, config: RunConfig, *, n_genes: int, source: str) -> Int[np.ndarray, " gene"]:
-    """Genes that are seen in enough cells: ``min_cells``, or a tenth of the cells where these are few.
-
-    Raises ``InputUnusable`` if there are fewer than two.
-    """
+    """Genes that are seen in enough cells: ``min_cells``, or a tenth of the cells where these are few."""
     min_cells = min(config.preprocess.min_cells, max(1, len(scanned.depth) // 10))
     detected = np.flatnonzero(scanned.n_cells >= min_cells)
     if len(detected) < 2:  # noqa: PLR2004 - one gene has no variance to share
@@ -135,10 +131,7 @@ def _detected(scanned: Scan, config: RunConfig, *, n_genes: int, source: str) ->
 
 
 def _check_spread(pcs: Embedding, *, source: str) -> None:
-    """Check that cells differ.
-
-    Raises ``InputUnusable`` if all have the same components.
-    """
+    """Refuse cells that all have the same components."""
     if np.ptp(pcs, axis=0).max(initial=0.0) < SAME_PLACE:
         raise InputUnusable(
             f"all {len(pcs):,} cells of {source} are the same after normalising, so nothing tells them apart; is it "

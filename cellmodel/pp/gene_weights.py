@@ -63,7 +63,7 @@ def normal_scores(values: Float[np.ndarray, " gene"], mean: Float[np.ndarray, " 
 class TextAdapter:
     """Text → how informative a gene is, learnt from other data sets (`benchmarks/train_adapter.py`).
 
-    It reads the words of the text and pairs of neighbouring ones, and no encoder, so that it serves every store.
+    It reads words and pairs of neighbouring ones, and no encoder, so that it serves every store.
     """
 
     coefficients: Float[np.ndarray, " word"]  # one for each of the places that words are hashed to

@@ -16,13 +16,11 @@ _BLOCK = 10_000  # rows whose shared neighbours are counted at once: bounds memo
 
 
 def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
-    """Link every cell to its nearest other cells.
+    """Compute the neighbors graph: distances from every cell to its nearest others.
 
-    ``embedding``: one row a cell. Under the cosine metric, an all-zero row is at distance 1 from every cell that is not
-    all zero and at 0 from those that are. ``config``: number of neighbours, metric, and where exact search ends.
-    Returns distances, row i holding the neighbours of cell i: exactly ``min(n_neighbors, n_cells - 1)`` stored entries
-    a row, never the cell itself, even where cells are equal. A distance of 0 is stored, so do not call
-    ``eliminate_zeros``. Raises ``ValueError`` if there is no cell or a value is not finite.
+    Exactly ``min(n_neighbors, n_cells - 1)`` stored entries a row, never the cell itself, even where cells are equal. A
+    distance of 0 is stored, so do not call ``eliminate_zeros``. Under the cosine metric, an all-zero row is at distance
+    1 from every cell that is not all zero and at 0 from those that are.
     """
     n_cells = len(embedding)
     if n_cells == 0 or not np.isfinite(embedding).all():
@@ -49,9 +47,8 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
 def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
     """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
 
-    ``coordinates``: places in two or three dimensions, in any unit. ``n_neighbors``: neighbours that each cell chooses,
-    itself not counted; all others if there are fewer. Of equally near ones an arbitrary one is taken. Returns ones,
-    symmetric, nothing on the diagonal; at least ``min(n_neighbors, n_cells - 1)`` a row.
+    ``n_neighbors``: that each cell chooses, itself not counted; all others if there are fewer. Of equally near ones an
+    arbitrary one is taken. Returns ones, symmetric, nothing on the diagonal.
     """
     chosen = nearest_by_coordinates(coordinates, n_neighbors=n_neighbors)
     n_cells, width = chosen.shape
@@ -76,10 +73,8 @@ def snn_weights(knn: CellGraph) -> CellGraph:
     r"""Weight the kNN edges by how many neighbours their two cells share.
 
     The weight of edge (i, j) is the Jaccard index :math:`|N_i \cap N_j| / |N_i \cup N_j|` of the neighbour sets, each
-    with the cell itself, for all pairs of which at least one is a neighbour of the other :cite:`jarvis1973snn`.
-
-    ``knn``: its stored entries are the neighbours; the distances are not used. Returns a symmetric graph with weights
-    in (0, 1] and nothing on the diagonal.
+    with the cell itself, for all pairs of which at least one is a neighbour of the other :cite:`jarvis1973snn`. The
+    distances are not used. Symmetric, nothing on the diagonal.
     """
     n_cells = knn.shape[0]
     links = sp.csr_matrix((np.ones(knn.nnz, dtype=np.float32), knn.indices, knn.indptr), shape=knn.shape)
@@ -99,9 +94,7 @@ def snn_weights(knn: CellGraph) -> CellGraph:
 def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedding:
     """Replace each cell by the weighted mean of itself and its neighbours, ``n_steps`` times :cite:`wu2019sgc`.
 
-    ``features``: one row a cell of ``graph``. ``graph``: non-negative weights without a diagonal; the cell itself
-    enters with weight 1. ``n_steps``: 0 returns the features as they are. Returns features of the same shape and type.
-    Raises ``ValueError`` if features and graph differ in cells, or ``n_steps`` is negative.
+    ``graph``: non-negative weights without a diagonal; the cell itself enters with weight 1.
     """
     if n_steps < 0:
         raise ValueError(f"n_steps must be >= 0, got {n_steps}")
@@ -109,10 +102,7 @@ def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedd
 
 
 def smoothing(features: Embedding, graph: CellGraph) -> Iterator[Embedding]:
-    """Features after 0, 1, 2 and more steps of :func:`smooth`, without end.
-
-    Raises ``ValueError`` if features and graph differ in cells.
-    """
+    """Features after 0, 1, 2 and more steps of :func:`smooth`, without end."""
     n_cells = graph.shape[0]
     if len(features) != n_cells:
         raise ValueError(f"features hold {len(features)} cells, graph {n_cells}; both must describe the same cells")
@@ -132,8 +122,6 @@ def smooth_onto(
 
     A new cell is linked with its nearest reference cells, weighted by the neighbours that they share; the graph of the
     reference itself stays as it was.
-
-    ``features``: (new, dim) of the new cells. ``reference``: (cell, dim) of the cells that the graph was made of.
     """
     n_cells = len(reference)
     knn = knn_graph(reference, config=config)

@@ -95,9 +95,8 @@ class GroupMoments:
 def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tuple[GroupMoments, GroupMoments]:
     """Moments of every gene inside each cluster, and in all cells outside it, from one pass over the values.
 
-    ``expression``: (cell, gene) log1p of normalised counts. ``clusters``: one label per cell, 0 .. k-1, each used at
-    least once. Returns the moments inside each cluster and those of its rest; row *c* of both is cluster *c*. Raises
-    ``ValueError`` if the lengths differ, a label is missing or negative, or the values are not finite log1p expression.
+    ``expression``: log1p of normalised counts. ``clusters``: 0 .. k-1, each used at least once. Row *c* of both results
+    is cluster *c*.
     """
     _check_labels(expression, clusters)
     shape = {"n_genes": expression.shape[1], "n_groups": int(clusters.max()) + 1}

@@ -49,9 +49,8 @@ def approximate_search(
 ) -> tuple[Float[np.ndarray, "cell neighbor"], Int[np.ndarray, "cell neighbor"]]:
     """Find most of what :func:`exact_search` finds for all points among themselves, in time n to the power 1.5.
 
-    An inverted file: k-means cuts the points into lists, and each point is compared with those of the lists nearest
-    to it. Unlike a graph built by threads it is the same on every run. Rows that the lists leave short are searched
-    exactly.
+    An inverted file: points are compared with those of the k-means lists nearest to them. Unlike a graph built by
+    threads it is the same on every run. Rows that the lists leave short are searched exactly.
     """
     import faiss
 
@@ -73,10 +72,7 @@ def approximate_search(
 
 
 def faiss_centres(vectors: Float[np.ndarray, "cell dim"], *, n_clusters: int) -> Float[np.ndarray, "cluster dim"]:
-    """Centres of a quick k-means on some of the points; permuting the points changes nothing.
-
-    ``vectors``: Float32.
-    """
+    """Centres of a quick k-means on some of the points (float32); permuting the points changes nothing."""
     import faiss
 
     order = content_order(vectors)
@@ -110,11 +106,9 @@ def nearest_centre(
 def knn_recall(
     embedding: Embedding, graph: CellGraph, *, metric: Literal["cosine", "euclidean"], n_cells: int = 1_000
 ) -> float:
-    """Share of the true nearest cells that a kNN graph holds, measured on evenly spaced cells; warns below 0.9.
+    """Fraction of the true nearest cells that a kNN graph holds, measured on evenly spaced cells; warns below 0.9.
 
-    ``embedding``: what the graph was made of. ``graph``: distances to the neighbours, equally many in each row.
-    ``n_cells``: how many cells are searched exactly, at most. Returns 1 for an exact graph; of cells that are equally
-    far any counts.
+    ``n_cells``: how many cells are searched exactly, at most. 1 for an exact graph; of equally far cells any counts.
     """
     width = graph.nnz // max(graph.shape[0], 1)
     if width == 0:

@@ -20,11 +20,9 @@ _POWER_ITERATIONS = 4
 
 
 def normalise_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGene:
-    """Scale every cell to the same total, then log(1 + x).
+    """Scale the counts of every cell to the same total, then log(1 + x), in float32.
 
-    ``counts``: raw counts, no negative values, no duplicate entries. ``target_sum``: the total of each cell after
-    scaling, before the logarithm. Returns expression as float32 with the same zeros as ``counts``; a cell without
-    counts stays all zero. Raises ``ValueError`` if ``target_sum`` is not positive.
+    ``counts``: without negative values and duplicate entries. A cell without counts stays all zero.
     """
     if target_sum <= 0:
         raise ValueError(f"target_sum must be > 0, got {target_sum}")
@@ -45,13 +43,11 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
     """Choose the genes that vary more than others of their mean: Scanpy's ``flavor="seurat"`` :cite:`satija2015seurat`.
 
     The log of variance over mean is turned into a z-score within 20 bins of log mean expression, both taken on the
-    scale before the logarithm. A gene alone in its bin scores 1.
+    scale before the logarithm. A gene alone in its bin scores 1. Genes that tie with the last one are kept too, so that
+    the choice does not depend on the order of the genes.
 
-    ``expression``: normalised log1p counts. ``n_top``: how many genes to keep. Genes that tie with the last one are
-    kept too, so that the choice does not depend on the order of the genes. Returns column numbers in rising order: all
-    columns if there are no more than ``n_top``, otherwise without the genes whose score is not defined (no variance, or
-    none within their bin). Raises ``ValueError`` if ``n_top`` is below 1; ``InputUnusable`` if there is a choice to
-    make and no gene varies.
+    Returns column numbers in rising order: all columns if there are no more than ``n_top``, otherwise without the genes
+    whose score is not defined (no variance, or none within their bin).
     """
     if expression.shape[1] <= n_top:
         return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
@@ -118,9 +114,8 @@ def fit_components(
     fixed by making the largest loading of each component positive, and random numbers are drawn for genes only, so that
     permuting the cells permutes the rows and nothing else.
 
-    ``expression``: normalised log1p counts of the genes to use. ``n_components``: at most this many; fewer if there are
-    fewer genes, or fewer than that many cells and one. ``seed``: the run's seed. ``weights``: of the genes; all 1 if
-    None. Raises ``ValueError`` if ``n_components`` is below 1 or ``expression`` has no cell or no gene.
+    ``n_components``: at most; fewer if there are fewer genes, or fewer than that many cells and one. ``weights``: of
+    the genes; all 1 if None.
     """
     n_cells, n_genes = expression.shape
     if n_components < 1:

@@ -40,11 +40,7 @@ _OTHERS: Final = {
 
 
 def read_anndata(path: Path, *, transpose: bool = False) -> "AnnData":
-    """Read a file or folder of cells, whatever its kind.
-
-    ``transpose``: whether a text table has genes in its rows. Raises ``InputUnusable`` if it is missing, of an unknown
-    kind, or damaged.
-    """
+    """Read a file or folder of cells, whatever its kind; ``transpose``: a text table has genes in its rows."""
     check_there(path, kinds=KINDS)
     reader = _find_reader(path, transpose=transpose)
     with damage_is_one_line(path), quiet_names():
@@ -79,10 +75,7 @@ def _find_reader(path: Path, *, transpose: bool) -> "Callable[[Path], AnnData]":
 
 
 def check_transpose(path: Path, *, transpose: bool) -> None:
-    """Refuse to transpose anything but a text table.
-
-    Raises ``InputUnusable`` if that is asked for.
-    """
+    """Refuse to transpose anything but a text table."""
     if transpose:
         raise InputUnusable(
             f"{path} is no text table, and --transpose turns .csv and .tsv alone; leave it out, or turn the cells "
@@ -98,10 +91,7 @@ def _check_indices(adata: "AnnData") -> None:
 
 
 def check_is_anndata(path: Path, file: Any) -> None:
-    """Check that an open HDF5 file or zarr store has the tables of cells and of genes.
-
-    Raises ``InputUnusable`` if it has not.
-    """
+    """Check that an open HDF5 file or zarr store has the tables of cells and of genes."""
     if "obs" in file and "var" in file:
         return
     have = ", ".join(sorted(file)[:5]) or "nothing"
@@ -149,11 +139,7 @@ def column_names(path: Path, part: str) -> list[str]:
 
 
 def open_zarr(path: Path) -> Any:
-    """Open a zarr store in which all lies inside, and every description of an array can be made out.
-
-    Raises ``InputUnusable`` if it is no zarr store, or a part of it is a link; ``OSError``, ``KeyError``,
-    ``ValueError`` if it is damaged.
-    """
+    """Open a zarr store without external links, every array of which has a description that can be read."""
     import zarr
 
     _check_zarr(path)

@@ -18,10 +18,7 @@ _SEPARATORS: Final = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
-    """Read a table of numbers with a header and a first column of names; rows are cells unless ``transpose``.
-
-    Raises ``InputUnusable`` if it is no such table; the message names a line or a column.
-    """
+    """Read a table of numbers with a header and a first column of names; an error names a line or a column."""
     import anndata
     import pandas as pd
 

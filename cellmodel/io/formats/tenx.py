@@ -19,10 +19,7 @@ _LEAST_ENTRY: Final = 4  # bytes of a line of a matrix file: a row, a column, wh
 
 
 def read_10x_h5(path: Path) -> "AnnData":
-    """Read HDF5 of Cell Ranger 3 and later (group ``matrix``), and of Cell Ranger 2 (one group a genome).
-
-    Raises ``InputUnusable`` if it is no such file, or holds several genomes.
-    """
+    """Read HDF5 of Cell Ranger 3 and later (group ``matrix``), and of Cell Ranger 2 (one group a genome)."""
     import h5py
 
     check_hdf5(path)
@@ -38,10 +35,7 @@ def read_10x_h5(path: Path) -> "AnnData":
 
 
 def find_group(path: Path, file: Any) -> str:
-    """Find the group of an open 10x file that holds the matrix: CSC of genes by cells, so CSR of cells by genes.
-
-    Raises ``InputUnusable`` if it is no such file, or holds several genomes.
-    """
+    """Find the group of an open 10x file that holds the matrix: CSC of genes by cells, so CSR of cells by genes."""
     if "obs" in file and "var" in file:
         raise InputUnusable(f"{path} is an AnnData and no 10x file; let its name end with .h5ad")
     groups = [key for key in file if "indptr" in getattr(file[key], "keys", list)()]
@@ -56,10 +50,7 @@ def find_group(path: Path, file: Any) -> str:
 
 
 def read_tables(path: Path, group: Any) -> "AnnData":
-    """Read barcodes and features of the group of a matrix, as cells and genes without values.
-
-    Raises ``InputUnusable`` if the matrix declares another number of them.
-    """
+    """Read barcodes and features of the group of a matrix, as cells and genes without values."""
     n_genes, n_cells = (int(size) for size in _list(group, "shape"))
     barcodes = _strings(group, "barcodes")
     is_new = hasattr(group.get("features"), "keys")
@@ -84,8 +75,6 @@ def read_10x_folder(path: Path) -> "AnnData":
     """Read a folder: matrix.mtx, barcodes.tsv, and features.tsv (Cell Ranger 3) or genes.tsv (2), gzipped or not.
 
     The three names may share a prefix, as in the folders of GEO: GSM1_matrix.mtx.gz.
-
-    Raises ``InputUnusable`` if a file is missing or damaged, or they do not fit together.
     """
     from scipy.io import mminfo, mmread
 
