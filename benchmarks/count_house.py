@@ -1,9 +1,9 @@
 """Count the size of the code: files, lines, docstrings, bodies, complexity, folders, and the files that one run enters.
 
-    python benchmarks/count_house.py [--no-run]
+    python benchmarks/count_house.py [--no-run] [--list]
 
-Prints one Markdown table. The last row traces ``cellmodel cluster`` on the demo cells, which takes a minute; its store
-is built in a temporary folder.
+Prints one Markdown table. The last rows trace ``cellmodel cluster`` on the demo cells, which takes a minute; its store
+is built in a temporary folder. ``--list`` names the files that the run enters.
 """
 
 import ast
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +106,7 @@ def entered() -> list[str]:
     return [line for line in done.stdout.splitlines() if line.endswith(".py")]
 
 
-def rows(*, with_run: bool) -> Iterator[tuple[str, str]]:
+def rows() -> Iterator[tuple[str, str]]:
     """Give what is counted, and the count."""
     files = product_files()
     code = [path for path in files if path.suffix == ".py"]
@@ -114,7 +114,6 @@ def rows(*, with_run: bool) -> Iterator[tuple[str, str]]:
     functions = [node for node in nodes if isinstance(node, Function)]
     bodies = [body_lines(function) for function in functions]
     ((largest, n_entries),) = folders(files).most_common(1)
-    yield "Python files", f"{len(code)}"
     yield "lines of Python", f"{sum(map(n_lines, code)):,}"
     yield "of them docstrings", f"{sum(map(docstring_lines, nodes)):,}"
     yield "lines of templates and scripts", f"{sum(map(n_lines, set(files) - set(code))):,}"
@@ -124,15 +123,35 @@ def rows(*, with_run: bool) -> Iterator[tuple[str, str]]:
     yield "highest complexity of a function", f"{max(complexities())}"
     yield "longest Python file", f"{max(map(n_lines, code))} lines"
     yield "largest folder", f"{largest.relative_to(ROOT)}, {n_entries} entries"
-    if with_run:
-        yield "files that `cellmodel cluster` enters", f"{len(entered())}"
 
 
-def main(*, run: Annotated[bool, typer.Option(help="Trace a run too.")] = True) -> None:
+def of_packages(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Files by the package that they belong to: the product, then each package of it."""
+    every = sorted(paths)
+    of_clustering = [path for path in every if path.startswith(("cellmodel/", "cli/"))]
+    return {
+        "product": every,
+        "cellmodel and cli": of_clustering,
+        "genekb": [path for path in every if path not in of_clustering],
+    }
+
+
+def main(
+    *,
+    run: Annotated[bool, typer.Option(help="Trace a run too.")] = True,
+    names: Annotated[bool, typer.Option("--list", help="List the files that the run enters.")] = False,
+) -> None:
     """Print the table."""
+    counts = list(rows())
+    code = (path.relative_to(ROOT).as_posix() for path in product_files() if path.suffix == ".py")
+    counts += [(f"Python files of {name}", f"{len(files)}") for name, files in of_packages(code).items()]
+    entered_by = of_packages(entered()) if run else {}
+    counts += [(f"files of {name} that `cellmodel cluster` enters", f"{len(on)}") for name, on in entered_by.items()]
     typer.echo("| what | count |\n| --- | --- |")
-    for what, count in rows(with_run=run):
+    for what, count in counts:
         typer.echo(f"| {what} | {count} |")
+    for name in ("cellmodel and cli", "genekb") if names and run else ():
+        typer.echo("\n".join(["", f"{name}:", *entered_by[name]]))
 
 
 if __name__ == "__main__":

@@ -236,8 +236,8 @@ def check_tables(adata: "AnnData") -> None:
         index = table.index.name
         if index in table and not (table[index].astype(str) == table.index.astype(str)).all():
             raise InputUnusable(
-                f"the index of {name} and a column of it are both named {index!r}, so neither could be told from the "
-                f"other in a file; rename one before: adata.{name}.index.name = None"
+                f"the index of {name} and a column of it are both named {index!r}, so a file could not "
+                f"distinguish them; rename one before: adata.{name}.index.name = None"
             )
 
 

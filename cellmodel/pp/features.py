@@ -134,8 +134,8 @@ def _check_spread(pcs: Embedding, *, source: str) -> None:
     """Refuse cells that all have the same components."""
     if np.ptp(pcs, axis=0).max(initial=0.0) < SAME_PLACE:
         raise InputUnusable(
-            f"all {len(pcs):,} cells of {source} are the same after normalising, so nothing tells them apart; is it "
-            "the right layer (--layer), or one cell written many times?"
+            f"all {len(pcs):,} cells of {source} are the same after normalising, so they cannot be "
+            "clustered; is it the right layer (--layer), or one cell written many times?"
         )
 
 

@@ -54,6 +54,22 @@ def test_links_between_pages_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_file_that_where_is_what_names_exists():
+    roots = [ROOT, *(ROOT / name for name in ("cellmodel", "genekb", "cli/genekb_cellmodel_cli"))]
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    section = page[page.index("## Where is what") :].split("\n## ")[0]
+    named = [row.split("|")[2] for row in section.splitlines() if row.startswith("|")]
+    absent = []
+    for cell in named:
+        folder = ""
+        for name in re.findall(r"(?<!a new )`([\w./]+/\w+|[\w./]+\.(?:py|toml|j2))`", cell):
+            path = name.replace("cli/.../", "") if "/" in name else f"{folder}/{name}"
+            folder = path.rpartition("/")[0]
+            if "NAME" not in path and not any((root / path).exists() for root in roots):
+                absent.append(path)
+    assert absent == []
+
+
 def test_cited_keys_stand_in_the_bibliography():
     known = set(re.findall(r"@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text()))
     for package in ("genekb", "cellmodel"):
