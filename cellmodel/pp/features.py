@@ -18,6 +18,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages, Stage
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import spatial_coordinates
+from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
 from cellmodel.pp.graph import knn_graph, smooth, snn_weights, spatial_graph
@@ -75,9 +76,7 @@ def make_features(
     moments = scanned.mean[detected], scanned.variance[detected]
     top_genes = detected[variable_by_moments(*moments, n_top=config.preprocess.n_top_genes)]
     source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=top_genes)
-    n_entries = int(scanned.n_cells[top_genes].sum())
-    stored = stages.run("expression", lambda arrays: _keep_expression(source, n_entries, arrays))
-    expression = _csr(stored, "", shape=source.shape)
+    expression = _kept_values("expression", source, scanned, stages)
     if config.low_data:
         from_text = None if from_text is None else from_text[top_genes]
     elif source.shape[0] <= FEW_CELLS:
@@ -139,8 +138,20 @@ def _check_spread(pcs: Embedding, *, source: str) -> None:
         )
 
 
-def _keep_expression(expression: LogExpression, n_entries: int, arrays: Arrays) -> Mapping[str, Any]:
-    """Keep the expression of the chosen genes as CSR."""
+def kept_counts(cells: AnyCells, columns: Int[np.ndarray, " gene"], scanned: Scan, stages: AnyStages) -> CellByGene:
+    """Raw counts of some genes of all cells, gathered block by block."""
+    as_they_are = LogExpression(matrix=cells.matrix, kind=ValueKind.LOG1P, columns=columns)
+    return _kept_values("counts", as_they_are, scanned, stages)
+
+
+def _kept_values(name: str, values: LogExpression, scanned: Scan, stages: AnyStages) -> CellByGene:
+    n_entries = int(scanned.n_cells[values.columns].sum())
+    stored = stages.run(name, lambda arrays: _keep_blocks(values, n_entries, arrays))
+    return _csr(stored, "", shape=values.shape)
+
+
+def _keep_blocks(expression: LogExpression, n_entries: int, arrays: Arrays) -> Mapping[str, Any]:
+    """Keep the values of the chosen genes as CSR."""
     n_cells = expression.shape[0]
     numbers = np.int32 if n_entries < np.iinfo(np.int32).max else np.int64
     data = arrays.create("data", shape=(n_entries,), dtype=np.float32)

@@ -190,7 +190,9 @@ class Recipe:
     embed
         Places new cells without training; None where the recipe reads the graph of all its cells and cannot.
     out_of_core
-        Whether it needs no more of the cells than their components, graph and text view.
+        Whether it can read backed cells: its views are memory-mapped then, and not to be written to.
+    uses_counts
+        Whether it reads ``counts``, which of backed cells are gathered only then.
     uses_workers
         Whether several processes can train it together.
     """
@@ -209,6 +211,7 @@ class Recipe:
     embed: Embed | None = None
     uses_workers: bool = False
     out_of_core: bool = False
+    uses_counts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

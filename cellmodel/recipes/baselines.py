@@ -99,6 +99,7 @@ GENEPT_W: Final = Recipe(
     uses_text=True,
     needs_text=True,
     source="GenePT, doi:10.1101/2023.10.16.562533",
+    out_of_core=True,
     embed=embed_genept_w,
 )
 GENEPT_S: Final = Recipe(
@@ -109,5 +110,6 @@ GENEPT_S: Final = Recipe(
     uses_text=True,
     needs_text=True,
     source="GenePT, doi:10.1101/2023.10.16.562533",
+    out_of_core=True,
     embed=embed_genept_s,
 )

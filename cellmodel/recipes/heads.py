@@ -160,7 +160,7 @@ def assignment_head(representation: Representation, views: CellViews, n_clusters
         raise InputUnusable(
             f"{n_centres} centres were learnt, {n_clusters} clusters are asked for; the two must be equal"
         )
-    features, centres = (torch.from_numpy(values) for values in (representation.features, representation.centres))
+    features, centres = (torch.tensor(values) for values in (representation.features, representation.centres))
     nearest = log_soft_assignment(features, centres).argmax(dim=1).numpy()
     labels = order_by_size(nearest)
     n_found = int(labels.max()) + 1

@@ -164,5 +164,7 @@ RECIPE: Final = Recipe(
     head=kmeans_head,
     uses_text=True,
     source="arXiv 2509.23543",
+    out_of_core=True,
+    uses_counts=True,
     embed=embed,
 )

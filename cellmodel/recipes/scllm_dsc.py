@@ -241,5 +241,6 @@ RECIPE: Final = Recipe(
     source="scLLM-DSC, arXiv:2606.13007",
     train=represent,
     objectives=tuple(term.name for term in TERMS),
+    out_of_core=True,
     learns_centres=True,
 )

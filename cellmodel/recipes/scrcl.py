@@ -224,6 +224,7 @@ RECIPE: Final = Recipe(
     uses_text=False,
     uses_coordinates=True,
     source="scRCL, AAAI 2026",
+    out_of_core=True,
     train=represent,
     objectives=tuple(term.name for term in TERMS),
 )
@@ -236,6 +237,7 @@ RECIPE_TEXT: Final = Recipe(
     needs_text=True,
     uses_coordinates=True,
     source="scRCL, AAAI 2026; gene vectors of this project",
+    out_of_core=True,
     train=represent_text,
     objectives=tuple(term.name for term in TERMS),
 )

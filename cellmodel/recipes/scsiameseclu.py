@@ -382,5 +382,7 @@ RECIPE: Final = Recipe(
     source="scSiameseClu, IJCAI 2025",
     train=represent,
     objectives=tuple(term.name for term in TERMS),
+    out_of_core=True,
+    uses_counts=True,
     learns_centres=True,
 )

@@ -124,54 +124,21 @@ def encode_sentences(sentences: Sequence[str], reading: SentenceReading) -> tupl
     return np.asarray(centred @ reading.whitening.components, dtype=np.float32), read
 
 
-def read_all(
-    expression: CellByGene,
-    reading: SentenceReading,
-    *,
-    compared: Int[np.ndarray, " sample"],
-    pooled: Embedding,
-    mean: Float[np.ndarray, " gene"],
-    seed: int,
-) -> tuple[Embedding, SentenceRecord]:
-    """Let the encoder read the sentences of all cells; compare some of them with the pooled vectors.
-
-    ``expression``: (cell, gene) of all cells and the genes of ``reading``. ``compared``: rows of the cells that are
-    compared, as :func:`draw_cells` draws them. ``pooled``: (cell, dim) pooled sentences of all cells. ``mean``: mean
-    expression of each gene. Returns the encoded sentences of all cells, and what was found.
-    """
-    encoded, read = encode_sentences(cell_sentences(expression, reading.names, n_top=reading.n_top, mean=mean), reading)
-    sides = (pooled[compared], encoded[compared])
-    return encoded, _record(expression[compared], reading, sides=sides, read=read, mean=mean, seed=seed)
-
-
-def read_sample(
+def compare_sentences(
     sample: CellByGene,
     reading: SentenceReading,
     *,
     pooled: Embedding,
-    mean: Float[np.ndarray, " gene"],
-    seed: int,
-) -> SentenceRecord:
-    """Let the encoder read the sentences of some cells, and compare them with their pooled vectors.
-
-    ``sample``: (cell, gene) of these cells, as :func:`draw_cells` draws them, and the genes of ``reading``. ``pooled``:
-    (cell, dim) path 2 of these cells, pooled. ``mean``: mean expression of each gene over all cells.
-    """
-    encoded, read = encode_sentences(cell_sentences(sample, reading.names, n_top=reading.n_top, mean=mean), reading)
-    return _record(sample, reading, sides=(pooled, encoded), read=read, mean=mean, seed=seed)
-
-
-def _record(
-    sample: CellByGene,
-    reading: SentenceReading,
-    *,
-    sides: tuple[Embedding, Embedding],
+    encoded: Embedding,
     read: ReadSentences,
     mean: Float[np.ndarray, " gene"],
     seed: int,
 ) -> SentenceRecord:
-    """Compare both sides of a sample, beside the controls."""
-    pooled, encoded = sides
+    """Set encoded sentences of a sample beside their pooled vectors and the controls.
+
+    ``sample``: (cell, gene) of these cells, as :func:`draw_cells` draws them, and the genes of ``reading``. ``read``:
+    all that was read, of which ``encoded`` may be a part. ``mean``: of each gene over all cells.
+    """
     shuffled = apply_knowledge(reading.gene_vectors, knowledge="shuffled", seed=seed)
     order = seeding.generator(seed, "shuffled sentences").permutation(len(pooled))
     controls = {

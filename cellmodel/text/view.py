@@ -20,7 +20,15 @@ from cellmodel.pp.moments import row_ranges
 from cellmodel.text.align import GeneAlignment
 from cellmodel.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
 from cellmodel.text.sentence_cache import Progress, read_sentences, sentence_folder
-from cellmodel.text.sentences import Read, SentenceReading, SentenceRecord, draw_cells, read_all, read_sample
+from cellmodel.text.sentences import (
+    Read,
+    SentenceReading,
+    SentenceRecord,
+    cell_sentences,
+    compare_sentences,
+    draw_cells,
+    encode_sentences,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,20 +143,31 @@ def _with_sentences(view: TextView, expression: CellByGene, reading: SentenceRea
     """Let the encoder read the sentences of all cells, or of a sample, and compare them with the pooled vectors."""
     settings, (path1, pooled) = config.semantics, view.paths
     has_vector = np.flatnonzero(view.text_map.has_vector)
-    blocks = (expression[start:end][:, has_vector] for start, end in row_ranges(len(pooled)))
-    rows = draw_cells(blocks, n_cells=settings.n_sampled, seed=config.seed)
     mean = view.text_map.mean[has_vector]
-    if settings.sentences != "encoded":
-        sample = expression[rows][:, has_vector]
-        record = read_sample(sample, reading, pooled=pooled[rows], mean=mean, seed=config.seed)
-        return replace(view, reading=reading, sentences=record)
-    chosen = expression[:, has_vector]
-    path2, record = read_all(chosen, reading, compared=rows, pooled=pooled, mean=mean, seed=config.seed)
-    return replace(
-        view,
-        z=mix_paths(path1, path2, path1_weight=settings.path1_weight),
-        paths=(path1, path2),
-        sentences_encoded=True,
-        reading=reading,
-        sentences=record,
+
+    def blocks() -> Iterator[CellByGene]:
+        return (expression[start:end][:, has_vector] for start, end in row_ranges(len(pooled)))
+
+    rows = draw_cells(blocks(), n_cells=settings.n_sampled, seed=config.seed)
+    sample = expression[rows][:, has_vector]
+    reads_all = settings.sentences == "encoded"
+    sentences = [
+        sentence
+        for block in (blocks() if reads_all else [sample])
+        for sentence in cell_sentences(block, reading.names, n_top=reading.n_top, mean=mean)
+    ]
+    path2, read = encode_sentences(sentences, reading)
+    record = compare_sentences(
+        sample,
+        reading,
+        pooled=pooled[rows],
+        encoded=path2[rows] if reads_all else path2,
+        read=read,
+        mean=mean,
+        seed=config.seed,
     )
+    view = replace(view, reading=reading, sentences=record)
+    if not reads_all:
+        return view
+    z = mix_paths(path1, path2, path1_weight=settings.path1_weight)
+    return replace(view, z=z, paths=(path1, path2), sentences_encoded=True)

@@ -36,7 +36,7 @@ from cellmodel.text.view import TextView, text_view
 from cellmodel.tl._views import Prepared, prepare, timed
 
 log = logging.getLogger(__name__)
-_REPRESENTED: Final = ("z", "z_expr", "z_text", "features", "text_head")
+_REPRESENTED: Final = ("z", "z_expr", "z_text", "features", "text_head", "centres")
 _SIDES: Final = ("inside", "rest")
 
 
@@ -128,16 +128,11 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
             f"recipe {recipe.name!r} does not use the places of cells; use fused or scrcl, leave --spatial out, or add "
             "--smooth-labels"
         )
-    needs_all = {
-        f"recipe {recipe.name!r}": not recipe.out_of_core,
-        "--sentences encoded": config.semantics.sentences == "encoded",
-    }
-    for what, is_wanted in needs_all.items():
-        if out_of_core and is_wanted:
-            raise InputUnusable(
-                f"{what} reads all cells at once; leave it out, or give --out-of-core no where memory allows "
-                f"(out of core: {names_that('out_of_core')})"
-            )
+    if out_of_core and not recipe.out_of_core:
+        raise InputUnusable(
+            f"recipe {recipe.name!r} reads all cells at once; give --out-of-core no where memory allows, or one of "
+            f"{names_that('out_of_core')}"
+        )
     check_compute(recipe, config.compute)
     return recipe
 
@@ -180,7 +175,8 @@ def _represented(stages: AnyStages, recipe: Recipe, views: CellViews, config: Ru
                 arrays.save(name, values)
         for name, values in made.state.items():
             arrays.save(f"state.{name}", np.asarray(values))
-        return {"places": places, "history": [dict(epoch) for epoch in made.history]}
+        history = [dict(epoch) for epoch in made.history]
+        return {"places": places, "history": history, "n_clusters": _estimate_record(made.n_clusters)}
 
     stage = stages.run("representation", make)
     places = stage.record["places"]
@@ -192,6 +188,8 @@ def _represented(stages: AnyStages, recipe: Recipe, views: CellViews, config: Ru
         features=kept["features"],
         history=tuple(stage.record["history"]),
         text_head=kept.get("text_head"),
+        centres=kept.get("centres"),
+        n_clusters=_recorded_estimate(stage.record["n_clusters"]),
         state={
             name.removeprefix("state."): np.asarray(values)
             for name, values in stage.arrays.items()
@@ -206,13 +204,21 @@ def _clustered(stages: AnyStages, cluster: Callable[[], Clustering]) -> Clusteri
     def make(arrays: Arrays) -> Mapping[str, Any]:
         found = cluster()
         arrays.save("labels", order_by_size(found.labels))
-        return {"n_clusters": asdict(found.n_clusters) if found.n_clusters else None}
+        return {"n_clusters": _estimate_record(found.n_clusters)}
 
     stage = stages.run("clusters", make)
-    estimate = stage.record["n_clusters"]
-    if estimate is not None:
-        estimate = NClusters(**{**estimate, "curve": tuple(Stability(*point) for point in estimate["curve"])})
+    estimate = _recorded_estimate(stage.record["n_clusters"])
     return Clustering(labels=np.array(stage.arrays["labels"]), n_clusters=estimate)
+
+
+def _estimate_record(estimate: NClusters | None) -> dict[str, Any] | None:
+    return None if estimate is None else asdict(estimate)
+
+
+def _recorded_estimate(record: Mapping[str, Any] | None) -> NClusters | None:
+    if record is None:
+        return None
+    return NClusters(**{**record, "curve": tuple(Stability(*point) for point in record["curve"])})
 
 
 def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stages: AnyStages) -> RunResult:

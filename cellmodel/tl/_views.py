@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 import genekb
 from cellmodel.core import random as seeding
+from cellmodel.core.arrays import CellByGene
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, MemoryStages
@@ -18,9 +19,10 @@ from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression
-from cellmodel.pp.features import Features, make_features, scan_cells
+from cellmodel.pp.features import Features, kept_counts, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.recipes.base import CellViews
+from cellmodel.recipes.registry import find_recipe
 from cellmodel.text.align import GeneAlignment, align_if_known
 from cellmodel.text.sentence_cache import Progress
 from cellmodel.text.view import TextView, find_reader, text_view
@@ -64,7 +66,8 @@ def prepare(
         text = None
         if alignment is not None and kb is not None and config.knowledge != "none":
             text = _text_view(cells, kb, alignment, features, config, stages=stages, progress=progress)
-    views = _views(cells, features, text, config, scanned=scanned)
+    counts = _counts(cells, features, config, scanned=scanned, stages=stages)
+    views = _views(features, text, config, scanned=scanned, counts=counts)
     return Prepared(alignment=alignment, features=features, text=text, views=views, seconds=seconds)
 
 
@@ -134,13 +137,23 @@ def _text_view(
     )
 
 
+def _counts(
+    cells: AnyCells, features: Features, config: RunConfig, *, scanned: Scan, stages: AnyStages
+) -> CellByGene | None:
+    """Raw counts of the highly variable genes; of backed cells only for a recipe that reads them."""
+    if cells.kind != ValueKind.COUNTS:
+        return None
+    if isinstance(cells, Cells):
+        return cells.matrix[:, features.top_genes]
+    if not find_recipe(config.recipe).uses_counts:
+        return None
+    return kept_counts(cells, features.top_genes, scanned, stages)
+
+
 def _views(
-    cells: AnyCells, features: Features, text: TextView | None, config: RunConfig, *, scanned: Scan
+    features: Features, text: TextView | None, config: RunConfig, *, scanned: Scan, counts: CellByGene | None
 ) -> CellViews:
-    """Put both sides together; counts are given where they are in memory."""
-    counts = None
-    if isinstance(cells, Cells) and cells.kind == ValueKind.COUNTS:
-        counts = cells.matrix[:, features.top_genes]
+    """Put both sides together."""
     return CellViews(
         expression=features.expression,
         pcs=features.pcs,

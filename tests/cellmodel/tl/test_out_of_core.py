@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
+import genekb
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
 from cellmodel.core.stages import Stages
@@ -19,12 +20,16 @@ from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.matrix import ValueKind, inspect_values
 from cellmodel.io.writers import WriteConfig, write_cells
-from cellmodel.pp.blocks import scan
+from cellmodel.pp.blocks import read_backed_cells, scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
+from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
 from cellmodel.tl._job import StreamConfig, run_file
+from cellmodel.tl._run import run as pipeline
 from cellmodel.tl.model.fitted import load_model, predict
+from genekb import BuildConfig
 from tests.support.processes import start
 
+WHOLE = replace(find_recipe("pca-kmeans"), name="whole", out_of_core=False)
 CONFIG = RunConfig(knowledge="none", preprocess=PreprocessConfig(n_top_genes=200))
 
 
@@ -277,11 +282,7 @@ def test_cells_that_a_run_cannot_use_leave_no_folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"config": RunConfig(recipe="scrcl", knowledge="none")}, "recipe 'scrcl' reads all cells at once"),
-        (
-            {"config": RunConfig(knowledge="none", semantics=SemanticsConfig(sentences="encoded"))},
-            "--sentences encoded",
-        ),
+        ({"config": RunConfig(recipe=WHOLE, knowledge="none")}, "recipe 'whole' reads all cells at once"),
         ({"read": ReadConfig(layer="spliced")}, "has no layer 'spliced'"),
         ({"read": ReadConfig(use_raw=True)}, "has no .raw"),
     ],
@@ -305,6 +306,61 @@ def test_settings_give_out_of_core_what_they_give_in_memory(change, small_blocks
     )
     np.testing.assert_allclose(backed.features.smoothed, whole.features.smoothed, atol=1e-4)
     assert backed.labels.tolist() == whole.labels.tolist()
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    return genekb.open(
+        genekb.build(genekb.read_demo_table(), BuildConfig(name="demo", models=("hash-64",)), home=home).folder
+    )
+
+
+@pytest.fixture(scope="module")
+def named_cells(kb, tmp_path_factory):
+    """A few cells, with counts, whose genes are those of the store."""
+    adata = make_cells(make_counts(n_cells=90, n_genes=200)[0])
+    adata.var_names = genekb.read_demo_table().genes["symbol"].to_pylist()[:200]
+    path = tmp_path_factory.mktemp("named") / "cells.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": "lowsample", "n_clusters": 4},
+        {"recipe": "scsiameseclu", "knowledge": "none"},
+        {"recipe": "genept-s", "n_clusters": 4, "semantics": SemanticsConfig(sentences="encoded", n_sampled=20)},
+        *(
+            pytest.param({"recipe": name, "n_clusters": 4}, marks=pytest.mark.slow)
+            for name in ("genept-w", "scllm-dsc", "scrcl", "scrcl-text")
+        ),
+    ],
+)
+def test_every_recipe_gives_out_of_core_what_it_gives_in_memory(change, kb, named_cells, small_blocks, tmp_path):
+    config = RunConfig(**{"knowledge": "real", "n_words": 0, **change})
+    stages = Stages(tmp_path / "work", key={})
+    whole = pipeline(read_cells(named_cells), kb, config)
+    backed, again = (
+        pipeline(
+            read_backed_cells(stored.open_backed(named_cells, ReadConfig()), ReadConfig(), stages),
+            kb,
+            config,
+            stages=stages,
+        )
+        for _ in "12"
+    )
+    for found in (backed, again):  # the second takes up the stages of the first
+        assert found.labels.tolist() == whole.labels.tolist()
+        assert found.n_clusters_by == whole.n_clusters_by
+        np.testing.assert_allclose(found.representation.z, whole.representation.z, atol=1e-3)
+        if whole.representation.centres is not None:
+            np.testing.assert_allclose(found.representation.centres, whole.representation.centres, atol=1e-3)
+
+
+def test_built_in_recipes_all_work_out_of_core():
+    assert {name for name in recipe_names() if not find_recipe(name).out_of_core} <= set(plugins())
 
 
 def test_a_model_and_a_report_are_written_out_of_core(cells, small_blocks, tmp_path):
