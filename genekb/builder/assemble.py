@@ -42,20 +42,15 @@ _KEPT: Final = "finished shards are kept, the same command goes on where it was"
 class StoreContent:
     """What a store will hold besides vectors."""
 
-    manifest: Manifest  # its provenance; what tables, encoders and files say is added when it is written
+    # its provenance, and the encoders of the parent whose files are shared; what tables, new encoders and files say is
+    # added when it is written
+    manifest: Manifest
+    parent_folder: Path = Path()  # of the parent, where it has encoders
     tables: Mapping[str, pa.Table]  # of :mod:`genekb.schema`, by name
     # files of the parent that hold these tables already, by name of the table: shared, not written again
     table_files: Mapping[str, Path] = field(default_factory=dict)
     # names that limited the genes with a text, kept with the store so that an update can apply them again
     only_names: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeptVectors:
-    """Vectors of a parent store whose files are shared."""
-
-    folder: Path
-    entry: Mapping[str, Any]  # of its manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +62,7 @@ class GeneVectors:
     vectors: FloatArray  # (gene, dim) float32
 
 
-Vectors = EncodingJob | KeptVectors | GeneVectors
+Vectors = EncodingJob | GeneVectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +96,7 @@ def assemble(
     with writing_to(name_folder), locked(name_folder), note_on_interrupt(_KEPT):
         staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
         _write_tables(content, staging)
+        _share_vectors(content, staging)
         for item in sorted(vectors, key=_needs_others):
             if isinstance(item, EncodingJob):
                 counts = encode_texts(
@@ -114,13 +110,11 @@ def assemble(
                 totals.update(counts)
                 n_vectors = counts.total() - counts["n_cut"]
                 entries[_encoder_id(item)] = _entry(item.spec, vector_dtype, n_vectors, counts["n_cut"])
-            elif isinstance(item, KeptVectors):
-                _share_vectors(item, staging)
-                entries[_encoder_id(item)] = dict(item.entry)
             else:
                 _write_gene_vectors(item, staging)
                 entries[_encoder_id(item)] = _entry(item.spec, "float32", len(item.gene_ids), 0)
-        manifest = _manifest(content, {key: entries[key] for key in map(_encoder_id, vectors)}, staging)
+        encoders = {**content.manifest.encoders, **{key: entries[key] for key in map(_encoder_id, vectors)}}
+        manifest = _manifest(content, encoders, staging)
         folder = commit(staging, manifest)
         jobs = [item for item in vectors if isinstance(item, EncodingJob)]
         remember_places(name_folder, {str(job.spec.encoder_id): job.model_folder for job in jobs})
@@ -134,7 +128,7 @@ def _needs_others(item: Vectors) -> bool:
 
 
 def _encoder_id(item: Vectors) -> str:
-    return item.folder.name if isinstance(item, KeptVectors) else str(item.spec.encoder_id)
+    return str(item.spec.encoder_id)
 
 
 def _entry(spec: EncoderSpec, vector_dtype: str, n_vectors: int, n_cut: int) -> dict[str, Any]:
@@ -152,7 +146,7 @@ def _plan_key(content: StoreContent, vectors: Sequence[Vectors], vector_dtype: s
         "template": dict(manifest.template),
         "parent": manifest.parent,
         "vector_dtype": vector_dtype,
-        "encoders": [_encoder_id(item) for item in vectors],
+        "encoders": [*manifest.encoders, *map(_encoder_id, vectors)],
         "texts": sha256("".join(content.tables["texts"]["text_id"].to_pylist()).encode()).hexdigest(),
     }
     return sha256(canonical_json(plan).encode()).hexdigest()[:16]
@@ -171,10 +165,11 @@ def _write_tables(content: StoreContent, staging: Path) -> None:
         write_text("".join(f"{name}\n" for name in sorted(set(content.only_names))), staging / ONLY_NAMES)
 
 
-def _share_vectors(item: KeptVectors, staging: Path) -> None:
-    target = staging / "embeddings" / item.folder.name
-    rmtree(target, ignore_errors=True)  # an interrupted run may have left something else
-    share_folder(item.folder, target)
+def _share_vectors(content: StoreContent, staging: Path) -> None:
+    for encoder_id in content.manifest.encoders:
+        target = staging / "embeddings" / encoder_id
+        rmtree(target, ignore_errors=True)  # an interrupted run may have left something else
+        share_folder(content.parent_folder / "embeddings" / encoder_id, target)
 
 
 def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
@@ -204,17 +199,10 @@ def _manifest(content: StoreContent, encoders: Mapping[str, Mapping[str, Any]], 
     return replace(manifest, files=(*manifest.files, describe_file(staging / CROISSANT, folder=staging)))
 
 
-def read_kept_names(path: Path) -> tuple[str, ...]:
-    """Read the gene names that a store was restricted to."""
-    return tuple(filter(None, path.read_text(encoding="utf-8").split("\n")))
-
-
-def kept_vectors(store: Store) -> list[KeptVectors]:
-    """Vectors of a store for its successor; all files are checked first."""
-    store.check_whole()
-    check_files(store.folder, store.manifest)  # the new manifest must not bless damage
-    folder = store.folder / "embeddings"
-    return [KeptVectors(folder=folder / key, entry=entry) for key, entry in store.manifest.encoders.items()]
+def kept_names(store: Store) -> tuple[str, ...] | None:
+    """Gene names that a store was restricted to; None where it kept none."""
+    path = store.folder / ONLY_NAMES
+    return tuple(filter(None, path.read_text(encoding="utf-8").split("\n"))) if path.is_file() else None
 
 
 def unchanged_tables(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
@@ -225,12 +213,14 @@ def unchanged_tables(store: Store, tables: Mapping[str, pa.Table]) -> dict[str, 
 
 
 def content_of(store: Store) -> StoreContent:
-    """Content of a store for its successor."""
-    kept = store.folder / ONLY_NAMES
+    """Content of a store, its vectors too, for its successor; all files are checked first."""
+    store.check_whole()
+    check_files(store.folder, store.manifest)  # the new manifest must not bless damage
     tables = {name: store.table(name) for name in TABLES}
     return StoreContent(
         manifest=replace(store.manifest, parent=store.manifest.digest, schema_version=SCHEMA_VERSION),
+        parent_folder=store.folder,
         tables=tables,
         table_files=unchanged_tables(store, tables),
-        only_names=read_kept_names(kept) if kept.is_file() else None,
+        only_names=kept_names(store),
     )

@@ -9,17 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from genekb.builder.assemble import (
-    ONLY_NAMES,
-    BuildResult,
-    GeneVectors,
-    Vectors,
-    assemble,
-    content_of,
-    kept_vectors,
-    read_kept_names,
-    unchanged_tables,
-)
+from genekb.builder.assemble import BuildResult, GeneVectors, assemble, content_of, kept_names, unchanged_tables
 from genekb.builder.diff import Changes, find_changes
 from genekb.builder.encode import Progress, known_text_ids
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
@@ -155,17 +145,17 @@ def estimate_update(store: Store, plan: UpdatePlan) -> dict[str, Estimate]:
     Raises ``NotAvailable``, ``StoreCorrupt``: see :func:`update`.
     """
     texts, config = distinct_texts(plan.plan.texts), plan.config
-
-    def estimate(encoder_id: str, n_texts: int) -> Estimate:
-        return estimate_encoding(
-            lambda _: config.open_encoder(store, encoder_id), texts, n_texts=n_texts, dtype=config.vector_dtype
-        )
-
     return {
-        encoder_id: estimate(encoder_id, n_texts)
+        encoder_id: estimate_encoding(
+            partial(_reopen, config, store, encoder_id), texts, n_texts=n_texts, dtype=config.vector_dtype
+        )
         for encoder_id, n_texts in plan.n_to_encode.items()
         if n_texts and not store.manifest.kind(encoder_id).is_remote
     }
+
+
+def _reopen(config: BuildConfig, store: Store, encoder_id: str, _: Sequence[str]) -> Encoder:
+    return config.open_encoder(store, encoder_id)
 
 
 def add_encoders(
@@ -193,8 +183,7 @@ def add_encoders(
         log.info("%s has %s already", store.store_id, ", ".join(models))
         return BuildResult(folder=store.folder, manifest=store.manifest, n_encoded=0, n_reused=0, n_kept=0)
     dtype = str(store.manifest.options.get("vector_dtype", "float16"))
-    vectors: list[Vectors] = [*kept_vectors(store), *jobs]
-    return assemble(content_of(store), vectors, home=home, vector_dtype=dtype, progress=progress, engine=engine)
+    return assemble(content_of(store), jobs, home=home, vector_dtype=dtype, progress=progress, engine=engine)
 
 
 def _load_here(store: Store, load: Loader) -> Loader:
@@ -221,10 +210,9 @@ def _inherited_config(
     options = store.manifest.options
     genes, _, limit = store.manifest.selection.partition(", only the genes of ")
     if limit and only_names is None:
-        kept = store.folder / ONLY_NAMES
-        if not kept.is_file():
+        only_names = kept_names(store)
+        if only_names is None:
             raise SourceUnusable(f"{store.store_id} did not keep its list of names; give it with --only-genes")
-        only_names = read_kept_names(kept)
     return replace(
         config or BuildConfig(name=store.manifest.name),
         name=name or store.manifest.name,
@@ -307,7 +295,7 @@ def import_vectors(
     spec = foreign_spec(name=name, vectors=foreign)
     item = GeneVectors(spec=spec, gene_ids=gene_ids, vectors=foreign.vectors[found[first]])
     return ImportResult(
-        build=assemble(content_of(store), [*kept_vectors(store), item], home=home),
+        build=assemble(content_of(store), [item], home=home),
         encoder_id=str(spec.encoder_id),
         resolution=resolution,
         n_genes=len(gene_ids),
