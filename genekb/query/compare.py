@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
@@ -141,13 +141,13 @@ def _annotated(table: pa.Table) -> dict[str, GeneTerms]:
 
 def name_families(genes: pa.Table) -> GeneTerms:
     """Group genes by their full name without the number or letter of the member: ``zinc finger protein [12]``."""
-    ids, names = genes["gene_id"].to_pylist(), genes["name"].to_pylist()
-    stems = [_MEMBER.sub("", name) if name else "" for name in names]
-    pairs = [(gene_id, stem) for gene_id, name, stem in zip(ids, names, stems, strict=True) if stem and stem != name]
+    named = genes.select(["gene_id", "name"]).to_pandas().dropna()
+    stems = named["name"].str.replace(_MEMBER, "", regex=True)
+    is_member = (stems != "") & (stems != named["name"])
     return GeneTerms(
         vocabulary=NAME_FAMILY,
-        gene_ids=np.array([gene_id for gene_id, _ in pairs], dtype=np.int64),
-        terms=np.array([stem for _, stem in pairs], dtype=np.str_),
+        gene_ids=named["gene_id"][is_member].to_numpy(),
+        terms=stems[is_member].to_numpy().astype(np.str_),
     )
 
 
@@ -201,12 +201,8 @@ def _label(gene_ids: IntArray, terms: GeneTerms) -> tuple[IntArray, sp.csr_matri
 
 def _fractions(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor"]) -> Float[np.ndarray, " gene"]:
     """Fraction of each gene's neighbours that share a term with it."""
-    shared = [_any_common(has_term, has_term[column]) for column in neighbors.T]
+    shared = [np.asarray(has_term.multiply(has_term[column]).sum(axis=1)).ravel() > 0 for column in neighbors.T]
     return np.asarray(np.mean(shared, axis=0), dtype=np.float64)
-
-
-def _any_common(first: sp.csr_matrix, second: sp.csr_matrix) -> Bool[np.ndarray, " gene"]:
-    return np.asarray(first.multiply(second).sum(axis=1)).ravel() > 0
 
 
 def _chance(has_term: sp.csr_matrix) -> float:
@@ -299,12 +295,12 @@ def compare_encoders(
     if n_genes is not None and n_genes < len(gene_ids):
         gene_ids = np.sort(_stream(seed, 0).choice(gene_ids, size=n_genes, replace=False))
     vectors = {name: store.vectors(gene_ids, encoder=name).vectors for name in ids}
-    tasks = tuple(
-        task
-        for vocabulary in terms
-        for name in ids
-        if (task := _task(store, vocabulary, (name, gene_ids, vectors[name]), n_neighbors=n_neighbors, seed=seed))
-    )
+    tasks = []
+    for vocabulary, name in product(terms, ids):  # the same permutation for every encoder
+        score = score_gene_task(vectors[name], gene_ids, vocabulary, n_neighbors=n_neighbors, rng=_stream(seed, 1))
+        if score is not None:
+            held_out = _is_held_out(store, name, vocabulary.vocabulary)
+            tasks.append(EncoderTask(encoder=name, vocabulary=vocabulary.vocabulary, held_out=held_out, score=score))
     scored = {task.vocabulary for task in tasks}
     return Comparison(
         store_id=store.store_id,
@@ -315,7 +311,7 @@ def compare_encoders(
         seed=seed,
         chance_overlap=n_neighbors / (len(gene_ids) - 1),
         pairs=_pairs(vectors, n_neighbors=n_neighbors),
-        tasks=tasks,
+        tasks=tuple(tasks),
         skipped=tuple(vocabulary.vocabulary for vocabulary in terms if vocabulary.vocabulary not in scored),
         not_pulled=() if encoders else store.not_pulled,
     )
@@ -341,23 +337,6 @@ def _shared_genes(store: Store, ids: Sequence[str], *, n_neighbors: int) -> tupl
 def _stream(seed: int, purpose: int) -> np.random.Generator:
     """Random stream of a purpose: 0 draws the sample, 1 permutes and resamples."""
     return np.random.default_rng([seed % 2**64, purpose])  # NumPy takes no negative number
-
-
-def _task(
-    store: Store,
-    vocabulary: GeneTerms,
-    encoded: tuple[str, IntArray, FloatArray],
-    *,
-    n_neighbors: int,
-    seed: int,
-) -> EncoderTask | None:
-    """Score one encoder on one vocabulary, with the same permutation for every encoder."""
-    name, gene_ids, vectors = encoded
-    score = score_gene_task(vectors, gene_ids, vocabulary, n_neighbors=n_neighbors, rng=_stream(seed, 1))
-    if score is None:
-        return None
-    held_out = _is_held_out(store, name, vocabulary.vocabulary)
-    return EncoderTask(encoder=name, vocabulary=vocabulary.vocabulary, held_out=held_out, score=score)
 
 
 def _is_held_out(store: Store, encoder_id: str, vocabulary: str) -> bool:
