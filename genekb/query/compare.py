@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations, product
 from typing import Final
 
@@ -319,9 +320,7 @@ def compare_encoders(
 
 def _shared_genes(store: Store, ids: Sequence[str], *, n_neighbors: int) -> tuple[IntArray, int]:
     """Genes with a vector by every encoder, one a text, and how many were left out for equal texts."""
-    shared = store.vector_table(ids[0]).gene_ids
-    for name in ids[1:]:
-        shared = np.intersect1d(shared, store.vector_table(name).gene_ids, assume_unique=True)
+    shared = reduce(np.intersect1d, [store.vector_table(name).gene_ids for name in ids])
     texts = store.table("texts")
     text_ids = pc.coalesce(rows_of(texts, shared)["text_id"].combine_chunks(), pc.cast(pa.array(shared), pa.string()))
     _, first = np.unique(text_ids.to_numpy(zero_copy_only=False).astype(np.str_), return_index=True)

@@ -34,6 +34,11 @@ class KeywordMatches:
     # two capitals), or by a name in another case
     named: tuple[int, ...]
 
+    def of(self, gene_id: int) -> tuple[str, ...]:
+        """Words of the query that a gene has."""
+        counts = self.counts[np.searchsorted(self.gene_ids, gene_id)]
+        return tuple(word for word, count in zip(self.words, counts, strict=True) if count)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneHit:
@@ -194,7 +199,7 @@ def _hits(
             text=text["text"] or "",
             score=float(score),
             ranks=_ranks(rankings, row["gene_id"]),
-            matched_words=_matched(words, row["gene_id"]) if words else (),
+            matched_words=words.of(row["gene_id"]) if words else (),
             is_named=words is not None and row["gene_id"] in words.named,
             origin=text["origin"] or "none",
         )
@@ -203,13 +208,8 @@ def _hits(
 
 
 def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:
-    rows = {source: np.flatnonzero(ranking.gene_ids == gene_id) for source, ranking in rankings.items()}
-    return {source: int(row[0]) + 1 for source, row in rows.items() if len(row)}
-
-
-def _matched(words: KeywordMatches, gene_id: int) -> tuple[str, ...]:
-    counts = words.counts[np.searchsorted(words.gene_ids, gene_id)]
-    return tuple(word for word, count in zip(words.words, counts, strict=True) if count)
+    rows = {source: np.flatnonzero(ranking.gene_ids == gene_id).tolist() for source, ranking in rankings.items()}
+    return {source: row[0] + 1 for source, row in rows.items() if row}
 
 
 K1: Final = 1.2  # saturation of repeated words
@@ -250,7 +250,8 @@ def match_keywords(store: Store, query: str) -> KeywordMatches:
             connection.register(name, store.table(name))
         words = _words(connection, query)
         table = connection.sql(_COUNTS, params={"query": [spellings(word) for word in words]}).to_arrow_table()
-        symbols = [word for word in map(_bare, query.split()) if _SYMBOL.fullmatch(word)]
+        bare = (word.strip(".,;:!?()[]'\"") for word in query.split())
+        symbols = [word for word in bare if _SYMBOL.fullmatch(word)]
         named = connection.execute(_NAMED, {"query": query.strip(), "symbols": symbols}).fetchall()
     counts = table["counts"].combine_chunks().flatten().to_numpy().reshape(-1, len(words))
     return KeywordMatches(
@@ -260,10 +261,6 @@ def match_keywords(store: Store, query: str) -> KeywordMatches:
         scores=score_bm25(counts, n_words=table["n_words"].to_numpy()),
         named=tuple(gene_id for gene_id, _ in named),
     )
-
-
-def _bare(word: str) -> str:
-    return word.strip(".,;:!?()[]'\"")
 
 
 def _words(connection: "duckdb.DuckDBPyConnection", query: str) -> list[str]:
