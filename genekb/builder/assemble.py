@@ -97,7 +97,7 @@ def assemble(
         staging = name_folder / f".building-{_plan_key(content, vectors, vector_dtype)}"
         _write_tables(content, staging)
         _share_vectors(content, staging)
-        for item in sorted(vectors, key=_needs_others):
+        for item in sorted(vectors, key=lambda each: isinstance(each, EncodingJob) and each.partner is not None):
             if isinstance(item, EncodingJob):
                 counts = encode_texts(
                     item,
@@ -120,11 +120,6 @@ def assemble(
         remember_places(name_folder, {str(job.spec.encoder_id): job.model_folder for job in jobs})
     n_encoded, n_reused, n_kept = (totals[name] for name in ("n_encoded", "n_reused", "n_kept"))
     return BuildResult(folder=folder, manifest=manifest, n_encoded=n_encoded, n_reused=n_reused, n_kept=n_kept)
-
-
-def _needs_others(item: Vectors) -> bool:
-    """Whether the vectors of another item are needed, which is therefore written first."""
-    return isinstance(item, EncodingJob) and item.partner is not None
 
 
 def _encoder_id(item: Vectors) -> str:

@@ -1,20 +1,18 @@
 """Lineage of a store: its sources and encoders, and those of the stores that it was made from."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from genekb.core.errors import GeneKBError
 from genekb.store.card import model_name
 from genekb.store.files import read_origin
-from genekb.store.home import find_home
-from genekb.store.manifest import MANIFEST, Manifest, read_manifest
+from genekb.store.home import find_by_digest, find_home
+from genekb.store.manifest import Manifest, read_manifest
 from genekb.store.reader import Store
 
 How = Literal["update", "encode", "import"]
-_DIGITS: Final = re.compile(r"[0-9a-f]{16,64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,14 +114,10 @@ def find_content_id(store_id: str, encoder_id: str = "", *, near: Path | None = 
 
 
 def _find_folder(digest: str, *, near: Path | None, home: Path | None) -> Path | None:
-    """Find the store of a digest (16 digits or more), beside another or in the home."""
-    if not _DIGITS.fullmatch(digest):
-        return None
-    for stores in ([near.parent.parent] if near else []) + [find_home(home) / "stores"]:
-        for folder in sorted(stores.glob(f"*/{digest}*")):
-            if (folder / MANIFEST).is_file() and read_manifest(folder).digest.startswith(digest):
-                return folder
-    return None
+    """Find the store of a digest, beside another or in the home."""
+    places = ([near.parent.parent] if near else []) + [find_home(home) / "stores"]
+    found = (folder for stores in places for folder in find_by_digest(stores, digest))
+    return next((folder for folder in found if read_manifest(folder).digest.startswith(digest)), None)
 
 
 def _compare(child: Store, parent: Store) -> Derivation:

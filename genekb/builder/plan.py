@@ -36,43 +36,22 @@ class Loader(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildConfig:
-    """How a store is built, updated or given more encoders.
+    """How a store is built, updated or given more encoders."""
 
-    Parameters
-    ----------
-    name
-        ``NAME@RELEASE``, or ``NAME`` to take the release of the source.
-    models
-        Encoders by registry name, Hugging Face id or local folder; none builds texts alone.
-    genes
-        Type of gene that gets a text (``protein-coding``), or ``all``.
-    only_names
-        If given, only genes that one of these names maps to get a text.
-    template
-        Template of the texts.
-    vector_dtype
-        Stored type of the vectors.
-    compute_dtype
-        ``auto``, ``float32`` or ``bfloat16``.
-    device, threads, online, base_url, trust_remote_code
-        See :func:`genekb.encoders.load_encoder`.
-    engine
-        What encodes the texts.
-    """
-
-    name: str
+    name: str  # ``NAME@RELEASE``, or ``NAME`` to take the release of the source
+    # encoders by registry name, Hugging Face id or local folder; none builds texts alone
     models: tuple[str, ...] = ("auto",)
-    genes: str = "all"
-    only_names: tuple[str, ...] | None = None
-    template: Template = DEFAULT_TEMPLATE
-    vector_dtype: Literal["float16", "float32"] = "float16"
-    compute_dtype: str = "auto"
-    device: str = "auto"
+    genes: str = "all"  # type of gene that gets a text (``protein-coding``), or ``all``
+    only_names: tuple[str, ...] | None = None  # if given, only genes that one of these names maps to get a text
+    template: Template = DEFAULT_TEMPLATE  # of the texts
+    vector_dtype: Literal["float16", "float32"] = "float16"  # stored type of the vectors
+    compute_dtype: str = "auto"  # ``auto``, ``float32`` or ``bfloat16``
+    device: str = "auto"  # from here to trust_remote_code: see :func:`genekb.encoders.load_encoder`
     threads: int | None = None
     online: bool = False
     base_url: str | None = None
     trust_remote_code: bool = False
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)  # what encodes the texts
 
     def open_engine(self) -> AbstractContextManager[Engine]:
         """Open the engine that encodes."""

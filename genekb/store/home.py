@@ -73,7 +73,7 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
     pinned = pinned_digest(text) if _NAME.match(text) else None
     if pinned:
         return _by_pin(stores, text, *pinned)
-    matches = _by_name(stores, text) or _by_digest(stores, text)
+    matches = _by_name(stores, text) or find_by_digest(stores, text)
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -92,7 +92,7 @@ def find_store(reference: str | Path, home: Path | None = None) -> Path:
 
 
 def _by_pin(stores: Path, text: str, digest: str, lock_file: Path) -> Path:
-    found = _by_digest(stores, digest)
+    found = find_by_digest(stores, digest)
     if not found:
         raise NotAvailable(
             f"{lock_file} pins {text} to {digest[:16]}, which is not in {stores}; `genekb sync` brings it, or give a "
@@ -116,7 +116,8 @@ def _release_order(folder: Path) -> tuple[bool, str]:
     return bool(re.match(r"\d{4}", release)), release
 
 
-def _by_digest(stores: Path, text: str) -> list[Path]:
+def find_by_digest(stores: Path, text: str) -> list[Path]:
+    """Folders of the stores whose digest starts with eight digits or more."""
     if not _DIGEST.match(text) or not stores.is_dir():
         return []
     return sorted(folder for folder in stores.glob(f"*/{text}*") if (folder / MANIFEST).is_file())

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from genekb import schema
-from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import known_names
 from genekb.encoders.kinds import stored_name
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
@@ -23,9 +23,6 @@ from genekb.schema import FloatArray, IntArray
 from genekb.store.files import (
     absent_encoders,
     check_files,
-    check_tables,
-    file_fault,
-    files_here,
     read_columns,
     read_origin,
     recall_place,
@@ -87,11 +84,10 @@ class Store:
         self._trust_remote_code = trust_remote_code
         self.manifest: Manifest = read_manifest(folder)
         self._bring = fetch or _nothing
-        self._absent = () if fetch else absent_encoders(folder, self.manifest)
-        for file in files_here(folder, self.manifest) if fetch is None else ():
-            fault = file_fault(folder / file.path, file, only_size=True)
-            if fault:
-                raise StoreCorrupt(f"{folder / file.path} {fault}; build or pull the store again")
+        # ids of the encoders that were left where the store was pulled from
+        self.not_pulled: tuple[str, ...] = () if fetch else absent_encoders(folder, self.manifest)
+        if fetch is None:
+            check_files(folder, self.manifest, only_size=True)
         self._table = lru_cache(maxsize=None)(self._read_table)
         self._vector_table = lru_cache(maxsize=None)(self._open_vectors)
 
@@ -103,12 +99,7 @@ class Store:
     @property
     def encoder_ids(self) -> tuple[str, ...]:
         """Ids of the encoders that can be used here, in the order of the manifest: all but :attr:`not_pulled`."""
-        return tuple(key for key in self.manifest.encoders if key not in self._absent)
-
-    @property
-    def not_pulled(self) -> tuple[str, ...]:
-        """Ids of the encoders that were left where the store was pulled from."""
-        return self._absent
+        return tuple(key for key in self.manifest.encoders if key not in self.not_pulled)
 
     def table(self, name: str) -> pa.Table:
         """Read ``genes``, ``names``, ``orthologs``, ``annotations`` or ``texts`` (once) as an Arrow table."""
@@ -180,7 +171,7 @@ class Store:
         found = [key for key in ids if key == name or self.manifest.recipe(key)["name"] == name]
         if len(found) == 1:
             return found[0]
-        left = [key for key in self._absent if name in {key, self.manifest.recipe(key)["name"]}]
+        left = [key for key in self.not_pulled if name in {key, self.manifest.recipe(key)["name"]}]
         origin = read_origin(self.folder)
         if left and origin:
             raise NotAvailable(f"{left[0]} was not pulled; `genekb pull {origin.url} --encoder {name}` brings it")
@@ -192,9 +183,9 @@ class Store:
         """Raise ``NotAvailable`` if encoders of the store were not pulled."""
         self._bring("")
         origin = read_origin(self.folder)
-        if origin and self._absent:
+        if origin and self.not_pulled:
             raise NotAvailable(
-                f"{self.store_id} lacks {', '.join(self._absent)} here; bring all of it with `genekb pull "
+                f"{self.store_id} lacks {', '.join(self.not_pulled)} here; bring all of it with `genekb pull "
                 f"{origin.url}`, or name the encoders to take with --encoder"
             )
 
@@ -220,13 +211,11 @@ class Store:
         table = self.vector_table(encoder)
         wanted = np.asarray(gene_ids, dtype=np.int64)
         known, rows = table.locate(wanted)
-        if len(rows) and len(rows) == len(wanted) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-            run = np.asarray(table.vectors[rows[0] : rows[0] + len(rows)])
-            return GeneVectorSelection(vectors=run, has_vector=np.ones(len(wanted), dtype=bool))
+        has_vector = np.isin(np.arange(len(wanted)), known)
+        if len(rows) and has_vector.all() and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            return GeneVectorSelection(vectors=np.asarray(table.vectors[rows[0] : rows[-1] + 1]), has_vector=has_vector)
         vectors = np.zeros((len(wanted), table.vectors.shape[1]), dtype=np.float32)
         vectors[known] = table.vectors[rows]
-        has_vector = np.zeros(len(wanted), dtype=bool)
-        has_vector[known] = True
         return GeneVectorSelection(vectors=vectors, has_vector=has_vector)
 
     def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
@@ -317,7 +306,6 @@ class Store:
         from genekb.store.sql import open_database
 
         self._need("")
-        check_tables(self.folder, self.manifest)
         database = open_database(self.folder, self.manifest)
         weakref.finalize(self, database.close)
         return database
