@@ -3,7 +3,7 @@
     python benchmarks/train_adapter.py --output cellmodel/data/text_adapter.safetensors [--report results]
 
 Each set is left out once: the rank correlation of its genes' own informativeness with what the adapter of the other
-sets predicts, also for genes that it never saw, with texts dealt out anew, and with the mean over the other sets of the
+sets predicts, also for genes that it never saw, with texts permuted, and with the mean over the other sets of the
 gene of that symbol. The adapter that is written has seen all of them. No label is read.
 """
 
@@ -89,7 +89,7 @@ def leave_one_out(lessons: dict[str, Lesson]) -> list[dict]:
         predictions = {
             "text": learn(others)(lesson.texts),
             "text, its genes unseen": learn(others, without=symbols)(lesson.texts),
-            "texts dealt out anew": learn(others, shuffle=0)(lesson.texts),
+            "texts permuted": learn(others, shuffle=0)(lesson.texts),
             "random": np.random.default_rng(0).standard_normal(len(lesson.texts)),
             "by symbol": by_symbol(others, lesson.symbols),
         }

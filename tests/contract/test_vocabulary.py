@@ -23,14 +23,13 @@ INSTEAD = {
     "ways? out|way_out": "hint",
 }
 FORBIDDEN = {re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE): say for words, say in INSTEAD.items()}
-WRITTEN = (".py", ".js", ".j2", ".css")
-MODULES = sorted(
-    path for name in ("genekb", "cellmodel", "cli") for path in (ROOT / name).rglob("*") if path.suffix in WRITTEN
-)
+WRITTEN = (".py", ".js", ".j2", ".css", ".md")
+FOLDERS = ("genekb", "cellmodel", "cli", "docs")
+MODULES = sorted(path for name in FOLDERS for path in (ROOT / name).rglob("*") if path.suffix in WRITTEN)
 
 
 def prose(path):
-    """Docstrings, comments and names of a module; all of a template or script."""
+    """Docstrings, comments and names of a module; all of a template, script or page."""
     text = path.read_text()
     if path.suffix != ".py":
         yield from text.splitlines()
