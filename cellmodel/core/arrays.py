@@ -28,15 +28,28 @@ class CellBlocks(Protocol):
 
 
 EPSILON = 1e-12
+BLOCK_CELLS = 16_384  # cells whose values are held in double precision at a time
+
+
+def row_blocks(matrix: CellByGene | CellBlocks) -> Iterator[CellByGene]:
+    """Give the cells in their order, some at a time."""
+    if isinstance(matrix, CellBlocks):
+        yield from matrix.blocks()
+    elif matrix.shape[0] <= BLOCK_CELLS:
+        yield matrix
+    else:
+        yield from (matrix[start:end] for start, end in row_ranges(matrix.shape[0]))
+
+
+def row_ranges(n_cells: int) -> list[tuple[int, int]]:
+    """First and end of the ranges of cells that are worked on at a time."""
+    return [(start, min(start + BLOCK_CELLS, n_cells)) for start in range(0, n_cells, BLOCK_CELLS)]
 
 
 def unit_rows(embedding: Embedding) -> Embedding:
     """Scale each row to length one; a zero row stays zero."""
     norms = np.linalg.norm(embedding, axis=1, keepdims=True)
     return np.divide(embedding, norms, out=np.zeros_like(embedding), where=norms > EPSILON)
-
-
-_BLOCK_CELLS = 1024
 
 
 def content_order(features: Float[np.ndarray, "cell dim"]) -> Int[np.ndarray, " cell"]:
@@ -52,13 +65,9 @@ def content_order(features: Float[np.ndarray, "cell dim"]) -> Int[np.ndarray, " 
 
 def group_equal_cells(matrix: CellByGene | CellBlocks, *, at_most: int) -> Labels | None:
     """Give equal cells one number; None, after a look at few of them, where more than ``at_most`` differ."""
-    if isinstance(matrix, CellBlocks):
-        blocks = matrix.blocks()
-    else:
-        blocks = (matrix[at : at + _BLOCK_CELLS] for at in range(0, matrix.shape[0], _BLOCK_CELLS))
     numbers: dict[tuple[bytes, bytes], int] = {}
     groups = []
-    for block in blocks:
+    for block in row_blocks(matrix):
         rows = block.copy()
         rows.eliminate_zeros()
         rows.sort_indices()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -27,16 +27,6 @@ LOCK: Final = "run.lock"
 RECORD: Final = "record.json"
 
 
-class Arrays(Protocol):
-    """Where a stage keeps its arrays: in memory, or in files."""
-
-    def create(self, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-        """Make an array, to be filled block by block."""
-
-    def save(self, name: str, values: np.ndarray) -> None:
-        """Keep an array that is in memory."""
-
-
 class StoredArrays:
     """Arrays as ``NAME.npy`` in a folder."""
 
@@ -45,7 +35,7 @@ class StoredArrays:
         self._open: list[np.memmap] = []
 
     def create(self, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-        """Map a new file."""
+        """Map a new file, to be filled block by block."""
         mapped = np.lib.format.open_memmap(self._folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
         self._open.append(mapped)
         return mapped
@@ -64,7 +54,7 @@ class MemoryArrays(dict[str, np.ndarray]):
     """Arrays by name."""
 
     def create(self, name: str, *, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-        """Allocate an array."""
+        """Allocate an array, to be filled block by block."""
         self[name] = np.empty(shape, dtype=dtype)
         return self[name]
 
@@ -73,6 +63,7 @@ class MemoryArrays(dict[str, np.ndarray]):
         self[name] = values
 
 
+Arrays = StoredArrays | MemoryArrays  # where a stage keeps its arrays
 Make = Callable[[Arrays], Mapping[str, Any]]  # keeps the arrays of a stage and returns its plain values
 
 

@@ -222,7 +222,7 @@ class BackedFile:
 
 
 def open_backed(path: Path, read: ReadConfig, *, with_coordinates: bool = False) -> BackedFile:
-    """Open and check a file for cells that stay backed; ``with_coordinates``: and read ``obsm["spatial"]``."""
+    """Open and check a file of backed cells; ``with_coordinates``: and read ``obsm["spatial"]``."""
     check_transpose(path, transpose=read.transpose)
     with damage_is_one_line(path), open_stored(path) as file:
         elements = _elements(path, file)

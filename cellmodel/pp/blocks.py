@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from cellmodel.core.arrays import CellBlocks, CellByGene
+from cellmodel.core.arrays import CellBlocks, CellByGene, row_blocks
 from cellmodel.core.stages import Arrays, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, Scan
 from cellmodel.io.cells import ReadConfig
@@ -25,7 +25,7 @@ from cellmodel.io.matrix import (
     note_oddities,
 )
 from cellmodel.io.writers import check_tables
-from cellmodel.pp.moments import GeneSums, row_blocks
+from cellmodel.pp.moments import GeneSums
 from cellmodel.pp.normalize import log_values
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from cellmodel.core.arrays import CellByGene, Embedding
-from cellmodel.pp.moments import column_moments, row_blocks
+from cellmodel.core.arrays import CellByGene, Embedding, row_blocks
+from cellmodel.pp.moments import column_moments
 from genekb.files.atomic import read_arrays
 
 ADAPTER: Final = Path(__file__).parent / "data" / "text_adapter.safetensors"

@@ -127,7 +127,7 @@ def smooth_onto(
     knn = knn_graph(reference, config=config)
     members = _binary(knn + sp.identity(n_cells, dtype=np.float32, format="csr"))
     n_neighbors = min(config.n_neighbors, n_cells)
-    _, nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_neighbors)
+    nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_neighbors)
     starts = np.arange(0, nearest.size + 1, n_neighbors)
     links = sp.csr_matrix((np.ones(nearest.size), nearest.ravel(), starts), shape=(len(features), n_cells))
     weights = (links @ members.T).multiply(links).tocsr()
@@ -145,15 +145,11 @@ def smooth_onto(
 
 def _nearest_reference(
     features: Embedding, reference: Embedding, *, config: GraphConfig, n_neighbors: int
-) -> tuple[Float[np.ndarray, "new neighbor"], Int[np.ndarray, "new neighbor"]]:
-    """Squared distances and rows of the nearest reference cells, exactly, in blocks."""
+) -> Int[np.ndarray, "new neighbor"]:
+    """Rows of the nearest reference cells, exactly, in blocks."""
     points, queries = (metric_points(rows, metric=config.metric) for rows in (reference, features))
-    blocks = [
-        exact_search(points, queries[at : at + _BLOCK], n_neighbors=n_neighbors)
-        for at in range(0, len(queries), _BLOCK)
-    ]
-    squared, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return squared, nearest
+    blocks = (queries[at : at + _BLOCK] for at in range(0, len(queries), _BLOCK))
+    return np.concatenate([exact_search(points, block, n_neighbors=n_neighbors)[1] for block in blocks])
 
 
 def nearest_votes(
@@ -162,7 +158,7 @@ def nearest_votes(
     """Share of the nearest reference cells, by Euclidean distance, that lie in each cluster."""
     n_kept = min(n_neighbors, len(reference))
     config = GraphConfig(n_neighbors=n_kept, metric="euclidean")
-    _, nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_kept)
+    nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_kept)
     votes = np.zeros((len(features), int(clusters.max()) + 1))
     for column in nearest.T:
         votes[np.arange(len(features)), clusters[column]] += 1

@@ -1,30 +1,13 @@
 """Mean and variance of each gene over the cells, or over groups of them, from sums of the stored values."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellBlocks, CellByGene, Labels
+from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
 
-BLOCK_CELLS = 16_384  # cells whose values are held in double precision at a time
 _MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near it, counts pass it soon
-
-
-def row_blocks(matrix: CellByGene | CellBlocks) -> Iterator[CellByGene]:
-    """Give the cells in their order, some at a time."""
-    if isinstance(matrix, CellBlocks):
-        yield from matrix.blocks()
-    elif matrix.shape[0] <= BLOCK_CELLS:
-        yield matrix
-    else:
-        yield from (matrix[start:end] for start, end in row_ranges(matrix.shape[0]))
-
-
-def row_ranges(n_cells: int) -> list[tuple[int, int]]:
-    """First and end of the ranges of cells that are worked on at a time."""
-    return [(start, min(start + BLOCK_CELLS, n_cells)) for start in range(0, n_cells, BLOCK_CELLS)]
 
 
 class GeneSums:

@@ -7,12 +7,12 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from cellmodel.core.arrays import CellByGene, Embedding
+from cellmodel.core.arrays import CellByGene, Embedding, row_blocks
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.moments import GeneSums, column_moments, row_blocks
+from cellmodel.pp.moments import GeneSums, column_moments
 
 _N_BINS = 20  # bins of mean expression within which Seurat's rule compares dispersions
 _OVERSAMPLING = 10  # extra directions of the randomised range finder

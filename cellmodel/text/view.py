@@ -9,14 +9,13 @@ import numpy as np
 from jaxtyping import Int
 
 import genekb
-from cellmodel.core.arrays import CellByGene, Embedding
+from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.io.backed import BackedMatrix
 from cellmodel.nn.distributed import Rows, on_ray
 from cellmodel.pp.blocks import LogExpression
-from cellmodel.pp.moments import row_ranges
 from cellmodel.text.align import GeneAlignment
 from cellmodel.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
 from cellmodel.text.sentence_cache import Progress, read_sentences, sentence_folder
