@@ -23,6 +23,7 @@ from protocol import HERE, DataSet, data_folder, load_datasets
 
 import genekb
 from cellmodel.annotate.cell_types import (
+    UNASSIGNED,
     QueriedCells,
     TypeEvidence,
     cluster_profiles,
@@ -31,7 +32,6 @@ from cellmodel.annotate.cell_types import (
     standard_profiles,
     type_evidence,
 )
-from cellmodel.annotate.marker_overlap import UNASSIGNED
 from cellmodel.annotate.name_cells import name_by_types, name_each
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator

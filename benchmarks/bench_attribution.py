@@ -27,8 +27,8 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.explain.evidence import AttributeConfig, Evidence, attribute_clusters
-from cellmodel.explain.groups import ClusteredCells, read_clustered
-from cellmodel.io.cells import ReadConfig
+from cellmodel.explain.groups import ClusteredCells, clustered
+from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._task import attribute_task, run_on_file
 
@@ -55,7 +55,7 @@ def read_facts() -> dict[str, list[tuple[str, str]]]:
 def read_types(data: DataSet, store: Path) -> tuple[ClusteredCells, genekb.Store]:
     """Read cells with their true types as clusters."""
     kb = genekb.open(store)
-    found = read_clustered(data.path, kb, RunConfig(), cluster_key=data.label_key, read=ReadConfig())
+    found = clustered(read_cells(data.path, ReadConfig()), kb, RunConfig(), cluster_key=data.label_key)
     return found, kb
 
 

@@ -22,6 +22,7 @@ from cellmodel.text.align import GeneAlignment
 from genekb.core.messages import counted
 from genekb.core.words import split_words
 
+UNASSIGNED: Final = "unassigned"  # name of what is given none
 IN_EVERY_TISSUE: Final = ("blood", "lymphoid", "marrow", "connective", "vessel", "nerve")  # groups found in all organs
 
 
@@ -354,6 +355,13 @@ def standard_profiles(profiles: Float[np.ndarray, "cluster gene"]) -> Float[np.n
     centred = profiles - profiles.mean(axis=1, keepdims=True)
     size = np.sqrt((centred**2).mean(axis=1, keepdims=True))
     return np.divide(centred, size, out=np.zeros_like(centred), where=size > _LEAST)
+
+
+def score_parts(weights: sp.csr_matrix, profile: Float[np.ndarray, " gene"]) -> list[tuple[int, float]]:
+    """Genes with a positive part in the score of a standard profile by one row of weights: columns, largest first."""
+    parts = weights.data * profile[weights.indices]
+    order = np.lexsort((weights.indices, -parts)).tolist()
+    return [(int(weights.indices[at]), float(parts[at])) for at in order if parts[at] > 0]
 
 
 def cell_scores(expression: CellByGene, weights: sp.csr_matrix) -> Float[np.ndarray, "cell query"]:

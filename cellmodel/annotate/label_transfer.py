@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 import genekb
+from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.classify import (
     ClassifyConfig,
     Prediction,
@@ -24,7 +25,6 @@ from cellmodel.io.records import Lineage, check_lineage
 from genekb.core.messages import counted
 
 log = logging.getLogger(__name__)
-UNASSIGNED: Final = "unassigned"
 SHARE_BELOW: Final = 0.1  # of the reference's own cells, when they are held out
 HELD_OUT, N_SPLITS = 0.2, 5
 TOO_FEW_LIMIT: Final = 0.5  # where no two classes have a cell to hold out
@@ -55,9 +55,7 @@ class Transfer:
     n_genes: int  # shared genes
     note: str  # how they were matched, in words
     reference: str
-    store_id: str
-    encoder_id: str  # encoder whose vectors matched them; empty where they were matched otherwise
-    content_id: str  # what of the store and the encoder this depends on
+    lineage: Lineage  # store, and encoder whose vectors matched them; none where they were matched otherwise
     # what the labels of the reference were made with, where that is another store or encoder
     made_with: Lineage | None = None
 
@@ -129,9 +127,7 @@ def transfer_labels(
         n_genes=joint.n_genes,
         note=joint.note,
         reference=reference.source.rsplit("/", 1)[-1],
-        store_id=kb.store_id,
-        encoder_id=encoder_id,
-        content_id=kb.manifest.content_id(encoder_id),
+        lineage=Lineage(store_id=kb.store_id, encoder_id=encoder_id, content_id=kb.manifest.content_id(encoder_id)),
         made_with=made_with,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.annotate.cell_types import Panel
+from cellmodel.annotate.cell_types import UNASSIGNED, Panel
 from cellmodel.core.arrays import Labels
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import GroupedCells
@@ -15,8 +15,6 @@ from cellmodel.explain.markers import MarkerTable, rank_markers, upregulated
 from cellmodel.explain.p_values import adjusted_p, overlap
 from cellmodel.io.cells import Cells
 from cellmodel.pp.normalize import detected_genes, log_expression
-
-UNASSIGNED = "unassigned"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.annotate.cell_types import (
+    UNASSIGNED,
     CellType,
     QueriedCells,
     TypeEvidence,
@@ -16,10 +17,11 @@ from cellmodel.annotate.cell_types import (
     cluster_profiles,
     known_genes,
     read_cell_types,
+    score_parts,
     standard_profiles,
     type_evidence,
 )
-from cellmodel.annotate.marker_overlap import UNASSIGNED, cluster_rows
+from cellmodel.annotate.marker_overlap import cluster_rows
 from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -125,9 +127,7 @@ class NamedCells:
     names: tuple[TypeName, ...]  # one a cluster
     cell_names: tuple[str, ...]  # best type of each cell, or ``unassigned``
     cell_scores: Float[np.ndarray, " cell"]  # (cell,) its score, averaged over its neighbours
-    store_id: str  # store_id, encoder_id, content_id: identity of what was used
-    encoder_id: str
-    content_id: str
+    lineage: Lineage  # store and encoder that were used
     n_candidates: int  # types that a cluster could be named
     made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another
 
@@ -143,9 +143,9 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     """
     made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
-    if found.alignment is None or not choice.types:
-        raise InputUnusable("there is no store or no cell type to name clusters by; give --kb, and candidates")
-    known = known_genes(found.expression, found.gene_names, found.alignment)
+    if not choice.types:
+        raise InputUnusable("there is no cell type to name clusters by; give candidates")
+    known = known_genes(found.expression, found.gene_names, found.known)
     evidence = type_evidence(choice.types, known.alignment, kb)
     profiles = cluster_profiles(known.expression, found.labels)
     names = name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed)
@@ -156,9 +156,7 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
         names=names,
         cell_names=cell_names,
         cell_scores=scores,
-        store_id=known.alignment.store_id,
-        encoder_id=known.alignment.encoder_id,
-        content_id=known.alignment.content_id,
+        lineage=known.alignment.lineage,
         n_candidates=len(choice.types),
         made_with=made_with,
     )
@@ -221,8 +219,12 @@ def name_by_types(
     for cluster, (profile, of_types, p_value) in enumerate(zip(standard, scores, p_values.tolist(), strict=True)):
         order = np.argsort(-of_types, kind="stable").tolist()
         best, second = order[0], order[1] if len(order) > 1 else None
-        genes = _genes(profile, evidence, best, gene_names=gene_names)
-        is_up = profiles[cluster, evidence.markers[best].indices] >= _UPREGULATED
+        markers = evidence.markers[best].indices
+        genes = tuple(
+            TypeGene(name=gene_names[gene], contribution=part, is_marker=gene in markers)
+            for gene, part in score_parts(evidence.both[best], profile)
+        )
+        is_up = profiles[cluster, markers] >= _UPREGULATED
         reason = f"p {p_value:.2g}"
         if p_value <= settings.max_p:
             n_markers = int(evidence.n_markers[best])
@@ -256,22 +258,3 @@ def _weakness(is_up: Bool[np.ndarray, " marker"], *, n_markers: int, n_genes: in
     n_up = int(is_up.sum())
     is_enough = n_up >= min(settings.min_genes, n_markers) and n_up >= settings.min_share * len(is_up)
     return "" if is_enough else f"{n_up} of {len(is_up) or n_markers} markers"
-
-
-def _genes(
-    profile: Float[np.ndarray, " gene"], evidence: TypeEvidence, best: int, *, gene_names: Sequence[str]
-) -> tuple[TypeGene, ...]:
-    """Genes with a positive part in the score of a type, largest first."""
-    row = evidence.both[best]
-    markers = set(evidence.markers[best].indices.tolist())
-    parts = row.data * profile[row.indices]
-    order = np.lexsort((row.indices, -parts))
-    return tuple(
-        TypeGene(
-            name=gene_names[row.indices[place]],
-            contribution=float(parts[place]),
-            is_marker=int(row.indices[place]) in markers,
-        )
-        for place in order.tolist()
-        if parts[place] > 0
-    )

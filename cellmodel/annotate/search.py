@@ -17,6 +17,7 @@ from cellmodel.annotate.cell_types import (
     known_genes,
     marker_weights,
     read_cell_types,
+    score_parts,
     standard_profiles,
     text_weights,
     type_nearness,
@@ -81,9 +82,7 @@ class Found:
     genes: tuple[SupportingGene, ...]  # those responsible in the 5 % of cells with the highest scores
     # types of the table that the query means, and how surely, 0 to 1; surest first
     types: tuple[tuple[str, float], ...]
-    store_id: str  # store_id, encoder_id, content_id: identity of what was used
-    encoder_id: str
-    content_id: str
+    lineage: Lineage  # store and encoder that were used
     made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,9 +91,7 @@ class Found:
             "clusters": [asdict(one) for one in self.clusters],
             "genes": [asdict(one) for one in self.genes],
             "types": [{"name": name, "nearness": nearness} for name, nearness in self.types],
-            "store_id": self.store_id,
-            "encoder_id": self.encoder_id,
-            "content_id": self.content_id,
+            **asdict(self.lineage),
             **lineage_record(self.made_with),
         }
 
@@ -122,9 +119,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
         scores=scores,
         genes=of_groups[1],
         types=reading.types,
-        store_id=known.alignment.store_id,
-        encoder_id=known.alignment.encoder_id,
-        content_id=known.alignment.content_id,
+        lineage=known.alignment.lineage,
         made_with=made_with,
     )
 
@@ -194,36 +189,27 @@ def _genes(
     standard: Float[np.ndarray, "group gene"], reading: _Reading, known: QueriedCells, *, n: int
 ) -> list[tuple[SupportingGene, ...]]:
     """Genes of each group with the largest positive parts in its score, with a sentence each."""
-    columns, weights = reading.weights.indices, reading.weights.data
-    parts = standard[:, columns] * weights
-    largest = [[at for at in np.lexsort((columns, -row))[:n].tolist() if row[at] > 0] for row in parts]
+    found = [score_parts(reading.weights, profile)[:n] for profile in standard]
     texts = known.alignment.texts
-    sentences = _sentences({place: texts[columns[place]] for places in largest for place in places}, reading)
+    sentences = _sentences({column: texts[column] for parts in found for column, _ in parts}, reading)
     return [
         tuple(
-            SupportingGene(
-                name=known.gene_names[columns[place]],
-                contribution=float(row[place]),
-                sentence=sentences.get(place, ""),
-            )
-            for place in places
+            SupportingGene(name=known.gene_names[column], contribution=part, sentence=sentences.get(column, ""))
+            for column, part in parts
         )
-        for row, places in zip(parts, largest, strict=True)
+        for parts in found
     ]
 
 
 def _sentences(texts: Mapping[int, str | None], reading: _Reading) -> dict[int, str]:
     """Sentence of each text that is nearest to the query; none where there is no text."""
-    owners, sentences = [], []
-    for place, text in sorted(texts.items()):
-        split = [one.strip() for one in _SENTENCE_END.split(_BRACKETS.sub("", text or "")) if one.strip()]
-        owners += [place] * len(split)
-        sentences += split
+    split = {
+        column: [one.strip() for one in _SENTENCE_END.split(_BRACKETS.sub("", text or "")) if one.strip()]
+        for column, text in sorted(texts.items())
+    }
+    sentences = [one for each in split.values() for one in each]
     if not sentences:
         return {}
-    nearness = unit_rows(reading.encode(sentences)) @ reading.vector
-    best: dict[int, tuple[float, str]] = {}
-    for place, sentence, near in zip(owners, sentences, nearness.tolist(), strict=True):
-        if place not in best or near > best[place][0]:
-            best[place] = (near, sentence)
-    return {place: sentence for place, (_, sentence) in best.items()}
+    nearness = iter((unit_rows(reading.encode(sentences)) @ reading.vector).tolist())
+    of_each = {column: [next(nearness) for _ in each] for column, each in split.items() if each}
+    return {column: split[column][int(np.argmax(near))] for column, near in of_each.items()}

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
+from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.classify import (
     ClassifyConfig,
     Split,
@@ -16,7 +17,7 @@ from cellmodel.annotate.classify import (
     n_shot_splits,
     stratified_splits,
 )
-from cellmodel.annotate.label_transfer import UNASSIGNED, Labelled, read_labels
+from cellmodel.annotate.label_transfer import Labelled, read_labels
 from cellmodel.bench.metrics import ClassScores, score_classes
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig

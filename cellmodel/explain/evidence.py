@@ -96,9 +96,7 @@ class Evidence:
     groups: tuple[GroupEvidence, ...]  # in the order of the clusters, then of the conditions
     symbols: dict[int, str]  # name in the cells of each GeneID
     sources: dict[str, int]  # how many gene sets were looked at, by source
-    store_id: str  # store_id, encoder_id, content_id: whose texts, vectors and gene sets they were
-    encoder_id: str
-    content_id: str
+    lineage: Lineage  # whose texts, vectors and gene sets they were
     made_with: Lineage | None = None  # what the clusters were made with, where that is another
 
 
@@ -158,9 +156,7 @@ def attribute_clusters(
         ),
         symbols={gene: name for gene, name in zip(ids.tolist(), found.gene_names, strict=True) if gene},
         sources=dict(Counter(one.source for one in sets)),
-        store_id=alignment.store_id,
-        encoder_id=alignment.encoder_id,
-        content_id=alignment.content_id,
+        lineage=alignment.lineage,
     )
 
 

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,7 +14,7 @@ from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import Cells, ReadConfig, is_whole, obs_columns, read_cells
+from cellmodel.io.cells import Cells, is_whole, obs_columns
 from cellmodel.pp.normalize import detected_genes, log_expression
 from cellmodel.text.align import GeneAlignment, align_cells
 from genekb.core.messages import MOST_NAMES, known_names
@@ -56,18 +55,11 @@ class GroupedCells:
     labels: Labels
 
 
-def read_clustered(
-    path: Path, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str, read: ReadConfig
-) -> ClusteredCells:
-    """Read cells and their clusters from a file.
+def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str) -> ClusteredCells:
+    """Take the clusters of cells.
 
     Raises ``InputUnusable`` if the column of clusters is missing, or fewer than two clusters have a cell.
     """
-    return clustered(read_cells(path, read), kb, config, cluster_key=cluster_key)
-
-
-def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str) -> ClusteredCells:
-    """Take the clusters of cells that are read already; see :func:`read_clustered`."""
     grouped = group_cells(cells, cluster_key)
     columns = np.flatnonzero(detected_genes(cells.matrix[grouped.rows], min_cells=1))
     return ClusteredCells(
@@ -83,7 +75,7 @@ def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, clust
 
 
 def group_cells(cells: AnyCells, cluster_key: str, *, least: int = 2) -> GroupedCells:
-    """Clusters of cells that are read already; see :func:`read_clustered`.
+    """Group cells by a column of clusters; those without one are left out.
 
     Raises ``InputUnusable`` if the column is missing, or fewer than ``least`` clusters have a cell.
     """

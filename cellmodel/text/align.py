@@ -15,6 +15,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import are_numbered, odd_character
+from cellmodel.io.records import Lineage
 from genekb.core.errors import SpeciesMismatch
 
 _GENOME: Final = re.compile(r"(?:GRC[a-z]\d+|hg\d+|mm\d+|human|mouse)_+", re.I)  # Cell Ranger's mark of two species
@@ -53,6 +54,11 @@ class GeneAlignment:
     store_id: str
     encoder_id: str
     content_id: str
+
+    @property
+    def lineage(self) -> Lineage:
+        """Identity of what was used, for a record."""
+        return Lineage(store_id=self.store_id, encoder_id=self.encoder_id, content_id=self.content_id)
 
     def take(self, genes: Int[np.ndarray, " kept"]) -> "GeneAlignment":
         """Keep some of the genes; the coverage stays that of all."""

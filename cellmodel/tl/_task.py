@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 import genekb
-from cellmodel.annotate.cell_types import Panel
-from cellmodel.annotate.label_transfer import UNASSIGNED, Transfer, TransferConfig, transfer_labels
+from cellmodel.annotate.cell_types import UNASSIGNED, Panel
+from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_types
 from cellmodel.annotate.search import Found, SearchConfig, search_cells
@@ -85,19 +85,14 @@ class _Made(Protocol):
     """A result that knows the store and the encoder on which it depends."""
 
     @property
-    def store_id(self) -> str: ...
-    @property
-    def encoder_id(self) -> str: ...
-    @property
-    def content_id(self) -> str: ...
+    def lineage(self) -> Lineage: ...
     @property
     def made_with(self) -> Lineage | None: ...
 
 
 def _lineage(found: _Made) -> dict[str, Any]:
     """Identity of store and encoder, and of those that the clusters were made with, where these are others."""
-    ids = {"store_id": found.store_id, "encoder_id": found.encoder_id, "content_id": found.content_id}
-    return ids | lineage_record(found.made_with)
+    return asdict(found.lineage) | lineage_record(found.made_with)
 
 
 def search_task(kb: genekb.Store, config: RunConfig, *, search: SearchConfig) -> Task[Found]:

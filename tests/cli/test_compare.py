@@ -13,8 +13,8 @@ from cellmodel.annotate.match_clusters import compare_clustered
 from cellmodel.annotate.shared_genes import bring_together
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
-from cellmodel.explain.groups import read_clustered
-from cellmodel.io.cells import ReadConfig
+from cellmodel.explain.groups import clustered
+from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
 from tests.support.in_process import call, call_here, call_json
@@ -118,7 +118,7 @@ def halves(folder):
     stores = genekb.open("demo", home=folder / "home"), genekb.open(str(built.folder))
     files = ("a", "bulk_labels"), ("b", "own")
     cells = [
-        read_clustered(folder / f"{name}.h5ad", kb, RunConfig(), cluster_key=key, read=ReadConfig())
+        clustered(read_cells(folder / f"{name}.h5ad", ReadConfig()), kb, RunConfig(), cluster_key=key)
         for (name, key), kb in zip(files, stores, strict=True)
     ]
     return cells, stores

@@ -113,8 +113,8 @@ def annotate(
     )
     named = run_on_file(path, annotate_task(kb, genes.config(), choice=choice), read=reading, write=write)
     content |= {
-        "store_id": named.store_id,
-        "encoder_id": named.encoder_id,
+        "store_id": named.lineage.store_id,
+        "encoder_id": named.lineage.encoder_id,
         **lineage_record(named.made_with),
         "n_candidates": named.n_candidates,
         "clusters": named.rows(),

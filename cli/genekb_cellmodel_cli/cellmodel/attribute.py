@@ -105,8 +105,8 @@ def _content(found: "Evidence") -> dict[str, Any]:
     from cellmodel.io.records import lineage_record
 
     return {
-        "store": found.store_id,
-        "encoder": found.encoder_id,
+        "store": found.lineage.store_id,
+        "encoder": found.lineage.encoder_id,
         **lineage_record(found.made_with),
         "gene_sets": found.sources,
         "groups": [_group(group, found) for group in found.groups],

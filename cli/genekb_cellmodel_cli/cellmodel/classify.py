@@ -147,8 +147,8 @@ def _summary(found: "Transfer") -> dict[str, Any]:
     counts = found.n_query
     return {
         "reference": found.reference,
-        "store": found.store_id,
-        "encoder": found.encoder_id,
+        "store": found.lineage.store_id,
+        "encoder": found.lineage.encoder_id,
         **lineage_record(found.made_with),
         "genes_by": found.transfer.genes_by,
         "n_genes": found.n_genes,

@@ -82,7 +82,7 @@ def test_labels_are_carried_over_whatever_the_shares_of_the_types(query, referen
     assert np.mean(np.array(found.labels) == query.obs["type"].to_numpy()) > 0.95
     assert sum(found.n_query.values()) == 70
     assert found.n_reference == (40, 20, 30)
-    assert found.encoder_id == (kb.encoder_id() if genes_by == "text" else "")
+    assert found.lineage.encoder_id == (kb.encoder_id() if genes_by == "text" else "")
 
 
 def test_a_class_left_out_of_the_reference_becomes_unassigned(query, reference, kb):
