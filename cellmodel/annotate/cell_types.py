@@ -52,10 +52,7 @@ def read_cell_types() -> tuple[CellType, ...]:
 def of_tissues(
     types: Sequence[CellType], tissues: Sequence[str], *, in_every: Sequence[str] = IN_EVERY_TISSUE
 ) -> tuple[CellType, ...]:
-    """Keep the types of some groups of tissues, and of the groups ``in_every`` tissue: blood, stroma, vessels, nerves.
-
-    Raises ``InputUnusable`` if a group is not in the table, or none is given.
-    """
+    """Keep the types of some groups of tissues, and of those ``in_every`` tissue: blood, stroma, vessels, nerves."""
     if not tissues:
         raise InputUnusable("no tissue is named; give one or more groups of the table with commas between: blood,gut")
     known = sorted({group for one in types for group in one.tissue.split(",")})
@@ -68,13 +65,13 @@ def of_tissues(
 def read_candidates(path: Path) -> tuple[CellType, ...]:
     """Read a user's list of types: .tsv or .csv with the column ``cell_type``, else one name a line.
 
-    The columns ``definition`` and ``genes`` (symbols with blanks or commas between) are optional; a name of the table
-    without either takes those of the table. Raises ``InputUnusable`` if it cannot be read, or a type is named twice.
+    A name of the table without ``definition`` and ``genes`` takes those of the table.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         is_table = path.suffix in {".tsv", ".csv"}
-        found = _from_table(text, path) if is_table else [CellType(name=line) for line in _lines(text)]
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        found = _from_table(text, path) if is_table else [CellType(name=line) for line in lines]
     except UnicodeDecodeError as error:
         raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
     except (OSError, csv.Error) as error:
@@ -85,10 +82,6 @@ def read_candidates(path: Path) -> tuple[CellType, ...]:
     if twice:
         raise InputUnusable(f"{path} names {', '.join(sorted(twice))} twice; leave one out")
     return _completed(found)
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _from_table(text: str, path: Path) -> list[CellType]:
@@ -192,7 +185,7 @@ def combine_evidence(
 ) -> sp.csr_matrix:
     """Add both evidence sources of each type; see :class:`TypeEvidence`.
 
-    ``has_markers``: types whose markers the store knows: if none of them is measured, that counts against the type.
+    A type whose markers the store knows (``has_markers``) and of which none is measured loses by that.
     """
     weight = np.where(has_markers, _TEXT_WEIGHT, 1.0)
     length = np.sqrt(weight**2 + has_markers)
@@ -204,8 +197,8 @@ def marker_weights(
 ) -> tuple[sp.csr_matrix, Int[np.ndarray, " type"]]:
     """Weigh markers evenly; a type loses score by those that the store knows and the cells do not show.
 
-    Returns (type, gene) of :func:`standard_weights`, times the root of the fraction of markers measured; and the number
-    of markers of each type that the store knows. ``gene_ids``: 0 where there is none.
+    Returns (type, gene) of :func:`standard_weights`, times the root of the fraction of markers measured; and how many
+    markers of each type the store knows.
     """
     genes_of = resolve_markers([gene for one in types for gene in one.genes], kb)
     rows, columns, shares, n_known = [], [], np.zeros(len(types)), np.zeros(len(types), dtype=np.int64)
@@ -252,8 +245,7 @@ def text_weights(
     """Weigh the ``n_top`` genes whose texts are nearest to each query; (query, gene) of :func:`standard_weights`.
 
     Texts of genes are alike in much that says nothing, and so are queries: both are centred on their own mean before
-    the cosine is taken, which is standardised over the genes. ``centre``: mean vector of queries of this kind, since
-    one query alone has none. Raises ``AlignmentTooLow`` if fewer than two genes have a vector.
+    the cosine is taken. ``centre``: mean vector of queries of this kind, since one query alone has none.
     """
     if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
         found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
@@ -285,10 +277,9 @@ def standard_weights(weights: sp.csr_matrix) -> sp.csr_matrix:
 def widened_weights(
     text: sp.csr_matrix, markers: sp.csr_matrix, nearness: Float[np.ndarray, "query type"]
 ) -> sp.csr_matrix:
-    """Add the markers of the cell types that a query means to the weights of its text.
+    """Add the markers of the cell types that a query means, as far as ``nearness`` is sure, to half of its text.
 
-    ``nearness``: how surely the query means the type, of :func:`type_nearness`. Returns half of the text, and the
-    markers as far as the nearest type is sure; all three are (row, gene) of :func:`standard_weights`.
+    All three are (row, gene) of :func:`standard_weights`.
     """
     of_types = standard_weights(sp.csr_matrix(nearness**2) @ markers)
     return standard_weights(_TEXT_WEIGHT * text + sp.diags(nearness.max(axis=1)) @ of_types)
@@ -299,7 +290,7 @@ def type_nearness(
 ) -> Float[np.ndarray, "query type"]:
     """How surely each query means each type: 0 up to the cosine that types have to their nearest other, 1 at cosine 1.
 
-    ``tables``: vectors of the types, in one way or several (by name, by definition); the nearest counts.
+    ``tables``: vectors of the types by name, by definition, ...; the nearest counts.
     """
     cosines, among = [], []
     for table in tables:

@@ -75,20 +75,18 @@ def classify_cells(
     config: ClassifyConfig,
     seed: int,
 ) -> Prediction:
-    """Classify all cells from those that are labelled.
+    """Classify all cells from those that are labelled; ``features``: (cell, dim) of all cells, made without labels.
 
-    ``features``: (cell, dim) of all cells, made without labels. ``labelled``: rows whose class is known. ``classes``:
-    their classes, 0 .. k-1, each at least once. Raises ``InputUnusable`` if fewer than two classes are known.
+    ``classes``: of the rows ``labelled``, 0 .. k-1, each at least once.
     """
     sizes = np.bincount(classes) if len(classes) else np.zeros(0, dtype=np.int64)
     if len(sizes) < 2:  # noqa: PLR2004 - one class leaves nothing to classify
         raise InputUnusable(f"the labelled cells have {len(sizes)} class, 2 are needed; is the label column right?")
     if not sizes.all():
         raise ValueError(f"classes must be 0 .. {len(sizes) - 1} without gaps; none is {int(np.argmin(sizes))}")
-    if config.contrast == "supervised":
-        features = contrastive_features(features, labelled=labelled, classes=classes, seed=seed, device=config.device)
-    elif config.contrast == "self":
-        features = contrastive_features(features, seed=seed, device=config.device)
+    if config.contrast != "none":
+        known = {"labelled": labelled, "classes": classes} if config.contrast == "supervised" else {}
+        features = contrastive_features(features, **known, seed=seed, device=config.device)
     probabilities = _HEADS[config.head](features, labelled, classes, config)
     found = probabilities.argmax(axis=1)
     found[probabilities.max(axis=1) < (config.unassigned_below or 0.0)] = -1
@@ -134,14 +132,13 @@ def _by_centroid(
 def _by_neighbors(
     features: Embedding, labelled: np.ndarray, classes: np.ndarray, config: ClassifyConfig
 ) -> Float[np.ndarray, "cell class"]:
-    """Share of the nearest labelled cells; the nearest decides between equal shares."""
+    """Fraction of the nearest labelled cells; the nearest decides between equal fractions."""
     n_neighbors = min(config.n_neighbors, int(np.bincount(classes).min()))
     squared = _squared_distances(features, features[labelled])
     nearest = np.argsort(squared, axis=1, kind="stable")[:, :n_neighbors]
     votes = np.zeros((len(features), int(classes.max()) + 1))
     weights = 1 + 1e-3 * np.arange(n_neighbors)[::-1]
-    for rank in range(n_neighbors):
-        votes[np.arange(len(features)), classes[nearest[:, rank]]] += weights[rank]
+    np.add.at(votes, (np.arange(len(features))[:, None], classes[nearest]), weights)
     return votes / votes.sum(axis=1, keepdims=True)
 
 
@@ -170,8 +167,7 @@ def contrastive_features(
 ) -> Embedding:
     """Project features by contrast, with labels (Khosla 2020, arXiv 2004.11362) or without (SimCLR, arXiv 2002.05709).
 
-    Two noisy views of a cell are always positives; with ``classes``, so are the cells of its class, and the projection
-    is fitted to the labelled cells alone. Returns (cell, dim) for all cells, rows of length one.
+    With ``classes``, the projection is fitted to the labelled cells alone. Returns all cells, rows of length one.
     """
     import torch
 
@@ -179,7 +175,9 @@ def contrastive_features(
     from cellmodel.nn.modules import Projector
     from cellmodel.nn.train import TrainConfig, fit
 
-    scaled = torch.from_numpy(_one_scale(features)).to(find_device(device))
+    centred = features - features.mean(axis=0)
+    one_scale = centred / max(float(centred.std()), 1e-12)  # one factor: directions keep their relative length
+    scaled = torch.from_numpy(np.ascontiguousarray(one_scale, dtype=np.float32)).to(find_device(device))
     noise = torch.Generator().manual_seed(seeding.derive(seed, "views"))
 
     def objective(model: "nn.Module", batch: "Batch") -> dict[str, "Tensor"]:
@@ -192,22 +190,14 @@ def contrastive_features(
 
     training = {"features": scaled}
     if labelled is not None and classes is not None:
-        training = {
-            "features": scaled[torch.from_numpy(labelled).to(scaled.device)],
-            "classes": torch.from_numpy(classes),
-        }
+        of_labelled = scaled[torch.from_numpy(labelled).to(scaled.device)]
+        training = {"features": of_labelled, "classes": torch.from_numpy(classes)}
     with seeding.scope(seed):
         model = Projector(dim=scaled.shape[1]).to(scaled.device)
         config = TrainConfig(n_steps=200, batch_size=256)
         fit(model, objective, views=training, config=config, rng=seeding.generator(seed, "batches"))
     with torch.inference_mode():
         return unit_rows(model(scaled).cpu().numpy())
-
-
-def _one_scale(features: Embedding) -> Embedding:
-    """Features less their mean, scaled by one common factor, so that directions keep their relative length."""
-    centred = features - features.mean(axis=0)
-    return np.ascontiguousarray(centred / max(float(centred.std()), 1e-12), dtype=np.float32)
 
 
 Rows = Int[np.ndarray, " cell"]
@@ -228,8 +218,7 @@ def n_shot_splits(
 ) -> Iterator[Split]:
     """Draw a few labelled cells a class; all other cells are classified.
 
-    A class with too few cells gives all but one, so that the task stays the same for every number of shots; a class of
-    one cell is left out. Raises ``InputUnusable`` if fewer than two classes have two cells.
+    A class with too few cells gives all but one; a class of one cell is left out.
     """
     if n_draws < 1 or any(n_shot < 1 for n_shot in n_shots):
         raise ValueError(f"shots and draws must be >= 1, got {list(n_shots)} and {n_draws}")
@@ -237,32 +226,36 @@ def n_shot_splits(
     for n_shot in n_shots:
         for draw in range(n_draws):
             rng = generator(seed, f"{n_shot}-shot draw {draw}")
-            rows = [rng.permutation(np.flatnonzero(classes == one)) for one in usable]
-            kept = [min(n_shot, len(of_class) - 1) for of_class in rows]
-            train = np.concatenate([of_class[:n] for of_class, n in zip(rows, kept, strict=True)])
-            test = np.concatenate([of_class[n:] for of_class, n in zip(rows, kept, strict=True)])
-            yield Split(n_shot=n_shot, draw=draw, train=np.sort(train), test=np.sort(test))
+            train, test = _split_classes(classes, usable, np.minimum(n_shot, np.bincount(classes)[usable] - 1), rng)
+            yield Split(n_shot=n_shot, draw=draw, train=train, test=test)
 
 
 def stratified_splits(
     classes: Int[np.ndarray, " cell"], *, share_test: float, n_draws: int, seed: int
 ) -> Iterator[Split]:
-    """Split every class in the same proportion, repeatedly; a class of one cell is left out.
-
-    Raises ``InputUnusable`` if fewer than two classes have two cells.
-    """
+    """Split every class in the same proportion, repeatedly; a class of one cell is left out."""
     if not 0 < share_test < 1 or n_draws < 1:
         raise ValueError(f"share_test must lie between 0 and 1 and n_draws be >= 1, got {share_test} and {n_draws}")
     usable = _usable_classes(classes)
+    sizes = np.bincount(classes)[usable]
+    n_test = np.clip(np.rint(share_test * sizes).astype(np.int64), 1, sizes - 1)
     for draw in range(n_draws):
         rng = generator(seed, f"stratified draw {draw}")
-        train, test = [], []
-        for one in usable:
-            rows = rng.permutation(np.flatnonzero(classes == one))
-            n_test = min(len(rows) - 1, max(1, round(share_test * len(rows))))
-            test.append(rows[:n_test])
-            train.append(rows[n_test:])
-        yield Split(n_shot=0, draw=draw, train=np.sort(np.concatenate(train)), test=np.sort(np.concatenate(test)))
+        test, train = _split_classes(classes, usable, n_test, rng)
+        yield Split(n_shot=0, draw=draw, train=train, test=test)
+
+
+def _split_classes(
+    classes: Int[np.ndarray, " cell"],
+    usable: Int[np.ndarray, " class"],
+    n_first: Int[np.ndarray, " class"],
+    rng: np.random.Generator,
+) -> tuple[Rows, Rows]:
+    """Permute the cells of each class; ``n_first`` of them go to the first rows, the others to the second."""
+    rows = [rng.permutation(np.flatnonzero(classes == one)) for one in usable]
+    parts = zip(*(np.split(of_class, [n]) for of_class, n in zip(rows, n_first, strict=True)), strict=True)
+    first, second = (np.sort(np.concatenate(part)) for part in parts)
+    return first, second
 
 
 def _usable_classes(classes: Int[np.ndarray, " cell"]) -> Int[np.ndarray, " class"]:

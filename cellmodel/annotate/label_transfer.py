@@ -76,10 +76,7 @@ class Labelled:
 
 
 def read_labels(cells: Cells, label_key: str) -> Labelled:
-    """Labels of cells from a column of obs; missing, empty and ``unassigned`` ones are none.
-
-    Raises ``InputUnusable`` if the column is missing, or fewer than two classes are named.
-    """
+    """Labels of cells from a column of obs, at least two classes; missing, empty and ``unassigned`` ones are none."""
     hint = "name one with --label-key"
     values = np.array(obs_columns(cells.adata, [label_key], source=cells.source, hint=hint)[label_key], dtype=np.str_)
     rows = np.flatnonzero((values != "") & (values != UNASSIGNED))
@@ -97,8 +94,7 @@ def transfer_labels(
 ) -> Transfer:
     """Transfer labels of a reference to a query.
 
-    The features are made without labels; gene weights, a contrastive projection and the head are fitted to the labelled
-    cells of the reference alone. Raises ``InputUnusable`` if the labels cannot be used, see :func:`read_labels`.
+    Features are made without labels; what is fitted to labels is fitted to the labelled cells of the reference alone.
     """
     by_text = transfer.genes_by == "text"
     made_with = check_lineage(
@@ -135,8 +131,7 @@ def transfer_labels(
 def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConfig, seed: int) -> float:
     """Confidence that nine in ten cells of the reference reach when they are held out; 0.5 if none can be held out.
 
-    A fifth of each class is held out, five times. So the limit follows how far the classes can be separated: near 1 for
-    plain types, low for subtypes, where a fixed one leaves out too few or too many.
+    So the limit follows how far the classes can be separated: near 1 for plain types, low for subtypes.
     """
     try:
         splits = list(stratified_splits(known.codes, share_test=HELD_OUT, n_draws=N_SPLITS, seed=seed))

@@ -79,11 +79,8 @@ def name_clusters(
 ) -> tuple[ClusterName, ...]:
     """Name clusters by the types of a panel whose genes are over-represented among the clusters' markers.
 
-    Tested by :func:`cellmodel.explain.p_values.overlap`, adjusted over all clusters and types. Ties go to the type
-    with more shared genes, then to the first of the panel.
-
-    ``markers``: one table a cluster, ranked among ``background``, the names of all tested genes. ``panel``: genes of
-    each type, spelt the same. Raises ``InputUnusable`` if none of the panel's genes was measured.
+    P values are adjusted over all clusters and types; ties go to the type with more shared genes, then to the first.
+    ``background``: names of all genes that ``markers`` were ranked among.
     """
     settings = config or NamingConfig()
     measured = frozenset(background)

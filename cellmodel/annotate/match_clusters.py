@@ -122,15 +122,12 @@ class _Side:
 def match_clusters(
     a: ComparedSide, b: ComparedSide, *, config: CompareConfig, seed: int
 ) -> tuple[tuple[ClusterMatch, ...], tuple[ClusterPair, ...]]:
-    """Match the clusters of two data sets, each way.
+    """Match the clusters of two data sets, each way; returns a match for each of ``a``, then of ``b``, and all pairs.
 
-    By meaning, the best match is that of the highest cosine of profiles, judged against permuted genes
-    (:func:`match_profiles`). By markers, it is that of the highest cosine of upregulated genes, judged by the overlap
-    of markers among the shared genes, adjusted over all pairs. A match by both is the best by markers that the meaning
-    confirms: shared genes find the counterpart more often than their texts do. Where no gene is shared, meaning stands
-    alone.
-
-    Returns a match for every cluster of ``a``, then of ``b``; and all pairs, clusters of ``a`` first.
+    By meaning, the best match has the highest cosine of profiles, judged against permuted genes. By markers, it has the
+    highest cosine of upregulated genes, judged by the overlap of markers among the shared genes. A match by both is the
+    best by markers that the meaning confirms: shared genes find the counterpart more often than their texts do. Where
+    no gene is shared, meaning stands alone.
     """
     with_text = [side.take(np.flatnonzero(side.vectors.any(axis=1))) for side in (a, b)]
     vectors = common_space(with_text[0].vectors, with_text[1].vectors, rank=config.rank)
@@ -248,12 +245,8 @@ def _genes_behind(side: _Side, parts: Float[np.ndarray, " gene"]) -> tuple[str, 
 def upregulation(expression: CellByGene, clusters: Labels, *, n_top: int) -> Float[np.ndarray, "cluster gene"]:
     """Weigh the genes that are upregulated in each cluster against the mean of the others, however large these are.
 
-    Two data sets hold the types in other fractions, so that the rest of all cells differs between them; here every
-    other cluster counts alike. The weight is the difference less one standard error, in standard deviations with every
-    cluster counting alike, between 0 and 2.
-
-    ``expression``: (cell, gene) log1p of normalised counts. ``n_top``: genes of a cluster that count at most; others,
-    and all genes of a cluster of one cell, have weight 0.
+    Two data sets hold the types in other fractions, so every other cluster counts alike. The weight is the difference
+    less one standard error, in standard deviations, between 0 and 2; 0 beyond the ``n_top`` genes of a cluster.
     """
     inside, _ = cluster_moments(expression, clusters)
     n_others = max(len(inside.mean) - 1, 1)
@@ -297,8 +290,7 @@ def match_profiles(
 ) -> ProfileMatch:
     """Compare clusters by their profiles: the weighted sum of gene vectors, less what the clusters of a side share.
 
-    The null permutes the vectors of the right side's genes among those that have one; p values are those of the highest
-    cosine. ``left``, ``right``: weights of :func:`upregulation`; the vectors are of :func:`common_space`.
+    The null permutes the vectors of the right side's genes; p values are those of the highest cosine.
     """
     left_shares, right_shares = _shares(left, left_vectors), _shares(right, right_vectors)
     profiles = left_shares @ left_vectors

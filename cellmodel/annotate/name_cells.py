@@ -98,10 +98,7 @@ class TypeName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeChoice:
-    """Which clusters are named, by what.
-
-    Raises ``InputUnusable`` if the text of a type holds nothing that an encoder can encode.
-    """
+    """Which clusters are named, by what."""
 
     cluster_key: str = "cellmodel"  # column of obs with the clusters
     types: tuple[CellType, ...] = field(default_factory=read_cell_types)  # the candidates
@@ -137,10 +134,7 @@ class NamedCells:
 
 
 def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> NamedCells:
-    """Name the clusters of cells, and each cell; see :func:`name_each`.
-
-    Raises ``InputUnusable`` if the column of clusters is missing or holds fewer than two.
-    """
+    """Name the clusters of cells, and each cell; see :func:`name_each`."""
     made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
     found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
     if not choice.types:
@@ -202,10 +196,7 @@ def name_by_types(
     config: TypeNaming | None = None,
     seed: int,
 ) -> tuple[TypeName, ...]:
-    """Name each cluster by the type whose weights agree best with its profile; equal scores go to the first type.
-
-    ``profiles``: of :func:`cellmodel.annotate.cell_types.cluster_profiles`.
-    """
+    """Name each cluster by the type whose weights agree best with its profile; equal scores go to the first type."""
     settings = config or TypeNaming()
     standard = standard_profiles(profiles)
     scores = (evidence.both @ standard.T).T  # (cluster, type)

@@ -100,8 +100,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     """Score cells and rank clusters by free text.
 
     The text becomes weights of the genes whose texts are nearest, and of the markers of the cell types that it means;
-    the score of a cluster is the product with its profile, that of a cell the product with its standardised genes.
-    Raises ``InputUnusable`` if there are too few cells or genes, or the column of clusters is missing.
+    a score is the product with the profile of a cluster, or with the standardised genes of a cell.
     """
     key = search.cluster_key or _CLUSTER_KEY
     made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)

@@ -61,15 +61,11 @@ class _Side:
 def joint_features(
     reference: Cells, query: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesBy
 ) -> JointFeatures:
-    """Reduce two data sets to shared genes without any label.
+    """Reduce two data sets to shared genes without any label: those that are highly variable in one of them.
 
-    With ``ids`` and ``orthologs``, the genes are those of both sides that are highly variable in one of them. With
-    ``text``, a highly variable gene of the reference is matched to the few highly variable genes of the query whose
-    text is nearest, weighted by a softmax of the cosines and damped by the square of the best one: no table of
-    orthologues is read. A gene is left out if the gene nearest to it has a nearer one itself.
-
-    ``config``: its knowledge decides what text the query's genes have, for ``text``. Raises ``AlignmentTooLow`` if
-    fewer than :data:`MIN_SHARED` genes are shared; ``InputUnusable`` for ``text`` with knowledge ``none``.
+    With ``text``, a highly variable gene of the reference is matched to the few of the query whose text is nearest,
+    weighted by a softmax of the cosines and damped by the square of the best one. A gene is left out if the one nearest
+    to it has a nearer one itself.
     """
     if genes_by == "text" and config.knowledge == "none":
         raise InputUnusable("matching genes by text needs knowledge; leave out --knowledge none, or use --genes-by ids")
@@ -108,10 +104,7 @@ def columns_by_gene_id(gene_ids: Int[np.ndarray, " gene"], expression: CellByGen
 
 
 def check_shared(n_shared: int, sides: tuple[str, str], *, genes_by: GenesBy, other_species: str) -> None:
-    """Refuse two data sets that share fewer than :data:`MIN_SHARED` genes.
-
-    ``sides``: what the two are, for the message. ``other_species``: option that compares two species.
-    """
+    """Refuse two data sets that share fewer than :data:`MIN_SHARED` genes; ``other_species``: option for these."""
     if n_shared >= MIN_SHARED:
         return
     hint = {
@@ -280,9 +273,7 @@ def bring_together(
 ) -> tuple[ComparedSide, ComparedSide]:
     """Reduce two sets of clustered cells to shared genes, with vectors of one encoder.
 
-    Where the stores hold vectors of other encoders, as of one that is fitted to the texts of a species, the texts of
-    ``b`` are encoded by the encoder of ``a``. Raises ``AlignmentTooLow`` if too few genes are shared, or fewer than two
-    have a text on a side.
+    Where the second store has no vectors of the first one's encoder, its texts are encoded by it.
     """
     ids = [side.known.gene_ids for side in (a, b)]
     if genes_by == "orthologs":

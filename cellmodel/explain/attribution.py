@@ -26,10 +26,7 @@ class Attribution:
 
 
 def standard_differences(expression: CellByGene, clusters: Labels) -> Float[np.ndarray, "gene group"]:
-    """Mean z-scored expression in each cluster less that in all other cells, in standard deviations over all cells.
-
-    ``expression``: (cell, gene) log-normalised. 0 for a gene that does not vary, and where there is no rest.
-    """
+    """Mean z-scored expression in each cluster less that in all other cells; 0 where nothing varies."""
     inside, rest = cluster_moments(expression, clusters)
     mean, deviation = overall_mean_and_deviation(inside)
     step = (inside.mean - rest.mean) * (rest.n_cells > 0)[:, None]
@@ -85,9 +82,8 @@ def judge(
 ) -> Judged:
     """Attribute distances to genes, score terms by the contributions, and compare both with permuted texts.
 
-    A permutation gives every gene the text of another whose text holds about as many terms, and the vector of that
-    text with it; distances, contributions and scores are then computed again, so that a term is not supported by
-    contributions that the same texts have made. The permutations serve all groups alike.
+    A permutation gives every gene the text of another that holds about as many terms, with its vector; contributions
+    are then computed again, so that a term is not supported by contributions that the same texts have made.
     """
     vectors = gene_vectors.astype(np.float64)
     found = attribute(differences, vectors)
@@ -149,10 +145,9 @@ def compare_knowledge(
     graph: GraphConfig,
     seed: int,
 ) -> tuple[KnowledgeRow, ...]:
-    """Compare the real text view with its controls, by the clusters that were found.
+    """Compare the real text view with its controls, by the clusters that were found, never an annotator's.
 
-    ``text_view``: makes the view of a kind of knowledge. ``clusters``: clusters that we found, never an annotator's.
-    ``own``: the run's own kind and view, which is not made again.
+    ``text_view``: makes the view of a kind of knowledge. ``own``: the run's own, which is not made again.
     """
     chosen = compared_cells(len(clusters), seed)
     kinds: tuple[Knowledge, ...] = ("real", "shuffled", "random")

@@ -28,10 +28,7 @@ class GeneSet:
 
 
 def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
-    """GO terms and gene groups of a store, each with its directly annotated genes.
-
-    A gene of a narrower term is not counted for the broader one: the store holds no tree of terms.
-    """
+    """GO terms and gene groups of a store, each with its directly annotated genes: the store holds no tree of terms."""
     table = kb.table("annotations").select(["vocabulary", "term_id", "term", "gene_id"])
     members: dict[tuple[str, str, str], set[int]] = {}
     for vocabulary, term_id, term, gene_id in zip(*(column.to_pylist() for column in table.columns), strict=True):
@@ -44,11 +41,7 @@ def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
 
 
 def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tuple[GeneSet, ...]:
-    """Read a GMT file: a set a line, its name, a description and its genes, separated by tabs.
-
-    Genes may be symbols, aliases, Ensembl identifiers or GeneIDs, also mixed. Raises ``InputUnusable`` if it cannot be
-    read as one, a name occurs twice, or the store knows none of the genes.
-    """
+    """Read a GMT file: a set a line, its name, a description and its genes by any name, separated by tabs."""
     rows = _read_rows(path)
     names = sorted({gene for _, _, genes in rows for gene in genes})
     resolution = kb.resolve(names, use_orthologs=use_orthologs)
@@ -139,12 +132,10 @@ def enrich(
     measured: Sequence[int],
     config: EnrichmentConfig | None = None,
 ) -> tuple[tuple[EnrichedSet, ...], ...]:
-    """Find the sets in which the genes of each group are over-represented, by their hypergeometric p value.
+    """Find the sets in which the genes of each group are over-represented, adjusted over the sets of a source.
 
-    P values are adjusted over all groups and all sets of one source.
-
-    ``groups``: GeneIDs of each group, best first. ``measured``: GeneIDs that could have been in a group. Returns sets
-    of each group, smallest p value first; ties go to more shared genes, then to the order given.
+    ``groups``: GeneIDs of each group, best first. Returns sets of each group, smallest p value first; ties go to more
+    shared genes, then to the order given.
     """
     settings = config or EnrichmentConfig()
     known = dict.fromkeys(measured)

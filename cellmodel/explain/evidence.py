@@ -117,8 +117,7 @@ def attribute_clusters(
     """Find what sets groups of cells apart: markers, contributions of genes, themes and enriched sets.
 
     Cells are compared in the expression-weighted text view: whitened gene vectors, weighted by z-scored expression. It
-    is linear, so the distance of two centroids is an exact sum over genes. Raises ``InputUnusable`` if there is nothing
-    to compare, or too few genes have a text.
+    is linear, so the distance of two centroids is an exact sum over genes.
     """
     alignment = found.known
     comparisons = _comparisons(found, choice)
@@ -246,11 +245,7 @@ Row = dict[str, Any]
 
 
 def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
-    """Evidence as flat tables; every row names its cluster, condition and what they are compared with.
-
-    Returns ``groups``, ``markers``, ``contributions`` (every gene that was used), ``themes`` (a row a theme and gene)
-    and ``enrichment`` (a row a set).
-    """
+    """Flat tables, ``groups`` and :data:`FILES`; each row has its cluster, condition and what it is compared with."""
     import pandas as pd
 
     rows: dict[str, list[Row]] = {name: [] for name in _COLUMNS}

@@ -56,10 +56,7 @@ class GroupedCells:
 
 
 def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str) -> ClusteredCells:
-    """Take the clusters of cells.
-
-    Raises ``InputUnusable`` if the column of clusters is missing, or fewer than two clusters have a cell.
-    """
+    """Take the clusters of cells; ``InputUnusable`` if their column is missing, or fewer than two have a cell."""
     grouped = group_cells(cells, cluster_key)
     columns = np.flatnonzero(detected_genes(cells.matrix[grouped.rows], min_cells=1))
     return ClusteredCells(
@@ -75,10 +72,7 @@ def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, clust
 
 
 def group_cells(cells: AnyCells, cluster_key: str, *, least: int = 2) -> GroupedCells:
-    """Group cells by a column of clusters; those without one are left out.
-
-    Raises ``InputUnusable`` if the column is missing, or fewer than ``least`` clusters have a cell.
-    """
+    """Group cells by a column of clusters; those without one are left out."""
     found = np.array(_column(cells, cluster_key), dtype=object)
     rows = np.flatnonzero(found != "")
     if len(rows) < len(found):
@@ -152,10 +146,7 @@ class Comparison:
 
 
 def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None = None) -> tuple[Comparison, ...]:
-    """Compare every cluster with the rest, or two clusters with one another.
-
-    Raises ``InputUnusable`` if a cluster of ``between`` is unknown, the two are one, or all are too small.
-    """
+    """Compare every cluster with the rest, or two clusters with one another."""
     if between is None:
         rows, labels, names = np.arange(len(found.labels)), found.labels, found.names
     else:
@@ -171,10 +162,7 @@ def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None =
 def compare_conditions(
     found: ClusteredCells, *, condition_key: str, cluster: str | None = None
 ) -> tuple[Comparison, ...]:
-    """Compare the conditions inside each cluster, or inside one; cells without a condition are left out.
-
-    Raises ``InputUnusable`` if there are fewer than two conditions, or no cluster has enough cells of two.
-    """
+    """Compare the conditions inside each cluster, or inside one; cells without a condition are left out."""
     adata = found.cells.adata
     every = np.array(obs_columns(adata, [condition_key], source=found.cells.source)[condition_key], dtype=object)
     values = every[found.rows]

@@ -51,16 +51,12 @@ def rank_markers(
 ) -> tuple[MarkerTable, ...]:
     """Rank the genes of each cluster by Welch's t against all other cells :cite:`welch1947`.
 
-    t and p are those of ``scipy.stats.ttest_ind(equal_var=False)``. Scanpy's t-test agrees with them to single
-    precision, but takes its fold change from expm1 of the mean logs with a pseudocount of 1e-9, so that a gene absent
-    on one side exceeds 25 doublings; here it comes from the mean of the normalised counts with a pseudocount of 1.
+    t and p are those of ``scipy.stats.ttest_ind(equal_var=False)``, and of Scanpy to single precision. Fold changes are
+    from the means of the normalised counts with a pseudocount of 1, so that a gene absent on one side stays finite.
+    Where a side has fewer than two cells, t is 0, p is 1, and the fold change alone orders the genes. Differences below
+    what sums in double precision can resolve count as 0.
 
-    The result is finite throughout. Where a side has fewer than two cells, t is 0 and p is 1, and the fold change alone
-    orders the genes. Differences and standard errors below what sums in double precision can resolve count as 0 and as
-    that resolution, so a gene that is constant on both sides gets t = 0 if the two constants agree, else a huge t.
-
-    ``expression``: (cell, gene) log1p of normalised counts. ``clusters``: one label per cell, 0 .. k-1, each used at
-    least once. ``n_top``: most markers kept per cluster; genes that the cluster lacks (t < 0) come last, if at all.
+    ``expression``: (cell, gene) log1p of normalised counts. ``n_top``: markers kept per cluster.
     """
     if len(gene_names) != expression.shape[1]:
         raise ValueError(f"{len(gene_names)} gene names for {expression.shape[1]} genes: one per column is needed")

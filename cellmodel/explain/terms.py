@@ -53,9 +53,8 @@ class TermIndex:
 def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
     """Find the terms that at least ``min_texts`` of the gene texts hold.
 
-    A phrase is two neighbouring words of one clause with no stop word between them. Bracketed provenance, numbers,
-    English stop words, the stock vocabulary of gene records and sentences that many texts share are left out. A plural
-    is counted as its singular if that occurs too: the S-stemmer of :cite:`harman1991suffixing`, kept to attested forms.
+    A phrase is two neighbouring words of one clause with no stop word between them. A plural is counted as its singular
+    if that occurs too: the S-stemmer of :cite:`harman1991suffixing`, kept to attested forms.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 

@@ -196,13 +196,8 @@ def words_by_moments(
 
     The contrast of a gene is its mean in the cluster, less its mean in the rest, less one standard error of that
     difference, in standard deviations over all cells. A term adds up the contrasts, between 0 and 2, of the genes whose
-    text holds it, however often, and is scored against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Of
-    terms carried by the same genes one is shown: the one with the higher score, or a phrase in place of one of its
-    words. Words describe what upregulated genes do and do not name the cell: resting T cells, rich in ribosomal
-    transcripts, read "ribosomal".
-
-    ``inside``, ``rest``: of :func:`cellmodel.pp.moments.cluster_moments`; genes seen in fewer than three cells are not
-    used. Returns one entry per cluster; a cluster of one cell, or without a rest, has no words.
+    text holds it, and is scored against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Words describe
+    what upregulated genes do and do not name the cell: resting T cells, rich in ribosomal transcripts, are "ribosomal".
     """
     if min(n_words, n_permutations) < 1:
         raise ValueError(f"n_words and n_permutations must be >= 1, got {n_words} and {n_permutations}")
@@ -287,10 +282,7 @@ def choose_themes(
     gene_names: Sequence[str],
     n_themes: int,
 ) -> tuple[tuple[Theme, ...], ...]:
-    """Choose the best terms of each group that say different things; terms of mostly the same genes are one theme.
-
-    ``judged``, ``differences``: of :func:`cellmodel.explain.attribution.judge`. Returns themes, highest score first.
-    """
+    """Choose the best terms of each group; terms of mostly the same genes are one theme. Highest score first."""
     weights, contributions = theme_weights(differences, judged.attribution), judged.attribution.contributions
     every = []
     for group, scored in enumerate(_scored_terms(terms, weights, judged.terms)):
