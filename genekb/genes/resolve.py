@@ -115,13 +115,9 @@ def resolve_names(
     return Resolution(
         names=tuple(map(str, names)),
         gene_ids=np.array([genes[0] if len(genes) == 1 else 0 for _, genes in every], dtype=np.int64),
-        status=np.array([_status(kind, genes) for kind, genes in every], dtype="<U16"),
+        status=np.array(["ambiguous" if len(genes) > 1 else kind for kind, genes in every], dtype="<U16"),
         candidates={position: genes for position, (_, genes) in enumerate(every) if len(genes) > 1},
     )
-
-
-def _status(kind: str, genes: tuple[int, ...]) -> str:
-    return "ambiguous" if len(genes) > 1 else kind
 
 
 def _find(

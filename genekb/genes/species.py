@@ -80,13 +80,11 @@ def _lowered_symbols(name_table: pa.Table) -> pa.Array:
 
 def _case(name: str) -> str | None:
     """Case of a symbol; None where fewer than two letters leave it open."""
-    letters = [letter for letter in name if letter.isalpha()]
-    if not letters[1:]:
+    letters = "".join(filter(str.isalpha, name))
+    if len(letters) <= 1:
         return None
-    if all(letter.isupper() for letter in letters):
-        return "upper"
-    if all(letter.islower() for letter in letters):
-        return "lower"
+    if letters.isupper() or letters.islower():
+        return "upper" if letters.isupper() else "lower"
     return "title" if letters[0].isupper() and letters[1].islower() else None
 
 

@@ -13,7 +13,8 @@ from genekb.schema import TaxID
 
 ALL = "all"  # every species of a source
 _LINE_BYTES = 1 << 16  # a line without an end is not read to its end
-N_FIELDS = 4  # of a row of names.dmp: number, name, unique name, kind of name
+_NAME_KINDS = ("scientific name", "genbank common name", "common name", "synonym")  # the first that fits counts
+_N_FIELDS = 4  # of a row of names.dmp: number, name, unique name, kind of name
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +74,20 @@ def _in_taxonomy(wanted: str, folder: Path) -> Taxon | None:
     """Find a name in NCBI's taxonomy; scientific names come first."""
     matches: dict[str, int] = {}
     scientific: dict[int, str] = {}
-    for number, line in enumerate(_taxonomy_lines(folder), start=1):
+    for row, line in enumerate(_taxonomy_lines(folder), start=1):
         fields = [field.strip("\t ") for field in line.rstrip("\n").split("|")]
-        if len(fields) < N_FIELDS or not fields[0].isdecimal():
-            raise SourceUnusable(f"names.dmp of {folder}, line {number}: no row of NCBI's taxonomy; download it again")
-        tax_id, name, _, kind = fields[:N_FIELDS]
+        if len(fields) < _N_FIELDS or not fields[0].isdecimal():
+            raise SourceUnusable(f"names.dmp of {folder}, line {row}: no row of NCBI's taxonomy; download it again")
+        tax_id, name, _, kind = fields[:_N_FIELDS]
         if kind == "scientific name":
             scientific[int(tax_id)] = name
-        if name.lower() == wanted and kind in {"scientific name", "genbank common name", "common name", "synonym"}:
+        if name.lower() == wanted:
             matches.setdefault(kind, int(tax_id))
-    for kind in ("scientific name", "genbank common name", "common name", "synonym"):
-        if kind in matches:
-            name = scientific.get(matches[kind], wanted)
-            return Taxon(TaxID(matches[kind]), name.lower().replace(" ", "-"), name)
-    return None
+    number = next((matches[kind] for kind in _NAME_KINDS if kind in matches), None)
+    if number is None:
+        return None
+    name = scientific.get(number, wanted)
+    return Taxon(TaxID(number), name.lower().replace(" ", "-"), name)
 
 
 def _taxonomy_lines(folder: Path) -> Iterator[str]:

@@ -85,16 +85,19 @@ class _Pull:
             staging = name_folder / f"{PULLING}{manifest.digest[:_DIGITS]}"
             shared, n_bytes = self._fetch(manifest, staging, target)
             origin = Origin(url=self.version.remote.name, encoders=tuple(sorted(shared)))
-            if (target / MANIFEST).is_file():
+            is_here = (target / MANIFEST).is_file()
+            if is_here:
                 _mend(staging, target)
-                note_origin(target, origin)
-                self._take_signature(signature, target)
-                write_text(manifest.digest + "\n", name_folder / CURRENT)
-            else:
-                note_origin(target, origin)  # first: what was not pulled must never look lost
+            note_origin(target, origin)  # before the store is seen: what was not pulled must never look lost
+            if not is_here:
                 staging.mkdir(exist_ok=True)
                 write_text(self.version.head.decode("utf-8"), staging / MANIFEST)
-                self._take_signature(signature, staging)
+            folder = target if is_here else staging
+            if signature is not None and (folder / MANIFEST).read_bytes() == self.version.head:
+                (folder / SIGNATURE).write_bytes(signature)
+            if is_here:
+                write_text(manifest.digest + "\n", name_folder / CURRENT)
+            else:
                 make_current(staging, manifest.digest)
         replaced = before.name if before is not None and before.name != manifest.digest else ""
         return Pulled(
@@ -106,11 +109,6 @@ class _Pull:
             replaced=replaced,
             signed=signed,
         )
-
-    def _take_signature(self, signature: bytes | None, folder: Path) -> None:
-        """Keep a signature beside the manifest whose very bytes it is over."""
-        if signature is not None and (folder / MANIFEST).read_bytes() == self.version.head:
-            (folder / SIGNATURE).write_bytes(signature)
 
     def _promise(self) -> tuple[Manifest, bytes | None, str]:
         """Read the manifest by the rules of every manifest, and its signature."""

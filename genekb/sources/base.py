@@ -137,11 +137,8 @@ def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def explode(keys: pa.ChunkedArray, joined: pa.ChunkedArray, kind: str) -> pa.Table:
     """Split names that are joined by ``|``, one text a gene, into rows of :data:`genekb.schema.NAMES`."""
-    table = pa.table({"gene_id": keys, "name": pc.split_pattern(joined, "|")}).combine_chunks()
-    if table.num_rows == 0:
-        return schema.NAMES.empty_table()
-    column = table["name"].chunk(0)
-    return name_rows(pc.list_flatten(column), table["gene_id"].take(pc.list_parent_indices(column)), kind)
+    names = pa.chunked_array(pc.split_pattern(joined, "|")).combine_chunks()
+    return name_rows(pc.list_flatten(names), keys.take(pc.list_parent_indices(names)), kind)
 
 
 def name_rows(names: pa.ChunkedArray | pa.Array, gene_ids: pa.ChunkedArray, kind: str) -> pa.Table:

@@ -67,6 +67,12 @@ def test_ncbis_folders_are_tried_before_a_flat_mirror(release, tmp_path):
     assert result.files[0].url.endswith(NESTED)
 
 
+def test_ncbis_folders_beside_gene_data_are_looked_for_on_the_mirrors_own_host(release, tmp_path):
+    with serving(files={"/GeneRIF/generifs_basic.gz": release["/gene_summary.gz"]}) as server:
+        result = download_release(tmp_path, DownloadConfig(mirror=server.url, files=("generifs_basic",)))
+    assert result.files[0].url.endswith(f"{server.url.rstrip('/')}/GeneRIF/generifs_basic.gz")
+
+
 def test_what_is_here_is_not_fetched_again_and_what_was_changed_is(mirror, config, tmp_path):
     download_release(tmp_path, config)
     n_requests = len(mirror.requests)
