@@ -68,25 +68,14 @@ _COPY: Final = re.compile(r"^(?P<base>.+)(?P<separator>[.-])(?P<number>[1-9]\d?)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
-    """What each name was resolved to, in the order of the names.
+    """What each name was resolved to, in the order of the names."""
 
-    Parameters
-    ----------
-    names
-        The names as they were given.
-    gene_ids
-        GeneID of each name; 0 where :attr:`is_resolved` is false.
-    status
-        How it was found (a key of :data:`RANKS`), or ``ambiguous``, or ``unknown``. The last three of the ranks are
-        repaired names: ``mitochondrial`` (MT- written otherwise), ``date`` (1-Mar), ``mangled`` (HLA.DRA, MATR3.1).
-    candidates
-        GeneIDs that an ambiguous name could be, by its position.
-    """
-
-    names: tuple[str, ...]
-    gene_ids: IntArray
+    names: tuple[str, ...]  # as they were given
+    gene_ids: IntArray  # GeneID of each name; 0 where :attr:`is_resolved` is false
+    # How each was found (a key of :data:`RANKS`), or ``ambiguous``, or ``unknown``. The last three of the ranks are
+    # repaired names: ``mitochondrial`` (MT- written otherwise), ``date`` (1-Mar), ``mangled`` (HLA.DRA, MATR3.1)
     status: StrArray
-    candidates: Mapping[int, tuple[int, ...]]
+    candidates: Mapping[int, tuple[int, ...]]  # GeneIDs that an ambiguous name could be, by its position
 
     @property
     def is_resolved(self) -> NDArray[np.bool_]:

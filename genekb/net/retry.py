@@ -109,16 +109,14 @@ class RateLimit:
         lock = filelock.FileLock(self.folder / f"{self.name}.lock")
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             time.sleep(self._remaining_s(stamp))
             try:
                 yield
             finally:
                 with self._writing():
                     stamp.write_text(repr(time.time()), encoding="utf-8")
-        finally:
-            lock.release()
 
     def _writing(self) -> AbstractContextManager[None]:
         hint = "set XDG_CACHE_HOME to a folder that can be written to"

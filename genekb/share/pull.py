@@ -18,7 +18,7 @@ from genekb.net.download import Progress, size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, is_address, open_remote, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature
-from genekb.share.transfer import RemoteVersion, open_version
+from genekb.share.transfer import RemoteVersion, open_version, read_remote_file
 from genekb.store.files import Origin, absent_encoders, file_fault, note_origin
 from genekb.store.home import CURRENT, check_name, current_folder, find_home
 from genekb.store.manifest import MANIFEST, SIGNATURE, Manifest, StoredFile, is_of, parse_manifest
@@ -118,7 +118,8 @@ class _Pull:
                 f"{name} has {manifest.full_name} with digest {manifest.digest}, {self.config.digest} was asked for; "
                 "pull that version with @DIGEST, or ask its owner"
             )
-        signature = self.version.read(SIGNATURE, limit=SIGNATURE_LIMIT)
+        version, retry = self.version, self.config.retry
+        signature = read_remote_file(version.remote, version.prefix + SIGNATURE, limit=SIGNATURE_LIMIT, retry=retry)
         signed = ""
         if self.config.public_key:
             signed = check_signature(self.version.head, signature, self.config.public_key, what=name)

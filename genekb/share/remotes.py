@@ -183,13 +183,8 @@ class WebRemote:
 
     base: str  # address of the folder
     client: "httpx.Client"  # open HTTP client
-    shown: str = ""  # address to show in place of ``base``; empty: ``base`` without user, password and query
+    name: str  # address without user, password and query
     hint: str = "put user:password@ in front of the host in the address"  # where the server refuses
-
-    @property
-    def name(self) -> str:
-        """Address without secrets."""
-        return self.shown or public_url(self.base)
 
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
         """See :class:`Remote`."""
@@ -233,19 +228,14 @@ def _check_range(content_range: str, start: int) -> None:
 class BucketRemote:
     """A folder of an S3 bucket, through fsspec."""
 
-    base: str  # ``s3://bucket/path``
+    name: str  # ``s3://bucket/path``
     filesystem: Any  # open :class:`fsspec.AbstractFileSystem`
-
-    @property
-    def name(self) -> str:
-        """Its address."""
-        return self.base
 
     def read(self, path: str, *, start: int = 0) -> Iterator[bytes]:
         """See :class:`Remote`."""
         with (
             self._errors(path),
-            self.filesystem.open(f"{self.base}/{path}", block_size=_OBJECT_BLOCK, cache_type="none") as stream,
+            self.filesystem.open(f"{self.name}/{path}", block_size=_OBJECT_BLOCK, cache_type="none") as stream,
         ):
             stream.seek(start)
             while block := stream.read(_OBJECT_BLOCK):
@@ -256,7 +246,7 @@ class BucketRemote:
         try:
             with self._errors(path):
                 self.filesystem.invalidate_cache()
-                return int(self.filesystem.info(f"{self.base}/{path}")["size"])
+                return int(self.filesystem.info(f"{self.name}/{path}")["size"])
         except Absent:
             return None
 
@@ -266,7 +256,7 @@ class BucketRemote:
             return False
         try:
             with self._errors(path):
-                self.filesystem.put_file(str(local), f"{self.base}/{path}", Metadata={"sha256": sha256})
+                self.filesystem.put_file(str(local), f"{self.name}/{path}", Metadata={"sha256": sha256})
             return True
         except Absent as error:
             raise NotAvailable(f"{self.name}: there is no such bucket; make it first") from error
@@ -275,7 +265,7 @@ class BucketRemote:
         """SHA-256 that was noted when an object was pushed; empty where there is none."""
         try:
             with self._errors(path):
-                return str(self.filesystem.metadata(f"{self.base}/{path}").get("sha256", ""))
+                return str(self.filesystem.metadata(f"{self.name}/{path}").get("sha256", ""))
         except Absent:
             return ""
 
@@ -287,7 +277,7 @@ class BucketRemote:
         try:
             yield
         except FileNotFoundError as error:
-            raise Absent(f"{self.base}/{path} is not there") from error
+            raise Absent(f"{self.name}/{path} is not there") from error
         except (PermissionError, NoCredentialsError) as error:
             raise NotAvailable(
                 f"{self.name} refuses ({type(error).__name__}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
@@ -303,12 +293,12 @@ def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
     if address.scheme == "file":
         yield FolderRemote(folder=Path(address.url))
     elif address.scheme == "s3":
-        yield BucketRemote(base=address.url, filesystem=_open_bucket(timeout_s))
+        yield BucketRemote(name=address.url, filesystem=_open_bucket(timeout_s))
     else:
         with open_client(timeout_s) as client:
             if address.scheme == "http":
                 check_reachable(client, address.url, hint="check the address and the network")
-                yield WebRemote(base=address.url, client=client)
+                yield WebRemote(base=address.url, client=client, name=public_url(address.url))
             else:
                 yield hub_remote(address, client)
 
@@ -335,7 +325,7 @@ def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
     return WebRemote(
         base=f"{constants.ENDPOINT}/{prefix}{repository}/resolve/{info.sha}",
         client=client,
-        shown=f"{address.url}@{info.sha}",
+        name=f"{address.url}@{info.sha}",
         hint=TOKEN_HINT,
     )
 

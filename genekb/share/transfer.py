@@ -45,10 +45,6 @@ class RemoteVersion:
     prefix: str  # folder in which the version lies: empty, or ending with a slash
     expected: str  # digest, or its first digits, that the version must have; empty if any
 
-    def read(self, path: str, *, limit: int) -> bytes | None:
-        """Read a small file of it, see :func:`read_remote_file`."""
-        return read_remote_file(self.remote, self.prefix + path, limit=limit, retry=self.retry)
-
     def size(self, path: str) -> int | None:
         """Bytes of a file of it; None where there is none."""
         return self.retry.call(

@@ -9,7 +9,6 @@ import gzip
 import json
 import zlib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from genekb import schema
-from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted
 from genekb.files.limits import check_gzip
 from genekb.genes.resolve import RANKS, resolve_names
@@ -182,10 +181,8 @@ def _replaced(genes: pa.Table, texts: dict[int, dict[str, str | None]]) -> pa.Ta
 
 def read_demo_table() -> SourceTables:
     """Read the demo table of this package."""
-    path = Path(str(files("genekb.sources").joinpath(DEMO_FILE)))
-    if not path.is_file():
-        raise NotAvailable(f"the demo table {DEMO_FILE} is not in this installation; install the package again")
     licence = "identifiers and names: NCBI Gene, public domain; summaries: this project, BSD-3-Clause"
+    path = Path(__file__).with_name(DEMO_FILE)
     return read_gene_table(path, release="1", licence=licence)
 
 
