@@ -26,7 +26,7 @@ from jaxtyping import Float32
 from genekb.core.addresses import is_web_address
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
-from genekb.encoders.local.batches import Cut, cut_to_tokens
+from genekb.encoders.local.cutting import Cut, cut_to_tokens
 from genekb.files.atomic import canonical_json, write_text
 from genekb.files.limits import read_json
 from genekb.net.retry import RetryPolicy, TryAgain, retry_after_s

@@ -23,52 +23,29 @@ _CHOICES = {"kind": get_args(Kind), "pooling": get_args(Pooling), "dtype": get_a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderSpec:
-    """The recipe of an encoder: everything that decides its vectors; not batch size, device or threads.
+    """The recipe of an encoder: everything that decides its vectors; not batch size, device or threads."""
 
-    Parameters
-    ----------
-    name
-        Short name of lower-case letters, digits, ``.``, ``_`` and ``-``.
-    kind
-        Family of the encoder.
-    model_id
-        Hugging Face id, ``folder:`` and the name of a local folder, a vendor's name for its model, the algorithm of a
-        built-in encoder, the encoder_id that was shuffled, the file that vectors came from, or a plug-in's package.
-    revision
-        Commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm or
-        a plug-in's.
-    weights_sha256, tokenizer_sha256
-        Hex digests of the files that were loaded; empty for built-in encoders.
-    pooling
-        How token vectors become one vector; ``none`` where there are no token vectors.
-    prompt
-        Put in front of every text.
-    max_tokens
-        Longest input in tokens, special tokens and prompt included; 0 is no limit.
-    normalise
-        Whether vectors have unit length.
-    dim
-        Length of a vector.
-    dtype
-        Type that the model computes in; vectors are float32 in any case.
-    state_sha256, code_sha256
-        Digests of the fitted or generated state, and of the model's own Python code where that was run; else empty.
-    """
-
-    name: str
+    name: str  # of lower-case letters, digits, ``.``, ``_`` and ``-``
     kind: Kind
+    # Hugging Face id, ``folder:`` and the name of a local folder, a vendor's name for its model, the algorithm of a
+    # built-in encoder, the encoder_id that was shuffled, the file that vectors came from, or a plug-in's package
     model_id: str = ""
+    # commit of the hub; ``config-`` and a hash of config.json for a local folder; version of a built-in algorithm or a
+    # plug-in's
     revision: str = ""
-    weights_sha256: str = ""
+    weights_sha256: str = ""  # weights_sha256, tokenizer_sha256: hex digests of the files; empty for built-in encoders
     tokenizer_sha256: str = ""
-    pooling: Pooling = "none"
-    prompt: str = ""
-    max_tokens: int = 0
-    normalise: bool = True
-    dim: int
-    dtype: ComputeDtype = "float32"
+    pooling: Pooling = "none"  # how token vectors become one; ``none`` without such, or where the modules say it
+    prompt: str = ""  # put in front of every text
+    max_tokens: int = 0  # longest input in tokens, special tokens and prompt included; 0 is no limit
+    normalise: bool = True  # whether vectors have unit length
+    dim: int  # length of a vector; of a model's first values where it gives more
+    dtype: ComputeDtype = "float32"  # type that the model computes in; vectors are float32 in any case
+    # digests of the fitted or generated state, of the model's own Python code where that was run, and of modules behind
+    # the transformer that are more than one pooling; else empty
     state_sha256: str = ""
     code_sha256: str = ""
+    modules_sha256: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -96,10 +73,11 @@ class EncoderSpec:
         return EncoderID(f"{self.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}")
 
     def to_dict(self) -> dict[str, str | int | bool]:
-        """Return the fields as JSON types, in the order of declaration; the code's digest only where code was run."""
+        """Return the fields as JSON types, in the order of declaration; digests of code and modules where they are."""
         recipe = asdict(self)
-        if not self.code_sha256:
-            del recipe["code_sha256"]  # recipes without code keep the identity that they had before there was the field
+        for field in ("code_sha256", "modules_sha256"):
+            if not recipe[field]:
+                del recipe[field]  # recipes keep the identity that they had before there was the field
         return recipe
 
     @classmethod

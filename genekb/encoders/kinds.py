@@ -1,5 +1,6 @@
 """Families of encoders, and those known by name: what the rest of genekb asks about one is answered here alone."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -95,12 +96,19 @@ def without_prefix(name: str, kind: Kind) -> str:
     return name.removeprefix(KINDS[kind].prefix)
 
 
+def split_dim(name: str) -> tuple[str, int]:
+    """Name of a model, and how many of the first values of its vectors ``NAME@DIM`` asks for; 0 is all."""
+    found = re.fullmatch(r"(.+)@([1-9]\d{0,4})", name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
 def stored_name(name: str) -> str:
     """Short name in a store of the encoder that a user asks for: ``minilm-onnx`` for ``onnx:minilm``."""
     for kind in KINDS.values():
         if kind.prefix and name.startswith(kind.prefix):
             return kind.stored_as.format(stored_name(name.removeprefix(kind.prefix)))
-    return name
+    model, dim = split_dim(name)
+    return f"{model}-{dim}" if dim else name
 
 
 Where = Literal["bundled", "folder", "cached", "built in", "online", "plug-in", "not here"]

@@ -2,9 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cache, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,9 +13,20 @@ from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.messages import did_you_mean
 from genekb.core.plugins import find_plugins, load_plugin, origin, unusable
 from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, folder_name
-from genekb.encoders.kinds import KINDS, ModelEntry, Pooling, Where, asks_for, entries, find_entry, without_prefix
+from genekb.encoders.kinds import (
+    KINDS,
+    ModelEntry,
+    Pooling,
+    Where,
+    asks_for,
+    entries,
+    find_entry,
+    split_dim,
+    without_prefix,
+)
 from genekb.encoders.local.files import (
     MODELS_VARIABLE,
+    ModelFacts,
     ModelFolder,
     Place,
     config_mark,
@@ -28,7 +39,7 @@ from genekb.encoders.local.files import (
 
 if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
-    from genekb.encoders.local.remote_code import OwnCode
+    from genekb.encoders.local.encoder import Compute
 
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
@@ -100,19 +111,73 @@ def load_encoder(
         return _load_api(without_prefix(name, "api"), entry, base_url=base_url)
     if entry is not None and entry.kind == "custom":
         raise NotAvailable(f"encoder {name!r} cannot be loaded: {entry.note}; `genekb models` lists the others")
+    name, dim = split_dim(name)
+    entry = find_entry(name)
     place = _find_place(name, entry, online=online, with_code=trust_remote_code)
+    asked = _AskedModel(name=name, entry=entry, place=place, dim=dim)
     if _is_static(entry, place):
-        return _load_static(name, entry, place)
-    if in_onnx:
-        return _load_in_onnx(name, entry, place, threads=threads, cache=cache)
+        return _load_static(asked)
     folder = _checked_folder(entry, place)
-    recipe = make_recipe(name, entry, place, folder)
-    from genekb.encoders.local.remote_code import find_code
+    if in_onnx:
+        return _load_in_onnx(folder, asked, threads=threads, cache=cache)
+    from genekb.encoders.local.encoder import Compute
 
-    find = partial(find_code, folder, place=place, model_id=recipe.model_id, online=online)
-    return _load_transformer(
-        folder, recipe=recipe, find=find if trust_remote_code else None, device=device, dtype=dtype, threads=threads
-    )
+    compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
+    return _load_transformer(folder, asked, compute=compute, online=online, trust_remote_code=trust_remote_code)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _AskedModel:
+    """A model with files, as a user asks for it."""
+
+    name: str
+    entry: ModelEntry | None
+    place: Place
+    dim: int  # the first values of a vector that are kept; 0 keeps all
+
+    @property
+    def short_name(self) -> str:
+        short = self.entry.name if self.entry else _short_name(self.name)
+        return f"{short}-{self.dim}" if self.dim else short
+
+    @property
+    def model_id(self) -> str:
+        if self.entry is not None:
+            return self.entry.model_id
+        return FOLDER_PREFIX + self.place.path.name if self.place.where == "folder" else self.name
+
+    def pooling(self, folder: ModelFolder) -> Pooling:
+        """Pooling of a folder that declares none."""
+        if folder.is_bare and self.entry is None:
+            log.info("%s declares no pooling; the mean of its tokens is taken", self.place.path.name)
+        return self.entry.pooling if self.entry else "mean"
+
+    def recipe(self, folder: ModelFolder, facts: ModelFacts) -> EncoderSpec:
+        """Make a recipe of what the registry and the files say; where both do, they must agree."""
+        entry, max_tokens = self.entry, facts.max_tokens
+        if entry is not None:
+            _agree(entry, facts)
+            max_tokens = min(filter(None, (entry.max_tokens, max_tokens)), default=0)
+        known = entry is not None and has_files(folder.path, sha256=entry.sha256)
+        return EncoderSpec(
+            name=self.short_name,
+            kind="transformer",
+            model_id=self.model_id,
+            revision=(entry.revision if known and entry else self.place.revision) or config_mark(folder),
+            weights_sha256=folder.weights_sha256,
+            tokenizer_sha256=folder.tokenizer_sha256,
+            pooling=facts.pooling,
+            prompt=entry.prompt if entry else facts.prompt,
+            max_tokens=max_tokens,
+            dim=self.kept_dim(facts.dim),
+            modules_sha256=facts.modules_sha256,
+        )
+
+    def kept_dim(self, dim: int) -> int:
+        """Length of the vectors, of a model that gives ``dim`` values."""
+        if self.dim > dim:
+            raise EncoderFailed(f"encoder {self.name!r} has {dim} dims, {self.dim} cannot be kept")
+        return self.dim or dim
 
 
 def _is_static(entry: ModelEntry | None, place: Place) -> bool:
@@ -161,37 +226,31 @@ def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> E
     return load_api(name=entry.name, model_id=entry.model_id, dim=entry.dim, max_tokens=entry.max_tokens, config=config)
 
 
-def _load_static(name: str, entry: ModelEntry | None, place: Place) -> Encoder:
+def _load_static(asked: _AskedModel) -> Encoder:
     from genekb.encoders.local.static import load_static
 
-    short, model_id = _identity(name, entry, place)
-    encoder = load_static(place.path, name=short, model_id=model_id, revision=place.revision)
-    _check_dim(entry, encoder.spec.dim)
-    return encoder
+    static = load_static(
+        asked.place.path, name=asked.short_name, model_id=asked.model_id, revision=asked.place.revision, dim=asked.dim
+    )
+    if asked.entry is not None and not asked.dim:
+        _check_dim(asked.entry, static.spec.dim)
+    return static
 
 
-def _identity(name: str, entry: ModelEntry | None, place: Place) -> tuple[str, str]:
-    """Short name and model id of a recipe."""
-    if entry is not None:
-        return entry.name, entry.model_id
-    return _short_name(name), FOLDER_PREFIX + place.path.name if place.where == "folder" else name
-
-
-def _check_dim(entry: ModelEntry | None, dim: int) -> None:
-    if entry is not None and dim != entry.dim:
+def _check_dim(entry: ModelEntry, dim: int) -> None:
+    if dim != entry.dim:
         raise EncoderFailed(f"encoder {entry.name!r} has {dim} dims, the registry says {entry.dim}")
 
 
-def _load_in_onnx(
-    name: str, entry: ModelEntry | None, place: Place, *, threads: int | None, cache: Path | None
-) -> Encoder:
-    from genekb.encoders.local.onnx import load_onnx
+def _load_in_onnx(folder: ModelFolder, asked: _AskedModel, *, threads: int | None, cache: Path | None) -> Encoder:
+    from genekb.encoders.local.onnx import load_onnx, read_facts
 
-    folder = _checked_folder(entry, place)
-    recipe = make_recipe(name, entry, place, folder)
-    recipe = replace(recipe, kind="onnx", name=KINDS["onnx"].stored_as.format(recipe.name))
+    cache = cache or graph_cache()
     try:
-        return load_onnx(folder, recipe=recipe, threads=threads, cache=cache or graph_cache())
+        facts = read_facts(folder, pooling=asked.pooling(folder), name=asked.short_name, cache=cache)
+        recipe = asked.recipe(folder, facts)
+        recipe = replace(recipe, kind="onnx", name=KINDS["onnx"].stored_as.format(recipe.name))
+        return load_onnx(folder, recipe=recipe, threads=threads, cache=cache)
     except EncoderFailed as error:
         if not folder.own_classes:
             raise
@@ -263,23 +322,28 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
 
 
 def _load_transformer(
-    folder: ModelFolder, *, recipe: EncoderSpec, find: "Callable[[], OwnCode] | None", device: str, dtype: str,
-    threads: int | None,
-) -> Encoder:  # fmt: skip
-    """Load a model by transformers alone, or, if that fails and is allowed, with the model's own code."""
-    from genekb.encoders.local.encoder import Compute, load_transformer
-    from genekb.encoders.local.remote_code import code_hint
+    folder: ModelFolder, asked: _AskedModel, *, compute: "Compute", online: bool, trust_remote_code: bool
+) -> Encoder:
+    """Load a model by the libraries alone, or, if that fails and is allowed, with the model's own code."""
+    from genekb.encoders.local.encoder import open_transformer, start_transformer
+    from genekb.encoders.local.remote_code import OwnCode, code_hint, find_code
 
-    compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
+    pooling = asked.pooling(folder)
+
+    def load(code: OwnCode | None = None) -> Encoder:
+        opened = open_transformer(folder, name=asked.short_name, pooling=pooling, compute=compute, code=code)
+        recipe = replace(asked.recipe(folder, opened.facts), dtype=opened.dtype, code_sha256=opened.code_sha256)
+        return start_transformer(opened, spec=recipe, threads=compute.threads)
+
     try:
-        return load_transformer(folder, recipe=recipe, compute=compute)
+        return load()
     except EncoderFailed as error:
         if not folder.own_classes:
             raise
-        if find is None:
+        if not trust_remote_code:
             raise EncoderFailed(f"{error}; {code_hint(folder)}") from error
         log.info("%s; its own code is run: %s", error, ", ".join(folder.own_classes.values()))
-    return load_transformer(folder, recipe=recipe, compute=compute, code=find())
+    return load(find_code(folder, place=asked.place, model_id=asked.model_id, online=online))
 
 
 def _checked_folder(entry: ModelEntry | None, place: Place) -> ModelFolder:
@@ -288,41 +352,15 @@ def _checked_folder(entry: ModelEntry | None, place: Place) -> ModelFolder:
     return read_folder(place.path)
 
 
-def make_recipe(name: str, entry: ModelEntry | None, place: Place, folder: ModelFolder) -> EncoderSpec:
-    """Make a recipe of what the registry and the files say; where both do, they must agree."""
-    pooling: Pooling = folder.pooling
-    if pooling == "none":
-        pooling = entry.pooling if entry else "mean"
-        if entry is None:
-            log.info("%s declares no pooling; the mean of its tokens is taken", place.path.name)
-    max_tokens = folder.max_tokens
-    if entry is not None:
-        _agree(entry, folder, pooling)
-        max_tokens = min(filter(None, (entry.max_tokens, folder.max_tokens)), default=0)
-    known = entry is not None and has_files(folder.path, sha256=entry.sha256)
-    revision = (entry.revision if known and entry else place.revision) or config_mark(folder)
-    short, model_id = _identity(name, entry, place)
-    return EncoderSpec(
-        name=short,
-        kind="transformer",
-        model_id=model_id,
-        revision=revision,
-        weights_sha256=folder.weights_sha256,
-        tokenizer_sha256=folder.tokenizer_sha256,
-        pooling=pooling,
-        prompt=entry.prompt if entry else folder.prompt,
-        max_tokens=max_tokens,
-        dim=folder.dim,
-    )
-
-
-def _agree(entry: ModelEntry, folder: ModelFolder, pooling: Pooling) -> None:
-    _check_dim(entry, folder.dim)
-    if pooling != entry.pooling:
-        raise EncoderFailed(f"encoder {entry.name!r} declares pooling {pooling}, the registry says {entry.pooling}")
-    if folder.max_tokens and folder.max_tokens < entry.max_tokens:
+def _agree(entry: ModelEntry, facts: ModelFacts) -> None:
+    _check_dim(entry, facts.dim)
+    if facts.pooling != entry.pooling:
         raise EncoderFailed(
-            f"encoder {entry.name!r} reads {folder.max_tokens} tokens, the registry says {entry.max_tokens}"
+            f"encoder {entry.name!r} declares pooling {facts.pooling}, the registry says {entry.pooling}"
+        )
+    if facts.max_tokens and facts.max_tokens < entry.max_tokens:
+        raise EncoderFailed(
+            f"encoder {entry.name!r} reads {facts.max_tokens} tokens, the registry says {entry.max_tokens}"
         )
 
 

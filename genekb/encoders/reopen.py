@@ -101,22 +101,25 @@ def _reopen_files(
     if spec.kind == "static":
         return _reopen_static(spec, found)
     for place in found:
-        model = read_folder(place.path)
-        if not _is_made_from(spec, model, entry):
+        folder = read_folder(place.path)
+        if not _is_made_from(spec, folder, entry):
             continue
         if spec.kind == "onnx":
             from genekb.encoders.local.onnx import load_onnx
 
-            return load_onnx(model, recipe=spec, threads=threads, cache=cache or graph_cache())
-        from genekb.encoders.local.encoder import Compute, load_transformer
+            return load_onnx(folder, recipe=spec, threads=threads, cache=cache or graph_cache())
+        from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
         from genekb.encoders.local.remote_code import code_hint, find_code
 
         if spec.code_sha256 and not trust_remote_code:
-            raise NotAvailable(f"{spec.encoder_id} cannot be opened: {code_hint(model)}")
-        code = find_code(model, place=place, model_id=spec.model_id) if spec.code_sha256 else None
-        if code is None or code.sha256 == spec.code_sha256:
-            compute = Compute(device=device, dtype=spec.dtype, threads=threads)
-            return load_transformer(model, recipe=spec, compute=compute, code=code)
+            raise NotAvailable(f"{spec.encoder_id} cannot be opened: {code_hint(folder)}")
+        code = find_code(folder, place=place, model_id=spec.model_id) if spec.code_sha256 else None
+        if code and code.sha256 != spec.code_sha256:
+            continue
+        compute = Compute(device=device, dtype=spec.dtype, threads=threads)
+        opened = open_transformer(folder, name=spec.name, pooling=spec.pooling, compute=compute, code=code)
+        if (opened.facts.pooling, opened.facts.modules_sha256) == (spec.pooling, spec.modules_sha256):
+            return start_transformer(opened, spec=spec, threads=threads)
     code_too = " or Python code" if spec.code_sha256 else ""
     raise StoreCorrupt(
         f"{found[0].path} holds other weights or another tokenizer or configuration{code_too} than {spec.encoder_id} "
@@ -129,7 +132,7 @@ def _reopen_static(spec: EncoderSpec, found: Sequence[Place]) -> Encoder:
 
     for place in found:
         encoder = load_static(
-            place.path, name=spec.name, model_id=spec.model_id, revision=spec.revision, prompt=spec.prompt
+            place.path, name=spec.name, model_id=spec.model_id, revision=spec.revision, prompt=spec.prompt, dim=spec.dim
         )
         if encoder.spec == spec:
             return encoder

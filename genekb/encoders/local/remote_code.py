@@ -1,15 +1,12 @@
-"""Python code of a model: found, hashed and, only on request, run from a copy of the hashed bytes."""
+"""Python code of a model: found and hashed here; sentence-transformers runs it, only on request."""
 
 import atexit
 import hashlib
-import importlib
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 from genekb.core.errors import EncoderFailed, NotAvailable
@@ -17,7 +14,6 @@ from genekb.encoders.local.files import ModelFolder, Place, code_folder
 from genekb.files.atomic import is_plain_path
 
 _BETWEEN: Final = "--"  # a repository and a class in it, as transformers writes them
-_PACKAGE: Final = "genekb_own_code_"
 # What code that others wrote for another version of transformers may well raise.
 CODE_FAULTS: Final = (
     ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, NameError, OSError,
@@ -27,10 +23,8 @@ CODE_FAULTS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnCode:
-    """The Python files of a model, and its classes by part of the model."""
+    """The Python files of a model, of its folder and of the repositories that it names."""
 
-    # by ``AutoConfig``, ``AutoModel`` and ``AutoTokenizer``: ``module.Class`` or ``owner/name--module.Class``
-    classes: Mapping[str, str]
     files: Mapping[str, bytes]  # content by ``module.py`` or ``owner/name--module.py``
 
     @property
@@ -39,37 +33,35 @@ class OwnCode:
         lines = (f"{name}:{hashlib.sha256(self.files[name]).hexdigest()}\n" for name in sorted(self.files))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def open_class(self, part: str) -> type:
-        """Import a class of the model's code, which runs its file; ``EncoderFailed`` if that fails."""
-        repository, module, name = _split(self.classes[part])
-        try:
-            found = getattr(importlib.import_module(f"{self._package(repository)}.{module}"), name)
-        except CODE_FAULTS as error:
-            raise EncoderFailed(f"the model's own {module}.py cannot be imported: {first_line(error)}") from error
-        if not isinstance(found, type):
-            raise EncoderFailed(f"{name} in the model's own {module}.py is no class")
-        return found
+    def view(self, folder: ModelFolder) -> ModelFolder:
+        """Make a folder of links to the model's files, with these bytes as its code, under a name made of their digest.
 
-    def _package(self, repository: str) -> str:
-        """Name of the package of a repository's files; it is made once a process."""
-        mark = hashlib.sha256(f"{self.sha256} {repository}".encode()).hexdigest()[:16]
-        package = f"{_PACKAGE}{mark}"
-        if package not in sys.modules:
-            folder = Path(tempfile.mkdtemp(prefix=package))
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        The libraries find code by the name of a folder, keep copies of it between runs, and fetch that of other
+        repositories themselves: in such a folder they run what was hashed, and nothing else.
+        """
+        scratch = Path(tempfile.mkdtemp(prefix="genekb-code-"))
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        root = scratch / f"genekb_{self.sha256[:16]}"
+        path = root / folder.path.relative_to(folder.root)
+        for original, copy in {folder.root: root, folder.path: path}.items():
+            copy.mkdir(parents=True, exist_ok=True)
+            for file in original.iterdir():
+                if file.suffix != ".py" and file != folder.path:
+                    (copy / file.name).symlink_to(file.resolve())
             for label, content in self.files.items():
-                owner, _, file = label.rpartition(_BETWEEN)
-                if owner == repository:
-                    (folder / file).write_bytes(content)
-            importlib.invalidate_caches()
-            module = ModuleType(package)
-            module.__path__ = [str(folder)]
-            sys.modules[package] = module
-        return package
+                (copy / label.rpartition(_BETWEEN)[2]).write_bytes(content)
+        for name in ("config.json", "tokenizer_config.json"):
+            if (path / name).is_file():
+                settings = (path / name).read_text(encoding="utf-8")
+                for reference in folder.own_classes.values():
+                    settings = settings.replace(f'"{reference}"', f'"{reference.rpartition(_BETWEEN)[2]}"')
+                (path / name).unlink()
+                (path / name).write_text(settings, encoding="utf-8")
+        return replace(folder, root=root, path=path)
 
 
 def find_code(folder: ModelFolder, *, place: Place, model_id: str, online: bool = False) -> OwnCode:
-    """Read the Python files of a model's folder and of the repositories that it names, without running them.
+    """Read the Python files of a model's folder and of the repositories that it names; none is run.
 
     ``place``, ``model_id``: where the model is, and its repository at the hub. Raises ``NotAvailable`` if a file is
     missing; ``EncoderFailed`` if a class is named in a way that transformers does not know.
@@ -89,8 +81,8 @@ def find_code(folder: ModelFolder, *, place: Place, model_id: str, online: bool 
         if path is None or missing:
             raise NotAvailable(_how_to_get(", ".join(missing), repository, folder))
         label = f"{repository}{_BETWEEN}" if repository else ""
-        files |= {f"{label}{file.name}": file.read_bytes() for file in sorted(path.glob("*.py")) if file.is_file()}
-    return OwnCode(classes=folder.own_classes, files=files)
+        files |= {f"{label}{file.name}": file.read_bytes() for file in path.glob("*.py") if file.is_file()}
+    return OwnCode(files=files)
 
 
 def code_hint(folder: ModelFolder) -> str:

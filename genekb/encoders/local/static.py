@@ -1,11 +1,12 @@
 """Static word vectors of model2vec's kind: a text is the mean of its tokens' vectors, and no network is run over it."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.core.resources import raise_resource_fault
@@ -21,15 +22,6 @@ _WEIGHTS: Final = "model.safetensors"
 _TOKENIZER: Final = "tokenizer.json"
 
 
-class _StaticModel(Protocol):
-    """What is used of model2vec's StaticModel."""
-
-    embedding: np.ndarray
-    unk_token_id: int | None
-
-    def encode(self, sentences: Sequence[str], *, max_length: int | None, use_multiprocessing: bool) -> np.ndarray: ...
-
-
 class StaticEncoder:
     """A table of token vectors with its tokenizer.
 
@@ -37,12 +29,12 @@ class StaticEncoder:
     direction of the mean of the whole table.
     """
 
-    def __init__(self, *, spec: EncoderSpec, model: _StaticModel, tokenizer: "Tokenizer") -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+    def __init__(self, *, spec: EncoderSpec, model: Any, neutral: Float32[np.ndarray, " dim"]) -> None:
         self.spec = spec
         self._model = model
-        self._tokenizer = tokenizer
+        self._neutral = neutral
+        self._unknown = unknown_token(model.tokenizer)
+        model.tokenizer.no_truncation()
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
         """Encode texts as ``Encoder.encode`` says; a text without any known token gets the neutral vector."""
@@ -50,16 +42,17 @@ class StaticEncoder:
         vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
         n_tokens = np.empty(len(texts), dtype=np.int32)
         for start in range(0, len(texts), _BATCH_SIZE):
-            batch = texts[start : start + _BATCH_SIZE]
+            batch = list(texts[start : start + _BATCH_SIZE])
             rows = slice(start, start + len(batch))
-            prompted = [self.spec.prompt + text for text in batch]
-            # model2vec would read 512 tokens alone; its threads would only follow each other under Python's lock.
-            vectors[rows] = self._model.encode(prompted, max_length=None, use_multiprocessing=False)
-            n_tokens[rows] = self._known(batch)
+            vectors[rows] = self._model.encode(
+                batch, prompt=self.spec.prompt, batch_size=_BATCH_SIZE, show_progress_bar=False,
+                truncate_dim=self.spec.dim,
+            )  # fmt: skip
+            n_tokens[rows] = self._count_known(batch)
             if progress:
                 progress(len(batch))
         blank = (n_tokens == 0) | (np.linalg.norm(vectors, axis=1) == 0)
-        vectors[blank] = self._model.embedding.mean(axis=0)
+        vectors[blank] = self._neutral[: self.spec.dim]
         n_tokens[blank] = 0
         return EncodedTexts(
             vectors=unit_rows(vectors, encoder=self.spec.name),
@@ -70,11 +63,16 @@ class StaticEncoder:
     def save(self, folder: Path) -> None:
         """Write nothing: nothing is fitted, and the table stays where it is."""
 
-    def _known(self, texts: Sequence[str]) -> Int32[np.ndarray, " text"]:
-        """Count the tokens of each text that the table knows."""
-        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        unknown = self._model.unk_token_id
-        return np.array([sum(token != unknown for token in encoding.ids) for encoding in found], dtype=np.int32)
+    def _count_known(self, texts: list[str]) -> Int32[np.ndarray, " text"]:
+        found = self._model.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return np.array([sum(token != self._unknown for token in encoding.ids) for encoding in found], dtype=np.int32)
+
+
+def unknown_token(tokenizer: "Tokenizer") -> int | None:
+    """Id of the token that stands for all unknown ones; None where there is none."""
+    model = json.loads(tokenizer.to_str())["model"]
+    token = model.get("unk_token")
+    return model.get("unk_id") if token is None else tokenizer.token_to_id(token)
 
 
 def is_static_folder(path: Path) -> bool:
@@ -83,19 +81,21 @@ def is_static_folder(path: Path) -> bool:
     return _static_module(path) is not None or (isinstance(config, dict) and config.get("model_type") == "model2vec")
 
 
-def load_static(path: Path, *, name: str, model_id: str, revision: str = "", prompt: str = "") -> StaticEncoder:
+def load_static(
+    path: Path, *, name: str, model_id: str, revision: str = "", prompt: str = "", dim: int = 0
+) -> StaticEncoder:
     """Load static word vectors from a folder that model2vec or sentence-transformers wrote.
 
-    Raises ``NotAvailable`` if model2vec, the table or the tokenizer is missing; ``EncoderFailed`` if model2vec cannot
-    load them; ``StoreCorrupt`` for invalid JSON.
+    ``dim``: the first values of a vector that are kept; 0 keeps all. Raises ``NotAvailable`` if model2vec, the table or
+    the tokenizer is missing; ``EncoderFailed`` if model2vec cannot load them; ``StoreCorrupt`` for invalid JSON.
     """
     folder = path / (_static_module(path) or "")
     for file in (_WEIGHTS, _TOKENIZER):
         if not (folder / file).is_file():
             raise NotAvailable(f"{folder} has no {file}; give a folder that model2vec's save_pretrained wrote")
-    model = _open(path, name=name)
-    from tokenizers import Tokenizer
-
+    model, neutral = _open(path, name=name)
+    if dim > neutral.size:
+        raise EncoderFailed(f"encoder {name!r} has {neutral.size} dims, {dim} cannot be kept")
     spec = EncoderSpec(
         name=name,
         kind="static",
@@ -104,29 +104,27 @@ def load_static(path: Path, *, name: str, model_id: str, revision: str = "", pro
         weights_sha256=sha256_file(folder / _WEIGHTS),
         tokenizer_sha256=sha256_file(folder / _TOKENIZER),
         prompt=prompt,
-        dim=model.embedding.shape[1],
+        dim=dim or neutral.size,
     )
-    return StaticEncoder(spec=spec, model=model, tokenizer=Tokenizer.from_file(str(folder / _TOKENIZER)))
+    return StaticEncoder(spec=spec, model=model, neutral=neutral)
 
 
-def _open(path: Path, *, name: str) -> _StaticModel:
-    """Model with its table in float32, whatever type the file has."""
+def _open(path: Path, *, name: str) -> tuple[Any, Float32[np.ndarray, " dim"]]:
+    """Model, and the mean of its table."""
+    from safetensors import SafetensorError
+
+    from genekb.encoders.local.engine import open_table
+
     try:
-        from model2vec import StaticModel
+        return open_table(str(path), unknown_id=unknown_token)
     except ImportError as error:
         raise NotAvailable(
             f"encoder {name!r} needs model2vec, which is not installed; pip install 'genekb-cellmodel[static]'"
         ) from error
-    from safetensors import SafetensorError
-
-    try:
-        model = StaticModel.from_pretrained(path)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise_resource_fault(error)
         reason = str(error).strip().partition("\n")[0]
         raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
-    model.embedding = np.asarray(model.embedding, dtype=np.float32)
-    return model
 
 
 def _static_module(path: Path) -> str | None:

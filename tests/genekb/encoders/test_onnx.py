@@ -15,9 +15,9 @@ import pytest
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders import load_encoder
 from genekb.encoders.base import EncoderSpec
-from genekb.encoders.local.encoder import Compute, load_transformer
+from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
 from genekb.encoders.local.files import read_folder
-from genekb.encoders.local.onnx import GraphKey, load_onnx, read_graph
+from genekb.encoders.local.onnx import key_of, load_onnx, read_graph
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -73,12 +73,9 @@ def load(path, cache, **changes):
 
 def in_torch(path, **changes):
     spec = replace(recipe(path, **changes), kind="transformer")
-    return load_transformer(read_folder(path), recipe=spec, compute=Compute(device="cpu", dtype="float32", threads=1))
-
-
-def key_of(path):
-    model = read_folder(path)
-    return GraphKey(weights_sha256=model.weights_sha256, config_sha256=model.config_sha256, pooling="mean")
+    compute = Compute(device="cpu", dtype="float32")
+    opened = open_transformer(read_folder(path), name=spec.name, pooling=spec.pooling, compute=compute)
+    return start_transformer(opened, spec=spec, threads=1)
 
 
 @pytest.mark.parametrize("pooling", ["mean", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cls", "last"))])
@@ -142,7 +139,7 @@ def write_half_a_note(graph):
 
 def write_an_older_note(graph):
     note = graph.with_suffix(".json")
-    note.write_text(note.read_text().replace('"format": 1', '"format": 0'))
+    note.write_text(note.read_text().replace('"format": 2', '"format": 1'))
 
 
 def copy_of_graph(folder, cache, target):
@@ -156,9 +153,9 @@ def copy_of_graph(folder, cache, target):
 @pytest.mark.parametrize("damage", [flip_a_byte, end_before_the_note, write_half_a_note, write_an_older_note])
 def test_a_damaged_graph_is_not_read(folder, cache, tmp_path, damage, caplog):
     graph = copy_of_graph(folder, cache, tmp_path)
-    assert read_graph(key_of(folder), tmp_path) == graph.read_bytes()
+    assert read_graph(key_of(read_folder(folder), "mean"), tmp_path) == graph.read_bytes()
     damage(graph)
-    assert read_graph(key_of(folder), tmp_path) is None
+    assert read_graph(key_of(read_folder(folder), "mean"), tmp_path) is None
     assert "it is exported again" in caplog.text
 
 
@@ -168,7 +165,7 @@ def test_a_damaged_graph_is_replaced(folder, cache, tmp_path):
     end_before_the_note(graph)
     again = load(folder, tmp_path).encode(TEXTS).vectors
     np.testing.assert_allclose(again, load(folder, cache).encode(TEXTS).vectors, atol=1e-5)
-    assert read_graph(key_of(folder), tmp_path) == graph.read_bytes()
+    assert read_graph(key_of(read_folder(folder), "mean"), tmp_path) == graph.read_bytes()
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -180,7 +177,7 @@ def test_another_configuration_has_a_graph_of_its_own(folder, cache, tmp_path):
     first, second = (load(path, cache).encode(TEXTS).vectors for path in (folder, edited))
     assert np.abs(first - second).max() > 0.01
     np.testing.assert_allclose(second, in_torch(edited).encode(TEXTS).vectors, atol=1e-4)
-    assert key_of(folder).name != key_of(edited).name
+    assert key_of(read_folder(folder), "mean").name != key_of(read_folder(edited), "mean").name
 
 
 @pytest.mark.slow
@@ -216,8 +213,8 @@ def test_a_folder_without_tokenizer_json_is_told_what_to_do(folder, tmp_path):
 def test_what_a_graph_cannot_be_is_refused(folder, cache):
     with pytest.raises(ValueError, match="must be onnx in float32, got onnx in bfloat16"):
         load(folder, cache, dtype="bfloat16")
-    with pytest.raises(EncoderFailed, match="gives vectors of 32 dims, 31 are expected"):
-        load(folder, cache, dim=31)
+    with pytest.raises(EncoderFailed, match="gives vectors of 32 dims, 33 are expected"):
+        load(folder, cache, dim=33)
     with pytest.raises(EncoderFailed, match="reads 3 tokens, its prompt alone takes"):
         load(folder, cache, prompt="blood: ", max_tokens=3)
 

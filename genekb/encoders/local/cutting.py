@@ -1,4 +1,4 @@
-"""Token batches: texts to padded batches of token ids and back to rows, for every encoder with tokens.
+"""Texts cut on the end of a sentence before a model sees them, and batches of texts of one length.
 
 Only ``tokenizers`` is needed, so that an encoder without PyTorch encodes texts exactly as one with it.
 """
@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from genekb.core.errors import EncoderFailed
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 PROBE: Final = "A2M: alpha-2-macroglobulin. The protein inhibits many proteases by a bait and trap mechanism."
 
-# Padding goes up to a multiple of this, by the text's own length alone: what shares its batch leaves no trace.
 _PAD_TO: Final = 16
 
-Forward = Callable[[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text token"]], Float32[np.ndarray, "text dim"]]
+Forward = Callable[[list[str]], Float32[np.ndarray, "text dim"]]
 
 _ABBREVIATIONS = ("e.g", "i.e", "al", "vs", "cf", "ca", "approx", "fig", "no", "sp", "spp", "resp", "dr", "st")
 _NOT_ABBREVIATED = "".join(rf"(?<!\b(?i:{re.escape(word)}))" for word in _ABBREVIATIONS)
@@ -80,64 +79,47 @@ def _word_end(text: str, *, reach: int, first: int) -> int:
     return head.end() if head and head.end() >= first else reach
 
 
-class TokenReader:
-    """Truncates texts to what a recipe allows, and tokenizes them.
+class SentenceCutter:
+    """Truncates texts to what a recipe allows, and orders them by length.
 
-    ``tokenizer``: its own padding and truncation are switched off. Raises ``EncoderFailed`` if prompt and special
-    tokens alone fill `spec.max_tokens`.
+    Raises ``EncoderFailed`` if prompt and special tokens alone fill `spec.max_tokens`.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", *, spec: EncoderSpec, pad_id: int) -> None:
+    def __init__(self, tokenizer: "Tokenizer", *, spec: EncoderSpec) -> None:
         self.spec = spec
+        # Padding goes up to a multiple of this, by the text's own length alone: what shares its batch leaves no trace.
+        self.pad_to = math.gcd(_PAD_TO, spec.max_tokens)
         self._tokenizer = tokenizer
-        self._pad_id = pad_id
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
         self._budget = self._text_budget()
 
     def cut(self, texts: Sequence[str]) -> list[Cut]:
         """Truncate each text, on the end of a sentence, to the tokens that prompt and special tokens leave."""
-        self._tokenizer.no_truncation()
+        self._keep_whole()
         found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         ends = ([end for _, end in encoding.offsets] for encoding in found)
         return [cut_to_tokens(text, token_ends=e, limit=self._budget) for text, e in zip(texts, ends, strict=True)]
 
-    def number(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids with prompt and special tokens; the hard limit guards against tokens that merge otherwise."""
-        if self.spec.max_tokens:
-            self._tokenizer.enable_truncation(self.spec.max_tokens)
+    def batches(self, texts: Sequence[str], *, size: int) -> Iterator[list[int]]:
+        """Rows of texts of equal padded length, the longest first, in an order that does not depend on the input's."""
+        self._keep_whole()
         found = self._tokenizer.encode_batch_fast([self.spec.prompt + text for text in texts])
-        return [encoding.ids for encoding in found]
-
-    def batches(self, tokens: Sequence[list[int]], *, texts: Sequence[str], size: int) -> Iterator[list[int]]:
-        """Rows of equal padded length, the longest first, in an order that does not depend on the input's."""
-        order = sorted(range(len(tokens)), key=lambda row: (-self._padded(tokens[row]), texts[row]))
-        for _, same_length in groupby(order, key=lambda row: self._padded(tokens[row])):
+        lengths = [math.ceil(len(encoding.ids) / self.pad_to) for encoding in found]
+        order = sorted(range(len(texts)), key=lambda row: (-lengths[row], texts[row]))
+        for _, same_length in groupby(order, key=lengths.__getitem__):
             rows = list(same_length)
             yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
-    def pad(
-        self, tokens: Sequence[list[int]]
-    ) -> tuple[Int64[np.ndarray, "text token"], Int64[np.ndarray, "text token"]]:
-        """Token ids of one batch, padded on the right, and the mask that is 1 on the texts' own tokens."""
-        ids = np.full((len(tokens), self._padded(tokens[0])), self._pad_id, dtype=np.int64)  # (text, token)
-        mask = np.zeros_like(ids)
-        for row, numbers in enumerate(tokens):
-            ids[row, : len(numbers)] = numbers
-            mask[row, : len(numbers)] = 1
-        return ids, mask
-
-    def _padded(self, tokens: Sequence[int]) -> int:
-        """Length to which a text is padded."""
-        length = _PAD_TO * math.ceil(len(tokens) / _PAD_TO)
-        return min(length, self.spec.max_tokens) if self.spec.max_tokens else length
+    def _keep_whole(self) -> None:
+        """Switch off the padding and truncation that a tokenizer has from its file, or from its last use."""
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
 
     def _text_budget(self) -> int:
         """Tokens left for the text when prompt and special tokens are in; 0 is no limit."""
         if not self.spec.max_tokens:
             return 0
-        prompt = len(self._tokenizer.encode(self.spec.prompt, add_special_tokens=False).ids)
-        used = prompt + self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._keep_whole()
+        used = len(self._tokenizer.encode(self.spec.prompt).ids)
         if used >= self.spec.max_tokens:
             raise EncoderFailed(
                 f"encoder {self.spec.name!r} reads {self.spec.max_tokens} tokens, its prompt alone takes {used}"
@@ -148,23 +130,23 @@ class TokenReader:
 def encode_in_batches(
     texts: Sequence[str],
     *,
-    reader: TokenReader,
+    cutter: SentenceCutter,
     forward: Forward,
     size: int,
     progress: Callable[[int], None] | None,
 ) -> EncodedTexts:
     """Encode texts as ``Encoder.encode`` says, long ones truncated on the end of a sentence.
 
-    ``forward``: vectors of a batch from its token ids and their mask. ``size``: texts of a batch. Raises
-    ``EncoderFailed`` if vectors have another length than the recipe says, are not finite, or are zero.
+    ``forward``: vectors of a batch of texts. ``size``: texts of a batch. Raises ``EncoderFailed`` if vectors have
+    another length than the recipe says, are not finite, or are zero.
     """
-    spec = reader.spec
+    spec = cutter.spec
     check_texts(texts)
-    cuts = reader.cut(texts)
-    tokens = reader.number([cut.text for cut in cuts])
+    cuts = cutter.cut(texts)
+    kept = [cut.text for cut in cuts]
     vectors = np.empty((len(texts), spec.dim), dtype=np.float32)
-    for rows in reader.batches(tokens, texts=texts, size=size):
-        found = forward(*reader.pad([tokens[row] for row in rows]))
+    for rows in cutter.batches(kept, size=size):
+        found = forward([kept[row] for row in rows])
         if found.shape[1] != spec.dim:
             raise EncoderFailed(
                 f"encoder {spec.name!r} gives vectors of {found.shape[1]} dims, {spec.dim} are expected"
