@@ -243,7 +243,7 @@ def test_code_of_a_model_is_allowed_by_the_callers_word_alone():
     assert set(found) == {"False"}
     names = {ast.unparse(value) for value in given}
     assert names == {
-        "code is not None", TRUST, f"self.{TRUST}", f"settings['{TRUST}']",
+        "code is not None", TRUST, f"self.{TRUST}",
         f"{TRUST} or self._{TRUST}",
     }  # fmt: skip
 
