@@ -69,7 +69,7 @@ class StaticEncoder:
 
 
 def unknown_token(tokenizer: "Tokenizer") -> int | None:
-    """Id of the token that stands for all unknown ones; None where there is none."""
+    """Id of the token for all unknown ones; None if there is none."""
     model = json.loads(tokenizer.to_str())["model"]
     token = model.get("unk_token")
     return model.get("unk_id") if token is None else tokenizer.token_to_id(token)
