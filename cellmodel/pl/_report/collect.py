@@ -85,13 +85,7 @@ def report_file(
     write_report_of(cells, output, cluster_key=key, overwrite=overwrite)
 
 
-def write_report_of(
-    cells: AnyCells,
-    output: Path,
-    *,
-    cluster_key: str = "cellmodel",
-    overwrite: bool = False,
-) -> None:
+def write_report_of(cells: AnyCells, output: Path, *, cluster_key: str = "cellmodel", overwrite: bool = False) -> None:
     """Write the report of clusters of cells that are read already; see :func:`report_file`."""
     from cellmodel.pl._report.render import write_report
 

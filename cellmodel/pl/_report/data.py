@@ -158,8 +158,8 @@ def _of_cluster(table: pd.DataFrame, cluster: str) -> pd.DataFrame:
 
 
 def _rows(table: pd.DataFrame, columns: Sequence[str]) -> tuple[Row, ...]:
-    rows = table.loc[:, list(columns)].to_dict("records") if len(table) else []
-    return tuple({str(column): value for column, value in row.items()} for row in rows)
+    rows: Any = table[list(columns)].to_dict("records") if len(table) else []  # pandas types the keys as any value
+    return tuple(rows)
 
 
 def _terms(table: pd.DataFrame, *, named_by: Sequence[str], figures: Sequence[str], weight: str) -> tuple[Row, ...]:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,30 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Int
 
-from cellmodel.cluster.n_clusters import NO_STRUCTURE
 from cellmodel.io.writers import output
 from cellmodel.pl._report import style as formats
 from cellmodel.pl._report.data import ReportData
 from cellmodel.pl._report.style import badges, cluster_color, text_color
-from cellmodel.pl._report.view import (
-    CURVE_NAME,
-    HEIGHT,
-    SIGNIFICANT,
-    STATUS_WORDS,
-    WIDTH,
-    cluster_views,
-    dot_plot,
-    figures_of,
-    k_chart,
-    k_curve,
-    name_figures,
-    split_at_term,
-    training_charts,
-)
+from cellmodel.pl._report.view import page_view, split_at_term
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def render_report(data: ReportData) -> str:
@@ -46,31 +31,16 @@ def render_report(data: ReportData) -> str:
     from markupsafe import Markup
 
     style, script = _asset("report.css"), _asset("report.js")
-    clusters, in_cluster, rows = cluster_views(data), data.clusters >= 0, drawn_cells(data.clusters)
-    return (
-        _environment()
-        .from_string(_asset("template.html.j2"))
-        .render(
-            data=data,
-            clusters=clusters,
-            dot_plot=dot_plot(data, clusters),
-            mean_confidence=float("nan") if data.confidence is None else float(data.confidence[in_cluster].mean()),
-            n_clustered=int(in_cluster.sum()),
-            n_drawn=len(rows),
-            k_chart=k_chart(data),
-            training_charts=training_charts(data),
-            curve_name=CURVE_NAME,
-            has_structure=data.k_choice is None or not data.k_choice["method"].startswith(NO_STRUCTURE),
-            k_curve=k_curve(data),
-            name_figures=name_figures(data),
-            status_words=STATUS_WORDS,
-            significant=SIGNIFICANT,
-            chart_size=(WIDTH, HEIGHT),
-            payload=Markup(plot_payload(data, rows)),
-            style=Markup(style),
-            script=Markup(script),
-            policy=_content_security_policy(style=style, script=script),
-        )
+    rows = drawn_cells(data.clusters)
+    template = _environment().from_string(_asset("template.html.j2"))
+    return template.render(
+        data=data,
+        **page_view(data),
+        n_drawn=len(rows),
+        payload=plot_payload(data, rows),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_content_security_policy(style=style, script=script),
     )
 
 
@@ -92,7 +62,7 @@ def _environment() -> "Environment":
     )
     written = ("percent", "count", "number", "p_value", "fields", "breakable")
     environment.filters |= {name: getattr(formats, name) for name in written}
-    environment.filters |= {"figures_of": figures_of, "split_at_term": split_at_term}
+    environment.filters["split_at_term"] = split_at_term
     return environment
 
 
@@ -134,11 +104,13 @@ def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -
     return np.union1d(first, even)
 
 
-def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> str:
+def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> "Markup":
     """JSON of the cells of some rows, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes.
 
     Expression is written in 256 steps: 0 is none, 1 to 255 are even steps up to the highest value of the gene.
     """
+    from jinja2.utils import htmlsafe_json_dumps
+
     columns = [_clusters(data)]
     if data.confidence is not None:
         columns.append(_numbers("confidence", data.confidence))
@@ -157,8 +129,7 @@ def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> str:
         ],
         "genes": _genes(data, rows),
     }
-    text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return htmlsafe_json_dumps(payload, allow_nan=False, separators=(",", ":"))
 
 
 def _genes(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> list[dict[str, Any]]:

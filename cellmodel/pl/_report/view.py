@@ -4,13 +4,14 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float
 
+from cellmodel.cluster.n_clusters import NO_STRUCTURE
 from cellmodel.pl._report.data import ReportData, Row
 from cellmodel.pl._report.style import badges, cluster_color, plain_number, text_color
 from cellmodel.pp.moments import GeneSums
@@ -112,6 +113,31 @@ STATUS_WORDS: Final = {
 }
 
 
+def page_view(data: ReportData) -> dict[str, Any]:
+    """Values that the template prints beside the data."""
+    clusters, in_cluster = cluster_views(data), data.clusters >= 0
+    return {
+        "clusters": clusters,
+        "dot_plot": dot_plot(data, clusters),
+        "mean_confidence": math.nan if data.confidence is None else float(data.confidence[in_cluster].mean()),
+        "n_clustered": int(in_cluster.sum()),
+        "has_structure": data.k_choice is None or not data.k_choice["method"].startswith(NO_STRUCTURE),
+        "k_curve": k_curve(data),
+        "k_chart": k_chart(data),
+        "curve_name": CURVE_NAME,
+        "training_charts": training_charts(data),
+        "name_figures": _name_figures(data),
+        "status_words": STATUS_WORDS,
+        "significant": SIGNIFICANT,
+        "chart_size": (WIDTH, HEIGHT),
+    }
+
+
+def _name_figures(data: ReportData) -> list[str]:
+    """Labels of the figures of any name, in the order of first appearance."""
+    return list(dict.fromkeys(label for name in data.names for label in name["figures"]))
+
+
 def cluster_views(data: ReportData) -> list[Row]:
     """Clusters in the order of their labels: what was found of each, its size, its colours and its labels.
 
@@ -125,7 +151,7 @@ def cluster_views(data: ReportData) -> list[Row]:
     if data.confidence is not None:
         sums = np.bincount(clusters, weights=data.confidence[rows], minlength=n_clusters)
     means = np.divide(sums, sizes, out=np.full(n_clusters, np.nan), where=sizes > 0)
-    none = (None,) * n_clusters
+    labels, none = _name_figures(data), (None,) * n_clusters
     found = {part: getattr(data, part) or none for part in ("names", "evidence", "markers", "words")}
     return [
         {
@@ -136,6 +162,7 @@ def cluster_views(data: ReportData) -> list[Row]:
             "ink": text_color(color),
             "title": named["title"] if named else ("" if name == badge else name),
             "named": named,
+            "figures": [named["figures"].get(label, math.nan) for label in labels] if named else (),
             "evidence": evidence,
             "n_cells": int(size),
             "share": float(size / len(data.clusters)),
@@ -186,16 +213,6 @@ def training_charts(data: ReportData) -> list[Row]:
         for term, losses in data.history.items()
         if np.isfinite(losses).any()
     ]
-
-
-def name_figures(data: ReportData) -> list[str]:
-    """Labels of the figures of any name, in the order of first appearance."""
-    return list(dict.fromkeys(label for name in data.names for label in name["figures"]))
-
-
-def figures_of(name: Row, wanted: Sequence[str]) -> list[float]:
-    """Figures of one name by label; NaN where there is none."""
-    return [name["figures"].get(label, math.nan) for label in wanted]
 
 
 def split_at_term(sentence: str, term: str) -> Sequence[tuple[str, bool]]:
