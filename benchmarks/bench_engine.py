@@ -69,7 +69,8 @@ def written_per_s(folder: Path, *, n_shards: int = 40, dim: int = 384) -> float:
     tokens = np.zeros(SHARD_SIZE, dtype=np.int64)
     started = time.perf_counter()
     for number in range(n_shards):
-        write_vectors(keys, vectors, (tokens, tokens), path=folder / f"part-{number:05d}.parquet", dtype="float16")
+        columns = {"text_id": keys, "n_tokens": tokens, "n_tokens_cut": tokens}
+        write_vectors(columns, vectors, path=folder / f"part-{number:05d}.parquet", dtype="float16")
     return n_shards * SHARD_SIZE / (time.perf_counter() - started)
 
 

@@ -29,8 +29,8 @@ from genekb.store.writer import (
     describe_file,
     describe_stored,
     locked,
-    write_gene_vectors,
     write_table,
+    write_vectors,
     writing_to,
 )
 
@@ -169,7 +169,8 @@ def _share_vectors(content: StoreContent, staging: Path) -> None:
 
 def _write_gene_vectors(item: GeneVectors, staging: Path) -> None:
     folder = staging / "embeddings" / str(item.spec.encoder_id)
-    write_gene_vectors(item.gene_ids, item.vectors, path=folder / "part-00000.parquet")
+    # in float32: the precision of vectors that were made elsewhere may matter
+    write_vectors({"gene_id": item.gene_ids}, item.vectors, path=folder / "part-00000.parquet", dtype="float32")
     write_json(item.spec.to_dict(), folder / RECIPE)
 
 

@@ -25,7 +25,7 @@ from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, EncoderSpec
 from genekb.files.atomic import share_file, write_json
 from genekb.genes.texts import text_id
-from genekb.schema import FloatArray, IntArray
+from genekb.schema import FloatArray
 from genekb.store.writer import write_vectors
 
 log = logging.getLogger(__name__)
@@ -186,10 +186,13 @@ class _Run:
         keys = [*shard.found, *shard.new]
         order = np.argsort(np.array(keys), kind="stable")
         vectors: FloatArray = np.concatenate([part.vectors for part in parts])[order]
-        tokens: IntArray = np.concatenate([part.n_tokens for part in parts])[order]
-        cut: IntArray = np.concatenate([part.n_tokens_cut for part in parts])[order]
+        columns: dict[str, list[str] | IntArray] = {
+            "text_id": sorted(keys),
+            "n_tokens": np.concatenate([part.n_tokens for part in parts])[order],
+            "n_tokens_cut": np.concatenate([part.n_tokens_cut for part in parts])[order],
+        }
         path = self._path(number)
-        write_vectors(sorted(keys), vectors, (tokens, cut), path=path, dtype=self.vector_dtype)
+        write_vectors(columns, vectors, path=path, dtype=self.vector_dtype)
         same = self.earlier / path.name if self.earlier else None
         if same and same.is_file() and filecmp.cmp(same, path, shallow=False):
             share_file(same, path)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,12 +26,7 @@ from genekb.store.home import check_name, find_home
 from genekb.store.manifest import Manifest
 from genekb.store.reader import Store
 
-
-class Loader(Protocol):
-    """Loads an encoder by name; ``corpus`` is what a fitted one is fitted on."""
-
-    def __call__(self, name: str, /, *, corpus: Sequence[str]) -> Encoder:
-        """Load an encoder."""
+Loader = Callable[..., Encoder]  # loads an encoder by name; ``corpus`` is what a fitted one is fitted on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
@@ -128,7 +129,7 @@ def store_card(manifest: Manifest) -> str:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
     environment.filters |= {"cell": _cell, "json": partial(json.dumps, ensure_ascii=False), "number": "{:,}".format}
-    template = environment.from_string(files("genekb.store").joinpath("card.md.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(_asset("card.md.j2"))
     encoders = {encoder_id: entry["recipe"] for encoder_id, entry in manifest.encoders.items()}
     first = next(iter(encoders), "")
     terms = [(f"`{key}` ({model_name(recipe)})", encoder_terms(recipe)) for key, recipe in encoders.items()]
@@ -144,9 +145,14 @@ def store_card(manifest: Manifest) -> str:
         first=first,
         key=manifest.kind(first).keyed_by if first else "",
         model_name=model_name,
+        dropped=", ".join(f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count),
         limits=_limits(manifest),
         citations=_citations(manifest),
     )
+
+
+def _asset(name: str) -> str:
+    return files("genekb.store").joinpath(name).read_text(encoding="utf-8")
 
 
 def without_header(card: str) -> str:
@@ -173,26 +179,20 @@ def _species(manifest: Manifest, *, with_ids: bool = False) -> str:
 
 
 def _limits(manifest: Manifest) -> list[str]:
-    kinds = {entry["recipe"]["kind"] for entry in manifest.encoders.values()}
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count)
-    lines = [
-        f"{manifest.n_genes - manifest.n_texts:,} of {manifest.n_genes:,} genes have no text here, so no vector.",
-        f"{manifest.n_ortholog_texts:,} texts are those of an orthologue in another species (`origin` in `texts`).",
-        f"Rows of the sources that were left out: {dropped or 'none'}.",
-        "A vector says what the text says. A text may be old or short; much-studied genes have longer ones.",
-        "The texts are English. A text longer than an encoder reads was cut at its end; the table above counts them.",
-        "An encoder carries what it was trained on into its vectors, gaps and bias included.",
-        "Vectors of two encoders cannot be compared with each other.",
+    """Limits of the encoders of a store."""
+    recipes = {encoder_id: entry["recipe"] for encoder_id, entry in manifest.encoders.items()}
+    kinds = {recipe["kind"] for recipe in recipes.values()}
+    code = {encoder_id: recipe["code_sha256"] for encoder_id, recipe in recipes.items() if recipe.get("code_sha256")}
+    notes = {encoder_id: encoder_terms(recipe).note for encoder_id, recipe in recipes.items()}
+    return [
+        *(kind.limit for name, kind in KINDS.items() if name in kinds and kind.limit),
+        *(
+            f"`{encoder_id}`: made by running Python code of its model (sha256 {sha256}). A query in it runs that code "
+            "again, and only with --trust-remote-code; its vectors are used without."
+            for encoder_id, sha256 in code.items()
+        ),
+        *(f"`{encoder_id}`: {note}." for encoder_id, note in notes.items() if note),
     ]
-    lines += [kind.limit for name, kind in KINDS.items() if name in kinds and kind.limit]
-    lines += [
-        f"`{encoder_id}`: made by running Python code of its model (sha256 {entry['recipe']['code_sha256']}). A query "
-        "in it runs that code again, and only with --trust-remote-code; its vectors are used without."
-        for encoder_id, entry in manifest.encoders.items()
-        if entry["recipe"].get("code_sha256")
-    ]
-    notes = {encoder_id: encoder_terms(entry["recipe"]).note for encoder_id, entry in manifest.encoders.items()}
-    return lines + [f"`{encoder_id}`: {note}." for encoder_id, note in notes.items() if note]
 
 
 def _citations(manifest: Manifest) -> list[str]:
@@ -230,34 +230,13 @@ _DESCRIPTIONS: Final = {
     "texts": "The exact text of each gene; text_id is its SHA-256.",
 }
 _KEYS: Final = {"genes": "gene_id", "texts": "gene_id"}
-_TERMS: Final = (
-    "arrayShape citeAs column containedIn equivalentProperty extract field fileObject fileProperty fileSet format "
-    "includes isArray isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace "
-    "samplingRate separator source subField transform"
-)
-# The names that the format defines for a reader that knows only JSON-LD.
-_CONTEXT: Final = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "sc": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "dct": "http://purl.org/dc/terms/",
-    "conformsTo": "dct:conformsTo",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "description": {"@container": "@language"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "name": {"@container": "@language"},
-    **{key: f"cr:{key}" for key in _TERMS.split()},
-}
 
 
 def describe_store(manifest: Manifest) -> dict[str, Any]:
     """Content of ``croissant.json`` for a store whose other files, the card among them, the manifest lists."""
     licences = [terms.url for terms in source_terms(manifest) if terms.url]
     return {
-        "@context": _CONTEXT,
+        "@context": json.loads(_asset("croissant_context.json")),  # for a reader that knows only JSON-LD
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": manifest.full_name,
@@ -290,27 +269,20 @@ def _origin(manifest: Manifest) -> dict[str, str]:
     return found
 
 
+def _node(kind: str, name: str, **properties: Any) -> dict[str, Any]:
+    return {"@type": f"cr:{kind}", "@id": name, "name": name, **properties}
+
+
 def _file_object(file: StoredFile) -> dict[str, Any]:
-    ending = file.path[file.path.rfind(".") :]
-    return {
-        "@type": "cr:FileObject",
-        "@id": file.path,
-        "name": file.path,
-        "contentUrl": file.path,
-        "contentSize": f"{file.n_bytes} B",
-        "encodingFormat": _FORMATS.get(ending, "application/octet-stream"),
-        "sha256": file.sha256,
-    }
+    media_type = _FORMATS.get(PurePosixPath(file.path).suffix, "application/octet-stream")
+    size = f"{file.n_bytes} B"
+    url = file.path
+    return _node("FileObject", url, contentUrl=url, contentSize=size, encodingFormat=media_type, sha256=file.sha256)
 
 
 def _file_set(encoder_id: str) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": f"vectors-{encoder_id}",
-        "name": f"vectors-{encoder_id}",
-        "encodingFormat": _PARQUET,
-        "includes": f"embeddings/{encoder_id}/part-*.parquet",
-    }
+    parts = f"embeddings/{encoder_id}/part-*.parquet"
+    return _node("FileSet", f"vectors-{encoder_id}", encodingFormat=_PARQUET, includes=parts)
 
 
 def _table(name: str) -> dict[str, Any]:
@@ -331,22 +303,12 @@ def _vectors(manifest: Manifest, encoder_id: str) -> dict[str, Any]:
 
 
 def _record_set(name: str, columns: pa.Schema, *, source: dict[str, Any], description: str) -> dict[str, Any]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
-        "description": description,
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"{name}/{column.name}",
-                "name": column.name,
-                "source": source | {"extract": {"column": column.name}},
-                **_type(column.type),
-            }
-            for column in columns
-        ],
-    }
+    fields = [
+        _node("Field", f"{name}/{column.name}", **_type(column.type))
+        | {"name": column.name, "source": source | {"extract": {"column": column.name}}}
+        for column in columns
+    ]
+    return _node("RecordSet", name, description=description, field=fields)
 
 
 def _type(column: pa.DataType) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Atomic writing of a store's files, and the commit that makes a store visible with one rename."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -65,34 +65,21 @@ def _path(field: pa.Field) -> str:
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
-def write_vectors(
-    text_ids: list[str], vectors: FloatArray, tokens: tuple[IntArray, IntArray], *, path: Path, dtype: str
-) -> None:
+def write_vectors(columns: Mapping[str, list[str] | IntArray], vectors: FloatArray, *, path: Path, dtype: str) -> None:
     """Write one shard of vectors.
 
-    ``text_ids``: keys, ascending. ``vectors``: (text, dim). ``tokens``: tokens of each text, and how many were cut.
+    ``columns``: of :func:`genekb.schema.embeddings` but the vectors, keys ascending. ``vectors``: (key, dim).
     """
-    counts = [pa.array(numbers, pa.int32()) for numbers in tokens]
-    _write_shard([pa.array(text_ids, pa.string()), *counts], vectors, key="text_id", path=path, dtype=dtype)
-
-
-def write_gene_vectors(gene_ids: IntArray, vectors: FloatArray, *, path: Path) -> None:
-    """Write vectors (gene, dim) of genes, ascending by GeneID, in float32: their precision may matter."""
-    _write_shard([pa.array(gene_ids, pa.int64())], vectors, key="gene_id", path=path, dtype="float32")
-
-
-def _write_shard(
-    columns: list[pa.Array], vectors: FloatArray, *, key: Literal["text_id", "gene_id"], path: Path, dtype: str
-) -> None:
-    """Write a shard without a dictionary; DuckDB refuses float16 in byte-stream split, which would save a tenth."""
+    key: Literal["text_id", "gene_id"] = "text_id" if "text_id" in columns else "gene_id"
     table_schema = schema.embeddings(vectors.shape[1], dtype, key=key)
-    column = schema.vector_column(vectors.astype(np.dtype(dtype))).cast(table_schema.field("vector").type)
+    vector = schema.vector_column(vectors.astype(np.dtype(dtype))).cast(table_schema.field("vector").type)
     with atomic_file(path) as part:
         pq.write_table(
-            pa.Table.from_arrays([*columns, column], schema=table_schema),
+            pa.table({**columns, "vector": vector}, schema=table_schema),
             part,
             compression="zstd",
             use_dictionary=False,
+            # DuckDB refuses float16 in byte-stream split, which would save a tenth
             use_byte_stream_split=["vector.list.element"] if dtype == "float32" else False,
         )
 

@@ -34,6 +34,7 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
     assert {
         "genekb/genes/taxa.tsv",
         "genekb/store/card.md.j2",
+        "genekb/store/croissant_context.json",
         "genekb/sources/demo_genes.tsv",
         "genekb/encoders/models.toml",
         "genekb/py.typed",
