@@ -25,7 +25,7 @@ from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, EncoderSpec
 from genekb.files.atomic import share_file, write_json
 from genekb.genes.texts import text_id
-from genekb.schema import FloatArray
+from genekb.schema import FloatArray, IntArray
 from genekb.store.writer import write_vectors
 
 log = logging.getLogger(__name__)
