@@ -36,7 +36,7 @@ from cellmodel.text.sentences import (
     draw_cells,
     encode_sentences,
 )
-from cellmodel.tl._views import prepare
+from cellmodel.tl._run import prepare
 
 SETS = ("pollen", "darmanis", "baron_mouse", "pbmc_facs")
 SHORT = 80  # genes: about as many as MiniLM reads of a sentence

@@ -24,7 +24,7 @@ from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.io.cells import Cells, read_cells, read_obs_columns
 from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._views import prepare
+from cellmodel.tl._run import prepare
 
 DATA_SETS = ("dlpfc_151673", "her2st_H1", "her2st_B1")
 SPATIAL = SpatialConfig(smooth_labels=True)

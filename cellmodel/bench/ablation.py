@@ -20,7 +20,7 @@ from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
 from cellmodel.recipes.base import Representation
 from cellmodel.recipes.heads import find_head
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._views import prepare
+from cellmodel.tl._run import prepare
 
 log = logging.getLogger(__name__)
 COMPLETE: Final = "complete"

@@ -21,7 +21,7 @@ from cellmodel.io.cells import Cells, obs_columns, read_cells
 from cellmodel.recipes.base import Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.tl._views import prepare
+from cellmodel.tl._run import prepare
 from genekb.core.messages import counted
 from genekb.files import atomic as files
 

@@ -27,7 +27,7 @@ from cellmodel.pp.features import Features, make_features
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.text.align import align_cells
 from cellmodel.text.paths import apply_knowledge, fit_whitening, specific_text
-from cellmodel.tl._views import prepare
+from cellmodel.tl._run import prepare
 
 OWN_FEATURES: Final = ("expression", "text", "both")
 OF_RECIPE: Final = "recipe:"

@@ -1,33 +1,12 @@
-"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`.
+"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`."""
 
-What all of them take
----------------------
-adata
-    Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.
-kb
-    Opened store.
-cluster_key
-    Column of obs with the clusters.
-config
-    Encoder and seed, and all further settings of a run.
-layer, use_raw, gene_key
-    Where the values and the gene names are.
-key_added
-    Name of the slots.
-other_store
-    Whether the clusters or labels may have been made with another store or encoder; both are recorded then.
-copy
-    Return a copy with the result instead of changing ``adata``.
-
-What all of them raise: ``InputUnusable``, ``NotCounts``, ``AlignmentTooLow``, ``LineageMismatch``, ``SlotTaken``, see
-:mod:`cellmodel.core.errors`.
-"""
-
+import inspect
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import genekb
 from cellmodel.annotate.cell_types import CellType, read_cell_types
@@ -39,9 +18,8 @@ from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
-from cellmodel.io.cells import ReadConfig, cells_from_anndata, claim_slots
-from cellmodel.tl._run import run
-from cellmodel.tl._slots import result_slots, write_result
+from cellmodel.io.cells import ReadConfig, cells_from_anndata
+from cellmodel.tl._slots import CellRun, cluster_task
 from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task, transfer_task
 
 if TYPE_CHECKING:
@@ -50,8 +28,46 @@ if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
 
 log = logging.getLogger(__name__)
+Tool = TypeVar("Tool", bound=Callable[..., Any])
+_HEADING = "\n\nParameters\n----------\n"
+_RAISES = """
+Raises
+------
+InputUnusable, NotCounts, AlignmentTooLow, {}SlotTaken
+    See :mod:`cellmodel.core.errors`.
+"""
+_SHARED = {
+    "adata": "Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.",
+    "kb": "Opened store.",
+    "recipe": "Name of a recipe, or a `Recipe`.",
+    "knowledge": "``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.",
+    "encoder": "Encoder of the store; its first one if None.",
+    "cluster_key": "Column of obs with the clusters.",
+    "config": "Encoder and seed, and all further settings of a run.",
+    "layer": "Layer that holds the values; found by what the matrices hold if None.",
+    "use_raw": "Whether the values are those of ``.raw``.",
+    "gene_key": "Column of var with the gene names; the index of var if None.",
+    "key_added": "Name of the slots.",
+    "other_store": "Whether the clusters or labels may be of another store or encoder; both are recorded then.",
+    "overwrite": "Whether slots of that name may be replaced.",
+    "random_state": "The run's one seed.",
+    "copy": "Return a copy with the result instead of changing ``adata``.",
+}
 
 
+def _documented(tool: Tool) -> Tool:
+    """Complete the docstring of a tool: all its parameters in their order, shared ones too, and what it raises."""
+    if tool.__doc__:
+        summary, own = (inspect.getdoc(tool) or "").split(_HEADING)
+        texts = _SHARED | dict(re.findall(r"^(\w+)\n    ((?:.+(?:\n    )?)+)", own, flags=re.MULTILINE))
+        parameters = list(inspect.signature(tool).parameters)
+        listed = "\n".join(f"{name}\n    {texts[name]}" for name in parameters)
+        raised = _RAISES.format("LineageMismatch, " if "other_store" in parameters else "")
+        tool.__doc__ = f"{summary}{_HEADING}{listed}\n{raised}"
+    return tool
+
+
+@_documented
 def embed(
     adata: "AnnData",
     kb: genekb.Store | None = None,
@@ -75,8 +91,6 @@ def embed(
     ----------
     kb
         Opened store; None only with ``knowledge="none"``.
-    recipe
-        Name of a recipe, or a `Recipe`.
     spatial
         How ``obsm["spatial"]`` is used; None leaves it out.
     compute
@@ -84,11 +98,6 @@ def embed(
     key_added
         Name of the slots: ``obsm["X_<key>"]``, ``obsm["X_<key>_expr"]``, ``obsm["X_<key>_text"]``, the graph in
         ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     config = RunConfig(
         recipe=recipe,
@@ -99,9 +108,11 @@ def embed(
         compute=compute or Compute(),
     )
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    return _run(adata, kb, config, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=False)
+    task = cluster_task(kb, config, key_added=key_added, with_clusters=False)
+    return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
+@_documented
 def cluster(
     adata: "AnnData",
     kb: genekb.Store | None = None,
@@ -128,15 +139,8 @@ def cluster(
     ----------
     n_clusters
         Number of clusters; estimated without labels if None.
-    recipe
-        Name of a recipe, or a `Recipe`.
     config
         All further settings; the named arguments above win over it.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     chosen = replace(
         config or RunConfig(),
@@ -147,9 +151,11 @@ def cluster(
         seed=random_state,
     )
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    return _run(adata, kb, chosen, read, key_added=key_added, overwrite=overwrite, copy=copy, with_clusters=True)
+    task = cluster_task(kb, chosen, key_added=key_added)
+    return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
+@_documented
 def classify(
     adata: "AnnData",
     reference: "AnnData",
@@ -183,11 +189,6 @@ def classify(
         Genes of the two sides are matched by GeneID, by orthologue, or by the text of the genes.
     classifier
         Head, contrastive step, and the confidence below which a cell is unassigned; found from the reference if None.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     transfer = TransferConfig(label_key=label_key, genes_by=genes_by, other_store=other_store)
@@ -198,6 +199,7 @@ def classify(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory")
 
 
+@_documented
 def attribute(
     adata: "AnnData",
     kb: genekb.Store,
@@ -227,11 +229,6 @@ def attribute(
         Column of obs with conditions to compare inside each cluster.
     gmt
         Files of gene sets, tested beside those of the store.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     choice = AttributeConfig(
         cluster_key=cluster_key,
@@ -245,6 +242,7 @@ def attribute(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
+@_documented
 def annotate(
     adata: "AnnData",
     kb: genekb.Store,
@@ -270,11 +268,6 @@ def annotate(
     ----------
     candidates
         Types to choose from; those of the package's table if None.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     types = read_cell_types() if candidates is None else tuple(candidates)
     choice = TypeChoice(cluster_key=cluster_key, types=types, other_store=other_store)
@@ -283,6 +276,7 @@ def annotate(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
+@_documented
 def search(
     adata: "AnnData",
     kb: genekb.Store,
@@ -308,11 +302,6 @@ def search(
         Free text, such as "cytotoxic T lymphocytes".
     cluster_key
         Column of obs with the clusters; ``cellmodel`` if None and it is there, else cells alone are scored.
-
-    Raises
-    ------
-    InputUnusable, NotCounts, AlignmentTooLow, LineageMismatch, SlotTaken
-        See :mod:`cellmodel.core.errors`.
     """
     wanted = SearchConfig(query=query, cluster_key=cluster_key, other_store=other_store)
     task = search_task(kb, config or RunConfig(), search=wanted)
@@ -332,26 +321,7 @@ def _do(
 ) -> "AnnData | None":
     target = adata.copy() if copy else adata
     cells = cells_from_anndata(target, read, source=source)
-    run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
-    return target if copy else None
-
-
-def _run(
-    adata: "AnnData",
-    kb: genekb.Store | None,
-    config: RunConfig,
-    read: ReadConfig,
-    *,
-    key_added: str,
-    overwrite: bool,
-    copy: bool,
-    with_clusters: bool,
-) -> "AnnData | None":
-    target = adata.copy() if copy else adata
-    claim_slots(target, result_slots(key_added, with_clusters=with_clusters), overwrite=overwrite)
-    cells = cells_from_anndata(target, read)
-    result = run(cells, kb, config, with_clusters=with_clusters)
-    if result.estimate is not None and not result.estimate.has_structure:
+    found = run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
+    if isinstance(found, CellRun) and found.result.estimate and not found.result.estimate.has_structure:
         log.warning("no structure found, so the cells are one cluster; n_clusters=K clusters them into K")
-    write_result(cells, result, key_added=key_added, overwrite=overwrite)
     return target if copy else None

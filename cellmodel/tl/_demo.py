@@ -10,10 +10,9 @@ from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import read_cells
-from cellmodel.io.writers import WriteConfig, check_outputs, check_targets, write_cells
-from cellmodel.tl._job import FileRun, log_notes, note_written, put_result
-from cellmodel.tl._run import run
-from cellmodel.tl._task import annotate_task, run_on_cells
+from cellmodel.io.writers import WriteConfig, check_outputs, check_targets
+from cellmodel.tl._slots import CellRun, cluster_task
+from cellmodel.tl._task import annotate_task, run_on_cells, write_all
 from genekb.files.replace import Target
 
 CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
@@ -50,19 +49,13 @@ def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
     return write
 
 
-def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> tuple[FileRun, list[str]]:
+def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> tuple[CellRun, list[str]]:
     """Cluster the demo cells, name the clusters by types of blood, and write what :func:`demo_outputs` names."""
-    from cellmodel.pl._report.collect import write_report_of
-
     path, config = find_demo_cells(), RunConfig(seed=seed)
     cells = read_cells(path)
-    log_notes(cells)
-    result = run(cells, kb, config)
-    put_result(cells, result, write)
+    task = cluster_task(kb, config)
+    found = run_on_cells(cells, task, key_added=write.key_added, command=write.command)
     choice = TypeChoice(types=of_tissues(read_cell_types(), ["blood"], in_every=()))
     named = run_on_cells(cells, annotate_task(kb, config, choice=choice), key_added="cellmodel_name")
-    with note_written(write):
-        write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
-        if write.report is not None:
-            write_report_of(cells, write.report, overwrite=write.overwrite)
-    return FileRun(cells=cells, result=result), [one.name for one in named.names]
+    write_all(cells, found, task, source=path, write=write)
+    return found, [one.name for one in named.names]

@@ -4,7 +4,9 @@ Cells in memory are one block of the same pipeline that reads backed cells block
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -15,27 +17,177 @@ from jaxtyping import Float, Int
 import genekb
 from cellmodel.cluster.algorithms import confidence, order_by_size, smooth_by_majority
 from cellmodel.cluster.n_clusters import NClusters, Stability
-from cellmodel.core.arrays import Labels
+from cellmodel.core import random as seeding
+from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
 from cellmodel.explain.markers import MarkerTable, rank_by_moments
 from cellmodel.explain.words import ClusterWords, words_by_moments
-from cellmodel.io.backed import AnyCells, BackedCells
+from cellmodel.io.backed import AnyCells, BackedCells, Scan
+from cellmodel.io.cells import Cells
+from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression
-from cellmodel.pp.features import Features
+from cellmodel.pp.features import Features, kept_counts, make_features, scan_cells
+from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.pp.moments import GroupMoments, cluster_moments
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
-from cellmodel.text.align import GeneAlignment
+from cellmodel.recipes.registry import check_compute, find_recipe, names_that
+from cellmodel.text.align import GeneAlignment, align_if_known
 from cellmodel.text.paths import apply_knowledge
 from cellmodel.text.sentence_cache import Progress
 from cellmodel.text.sentences import SentenceRecord, read_clusters
-from cellmodel.text.view import TextView, text_view
-from cellmodel.tl._views import Prepared, prepare, timed
+from cellmodel.text.view import TextView, find_reader, text_view
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """Both sides of the cells, and the views made of them."""
+
+    alignment: GeneAlignment | None  # genes found in the store; None without one
+    features: Features
+    text: TextView | None  # None without knowledge
+    views: CellViews
+    seconds: dict[str, float]  # by stage
+
+
+def prepare(
+    cells: AnyCells,
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    progress: Progress | None = None,
+    stages: AnyStages | None = None,
+) -> Prepared:
+    """Align genes, make the expression side and the text side, and put them together for a recipe.
+
+    ``stages``: where arrays are kept; in memory if None. Raises ``InputUnusable`` if there are too few cells or genes,
+    or a store is needed and not given; ``AlignmentTooLow`` if too few genes are known to the store.
+    """
+    _check_cells(cells, kb=kb, config=config)
+    stages, seconds = stages or MemoryStages(), dict[str, float]()
+    with timed(seconds, "align"):
+        scanned = scan_cells(cells)
+        alignment = align_if_known(cells.names, kb, config, totals=scanned.totals)
+    with timed(seconds, "features"):
+        from_text = _from_text(alignment, config)
+        features = make_features(cells, config, from_text=from_text, stages=stages, scanned=scanned)
+    with timed(seconds, "text"):
+        text = None
+        if alignment is not None and kb is not None and config.knowledge != "none":
+            text = _text_view(cells, kb, alignment, features, config, stages=stages, progress=progress)
+    counts = _counts(cells, features, config, scanned=scanned, stages=stages)
+    views = _views(features, text, config, scanned=scanned, counts=counts)
+    return Prepared(alignment=alignment, features=features, text=text, views=views, seconds=seconds)
+
+
+def _check_cells(cells: AnyCells, *, kb: genekb.Store | None, config: RunConfig) -> None:
+    """Check that there are cells and genes to compare, and a store where one is needed."""
+    n_cells, n_genes = cells.shape
+    if n_cells < 3 or n_genes < 2:  # noqa: PLR2004 - below this nothing can be compared
+        raise InputUnusable(
+            f"{cells.source} has {n_cells} cells x {n_genes} genes; at least 3 x 2 are needed, with fewer there is "
+            "nothing to compare"
+        )
+    if kb is None and config.knowledge != "none":
+        raise InputUnusable(f"knowledge {config.knowledge!r} needs a store; give --kb NAME, or --knowledge none")
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Write down how long a stage takes."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - started, 3)
+    log.debug("%s: %.2f s", stage, seconds[stage])
+
+
+def _from_text(alignment: GeneAlignment | None, config: RunConfig) -> Float[np.ndarray, " gene"] | None:
+    """How informative each gene is by its text, or by a control in its place; None where it is not asked for."""
+    if not config.low_data or alignment is None or config.knowledge == "none":
+        return None
+    predicted = load_adapter()(alignment.texts)
+    having = np.flatnonzero([bool(text) for text in alignment.texts])
+    rng = seeding.generator(config.seed, "informativeness from text")
+    if config.knowledge == "shuffled":
+        predicted[having] = rng.permutation(predicted[having])
+    elif config.knowledge == "random":
+        predicted[having] = rng.standard_normal(len(having))
+    return predicted
+
+
+def _text_view(
+    cells: AnyCells,
+    kb: genekb.Store,
+    alignment: GeneAlignment,
+    features: Features,
+    config: RunConfig,
+    *,
+    stages: AnyStages,
+    progress: Progress | None,
+) -> TextView:
+    """Make the text view; sentences are read where that is asked for, and the texts are those of the genes."""
+    read = None
+    if config.semantics.sentences != "pooled" and config.knowledge == "real":
+        read = (cells.names, find_reader(kb, alignment.encoder_id, progress=progress))
+    elif config.semantics.sentences != "pooled":
+        log.warning("sentences hold no %s texts: path 2 is pooled, and no sentence is read", config.knowledge)
+    backed = None
+    if isinstance(cells, BackedCells):
+        backed = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=features.top_genes)
+    return text_view(
+        features.expression,
+        features.top_genes,
+        alignment,
+        config,
+        knowledge=config.knowledge,
+        stages=stages,
+        read=read,
+        backed=backed,
+    )
+
+
+def _counts(
+    cells: AnyCells, features: Features, config: RunConfig, *, scanned: Scan, stages: AnyStages
+) -> CellByGene | None:
+    """Raw counts of the highly variable genes; of backed cells only for a recipe that reads them."""
+    if cells.kind != ValueKind.COUNTS:
+        return None
+    if isinstance(cells, Cells):
+        return cells.matrix[:, features.top_genes]
+    if not find_recipe(config.recipe).uses_counts:
+        return None
+    return kept_counts(cells, features.top_genes, scanned, stages)
+
+
+def _views(
+    features: Features, text: TextView | None, config: RunConfig, *, scanned: Scan, counts: CellByGene | None
+) -> CellViews:
+    """Put both sides together."""
+    return CellViews(
+        expression=features.expression,
+        pcs=features.pcs,
+        graph=features.graph,
+        smoothed=features.smoothed,
+        text=text.z if text else None,
+        knn=features.knn,
+        depth=scanned.depth,
+        counts=counts,
+        text_paths=text.paths if text else None,
+        gene_vectors=text.text_map.gene_vectors if text else None,
+        raw_gene_vectors=text.text_map.raw_gene_vectors if text else None,
+        text_path2_encoded=text.sentences_encoded if text else False,
+        spatial=features.spatial,
+        n_clusters=config.n_clusters,
+        gene_weights=features.gene_weights,
+        compute=config.compute,
+    )
+
+
 _REPRESENTED: Final = ("z", "z_expr", "z_text", "features", "text_head", "centres")
 _SIDES: Final = ("inside", "rest")
 
@@ -120,8 +272,6 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
     Raises ``InputUnusable`` if there is such a setting; the message says which; ``NotAvailable`` if what is to train
     the model is not there.
     """
-    from cellmodel.recipes.registry import check_compute, find_recipe, names_that
-
     recipe = find_recipe(config.recipe)
     if config.spatial is not None and not config.spatial.smooth_labels and not recipe.uses_coordinates:
         raise InputUnusable(
@@ -156,46 +306,24 @@ def _embedded(config: RunConfig, prepared: Prepared, representation: Representat
 
 
 def _represented(stages: AnyStages, recipe: Recipe, views: CellViews, config: RunConfig) -> Representation:
-    """Train, or take up what was trained before a run was cut short; arrays that are views are kept by name."""
-    if isinstance(stages, MemoryStages):
-        return recipe.represent(views, config.seed)
-    shared = {"pcs": views.pcs, "smoothed": views.smoothed}
-    if views.text is not None:
-        shared["text"] = views.text
+    """Train, or take up what was trained before a run was cut short."""
 
     def make(arrays: Arrays) -> Mapping[str, Any]:
         made = recipe.represent(views, config.seed)
-        places = {}
         for name in _REPRESENTED:
-            values = getattr(made, name)
-            if values is None:
-                continue
-            places[name] = next((place for place, view in shared.items() if view is values), "")
-            if not places[name]:
-                arrays.save(name, values)
+            if getattr(made, name) is not None:
+                arrays.save(name, getattr(made, name))
         for name, values in made.state.items():
             arrays.save(f"state.{name}", np.asarray(values))
         history = [dict(epoch) for epoch in made.history]
-        return {"places": places, "history": history, "n_clusters": _estimate_record(made.n_clusters)}
+        return {"history": history, "n_clusters": _estimate_record(made.n_clusters)}
 
     stage = stages.run("representation", make)
-    places = stage.record["places"]
-    kept = {name: shared[place] if place else np.asarray(stage.arrays[name]) for name, place in places.items()}
-    return Representation(
-        z=kept["z"],
-        z_expr=kept["z_expr"],
-        z_text=kept.get("z_text"),
-        features=kept["features"],
-        history=tuple(stage.record["history"]),
-        text_head=kept.get("text_head"),
-        centres=kept.get("centres"),
-        n_clusters=_recorded_estimate(stage.record["n_clusters"]),
-        state={
-            name.removeprefix("state."): np.asarray(values)
-            for name, values in stage.arrays.items()
-            if name.startswith("state.")
-        },
-    )
+    kept = {name: np.asarray(values) for name, values in stage.arrays.items()}
+    state = {name.removeprefix("state."): values for name, values in kept.items() if name.startswith("state.")}
+    found: dict[str, Any] = {name: kept.get(name) for name in _REPRESENTED}
+    estimate = _recorded_estimate(stage.record["n_clusters"])
+    return Representation(**found, history=tuple(stage.record["history"]), n_clusters=estimate, state=state)
 
 
 def _clustered(stages: AnyStages, cluster: Callable[[], Clustering]) -> Clustering:

@@ -1,58 +1,107 @@
-"""Which slot of an AnnData holds which result: written by a run, read back by the report and by later commands."""
+"""The task of a run: which slot of an AnnData holds which result, for the report and later commands to read."""
 
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+import logging
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Int
 
+import genekb
 from cellmodel.cluster.n_clusters import Stability
+from cellmodel.core.config import RunConfig
 from cellmodel.core.device import describe
+from cellmodel.core.stages import AnyStages
 from cellmodel.explain.markers import marker_frame
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import claim_slots
 from cellmodel.io.records import input_record
-from cellmodel.io.writers import h5ad_safe
+from cellmodel.io.writers import WriteConfig
 from cellmodel.recipes.registry import plugin_version
+from cellmodel.text.align import GeneAlignment
+from cellmodel.text.sentence_cache import Progress
 from cellmodel.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
-from cellmodel.tl._run import RunResult
+from cellmodel.tl._run import RunResult, check_settings, run
+from cellmodel.tl._task import Task, numbered_categories
+from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
+
+log = logging.getLogger(__name__)
 
 
-def result_slots(key_added: str, *, with_clusters: bool = True) -> list[tuple[str, str]]:
-    """List the slots that a run writes, so that they can be claimed before any work is done."""
-    slots = [
-        ("obsm", f"X_{key_added}"),
-        ("obsm", f"X_{key_added}_expr"),
-        ("obsm", f"X_{key_added}_text"),
-        ("obsp", f"{key_added}_distances"),
-        ("obsp", f"{key_added}_connectivities"),
-        ("uns", f"{key_added}_neighbors"),
-        ("uns", key_added),
-        ("var", f"{key_added}_gene_id"),
-    ]
-    return [*slots, ("obs", key_added), ("obs", f"{key_added}_confidence")] if with_clusters else slots
+_SLOTS: Final = (
+    ("obsm", "X_{}"),
+    ("obsm", "X_{}_expr"),
+    ("obsm", "X_{}_text"),
+    ("obsp", "{}_distances"),
+    ("obsp", "{}_connectivities"),
+    ("uns", "{}_neighbors"),
+    ("uns", "{}"),
+    ("var", "{}_gene_id"),
+)
+_CLUSTER_SLOTS: Final = (("obs", "{}"), ("obs", "{}_confidence"))
 
 
-def write_result(cells: AnyCells, result: RunResult, *, key_added: str = "cellmodel", overwrite: bool = False) -> None:
-    """Write a run's result into the AnnData that the cells came from; nothing else of it is touched.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellRun:
+    """A run, and the cells that it read."""
 
-    Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set.
+    cells: AnyCells
+    result: RunResult
+
+
+def cluster_task(
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    key_added: str = "cellmodel",
+    with_clusters: bool = True,
+    progress: Progress | None = None,
+) -> Task[CellRun]:
+    """Embed cells and, unless ``with_clusters`` is false, cluster them, see :func:`cellmodel.tl._run.run`.
+
+    A model and a report are written beside the cells, where these are asked for.
     """
-    adata = cells.adata
-    claim_slots(adata, result_slots(key_added, with_clusters=result.labels is not None), overwrite=overwrite)
-    adata.obsm[f"X_{key_added}"] = result.representation.z
-    adata.obsm[f"X_{key_added}_expr"] = result.representation.z_expr
-    if result.representation.z_text is not None:
-        adata.obsm[f"X_{key_added}_text"] = result.representation.z_text
-    elif f"X_{key_added}_text" in adata.obsm:
-        del adata.obsm[f"X_{key_added}_text"]
-    adata.obsp[f"{key_added}_distances"] = result.features.knn
-    adata.obsp[f"{key_added}_connectivities"] = result.features.graph
-    adata.uns[f"{key_added}_neighbors"] = {
+
+    def find(cells: AnyCells, stages: AnyStages) -> CellRun:
+        for note in cells.notes:
+            log.info("%s", note)
+        result = run(cells, kb, config, with_clusters=with_clusters, progress=progress, stages=stages)
+        return CellRun(cells=cells, result=result)
+
+    def check(write: WriteConfig, is_backed: bool) -> None:  # noqa: FBT001 - as tasks are checked
+        check_settings(config, out_of_core=is_backed)
+        if write.model is not None:
+            check_can_predict(config)
+
+    return Task(
+        slots=_SLOTS + _CLUSTER_SLOTS if with_clusters else _SLOTS,
+        find=find,
+        values=lambda cells, found: _values(cells, found.result, key_added),
+        check=check,
+        write_beside=_write_beside,
+        stage_key={
+            "config": config.to_dict(),
+            "store": kb.store_id if kb is not None else "",
+            "plug-in": plugin_version(config.recipe),
+        },
+        with_coordinates=config.spatial is not None,
+    )
+
+
+def _write_beside(cells: AnyCells, found: CellRun, write: WriteConfig) -> None:
+    if write.model is not None:
+        save_model(fit_model(cells, found.result), write.model, overwrite=write.overwrite)
+    if write.report is not None:
+        from cellmodel.pl._report.collect import write_report_of
+
+        write_report_of(cells, write.report, cluster_key=write.key_added, overwrite=write.overwrite)
+
+
+def _values(cells: AnyCells, result: RunResult, key_added: str) -> list[Any]:
+    """Values of the slots, in their order."""
+    neighbors = {
         "connectivities_key": f"{key_added}_connectivities",
         "distances_key": f"{key_added}_distances",
         "params": {
@@ -63,20 +112,17 @@ def write_result(cells: AnyCells, result: RunResult, *, key_added: str = "cellmo
             "use_rep": f"X_{key_added}_expr",
         },
     }
-    _write_labels(adata, result, key_added)
-    if result.alignment is not None:
-        adata.var[f"{key_added}_gene_id"] = _gene_ids_of_var(cells, result.alignment.gene_ids)
-    adata.uns[key_added] = h5ad_safe(_record(cells, result))
+    found, features = result.representation, result.features
+    gene_ids = _gene_ids_of_var(cells, result.alignment.gene_ids) if result.alignment else None
+    values = [found.z, found.z_expr, found.z_text, features.knn, features.graph, neighbors, _record(cells, result)]
+    return [*values, gene_ids, *_labels(result)]
 
 
-def _write_labels(adata: "AnnData", result: RunResult, key_added: str) -> None:
-    import pandas as pd
-
+def _labels(result: RunResult) -> tuple[Any, ...]:
     if result.labels is None:
-        return
-    categories = [str(cluster) for cluster in range(int(result.labels.max()) + 1)]
-    adata.obs[key_added] = pd.Categorical(result.labels.astype(str), categories=categories)
-    adata.obs[f"{key_added}_confidence"] = np.asarray(result.confidence, dtype=np.float32)
+        return ()
+    labels = numbered_categories(result.labels, n_clusters=int(result.labels.max()) + 1)
+    return labels, np.asarray(result.confidence, dtype=np.float32)
 
 
 def _gene_ids_of_var(cells: AnyCells, gene_ids: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " var"]:
@@ -90,6 +136,8 @@ def _gene_ids_of_var(cells: AnyCells, gene_ids: Int[np.ndarray, " gene"]) -> Int
 
 
 def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
+    import pandas as pd
+
     record: dict[str, Any] = {
         "params": result.config.to_dict(),
         "seed": result.config.seed,
@@ -97,14 +145,14 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
         "compute": describe(result.config.compute),
         **input_record(cells),
         "knn_recall": result.features.knn_recall,
-        "history": _history_frame(result),
+        "history": pd.DataFrame(list(result.representation.history)),
     }
     record["versions"] |= plugin_version(result.config.recipe)
     if result.alignment is not None:
         record["store_id"] = result.alignment.store_id
         record["encoder_id"] = result.alignment.encoder_id
         record["content_id"] = result.alignment.content_id
-        record["coverage"] = _coverage_record(result)
+        record["coverage"] = _coverage_record(result.alignment, result.share_hvgs)
     if result.sentences is not None:
         record["sentences"] = _sentence_record(result.sentences)
     if result.text is not None and result.representation.text_head is not None:
@@ -116,15 +164,13 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
     return record | _cluster_record(result)
 
 
-def _coverage_record(result: RunResult) -> dict[str, Any]:
+def _coverage_record(alignment: GeneAlignment, share_hvgs: float | None) -> dict[str, Any]:
     import pandas as pd
 
-    if result.alignment is None:
-        return {}
-    content = asdict(result.alignment.coverage)
+    content = asdict(alignment.coverage)
     content["by_status"] = pd.DataFrame(content["by_status"], columns=["status", "n_names", "share_counts"])
     content["losses"] = pd.DataFrame(content["losses"], columns=["name", "reason", "share_counts"])
-    return content | {"share_hvgs": result.share_hvgs}
+    return content | {"share_hvgs": share_hvgs}
 
 
 def _sentence_record(found: SentenceRecord) -> dict[str, Any]:
@@ -174,9 +220,3 @@ def _word_frame(result: RunResult) -> "pd.DataFrame":
         for gene in word.genes
     ]
     return pd.DataFrame(rows)
-
-
-def _history_frame(result: RunResult) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(list(result.representation.history))

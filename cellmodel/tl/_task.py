@@ -1,10 +1,11 @@
 """Tasks on cells: what is found in them is written into slots of their AnnData, in memory or from file to file."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_types
 from cellmodel.annotate.search import Found, SearchConfig, search_cells
+from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import InputUnusable, WorkUnwritten
+from cellmodel.core.stages import AnyStages, MemoryStages, Stages
 from cellmodel.explain.evidence import (
     AttributeConfig,
     Evidence,
@@ -24,9 +28,11 @@ from cellmodel.explain.evidence import (
     write_tables,
 )
 from cellmodel.explain.groups import clustered, group_cells
+from cellmodel.io.backed import AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
-from cellmodel.io.records import Lineage, check_lineage, input_record, lineage_record
-from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_cells
+from cellmodel.io.records import check_lineage, input_record, lineage_record
+from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_beside, write_cells
+from cellmodel.pp.blocks import read_backed_cells
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
+STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some 40 bytes for each
+MODES: Final = ("auto", "yes", "no")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,55 +50,163 @@ class Task(Generic[Result]):
     """What is looked for in cells, and which slots hold what is found."""
 
     slots: tuple[tuple[str, str], ...]  # part of an AnnData, and key in it; {} is the name under which all is stored
-    find: Callable[[Cells], Result]
-    values: Callable[[Cells, Result], Sequence[Any]]  # of the slots, in their order; None writes none
+    find: Callable[[Any, AnyStages], Result]  # cells, backed or in memory, and where stages are kept
+    values: Callable[[Any, Result], Sequence[Any]]  # of the slots, in their order; None leaves a slot empty
+    check: Callable[[WriteConfig, bool], object] | None = None  # refuses settings; whether the cells are backed
     inputs: tuple[Path, ...] = ()  # files that are read beside the cells
     targets: tuple[Target, ...] = ()  # what is written beside the cells
-    write_beside: Callable[[Result, WriteConfig], None] | None = None  # writes them
+    write_beside: Callable[[Any, Result, WriteConfig], None] | None = None  # writes them
+    stage_key: Mapping[str, Any] | None = None  # what decides the result; None where all cells have to be in memory
+    with_coordinates: bool = False  # whether coordinates of backed cells are read
+
+    def slots_for(self, key_added: str) -> list[tuple[str, str]]:
+        """Slots under a name."""
+        return [(part, key.format(key_added)) for part, key in self.slots]
 
 
-def run_on_cells(cells: Cells, task: Task[Result], *, key_added: str, overwrite: bool = False) -> Result:
-    """Do a task on cells in memory, and write its slots; nothing else of the AnnData is touched.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamConfig:
+    """Whether the cells are backed by their file; the result is the same but for rounding."""
 
-    Raises ``SlotTaken`` if a slot exists and ``overwrite`` is not set; this is found before any work.
+    mode: str = "auto"  # yes, no, or auto: where the file holds more than STREAMED_ABOVE values
+    # folder for what is kept between stages, so that a run that was cut short goes on, removed at the end; beside the
+    # output if None
+    work: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the mode."""
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+
+    def is_wanted(self, path: Path, read: ReadConfig) -> bool:
+        """Whether a file is read out of core."""
+        return self.mode == "yes" or (self.mode == "auto" and count_entries(path, read) > STREAMED_ABOVE)
+
+
+def run_on_cells(
+    cells: AnyCells,
+    task: Task[Result],
+    *,
+    key_added: str,
+    overwrite: bool = False,
+    command: str = "",
+    stages: AnyStages | None = None,
+) -> Result:
+    """Do a task on cells, and write its slots; nothing else of their AnnData is touched.
+
+    ``command``: what was typed, kept in the record. ``stages``: where arrays are kept; in memory if None. Raises
+    ``SlotTaken`` if a slot exists and ``overwrite`` is not set; this is found before any work.
     """
-    adata = cells.adata
-    slots = [(part, key.format(key_added)) for part, key in task.slots]
+    adata, slots = cells.adata, task.slots_for(key_added)
     claim_slots(adata, slots, overwrite=overwrite)
-    found = task.find(cells)
+    found = task.find(cells, stages or MemoryStages())
     for (part, key), value in zip(slots, task.values(cells, found), strict=True):
         if value is not None:
             getattr(adata, part)[key] = h5ad_safe(value) if part == "uns" else value
+        elif key in getattr(adata, part):
+            del getattr(adata, part)[key]
+    if command:
+        adata.uns[key_added]["command"] = h5ad_safe(command)
     return found
 
 
-def run_on_file(path: Path, task: Task[Result], *, read: ReadConfig, write: WriteConfig | None) -> Result:
+def run_on_file(
+    path: Path, task: Task[Result], *, read: ReadConfig, write: WriteConfig | None, stream: StreamConfig | None = None
+) -> Result:
     """Do a task on the cells of a file, and write them with its slots if ``write`` says where.
 
-    Raises ``InputUnusable`` if the input cannot be used, or an output exists and may not be replaced; the latter is
-    found before any work.
+    ``stream``: whether the cells are backed, for tasks that work out of core. Raises ``InputUnusable`` if the input
+    cannot be used, or an output exists and may not be replaced; the latter is found before any work.
     """
     if write is None:
-        return task.find(read_cells(path, read))
-    check_outputs(write, *task.targets, inputs=(path, *task.inputs))
+        return task.find(read_cells(path, read), MemoryStages())
+    stream = stream or StreamConfig()
+    work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None
+    check_outputs(write, work, *task.targets, inputs=(path, *task.inputs))
+    is_backed = task.stage_key is not None and stream.is_wanted(path, read)
+    if task.check is not None:
+        task.check(write, is_backed)
+    if is_backed:
+        return _run_backed(path, task, read=read, write=write, stream=stream)
     cells = read_cells(path, read)
-    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite)
-    write_cells(cells.adata, write.output, source=path, overwrite=write.overwrite)
-    if task.write_beside is not None:
-        task.write_beside(found, write)
+    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite, command=write.command)
+    write_all(cells, found, task, source=path, write=write)
     return found
 
 
-class _Made(Protocol):
-    """A result that knows the store and the encoder on which it depends."""
+def _run_backed(
+    path: Path, task: Task[Result], *, read: ReadConfig, write: WriteConfig, stream: StreamConfig
+) -> Result:
+    """Do the same with cells that are backed, in stages that a later run takes up."""
+    check_out_of_core(path, write.output)
+    backed = open_backed(path, read, with_coordinates=task.with_coordinates)
+    backed.claim_slots(task.slots_for(write.key_added), overwrite=write.overwrite)
+    size = path.stat()
+    key = {
+        "cells": [str(path.resolve()), size.st_size, size.st_mtime_ns],
+        "read": asdict(read),
+        "version": installed_version(),
+        **(task.stage_key or {}),
+    }
+    stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
+    with _kept_or_removed(stages):
+        cells = read_backed_cells(backed, read, stages)
+        found = run_on_cells(
+            cells,
+            task,
+            key_added=write.key_added,
+            overwrite=write.overwrite,
+            command=write.command,
+            stages=stages,
+        )
+    write_all(cells, found, task, source=path, write=write)
+    stages.remove()
+    return found
 
-    @property
-    def lineage(self) -> Lineage: ...
-    @property
-    def made_with(self) -> Lineage | None: ...
+
+def write_all(cells: AnyCells, found: Result, task: Task[Result], *, source: Path, write: WriteConfig) -> None:
+    """Write the cells, whose matrix stays in its file where they are backed, and what a task writes beside them."""
+    with _note_written(write):
+        if isinstance(cells, BackedCells):
+            slots = task.slots_for(write.key_added)
+            write_beside(cells.adata, source, write.output, slots=slots, overwrite=write.overwrite)
+        else:
+            write_cells(cells.adata, write.output, source=source, overwrite=write.overwrite)
+        if task.write_beside is not None:
+            task.write_beside(cells, found, write)
 
 
-def _lineage(found: _Made) -> dict[str, Any]:
+@contextmanager
+def _note_written(write: WriteConfig) -> Iterator[None]:
+    """Note at an interrupt which results are written, since the same command would refuse to replace them."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        there = [path.name for path in (write.output, write.model, write.report) if path is not None and path.exists()]
+        if there and not write.overwrite:
+            interrupt.add_note(f"{' and '.join(there)} written whole; run the same command again with --overwrite")
+        raise
+
+
+@contextmanager
+def _kept_or_removed(stages: Stages) -> Iterator[None]:
+    """Say where the stages of a run that is cut short are; remove those of cells that cannot be used."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"what is done is kept in {stages.folder}, the same command goes on from there")
+        stages.release()
+        raise
+    except WorkUnwritten:
+        log.warning("what is done is kept in %s; the same command goes on from there", stages.folder)
+        stages.release()
+        raise
+    except InputUnusable:
+        stages.remove()
+        raise
+
+
+def _lineage(found: Evidence | NamedCells | Transfer) -> dict[str, Any]:
     """Identity of store and encoder, and of those that the clusters were made with, where these are others."""
     return asdict(found.lineage) | lineage_record(found.made_with)
 
@@ -99,7 +215,7 @@ def search_task(kb: genekb.Store, config: RunConfig, *, search: SearchConfig) ->
     """Score cells and rank clusters by free text, see :func:`cellmodel.annotate.search.search_cells`."""
     return Task(
         slots=(("obs", "{}"), ("uns", "{}")),
-        find=lambda cells: search_cells(cells, kb, config, search=search),
+        find=lambda cells, _: search_cells(cells, kb, config, search=search),
         values=lambda _, found: (
             found.scores.astype(np.float32),
             {"params": asdict(search), "seed": config.seed} | found.to_dict(),
@@ -117,7 +233,7 @@ def overlap_task(panel: Panel, *, cluster_key: str) -> Task[Naming]:
 
     return Task(
         slots=(("obs", "{}"), ("uns", "{}")),
-        find=lambda cells: name_cells(cells, group_cells(cells, cluster_key), panel),
+        find=lambda cells, _: name_cells(cells, group_cells(cells, cluster_key), panel),
         values=values,
     )
 
@@ -146,7 +262,7 @@ def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) ->
 
     return Task(
         slots=(("obs", "{}"), ("obs", "{}_cell"), ("obs", "{}_cell_score"), ("uns", "{}")),
-        find=lambda cells: name_types(cells, kb, config, choice=choice),
+        find=lambda cells, _: name_types(cells, kb, config, choice=choice),
         values=values,
     )
 
@@ -160,7 +276,7 @@ def attribute_task(
     missing.
     """
 
-    def find(cells: Cells) -> Evidence:
+    def find(cells: Cells, _: AnyStages) -> Evidence:
         made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
         found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
         return replace(attribute_clusters(found, kb, config=config, choice=choice), made_with=made_with)
@@ -175,7 +291,7 @@ def attribute_task(
         }
         return (record | evidence_frames(evidence),)
 
-    def write_beside(evidence: Evidence, write: WriteConfig) -> None:
+    def write_evidence(_: Cells, evidence: Evidence, write: WriteConfig) -> None:
         if tables is not None:
             write_tables(evidence, tables, overwrite=write.overwrite)
 
@@ -185,7 +301,7 @@ def attribute_task(
         values=values,
         inputs=choice.gmt,
         targets=tuple(table_targets(tables)) if tables else (),
-        write_beside=write_beside,
+        write_beside=write_evidence,
     )
 
 
@@ -197,7 +313,7 @@ def transfer_task(
     ``read``: where the values and the gene names of a reference in a file are.
     """
 
-    def find(query: Cells) -> Transfer:
+    def find(query: Cells, _: AnyStages) -> Transfer:
         labelled = read_cells(reference, read) if isinstance(reference, Path) else reference
         for cells in (query, labelled):
             for note in cells.notes:
@@ -237,6 +353,13 @@ def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
         figures.probabilities.astype(np.float32),
         record,
     )
+
+
+def numbered_categories(labels: Labels, *, n_clusters: int) -> "pd.Categorical[Any]":
+    """Clusters as a column of obs: their numbers as text."""
+    import pandas as pd
+
+    return pd.Categorical(labels.astype(str), categories=[str(cluster) for cluster in range(n_clusters)])
 
 
 def _categories(cells: Cells, rows: Any, values: Sequence[str]) -> "pd.Categorical[Any]":

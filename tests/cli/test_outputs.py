@@ -17,7 +17,8 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._job import run_file
+from cellmodel.tl._slots import cluster_task
+from cellmodel.tl._task import run_on_file
 from genekb import BuildConfig, build, read_demo_table
 from genekb_cellmodel_cli import cellmodel, genekb
 from tests.robust.bad_files.cells import cells as make_cells
@@ -87,7 +88,7 @@ def made(tmp_path_factory):
     raw.write_h5ad(folder / "raw.h5ad")
     config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2)
     write = WriteConfig(output=folder / "data" / "cells.h5ad", model=folder / "model")
-    run_file(folder / "raw.h5ad", None, config, read=ReadConfig(), write=write)
+    run_on_file(folder / "raw.h5ad", cluster_task(None, config), read=ReadConfig(), write=write)
     shutil.copyfile(folder / "data" / "cells.h5ad", folder / "other.h5ad")
     (folder / "sets.gmt").write_text("A\tfrom me\tCD3D\tCD3E\tCD3G\tCD4\tCD7\n")
     built = build(read_demo_table(), BuildConfig(name="demo", models=("hash-16",)), home=folder / "home")
@@ -165,11 +166,12 @@ def test_what_another_run_wrote_meanwhile_is_replaced_only_on_request(places, tm
         def emit(self, record):
             output.write_text("theirs")
 
+    config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2)
     run = partial(
-        run_file, Path(places["other"]), None, RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2),
+        run_on_file, Path(places["other"]), cluster_task(None, config, key_added="again"),
         read=ReadConfig(), write=WriteConfig(output=output, key_added="again", overwrite=overwrite),
     )  # fmt: skip
-    log, other = logging.getLogger("cellmodel.tl._job"), Other()
+    log, other = logging.getLogger("cellmodel.tl._slots"), Other()
     log.addHandler(other)
     level = log.level
     log.setLevel(logging.INFO)

@@ -34,3 +34,13 @@ def test_an_unknown_name_is_an_attribute_error(package):
 def test_package_and_command_say_their_version(package, capsys, monkeypatch):
     assert importlib.import_module(package).__version__ == version("genekb-cellmodel")
     assert call_here([package, "--version"], capsys, monkeypatch).out == f"{package} {version('genekb-cellmodel')}\n"
+
+
+@pytest.mark.parametrize("name", ["annotate", "attribute", "classify", "cluster", "embed", "search"])
+def test_help_of_a_tool_names_each_of_its_parameters_once_and_what_it_raises(name):
+    tool = getattr(importlib.import_module("cellmodel.tl"), name)
+    lines = inspect.getdoc(tool).splitlines()
+    for parameter in inspect.signature(tool).parameters:
+        assert lines.count(parameter) == 1, parameter
+        assert lines[lines.index(parameter) + 1].startswith("    "), parameter
+    assert lines.count("Raises") == 1

@@ -16,16 +16,16 @@ from cellmodel.core.arrays import CellByGene, Embedding, Labels
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import Cells, ReadConfig
+from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
-from cellmodel.io.writers import DESCRIPTION, WriteConfig, model_target, output
+from cellmodel.io.writers import DESCRIPTION, model_target, output
 from cellmodel.pp.graph import nearest_votes, smooth_onto
 from cellmodel.pp.normalize import Components, log_expression
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.text.paths import TextMap, mix_paths
 from cellmodel.tl._run import RunResult
-from cellmodel.tl._task import Task, run_on_file
+from cellmodel.tl._task import Task, numbered_categories
 from genekb.core.errors import SpeciesMismatch
 from genekb.core.plugins import installed_version
 from genekb.files import atomic as files
@@ -207,40 +207,19 @@ def _embed(
     return embed(new, model.state)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """What was read and what was found."""
-
-    model: FittedModel
-    cells: Cells
-    found: Predicted
-
-
-def predict_file(
-    path: Path, model_folder: Path, kb: genekb.Store | None, *, read: ReadConfig, write: WriteConfig
-) -> Prediction:
-    """Read a model and new cells, embed them, give each a cluster, and write them.
-
-    Raises ``InputUnusable``, ``LineageMismatch``, ``AlignmentTooLow``: see :mod:`cellmodel.core.errors`; what can be
-    checked is checked before any work.
-    """
-    model = load_model(model_folder)
-    check_store(model, kb)
+def predict_task(model: FittedModel, kb: genekb.Store | None, *, folder: Path) -> Task[Predicted]:
+    """Embed new cells and give each a cluster of a model that was read from a folder."""
     in_obsm = (("obsm", "X_{}"), ("obsm", "X_{}_expr"), ("obsm", "X_{}_text"))
-    task = Task(
+    return Task(
         slots=(("obs", "{}"), ("obs", "{}_confidence"), *in_obsm, ("uns", "{}")),
-        find=lambda cells: Prediction(model=model, cells=cells, found=predict(model, cells, kb)),
-        values=lambda _, prediction: _values(prediction),
-        inputs=(model_folder,),
+        find=lambda cells, _: predict(model, cells, kb),
+        values=lambda cells, found: _values(model, cells, found),
+        check=lambda *_: check_store(model, kb),
+        inputs=(folder,),
     )
-    return run_on_file(path, task, read=read, write=write)
 
 
-def _values(prediction: Prediction) -> Sequence[Any]:
-    import pandas as pd
-
-    model, cells, found = prediction.model, prediction.cells, prediction.found
-    categories = [str(cluster) for cluster in range(int(model.labels.max()) + 1)]
+def _values(model: FittedModel, cells: Cells, found: Predicted) -> Sequence[Any]:
     record = {
         "params": model.config.to_dict(),
         "recipe": model.config.recipe_name,
@@ -252,14 +231,9 @@ def _values(prediction: Prediction) -> Sequence[Any]:
         "n_fitted_cells": len(model.labels),
         "input": input_record(cells)["input"],
     }
-    return (
-        pd.Categorical(found.labels.astype(str), categories=categories),
-        found.confidence.astype(np.float32),
-        found.representation.z,
-        found.representation.z_expr,
-        found.representation.z_text,
-        record,
-    )
+    z, z_expr, z_text = found.representation.z, found.representation.z_expr, found.representation.z_text
+    labels = numbered_categories(found.labels, n_clusters=int(model.labels.max()) + 1)
+    return labels, found.confidence.astype(np.float32), z, z_expr, z_text, record
 
 
 FORMAT: Final = 1

@@ -170,21 +170,16 @@ def sync_models(
     not give what was pinned; ``InputUnusable`` if something else has a model's path, or the disk refuses;
     ``genekb.core.errors.NotAvailable`` if a model is neither here nor anywhere to pull it from.
     """
-    pins = read_pins(lock_file, "model")
-    return [(pin, _sync(pin, lock_file, overwrite=overwrite, retry=retry, progress=progress)) for pin in pins]
-
-
-def _sync(
-    pin: Pin, lock_file: Path, *, overwrite: bool, retry: RetryPolicy | None, progress: Progress | None
-) -> SharedModel | None:
-    folder = lock_file.parent / pin.name
-    faults = check_model(pin, lock_file)
-    if not faults:
-        return None
-    if (folder / DESCRIPTION).is_file() and not overwrite:
-        raise LineageMismatch(
-            f"{faults[0]}; pin what is here with `cellmodel lock {folder}`, or replace it with `cellmodel sync "
-            "--overwrite`"
-        )
-    address = address_of(pin, lock_file, folder=folder)
-    return pull_model(address, folder, digest=pin.digest, overwrite=overwrite, retry=retry, progress=progress)
+    done: list[tuple[Pin, SharedModel | None]] = []
+    for pin in read_pins(lock_file, "model"):
+        folder, faults, pulled = lock_file.parent / pin.name, check_model(pin, lock_file), None
+        if faults and (folder / DESCRIPTION).is_file() and not overwrite:
+            raise LineageMismatch(
+                f"{faults[0]}; pin what is here with `cellmodel lock {folder}`, or replace it with `cellmodel sync "
+                "--overwrite`"
+            )
+        if faults:
+            address = address_of(pin, lock_file, folder=folder)
+            pulled = pull_model(address, folder, digest=pin.digest, overwrite=overwrite, retry=retry, progress=progress)
+        done.append((pin, pulled))
+    return done

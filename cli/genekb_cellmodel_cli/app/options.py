@@ -1,9 +1,9 @@
 """Options that several commands share, and groups of them: a dataclass whose fields are options."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from cellmodel.core.device import Compute
     from cellmodel.io.cells import ReadConfig
     from cellmodel.io.writers import WriteConfig
-    from cellmodel.tl._job import StreamConfig
+    from cellmodel.tl._task import StreamConfig
+    from genekb.net.retry import RetryPolicy
 
 Command = Callable[..., None]
 
@@ -26,26 +27,13 @@ Command = Callable[..., None]
 def expand_groups(command: Command) -> Command:
     """Replace each parameter of a command that is a dataclass by one parameter for each of its fields.
 
-    A field's annotation holds its :func:`typer.Option`; its default is that of the parameter's own default, an instance
-    of the dataclass, else that of the field.
+    A field's annotation holds its :func:`typer.Option`, or is a dataclass again; its default is that of the parameter's
+    own default, an instance of the dataclass, else that of the field.
     """
-    hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {}
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
-        hint = hints[parameter.name]
-        if is_dataclass(hint):
-            groups[parameter.name] = hint
-            parameters += _field_parameters(hint, parameter.default)
-        else:
-            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters = list(_parameters(command))
 
     def expanded(**values: Any) -> None:
-        chosen = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
-        command(**values, **chosen)
+        _call(command, values)
 
     expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -53,16 +41,23 @@ def expand_groups(command: Command) -> Command:
     return expanded
 
 
-def _field_parameters(group: Any, defaults: Any) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    for field in fields(group):
-        default = field.default if defaults is inspect.Parameter.empty else getattr(defaults, field.name)
-        yield inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=hints[field.name],
-            default=inspect.Parameter.empty if default is MISSING else default,
-        )
+def _parameters(target: Callable[..., Any], defaults: Any = inspect.Parameter.empty) -> Iterator[inspect.Parameter]:
+    """Give the parameters of a command or a dataclass, those that are dataclasses replaced by their fields."""
+    hints = get_type_hints(target, include_extras=True)
+    for parameter in inspect.signature(target).parameters.values():
+        hint, name = hints[parameter.name], parameter.name
+        default = parameter.default if defaults is inspect.Parameter.empty else getattr(defaults, name)
+        if is_dataclass(hint):
+            yield from _parameters(hint, default)  # type: ignore[arg-type]  # a class
+        else:
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
+
+
+def _call(target: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Call a command, or make a dataclass, with values by the names of the options."""
+    hints = get_type_hints(target)
+    names = inspect.signature(target).parameters
+    return target(**{name: _call(hints[name], values) if is_dataclass(hints[name]) else values[name] for name in names})
 
 
 @contextmanager
@@ -183,13 +178,25 @@ TrustRemoteCode = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, its time and size; write nothing.")]
-Timeout = Annotated[float, typer.Option(help="Longest silence of the server, in seconds.", min=1.0)]
 LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.")]
 ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
 CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 ClusteredFile = Annotated[Path, typer.Argument(help="Cells with clusters, for example of `cellmodel cluster`.")]
 CellOutput = Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")]
 StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """How a server is asked."""
+
+    timeout_s: Annotated[float, typer.Option(help="Longest silence of the server, in seconds.", min=1.0)] = 60.0
+
+    def policy(self) -> "RetryPolicy":
+        """Give the settings."""
+        from genekb.net.retry import RetryPolicy
+
+        return RetryPolicy(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +349,6 @@ class OutOfCore:
 
     def config(self) -> "StreamConfig":
         """Give the settings."""
-        from cellmodel.tl._job import StreamConfig
+        from cellmodel.tl._task import StreamConfig
 
         return StreamConfig(mode=self.out_of_core, work=self.work_dir)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genekb.store.lockfile import Kind, Pin
 
 Progress = Callable[[str, int, int], None]  # what, done, total
-Columns = Mapping[str, str | Callable[[Any], Any]]  # heading and what stands under it, see :func:`print_table`
+Columns = Mapping[str, str | Callable[[Any], Any]]  # heading and what stands under it, see :func:`table`
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -63,20 +63,23 @@ def print_lines(lines: Iterable[str]) -> None:
         _say(printable(line))
 
 
+def show(content: Mapping[str, Any], lines: Iterable[str], *, json: bool) -> None:
+    """Print what a command found: one JSON object, or lines for people."""
+    print_json(content) if json else print_lines(lines)
+
+
 def print_record(content: Mapping[str, Any], *, json: bool = False) -> None:
     """Print what a command did: one JSON object, or a line for each value; empty lists are left out."""
-    if json:
-        print_json(content)
-        return
     shown = {key: value for key, value in content.items() if value not in ((), [])}
-    print_lines(
+    lines = (
         f"{key}: {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
         for key, value in shown.items()
     )
+    show(content, lines, json=json)
 
 
-def print_table(columns: Sequence[str] | Columns, rows: Iterable[Any]) -> None:
-    """Print rows on stdout in columns that are as wide as they need to be.
+def table(columns: Sequence[str] | Columns, rows: Iterable[Any]) -> Iterator[str]:
+    """Give the lines of a table, whose columns are as wide as they need to be.
 
     ``columns``: headings of rows that are sequences; or for each heading a function of a row, else the name of its key
     or attribute, with a format where one is needed: ``{"p": "p_value:.2g"}``.
@@ -86,7 +89,7 @@ def print_table(columns: Sequence[str] | Columns, rows: Iterable[Any]) -> None:
     cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
     for row in cells:
-        _say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _pick(row: Any, column: str | Callable[[Any], Any]) -> Any:
@@ -198,11 +201,9 @@ def existing_lock(file: Path | None, *, hint: str) -> Path:
 
 def print_pins(kind: "Kind", pins: "Sequence[Pin]", path: Path, *, json: bool) -> None:
     """Print what a lock file pins of one kind."""
-    if json:
-        print_json({"file": str(path), f"{kind}s": [pin.entry(_NAME_KEY[kind]) for pin in pins]})
-        return
     what = {pin.name: ", ".join(pin.encoders) or pin.store_id for pin in pins}
-    print_lines(f"{pin.name} {pin.digest[:16]} {what[pin.name]} {pin.url}".rstrip() for pin in pins)
+    lines = (f"{pin.name} {pin.digest[:16]} {what[pin.name]} {pin.url}".rstrip() for pin in pins)
+    show({"file": str(path), f"{kind}s": [pin.entry(_NAME_KEY[kind]) for pin in pins]}, lines, json=json)
 
 
 def print_compared(
@@ -212,12 +213,13 @@ def print_compared(
     check: "Callable[[Pin], list[str]] | None",
     sync: "Callable[[Progress], Iterable[tuple[Pin, int]]]",
     json: bool,
-) -> str:
+) -> None:
     """Check what a lock file pins of one kind, or bring it, and print what became of each pin.
 
-    ``check``: what differs from a pin; if it is None, ``sync`` brings all: each pin, with the bytes that came. Returns
-    the names of those that are not as pinned.
+    ``check``: what differs from a pin; if it is None, ``sync`` brings all: each pin, with the bytes that came. Raises
+    ``StoreCorrupt`` if something is not as it is pinned.
     """
+    from genekb.core.errors import StoreCorrupt
     from genekb.store.lockfile import read_pins
 
     found: list[tuple[Pin, dict[str, Any]]]
@@ -226,12 +228,13 @@ def print_compared(
     else:
         with transfer_progress() as progress:
             found = [(pin, {"n_bytes_now": n_bytes, "faults": []}) for pin, n_bytes in sync(progress)]
-    if json:
-        rows = [{_NAME_KEY[kind]: pin.name, "digest": pin.digest, **result} for pin, result in found]
-        print_json({"file": str(path), f"{kind}s": rows})
-    else:
-        print_lines(f"{pin.name} {pin.digest[:16]}: {'; '.join(row['faults']) or 'whole'}" for pin, row in found)
-    return ", ".join(pin.name for pin, row in found if row["faults"])
+    rows = [{_NAME_KEY[kind]: pin.name, "digest": pin.digest, **result} for pin, result in found]
+    lines = (f"{pin.name} {pin.digest[:16]}: {'; '.join(row['faults']) or 'whole'}" for pin, row in found)
+    show({"file": str(path), f"{kind}s": rows}, lines, json=json)
+    wrong = ", ".join(pin.name for pin, row in found if row["faults"])
+    if wrong:
+        program = {"store": "genekb", "model": "cellmodel"}[kind]
+        raise StoreCorrupt(f"{wrong}: not as {path} pins; `{program} sync` brings what is missing")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The commands `cellmodel annotate` and `search`: names for clusters, and free text against clusters and cells."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
+from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
     from cellmodel.annotate.cell_types import CellType
     from cellmodel.annotate.search import Found
     from cellmodel.explain.terms import SupportingGene
 
-_SHOWN = 6
+_SHOWN = 6  # genes of a cluster that are shown
+_LISTED = 3  # clusters whose genes are shown with a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,15 +157,9 @@ _BY_OVERLAP = _NAME | {
 
 
 def _print_names(content: dict[str, Any], columns: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print_json(content)
-        return
-    print_table(columns, content["clusters"])
     candidates = [f"candidates: {content['n_candidates']} types"] if "n_candidates" in content else []
-    print_lines(["", *candidates, f"output: {content['output']}"])
-
-
-_LISTED = 3  # clusters whose genes are shown with a sentence
+    lines = [*table(columns, content["clusters"]), "", *candidates, f"output: {content['output']}"]
+    show(content, lines, json=json)
 
 
 def search(
@@ -196,32 +192,27 @@ def search(
     wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
     task = search_task(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
     found = run_on_file(path, task, read=read.config(), write=slots.write(output) if output else None)
-    if json:
-        print_json({"input": str(path), "query": query, "output": str(output or ""), **found.to_dict()})
-        return
-    _print_found(found)
-    if output is not None:
-        print_lines(["", f"output: {output}"])
+    content = {"input": str(path), "query": query, "output": str(output or ""), **found.to_dict()}
+    written = ["", f"output: {output}"] if output else []
+    show(content, [*_found_lines(found), *written], json=json)
 
 
-def _print_found(found: "Found") -> None:
+def _found_lines(found: "Found") -> Iterator[str]:
     if found.types:
-        print_lines([f"meant: {', '.join(f'{name} {nearness:.2f}' for name, nearness in found.types[:_LISTED])}", ""])
+        yield from (f"meant: {', '.join(f'{name} {nearness:.2f}' for name, nearness in found.types[:_LISTED])}", "")
     if found.clusters:
-        print_table(
-            {
-                "cluster": "cluster",
-                "cells": "n_cells",
-                "score": "score:.1f",
-                "p": "p_value:.2g",
-                "genes": lambda one: [gene.name for gene in one.genes],
-            },
-            found.clusters,
-        )
+        columns: Columns = {
+            "cluster": "cluster",
+            "cells": "n_cells",
+            "score": "score:.1f",
+            "p": "p_value:.2g",
+            "genes": lambda one: [gene.name for gene in one.genes],
+        }
+        yield from table(columns, found.clusters)
     for one in found.clusters[:_LISTED]:
-        print_lines(["", f"cluster {one.cluster}:", *_gene_lines(one.genes)])
+        yield from ("", f"cluster {one.cluster}:", *_gene_lines(one.genes))
     if not found.clusters:
-        print_lines(["the 5 % of cells with the highest scores:", *_gene_lines(found.genes)])
+        yield from ("the 5 % of cells with the highest scores:", *_gene_lines(found.genes))
 
 
 def _gene_lines(genes: "tuple[SupportingGene, ...]") -> list[str]:

@@ -7,7 +7,7 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
-from genekb_cellmodel_cli.app.output import Columns, print_json, print_lines, print_table
+from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
     from cellmodel.explain.evidence import Evidence, GroupEvidence
@@ -57,14 +57,10 @@ def attribute(
         )
     task = attribute_task(store.open(), genes.config(), choice=choice, tables=tables)
     found = run_on_file(path, task, read=read.config(), write=slots.write(output))
-    if json:
-        print_json({"input": str(path), "output": str(output), "tables": str(tables or ""), **_content(found)})
-        return
-    print_table(_COLUMNS, found.groups)
-    if found.sources:
-        print_lines([""])
-        print_table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))
-    print_lines(["", f"output: {output}", *([f"tables: {tables}"] if tables else [])])
+    content = {"input": str(path), "output": str(output), "tables": str(tables or ""), **_content(found)}
+    sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []
+    written = ["", f"output: {output}", *([f"tables: {tables}"] if tables else [])]
+    show(content, [*table(_COLUMNS, found.groups), *sets, *written], json=json)
 
 
 def _title(group: "GroupEvidence") -> str:

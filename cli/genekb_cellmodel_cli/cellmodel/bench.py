@@ -7,7 +7,7 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_seeds
-from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table, progress_bar
+from genekb_cellmodel_cli.app.output import progress_bar, show, table
 
 CHECK_FAILED = 1
 Seeds = Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")]
@@ -64,11 +64,9 @@ def bench(
     datasets = find_datasets(folder, listing=listing, label_key=label_key, names=names)
     with progress_bar() as progress:
         found = run_bench(datasets, config, progress=progress)
-    if json:
-        failures = [{"data": data, "recipe": recipe, "why": why} for data, recipe, why in found.failures]
-        print_json({"output": str(output), "n_reused": found.n_reused, "rows": list(found.rows), "failures": failures})
-    else:
-        print_lines([(output / "results.md").read_text()])
+    failures = [{"data": data, "recipe": recipe, "why": why} for data, recipe, why in found.failures]
+    content = {"output": str(output), "n_reused": found.n_reused, "rows": list(found.rows), "failures": failures}
+    show(content, [(output / "results.md").read_text()], json=json)
     if found.failures:
         raise typer.Exit(CHECK_FAILED)
 
@@ -109,10 +107,8 @@ def ablate(
         found = ablate_file(
             path, store.open(), config, read=read.config(), seeds=numbers, truth=truth, progress=progress
         )
-    if json:
-        print_json({"input": str(path), **asdict(found)})
-        return
-    print_lines([*ablation_lines(found), "", *(f"not done: {reason}" for reason in found.skipped)])
+    lines = [*ablation_lines(found), "", *(f"not done: {reason}" for reason in found.skipped)]
+    show({"input": str(path), **asdict(found)}, lines, json=json)
 
 
 def evaluate(
@@ -130,4 +126,4 @@ def evaluate(
     from cellmodel.bench.metrics import evaluate_file
 
     scores = asdict(evaluate_file(path, truth=truth, pred=pred))
-    print_json(scores) if json else print_table(("metric", "value"), scores.items())
+    show(scores, table(("metric", "value"), scores.items()), json=json)

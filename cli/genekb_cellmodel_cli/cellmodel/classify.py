@@ -1,6 +1,6 @@
 """The commands `cellmodel classify` and `predict`: labels of a reference or clusters of a model for new cells."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +9,7 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
-from genekb_cellmodel_cli.app.output import print_json, print_lines, print_table
+from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.cellmodel.cluster import count_clusters
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cellmodel.bench.n_shot import TrialConfig, TrialRow
     from cellmodel.core.config import RunConfig
     from cellmodel.io.cells import ReadConfig
-    from cellmodel.tl.model.fitted import Prediction
+    from cellmodel.tl.model.fitted import FittedModel, Predicted
     from genekb import Store
 
 SHARE_TEST = 0.2
@@ -130,7 +130,7 @@ def classify(
     task = transfer_task(reference, _open(store), config, transfer=transfer, read=read.config())
     found = run_on_file(path, task, read=read.config(), write=slots.write(output))
     content = {"input": str(path), **_summary(found), "output": str(output)}
-    print_json(content) if json else _print_transfer(content)
+    show(content, _transfer_lines(content), json=json)
 
 
 def _open(store: options.MaybeStore) -> "Store":
@@ -169,13 +169,11 @@ def _summary(found: "Transfer") -> dict[str, Any]:
     }
 
 
-def _print_transfer(content: dict[str, Any]) -> None:
+def _transfer_lines(content: dict[str, Any]) -> Iterator[str]:
     shown = ("input", "reference", "store", "encoder", "genes", "n_unlabelled", "mean_confidence", "unassigned_below")
-    print_lines(f"{key}: {content[key]}" for key in shown if content[key] != "")
-    print_lines([""])
+    yield from (f"{key}: {content[key]}" for key in shown if content[key] != "")
     columns = {"class": "class", "labelled in the reference": "n_reference", "given in the query": "n_query"}
-    print_table(columns, content["classes"])
-    print_lines(["", f"output: {content['output']}"])
+    yield from ("", *table(columns, content["classes"]), "", f"output: {content['output']}")
 
 
 def _try_out(
@@ -185,41 +183,33 @@ def _try_out(
     from cellmodel.io.cells import read_cells
 
     rows = run_trials(read_cells(path, read), store, config, trials=trials)
-    if json:
-        settings = {
-            "input": str(path),
-            "features": trials.features,
-            "head": trials.classify.head,
-            "contrastive": trials.classify.contrast,
-            "knowledge": config.knowledge,
-            "seed": config.seed,
-        }
-        print_json(settings | {"rows": [asdict(row) for row in rows]})
-        return
-    _print_rows(rows)
+    settings = {
+        "input": str(path),
+        "features": trials.features,
+        "head": trials.classify.head,
+        "contrastive": trials.classify.contrast,
+        "knowledge": config.knowledge,
+        "seed": config.seed,
+    }
+    show(settings | {"rows": [asdict(row) for row in rows]}, _trial_lines(rows), json=json)
 
 
-def _print_rows(rows: "list[TrialRow]") -> None:
+def _trial_lines(rows: "list[TrialRow]") -> Iterator[str]:
     def mean(name: str) -> "Callable[[TrialRow], str]":
         return lambda row: f"{row.mean[name]:.3f} ± {row.sd[name]:.3f}"
 
-    print_table(
-        {
-            "labels a class": lambda row: row.n_shot or "stratified",
-            "draws": "n_draws",
-            "learnt from": "n_train",
-            "tested on": "n_test",
-            "accuracy": mean("accuracy"),
-            "macro-F1": mean("macro_f1"),
-            "balanced accuracy": mean("balanced_accuracy"),
-        },
-        rows,
-    )
-    print_lines([""])
-    print_table(
-        ("recall of", *(str(row.n_shot or "stratified") for row in rows)),
-        [(name, *(row.recall[name] for row in rows)) for name in rows[0].recall],
-    )
+    columns: Columns = {
+        "labels a class": lambda row: row.n_shot or "stratified",
+        "draws": "n_draws",
+        "learnt from": "n_train",
+        "tested on": "n_test",
+        "accuracy": mean("accuracy"),
+        "macro-F1": mean("macro_f1"),
+        "balanced accuracy": mean("balanced_accuracy"),
+    }
+    yield from (*table(columns, rows), "")
+    recalls = [(name, *(row.recall[name] for row in rows)) for name in rows[0].recall]
+    yield from table(("recall of", *(str(row.n_shot or "stratified") for row in rows)), recalls)
 
 
 def predict(
@@ -237,21 +227,21 @@ def predict(
 
     Example: cellmodel predict new.h5ad --model model --kb human -o out.h5ad
     """
-    from cellmodel.tl.model.fitted import predict_file
+    from cellmodel.tl._task import run_on_file
+    from cellmodel.tl.model.fitted import load_model, predict_task
 
-    outcome = predict_file(path, model, store.open(), read=read.config(), write=slots.write(output))
-    content = _prediction(outcome) | {"output": str(output)}
-    print_json(content) if json else _print_prediction(content)
+    fitted = load_model(model)
+    task = predict_task(fitted, store.open(), folder=model)
+    found = run_on_file(path, task, read=read.config(), write=slots.write(output))
+    content = {"input": str(path), **_prediction(fitted, found), "output": str(output)}
+    show(content, _prediction_lines(content), json=json)
 
 
-def _prediction(outcome: "Prediction") -> dict[str, Any]:
-    found, model = outcome.found, outcome.model
-    n_clusters = int(model.labels.max()) + 1
-    clusters = count_clusters(found.labels, found.confidence, n_clusters=n_clusters)
+def _prediction(model: "FittedModel", found: "Predicted") -> dict[str, Any]:
+    clusters = count_clusters(found.labels, found.confidence, n_clusters=int(model.labels.max()) + 1)
     for cluster, row in enumerate(clusters):
         row["n_fitted"] = int((model.labels == cluster).sum())
     return {
-        "input": outcome.cells.source,
         "recipe": model.config.recipe_name,
         "store": model.store_id,
         "encoder": model.encoder_id,
@@ -261,16 +251,13 @@ def _prediction(outcome: "Prediction") -> dict[str, Any]:
     }
 
 
-def _print_prediction(content: dict[str, Any]) -> None:
-    print_lines(f"{key}: {content[key]}" for key in ("input", "recipe", "store", "encoder") if content[key])
-    print_lines([f"{content['share_genes']:.1%} of the model's genes are in the file", ""])
-    print_table(
-        {
-            "cluster": "cluster",
-            "cells it was fitted to": "n_fitted",
-            "new cells": "n_cells",
-            "confidence": "confidence",
-        },
-        content["clusters"],
-    )
-    print_lines(["", f"output: {content['output']}"])
+def _prediction_lines(content: dict[str, Any]) -> Iterator[str]:
+    yield from (f"{key}: {content[key]}" for key in ("input", "recipe", "store", "encoder") if content[key])
+    yield from (f"{content['share_genes']:.1%} of the model's genes are in the file", "")
+    columns = {
+        "cluster": "cluster",
+        "cells it was fitted to": "n_fitted",
+        "new cells": "n_cells",
+        "confidence": "confidence",
+    }
+    yield from (*table(columns, content["clusters"]), "", f"output: {content['output']}")

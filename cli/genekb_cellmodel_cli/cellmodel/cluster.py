@@ -1,6 +1,7 @@
 """The commands `cellmodel cluster`, `embed` and `demo`, and what they report of a run."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +11,11 @@ import typer
 from cellmodel.core.config import HeadName, Sentences
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import parse_n_clusters
-from genekb_cellmodel_cli.app.output import note, print_json, print_lines, print_table, progress_bar
+from genekb_cellmodel_cli.app.output import Columns, note, progress_bar, show, table
 
 if TYPE_CHECKING:
     from cellmodel.core.config import RunConfig
-    from cellmodel.tl._job import FileRun
+    from cellmodel.tl._slots import CellRun
     from genekb import Store
 
 _MARKERS, _WORDS = 5, 4  # of a cluster that are shown
@@ -69,15 +70,47 @@ class RunStore(options.MaybeStore):
         return self.open(trust_remote_code=self.trust_remote_code)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunJob:
+    """A run from file to file."""
+
+    path: options.CellFile
+    output: options.CellOutput
+    store: RunStore
+    run: Run
+    read: options.TableReading
+    slots: options.Slots
+    out_of_core: options.OutOfCore
+    training: options.Training
+    json: options.Json = False
+
+    def do(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        with_clusters: bool = True,
+        report: Path | None = None,
+        model: Path | None = None,
+    ) -> None:
+        """Run it with further settings, and print what was found."""
+        self.training.set_threads()
+        from cellmodel.tl._slots import cluster_task
+        from cellmodel.tl._task import run_on_file
+
+        config = self.run.config(**settings, compute=self.training.config())
+        kb, write = (
+            self.store.open_for(self.run.knowledge),
+            self.slots.write(self.output, report=report, model=model, command=_command_line()),
+        )
+        with progress_bar() as progress:
+            task = cluster_task(kb, config, key_added=write.key_added, with_clusters=with_clusters, progress=progress)
+            found = run_on_file(self.path, task, read=self.read.config(), write=write, stream=self.out_of_core.config())
+        content = summarise(found, self.output, report)
+        show(content, summary_lines(content), json=self.json)
+
+
 def cluster(
-    path: options.CellFile,
-    output: options.CellOutput,
-    store: RunStore,
-    run: Run,
-    read: options.TableReading,
-    slots: options.Slots,
-    out_of_core: options.OutOfCore,
-    training: options.Training,
+    job: RunJob,
     n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto",
     head: Annotated[
         HeadName | None, typer.Option(help="How the embedding is cut; the recipe's own way if left out.")
@@ -89,62 +122,21 @@ def cluster(
     save_model: Annotated[
         Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.")
     ] = None,
-    json: options.Json = False,
 ) -> None:
     """Cluster cells, and say by genes and words what each cluster is.
 
     Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
     """
-    training.set_threads()
-    from cellmodel.tl._job import run_file
-
-    config = run.config(
-        smooth_labels=smooth_labels, n_clusters=parse_n_clusters(n_clusters), head=head, compute=training.config()
-    )
-    with progress_bar() as progress:
-        outcome = run_file(
-            path,
-            store.open_for(run.knowledge),
-            config,
-            read=read.config(),
-            write=slots.write(output, report=report, model=save_model, command=_command_line()),
-            stream=out_of_core.config(),
-            progress=progress,
-        )
-    print_summary(summarise(outcome, output, report), json=json)
+    settings = {"smooth_labels": smooth_labels, "n_clusters": parse_n_clusters(n_clusters), "head": head}
+    job.do(settings, report=report, model=save_model)
 
 
-def embed(
-    path: options.CellFile,
-    output: options.CellOutput,
-    store: RunStore,
-    run: Run,
-    read: options.TableReading,
-    slots: options.Slots,
-    out_of_core: options.OutOfCore,
-    training: options.Training,
-    json: options.Json = False,
-) -> None:
+def embed(job: RunJob) -> None:
     """Embed cells in the joint space of expression and text, without clustering them.
 
     Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
     """
-    training.set_threads()
-    from cellmodel.tl._job import run_file
-
-    config = run.config(compute=training.config())
-    with progress_bar() as progress:
-        outcome = run_file(
-            path,
-            store.open_for(run.knowledge),
-            config,
-            read=read.config(),
-            write=slots.write(output, command=_command_line()),
-            with_clusters=False,
-            stream=out_of_core.config(),
-            progress=progress,
-        )
-    print_summary(summarise(outcome, output), json=json)
+    job.do({}, with_clusters=False)
 
 
 def _command_line() -> str:
@@ -180,12 +172,10 @@ def demo(
     content = summarise(outcome, write.output, write.report) | {"store_path": str(built.folder)}
     for row, name in zip(content["clusters"], names, strict=True):
         row["name"] = name
-    print_summary(content, json=json)
-    if not json:
-        print_lines([f"store: {built.folder}"])
+    show(content, [*summary_lines(content), f"store: {built.folder}"], json=json)
 
 
-def summarise(outcome: "FileRun", output: Path, report: Path | None = None) -> dict[str, Any]:
+def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> dict[str, Any]:
     """Report what a run read and found."""
     from dataclasses import asdict
 
@@ -241,61 +231,57 @@ def count_clusters(labels: Any, confidence: Any, *, n_clusters: int) -> list[dic
     return rows
 
 
-def print_summary(content: dict[str, Any], *, json: bool) -> None:
-    """Print what :func:`summarise` gave; what a user must know first, first."""
-    if json:
-        print_json(content)
-        return
+def summary_lines(content: dict[str, Any]) -> Iterator[str]:
+    """Lines of what :func:`summarise` gave; what a user must know first, first."""
     if content.get("has_structure") is False:
         first = f"no structure found, so the {content['n_cells']:,} cells are one cluster"
-        print_lines([f"{first}; --n-clusters K clusters them into K", ""])
+        yield from (f"{first}; --n-clusters K clusters them into K", "")
     shown = ("input", "value_kind", "store", "encoder", "n_clusters")
-    print_lines(f"{key}: {content[key]}" for key in shown if key in content)
+    yield from (f"{key}: {content[key]}" for key in shown if key in content)
     if "share_genes" in content:
-        print_lines(
-            [
-                f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly "
-                f"variable ones, {content['share_counts']:.1%} of the counts"
-            ]
+        yield (
+            f"text for {content['share_genes']:.1%} of the genes, {content['share_hvgs']:.1%} of the highly "
+            f"variable ones, {content['share_counts']:.1%} of the counts"
         )
     if "clusters" in content:
-        print_lines([""])
         named = {"name": "name"} if any("name" in row for row in content["clusters"]) else {}
-        columns = {"cluster": "cluster", **named, "cells": "n_cells", "confidence": "confidence", "markers": "markers"}
-        print_table(columns | {"words": lambda row: ", ".join(row["words"])}, content["clusters"])
+        columns: Columns = {
+            "cluster": "cluster",
+            **named,
+            "cells": "n_cells",
+            "confidence": "confidence",
+            "markers": "markers",
+            "words": lambda row: ", ".join(row["words"]),
+        }
+        yield from ("", *table(columns, content["clusters"]))
     if content.get("neighbour_agreement"):
-        print_lines([""])
-        print_table(("text view by", "neighbours in the same cluster"), content["neighbour_agreement"].items())
+        agreement = content["neighbour_agreement"].items()
+        yield from ("", *table(("text view by", "neighbours in the same cluster"), agreement))
     if content.get("sentences"):
-        _print_sentences(content["sentences"])
-    print_lines(["", *(f"{key}: {content[key]}" for key in ("output", "report") if content[key])])
+        yield from _sentence_lines(content["sentences"])
+    yield from ("", *(f"{key}: {content[key]}" for key in ("output", "report") if content[key]))
 
 
-def _print_sentences(content: dict[str, Any]) -> None:
-    print_lines(
-        [
-            "",
-            f"sentences read: {content['n_sentences']:,}, of which {content['n_encoded']:,} now; the encoder reads "
-            f"{content['share_read']:.0%} of their tokens",
-        ]
+_AGREEMENT: Columns = {
+    "pooled, beside encoded": "pooled",
+    "rank correlation of cosines": "similarity",
+    "same 15 nearest cells": "neighbour_overlap",
+}
+_SENTENCES: Columns = {
+    "cluster": lambda row: str(row["cluster"]),
+    "pooled with encoded": "cosine",
+    "with other clusters": "cosine_others",
+    "sentence": lambda row: row["genes"][:5],
+}
+
+
+def _sentence_lines(content: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield (
+        f"sentences read: {content['n_sentences']:,}, of which {content['n_encoded']:,} now; the encoder reads "
+        f"{content['share_read']:.0%} of their tokens"
     )
     if content["agreement"]:
-        print_table(
-            {
-                "pooled, beside encoded": "pooled",
-                "rank correlation of cosines": "similarity",
-                "same 15 nearest cells": "neighbour_overlap",
-            },
-            content["agreement"],
-        )
+        yield from table(_AGREEMENT, content["agreement"])
     if content["clusters"]:
-        print_lines([""])
-        print_table(
-            {
-                "cluster": lambda row: str(row["cluster"]),
-                "pooled with encoded": "cosine",
-                "with other clusters": "cosine_others",
-                "sentence": lambda row: row["genes"][:5],
-            },
-            content["clusters"],
-        )
+        yield from ("", *table(_SENTENCES, content["clusters"]))

@@ -1,5 +1,6 @@
 """The command `cellmodel compare`: clusters of one file against clusters of another."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import Columns, print_json, print_lines, print_table
+from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
     from cellmodel.annotate.match_clusters import CellComparison
@@ -84,11 +85,9 @@ def compare(
         outputs=CompareOutputs(table=output, plot=plot, overwrite=overwrite),
     )
     written = {name: str(path) for name, path in (("table", output), ("plot", plot)) if path is not None}
-    if json:
-        print_json({"a": str(a), "b": str(b), **_content(found), **written})
-        return
-    _print_matches(found, (a, b))
-    print_lines(["", *(f"{name}: {path}" for name, path in written.items())])
+    content = {"a": str(a), "b": str(b), **_content(found), **written}
+    lines = [*_match_lines(found, (a, b)), "", *(f"{name}: {path}" for name, path in written.items())]
+    show(content, lines, json=json)
 
 
 def _content(found: "CellComparison") -> dict[str, Any]:
@@ -110,13 +109,13 @@ def _content(found: "CellComparison") -> dict[str, Any]:
     }
 
 
-def _print_matches(found: "CellComparison", paths: tuple[Path, Path]) -> None:
+def _match_lines(found: "CellComparison", paths: tuple[Path, Path]) -> Iterator[str]:
     from cellmodel.tl._compare import match_row
 
-    print_lines([found.note])
+    yield found.note
     for source, store_id, made in zip(paths, found.store_ids, found.made_with, strict=True):
         if made is not None:
-            print_lines([f"clusters of {source} were made with {made.store_id}, and read with {store_id}"])
+            yield f"clusters of {source} were made with {made.store_id}, and read with {store_id}"
     for side, path, other in (("a", *paths), ("b", *reversed(paths))):
-        print_lines(["", f"clusters of {path} in {other}:"])
-        print_table(_COLUMNS, [match_row(match) for match in found.matches if match.side == side])
+        rows = [match_row(match) for match in found.matches if match.side == side]
+        yield from ("", f"clusters of {path} in {other}:", *table(_COLUMNS, rows))

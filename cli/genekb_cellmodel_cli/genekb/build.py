@@ -9,11 +9,11 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
-from genekb_cellmodel_cli.app.output import note, print_json, print_lines, print_record, progress_bar, transfer_progress
+from genekb_cellmodel_cli.app.output import note, print_record, progress_bar, show, transfer_progress
 
 if TYPE_CHECKING:
     from genekb.builder.assemble import BuildResult
-    from genekb.builder.plan import BuildConfig, Loader, Plan
+    from genekb.builder.plan import Loader
     from genekb.builder.update import UpdatePlan
     from genekb.sources.base import SourceTables
 
@@ -120,7 +120,7 @@ def build(
     """
     import time
 
-    from genekb.builder.plan import BuildConfig, plan_build
+    from genekb.builder.plan import BuildConfig, distinct_texts, plan_build
     from genekb.builder.plan import build as build_store
     from genekb.genes.texts import find_template
 
@@ -139,7 +139,16 @@ def build(
         **settings,
     )
     if dry_run:
-        print_record(describe_plan(plan_build(tables, config), tables, config, home=home), json=json)
+        plan = plan_build(tables, config)
+        content = {
+            "name": plan.name,
+            "n_genes": tables.genes.num_rows,
+            "n_texts": plan.texts.num_rows,
+            "n_unique_texts": plan.n_unique_texts,
+            "models": list(config.models),
+        }
+        texts, load = distinct_texts(plan.texts), config.loader(home)
+        print_record(content | describe_costs(config.models, texts, load=load, dtype=vector_dtype), json=json)
         return
     with progress_bar() as progress:
         result = build_store(tables, config, home=home, progress=progress)
@@ -265,20 +274,6 @@ def describe_build(result: "BuildResult") -> dict[str, Any]:
     }
 
 
-def describe_plan(plan: "Plan", tables: "SourceTables", config: "BuildConfig", *, home: Path | None) -> dict[str, Any]:
-    """Report what a build would do: its time and size, and the highest price of an API.
-
-    Raises ``NotAvailable`` if an encoder is not on this machine.
-    """
-    from genekb.builder.plan import distinct_texts
-
-    content: dict[str, Any] = {"name": plan.name, "n_genes": tables.genes.num_rows, "n_texts": plan.texts.num_rows}
-    content |= {"n_unique_texts": plan.n_unique_texts, "models": list(config.models)}
-    return content | describe_costs(
-        config.models, distinct_texts(plan.texts), load=config.loader(home), dtype=config.vector_dtype
-    )
-
-
 def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader", dtype: str) -> dict[str, Any]:
     """Time and size by encoder, as measured on some of the texts; the price of those behind an API."""
     from genekb.builder.plan import estimate_encoding
@@ -302,6 +297,7 @@ Folder = Annotated[Path, typer.Argument(help="Folder for the files; made if it i
 
 def download(
     folder: Folder,
+    retry: options.Retry,
     taxon: options.Taxon = None,
     file: Annotated[
         list[str] | None,
@@ -312,7 +308,6 @@ def download(
     ] = None,
     mirror: Annotated[str | None, typer.Option(help="Address in place of NCBI's gene/DATA.")] = None,
     hgnc_url: Annotated[str | None, typer.Option(help="Address of HGNC's complete set, if not HGNC's own.")] = None,
-    timeout_s: options.Timeout = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Download again what is here already.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -320,42 +315,36 @@ def download(
 
     Example: genekb download ncbi --taxon human --file gene_info --file gene_summary
     """
-    from dataclasses import asdict
-
-    from genekb.net.retry import RetryPolicy
     from genekb.sources.ncbi_download import DEFAULT_FILES, FILES, MIRROR, DownloadConfig, download_release
 
     unknown = [name for name in file or () if name not in FILES]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(FILES)}", param_hint="--file")
-    try:
+    with wrong_usage():
         config = DownloadConfig(
             taxa=tuple(taxon or ["human"]),
             files=tuple(file or DEFAULT_FILES),
             mirror=MIRROR if mirror is None else mirror,
             hgnc_url=hgnc_url,
-            retry=RetryPolicy(timeout_s=timeout_s),
+            retry=retry.policy(),
             is_forced=force,
         )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     with transfer_progress() as progress:
         result = download_release(folder, config, progress=progress)
-    if json:
-        print_json({"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]})
-        return
-    for one in result.files:
-        print_lines([f"{one.name}: {one.n_bytes:,} bytes, {'downloaded' if one.is_new else 'here already'}"])
+    content = {"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]}
+    state = {True: "downloaded", False: "here already"}
+    show(content, (f"{one.name}: {one.n_bytes:,} bytes, {state[one.is_new]}" for one in result.files), json=json)
     release = f" --release {result.release}" if result.release else ""
-    note(f"build from them with `genekb build --source {folder}{release}`")
+    if not json:
+        note(f"build from them with `genekb build --source {folder}{release}`")
 
 
 def fetch(
     folder: Folder,
     gene_list: Annotated[Path, typer.Option(help="GeneIDs or symbols, one a line; or a cell file.")],
+    retry: options.Retry,
     taxon: Annotated[str, typer.Option(help="Species of the symbols.")] = "human",
     base_url: Annotated[str | None, typer.Option(help="Address in place of NCBI's E-utilities.")] = None,
-    timeout_s: options.Timeout = 60.0,
     json: options.Json = False,
 ) -> None:
     """Fetch the records of some genes from NCBI's E-utilities, or go on with an interrupted fetch.
@@ -364,25 +353,13 @@ def fetch(
 
     Example: genekb fetch my-genes --gene-list genes.txt --taxon human
     """
-    from genekb.net.retry import RetryPolicy
     from genekb.sources.entrez_fetch import BASE_URL, FetchConfig, fetch_genes
 
-    try:
-        config = FetchConfig(
-            taxon=taxon, base_url=BASE_URL if base_url is None else base_url, retry=RetryPolicy(timeout_s=timeout_s)
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    with wrong_usage():
+        config = FetchConfig(taxon=taxon, base_url=BASE_URL if base_url is None else base_url, retry=retry.policy())
     with transfer_progress("what has been answered is kept") as bar:
         result = fetch_genes(
             read_names(gene_list) or (), folder, config, progress=lambda done, total: bar("genes", done, total)
         )
-    content = {
-        "folder": str(folder),
-        "n_genes": result.n_genes,
-        "n_calls": result.n_calls,
-        "replaced": dict(result.replaced),
-        "missing": list(result.missing),
-    }
-    print_record(content, json=json)
+    print_record(asdict(result), json=json)
     note(f"build from them with `genekb build --source {folder} --taxon {taxon}`")

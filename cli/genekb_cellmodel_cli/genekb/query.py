@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import note, print_json, print_lines, print_table
+from genekb_cellmodel_cli.app.output import Columns, note, show, table
 
 
 def search(
@@ -37,19 +37,14 @@ def search(
     result = search_genes(kb, query, encoders=encoder, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type)
     for name, reason in result.skipped.items():
         note(f"not used: {name}: {reason}")
-    if json:
-        print_json({"query": query, **asdict(result)})
-        return
-    print_table(
-        {
-            result.score: "score:.4f",
-            "gene_id": "gene_id:d",
-            "symbol": "symbol",
-            "words": "matched_words",
-            "text": lambda hit: hit.text[:100],
-        },
-        result.hits,
-    )
+    columns: Columns = {
+        result.score: "score:.4f",
+        "gene_id": "gene_id:d",
+        "symbol": "symbol",
+        "words": "matched_words",
+        "text": lambda hit: hit.text[:100],
+    }
+    show({"query": query, **asdict(result)}, table(columns, result.hits), json=json)
 
 
 def resolve(
@@ -71,25 +66,17 @@ def resolve(
     names, totals = read_gene_totals(path, gene_key=gene_key)
     resolution = kb.resolve(names, use_orthologs=orthologs)
     coverage = kb.coverage(resolution, counts=totals)
-    other_case = kb.count_other_case(resolution)
-    if json:
-        content = asdict(coverage) | {"store": kb.store_id, "n_match_in_other_case": other_case}
-        print_json(content)
-    else:
-        print_lines(
-            [
-                f"{coverage.n_resolved:,} of {coverage.n_names:,} names map to one gene of {kb.store_id}",
-                f"{coverage.n_with_text:,} have a text: {coverage.share_genes:.1%} of the genes, "
-                f"{coverage.share_counts:.1%} of the counts; {coverage.n_duplicates} map to a gene already seen",
-                "",
-            ]
-        )
-        print_table(("found by", "names", "share of counts"), coverage.by_status)
-        print_lines([""])
-        print_table(
-            ("largest losses", "share of counts", "why"),
-            [(loss.name, f"{loss.share_counts:.5f}", loss.reason) for loss in coverage.losses],
-        )
+    lines = [
+        f"{coverage.n_resolved:,} of {coverage.n_names:,} names map to one gene of {kb.store_id}",
+        f"{coverage.n_with_text:,} have a text: {coverage.share_genes:.1%} of the genes, "
+        f"{coverage.share_counts:.1%} of the counts; {coverage.n_duplicates} map to a gene already seen",
+        "",
+        *table(("found by", "names", "share of counts"), coverage.by_status),
+        "",
+        *table({"largest losses": "name", "share of counts": "share_counts:.5f", "why": "reason"}, coverage.losses),
+    ]
+    content = asdict(coverage) | {"store": kb.store_id, "n_match_in_other_case": kb.count_other_case(resolution)}
+    show(content, lines, json=json)
     kb.check_species(resolution)
     if coverage.share_genes < min_coverage:
         raise CoverageTooLow(
@@ -107,9 +94,8 @@ def sql(
 
     Example: genekb sql --kb human "select type, count(*) from genes group by type"
     """
-    table = store.open().sql(query, dates_as_text=True)
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)  # two columns may have one name
-    if json:
-        print_json({"columns": table.column_names, "rows": [list(row) for row in rows]})
-        return
-    print_lines(["\t".join(table.column_names), *("\t".join(map(str, row)) for row in rows)])
+    found = store.open().sql(query, dates_as_text=True)
+    rows = [list(row) for row in zip(*(column.to_pylist() for column in found.columns), strict=True)]
+    names = found.column_names  # two columns may have one name
+    lines = ["\t".join(names), *("\t".join(map(str, row)) for row in rows)]
+    show({"columns": names, "rows": rows}, lines, json=json)

@@ -1,5 +1,6 @@
 """Commands of `genekb` that share stores: push, pull, lock, sync, keygen, sign."""
 
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import LockFile, Timeout
+from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
     Progress,
     existing_lock,
@@ -20,7 +21,7 @@ from genekb_cellmodel_cli.app.output import (
 )
 
 if TYPE_CHECKING:
-    from genekb.net.retry import RetryPolicy
+    from genekb.share.catalog import Listed
     from genekb.store.lockfile import Pin
 
 Encoders = Annotated[list[str] | None, typer.Option("--encoder", help="This encoder alone; repeatable.")]
@@ -28,17 +29,22 @@ Catalog = Annotated[
     str | None,
     typer.Option(help="Catalogue, a path or an address; else GENEKB_CATALOG, else catalog.toml of the home."),
 ]
-Jobs = Annotated[int, typer.Option(help="Files on their way at once.", min=1, max=64)]
 PublicKey = Annotated[str | None, typer.Option(help="minisign key, or its file, that must have signed the store.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelRetry(options.Retry):
+    """The same for several files at once."""
+
+    n_jobs: Annotated[int, typer.Option("--jobs", help="Files on their way at once.", min=1, max=64)] = 4
 
 
 def push(
     store: options.StoreName,
     url: Annotated[str, typer.Argument(help="Folder, file://, s3://bucket/path or hf://datasets/owner/name.")],
+    retry: ParallelRetry,
     encoder: Encoders = None,
     catalog: Annotated[Path | None, typer.Option(help="Also list the store in this catalog.toml.")] = None,
-    jobs: Jobs = 4,
-    timeout_s: Timeout = 60.0,
     dry_run: options.DryRun = False,
     home: options.Home = None,
     json: options.Json = False,
@@ -47,8 +53,6 @@ def push(
 
     Example: genekb push human@2022-11 s3://bucket/genes/human
     """
-    from dataclasses import asdict
-
     from genekb import open as open_store
     from genekb.share.catalog import add_to_catalog, check_catalog, list_manifest
     from genekb.share.push import plan_push, push_store
@@ -65,9 +69,7 @@ def push(
         )
         return
     with transfer_progress("what was sent is kept") as progress:
-        pushed = push_store(
-            kb, address, encoders=encoder or (), retry=_retry_policy(jobs, timeout_s), progress=progress
-        )
+        pushed = push_store(kb, address, encoders=encoder or (), retry=retry.policy(), progress=progress)
     if catalog:
         add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=catalog), catalog)
     print_record(asdict(pushed), json=json)
@@ -75,12 +77,11 @@ def push(
 
 def pull(
     url: Annotated[str, typer.Argument(help="Address, with @DIGEST or @REVISION to pin it; or a catalogue's name.")],
+    retry: ParallelRetry,
     encoder: Encoders = None,
     digest: Annotated[str | None, typer.Option(help="Digest, or its first digits, that the store must have.")] = None,
     public_key: PublicKey = None,
     catalog: Catalog = None,
-    jobs: Jobs = 4,
-    timeout_s: Timeout = 60.0,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -96,11 +97,9 @@ def pull(
     if is_address(url) or "/" in url or Path(url).expanduser().exists():
         address = parse_address(url)
     else:
-        listed = find_listed(_catalog(catalog, home), url)
+        listed = find_listed(read_listed(catalog, home), url)
         address, wanted = address_of(listed), wanted or listed.digest
-    config = PullConfig(
-        encoders=tuple(encoder or ()), digest=wanted, public_key=public_key or "", retry=_retry_policy(jobs, timeout_s)
-    )
+    config = PullConfig(encoders=tuple(encoder or ()), digest=wanted, public_key=public_key or "", retry=retry.policy())
     with transfer_progress() as progress:
         pulled = pull_store(address, config, home=home, progress=progress)
     name = pulled.manifest.full_name
@@ -153,10 +152,9 @@ def lock(
 
 
 def sync(
+    retry: ParallelRetry,
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 5 where something differs.")] = False,
     file: LockFile = None,
-    jobs: Jobs = 4,
-    timeout_s: Timeout = 60.0,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -164,20 +162,17 @@ def sync(
 
     Example: genekb sync
     """
-    from genekb.core.errors import StoreCorrupt
     from genekb.share.lock import check_pin
     from genekb.share.lock import sync as sync_stores
 
     path = existing_lock(file, hint="pin a store with `genekb lock NAME`")
 
     def sync_all(progress: Progress) -> "list[tuple[Pin, int]]":
-        done = sync_stores(path, home=home, retry=_retry_policy(jobs, timeout_s), progress=progress)
+        done = sync_stores(path, home=home, retry=retry.policy(), progress=progress)
         return [(pin, pulled.n_bytes if pulled else 0) for pin, pulled in done]
 
     checked = partial(check_pin, home=home) if check else None
-    wrong = print_compared("store", path, check=checked, sync=sync_all, json=json)
-    if wrong:
-        raise StoreCorrupt(f"{wrong}: not as {path} pins; `genekb sync` brings what is missing")
+    print_compared("store", path, check=checked, sync=sync_all, json=json)
 
 
 def keygen(
@@ -208,33 +203,11 @@ def sign(
     print_lines([str(sign_store(find_store(store, home), key))])
 
 
-def _catalog(location: str | None, home: Path | None) -> Any:
+def read_listed(location: str | None, home: Path | None) -> "tuple[Listed, ...]":
+    """Read the catalogue that was named, else the user's own."""
     import os
 
     from genekb.share.catalog import CATALOG, read_catalog
     from genekb.store.home import find_home
 
     return read_catalog(location or os.environ.get("GENEKB_CATALOG") or str(find_home(home) / CATALOG))
-
-
-def list_remote(location: str | None, home: Path | None) -> list[dict[str, Any]]:
-    """Rows of a catalogue, as `genekb list --remote` shows them."""
-    return [
-        {
-            "store": entry.name,
-            "digest": entry.digest[:16],
-            "n_genes": entry.n_genes,
-            "n_texts": entry.n_texts,
-            "encoders": list(entry.encoders),
-            "n_bytes": entry.n_bytes,
-            "licences": "; ".join(entry.licences),
-            "url": entry.url,
-        }
-        for entry in _catalog(location, home)
-    ]
-
-
-def _retry_policy(jobs: int, timeout_s: float) -> "RetryPolicy":
-    from genekb.net.retry import RetryPolicy
-
-    return RetryPolicy(n_jobs=jobs, timeout_s=timeout_s)

@@ -1,7 +1,7 @@
 """Commands of `genekb` on whole stores: models, list, path, info, verify, diff, gc."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +9,14 @@ import typer
 
 from genekb.core.messages import counted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import Columns, existing_lock, note, print_json, print_lines, print_table
+from genekb_cellmodel_cli.app.output import Columns, existing_lock, note, show, table
 from genekb_cellmodel_cli.genekb import share
 
 if TYPE_CHECKING:
     from genekb.builder.diff import StoreDiff
     from genekb.builder.lineage import Derivation, Generation
+    from genekb.share.catalog import Listed
+    from genekb.store.manifest import Manifest
 
 
 def models(json: options.Json = False) -> None:
@@ -25,20 +27,15 @@ def models(json: options.Json = False) -> None:
     from genekb.encoders import list_models
 
     entries = list_models()
-    if json:
-        print_json({"models": [asdict(entry) for entry in entries]})
-        return
-    print_table(
-        {
-            "name": "name",
-            "dim": lambda entry: entry.dim or "",
-            "max tokens": lambda entry: entry.max_tokens or "any",
-            "here": "where",
-            "licence": "licence",
-            "model": "model_id",
-        },
-        entries,
-    )
+    columns: Columns = {
+        "name": "name",
+        "dim": lambda entry: entry.dim or "",
+        "max tokens": lambda entry: entry.max_tokens or "any",
+        "here": "where",
+        "licence": "licence",
+        "model": "model_id",
+    }
+    show({"models": [asdict(entry) for entry in entries]}, table(columns, entries), json=json)
 
 
 def list_stores(
@@ -51,44 +48,44 @@ def list_stores(
 
     Example: genekb list --remote --catalog https://example.org/genes/catalog.toml
     """
-    if remote:
-        listed = share.list_remote(catalog, home)
-        if json:
-            print_json({"stores": listed})
-        else:
-            _print_stores(listed, none="the catalogue lists no store")
-        return
     from genekb.store.home import find_home, list_store_folders
     from genekb.store.manifest import read_manifest
 
-    rows = []
-    for folder in list_store_folders(find_home(home)):
-        manifest = read_manifest(folder)
-        rows.append(
-            {
-                "store": manifest.full_name,
-                "digest": manifest.digest[:16],
-                "n_genes": manifest.n_genes,
-                "n_texts": manifest.n_texts,
-                "encoders": list(manifest.encoders),
-                "n_bytes": sum(file.n_bytes for file in manifest.files),
-                "path": str(folder.absolute()),
-            }
-        )
-    if json:
-        print_json({"home": str(find_home(home)), "stores": rows})
+    if remote:
+        listed = share.read_listed(catalog, home)
+        rows = [_row(one, one.n_bytes, licences="; ".join(one.licences), url=one.url) for one in listed]
+        where, none = {}, "the catalogue lists no store"
     else:
-        _print_stores(rows, none=f"no store in {find_home(home)}; make one with `genekb build`")
-
-
-def _print_stores(rows: Sequence[Mapping[str, Any]], *, none: str) -> None:
-    """Print stores as a table, without their paths, which `genekb path` prints."""
-    shown = [{key: value for key, value in row.items() if key != "path"} for row in rows]
-    if not shown:
+        rows = []
+        for folder in list_store_folders(find_home(home)):
+            manifest = read_manifest(folder)
+            n_bytes = sum(file.n_bytes for file in manifest.files)
+            rows.append(_row(manifest, n_bytes, path=str(folder.absolute())))
+        where = {"home": str(find_home(home))}
+        none = f"no store in {find_home(home)}; make one with `genekb build`"
+    if not rows and not json:
         note(none)
-        return
-    cells = ([", ".join(value) if isinstance(value, list) else value for value in row.values()] for row in shown)
-    print_table(tuple(shown[0]), [tuple(row) for row in cells])
+    show({**where, "stores": rows}, _store_lines(rows), json=json)
+
+
+def _row(store: "Manifest | Listed", n_bytes: int, **more: str) -> dict[str, Any]:
+    return {
+        "store": getattr(store, "full_name", store.name),
+        "digest": store.digest[:16],
+        "n_genes": store.n_genes,
+        "n_texts": store.n_texts,
+        "encoders": list(store.encoders),
+        "n_bytes": n_bytes,
+        **more,
+    }
+
+
+def _store_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Give the lines of a table of stores, without their paths, which `genekb path` prints."""
+    if rows:
+        names = [name for name in rows[0] if name != "path"]
+        encoders = [{**row, "encoders": ", ".join(row["encoders"])} for row in rows]
+        yield from table({name: name for name in names}, encoders)
 
 
 def path(store: options.NamedStore, json: options.Json = False) -> None:
@@ -97,7 +94,7 @@ def path(store: options.NamedStore, json: options.Json = False) -> None:
     Example: genekb path human
     """
     folder = store.folder().absolute()
-    print_json({"path": str(folder)}) if json else print_lines([str(folder)])
+    show({"path": str(folder)}, [str(folder)], json=json)
 
 
 def info(
@@ -119,11 +116,9 @@ def info(
     from genekb.store.card import without_header
 
     kb = store.open()
-    if json:
-        print_json(json_module.loads(kb.manifest.to_json()) | {"path": str(kb.folder.absolute())})
-        return
-    print_lines([without_header(kb.card), f"path: {kb.folder}"])
-    print_lines([f"digest: {kb.manifest.digest}", f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"])
+    made = f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"
+    lines = [without_header(kb.card), f"path: {kb.folder}", f"digest: {kb.manifest.digest}", made]
+    show(json_module.loads(kb.manifest.to_json()) | {"path": str(kb.folder.absolute())}, lines, json=json)
 
 
 def verify(store: options.NamedStore, public_key: share.PublicKey = None, json: options.Json = False) -> None:
@@ -138,15 +133,13 @@ def verify(store: options.NamedStore, public_key: share.PublicKey = None, json: 
     folder = store.folder()
     signed = verify_signature(folder, public_key) if public_key else ""
     result = verify_store(folder)
-    if json:
-        print_json(asdict(result) | {"signed": signed})
-    else:
-        print_lines(
-            [f"{result.store_id}: {result.n_files} files, {result.n_bytes:,} bytes, {result.n_vectors:,} vectors"]
-        )
-        print_lines(f"fault: {fault}" for fault in result.faults)
-        print_lines(f"not pulled: {encoder_id}" for encoder_id in result.not_pulled)
-        print_lines([f"signed: {signed}"] if signed else [])
+    lines = [
+        f"{result.store_id}: {result.n_files} files, {result.n_bytes:,} bytes, {result.n_vectors:,} vectors",
+        *(f"fault: {fault}" for fault in result.faults),
+        *(f"not pulled: {encoder_id}" for encoder_id in result.not_pulled),
+        *([f"signed: {signed}"] if signed else []),
+    ]
+    show(asdict(result) | {"signed": signed}, lines, json=json)
     if result.faults:
         raise StoreCorrupt(f"{result.store_id} has {counted(len(result.faults), 'fault')}; build or pull it again")
     note("whole: every byte is what the manifest says")
@@ -167,10 +160,7 @@ def diff(
     from genekb.builder.diff import diff_stores
 
     result = diff_stores(open_store(old, home=home), open_store(new, home=home), n_examples=limit)
-    if json:
-        print_json({"counts": result.changes.counts(), **asdict(result)})
-        return
-    _print_diff(result, limit)
+    show({"counts": result.changes.counts(), **asdict(result)}, _diff_lines(result, limit), json=json)
 
 
 _MOVED: Columns = {
@@ -185,23 +175,22 @@ _MOVED: Columns = {
 }
 
 
-def _print_diff(result: "StoreDiff", limit: int) -> None:
+def _diff_lines(result: "StoreDiff", limit: int) -> Iterator[str]:
     changes = result.changes
-    print_lines([f"{result.old} -> {result.new}", ""])
-    print_table(("change", "number"), list(changes.counts().items()))
+    yield from (f"{result.old} -> {result.new}", "")
+    yield from table(("change", "number"), changes.counts().items())
     if changes.renamed:
         shown = ", ".join(f"{gene.old} -> {gene.new}" for gene in changes.renamed[:limit])
-        print_lines(["", f"renamed: {shown}"])
+        yield from ("", f"renamed: {shown}")
     for word in result.words:
-        print_lines(["", f"{word.symbol} ({word.gene_id}): {word.words}"])
+        yield from ("", f"{word.symbol} ({word.gene_id}): {word.words}")
     if result.moved:
-        print_lines([""])
-        print_table(_MOVED, result.moved)
+        yield from ("", *table(_MOVED, result.moved))
     for what, encoders in (("old", result.only_in_old), ("new", result.only_in_new)):
         if encoders:
-            print_lines([f"only in the {what} store: {', '.join(encoders)}"])
+            yield f"only in the {what} store: {', '.join(encoders)}"
     if result.not_pulled:
-        print_lines([f"left out, not pulled: {', '.join(result.not_pulled)}"])
+        yield f"left out, not pulled: {', '.join(result.not_pulled)}"
 
 
 def gc(
@@ -241,28 +230,21 @@ def gc(
         keep_newest=keep_newest or 1,
         locks=[*given, *([project] if project else []), *noted_lock_files(folder)],
     )
-    if json:
-        print_json({"dry_run": dry_run, "n_bytes": result.n_bytes, **asdict(result)})
-        return
     verb = "would remove" if dry_run else "removed"
-    print_lines(f"{verb} {item.path} ({item.reason}, {item.n_bytes:,} bytes)" for item in result.removed)
-    print_lines(f"left {item.path} ({item.reason})" for item in result.left)
-    print_lines([f"{verb} {len(result.removed)} items, {result.n_bytes:,} bytes"])
+    lines = [
+        *(f"{verb} {item.path} ({item.reason}, {item.n_bytes:,} bytes)" for item in result.removed),
+        *(f"left {item.path} ({item.reason})" for item in result.left),
+        f"{verb} {len(result.removed)} items, {result.n_bytes:,} bytes",
+    ]
     if result.n_superseded:
-        print_lines(
-            [
-                f"superseded stores: {result.n_superseded}, {result.n_bytes_superseded:,} bytes; `genekb gc "
-                "--superseded` removes them, `--keep-newest N` all but the newest N of each name"
-            ]
-        )
+        lines += [
+            f"superseded stores: {result.n_superseded}, {result.n_bytes_superseded:,} bytes; `genekb gc "
+            "--superseded` removes them, `--keep-newest N` all but the newest N of each name"
+        ]
+    show({"dry_run": dry_run, "n_bytes": result.n_bytes, **asdict(result)}, lines, json=json)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
-    """A line of the tree and the lines that hang on it."""
-
-    text: str
-    children: Sequence["Node"] = field(default_factory=tuple)
+Node = tuple[str, Sequence["Node"]]  # a line of a tree, and the lines that hang on it
 
 
 def print_lineage(folder: Path, *, home: Path | None, json: bool) -> None:
@@ -270,71 +252,60 @@ def print_lineage(folder: Path, *, home: Path | None, json: bool) -> None:
     from genekb.builder.lineage import lineage_tree, trace_lineage
 
     generations = trace_lineage(folder, home=home)
-    print_json(lineage_tree(generations)) if json else print_lines(draw_lineage(generations))
+    show(lineage_tree(generations), draw_lineage(generations), json=json)
 
 
 def draw_lineage(generations: Sequence["Generation"]) -> Iterator[str]:
     """Draw a store with the stores that it was made from inside it, oldest innermost."""
     child: Node | None = None
     for generation in reversed(generations):
-        child = _store(generation, parent=child)
+        child = _generation(generation, parent=child)
     if child is not None:
-        yield from _lines(child, first="", rest="")
+        yield child[0]
+        yield from _branches(child[1], before="")
 
 
-def _lines(node: Node, *, first: str, rest: str) -> Iterator[str]:
-    yield first + node.text
-    for number, child in enumerate(node.children, start=1):
-        is_last = number == len(node.children)
-        yield from _lines(
-            child, first=f"{rest}{'└─ ' if is_last else '├─ '}", rest=f"{rest}{'   ' if is_last else '│  '}"
-        )
+def _branches(nodes: Sequence[Node], *, before: str) -> Iterator[str]:
+    for number, (text, children) in enumerate(nodes, start=1):
+        is_last = number == len(nodes)
+        yield f"{before}{'└─ ' if is_last else '├─ '}{text}"
+        yield from _branches(children, before=f"{before}{'   ' if is_last else '│  '}")
 
 
-def _store(generation: "Generation", *, parent: Node | None) -> Node:
+def _generation(generation: "Generation", *, parent: Node | None) -> Node:
     content = generation.to_dict()
     if not content["here"]:
-        return Node(text=f"{content['digest']} ({content['problem']})")
-    derivation = generation.derivation
+        return f"{content['digest']} ({content['problem']})", ()
+    derivation, template = generation.derivation, content["template"]
     added = set(derivation.encoders_added) if derivation else set()
-    template = content["template"]
-    children = [
-        Node(text=f"made: {content['made_at'] or 'not stated'} by {content['made_by'] or 'not stated'}"),
-        *([Node(text=f"pulled from: {content['pulled_from']}")] if content["pulled_from"] else []),
-        Node(text=f"template: {template['number']} ({template['name']}); texts given to: {content['selection']}"),
-        Node(text="sources", children=[_source(row) for row in content["sources"]]),
-        Node(text="encoders", children=[_encoder(entry, added) for entry in content["encoders"]]),
+    lines = [
+        f"made: {content['made_at'] or 'not stated'} by {content['made_by'] or 'not stated'}",
+        *([f"pulled from: {content['pulled_from']}"] if content["pulled_from"] else []),
+        f"template: {template['number']} ({template['name']}); texts given to: {content['selection']}",
     ]
+    children: list[Node] = [(line, ()) for line in lines]
+    children.append(("sources", [(_source(row), ()) for row in content["sources"]]))
+    children.append(("encoders", [(_encoder(entry, added), ()) for entry in content["encoders"]]))
     if parent is not None:
-        children.append(Node(text="parent", children=[*_changes(derivation), parent]))
-    return Node(text=f"{content['store']} {content['digest']}", children=children)
+        children.append(("parent", [*((change, ()) for change in _changes(derivation)), parent]))
+    return f"{content['store']} {content['digest']}", children
 
 
-def _source(row: dict[str, Any]) -> Node:
-    read, kept = row["n_rows_read"], row["n_rows_kept"]
-    return Node(text=f"{row['name']}: {read:,} rows read, {kept:,} kept, sha256 {row['sha256'][:16]}")
+def _source(row: dict[str, Any]) -> str:
+    return f"{row['name']}: {row['n_rows_read']:,} rows read, {row['n_rows_kept']:,} kept, sha256 {row['sha256'][:16]}"
 
 
-def _encoder(entry: dict[str, Any], added: set[str]) -> Node:
-    parts = [f"{entry['model']} {entry['revision']}".strip(), f"{entry['n_vectors']:,} vectors"]
-    if entry["made_from"]:
-        parts = [entry["made_from"], parts[1]]
-    if entry["encoder_id"] in added:
-        parts.append("not in the parent")
-    return Node(text=f"{entry['encoder_id']}: {', '.join(parts)}")
+def _encoder(entry: dict[str, Any], added: set[str]) -> str:
+    made_from = entry["made_from"] or f"{entry['model']} {entry['revision']}".strip()
+    new = ", not in the parent" if entry["encoder_id"] in added else ""
+    return f"{entry['encoder_id']}: {made_from}, {entry['n_vectors']:,} vectors{new}"
 
 
-def _changes(derivation: "Derivation | None") -> list[Node]:
+def _changes(derivation: "Derivation | None") -> list[str]:
     if derivation is None:
         return []
     texts = f"{derivation.n_texts_kept:,} kept, {derivation.n_texts_new:,} new, {derivation.n_texts_gone:,} gone"
-    changes = {
-        "made from it by": f"genekb {derivation.how}",
-        "texts": texts,
-        "sources replaced": ", ".join(derivation.sources_replaced),
-        "sources added": ", ".join(derivation.sources_added),
-        "sources left out": ", ".join(derivation.sources_left_out),
-        "encoders added": ", ".join(derivation.encoders_added),
-        "encoders left out": ", ".join(derivation.encoders_left_out),
-    }
-    return [Node(text=f"{name}: {value}") for name, value in changes.items() if value]
+    lists = ("sources_replaced", "sources_added", "sources_left_out", "encoders_added", "encoders_left_out")
+    changes = {name.replace("_", " "): ", ".join(getattr(derivation, name)) for name in lists}
+    named = [f"{name}: {value}" for name, value in changes.items() if value]
+    return [f"made from it by: genekb {derivation.how}", f"texts: {texts}", *named]

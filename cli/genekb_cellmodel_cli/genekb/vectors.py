@@ -1,6 +1,6 @@
 """Commands of `genekb` on the vectors of a store: compare, export, import."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -9,7 +9,7 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
-from genekb_cellmodel_cli.app.output import Columns, note, print_json, print_lines, print_record, print_table
+from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
 from genekb_cellmodel_cli.genekb.build import describe_build
 
 if TYPE_CHECKING:
@@ -64,10 +64,9 @@ def compare(
         store.open(), encoders=encoder, n_neighbors=neighbors, n_genes=genes or None, seed=seed, vocabularies=vocabulary
     )
     _note_not_pulled(result.not_pulled)
-    if json:
-        print_json(asdict(result))
-    else:
-        _print_comparison(result)
+    show(asdict(result), _comparison_lines(result), json=json)
+    for name in () if json else result.skipped:
+        note(f"left out: {name}: too few of the compared genes share its terms")
 
 
 def _note_not_pulled(encoder_ids: Sequence[str]) -> None:
@@ -75,23 +74,18 @@ def _note_not_pulled(encoder_ids: Sequence[str]) -> None:
         note(f"left out, not pulled: {', '.join(encoder_ids)}")
 
 
-def _print_comparison(result: "Comparison") -> None:
-    print_lines([f"{result.store_id}: {result.n_genes:,} genes, {result.n_neighbors} neighbours", ""])
+def _comparison_lines(result: "Comparison") -> Iterator[str]:
+    yield from (f"{result.store_id}: {result.n_genes:,} genes, {result.n_neighbors} neighbours", "")
     if result.pairs:
-        print_table(
-            {
-                "first": "first",
-                "second": "second",
-                "shared neighbours": "neighbor_overlap",
-                "by chance": lambda _: result.chance_overlap,
-                "CKA": "cka",
-            },
-            result.pairs,
-        )
-        print_lines([""])
-    print_table(_TASK_COLUMNS, result.tasks)
-    for name in result.skipped:
-        note(f"left out: {name}: too few of the compared genes share its terms")
+        columns: Columns = {
+            "first": "first",
+            "second": "second",
+            "shared neighbours": "neighbor_overlap",
+            "by chance": lambda _: result.chance_overlap,
+            "CKA": "cka",
+        }
+        yield from (*table(columns, result.pairs), "")
+    yield from table(_TASK_COLUMNS, result.tasks)
 
 
 def export(
@@ -176,10 +170,7 @@ def import_(
     kb = store.open()
     foreign = read(path, names=names, column=column, keys=keys)
     result = import_vectors(kb, foreign, name=name, home=store.home, keys=keys, min_resolved=min_resolved)
-    if json:
-        print_json(_describe_import(foreign, result))
-    else:
-        _print_import(result, name)
+    show(_describe_import(foreign, result), _import_lines(result, name), json=json)
 
 
 def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[str, Any]:
@@ -197,14 +188,12 @@ def _describe_import(foreign: "ForeignVectors", result: "ImportResult") -> dict[
     }
 
 
-def _print_import(result: "ImportResult", name: str) -> None:
+def _import_lines(result: "ImportResult", name: str) -> list[str]:
     left_out, manifest = result.left_out, result.build.manifest
-    print_lines(
-        [
-            f"{result.n_genes:,} of {result.n_genes + len(left_out):,} vectors taken",
-            *(f"left out: {one}: {reason}" for one, reason in left_out[:_N_LISTED]),
-            *([f"and {len(left_out) - _N_LISTED:,} more; --json lists all"] if len(left_out) > _N_LISTED else []),
-            f"encoder {result.encoder_id}; use it with --encoder {name}",
-            f"store {manifest.full_name}, digest {manifest.digest[:16]}: {result.build.folder}",
-        ]
-    )
+    return [
+        f"{result.n_genes:,} of {result.n_genes + len(left_out):,} vectors taken",
+        *(f"left out: {one}: {reason}" for one, reason in left_out[:_N_LISTED]),
+        *([f"and {len(left_out) - _N_LISTED:,} more; --json lists all"] if len(left_out) > _N_LISTED else []),
+        f"encoder {result.encoder_id}; use it with --encoder {name}",
+        f"store {manifest.full_name}, digest {manifest.digest[:16]}: {result.build.folder}",
+    ]

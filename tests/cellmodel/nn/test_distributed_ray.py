@@ -19,7 +19,8 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.nn.distributed import on_ray
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._job import StreamConfig, run_file
+from cellmodel.tl._slots import cluster_task
+from cellmodel.tl._task import StreamConfig, run_on_file
 from genekb import BuildConfig, build, read_demo_table
 from genekb import open as open_store
 
@@ -59,7 +60,8 @@ def refuse(shared, rows):
 
 def text_of(path, output, kb, config, *, mode="yes"):
     where = WriteConfig(output=output)
-    return run_file(path, kb, config, read=ReadConfig(), write=where, stream=StreamConfig(mode=mode)).result
+    task, stream = cluster_task(kb, config), StreamConfig(mode=mode)
+    return run_on_file(path, task, read=ReadConfig(), write=where, stream=stream).result
 
 
 @pytest.mark.slow

@@ -23,8 +23,9 @@ from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.pp.blocks import read_backed_cells, scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
-from cellmodel.tl._job import StreamConfig, run_file
 from cellmodel.tl._run import run as pipeline
+from cellmodel.tl._slots import cluster_task
+from cellmodel.tl._task import StreamConfig, run_on_file
 from cellmodel.tl.model.fitted import load_model, predict
 from genekb import BuildConfig
 from tests.support.processes import start
@@ -63,7 +64,8 @@ def small_blocks(monkeypatch):
 
 def run(path, output, *, mode="yes", config=CONFIG, read=None, **write):
     where = WriteConfig(output=output, **write)
-    return run_file(path, None, config, read=read or ReadConfig(), write=where, stream=StreamConfig(mode=mode))
+    task, stream = cluster_task(None, config, key_added=where.key_added), StreamConfig(mode=mode)
+    return run_on_file(path, task, read=read or ReadConfig(), write=where, stream=stream)
 
 
 def test_the_scan_finds_what_whole_matrices_tell(cells, small_blocks, tmp_path):

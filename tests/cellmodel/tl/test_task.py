@@ -26,7 +26,7 @@ def asked():
 
 @pytest.fixture
 def task(asked):
-    def find(cells):
+    def find(cells, _):
         asked.append(cells.shape)
         return cells.matrix.sum(axis=1)
 
