@@ -7,10 +7,9 @@ these end at the limit of the process (:func:`genekb.core.resources.limit_memory
 """
 
 import pickle
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,20 +17,19 @@ from genekb.core.errors import SourceUnusable
 from genekb.core.resources import raise_resource_fault
 
 MAX_BYTES: Final = 8 << 30  # of a file
-_HINT: Final = "convert it to .npy, Parquet or JSON where you trust it"
-_INTEGER_BITS: Final = 64
 UnpicklingError = pickle.UnpicklingError  # raised by PyTorch too, where a pickle asks for more than tensors
+_HINT: Final = "convert it to .npy, Parquet or JSON where you trust it"
 # What the standard library raises on bytes that are no pickle.
 _MALFORMED: Final = (UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-_DTYPE_CODES: Final = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
+_NUMBERS: Final = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
+_LATIN: Final = ("latin1", "latin-1")
 
 Vector = np.ndarray | list[Any]
 
 
 def read_pickled_vectors(path: Path) -> list[tuple[str, Vector]]:
-    """Read a pickled dict of name → vector; nothing in the file is executed.
+    """Read a pickled dict of name → vector, a numeric array or a list; integers among the names become text.
 
-    Returns names, integers among them as text, and their vectors as the file has them: a numeric array, or a list.
     Raises ``SourceUnusable`` if the file is larger than :data:`MAX_BYTES`, is no pickle, asks for anything but plain
     containers and numeric NumPy arrays (the message names what), or holds anything but a dict of vectors.
     """
@@ -40,192 +38,142 @@ def read_pickled_vectors(path: Path) -> list[tuple[str, Vector]]:
         raise SourceUnusable(f"{path} has {n_bytes:,} bytes, a pickle may have {MAX_BYTES:,}; {_HINT}")
     with path.open("rb") as stream:
         try:
-            content = _PlainUnpickler(stream, path=path).load()
+            content = _PlainUnpickler(stream).load()
         except _NotPlainError as error:
-            raise SourceUnusable(f"{path}: {error}; {_HINT}") from error
+            raise SourceUnusable(f"{path}{error}; {_HINT}") from error
         except (MemoryError, *_MALFORMED) as error:
             raise_resource_fault(error)
             raise SourceUnusable(f"{path} is no pickle of vectors ({type(error).__name__}); {_HINT}") from error
     if type(content) is not dict:
         raise SourceUnusable(f"{path} holds a {type(content).__name__.strip('_')}, a dict of name → vector is needed")
-    return _named_vectors(content, path=path, n_bytes=n_bytes)
-
-
-def _named_vectors(content: Mapping[object, object], *, path: Path, n_bytes: int) -> list[tuple[str, Vector]]:
-    """Check what was read; one vector under many names may not amount to more than the file could hold."""
-    found: list[tuple[str, Vector]] = []
-    n_values = 0
-    for name, value in content.items():
-        if type(name) is not str and not (type(name) is int and name.bit_length() < _INTEGER_BITS):
-            raise SourceUnusable(f"{path} has a key of type {type(name).__name__.strip('_')} that is no name of a gene")
-        vector = value.to_numpy() if isinstance(value, _Array) else value
-        if isinstance(vector, tuple):
-            vector = list(vector)
-        if not isinstance(vector, np.ndarray | list):
-            raise SourceUnusable(f"{path}: {str(name)[:40]!r} is a {type(value).__name__.strip('_')}, not a vector")
-        n_values += vector.size if isinstance(vector, np.ndarray) else len(vector)
-        if n_values > n_bytes:
-            raise SourceUnusable(f"{path} repeats vectors to more values than it has bytes; {_HINT}")
-        found.append((str(name), vector))
+    found = [(_name(name, path), _vector(name, value, path)) for name, value in content.items()]
+    if sum(map(len, (vector for _, vector in found))) > n_bytes:  # one vector under many names
+        raise SourceUnusable(f"{path} repeats vectors to more values than it has bytes; {_HINT}")
     return found
 
 
+def _name(name: object, path: Path) -> str:
+    if type(name) is str or (type(name) is int and abs(name) < 1 << 64):
+        return str(name)
+    raise SourceUnusable(f"{path} has a key of type {type(name).__name__.strip('_')} that is no name of a gene")
+
+
+def _vector(name: object, value: object, path: Path) -> Vector:
+    match value:
+        case _Array():
+            return value.numbers
+        case list() | tuple():
+            return list(value)
+    raise SourceUnusable(f"{path}: {str(name)[:40]!r} is a {type(value).__name__.strip('_')}, not a vector")
+
+
 class _NotPlainError(Exception):
-    """A pickle uses an allowed name for something else than plain data."""
+    """A pickle asks for another name, or uses an allowed one for something else than plain data."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Looks every name up in :data:`_ALLOWED`, and never imports one."""
-
-    def __init__(self, stream: IO[bytes], *, path: Path) -> None:
-        super().__init__(stream)
-        self._path = path
-
     def find_class(self, module_name: str, global_name: str, /) -> "_Allowed":
-        """Give what builds the data of an allowed name."""
-        allowed = _ALLOWED.get(f"{module_name}.{global_name}")
-        if allowed is None:
-            asked = ascii(f"{module_name}.{global_name}"[:80])
-            raise SourceUnusable(f"{self._path} asks for {asked}, which is refused and was not run; {_HINT}")
-        return allowed
+        """Give what builds the data of an allowed name, which is never imported."""
+        name = f"{module_name}.{global_name}".replace("numpy._core.", "numpy.core.")  # as NumPy 2 calls its own
+        if name not in _ALLOWED:
+            raise _NotPlainError(f" asks for {name[:80]!a}, which is refused and was not run")
+        return _ALLOWED[name]
 
     def persistent_load(self, pid: object, /) -> object:
         """Refuse objects outside the file."""
-        raise SourceUnusable(f"{self._path} refers to objects outside the file; {_HINT}")
+        raise _NotPlainError(" refers to objects outside the file")
 
 
 class _Allowed:
-    """An allowed name: builds plain data from plain data, and cannot be changed by the pickle."""
+    """An allowed name: builds plain data from plain data, or says what is wrong, and cannot be changed by a pickle."""
 
-    __slots__ = ("_build",)
+    __slots__ = ("_build", "_refusal")
 
-    def __init__(self, build: Callable[..., object]) -> None:
-        self._build = build
+    def __init__(self, build: Callable[..., object], refusal: str) -> None:
+        self._build, self._refusal = build, refusal
 
     def __call__(self, *args: object) -> object:
-        return self._build(*args)
+        """Build; a builder gives None for what it does not know."""
+        built = self._build(*args)
+        if built is None:
+            raise _NotPlainError(f": {self._refusal}")
+        return built
 
     def __setstate__(self, state: object) -> None:
-        raise _NotPlainError("this name has no state")
+        raise _NotPlainError(": this name has no state")
 
 
 class _Dtype:
-    """A numeric dtype: its code, and its byte order once the state is set."""
+    """A numeric dtype, in the byte order of its state."""
 
-    __slots__ = ("code", "order")
+    __slots__ = ("numpy",)
 
     def __init__(self, code: str) -> None:
-        self.code = code
-        self.order = "="
+        self.numpy = np.dtype(code)
 
     def __setstate__(self, state: object) -> None:
         match state:
             case (_, "<" | ">" | "|" | "=" as order, *_):
-                self.order = order
+                self.numpy = self.numpy.newbyteorder(order)
             case _:
-                raise _NotPlainError("the state of a dtype is damaged")
-
-    def read(self, content: bytes | bytearray) -> np.ndarray:
-        """Give numbers as a view of their bytes."""
-        dtype = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]  # one of the four, checked
-        return np.frombuffer(content, dtype=dtype)
+                raise _NotPlainError(": the state of a dtype is damaged")
 
 
 class _Array:
-    """An array with one axis: its dtype and its bytes, once the state is set."""
+    """An array with one axis: a view of its bytes, once the state is set."""
 
-    __slots__ = ("_content", "_dtype")
+    __slots__ = ("numbers",)
 
     def __init__(self) -> None:
-        self._dtype = _Dtype("f4")
-        self._content: bytes | bytearray = b""
+        self.numbers = np.empty(0, dtype=np.float32)
 
     def __setstate__(self, state: object) -> None:
         match state:
-            case (_, (int(length),), _Dtype() as dtype, _, bytes() | bytearray() as content) if length * int(
-                dtype.code[1]
-            ) == len(content):
-                self._dtype, self._content = dtype, content
+            case (_, (int(length),), _Dtype() as dtype, _, bytes() | bytearray() as content) if (
+                length * dtype.numpy.itemsize == len(content)
+            ):
+                self.numbers = np.frombuffer(content, dtype=dtype.numpy)
             case _:
-                raise _NotPlainError("only arrays of numbers with one axis are read")
-
-    def to_numpy(self) -> np.ndarray:
-        """Give the array, a view of the bytes."""
-        return self._dtype.read(self._content)
+                raise _NotPlainError(": only arrays of numbers with one axis are read")
 
 
-def _build_dtype(*args: object) -> _Dtype:
-    """``numpy.dtype`` of numbers, so no array of objects."""
-    match args:
-        case (str(code), *_) if code in _DTYPE_CODES:
-            return _Dtype(str(code))
-    raise _NotPlainError("only arrays of numbers are read")
+def _array_of_buffer(content: object = None, dtype: object = None, shape: object = None, *_: object) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, False, content))
+    return array
 
 
-def _build_array(*args: object) -> _Array:
-    """NumPy's ``_reconstruct``: an array whose state follows."""
-    if not args or args[0] is not _NDARRAY:
-        raise _NotPlainError("only plain arrays are read")
-    return _Array()
+def _number(dtype: object = None, content: object = None) -> float | None:
+    match dtype, content:
+        case _Dtype(), bytes(content) if len(content) == dtype.numpy.itemsize:
+            return float(np.frombuffer(content, dtype=dtype.numpy)[0])
+    return None
 
 
-def _build_array_of_buffer(*args: object) -> _Array:
-    """NumPy's ``_frombuffer``, by which protocol 5 writes arrays."""
-    match args:
-        case (content, dtype, shape, _):
-            array = _Array()
-            array.__setstate__((1, shape, dtype, False, content))
-            return array
-    raise _NotPlainError("the buffer of an array is damaged")
+def _empty(kind: type) -> _Allowed:
+    """Container that a pickle fills item by item; a defaultdict names the type of its values."""
+    return _Allowed(
+        lambda *args: kind() if all(isinstance(each, _Allowed) for each in args) else None,
+        "a container is filled item by item",
+    )
 
 
-def _build_scalar(*args: object) -> float:
-    """NumPy's ``scalar``: one number."""
-    match args:
-        case (_Dtype() as dtype, bytes(content)) if len(content) == int(dtype.code[1]):
-            return float(dtype.read(content)[0])
-    raise _NotPlainError("a number is damaged")
-
-
-def _build_bytes(*args: object) -> bytes:
-    """``_codecs.encode``, by which old protocols write bytes."""
-    match args:
-        case (str(text), "latin1" | "latin-1"):
-            return text.encode("latin-1")
-    raise _NotPlainError("only bytes written as latin1 text are read")
-
-
-def _build_container(kind: type[dict[Any, Any]] | type[list[Any]], *args: object) -> object:
-    """Make an empty container, which the pickle fills item by item; a defaultdict names the type of its values."""
-    if any(not isinstance(arg, _Allowed) for arg in args):
-        raise _NotPlainError("a container is filled item by item")
-    return kind()
-
-
-def _refuse_call(*_: object) -> object:
-    raise _NotPlainError("this name may not be called")
-
-
-_NDARRAY: Final = _Allowed(_refuse_call)
-_DICT: Final = _Allowed(partial(_build_container, dict))
-_LIST: Final = _Allowed(partial(_build_container, list))
-_ALLOWED: Final[Mapping[str, _Allowed]] = {
+_NDARRAY: Final = _Allowed(lambda *_: None, "this name may not be called")
+_ALLOWED: Final = {
     "numpy.ndarray": _NDARRAY,
-    "numpy.dtype": _Allowed(_build_dtype),
-    "_codecs.encode": _Allowed(_build_bytes),
-    "collections.OrderedDict": _DICT,
-    "collections.defaultdict": _DICT,
-    "builtins.dict": _DICT,
-    "builtins.list": _LIST,
-    "__builtin__.dict": _DICT,  # the name that protocols 0 to 2 write
-    "__builtin__.list": _LIST,
-    **{
-        f"numpy.{core}.{name}": _Allowed(build)  # NumPy 2 renamed its own
-        for core in ("core", "_core")
-        for name, build in (
-            ("multiarray._reconstruct", _build_array),
-            ("multiarray.scalar", _build_scalar),
-            ("numeric._frombuffer", _build_array_of_buffer),
-        )
-    },
+    "numpy.dtype": _Allowed(
+        lambda code="", *_: _Dtype(code) if code in _NUMBERS else None, "only arrays of numbers are read"
+    ),
+    "numpy.core.multiarray._reconstruct": _Allowed(
+        lambda kind=None, *_: _Array() if kind is _NDARRAY else None, "only plain arrays are read"
+    ),
+    "numpy.core.multiarray.scalar": _Allowed(_number, "a number is damaged"),
+    "numpy.core.numeric._frombuffer": _Allowed(_array_of_buffer, "the buffer of an array is damaged"),
+    "_codecs.encode": _Allowed(
+        lambda text, encoding: text.encode(encoding) if type(text) is str and encoding in _LATIN else None,
+        "only bytes written as latin1 text are read",
+    ),
+    "collections.OrderedDict": _empty(dict),
+    "collections.defaultdict": _empty(dict),
+    **{f"{module}.{kind.__name__}": _empty(kind) for module in ("builtins", "__builtin__") for kind in (dict, list)},
 }
