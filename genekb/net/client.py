@@ -51,6 +51,11 @@ def _check_redirect(response: "httpx.Response") -> None:
         raise NotAvailable(f"{host} redirects to something other than a web address; check the address")
 
 
+def is_busy(status: int) -> bool:
+    """Whether a status of failure may be another one when a server is asked later."""
+    return status in _BUSY or status >= _SERVER_ERROR
+
+
 def check_reachable(client: "httpx.Client", url: str, *, hint: str) -> None:
     """Ask once whether a server is there at all, so that without a network nobody waits for six tries."""
     import httpx
@@ -78,7 +83,7 @@ def ask(
     try:
         with client.stream(method, address, headers=dict(headers), auth=login) as response:
             status = response.status_code
-            if status in _BUSY or status >= _SERVER_ERROR:
+            if is_busy(status):
                 raise TryAgain(f"status {status}", wait_s=retry_after_s(response.headers.get("Retry-After", "")))
             if status in absent:
                 raise Absent(f"status {status}")

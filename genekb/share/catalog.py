@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import known_names
-from genekb.files.atomic import system_errors, write_text
+from genekb.files.atomic import system_errors, write_toml
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, at_digest, is_address, is_relative, open_remote, parse_address
@@ -102,12 +102,9 @@ def _listed(entry: Mapping[str, Any], base: str) -> Listed:
 
 def add_to_catalog(listed: Listed, path: Path) -> None:
     """Add a store to a catalogue on this machine, in place of an entry with the same name."""
-    import tomli_w
-
     kept = [entry for entry in check_catalog(path) if entry["name"] != listed.name]
     stores = sorted([*kept, asdict(listed)], key=lambda item: str(item["name"]))
-    with system_errors(f"{path} cannot be written", hint="give another --catalog"):
-        write_text(_HEADER + tomli_w.dumps({"version": CATALOG_VERSION, "store": stores}), path)
+    write_toml({"version": CATALOG_VERSION, "store": stores}, path, header=_HEADER, option="--catalog")
 
 
 def check_catalog(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.files.atomic import system_errors, write_text
+from genekb.files.atomic import write_toml
 from genekb.files.replace import Target, check_targets
 from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
@@ -47,8 +47,6 @@ def address_of(pin: Pin, lock_file: Path, *, folder: Path | None = None) -> Addr
 
 def write_pins(pins: Sequence[Pin], path: Path) -> None:
     """Write pins into a lock file, by name; its pins of other names and kinds stay as they are."""
-    import tomli_w
-
     for pin in pins:
         _check_url(pin.url)
     check_targets([Target(path, makes_parents=True)], overwrite=True)
@@ -57,8 +55,7 @@ def write_pins(pins: Sequence[Pin], path: Path) -> None:
         known = read_pins(path, kind) if kind in content else ()
         by_name = {pin.name: pin.entry() for pin in (*known, *pins) if pin.kind == kind}
         content[kind] = [by_name[name] for name in sorted(by_name)]
-    with system_errors(f"{path} cannot be written", hint="give another --file"):
-        write_text(_HEADER + tomli_w.dumps(content), path)
+    write_toml(content, path, header=_HEADER, option="--file")
 
 
 def _check_url(url: str) -> None:

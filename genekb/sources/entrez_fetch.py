@@ -18,6 +18,7 @@ from genekb.core.addresses import is_web_address
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.atomic import atomic_file, write_json, write_text
 from genekb.genes.taxa import find_taxon
+from genekb.net.client import is_busy
 from genekb.net.download import own_folder
 from genekb.net.retry import RateLimit, RetryPolicy, TryAgain, retry_after_s
 from genekb.sources.entrez import EntrezRecord, current_gene, read_answer
@@ -29,9 +30,7 @@ PLAN: Final = "fetch.json"
 MISSING: Final = "missing.tsv"
 _GENE_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
 _SYMBOL: Final = re.compile(r"[^\s\"\[\]]+")  # anything else would change the meaning of a search
-_BUSY: Final = frozenset({408, 429})
 _CLIENT_ERROR: Final = 400
-_SERVER_ERROR: Final = 500
 _BY_HAND: Final = "or build from NCBI's bulk files with `genekb build --source FOLDER`"
 _REDIRECTED: Final = (
     "NCBI's E-utilities redirect without end, or to something other than a web address; check --base-url"
@@ -257,7 +256,7 @@ def _http_fault(error: urllib.error.HTTPError) -> Exception:
     """Give the error that a status of failure means, without its address."""
     wait_s = retry_after_s(error.headers.get("Retry-After", "") if error.headers else "")
     error.close()
-    if error.code in _BUSY or error.code >= _SERVER_ERROR:
+    if is_busy(error.code):
         return TryAgain(f"status {error.code}", wait_s=wait_s)
     if error.code < _CLIENT_ERROR:
         return NotAvailable(_REDIRECTED)
