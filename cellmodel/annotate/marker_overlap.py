@@ -16,22 +16,8 @@ from cellmodel.explain.p_values import adjusted_p, overlap
 from cellmodel.io.cells import Cells
 from cellmodel.pp.normalize import detected_genes, log_expression
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NamingConfig:
-    """What counts as a marker of a cluster, and as enough overlap; one set of values serves every data set."""
-
-    n_markers: int = 50  # markers of a cluster at most, highest t first
-    max_marker_p: float = 0.05  # adjusted p value up to which a gene is a marker; its t must be positive too
-    max_p: float = 0.05  # adjusted p value of the overlap up to which a cluster is named
-    min_overlap: int = 2  # genes that the cluster and the type must share
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.n_markers < 1 or self.min_overlap < 1:
-            raise ValueError(f"n_markers and min_overlap must be >= 1, got {self.n_markers} and {self.min_overlap}")
-        if not (0 < self.max_marker_p <= 1 and 0 < self.max_p <= 1):
-            raise ValueError(f"p values must lie in (0, 1], got {self.max_marker_p} and {self.max_p}")
+_N_MARKERS, _MIN_OVERLAP = 50, 2  # markers of a cluster at most, and genes that it shares with its type at least
+_MAX_P = 0.05  # adjusted p value up to which a gene is a marker, and up to which a cluster is named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,14 +61,14 @@ def name_clusters(
     panel: Mapping[str, Sequence[str]],
     *,
     background: Sequence[str],
-    config: NamingConfig | None = None,
+    n_markers: int = _N_MARKERS,
+    min_overlap: int = _MIN_OVERLAP,
 ) -> tuple[ClusterName, ...]:
     """Name clusters by the types of a panel whose genes are over-represented among the clusters' markers.
 
     P values are adjusted over all clusters and types; ties go to the type with more shared genes, then to the first.
     ``background``: names of all genes that ``markers`` were ranked among.
     """
-    settings = config or NamingConfig()
     measured = frozenset(background)
     types = {name: measured & set(genes) for name, genes in panel.items()}
     if not any(types.values()):
@@ -90,19 +76,18 @@ def name_clusters(
             f"0 genes of the panel's {len(panel)} types are among the {len(measured)} measured; are both lists of the "
             "same species and spelling?"
         )
-    chosen = [_markers_of(table, settings) for table in markers]
+    chosen = [_markers_of(table)[:n_markers] for table in markers]
     shared, p = overlap(chosen, list(types.values()), measured=tuple(measured))
     adjusted = adjusted_p(p)
     return tuple(
-        _name(table, found, types, tests=(shared[row], p[row], adjusted[row]), settings=settings)
+        _name(table, found, types, tests=(shared[row], p[row], adjusted[row]), min_overlap=min_overlap)
         for row, (table, found) in enumerate(zip(markers, chosen, strict=True))
     )
 
 
-def _markers_of(table: MarkerTable, settings: NamingConfig) -> tuple[str, ...]:
+def _markers_of(table: MarkerTable) -> tuple[str, ...]:
     """Names of the markers that count, best first, each once."""
-    passing = (marker.name for marker in upregulated(table.markers, max_p=settings.max_marker_p))
-    return tuple(dict.fromkeys(passing))[: settings.n_markers]
+    return tuple(dict.fromkeys(marker.name for marker in upregulated(table.markers, max_p=_MAX_P)))
 
 
 def _name(
@@ -111,7 +96,7 @@ def _name(
     types: Mapping[str, frozenset[str]],
     *,
     tests: tuple[Int[np.ndarray, " type"], Float[np.ndarray, " type"], Float[np.ndarray, " type"]],
-    settings: NamingConfig,
+    min_overlap: int,
 ) -> ClusterName:
     """Order the types for one cluster, and name it by the first if that is strong enough."""
     shared, p, adjusted = tests
@@ -119,9 +104,9 @@ def _name(
     names = list(types)
     first, second = int(order[0]), int(order[1]) if len(order) > 1 else None
     reason = ""
-    if shared[first] < settings.min_overlap:
-        reason = f"{shared[first]} of {settings.min_overlap} shared genes"
-    elif adjusted[first] > settings.max_p:
+    if shared[first] < min_overlap:
+        reason = f"{shared[first]} of {min_overlap} shared genes"
+    elif adjusted[first] > _MAX_P:
         reason = f"adjusted p {adjusted[first]:.2g}"
     return ClusterName(
         cluster=table.cluster,
@@ -150,11 +135,10 @@ class Naming:
         return cluster_rows(self.found.names, self.found.labels, self.names)
 
 
-def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel, *, config: NamingConfig | None = None) -> Naming:
+def name_cells(cells: Cells, grouped: GroupedCells, panel: Panel) -> Naming:
     """Rank the markers of each cluster and name it by the panel."""
-    settings = config or NamingConfig()
     expression = log_expression(cells)[grouped.rows]
     detected = np.flatnonzero(detected_genes(expression, min_cells=1))
     measured = [cells.names[column] for column in detected]
-    tables = rank_markers(expression[:, detected], grouped.labels, gene_names=measured, n_top=settings.n_markers)
-    return Naming(found=grouped, names=name_clusters(tables, panel, background=measured, config=settings))
+    tables = rank_markers(expression[:, detected], grouped.labels, gene_names=measured, n_top=_N_MARKERS)
+    return Naming(found=grouped, names=name_clusters(tables, panel, background=measured))

@@ -29,7 +29,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import GroupedCells, group_cells
 from cellmodel.explain.p_values import permutation_p
-from cellmodel.explain.terms import SupportingGene
+from cellmodel.explain.terms import SupportingGene, split_sentences
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
@@ -40,7 +40,6 @@ from cellmodel.text.align import GeneAlignment, align_cells
 _CLUSTER_KEY = "cellmodel"
 _BEST_CELLS = 0.05  # fraction of the cells whose genes are reported
 _SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<=[.;])\s+(?=[A-Z0-9])")
-_BRACKETS = re.compile(r"\[[^\]]*\]")  # provenance: "[provided by RefSeq, Jul 2008]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,10 +201,7 @@ def _genes(
 
 def _sentences(texts: Mapping[int, str | None], reading: _Reading) -> dict[int, str]:
     """Sentence of each text that is nearest to the query; none where there is no text."""
-    split = {
-        column: [one.strip() for one in _SENTENCE_END.split(_BRACKETS.sub("", text or "")) if one.strip()]
-        for column, text in sorted(texts.items())
-    }
+    split = {column: split_sentences(text or "", end=_SENTENCE_END) for column, text in sorted(texts.items())}
     sentences = [one for each in split.values() for one in each]
     if not sentences:
         return {}

@@ -119,14 +119,11 @@ def check_shared(n_shared: int, sides: tuple[str, str], *, genes_by: GenesBy, ot
 
 def human_gene_ids(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> Int[np.ndarray, " gene"]:
     """GeneID of the orthologue where the store names one; a gene with several keeps that of the lowest GeneID."""
-    table = kb.table("orthologs")
-    own, other = (table[name].to_numpy() for name in ("gene_id", "ortholog_gene_id"))
-    order = np.lexsort((other, own))
-    own, other = own[order], other[order]
-    if len(own) == 0:
-        return gene_ids
-    place = np.minimum(np.searchsorted(own, gene_ids), len(own) - 1)
-    return np.where(own[place] == gene_ids, other[place], gene_ids)
+    import pandas as pd
+
+    table, ids = kb.table("orthologs").select(["gene_id", "ortholog_gene_id"]).to_pandas(), pd.Series(gene_ids)
+    lowest = table.groupby("gene_id")["ortholog_gene_id"].min()
+    return ids.map(lowest).fillna(ids).to_numpy(dtype=np.int64)
 
 
 Shared = tuple[Float[np.ndarray, "cell gene"], Float[np.ndarray, "other gene"], str]  # reference, query, note

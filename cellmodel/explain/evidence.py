@@ -286,19 +286,15 @@ def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]
 
 def table_targets(folder: Path) -> list[Target]:
     """Targets of the tables and of their folder, for :func:`cellmodel.io.writers.check_targets`."""
-    return [Target(folder, kind="shared"), *(Target(path) for path in _paths(folder).values() if folder.is_dir())]
+    return [Target(folder, kind="shared"), *(Target(folder / f"{name}.tsv") for name in FILES if folder.is_dir())]
 
 
 def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -> None:
     """Write ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; the folder is made."""
     frames = evidence_frames(evidence)
     folder.mkdir(exist_ok=True)
-    for name, path in _paths(folder).items():
-        frame = frames[name]
+    for name in FILES:
+        path, frame = folder / f"{name}.tsv", frames[name]
         text = table_text(path, list(frame.columns), frame.itertuples(index=False))
         with output(Target(path), overwrite=overwrite) as part:
             part.write_text(text, encoding="utf-8")
-
-
-def _paths(folder: Path) -> dict[str, Path]:
-    return {name: folder / f"{name}.tsv" for name in FILES}

@@ -44,7 +44,7 @@ class TermIndex:
 
     def sentence(self, text: str, *, term: str) -> str:
         """First sentence of ``text`` that holds ``term``, boilerplate aside; ``ValueError`` if there is none."""
-        for sentence in _sentences(text):
+        for sentence in split_sentences(text):
             if sentence not in self.boilerplate and term in _sentence_terms(sentence, singulars=self.singulars):
                 return sentence
         raise ValueError(f"no sentence of the text {text[:40]!r}... holds the term {term!r}")
@@ -58,7 +58,7 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    split = [_sentences(text) for text in texts]
+    split = [split_sentences(text) for text in texts]
     shared = Counter(sentence for sentences in split for sentence in set(sentences))
     boilerplate = frozenset(sentence for sentence, count in shared.items() if count >= _MIN_BOILERPLATE_TEXTS)
     kept = [[sentence for sentence in sentences if sentence not in boilerplate] for sentences in split]
@@ -77,9 +77,10 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
 
 
 @cache
-def _broad_words() -> frozenset[str]:
-    """Words that are a term only as one half of a phrase."""
-    return _word_list("broad_words.txt")
+def _word_list(name: str) -> frozenset[str]:
+    """Words of a file of the package: ``broad_words.txt`` has those that are a term only as one half of a phrase."""
+    lines = files("cellmodel.explain").joinpath("data", name).read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 @cache
@@ -87,17 +88,12 @@ def _stop_words() -> frozenset[str]:
     """English stop words and those of gene texts."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return (frozenset(ENGLISH_STOP_WORDS) | _word_list("stop_words.txt")) - _broad_words()
+    return (frozenset(ENGLISH_STOP_WORDS) | _word_list("stop_words.txt")) - _word_list("broad_words.txt")
 
 
-def _word_list(name: str) -> frozenset[str]:
-    lines = files("cellmodel.explain").joinpath("data", name).read_text(encoding="utf-8").splitlines()
-    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
-
-
-def _sentences(text: str) -> list[str]:
+def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[str]:
     """Sentences of a text, without bracketed provenance."""
-    return [sentence.strip() for sentence in _SENTENCE_END.split(_BRACKETS.sub("", text)) if sentence.strip()]
+    return [sentence.strip() for sentence in end.split(_BRACKETS.sub("", text)) if sentence.strip()]
 
 
 def _words(text: str) -> list[str]:
@@ -112,7 +108,7 @@ def _singulars(words: set[str]) -> dict[str, str]:
 
 def _sentence_terms(sentence: str, *, singulars: Mapping[str, str]) -> Iterator[str]:
     """Terms of one sentence, in reading order."""
-    stop_words, broad_words = _stop_words(), _broad_words()
+    stop_words, broad_words = _stop_words(), _word_list("broad_words.txt")
     for clause in _CLAUSE_END.split(sentence):
         previous = None
         for written in _words(clause):

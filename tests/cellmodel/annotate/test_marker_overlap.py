@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import fisher_exact, hypergeom
 
-from cellmodel.annotate.marker_overlap import NamingConfig, display_name, name_clusters
+from cellmodel.annotate.marker_overlap import display_name, name_clusters
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.markers import rank_markers
 
@@ -60,8 +60,7 @@ def test_panel_genes_that_were_not_measured_change_nothing():
 
 
 def test_weak_overlap_leaves_a_cluster_unassigned_and_still_says_what_came_nearest():
-    strict = NamingConfig(min_overlap=9)
-    name = name_clusters(tables(), PANEL, background=GENES, config=strict)[0]
+    name = name_clusters(tables(), PANEL, background=GENES, min_overlap=9)[0]
     assert (name.name, name.best) == ("unassigned", "early")
     shown = display_name(name.name, best=name.best, reason=name.reason)
     assert shown == "unassigned (best: early, 8 of 9 shared genes)"
@@ -70,7 +69,7 @@ def test_weak_overlap_leaves_a_cluster_unassigned_and_still_says_what_came_neare
 
 
 def test_only_so_many_markers_count_and_lacking_genes_never_do():
-    few = name_clusters(tables(), PANEL, background=GENES, config=NamingConfig(n_markers=4))[0]
+    few = name_clusters(tables(), PANEL, background=GENES, n_markers=4)[0]
     assert (few.n_markers, len(few.genes) <= 4) == (4, True)
     lacked = name_clusters(tables(shift=-3.0), PANEL, background=GENES)  # each of two clusters lacks the one list
     assert [name.name for name in lacked[:2]] == ["late", "early"]
@@ -92,7 +91,3 @@ def test_a_cluster_without_a_rest_is_unassigned():
 def test_what_cannot_be_named_is_refused():
     with pytest.raises(InputUnusable, match="0 genes of the panel's 1 types are among the 100 measured"):
         name_clusters(tables(), {"other species": ["Ins1"]}, background=GENES)
-    with pytest.raises(ValueError, match="n_markers and min_overlap must be >= 1, got 0 and 2"):
-        NamingConfig(n_markers=0)
-    with pytest.raises(ValueError, match=r"p values must lie in \(0, 1\], got 0.05 and 0"):
-        NamingConfig(max_p=0)
