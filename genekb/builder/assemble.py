@@ -133,13 +133,9 @@ def _entry(spec: EncoderSpec, vector_dtype: str, n_vectors: int, n_cut: int) -> 
 def _plan_key(content: StoreContent, vectors: Sequence[Vectors], vector_dtype: str) -> str:
     """Identity of the work: a run resumes only what would become the same store."""
     manifest = content.manifest
-    plan = {
+    plan = {key: getattr(manifest, key) for key in ("sources", "selection", "options", "template", "parent")}
+    plan |= {
         "schema": SCHEMA_VERSION,
-        "sources": list(manifest.sources),
-        "selection": manifest.selection,
-        "options": dict(manifest.options),
-        "template": dict(manifest.template),
-        "parent": manifest.parent,
         "vector_dtype": vector_dtype,
         "encoders": [*manifest.encoders, *map(_encoder_id, vectors)],
         "texts": sha256("".join(content.tables["texts"]["text_id"].to_pylist()).encode()).hexdigest(),

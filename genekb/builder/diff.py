@@ -208,7 +208,10 @@ def _word_diffs(old: Store, new: Store, *, gene_ids: tuple[int, ...]) -> tuple[W
 
 def _moved(old: Store, new: Store, *, ids: tuple[str, str], n_examples: int) -> Moved:
     genes: IntArray = np.intersect1d(old.vector_table(ids[0]).gene_ids, new.vector_table(ids[1]).gene_ids)
-    distance = _distance(old, new, ids=ids, genes=genes)
+    before, after = old.vectors(genes, encoder=ids[0]).vectors, new.vectors(genes, encoder=ids[1]).vectors
+    norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    cosine = np.einsum("ij,ij->i", before, after) / np.maximum(norms, np.finfo(np.float32).tiny)
+    distance: FloatArray = np.asarray(1 - cosine, dtype=np.float32)
     moved = distance[distance > _SAME]
     quantiles = np.quantile(moved, _QUANTILES) if len(moved) else np.zeros(len(_QUANTILES))
     symbols = _column(new.table("genes"), "symbol")
@@ -224,11 +227,3 @@ def _moved(old: Store, new: Store, *, ids: tuple[str, str], n_examples: int) -> 
         q99=float(quantiles[2]),
         farthest=tuple((int(genes[row]), symbols[int(genes[row])], float(distance[row])) for row in order),
     )
-
-
-def _distance(old: Store, new: Store, *, ids: tuple[str, str], genes: IntArray) -> FloatArray:
-    before = old.vectors(genes, encoder=ids[0]).vectors
-    after = new.vectors(genes, encoder=ids[1]).vectors
-    norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
-    cosine = np.einsum("ij,ij->i", before, after) / np.maximum(norms, np.finfo(np.float32).tiny)
-    return np.asarray(1 - cosine, dtype=np.float32)

@@ -126,17 +126,17 @@ def _compare(child: Store, parent: Store) -> Derivation:
     left_out = [encoder_id for encoder_id in old.encoders if encoder_id not in new.encoders]
     before = {str(row["name"]): row["sha256"] for row in old.sources}
     after = {str(row["name"]): row["sha256"] for row in new.sources}
-    n_kept, n_new, n_gone = _count_texts(child, parent)
+    texts, old_texts = (set(store.table("texts")["text_id"].to_pylist()) for store in (child, parent))
     return Derivation(
-        how=_how(new, old, added, is_same=before == after and not (n_new or n_gone or left_out)),
+        how=_how(new, old, added, is_same=before == after and texts == old_texts and not left_out),
         encoders_added=tuple(added),
         encoders_left_out=tuple(left_out),
         sources_replaced=tuple(name for name in after if name in before and after[name] != before[name]),
         sources_added=tuple(name for name in after if name not in before),
         sources_left_out=tuple(name for name in before if name not in after),
-        n_texts_kept=n_kept,
-        n_texts_new=n_new,
-        n_texts_gone=n_gone,
+        n_texts_kept=len(texts & old_texts),
+        n_texts_new=len(texts - old_texts),
+        n_texts_gone=len(old_texts - texts),
     )
 
 
@@ -145,12 +145,6 @@ def _how(new: Manifest, old: Manifest, added: list[str], *, is_same: bool) -> Ho
     if not is_same or not added or (new.name, new.release) != (old.name, old.release):
         return "update"
     return "import" if new.kind(added[-1]).is_imported else "encode"
-
-
-def _count_texts(child: Store, parent: Store) -> tuple[int, int, int]:
-    """Count distinct texts that both have, that are new, and that are gone."""
-    new, old = (set(store.table("texts")["text_id"].to_pylist()) for store in (child, parent))
-    return len(new & old), len(new - old), len(old - new)
 
 
 def _describe_encoder(manifest: Manifest, encoder_id: str) -> dict[str, Any]:

@@ -70,12 +70,8 @@ def available_memory() -> int:
     """Bytes that this process may use: ``--max-memory``, or what the machine, container or ``ulimit`` allows."""
     limits = [_limit(name) for name in ("RLIMIT_DATA", "RLIMIT_AS")]
     if limits[0] is None:
-        limits += [_machine_memory(), _container_memory()]
+        limits += [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _container_memory()]
     return min(limit for limit in limits if limit is not None)
-
-
-def _machine_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _container_memory() -> int | None:

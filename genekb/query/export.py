@@ -71,7 +71,8 @@ def export_store(
     vector; ``NotAvailable`` if the store has no such encoder, or the file cannot be written.
     """
     beside = (genes_beside(path),) if kind == "npy" else ()
-    check_targets(map(_target, (path, *beside)), inputs=[store.folder], overwrite=overwrite)
+    targets = [Target(file, makes_parents=True) for file in (path, *beside)]
+    check_targets(targets, inputs=[store.folder], overwrite=overwrite)
     if kind == "duckdb":
         if gene_ids is not None:
             raise ValueError("a DuckDB file holds the whole store; choose genes from it with SQL")
@@ -122,15 +123,11 @@ def _lineage(store: Store, encoder_id: str) -> dict[str, str]:
     }
 
 
-def _target(path: Path) -> Target:
-    return Target(path, makes_parents=True)
-
-
 @contextmanager
 def _output(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Open a temporary sibling to write to; report errors of the disk in one line."""
     try:
-        with output(_target(path), overwrite=overwrite) as part:
+        with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield part
     except OSError as error:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,9 +13,6 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.words import singular, spellings
 from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
-
-if TYPE_CHECKING:
-    import duckdb
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 KEYWORD: Final = "keyword"
@@ -248,7 +245,11 @@ def match_keywords(store: Store, query: str) -> KeywordMatches:
     with duckdb.connect() as connection:
         for name in ("genes", "names", "texts"):
             connection.register(name, store.table(name))
-        words = _words(connection, query)
+        found = connection.execute(f"select {_WORDS.format('$query')}", {"query": query}).fetchall()[0][0]
+        first: dict[str, str] = {}
+        for word in found:
+            first.setdefault(singular(word), word)
+        words = list(first.values())
         table = connection.sql(_COUNTS, params={"query": [spellings(word) for word in words]}).to_arrow_table()
         bare = (word.strip(".,;:!?()[]'\"") for word in query.split())
         symbols = [word for word in bare if _SYMBOL.fullmatch(word)]
@@ -261,14 +262,6 @@ def match_keywords(store: Store, query: str) -> KeywordMatches:
         scores=score_bm25(counts, n_words=table["n_words"].to_numpy()),
         named=tuple(gene_id for gene_id, _ in named),
     )
-
-
-def _words(connection: "duckdb.DuckDBPyConnection", query: str) -> list[str]:
-    rows = connection.execute(f"select {_WORDS.format('$query')}", {"query": query}).fetchall()
-    first: dict[str, str] = {}
-    for word in rows[0][0]:
-        first.setdefault(singular(word), word)
-    return list(first.values())
 
 
 def score_bm25(counts: IntArray, *, n_words: IntArray) -> NDArray[np.float64]:

@@ -83,7 +83,7 @@ class Store:
         self.folder = folder
         self._trust_remote_code = trust_remote_code
         self.manifest: Manifest = read_manifest(folder)
-        self._bring = fetch or _nothing
+        self._bring: Callable[[str], None] = fetch or (lambda _: None)  # the files of a store on this machine are here
         # ids of the encoders that were left where the store was pulled from
         self.not_pulled: tuple[str, ...] = () if fetch else absent_encoders(folder, self.manifest)
         if fetch is None:
@@ -309,10 +309,6 @@ class Store:
         database = open_database(self.folder, self.manifest)
         weakref.finalize(self, database.close)
         return database
-
-
-def _nothing(_: str) -> None:
-    """Bring nothing: the files of a store on this machine are here."""
 
 
 def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_code: bool = False) -> Store:

@@ -81,8 +81,8 @@ def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection
         for name in TABLES:
             if f"{name}.parquet" in paths:
                 database.execute(f"create view {name} as from read_parquet({_literal(f'{_SCHEME}{name}.parquet')})")
-        for encoder_id, view in _vector_views(manifest).items():
-            _add_vectors(database, view, paths=paths, encoder_id=encoder_id, manifest=manifest)
+        for encoder_id in manifest.encoders:
+            _add_vectors(database, encoder_id, paths=paths, manifest=manifest)
     except duckdb.Error as error:
         raise_resource_fault(error)
         raise StoreCorrupt(f"{folder} is damaged ({_reason(error)}); build or pull the store again") from error
@@ -92,21 +92,14 @@ def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection
     return database
 
 
-def _vector_views(manifest: Manifest) -> dict[str, str]:
-    """Name the view of each encoder: ``vectors_`` and its short name, or its id where two share the name."""
-    names = [str(entry["recipe"]["name"]) for entry in manifest.encoders.values()]
-    return {
-        key: f"vectors_{name if names.count(name) == 1 else key}"
-        for key, name in zip(manifest.encoders, names, strict=True)
-    }
-
-
-def _add_vectors(
-    database: duckdb.DuckDBPyConnection, view: str, *, paths: list[str], encoder_id: str, manifest: Manifest
-) -> None:
+def _add_vectors(database: duckdb.DuckDBPyConnection, encoder_id: str, *, paths: list[str], manifest: Manifest) -> None:
+    """Add the view of an encoder: ``vectors_`` and its short name, or its id where two share the name."""
     parts = [path for path in paths if path.startswith(f"embeddings/{encoder_id}/part-")]
     if not parts:
         return
+    names = [str(entry["recipe"]["name"]) for entry in manifest.encoders.values()]
+    name = str(manifest.recipe(encoder_id)["name"])
+    view = f"vectors_{name if names.count(name) == 1 else encoder_id}"
     files = ", ".join(_literal(_SCHEME + path) for path in parts)
     dim = int(manifest.recipe(encoder_id)["dim"])
     database.execute(
