@@ -59,7 +59,7 @@ def micro_ward(features: Embedding, *, n_clusters: int, seed: int, config: Micro
     runs = [_micro_ward_run(points, n_clusters=n_clusters, settings=settings, seed=run_seed) for run_seed in seeds]
     if len(runs) == 1:
         return restore_order(runs[0], order)
-    sample = _silhouette_sample(len(points), settings, seed)
+    sample = draw_rows(len(points), settings.silhouette_cells, seed, purpose="silhouette")
     best = int(np.argmax([_silhouette(points[sample], clusters[sample]) for clusters in runs]))
     return restore_order(runs[best], order)
 
@@ -149,11 +149,18 @@ def _compact(clusters: np.ndarray) -> Labels:
     return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
 
 
-def _silhouette_sample(n_cells: int, settings: MicroWardConfig, seed: int) -> np.ndarray:
-    if n_cells <= settings.silhouette_cells:
+def draw_rows(n_cells: int, n_wanted: int, seed: int, *, purpose: str) -> Int[np.ndarray, " cell"]:
+    """Draw some of the cells, in their order; all where there are no more."""
+    if n_cells <= n_wanted:
         return np.arange(n_cells)
-    rng = seeding.generator(seed, "silhouette")
-    return np.sort(rng.choice(n_cells, settings.silhouette_cells, replace=False))
+    return np.sort(seeding.generator(seed, purpose).choice(n_cells, n_wanted, replace=False))
+
+
+def cluster_means(features: Float[np.ndarray, "cell dim"], clusters: Labels) -> Float[np.ndarray, "cluster dim"]:
+    """Mean of the features in each cluster, float64."""
+    sums = np.zeros((int(clusters.max()) + 1, features.shape[1]))
+    np.add.at(sums, clusters, features)
+    return sums / np.bincount(clusters)[:, None]
 
 
 def _silhouette(features: Embedding, clusters: Labels) -> float:
@@ -272,9 +279,7 @@ def confidence(features: Embedding, clusters: Labels) -> Float[np.ndarray, " cel
     n_clusters = int(clusters.max()) + 1
     if n_clusters == 1:
         return np.ones(len(clusters))
-    sums = np.zeros((n_clusters, features.shape[1]))
-    np.add.at(sums, clusters, features)
-    centres = sums / np.bincount(clusters, minlength=n_clusters)[:, None]
+    centres = cluster_means(features, clusters)
     own = np.linalg.norm(features - centres[clusters], axis=1)
     nearest = np.full(len(clusters), np.inf)
     for cluster in range(n_clusters):

@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from cellmodel.cluster.algorithms import MicroWardConfig, micro_ward, restore_order
+from cellmodel.cluster.algorithms import MicroWardConfig, draw_rows, micro_ward, restore_order
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import EnsembleConfig, GraphConfig
@@ -62,7 +62,7 @@ def _in_order(
     n_cells = len(pcs)
     if spatial is not None or n_cells <= settings.whole_up_to:
         return _best_partition(pcs, spatial, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)[0]
-    drawn = _sample(n_cells, settings.sampled_cells, seed, purpose="clustered cells")
+    drawn = draw_rows(n_cells, settings.sampled_cells, seed, purpose="clustered cells")
     clusters, width = _best_partition(
         pcs[drawn], None, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings
     )
@@ -85,7 +85,7 @@ def _best_partition(
     settings: EnsembleConfig,
 ) -> tuple[Labels, int]:
     """Clusters that lie farthest apart, and the number of components of the view that they were found in."""
-    sample = _sample(len(pcs), settings.scored_cells, seed, purpose="compared cells")
+    sample = draw_rows(len(pcs), settings.scored_cells, seed, purpose="compared cells")
     distances = _cosine_distances(pcs[sample])
     best, labels, width = -np.inf, np.zeros(len(pcs), dtype=np.int64), widths[0]
     for run, view in enumerate(_views(pcs, widths, settings, spatial=spatial)):
@@ -147,9 +147,3 @@ def _nearest(knn: CellGraph, n_neighbors: int) -> CellGraph:
     starts = np.arange(0, n_cells * n_neighbors + 1, n_neighbors)
     chosen = (np.take_along_axis(each, kept, axis=1).ravel() for each in (distances, neighbors))
     return sp.csr_matrix((*chosen, starts), shape=knn.shape)
-
-
-def _sample(n_cells: int, n_wanted: int, seed: int, *, purpose: str) -> Int[np.ndarray, " cell"]:
-    if n_cells <= n_wanted:
-        return np.arange(n_cells)
-    return np.sort(seeding.generator(seed, purpose).choice(n_cells, n_wanted, replace=False))

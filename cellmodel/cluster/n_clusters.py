@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from cellmodel.cluster.algorithms import leiden, steady_kmeans
+from cellmodel.cluster.algorithms import draw_rows, leiden, steady_kmeans
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import GraphConfig
@@ -27,36 +27,23 @@ SMALLEST_SHARE: Final = 0.01  # of the cells, for a community to be set beside i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StabilityConfig:
-    """How stability and separation are compared with those of data without clusters.
+    """How stability and separation are compared with those of data without clusters."""
 
-    Parameters
-    ----------
-    numbers
-        Numbers of clusters of the curve.
-    proposing_cells
-        Cells on whose communities the proposal rests, at most. The more cells, the finer are the communities of one
-        resolution, and that of the proposal was chosen on data sets of up to 12,000.
-    tested_cells
-        Cells that take part in the test, at most.
-    n_parts, share
-        Random parts of the cells that are clustered, and how much of the cells each holds.
-    n_nulls, most_nulls
-        Draws of data without clusters: at first, and at most, where the first do not decide.
-    cells_per_null
-        Cells of similar depth that share one Gaussian of the null.
-    margin, margin_at_best
-        By how much the separation must exceed that of the null. Noise and four of five single cell lines stay below
-        .05, twelve data sets of several types lie above. At the best of several resolutions noise varies less.
-    """
-
-    numbers: tuple[int, ...] = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
+    numbers: tuple[int, ...] = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)  # numbers of clusters of the curve
+    # cells on whose communities the proposal rests, at most. The more cells, the finer are the communities of one
+    # resolution, and that of the proposal was chosen on data sets of up to 12,000
     proposing_cells: int = 20_000
-    tested_cells: int = 1_000
+    tested_cells: int = 1_000  # cells that take part in the test, at most
+    # n_parts, share: random parts of the cells that are clustered, and how much of the cells each holds
     n_parts: int = 4
     share: float = 0.8
+    # n_nulls, most_nulls: draws of data without clusters: at first, and at most, where the first do not decide
     n_nulls: int = 4
     most_nulls: int = 32
-    cells_per_null: int = 50
+    cells_per_null: int = 50  # cells of similar depth that share one Gaussian of the null
+    # margin, margin_at_best: by how much the separation must exceed that of the null. Noise and four of five single
+    # cell lines stay below .05, twelve data sets of several types lie above. At the best of several resolutions noise
+    # varies less
     margin: float = 0.05
     margin_at_best: float = 0.04
 
@@ -157,8 +144,8 @@ def _proposing(graph: CellGraph, pcs: Embedding, settings: StabilityConfig, seed
     """Graph of all cells, or one among some that are drawn by their content."""
     if len(pcs) <= settings.proposing_cells:
         return graph
-    drawn = seeding.generator(seed, "proposing cells").choice(len(pcs), settings.proposing_cells, replace=False)
-    return snn_weights(knn_graph(pcs[content_order(pcs)[np.sort(drawn)]], config=GraphConfig()))
+    drawn = draw_rows(len(pcs), settings.proposing_cells, seed, purpose="proposing cells")
+    return snn_weights(knn_graph(pcs[content_order(pcs)[drawn]], config=GraphConfig()))
 
 
 def _tested(
@@ -166,9 +153,7 @@ def _tested(
 ) -> tuple[Points, Float[np.ndarray, " cell"]]:
     """Draw the cells that take part, by their content and not their position, and centre them."""
     order = content_order(pcs)
-    if len(order) > settings.tested_cells:
-        rng = seeding.generator(seed, "tested cells")
-        order = order[np.sort(rng.choice(len(order), settings.tested_cells, replace=False))]
+    order = order[draw_rows(len(order), settings.tested_cells, seed, purpose="tested cells")]
     cells = pcs[order].astype(np.float64)
     return cells - cells.mean(axis=0), depth[order]
 

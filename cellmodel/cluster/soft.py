@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from cellmodel.cluster.algorithms import kmeans, order_by_size
+from cellmodel.cluster.algorithms import cluster_means, kmeans, order_by_size
 from cellmodel.core.arrays import Embedding, Labels
 from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
 
@@ -22,23 +22,15 @@ LEAST_VARIANCE: Final = 1e-3  # of a Gaussian, in units of the mean variance of 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransportConfig:
-    """How cells are assigned by optimal transport; one set of values serves every data set.
+    """How cells are assigned by optimal transport; one set of values serves every data set."""
 
-    Parameters
-    ----------
-    smoothing
-        How far cluster sizes are drawn towards equal ones: 0 leaves them, 1 makes them equal. Measured on nine data
-        sets, equal sizes cost more than any smoothing gains, so little of it is used.
-    sharpness
-        Of the assignment: inverse of the entropic regularisation, in units of the mean squared distance of the cells
-        to their k-means centres.
-    n_rounds
-        Rounds of assigning cells and moving centres, at most.
-    """
-
+    # how far cluster sizes are drawn towards equal ones: 0 leaves them, 1 makes them equal. Measured on nine data sets,
+    # equal sizes cost more than any smoothing gains, so little of it is used
     smoothing: float = 0.1
+    # of the assignment: inverse of the entropic regularisation, in units of the mean squared distance of the cells to
+    # their k-means centres
     sharpness: float = 5.0
-    n_rounds: int = 50
+    n_rounds: int = 50  # rounds of assigning cells and moving centres, at most
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -67,8 +59,8 @@ def gaussian_mixture(features: Embedding, *, n_clusters: int, seed: int) -> Soft
     start = kmeans(features, n_clusters=n_clusters, seed=seed, n_init=N_STARTS)
     points = _scaled(features)
     sizes = np.bincount(start, minlength=n_clusters)
-    means = _means(points, start)
-    variances = np.maximum(_means(points**2, start) - means**2, 0.0) + LEAST_VARIANCE
+    means = cluster_means(points, start)
+    variances = np.maximum(cluster_means(points**2, start) - means**2, 0.0) + LEAST_VARIANCE
     mixture = GaussianMixture(
         n_clusters,
         covariance_type="diag",
@@ -100,7 +92,7 @@ def transport_clusters(
     settings = config or TransportConfig()
     start = kmeans(features, n_clusters=n_clusters, seed=seed, n_init=N_STARTS)
     points = torch.from_numpy(features.astype(np.float64))
-    centres = torch.from_numpy(_means(features.astype(np.float64), start))
+    centres = torch.from_numpy(cluster_means(features.astype(np.float64), start))
     spread = max(float((points - centres[torch.from_numpy(start)]).square().sum(dim=1).mean()), 1e-12)
     nearest = torch.from_numpy(start)
     rounds, target, moved = 0, None, True
@@ -124,9 +116,3 @@ def _scaled(features: Embedding) -> Float[np.ndarray, "cell dim"]:
     """Centre the features and scale all by one factor to a mean variance of one."""
     centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
     return centred / max(float(np.sqrt(centred.var(axis=0).mean())), 1e-12)
-
-
-def _means(features: Float[np.ndarray, "cell dim"], clusters: Labels) -> Float[np.ndarray, "cluster dim"]:
-    sums = np.zeros((int(clusters.max()) + 1, features.shape[1]))
-    np.add.at(sums, clusters, features)
-    return sums / np.bincount(clusters)[:, None]

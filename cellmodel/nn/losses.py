@@ -7,7 +7,7 @@ anything dense in cells: neighbors come as edges, other cells as a sample.
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,21 +20,9 @@ def info_nce(
     .. math:: -\frac{1}{2n}\sum_i \Big(\log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ij}/\tau}}
               + \log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ji}/\tau}}\Big), \quad s_{ij} = \cos(a_i, p_j)
 
-    Parameters
-    ----------
-    anchor, positive
-        The views, not yet normalised; row *i* of both is cell *i*.
-    temperature
-        :math:`\tau > 0`, no unit.
-
-    Returns
-    -------
-    Mean loss in nats; log(n_cells) when all similarities tie.
-
-    Raises
-    ------
-    ValueError
-        If ``temperature`` is not positive.
+    ``anchor``, ``positive``: the views, not yet normalised; row *i* of both is cell *i*. ``temperature``: :math:`\tau >
+    0`, no unit. Mean loss in nats; log(n_cells) when all similarities tie. Raises ``ValueError`` if
+    ``temperature`` is not positive.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
@@ -48,12 +36,8 @@ def variance_hinge(view: Float[Tensor, "cell dim"], *, target: float = 1.0) -> F
 
     .. math:: \frac{1}{d}\sum_k \max\big(0, \gamma - \sqrt{\mathrm{Var}_k + \epsilon}\big)
 
-    Parameters
-    ----------
-    view
-        Un-normalised projections: after L2 normalisation the loss could not reach zero.
-    target
-        :math:`\gamma`, the standard deviation asked for.
+    ``view``: un-normalised projections: after L2 normalisation the loss could not reach zero. ``target``:
+    :math:`\gamma`, the standard deviation asked for.
     """
     deviation = torch.sqrt(view.var(dim=0) + 1e-4)
     return F.relu(target - deviation).mean()
@@ -67,23 +51,10 @@ def sup_con(
     .. math:: -\frac{1}{|A|}\sum_{i \in A} \frac{1}{|P(i)|} \sum_{p \in P(i)}
               \log\frac{e^{s_{ip}/\tau}}{\sum_{a \ne i} e^{s_{ia}/\tau}}, \quad s_{ij} = \cos(v_i, v_j)
 
-    Parameters
-    ----------
-    views
-        One row a view of a cell, not yet normalised; several views of one cell carry its class.
-    classes
-        Class of each row. A row whose class no other row has is no anchor, but still pushes others away.
-    temperature
-        :math:`\tau > 0`, no unit.
-
-    Returns
-    -------
-    Mean loss in nats over the anchors; 0 where there is none.
-
-    Raises
-    ------
-    ValueError
-        If ``temperature`` is not positive.
+    ``views``: one row a view of a cell, not yet normalised; several views of one cell carry its class. ``classes``:
+    class of each row. A row whose class no other row has is no anchor, but still pushes others away. ``temperature``:
+    :math:`\tau > 0`, no unit. Mean loss in nats over the anchors; 0 where there is none. Raises ``ValueError``
+    if ``temperature`` is not positive.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
@@ -100,14 +71,14 @@ def sup_con(
 _RATIO_FLOOR = 1e-3  # nats added to both sides of the neighbourhood ratio: 1 where all cells are alike, never 0 / 0
 
 
-def symmetric_kl(logits: Float[Tensor, "row dim"], other_logits: Float[Tensor, "row dim"]) -> Float[Tensor, " row"]:
-    r"""Mean of the two Kullback-Leibler divergences between the softmax distributions of paired rows.
+def symmetric_kl(logs: Float[Tensor, "row dim"], other_logs: Float[Tensor, "row dim"]) -> Float[Tensor, " row"]:
+    r"""Mean of the two Kullback-Leibler divergences between paired rows of log-probabilities.
 
     .. math:: \tfrac{1}{2}\big(KL(P \| Q) + KL(Q \| P)\big) = \tfrac{1}{2} \sum_k (p_k - q_k)(\log p_k - \log q_k)
 
     No term of the right side is negative, so the value is at least 0, and 0 only where the two are equal.
     """
-    return _symmetric_kl_of_logs(F.log_softmax(logits, dim=1), F.log_softmax(other_logits, dim=1))
+    return ((logs.exp() - other_logs.exp()) * (logs - other_logs)).sum(dim=1) / 2
 
 
 def distribution_alignment(
@@ -115,14 +86,12 @@ def distribution_alignment(
 ) -> Float[Tensor, ""]:
     """Symmetric divergence between two views: of their mean distributions over all cells, plus the mean over cells.
 
-    Returns
-    -------
     Nats, at least 0; 0 where the views' distributions agree in every cell.
     """
     logs, other_logs = F.log_softmax(logits, dim=1), F.log_softmax(other_logits, dim=1)
     log_n = torch.log(torch.full((), float(len(logits)), dtype=logits.dtype, device=logits.device))
     overall, other_overall = (torch.logsumexp(view, dim=0, keepdim=True) - log_n for view in (logs, other_logs))
-    return (_symmetric_kl_of_logs(overall, other_overall) + _symmetric_kl_of_logs(logs, other_logs).mean()).squeeze()
+    return (symmetric_kl(overall, other_overall) + symmetric_kl(logs, other_logs).mean()).squeeze()
 
 
 def neighbourhood_contrast(
@@ -139,22 +108,14 @@ def neighbourhood_contrast(
 
     with D the symmetric divergence of :func:`symmetric_kl` and a floor of a thousandth of a nat.
 
-    Parameters
-    ----------
-    edges
-        Row 0 the cell, row 1 its neighbour; the cell itself is added here.
-    others
-        A sample of other cells for each cell.
-
-    Returns
-    -------
-    No unit, above 0; 1 where neighbours are no nearer than others.
+    ``edges``: row 0 the cell, row 1 its neighbour; the cell itself is added here. ``others``: a sample of other cells
+    for each cell. No unit, above 0; 1 where neighbours are no nearer than others.
     """
     logs, other_logs = F.log_softmax(logits, dim=1), F.log_softmax(other_logits, dim=1)
     n_cells, n_sampled = others.shape
     by_source = edges[:, torch.argsort(edges[0], stable=True)]
     n_linked = torch.bincount(edges[0], minlength=n_cells)
-    to_self = _symmetric_kl_of_logs(logs, other_logs)
+    to_self = symmetric_kl(logs, other_logs)
     near = (to_self + _summed_kl(logs, other_logs, targets=by_source[1], n_targets=n_linked)) / (1 + n_linked)
     n_others = torch.full_like(n_linked, n_sampled)
     far = _summed_kl(logs, other_logs, targets=others.reshape(-1), n_targets=n_others) / n_sampled
@@ -175,28 +136,14 @@ def cross_view_consistency(
 
     The mean over all pairs of cells would be one over the zeros alone; the two kinds count the same here.
 
-    Parameters
-    ----------
-    edges
-        E: row 0 the cell, row 1 its neighbour; each cell with itself is added here.
-    pairs
-        S: a sample of pairs of different cells, in the same layout.
-
-    Returns
-    -------
-    No unit, 0 to 2.5.
+    ``edges``: E: row 0 the cell, row 1 its neighbour; each cell with itself is added here. ``pairs``: S: a sample of
+    pairs of different cells, in the same layout. No unit, 0 to 2.5.
     """
     units, other_units = F.normalize(view, dim=1), F.normalize(other, dim=1)
     itself = torch.arange(len(view), device=edges.device).expand(2, -1)
     linked = torch.cat([edges, itself], dim=1)
     near, far = ((units[rows] * other_units[columns]).sum(dim=1) for rows, columns in (linked, pairs))
     return ((1 - near).square().mean() + far.square().mean()) / 2
-
-
-def _symmetric_kl_of_logs(
-    logs: Float[Tensor, "row dim"], other_logs: Float[Tensor, "row dim"]
-) -> Float[Tensor, " row"]:
-    return ((logs.exp() - other_logs.exp()) * (logs - other_logs)).sum(dim=1) / 2
 
 
 def _summed_kl(
@@ -227,14 +174,7 @@ def cell_correlation(view: Float[Tensor, "cell dim"], other: Float[Tensor, "cell
     .. math:: \tfrac{1}{n} \sum_i (C_{ii} - 1)^2 + \tfrac{1}{n^2 - n} \sum_{i \neq j} C_{ij}^2,
               \quad C_{ij} = \cos(u_i, v_j)
 
-    Parameters
-    ----------
-    view, other
-        At least two cells; the matrix is dense in them, so pass a mini-batch.
-
-    Returns
-    -------
-    No unit, 0 to 5.
+    ``view``, ``other``: at least two cells; the matrix is dense in them, so pass a mini-batch. No unit, 0 to 5.
     """
     return _distance_from_identity(F.normalize(view, dim=1) @ F.normalize(other, dim=1).T)
 
@@ -250,15 +190,8 @@ def latent_correlation(
     Row *a* of the readout :math:`R = Z^T q / \sum_i q_i` (dim, cluster) is centred and scaled to length one;
     :math:`C = R_u R_v^T`.
 
-    Parameters
-    ----------
-    assignment
-        Current soft assignment, rows that sum to one, a constant here. The published code averages contiguous rows
-        of the data instead.
-
-    Returns
-    -------
-    No unit, 0 to 5.
+    ``assignment``: current soft assignment, rows that sum to one, a constant here. The published code averages
+    contiguous rows of the data instead. No unit, 0 to 5.
     """
     weights = assignment / assignment.sum(dim=0)  # (cell, cluster)
     readout, other_readout = (_unit_centred(z.T @ weights) for z in (view, other))
@@ -274,26 +207,6 @@ def _distance_from_identity(correlation: Float[Tensor, "row row"]) -> Float[Tens
     diagonal = torch.diagonal(correlation)
     off_diagonal = correlation.square().sum() - diagonal.square().sum()
     return (diagonal - 1).square().mean() + off_diagonal / (size * (size - 1))
-
-
-def squared_error(
-    reconstructed: Float[Tensor, "cell dim"],
-    original: Float[Tensor, "cell dim"],
-    *,
-    mask: Bool[Tensor, "cell dim"] | None = None,
-) -> Float[Tensor, ""]:
-    """Mean squared error, over all entries or over those that a mask marks.
-
-    Raises
-    ------
-    ValueError
-        If the mask marks no entry.
-    """
-    if mask is None:
-        return F.mse_loss(reconstructed, original)
-    if not bool(mask.any()):
-        raise ValueError(f"mask marks 0 of {mask.numel()} entries; at least one is needed")
-    return F.mse_loss(reconstructed[mask], original[mask])
 
 
 def zinb_nll(
@@ -313,20 +226,9 @@ def zinb_nll(
     All of it is taken in logarithms (lgamma, softplus, log-sigmoid), so nothing is clipped. scSiameseClu's published
     code puts it on principal components, with a mean that gets no gradient.
 
-    Parameters
-    ----------
-    counts
-        Raw, not negative.
-    log_mean, log_dispersion
-        :math:`\log \mu` of a cell of size factor one, and :math:`\log \theta`.
-    dropout_logits
-        :math:`\pi = \sigma(\cdot)`.
-    log_size_factors
-        Of each cell: log of its depth over the mean depth.
-
-    Returns
-    -------
-    Mean over cells and genes, in nats.
+    ``counts``: raw, not negative. ``log_mean``, ``log_dispersion``: :math:`\log \mu` of a cell of size factor one, and
+    :math:`\log \theta`. ``dropout_logits``: :math:`\pi = \sigma(\cdot)`. ``log_size_factors``: of each cell: log of its
+    depth over the mean depth. Mean over cells and genes, in nats.
     """
     log_mu = log_mean + log_size_factors[:, None]
     log_theta = log_dispersion.expand_as(log_mu)
@@ -355,18 +257,9 @@ def normalised_cut(
 
     where the columns of :math:`\bar z` have length one. The square is never formed: it is applied twice.
 
-    Parameters
-    ----------
-    propagation
-        A: sparse, symmetric (cell, cell), weights divided by the square roots of both cells' degrees.
-    one_hop
-        :math:`\omega`, the share of the graph itself.
-    orthogonality
-        :math:`\eta`, weight of the second term.
-
-    Returns
-    -------
-    No unit; at least -1, which the leading eigenvector alone attains.
+    ``propagation``: A: sparse, symmetric (cell, cell), weights divided by the square roots of both cells' degrees.
+    ``one_hop``: :math:`\omega`, the share of the graph itself. ``orthogonality``: :math:`\eta`, weight of the second
+    term. No unit; at least -1, which the leading eigenvector alone attains.
     """
     columns = F.normalize(z, dim=0)
     once = propagation @ columns
@@ -384,8 +277,6 @@ def jensen_shannon(logits: Float[Tensor, "cell dim"], other_logits: Float[Tensor
     With an embedding and its propagation over the graph as the rows, this is the propagation regulariser of
     scSiameseClu, whose published code has probabilities where logarithms are due.
 
-    Returns
-    -------
     Nats, 0 to log 2.
     """
     log_p, log_q = F.log_softmax(logits, dim=1), F.log_softmax(other_logits, dim=1)
@@ -400,15 +291,7 @@ def edge_reconstruction(
 
     The two kinds count the same; a mean over all pairs would be one over the zeros alone.
 
-    Parameters
-    ----------
-    edges
-        A sample of the graph's edges.
-    others
-        A sample of pairs of cells that the graph does not link.
-
-    Returns
-    -------
+    ``edges``: a sample of the graph's edges. ``others``: a sample of pairs of cells that the graph does not link.
     No unit, 0 to 1.
     """
     linked, unlinked = (torch.sigmoid((z[rows] * z[columns]).sum(dim=1)) for rows, columns in (edges, others))

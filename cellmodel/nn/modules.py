@@ -26,13 +26,6 @@ class Autoencoder(nn.Module):
         """Features → latent."""
         return self.encoder(features)
 
-    def forward(
-        self, features: Float[Tensor, "cell feature"]
-    ) -> tuple[Float[Tensor, "cell dim"], Float[Tensor, "cell feature"]]:
-        """Features → latent and reconstruction."""
-        z = self.encoder(features)
-        return z, self.decoder(z)
-
 
 def _chain(dims: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []

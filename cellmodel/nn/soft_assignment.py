@@ -16,24 +16,12 @@ _HALVINGS: Final = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A target assignment, and how far the solver came.
+    """A target assignment, and how far the solver came."""
 
-    Parameters
-    ----------
-    p
-        (cell, cluster) rows that sum to one.
-    error
-        Largest difference of a column's sum from its mass, as a share of the number of cells.
-    n_iterations
-        Iterations that were made.
-    converged
-        Whether ``error`` is within the tolerance.
-    """
-
-    p: Float[Tensor, "cell cluster"]
-    error: float
-    n_iterations: int
-    converged: bool
+    p: Float[Tensor, "cell cluster"]  # (cell, cluster) rows that sum to one
+    error: float  # largest difference of a column's sum from its mass, as a share of the number of cells
+    n_iterations: int  # iterations that were made
+    converged: bool  # whether ``error`` is within the tolerance
 
 
 def log_soft_assignment(
@@ -43,11 +31,8 @@ def log_soft_assignment(
 
     .. math:: q_{ic} \propto (1 + \lVert z_i - \mu_c \rVert^2 / \sigma^2)^{-1}
 
-    Parameters
-    ----------
-    scale
-        :math:`\sigma > 0`, a typical distance of a cell from its centre. The largest assignment does not depend on it,
-        but far below it all assignments tend to 1 / k. Published is 1, whatever the scale of the embedding.
+    ``scale``: :math:`\sigma > 0`, a typical distance of a cell from its centre. The largest assignment does not depend
+    on it, but far below it all assignments tend to 1 / k. Published is 1, whatever the scale of the embedding.
     """
     squared = z.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1) - 2 * z @ centres.T
     return F.log_softmax(-torch.log1p(F.relu(squared) / scale**2), dim=1)
@@ -58,16 +43,8 @@ def assignment_divergence(p: Float[Tensor, "cell cluster"], log_q: Float[Tensor,
 
     The published systems pass probabilities where logarithms are due, which makes it negative.
 
-    Parameters
-    ----------
-    p
-        The target, rows that sum to one; zeros are allowed.
-    log_q
-        As :func:`log_soft_assignment` gives it.
-
-    Returns
-    -------
-    Nats a cell, at least 0; 0 where the two are equal.
+    ``p``: the target, rows that sum to one; zeros are allowed. ``log_q``: as :func:`log_soft_assignment` gives it.
+    Returns nats a cell, at least 0; 0 where the two are equal.
     """
     return F.kl_div(log_q, p, reduction="batchmean")
 
@@ -77,14 +54,8 @@ def cluster_masses(log_q: Float[Tensor, "cell cluster"], *, smoothing: float) ->
 
     A cell counts for its largest assignment alone: the mean of soft assignments is nearly equal for all clusters.
 
-    Parameters
-    ----------
-    smoothing
-        s in (0, 1]: near 0 keeps the clusters as they are, 1 makes them equal.
-
-    Returns
-    -------
-    Positive masses that sum to the number of cells.
+    ``smoothing``: s in (0, 1]: near 0 keeps the clusters as they are, 1 makes them equal. Returns positive masses that
+    sum to the number of cells.
     """
     n_cells, n_clusters = log_q.shape
     sizes = torch.bincount(log_q.argmax(dim=1), minlength=n_clusters).to(log_q.dtype)
@@ -107,21 +78,10 @@ def sinkhorn_target(
     unknown a cluster, find it in ten to forty iterations; Sinkhorn's own scaling of the columns takes hundreds where
     clusters lie apart, and only steps in where rounding stops Newton's.
 
-    Parameters
-    ----------
-    masses
-        Wanted sum of each column; they sum to the number of cells.
-    sharpness
-        s, the power.
-    tolerance
-        Difference of a column's sum from its mass, as a share of the number of cells, at which the solver stops.
-    n_iterations
-        At most so many steps.
-
-    Raises
-    ------
-    ValueError
-        If a mass is not positive, or the masses do not sum to the number of cells.
+    ``masses``: wanted sum of each column; they sum to the number of cells. ``sharpness``: s, the power. ``tolerance``:
+    difference of a column's sum from its mass, as a share of the number of cells, at which the solver stops.
+    ``n_iterations``: at most so many steps. Raises ``ValueError`` if a mass is not positive, or the masses do not sum
+    to the number of cells.
     """
     n_cells = len(log_q)
     if float(masses.min()) <= 0 or not math.isclose(float(masses.sum()), n_cells, rel_tol=1e-4):

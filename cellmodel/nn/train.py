@@ -31,24 +31,15 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """How long and in which steps a model is trained; the result is the last step's.
+    """How long and in which steps a model is trained; the result is the last step's."""
 
-    Parameters
-    ----------
-    n_steps
-        Steps of the optimiser at most.
-    batch_size
-        Cells a step; None takes all of them in their order, for models that read a whole graph.
-    learning_rate, weight_decay
-        Of AdamW.
-    patience
-        Stop when the total loss has not fallen by a thousandth of itself for so many epochs; None never does.
-    """
-
-    n_steps: int = 300
+    n_steps: int = 300  # steps of the optimiser at most
+    # cells a step; None takes all of them in their order, for models that read a whole graph
     batch_size: int | None = 256
+    # learning_rate, weight_decay: of AdamW
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
+    # stop when the total loss has not fallen by a thousandth of itself for so many epochs; None never does
     patience: int | None = None
 
     def __post_init__(self) -> None:

@@ -17,121 +17,68 @@ from cellmodel.nn.train import Batch, History, LossTerm
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellViews:
-    """All that a recipe may see of the cells.
+    """All that a recipe may see of the cells."""
 
-    Parameters
-    ----------
-    expression
-        (cell, gene) log-normalised, highly variable genes.
-    pcs
-        (cell, dim) principal components of it.
-    graph
-        Shared-nearest-neighbour weights.
-    smoothed
-        ``pcs`` averaged over the graph.
-    text
-        (cell, dim) the mixed semantic paths, rows of length one; None without knowledge.
-    text_paths
-        The two paths before they are mixed: expression-weighted, and the ranked sentence; None without knowledge.
-    counts
-        (cell, gene) raw counts of the genes of ``expression``; None where the input held none.
-    depth
-        (cell,) sum of all values of a cell, over all genes.
-    knn
-        (cell, cell) distances to the nearest cells.
-    gene_vectors
-        (gene, dim) whitened text vectors of the genes of ``expression``, zero where a gene has none; None without
-        knowledge.
-    n_clusters
-        Number of clusters, for recipes that learn centres; None to estimate it.
-    raw_gene_vectors
-        (gene, dim) the encoder's own vectors behind ``gene_vectors``, neither centred nor whitened; zero where a gene
-        has none; None without knowledge.
-    text_path2_encoded
-        Whether the second of ``text_paths`` is the encoder's reading of each cell's sentence, not a pooled one.
-    spatial
-        Distances to the nearest cells by their coordinates, symmetric; None where these are not used.
-    gene_weights
-        (gene,) weights of ``expression`` in ``pcs``; None where all are 1.
-    compute
-        Where models are trained.
-    """
-
-    expression: CellByGene
-    pcs: Embedding
-    graph: CellGraph
-    smoothed: Embedding
-    text: Embedding | None
-    knn: CellGraph
-    depth: Float[np.ndarray, " cell"]
+    expression: CellByGene  # (cell, gene) log-normalised, highly variable genes
+    pcs: Embedding  # (cell, dim) principal components of it
+    graph: CellGraph  # shared-nearest-neighbour weights
+    smoothed: Embedding  # ``pcs`` averaged over the graph
+    text: Embedding | None  # (cell, dim) the mixed semantic paths, rows of length one; None without knowledge
+    knn: CellGraph  # (cell, cell) distances to the nearest cells
+    depth: Float[np.ndarray, " cell"]  # (cell,) sum of all values of a cell, over all genes
+    # (cell, gene) raw counts of the genes of ``expression``; None where the input held none
     counts: CellByGene | None = None
+    # the two paths before they are mixed: expression-weighted, and the ranked sentence; None without knowledge
     text_paths: tuple[Embedding, Embedding] | None = None
+    # (gene, dim) whitened text vectors of the genes of ``expression``, zero where a gene has none; None without
+    # knowledge
     gene_vectors: GeneVectors | None = None
-    n_clusters: int | None = None
+    n_clusters: int | None = None  # number of clusters, for recipes that learn centres; None to estimate it
+    # (gene, dim) the encoder's own vectors behind ``gene_vectors``, neither centred nor whitened; zero where a gene has
+    # none; None without knowledge
     raw_gene_vectors: GeneVectors | None = None
+    # whether the second of ``text_paths`` is the encoder's reading of each cell's sentence, not a pooled one
     text_path2_encoded: bool = False
+    # distances to the nearest cells by their coordinates, symmetric; None where these are not used
     spatial: CellGraph | None = None
+    # (gene,) weights of ``expression`` in ``pcs``; None where all are 1
     gene_weights: Float[np.ndarray, " gene"] | None = None
-    compute: Compute = field(default_factory=Compute)
+    compute: Compute = field(default_factory=Compute)  # where models are trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Representation:
-    """What a recipe made of the views.
+    """What a recipe made of the views."""
 
-    Parameters
-    ----------
-    z
-        The cell's embedding that the user gets.
-    z_expr, z_text
-        Its two sides; ``z_text`` is None without knowledge.
-    features
-        What the head clusters.
-    history
-        Loss terms by epoch; empty where nothing is trained.
-    text_head
-        (text dim, joint dim) linear map of whitened text vectors into the space of ``z``, so that genes and queries
-        can be placed among the cells; None where the recipe has no joint space.
-    centres
-        (cluster, dim) learnt centres among the ``features``; None where none are learnt.
-    n_clusters
-        How the number of centres was found; None where it was given or there are none.
-    state
-        Arrays with which the recipe's ``embed`` places new cells; empty where it has none or needs none.
-    """
-
-    z: Embedding
+    z: Embedding  # the cell's embedding that the user gets
+    # z_expr, z_text: its two sides; ``z_text`` is None without knowledge
     z_expr: Embedding
     z_text: Embedding | None
-    features: Embedding
-    history: History = ()
+    features: Embedding  # what the head clusters
+    history: History = ()  # loss terms by epoch; empty where nothing is trained
+    # (text dim, joint dim) linear map of whitened text vectors into the space of ``z``, so that genes and queries can
+    # be placed among the cells; None where the recipe has no joint space
     text_head: Float[np.ndarray, "dim joint"] | None = None
+    # (cluster, dim) learnt centres among the ``features``; None where none are learnt
     centres: Float[np.ndarray, "cluster dim"] | None = None
+    # how the number of centres was found; None where it was given or there are none
     n_clusters: NClusters | None = None
+    # arrays with which the recipe's ``embed`` places new cells; empty where it has none or needs none
     state: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewCells:
-    """What a fitted recipe may see of cells that it was not fitted to; as in :class:`CellViews`, rows are new cells.
-
-    Parameters
-    ----------
-    pcs
-        Their expression on the principal components of the fitted cells.
-    smoothed
-        ``pcs`` averaged with their neighbours among the fitted cells.
-    has_gene
-        Which of the fitted genes the new cells have; ``expression`` and the vectors hold these alone.
-    """
+    """What a fitted recipe may see of cells that it was not fitted to; as in :class:`CellViews`, rows are new cells."""
 
     expression: CellByGene
-    pcs: Embedding
-    smoothed: Embedding
+    pcs: Embedding  # their expression on the principal components of the fitted cells
+    smoothed: Embedding  # ``pcs`` averaged with their neighbours among the fitted cells
     text: Embedding | None
     text_paths: tuple[Embedding, Embedding] | None
     gene_vectors: GeneVectors | None
     raw_gene_vectors: GeneVectors | None
+    # which of the fitted genes the new cells have; ``expression`` and the vectors hold these alone
     has_gene: Bool[np.ndarray, " fitted_gene"]
 
 
@@ -163,55 +110,26 @@ Head = Callable[[Representation, CellViews, int | None, int], Clustering]  # ...
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A named composition.
+    """A named composition."""
 
-    Parameters
-    ----------
-    name, summary
-        What the command line shows.
-    represent
-        Views → representation.
-    head
-        Representation → clusters.
-    uses_text
-        Whether knowledge changes anything.
-    needs_text
-        Whether it cannot do without.
-    uses_coordinates
-        Whether coordinates of the cells change its clusters.
-    source
-        Paper or study that it follows.
-    train
-        The same as ``represent``, with options; None where nothing is trained.
-    objectives
-        Names of what it minimises, that ``train`` can leave out.
-    learns_centres
-        Whether the representation depends on the number of clusters.
-    embed
-        Places new cells without training; None where the recipe reads the graph of all its cells and cannot.
-    out_of_core
-        Whether it can read backed cells: its views are memory-mapped then, and not to be written to.
-    uses_counts
-        Whether it reads ``counts``, which of backed cells are gathered only then.
-    uses_workers
-        Whether several processes can train it together.
-    """
-
+    # name, summary: what the command line shows
     name: str
     summary: str
-    represent: Represent
-    head: Head
-    uses_text: bool
-    source: str
-    needs_text: bool = False
-    uses_coordinates: bool = False
-    train: Train | None = None
-    objectives: tuple[str, ...] = ()
-    learns_centres: bool = False
+    represent: Represent  # views → representation
+    head: Head  # representation → clusters
+    uses_text: bool  # whether knowledge changes anything
+    source: str  # paper or study that it follows
+    needs_text: bool = False  # whether it cannot do without
+    uses_coordinates: bool = False  # whether coordinates of the cells change its clusters
+    train: Train | None = None  # the same as ``represent``, with options; None where nothing is trained
+    objectives: tuple[str, ...] = ()  # names of what it minimises, that ``train`` can leave out
+    learns_centres: bool = False  # whether the representation depends on the number of clusters
+    # places new cells without training; None where the recipe reads the graph of all its cells and cannot
     embed: Embed | None = None
-    uses_workers: bool = False
+    uses_workers: bool = False  # whether several processes can train it together
+    # whether it can read backed cells: its views are memory-mapped then, and not to be written to
     out_of_core: bool = False
-    uses_counts: bool = False
+    uses_counts: bool = False  # whether it reads ``counts``, which of backed cells are gathered only then
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,10 +149,7 @@ def objective(
 ) -> LossTerm:
     """Combine a forward pass and weighted terms into what :func:`cellmodel.nn.train.fit` minimises.
 
-    Parameters
-    ----------
-    workers
-        Those that pass their share of the batch through the model; the terms see the outputs of all.
+    ``workers``: those that pass their share of the batch through the model; the terms see the outputs of all.
     """
 
     def weighted(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -249,10 +164,7 @@ def objective(
 def without(terms: tuple[Term, ...], off: frozenset[str]) -> tuple[Term, ...]:
     """Leave out terms by name.
 
-    Raises
-    ------
-    ValueError
-        If none is left, or a name is none of theirs.
+    Raises ``ValueError`` if none is left, or a name is none of theirs.
     """
     unknown = off - {term.name for term in terms}
     kept = tuple(term for term in terms if term.name not in off)

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from cellmodel.core.arrays import unit_rows
+from cellmodel.core.arrays import Embedding, unit_rows
 from cellmodel.core.errors import InputUnusable
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.heads import kmeans_head, leiden_head
@@ -14,9 +14,9 @@ from cellmodel.recipes.heads import kmeans_head, leiden_head
 log = logging.getLogger(__name__)
 
 
-def represent_pcs(views: CellViews, seed: int) -> Representation:
+def represent_pcs(cells: CellViews | NewCells, _: object) -> Representation:
     """Take the principal components as they are."""
-    return Representation(z=views.pcs, z_expr=views.pcs, z_text=None, features=views.pcs)
+    return Representation(z=cells.pcs, z_expr=cells.pcs, z_text=None, features=cells.pcs)
 
 
 def represent_genept_w(views: CellViews, seed: int) -> Representation:
@@ -28,8 +28,7 @@ def represent_genept_w(views: CellViews, seed: int) -> Representation:
         raise InputUnusable(
             "recipe 'genept-w' is made of the texts of genes alone; give --kb NAME, and no --knowledge none"
         )
-    z = unit_rows(np.asarray(views.expression @ views.raw_gene_vectors, dtype=np.float32))
-    return Representation(z=z, z_expr=views.pcs, z_text=views.text, features=z)
+    return _placed(views, np.asarray(views.expression @ views.raw_gene_vectors, dtype=np.float32))
 
 
 def represent_genept_s(views: CellViews, seed: int) -> Representation:
@@ -46,28 +45,26 @@ def represent_genept_s(views: CellViews, seed: int) -> Representation:
         )
     if not views.text_path2_encoded:
         log.warning("no encoder reads the cells' sentences: gene vectors are pooled by rank; see --sentences encoded")
-    z = unit_rows(views.text_paths[1])
-    return Representation(z=z, z_expr=views.pcs, z_text=views.text, features=z)
-
-
-def embed_pcs(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
-    """Take the principal components of new cells as they are."""
-    return Representation(z=cells.pcs, z_expr=cells.pcs, z_text=None, features=cells.pcs)
+    return _placed(views, views.text_paths[1])
 
 
 def embed_genept_w(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     """Weigh gene vectors by the expression of new cells."""
     if cells.raw_gene_vectors is None:
         raise InputUnusable("the model was fitted without gene vectors; fit 'genept-w' with a store")
-    z = unit_rows(np.asarray(cells.expression @ cells.raw_gene_vectors, dtype=np.float32))
-    return Representation(z=z, z_expr=cells.pcs, z_text=cells.text, features=z)
+    return _placed(cells, np.asarray(cells.expression @ cells.raw_gene_vectors, dtype=np.float32))
 
 
 def embed_genept_s(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     """Read the sentences of new cells."""
     if cells.text_paths is None:
         raise InputUnusable("the model was fitted without gene vectors; fit 'genept-s' with a store")
-    z = unit_rows(cells.text_paths[1])
+    return _placed(cells, cells.text_paths[1])
+
+
+def _placed(cells: CellViews | NewCells, vectors: Embedding) -> Representation:
+    """Cells by a vector of each, at length one."""
+    z = unit_rows(vectors)
     return Representation(z=z, z_expr=cells.pcs, z_text=cells.text, features=z)
 
 
@@ -79,7 +76,7 @@ PCA_KMEANS: Final = Recipe(
     uses_text=False,
     source="textbook",
     out_of_core=True,
-    embed=embed_pcs,
+    embed=represent_pcs,
 )
 PCA_LEIDEN: Final = Recipe(
     name="pca-leiden",
@@ -89,7 +86,7 @@ PCA_LEIDEN: Final = Recipe(
     uses_text=False,
     source="Traag 2019, doi:10.1038/s41598-019-41695-z",
     out_of_core=True,
-    embed=embed_pcs,
+    embed=represent_pcs,
 )
 GENEPT_W: Final = Recipe(
     name="genept-w",

@@ -20,6 +20,11 @@ from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
 from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, Term, objective
 
+# epochs are steps on all cells; a stage ends sooner when its loss does
+TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
+TARGET_EVERY: Final = 10  # epochs
+SHARPNESS: Final = 5.0
+MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
 
@@ -73,31 +78,19 @@ log = logging.getLogger(__name__)
 class ScheduledTarget:
     """Target assignment for the cells, refreshed from the model's own assignment.
 
-    Parameters
-    ----------
-    assign
-        Model → logarithm of its soft assignment, without a gradient.
-    every
-        Epochs between refreshes; epochs 0, ``every``, 2 ``every`` and so on begin with one.
-    sharpness, smoothing
-        As in :func:`~cellmodel.nn.soft_assignment.sinkhorn_target` and
-        :func:`~cellmodel.nn.soft_assignment.cluster_masses`.
-
-    Attributes
-    ----------
-    p
-        The target; empty before the first epoch.
-    epochs
-        Epochs that began with a refresh.
+    ``assign``: model → logarithm of its soft assignment, without a gradient. ``every``: epochs between refreshes;
+    epochs 0, ``every``, 2 ``every`` and so on begin with one. ``sharpness``, ``smoothing``: as in
+    :func:`~cellmodel.nn.soft_assignment.sinkhorn_target` and :func:`~cellmodel.nn.soft_assignment.cluster_masses`.
+    ``p``: the target; empty before the first epoch. ``epochs``: epochs that began with a refresh.
     """
 
     def __init__(
         self,
         assign: Callable[[nn.Module], Float[Tensor, "cell cluster"]],
         *,
-        every: int,
-        sharpness: float,
-        smoothing: float,
+        every: int = TARGET_EVERY,
+        sharpness: float = SHARPNESS,
+        smoothing: float = MASS_SMOOTHING,
     ) -> None:
         self._assign = assign
         self._every = every
@@ -112,9 +105,8 @@ class ScheduledTarget:
             return
         with torch.no_grad():
             log_q = self._assign(model)
-        target: Target = sinkhorn_target(
-            log_q, cluster_masses(log_q, smoothing=self._smoothing), sharpness=self._sharpness
-        )
+        masses = cluster_masses(log_q, smoothing=self._smoothing)
+        target: Target = sinkhorn_target(log_q, masses, sharpness=self._sharpness)
         if not target.converged:
             log.warning("target of epoch %d: error %.1e after %d steps", epoch, target.error, target.n_iterations)
         self.p = target.p
@@ -128,7 +120,6 @@ def fit_to_target(
     forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]],
     target: ScheduledTarget,
     cells: Batch,
-    config: TrainConfig,
     rng: np.random.Generator,
     report: Callable[[int, nn.Module], None],
 ) -> History:
@@ -145,7 +136,7 @@ def fit_to_target(
     def with_target(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         return {**forward(model, batch), "p": target.p}
 
-    history = fit(model, objective(with_target, terms), views=cells, config=config, rng=rng, on_epoch=start_epoch)
+    history = fit(model, objective(with_target, terms), views=cells, config=TRAINING, rng=rng, on_epoch=start_epoch)
     report(len(history), model)
     return history
 

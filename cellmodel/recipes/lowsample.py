@@ -32,7 +32,7 @@ from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.graph_training import in_content_order
 from cellmodel.recipes.heads import kmeans_head
-from cellmodel.text.paths import N_TOP, gene_specificity, specific_weights
+from cellmodel.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 
 TEMPERATURE: Final = 0.1
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256)
@@ -54,10 +54,11 @@ def represent(views: CellViews, seed: int) -> Representation:
     spread = max(float((pooled - mean).std()), 1e-12)
     device = find_device(views.compute.device)
     text = torch.from_numpy((pooled - mean) / spread).to(device)
-    draw = _draws(views, weights, specificity, seeding.generator(seed, "views"))
+    rng = seeding.generator(seed, "views")
+    draw = _dropped(weights, rng) if views.counts is None else _thinned(views, weights, specificity, rng)
 
     def view(rows: Tensor) -> Tensor:
-        drawn = np.asarray(_rows_to_one(draw(rows.cpu().numpy())) @ vectors, dtype=np.float32)
+        drawn = np.asarray(rows_to_one(draw(rows.cpu().numpy())) @ vectors, dtype=np.float32)
         return torch.from_numpy((drawn - mean) / spread).to(device)
 
     with seeding.scope(seed):
@@ -114,12 +115,6 @@ def gene_loadings(expression: CellByGene, pcs: Embedding) -> GeneVectors:
     return np.asarray(expression.T @ (centred / scale), dtype=np.float32)
 
 
-def _draws(
-    views: CellViews, weights: CellByGene, specificity: Float[np.ndarray, " gene"], rng: np.random.Generator
-) -> Callable[[np.ndarray], CellByGene]:
-    return _thinned(views, weights, specificity, rng) if views.counts is not None else _dropped(weights, rng)
-
-
 def _thinned(
     views: CellViews, weights: CellByGene, specificity: Float[np.ndarray, " gene"], rng: np.random.Generator
 ) -> Callable[[np.ndarray], CellByGene]:
@@ -149,12 +144,6 @@ def _dropped(weights: CellByGene, rng: np.random.Generator) -> Callable[[np.ndar
         return batch
 
     return draw
-
-
-def _rows_to_one(weights: CellByGene) -> CellByGene:
-    totals = np.asarray(weights.sum(axis=1)).ravel()
-    scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
-    return sp.csr_matrix(sp.diags(scale) @ weights)
 
 
 RECIPE: Final = Recipe(

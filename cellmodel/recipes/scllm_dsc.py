@@ -45,17 +45,19 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.device import find_device
-from cellmodel.nn.losses import info_nce, normalised_cut, squared_error, variance_hinge
+from cellmodel.nn.losses import info_nce, normalised_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
-from cellmodel.nn.train import Batch, History, TrainConfig, fit
+from cellmodel.nn.train import Batch, History, fit
 from cellmodel.pp.graph import smooth
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.graph_training import (
+    TRAINING,
     ScheduledTarget,
     csr_tensor,
     fit_to_target,
@@ -74,13 +76,8 @@ CONTRASTED_CELLS: Final = 512  # an epoch
 TEMPERATURE: Final = 0.1
 ONE_HOP: Final = 0.21  # share of the graph itself in the cut; the rest is its two-hop
 ORTHOGONALITY: Final = 0.32
-TARGET_EVERY: Final = 10  # epochs
-SHARPNESS: Final = 5.0
-MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
 TEXT_SMOOTHING: Final = 2  # steps over the graph
 RIDGE: Final = 1e-3  # of the first text map, as a share of the text's mean variance
-PRETRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
-SELF_TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
 
 
 def _align(z: Mapping[str, Tensor]) -> Tensor:
@@ -99,7 +96,7 @@ TERMS: Final = (
     Term(name="align", weight=0.3, loss=_align),
     Term(name="variance", weight=0.3 * 1e-2, loss=_variance),
     Term(name="cut", weight=0.15, loss=_cut),
-    Term(name="reconstruct", weight=0.3, loss=lambda z: squared_error(z["decoded"], z["expression"])),
+    Term(name="reconstruct", weight=0.3, loss=lambda z: F.mse_loss(z["decoded"], z["expression"])),
     Term(name="cluster", weight=0.32, loss=lambda z: assignment_divergence(z["p"], z["log_q"])),
 )
 NEED_TEXT: Final = frozenset({"align", "variance"})
@@ -195,22 +192,17 @@ def _train(
     rng = seeding.generator(seed, "contrasted cells")
     first = without(terms, NEED_CENTRES.intersection(term.name for term in terms))
     forward = partial(_forward, propagation=propagation, rng=rng)
-    pretrained = fit(model, objective(forward, first), views=cells, config=PRETRAINING, rng=rng, on_epoch=report)
+    pretrained = fit(model, objective(forward, first), views=cells, config=TRAINING, rng=rng, on_epoch=report)
     scale = start_centres(model.centres, _latents(model, cells)["z"], seed=seed)
     target = ScheduledTarget(
         lambda model: _assign(model(cells["expression"], cells.get("text")), scale=scale),
-        every=TARGET_EVERY,
-        sharpness=SHARPNESS,
-        smoothing=MASS_SMOOTHING,
     )
 
     def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = forward(model, batch)
         return {**outputs, "log_q": _assign(outputs, scale=scale)}
 
-    trained = fit_to_target(
-        model, terms, forward=assigned, target=target, cells=cells, config=SELF_TRAINING, rng=rng, report=report
-    )
+    trained = fit_to_target(model, terms, forward=assigned, target=target, cells=cells, rng=rng, report=report)
     return (*pretrained, *trained)
 
 

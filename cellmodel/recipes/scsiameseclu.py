@@ -40,7 +40,7 @@ types are rare (macro-F1 on darmanis, ten labelled cells a class: .75 for .82): 
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -48,6 +48,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
@@ -57,14 +58,14 @@ from cellmodel.nn.losses import (
     edge_reconstruction,
     jensen_shannon,
     latent_correlation,
-    squared_error,
     zinb_nll,
 )
 from cellmodel.nn.modules import SiameseEncoders, SiameseGraphs
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
-from cellmodel.nn.train import Batch, History, TrainConfig, fit
+from cellmodel.nn.train import Batch, History, fit
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, without
 from cellmodel.recipes.graph_training import (
+    TRAINING,
     ScheduledTarget,
     csr_tensor,
     fit_to_target,
@@ -83,17 +84,12 @@ GRAPH_DIMS: Final = (128, 256, 20)
 CORRELATED_CELLS: Final = 512  # an epoch
 COUNTED_CELLS: Final = 64  # an epoch
 LINKS: Final = 4096  # edges an epoch, and as many other pairs
-TARGET_EVERY: Final = 10  # epochs
-SHARPNESS: Final = 5.0
-MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
 NOISE: Final = 0.1  # standard deviation of the factors that make a view of the features
 DROPPED_EDGES: Final = 0.1
 RESTART: Final = 0.2  # of the diffusion
 DIFFUSION_STEPS: Final = 5
 DIFFUSION_KEPT: Final = 64  # cells that a row of the diffusion keeps
-FEATURE_PRETRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
-GRAPH_PRETRAINING: Final = TrainConfig(n_steps=30, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
-TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
+GRAPH_PRETRAINING: Final = replace(TRAINING, n_steps=30)
 
 
 def _cell(z: Mapping[str, Tensor]) -> Tensor:
@@ -114,8 +110,8 @@ TERMS: Final = (
     Term(name="cell", weight=1.0, loss=_cell),
     Term(name="latent", weight=1.0, loss=_latent),
     Term(name="propagate", weight=1e3, loss=lambda z: jensen_shannon(z["z"], z["propagated_z"])),
-    Term(name="features", weight=1.0, loss=lambda z: squared_error(z["decoded"], z["features"])),
-    Term(name="smoothed", weight=1.0, loss=lambda z: squared_error(z["graph_decoded"], z["smoothed"])),
+    Term(name="features", weight=1.0, loss=lambda z: F.mse_loss(z["decoded"], z["features"])),
+    Term(name="smoothed", weight=1.0, loss=lambda z: F.mse_loss(z["graph_decoded"], z["smoothed"])),
     Term(
         name="links", weight=0.1, loss=lambda z: edge_reconstruction(z["z"], edges=z["edges"], others=z["other_pairs"])
     ),
@@ -195,13 +191,13 @@ def _pretrain(model: SiameseEncoders, inputs: AugmentedViews, seed: int) -> Hist
     propagation = inputs.graphs.propagation
 
     def features(_: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        return {"features": squared_error(model.decode(model.encode(batch["view"])), batch["features"])}
+        return {"features": F.mse_loss(model.decode(model.encode(batch["view"])), batch["features"])}
 
     def smoothed(_: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         z = model.encode_over(batch["features"], propagation)
-        return {"smoothed": squared_error(model.decode_over(z, propagation), batch["smoothed"])}
+        return {"smoothed": F.mse_loss(model.decode_over(z, propagation), batch["smoothed"])}
 
-    first = fit(model, features, views=inputs.cells, config=FEATURE_PRETRAINING, rng=rng)
+    first = fit(model, features, views=inputs.cells, config=TRAINING, rng=rng)
     return first + fit(model, smoothed, views=inputs.cells, config=GRAPH_PRETRAINING, rng=rng)
 
 
@@ -218,18 +214,13 @@ def _train(
     scale = start_centres(model.centres, _embed(model, inputs).cpu().numpy(), seed=seed)
     target = ScheduledTarget(
         lambda _: log_soft_assignment(_embed(model, inputs), model.centres, scale=scale),
-        every=TARGET_EVERY,
-        sharpness=SHARPNESS,
-        smoothing=MASS_SMOOTHING,
     )
 
     def forward(_: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = _forward(model, batch, inputs=inputs, rng=rng)
         return {**outputs, "log_q": log_soft_assignment(outputs["z"], model.centres, scale=scale)}
 
-    return fit_to_target(
-        model, terms, forward=forward, target=target, cells=inputs.cells, config=TRAINING, rng=rng, report=report
-    )
+    return fit_to_target(model, terms, forward=forward, target=target, cells=inputs.cells, rng=rng, report=report)
 
 
 def _forward(

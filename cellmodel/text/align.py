@@ -18,42 +18,24 @@ from cellmodel.io.matrix import are_numbered, odd_character
 from cellmodel.io.records import Lineage
 from genekb.core.errors import SpeciesMismatch
 
+log = logging.getLogger(__name__)
 _GENOME: Final = re.compile(r"(?:GRC[a-z]\d+|hg\d+|mm\d+|human|mouse)_+", re.I)  # Cell Ranger's mark of two species
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneAlignment:
-    """What the store knows about each gene of the cells, in the order of the cells' genes.
+    """What the store knows about each gene of the cells, in the order of the cells' genes."""
 
-    Parameters
-    ----------
-    gene_ids
-        (gene,) GeneID; 0 where the name maps to none.
-    status
-        (gene,) how the name was found.
-    vectors
-        (gene, dim) the encoder's vectors; zero where ``has_vector`` is false.
-    has_vector
-        (gene,) whether there is one.
-    texts
-        The gene's text, or None.
-    coverage
-        The same in figures.
-    store_id, encoder_id
-        Identity of what was used.
-    content_id
-        What of both a result depends on, see :meth:`genekb.store.manifest.Manifest.content_id`.
-    """
-
-    gene_ids: Int[np.ndarray, " gene"]
-    status: np.ndarray
-    vectors: GeneVectors
-    has_vector: Bool[np.ndarray, " gene"]
-    texts: tuple[str | None, ...]
-    coverage: genekb.Coverage
+    gene_ids: Int[np.ndarray, " gene"]  # (gene,) GeneID; 0 where the name maps to none
+    status: np.ndarray  # (gene,) how the name was found
+    vectors: GeneVectors  # (gene, dim) the encoder's vectors; zero where ``has_vector`` is false
+    has_vector: Bool[np.ndarray, " gene"]  # (gene,) whether there is one
+    texts: tuple[str | None, ...]  # the gene's text, or None
+    coverage: genekb.Coverage  # the same in figures
+    # store_id, encoder_id: identity of what was used
     store_id: str
     encoder_id: str
-    content_id: str
+    content_id: str  # what of both a result depends on, see :meth:`genekb.store.manifest.Manifest.content_id`
 
     @property
     def lineage(self) -> Lineage:
@@ -72,36 +54,30 @@ class GeneAlignment:
         )
 
 
-def align_genes(
-    names: Sequence[str],
-    kb: genekb.Store,
-    *,
-    counts: Float[np.ndarray, " gene"],
-    encoder: str | None,
-    use_orthologs: bool,
-    min_coverage: float,
+def align_names(
+    names: Sequence[str], kb: genekb.Store, config: RunConfig, *, totals: Float[np.ndarray, " gene"]
 ) -> GeneAlignment:
     """Align gene names with a store.
 
-    ``counts``: sum over all cells of each gene's counts (or expression), to say what share was lost. ``min_coverage``:
-    share of the names that must have a text. Raises ``AlignmentTooLow`` if fewer have one, or the names are those of
-    another species; the message says what they look like.
+    ``totals``: sum over all cells of each gene's counts (or expression), to say what share was lost. Raises
+    ``AlignmentTooLow`` if fewer names have a text than ``config.min_coverage``, or the names are those of another
+    species; the message says what they look like.
     """
     if are_numbered(names):
         raise AlignmentTooLow(
             f"the genes are numbered from {names[0]} to {names[-1]} and have no names, and would be taken for GeneIDs; "
             "name the column of var that has symbols or identifiers with --gene-key"
         )
-    resolution = kb.resolve(names, use_orthologs=use_orthologs)
+    resolution = kb.resolve(names, use_orthologs=config.use_orthologs)
     try:
         kb.check_species(resolution)
     except SpeciesMismatch as error:
         raise AlignmentTooLow(str(error)) from error
-    coverage = kb.coverage(resolution, counts=counts)
-    if coverage.share_genes < min_coverage:
-        raise AlignmentTooLow(_too_low(names, kb, resolution, coverage, min_coverage))
-    selection = kb.vectors(resolution.gene_ids, encoder=encoder)
-    encoder_id = kb.encoder_id(encoder)
+    coverage = kb.coverage(resolution, counts=totals)
+    if coverage.share_genes < config.min_coverage:
+        raise AlignmentTooLow(_too_low(names, kb, resolution, coverage, config.min_coverage))
+    selection = kb.vectors(resolution.gene_ids, encoder=config.encoder)
+    encoder_id = kb.encoder_id(config.encoder)
     return GeneAlignment(
         gene_ids=resolution.gene_ids,
         status=resolution.status,
@@ -147,11 +123,8 @@ def _too_low(
     )
 
 
-log = logging.getLogger(__name__)
-
-
 def align_cells(cells: Cells, kb: genekb.Store, config: RunConfig) -> GeneAlignment:
-    """Align the genes of cells with a store; see :func:`cellmodel.text.align.align_genes`."""
+    """Align the genes of cells with a store; see :func:`align_names`."""
     totals = np.asarray(cells.matrix.sum(axis=0), dtype=np.float64).ravel()
     return align_names(cells.names, kb, config, totals=totals)
 
@@ -172,17 +145,3 @@ def align_if_known(
             log.warning("%s; they are clustered without (--knowledge none)", error)
             return None
         raise AlignmentTooLow(f"{error} (--knowledge none clusters without texts of genes)") from error
-
-
-def align_names(
-    names: Sequence[str], kb: genekb.Store, config: RunConfig, *, totals: Float[np.ndarray, " gene"]
-) -> GeneAlignment:
-    """Align genes by name, with the sum of each over the cells."""
-    return align_genes(
-        names,
-        kb,
-        counts=totals,
-        encoder=config.encoder,
-        use_orthologs=config.use_orthologs,
-        min_coverage=config.min_coverage,
-    )

@@ -164,6 +164,11 @@ def specific_weights(
     genes = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
     top = sp.csr_matrix((np.ones(len(genes)), (rows, genes)), shape=expression.shape)
     weights = top.multiply(expression).tocsr() @ sp.diags(specificity)
+    return rows_to_one(weights)
+
+
+def rows_to_one(weights: CellByGene) -> CellByGene:
+    """Scale each row to sum to one; a row of zeros stays one."""
     totals = np.asarray(weights.sum(axis=1)).ravel()
     scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
     return sp.csr_matrix(sp.diags(scale) @ weights)

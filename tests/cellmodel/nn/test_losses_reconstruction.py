@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import nbinom
 
-from cellmodel.nn.losses import squared_error, zinb_nll
+from cellmodel.nn.losses import zinb_nll
 
 
 def parameters(n_cells=5, n_genes=4, seed=0):
@@ -56,17 +56,7 @@ def test_size_factors_scale_the_mean():
     assert torch.allclose(zinb_nll(counts, **settings), zinb_nll(counts, **moved))
 
 
-def test_squared_error_over_all_or_over_what_is_masked():
-    a, b = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 4.0], [0.0, 4.0]])
-    assert float(squared_error(a, b)) == pytest.approx(13 / 4)
-    assert float(squared_error(a, b, mask=torch.tensor([[False, True], [False, True]]))) == pytest.approx(2)
-    with pytest.raises(ValueError, match="mask marks 0 of 4 entries"):
-        squared_error(a, b, mask=torch.zeros(2, 2, dtype=torch.bool))
-
-
 def test_gradients_agree_with_finite_differences():
     counts, settings = parameters()
     inputs = [settings[name].requires_grad_() for name in settings]
     assert torch.autograd.gradcheck(lambda *given: zinb_nll(counts, **dict(zip(settings, given, strict=True))), inputs)
-    mask = counts > 1
-    assert torch.autograd.gradcheck(lambda x: squared_error(x, counts, mask=mask), (inputs[0],))

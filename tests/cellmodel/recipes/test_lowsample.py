@@ -58,7 +58,7 @@ def test_a_view_holds_half_of_a_shallow_cell_and_as_many_molecules_of_a_deep_one
         views, _ = make_views(depth)
         ones = views.counts.copy()
         ones.data[:] = 1
-        draw = lowsample._draws(views, ones, np.ones(N_GENES), np.random.default_rng(1))
+        draw = lowsample._thinned(views, ones, np.ones(N_GENES), np.random.default_rng(1))
         drawn = draw(np.arange(N_CELLS))
         scale = 1e4 / (np.minimum(0.5, MOST_KEPT / views.depth) * views.depth)
         kept = np.expm1(drawn.toarray()).sum(axis=1) / scale
