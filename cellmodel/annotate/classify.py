@@ -1,8 +1,7 @@
 """Classes of cells from labelled ones: features in, a class and a confidence for every cell out.
 
 Follows the low-sample contrastive classifier (arXiv 2509.23543), corrected: whatever is fitted to labels is fitted to
-the labelled cells alone. The contrastive step is an option: no form of it was measured to help with a handful of
-labels, and the one without labels lowers accuracy.
+the labelled cells alone. The contrastive step is an option, since it was not measured to help with a handful of labels.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,7 @@
 """Two data sets in one space of shared genes: matched by GeneID, by orthologue, or by the text of the genes.
 
-What differs between the sets beside biology is platform, species and which cells were caught. So each gene is scaled
-within its own set, with weights under which the fractions of the cell types do not matter, and nothing is fitted to
-the two sets together: a common reduction or a common graph was measured to keep them apart.
+Each gene is scaled within its own set, with weights under which the fractions of the cell types do not matter; a
+reduction or a graph common to both was measured to keep the sets apart.
 """
 
 import logging

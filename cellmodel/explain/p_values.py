@@ -18,9 +18,8 @@ def permutation_p(
 ) -> tuple[np.ndarray, ...]:
     """P values (1 + hits) / (1 + n) :cite:`phipson2010permutation`; a hit is a permutation that reaches what was found.
 
-    ``found``: statistics of the data. ``draw``: the same, in the same order, after one more permutation; each must
-    broadcast to the one found, as the highest of a family does :cite:`westfall1993resampling`. Raises ``ValueError``
-    if there is no permutation.
+    ``draw``: the statistics ``found`` after one more permutation; each must broadcast to the one found, as the highest
+    of a family does :cite:`westfall1993resampling`.
     """
     if n_permutations < 1:
         raise ValueError(f"n_permutations must be >= 1, got {n_permutations}")
