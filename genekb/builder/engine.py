@@ -326,9 +326,9 @@ def _open(settings: Mapping[str, Any]) -> Encoder:
 def _write_block(number: int, encoded: EncodedTexts) -> pa.Table:
     return pa.table(
         {
-            "number": pa.array([number] * len(encoded.vectors), pa.int64()),
-            "n_tokens": pa.array(encoded.n_tokens, pa.int32()),
-            "n_tokens_cut": pa.array(encoded.n_tokens_cut, pa.int32()),
+            "number": [number] * len(encoded.vectors),
+            "n_tokens": encoded.n_tokens,
+            "n_tokens_cut": encoded.n_tokens_cut,
             "vector": vector_column(encoded.vectors),
         }
     )

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,19 +50,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 def sync(path: Path) -> None:
     """Have a file's bytes, or the names in a folder, on disk, so that they survive a power failure."""
-    if path.is_dir():
-        with suppress(OSError):  # Windows opens no folder, and some network disks sync none
-            _sync(path)
-    else:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    # Windows opens no folder, and some network disks sync none
+    with suppress(OSError) if path.is_dir() else nullcontext():
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def share_file(source: Path, target: Path) -> None:

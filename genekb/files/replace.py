@@ -169,21 +169,15 @@ def _remove(left: Path) -> None:
 
 
 def _is_gone(left: Path, *, machine: str, process: int) -> bool:
-    if machine == _machine():
-        return not _is_running(process)
-    return time.time() - left.stat().st_mtime > _STALE_S
-
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":
-        return True  # asking is to signal there; what is left stays
+    if machine != _machine():
+        return time.time() - left.stat().st_mtime > _STALE_S
     try:
-        os.kill(process, 0)
+        os.kill(process, 0) if os.name == "posix" else None  # asking is to signal elsewhere: what is left stays there
     except ProcessLookupError:
-        return False
-    except OSError:  # it runs, and is another user's
         return True
-    return True
+    except OSError:  # it runs, and is another user's
+        pass
+    return False
 
 
 def take_place(part: Path, path: Path, *, overwrite: bool) -> None:

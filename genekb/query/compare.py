@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.genes.texts import find_template
-from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.schema import ANNOTATIONS, FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
 
 BLOCK: Final = 1 << 23  # cosines held at once; 32 MiB
@@ -122,22 +122,18 @@ def read_gene_terms(store: Store, vocabularies: Sequence[str] | None = None) -> 
     Raises ``SourceUnusable`` if the store has no such vocabulary.
     """
     found = {NAME_FAMILY: name_families(store.table("genes"))}
-    if (store.folder / "annotations.parquet").is_file():
-        found |= _annotated(store.table("annotations"))
-    unknown = sorted(set(vocabularies or ()) - set(found))
-    if unknown:
-        raise SourceUnusable(f"{store.store_id} has no vocabulary {unknown[0]!r}; it has {', '.join(found)}")
-    return tuple(terms for name, terms in found.items() if vocabularies is None or name in vocabularies)
-
-
-def _annotated(table: pa.Table) -> dict[str, GeneTerms]:
-    found = {}
+    table = (
+        store.table("annotations") if (store.folder / "annotations.parquet").is_file() else ANNOTATIONS.empty_table()
+    )
     for name in ANNOTATED:
         rows = table.filter(pc.equal(table["vocabulary"], name))
         if rows.num_rows:
             terms = np.array(rows["term_id"].to_pylist(), dtype=np.str_)
             found[name] = GeneTerms(vocabulary=name, gene_ids=rows["gene_id"].to_numpy(), terms=terms)
-    return found
+    unknown = sorted(set(vocabularies or ()) - set(found))
+    if unknown:
+        raise SourceUnusable(f"{store.store_id} has no vocabulary {unknown[0]!r}; it has {', '.join(found)}")
+    return tuple(terms for name, terms in found.items() if vocabularies is None or name in vocabularies)
 
 
 def name_families(genes: pa.Table) -> GeneTerms:

@@ -109,11 +109,12 @@ def _in_order(gene_ids: IntArray, rows: IntArray, vectors: FloatArray) -> Vector
 def _write_cache(cache: Path, table: VectorTable) -> bool:
     """Write the cache with one rename; False where it cannot be written, which only costs time."""
     part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")
+    paths = {name: part / f"{name}.npy" for name in _ARRAYS}
     try:
         part.mkdir(parents=True)
-        for name in _ARRAYS:
-            np.save(part / f"{name}.npy", getattr(table, name), allow_pickle=False)
-        write_json({name: _stamp(part / f"{name}.npy", sha256=True) for name in _ARRAYS}, part / STAMPS)
+        for name, path in paths.items():
+            np.save(path, getattr(table, name), allow_pickle=False)
+        write_json({name: _stamp(path) | {"sha256": sha256_file(path)} for name, path in paths.items()}, part / STAMPS)
         part.rename(cache)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
@@ -127,7 +128,7 @@ def _is_whole(cache: Path) -> bool:
         stamps = json.loads((cache / STAMPS).read_text(encoding="utf-8"))
         for name in _ARRAYS:
             path, known = cache / f"{name}.npy", stamps[name]
-            is_untouched = _stamp(path, sha256=False).items() <= known.items()
+            is_untouched = _stamp(path).items() <= known.items()
             if not is_untouched and sha256_file(path) != known["sha256"]:
                 return False
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -135,7 +136,6 @@ def _is_whole(cache: Path) -> bool:
     return True
 
 
-def _stamp(path: Path, *, sha256: bool) -> dict[str, int | str]:
+def _stamp(path: Path) -> dict[str, int | str]:
     status = path.stat()
-    stamp: dict[str, int | str] = {"n_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    return stamp | ({"sha256": sha256_file(path)} if sha256 else {})
+    return {"n_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
