@@ -1,8 +1,7 @@
 """Axes, fonts and files of plots, and cells in the plane; the same plot gives the same bytes."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,22 +56,20 @@ _ROWS: Final = 14  # of a column of the legend
 Points = Float[np.ndarray, "cell 2"]
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Set fonts and lines inside the block, not beyond. Raises ``NotAvailable`` if matplotlib is not installed."""
+def drawn(draw: "Callable[[], Axes]", save: Path | str | None, *, overwrite: bool = True) -> "Axes":
+    """Draw with our fonts and lines, and save the figure where ``save`` says; settings of matplotlib stay the user's.
+
+    Raises ``NotAvailable`` if matplotlib is not installed, ``InputUnusable`` if the ending is none of .svg, .png and
+    .pdf, or the file cannot be written or replaced.
+    """
     check_matplotlib()
     import matplotlib as mpl
 
     style: Any = _STYLE  # matplotlib types it by the names of all its settings
     with mpl.rc_context(style):
-        yield
-
-
-def drawn(draw: "Callable[[], Axes]", save: Path | str | None) -> "Axes":
-    """Draw with our fonts and lines, and save the figure where ``save`` says."""
-    with drawing():
         axes = draw()
-        save_figure(axes, save)
+        if save is not None:
+            _save_figure(figure_of(axes), check_format(Path(save)), overwrite=overwrite)
     return axes
 
 
@@ -80,10 +77,7 @@ def draw_file(draw: "Callable[[], Axes]", path: Path, *, overwrite: bool) -> Non
     """Draw a figure of its own, save and close it."""
     import matplotlib.pyplot as plt
 
-    with drawing():
-        axes = draw()
-        save_figure(axes, path, overwrite=overwrite)
-    plt.close(figure_of(axes))
+    plt.close(figure_of(drawn(draw, path, overwrite=overwrite)))
 
 
 def axes_of(ax: "Axes | None", *, width: float, height: float) -> "Axes":
@@ -96,18 +90,12 @@ def axes_of(ax: "Axes | None", *, width: float, height: float) -> "Axes":
     return made
 
 
-def save_figure(ax: "Axes", save: Path | str | None, *, overwrite: bool = True) -> None:
-    """Save the figure that holds the axes; the ending says the format. The same plot gives the same bytes.
-
-    Raises ``InputUnusable`` if the ending is none of .svg, .png and .pdf, or the file cannot be written or replaced.
-    """
-    if save is None:
-        return
-    path = check_format(Path(save))
+def _save_figure(figure: "Figure", path: Path, *, overwrite: bool) -> None:
+    """Save a figure; the same plot gives the same bytes."""
     with output(Target(path, makes_parents=True), overwrite=overwrite) as part, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")  # drawn as a box
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure_of(ax).savefig(part, format=path.suffix[1:], dpi=_DPI, metadata=_NO_DATE[path.suffix])
+        figure.savefig(part, format=path.suffix[1:], dpi=_DPI, metadata=_NO_DATE[path.suffix])
 
 
 def figure_of(ax: "Axes") -> "Figure":
@@ -170,10 +158,15 @@ def scatter_values(
     _dots(axes, points[~known], np.full(int((~known).sum()), MISSING))
     order = np.argsort(values[known], kind="stable")
     drawn = _dots(axes, points[known][order], values[known][order], n_all=len(points))
-    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.6, aspect=18, pad=0.02)
-    bar.outline.set_linewidth(0.4)
-    bar.set_label(name)
+    color_bar(axes, drawn, name, shrink=0.6, aspect=18)
     return axes
+
+
+def color_bar(axes: "Axes", drawn: Any, label: str, *, shrink: float = 0.7, aspect: float = 20) -> None:
+    """Draw the scale of the colours of what was drawn."""
+    bar = axes.figure.colorbar(drawn, ax=axes, shrink=shrink, aspect=aspect, pad=0.02)
+    bar.outline.set_linewidth(0.4)
+    bar.set_label(label)
 
 
 def label_axes(axes: "Axes", basis: str) -> None:

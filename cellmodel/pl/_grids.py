@@ -1,10 +1,10 @@
 """Tables as pictures: dots by cluster and gene, contributions, cells of two groupings, the curve of stability."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cellmodel.pl._canvas import COLUMN, axes_of
+from cellmodel.pl._canvas import COLUMN, axes_of, color_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def heat_grid(table: "pd.DataFrame", *, label: str, ax: "Axes | None" = None) ->
     colors = mpl.colormaps["RdBu_r"].with_extremes(bad="#ececec")
     drawn = axes.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=-limit, vmax=limit, aspect="auto")
     _name_rows_and_columns(axes, table)
-    _bar(axes, drawn, label)
+    color_bar(axes, drawn, label)
     return axes
 
 
@@ -71,7 +71,7 @@ def count_grid(table: "pd.DataFrame", *, ax: "Axes | None" = None) -> "Axes":
                     column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=5.5,
                     color="white" if share > _DARK else "black",
                 )  # fmt: skip
-    _bar(axes, drawn, "share of the row's cells")
+    color_bar(axes, drawn, "share of the row's cells")
     axes.set(ylabel=table.index.name, xlabel=table.columns.name)
     return axes
 
@@ -90,12 +90,6 @@ def _name_rows_and_columns(axes: "Axes", table: "pd.DataFrame") -> None:
     axes.set(xlim=(-0.6, n_columns - 0.4), ylim=(n_rows - 0.4, -0.6))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def _bar(axes: "Axes", drawn: Any, label: str) -> None:
-    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=20, pad=0.02)
-    bar.outline.set_linewidth(0.4)
-    bar.set_label(label)
 
 
 def stability_curve(curve: "pd.DataFrame", *, chosen: int, ax: "Axes | None" = None) -> "Axes":
