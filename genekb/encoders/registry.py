@@ -34,6 +34,7 @@ from genekb.encoders.local.files import (
     has_files,
     places,
     read_folder,
+    static_folder,
     verify_files,
 )
 
@@ -72,8 +73,8 @@ def load_encoder(
     ----------
     name
         Name of the registry or of a plug-in, ``auto`` (MiniLM if it is on this machine, else lsa-256), a Hugging Face
-        id, or a folder; ``onnx:`` before one of these runs it in ONNX Runtime; ``api:`` and a model's name asks an
-        endpoint.
+        id, or a folder; ``onnx:`` before one of these runs it in ONNX Runtime, ``@DIM`` behind it keeps the first
+        values of each vector; ``api:`` and a model's name asks an endpoint.
     corpus
         Texts to fit an ``lsa`` encoder on.
     device, dtype, threads
@@ -85,8 +86,8 @@ def load_encoder(
     cache
         Folder of exported ONNX graphs; the user's cache folder if left out.
     trust_remote_code
-        Whether Python files of a model are run, where transformers alone cannot load it. They can do all that the user
-        can. Their digest becomes part of the recipe.
+        Whether Python files of a model are run, where sentence-transformers alone cannot load it. They can do all that
+        the user can. Their digest becomes part of the recipe.
 
     Raises
     ------
@@ -106,16 +107,15 @@ def load_encoder(
         return _load_plugin(plugins()[name])
     in_onnx = asks_for(name, "onnx")
     name = without_prefix(name, "onnx")
-    entry = find_entry(name)
     if is_remote(name):
-        return _load_api(without_prefix(name, "api"), entry, base_url=base_url)
+        return _load_api(without_prefix(name, "api"), find_entry(name), base_url=base_url)
+    name, dim = (name, 0) if Path(name).expanduser().is_dir() else split_dim(name)
+    entry = find_entry(name)
     if entry is not None and entry.kind == "custom":
         raise NotAvailable(f"encoder {name!r} cannot be loaded: {entry.note}; `genekb models` lists the others")
-    name, dim = split_dim(name)
-    entry = find_entry(name)
     place = _find_place(name, entry, online=online, with_code=trust_remote_code)
     asked = _AskedModel(name=name, entry=entry, place=place, dim=dim)
-    if _is_static(entry, place):
+    if entry.kind == "static" if entry else static_folder(place.path):
         return _load_static(asked)
     folder = _checked_folder(entry, place)
     if in_onnx:
@@ -178,12 +178,6 @@ class _AskedModel:
         if self.dim > dim:
             raise EncoderFailed(f"encoder {self.name!r} has {dim} dims, {self.dim} cannot be kept")
         return self.dim or dim
-
-
-def _is_static(entry: ModelEntry | None, place: Place) -> bool:
-    from genekb.encoders.local.static import is_static_folder
-
-    return entry.kind == "static" if entry else is_static_folder(place.path)
 
 
 def is_remote(name: str) -> bool:

@@ -81,6 +81,15 @@ def read_folder(root: Path) -> ModelFolder:
     )
 
 
+def static_folder(root: Path) -> Path | None:
+    """Folder of the table in a folder that says that it holds static word vectors; None where it does not."""
+    modules = [(name.rpartition(".")[2], folder) for name, folder in _modules(root)]
+    tables = [folder for kind, folder in modules if kind == "StaticEmbedding"]
+    if len(tables) == 1 and {kind for kind, _ in modules} <= {"StaticEmbedding", "Normalize"}:
+        return root / tables[0]
+    return root if _settings(root / "config.json").get("model_type") == "model2vec" else None
+
+
 def config_mark(folder: ModelFolder) -> str:
     """Stand-in for a hub's commit where a folder has none."""
     return f"config-{folder.config_sha256[:12]}"
@@ -127,7 +136,7 @@ def _modules(root: Path) -> list[tuple[str, str]]:
     if not isinstance(listed, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in listed):
         raise StoreCorrupt(f"{root / _MODULES} must list modules with type and path; fetch the model again")
     modules = [(str(module["type"]), str(module["path"])) for module in listed]
-    outside = next((path for _, path in modules if path and not is_plain_path(path)), None)
+    outside = next((path for _, path in modules if path not in ("", ".") and not is_plain_path(path)), None)
     if outside:
         raise StoreCorrupt(f"{root / _MODULES} names {outside[:80]!r}, which is no folder of the model; do not use it")
     return modules

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
+from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.local.files import static_folder
 from genekb.files.atomic import sha256_file
-from genekb.files.limits import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -75,12 +75,6 @@ def unknown_token(tokenizer: "Tokenizer") -> int | None:
     return model.get("unk_id") if token is None else tokenizer.token_to_id(token)
 
 
-def is_static_folder(path: Path) -> bool:
-    """Whether a folder says that it holds static word vectors; only its small JSON files are read."""
-    config = _json(path / "config.json")
-    return _static_module(path) is not None or (isinstance(config, dict) and config.get("model_type") == "model2vec")
-
-
 def load_static(
     path: Path, *, name: str, model_id: str, revision: str = "", prompt: str = "", dim: int = 0
 ) -> StaticEncoder:
@@ -89,7 +83,7 @@ def load_static(
     ``dim``: the first values of a vector that are kept; 0 keeps all. Raises ``NotAvailable`` if model2vec, the table or
     the tokenizer is missing; ``EncoderFailed`` if model2vec cannot load them; ``StoreCorrupt`` for invalid JSON.
     """
-    folder = path / (_static_module(path) or "")
+    folder = static_folder(path) or path
     for file in (_WEIGHTS, _TOKENIZER):
         if not (folder / file).is_file():
             raise NotAvailable(f"{folder} has no {file}; give a folder that model2vec's save_pretrained wrote")
@@ -125,24 +119,3 @@ def _open(path: Path, *, name: str) -> tuple[Any, Float32[np.ndarray, " dim"]]:
         raise_resource_fault(error)
         reason = str(error).strip().partition("\n")[0]
         raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
-
-
-def _static_module(path: Path) -> str | None:
-    """Folder of the table inside a sentence-transformers folder that has no other kind of layer."""
-    listed = _json(path / "modules.json")
-    if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
-        return None
-    modules = [(str(module.get("type")).rpartition(".")[2], str(module.get("path", ""))) for module in listed]
-    tables = [folder for kind, folder in modules if kind == "StaticEmbedding"]
-    others = {kind for kind, _ in modules} - {"StaticEmbedding", "Normalize"}
-    return tables[0] if len(tables) == 1 and not others else None
-
-
-def _json(path: Path) -> object:
-    """Content of a JSON file; None if there is no such file."""
-    if not path.is_file():
-        return None
-    try:
-        return read_json(path)
-    except ValueError as error:
-        raise StoreCorrupt(f"{path} is not valid JSON; fetch the model again") from error

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb.core.errors import EncoderFailed, NotAvailable
-from genekb.encoders.local.static import is_static_folder, load_static
+from genekb.encoders.local.files import static_folder
+from genekb.encoders.local.static import load_static
 
 model2vec = pytest.importorskip("model2vec", reason="the extra static is not installed")
 
@@ -80,6 +81,15 @@ def test_a_prompt_shifts_the_vector_but_is_not_counted(folder):
     assert found.n_tokens.tolist() == [1, 0]
 
 
+def test_the_first_dims_alone_are_kept(folder, encoder):
+    first = load_static(folder, name="tiny-static-4", model_id="m", dim=4)
+    kept = encoder.encode(["insulin hormone", "xyzzy"]).vectors[:, :4]
+    expected = kept / np.linalg.norm(kept, axis=1, keepdims=True)
+    np.testing.assert_allclose(first.encode(["insulin hormone", "xyzzy"]).vectors, expected, atol=1e-6)
+    with pytest.raises(EncoderFailed, match="has 6 dims, 7 cannot be kept"):
+        load_static(folder, name="tiny", model_id="m", dim=7)
+
+
 def test_the_same_folder_gives_the_same_recipe_and_bytes(folder, encoder):
     texts = [f"insulin {'hormone ' * (number % 50)}" for number in range(2500)]
     counted = []
@@ -111,7 +121,7 @@ def test_a_static_folder_of_sentence_transformers_gives_what_that_library_gives(
     modules = [table, Normalize()] if normalise else [table]
     theirs = SentenceTransformer(modules=modules, device="cpu")
     theirs.save(str(tmp_path / "st"))
-    assert is_static_folder(tmp_path / "st")
+    assert static_folder(tmp_path / "st")
     texts = ["insulin hormone", "glucose of beta cells"]
     ours = load_static(tmp_path / "st", name="st", model_id="m").encode(texts).vectors
     expected = theirs.encode(texts, normalize_embeddings=True)
@@ -121,8 +131,8 @@ def test_a_static_folder_of_sentence_transformers_gives_what_that_library_gives(
 def test_a_static_folder_is_known_by_its_small_files_alone(folder, tmp_path):
     (tmp_path / "modules.json").write_text(json.dumps([{"type": "x.Transformer", "path": ""}]))
     code = (
-        "import sys; from pathlib import Path; from genekb.encoders.local.static import is_static_folder;"
-        "print(*(is_static_folder(Path(path)) for path in sys.argv[1:]),"
+        "import sys; from pathlib import Path; from genekb.encoders.local.files import static_folder;"
+        "print(*(bool(static_folder(Path(path))) for path in sys.argv[1:]),"
         "*sorted({'model2vec', 'torch', 'tokenizers', 'safetensors'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, str(folder), str(tmp_path), str(tmp_path / "gone")]
