@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 
 import typer
 
+import genekb
 from cellmodel.core import config as settings
-from cellmodel.core.config import SEEDS
+from cellmodel.core.config import SEEDS, RunConfig
+from cellmodel.core.device import Compute
 
 if TYPE_CHECKING:
-    import genekb
-    from cellmodel.core.config import RunConfig
-    from cellmodel.core.device import Compute
     from cellmodel.io.cells import ReadConfig
     from cellmodel.io.writers import WriteConfig
     from cellmodel.tl._task import StreamConfig
@@ -208,9 +207,7 @@ class MaybeStore:
 
     def open(self, *, trust_remote_code: bool = False) -> "genekb.Store | None":
         """Open it; None where none was given."""
-        from genekb import open as open_store
-
-        return None if self.kb is None else open_store(self.kb, home=self.home, trust_remote_code=trust_remote_code)
+        return None if self.kb is None else genekb.open(self.kb, home=self.home, trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,9 +219,7 @@ class Store:
 
     def open(self, name: str | None = None, *, trust_remote_code: bool = False) -> "genekb.Store":
         """Open it, or another one of the same home."""
-        from genekb import open as open_store
-
-        return open_store(name or self.kb, home=self.home, trust_remote_code=trust_remote_code)
+        return genekb.open(name or self.kb, home=self.home, trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,9 +231,7 @@ class NamedStore:
 
     def open(self) -> "genekb.Store":
         """Open it."""
-        from genekb import open as open_store
-
-        return open_store(self.store, home=self.home)
+        return genekb.open(self.store, home=self.home)
 
     def folder(self) -> Path:
         """Find its folder."""
@@ -294,10 +287,8 @@ class GeneMatching:
     orthologs: Orthologs = False
     seed: Seed = 0
 
-    def config(self, **more: Any) -> "RunConfig":
+    def config(self, **more: Any) -> RunConfig:
         """Give the settings of a run."""
-        from cellmodel.core.config import RunConfig
-
         return RunConfig(
             encoder=self.encoder, min_coverage=self.min_coverage, use_orthologs=self.orthologs, seed=self.seed, **more
         )
@@ -322,15 +313,13 @@ class Training:
             for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
                 os.environ[name] = str(self.threads)
 
-    def config(self) -> "Compute":
+    def config(self) -> Compute:
         """Device, engine and number of workers; two workers where an engine of several has no number."""
         return check_compute(self.device, self.engine, self.workers)
 
 
-def check_compute(device: str, engine: TrainEngine = "local", workers: int | None = None) -> "Compute":
+def check_compute(device: str, engine: TrainEngine = "local", workers: int | None = None) -> Compute:
     """Check where a model is trained; choices that exclude one another are wrong usage."""
-    from cellmodel.core.device import Compute
-
     with wrong_usage():
         return Compute(device=device, engine=engine, n_workers=workers or (1 if engine == "local" else 2))
 

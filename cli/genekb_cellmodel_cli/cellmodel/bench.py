@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+import genekb
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_seeds
 from genekb_cellmodel_cli.app.output import progress_bar, show, table
@@ -48,13 +49,12 @@ def bench(
     numbers = parse_seeds(seeds)
     from cellmodel.bench.jobs import BenchConfig, find_datasets
     from cellmodel.bench.runner import run_bench
-    from genekb import open as open_store
 
     config = BenchConfig(
         variants=tuple(part.strip() for part in recipes.split(",")),
         output=output,
         seeds=numbers,
-        stores=tuple(Path(open_store(name, home=home).folder) for name in kb or ()),
+        stores=tuple(Path(genekb.open(name, home=home).folder) for name in kb or ()),
         encoder=encoder,
         n_clusters=("given", "estimated") if n_clusters == "both" else (n_clusters,),
         with_oracle=oracle,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellmodel.core.config import HeadName, Sentences
+import genekb
+from cellmodel.core.config import HeadName, RunConfig, SemanticsConfig, Sentences, SpatialConfig
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import parse_n_clusters
 from genekb_cellmodel_cli.app.output import Columns, note, progress_bar, show, table
 
 if TYPE_CHECKING:
-    from cellmodel.core.config import RunConfig
     from cellmodel.tl._slots import CellRun
     from genekb import Store
 
@@ -41,10 +41,8 @@ class Run(options.GeneMatching):
         bool, typer.Option("--low-data", help="For few cells: weigh genes by how informative they are, also by text.")
     ] = False
 
-    def config(self, *, smooth_labels: bool = False, **more: Any) -> "RunConfig":
+    def config(self, *, smooth_labels: bool = False, **more: Any) -> RunConfig:
         """Give the settings of a run."""
-        from cellmodel.core.config import SemanticsConfig, SpatialConfig
-
         if smooth_labels and not self.spatial:
             raise typer.BadParameter("--smooth-labels needs coordinates; give --spatial too")
         return super().config(
@@ -162,13 +160,12 @@ def demo(
     """
     from cellmodel.tl._demo import demo_outputs, run_demo
     from genekb import BuildConfig, build, read_demo_table
-    from genekb import open as open_store
 
     write = demo_outputs(output, overwrite=overwrite)
     note("building the demo store ...")
     built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
     note("clustering and naming 700 blood cells (pbmc68k_reduced) ...")
-    outcome, names = run_demo(open_store(built.folder), write, seed=seed)
+    outcome, names = run_demo(genekb.open(built.folder), write, seed=seed)
     content = summarise(outcome, write.output, write.report) | {"store_path": str(built.folder)}
     for row, name in zip(content["clusters"], names, strict=True):
         row["name"] = name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import genekb
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
@@ -53,12 +54,11 @@ def push(
 
     Example: genekb push human@2022-11 s3://bucket/genes/human
     """
-    from genekb import open as open_store
     from genekb.share.catalog import add_to_catalog, check_catalog, list_manifest
     from genekb.share.push import plan_push, push_store
     from genekb.share.remotes import parse_address
 
-    kb = open_store(store, home=home)
+    kb = genekb.open(store, home=home)
     address = parse_address(url)
     if catalog:
         check_catalog(catalog)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import genekb
 from genekb.core.messages import counted
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, existing_lock, note, show, table
@@ -156,10 +157,9 @@ def diff(
 
     Example: genekb diff human@2020-01 human@2022-11
     """
-    from genekb import open as open_store
     from genekb.builder.diff import diff_stores
 
-    result = diff_stores(open_store(old, home=home), open_store(new, home=home), n_examples=limit)
+    result = diff_stores(genekb.open(old, home=home), genekb.open(new, home=home), n_examples=limit)
     show({"counts": result.changes.counts(), **asdict(result)}, _diff_lines(result, limit), json=json)
 
 
