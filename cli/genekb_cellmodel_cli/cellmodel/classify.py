@@ -230,9 +230,9 @@ def predict(
     from cellmodel.tl._task import run_on_file
     from cellmodel.tl.model.fitted import load_model, predict_task
 
+    kb, reading, write = store.open(), read.config(), slots.write(output)
     fitted = load_model(model)
-    task = predict_task(fitted, store.open(), folder=model)
-    found = run_on_file(path, task, read=read.config(), write=slots.write(output))
+    found = run_on_file(path, predict_task(fitted, kb, folder=model), read=reading, write=write)
     content = {"input": str(path), **_prediction(fitted, found), "output": str(output)}
     show(content, _prediction_lines(content), json=json)
 

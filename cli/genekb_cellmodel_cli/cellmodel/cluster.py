@@ -96,10 +96,8 @@ class RunJob:
         from cellmodel.tl._task import run_on_file
 
         config = self.run.config(**settings, compute=self.training.config())
-        kb, write = (
-            self.store.open_for(self.run.knowledge),
-            self.slots.write(self.output, report=report, model=model, command=_command_line()),
-        )
+        kb = self.store.open_for(self.run.knowledge)
+        write = self.slots.write(self.output, report=report, model=model, command=_command_line())
         with progress_bar() as progress:
             task = cluster_task(kb, config, key_added=write.key_added, with_clusters=with_clusters, progress=progress)
             found = run_on_file(self.path, task, read=self.read.config(), write=write, stream=self.out_of_core.config())
