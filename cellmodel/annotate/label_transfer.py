@@ -108,8 +108,8 @@ def transfer_labels(
     if limit is None:
         limit = held_out_limit(joint.features, known, config=transfer.classify, seed=config.seed)
     features = weigh_by_separation(joint.features, labelled=known.rows, classes=known.codes)
-    settings = replace(transfer.classify, unassigned_below=limit)
-    everywhere = classify_cells(features, labelled=known.rows, classes=known.codes, config=settings, seed=config.seed)
+    classify = replace(transfer.classify, unassigned_below=limit)
+    everywhere = classify_cells(features, labelled=known.rows, classes=known.codes, config=classify, seed=config.seed)
     found = everywhere.classes[joint.n_reference :]
     return Transfer(
         config=config,

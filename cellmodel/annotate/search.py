@@ -103,7 +103,8 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     """
     key = search.cluster_key or _CLUSTER_KEY
     made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)
-    alignment, grouped = align_cells(cells, kb, config), _clusters(cells, search.cluster_key)
+    alignment = align_cells(cells, kb, config)
+    grouped = group_cells(cells, key) if search.cluster_key or key in cells.adata.obs else None
     features = make_features(cells, config)
     known = known_genes(log_expression(cells), cells.names, alignment)
     reading = _read(search, known.alignment, kb)
@@ -149,13 +150,6 @@ def _read(search: SearchConfig, alignment: GeneAlignment, kb: genekb.Store) -> _
     order = np.argsort(-nearness[0], kind="stable")[: np.count_nonzero(nearness)].tolist()
     meant = tuple((types[place].name, float(nearness[0, place])) for place in order)
     return _Reading(weights=weights, vector=query[0], encode=encode, types=meant)
-
-
-def _clusters(cells: Cells, cluster_key: str | None) -> GroupedCells | None:
-    """Clusters to rank: those asked for, else those of `cellmodel cluster` if they are there."""
-    if cluster_key is None and _CLUSTER_KEY not in cells.adata.obs:
-        return None
-    return group_cells(cells, cluster_key or _CLUSTER_KEY)
 
 
 def _rank(
