@@ -171,8 +171,10 @@ def _remove(left: Path) -> None:
 def _is_gone(left: Path, *, machine: str, process: int) -> bool:
     if machine != _machine():
         return time.time() - left.stat().st_mtime > _STALE_S
+    if os.name != "posix":
+        return False  # asking is to signal there; what is left stays
     try:
-        os.kill(process, 0) if os.name == "posix" else None  # asking is to signal elsewhere: what is left stays there
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except OSError:  # it runs, and is another user's
