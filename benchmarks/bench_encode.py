@@ -3,7 +3,7 @@
     python benchmarks/bench_encode.py --output results
 
 Every contender has a process of its own. They take turns, a block of texts each, so that whatever else the machine does
-slows all of them; besides the time, the processor time of the process is told. Writes ``encode.json`` and
+slows all of them; besides the time, the processor time of the process is reported. Writes ``encode.json`` and
 ``encode.md``; exits with 1 where neither bfloat16 nor ONNX reaches the speed-up at the agreement.
 """
 

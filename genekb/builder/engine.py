@@ -10,9 +10,9 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -254,6 +254,8 @@ class RayEngine:
             raise EncoderFailed(f"{settings['spec'].name} failed on a Ray worker: {reason}") from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+            with suppress(ValueError):  # the thread of a stalled pool still waits in it
+                results.close()
 
 
 def _check_address(address: str) -> None:
@@ -273,7 +275,7 @@ def _not_there(address: str) -> NotAvailable:
     )
 
 
-def _start_pool(wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Iterator[pa.Table]:
+def _start_pool(wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any]) -> Generator[pa.Table]:
     """Hand shards to a pool of actors; one row, and so one block, a shard."""
     import ray
     import ray.data
@@ -289,7 +291,7 @@ def _start_pool(wave: list[Shard], *, size: PoolSize, settings: Mapping[str, Any
         num_cpus=size.cpus,
         num_gpus=size.gpus,
     )
-    return iter(encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    yield from encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 class _Worker:
