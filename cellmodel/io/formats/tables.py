@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _SEPARATORS: Final = {",": "commas", "\t": "tabs", ";": "semicolons"}
+_FIELDS: Final = 10_000_000  # that are held as numbers of double precision at a time
 
 
 def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
@@ -22,26 +23,35 @@ def read_table(path: Path, separator: str, *, transpose: bool) -> "AnnData":
     import anndata
     import pandas as pd
 
+    names: list[str] = []
+    blocks = []
     with open_text(path) as stream:
         header = next(filter(None, csv.reader(stream, delimiter=separator)), [])  # pandas would number repeated names
         _check_header(path, header, separator)
+        n_rows = max(1, _FIELDS // len(header))
         try:
-            table = pd.read_csv(stream, sep=separator, header=None, converters={0: str})
+            for rows in pd.read_csv(stream, sep=separator, header=None, converters={0: str}, chunksize=n_rows):
+                columns = _column_names(path, header, n_names=rows.shape[1] - 1)
+                numbers = rows.set_index(0).set_axis(columns, axis=1)
+                _check_numbers(path, numbers, separator)
+                names.extend(numbers.index)
+                blocks.append(sp.csr_matrix(numbers.to_numpy(dtype=np.float32)))
         except pd.errors.EmptyDataError as error:
             raise InputUnusable(f"{path} holds a header and no row below it; is it cut off?") from error
         except pd.errors.ParserError:
             _refuse_ragged(path, separator)
             raise
-    table = table.set_index(0).rename_axis(index=None)
-    table = table.set_axis(_column_names(path, header, n_names=table.shape[1]), axis=1)
-    _check_numbers(path, table, separator)
-    _check_row_names(path, table)
-    table = table.T if transpose else table
-    return anndata.AnnData(
-        sp.csr_matrix(table.to_numpy(dtype=np.float32)),
-        obs=pd.DataFrame(index=table.index.astype(str)),
-        var=pd.DataFrame(index=table.columns.astype(str)),
-    )
+    _check_row_names(path, names)
+    matrix, row_table, column_table = sp.vstack(blocks, format="csr"), *map(_named, (names, columns))
+    if transpose:
+        matrix, row_table, column_table = matrix.T.tocsr(), column_table, row_table
+    return anndata.AnnData(matrix, obs=row_table, var=column_table)
+
+
+def _named(names: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(index=pd.Index(names, dtype=str))
 
 
 def _check_header(path: Path, header: list[str], separator: str) -> None:
@@ -76,8 +86,7 @@ def _are_repeated_numbers(names: list[str]) -> bool:
     return len(set(names)) < len(names) and all(name.strip().replace(".", "", 1).isdigit() for name in names)
 
 
-def _check_row_names(path: Path, table: "pd.DataFrame") -> None:
-    names = table.index.tolist()
+def _check_row_names(path: Path, names: list[str]) -> None:
     if _are_repeated_numbers(names):
         raise InputUnusable(
             f"{path}: the first column holds numbers that repeat ({', '.join(names[:3])}, ...) and no names; put a "

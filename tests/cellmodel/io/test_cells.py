@@ -99,6 +99,20 @@ def test_features_that_are_no_genes_are_left_out_counted_and_kept_in_the_output(
     assert cells.var_rows.tolist() == list(range(6))
 
 
+@pytest.mark.parametrize("transpose", [False, True])
+def test_a_table_is_read_some_rows_at_a_time(tmp_path, monkeypatch, transpose):
+    monkeypatch.setattr("cellmodel.io.formats.tables._FIELDS", 8)  # two rows of three fields
+    table = pd.DataFrame(
+        [[0, 2, 1], [1, 0, 0], [3, 4, 5], [0, 0, 0], [0, 0, 7]], index=list("abcde"), columns=["CD3D", "LYZ", "NKG7"]
+    )
+    (table.T if transpose else table).to_csv(tmp_path / "t.csv")
+    cells = read_cells(tmp_path / "t.csv", ReadConfig(transpose=transpose))
+    pd.testing.assert_frame_equal(cells.adata.to_df(), table.astype(np.float32))
+    (tmp_path / "t.csv").write_text("cell,CD3D,LYZ,NKG7\na,0,2,1\nb,1,0,0\nc,0,x,1\n")
+    with pytest.raises(InputUnusable, match="column 'LYZ' holds 'x', which is no number"):
+        read_cells(tmp_path / "t.csv", ReadConfig(transpose=transpose))
+
+
 @pytest.mark.parametrize(("suffix", "separator"), [(".csv", ","), (".tsv", "\t"), (".tsv.gz", "\t"), (".csv.gz", ",")])
 @pytest.mark.parametrize("transpose", [False, True])
 def test_text_tables_either_way_round(tmp_path, suffix, separator, transpose):

@@ -111,7 +111,9 @@ def test_coordinates_find_faint_regions_that_expression_alone_does_not(recipe):
 def test_a_recipe_that_does_not_use_places_says_so_unless_labels_are_smoothed():
     cells = cells_from_anndata(tissue())
     config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2, n_words=0, spatial=SpatialConfig())
-    with pytest.raises(InputUnusable, match="recipe 'pca-kmeans' does not use the coordinates of cells; use fused or scrcl"):
+    with pytest.raises(
+        InputUnusable, match="recipe 'pca-kmeans' does not use the coordinates of cells; use fused or scrcl"
+    ):
         run(cells, None, config)
     assert run(cells, None, replace(config, spatial=SpatialConfig(smooth_labels=True))).labels.max() == 1
 
