@@ -275,8 +275,8 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
     recipe = find_recipe(config.recipe)
     if config.spatial is not None and not config.spatial.smooth_labels and not recipe.uses_coordinates:
         raise InputUnusable(
-            f"recipe {recipe.name!r} does not use the coordinates of cells; use fused or scrcl, leave --spatial out, or add "
-            "--smooth-labels"
+            f"recipe {recipe.name!r} does not use the coordinates of cells; use fused or scrcl, leave --spatial out, "
+            "or add --smooth-labels"
         )
     if out_of_core and not recipe.out_of_core:
         raise InputUnusable(
