@@ -29,8 +29,12 @@ from pathlib import Path
 root, store = Path(sys.argv[1]), sys.argv[2]
 entered = set()
 def note(frame, event, argument):
-    if frame.f_code.co_flags & 1:  # a function, not the body of a module or class that is imported
-        entered.add(frame.f_code.co_filename)
+    name = frame.f_code.co_filename
+    if name.startswith(str(root)) and name not in entered:
+        while frame.f_back is not None and frame.f_code.co_name != "<module>":
+            frame = frame.f_back
+        if frame.f_code.co_filename == "<string>":  # called by the command, not while a module is imported
+            entered.add(name)
 sys.argv = ["cellmodel", "cluster", sys.argv[3], "--kb", store, "--n-clusters", "8", "-o", sys.argv[4]]
 from genekb_cellmodel_cli.cellmodel import main
 sys.setprofile(note)
