@@ -26,8 +26,7 @@ from cellmodel.cluster.algorithms import CoarseConfig, coarse_leiden
 from cellmodel.cluster.ensemble import ensemble_clusters
 from cellmodel.core.arrays import CellGraph, Embedding, Labels
 from cellmodel.core.config import EnsembleConfig, GraphConfig
-from cellmodel.pp.graph import knn_graph, snn_weights
-from cellmodel.pp.neighbors import knn_recall
+from cellmodel.pp.neighbors import knn_graph, knn_recall, snn_weights
 from cellmodel.pp.normalize import normalise_log1p, principal_components
 
 N_COMPONENTS, WIDE = 30, 50

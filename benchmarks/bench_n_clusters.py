@@ -24,7 +24,7 @@ from cellmodel.core.arrays import CellByGene, Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.io.cells import read_cells, read_obs_columns
 from cellmodel.pp.features import make_features
-from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
 from cellmodel.tl._run import run
 

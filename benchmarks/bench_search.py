@@ -30,7 +30,7 @@ from cellmodel.annotate.cell_types import (
 )
 from cellmodel.core.config import RunConfig
 from cellmodel.pp.features import make_features
-from cellmodel.pp.graph import smooth
+from cellmodel.pp.neighbors import smooth
 
 N_DEALS = 20
 BAR, TIMES = 0.55, 3.0

@@ -22,7 +22,7 @@ from protocol import load_datasets
 
 from cellmodel.core import random as seeding
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph
+from cellmodel.pp.neighbors import knn_graph
 from cellmodel.pp.normalize import normalise_log1p, principal_components
 
 BLOCK = 20_000  # cells made and written at once: bounds memory

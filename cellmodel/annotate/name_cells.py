@@ -31,7 +31,7 @@ from cellmodel.explain.p_values import permutation_p
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage
 from cellmodel.pp.features import make_features
-from cellmodel.pp.graph import smooth
+from cellmodel.pp.neighbors import smooth
 
 _WEAK_CELL = 0.95  # fraction of the cells' best scores with permuted genes below which a cell is not named
 _LEAST_GROUP = 10  # cells whose best type is the same, for that type to be a candidate

@@ -33,7 +33,7 @@ from cellmodel.explain.terms import SupportingGene, split_sentences
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
-from cellmodel.pp.graph import smooth
+from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
 from cellmodel.text.align import GeneAlignment, align_cells
 

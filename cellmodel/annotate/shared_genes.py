@@ -19,7 +19,7 @@ from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.explain.groups import ClusteredCells
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
-from cellmodel.pp.graph import smooth
+from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
 from cellmodel.text.align import GeneAlignment
 from cellmodel.text.paths import apply_knowledge

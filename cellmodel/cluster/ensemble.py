@@ -12,7 +12,7 @@ from cellmodel.cluster.algorithms import MicroWardConfig, draw_rows, micro_ward,
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import EnsembleConfig, GraphConfig
-from cellmodel.pp.graph import knn_graph, nearest_votes, smoothing, snn_weights
+from cellmodel.pp.neighbors import knn_graph, nearest_votes, smoothing, snn_weights
 
 ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)
 _BLOCK: Final = 50_000  # cells that follow others at once: bounds memory

@@ -11,7 +11,7 @@ from cellmodel.cluster.algorithms import draw_rows, leiden, steady_kmeans
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_graph, snn_weights
 
 Points: TypeAlias = Float[np.ndarray, "cell dim"]
 

@@ -11,8 +11,8 @@ from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, Labels
 from cellmodel.core.config import GraphConfig, Knowledge
 from cellmodel.explain.p_values import permutation_p
 from cellmodel.explain.terms import TermScores, TextPermutation
-from cellmodel.pp.graph import knn_graph
 from cellmodel.pp.moments import GroupMoments, cluster_moments
+from cellmodel.pp.neighbors import knn_graph
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,3 +1,3 @@
 """Preprocessing: normalise, choose highly variable genes, reduce, compute neighbors."""
 
-__all__ = ["blocks", "features", "gene_weights", "graph", "moments", "neighbors", "normalize"]
+__all__ = ["blocks", "features", "gene_weights", "moments", "neighbors", "normalize"]

@@ -21,8 +21,7 @@ from cellmodel.io.cells import spatial_coordinates
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
-from cellmodel.pp.graph import knn_graph, smooth, snn_weights, spatial_graph
-from cellmodel.pp.neighbors import knn_recall
+from cellmodel.pp.neighbors import knn_graph, knn_recall, smooth, snn_weights, spatial_graph
 from cellmodel.pp.normalize import Components, fit_components, variable_by_moments
 
 log = logging.getLogger(__name__)

@@ -1,19 +1,197 @@
-"""Search for the nearest points: exactly, or approximately with a recall that is measured."""
+"""The neighbors graph of cells: exact or approximate search, shared neighbours, smoothing of features over it."""
 
 import logging
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 
 from cellmodel.core.arrays import CellGraph, Embedding, content_order
+from cellmodel.core.config import GraphConfig
 
 log = logging.getLogger(__name__)
 
 LEAST_RECALL: Final = 0.9  # below it a warning is given
+_BLOCK: Final = 10_000  # rows whose shared neighbours are counted at once: bounds memory
 _LISTS_PER_ROOT, _PROBES = 2, 48  # inverted file: lists per square root of the points, and lists that are searched
 _TRAINED_PER_LIST, _TRAINING_ROUNDS = 64, 10
 _WIDTH_STEP = 8  # faiss adds up this many dimensions at once, and a remainder one by one
+
+
+def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
+    """Compute the neighbors graph: distances from every cell to its nearest others.
+
+    Exactly ``min(n_neighbors, n_cells - 1)`` stored entries a row, never the cell itself, even where cells are equal. A
+    distance of 0 is stored, so do not call ``eliminate_zeros``. Under the cosine metric, an all-zero row is at distance
+    1 from every cell that is not all zero and at 0 from those that are.
+    """
+    n_cells = len(embedding)
+    if n_cells == 0 or not np.isfinite(embedding).all():
+        raise ValueError(f"embedding of {n_cells} cells must hold at least one cell and finite values only")
+    n_neighbors = min(config.n_neighbors, n_cells - 1)
+    if n_neighbors == 0:
+        return sp.csr_matrix((n_cells, n_cells), dtype=np.float64)
+    points = metric_points(embedding, metric=config.metric)
+    is_exact = n_cells <= config.exact_up_to
+    if is_exact:
+        squared, neighbors = exact_search(points, points, n_neighbors=n_neighbors + 1)
+    else:
+        squared, neighbors = approximate_search(points, n_neighbors=n_neighbors + 1)
+    squared, neighbors = _without_self(squared, neighbors)
+    distances = squared / 2 if config.metric == "cosine" else np.sqrt(squared)
+    starts = np.arange(0, n_cells * n_neighbors + 1, n_neighbors)
+    graph = sp.csr_matrix((distances.ravel(), neighbors.ravel(), starts), shape=(n_cells, n_cells))
+    graph.sort_indices()
+    if not is_exact:
+        knn_recall(embedding, graph, metric=config.metric)  # warns where it is low
+    return graph
+
+
+def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
+    """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
+
+    ``n_neighbors``: that each cell chooses, itself not counted; all others if there are fewer. Of equally near ones an
+    arbitrary one is taken. Returns ones, symmetric, nothing on the diagonal.
+    """
+    chosen = nearest_by_coordinates(coordinates, n_neighbors=n_neighbors)
+    n_cells, width = chosen.shape
+    starts = np.arange(0, n_cells * width + 1, width) if width else np.zeros(n_cells + 1, dtype=np.int64)
+    links = sp.csr_matrix((np.ones(chosen.size), chosen.ravel(), starts), shape=(n_cells, n_cells))
+    return links.maximum(links.T).tocsr()
+
+
+def nearest_by_coordinates(
+    coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int
+) -> Int[np.ndarray, "cell neighbor"]:
+    """Find the nearest other cells by coordinates, nearest first; exact, by a k-d tree."""
+    from scipy.spatial import KDTree
+
+    n_cells = len(coordinates)
+    wanted = range(1, min(n_neighbors + 1, n_cells) + 1)
+    distances, neighbors = KDTree(coordinates).query(coordinates, k=list(wanted))
+    return _without_self(distances, neighbors.astype(np.int64))[1]
+
+
+def snn_weights(knn: CellGraph) -> CellGraph:
+    r"""Weight the kNN edges by how many neighbours their two cells share.
+
+    The weight of edge (i, j) is the Jaccard index :math:`|N_i \cap N_j| / |N_i \cup N_j|` of the neighbour sets, each
+    with the cell itself, for all pairs of which at least one is a neighbour of the other :cite:`jarvis1973snn`. The
+    distances are not used. Symmetric, nothing on the diagonal.
+    """
+    n_cells = knn.shape[0]
+    links = sp.csr_matrix((np.ones(knn.nnz, dtype=np.float32), knn.indices, knn.indptr), shape=knn.shape)
+    members = _binary(links + sp.identity(n_cells, dtype=np.float32, format="csr"))
+    edges = _binary(links + links.T)
+    edges.setdiag(0)
+    edges.eliminate_zeros()
+    sizes = np.diff(members.indptr)
+    owners = members.T.tocsr()
+    blocks = [_shared(members, owners, edges, rows=slice(at, at + _BLOCK)) for at in range(0, n_cells, _BLOCK)]
+    graph = sp.vstack(blocks, format="csr")
+    n_union = np.repeat(sizes, np.diff(graph.indptr)) + sizes[graph.indices] - graph.data
+    graph.data = graph.data / n_union
+    return graph
+
+
+def smooth(features: Embedding, graph: CellGraph, *, n_steps: int = 2) -> Embedding:
+    """Replace each cell by the weighted mean of itself and its neighbours, ``n_steps`` times :cite:`wu2019sgc`.
+
+    ``graph``: non-negative weights without a diagonal; the cell itself enters with weight 1.
+    """
+    if n_steps < 0:
+        raise ValueError(f"n_steps must be >= 0, got {n_steps}")
+    return next(islice(smoothing(features, graph), n_steps, None))
+
+
+def smoothing(features: Embedding, graph: CellGraph) -> Iterator[Embedding]:
+    """Features after 0, 1, 2 and more steps of :func:`smooth`, without end."""
+    n_cells = graph.shape[0]
+    if len(features) != n_cells:
+        raise ValueError(f"features hold {len(features)} cells, graph {n_cells}; both must describe the same cells")
+    weights = (graph + sp.identity(n_cells, format="csr")).tocsr()
+    totals = np.asarray(weights.sum(axis=1)).ravel()
+    weights.data = weights.data / np.repeat(totals, np.diff(weights.indptr))
+    smoothed = features.astype(np.float64)
+    while True:
+        yield smoothed.astype(features.dtype)
+        smoothed = weights @ smoothed
+
+
+def smooth_onto(
+    features: Embedding, reference: Embedding, *, config: GraphConfig, n_steps: int = 2
+) -> Float[np.ndarray, "new dim"]:
+    """Smooth new cells over the graph of reference cells, as if each of them alone had joined it.
+
+    A new cell is linked with its nearest reference cells, weighted by the neighbours that they share; the graph of the
+    reference itself stays as it was.
+    """
+    n_cells = len(reference)
+    knn = knn_graph(reference, config=config)
+    members = _binary(knn + sp.identity(n_cells, dtype=np.float32, format="csr"))
+    n_neighbors = min(config.n_neighbors, n_cells)
+    nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_neighbors)
+    starts = np.arange(0, nearest.size + 1, n_neighbors)
+    links = sp.csr_matrix((np.ones(nearest.size), nearest.ravel(), starts), shape=(len(features), n_cells))
+    weights = (links @ members.T).multiply(links).tocsr()
+    sizes = np.diff(members.indptr)
+    n_union = n_neighbors + 1 + sizes[weights.indices] - weights.data  # the new cell is a member of its own set
+    weights.data = weights.data / n_union
+    totals = 1 + np.asarray(weights.sum(axis=1))
+    graph = snn_weights(knn)
+    smoothed, around = features.astype(np.float64), reference.astype(np.float64)
+    for _ in range(n_steps):
+        smoothed = (smoothed + weights @ around) / totals
+        around = smooth(around, graph, n_steps=1)
+    return smoothed.astype(features.dtype)
+
+
+def _nearest_reference(
+    features: Embedding, reference: Embedding, *, config: GraphConfig, n_neighbors: int
+) -> Int[np.ndarray, "new neighbor"]:
+    """Rows of the nearest reference cells, exactly, in blocks."""
+    points, queries = (metric_points(rows, metric=config.metric) for rows in (reference, features))
+    blocks = (queries[at : at + _BLOCK] for at in range(0, len(queries), _BLOCK))
+    return np.concatenate([exact_search(points, block, n_neighbors=n_neighbors)[1] for block in blocks])
+
+
+def nearest_votes(
+    features: Embedding, reference: Embedding, clusters: Int[np.ndarray, " cell"], *, n_neighbors: int
+) -> Float[np.ndarray, "new cluster"]:
+    """Share of the nearest reference cells, by Euclidean distance, that lie in each cluster."""
+    n_kept = min(n_neighbors, len(reference))
+    config = GraphConfig(n_neighbors=n_kept, metric="euclidean")
+    nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_kept)
+    votes = np.zeros((len(features), int(clusters.max()) + 1))
+    for column in nearest.T:
+        votes[np.arange(len(features)), clusters[column]] += 1
+    return votes / n_kept
+
+
+def _without_self(
+    squared: Float[np.ndarray, "cell neighbor"], neighbors: Int[np.ndarray, "cell neighbor"]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Drop the cell itself from its row or, where equal cells crowded it out, the farthest neighbour."""
+    n_cells, width = neighbors.shape
+    is_self = neighbors == np.arange(n_cells)[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    return squared[~is_self].reshape(n_cells, width - 1), neighbors[~is_self].reshape(n_cells, width - 1)
+
+
+def _binary(graph: CellGraph) -> CellGraph:
+    """Keep the stored entries, each with value 1."""
+    graph = graph.tocsr()
+    graph.data = np.ones_like(graph.data)
+    return graph
+
+
+def _shared(members: CellGraph, owners: CellGraph, edges: CellGraph, *, rows: slice) -> CellGraph:
+    """Count the members that the two ends of each edge share, for a block of rows."""
+    return (members[rows] @ owners).multiply(edges[rows]).tocsr()
 
 
 def metric_points(

@@ -16,7 +16,7 @@ from cellmodel.core.arrays import CellBlocks, CellByGene, Embedding, group_equal
 from cellmodel.core.config import EnsembleConfig, GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.nn.soft_assignment import log_soft_assignment
-from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import fit_components
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
 from genekb.core.messages import did_you_mean

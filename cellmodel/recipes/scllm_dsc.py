@@ -54,7 +54,7 @@ from cellmodel.nn.losses import info_nce, normalised_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
 from cellmodel.nn.train import Batch, History, fit
-from cellmodel.pp.graph import smooth
+from cellmodel.pp.neighbors import smooth
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.graph_training import (
     TRAINING,

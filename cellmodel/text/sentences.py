@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph
+from cellmodel.pp.neighbors import knn_graph
 from cellmodel.text.paths import Whitening, apply_knowledge, rank_genes, rank_weights
 from cellmodel.text.sentence_cache import ReadSentences
 

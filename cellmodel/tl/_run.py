@@ -31,8 +31,8 @@ from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.features import Features, kept_counts, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
-from cellmodel.pp.graph import nearest_by_coordinates
 from cellmodel.pp.moments import GroupMoments, cluster_moments
+from cellmodel.pp.neighbors import nearest_by_coordinates
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
 from cellmodel.recipes.registry import check_compute, find_recipe, names_that
 from cellmodel.text.align import GeneAlignment, align_if_known

@@ -34,7 +34,7 @@ from cellmodel.pl._report.data import (
 from cellmodel.pl._report.view import by_cluster
 from cellmodel.pp.blocks import expression_of
 from cellmodel.pp.features import make_features
-from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes
 from genekb.core.addresses import without_secrets
 from genekb.files.replace import Target

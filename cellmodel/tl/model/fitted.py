@@ -19,7 +19,7 @@ from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
 from cellmodel.io.writers import DESCRIPTION, model_target, output
-from cellmodel.pp.graph import nearest_votes, smooth_onto
+from cellmodel.pp.neighbors import nearest_votes, smooth_onto
 from cellmodel.pp.normalize import Components, log_expression
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe

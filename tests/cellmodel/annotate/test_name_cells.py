@@ -22,7 +22,7 @@ from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, name_by_types,
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.tl._demo import find_demo_cells
 
 N_GENES = 80

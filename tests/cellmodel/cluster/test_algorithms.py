@@ -15,7 +15,7 @@ from cellmodel.cluster.algorithms import (
     order_by_size,
 )
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from tests.support import oracles, strategies
 
 HEADS = {"micro_ward": micro_ward, "kmeans": kmeans}

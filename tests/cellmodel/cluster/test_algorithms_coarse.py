@@ -12,7 +12,7 @@ from cellmodel.cluster.algorithms import (
     leiden_to_k,
 )
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_graph, snn_weights
 
 COARSE = CoarseConfig(whole_up_to=100, n_micro=60)
 

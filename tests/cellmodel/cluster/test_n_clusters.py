@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from cellmodel.cluster.algorithms import leiden
 from cellmodel.cluster.n_clusters import StabilityConfig, estimate_n_clusters
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph, snn_weights
+from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import normalise_log1p, principal_components
 
 QUICK = StabilityConfig(numbers=(2, 3, 6), n_parts=3, n_nulls=3)

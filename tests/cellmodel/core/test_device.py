@@ -12,7 +12,7 @@ from cellmodel.core.device import Compute, describe, find_device
 from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig
 from cellmodel.pl._report import collect
-from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.recipes import fused, lowsample, scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes import scsiameseclu as augmented_views
 from cellmodel.recipes.base import CellViews

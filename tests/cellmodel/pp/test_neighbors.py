@@ -6,11 +6,11 @@ import scipy.sparse as sp
 from scipy.spatial.distance import cdist
 
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph
 from cellmodel.pp.neighbors import (
     approximate_search,
     exact_search,
     faiss_centres,
+    knn_graph,
     knn_recall,
     metric_points,
     nearest_centre,

@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.core.config import GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable
-from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import principal_components
 from cellmodel.recipes.base import CellViews, Representation
 from cellmodel.recipes.heads import HEADS, ensemble_head, find_head

@@ -6,7 +6,7 @@ import torch
 from cellmodel.core.config import GraphConfig
 from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.nn.modules import Projector
-from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import normalise_log1p, principal_components
 from cellmodel.recipes import lowsample
 from cellmodel.recipes.base import CellViews, NewCells

@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.modules import DualViewRefiner
-from cellmodel.pp.graph import knn_graph, smooth, snn_weights, spatial_graph
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights, spatial_graph
 from cellmodel.recipes.base import CellViews, objective
 from cellmodel.recipes.graph_training import csr_tensor, symmetric_propagation
 from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, TRAINING, gene_graph, gene_loadings

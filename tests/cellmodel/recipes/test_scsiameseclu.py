@@ -11,7 +11,7 @@ from cellmodel.cluster.algorithms import micro_ward
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.train import fit
-from cellmodel.pp.graph import knn_graph, smooth, snn_weights
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
 from cellmodel.recipes import graph_training, scsiameseclu
 from cellmodel.recipes.base import CellViews, Representation
 from cellmodel.recipes.scsiameseclu import RECIPE, TERMS, augment_views, represent

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.graph import knn_graph, smooth, smoothing, snn_weights
+from cellmodel.pp.neighbors import knn_graph, smooth, smoothing, snn_weights
 from tests.support import oracles, strategies
 
 METRICS = {"cosine": oracles.cosine_distances_by_loops, "euclidean": oracles.euclidean_distances_by_loops}
@@ -111,7 +111,7 @@ def test_shared_neighbors_equal_a_double_loop(neighbors):
 def test_shared_neighbors_do_not_depend_on_the_size_of_the_blocks(monkeypatch):
     knn = knn_graph(blobs(4), config=GraphConfig())
     whole = snn_weights(knn)
-    monkeypatch.setattr("cellmodel.pp.graph._BLOCK", 7)
+    monkeypatch.setattr("cellmodel.pp.neighbors._BLOCK", 7)
     assert (snn_weights(knn) != whole).nnz == 0
 
 
