@@ -35,7 +35,7 @@ def ensemble_head(representation: Representation, views: CellViews, n_clusters: 
 
     Features other than the smoothed components are no view of the expression alone: they are clustered as they are.
     """
-    if representation.features is not views.smoothed:
+    if not np.array_equal(representation.features, views.smoothed):
         return micro_ward_head(representation, views, n_clusters, seed)
     n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
     labels = ensemble_clusters(
@@ -78,7 +78,7 @@ def leiden_head(representation: Representation, views: CellViews, n_clusters: in
     The graph is that of the cells where the features are their principal components, else one of the features.
     """
     graph = views.graph
-    if representation.features is not views.pcs:
+    if not np.array_equal(representation.features, views.pcs):
         graph = snn_weights(knn_graph(representation.features, config=GraphConfig()))
     if n_clusters is None:
         return Clustering(labels=coarse_leiden(graph, representation.features, resolution=1.0, seed=seed))

@@ -18,11 +18,13 @@ from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
 from cellmodel.core.stages import Stages
 from cellmodel.io import backed as stored
 from cellmodel.io.cells import ReadConfig, read_cells
+from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind, inspect_values
 from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.pp.blocks import read_backed_cells, scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
+from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run as pipeline
 from cellmodel.tl._slots import cluster_task
 from cellmodel.tl._task import StreamConfig, run_on_file
@@ -362,6 +364,15 @@ def test_every_recipe_gives_out_of_core_what_it_gives_in_memory(change, kb, name
         np.testing.assert_allclose(found.representation.z, whole.representation.z, atol=1e-3)
         if whole.representation.centres is not None:
             np.testing.assert_allclose(found.representation.centres, whole.representation.centres, atol=1e-3)
+
+
+@pytest.mark.parametrize("recipe", ["fused", "pca-leiden"])
+def test_blood_cells_get_the_same_clusters_out_of_core(recipe, tmp_path):
+    path = tmp_path / "cells.h5ad"
+    write_cells(read_anndata(find_demo_cells()), path)
+    config = RunConfig(recipe=recipe, knowledge="none", n_clusters=5, n_words=0)
+    backed, whole = (run(path, tmp_path / f"{mode}.h5ad", mode=mode, config=config).result for mode in ("yes", "no"))
+    assert backed.labels.tolist() == whole.labels.tolist()
 
 
 def test_built_in_recipes_all_work_out_of_core():
