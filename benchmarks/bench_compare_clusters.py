@@ -94,18 +94,8 @@ def no_shared_gene(sides: Sides, seed: int) -> Sides:
     kept = [
         np.flatnonzero(np.isin(side.gene_ids, of_a) == is_a) for side, is_a in zip(sides, (True, False), strict=True)
     ]
-    a, b = (only(side, columns) for side, columns in zip(sides, kept, strict=True))
+    a, b = (side.take(columns) for side, columns in zip(sides, kept, strict=True))
     return a, b
-
-
-def only(side: ComparedSide, columns: np.ndarray) -> ComparedSide:
-    return replace(
-        side,
-        expression=side.expression[:, columns],
-        gene_names=tuple(side.gene_names[column] for column in columns),
-        gene_ids=side.gene_ids[columns],
-        vectors=side.vectors[columns],
-    )
 
 
 def best_by(matches: Sequence[ClusterMatch], pairs: Sequence[Any], way: str) -> dict[tuple[str, str], str]:

@@ -189,6 +189,7 @@ def _views(
 
 
 _REPRESENTED: Final = ("z", "z_expr", "z_text", "features", "text_head", "centres")
+_SHARED: Final = ("pcs", "smoothed", "text")  # views that a recipe may give back as they are
 _SIDES: Final = ("inside", "rest")
 
 
@@ -306,22 +307,28 @@ def _embedded(config: RunConfig, prepared: Prepared, representation: Representat
 
 
 def _represented(stages: AnyStages, recipe: Recipe, views: CellViews, config: RunConfig) -> Representation:
-    """Train, or take up what was trained before a run was cut short."""
+    """Train, or take up what was trained before a run was cut short; an array that is a view is kept by its name."""
 
     def make(arrays: Arrays) -> Mapping[str, Any]:
         made = recipe.represent(views, config.seed)
+        same = {}
         for name in _REPRESENTED:
-            if getattr(made, name) is not None:
-                arrays.save(name, getattr(made, name))
+            values = getattr(made, name)
+            view = next((view for view in _SHARED if values is not None and values is getattr(views, view)), None)
+            if view is not None:
+                same[name] = view
+            elif values is not None:
+                arrays.save(name, values)
         for name, values in made.state.items():
             arrays.save(f"state.{name}", np.asarray(values))
         history = [dict(epoch) for epoch in made.history]
-        return {"history": history, "n_clusters": _estimate_record(made.n_clusters)}
+        return {"history": history, "n_clusters": _estimate_record(made.n_clusters), "same": same}
 
     stage = stages.run("representation", make)
     kept = {name: np.asarray(values) for name, values in stage.arrays.items()}
     state = {name.removeprefix("state."): values for name, values in kept.items() if name.startswith("state.")}
     found: dict[str, Any] = {name: kept.get(name) for name in _REPRESENTED}
+    found |= {name: getattr(views, view) for name, view in stage.record["same"].items()}
     estimate = _recorded_estimate(stage.record["n_clusters"])
     return Representation(**found, history=tuple(stage.record["history"]), n_clusters=estimate, state=state)
 
