@@ -22,9 +22,12 @@ SUMMARY = (
     "<Summary>Text of {name}. [provided by RefSeq, Jul 2008]</Summary><Chromosome>11</Chromosome>"
     "<Organism><ScientificName>Homo sapiens</ScientificName><TaxID>9606</TaxID></Organism></DocumentSummary>"
 )
+HEAD = '<?xml version="1.0" encoding="UTF-8" ?>\n<!DOCTYPE {} SYSTEM "https://eutils.ncbi.nlm.nih.gov/eutils/dtd/{}.dtd">\n'
 ANSWERS = {
-    "esearch.xml": "<eSearchResult><Count>1</Count><RetMax>1</RetMax><IdList><Id>3630</Id></IdList></eSearchResult>",
-    "esummary.xml": '<?xml version="1.0" encoding="UTF-8" ?>\n<eSummaryResult><DocumentSummarySet status="OK">\n'
+    "esearch.xml": HEAD.format("eSearchResult", "esearch")
+    + "<eSearchResult><Count>1</Count><RetMax>1</RetMax><IdList><Id>3630</Id></IdList></eSearchResult>",
+    "esummary.xml": HEAD.format("eSummaryResult", "esummary_gene")
+    + '<eSummaryResult><DocumentSummarySet status="OK">\n'
     + SUMMARY.format(uid=3630, name="INS", current=0)
     + SUMMARY.format(uid=2641, name="GCG", current=930)
     + SUMMARY.format(uid=930, name="CD19", current=0)
@@ -40,7 +43,8 @@ ANSWERS = {
             }
         }
     ),
-    "efetch.xml": "<Entrezgene-Set><Entrezgene><Entrezgene_track-info><Gene-track><Gene-track_geneid>3630"
+    "efetch.xml": HEAD.format("Entrezgene-Set", "NCBI_Entrezgene")
+    + "<Entrezgene-Set><Entrezgene><Entrezgene_track-info><Gene-track><Gene-track_geneid>3630"
     '</Gene-track_geneid><Gene-track_status value="live">0</Gene-track_status></Gene-track></Entrezgene_track-info>'
     '<Entrezgene_type value="protein-coding">6</Entrezgene_type><Entrezgene_source><BioSource><BioSource_org><Org-ref>'
     "<Org-ref_db><Dbtag><Dbtag_db>taxon</Dbtag_db><Dbtag_tag><Object-id><Object-id_id>9606</Object-id_id></Object-id>"

@@ -70,8 +70,9 @@ def check_reachable(client: "httpx.Client", url: str, *, hint: str) -> None:
 
 @contextmanager
 def ask(
-    client: "httpx.Client", method: str, url: str, headers: Mapping[str, str], *, absent: Collection[int], refusal: str
-) -> "Iterator[httpx.Response]":
+    client: "httpx.Client", method: str, url: str, headers: Mapping[str, str], *, absent: Collection[int] = (),
+    refusal: str, content: bytes = b"",
+) -> "Iterator[httpx.Response]":  # fmt: skip
     """Send one request, and hold the answer open inside the block: all of a file, a range, or that a range is empty.
 
     Raises ``Absent`` at a status of ``absent``; ``TryAgain`` if the server is busy or the connection failed or broke
@@ -81,7 +82,7 @@ def ask(
 
     address, login = without_login(url)
     try:
-        with client.stream(method, address, headers=dict(headers), auth=login) as response:
+        with client.stream(method, address, headers=dict(headers), content=content, auth=login) as response:
             status = response.status_code
             if is_busy(status):
                 raise TryAgain(f"status {status}", wait_s=retry_after_s(response.headers.get("Retry-After", "")))

@@ -4,17 +4,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-from xml.etree import ElementTree
-from xml.parsers import expat
+from typing import Any, BinaryIO, Final
+from xml.parsers.expat import ExpatError
 
 import pyarrow as pa
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
+from genekb.files.atomic import system_errors
 from genekb.sources.base import LICENCE, SourceFile, SourceTables, describe_file, names_table, without_provenance
 
 PATTERNS: Final = ("esummary*.xml", "esummary*.json", "efetch*.xml")
+# What Biopython raises on bytes that are no answer.
+MALFORMED: Final = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, ExpatError)
 _LIVE: Final = {"", "0", "live"}
 _XREFS: Final = {"Ensembl": "ensembl", "HGNC": "hgnc", "MGI": "mgi", "FLYBASE": "flybase", "RGD": "rgd", "ZFIN": "zfin"}
 
@@ -86,43 +88,69 @@ def read_answer(path: Path) -> Iterator[EntrezRecord]:
     try:
         if path.suffix == ".json":
             yield from _read_json(path)
+        elif path.name.startswith("efetch"):
+            yield from map(_of_gene, _parser(path.parent).parse(path))  # one by one, since a gene has megabytes
         else:
-            _refuse_entities(path)
-            yield from _read_xml(path)
-    except (OSError, ElementTree.ParseError, expat.ExpatError) as error:
-        raise SourceUnusable(f"{path} is damaged ({error}); delete it and run `genekb fetch` again") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceUnusable(f"{path} is no esummary answer ({error}); fetch it again") from error
+            yield from _read_summaries(read_xml(path, utility="esummary", folder=path.parent))
+    except (OSError, *MALFORMED) as error:
+        reason = str(error).partition(". ")[0]
+        raise SourceUnusable(
+            f"{path} is no answer of NCBI's, or damaged ({reason}); delete it and run `genekb fetch` again"
+        ) from error
 
 
-def _refuse_entities(path: Path) -> None:
-    def refuse(*_: object) -> None:
-        raise SourceUnusable(f"{path} defines entities, which no answer of NCBI's does; do not use it")
+def read_xml(source: Path | BinaryIO, *, utility: str, folder: Path) -> Any:
+    """Parse the answer of a utility; one of :data:`MALFORMED` if it is an error, damaged, or of another utility."""
+    answer = _parser(folder).read(source)
+    errors = [element for element in _descend(answer) if element.tag == "ERROR"]
+    if errors or not answer or answer.tag.lower() != f"{utility}result":
+        raise ValueError(f"{errors[0].strip()[:100]!r} in place of an answer" if errors else f"not of {utility}")
+    return answer
 
-    parser = expat.ParserCreate()
-    parser.EntityDeclHandler = refuse
-    with path.open("rb") as stream:
-        parser.ParseFile(stream)
+
+def _parser(folder: Path) -> Any:
+    """Biopython's parser of NCBI's XML, by document types that it ships or that lie in a folder; none is downloaded."""
+    with system_errors("cannot load Biopython", hint="set HOME to a folder that can be written to"):
+        from Bio.Entrez.Parser import DataHandler
+
+    class LocalTypes(DataHandler):  # type: ignore[misc]  # ships no types
+        def open_dtd_file(self, filename: str) -> BinaryIO:
+            """Open a document type; without one the library would ask the network."""
+            for path in (Path(self.global_dtd_dir, filename), folder / filename):
+                if path.is_file():
+                    return path.open("rb")
+            raise ValueError(f"its document type {filename!r} is not known")
+
+        open_xsd_file = open_dtd_file
+
+    parser = LocalTypes(validate=False, escape=False, ignore_errors=True)
+    parser.bypass_url_security = True  # of the addresses of document types; none is opened
+    return parser
 
 
-def _read_xml(path: Path) -> Iterator[EntrezRecord]:
-    """Yield records one by one, and free each, so that memory does not grow with the file."""
-    depth: list[ElementTree.Element] = []
-    for event, element in ElementTree.iterparse(path, events=("start", "end")):
-        if event == "start":
-            depth.append(element)
-            continue
-        depth.pop()
-        if element.tag == "ERROR":
-            message = (element.text or "").strip()[:100]
-            raise SourceUnusable(f"{path} holds an error of NCBI's instead of an answer: {message}")
-        if element.tag == "Entrezgene":
-            yield _of_gene(element, path)
-        elif element.tag == "DocumentSummary" and element.find("error") is None:
-            fields = {child.tag.lower(): child.text or "" for child in element.iter()}
-            yield _of_summary(fields, element.get("uid", ""))
-        if element.tag in {"Entrezgene", "DocumentSummary"} and depth:
-            depth[-1].clear()
+def _descend(element: Any) -> Iterator[Any]:
+    """Give an element and all below it, as Biopython nests them."""
+    if hasattr(element, "tag"):
+        yield element
+    children = element.values() if isinstance(element, dict) else element if isinstance(element, list) else ()
+    for child in children:
+        yield from _descend(child)
+
+
+def _by_tag(element: Any) -> dict[str, Any]:
+    """First element of each tag at or below an element."""
+    found: dict[str, Any] = {}
+    for below in _descend(element):
+        found.setdefault(below.tag, below)
+    return found
+
+
+def _read_summaries(answer: Any) -> Iterator[EntrezRecord]:
+    for document in _descend(answer):
+        if document.tag == "DocumentSummary":
+            fields = {tag.lower(): below for tag, below in _by_tag(document).items() if isinstance(below, str)}
+            if "error" not in fields:
+                yield _of_summary(fields, document.attributes.get("uid", ""))
 
 
 def _read_json(path: Path) -> Iterator[EntrezRecord]:
@@ -154,34 +182,42 @@ def _of_summary(fields: dict[str, Any], uid: str) -> EntrezRecord:
     return _record(row, official=text("nomenclaturesymbol"), current_id=current_id, status=status, xrefs={})
 
 
-def _of_gene(gene: ElementTree.Element, path: Path) -> EntrezRecord:
-    def text(name: str) -> str | None:
-        return (gene.findtext(f".//{name}") or "").strip() or None
+def _of_gene(gene: Any) -> EntrezRecord:
+    found = _by_tag(gene)
 
-    def texts(name: str) -> list[str] | None:
-        return [item.text or "" for item in gene.iterfind(f".//{name}")] or None
+    def text(tag: str) -> str | None:
+        return str(found.get(tag, "")).strip() or None
 
-    def value(name: str) -> str | None:
-        found = gene.find(f".//{name}")
-        return None if found is None else found.get("value")
+    def texts(tag: str) -> list[str] | None:
+        return list(map(str, found.get(tag, ()))) or None
 
-    gene_id = text("Gene-track_geneid")
-    if gene_id is None:
-        raise SourceUnusable(f"{path} has a gene without a GeneID; fetch it again")
+    def value(tag: str) -> str | None:
+        return found[tag].attributes.get("value") if tag in found else None
+
+    def identifiers(tag: str) -> dict[str, list[str]]:
+        """Group identifiers by database."""
+        by_database: dict[str, list[str]] = {}
+        for entry in found.get(tag, ()):
+            identifier = entry["Dbtag_tag"]["Object-id"]
+            value = identifier.get("Object-id_id") or identifier.get("Object-id_str") or ""
+            by_database.setdefault(entry["Dbtag_db"], []).append(value.strip())
+        return by_database
+
+    gene_id = int(found["Gene-track_geneid"])
     row = {
-        "gene_id": int(gene_id),
-        "tax_id": int(_identifiers(gene, "Entrezgene_source").get("taxon", ["0"])[0]),
+        "gene_id": gene_id,
+        "tax_id": int(identifiers("Org-ref_db").get("taxon", ["0"])[0]),
         "symbol": text("Gene-ref_locus") or f"LOC{gene_id}",
         "name": text("Gene-ref_desc"),
         "type": value("Entrezgene_type"),
         "chromosome": text("SubSource_name"),
         "map_location": text("Gene-ref_maploc"),
         "summary": without_provenance(text("Entrezgene_summary") or "") or None,
-        "designations": texts("Prot-ref_name_E"),
-        "aliases": texts("Gene-ref_syn_E"),
+        "designations": texts("Prot-ref_name"),
+        "aliases": texts("Gene-ref_syn"),
     }
-    xrefs = {_XREFS[db]: ids for db, ids in _identifiers(gene, "Entrezgene_gene").items() if db in _XREFS}
-    current_id = int(_identifiers(gene, "Gene-track_current-id").get("GeneID", ["0"])[0])
+    xrefs = {_XREFS[database]: ids for database, ids in identifiers("Gene-ref_db").items() if database in _XREFS}
+    current_id = int(identifiers("Gene-track_current-id").get("GeneID", ["0"])[0])
     status, official = value("Gene-track_status") or "", text("Gene-nomenclature_symbol")
     return _record(row, official=official, current_id=current_id, status=status, xrefs=xrefs)
 
@@ -194,16 +230,6 @@ def _record(
         names["authority_symbol"] = [official]
     is_withdrawn = not current_id and status not in _LIVE
     return EntrezRecord(gene_id=row["gene_id"], current_id=current_id, is_withdrawn=is_withdrawn, row=row, names=names)
-
-
-def _identifiers(gene: ElementTree.Element, below: str) -> dict[str, list[str]]:
-    """Find identifiers by database, below the first element of a name."""
-    found: dict[str, list[str]] = {}
-    element = gene.find(f".//{below}")
-    for tag in element.iter("Dbtag") if element is not None else ():
-        value = tag.findtext(".//Object-id_id") or tag.findtext(".//Object-id_str") or ""
-        found.setdefault(tag.findtext("Dbtag_db") or "", []).append(value.strip())
-    return found
 
 
 def _split(text: str | None, separator: str) -> list[str] | None:

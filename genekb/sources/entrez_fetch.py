@@ -3,25 +3,28 @@
 import json
 import os
 import re
-import socket
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email import message_from_string
 from hashlib import sha256
-from http.client import HTTPException
+from importlib.util import find_spec, module_from_spec
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import Request
+from urllib.response import addinfourl
 
 from genekb.core.addresses import is_web_address
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.atomic import atomic_file, write_json, write_text
 from genekb.genes.taxa import find_taxon
-from genekb.net.client import is_busy
+from genekb.net.client import ask, blocks_of, open_client
 from genekb.net.download import own_folder
-from genekb.net.retry import RateLimit, RetryPolicy, TryAgain, retry_after_s
-from genekb.sources.entrez import EntrezRecord, current_gene, read_answer
+from genekb.net.retry import RateLimit, RetryPolicy, TryAgain
+from genekb.sources.entrez import MALFORMED, EntrezRecord, current_gene, read_answer, read_xml
+
+if TYPE_CHECKING:
+    import httpx
 
 BASE_URL: Final = "https://eutils.ncbi.nlm.nih.gov/entrez/eutils/"
 MOST_IDS: Final = 200  # a call; more are cut off without a word
@@ -30,11 +33,8 @@ PLAN: Final = "fetch.json"
 MISSING: Final = "missing.tsv"
 _GENE_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
 _SYMBOL: Final = re.compile(r"[^\s\"\[\]]+")  # anything else would change the meaning of a search
-_CLIENT_ERROR: Final = 400
 _BY_HAND: Final = "or build from NCBI's bulk files with `genekb build --source FOLDER`"
-_REDIRECTED: Final = (
-    "NCBI's E-utilities redirect without end, or to something other than a web address; check --base-url"
-)
+_REFUSED: Final = "NCBI's E-utilities refuse the call with status {status}; is the key right?"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,9 +76,9 @@ def fetch_genes(
     wanted = sorted({name.strip() for name in names if name.strip()})
     if not wanted:
         raise SourceUnusable("no gene was named; give symbols or GeneIDs, one a line")
-    with own_folder(folder, lock=".fetch.lock", work="fetches"):
+    with own_folder(folder, lock=".fetch.lock", work="fetches"), open_client(config.retry.timeout_s) as web:
         _check_plan(folder, wanted, config)
-        client = _Client(config)
+        client = _Client(config, web)
         ids = {int(name) for name in wanted if _GENE_ID.fullmatch(name)}
         symbols = [name for name in wanted if not name.isdecimal() and _SYMBOL.fullmatch(name)]
         for start in range(0, len(symbols), MOST_SYMBOLS):
@@ -158,15 +158,16 @@ def _fetch_all(
 class _Client:
     """Calls of Biopython's Entrez, paced, timed and repeated; every answer becomes a file before it is read."""
 
-    def __init__(self, config: FetchConfig) -> None:
+    def __init__(self, config: FetchConfig, web: "httpx.Client") -> None:
         import platformdirs
 
         self._config = config
-        self._email = os.environ.get("NCBI_EMAIL", "").strip()
-        self._key = os.environ.get("NCBI_API_KEY", "").strip() or None
-        if not self._email:
+        email, key = (os.environ.get(name, "").strip() or None for name in ("NCBI_EMAIL", "NCBI_API_KEY"))
+        if not email:
             raise NotAvailable("NCBI asks for an e-mail address with every call; set NCBI_EMAIL (and NCBI_API_KEY)")
-        pause = config.pause_s if config.pause_s is not None else (0.1 if self._key else 0.34)
+        self._who = {"tool": "genekb", "email": email, "api_key": key}
+        self._web, self._entrez = web, _open_entrez(self._send)
+        pause = config.pause_s if config.pause_s is not None else (0.1 if key else 0.34)
         folder = config.rate_folder or Path(platformdirs.user_cache_dir("genekb", appauthor=False))
         self._rate = RateLimit(folder=folder, name="eutils", pause_s=pause)
         self.n_calls = 0
@@ -175,12 +176,11 @@ class _Client:
         """Find the GeneIDs of current genes that have one of these symbols."""
         either = " OR ".join(f'"{symbol}"[Preferred Symbol]' for symbol in symbols)
         term = f"({either}) AND {find_taxon(self._config.taxon).tax_id}[Taxonomy ID] AND alive[property]"
-        content = self._ask("esearch", path, {"db": "gene", "term": term, "retmax": 20 * len(symbols)})
+        self._ask("esearch", path, {"db": "gene", "term": term, "retmax": 20 * len(symbols)})
         try:
-            answer = ElementTree.fromstring(content)
-            ids = {int(item.text or 0) for item in answer.iterfind("./IdList/Id")}
-            n_found = int(answer.findtext("./Count") or 0)
-        except (ElementTree.ParseError, ValueError) as error:
+            answer = read_xml(path, utility="esearch", folder=path.parent)
+            ids, n_found = set(map(int, answer["IdList"])), int(answer["Count"])
+        except MALFORMED as error:
             raise SourceUnusable(f"{path} is damaged ({error}); delete it and run `genekb fetch` again") from error
         if len(ids) != n_found:
             raise SourceUnusable(
@@ -198,89 +198,54 @@ class _Client:
             path.unlink()  # NCBI did not report it, which may be otherwise next time
         return found
 
-    def _ask(self, utility: str, path: Path, fields: Mapping[str, Any]) -> bytes:
-        """Give the answer to a call, from its file where that is there."""
+    def _ask(self, utility: str, path: Path, fields: Mapping[str, Any]) -> None:
+        """Write the answer to a call into a file, where it is not there yet."""
         if path.is_file():
-            return path.read_bytes()
+            return
         content = self._config.retry.call(
-            lambda: self._checked(self._call(utility, fields), utility),
+            lambda: self._call(utility, fields, folder=path.parent),
             failure="NCBI's E-utilities did not answer",
             hint=f"answers so far are kept: run the same command again, {_BY_HAND}",
         )
         with atomic_file(path) as part:
             part.write_bytes(content)
-        return content
 
-    def _call(self, utility: str, fields: Mapping[str, Any]) -> bytes:
-        """Make one call; errors carry no address, since the key stands in it."""
-        from Bio import Entrez
-
-        call = getattr(Entrez, utility)
+    def _call(self, utility: str, fields: Mapping[str, Any], *, folder: Path) -> bytes:
+        """Make one call; its answer holds no secret."""
         self.n_calls += 1
-        try:
-            with (
-                self._rate.turn(),
-                _requests_through(self._config),
-                call(**fields, tool="genekb", email=self._email, api_key=self._key) as handle,
-            ):
-                content = handle.read()
-        except urllib.error.HTTPError as error:
-            raise _http_fault(error) from None
-        except UnicodeDecodeError:
-            raise TryAgain("the answer is no text in UTF-8") from None
-        except ValueError:  # of urllib, at an address that it cannot take apart or look up
-            raise NotAvailable(_REDIRECTED) from None
-        except (urllib.error.URLError, OSError, HTTPException) as error:
-            is_unreachable = isinstance(getattr(error, "reason", None), socket.gaierror | ConnectionRefusedError)
-            if self.n_calls == 1 and is_unreachable:
-                raise NotAvailable(f"NCBI's E-utilities cannot be reached; check the network, {_BY_HAND}") from None
-            raise TryAgain(type(error).__name__) from None
-        return content if isinstance(content, bytes) else content.encode()
-
-    def _checked(self, content: bytes, utility: str) -> bytes:
-        """Refuse what is no whole answer: a page of a proxy, an error of NCBI's with status 200; take secrets out."""
-        for secret in filter(None, (self._key, self._email)):
+        with self._rate.turn(), getattr(self._entrez, utility)(**fields, **self._who) as handle:
+            content: bytes = handle.read()
+        for secret in filter(None, (self._who["api_key"], self._who["email"])):
             content = content.replace(secret.encode(), b"[secret]")
-        if b"<!ENTITY" in content:
-            raise TryAgain("the answer defines entities")
         try:
-            root = ElementTree.fromstring(content)
-        except ElementTree.ParseError:
-            raise TryAgain("the answer was cut off, or is no XML") from None
-        if root.tag.lower() != f"{utility}result" or root.find(".//ERROR") is not None:
-            raise TryAgain(f"the answer is an error, or not of {utility}")
+            read_xml(BytesIO(content), utility=utility, folder=folder)
+        except MALFORMED:  # a page of a proxy, or an error of NCBI's with status 200
+            raise TryAgain(f"the answer is cut off, an error, or not of {utility}") from None
         return content
 
+    def _send(self, request: Request) -> addinfourl:
+        """Send a request of Biopython's as a form: no log or error holds what stands in its body."""
+        import httpx
 
-def _http_fault(error: urllib.error.HTTPError) -> Exception:
-    """Give the error that a status of failure means, without its address."""
-    wait_s = retry_after_s(error.headers.get("Retry-After", "") if error.headers else "")
-    error.close()
-    if is_busy(error.code):
-        return TryAgain(f"status {error.code}", wait_s=wait_s)
-    if error.code < _CLIENT_ERROR:
-        return NotAvailable(_REDIRECTED)
-    return NotAvailable(f"NCBI's E-utilities refuse the call with status {error.code}; is the key right?")
+        address, _, query = request.full_url.replace(BASE_URL, self._config.base_url.rstrip("/") + "/", 1).partition(
+            "?"
+        )
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        content: Any = request.data or query.encode()
+        try:
+            with ask(self._web, "POST", address, form, refusal=_REFUSED, content=content) as response:
+                answer = b"".join(blocks_of(response))
+        except TryAgain as error:
+            if self.n_calls == 1 and isinstance(error.__cause__, httpx.ConnectError):
+                raise NotAvailable(f"NCBI's E-utilities cannot be reached; check the network, {_BY_HAND}") from None
+            raise
+        return addinfourl(BytesIO(answer), message_from_string("Content-Type: text/xml"), address)
 
 
-@contextmanager
-def _requests_through(config: FetchConfig) -> Iterator[None]:
-    """Have Biopython try each request once, within a timeout, and at ``base_url``: it has options for none of these."""
-    from Bio import Entrez
-
-    opener = urllib.request.build_opener()
-    send = opener.open
-
-    def send_there(request: urllib.request.Request, *_: object, **__: object) -> Any:
-        request.full_url = request.full_url.replace(BASE_URL, config.base_url.rstrip("/") + "/", 1)
-        return send(request, timeout=config.retry.timeout_s)
-
-    opener.open = send_there  # type: ignore[method-assign,assignment]  # the way in for `urlopen` and redirects
-    before, max_tries = urllib.request._opener, Entrez.max_tries  # type: ignore[attr-defined]  # to set it back
-    urllib.request.install_opener(opener)
-    Entrez.max_tries = 1  # :mod:`genekb.net.retry` tries again
-    try:
-        yield
-    finally:
-        urllib.request.install_opener(before)
-        Entrez.max_tries = max_tries
+def _open_entrez(send: Callable[[Request], addinfourl]) -> Any:
+    """Load Biopython's Entrez for one fetch alone: it has no options for the address and timeout of its requests."""
+    spec: Any = find_spec("Bio.Entrez")
+    entrez: Any = module_from_spec(spec)
+    spec.loader.exec_module(entrez)
+    entrez.urlopen = send
+    return entrez

@@ -327,7 +327,7 @@ FOUND = {
     kept_answer_no_xml: ("entrez", "esearch-00000.xml is damaged .*; delete it"),
     species_beyond_every_number: ("entrez", "an answer with a value that is none of NCBI's"),
     address_with_half_a_character: ("notes and keys", None),
-    answer_no_utf8: ("entrez", "the answer is no text in UTF-8"),
+    answer_no_utf8: ("entrez", "the answer is cut off, an error, or not of esearch"),
 }
 
 

@@ -21,9 +21,14 @@ from tests.support.in_process import call, call_json
 from tests.support.loopback import Fault, serving
 
 ROOT = Path(__file__).parents[3]
-HEAD = (
+OPENING = (
     '<?xml version="1.0" encoding="UTF-8" ?>\n<!DOCTYPE eSummaryResult PUBLIC "-//NLM//DTD esummary gene 20150202//EN" '
-    '"http://127.0.0.1:9/never-fetched.dtd">\n<eSummaryResult><DocumentSummarySet status="OK">\n'
+    '"http://127.0.0.1:9/esummary_gene.dtd">\n'
+)
+HEAD = f'{OPENING}<eSummaryResult><DocumentSummarySet status="OK">\n'
+SEARCH_HEAD = (
+    '<?xml version="1.0" encoding="UTF-8" ?>\n<!DOCTYPE eSearchResult PUBLIC "-//NLM//DTD esearch 20060628//EN" '
+    '"http://127.0.0.1:9/esearch.dtd">\n'
 )
 KEY, EMAIL = "key-0123456789abcdef", "someone@example.org"
 REPLACED = {777: 915, 776: 777, 700: 701, 710: 711, 711: 710}  # 701 is withdrawn, 710 and 711 go in a circle
@@ -43,6 +48,11 @@ def document(uid):
         f"<Summary>Text of {uid}. [provided by RefSeq, Jul 2008]</Summary>"
         "<Organism><ScientificName>Homo sapiens</ScientificName><TaxID>9606</TaxID></Organism></DocumentSummary>"
     )
+
+
+def search_answer(n_found, ids):
+    content = f"<Count>{n_found}</Count><RetMax>20</RetMax><RetStart>0</RetStart><IdList>{ids}</IdList>"
+    return f"{SEARCH_HEAD}<eSearchResult>{content}</eSearchResult>".encode()
 
 
 class Ncbi:
@@ -66,7 +76,7 @@ class Ncbi:
         assert int(fields["retmax"][0]) >= 20
         found = [str(uid) for symbol, uid in SYMBOLS.items() if f'"{symbol}"[Preferred Symbol]' in fields["term"][0]]
         ids = "".join(f"<Id>{uid}</Id>" for uid in found)
-        return f"<eSearchResult><Count>{len(found)}</Count><IdList>{ids}</IdList></eSearchResult>".encode()
+        return search_answer(len(found), ids)
 
 
 @pytest.fixture
@@ -149,7 +159,7 @@ def test_a_name_that_would_change_the_search_is_not_sent(ncbi, config, tmp_path)
 
 
 def test_a_search_that_names_fewer_genes_than_it_found_is_refused(ncbi, config, tmp_path):
-    ncbi.files["/esearch.fcgi"] = b"<eSearchResult><Count>2</Count><IdList><Id>915</Id></IdList></eSearchResult>"
+    ncbi.files["/esearch.fcgi"] = search_answer(2, "<Id>915</Id>")
     with pytest.raises(SourceUnusable, match="found 2 genes for 1 symbols and named 1"):
         fetch_genes(["INS"], tmp_path / "out", config)
 
@@ -160,8 +170,9 @@ def test_a_search_that_names_fewer_genes_than_it_found_is_refused(ncbi, config, 
         b"<html><body>Be patient.</body></html>",
         b"Be patient.",
         b"<eSummaryResult><ERROR>Search Backend failed</ERROR></eSummaryResult>",
-        b"<eSearchResult><Count>0</Count></eSearchResult>",
-        b'<eSummaryResult><DocumentSummarySet status="OK"><DocumentSummary uid="915"></DocumentSummary>',
+        f"{OPENING}<eSummaryResult><ERROR>Search Backend failed</ERROR></eSummaryResult>".encode(),
+        search_answer(0, ""),
+        f'{HEAD}<DocumentSummary uid="915"></DocumentSummary>'.encode(),
         b'<!DOCTYPE x [<!ENTITY a "b">]><eSummaryResult/>',
     ],
 )
@@ -234,11 +245,12 @@ def test_a_call_that_fails_is_made_again_later(ncbi, config, tmp_path, waits, fa
     assert waits[0] >= (9 if "Retry-After" in fault.headers else 1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib leaves an answer open at [
 @pytest.mark.parametrize("location", ["file:///x", "http://[", f"http://{'a' * 64}.org/", "/esummary.fcgi"])
 def test_a_redirect_that_no_try_can_follow_is_not_tried_again(ncbi, config, tmp_path, waits, location):
     ncbi.faults["/esummary.fcgi"] = [Fault(status=302, headers={"Location": location})] * 99
-    with pytest.raises(NotAvailable, match="redirect without end, or to something other than a web address"):
+    with pytest.raises(
+        NotAvailable, match=r"redirects (without end|to something other than a web address); check the address"
+    ):
         fetch_genes(["915"], tmp_path, config)
     gc.collect()
     assert waits == []
@@ -258,7 +270,9 @@ def test_neither_key_nor_address_reach_an_error_a_log_or_a_file(ncbi, config, tm
         fetch_genes(["915"], tmp_path / "out", config)
     told = f"{caught.value} {caught.value.__cause__} {caplog.text}"
     fetch_genes(["915"], tmp_path / "out", config)
-    ncbi.files["/esummary.fcgi"] = lambda fields: f"<eSummaryResult>{fields}</eSummaryResult>".encode()
+    ncbi.files["/esummary.fcgi"] = lambda fields: (
+        f"{HEAD}<DbBuild>{fields}</DbBuild></DocumentSummarySet></eSummaryResult>".encode()
+    )
     fetch_genes(["916"], tmp_path / "echo", config)
     told += "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY not in told
@@ -322,7 +336,9 @@ def test_the_command_fetches_what_the_next_one_builds_from(ncbi, monkeypatch, tm
     assert call("genekb", "fetch", tmp_path / "out", *args[:-1], "nowhere")[0] == 2
 
 
-EFETCH = """<?xml version="1.0"?><Entrezgene-Set><Entrezgene>
+EFETCH = """<?xml version="1.0" ?>
+<!DOCTYPE Entrezgene-Set PUBLIC "-//NLM//DTD NCBI-Entrezgene, 21st January 2005//EN"
+ "https://www.ncbi.nlm.nih.gov/data_specs/dtd/NCBI_Entrezgene.dtd"><Entrezgene-Set><Entrezgene>
 <Entrezgene_track-info><Gene-track><Gene-track_geneid>915</Gene-track_geneid></Gene-track></Entrezgene_track-info>
 <Entrezgene_type value="protein-coding">6</Entrezgene_type>
 <Entrezgene_source><BioSource><BioSource_org><Org-ref><Org-ref_db><Dbtag><Dbtag_db>taxon</Dbtag_db><Dbtag_tag>
@@ -352,23 +368,48 @@ def test_full_records_of_efetch_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("esummary.xml", "<eSummaryResult><Docu", "is damaged"),
-        ("esummary.xml", '<!DOCTYPE x [<!ENTITY a "b">]><eSummaryResult/>', "defines entities"),
+        ("esummary.xml", "<eSummaryResult><Docu", "unclosed token"),
+        ("esummary.xml", f"{OPENING}<eSummaryResult><Docu", "unclosed token"),
+        ("esummary.xml", '<?xml version="1.0"?><eSummaryResult/>', "neither a Document Type Definition"),
+        ("esummary.xml", OPENING.replace("esummary_gene", "other"), r"document type 'other\.dtd' is not known"),
+        ("esummary.xml", f'{OPENING}<eSummaryResult xmlns:xsi="x" x:noNamespaceSchemaLocation="a.xsd"/>', "damaged"),
+        ("esummary.xml", f"{OPENING}<eSummaryResult></eSummaryResult>", "not of esummary"),
+        ("esummary.xml", f'{HEAD}<DocumentSummary uid="x"/></DocumentSummarySet></eSummaryResult>', "damaged"),
+        ("esummary.xml", f"{HEAD}</DocumentSummarySet></eSummaryResult>", "holds no answer with a current gene"),
         (
             "esummary.xml",
-            '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x [<!ENTITY a "b">]><x/>',
-            "defines entities",
+            f"{OPENING}<eSummaryResult><ERROR>Invalid uid</ERROR></eSummaryResult>".replace("_gene", "-v1"),
+            "'Invalid uid' in place of an answer",
         ),
-        ("esummary.xml", '<eSummaryResult><DocumentSummary uid="x"/></eSummaryResult>', "is no esummary answer"),
-        ("esummary.json", '{"result": {"uids": ["7"], "7": 3}}', "is no esummary answer"),
-        ("esummary.xml", "<eSummaryResult><ERROR>Invalid uid</ERROR></eSummaryResult>", "Invalid uid"),
-        ("esummary.json", "[]", "is no esummary answer"),
-        ("esummary.xml", "<eSummaryResult></eSummaryResult>", "holds no answer with a current gene"),
+        ("esummary.json", '{"result": {"uids": ["7"], "7": 3}}', "is no answer of NCBI's"),
+        ("esummary.json", "[]", "is no answer of NCBI's"),
+        ("efetch.xml", EFETCH[:900], "Premature end of data|no element found|unclosed token"),
+        ("efetch.xml", EFETCH.replace("Gene-track_geneid", "Gene-track_other"), "is no answer of NCBI's"),
     ],
 )
 def test_an_answer_that_is_none_is_told_in_one_line(tmp_path, name, content, told):
-    (tmp_path / name).write_bytes(content.encode("utf-16" if "UTF-16" in content else "utf-8"))
+    (tmp_path / name).write_text(content)
     with pytest.raises(SourceUnusable, match=told):
+        read_entrez_folder(tmp_path)
+
+
+BOMB = "".join(f'<!ENTITY {name} "{(f"&{below};" * 50)}">' for below, name in zip("abcdef", "bcdefg", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("entities", "content"),
+    [
+        ('<!ENTITY x SYSTEM "file:///etc/hostname">', "&x;"),
+        ('<!ENTITY x SYSTEM "/etc/hostname">', "&x;"),
+        ('<!ENTITY x SYSTEM "https://www.ncbi.nlm.nih.gov/x.txt">', "&x;"),
+        (f'<!ENTITY a "{"a" * 1000}">{BOMB}', "&g;"),
+    ],
+)
+def test_entities_read_no_file_ask_no_server_and_fill_no_memory(tmp_path, entities, content):
+    head = HEAD.replace('.dtd">', f'.dtd" [{entities}]>')
+    body = f'<DocumentSummary uid="7"><Name>{content}</Name></DocumentSummary></DocumentSummarySet></eSummaryResult>'
+    (tmp_path / "esummary.xml").write_text(head + body)
+    with pytest.raises(SourceUnusable, match="is no answer of NCBI's"):
         read_entrez_folder(tmp_path)
 
 
