@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellmodel import pl, tl
+    from cellmodel import io, pl, tl
     from cellmodel.core.config import RunConfig
 
-__all__ = ["RunConfig", "pl", "tl"]
+__all__ = ["RunConfig", "io", "pl", "tl"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
         return import_module("cellmodel.core.config").RunConfig
     if name == "errors":
         return import_module("cellmodel.core.errors")
-    if name in {"pl", "tl"}:
+    if name in {"io", "pl", "tl"}:
         return import_module(f"cellmodel.{name}")
     if name == "__version__":
         return import_module("genekb").__version__

@@ -1,3 +1,16 @@
-"""Cell files: read, kept backed, guarded, written."""
+"""Cell files: read, kept backed, guarded, written; and graphs of cells and genes for PyTorch Geometric."""
 
-__all__ = ["backed", "cells", "formats", "gene_anndata", "matrix", "records", "writers"]
+from cellmodel.io.graph import read_graph
+
+__all__ = [
+    "array_folder",
+    "backed",
+    "cells",
+    "formats",
+    "gene_anndata",
+    "graph",
+    "matrix",
+    "read_graph",
+    "records",
+    "writers",
+]

@@ -339,6 +339,24 @@ class _Sink(FileIO):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FolderKind:
+    """What a folder holds, and how messages name it."""
+
+    name: str  # such as ``model``
+    description: str  # name of the JSON file, by which the folder is known
+    made_by: str  # what writes such folders
+    remedy: str  # what to do where one is damaged
+    format: int = 1
+
+    def target(self, folder: Path) -> Target:
+        """Give the target of such a folder, which only ever replaces one of its kind."""
+        return Target(folder, kind="whole", marks=(self.description,), makes_parents=True)
+
+
+MODEL: Final = FolderKind(name="model", description="model.json", made_by="--save-model", remedy="fit the model again")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WriteConfig:
     """Where results go.
 
@@ -359,14 +377,6 @@ class WriteConfig:
 def check_outputs(write: WriteConfig, *others: Target | None, inputs: Sequence[Path]) -> None:
     """Check that outputs, and the ``others`` of a job, can be written, before any work is done."""
     report = Target(write.report) if write.report else None
-    model = model_target(write.model) if write.model else None
+    model = MODEL.target(write.model) if write.model else None
     targets = (cells_target(write.output), report, model, *others)
     check_targets(targets, inputs=inputs, overwrite=write.overwrite)
-
-
-DESCRIPTION: Final = "model.json"
-
-
-def model_target(folder: Path) -> Target:
-    """Give the target of a saved model, which only ever replaces a model."""
-    return Target(folder, kind="whole", marks=(DESCRIPTION,), makes_parents=True)

@@ -1,4 +1,4 @@
-"""Tools on an AnnData, in place, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`."""
+"""Tools on an AnnData, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`, `export_graph`."""
 
 import inspect
 import logging
@@ -19,6 +19,7 @@ from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
+from cellmodel.tl._graph import export_cells
 from cellmodel.tl._slots import CellRun, cluster_task
 from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task, transfer_task
 
@@ -307,6 +308,49 @@ def search(
     task = search_task(kb, config or RunConfig(), search=wanted)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+
+
+@_documented
+def export_graph(
+    adata: "AnnData",
+    kb: genekb.Store | None = None,
+    *,
+    folder: str | Path,
+    label_key: str | None = None,
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    overwrite: bool = False,
+    random_state: int = 0,
+) -> None:
+    """Write the cell graph, and the cell–gene graph with text vectors of the genes, for PyTorch Geometric.
+
+    The folder has safetensors and JSON; :func:`cellmodel.io.read_graph` opens it, and says what is in it. The cells are
+    prepared as for :func:`cluster`. ``adata`` is left as it is::
+
+        cm.tl.export_graph(adata, gk.open("human"), folder="graph", label_key="cell_type")
+        graph = cm.io.read_graph("graph")
+
+    Parameters
+    ----------
+    kb
+        Opened store; None only with ``knowledge="none"``, and then genes have no features.
+    folder
+        Folder to write.
+    label_key
+        Column of obs to write as ``y`` of the cells; nothing is computed from it.
+    config
+        All further settings; the named arguments above win over it.
+    overwrite
+        Whether a graph in that folder may be replaced.
+    """
+    chosen = replace(config or RunConfig(), knowledge=knowledge, encoder=encoder, seed=random_state)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    cells = cells_from_anndata(adata, read, source="AnnData in memory")
+    export_cells(cells, Path(folder), kb, chosen, label_key=label_key, overwrite=overwrite)
 
 
 def _do(

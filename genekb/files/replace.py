@@ -22,7 +22,8 @@ _STALE_S: Final = 86_400.0  # of another machine: nothing is written for so long
 _MANY: Final = 100
 _AT_FDCWD, _RENAME_NOREPLACE, _RENAME_EXCHANGE = -100, 1, 2
 _REMOVALS: Final = 20
-_ONE_RESULT: Final = ("manifest.json", "model.json", "zarr.json", ".zgroup")  # a folder with one of these is one result
+# a folder with one of these is one result
+_ONE_RESULT: Final = ("manifest.json", "model.json", "graph.json", "zarr.json", ".zgroup")
 
 
 @dataclass(frozen=True, slots=True)

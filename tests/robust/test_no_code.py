@@ -199,12 +199,13 @@ def test_a_cell_file_in_zarr_that_asks_for_pickle_is_refused(tmp_path, mark, set
 
 def test_a_model_of_cells_that_is_a_pickle_is_refused(tmp_path, mark):
     from cellmodel.core.errors import CellModelError
-    from cellmodel.io.writers import DESCRIPTION
-    from cellmodel.tl.model.fitted import ARRAYS, FORMAT, load_model
+    from cellmodel.io.array_folder import ARRAYS
+    from cellmodel.io.writers import MODEL
+    from cellmodel.tl.model.fitted import load_model
 
     (tmp_path / ARRAYS).write_bytes(pickle.dumps(Payload(mark)))
-    description = {"format": FORMAT, "sha256": sha256_file(tmp_path / ARRAYS), "config": {}, "names": []}
-    (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+    description = {"format": MODEL.format, "sha256": sha256_file(tmp_path / ARRAYS), "config": {}, "names": []}
+    (tmp_path / MODEL.description).write_text(json.dumps(description))
     with pytest.raises(CellModelError):
         load_model(tmp_path)
 

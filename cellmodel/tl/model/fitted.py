@@ -15,10 +15,11 @@ import genekb
 from cellmodel.core.arrays import CellByGene, Embedding, Labels
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
+from cellmodel.io.array_folder import read_folder, write_folder
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
-from cellmodel.io.writers import DESCRIPTION, model_target, output
+from cellmodel.io.writers import MODEL
 from cellmodel.pp.neighbors import nearest_votes, smooth_onto
 from cellmodel.pp.normalize import Components, log_expression
 from cellmodel.recipes.base import Embed, NewCells, Representation
@@ -29,7 +30,6 @@ from cellmodel.tl._task import Task, numbered_categories
 from genekb.core.errors import SpeciesMismatch
 from genekb.core.plugins import installed_version
 from genekb.files import atomic as files
-from genekb.files.limits import read_json
 
 MIN_GENES: Final = 0.5  # share of the model's genes that new cells must have
 N_VOTERS: Final = 15  # fitted cells that decide the cluster of a new one
@@ -236,8 +236,6 @@ def _values(model: FittedModel, cells: Cells, found: Predicted) -> Sequence[Any]
     return labels, found.confidence.astype(np.float32), z, z_expr, z_text, record
 
 
-FORMAT: Final = 1
-ARRAYS: Final = "arrays.safetensors"
 _BY_MODEL: Final = ("gene_ids", "mean", "components", "pcs", "features", "labels")
 _BY_TEXT: Final = tuple(field.name for field in fields(TextMap))
 
@@ -247,24 +245,18 @@ def save_model(model: FittedModel, folder: Path, *, overwrite: bool = False) -> 
 
     Raises ``InputUnusable`` if the folder may not be replaced, or the disk refuses.
     """
-    with output(model_target(folder), overwrite=overwrite) as part:
-        part.mkdir(parents=True)
-        files.write_arrays(_arrays(model), part / ARRAYS)
-        promised = {"sha256": files.sha256_file(part / ARRAYS), "n_bytes": (part / ARRAYS).stat().st_size}
-        files.write_json(_description(model) | promised, part / DESCRIPTION)
+    write_folder(folder, MODEL, _arrays(model), _description(model), overwrite=overwrite)
 
 
 def _arrays(model: FittedModel) -> dict[str, np.ndarray]:
     arrays = {name: getattr(model, name) for name in _BY_MODEL}
     if model.text is not None:
         arrays |= {f"text.{name}": getattr(model.text, name) for name in _BY_TEXT}
-    arrays |= {f"state.{name}": values for name, values in model.state.items()}
-    return {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    return arrays | {f"state.{name}": values for name, values in model.state.items()}
 
 
 def _description(model: FittedModel) -> dict[str, Any]:
     return {
-        "format": FORMAT,
         "config": model.config.to_dict(),
         "names": list(model.names),
         "store_id": model.store_id,
@@ -281,28 +273,7 @@ def load_model(folder: Path, *, address: str = "") -> FittedModel:
     the folder holds no model, or one of a later format; ``LineageMismatch`` if its bytes are not those that were
     written.
     """
-    if not (folder / DESCRIPTION).is_file():
-        raise InputUnusable(f"{folder} holds no {DESCRIPTION}; is it a folder that --save-model wrote?")
-    where, hint = (address, "ask its owner to push it again") if address else (str(folder), "fit the model again")
-    try:
-        content = read_json(folder / DESCRIPTION)
-        expected, found_format = content["sha256"], content["format"]
-        has_arrays = (folder / ARRAYS).is_file()
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(where, hint, error) from error
-    if found_format != FORMAT:
-        raise InputUnusable(f"{where} is a model of format {found_format}, {FORMAT} is read here; update the package")
-    if not has_arrays or files.sha256_file(folder / ARRAYS) != expected:
-        raise LineageMismatch(f"{where}/{ARRAYS} is missing or not the file that was written; {hint}")
-    try:
-        return _model(content, folder / ARRAYS)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(where, hint, error) from error
-
-
-def _damaged(where: str, hint: str, error: Exception) -> LineageMismatch:
-    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)[:100]
-    return LineageMismatch(f"{where}/{DESCRIPTION} is damaged ({reason}); {hint}")
+    return read_folder(folder, MODEL, _model, address=address)
 
 
 def _model(content: dict[str, Any], path: Path) -> FittedModel:

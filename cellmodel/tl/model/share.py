@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from cellmodel.core.errors import InputUnusable, LineageMismatch
-from cellmodel.io.writers import DESCRIPTION, check_targets, model_target
-from cellmodel.tl.model.fitted import ARRAYS, load_model
+from cellmodel.io.array_folder import ARRAYS
+from cellmodel.io.writers import MODEL, check_targets
+from cellmodel.tl.model.fitted import load_model
 from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import take_place
 from genekb.net.client import Absent
@@ -24,6 +25,7 @@ from genekb.store.lockfile import Pin, read_pins
 from genekb.store.manifest import StoredFile
 from genekb.store.writer import describe_file
 
+DESCRIPTION: Final = MODEL.description
 _PULLING: Final = ".pulling"
 _MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
 
@@ -71,7 +73,7 @@ def pull_model(
     what is there is no model; ``LineageMismatch`` if another version comes than was asked for, or other bytes than
     promised; ``genekb.core.errors.GeneKBError`` if the location cannot be reached, or does not hold it.
     """
-    check_targets([model_target(folder)], overwrite=overwrite)
+    check_targets([MODEL.target(folder)], overwrite=overwrite)
     staging = folder.with_name(f".{folder.name}{_PULLING}")
     try:
         with open_version(address, head=DESCRIPTION, retry=retry or RetryPolicy()) as version:

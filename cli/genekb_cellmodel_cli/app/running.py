@@ -138,7 +138,7 @@ class QuickGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if isinstance(error, typer.BadParameter):
+            if isinstance(error, typer.BadParameter) and ctx.parent is None:
                 _suggest(error)
             if hasattr(error, "format_message"):  # as every usage error has
                 error.message = printable(error.message)  # type: ignore[attr-defined]  # beside it
@@ -220,6 +220,8 @@ def _suggest(error: Any) -> None:
 
 def _refuse_addresses(command: Any) -> None:
     """Have the parameters of a command that are paths refuse an address, which would become a folder of that name."""
+    if command.callback is None:  # a group, whose commands do
+        return
     hints = inspect.unwrap(command.callback).__annotations__
     for param in command.params:
         if _holds_path(hints.get(param.name)):
@@ -239,19 +241,26 @@ def _refuse_address(_: Any, __: Any, value: Any) -> Any:
     return value
 
 
-def make_app(name: str, help_text: str, commands: Mapping[str, Command]) -> typer.Typer:
-    """Make a program of its commands, whose option groups become options."""
+def make_app(name: str, help_text: str, commands: Mapping[str, Command | typer.Typer]) -> typer.Typer:
+    """Make a program of its commands, whose option groups become options, and of groups of commands."""
+    return make_group(help_text, commands, name=name, callback=common)
+
+
+def make_group(help_text: str, commands: Mapping[str, Command | typer.Typer], **more: Any) -> typer.Typer:
+    """Make a group of commands, whose option groups become options."""
     app = typer.Typer(
-        name=name,
         help=help_text,
         cls=QuickGroup,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # rich would take half of the time of --help
-        callback=common,
+        **more,
     )
     for word, command in commands.items():
-        app.command(word)(expand_groups(command))
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=word)
+        else:
+            app.command(word)(expand_groups(command))
     return app
 
 

@@ -1,7 +1,7 @@
 """The command `cellmodel`."""
 
-from genekb_cellmodel_cli.app.running import make_app, run
-from genekb_cellmodel_cli.cellmodel import annotate, attribute, bench, classify, cluster, compare, plot, share
+from genekb_cellmodel_cli.app.running import make_app, make_group, run
+from genekb_cellmodel_cli.cellmodel import annotate, attribute, bench, classify, cluster, compare, graph, plot, share
 
 app = make_app(
     "cellmodel",
@@ -18,6 +18,9 @@ app = make_app(
         "ablate": bench.ablate,
         "classify": classify.classify,
         "compare": compare.compare,
+        "graph": make_group(
+            "Write graphs of cells and genes for programs that learn on them.", {"export": graph.export}
+        ),
         "plot": plot.plot,
         "predict": classify.predict,
         "search": annotate.search,

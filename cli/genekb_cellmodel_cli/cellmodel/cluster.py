@@ -22,10 +22,9 @@ _MARKERS, _WORDS = 5, 4  # of a cluster that are shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(options.GeneMatching):
-    """Settings of a run, with clusters or without."""
+class Views(options.GeneMatching):
+    """Settings of what recipes see of the cells."""
 
-    recipe: options.Recipe = "fused"
     knowledge: options.Knowledge = "real"
     sentences: Annotated[
         Sentences,
@@ -46,13 +45,19 @@ class Run(options.GeneMatching):
         if smooth_labels and not self.spatial:
             raise typer.BadParameter("--smooth-labels needs coordinates; give --spatial too")
         return super().config(
-            recipe=self.recipe,
             knowledge=self.knowledge,
             semantics=SemanticsConfig(sentences=self.sentences),
             spatial=SpatialConfig(smooth_labels=smooth_labels) if self.spatial else None,
             low_data=self.low_data,
             **more,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Views):
+    """Settings of a run, with clusters or without."""
+
+    recipe: options.Recipe = "fused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +100,7 @@ class RunJob:
         from cellmodel.tl._slots import cluster_task
         from cellmodel.tl._task import run_on_file
 
-        config = self.run.config(**settings, compute=self.training.config())
+        config = self.run.config(**settings, recipe=self.run.recipe, compute=self.training.config())
         kb = self.store.open_for(self.run.knowledge)
         write = self.slots.write(self.output, report=report, model=model, command=_command_line())
         with progress_bar() as progress:
