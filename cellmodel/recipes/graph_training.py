@@ -1,20 +1,18 @@
-"""What recipes share that train on the whole cell graph: order of the cells, sparse propagation, learnt centres."""
+"""What recipes share that train on the whole cell graph: order of the cells, targets, learnt centres."""
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cellmodel.cluster.algorithms import micro_ward
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
-from cellmodel.core.arrays import CellGraph, Embedding, content_order
+from cellmodel.core.arrays import Embedding, content_order
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
 from cellmodel.nn.train import Batch, History, TrainConfig, fit
@@ -48,28 +46,6 @@ def standardised(features: Embedding) -> Embedding:
     """Centre the features and scale them by one common factor, so that directions keep their relative length."""
     centred = features - features.mean(axis=0)
     return (centred / max(float(centred.std(axis=0).max()), 1e-12)).astype(np.float32)
-
-
-def symmetric_propagation(graph: CellGraph) -> CellGraph:
-    r"""Weights with the cell itself at 1, over the square roots of both degrees: :math:`D^{-1/2} (A + I) D^{-1/2}`."""
-    weights = (graph + sp.identity(graph.shape[0], format="csr")).tocsr()
-    scale = sp.diags(1 / np.sqrt(np.asarray(weights.sum(axis=1)).ravel()))
-    return (scale @ weights @ scale).tocsr()
-
-
-def csr_tensor(matrix: sp.csr_matrix) -> Tensor:
-    """Float32 CSR tensor of a sparse matrix."""
-    matrix = matrix.tocsr()
-    matrix.sort_indices()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
-            torch.from_numpy(matrix.data.astype(np.float32)),
-            size=matrix.shape,
-            check_invariants=True,
-        )
 
 
 log = logging.getLogger(__name__)

@@ -50,6 +50,7 @@ from torch.nn import functional as F
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.device import find_device
+from cellmodel.nn.graphs import symmetric_propagation
 from cellmodel.nn.losses import info_nce, normalised_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
@@ -59,13 +60,11 @@ from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, T
 from cellmodel.recipes.graph_training import (
     TRAINING,
     ScheduledTarget,
-    csr_tensor,
     fit_to_target,
     in_content_order,
     number_of_centres,
     standardised,
     start_centres,
-    symmetric_propagation,
 )
 from cellmodel.recipes.heads import assignment_head
 
@@ -122,7 +121,7 @@ def represent(
     with seeding.scope(seed):
         model = _aligner(cells, n_clusters).to(device)
         cells = {name: values.to(device) for name, values in cells.items()}
-        propagation = csr_tensor(symmetric_propagation(ordered.graph)).to(device)
+        propagation = symmetric_propagation(ordered.graph).to(device)
         report = _reporter(on_epoch, cells, places)
         history = _train(model, cells, terms=terms, propagation=propagation, seed=seed, report=report)
     latents = _latents(model, cells)

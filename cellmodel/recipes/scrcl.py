@@ -37,12 +37,13 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors
 from cellmodel.core.device import find_device
 from cellmodel.core.errors import InputUnusable
+from cellmodel.nn.graph_modules import DualViewRefiner
+from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
-from cellmodel.nn.modules import DualViewRefiner
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.graph_training import csr_tensor, in_content_order, standardised, symmetric_propagation
+from cellmodel.recipes.graph_training import in_content_order, standardised
 from cellmodel.recipes.heads import kmeans_head
 
 TEMPERATURE: Final = 0.1
@@ -181,9 +182,9 @@ def _inputs(views: CellViews, gene_features: GeneVectors, *, device: torch.devic
         pcs=torch.from_numpy(standardised(views.pcs)).to(device),
         expression=csr_tensor(views.expression).to(device),
         mean=torch.from_numpy(mean.astype(np.float32)).to(device),
-        cell_graph=csr_tensor(symmetric_propagation(graph)).to(device),
+        cell_graph=symmetric_propagation(graph).to(device),
         gene_features=torch.from_numpy(gene_features).to(device),
-        gene_graph=csr_tensor(symmetric_propagation(genes)).to(device),
+        gene_graph=symmetric_propagation(genes).to(device),
         edges=torch.from_numpy(edges.astype(np.int64)).to(device),
     )
 

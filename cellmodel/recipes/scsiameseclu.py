@@ -49,10 +49,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch_geometric.utils import spmm
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.core.device import find_device
+from cellmodel.nn.graph_modules import SiameseEncoders, SiameseGraphs
+from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
 from cellmodel.nn.losses import (
     cell_correlation,
     edge_reconstruction,
@@ -60,20 +63,17 @@ from cellmodel.nn.losses import (
     latent_correlation,
     zinb_nll,
 )
-from cellmodel.nn.modules import SiameseEncoders, SiameseGraphs
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
 from cellmodel.nn.train import Batch, History, fit
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, without
 from cellmodel.recipes.graph_training import (
     TRAINING,
     ScheduledTarget,
-    csr_tensor,
     fit_to_target,
     in_content_order,
     number_of_centres,
     standardised,
     start_centres,
-    symmetric_propagation,
 )
 from cellmodel.recipes.heads import assignment_head
 
@@ -241,7 +241,7 @@ def _forward(
         **counted,
         "sampled_feature": outputs["z_feature"][:, sample],
         "sampled_graph": outputs["z_graph"][:, sample],
-        "propagated_z": propagation @ z,
+        "propagated_z": spmm(propagation, z),
         "features": batch["features"],
         "smoothed": batch["smoothed"],
         "decoded": model.decode(z),
@@ -345,7 +345,7 @@ def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
     cells = {name: values.to(device) for name, values in cells.items()}
     depth = np.maximum(views.depth, 1.0)  # a cell without counts has none to explain
     return AugmentedViews(
-        cells={**cells, "smoothed": graphs.propagation @ cells["features"]},
+        cells={**cells, "smoothed": spmm(graphs.propagation, cells["features"])},
         graphs=graphs,
         counts=views.counts,
         log_size_factors=torch.from_numpy(np.log(depth / depth.mean()).astype(np.float32)).to(device),
@@ -358,8 +358,8 @@ def _graphs(views: CellViews, device: torch.device) -> SiameseGraphs:
     diffused = diffuse(transition, restart=RESTART, n_steps=DIFFUSION_STEPS, n_kept=DIFFUSION_KEPT)
     dropped = drop_edges(views.graph, views.pcs, share=DROPPED_EDGES)
     return SiameseGraphs(
-        propagation=csr_tensor(symmetric_propagation(views.graph)).to(device),
-        views=(csr_tensor(diffused).to(device), csr_tensor(symmetric_propagation(dropped)).to(device)),
+        propagation=symmetric_propagation(views.graph).to(device),
+        views=(csr_tensor(diffused).to(device), symmetric_propagation(dropped).to(device)),
         edges=torch.from_numpy(np.stack([linked.row, linked.col]).astype(np.int64)).to(device),
     )
 

@@ -64,6 +64,13 @@ def test_no_help_loads_anything_heavy(name, leaf):
     assert f"checked {leaf}" in result.stdout.splitlines()
 
 
+def test_recipes_that_pass_no_messages_over_a_graph_do_not_load_torch_geometric():
+    others = "for name in BUILT_IN:\n    if not name.startswith('sc'): find_recipe(name)\n"
+    code = "from cellmodel.recipes.registry import BUILT_IN, find_recipe\nimport cellmodel.tl\n" + others
+    result = run(code + "assert 'torch' in sys.modules and 'torch_geometric' not in sys.modules")
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_heavy_import_would_be_noticed():
     result = run("import pydantic\ncheck('this')")
     assert result.returncode == 1

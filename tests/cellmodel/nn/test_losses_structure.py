@@ -4,8 +4,8 @@ import scipy.sparse as sp
 import torch
 from scipy.spatial.distance import jensenshannon
 
+from cellmodel.nn.graphs import symmetric_propagation
 from cellmodel.nn.losses import edge_reconstruction, jensen_shannon, normalised_cut
-from cellmodel.recipes.graph_training import csr_tensor, symmetric_propagation
 
 
 def two_blocks(n=6):
@@ -19,7 +19,7 @@ def embedding(*shape, seed=0):
 
 
 def propagation(graph):
-    return csr_tensor(symmetric_propagation(graph)).to(torch.float64)
+    return symmetric_propagation(graph).to(torch.float64)
 
 
 def test_normalised_cut_is_the_dense_formula():
