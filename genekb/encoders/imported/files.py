@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
@@ -49,22 +49,31 @@ def read_rows(path: Path, column: str | None) -> tuple[str, GeneRows]:
     return kind, _READ[kind](path, column)
 
 
-def _stack(rows: Sequence[tuple[str, Any]], *, path: Path) -> GeneRows:
-    """Put vectors that come one by one into a matrix; they must be numbers, and equally many."""
-    dim = len(rows[0][1]) if rows else 0
-    odd = next(((name, len(values)) for name, values in rows if len(values) != dim), None)
-    if odd:
-        raise SourceUnusable(f"{path}: {odd[0][:40]!r} has {odd[1]} values, {rows[0][0][:40]!r} has {dim}")
-    matrix = np.empty((len(rows), dim), dtype=np.float32)
-    for row, (name, values) in enumerate(rows):
-        if not isinstance(values, np.ndarray) and not set(map(type, values)) <= {int, float}:
-            raise SourceUnusable(f"{path}: the vector of {name[:40]!r} holds something that is no number")
-        try:
-            with np.errstate(over="ignore"):
-                matrix[row] = values
-        except OverflowError as error:
-            raise SourceUnusable(f"{path}: the vector of {name[:40]!r} holds an integer that is too large") from error
-    return GeneRows(columns={"name": [name for name, _ in rows]}, matrix=matrix)
+def _stack(rows: Iterable[tuple[Any, Any]], *, path: Path) -> GeneRows:
+    """Put named vectors into a matrix; integers among the names become text."""
+    names, vectors = [], []
+    for name, values in rows:
+        if type(name) is not str and (type(name) is not int or abs(name) >> 64):
+            raise SourceUnusable(f"{path} has a key of type {type(name).__name__} that is no name of a gene")
+        names.append(str(name))
+        vectors.append(_numbers(values, what=f"{path}: {names[-1][:40]!r}"))
+        if len(vectors[-1]) != len(vectors[0]):
+            raise SourceUnusable(
+                f"{path}: {names[-1][:40]!r} has {len(values)} values, {names[0][:40]!r} has {len(vectors[0])}"
+            )
+    return GeneRows(columns={"name": names}, matrix=np.stack(vectors) if vectors else np.empty((0, 0)))
+
+
+def _numbers(values: object, *, what: str) -> FloatArray:
+    if not isinstance(values, list | tuple | np.ndarray):
+        raise SourceUnusable(f"{what} is of type {type(values).__name__.strip('_')}, not a list of numbers")
+    if not isinstance(values, np.ndarray) and not set(map(type, values)) <= {int, float}:
+        raise SourceUnusable(f"{what} holds something that is no number")
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, dtype=np.float32)
+    except OverflowError as error:
+        raise SourceUnusable(f"{what} holds an integer that is too large") from error
 
 
 def _read_text(path: Path) -> str:
@@ -121,16 +130,13 @@ def _read_genept(path: Path, _column: str | None) -> GeneRows:
     content = _read_json(path)
     if not isinstance(content, _Pairs):
         raise SourceUnusable(f"{path} holds a {type(content).__name__}, an object of name → numbers is needed")
-    odd = next((name for name, values in content if type(values) is not list), None)
-    if odd is not None:
-        raise SourceUnusable(f"{path}: {odd[:40]!r} has no list of numbers")
     return _stack(content, path=path)
 
 
 def _read_pickle(path: Path, _column: str | None) -> GeneRows:
-    from genekb.encoders.imported.safe_pickle import read_pickled_vectors
+    from genekb.encoders.imported.safe_pickle import read_pickled
 
-    return _stack(read_pickled_vectors(path), path=path)
+    return _stack(read_pickled(path).items(), path=path)
 
 
 def _read_parquet(path: Path, column: str | None) -> GeneRows:
