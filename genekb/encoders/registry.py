@@ -237,14 +237,16 @@ def _check_dim(entry: ModelEntry, dim: int) -> None:
 
 
 def _load_in_onnx(folder: ModelFolder, asked: _AskedModel, *, threads: int | None, cache: Path | None) -> Encoder:
-    from genekb.encoders.local.onnx import load_onnx, read_facts
+    from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
 
-    cache = cache or graph_cache()
+    compute = Compute(device="cpu", dtype="float32", threads=threads)
     try:
-        facts = read_facts(folder, pooling=asked.pooling(folder), name=asked.short_name, cache=cache)
-        recipe = asked.recipe(folder, facts)
+        opened = open_transformer(
+            folder, name=asked.short_name, pooling=asked.pooling(folder), compute=compute, graphs=cache or graph_cache()
+        )
+        recipe = asked.recipe(folder, opened.facts)
         recipe = replace(recipe, kind="onnx", name=KINDS["onnx"].stored_as.format(recipe.name))
-        return load_onnx(folder, recipe=recipe, threads=threads, cache=cache)
+        return start_transformer(opened, spec=recipe, threads=threads)
     except EncoderFailed as error:
         if not folder.own_classes:
             raise

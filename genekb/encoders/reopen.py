@@ -104,10 +104,6 @@ def _reopen_files(
         folder = read_folder(place.path)
         if not _is_made_from(spec, folder, entry):
             continue
-        if spec.kind == "onnx":
-            from genekb.encoders.local.onnx import load_onnx
-
-            return load_onnx(folder, recipe=spec, threads=threads, cache=cache or graph_cache())
         from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
         from genekb.encoders.local.remote_code import code_hint, find_code
 
@@ -116,8 +112,11 @@ def _reopen_files(
         code = find_code(folder, place=place, model_id=spec.model_id) if spec.code_sha256 else None
         if code and code.sha256 != spec.code_sha256:
             continue
-        compute = Compute(device=device, dtype=spec.dtype, threads=threads)
-        opened = open_transformer(folder, name=spec.name, pooling=spec.pooling, compute=compute, code=code)
+        graphs = (cache or graph_cache()) if spec.kind == "onnx" else None
+        compute = Compute(device="cpu" if graphs else device, dtype=spec.dtype, threads=threads)
+        opened = open_transformer(
+            folder, name=spec.name, pooling=spec.pooling, compute=compute, code=code, graphs=graphs
+        )
         if (opened.facts.pooling, opened.facts.modules_sha256) == (spec.pooling, spec.modules_sha256):
             return start_transformer(opened, spec=spec, threads=threads)
     code_too = " or Python code" if spec.code_sha256 else ""

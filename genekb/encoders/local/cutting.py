@@ -1,30 +1,20 @@
-"""Texts cut on the end of a sentence before a model sees them, and batches of texts of one length.
-
-Only ``tokenizers`` is needed, so that an encoder without PyTorch encodes texts exactly as one with it.
-"""
+"""Texts cut on the end of a sentence before a model sees them, and batches of texts of one length."""
 
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from jaxtyping import Float32
-
 from genekb.core.errors import EncoderFailed
-from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.base import EncoderSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-PROBE: Final = "A2M: alpha-2-macroglobulin. The protein inhibits many proteases by a bait and trap mechanism."
-
 _PAD_TO: Final = 16
-
-Forward = Callable[[list[str]], Float32[np.ndarray, "text dim"]]
 
 _ABBREVIATIONS = ("e.g", "i.e", "al", "vs", "cf", "ca", "approx", "fig", "no", "sp", "spp", "resp", "dr", "st")
 _NOT_ABBREVIATED = "".join(rf"(?<!\b(?i:{re.escape(word)}))" for word in _ABBREVIATIONS)
@@ -125,37 +115,3 @@ class SentenceCutter:
                 f"encoder {self.spec.name!r} reads {self.spec.max_tokens} tokens, its prompt alone takes {used}"
             )
         return self.spec.max_tokens - used
-
-
-def encode_in_batches(
-    texts: Sequence[str],
-    *,
-    cutter: SentenceCutter,
-    forward: Forward,
-    size: int,
-    progress: Callable[[int], None] | None,
-) -> EncodedTexts:
-    """Encode texts as ``Encoder.encode`` says, long ones truncated on the end of a sentence.
-
-    ``forward``: vectors of a batch of texts. ``size``: texts of a batch. Raises ``EncoderFailed`` if vectors have
-    another length than the recipe says, are not finite, or are zero.
-    """
-    spec = cutter.spec
-    check_texts(texts)
-    cuts = cutter.cut(texts)
-    kept = [cut.text for cut in cuts]
-    vectors = np.empty((len(texts), spec.dim), dtype=np.float32)
-    for rows in cutter.batches(kept, size=size):
-        found = forward([kept[row] for row in rows])
-        if found.shape[1] != spec.dim:
-            raise EncoderFailed(
-                f"encoder {spec.name!r} gives vectors of {found.shape[1]} dims, {spec.dim} are expected"
-            )
-        vectors[rows] = found
-        if progress:
-            progress(len(rows))
-    return EncodedTexts(
-        vectors=unit_rows(vectors, encoder=spec.name),
-        n_tokens=np.array([cut.n_tokens for cut in cuts], dtype=np.int32),
-        n_tokens_cut=np.array([cut.n_tokens_cut for cut in cuts], dtype=np.int32),
-    )

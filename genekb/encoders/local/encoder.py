@@ -10,15 +10,16 @@ import numpy as np
 from jaxtyping import Float32
 
 from genekb.core.errors import EncoderFailed, NotAvailable
-from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec
+from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.encoders.kinds import Pooling
-from genekb.encoders.local.cutting import PROBE, SentenceCutter, encode_in_batches
+from genekb.encoders.local.cutting import SentenceCutter
 from genekb.encoders.local.files import ModelFacts, ModelFolder, smallest_limit
 from genekb.encoders.local.remote_code import CODE_FAULTS, OwnCode, first_line
 
 if TYPE_CHECKING:
     import torch
 
+_PROBE: Final = "A2M: alpha-2-macroglobulin. The protein inhibits many proteases by a bait and trap mechanism."
 _BATCH_SIZES: Final = {"cpu": 8, "cuda": 64}
 
 
@@ -69,13 +70,27 @@ class TransformerEncoder:
         self._threads = threads
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as `Encoder.encode` says; long ones are cut on the end of a sentence."""
-        size = _BATCH_SIZES[self._model.device.type]
+        """Encode texts as `Encoder.encode` says; long ones are cut on the end of a sentence.
+
+        Raises ``EncoderFailed`` also if vectors have another length than the recipe says.
+        """
+        check_texts(texts)
+        cuts = self._cutter.cut(texts)
+        kept = [cut.text for cut in cuts]
+        vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
         with _torch_threads(self._threads):
-            return encode_in_batches(texts, cutter=self._cutter, forward=self._forward, size=size, progress=progress)
+            for rows in self._cutter.batches(kept, size=_BATCH_SIZES[self._model.device.type]):
+                vectors[rows] = self._forward([kept[row] for row in rows])
+                if progress:
+                    progress(len(rows))
+        return EncodedTexts(
+            vectors=unit_rows(vectors, encoder=self.spec.name),
+            n_tokens=np.array([cut.n_tokens for cut in cuts], dtype=np.int32),
+            n_tokens_cut=np.array([cut.n_tokens_cut for cut in cuts], dtype=np.int32),
+        )
 
     def save(self, folder: Path) -> None:
-        """Write nothing: a transformer has no state of its own, and its weights stay where they are."""
+        """Write nothing: a transformer has no state of its own; its weights stay where they are."""
 
     def _forward(self, texts: list[str]) -> Float32[np.ndarray, "text dim"]:
         vectors: Float32[np.ndarray, "text dim"] = self._model.encode(
@@ -86,21 +101,28 @@ class TransformerEncoder:
             truncate_dim=self.spec.dim,
             processing_kwargs={"text": {"pad_to_multiple_of": self._cutter.pad_to}},
         )
+        if vectors.shape[1] != self.spec.dim:
+            raise EncoderFailed(
+                f"encoder {self.spec.name!r} gives vectors of {vectors.shape[1]} dims, {self.spec.dim} are expected"
+            )
         return vectors
 
 
 def open_transformer(
-    folder: ModelFolder, *, name: str, pooling: Pooling, compute: Compute, code: OwnCode | None = None
-) -> OpenedModel:
+    folder: ModelFolder, *, name: str, pooling: Pooling, compute: Compute, code: OwnCode | None = None,
+    graphs: Path | None = None,
+) -> OpenedModel:  # fmt: skip
     """Open a model, without network, and without any code of its own but `code`.
 
-    ``pooling``: for a folder that declares none. Raises ``EncoderFailed`` if sentence-transformers cannot open the
-    model, or weights are missing; ``NotAvailable`` if the device is missing.
+    ``pooling``: for a folder that declares none. ``graphs``: folder of ONNX graphs, where ONNX Runtime is to run it.
+    Raises ``EncoderFailed`` if sentence-transformers cannot open the model, or weights are missing; ``NotAvailable`` if
+    the device, or a library, is missing.
     """
     from safetensors import SafetensorError
 
     from genekb.encoders.imported.safe_pickle import UnpicklingError
     from genekb.encoders.local.engine import is_plain, open_model, pooling_of
+    from genekb.encoders.local.onnx import Graphs
 
     device = _device(compute.device)
     # Code that others wrote may mix its own float32 values with the weights.
@@ -111,6 +133,7 @@ def open_transformer(
         model = open_model(
             code.view(folder) if code else folder, pooling=pooling, dtype=dtype, device=str(device),
             trust_remote_code=code is not None,
+            graphs=Graphs(cache=graphs, folder=folder, threads=compute.threads) if graphs else None,
         )  # fmt: skip
     except UnpicklingError as error:
         raise EncoderFailed(
@@ -137,7 +160,7 @@ def start_transformer(opened: OpenedModel, *, spec: EncoderSpec, threads: int | 
     """Make an encoder of an opened model, and try it on one text."""
     encoder = TransformerEncoder(spec=spec, model=opened.model, threads=threads)
     try:
-        encoder.encode([PROBE])
+        encoder.encode([_PROBE])
     except EncoderFailed:
         raise
     except CODE_FAULTS as error:

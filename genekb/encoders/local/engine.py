@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,16 +20,27 @@ from transformers.utils import logging as noise
 from genekb.core.errors import EncoderFailed
 from genekb.encoders.kinds import Pooling as PoolingName
 from genekb.encoders.local.files import ModelFolder
+from genekb.encoders.local.onnx import Graphs
 
 _MODES: Final[dict[str, PoolingName]] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+_TALKATIVE: Final = ("sentence_transformers", "torch.onnx", "onnxscript", "onnx_ir")  # loggers
 _TEXT_ALONE: Final = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 
 class WholeTransformer(Transformer):  # type: ignore[misc]  # the library ships no types
-    """A transformer all of whose weights come from its file: missing ones would be random numbers."""
+    """A transformer all of whose weights come from its file: missing ones would be random numbers.
 
-    def _load_model(self, *args: Any, trust_remote_code: bool = False, **settings: Any) -> Any:
-        loaded = super()._load_model(*args, output_loading_info=True, trust_remote_code=trust_remote_code, **settings)
+    ``graphs``: where ONNX Runtime is to run it.
+    """
+
+    def _load_model(self, *args: Any, graphs: Graphs | None = None, **settings: Any) -> Any:
+        if graphs is not None:
+            return graphs.open(args[2], load=partial(self._load_whole, *args, **settings))
+        return self._load_whole(*args, **settings)
+
+    def _load_whole(self, *args: Any, trust_remote_code: bool = False, **settings: Any) -> Any:
+        settings |= {"output_loading_info": True, "trust_remote_code": trust_remote_code}
+        loaded = super()._load_model(*args, **settings)
         if not isinstance(loaded, tuple):
             raise EncoderFailed(
                 "does not report which weights are missing (output_loading_info), which could then be random numbers; "
@@ -54,14 +66,18 @@ class LocalModel(SentenceTransformer):  # type: ignore[misc]  # the library ship
         return WholeTransformer if found is Transformer else found
 
 
-def open_model(folder: ModelFolder, *, pooling: PoolingName, dtype: str, device: str, trust_remote_code: bool) -> Any:
+def open_model(
+    folder: ModelFolder, *, pooling: PoolingName, dtype: str, device: str, trust_remote_code: bool,
+    graphs: Graphs | None = None,
+) -> Any:  # fmt: skip
     """Open a model in evaluation mode; ``pooling`` is for a folder that declares none.
 
-    Raises what the libraries raise; ``EncoderFailed`` with the rest of a sentence if weights are missing.
+    ``graphs``: where ONNX Runtime is to run its transformer. Raises what the libraries raise; ``EncoderFailed`` with
+    the rest of a sentence if weights are missing.
     """
     shared = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     # pytorch_model.bin is a pickle: tensors and nothing else
-    model_kwargs = {"dtype": getattr(torch, dtype), "weights_only": True}
+    model_kwargs = {"dtype": getattr(torch, dtype), "weights_only": True, "graphs": graphs}
     with quiet_libraries():
         if folder.is_bare:
             transformer = WholeTransformer(
@@ -163,15 +179,16 @@ def _set_buffers(model: Any) -> None:
 def quiet_libraries() -> Iterator[None]:
     """Keep loading bars, advice and reports on unused weights off the terminal inside the block."""
     level, has_bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
-    library = logging.getLogger("sentence_transformers")
-    before = library.level
+    before = {name: logging.getLogger(name).level for name in _TALKATIVE}
     noise.set_verbosity_error()
     noise.disable_progress_bar()
-    library.setLevel(logging.ERROR)
+    for name in before:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
         noise.set_verbosity(level)
-        library.setLevel(before)
+        for name, earlier in before.items():
+            logging.getLogger(name).setLevel(earlier)
         if has_bars:
             noise.enable_progress_bar()
