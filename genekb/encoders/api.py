@@ -8,7 +8,6 @@ A fixed set of texts is encoded with the first vectors and kept beside them; reo
 """
 
 import base64
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_ro
 from genekb.encoders.local.cutting import Cut, cut_to_tokens
 from genekb.files.atomic import canonical_json, write_text
 from genekb.files.limits import read_json
+from genekb.net.client import is_busy
 from genekb.net.retry import RetryPolicy, TryAgain, retry_after_s
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ DOLLARS_PER_MILLION: Final[Mapping[str, float]] = {
 }
 PRICES_NOTED: Final = "2026-05"  # month of the list prices above
 
-_NO_MONEY: Final = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached"}
-)  # sent as 429, and not mended by waiting
-_BUSY: Final = frozenset({408, 409, 425, 429})
+_NO_MONEY: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # sent as 429; no wait mends it
 _NOT_FOR_YOU: Final = {
     401: f"check {KEY_VARIABLE}",
     403: f"check {KEY_VARIABLE}",
@@ -59,7 +56,7 @@ _NOT_FOR_YOU: Final = {
 }
 _OK: Final = 200
 _CLIENT_ERROR: Final = 400
-_SERVER_ERROR: Final = 500
+_CONFLICT: Final = 409
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +197,7 @@ def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig,
         return response
     code, message = _vendor_error(response, key=key)
     reason = f"status {status}" + "".join(f", {part}" for part in (code, message) if part)
-    if (status in _BUSY or status >= _SERVER_ERROR) and code not in _NO_MONEY:
+    if (is_busy(status) or status == _CONFLICT) and code not in _NO_MONEY:
         raise TryAgain(reason, wait_s=retry_after_s(response.headers.get("Retry-After", "")))
     if status in _NOT_FOR_YOU or status < _CLIENT_ERROR:  # redirects are not followed: the key stays here
         hint = _NOT_FOR_YOU.get(status, f"check {URL_VARIABLE}")
@@ -213,13 +210,10 @@ def _vendor_error(response: "httpx.Response", *, key: str) -> tuple[str, str]:
     try:
         content = response.json()
     except ValueError:
-        return "", ""
+        content = {}
     error = content.get("error", content) if isinstance(content, dict) else {}
-    if isinstance(error, str):
-        return "", _redact(error, key=key)
-    fields = error if isinstance(error, dict) else {}
-    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
-    return _redact(texts.get("code", ""), key=key), _redact(texts.get("message", ""), key=key)
+    fields = error if isinstance(error, dict) else {"message": error}
+    return _redact(str(fields.get("code") or ""), key=key), _redact(str(fields.get("message") or ""), key=key)
 
 
 def _redact(message: str, *, key: str) -> str:
@@ -293,7 +287,7 @@ PROBE_TEXTS: Final = (
 class ApiEncoder:
     """A model behind an embeddings API; equal texts get nearly, not always exactly, equal vectors."""
 
-    def __init__(self, *, spec: EncoderSpec, config: ApiConfig, probe: str) -> None:
+    def __init__(self, *, spec: EncoderSpec, config: ApiConfig, probe: Mapping[str, Any]) -> None:
         self.spec = spec
         self._config = config
         self._probe = probe
@@ -319,10 +313,9 @@ class ApiEncoder:
         """Write the probe, where none is; ``StoreCorrupt`` if the model has changed since the one in `folder`."""
         if (folder / PROBE).is_file():
             stored = _read_probe(folder, model_id=self.spec.model_id, host=self.spec.revision)
-            now = np.asarray(json.loads(self._probe)["vectors"], dtype=np.float32)
-            _check_unchanged(now, stored, model_id=self.spec.model_id)
-            return
-        write_text(self._probe, folder / PROBE)
+            _check_unchanged(np.asarray(self._probe["vectors"]), stored)
+        else:
+            write_text(canonical_json(self._probe) + "\n", folder / PROBE)
 
 
 def load_api(
@@ -339,24 +332,16 @@ def load_api(
         raise ValueError(f"max_tokens must be 0 to max_batch_tokens ({config.max_batch_tokens}), got {max_tokens}")
     stored = None if probe_folder is None else _read_probe(probe_folder, model_id=model_id, host=config.host)
     vectors = embed(PROBE_TEXTS, model_id=model_id, dim=dim, config=config)
-    spec = EncoderSpec(
-        name=name,
-        kind="api",
-        model_id=model_id,
-        revision=config.host,
-        max_tokens=max_tokens,
-        dim=vectors.shape[1],
-    )
     if stored is None:
-        return ApiEncoder(spec=spec, config=config, probe=_write_probe(vectors, spec))
-    _check_unchanged(vectors, stored, model_id=model_id)
-    return ApiEncoder(spec=spec, config=config, probe=canonical_json(stored) + "\n")
-
-
-def _write_probe(vectors: Float32[np.ndarray, "text dim"], spec: EncoderSpec) -> str:
-    rounded = vectors.astype(np.float64).round(_DECIMALS).tolist()
-    date = datetime.now(UTC).date().isoformat()
-    return canonical_json({"date": date, "model": spec.model_id, "host": spec.revision, "vectors": rounded}) + "\n"
+        rounded = vectors.astype(np.float64).round(_DECIMALS).tolist()
+        date = datetime.now(UTC).date().isoformat()
+        stored = {"date": date, "model": model_id, "host": config.host, "vectors": rounded}
+    else:
+        _check_unchanged(vectors, stored)
+    spec = EncoderSpec(
+        name=name, kind="api", model_id=model_id, revision=config.host, max_tokens=max_tokens, dim=vectors.shape[1]
+    )
+    return ApiEncoder(spec=spec, config=config, probe=stored)
 
 
 def _read_probe(folder: Path, *, model_id: str, host: str) -> dict[str, Any]:
@@ -381,17 +366,17 @@ def _read_probe(folder: Path, *, model_id: str, host: str) -> dict[str, Any]:
     return {"date": made_with[2], "model": model_id, "host": host, "vectors": vectors.tolist()}
 
 
-def _check_unchanged(vectors: Float32[np.ndarray, "text dim"], stored: dict[str, Any], *, model_id: str) -> None:
-    known = np.asarray(stored["vectors"])
+def _check_unchanged(vectors: np.ndarray, stored: Mapping[str, Any]) -> None:
+    known, made = np.asarray(stored["vectors"]), f"model {stored['model']!r}"
     if known.shape != vectors.shape:
         raise StoreCorrupt(
-            f"model {model_id!r} gives {vectors.shape[1]} dims, on {stored['date']} it gave {known.shape[1]}; "
+            f"{made} gives {vectors.shape[1]} dims, on {stored['date']} it gave {known.shape[1]}; "
             "encode again under another store"
         )
     cosines = (known * vectors).sum(axis=1) / np.linalg.norm(known, axis=1)
     lowest = float(cosines.min())
     if not lowest >= MIN_COSINE:
         raise StoreCorrupt(
-            f"the vendor's model {model_id!r} has changed since {stored['date']} (lowest cosine {lowest:.4f}, "
+            f"the vendor's {made} has changed since {stored['date']} (lowest cosine {lowest:.4f}, "
             f"{MIN_COSINE} is needed); encode again under another store"
         )

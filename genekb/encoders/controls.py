@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import scipy.sparse as sp
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, check_texts, unit_rows
@@ -20,37 +19,68 @@ from genekb.encoders.kinds import KINDS
 from genekb.files.atomic import write_json
 from genekb.files.limits import read_json
 from genekb.genes.texts import text_id
+from genekb.schema import FloatArray
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 REVISION: Final = "1"
+N_BUCKETS: Final = 1 << 15
 BASE_RECIPE: Final = "base-recipe.json"
 BASE_STATE: Final = "base"
 _PERMUTATION: Final = b"shuffled-1"
 _LONGEST_NAME: Final = 80
 
 
-class RandomEncoder:
-    """A random vector for each text: isotropic, and the same for the same text on every machine."""
+class BuiltInEncoder:
+    """An encoder without weights and state, the same on every machine.
 
-    def __init__(self, *, name: str, dim: int) -> None:
-        self.spec = EncoderSpec(name=name, kind="random", model_id="genekb/random", revision=REVISION, dim=dim)
+    ``random``: an isotropic random vector for each text. ``hash``: a bag of hashed words and word pairs, projected to
+    ``dim`` dimensions by fixed random signs.
+    """
+
+    def __init__(self, kind: Literal["random", "hash"], *, name: str, dim: int) -> None:
+        self.spec = EncoderSpec(name=name, kind=kind, model_id=f"genekb/{kind}", revision=REVISION, dim=dim)
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; a token is a word."""
+        """Encode texts as ``Encoder.encode`` says; a token is a word, of ``hash`` a distinct word or word pair."""
         check_texts(texts)
-        vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
-        for row, text in enumerate(texts):
-            seed = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
-            vectors[row] = np.random.Generator(np.random.PCG64(seed)).standard_normal(self.spec.dim)
+        vectors, n_tokens = (_draw if self.spec.kind == "random" else _hash)(texts, dim=self.spec.dim)
         if progress:
             progress(len(texts))
         return EncodedTexts(
             vectors=unit_rows(vectors, encoder=self.spec.name),
-            n_tokens=np.array([len(re.findall(r"\w+", text)) for text in texts], dtype=np.int32),
+            n_tokens=np.asarray(n_tokens, dtype=np.int32),
             n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
         )
 
     def save(self, folder: Path) -> None:
         """Write nothing: there is no state."""
+
+
+def _draw(texts: Sequence[str], *, dim: int) -> tuple[FloatArray, list[int]]:
+    """Draw a vector for each text, seeded by its digest."""
+    vectors = np.empty((len(texts), dim), dtype=np.float32)
+    for row, text in enumerate(texts):
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+        vectors[row] = np.random.Generator(np.random.PCG64(seed)).standard_normal(dim)
+    return vectors, [len(re.findall(r"\w+", text)) for text in texts]
+
+
+def _hash(texts: Sequence[str], *, dim: int) -> tuple[FloatArray, np.ndarray]:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    counts = HashingVectorizer(n_features=N_BUCKETS, ngram_range=(1, 2), token_pattern=r"(?u)\w+").transform(texts)
+    return np.asarray((counts @ _projection(dim)).todense(), dtype=np.float32), np.diff(counts.indptr)
+
+
+@cache
+def _projection(dim: int) -> "sp.csr_matrix":
+    """(bucket, dim) of -1, 0 and 1, a third of them not zero :cite:`achlioptas2003projections`."""
+    import scipy.sparse as sp
+
+    drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 6, size=(N_BUCKETS, dim), dtype=np.int8)
+    return sp.csr_matrix((drawn == 0).astype(np.float32) - (drawn == 1).astype(np.float32))
 
 
 class ShuffledEncoder:
@@ -119,40 +149,3 @@ def _partners(texts: dict[str, str]) -> dict[str, str]:
 
 def _digest(keys: Iterable[str]) -> str:
     return hashlib.sha256(b"\n".join([_PERMUTATION, *(key.encode() for key in sorted(keys))])).hexdigest()
-
-
-N_BUCKETS: Final = 1 << 15
-TOKEN: Final = r"(?u)\w+"
-
-
-class HashEncoder:
-    """A bag of hashed words and word pairs, projected to ``dim`` dimensions by fixed random signs."""
-
-    def __init__(self, *, name: str, dim: int) -> None:
-        self.spec = EncoderSpec(name=name, kind="hash", model_id="genekb/hash", revision=REVISION, dim=dim)
-
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says."""
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        check_texts(texts)
-        hasher = HashingVectorizer(n_features=N_BUCKETS, ngram_range=(1, 2), token_pattern=TOKEN)
-        counts = hasher.transform(texts)
-        vectors = np.asarray((counts @ _projection(self.spec.dim)).todense(), dtype=np.float32)
-        if progress:
-            progress(len(texts))
-        return EncodedTexts(
-            vectors=unit_rows(vectors, encoder=self.spec.name),
-            n_tokens=np.asarray(np.diff(counts.indptr), dtype=np.int32),
-            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write nothing: there is no state."""
-
-
-@cache
-def _projection(dim: int) -> sp.csr_matrix:
-    """(bucket, dim) of -1, 0 and 1, a third of them not zero :cite:`achlioptas2003projections`."""
-    drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 6, size=(N_BUCKETS, dim), dtype=np.int8)
-    return sp.csr_matrix((drawn == 0).astype(np.float32) - (drawn == 1).astype(np.float32))

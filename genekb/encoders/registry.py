@@ -270,14 +270,10 @@ def _choose_default() -> str:
 
 
 def _load_built_in(name: str, *, family: str, dim: int, corpus: Sequence[str] | None) -> Encoder:
-    if family == "random":
-        from genekb.encoders.controls import RandomEncoder
+    if family != "lsa":
+        from genekb.encoders.controls import BuiltInEncoder
 
-        return RandomEncoder(name=name, dim=dim)
-    if family == "hash":
-        from genekb.encoders.controls import HashEncoder
-
-        return HashEncoder(name=name, dim=dim)
+        return BuiltInEncoder("random" if family == "random" else "hash", name=name, dim=dim)
     if corpus is None:
         raise EncoderFailed(f"encoder {name!r} is fitted on texts, and none were given")
     from genekb.encoders.lsa import fit_lsa

@@ -303,7 +303,7 @@ FOUND = {
     aliases_of_numbers: ("tables of genes", None),
     texts_no_utf8: ("tables of genes", "Invalid UTF8"),
     names_that_are_records: ("vectors", "'symbol' holds something that is no name"),
-    npy_header_with_an_open_bracket: ("vectors", "is no plain .npy file"),
+    npy_header_with_an_open_bracket: ("vectors", "cannot be read as npy"),
     table_with_a_column_twice: ("store", "'kind', or several"),
     vocabulary_with_half_a_character: ("store", "the state of lsa-4.* is damaged"),
     vectors_under_another_name: ("store", "it has no column 'vector'"),

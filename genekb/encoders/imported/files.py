@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
@@ -12,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+from safetensors import SafetensorError, safe_open
 
 from genekb.core.errors import SourceUnusable
 from genekb.files.limits import max_decompressed
@@ -41,12 +43,33 @@ def read_rows(path: Path, column: str | None) -> tuple[str, GeneRows]:
     """
     if not path.is_file():
         raise SourceUnusable(f"{path} does not exist; give a file of vectors")
-    kind = _FORMATS.get(path.suffix.lower())
-    if kind is None:
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
         raise SourceUnusable(
-            f"{path}: the ending {path.suffix!r} is not known; known are .h5ad, {', '.join(sorted(_FORMATS))}"
+            f"{path}: the ending {path.suffix!r} is not known; known are .h5ad, {', '.join(sorted(_READERS))}"
         )
-    return kind, _READ[kind](path, column)
+    kind, read = _READERS[suffix]
+    with _reading(path, kind):
+        return kind, read(path, column)
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Report in a line what a library says of a file that it cannot read."""
+    try:
+        yield
+    except (
+        ValueError,
+        EOFError,
+        OSError,
+        RecursionError,
+        TokenError,
+        BadZipFile,
+        SafetensorError,
+        pa.ArrowException,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition("; ")[0][:100]
+        raise SourceUnusable(f"{path} cannot be read as {kind}: {reason}") from error
 
 
 def _stack(rows: Iterable[tuple[Any, Any]], *, path: Path) -> GeneRows:
@@ -77,18 +100,12 @@ def _numbers(values: object, *, what: str) -> FloatArray:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceUnusable(f"{path} is no UTF-8 text (byte {error.start})") from error
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _read_json(path: Path) -> Any:
     """Parse JSON; of an object the pairs are kept, so that a name that occurs twice is seen."""
-    try:
-        return json.loads(_read_text(path), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        raise SourceUnusable(f"{path} is no JSON ({type(error).__name__})") from error
+    return json.loads(_read_text(path), object_pairs_hook=_Pairs)
 
 
 class _Pairs(tuple[tuple[str, Any], ...]):
@@ -102,28 +119,15 @@ def _read_word2vec(path: Path, _column: str | None) -> GeneRows:
     header = _COUNTS.fullmatch(first)
     if header is None:
         raise SourceUnusable(f"{path}: the first line must be two counts, rows and dims, it is {first[:40]!r}")
-    n_rows, dim = map(int, header.groups())
-    names: list[str] = []
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        name, *values = line.split() or [""]
-        if not name:
-            continue
-        if len(values) != dim:
-            raise SourceUnusable(f"{path}: line {number} has {len(values)} numbers, {dim} are promised")
-        names.append(name)
-        rows.append(_parse_numbers(values, path=path, number=number))
-    if len(rows) != n_rows:
-        raise SourceUnusable(f"{path}: the first line promises {n_rows} rows, there are {len(rows)}")
-    return GeneRows(columns={"name": names}, matrix=np.array(rows))
-
-
-def _parse_numbers(values: Sequence[str], *, path: Path, number: int) -> FloatArray:
-    try:
-        with np.errstate(over="ignore"):
-            return np.array(values, dtype=np.float64).astype(np.float32)
-    except ValueError as error:
-        raise SourceUnusable(f"{path}: line {number} holds something that is no number") from error
+    promised = n_rows, dim = tuple(map(int, header.groups()))
+    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
+    numbers = [text for _, text in rows]
+    matrix = np.loadtxt(numbers, dtype=np.float32, comments=None, ndmin=2) if rows else np.empty((0, dim))
+    if matrix.shape != promised:
+        raise SourceUnusable(
+            f"{path}: the first line promises {n_rows} rows of {dim} numbers, there are {matrix.shape}"
+        )
+    return GeneRows(columns={"name": [name for name, _ in rows]}, matrix=matrix)
 
 
 def _read_genept(path: Path, _column: str | None) -> GeneRows:
@@ -140,12 +144,7 @@ def _read_pickle(path: Path, _column: str | None) -> GeneRows:
 
 
 def _read_parquet(path: Path, column: str | None) -> GeneRows:
-    try:
-        table = read_parquet_table(path)
-        _refuse_repeated(table.column_names, path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceUnusable(f"{path} cannot be read as Parquet: {_first_line(error)}") from error
-    return _read_table(table, path=path, column=column)
+    return _read_table(read_parquet_table(path), path=path, column=column)
 
 
 def _read_csv(path: Path, column: str | None) -> GeneRows:
@@ -155,26 +154,11 @@ def _read_csv(path: Path, column: str | None) -> GeneRows:
 def _open_csv(path: Path, column: str | None = None) -> pa.Table:
     text = dict.fromkeys([*NAME_COLUMNS, *([] if column is None else [column])], pa.string())
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        table = pacsv.read_csv(
-            path,
-            parse_options=pacsv.ParseOptions(delimiter=delimiter),
-            convert_options=pacsv.ConvertOptions(column_types=text),
-        )
-        _refuse_repeated(table.column_names, path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SourceUnusable(f"{path} is no table: {_first_line(error)}") from error
-    return table
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:100]
-
-
-def _refuse_repeated(columns: Sequence[str], path: Path) -> None:
-    repeated = {name for name in columns if columns.count(name) > 1}
-    if repeated:
-        raise SourceUnusable(f"{path}: the column {min(repeated)!r} occurs twice")
+    return pacsv.read_csv(
+        path,
+        parse_options=pacsv.ParseOptions(delimiter=delimiter),
+        convert_options=pacsv.ConvertOptions(column_types=text),
+    )
 
 
 def _read_table(table: pa.Table, *, path: Path, column: str | None) -> GeneRows:
@@ -190,17 +174,14 @@ def _read_table(table: pa.Table, *, path: Path, column: str | None) -> GeneRows:
 
 def _name_columns(table: pa.Table, *, path: Path, column: str | None = None) -> dict[str, list[str]]:
     """Columns of names, the one that is asked for first."""
+    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if repeated:
+        raise SourceUnusable(f"{path}: the column {min(repeated)!r} occurs twice")
     found = dict.fromkeys(name for name in (column, *NAME_COLUMNS) if name is not None and name in table.column_names)
     if not found or (column is not None and column not in found):
         asked = " or ".join(map(repr, NAME_COLUMNS if column is None else [column]))
         raise SourceUnusable(f"{path} has no column {asked} of names; name it with --column")
-    columns = {}
-    for name in found:
-        try:
-            columns[name] = table[name].cast(pa.string()).fill_null("").to_pylist()
-        except (pa.ArrowException, UnicodeDecodeError) as error:
-            raise SourceUnusable(f"{path}: the column {name!r} holds something that is no name") from error
-    return columns
+    return {name: table[name].cast(pa.string()).fill_null("").to_pylist() for name in found}
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -227,39 +208,31 @@ def _column_matrix(table: pa.Table, *, path: Path) -> np.ndarray:
     odd = [field.name for field in table.schema if not _is_number(field.type)]
     if odd:
         raise SourceUnusable(f"{path}: the column {odd[0]!r} holds something that is no number; leave it out")
-    matrix = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
-    for position, values in enumerate(table.itercolumns()):
-        matrix[:, position] = values.cast(pa.float32(), safe=False).to_numpy()
-    return matrix
+    columns = [values.cast(pa.float32(), safe=False).to_numpy() for values in table.itercolumns()]
+    return np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
 
 
 def _read_numpy(path: Path, column: str | None) -> GeneRows:
-    try:
-        found = np.load(path, allow_pickle=False, mmap_mode="r")
-        if isinstance(found, np.ndarray):
-            return _of_arrays({"the matrix": found}, path=path, column=None)
-        with found:
-            _check_decompressed(sum(member.file_size for member in found.zip.infolist()), path)
-            return _of_arrays(dict(found), path=path, column=column)
-    except (ValueError, EOFError, OSError, TokenError, BadZipFile) as error:
-        raise SourceUnusable(f"{path} is no plain {path.suffix} file: {_first_line(error)}") from error
-
-
-def _check_decompressed(n_bytes: int, path: Path) -> None:
-    allowed = max_decompressed(path.stat().st_size)
-    if n_bytes > allowed:
-        raise ValueError(f"it decompresses to {n_bytes:,} bytes, {allowed:,} are allowed for its size")
+    found = np.load(path, allow_pickle=False, mmap_mode="r")
+    if isinstance(found, np.ndarray):
+        return _of_arrays({"the matrix": found}, path=path, column=None)
+    with found:
+        n_bytes, allowed = (
+            sum(member.file_size for member in found.zip.infolist()),
+            max_decompressed(path.stat().st_size),
+        )
+        if n_bytes > allowed:
+            raise ValueError(f"it decompresses to {n_bytes:,} bytes, {allowed:,} are allowed for its size")
+        return _of_arrays(dict(found), path=path, column=column)
 
 
 def _read_safetensors(path: Path, column: str | None) -> GeneRows:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            is_export = "store_digest" in (tensors.metadata() or {})
+    with safe_open(path, framework="numpy") as tensors:
+        is_export = "store_digest" in (tensors.metadata() or {})
+        try:
             arrays = {key: tensors.get_tensor(key) for key in sorted(tensors.keys())}
-    except (SafetensorError, TypeError, OSError) as error:
-        raise SourceUnusable(f"{path} cannot be read as safetensors ({str(error)[:100]})") from error
+        except TypeError as error:  # a type that NumPy does not have
+            raise ValueError(str(error)) from error
     return replace(_of_arrays(arrays, path=path, column=column), are_gene_ids=is_export)
 
 
@@ -286,11 +259,12 @@ def read_names(path: Path) -> dict[str, list[str]]:
     """Columns of names: of a table as it has them, of any other file one."""
     if not path.is_file():
         raise SourceUnusable(f"{path} does not exist; give a file with one name a row")
-    if path.suffix.lower() == ".json":
-        return {"name": _names_of_json(path)}
-    lines = [line.rstrip("\r") for line in _read_text(path).rstrip("\n").split("\n")]
-    if path.suffix.lower() in {".csv", ".tsv"} and set(re.split("[,\t]", lines[0])) & set(NAME_COLUMNS):
-        return _name_columns(_open_csv(path), path=path)
+    with _reading(path, "names"):
+        if path.suffix.lower() == ".json":
+            return {"name": _names_of_json(path)}
+        lines = [line.rstrip("\r") for line in _read_text(path).rstrip("\n").split("\n")]
+        if path.suffix.lower() in {".csv", ".tsv"} and set(re.split("[,\t]", lines[0])) & set(NAME_COLUMNS):
+            return _name_columns(_open_csv(path), path=path)
     return {"name": lines}
 
 
@@ -308,29 +282,15 @@ def _names_of_json(path: Path) -> list[str]:
     return list(map(str, content))
 
 
-_FORMATS: Final[Mapping[str, str]] = {
-    ".emb": "word2vec",
-    ".vec": "word2vec",
-    ".w2v": "word2vec",
-    ".txt": "word2vec",
-    ".npy": "npy",
-    ".npz": "npz",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".json": "json",
-    ".safetensors": "safetensors",
-    ".pkl": "pickle",
-    ".pickle": "pickle",
-}
-_READ: Final[Mapping[str, Callable[[Path, str | None], GeneRows]]] = {
-    "word2vec": _read_word2vec,
-    "npy": _read_numpy,
-    "npz": _read_numpy,
-    "parquet": _read_parquet,
-    "csv": _read_csv,
-    "tsv": _read_csv,
-    "json": _read_genept,
-    "safetensors": _read_safetensors,
-    "pickle": _read_pickle,
+_READERS: Final[Mapping[str, tuple[str, Callable[[Path, str | None], GeneRows]]]] = {
+    **dict.fromkeys((".emb", ".vec", ".w2v", ".txt"), ("word2vec", _read_word2vec)),
+    ".npy": ("npy", _read_numpy),
+    ".npz": ("npz", _read_numpy),
+    ".parquet": ("parquet", _read_parquet),
+    ".csv": ("csv", _read_csv),
+    ".tsv": ("tsv", _read_csv),
+    ".json": ("json", _read_genept),
+    ".safetensors": ("safetensors", _read_safetensors),
+    ".pkl": ("pickle", _read_pickle),
+    ".pickle": ("pickle", _read_pickle),
 }

@@ -93,7 +93,7 @@ class _Array(np.ndarray):
             case (_, (int(length),), _Dtype(numpy=dtype), _, bytes() | bytearray() as content) if (
                 length * dtype.itemsize == len(content)
             ):
-                super().__setstate__((1, (length,), dtype, False, bytes(content)))
+                super().__setstate__((1, (length,), dtype, False, bytes(content)))  # type: ignore[arg-type]  # NumPy's own
             case _:
                 raise UnpicklingError("only arrays of numbers with one axis are read")
 

@@ -53,7 +53,7 @@ def read_foreign(
     ``.parquet``                              columns of names and one of lists, or numeric columns
     ``.csv``, ``.tsv``                        columns of names and numeric columns
     ``.json``                                 an object of name → list of numbers, as GenePT's
-    ``.pkl``, ``.pickle``                     a dict of name → list or array, see `restricted_pickle`
+    ``.pkl``, ``.pickle``                     a dict of name → list or array, see `safe_pickle`
     ========================================  ==================================================================
 
     ``names``: a name for each row, where the file has none or only numbers: one a line, a table with one of
@@ -143,18 +143,13 @@ def _keep_usable(rows: GeneRows, *, path: Path, kind: str) -> ForeignVectors:
     if odd is not None:
         raise SourceUnusable(f"{path}: {ascii(odd)[:60]} is no name of a gene")
     largest: FloatArray = np.abs(vectors).max(axis=1)  # (gene,), NaN where a value is
+    unusable = [[not name for name in names], ~np.isfinite(largest), largest == 0]
+    reasons = np.select(unusable, ["no name", "not finite", "all zero"], default="").tolist()
     dropped: list[tuple[str, str]] = []
     kept: dict[str, int] = {}
-    for row, name in enumerate(names):
-        reasons = {
-            "no name": not name,
-            "not finite": not np.isfinite(largest[row]),
-            "all zero": largest[row] == 0,
-            "repeated name": name in kept,
-        }
-        reason = next((reason for reason, holds in reasons.items() if holds), None)
-        if reason:
-            dropped.append((name or f"row {row}", reason))
+    for row, (name, reason) in enumerate(zip(names, reasons, strict=True)):
+        if reason or name in kept:
+            dropped.append((name or f"row {row}", reason or "repeated name"))
         else:
             kept[name] = row
     if not kept:
