@@ -124,6 +124,25 @@ def test_bfloat16_leaves_rotary_frequencies_precise(tiny_folder):
     assert {buffer.dtype for buffer in opened.model.buffers()} == {torch.float32}
 
 
+def test_packed_linear_layers_give_what_pytorchs_give(tiny_folder):
+    import torch
+
+    from genekb.encoders.local.engine import PackedLinear, pack_linears
+
+    torch.manual_seed(0)
+    inputs = torch.randn(3, 16, 48).bfloat16()
+    for bias in (True, False):
+        plain = torch.nn.Linear(48, 32, bias=bias).bfloat16()
+        exact = torch.nn.functional.linear(inputs.float(), plain.weight.float(), plain.bias.float() if bias else None)
+        torch.testing.assert_close(PackedLinear(plain)(inputs).float(), exact, atol=0.02, rtol=0.01)
+    kept = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    pack_linears(kept)
+    assert type(kept[0]) is torch.nn.Linear  # float32 stays bit by bit
+    compute = Compute(device="cpu", dtype="bfloat16")
+    opened = open_transformer(read_folder(tiny_folder), name="tiny", pooling="mean", compute=compute)
+    assert sum(isinstance(module, PackedLinear) for module in opened.model.modules()) == 2 * 6 + 1
+
+
 @pytest.mark.slow
 def test_the_number_of_threads_does_not_change_a_fitted_encoder():
     code = (
