@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.compute as pc
 from protocol import data_folder
 
-from cellmodel.io.cells import read_gene_totals
+from cellmodel.io.gene_names import read_gene_totals
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import guess_species

@@ -34,7 +34,7 @@ WAYS = ("store", "pickle of lists", "pickle of arrays")
 
 def prepare(folder: Path) -> None:
     """Write the store, its cache, both pickles and the list of names."""
-    from cellmodel.io.cells import read_gene_totals
+    from cellmodel.io.gene_names import read_gene_totals
     from genekb import BuildConfig, build, read_ncbi_folder
     from genekb import open as open_store
 

@@ -68,7 +68,8 @@ def read_stored(path: Path) -> Any:
     """Read cells whole, and by blocks."""
     from cellmodel.core.stages import Stages
     from cellmodel.io.backed import count_entries, open_backed
-    from cellmodel.io.cells import ReadConfig, read_cells, read_gene_totals, spatial_coordinates
+    from cellmodel.io.cells import ReadConfig, read_cells, spatial_coordinates
+    from cellmodel.io.gene_names import read_gene_totals
 
     def use(how: str) -> Any:
         if how == "blocks":

@@ -17,6 +17,8 @@ def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module("cellmodel.core.errors")
     if name in {"io", "pl", "tl"}:
+        error = import_module("cellmodel.core.errors").NotAvailable
+        import_module("genekb.core.plugins").require("anndata", needed_by=f"cellmodel.{name} needs", error=error)
         return import_module(f"cellmodel.{name}")
     if name == "__version__":
         return import_module("genekb").__version__

@@ -1,6 +1,9 @@
 """Cell files: read, kept backed, guarded, written; and graphs of cells and genes for PyTorch Geometric."""
 
-from cellmodel.io.graph import read_graph
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cellmodel.io.graph import read_graph
 
 __all__ = [
     "array_folder",
@@ -8,9 +11,19 @@ __all__ = [
     "cells",
     "formats",
     "gene_anndata",
+    "gene_names",
     "graph",
     "matrix",
     "read_graph",
     "records",
     "writers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `read_graph` when it is first used: a list of genes is read without the packages of graphs."""
+    if name != "read_graph":
+        raise AttributeError(f"module 'cellmodel.io' has no attribute {name!r}")
+    from cellmodel.io.graph import read_graph
+
+    return read_graph

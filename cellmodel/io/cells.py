@@ -11,8 +11,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable, KeyUnusable, SlotTaken
-from cellmodel.io.formats.anndata import KINDS, read_anndata
-from cellmodel.io.guard import check_there
+from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import (
     DECLARED_KINDS,
     USABLE,
@@ -251,31 +250,13 @@ def _look(adata: "AnnData", place: str, source: str) -> _Choice:
     return _Choice(name=matrix_name(place), matrix=csr, var=table.var, columns=columns, report=inspect_values(csr))
 
 
-def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
-    """Read the genes that a run would use, or a plain list of names, and the total of each; ones for a list.
-
-    No kind of values is refused: names can be looked up before the values are in order. The total of a gene is the sum
-    of the absolute values that are finite.
-    """
-    check_there(path, kinds=KINDS)
-    if path.is_file() and path.suffix in {".txt", ".list"}:
-        names = _read_list(path)
-        if not names:
-            raise InputUnusable(f"{path} holds no name; give one gene a line")
-        return names, np.ones(len(names))
+def total_genes(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
+    """Read the genes that a run would use, and the total of each: the sum of the absolute values that are finite."""
     choice = _choose(read_anndata(path), ReadConfig(), str(path), [])
     finite = np.isfinite(choice.matrix.data)
     weights = np.abs(choice.matrix.data[finite], dtype=np.float64)
     totals = np.bincount(choice.matrix.indices[finite], weights=weights, minlength=len(choice.columns))
     return tuple(name_genes(choice.var, gene_key, source=str(path), notes=[]).tolist()), totals
-
-
-def _read_list(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return tuple(line.strip() for line in lines if line.strip())
 
 
 def read_obs_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns
 from cellmodel.io.records import stored_table
 from cellmodel.pl._canvas import drawn
 from cellmodel.pp.moments import cluster_moments
+from genekb.core.plugins import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,13 +234,14 @@ def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
         raise InputUnusable(
             f'the cells hold no obsm["X_umap"] and no uns["{neighbors}"]; run `cellmodel cluster` first'
         )
-    try:
-        import scanpy as sc
-    except ImportError as error:
-        raise NotAvailable(
-            "making obsm[\"X_umap\"] needs scanpy; pip install 'genekb-cellmodel[scanpy]', or draw another embedding "
-            "(--kind embedding)"
-        ) from error
+    require(
+        "scanpy",
+        needed_by='making obsm["X_umap"] needs',
+        instead="draw another embedding (--kind embedding)",
+        error=NotAvailable,
+    )
+    import scanpy as sc
+
     sc.tl.umap(adata, neighbors_key=neighbors, random_state=seed % 2**32)  # all that it takes
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.io.writers import output
 from cellmodel.pl._report.style import cluster_color
+from genekb.core.plugins import require
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ def figure_of(ax: "Axes") -> "Figure":
 
 def check_matplotlib() -> None:
     """Raise ``NotAvailable`` if matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
-        raise NotAvailable("plots need matplotlib; pip install 'genekb-cellmodel[plot]'")
+    require("matplotlib", needed_by="plots need", error=NotAvailable)
 
 
 def check_format(path: Path) -> Path:

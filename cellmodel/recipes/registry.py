@@ -3,13 +3,12 @@
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from cellmodel.core.device import Compute, find_device
 from cellmodel.core.errors import InputUnusable, NotAvailable, UnknownName
 from genekb.core.messages import did_you_mean
-from genekb.core.plugins import find_plugins, load_plugin, unusable
+from genekb.core.plugins import find_plugins, load_plugin, require, unusable
 
 if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
@@ -98,6 +97,6 @@ def check_compute(recipe: "Recipe", compute: Compute) -> None:
             f"recipe {recipe.name!r} cannot be trained by engine {compute.engine!r}; {names_that('uses_workers')} can, "
             "or use --engine local"
         )
-    if compute.engine == "ray" and find_spec("ray") is None:
-        raise NotAvailable("--engine ray needs Ray; pip install 'genekb-cellmodel[ray]', or use --engine ddp")
+    if compute.engine == "ray":
+        require("ray", needed_by="--engine ray needs", instead="use --engine ddp", error=NotAvailable)
     find_device(compute.device)

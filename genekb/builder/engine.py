@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from genekb.core import errors
 from genekb.core.errors import EncoderFailed, GeneKBError, NotAvailable
+from genekb.core.plugins import require
 from genekb.core.resources import sigterm_handler_kept
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
 from genekb.schema import vector_column, vector_matrix
@@ -113,8 +113,7 @@ def open_engine(
     if config.name == "local":
         yield LOCAL
         return
-    if find_spec("ray") is None:
-        raise NotAvailable("--engine ray needs Ray; pip install 'genekb-cellmodel[ray]', or use --engine local")
+    require("ray", needed_by="--engine ray needs", instead="use --engine local")
     engine = RayEngine(config=config, device=device, threads=threads, trust_remote_code=trust_remote_code)
     with redirect_stdout(sys.stderr):  # Ray prints that a worker died; stdout carries the result of a command
         try:

@@ -1,15 +1,45 @@
-"""Installed packages: the version of this one, and recipes and encoders that others offer as entry points."""
+"""Installed packages: the version of this one, those of its extras, and plug-ins that others offer as entry points."""
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
 from typing import Any, Final
 
 from genekb.core.errors import NotAvailable
 
 log = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+# Modules that a plain installation lacks: the package that has each, and the extra of this package that installs it
+EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
+    "Bio": ("biopython", "fetch"),
+    "huggingface_hub": ("huggingface_hub", "hub"),
+    "scipy": ("scipy", "encode"),
+    "sentence_transformers": ("sentence-transformers", "encode"),
+    "sklearn": ("scikit-learn", "encode"),
+    "threadpoolctl": ("threadpoolctl", "encode"),
+    "tokenizers": ("tokenizers", "encode"),
+    "torch": ("torch", "encode"),
+    "transformers": ("transformers", "encode"),
+    "anndata": ("anndata", "cells"),
+    "faiss": ("faiss-cpu", "cells"),
+    "h5py": ("h5py", "cells"),
+    "numcodecs": ("numcodecs", "cells"),
+    "pandas": ("pandas", "cells"),
+    "sknetwork": ("scikit-network", "cells"),
+    "torch_geometric": ("torch-geometric", "cells"),
+    "zarr": ("zarr", "cells"),
+    "matplotlib": ("matplotlib", "plot"),
+    "minisign": ("py-minisign", "sign"),
+    "model2vec": ("model2vec", "static"),
+    "onnx": ("onnx", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "onnxscript": ("onnxscript", "onnx"),
+    "ray": ("ray", "ray"),
+    "s3fs": ("s3fs", "s3"),
+    "scanpy": ("scanpy", "scanpy"),
+}
 
 
 def find_plugins(group: str, *, is_taken: Callable[[str], bool]) -> dict[str, EntryPoint]:
@@ -48,6 +78,29 @@ def load_plugin(plugin: EntryPoint, use: Callable[[Any], Any] = lambda found: fo
 def unusable(plugin: EntryPoint, why: str) -> NotAvailable:
     """Give the error of a plug-in that does not keep its contract."""
     return NotAvailable(f"plug-in {plugin.name!r} of {origin(plugin)} cannot be used: {why}; mend or uninstall it")
+
+
+def require(
+    module: str, *, needed_by: str, extra: str = "", instead: str = "", error: type[Exception] = NotAvailable
+) -> None:
+    """Raise ``error`` if a module is not installed: its line names the extra of this package that installs it.
+
+    ``needed_by``: subject and verb of the line, as in ``signatures need``. ``extra``: another one that brings it along.
+    ``instead``: what else can be done.
+    """
+    if find_spec(module) is None:
+        package, own = EXTRAS[module]
+        hint = f", or {instead}" if instead else ""
+        raise error(f"{needed_by} {package}; pip install 'genekb-cellmodel[{extra or own}]'{hint}")
+
+
+def missing_extra(error: BaseException) -> NotAvailable | None:
+    """Give the error of a package of an extra that was imported and is not installed; None for any other error."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module not in EXTRAS:
+        return None
+    package, extra = EXTRAS[module]
+    return NotAvailable(f"this needs {package}; pip install 'genekb-cellmodel[{extra}]'")
 
 
 def installed_version(name: str = "genekb-cellmodel") -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.messages import did_you_mean
-from genekb.core.plugins import find_plugins, load_plugin, origin, unusable
+from genekb.core.plugins import find_plugins, load_plugin, origin, require, unusable
 from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, folder_name
 from genekb.encoders.kinds import (
     KINDS,
@@ -113,6 +113,7 @@ def load_encoder(
     entry = find_entry(name)
     if entry is not None and entry.kind == "custom":
         raise NotAvailable(f"encoder {name!r} cannot be loaded: {entry.note}; `genekb models` lists the others")
+    require_library(name, entry)
     place = _find_place(name, entry, online=online, with_code=trust_remote_code)
     asked = _AskedModel(name=name, entry=entry, place=place, dim=dim)
     if entry.kind == "static" if entry else static_folder(place.path):
@@ -178,6 +179,11 @@ class _AskedModel:
         if self.dim > dim:
             raise EncoderFailed(f"encoder {self.name!r} has {dim} dims, {self.dim} cannot be kept")
         return self.dim or dim
+
+
+def require_library(name: str, entry: ModelEntry | None) -> None:
+    """Check that what runs a local model is installed; ``NotAvailable`` names the extra, that of its weights if any."""
+    require("sentence_transformers", needed_by=f"encoder {name!r} needs", extra=entry.extra if entry else "")
 
 
 def is_remote(name: str) -> bool:
@@ -270,6 +276,8 @@ def _choose_default() -> str:
 
 
 def _load_built_in(name: str, *, family: str, dim: int, corpus: Sequence[str] | None) -> Encoder:
+    if family != "random":
+        require("sklearn", needed_by=f"encoder {name!r} needs")
     if family != "lsa":
         from genekb.encoders.controls import BuiltInEncoder
 

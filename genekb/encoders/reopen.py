@@ -5,10 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.core.plugins import require
 from genekb.encoders.base import Encoder, EncoderSpec
 from genekb.encoders.kinds import ModelEntry, find_entry
 from genekb.encoders.local.files import ModelFolder, Place, config_mark, has_files, places, read_folder
-from genekb.encoders.registry import graph_cache, how_to_get, load_encoder, plugins
+from genekb.encoders.registry import graph_cache, how_to_get, load_encoder, plugins, require_library
 
 
 def reopen_encoder(
@@ -49,6 +50,7 @@ def reopen_encoder(
             "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
         )
     if spec.kind == "lsa":
+        require("sklearn", needed_by=f"encoder {spec.name!r} needs")
         from genekb.encoders.lsa import reopen_lsa
 
         return reopen_lsa(spec, folder)
@@ -95,6 +97,7 @@ def _reopen_files(
     trust_remote_code: bool,
 ) -> Encoder:  # fmt: skip
     entry = find_entry(spec.model_id)
+    require_library(spec.name, entry)
     found = list(places(spec.model_id, entry=entry, revisions=(spec.revision, ""), hint=hint))
     if not found:
         raise NotAvailable(how_to_get(spec.name, spec.model_id, entry))

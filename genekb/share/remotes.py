@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from genekb.core.addresses import is_web_address, public_url
 from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.plugins import require
 from genekb.files.atomic import atomic_file, sha256_file, system_errors
 from genekb.net.client import (
     OK,
@@ -304,16 +305,16 @@ def open_remote(address: Address, *, timeout_s: float) -> Iterator[Remote]:
 
 
 def _open_bucket(timeout_s: float) -> Any:
-    try:
-        import s3fs
-    except ImportError as error:
-        raise NotAvailable("s3:// needs the package s3fs; pip install 'genekb-cellmodel[s3]'") from error
+    require("s3fs", needed_by="s3:// needs")
+    import s3fs
+
     settings = {"read_timeout": timeout_s, "connect_timeout": timeout_s, "retries": {"max_attempts": 2}}
     return s3fs.S3FileSystem(config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True)
 
 
 def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
     """Open the commit that a branch, a tag or the main branch points to now: every file then comes from that one."""
+    require("huggingface_hub", needed_by="hf:// needs")
     from huggingface_hub import HfApi, constants, get_token
 
     repository, repo_type = _repository(address)
@@ -332,6 +333,7 @@ def hub_remote(address: Address, client: "httpx.Client") -> WebRemote:
 
 def push_to_hub(folder: Path, address: Address, *, digest: str, patterns: list[str]) -> str:
     """Make files the only content of a repository, by one commit tagged with the digest; give the commit."""
+    require("huggingface_hub", needed_by="hf:// needs")
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # exported lazily
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.core.plugins import require
 from genekb.files.atomic import system_errors, write_text
 from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
 
@@ -76,10 +77,9 @@ def verify_signature(folder: Path, public_key: str) -> str:
 
 
 def _library() -> Any:
-    try:
-        import minisign
-    except ImportError as error:
-        raise NotAvailable("signatures need the package py-minisign; pip install 'genekb-cellmodel[sign]'") from error
+    require("minisign", needed_by="signatures need")
+    import minisign
+
     return minisign
 
 

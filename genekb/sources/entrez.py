@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
+from genekb.core.plugins import require
 from genekb.files.atomic import system_errors
 from genekb.sources.base import LICENCE, SourceFile, SourceTables, describe_file, names_table, without_provenance
 
@@ -110,6 +111,7 @@ def read_xml(source: Path | BinaryIO, *, utility: str, folder: Path) -> Any:
 
 def _parser(folder: Path) -> Any:
     """Biopython's parser of NCBI's XML, by document types that it ships or that lie in a folder; none is downloaded."""
+    require("Bio", needed_by="NCBI's answers need")
     with system_errors("cannot load Biopython", hint="set HOME to a folder that can be written to"):
         from Bio.Entrez.Parser import DataHandler
 

@@ -16,6 +16,7 @@ from urllib.response import addinfourl
 
 from genekb.core.addresses import is_web_address
 from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.plugins import require
 from genekb.files.atomic import atomic_file, write_json, write_text
 from genekb.genes.taxa import find_taxon
 from genekb.net.client import ask, blocks_of, open_client
@@ -161,6 +162,7 @@ class _Client:
     def __init__(self, config: FetchConfig, web: "httpx.Client") -> None:
         import platformdirs
 
+        require("Bio", needed_by="NCBI's E-utilities need")
         self._config = config
         email, key = (os.environ.get(name, "").strip() or None for name in ("NCBI_EMAIL", "NCBI_API_KEY"))
         if not email:

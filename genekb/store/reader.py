@@ -261,12 +261,18 @@ class Store:
             trust_remote_code=trust_remote_code or self._trust_remote_code,
         )
 
-    def search(self, query: str, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
-        """Find the genes whose text is nearest to a query, by exact cosine; ``SourceUnusable`` if it is empty."""
-        if not query.strip():
-            raise SourceUnusable("the query is empty; give a few words, e.g. 'T cell receptor signalling'")
-        vector = self.encoder(encoder).encode([query]).vectors[0]
+    def search(self, query: str | FloatArray, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
+        """Find the genes whose text is nearest to a query, by exact cosine; ``SourceUnusable`` if it is empty.
+
+        ``query``: text, or a vector (dim,) such as that of a gene, for which no encoder is opened.
+        """
         table = self.vector_table(encoder)
+        if not isinstance(query, str):
+            vector = query
+        elif query.strip():
+            vector = self.encoder(encoder).encode([query]).vectors[0]
+        else:
+            raise SourceUnusable("the query is empty; give a few words, e.g. 'T cell receptor signalling'")
         scores = table.cosines(vector)
         best = np.argsort(-scores, kind="stable")[:limit]
         return self._hits(table.gene_ids[best], scores[best])

@@ -2,16 +2,14 @@
 
 import ast
 import sys
-import tomllib
 from importlib import metadata
-from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from genekb.core.plugins import EXTRAS
+from tests.support.distributions import PROJECT, ROOT, asked, closure, names
+
 PERMISSIVE = {
     *(
         "0BSD",
@@ -58,25 +56,6 @@ IMPORTED_BY_OTHERS = {"model2vec"}  # by sentence-transformers, for static vecto
 OURS = {"genekb", "cellmodel", "genekb_cellmodel_cli"}
 
 
-def closure(requirements):
-    """Installed distributions that some requirements bring along, by name."""
-    found, waiting = {}, [Requirement(line) for line in requirements]
-    seen = set()
-    while waiting:
-        requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        if (name, frozenset(requirement.extras)) in seen:
-            continue
-        seen.add((name, frozenset(requirement.extras)))
-        found[name] = metadata.distribution(name)
-        for line in found[name].requires or ():
-            needed = Requirement(line)
-            extras = ("", *requirement.extras)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
-                waiting.append(needed)
-    return found
-
-
 def licences(distribution):
     """Licences that a distribution states, each by its SPDX name where it is known."""
     told = distribution.metadata
@@ -99,10 +78,10 @@ def choose(alternatives):
 
 @pytest.fixture(scope="module")
 def installed():
-    return closure(PROJECT["dependencies"])
+    return closure(asked("cells"))
 
 
-def test_every_dependency_of_a_plain_installation_is_permissive(installed):
+def test_every_dependency_of_genekb_and_cellmodel_is_permissive(installed):
     assert len(installed) > 50
     unfit = {}
     for name, distribution in installed.items():
@@ -144,19 +123,39 @@ def imported():
                 yield from ((name.partition(".")[0], path.relative_to(ROOT)) for name in names)
 
 
+KNOWN = MODULES | BROUGHT
+USED = {name: path for name, path in imported() if name not in sys.stdlib_module_names | OURS}
+
+
+def distribution_of(module):
+    return canonicalize_name(KNOWN.get(module, module))
+
+
 def test_what_is_imported_is_asked_for():
-    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    asked = {canonicalize_name(Requirement(line).name) for group in groups for line in group}
-    foreign = {name: path for name, path in imported() if name not in sys.stdlib_module_names | OURS}
-    known = MODULES | BROUGHT
-    unasked = {name: path for name, path in foreign.items() if canonicalize_name(known.get(name, name)) not in asked}
-    assert unasked == {}
+    known = names(asked("all"))
+    assert {name: path for name, path in USED.items() if distribution_of(name) not in known} == {}
 
 
 def test_what_is_asked_for_is_imported():
-    extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in {"demo", "dev"}}
-    groups = [PROJECT["dependencies"], *extras.values()]
-    asked = {canonicalize_name(Requirement(line).name) for group in groups for line in group}
-    known = MODULES | BROUGHT
-    unused = asked - {canonicalize_name(known.get(name, name)) for name, _ in imported()}
+    unused = names(asked("all")) - {distribution_of(name) for name in USED}
     assert unused == FOUND_BY_NAME | HELD_TO_A_VERSION | IMPORTED_BY_OTHERS
+
+
+def test_a_missing_package_is_reported_with_the_extra_that_asks_for_it():
+    plain, extras = names(asked()), PROJECT["optional-dependencies"]
+    for module, (package, extra) in EXTRAS.items():
+        assert canonicalize_name(package) == distribution_of(module)
+        assert canonicalize_name(package) in names(extras[extra])
+    optional = {name for name in USED if distribution_of(name) not in plain and name not in BROUGHT}
+    assert optional - EXTRAS.keys() == set()
+
+
+@pytest.mark.parametrize("extra", [name for name in PROJECT["optional-dependencies"] if name not in {"all", "dev"}])
+def test_all_extras_together_hold_each(extra):
+    assert names(asked(extra)) <= names(asked("all"))
+
+
+def test_a_plain_installation_is_light():
+    light = closure(asked())
+    assert len(light) + 1 <= 45
+    assert not light.keys() & {"torch", "transformers", "scipy", "scikit-learn", "pandas", "anndata", "faiss-cpu"}

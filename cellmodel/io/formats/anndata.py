@@ -11,6 +11,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.tables import read_table
 from cellmodel.io.formats.tenx import read_10x_folder, read_10x_h5
 from cellmodel.io.guard import (
+    KINDS,
     check_declared,
     check_enclosed_folder,
     check_hdf5,
@@ -23,7 +24,6 @@ from cellmodel.io.guard import (
 if TYPE_CHECKING:
     from anndata import AnnData
 
-KINDS: Final = ".h5ad, .zarr, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .loom"
 _TEXT: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 # Kinds of other programs, and how to come from them to one that is read
 _OTHERS: Final = {

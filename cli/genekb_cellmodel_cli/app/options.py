@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from genekb.net.retry import RetryPolicy
 
 Command = Callable[..., None]
+Check = Callable[[], None]
 
 
-def expand_groups(command: Command) -> Command:
+def expand_groups(command: Command, *, before: Check = lambda: None) -> Command:
     """Replace each parameter of a command that is a dataclass by one parameter for each of its fields.
 
     A field's annotation holds its :func:`typer.Option`, or is a dataclass again; its default is that of the parameter's
-    own default, an instance of the dataclass, else that of the field.
+    own default, an instance of the dataclass, else that of the field. ``before`` is called once the options are read.
     """
     parameters = list(_parameters(command))
 
     def expanded(**values: Any) -> None:
+        before()
         _call(command, values)
 
     expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from genekb.core.addresses import looks_like_address
 from genekb.core.messages import did_you_mean, printable
 from genekb_cellmodel_cli.app.completion import complete
-from genekb_cellmodel_cli.app.options import RECIPES, Command, complete_recipe, expand_groups, wrong_usage
+from genekb_cellmodel_cli.app.options import RECIPES, Check, Command, complete_recipe, expand_groups, wrong_usage
 from genekb_cellmodel_cli.app.output import PrintableFormatter, note, print_lines, print_traceback
 
 INTERRUPTED: Final = 130  # for SIGTERM too: whoever starts commands has to know one number
@@ -241,13 +241,15 @@ def _refuse_address(_: Any, __: Any, value: Any) -> Any:
     return value
 
 
-def make_app(name: str, help_text: str, commands: Mapping[str, Command | typer.Typer]) -> typer.Typer:
-    """Make a program of its commands, whose option groups become options, and of groups of commands."""
-    return make_group(help_text, commands, name=name, callback=common)
+def make_app(name: str, help_text: str, commands: Mapping[str, Command | typer.Typer], **more: Any) -> typer.Typer:
+    """Make a program of its commands, see :func:`make_group`."""
+    return make_group(help_text, commands, name=name, callback=common, **more)
 
 
-def make_group(help_text: str, commands: Mapping[str, Command | typer.Typer], **more: Any) -> typer.Typer:
-    """Make a group of commands, whose option groups become options."""
+def make_group(
+    help_text: str, commands: Mapping[str, Command | typer.Typer], *, before: Check = lambda: None, **more: Any
+) -> typer.Typer:
+    """Make a group of commands, whose option groups become options; ``before`` is called before each command."""
     app = typer.Typer(
         help=help_text,
         cls=QuickGroup,
@@ -260,7 +262,7 @@ def make_group(help_text: str, commands: Mapping[str, Command | typer.Typer], **
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=word)
         else:
-            app.command(word)(expand_groups(command))
+            app.command(word)(expand_groups(command, before=before))
     return app
 
 
@@ -292,13 +294,14 @@ def run(app: typer.Typer, name: str) -> None:
 
 def _end(error: BaseException, name: str) -> None:
     """Exit as an error of ours says, or as programs do whose reader has gone; return for any other error."""
+    from genekb.core.plugins import missing_extra
     from genekb.core.resources import resource_fault
 
     if isinstance(error, SystemExit):
         if isinstance(error.__context__, BrokenPipeError):
             sys.exit(PIPE_CLOSED)
         return
-    error = resource_fault(error) or error
+    error = resource_fault(error) or missing_extra(error) or error
     code = exit_code(error)
     if code is not None and not _state["debug"]:
         note(f"{name}: error: {' '.join(str(error).split())}")

@@ -3,6 +3,14 @@
 from genekb_cellmodel_cli.app.running import make_app, make_group, run
 from genekb_cellmodel_cli.cellmodel import annotate, attribute, bench, classify, cluster, compare, graph, plot, share
 
+
+def _require_cells() -> None:
+    """Check that the packages for cells are installed."""
+    from genekb.core.plugins import require
+
+    require("anndata", needed_by="cellmodel needs")
+
+
 app = make_app(
     "cellmodel",
     "Single cells that carry the meaning of their genes.",
@@ -19,7 +27,9 @@ app = make_app(
         "classify": classify.classify,
         "compare": compare.compare,
         "graph": make_group(
-            "Write graphs of cells and genes for programs that learn on them.", {"export": graph.export}
+            "Write graphs of cells and genes for programs that learn on them.",
+            {"export": graph.export},
+            before=_require_cells,
         ),
         "plot": plot.plot,
         "predict": classify.predict,
@@ -29,6 +39,7 @@ app = make_app(
         "lock": share.lock,
         "sync": share.sync,
     },
+    before=_require_cells,
 )
 
 

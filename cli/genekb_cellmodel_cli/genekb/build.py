@@ -249,7 +249,7 @@ def read_names(path: Path | None) -> tuple[str, ...] | None:
     """Read the gene names of a cell file or of a list."""
     if path is None:
         return None
-    from cellmodel.io.cells import read_gene_totals
+    from cellmodel.io.gene_names import read_gene_totals
 
     return read_gene_totals(path)[0]
 

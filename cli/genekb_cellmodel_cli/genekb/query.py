@@ -59,7 +59,7 @@ def resolve(
 
     Example: genekb resolve cells.h5ad --kb human --min-coverage 0.8
     """
-    from cellmodel.io.cells import read_gene_totals
+    from cellmodel.io.gene_names import read_gene_totals
     from genekb.core.errors import CoverageTooLow
 
     kb = store.open()

@@ -104,6 +104,9 @@ def export(
     kb = store.open()
     content: dict[str, object] = {"store": kb.store_id, "format": kind}
     if kind == "h5ad":
+        from genekb.core.plugins import require
+
+        require("anndata", needed_by="--format h5ad needs", instead="write .parquet, .npy or .safetensors")
         from cellmodel.io.gene_anndata import write_genes_h5ad
 
         n_genes = write_genes_h5ad(kb, output, encoder=encoder, overwrite=overwrite)
@@ -163,6 +166,9 @@ def import_(
     from genekb.builder.update import import_vectors
 
     if path.suffix.lower() == ".h5ad":
+        from genekb.core.plugins import require
+
+        require("anndata", needed_by=f"{path}: reading .h5ad needs")
         from cellmodel.io.gene_anndata import read_genes_h5ad as read
     else:
         from genekb.encoders.imported.vectors import read_foreign as read

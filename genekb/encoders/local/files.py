@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
+from genekb.core.plugins import require
 from genekb.encoders.base import FOLDER_PREFIX, folder_name, is_folder_path
 from genekb.encoders.kinds import ModelEntry, Pooling, Where
 from genekb.files.atomic import is_plain_path, sha256_file
@@ -274,6 +275,7 @@ def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
     ``revision``: commit, or empty for the main branch. ``with_code``: its Python files too, none of which is run here.
     Raises ``NotAvailable`` if the Hub cannot be reached, or does not give the model.
     """
+    require("huggingface_hub", needed_by=f"a download of {_shown(model_id)} needs")
     from huggingface_hub import HfApi
 
     with hub_errors(_shown(model_id)):
@@ -310,6 +312,8 @@ def _shown(repository: str) -> str:
 
 def _cached(model_id: str, *, revision: str) -> Place | None:
     """Find a snapshot, perhaps not a complete one, in the hub's cache, without a network."""
+    if find_spec("huggingface_hub") is None:
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -18,9 +18,9 @@ from cellmodel.io.cells import (
     cells_from_anndata,
     claim_slots,
     read_cells,
-    read_gene_totals,
     read_obs_columns,
 )
+from cellmodel.io.gene_names import read_gene_totals
 from cellmodel.io.matrix import ValueKind
 from cellmodel.tl._demo import find_demo_cells
 
