@@ -150,6 +150,29 @@ def test_a_missing_package_is_reported_with_the_extra_that_asks_for_it():
     assert optional - EXTRAS.keys() == set()
 
 
+def test_the_libraries_of_the_architecture_are_imported_where_it_says():
+    section = (ROOT / "docs/architecture.md").read_text().split("## Libraries")[1].split("\n## ")[0]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:3] == "| `"]
+    assert {package for package, *_ in rows} == {
+        *(
+            "biopython",
+            "duckdb",
+            "pyarrow",
+            "sentence-transformers",
+            "torch",
+            "torch-geometric",
+            "transformers",
+            "typer",
+        )
+    }
+    used = {(distribution_of(name), str(path)) for name, path in imported()}
+    for package, extra, _, where in rows:
+        assert package in names(
+            PROJECT["dependencies"] if extra == "plain" else PROJECT["optional-dependencies"][extra]
+        )
+        assert {(package, path.strip(" `")) for path in where.split(",")} <= used
+
+
 @pytest.mark.parametrize("extra", [name for name in PROJECT["optional-dependencies"] if name not in {"all", "dev"}])
 def test_all_extras_together_hold_each(extra):
     assert names(asked(extra)) <= names(asked("all"))
