@@ -29,7 +29,7 @@ from genekb.core.errors import CoverageTooLow, NotAvailable, SourceUnusable
 from genekb.encoders import Encoder, EncoderSpec
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_spec, is_number
 from genekb.encoders.kinds import kind_of
-from genekb.encoders.registry import shuffle_again
+from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.coverage import loss_reason
 from genekb.genes.resolve import Resolution
 from genekb.genes.texts import find_template
@@ -232,7 +232,7 @@ def _reused(
     if spec.family.is_imported:
         return _still_known(store, spec, source)
     if spec.family.is_permuted:
-        shuffled = shuffle_again(reopen(), corpus=corpus)
+        shuffled = shuffle_encoder(reopen(), corpus=corpus)
         return job_of(shuffled, partner=shuffled.partner)
     return EncodingJob(
         spec=spec,

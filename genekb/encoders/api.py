@@ -284,13 +284,13 @@ PROBE_TEXTS: Final = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ApiEncoder:
     """A model behind an embeddings API; equal texts get nearly, not always exactly, equal vectors."""
 
-    def __init__(self, *, spec: EncoderSpec, config: ApiConfig, probe: Mapping[str, Any]) -> None:
-        self.spec = spec
-        self._config = config
-        self._probe = probe
+    spec: EncoderSpec
+    config: ApiConfig
+    probe: Mapping[str, Any] = field(repr=False)  # date, model, host, and the vectors of :data:`PROBE_TEXTS`
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
         """Encode texts as ``Encoder.encode`` says; tokens are estimated, one for every three bytes."""
@@ -300,7 +300,7 @@ class ApiEncoder:
             [cut.text for cut in cuts],
             model_id=self.spec.model_id,
             dim=self.spec.dim,
-            config=self._config,
+            config=self.config,
             progress=progress,
         )
         return EncodedTexts(
@@ -313,9 +313,9 @@ class ApiEncoder:
         """Write the probe, where none is; ``StoreCorrupt`` if the model has changed since the one in `folder`."""
         if (folder / PROBE).is_file():
             stored = _read_probe(folder, model_id=self.spec.model_id, host=self.spec.revision)
-            _check_unchanged(np.asarray(self._probe["vectors"]), stored)
+            _check_unchanged(np.asarray(self.probe["vectors"]), stored)
         else:
-            write_text(canonical_json(self._probe) + "\n", folder / PROBE)
+            write_text(canonical_json(self.probe) + "\n", folder / PROBE)
 
 
 def load_api(

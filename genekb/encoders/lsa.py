@@ -6,6 +6,7 @@ The fitted state is part of the recipe and is saved with the vectors.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,37 +35,24 @@ STATE: Final = "lsa.safetensors"
 VOCABULARY: Final = "lsa-vocabulary.json"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LsaEncoder:
-    """A fitted LSA.
+    """A fitted LSA."""
 
-    ``vocabulary``: terms, in the order of the columns. ``components``: (dim, term), in float16 so that a reopened
-    encoder gives the same bytes. ``neutral``: (dim,) unit vector of a text without a known term: the mean of the fitted
-    texts.
-    """
-
-    def __init__(
-        self,
-        *,
-        spec: EncoderSpec,
-        vocabulary: Sequence[str],
-        idf: Float32[np.ndarray, " term"],
-        components: np.ndarray,
-        neutral: Float32[np.ndarray, " dim"],
-    ) -> None:
-        self.spec = spec
-        self._vocabulary = list(vocabulary)
-        self._idf = idf
-        self._components = components
-        self._neutral = neutral
+    spec: EncoderSpec
+    vocabulary: Sequence[str]  # terms, in the order of the columns
+    idf: Float32[np.ndarray, " term"]
+    components: np.ndarray  # (dim, term), in float16 so that a reopened encoder gives the same bytes
+    neutral: Float32[np.ndarray, " dim"]  # unit vector of a text without a known term: the mean of the fitted texts
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
         """Encode texts as ``Encoder.encode`` says; a text without any known term gets the neutral vector."""
         check_texts(texts)
-        counter = _counter(self.spec.revision, vocabulary=self._vocabulary)
-        weighted = _weigh(sp.csr_matrix(counter.transform(texts)), self._idf)
-        vectors = np.asarray(weighted @ self._components.T.astype(np.float32), dtype=np.float32)
+        counter = _counter(self.spec.revision, vocabulary=self.vocabulary)
+        weighted = _weigh(sp.csr_matrix(counter.transform(texts)), self.idf)
+        vectors = np.asarray(weighted @ self.components.T.astype(np.float32), dtype=np.float32)
         known = np.asarray(np.diff(weighted.indptr), dtype=np.int32)
-        vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self._neutral
+        vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self.neutral
         if progress:
             progress(len(texts))
         return EncodedTexts(
@@ -76,8 +64,8 @@ class LsaEncoder:
     def save(self, folder: Path) -> None:
         """Write vocabulary and matrices, without pickle."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / VOCABULARY).write_text(json.dumps(self._vocabulary, ensure_ascii=False), encoding="utf-8")
-        write_arrays({"idf": self._idf, "components": self._components, "neutral": self._neutral}, folder / STATE)
+        (folder / VOCABULARY).write_text(json.dumps(self.vocabulary, ensure_ascii=False), encoding="utf-8")
+        write_arrays({"idf": self.idf, "components": self.components, "neutral": self.neutral}, folder / STATE)
 
 
 def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:

@@ -15,6 +15,7 @@ from genekb.core.plugins import find_plugins, load_plugin, origin, require, unus
 from genekb.encoders.base import FOLDER_PREFIX, Encoder, EncoderSpec, folder_name
 from genekb.encoders.kinds import (
     KINDS,
+    Kind,
     ModelEntry,
     Pooling,
     Where,
@@ -40,7 +41,7 @@ from genekb.encoders.local.files import (
 
 if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
-    from genekb.encoders.local.encoder import Compute
+    from genekb.encoders.local.encoder import Compute, OpenedModel
 
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
@@ -118,13 +119,17 @@ def load_encoder(
     asked = _AskedModel(name=name, entry=entry, place=place, dim=dim)
     if entry.kind == "static" if entry else static_folder(place.path):
         return _load_static(asked)
-    folder = _checked_folder(entry, place)
-    if in_onnx:
-        return _load_in_onnx(folder, asked, threads=threads, cache=cache)
+    if entry is not None:
+        verify_files(place.path, sha256=entry.sha256)
     from genekb.encoders.local.encoder import Compute
 
+    if in_onnx:
+        device, dtype = "cpu", "float32"
     compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
-    return _load_transformer(folder, asked, compute=compute, online=online, trust_remote_code=trust_remote_code)
+    return _load_transformer(
+        asked, compute=compute, graphs=(cache or graph_cache()) if in_onnx else None, online=online,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,16 +158,18 @@ class _AskedModel:
             log.info("%s declares no pooling; the mean of its tokens is taken", self.place.path.name)
         return self.entry.pooling if self.entry else "mean"
 
-    def recipe(self, folder: ModelFolder, facts: ModelFacts) -> EncoderSpec:
+    def recipe(self, folder: ModelFolder, opened: "OpenedModel", *, kind: Kind) -> EncoderSpec:
         """Make a recipe of what the registry and the files say; where both do, they must agree."""
-        entry, max_tokens = self.entry, facts.max_tokens
+        entry, facts, max_tokens = self.entry, opened.facts, opened.facts.max_tokens
+        if self.dim > facts.dim:
+            raise EncoderFailed(f"encoder {self.name!r} has {facts.dim} dims, {self.dim} cannot be kept")
         if entry is not None:
             _agree(entry, facts)
             max_tokens = min(filter(None, (entry.max_tokens, max_tokens)), default=0)
         known = entry is not None and has_files(folder.path, sha256=entry.sha256)
         return EncoderSpec(
-            name=self.short_name,
-            kind="transformer",
+            name=KINDS[kind].stored_as.format(self.short_name),
+            kind=kind,
             model_id=self.model_id,
             revision=(entry.revision if known and entry else self.place.revision) or config_mark(folder),
             weights_sha256=folder.weights_sha256,
@@ -170,15 +177,11 @@ class _AskedModel:
             pooling=facts.pooling,
             prompt=entry.prompt if entry else facts.prompt,
             max_tokens=max_tokens,
-            dim=self.kept_dim(facts.dim),
+            dim=self.dim or facts.dim,
+            dtype=opened.dtype,
+            code_sha256=opened.code_sha256,
             modules_sha256=facts.modules_sha256,
         )
-
-    def kept_dim(self, dim: int) -> int:
-        """Length of the vectors, of a model that gives ``dim`` values."""
-        if self.dim > dim:
-            raise EncoderFailed(f"encoder {self.name!r} has {dim} dims, {self.dim} cannot be kept")
-        return self.dim or dim
 
 
 def require_library(name: str, entry: ModelEntry | None) -> None:
@@ -192,20 +195,11 @@ def is_remote(name: str) -> bool:
     return asks_for(name, "api") or (entry is not None and entry.kind == "api")
 
 
-def shuffle_encoder(base: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
-    """Make the control that gives every text of a corpus the vector of another one."""
+def shuffle_encoder(encoder: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
+    """Give every text of a corpus the vector of another one; a reopened control is made again for the corpus."""
     from genekb.encoders.controls import ShuffledEncoder
 
-    return ShuffledEncoder(base, corpus=corpus)
-
-
-def shuffle_again(shuffled: Encoder, *, corpus: Sequence[str]) -> "ShuffledEncoder":
-    """Permute the vectors of a reopened shuffled encoder among another corpus."""
-    from genekb.encoders.controls import ShuffledEncoder
-
-    if not isinstance(shuffled, ShuffledEncoder):
-        raise TypeError(f"{shuffled.spec.encoder_id} is not shuffled")
-    return ShuffledEncoder(shuffled.base, corpus=corpus)
+    return ShuffledEncoder(encoder.base if isinstance(encoder, ShuffledEncoder) else encoder, corpus=corpus)
 
 
 def _load_plugin(plugin: EntryPoint) -> Encoder:
@@ -240,23 +234,6 @@ def _load_static(asked: _AskedModel) -> Encoder:
 def _check_dim(entry: ModelEntry, dim: int) -> None:
     if dim != entry.dim:
         raise EncoderFailed(f"encoder {entry.name!r} has {dim} dims, the registry says {entry.dim}")
-
-
-def _load_in_onnx(folder: ModelFolder, asked: _AskedModel, *, threads: int | None, cache: Path | None) -> Encoder:
-    from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
-
-    compute = Compute(device="cpu", dtype="float32", threads=threads)
-    try:
-        opened = open_transformer(
-            folder, name=asked.short_name, pooling=asked.pooling(folder), compute=compute, graphs=cache or graph_cache()
-        )
-        recipe = asked.recipe(folder, opened.facts)
-        recipe = replace(recipe, kind="onnx", name=KINDS["onnx"].stored_as.format(recipe.name))
-        return start_transformer(opened, spec=recipe, threads=threads)
-    except EncoderFailed as error:
-        if not folder.own_classes:
-            raise
-        raise EncoderFailed(f"{error}; it brings code of its own, which onnx: never runs; leave out onnx:") from error
 
 
 def graph_cache() -> Path:
@@ -322,17 +299,20 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
 
 
 def _load_transformer(
-    folder: ModelFolder, asked: _AskedModel, *, compute: "Compute", online: bool, trust_remote_code: bool
+    asked: _AskedModel, *, compute: "Compute", graphs: Path | None, online: bool, trust_remote_code: bool
 ) -> Encoder:
     """Load a model by the libraries alone, or, if that fails and is allowed, with the model's own code."""
     from genekb.encoders.local.encoder import open_transformer, start_transformer
     from genekb.encoders.local.remote_code import OwnCode, code_hint, find_code
 
+    folder = read_folder(asked.place.path)
     pooling = asked.pooling(folder)
 
     def load(code: OwnCode | None = None) -> Encoder:
-        opened = open_transformer(folder, name=asked.short_name, pooling=pooling, compute=compute, code=code)
-        recipe = replace(asked.recipe(folder, opened.facts), dtype=opened.dtype, code_sha256=opened.code_sha256)
+        opened = open_transformer(
+            folder, name=asked.short_name, pooling=pooling, compute=compute, code=code, graphs=graphs
+        )
+        recipe = asked.recipe(folder, opened, kind="onnx" if graphs else "transformer")
         return start_transformer(opened, spec=recipe, threads=compute.threads)
 
     try:
@@ -340,16 +320,11 @@ def _load_transformer(
     except EncoderFailed as error:
         if not folder.own_classes:
             raise
-        if not trust_remote_code:
-            raise EncoderFailed(f"{error}; {code_hint(folder)}") from error
+        if graphs or not trust_remote_code:
+            never = "it brings code of its own, which onnx: never runs; leave out onnx:"
+            raise EncoderFailed(f"{error}; {never if graphs else code_hint(folder)}") from error
         log.info("%s; its own code is run: %s", error, ", ".join(folder.own_classes.values()))
     return load(find_code(folder, place=asked.place, model_id=asked.model_id, online=online))
-
-
-def _checked_folder(entry: ModelEntry | None, place: Place) -> ModelFolder:
-    if entry is not None:
-        verify_files(place.path, sha256=entry.sha256)
-    return read_folder(place.path)
 
 
 def _agree(entry: ModelEntry, facts: ModelFacts) -> None:

@@ -59,11 +59,6 @@ def reopen_encoder(
             f"{spec.encoder_id} was made by a plug-in of {spec.model_id or 'another package'}, which is not installed "
             f"here; install the package that offers encoder {spec.name!r}"
         )
-    return _same_version(spec)
-
-
-def _same_version(spec: EncoderSpec) -> Encoder:
-    """Load an encoder without state, if this genekb has the version that made the vectors."""
     encoder = load_encoder(spec.name)
     if encoder.spec != spec:
         raise NotAvailable(
