@@ -23,7 +23,7 @@ from genekb.encoders.local.files import ModelFolder
 from genekb.encoders.local.onnx import Graphs
 
 _MODES: Final[dict[str, PoolingName]] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-_TALKATIVE: Final = ("sentence_transformers", "torch.onnx", "onnxscript", "onnx_ir")  # loggers
+_TALKATIVE: Final = ("transformers", "sentence_transformers", "torch.onnx", "onnxscript", "onnx_ir")  # loggers
 _TEXT_ALONE: Final = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 
@@ -196,28 +196,23 @@ def _set_buffers(model: Any) -> None:
     transformers 5 makes a model without memory and then fills in the weights. What a model computed when it was made,
     such as ALiBi's slopes, is lost by that unless its code knows, and is then whatever the memory held before.
     """
-    fresh = type(model)(model.config)
-    kept = set(fresh.state_dict())
-    values = {name: buffer for name, buffer in fresh.named_buffers() if name not in kept}
-    for name, buffer in model.named_buffers():
-        if name in values:
-            buffer.copy_(values[name])
+    fresh = dict(type(model)(model.config).named_non_persistent_buffers())
+    for name, buffer in model.named_non_persistent_buffers():
+        buffer.copy_(fresh[name])
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Keep loading bars, advice and reports on unused weights off the terminal inside the block."""
-    level, has_bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
-    before = {name: logging.getLogger(name).level for name in _TALKATIVE}
-    noise.set_verbosity_error()
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels, has_bars = [logger.level for logger in loggers], noise.is_progress_bar_enabled()
     noise.disable_progress_bar()
-    for name in before:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        noise.set_verbosity(level)
-        for name, earlier in before.items():
-            logging.getLogger(name).setLevel(earlier)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if has_bars:
             noise.enable_progress_bar()

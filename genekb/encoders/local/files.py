@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.core.plugins import require
@@ -113,28 +114,24 @@ def _differing(root: Path, *, sha256: Mapping[str, str]) -> list[str]:
     return [name for name, known in sha256.items() if not (root / name).is_file() or sha256_file(root / name) != known]
 
 
-def _parse(path: Path) -> object:
-    """Content of a JSON file."""
+def _settings(path: Path, *, kind: type = dict) -> Any:
+    """Content of a JSON file that holds an object, or a list; a missing file has no settings."""
     try:
-        return read_json(path)
+        settings = read_json(path) if path.is_file() else kind()
     except ValueError as error:
         raise StoreCorrupt(f"{path} is not valid JSON; fetch the model again") from error
-
-
-def _settings(path: Path) -> dict[str, object]:
-    """Content of a JSON file that holds an object; a missing file has no settings."""
-    settings = _parse(path) if path.is_file() else {}
-    if not isinstance(settings, dict):
+    if not isinstance(settings, kind):
+        wanted = "object" if kind is dict else "list"
         raise StoreCorrupt(
-            f"{path} must hold a JSON object, it holds a {type(settings).__name__}; fetch the model again"
+            f"{path} must hold a JSON {wanted}, it holds a {type(settings).__name__}; fetch the model again"
         )
     return settings
 
 
 def _modules(root: Path) -> list[tuple[str, str]]:
     """Class and folder of each module of a sentence-transformers model; empty for a bare folder."""
-    listed = _parse(root / _MODULES) if (root / _MODULES).is_file() else []
-    if not isinstance(listed, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in listed):
+    listed = _settings(root / _MODULES, kind=list)
+    if not all(isinstance(module, dict) and {"type", "path"} <= module.keys() for module in listed):
         raise StoreCorrupt(f"{root / _MODULES} must list modules with type and path; fetch the model again")
     modules = [(str(module["type"]), str(module["path"])) for module in listed]
     outside = next((path for _, path in modules if path not in ("", ".") and not is_plain_path(path)), None)
