@@ -27,7 +27,6 @@ from genekb.encoders.kinds import (
 )
 from genekb.encoders.local.files import (
     MODELS_VARIABLE,
-    ModelFacts,
     ModelFolder,
     Place,
     config_mark,
@@ -160,11 +159,11 @@ class _AskedModel:
 
     def recipe(self, folder: ModelFolder, opened: "OpenedModel", *, kind: Kind) -> EncoderSpec:
         """Make a recipe of what the registry and the files say; where both do, they must agree."""
-        entry, facts, max_tokens = self.entry, opened.facts, opened.facts.max_tokens
-        if self.dim > facts.dim:
-            raise EncoderFailed(f"encoder {self.name!r} has {facts.dim} dims, {self.dim} cannot be kept")
+        entry, max_tokens = self.entry, opened.max_tokens
+        if self.dim > opened.dim:
+            raise EncoderFailed(f"encoder {self.name!r} has {opened.dim} dims, {self.dim} cannot be kept")
         if entry is not None:
-            _agree(entry, facts)
+            _agree(entry, opened)
             max_tokens = min(filter(None, (entry.max_tokens, max_tokens)), default=0)
         known = entry is not None and has_files(folder.path, sha256=entry.sha256)
         return EncoderSpec(
@@ -174,13 +173,13 @@ class _AskedModel:
             revision=(entry.revision if known and entry else self.place.revision) or config_mark(folder),
             weights_sha256=folder.weights_sha256,
             tokenizer_sha256=folder.tokenizer_sha256,
-            pooling=facts.pooling,
-            prompt=entry.prompt if entry else facts.prompt,
+            pooling=opened.pooling,
+            prompt=entry.prompt if entry else opened.prompt,
             max_tokens=max_tokens,
-            dim=self.dim or facts.dim,
+            dim=self.dim or opened.dim,
             dtype=opened.dtype,
             code_sha256=opened.code_sha256,
-            modules_sha256=facts.modules_sha256,
+            modules_sha256=opened.modules_sha256,
         )
 
 
@@ -327,15 +326,15 @@ def _load_transformer(
     return load(find_code(folder, place=asked.place, model_id=asked.model_id, online=online))
 
 
-def _agree(entry: ModelEntry, facts: ModelFacts) -> None:
-    _check_dim(entry, facts.dim)
-    if facts.pooling != entry.pooling:
+def _agree(entry: ModelEntry, opened: "OpenedModel") -> None:
+    _check_dim(entry, opened.dim)
+    if opened.pooling != entry.pooling:
         raise EncoderFailed(
-            f"encoder {entry.name!r} declares pooling {facts.pooling}, the registry says {entry.pooling}"
+            f"encoder {entry.name!r} declares pooling {opened.pooling}, the registry says {entry.pooling}"
         )
-    if facts.max_tokens and facts.max_tokens < entry.max_tokens:
+    if opened.max_tokens and opened.max_tokens < entry.max_tokens:
         raise EncoderFailed(
-            f"encoder {entry.name!r} reads {facts.max_tokens} tokens, the registry says {entry.max_tokens}"
+            f"encoder {entry.name!r} reads {opened.max_tokens} tokens, the registry says {entry.max_tokens}"
         )
 
 

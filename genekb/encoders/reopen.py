@@ -115,7 +115,7 @@ def _reopen_files(
         opened = open_transformer(
             folder, name=spec.name, pooling=spec.pooling, compute=compute, code=code, graphs=graphs
         )
-        if (opened.facts.pooling, opened.facts.modules_sha256) == (spec.pooling, spec.modules_sha256):
+        if (opened.pooling, opened.modules_sha256) == (spec.pooling, spec.modules_sha256):
             return start_transformer(opened, spec=spec, threads=threads)
     code_too = " or Python code" if spec.code_sha256 else ""
     raise StoreCorrupt(

@@ -13,7 +13,7 @@ from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.encoders.kinds import Pooling
 from genekb.encoders.local.cutting import SentenceCutter
-from genekb.encoders.local.files import ModelFacts, ModelFolder, smallest_limit
+from genekb.encoders.local.files import ModelFolder, smallest_limit
 from genekb.encoders.local.remote_code import CODE_FAULTS, OwnCode, first_line
 
 if TYPE_CHECKING:
@@ -45,8 +45,12 @@ class OpenedModel:
     """A model, and what its modules say about its recipe."""
 
     model: Any  # a SentenceTransformer
-    facts: ModelFacts
+    pooling: Pooling
+    prompt: str  # declared for documents
+    max_tokens: int
+    dim: int
     dtype: ComputeDtype
+    modules_sha256: str  # of the folder; empty where there is one pooling alone, which ``pooling`` names
     code_sha256: str  # of code of its own that was run
 
 
@@ -146,14 +150,16 @@ def open_transformer(
         reason = first_line(error) if code else str(error).strip().partition("\n")[0].rstrip(" .")
         by = "with its own code" if code else "by sentence-transformers"
         raise EncoderFailed(f"encoder {name!r} cannot be loaded {by}: {reason}") from error
-    facts = ModelFacts(
+    return OpenedModel(
+        model=model,
         pooling=pooling_of(model),
         prompt=model.prompts.get("document") or model.prompts.get(model.default_prompt_name) or "",
         max_tokens=smallest_limit(model.max_seq_length, folder.max_tokens),
         dim=model.get_embedding_dimension(),
+        dtype=dtype,
         modules_sha256="" if is_plain(model) else folder.modules_sha256,
+        code_sha256=code.sha256 if code else "",
     )
-    return OpenedModel(model=model, facts=facts, dtype=dtype, code_sha256=code.sha256 if code else "")
 
 
 def start_transformer(opened: OpenedModel, *, spec: EncoderSpec, threads: int | None) -> TransformerEncoder:

@@ -14,7 +14,7 @@ from typing import Any
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.core.plugins import require
 from genekb.encoders.base import FOLDER_PREFIX, folder_name, is_folder_path
-from genekb.encoders.kinds import ModelEntry, Pooling, Where
+from genekb.encoders.kinds import ModelEntry, Where
 from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.limits import read_json
 from genekb.net.client import hub_errors
@@ -46,17 +46,6 @@ class ModelFolder:
     def is_bare(self) -> bool:
         """Whether there is a transformer alone, without a word on how its token vectors are pooled."""
         return not self.modules_sha256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelFacts:
-    """What the modules of a model, once they are loaded, say about its recipe."""
-
-    pooling: Pooling
-    prompt: str  # declared for documents
-    max_tokens: int
-    dim: int
-    modules_sha256: str  # of the folder; empty where there is one pooling alone, which ``pooling`` names
 
 
 def read_folder(root: Path) -> ModelFolder:
