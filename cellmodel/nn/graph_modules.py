@@ -134,10 +134,21 @@ class DualViewRefiner(nn.Module):
         over the genes.
         """
         codes = self.genes(gene_features, gene_graph)
+        return self.refine(inputs, expression @ codes - mean @ codes, codes=codes, cell_graph=cell_graph)
+
+    def refine(
+        self,
+        inputs: Float[Tensor, "cell input"],
+        own: Float[Tensor, "cell dim"],
+        *,
+        codes: Float[Tensor, "gene dim"],
+        cell_graph: Tensor,
+    ) -> tuple[Float[Tensor, "cell dim"], Float[Tensor, "cell dim"]]:
+        """Refine both views, where ``own`` is each cell's centred expression read by the codes of the genes."""
         alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE))
         hidden = F.leaky_relu(self.graph_first(inputs, cell_graph), SLOPE)
         over_graph = F.normalize(self.graph_second(hidden, cell_graph))
-        read = spmm(cell_graph, expression @ codes - mean @ codes)  # (cell, dim)
+        read = spmm(cell_graph, own)
         back, shift = self.projector.weight.T @ codes, self.projector.bias @ codes
         further = spmm(cell_graph, spmm(cell_graph, read))
         return read + alone @ back + shift, further + over_graph @ back + shift

@@ -20,8 +20,12 @@ def csr_tensor(matrix: sp.csr_matrix) -> Tensor:
 
 
 def symmetric_propagation(graph: CellGraph) -> Tensor:
-    r"""Weights with the cell itself at 1, over the square roots of both degrees: :math:`D^{-1/2} (A + I) D^{-1/2}`."""
-    edges, weights = gcn_norm(*from_scipy_sparse_matrix(graph.astype(np.float64)), graph.shape[0])
+    r"""Weights with the cell itself at 1, over the square roots of both degrees: :math:`D^{-1/2} (A + I) D^{-1/2}`.
+
+    Degrees are sums of rows, so that a cell from which nothing is taken changes no other.
+    """
+    links = from_scipy_sparse_matrix(graph.astype(np.float64))
+    edges, weights = gcn_norm(*links, graph.shape[0], flow="target_to_source")
     return _csr(edges, weights, shape=graph.shape)
 
 

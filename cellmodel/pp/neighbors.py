@@ -122,13 +122,12 @@ def smoothing(features: Embedding, graph: CellGraph) -> Iterator[Embedding]:
         smoothed = weights @ smoothed
 
 
-def smooth_onto(
-    features: Embedding, reference: Embedding, *, config: GraphConfig, n_steps: int = 2
-) -> Float[np.ndarray, "new dim"]:
-    """Smooth new cells over the graph of reference cells, as if each of them alone had joined it.
+def attach(features: Embedding, reference: Embedding, *, config: GraphConfig) -> CellGraph:
+    """Link new cells with reference cells, each as if it alone had joined their graph.
 
     A new cell is linked with its nearest reference cells, weighted by the neighbours that they share; the graph of the
-    reference itself stays as it was.
+    reference itself stays as it was. Returns the rows of all cells, the reference first: row *i* has the weights with
+    which cell *i* takes the values of others. Nothing is taken from new cells, so their columns are empty.
     """
     n_cells = len(reference)
     knn = knn_graph(reference, config=config)
@@ -141,13 +140,9 @@ def smooth_onto(
     sizes = np.diff(members.indptr)
     n_union = n_neighbors + 1 + sizes[weights.indices] - weights.data  # the new cell is a member of its own set
     weights.data = weights.data / n_union
-    totals = 1 + np.asarray(weights.sum(axis=1))
-    graph = snn_weights(knn)
-    smoothed, around = features.astype(np.float64), reference.astype(np.float64)
-    for _ in range(n_steps):
-        smoothed = (smoothed + weights @ around) / totals
-        around = smooth(around, graph, n_steps=1)
-    return smoothed.astype(features.dtype)
+    graph = sp.vstack([snn_weights(knn), weights], format="csr")
+    graph.resize(graph.shape[0], graph.shape[0])
+    return graph
 
 
 def _nearest_reference(

@@ -80,6 +80,10 @@ class NewCells:
     raw_gene_vectors: GeneVectors | None
     # which of the fitted genes the new cells have; ``expression`` and the vectors hold these alone
     has_gene: Bool[np.ndarray, " fitted_gene"]
+    fitted_pcs: Embedding  # (fitted cell, dim) ``pcs`` of the cells that it was fitted to
+    # rows of the fitted cells, then of the new ones, with the shared-nearest-neighbour weights with which each takes
+    # the values of fitted cells; nothing is taken from new ones
+    graph: CellGraph
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +128,7 @@ class Recipe:
     train: Train | None = None  # the same as ``represent``, with options; None where nothing is trained
     objectives: tuple[str, ...] = ()  # names of what it minimises, that ``train`` can leave out
     learns_centres: bool = False  # whether the representation depends on the number of clusters
-    # places new cells without training; None where the recipe reads the graph of all its cells and cannot
+    # places new cells without training; None where the recipe cannot
     embed: Embed | None = None
     uses_workers: bool = False  # whether several processes can train it together
     # whether it can read backed cells: its views are memory-mapped then, and not to be written to

@@ -42,10 +42,33 @@ def in_content_order(views: CellViews) -> tuple[CellViews, Int[np.ndarray, " cel
     return replace(views, **ordered, text_paths=paths), places
 
 
-def standardised(features: Embedding) -> Embedding:
-    """Centre the features and scale them by one common factor, so that directions keep their relative length."""
-    centred = features - features.mean(axis=0)
-    return (centred / max(float(centred.std(axis=0).max()), 1e-12)).astype(np.float32)
+def standard_of(features: Embedding) -> dict[str, np.ndarray]:
+    """Mean of the features, and the largest of their standard deviations."""
+    shift = features.mean(axis=0)
+    scale = max(float((features - shift).std(axis=0).max()), 1e-12)
+    return {"shift": shift, "scale": np.array([scale], dtype=features.dtype)}
+
+
+def standardised(features: Embedding, standard: Mapping[str, np.ndarray] | None = None) -> Embedding:
+    """Centre the features and scale them by one common factor, so that directions keep their relative length.
+
+    ``standard``: as :func:`standard_of` gives it; that of these features if None.
+    """
+    standard = standard or standard_of(features)
+    return ((features - standard["shift"]) / standard["scale"]).astype(np.float32)
+
+
+def weights_of(model: nn.Module, *, but: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Arrays of a trained model, to be kept; without the parts whose names begin with one of ``but``."""
+    tensors = model.state_dict().items()
+    return {name: tensor.cpu().numpy().copy() for name, tensor in tensors if not name.startswith(but)}
+
+
+def with_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> nn.Module:
+    """Give a model the arrays that :func:`weights_of` took, among others in ``state``; parts left out stay."""
+    known = model.state_dict().keys() & state.keys()
+    model.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in known}, strict=False)
+    return model
 
 
 log = logging.getLogger(__name__)

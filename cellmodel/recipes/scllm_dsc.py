@@ -56,15 +56,18 @@ from cellmodel.nn.modules import StructuredAligner
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
 from cellmodel.nn.train import Batch, History, fit
 from cellmodel.pp.neighbors import smooth
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.graph_training import (
     TRAINING,
     ScheduledTarget,
     fit_to_target,
     in_content_order,
     number_of_centres,
+    standard_of,
     standardised,
     start_centres,
+    weights_of,
+    with_weights,
 )
 from cellmodel.recipes.heads import assignment_head
 
@@ -98,6 +101,7 @@ TERMS: Final = (
     Term(name="reconstruct", weight=0.3, loss=lambda z: F.mse_loss(z["decoded"], z["expression"])),
     Term(name="cluster", weight=0.32, loss=lambda z: assignment_divergence(z["p"], z["log_q"])),
 )
+_TEXT: Final = "fitted_text"
 NEED_TEXT: Final = frozenset({"align", "variance"})
 NEED_CENTRES: Final = frozenset({"cluster"})
 
@@ -134,7 +138,37 @@ def represent(
         history=history,
         centres=model.centres.detach().cpu().numpy().copy(),
         n_clusters=estimate,
+        state=_state(model, views),
     )
+
+
+def _state(model: StructuredAligner, views: CellViews) -> dict[str, np.ndarray]:
+    """Keep the weights of what embeds cells, how features are standardised, and the text around which new cells lie."""
+    state = weights_of(model, but=("expression_head", "text_head")) | standard_of(views.smoothed)
+    if views.text is None:
+        return state
+    text = smooth(views.text, views.graph, n_steps=TEXT_SMOOTHING)
+    return state | {f"text_{name}": values for name, values in standard_of(text).items()} | {_TEXT: views.text}
+
+
+def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
+    """Place new cells by the trained encoders; their text is averaged with that of the fitted cells around them."""
+    features = {"expression": torch.from_numpy(standardised(cells.smoothed, state))}
+    text_map = None
+    if cells.text is not None:
+        every = smooth(np.vstack([state[_TEXT], cells.text]), cells.graph, n_steps=TEXT_SMOOTHING)
+        standard = {name: state[f"text_{name}"] for name in ("shift", "scale")}
+        features["text"] = torch.from_numpy(standardised(every[len(state[_TEXT]) :], standard))
+        text_map = torch.from_numpy(state["text_linear.weight"].T)
+    model = StructuredAligner(
+        expression_map=torch.from_numpy(state["expression_linear.weight"].T),
+        text_map=text_map,
+        hidden_dim=HIDDEN_DIM,
+        joint_dim=JOINT_DIM,
+        n_clusters=len(state["centres"]),
+    )
+    latents = _latents(with_weights(model, state), features)
+    return Representation(z=latents["z"], z_expr=latents["z_expr"], z_text=latents.get("z_text"), features=latents["z"])
 
 
 def _standardised_views(views: CellViews) -> dict[str, Tensor]:
@@ -234,4 +268,5 @@ RECIPE: Final = Recipe(
     objectives=tuple(term.name for term in TERMS),
     out_of_core=True,
     learns_centres=True,
+    embed=embed,
 )

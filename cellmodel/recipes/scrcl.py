@@ -42,8 +42,8 @@ from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.graph_training import in_content_order, standardised
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised, weights_of, with_weights
 from cellmodel.recipes.heads import kmeans_head
 
 TEMPERATURE: Final = 0.1
@@ -141,7 +141,36 @@ def _represent(
             on_epoch=report,
         )
     z = _embed(model, inputs)[places]
-    return Representation(z=z, z_expr=views.smoothed, z_text=views.text, features=z, history=history)
+    state = _state(model, inputs, places) | standard_of(views.pcs)
+    return Representation(z=z, z_expr=views.smoothed, z_text=views.text, features=z, history=history, state=state)
+
+
+def _state(model: DualViewRefiner, inputs: _Inputs, places: Int[np.ndarray, " cell"]) -> dict[str, np.ndarray]:
+    """Keep the weights of what embeds cells, the genes' codes, and what they read of the fitted cells."""
+    with torch.inference_mode():
+        codes = model.genes(inputs.gene_features, inputs.gene_graph)
+        own = inputs.expression @ codes - inputs.mean @ codes
+    read = {"codes": codes, "mean": inputs.mean, "own": own[torch.from_numpy(places)]}
+    return weights_of(model) | {name: values.cpu().numpy() for name, values in read.items()}
+
+
+def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
+    """Place new cells by the trained views, over the graph of the fitted cells with the new ones attached.
+
+    A gene that they lack is taken at its mean.
+    """
+    pcs = torch.from_numpy(standardised(np.vstack([cells.fitted_pcs, cells.pcs]), state))
+    codes, mean = state["codes"][cells.has_gene], state["mean"][cells.has_gene]
+    own = np.vstack([state["own"], cells.expression @ codes - mean @ codes]).astype(np.float32)
+    model = DualViewRefiner(
+        n_genes=len(state["mean"]), input_dim=pcs.shape[1], feature_dim=state["genes.linear.weight"].shape[1]
+    )
+    with_weights(model, state)
+    graph = symmetric_propagation(cells.graph)
+    with torch.inference_mode():
+        views = model.refine(pcs, torch.from_numpy(own), codes=torch.from_numpy(state["codes"]), cell_graph=graph)
+    z = torch.cat(views, dim=1)[len(cells.fitted_pcs) :].numpy()
+    return Representation(z=z, z_expr=cells.smoothed, z_text=cells.text, features=z)
 
 
 def _embed(model: nn.Module, inputs: _Inputs) -> Embedding:
@@ -227,6 +256,7 @@ RECIPE: Final = Recipe(
     source="scRCL, AAAI 2026",
     out_of_core=True,
     train=represent,
+    embed=embed,
     objectives=tuple(term.name for term in TERMS),
 )
 RECIPE_TEXT: Final = Recipe(
@@ -240,5 +270,6 @@ RECIPE_TEXT: Final = Recipe(
     source="scRCL, AAAI 2026; gene vectors of this project",
     out_of_core=True,
     train=represent_text,
+    embed=embed,
     objectives=tuple(term.name for term in TERMS),
 )

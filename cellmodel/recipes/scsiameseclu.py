@@ -65,15 +65,18 @@ from cellmodel.nn.losses import (
 )
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
 from cellmodel.nn.train import Batch, History, fit
-from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, without
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, without
 from cellmodel.recipes.graph_training import (
     TRAINING,
     ScheduledTarget,
     fit_to_target,
     in_content_order,
     number_of_centres,
+    standard_of,
     standardised,
     start_centres,
+    weights_of,
+    with_weights,
 )
 from cellmodel.recipes.heads import assignment_head
 
@@ -89,6 +92,7 @@ DROPPED_EDGES: Final = 0.1
 RESTART: Final = 0.2  # of the diffusion
 DIFFUSION_STEPS: Final = 5
 DIFFUSION_KEPT: Final = 64  # cells that a row of the diffusion keeps
+_ONLY_TRAINED: Final = ("counts", "linear_back", "features.decoder", "graph.decoder")
 GRAPH_PRETRAINING: Final = replace(TRAINING, n_steps=30)
 
 
@@ -158,7 +162,34 @@ def represent(
         history += _train(model, inputs, terms=terms, seed=seed, report=report)
     z = _embed(model, inputs).cpu().numpy()[places]
     centres = model.centres.detach().cpu().numpy().copy()
-    return Representation(z=z, z_expr=z, z_text=None, features=z, history=history, centres=centres, n_clusters=estimate)
+    return Representation(
+        z=z,
+        z_expr=z,
+        z_text=None,
+        features=z,
+        history=history,
+        centres=centres,
+        n_clusters=estimate,
+        state=weights_of(model, but=_ONLY_TRAINED) | standard_of(views.pcs),
+    )
+
+
+def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
+    """Place new cells by the trained encoders, over the graphs of the fitted cells with the new ones attached."""
+    n_fitted = len(cells.fitted_pcs)
+    features = torch.from_numpy(standardised(np.vstack([cells.fitted_pcs, cells.pcs]), state))
+    dropped = drop_edges(cells.graph[:n_fitted, :n_fitted], cells.fitted_pcs, share=DROPPED_EDGES)
+    dropped.resize(n_fitted, len(features))
+    graphs = _graphs(cells.graph, sp.vstack([dropped, cells.graph[n_fitted:]], format="csr"), torch.device("cpu"))
+    model = SiameseEncoders(
+        feature_dims=(features.shape[1], *FEATURE_DIMS),
+        graph_dims=(features.shape[1], *GRAPH_DIMS),
+        n_genes=None,
+        n_clusters=len(state["centres"]),
+    )
+    with torch.inference_mode():
+        z = with_weights(model, state)((features, features), graphs)["z"][n_fitted:].numpy()
+    return Representation(z=z, z_expr=z, z_text=None, features=z)
 
 
 def _terms(off: frozenset[str], *, has_counts: bool) -> tuple[Term, ...]:
@@ -340,7 +371,7 @@ def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
     rng = seeding.generator(seed, "feature noise")
     noisy = [torch.from_numpy(feature_noise(features, deviation=NOISE, rng=rng)) for _ in range(2)]
     device = find_device(views.compute.device)
-    graphs = _graphs(views, device)
+    graphs = _graphs(views.graph, drop_edges(views.graph, views.pcs, share=DROPPED_EDGES), device)
     cells = {"features": torch.from_numpy(features), "view": noisy[0], "other_view": noisy[1]}
     cells = {name: values.to(device) for name, values in cells.items()}
     depth = np.maximum(views.depth, 1.0)  # a cell without counts has none to explain
@@ -352,13 +383,12 @@ def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
     )
 
 
-def _graphs(views: CellViews, device: torch.device) -> SiameseGraphs:
-    linked = (views.graph + sp.identity(views.graph.shape[0], format="csr")).tocoo()
+def _graphs(graph: CellGraph, dropped: CellGraph, device: torch.device) -> SiameseGraphs:
+    linked = (graph + sp.identity(graph.shape[0], format="csr")).tocoo()
     transition = (sp.diags(1 / np.asarray(linked.sum(axis=1)).ravel()) @ linked).tocsr()
     diffused = diffuse(transition, restart=RESTART, n_steps=DIFFUSION_STEPS, n_kept=DIFFUSION_KEPT)
-    dropped = drop_edges(views.graph, views.pcs, share=DROPPED_EDGES)
     return SiameseGraphs(
-        propagation=symmetric_propagation(views.graph).to(device),
+        propagation=symmetric_propagation(graph).to(device),
         views=(csr_tensor(diffused).to(device), symmetric_propagation(dropped).to(device)),
         edges=torch.from_numpy(np.stack([linked.row, linked.col]).astype(np.int64)).to(device),
     )
@@ -376,4 +406,5 @@ RECIPE: Final = Recipe(
     out_of_core=True,
     uses_counts=True,
     learns_centres=True,
+    embed=embed,
 )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import genekb
-from cellmodel.core.arrays import CellByGene, Embedding, Labels
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.io.array_folder import read_folder, write_folder
@@ -20,7 +20,7 @@ from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
 from cellmodel.io.writers import MODEL
-from cellmodel.pp.neighbors import nearest_votes, smooth_onto
+from cellmodel.pp.neighbors import attach, nearest_votes, smooth
 from cellmodel.pp.normalize import Components, log_expression
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
@@ -105,9 +105,7 @@ def check_can_predict(config: RunConfig) -> Embed:
     recipe = find_recipe(config.recipe)
     if recipe.embed is None:
         able = "a recipe that can, such as fused, or `cellmodel classify --reference`"
-        raise InputUnusable(
-            f"recipe {recipe.name!r} reads the graph of all its cells and cannot place new ones; use {able}"
-        )
+        raise InputUnusable(f"recipe {recipe.name!r} has no way to place new cells; use {able}")
     if config.spatial is not None:
         raise InputUnusable("a model fitted with --spatial cannot place cells of other tissue; leave --spatial out")
     if config.semantics.sentences == "encoded":
@@ -133,9 +131,8 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
         )
     present = log_expression(cells)[:, columns[has_gene]]
     pcs = Components(mean=model.mean[has_gene], loadings=model.components[has_gene])(present)
-    settings = model.config.preprocess
-    smoothed = smooth_onto(pcs, model.pcs, config=model.config.graph, n_steps=settings.n_smoothing)
-    representation = _embed(model, has_gene, present, pcs=pcs, smoothed=smoothed)
+    graph = attach(pcs, model.pcs, config=model.config.graph)
+    representation = _embed(model, has_gene, present, pcs=pcs, graph=graph)
     votes = nearest_votes(representation.features, model.features, model.labels, n_neighbors=N_VOTERS)
     return Predicted(
         representation=representation,
@@ -189,20 +186,22 @@ def _embed(
     expression: CellByGene,
     *,
     pcs: Embedding,
-    smoothed: Embedding,
+    graph: CellGraph,
 ) -> Representation:
     embed, text = check_can_predict(model.config), _only(model, has_gene)
-    settings = model.config.semantics
+    settings, n_smoothing = model.config.semantics, model.config.preprocess.n_smoothing
     paths = text.paths(expression, n_top=settings.sentence_genes) if text else None
     new = NewCells(
         expression=expression,
         pcs=pcs,
-        smoothed=smoothed,
+        smoothed=smooth(np.vstack([model.pcs, pcs]), graph, n_steps=n_smoothing)[len(model.pcs) :],
         text=mix_paths(*paths, path1_weight=settings.path1_weight) if paths else None,
         text_paths=paths,
         gene_vectors=text.gene_vectors if text else None,
         raw_gene_vectors=text.raw_gene_vectors if text else None,
         has_gene=has_gene,
+        fitted_pcs=model.pcs,
+        graph=graph,
     )
     return embed(new, model.state)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core.config import GraphConfig
-from cellmodel.pp.neighbors import knn_graph, smooth, smoothing, snn_weights
+from cellmodel.pp.neighbors import attach, knn_graph, smooth, smoothing, snn_weights
 from tests.support import oracles, strategies
 
 METRICS = {"cosine": oracles.cosine_distances_by_loops, "euclidean": oracles.euclidean_distances_by_loops}
@@ -157,3 +157,22 @@ def test_smoothing_refuses_other_cells_and_negative_steps():
         smooth(features, graph)
     with pytest.raises(ValueError, match="n_steps must be >= 0, got -1"):
         smooth(np.ones((4, 2)), graph, n_steps=-1)
+
+
+def test_new_cells_are_attached_as_if_each_alone_had_joined():
+    rng = np.random.default_rng(5)
+    reference, new = rng.standard_normal((60, 4)), rng.standard_normal((7, 4))
+    config = GraphConfig(n_neighbors=8, metric="euclidean")
+    knn = knn_graph(reference, config=config)
+    graph = attach(new, reference, config=config)
+    np.testing.assert_allclose(graph[:60, :60].toarray(), snn_weights(knn).toarray())
+    assert graph[:, 60:].nnz == 0
+    members = [{row, *knn[row].indices.tolist()} for row in range(60)]
+    for row, cell in enumerate(new):
+        nearest = np.argsort(np.linalg.norm(reference - cell, axis=1))[:8].tolist()
+        own = {*nearest, "the cell itself"}
+        expected = {near: len(own & members[near]) / len(own | members[near]) for near in nearest}
+        found = graph[60 + row].tocoo()
+        kept = {near: weight for near, weight in expected.items() if weight}
+        assert dict(zip(found.col.tolist(), found.data.tolist(), strict=True)) == pytest.approx(kept)
+    assert (attach(new[3:4], reference, config=config)[60] != graph[63, :61]).nnz == 0

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from cellmodel.core.device import Compute
 from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.graph_training import in_content_order, standardised
+from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised
 
 N_CELLS = 12
 NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights", "compute"}
@@ -72,6 +72,25 @@ def test_propagation_is_the_dense_formula():
     expected = [[weights[i, j] / np.sqrt(degrees[i] * degrees[j]) for j in range(N_CELLS)] for i in range(N_CELLS)]
     np.testing.assert_allclose(symmetric_propagation(graph).to_dense(), expected, rtol=1e-6)
     assert np.linalg.eigvalsh(expected).max() == pytest.approx(1)
+
+
+def test_attached_cells_change_no_propagation_but_their_own():
+    graph, links = sp.triu(make_views().graph, k=1), sp.random(3, N_CELLS, density=0.3, rng=np.random.default_rng(0))
+    graph = (graph + graph.T).tocsr()
+    every = sp.vstack([graph, links], format="csr")
+    every.resize(N_CELLS + 3, N_CELLS + 3)
+    alone, found = (symmetric_propagation(each).to_dense().numpy() for each in (graph, every))
+    np.testing.assert_allclose(found[:N_CELLS, :N_CELLS], alone, rtol=1e-6)
+    assert (found[:N_CELLS, N_CELLS:] == 0).all()
+    own, others = (1 + np.asarray(weights.sum(axis=1)).ravel() for weights in (links, graph))
+    np.testing.assert_allclose(found[N_CELLS:, :N_CELLS], links.toarray() / np.sqrt(np.outer(own, others)), rtol=1e-6)
+    np.testing.assert_allclose(found[N_CELLS:, N_CELLS:], np.diag(1 / own), rtol=1e-6)
+
+
+def test_new_features_are_scaled_as_those_that_a_model_was_fitted_to():
+    features = np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32)
+    standard = standard_of(features)
+    np.testing.assert_array_equal(standardised(features[7:9], standard), standardised(features)[7:9])
 
 
 def test_the_widest_column_has_unit_deviation_and_others_keep_their_share():

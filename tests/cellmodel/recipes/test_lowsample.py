@@ -6,7 +6,7 @@ import torch
 from cellmodel.core.config import GraphConfig
 from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.nn.modules import Projector
-from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
+from cellmodel.pp.neighbors import attach, knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import normalise_log1p, principal_components
 from cellmodel.recipes import lowsample
 from cellmodel.recipes.base import CellViews, NewCells
@@ -100,4 +100,6 @@ def new_cells(views):
         gene_vectors=views.gene_vectors,
         raw_gene_vectors=None,
         has_gene=np.ones(N_GENES, dtype=bool),
+        fitted_pcs=views.pcs,
+        graph=attach(views.pcs, views.pcs, config=GraphConfig()),
     )

@@ -379,8 +379,12 @@ def test_built_in_recipes_all_work_out_of_core():
     assert {name for name in recipe_names() if not find_recipe(name).out_of_core} <= set(plugins())
 
 
-def test_a_model_and_a_report_are_written_out_of_core(cells, small_blocks, tmp_path):
-    config = replace(CONFIG, n_clusters=4)
+SLOW = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in ("scsiameseclu", "scrcl")]
+
+
+@pytest.mark.parametrize("recipe", [CONFIG.recipe, "scllm-dsc", *SLOW])
+def test_a_model_and_a_report_are_written_out_of_core(recipe, cells, small_blocks, tmp_path):
+    config = replace(CONFIG, recipe=recipe, n_clusters=4)
     for mode in ("yes", "no"):
         folder = tmp_path / mode
         folder.mkdir()

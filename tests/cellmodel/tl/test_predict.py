@@ -2,24 +2,29 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
-from sklearn.metrics import adjusted_rand_score
+import scipy.sparse as sp
+from anndata import AnnData
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 import genekb
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import RunConfig, SemanticsConfig, SpatialConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.io.cells import cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run
-from cellmodel.tl.model.fitted import fit_model, load_model, predict, save_model
+from cellmodel.tl.model.fitted import check_can_predict, fit_model, load_model, predict, save_model
 from genekb.builder.update import add_encoders
 from genekb.encoders import load_encoder
 from tests.support.in_process import call, call_json
 
-RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s")
+GRAPH_RECIPES = ("scllm-dsc", "scsiameseclu", "scrcl", "scrcl-text")
+RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s", *GRAPH_RECIPES)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +52,27 @@ def fitted(halves, kb):
     return fit_model(cells, result), result
 
 
+@pytest.fixture(scope="module")
+def fit(halves, kb):
+    """Fit a recipe to the first half, once."""
+
+    @cache
+    def fit(recipe):
+        cells = cells_from_anndata(halves[0].copy())
+        result = run(cells, kb, RunConfig(recipe=recipe, n_words=0, n_clusters=None if recipe == "pca-leiden" else 6))
+        return fit_model(cells, result), result
+
+    return fit
+
+
+def test_every_built_in_recipe_is_tried_here():
+    assert set(recipe_names()) - set(plugins()) == set(RECIPES)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_fitted_cells_keep_their_clusters_and_places(halves, kb, recipe):
-    cells = cells_from_anndata(halves[0].copy())
-    result = run(cells, kb, RunConfig(recipe=recipe, n_words=0, n_clusters=None if recipe == "pca-leiden" else 6))
-    found = predict(fit_model(cells, result), cells, kb)
+def test_fitted_cells_keep_their_clusters_and_places(fit, halves, kb, recipe):
+    model, result = fit(recipe)
+    found = predict(model, cells_from_anndata(halves[0].copy()), kb)
     assert (found.labels == result.labels).mean() > 0.95
     spread = result.representation.z.std()
     assert np.abs(found.representation.z - result.representation.z).mean() < 0.25 * spread
@@ -77,16 +98,25 @@ def test_new_cells_get_the_clusters_that_they_have_among_all_cells(fitted, halve
     assert adjusted_rand_score(truth, found.labels) > 0.8 * adjusted_rand_score(truth, alone.labels)
 
 
-def test_a_cell_is_placed_alike_alone_and_among_others(fitted, halves, kb):
-    model, _ = fitted
+@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
+def test_new_cells_are_placed_by_type_as_well_as_by_the_default_recipe(fit, halves, kb, recipe):
+    new, truth = cells_from_anndata(halves[1].copy()), halves[1].obs["bulk_labels"].astype(str)
+    scores = [adjusted_mutual_info_score(truth, predict(fit(name)[0], new, kb).labels) for name in ("fused", recipe)]
+    assert scores[1] > scores[0] - 0.1
+
+
+@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
+def test_a_cell_is_placed_alike_alone_and_among_others(fit, halves, kb, recipe):
+    model, _ = fit(recipe)
     together = predict(model, cells_from_anndata(halves[1].copy()), kb)
     alone = predict(model, cells_from_anndata(halves[1][7:8].copy()), kb)
     assert alone.labels[0] == together.labels[7]
     np.testing.assert_allclose(alone.representation.z[0], together.representation.z[7], atol=1e-5)
 
 
-def test_a_model_read_back_predicts_the_same_bytes(fitted, halves, kb, tmp_path):
-    model, _ = fitted
+@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
+def test_a_model_read_back_predicts_the_same_bytes(fit, halves, kb, tmp_path, recipe):
+    model, _ = fit(recipe)
     save_model(model, tmp_path / "model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["arrays.safetensors", "model.json"]
     again = load_model(tmp_path / "model")
@@ -97,9 +127,10 @@ def test_a_model_read_back_predicts_the_same_bytes(fitted, halves, kb, tmp_path)
     assert first.representation.z.tobytes() == second.representation.z.tobytes()
 
 
+@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
 @pytest.mark.parametrize(("share", "works"), [(0.7, True), (0.4, False)])
-def test_missing_genes_are_taken_at_their_mean_up_to_a_limit(fitted, halves, kb, share, works):
-    model, _ = fitted
+def test_missing_genes_are_taken_at_their_mean_up_to_a_limit(fit, halves, kb, recipe, share, works):
+    model, _ = fit(recipe)
     rng = np.random.default_rng(1)
     kept = rng.permutation(halves[1].n_vars)[: int(share * halves[1].n_vars)]
     cells = cells_from_anndata(halves[1][:, kept].copy())
@@ -134,21 +165,42 @@ def test_a_store_that_gained_an_encoder_opens_the_model(fitted, halves, kb, home
     assert (found.labels == predict(model, cells, kb).labels).all()
 
 
-def test_a_recipe_that_reads_the_whole_graph_says_so_before_any_work(home, tmp_path):
-    args = [
-        "cluster",
-        find_demo_cells(),
-        "--kb",
-        "demo",
-        "--home",
-        home,
-        "--recipe",
-        "scrcl",
-        "-o",
-        tmp_path / "o.h5ad",
-    ]
-    code, _, err = call("cellmodel", *args, "--save-model", tmp_path / "model")
-    assert (code, "reads the graph of all its cells" in err) == (3, True)
+def simulated(n_cells=400, n_genes=200, n_types=4):
+    """Counts of types of cells, each with some genes of its own."""
+    rng = np.random.default_rng(0)
+    types = rng.integers(0, n_types, n_cells)
+    rates = rng.gamma(1.0, 1.0, n_genes) * np.where(rng.random((n_types, n_genes)) < 0.15, 6.0, 1.0)
+    return AnnData(sp.csr_matrix(rng.poisson(rates[types]).astype(np.float32))), types
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in GRAPH_RECIPES if recipe != "scrcl-text"])
+def test_without_knowledge_held_out_cells_get_the_cluster_of_their_type(recipe):
+    adata, types = simulated()
+    adata.var_names = [f"gene {row}" for row in range(adata.n_vars)]
+    cells, new = cells_from_anndata(adata[:200].copy()), cells_from_anndata(adata[200:].copy())
+    result = run(cells, None, RunConfig(recipe=recipe, knowledge="none", n_words=0, n_clusters=4))
+    found = predict(fit_model(cells, result), new, None)
+    assert adjusted_rand_score(types[200:], found.labels) > 0.95
+    assert found.representation.z_text is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"recipe": replace(find_recipe("scrcl"), name="own", embed=None)}, "'own' has no way to place new cells; use"),
+        ({"recipe": "scrcl", "spatial": SpatialConfig()}, "fitted with --spatial cannot place cells of other tissue"),
+        ({"recipe": "fused", "semantics": SemanticsConfig(sentences="encoded")}, "--sentences encoded cannot place"),
+    ],
+)
+def test_what_cannot_place_new_cells_says_so(settings, says):
+    with pytest.raises(InputUnusable, match=says):
+        check_can_predict(RunConfig(**settings))
+
+
+def test_a_spatial_model_is_refused_before_any_work(home, tmp_path):
+    args = ["cluster", find_demo_cells(), "--kb", "demo", "--home", home, "--recipe", "scrcl", "--spatial"]
+    code, _, err = call("cellmodel", *args, "-o", tmp_path / "o.h5ad", "--save-model", tmp_path / "model")
+    assert (code, "cannot place cells of other tissue" in err) == (3, True)
     assert list(tmp_path.iterdir()) == []
 
 
