@@ -35,7 +35,13 @@ def reopen_encoder(
             spec, device=device, threads=threads, hint=hint, cache=cache, trust_remote_code=trust_remote_code
         )
     if spec.kind == "api":
-        return _reopen_api(spec, folder, base_url=base_url)
+        from genekb.encoders.api import ApiConfig, load_api
+
+        config = ApiConfig.from_environment(base_url=base_url)
+        return load_api(
+            name=spec.name, model_id=spec.model_id, dim=spec.dim, max_tokens=spec.max_tokens, config=config,
+            probe_folder=folder,
+        )  # fmt: skip
     if spec.kind == "shuffled":
         from genekb.encoders.controls import reopen_shuffled
 
@@ -64,25 +70,6 @@ def reopen_encoder(
         raise NotAvailable(
             f"encoder {spec.encoder_id} is version {spec.revision}, this genekb has {encoder.spec.revision}; "
             "build the vectors again"
-        )
-    return encoder
-
-
-def _reopen_api(spec: EncoderSpec, folder: Path, *, base_url: str | None) -> Encoder:
-    from genekb.encoders.api import ApiConfig, load_api
-
-    encoder = load_api(
-        name=spec.name,
-        model_id=spec.model_id,
-        dim=spec.dim,
-        max_tokens=spec.max_tokens,
-        config=ApiConfig.from_environment(base_url=base_url),
-        probe_folder=folder,
-    )
-    if encoder.spec.revision != spec.revision:
-        raise StoreCorrupt(
-            f"{spec.encoder_id} was made at {spec.revision}, the endpoint now is {encoder.spec.revision}; "
-            "give that endpoint with --base-url"
         )
     return encoder
 
