@@ -138,14 +138,12 @@ def read_gene_terms(store: Store, vocabularies: Sequence[str] | None = None) -> 
 
 def name_families(genes: pa.Table) -> GeneTerms:
     """Group genes by their full name without the number or letter of the member: ``zinc finger protein [12]``."""
-    named = genes.select(["gene_id", "name"]).to_pandas().dropna()
-    stems = named["name"].str.replace(_MEMBER, "", regex=True)
-    is_member = (stems != "") & (stems != named["name"])
-    return GeneTerms(
-        vocabulary=NAME_FAMILY,
-        gene_ids=named["gene_id"][is_member].to_numpy(),
-        terms=stems[is_member].to_numpy().astype(np.str_),
-    )
+    named = genes.select(["gene_id", "name"]).drop_null()
+    names = named["name"].to_pylist()
+    stems = np.array([re.sub(_MEMBER, "", name) for name in names], dtype=np.str_)
+    is_member = (stems != "") & (stems != np.array(names, dtype=np.str_))
+    gene_ids = named["gene_id"].to_numpy()[is_member]
+    return GeneTerms(vocabulary=NAME_FAMILY, gene_ids=gene_ids, terms=stems[is_member])
 
 
 def score_gene_task(

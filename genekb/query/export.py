@@ -1,11 +1,12 @@
 """Export vectors and tables of a store to the formats of other programs, atomically."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from genekb.files.replace import Target, check_targets, output
 from genekb.schema import TABLES, FloatArray, IntArray, rows_of, vector_column
 from genekb.store.reader import Store
 
+_NAMES: Final = ("gene_id", "symbol")
 ExportKind = Literal["npy", "npz", "json", "word2vec", "safetensors", "duckdb", "parquet"]
 
 
@@ -79,8 +81,9 @@ def export_store(
         return _export_duckdb(store, path, encoder=encoder, overwrite=overwrite)
     matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
     for file in beside:  # before the matrix, which is never without its list of genes
-        with _output(file, overwrite=overwrite) as part:
-            matrix.genes.select(["gene_id", "symbol"]).to_pandas().to_csv(part, sep="\t", index=False)
+        with _output(file, overwrite=overwrite) as part, part.open("w", encoding="utf-8", newline="") as stream:
+            rows = zip(*(matrix.genes[name].to_pylist() for name in _NAMES), strict=True)
+            csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([_NAMES, *rows])
     with _output(path, overwrite=overwrite) as part:
         _write(matrix, part, kind)
     n_genes = len(_rows_by_symbol(matrix)) if kind in {"json", "word2vec"} else matrix.genes.num_rows
@@ -184,9 +187,11 @@ def _write_word2vec(matrix: _Matrix, path: Path) -> None:
 
 def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
     """Row of each symbol, in the order of the matrix; of genes with the same symbol the lowest GeneID."""
-    genes = matrix.genes.select(["symbol", "gene_id"]).append_column("row", pa.array(range(matrix.genes.num_rows)))
-    first = genes.to_pandas().sort_values("gene_id", kind="stable").drop_duplicates("symbol").sort_values("row")
-    return dict(zip(first["symbol"], first["row"].tolist(), strict=True))
+    first: dict[str, int] = {}
+    symbols = matrix.genes["symbol"].to_pylist()
+    for row in np.argsort(matrix.genes["gene_id"].to_numpy(), kind="stable").tolist():
+        first.setdefault(symbols[row], row)
+    return dict(sorted(first.items(), key=lambda item: item[1]))
 
 
 def _digits(matrix: _Matrix) -> Iterator[tuple[str, list[str]]]:
