@@ -197,17 +197,21 @@ def test_a_cell_file_in_zarr_that_asks_for_pickle_is_refused(tmp_path, mark, set
         read_cells(tmp_path / "cells.zarr")
 
 
-def test_a_model_of_cells_that_is_a_pickle_is_refused(tmp_path, mark):
+@pytest.mark.parametrize("kind", ["model", "graph"])
+def test_a_model_or_a_graph_of_cells_that_is_a_pickle_is_refused(kind, tmp_path, mark):
     from cellmodel.core.errors import CellModelError
+    from cellmodel.io import read_graph
     from cellmodel.io.array_folder import ARRAYS
+    from cellmodel.io.graph import GRAPH
     from cellmodel.io.writers import MODEL
     from cellmodel.tl.model.fitted import load_model
 
+    folder, read = {"model": (MODEL, load_model), "graph": (GRAPH, read_graph)}[kind]
     (tmp_path / ARRAYS).write_bytes(pickle.dumps(Payload(mark)))
-    description = {"format": MODEL.format, "sha256": sha256_file(tmp_path / ARRAYS), "config": {}, "names": []}
-    (tmp_path / MODEL.description).write_text(json.dumps(description))
+    description = {"format": folder.format, "sha256": sha256_file(tmp_path / ARRAYS), "config": {}, "names": []}
+    (tmp_path / folder.description).write_text(json.dumps(description))
     with pytest.raises(CellModelError):
-        load_model(tmp_path)
+        read(tmp_path)
 
 
 TRUST = "trust_remote_code"
