@@ -264,11 +264,14 @@ class Store:
     def search(self, query: str | FloatArray, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
         """Find the genes whose text is nearest to a query, by exact cosine; ``SourceUnusable`` if it is empty.
 
-        ``query``: text, or a vector (dim,) such as that of a gene, for which no encoder is opened.
+        ``query``: text, or a vector (dim,) such as that of a gene, for which no encoder is opened; ``ValueError`` if it
+        has another shape.
         """
         table = self.vector_table(encoder)
         if not isinstance(query, str):
             vector = query
+            if vector.shape != (dim := table.vectors.shape[1],):
+                raise ValueError(f"the query has shape {vector.shape}, the vectors of this encoder have {dim} values")
         elif query.strip():
             vector = self.encoder(encoder).encode([query]).vectors[0]
         else:

@@ -172,6 +172,18 @@ def test_help_of_cellmodel_needs_no_extra(outcomes):
     assert "scllm-dsc" in outcomes["cellmodel", "cluster", "--help"][1]
 
 
+def test_the_shell_completes_nothing_of_a_cell_file_and_shows_no_error(run_light):
+    code = """
+import io, json, os
+from tests.support.in_process import call
+os.environ |= {"_GENEKB_COMPLETE": "complete_bash", "COMP_WORDS": "genekb resolve cells.h5ad --gene-key ",
+               "COMP_CWORD": "4"}
+print(json.dumps(call("genekb")))
+"""
+    code, out, err = run_light(code)
+    assert (code, out.strip(), err) == (0, "", "")
+
+
 def test_python_names_the_extra_of_cellmodel(run_light):
     code = """
 import json, cellmodel

@@ -32,7 +32,7 @@ def _matching(names: Callable[[Any, Any], Iterable[str]]) -> Callable[[Any, Any,
     def matching(ctx: Any, param: Any, incomplete: str) -> list[str]:
         try:
             return [name for name in names(_given(ctx), param) if name.startswith(incomplete)]
-        except (OSError, ValueError, KeyError, IndexError, GeneKBError):
+        except (ImportError, OSError, ValueError, KeyError, IndexError, GeneKBError):
             return []
 
     return matching

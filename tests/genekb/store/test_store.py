@@ -99,6 +99,18 @@ def test_search_ranks_by_meaning(kb):
         kb.search("  ")
 
 
+def test_search_by_a_stored_vector_finds_its_gene_and_opens_no_encoder(kb, monkeypatch):
+    vectors = kb.vectors([916], encoder="lsa-16").vectors
+    encoded = kb.search(kb.texts([916])[0], encoder="lsa-16", limit=5)
+    monkeypatch.delattr(type(kb), "encoder")
+    found = kb.search(vectors[0], encoder="lsa-16", limit=5)
+    assert found[0].gene_id == 916
+    assert found[0].score == pytest.approx(1, abs=1e-3)
+    assert [hit.gene_id for hit in found] == [hit.gene_id for hit in encoded]
+    with pytest.raises(ValueError, match=r"the query has shape \(1, 16\), .* 16 values"):
+        kb.search(vectors, encoder="lsa-16")
+
+
 def test_sql_reads_the_store_and_nothing_else(kb, tmp_path):
     counted = kb.sql("select count(*) as n from genes where symbol = 'CD3D'")
     assert counted["n"].to_pylist() == [1]
