@@ -160,15 +160,25 @@ def _shrink(layer: nn.Module, factor: float) -> None:
             parameter.mul_(factor)
 
 
-class DotAttention(MessagePassing):  # type: ignore[misc]  # the library is untyped
-    """Mean of the embeddings along a node's edges, weighted by the softmax of their products with its own."""
+_BLOCK_CELLS = 20_000  # read at once: bounds memory where nothing is trained
 
-    def __init__(self) -> None:
+
+class DotAttention(MessagePassing):  # type: ignore[misc]  # the library is untyped
+    """Mean of the embeddings along a node's edges, weighted by the softmax of their products with its own.
+
+    ``block_cells``: nodes whose edges are in memory at once.
+    """
+
+    def __init__(self, *, block_cells: int = _BLOCK_CELLS) -> None:
         super().__init__(aggr="sum", flow="target_to_source")  # a node is row 0 of its edges
+        self.block_cells = block_cells
 
     def forward(self, z: Float[Tensor, "node dim"], edges: Int[Tensor, "2 edge"]) -> Float[Tensor, "node dim"]:
-        """Attend; a node without edges gets zeros."""
-        return self.propagate(edges, z=z)
+        """Attend; edges are sorted by node, and one without edges gets zeros."""
+        first = torch.arange(0, len(z), self.block_cells, device=z.device)
+        starts = torch.searchsorted(edges[0].contiguous(), first).tolist()
+        blocks = (edges[:, start:end] for start, end in pairwise([*starts, edges.shape[1]]))
+        return torch.stack([self.propagate(block, z=z) for block in blocks]).sum(dim=0)
 
     def message(self, z_i: Tensor, z_j: Tensor, index: Tensor, size_i: int) -> Tensor:
         """Weight what comes along each edge."""
@@ -261,6 +271,12 @@ class SiameseEncoders(nn.Module):
     def decode_over(self, z: Float[Tensor, "cell dim"], propagation: Tensor) -> Float[Tensor, "cell feature"]:
         """Latent → features averaged over the graph."""
         return spmm(propagation, z) @ self.linear_back + self.graph.decode(z, propagation)
+
+    def embed(self, features: Float[Tensor, "cell feature"], graphs: SiameseGraphs) -> Float[Tensor, "cell dim"]:
+        """Embed the cells without noise, some at a time where a cell is read alone."""
+        z_feature = torch.cat([self.encode(block) for block in torch.split(features, _BLOCK_CELLS)])
+        first, second = (self.encode_over(features, propagation) for propagation in graphs.views)
+        return self.fusion(z_feature, (first + second) / 2, propagation=graphs.propagation, edges=graphs.edges)
 
     def forward(
         self, views: tuple[Float[Tensor, "cell feature"], Float[Tensor, "cell feature"]], graphs: SiameseGraphs

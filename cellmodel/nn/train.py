@@ -15,6 +15,7 @@ from cellmodel.core.errors import TrainingDiverged
 from cellmodel.nn.distributed import Workers
 
 Batch = Mapping[str, Tensor]
+Draw = Callable[[np.random.Generator], Int[Tensor, " row"]]  # gives the cells of a batch
 LossTerm = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
 History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an epoch
 
@@ -70,6 +71,7 @@ def fit(
     rng: np.random.Generator,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
     workers: Workers | None = None,
+    draw: Draw | None = None,
 ) -> History:
     """Train a model on mini-batches of cells, on the device that holds its parameters.
 
@@ -80,7 +82,8 @@ def fit(
     cell; a batch holds the same rows of each. Of what is no tensor, such as a memory-mapped array, only these rows are
     read. ``rng``: decides the order of the cells. ``on_epoch``: called before each epoch with its number, from 0: where
     targets are refreshed on a schedule. ``workers``: this process among those that train the model together; the
-    objective has to gather their outputs. Returns the mean of each term in each epoch. Raises ``TrainingDiverged`` if a
+    objective has to gather their outputs. ``draw``: gives the cells of each step, whatever the size of a batch; a step
+    is an epoch then. Returns the mean of each term in each epoch. Raises ``TrainingDiverged`` if a
     term becomes infinite or NaN.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -88,7 +91,7 @@ def fit(
     steps: list[dict[str, float]] = []
     model.train()
     trained, n_workers = (model, 1) if workers is None else (workers.join(model), workers.size)
-    for step, (rows, ends_epoch) in enumerate(_batches(views, config, rng)):
+    for step, (rows, ends_epoch) in enumerate(_batches(views, config, rng, draw)):
         if on_epoch and not steps:
             on_epoch(len(history), model)
         terms = objective(trained, _batch(views, rows if workers is None else workers.share(rows), model))
@@ -131,10 +134,13 @@ def _take(view: Tensor | Rows, rows: Tensor) -> Tensor:
 
 
 def _batches(
-    views: Mapping[str, Tensor | Rows], config: TrainConfig, rng: np.random.Generator
+    views: Mapping[str, Tensor | Rows], config: TrainConfig, rng: np.random.Generator, draw: Draw | None
 ) -> Iterator[tuple[Tensor, bool]]:
     """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
     n_cells = len(next(iter(views.values())))
+    if draw is not None:
+        yield from ((draw(rng), True) for _ in range(config.n_steps))
+        return
     if config.batch_size is None:
         yield from ((torch.arange(n_cells), True) for _ in range(config.n_steps))
         return

@@ -1,8 +1,8 @@
 """What recipes share that train on the whole cell graph: order of the cells, targets, learnt centres."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -10,36 +10,80 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cellmodel.cluster.algorithms import micro_ward
+from cellmodel.cluster.algorithms import kmeans, micro_ward
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.core.arrays import Embedding, content_order
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
-from cellmodel.nn.train import Batch, History, TrainConfig, fit
+from cellmodel.nn.train import Batch, Draw, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, Term, objective
 
-# epochs are steps on all cells; a stage ends sooner when its loss does
+# an epoch is a step, on all cells or on a batch of them; a stage ends sooner when its loss does
 TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
 TARGET_EVERY: Final = 10  # epochs
 SHARPNESS: Final = 5.0
 MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
+BLOCK_CELLS: Final = 20_000  # cells whose activations are in memory at once where nothing is trained
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
 
 
-def in_content_order(views: CellViews) -> tuple[CellViews, Int[np.ndarray, " cell"]]:
+def in_content_order(
+    views: CellViews, *, reads: Collection[str] = (*BY_CELL, *BY_PAIR, "text_paths")
+) -> tuple[CellViews, Int[np.ndarray, " cell"]]:
     """Sort the cells by their principal components, so that random draws follow the cells and not their positions.
 
-    Returns the views in that order, and the position of each of the original cells in it: ``sorted[places]`` is the
-    original order. Equal cells may change places with one another.
+    ``reads``: fields to sort; others stay as they are, since they may be large. Returns the views in that order, and
+    the position of each of the original cells in it: ``sorted[places]`` is the original order. Equal cells may change
+    places with one another.
     """
     order = content_order(views.pcs)
-    ordered = {name: getattr(views, name)[order] for name in BY_CELL if getattr(views, name) is not None}
-    ordered |= {name: getattr(views, name)[order][:, order] for name in BY_PAIR if getattr(views, name) is not None}
-    paths = None if views.text_paths is None else (views.text_paths[0][order], views.text_paths[1][order])
+    there = {name: getattr(views, name) for name in reads if getattr(views, name) is not None}
+    ordered = {name: values[order] for name, values in there.items() if name in BY_CELL}
+    ordered |= {name: values[order][:, order] for name, values in there.items() if name in BY_PAIR}
+    if "text_paths" in there:
+        ordered["text_paths"] = tuple(path[order] for path in there["text_paths"])
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
-    return replace(views, **ordered, text_paths=paths), places
+    return replace(views, **ordered), places
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batching:
+    """When and how the graph of the cells is trained in parts :cite:`chiang2019clustergcn`."""
+
+    whole_cells: int = 20_000  # cells up to which a step takes the whole graph
+    part_cells: int = 256  # mean size of the parts: neighbours in the components, so that few edges are cut
+    batch_parts: int = 32  # parts of a batch, drawn at random; the edges between them count
+
+
+BATCHING: Final = Batching()
+
+
+def batches(features: Embedding, *, seed: int, batching: Batching) -> Draw | None:
+    """Draw batches of whole parts of the cells; None where a step takes the whole graph.
+
+    Steps bound the time of training, whatever the number of cells. The parts follow the cells and not their order.
+    """
+    if len(features) <= batching.whole_cells:
+        return None
+    n_parts = max(len(features) // batching.part_cells, 1)
+    parts = kmeans(features, n_clusters=n_parts, seed=seed, n_init=1)
+
+    def draw(rng: np.random.Generator) -> Int[Tensor, " cell"]:
+        chosen = rng.choice(n_parts, min(n_parts, batching.batch_parts), replace=False)
+        return torch.from_numpy(np.flatnonzero(np.isin(parts, chosen)))
+
+    return draw
+
+
+def in_blocks(
+    read: Callable[[Batch], dict[str, Tensor]], cells: Batch, *, block_cells: int = BLOCK_CELLS
+) -> dict[str, Tensor]:
+    """Apply what reads each cell alone to some cells at a time, so that not all activations are in memory at once."""
+    blocks = zip(*(torch.split(values, block_cells) for values in cells.values()), strict=True)
+    found = [read(dict(zip(cells, block, strict=True))) for block in blocks]
+    return {name: torch.cat([block[name] for block in found]) for name in found[0]}
 
 
 def standard_of(features: Embedding) -> dict[str, np.ndarray]:
@@ -121,10 +165,12 @@ def fit_to_target(
     cells: Batch,
     rng: np.random.Generator,
     report: Callable[[int, nn.Module], None],
+    draw: Draw | None,
 ) -> History:
     """Train with a target that is refreshed on its schedule.
 
-    ``forward``: gives all that the terms read but the target, which is added as ``p``. ``report``: given the number of
+    ``forward``: gives all that the terms read but the target, which is added as ``p``. ``cells``: with the position of
+    each as ``cell``. ``draw``: as of :func:`batches`. ``report``: given the number of
     epochs done, from 0 to all, and the model.
     """
 
@@ -133,9 +179,11 @@ def fit_to_target(
         report(epoch, model)
 
     def with_target(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        return {**forward(model, batch), "p": target.p}
+        return {**forward(model, batch), "p": target.p[batch["cell"]]}
 
-    history = fit(model, objective(with_target, terms), views=cells, config=TRAINING, rng=rng, on_epoch=start_epoch)
+    history = fit(
+        model, objective(with_target, terms), views=cells, config=TRAINING, rng=rng, on_epoch=start_epoch, draw=draw
+    )
     report(len(history), model)
     return history
 

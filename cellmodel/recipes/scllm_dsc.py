@@ -38,6 +38,7 @@ random draws follow the cells and not their order.
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -50,17 +51,21 @@ from torch.nn import functional as F
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.device import find_device
-from cellmodel.nn.graphs import symmetric_propagation
+from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
 from cellmodel.nn.losses import info_nce, normalised_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
-from cellmodel.nn.train import Batch, History, fit
+from cellmodel.nn.train import Batch, Draw, History, fit
 from cellmodel.pp.neighbors import smooth
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.graph_training import (
+    BATCHING,
     TRAINING,
+    Batching,
     ScheduledTarget,
+    batches,
     fit_to_target,
+    in_blocks,
     in_content_order,
     number_of_centres,
     standard_of,
@@ -106,28 +111,43 @@ NEED_TEXT: Final = frozenset({"align", "variance"})
 NEED_CENTRES: Final = frozenset({"cluster"})
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Inputs:
+    """What does not change while a model is trained."""
+
+    cells: Batch  # by cell: its position, ``expression``, and ``text`` where there is one
+    graphs: CellGraphs[Tensor]  # gives the propagation over the graph
+    draw: Draw | None
+
+
 def represent(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
+    views: CellViews,
+    seed: int,
+    *,
+    on_epoch: OnEpoch | None = None,
+    off: frozenset[str] = frozenset(),
+    batching: Batching = BATCHING,
 ) -> Representation:
     """Train both encoders, then both with the centres, and fuse the latents of the last epoch.
 
     ``views``: ``smoothed``, ``text`` and ``graph`` are read; ``n_clusters`` centres are learnt, an estimated number if
     None. ``on_epoch``: called with the number of epochs done, over both stages, and the ``z`` that they gave, from 0
-    (before the first) to all. It changes nothing. ``off``: names of terms to leave out. Raises ``ValueError`` if a name
+    (before the first) to all. It changes nothing. ``off``: names of terms to leave out. ``batching``: when a step takes
+    a part of the graph. Raises ``ValueError`` if a name
     in ``off`` is none of the terms', or a stage has no term left; ``InputUnusable`` if more clusters are asked for than
     there are cells; ``TrainingDiverged`` if a term becomes infinite or NaN.
     """
     n_clusters, estimate = number_of_centres(views, seed)
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)
-    ordered, places = in_content_order(views)
+    ordered, places = in_content_order(views, reads=("pcs", "smoothed", "text", "graph"))
     device = find_device(views.compute.device)
     cells = _standardised_views(ordered)
     with seeding.scope(seed):
         model = _aligner(cells, n_clusters).to(device)
         cells = {name: values.to(device) for name, values in cells.items()}
-        propagation = symmetric_propagation(ordered.graph).to(device)
-        report = _reporter(on_epoch, cells, places)
-        history = _train(model, cells, terms=terms, propagation=propagation, seed=seed, report=report)
+        graphs = CellGraphs(relate_cells(linked=ordered.graph), lambda graph: propagation(graph, "linked").to(device))
+        inputs = _Inputs(cells=cells, graphs=graphs, draw=batches(ordered.pcs, seed=seed, batching=batching))
+        history = _train(model, inputs, terms=terms, seed=seed, report=_reporter(on_epoch, cells, places))
     latents = _latents(model, cells)
     z = latents["z"][places]
     return Representation(
@@ -175,7 +195,7 @@ def _standardised_views(views: CellViews) -> dict[str, Tensor]:
     cells = {"expression": torch.from_numpy(standardised(views.smoothed))}
     if views.text is not None:
         cells["text"] = torch.from_numpy(standardised(smooth(views.text, views.graph, n_steps=TEXT_SMOOTHING)))
-    return cells
+    return {**cells, "cell": torch.arange(len(views.smoothed))}
 
 
 def _aligner(cells: Batch, n_clusters: int) -> StructuredAligner:
@@ -214,37 +234,42 @@ def _reporter(
 
 def _train(
     model: StructuredAligner,
-    cells: Batch,
+    inputs: _Inputs,
     *,
     terms: tuple[Term, ...],
-    propagation: Tensor,
     seed: int,
     report: Callable[[int, nn.Module], None],
 ) -> History:
     """Train in two stages, and set the centres between them."""
     rng = seeding.generator(seed, "contrasted cells")
     first = without(terms, NEED_CENTRES.intersection(term.name for term in terms))
-    forward = partial(_forward, propagation=propagation, rng=rng)
-    pretrained = fit(model, objective(forward, first), views=cells, config=TRAINING, rng=rng, on_epoch=report)
+    forward = partial(_forward, graphs=inputs.graphs, rng=rng)
+    cells, draw = inputs.cells, inputs.draw
+    terms_first = objective(forward, first)
+    pretrained = fit(model, terms_first, views=cells, config=TRAINING, rng=rng, on_epoch=report, draw=draw)
     scale = start_centres(model.centres, _latents(model, cells)["z"], seed=seed)
     target = ScheduledTarget(
-        lambda model: _assign(model(cells["expression"], cells.get("text")), scale=scale),
+        lambda _: _assign({**_encode(model, cells), "centres": model.centres}, scale=scale),
     )
 
     def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         outputs = forward(model, batch)
         return {**outputs, "log_q": _assign(outputs, scale=scale)}
 
-    trained = fit_to_target(model, terms, forward=assigned, target=target, cells=cells, rng=rng, report=report)
+    trained = fit_to_target(
+        model, terms, forward=assigned, target=target, cells=cells, rng=rng, report=report, draw=draw
+    )
     return (*pretrained, *trained)
 
 
-def _forward(model: nn.Module, batch: Batch, *, propagation: Tensor, rng: np.random.Generator) -> Mapping[str, Tensor]:
-    """Give all that the terms read, but for the target, of all cells; the projections are of a sample of them."""
+def _forward(
+    model: nn.Module, batch: Batch, *, graphs: CellGraphs[Tensor], rng: np.random.Generator
+) -> Mapping[str, Tensor]:
+    """Give all that the terms read of the batch, but for the target; the projections are of a sample of its cells."""
     n_cells = len(batch["expression"])
     sample = torch.from_numpy(rng.choice(n_cells, min(n_cells, CONTRASTED_CELLS), replace=False))
     outputs = model(batch["expression"], batch.get("text"), sample.to(batch["expression"].device))
-    return {**outputs, "expression": batch["expression"], "propagation": propagation}
+    return {**outputs, "expression": batch["expression"], "propagation": graphs.of(batch["cell"])}
 
 
 def _assign(outputs: Mapping[str, Tensor], *, scale: float) -> Float[Tensor, "cell cluster"]:
@@ -252,9 +277,18 @@ def _assign(outputs: Mapping[str, Tensor], *, scale: float) -> Float[Tensor, "ce
 
 
 def _latents(model: nn.Module, cells: Batch) -> dict[str, Embedding]:
+    return {name: values.cpu().numpy() for name, values in _encode(model, cells).items()}
+
+
+def _encode(model: nn.Module, cells: Batch) -> dict[str, Tensor]:
+    """Latents of all cells."""
+
+    def latents(block: Batch) -> dict[str, Tensor]:
+        outputs = model(block["expression"], block.get("text"))
+        return {name: outputs[name] for name in ("z", "z_expr", "z_text") if name in outputs}
+
     with torch.inference_mode():
-        outputs = model(cells["expression"], cells.get("text"))
-    return {name: outputs[name].cpu().numpy() for name in ("z", "z_expr", "z_text") if name in outputs}
+        return in_blocks(latents, cells)
 
 
 RECIPE: Final = Recipe(

@@ -32,18 +32,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch_geometric.data import HeteroData
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors
+from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, row_blocks
 from cellmodel.core.device import find_device
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
-from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
+from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cells, symmetric_propagation
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
-from cellmodel.nn.train import Batch, TrainConfig, fit
+from cellmodel.nn.train import Batch, Draw, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised, weights_of, with_weights
+from cellmodel.recipes.graph_training import (
+    BATCHING,
+    Batching,
+    batches,
+    in_content_order,
+    standard_of,
+    standardised,
+    weights_of,
+    with_weights,
+)
 from cellmodel.recipes.heads import kmeans_head
 
 TEMPERATURE: Final = 0.1
@@ -76,34 +86,53 @@ TERMS: Final = (
 class _Inputs:
     """What does not change while a model is trained."""
 
-    pcs: Float[Tensor, "cell dim"]
-    expression: Tensor
+    cells: Batch  # by cell: ``pcs``, and its position, ``cell``
+    expression: CellByGene
+    all_expression: Tensor | None  # the same; None where a step takes a part of the cells
     mean: Float[Tensor, " gene"]
-    cell_graph: Tensor
+    graphs: CellGraphs["_Graphs"]
     gene_features: Float[Tensor, "gene feature"]
     gene_graph: Tensor
-    edges: Int[Tensor, "2 edge"]
+    draw: Draw | None  # gives the cells of a step; None where it takes all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Graphs:
+    """What is read of the cells of a batch."""
+
+    propagation: Tensor
+    edges: Int[Tensor, "2 edge"]  # row 0 the cell, row 1 a neighbour
 
 
 def represent(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
+    views: CellViews,
+    seed: int,
+    *,
+    on_epoch: OnEpoch | None = None,
+    off: frozenset[str] = frozenset(),
+    batching: Batching = BATCHING,
 ) -> Representation:
     """Train both views with the loadings of the genes.
 
     ``on_epoch``: sees the embedding before each epoch, from 0, in the order of the given cells; changes nothing.
-    ``off``: objectives to leave out.
+    ``off``: objectives to leave out. ``batching``: when a step takes a part of the graph.
     """
-    return _represent(views, seed, gene_loadings, on_epoch=on_epoch, off=off)
+    return _represent(views, seed, gene_loadings, on_epoch=on_epoch, off=off, batching=batching)
 
 
 def represent_text(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
+    views: CellViews,
+    seed: int,
+    *,
+    on_epoch: OnEpoch | None = None,
+    off: frozenset[str] = frozenset(),
+    batching: Batching = BATCHING,
 ) -> Representation:
     """Train both views with the genes' text vectors in place of their loadings; the rest as in :func:`represent`.
 
     Raises ``InputUnusable`` if there is no knowledge.
     """
-    return _represent(views, seed, _text_vectors, on_epoch=on_epoch, off=off)
+    return _represent(views, seed, _text_vectors, on_epoch=on_epoch, off=off, batching=batching)
 
 
 def _text_vectors(views: CellViews) -> GeneVectors:
@@ -119,26 +148,27 @@ def _represent(
     *,
     on_epoch: OnEpoch | None,
     off: frozenset[str],
+    batching: Batching,
 ) -> Representation:
-    ordered, places = in_content_order(views)
-    inputs = _inputs(ordered, features_of(ordered), device=find_device(views.compute.device))
+    ordered, places = in_content_order(views, reads=("pcs", "expression", "graph", "knn", "spatial"))
+    draw = batches(ordered.pcs, seed=seed, batching=batching)
+    inputs = _inputs(ordered, features_of(ordered), draw=draw, device=find_device(views.compute.device))
 
-    def report(epoch: int, model: nn.Module) -> None:
+    def report(epoch: int, _: nn.Module) -> None:
         if on_epoch is not None:
             on_epoch(epoch, _embed(model, inputs)[places])
 
     rng = torch.Generator().manual_seed(seeding.derive(seed, "other cells"))
     with seeding.scope(seed):
-        model = DualViewRefiner(
-            n_genes=len(inputs.mean), input_dim=inputs.pcs.shape[1], feature_dim=inputs.gene_features.shape[1]
-        ).to(inputs.pcs.device)
+        model = _refiner(inputs)
         history = fit(
             model,
             objective(partial(_forward, inputs=inputs, rng=rng), without(TERMS, off)),
-            views={"cell": torch.arange(len(inputs.pcs))},
+            views=inputs.cells,
             config=TRAINING,
             rng=seeding.generator(seed, "batches"),
             on_epoch=report,
+            draw=inputs.draw,
         )
     z = _embed(model, inputs)[places]
     state = _state(model, inputs, places) | standard_of(views.pcs)
@@ -148,10 +178,16 @@ def _represent(
 def _state(model: DualViewRefiner, inputs: _Inputs, places: Int[np.ndarray, " cell"]) -> dict[str, np.ndarray]:
     """Keep the weights of what embeds cells, the genes' codes, and what they read of the fitted cells."""
     with torch.inference_mode():
-        codes = model.genes(inputs.gene_features, inputs.gene_graph)
-        own = inputs.expression @ codes - inputs.mean @ codes
+        codes, own = _own(model, inputs)
     read = {"codes": codes, "mean": inputs.mean, "own": own[torch.from_numpy(places)]}
     return weights_of(model) | {name: values.cpu().numpy() for name, values in read.items()}
+
+
+def _own(model: DualViewRefiner, inputs: _Inputs) -> tuple[Tensor, Tensor]:
+    """Codes of the genes, and each cell's centred expression read by them, some cells at a time."""
+    codes = model.genes(inputs.gene_features, inputs.gene_graph)
+    blocks = (csr_tensor(block).to(codes.device) for block in row_blocks(inputs.expression))
+    return codes, torch.cat([block @ codes for block in blocks]) - inputs.mean @ codes
 
 
 def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
@@ -173,49 +209,63 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     return Representation(z=z, z_expr=cells.smoothed, z_text=cells.text, features=z)
 
 
-def _embed(model: nn.Module, inputs: _Inputs) -> Embedding:
+def _refiner(inputs: _Inputs) -> DualViewRefiner:
+    pcs, genes = inputs.cells["pcs"], inputs.gene_features
+    return DualViewRefiner(n_genes=len(genes), input_dim=pcs.shape[1], feature_dim=genes.shape[1]).to(pcs.device)
+
+
+def _embed(model: DualViewRefiner, inputs: _Inputs) -> Embedding:
     with torch.inference_mode():
-        return torch.cat(_refine(model, inputs), dim=1).cpu().numpy()
-
-
-def _refine(model: nn.Module, inputs: _Inputs) -> tuple[Tensor, Tensor]:
-    refined: tuple[Tensor, Tensor] = model(
-        inputs.pcs,
-        expression=inputs.expression,
-        mean=inputs.mean,
-        cell_graph=inputs.cell_graph,
-        gene_features=inputs.gene_features,
-        gene_graph=inputs.gene_graph,
-    )
-    return refined
+        codes, own = _own(model, inputs)
+        cell_graph = inputs.graphs.whole.propagation
+        refined = model.refine(inputs.cells["pcs"], own, codes=codes, cell_graph=cell_graph)
+    return torch.cat(refined, dim=1).cpu().numpy()
 
 
 def _forward(model: nn.Module, batch: Batch, *, inputs: _Inputs, rng: torch.Generator) -> Mapping[str, Tensor]:
     """Directions of both views, and the other cells of this epoch."""
-    alone, over_graph = (F.normalize(view) for view in _refine(model, inputs))
-    cells = batch["cell"][:, None]
-    steps = torch.randint(1, len(cells), (len(cells), N_OTHERS), generator=rng)  # never a whole turn: not the cell
-    others = (cells + steps.to(cells.device)) % len(cells)
+    graphs, n_cells = inputs.graphs.of(batch["cell"]), len(batch["cell"])
+    expression = inputs.all_expression
+    if expression is None:
+        expression = csr_tensor(inputs.expression[batch["cell"].cpu().numpy()]).to(batch["pcs"].device)
+    refined = model(
+        batch["pcs"],
+        expression=expression,
+        mean=inputs.mean,
+        cell_graph=graphs.propagation,
+        gene_features=inputs.gene_features,
+        gene_graph=inputs.gene_graph,
+    )
+    alone, over_graph = (F.normalize(view) for view in refined)
+    cells = torch.arange(n_cells, device=alone.device)[:, None]
+    steps = torch.randint(1, n_cells, (n_cells, N_OTHERS), generator=rng)  # never a whole turn: not the cell
+    others = (cells + steps.to(cells.device)) % n_cells
     apart = others[:, :N_PAIRS]
     pairs = torch.stack([cells.expand_as(apart).reshape(-1), apart.reshape(-1)])
-    return {"alone": alone, "over_graph": over_graph, "edges": inputs.edges, "others": others, "pairs": pairs}
+    return {"alone": alone, "over_graph": over_graph, "edges": graphs.edges, "others": others, "pairs": pairs}
 
 
-def _inputs(views: CellViews, gene_features: GeneVectors, *, device: torch.device) -> _Inputs:
+def _inputs(views: CellViews, gene_features: GeneVectors, *, draw: Draw | None, device: torch.device) -> _Inputs:
     mean, _ = column_moments(views.expression)
     near = views.knn if views.spatial is None else views.spatial
     graph = views.graph if views.spatial is None else views.spatial
     genes = gene_graph(views.expression, n_neighbors=GENE_NEIGHBORS)
-    edges = np.stack([np.repeat(np.arange(near.shape[0]), np.diff(near.indptr)), near.indices])
+    cells = {"pcs": torch.from_numpy(standardised(views.pcs)), "cell": torch.arange(len(views.pcs))}
     return _Inputs(
-        pcs=torch.from_numpy(standardised(views.pcs)).to(device),
-        expression=csr_tensor(views.expression).to(device),
+        cells={name: values.to(device) for name, values in cells.items()},
+        expression=views.expression,
+        all_expression=None if draw else csr_tensor(views.expression).to(device),
+        draw=draw,
         mean=torch.from_numpy(mean.astype(np.float32)).to(device),
-        cell_graph=symmetric_propagation(graph).to(device),
+        graphs=CellGraphs(relate_cells(linked=graph, near=near), partial(_graphs, device=device)),
         gene_features=torch.from_numpy(gene_features).to(device),
         gene_graph=symmetric_propagation(genes).to(device),
-        edges=torch.from_numpy(edges.astype(np.int64)).to(device),
     )
+
+
+def _graphs(graph: HeteroData, *, device: torch.device) -> _Graphs:
+    edges = graph["cell", "near", "cell"].edge_index.flip(0)
+    return _Graphs(propagation=propagation(graph, "linked").to(device), edges=edges.to(device))
 
 
 def gene_loadings(views: CellViews) -> GeneVectors:

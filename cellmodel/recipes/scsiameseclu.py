@@ -41,6 +41,7 @@ types are rare (macro-F1 on darmanis, ten labelled cells a class: .75 for .82): 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -49,13 +50,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.utils import spmm
+from torch_geometric.data import HeteroData
+from torch_geometric.utils import spmm, to_edge_index
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
 from cellmodel.core.device import find_device
 from cellmodel.nn.graph_modules import SiameseEncoders, SiameseGraphs
-from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
+from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
 from cellmodel.nn.losses import (
     cell_correlation,
     edge_reconstruction,
@@ -64,11 +66,14 @@ from cellmodel.nn.losses import (
     zinb_nll,
 )
 from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
-from cellmodel.nn.train import Batch, History, fit
+from cellmodel.nn.train import Batch, Draw, History, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, without
 from cellmodel.recipes.graph_training import (
+    BATCHING,
     TRAINING,
+    Batching,
     ScheduledTarget,
+    batches,
     fit_to_target,
     in_content_order,
     number_of_centres,
@@ -92,6 +97,7 @@ DROPPED_EDGES: Final = 0.1
 RESTART: Final = 0.2  # of the diffusion
 DIFFUSION_STEPS: Final = 5
 DIFFUSION_KEPT: Final = 64  # cells that a row of the diffusion keeps
+DIFFUSED_CELLS: Final = 4_096  # rows that are diffused at once: bounds memory
 _ONLY_TRAINED: Final = ("counts", "linear_back", "features.decoder", "graph.decoder")
 GRAPH_PRETRAINING: Final = replace(TRAINING, n_steps=30)
 
@@ -128,36 +134,43 @@ TERMS: Final = (
 class AugmentedViews:
     """What does not change while siamese encoders are trained."""
 
-    # by cell: ``features``, two noisy views of them, ``view`` and ``other_view``, and ``smoothed``, the features
-    # averaged over the graph
+    # by cell: ``features``, two noisy views of them, ``view`` and ``other_view``, ``smoothed``, the features averaged
+    # over the graph, ``log_size_factors``, the logarithm of its depth over the mean depth, and its position, ``cell``
     cells: Batch
-    graphs: SiameseGraphs  # the graph and its two views
+    graphs: CellGraphs[SiameseGraphs]  # the graph and its two views
     counts: CellByGene | None  # (cell, gene) raw counts; None where the input holds none
-    log_size_factors: Float[Tensor, " cell"]  # logarithm of each cell's depth over the mean depth
+    draw: Draw | None = None  # gives the cells of a step; None where it takes all
 
 
 def represent(
-    views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
+    views: CellViews,
+    seed: int,
+    *,
+    on_epoch: OnEpoch | None = None,
+    off: frozenset[str] = frozenset(),
+    batching: Batching = BATCHING,
 ) -> Representation:
     """Train both autoencoders apart, then all together with the centres, and fuse the embeddings of the last epoch.
 
     ``views``: ``pcs``, ``graph``, ``counts`` and ``depth`` are read; ``n_clusters`` centres are learnt, an estimated
     number if None. Without counts their term is left out. ``on_epoch``: called with the number of epochs done together,
-    from 0 to all, and the ``z`` that they gave. It changes nothing. ``off``: names of terms to leave out. Raises
-    ``InputUnusable`` if more clusters are asked for than there are cells; ``TrainingDiverged`` if a term becomes
-    infinite or NaN; ``ValueError`` if ``off`` names no term, or all.
+    from 0 to all, and the ``z`` that they gave. It changes nothing. ``off``: names of terms to leave out.
+    ``batching``: when a step takes a part of the graph. Raises ``InputUnusable`` if more clusters are asked for than
+    there are cells; ``TrainingDiverged`` if a term becomes infinite or NaN; ``ValueError`` if ``off`` names no term, or
+    all.
     """
     n_clusters, estimate = number_of_centres(views, seed)
     terms = _terms(off, has_counts=views.counts is not None)
-    ordered, places = in_content_order(views)
+    ordered, places = in_content_order(views, reads=("pcs", "graph", "counts", "depth"))
     inputs = augment_views(ordered, seed=seed)
+    inputs = replace(inputs, draw=batches(ordered.pcs, seed=seed, batching=batching))
 
-    def report(epoch: int, model: nn.Module) -> None:
+    def report(epoch: int, _: nn.Module) -> None:
         if on_epoch is not None:
             on_epoch(epoch, _embed(model, inputs).cpu().numpy()[places])
 
     with seeding.scope(seed):
-        model = _encoders(inputs, n_clusters).to(inputs.graphs.edges.device)
+        model = _encoders(inputs, n_clusters).to(inputs.cells["features"].device)
         history = _pretrain(model, inputs, seed)
         history += _train(model, inputs, terms=terms, seed=seed, report=report)
     z = _embed(model, inputs).cpu().numpy()[places]
@@ -180,7 +193,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     features = torch.from_numpy(standardised(np.vstack([cells.fitted_pcs, cells.pcs]), state))
     dropped = drop_edges(cells.graph[:n_fitted, :n_fitted], cells.fitted_pcs, share=DROPPED_EDGES)
     dropped.resize(n_fitted, len(features))
-    graphs = _graphs(cells.graph, sp.vstack([dropped, cells.graph[n_fitted:]], format="csr"), torch.device("cpu"))
+    relations = _relations(cells.graph, sp.vstack([dropped, cells.graph[n_fitted:]], format="csr"))
     model = SiameseEncoders(
         feature_dims=(features.shape[1], *FEATURE_DIMS),
         graph_dims=(features.shape[1], *GRAPH_DIMS),
@@ -188,7 +201,8 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
         n_clusters=len(state["centres"]),
     )
     with torch.inference_mode():
-        z = with_weights(model, state)((features, features), graphs)["z"][n_fitted:].numpy()
+        graphs = _siamese_graphs(relations, device=torch.device("cpu"))
+        z = with_weights(model, state).embed(features, graphs)[n_fitted:].numpy()
     return Representation(z=z, z_expr=z, z_text=None, features=z)
 
 
@@ -219,17 +233,18 @@ def _encoders(inputs: AugmentedViews, n_clusters: int) -> SiameseEncoders:
 def _pretrain(model: SiameseEncoders, inputs: AugmentedViews, seed: int) -> History:
     """Train the autoencoder to undo its noise, and the graph autoencoder to give the averaged features."""
     rng = seeding.generator(seed, "pretraining")
-    propagation = inputs.graphs.propagation
 
     def features(_: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         return {"features": F.mse_loss(model.decode(model.encode(batch["view"])), batch["features"])}
 
     def smoothed(_: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        z = model.encode_over(batch["features"], propagation)
-        return {"smoothed": F.mse_loss(model.decode_over(z, propagation), batch["smoothed"])}
+        linked = inputs.graphs.of(batch["cell"]).propagation
+        z = model.encode_over(batch["features"], linked)
+        return {"smoothed": F.mse_loss(model.decode_over(z, linked), batch["smoothed"])}
 
-    first = fit(model, features, views=inputs.cells, config=TRAINING, rng=rng)
-    return first + fit(model, smoothed, views=inputs.cells, config=GRAPH_PRETRAINING, rng=rng)
+    cells, draw = inputs.cells, inputs.draw
+    first = fit(model, features, views=cells, config=TRAINING, rng=rng, draw=draw)
+    return first + fit(model, smoothed, views=cells, config=GRAPH_PRETRAINING, rng=rng, draw=draw)
 
 
 def _train(
@@ -251,51 +266,54 @@ def _train(
         outputs = _forward(model, batch, inputs=inputs, rng=rng)
         return {**outputs, "log_q": log_soft_assignment(outputs["z"], model.centres, scale=scale)}
 
-    return fit_to_target(model, terms, forward=forward, target=target, cells=inputs.cells, rng=rng, report=report)
+    cells, draw = inputs.cells, inputs.draw
+    return fit_to_target(model, terms, forward=forward, target=target, cells=cells, rng=rng, report=report, draw=draw)
 
 
 def _forward(
     model: SiameseEncoders, batch: Batch, *, inputs: AugmentedViews, rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """Give all that the terms read, but for the target: of all cells, or of a sample where a term is dense in them."""
-    outputs = model((batch["view"], batch["other_view"]), inputs.graphs)
+    """Give all that the terms read of a batch but for the target, of a sample where a term is dense in the cells."""
+    graphs = inputs.graphs.of(batch["cell"])
+    outputs = model((batch["view"], batch["other_view"]), graphs)
     z, n_cells = outputs["z"], len(outputs["z"])
-    propagation, edges = inputs.graphs.propagation, inputs.graphs.edges
+    edges = graphs.edges
     sample = torch.from_numpy(rng.choice(n_cells, min(n_cells, CORRELATED_CELLS), replace=False))
     linked = torch.from_numpy(rng.choice(edges.shape[1], min(edges.shape[1], LINKS), replace=False))
     first, steps = rng.integers(0, n_cells, LINKS), rng.integers(1, n_cells, LINKS)  # never a whole turn: other cells
     others = torch.from_numpy(np.stack([first, (first + steps) % n_cells])).to(z.device)
-    counted = _counted(model, z, inputs=inputs, rows=sample[:COUNTED_CELLS])
+    counted = _counted(model, z, batch, inputs=inputs, rows=sample[:COUNTED_CELLS].to(z.device))
     sample, linked = sample.to(z.device), linked.to(z.device)
     return {
         **outputs,
         **counted,
         "sampled_feature": outputs["z_feature"][:, sample],
         "sampled_graph": outputs["z_graph"][:, sample],
-        "propagated_z": spmm(propagation, z),
+        "propagated_z": spmm(graphs.propagation, z),
         "features": batch["features"],
         "smoothed": batch["smoothed"],
         "decoded": model.decode(z),
-        "graph_decoded": model.decode_over(z, propagation),
+        "graph_decoded": model.decode_over(z, graphs.propagation),
         "edges": edges[:, linked],
         "other_pairs": others,
     }
 
 
-def _counted(model: SiameseEncoders, z: Tensor, *, inputs: AugmentedViews, rows: Tensor) -> dict[str, Tensor]:
+def _counted(
+    model: SiameseEncoders, z: Tensor, batch: Batch, *, inputs: AugmentedViews, rows: Tensor
+) -> dict[str, Tensor]:
     """Raw counts of a few cells, the only rows that are made dense, and what the model says of them."""
     if inputs.counts is None or model.counts is None:
         return {}
-    counts = torch.from_numpy(inputs.counts[rows.numpy()].toarray().astype(np.float32)).to(z.device)
-    rows = rows.to(z.device)
-    return {**model.counts(z[rows]), "counts": counts, "log_size_factors": inputs.log_size_factors[rows]}
+    cells = batch["cell"][rows].cpu().numpy()
+    counts = torch.from_numpy(inputs.counts[cells].toarray().astype(np.float32)).to(z.device)
+    return {**model.counts(z[rows]), "counts": counts, "log_size_factors": batch["log_size_factors"][rows]}
 
 
-def _embed(model: nn.Module, inputs: AugmentedViews) -> Float[Tensor, "cell dim"]:
+def _embed(model: SiameseEncoders, inputs: AugmentedViews) -> Float[Tensor, "cell dim"]:
     """Fused embedding of the cells without noise."""
-    features = inputs.cells["features"]
     with torch.inference_mode():
-        return model((features, features), inputs.graphs)["z"]
+        return model.embed(inputs.cells["features"], inputs.graphs.whole)
 
 
 def feature_noise(features: Embedding, *, deviation: float, rng: np.random.Generator) -> Embedding:
@@ -327,7 +345,9 @@ def drop_edges(graph: CellGraph, embedding: Embedding, *, share: float) -> CellG
     return (half + half.T).tocsr()
 
 
-def diffuse(transition: CellGraph, *, restart: float, n_steps: int, n_kept: int) -> CellGraph:
+def diffuse(
+    transition: CellGraph, *, restart: float, n_steps: int, n_kept: int, block_cells: int = DIFFUSED_CELLS
+) -> CellGraph:
     r"""Personalised PageRank from every cell, truncated :cite:`gasteiger2019diffusion`.
 
     .. math:: S_{t+1} = (1 - \alpha) S_t T + \alpha I, \quad S_0 = I
@@ -336,23 +356,29 @@ def diffuse(transition: CellGraph, *, restart: float, n_steps: int, n_kept: int)
     ever made; published is the inverse of an n × n matrix.
 
     ``transition``: t: rows sum to one. ``restart``: :math:`\alpha`, in (0, 1]. ``n_steps``: steps of the iteration;
-    what lies further away is left out. ``n_kept``: values a row keeps at most; of equal ones the first cells. Raises
-    ``ValueError`` if a setting is out of range.
+    what lies further away is left out. ``n_kept``: values a row keeps at most; of equal ones the first cells.
+    ``block_cells``: rows that are worked on at once. Raises ``ValueError`` if a setting is out of range.
     """
     if not 0 < restart <= 1 or n_steps < 1 or n_kept < 1:
         raise ValueError(f"restart must lie in (0, 1], steps and values be >= 1; got {restart}, {n_steps}, {n_kept}")
     start = sp.identity(transition.shape[0], format="csr")
-    current = start
-    for _ in range(n_steps):
-        current = _largest_by_row(((1 - restart) * (current @ transition) + restart * start).tocsr(), n_kept=n_kept)
-    return current
+
+    def diffuse_from(first: int) -> CellGraph:
+        origin = start[first : first + block_cells]
+        current = origin
+        for _ in range(n_steps):
+            spread = (1 - restart) * (current @ transition) + restart * origin
+            current = _largest_by_row(spread.tocsr(), n_kept=n_kept)
+        return current
+
+    return sp.vstack([diffuse_from(first) for first in range(0, start.shape[0], block_cells)], format="csr")
 
 
 def _largest_by_row(matrix: CellGraph, *, n_kept: int) -> CellGraph:
     """Keep the largest values of each row and scale them to sum to one."""
     matrix.sort_indices()
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, rows))  # rows stay together, the largest value first
+    order = np.lexsort((-matrix.data, rows))  # rows stay together, the largest value first, then the first cell
     rank = np.arange(matrix.nnz) - matrix.indptr[rows]  # the same rows[order] as rows
     chosen = np.sort(order[rank < n_kept])
     kept_rows, values = rows[chosen], matrix.data[chosen]
@@ -371,27 +397,34 @@ def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
     rng = seeding.generator(seed, "feature noise")
     noisy = [torch.from_numpy(feature_noise(features, deviation=NOISE, rng=rng)) for _ in range(2)]
     device = find_device(views.compute.device)
-    graphs = _graphs(views.graph, drop_edges(views.graph, views.pcs, share=DROPPED_EDGES), device)
-    cells = {"features": torch.from_numpy(features), "view": noisy[0], "other_view": noisy[1]}
-    cells = {name: values.to(device) for name, values in cells.items()}
+    relations = _relations(views.graph, drop_edges(views.graph, views.pcs, share=DROPPED_EDGES))
+    graphs = CellGraphs(relations, partial(_siamese_graphs, device=device))
     depth = np.maximum(views.depth, 1.0)  # a cell without counts has none to explain
-    return AugmentedViews(
-        cells={**cells, "smoothed": spmm(graphs.propagation, cells["features"])},
-        graphs=graphs,
-        counts=views.counts,
-        log_size_factors=torch.from_numpy(np.log(depth / depth.mean()).astype(np.float32)).to(device),
-    )
+    cells = {
+        "cell": torch.arange(len(features)),
+        "features": torch.from_numpy(features),
+        "view": noisy[0],
+        "other_view": noisy[1],
+        "log_size_factors": torch.from_numpy(np.log(depth / depth.mean()).astype(np.float32)),
+    }
+    cells = {name: values.to(device) for name, values in cells.items()}
+    smoothed = spmm(graphs.whole.propagation, cells["features"])
+    return AugmentedViews(cells={**cells, "smoothed": smoothed}, graphs=graphs, counts=views.counts)
 
 
-def _graphs(graph: CellGraph, dropped: CellGraph, device: torch.device) -> SiameseGraphs:
-    linked = (graph + sp.identity(graph.shape[0], format="csr")).tocoo()
+def _relations(graph: CellGraph, similar: CellGraph) -> HeteroData:
+    """Relate the cells in three ways: as they are linked, by diffusion, and without the least similar edges."""
+    linked = graph + sp.identity(graph.shape[0], format="csr")
     transition = (sp.diags(1 / np.asarray(linked.sum(axis=1)).ravel()) @ linked).tocsr()
     diffused = diffuse(transition, restart=RESTART, n_steps=DIFFUSION_STEPS, n_kept=DIFFUSION_KEPT)
-    return SiameseGraphs(
-        propagation=symmetric_propagation(graph).to(device),
-        views=(csr_tensor(diffused).to(device), symmetric_propagation(dropped).to(device)),
-        edges=torch.from_numpy(np.stack([linked.row, linked.col]).astype(np.int64)).to(device),
-    )
+    return relate_cells(linked=graph, diffused=diffused, similar=similar)
+
+
+def _siamese_graphs(graph: HeteroData, *, device: torch.device) -> SiameseGraphs:
+    linked = propagation(graph, "linked").to(device)
+    edges, _ = to_edge_index(linked)  # row 0 the cell, sorted
+    views = (mean_propagation(graph, "diffused").to(device), propagation(graph, "similar").to(device))
+    return SiameseGraphs(propagation=linked, views=views, edges=edges)
 
 
 RECIPE: Final = Recipe(

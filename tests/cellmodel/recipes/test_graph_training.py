@@ -55,6 +55,14 @@ def test_every_field_follows_the_cells():
                 np.testing.assert_array_equal(dense(moved), dense(given)[order])
 
 
+def test_fields_that_are_not_read_stay_as_they_are():
+    views = make_views()
+    ordered, places = in_content_order(views, reads=("pcs", "knn"))
+    np.testing.assert_array_equal(ordered.pcs[places], views.pcs)
+    assert (ordered.knn[places][:, places] != views.knn).nnz == 0
+    assert all(getattr(ordered, name) is getattr(views, name) for name in ("graph", "text", "text_paths", "counts"))
+
+
 def test_the_order_depends_on_the_cells_and_not_on_their_places():
     views = make_views()
     shuffled, _ = in_content_order(in_content_order(views)[0])

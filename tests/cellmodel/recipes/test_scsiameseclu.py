@@ -171,14 +171,13 @@ def test_three_cells_without_a_graph_train(trained, n_clusters):
 
 def test_the_views_of_the_graph_differ_and_size_factors_are_depths_over_their_mean(trained):
     inputs = augment_views(trained.views, seed=0)
-    propagation, diffused, dropped = (
-        matrix.to_dense().numpy() for matrix in (inputs.graphs.propagation, *inputs.graphs.views)
-    )
+    graphs = inputs.graphs.whole
+    propagation, diffused, dropped = (matrix.to_dense().numpy() for matrix in (graphs.propagation, *graphs.views))
     np.testing.assert_allclose(diffused.sum(axis=1), 1, rtol=1e-5)
     assert (diffused > 0).sum() > (propagation > 0).sum() > (dropped > 0).sum()
-    np.testing.assert_array_equal(np.unique(inputs.graphs.edges[0]), np.arange(120))
+    np.testing.assert_array_equal(np.unique(graphs.edges[0]), np.arange(120))
     depth = trained.views.depth
-    np.testing.assert_allclose(inputs.log_size_factors.exp().numpy(), depth / depth.mean(), rtol=1e-5)
+    np.testing.assert_allclose(inputs.cells["log_size_factors"].exp().numpy(), depth / depth.mean(), rtol=1e-5)
     np.testing.assert_allclose(
         inputs.cells["smoothed"].numpy(), propagation @ inputs.cells["features"].numpy(), atol=1e-5
     )
