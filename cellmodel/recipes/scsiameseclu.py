@@ -202,7 +202,8 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     )
     with torch.inference_mode():
         graphs = _siamese_graphs(relations, device=torch.device("cpu"))
-        z = with_weights(model, state).embed(features, graphs)[n_fitted:].numpy()
+        with_weights(model, state)
+        z = model.embed(features, graphs)[n_fitted:].numpy()
     return Representation(z=z, z_expr=z, z_text=None, features=z)
 
 
