@@ -229,9 +229,8 @@ class _Client:
         """Send a request of Biopython's as a form: no log or error holds what stands in its body."""
         import httpx
 
-        address, _, query = request.full_url.replace(BASE_URL, self._config.base_url.rstrip("/") + "/", 1).partition(
-            "?"
-        )
+        base = self._config.base_url.rstrip("/") + "/"
+        address, _, query = request.full_url.replace(BASE_URL, base, 1).partition("?")
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         content: Any = request.data or query.encode()
         try:
