@@ -302,7 +302,7 @@ FOUND = {
     column_name_no_utf8: ("tables of genes", "can't decode byte 0xff .*; save it as UTF-8"),
     aliases_of_numbers: ("tables of genes", None),
     texts_no_utf8: ("tables of genes", "Invalid UTF8"),
-    names_that_are_records: ("vectors", "'symbol' holds something that is no name"),
+    names_that_are_records: ("vectors", "cannot be read as parquet: Unsupported cast from struct"),
     npy_header_with_an_open_bracket: ("vectors", "cannot be read as npy"),
     table_with_a_column_twice: ("store", "'kind', or several"),
     vocabulary_with_half_a_character: ("store", "the state of lsa-4.* is damaged"),
