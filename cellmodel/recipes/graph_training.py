@@ -108,10 +108,10 @@ def weights_of(model: nn.Module, *, but: tuple[str, ...] = ()) -> dict[str, np.n
     return {name: tensor.cpu().numpy().copy() for name, tensor in tensors if not name.startswith(but)}
 
 
-def with_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> nn.Module:
+def with_weights(model: nn.Module, state: Mapping[str, np.ndarray], *, but: tuple[str, ...] = ()) -> nn.Module:
     """Give a model the arrays that :func:`weights_of` took, among others in ``state``; parts left out stay."""
-    known = model.state_dict().keys() & state.keys()
-    model.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in known}, strict=False)
+    names = [name for name in model.state_dict() if not name.startswith(but)]
+    model.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in names}, strict=False)
     return model
 
 

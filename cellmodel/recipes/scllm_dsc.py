@@ -107,6 +107,7 @@ TERMS: Final = (
     Term(name="cluster", weight=0.32, loss=lambda z: assignment_divergence(z["p"], z["log_q"])),
 )
 _TEXT: Final = "fitted_text"
+_ONLY_TRAINED: Final = ("expression_head", "text_head")
 NEED_TEXT: Final = frozenset({"align", "variance"})
 NEED_CENTRES: Final = frozenset({"cluster"})
 
@@ -164,7 +165,7 @@ def represent(
 
 def _state(model: StructuredAligner, views: CellViews) -> dict[str, np.ndarray]:
     """Keep the weights of what embeds cells, how features are standardised, and the text around which new cells lie."""
-    state = weights_of(model, but=("expression_head", "text_head")) | standard_of(views.smoothed)
+    state = weights_of(model, but=_ONLY_TRAINED) | standard_of(views.smoothed)
     if views.text is None:
         return state
     text = smooth(views.text, views.graph, n_steps=TEXT_SMOOTHING)
@@ -187,7 +188,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
         joint_dim=JOINT_DIM,
         n_clusters=len(state["centres"]),
     )
-    latents = _latents(with_weights(model, state), features)
+    latents = _latents(with_weights(model, state, but=_ONLY_TRAINED), features)
     return Representation(z=latents["z"], z_expr=latents["z_expr"], z_text=latents.get("z_text"), features=latents["z"])
 
 

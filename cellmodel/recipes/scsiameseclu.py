@@ -202,7 +202,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     )
     with torch.inference_mode():
         graphs = _siamese_graphs(relations, device=torch.device("cpu"))
-        with_weights(model, state)
+        with_weights(model, state, but=_ONLY_TRAINED)
         z = model.embed(features, graphs)[n_fitted:].numpy()
     return Representation(z=z, z_expr=z, z_text=None, features=z)
 

@@ -3,11 +3,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from cellmodel.core.device import Compute
 from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised
+from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised, weights_of, with_weights
 
 N_CELLS = 12
 NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights", "compute"}
@@ -99,6 +100,17 @@ def test_new_features_are_scaled_as_those_that_a_model_was_fitted_to():
     features = np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32)
     standard = standard_of(features)
     np.testing.assert_array_equal(standardised(features[7:9], standard), standardised(features)[7:9])
+
+
+def test_a_model_is_given_its_weights_again_and_notices_one_that_is_missing():
+    first, second = (torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)) for _ in range(2))
+    state = weights_of(first, but=("1",))
+    assert sorted(state) == ["0.bias", "0.weight"]
+    with_weights(second, {**state, "other": np.zeros(1)}, but=("1",))
+    assert torch.equal(first[0].weight, second[0].weight)
+    assert not torch.equal(first[1].weight, second[1].weight)
+    with pytest.raises(KeyError, match=r"1\.weight"):
+        with_weights(second, state)
 
 
 def test_the_widest_column_has_unit_deviation_and_others_keep_their_share():
