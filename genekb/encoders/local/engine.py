@@ -105,7 +105,7 @@ def open_model(
 class PackedLinear(torch.nn.Module):
     """A linear layer of the CPU with its weights as oneDNN wants them, and its bias added within the product.
 
-    PyTorch's own arranges the weights anew in every call, and copies the bias to every token first.
+    PyTorch's own arranges the weights again in every call, and copies the bias to every token first.
     """
 
     def __init__(self, layer: torch.nn.Linear) -> None:
