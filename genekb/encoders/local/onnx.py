@@ -80,7 +80,7 @@ class Graphs:
             self.cache.mkdir(parents=True, exist_ok=True)
             with FileLock(self.cache / f"{self.stem}.lock"):
                 graph = self.read() or self._make(load())
-        return self._model(graph, config)
+        return GraphModel(graph, config=config, threads=self.threads)
 
     def read(self) -> bytes | None:
         """Read the kept graph; None where there is none, or where it is damaged, which is logged."""
@@ -95,15 +95,13 @@ class Graphs:
     def _path(self, graph: bytes) -> Path:
         return self.cache / f"{self.stem}-{hashlib.sha256(graph).hexdigest()[:16]}.onnx"
 
-    def _model(self, graph: bytes, config: Any) -> GraphModel:
-        return GraphModel(graph, config=config, threads=self.threads)
-
     def _make(self, model: Any) -> bytes:
         """Take the graph that a model brings, or export it; keep it only if it agrees with the model."""
         shipped = self.folder.path / _SHIPPED
         log.info("making the ONNX graph of %s, once for this machine", self.folder.path.name)
         graph = shipped.read_bytes() if shipped.is_file() else export_graph(model)
-        agreement = _agreement(model.eval(), self._model(graph, model.config), longest=self.folder.max_tokens)
+        made = GraphModel(graph, config=model.config, threads=self.threads)
+        agreement = _agreement(model.eval(), made, longest=self.folder.max_tokens)
         if not agreement >= MIN_AGREEMENT:
             raise EncoderFailed(
                 f"has an ONNX graph that agrees with the model at cosine {agreement:.5f}, {MIN_AGREEMENT} is needed; "
