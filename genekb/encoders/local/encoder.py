@@ -1,7 +1,6 @@
 """Models that sentence-transformers runs on this machine, on CPU or GPU."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -78,11 +77,13 @@ class TransformerEncoder:
 
         Raises ``EncoderFailed`` also if vectors have another length than the recipe says.
         """
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
         check_texts(texts)
         cuts = self._cutter.cut(texts)
         kept = [cut.text for cut in cuts]
         vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
-        with _torch_threads(self._threads):
+        with threadpool_limits(self._threads):
             for rows in self._cutter.batches(kept, size=_BATCH_SIZES[self._model.device.type]):
                 vectors[rows] = self._forward([kept[row] for row in rows])
                 if progress:
@@ -186,19 +187,6 @@ def _device(name: str) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise NotAvailable(f"device {name!r} is not there ({torch.cuda.device_count()} GPUs found); use --device cpu")
     return device
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Set PyTorch's number of CPU threads inside the block."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def has_bfloat16(device: "torch.device") -> bool:
