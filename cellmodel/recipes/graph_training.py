@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cellmodel.cluster.algorithms import kmeans, micro_ward
+from cellmodel.cluster.algorithms import kmeans, leiden, micro_ward
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
-from cellmodel.core.arrays import Embedding, content_order
+from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
 from cellmodel.nn.train import Batch, Draw, History, TrainConfig, fit
@@ -54,24 +54,31 @@ class Batching:
 
     whole_cells: int = 20_000  # cells up to which a step takes the whole graph
     part_cells: int = 256  # mean size of the parts: neighbours in the components, so that few edges are cut
-    batch_parts: int = 32  # parts of a batch, drawn at random; the edges between them count
+    batch_cells: int = 8_192  # mean size of a batch: parts drawn at random; the edges between them count
 
 
 BATCHING: Final = Batching()
 
 
-def batches(features: Embedding, *, seed: int, batching: Batching) -> Draw | None:
+def batches(features: Embedding, *, seed: int, batching: Batching, spatial: CellGraph | None = None) -> Draw | None:
     """Draw batches of whole parts of the cells; None where a step takes the whole graph.
 
     Steps bound the time of training, whatever the number of cells. The parts follow the cells and not their order.
+    ``spatial``: the graph of the coordinates where it is the one to train on: its communities are the parts then.
     """
-    if len(features) <= batching.whole_cells:
+    n_cells = len(features)
+    if n_cells <= batching.whole_cells:
         return None
-    n_parts = max(len(features) // batching.part_cells, 1)
-    parts = kmeans(features, n_clusters=n_parts, seed=seed, n_init=1)
+    n_parts = max(n_cells // batching.part_cells, 1)
+    if spatial is None:
+        parts = kmeans(features, n_clusters=n_parts, seed=seed, n_init=1)
+    else:
+        parts = leiden(spatial, resolution=n_parts, seed=seed, n_runs=1)
+        n_parts = int(parts.max()) + 1
+    n_drawn = min(max(round(batching.batch_cells * n_parts / n_cells), 1), n_parts)
 
     def draw(rng: np.random.Generator) -> Int[Tensor, " cell"]:
-        chosen = rng.choice(n_parts, min(n_parts, batching.batch_parts), replace=False)
+        chosen = rng.choice(n_parts, n_drawn, replace=False)
         return torch.from_numpy(np.flatnonzero(np.isin(parts, chosen)))
 
     return draw

@@ -151,7 +151,7 @@ def _represent(
     batching: Batching,
 ) -> Representation:
     ordered, places = in_content_order(views, reads=("pcs", "expression", "graph", "knn", "spatial"))
-    draw = batches(ordered.pcs, seed=seed, batching=batching)
+    draw = batches(ordered.pcs, seed=seed, batching=batching, spatial=ordered.spatial)
     inputs = _inputs(ordered, features_of(ordered), draw=draw, device=find_device(views.compute.device))
 
     def report(epoch: int, _: nn.Module) -> None:

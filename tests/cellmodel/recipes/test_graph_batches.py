@@ -12,14 +12,14 @@ from cellmodel.core.config import GraphConfig
 from cellmodel.nn.graph_modules import DotAttention
 from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
 from cellmodel.nn.train import TrainConfig, fit
-from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights, spatial_graph
 from cellmodel.recipes import scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.graph_training import BATCHING, Batching, batches, in_blocks
 
 SIZES = (90, 60, 40)
 N_CELLS = sum(SIZES)
-SMALL = Batching(whole_cells=100, part_cells=12, batch_parts=8)
+SMALL = Batching(whole_cells=100, part_cells=12, batch_cells=96)
 RECIPES = {module.RECIPE.name: module for module in (scllm_dsc, scsiameseclu, scrcl)}
 
 
@@ -84,13 +84,30 @@ def test_up_to_the_stated_number_of_cells_a_step_takes_the_whole_graph():
 
 def test_a_batch_is_of_whole_parts_sorted_and_other_parts_each_time():
     pcs = make_views()[0].pcs
-    draw, rng = batches(pcs, seed=0, batching=replace(SMALL, batch_parts=1)), np.random.default_rng(0)
+    draw, rng = batches(pcs, seed=0, batching=replace(SMALL, batch_cells=12)), np.random.default_rng(0)
     parts = {tuple(draw(rng).tolist()) for _ in range(200)}
     assert len(parts) == N_CELLS // SMALL.part_cells
     assert sorted(cell for part in parts for cell in part) == list(range(N_CELLS))
     assert all(list(part) == sorted(part) for part in parts)
     spread = np.mean([pcs[list(part)].std(axis=0).mean() for part in parts])
     assert spread < 0.7 * pcs.std(axis=0).mean()
+
+
+def test_parts_of_spots_are_neighbours_by_their_coordinates():
+    coordinates = np.random.default_rng(0).random((N_CELLS, 2))
+    spatial = spatial_graph(coordinates, n_neighbors=6)
+    draw = batches(make_views()[0].pcs, seed=0, batching=replace(SMALL, batch_cells=1), spatial=spatial)
+    rng = np.random.default_rng(0)
+    parts = [draw(rng).numpy() for _ in range(20)]
+    assert np.mean([coordinates[part].std(axis=0).mean() for part in parts]) < 0.5 * coordinates.std()
+
+
+def test_spots_are_trained_in_batches_on_the_graph_of_their_coordinates():
+    views, _ = make_views()
+    spatial = replace(views, spatial=spatial_graph(np.random.default_rng(0).random((N_CELLS, 2)), n_neighbors=6))
+    found = scrcl.represent(spatial, 0, batching=SMALL).z
+    assert np.isfinite(found).all()
+    assert not np.allclose(found, scrcl.represent(views, 0, batching=SMALL).z, atol=1e-2)
 
 
 def test_every_step_asks_for_a_batch_and_is_an_epoch():
