@@ -5,14 +5,16 @@ Importing this loads sentence-transformers and PyTorch, which takes seconds; not
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import torch
+from jaxtyping import Float32
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
 from transformers.utils import logging as noise
 
 from genekb.core.errors import EncoderFailed
@@ -100,6 +102,26 @@ def open_model(
         pack_linears(model[0])
     _stay_precise(model)
     return model.eval()
+
+
+class FloatTable(StaticEmbedding):  # type: ignore[misc]  # the library ships no types
+    """Token vectors in float32, whatever type the file has."""
+
+    def __init__(self, tokenizer: Any, embedding_weights: Any = None, **settings: Any) -> None:
+        super().__init__(tokenizer, embedding_weights=torch.as_tensor(embedding_weights).float(), **settings)
+
+
+def open_table(path: str, *, unknown_id: Callable[[Any], int | None]) -> tuple[Any, Float32[np.ndarray, " dim"]]:
+    """Open static token vectors as a model; with them comes the mean of all.
+
+    The vector of the unknown token becomes zero, so that the mean of a text has the direction of its known tokens.
+    """
+    table = FloatTable.from_model2vec(path)
+    with torch.no_grad():
+        mean = table.embedding.weight.mean(dim=0).numpy()
+        if (unknown := unknown_id(table.tokenizer)) is not None:
+            table.embedding.weight[unknown] = 0
+    return SentenceTransformer(modules=[table], device="cpu", local_files_only=True).eval(), mean
 
 
 class PackedLinear(torch.nn.Module):

@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int32
-from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.plugins import require
@@ -25,13 +21,6 @@ if TYPE_CHECKING:
 _BATCH_SIZE: Final = 1024
 _WEIGHTS: Final = "model.safetensors"
 _TOKENIZER: Final = "tokenizer.json"
-
-
-class FloatTable(StaticEmbedding):  # type: ignore[misc]  # the library ships no types
-    """Token vectors in float32, whatever type the file has."""
-
-    def __init__(self, tokenizer: Any, embedding_weights: Any = None, **settings: Any) -> None:
-        super().__init__(tokenizer, embedding_weights=torch.as_tensor(embedding_weights).float(), **settings)
 
 
 class StaticEncoder:
@@ -116,19 +105,15 @@ def load_static(
 
 
 def _open(path: Path, *, name: str) -> tuple[Any, Float32[np.ndarray, " dim"]]:
-    """Model, and the mean of its table.
+    """Model, and the mean of its table."""
+    from safetensors import SafetensorError
 
-    The vector of the unknown token becomes zero, so that the mean of a text has the direction of its known tokens.
-    """
+    from genekb.encoders.local.engine import open_table
+
     require("model2vec", needed_by=f"encoder {name!r} needs")
     try:
-        table = FloatTable.from_model2vec(str(path))
+        return open_table(str(path), unknown_id=unknown_token)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise_resource_fault(error)
         reason = str(error).strip().partition("\n")[0]
         raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
-    with torch.no_grad():
-        mean = table.embedding.weight.mean(dim=0).numpy()
-        if (unknown := unknown_token(table.tokenizer)) is not None:
-            table.embedding.weight[unknown] = 0
-    return SentenceTransformer(modules=[table], device="cpu", local_files_only=True).eval(), mean
