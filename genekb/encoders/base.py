@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol, Self, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32
+from numpy.typing import ArrayLike
 
 from genekb.core.errors import EncoderFailed, SchemaMismatch
 from genekb.encoders.kinds import KINDS, EncoderKind, Kind, Pooling
@@ -132,6 +133,29 @@ class Encoder(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write the fitted state into `folder`; encoders without one write nothing."""
+
+
+class TextEncoder:
+    """An encoder without a fitted state; subclasses make vectors and counts of tokens of texts that are checked."""
+
+    spec: EncoderSpec
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
+        """Encode texts as `Encoder.encode` says."""
+        check_texts(texts)
+        vectors, n_tokens, n_tokens_cut = self._encode(texts, progress or (lambda _: None))
+        return EncodedTexts(
+            vectors=unit_rows(vectors, encoder=self.spec.name),
+            n_tokens=np.asarray(n_tokens, dtype=np.int32),
+            n_tokens_cut=np.full(len(texts), n_tokens_cut, dtype=np.int32),
+        )
+
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
+        """Vectors of any length, tokens, and truncated tokens (0: of no text) of each text."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: there is no state, and a model's files stay where they are."""
 
 
 FOLDER_PREFIX: Final = "folder:"  # of the model id of a model that came from a local folder

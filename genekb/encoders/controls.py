@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, TextEncoder, check_texts
 from genekb.encoders.kinds import KINDS
 from genekb.files.atomic import write_json
 from genekb.files.limits import read_json
@@ -32,30 +33,20 @@ _PERMUTATION: Final = b"shuffled-1"
 _LONGEST_NAME: Final = 80
 
 
-class BuiltInEncoder:
+class BuiltInEncoder(TextEncoder):
     """An encoder without weights and state, the same on every machine.
 
     ``random``: an isotropic random vector for each text. ``hash``: a bag of hashed words and word pairs, projected to
-    ``dim`` dimensions by fixed random signs.
+    ``dim`` dimensions by fixed random signs. A token is a word, of ``hash`` a distinct word or word pair.
     """
 
     def __init__(self, kind: Literal["random", "hash"], *, name: str, dim: int) -> None:
         self.spec = EncoderSpec(name=name, kind=kind, model_id=f"genekb/{kind}", revision=REVISION, dim=dim)
 
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; a token is a word, of ``hash`` a distinct word or word pair."""
-        check_texts(texts)
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
         vectors, n_tokens = (_draw if self.spec.kind == "random" else _hash)(texts, dim=self.spec.dim)
-        if progress:
-            progress(len(texts))
-        return EncodedTexts(
-            vectors=unit_rows(vectors, encoder=self.spec.name),
-            n_tokens=np.asarray(n_tokens, dtype=np.int32),
-            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write nothing: there is no state."""
+        progress(len(texts))
+        return vectors, n_tokens, 0
 
 
 def _draw(texts: Sequence[str], *, dim: int) -> tuple[FloatArray, list[int]]:

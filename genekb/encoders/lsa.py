@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32
+from numpy.typing import ArrayLike
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.words import split_words
-from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.base import EncoderSpec, TextEncoder, check_texts, unit_rows
 from genekb.files.atomic import read_arrays, write_arrays
 from genekb.files.limits import read_json
 
@@ -36,8 +37,8 @@ VOCABULARY: Final = "lsa-vocabulary.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LsaEncoder:
-    """A fitted LSA."""
+class LsaEncoder(TextEncoder):
+    """A fitted LSA; a text without any known term gets the neutral vector."""
 
     spec: EncoderSpec
     vocabulary: Sequence[str]  # terms, in the order of the columns
@@ -45,21 +46,13 @@ class LsaEncoder:
     components: np.ndarray  # (dim, term), in float16 so that a reopened encoder gives the same bytes
     neutral: Float32[np.ndarray, " dim"]  # unit vector of a text without a known term: the mean of the fitted texts
 
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; a text without any known term gets the neutral vector."""
-        check_texts(texts)
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
         counter = _counter(self.spec.revision, vocabulary=self.vocabulary)
         weighted = _weigh(sp.csr_matrix(counter.transform(texts)), self.idf)
         vectors = np.asarray(weighted @ self.components.T.astype(np.float32), dtype=np.float32)
-        known = np.asarray(np.diff(weighted.indptr), dtype=np.int32)
         vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self.neutral
-        if progress:
-            progress(len(texts))
-        return EncodedTexts(
-            vectors=unit_rows(vectors, encoder=self.spec.name),
-            n_tokens=known,
-            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
-        )
+        progress(len(texts))
+        return vectors, np.diff(weighted.indptr), 0
 
     def save(self, folder: Path) -> None:
         """Write vocabulary and matrices, without pickle."""
@@ -70,7 +63,7 @@ class LsaEncoder:
 
 def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     """Fit an LSA on a store's texts in any order; fewer dimensions than ``dim`` where the corpus spans fewer."""
-    from sklearn.utils.extmath import randomized_svd
+    from sklearn.utils.extmath import randomized_svd, svd_flip
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     texts = sorted(set(corpus))
@@ -87,7 +80,7 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     kept = max(1, min(dim, len(vocabulary), len(texts)))
     with threadpool_limits(limits=1):  # rounding depends on the number of threads, and the recipe on rounding
         directions = randomized_svd(weighted, kept, n_iter=5, random_state=0)[2]
-    components = np.ascontiguousarray(_fix_signs(directions), dtype=np.float16)
+    components = np.ascontiguousarray(svd_flip(None, directions, u_based_decision=False)[1], dtype=np.float16)
     mean = np.asarray(weighted.mean(axis=0), dtype=np.float32) @ components.T.astype(np.float32)
     neutral = unit_rows(mean.reshape(1, -1), encoder=name)[0]
     spec = EncoderSpec(
@@ -149,12 +142,6 @@ def _weigh(counts: sp.csr_matrix, idf: Float32[np.ndarray, " term"]) -> sp.csr_m
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     weighted.data *= np.repeat(scale, np.diff(weighted.indptr)).astype(np.float32)
     return weighted
-
-
-def _fix_signs(components: np.ndarray) -> np.ndarray:
-    largest = np.abs(components).argmax(axis=1)
-    signs = np.sign(components[np.arange(len(components)), largest])
-    return components * np.where(signs == 0, 1, signs)[:, None]
 
 
 def _digest(vocabulary: Sequence[str], *arrays: np.ndarray) -> str:

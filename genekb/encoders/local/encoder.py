@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float32
+from numpy.typing import ArrayLike
 
 from genekb.core.errors import EncoderFailed, NotAvailable
-from genekb.encoders.base import ComputeDtype, EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.base import ComputeDtype, EncoderSpec, TextEncoder
 from genekb.encoders.kinds import Pooling
 from genekb.encoders.local.cutting import SentenceCutter
 from genekb.encoders.local.files import ModelFolder, smallest_limit
@@ -53,8 +54,8 @@ class OpenedModel:
     code_sha256: str  # of code of its own that was run
 
 
-class TransformerEncoder:
-    """A model of sentence-transformers, in evaluation mode on its device.
+class TransformerEncoder(TextEncoder):
+    """A model of sentence-transformers, in evaluation mode on its device; long texts are cut on a sentence's end.
 
     Raises ``EncoderFailed`` if the tokenizer has no offsets, or prompt and special tokens alone fill `spec.max_tokens`.
     """
@@ -72,30 +73,17 @@ class TransformerEncoder:
         self._cutter = SentenceCutter(model.tokenizer.backend_tokenizer, spec=spec)
         self._threads = threads
 
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as `Encoder.encode` says; long ones are cut on the end of a sentence.
-
-        Raises ``EncoderFailed`` also if vectors have another length than the recipe says.
-        """
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-        check_texts(texts)
         cuts = self._cutter.cut(texts)
         kept = [cut.text for cut in cuts]
         vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
         with threadpool_limits(self._threads):
             for rows in self._cutter.batches(kept, size=_BATCH_SIZES[self._model.device.type]):
                 vectors[rows] = self._forward([kept[row] for row in rows])
-                if progress:
-                    progress(len(rows))
-        return EncodedTexts(
-            vectors=unit_rows(vectors, encoder=self.spec.name),
-            n_tokens=np.array([cut.n_tokens for cut in cuts], dtype=np.int32),
-            n_tokens_cut=np.array([cut.n_tokens_cut for cut in cuts], dtype=np.int32),
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write nothing: a transformer has no state of its own; its weights stay where they are."""
+                progress(len(rows))
+        return vectors, [cut.n_tokens for cut in cuts], [cut.n_tokens_cut for cut in cuts]
 
     def _forward(self, texts: list[str]) -> Float32[np.ndarray, "text dim"]:
         vectors: Float32[np.ndarray, "text dim"] = self._model.encode(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Float32, Int32
+from numpy.typing import ArrayLike
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.plugins import require
 from genekb.core.resources import raise_resource_fault
-from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.base import EncoderSpec, TextEncoder
 from genekb.encoders.local.files import static_folder
 from genekb.files.atomic import sha256_file
 
@@ -23,7 +24,7 @@ _WEIGHTS: Final = "model.safetensors"
 _TOKENIZER: Final = "tokenizer.json"
 
 
-class StaticEncoder:
+class StaticEncoder(TextEncoder):
     """A table of token vectors with its tokenizer.
 
     Texts are not truncated. `n_tokens` counts the known tokens; a text without any gets the neutral vector, the
@@ -37,9 +38,7 @@ class StaticEncoder:
         self._unknown = unknown_token(model.tokenizer)
         model.tokenizer.no_truncation()
 
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; a text without any known token gets the neutral vector."""
-        check_texts(texts)
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
         vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
         n_tokens = np.empty(len(texts), dtype=np.int32)
         for start in range(0, len(texts), _BATCH_SIZE):
@@ -50,19 +49,11 @@ class StaticEncoder:
                 truncate_dim=self.spec.dim,
             )  # fmt: skip
             n_tokens[rows] = self._count_known(batch)
-            if progress:
-                progress(len(batch))
+            progress(len(batch))
         blank = (n_tokens == 0) | (np.linalg.norm(vectors, axis=1) == 0)
         vectors[blank] = self._neutral[: self.spec.dim]
         n_tokens[blank] = 0
-        return EncodedTexts(
-            vectors=unit_rows(vectors, encoder=self.spec.name),
-            n_tokens=n_tokens,
-            n_tokens_cut=np.zeros(len(texts), dtype=np.int32),
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write nothing: nothing is fitted, and the table stays where it is."""
+        return vectors, n_tokens, 0
 
     def _count_known(self, texts: list[str]) -> Int32[np.ndarray, " text"]:
         found = self._model.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
