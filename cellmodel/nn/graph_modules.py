@@ -120,31 +120,16 @@ class DualViewRefiner(nn.Module):
     def forward(
         self,
         inputs: Float[Tensor, "cell input"],
-        *,
-        expression: Tensor,
-        mean: Float[Tensor, " gene"],
-        cell_graph: Tensor,
-        gene_features: Float[Tensor, "gene feature"],
-        gene_graph: Tensor,
-    ) -> tuple[Float[Tensor, "cell dim"], Float[Tensor, "cell dim"]]:
-        """Refine both views; rows are not normalised.
-
-        ``inputs``: what the encoders read. ``expression``: (cell, gene), sparse. ``mean``: of each gene: the expression
-        is centred by it without becoming dense. ``cell_graph``, ``gene_graph``: sparse propagation over the cells and
-        over the genes.
-        """
-        codes = self.genes(gene_features, gene_graph)
-        return self.refine(inputs, expression @ codes - mean @ codes, codes=codes, cell_graph=cell_graph)
-
-    def refine(
-        self,
-        inputs: Float[Tensor, "cell input"],
         own: Float[Tensor, "cell dim"],
         *,
         codes: Float[Tensor, "gene dim"],
         cell_graph: Tensor,
     ) -> tuple[Float[Tensor, "cell dim"], Float[Tensor, "cell dim"]]:
-        """Refine both views, where ``own`` is each cell's centred expression read by the codes of the genes."""
+        """Refine both views; rows are not normalised.
+
+        ``inputs``: what the encoders read. ``own``: each cell's centred expression read by the ``codes`` of the genes.
+        ``cell_graph``: sparse propagation over the cells.
+        """
         alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE))
         hidden = F.leaky_relu(self.graph_first(inputs, cell_graph), SLOPE)
         over_graph = F.normalize(self.graph_second(hidden, cell_graph))

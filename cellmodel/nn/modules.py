@@ -122,12 +122,11 @@ class StructuredAligner(nn.Module):
         """Encode, fuse, decode, and project a sample.
 
         ``contrasted``: rows of the cells to project; None for none of them. Returns ``z_expr`` and, with text,
-        ``z_text`` (cell, dim); their mean ``z``, which without text is ``z_expr``; the ``decoded`` expression; the
-        ``centres`` (cluster, dim); with text and a sample ``projected_expr`` and ``projected_text`` (sample, joint),
-        rows not normalised.
+        ``z_text`` (cell, dim); their mean ``z``, which without text is ``z_expr``; the ``decoded`` expression; with
+        text and a sample ``projected_expr`` and ``projected_text`` (sample, joint), rows not normalised.
         """
         z_expr = self.expression_linear(expression) + self.expression.encode(expression)
-        outputs = {"z_expr": z_expr, "z": z_expr, "centres": self.centres}
+        outputs = {"z_expr": z_expr, "z": z_expr}
         if self.text is not None:
             z_text = self.text_linear(text) + self.text(text)
             outputs |= {"z_text": z_text, "z": (z_expr + z_text) / 2}

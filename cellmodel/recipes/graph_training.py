@@ -1,9 +1,10 @@
 """What recipes share that train on the whole cell graph: order of the cells, targets, learnt centres."""
 
+import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +15,16 @@ from cellmodel.cluster.algorithms import kmeans, leiden, micro_ward
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.core.errors import InputUnusable
-from cellmodel.nn.soft_assignment import Target, cluster_masses, sinkhorn_target
+from cellmodel.nn.soft_assignment import cluster_masses, log_soft_assignment, sinkhorn_target
 from cellmodel.nn.train import Batch, Draw, History, TrainConfig, fit
-from cellmodel.recipes.base import CellViews, Term, objective
+from cellmodel.recipes.base import CellViews, OnEpoch, Term, objective
 
+if TYPE_CHECKING:
+    from cellmodel.nn.graphs import CellGraphs
+
+log = logging.getLogger(__name__)
+Read = TypeVar("Read")
+Report = Callable[[int, nn.Module], None]
 # an epoch is a step, on all cells or on a batch of them; a stage ends sooner when its loss does
 TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, weight_decay=0.0, patience=20)
 TARGET_EVERY: Final = 10  # epochs
@@ -122,75 +129,82 @@ def with_weights(model: nn.Module, state: Mapping[str, np.ndarray], *, but: tupl
     return model
 
 
-log = logging.getLogger(__name__)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GraphInputs(Generic[Read]):
+    """What does not change while a model is trained on a graph of cells."""
+
+    cells: Batch  # by cell, with its position as ``cell``
+    graphs: "CellGraphs[Read]"
+    draw: Draw | None = None  # gives the cells of a step; None where it takes all
 
 
+def reporter(on_epoch: OnEpoch | None, embed: Callable[[], Embedding]) -> Report:
+    """Make the hook of all stages of a training: it gives the number of epochs done, and the embedding then."""
+    epochs = itertools.count()
+
+    def report(_: int, __: nn.Module) -> None:
+        if on_epoch is not None:
+            on_epoch(next(epochs), embed())
+
+    return report
+
+
+@dataclass
 class ScheduledTarget:
-    """Target assignment for the cells, refreshed from the model's own assignment.
+    """Target assignment for the cells, refreshed from the model's own assignment."""
 
-    ``assign``: model → logarithm of its soft assignment, without a gradient. ``every``: epochs between refreshes;
-    epochs 0, ``every``, 2 ``every`` and so on begin with one. ``sharpness``, ``smoothing``: as in
-    :func:`~cellmodel.nn.soft_assignment.sinkhorn_target` and :func:`~cellmodel.nn.soft_assignment.cluster_masses`.
-    ``p``: the target; empty before the first epoch. ``epochs``: epochs that began with a refresh.
-    """
-
-    def __init__(
-        self,
-        assign: Callable[[nn.Module], Float[Tensor, "cell cluster"]],
-        *,
-        every: int = TARGET_EVERY,
-        sharpness: float = SHARPNESS,
-        smoothing: float = MASS_SMOOTHING,
-    ) -> None:
-        self._assign = assign
-        self._every = every
-        self._sharpness = sharpness
-        self._smoothing = smoothing
-        self.p: Float[Tensor, "cell cluster"] = torch.empty(0, 0)
-        self.epochs: list[int] = []
+    assign: Callable[[nn.Module], Float[Tensor, "cell cluster"]]  # logarithm of the soft assignment
+    every: int = TARGET_EVERY  # epochs between refreshes; epoch 0 begins with one
+    sharpness: float = SHARPNESS
+    smoothing: float = MASS_SMOOTHING
+    p: Float[Tensor, "cell cluster"] = field(default_factory=lambda: torch.empty(0, 0))  # empty before the first epoch
+    epochs: list[int] = field(default_factory=list)  # that began with a refresh
 
     def on_epoch(self, epoch: int, model: nn.Module) -> None:
         """Refresh the target where the schedule says so."""
-        if epoch % self._every:
+        if epoch % self.every:
             return
         with torch.no_grad():
-            log_q = self._assign(model)
-        masses = cluster_masses(log_q, smoothing=self._smoothing)
-        target: Target = sinkhorn_target(log_q, masses, sharpness=self._sharpness)
+            log_q = self.assign(model)
+        masses = cluster_masses(log_q, smoothing=self.smoothing)
+        target = sinkhorn_target(log_q, masses, sharpness=self.sharpness)
         if not target.converged:
             log.warning("target of epoch %d: error %.1e after %d steps", epoch, target.error, target.n_iterations)
         self.p = target.p
         self.epochs.append(epoch)
 
 
-def fit_to_target(
+def self_train(
     model: nn.Module,
+    centres: nn.Parameter,
     terms: tuple[Term, ...],
+    inputs: GraphInputs[Read],
     *,
     forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]],
-    target: ScheduledTarget,
-    cells: Batch,
+    embed: Callable[[], Float[Tensor, "cell dim"]],
     rng: np.random.Generator,
-    report: Callable[[int, nn.Module], None],
-    draw: Draw | None,
+    seed: int,
+    report: Report,
 ) -> History:
-    """Train with a target that is refreshed on its schedule.
+    """Set the centres among the cells, and train all with a target that is refreshed on its schedule.
 
-    ``forward``: gives all that the terms read but the target, which is added as ``p``. ``cells``: with the position of
-    each as ``cell``. ``draw``: as of :func:`batches`. ``report``: given the number of
-    epochs done, from 0 to all, and the model.
+    ``forward``: gives all that the terms read of a batch, but the assignment, ``log_q``, and its target, ``p``.
+    ``embed``: gives the ``z`` of all cells. ``report``: called before each epoch, and after the last.
     """
+    scale = start_centres(centres, embed().cpu().numpy(), seed=seed)
+    target = ScheduledTarget(lambda _: log_soft_assignment(embed(), centres, scale=scale))
 
     def start_epoch(epoch: int, model: nn.Module) -> None:
         target.on_epoch(epoch, model)
         report(epoch, model)
 
-    def with_target(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        return {**forward(model, batch), "p": target.p[batch["cell"]]}
+    def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        outputs = forward(model, batch)
+        log_q = log_soft_assignment(outputs["z"], centres, scale=scale)
+        return {**outputs, "log_q": log_q, "p": target.p[batch["cell"]]}
 
-    history = fit(
-        model, objective(with_target, terms), views=cells, config=TRAINING, rng=rng, on_epoch=start_epoch, draw=draw
-    )
+    loss, cells = objective(assigned, terms), inputs.cells
+    history = fit(model, loss, views=cells, config=TRAINING, rng=rng, on_epoch=start_epoch, draw=inputs.draw)
     report(len(history), model)
     return history
 

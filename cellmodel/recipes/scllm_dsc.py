@@ -36,41 +36,39 @@ Without knowledge there is no text view: the two terms that need it are left out
 random draws follow the cells and not their order.
 """
 
-import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellmodel.core import random as seeding
-from cellmodel.core.arrays import Embedding
 from cellmodel.core.device import find_device
 from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
 from cellmodel.nn.losses import info_nce, normalised_cut, variance_hinge
 from cellmodel.nn.modules import StructuredAligner
-from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
-from cellmodel.nn.train import Batch, Draw, History, fit
+from cellmodel.nn.soft_assignment import assignment_divergence
+from cellmodel.nn.train import Batch, History, fit
 from cellmodel.pp.neighbors import smooth
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.graph_training import (
     BATCHING,
     TRAINING,
     Batching,
-    ScheduledTarget,
+    GraphInputs,
+    Report,
     batches,
-    fit_to_target,
     in_blocks,
     in_content_order,
     number_of_centres,
+    reporter,
+    self_train,
     standard_of,
     standardised,
-    start_centres,
     weights_of,
     with_weights,
 )
@@ -112,15 +110,6 @@ NEED_TEXT: Final = frozenset({"align", "variance"})
 NEED_CENTRES: Final = frozenset({"cluster"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Inputs:
-    """What does not change while a model is trained."""
-
-    cells: Batch  # by cell: its position, ``expression``, and ``text`` where there is one
-    graphs: CellGraphs[Tensor]  # gives the propagation over the graph
-    draw: Draw | None
-
-
 def represent(
     views: CellViews,
     seed: int,
@@ -131,12 +120,8 @@ def represent(
 ) -> Representation:
     """Train both encoders, then both with the centres, and fuse the latents of the last epoch.
 
-    ``views``: ``smoothed``, ``text`` and ``graph`` are read; ``n_clusters`` centres are learnt, an estimated number if
-    None. ``on_epoch``: called with the number of epochs done, over both stages, and the ``z`` that they gave, from 0
-    (before the first) to all. It changes nothing. ``off``: names of terms to leave out. ``batching``: when a step takes
-    a part of the graph. Raises ``ValueError`` if a name
-    in ``off`` is none of the terms', or a stage has no term left; ``InputUnusable`` if more clusters are asked for than
-    there are cells; ``TrainingDiverged`` if a term becomes infinite or NaN.
+    ``on_epoch`` sees ``z`` over both stages. ``batching``: when a step takes a part of the graph. Raises
+    ``InputUnusable`` if more clusters are asked for than there are cells.
     """
     n_clusters, estimate = number_of_centres(views, seed)
     terms = without(TERMS, off if views.text is not None else off | NEED_TEXT)
@@ -147,15 +132,11 @@ def represent(
         model = _aligner(cells, n_clusters).to(device)
         cells = {name: values.to(device) for name, values in cells.items()}
         graphs = CellGraphs(relate_cells(linked=ordered.graph), lambda graph: propagation(graph, "linked").to(device))
-        inputs = _Inputs(cells=cells, graphs=graphs, draw=batches(ordered.pcs, seed=seed, batching=batching))
-        history = _train(model, inputs, terms=terms, seed=seed, report=_reporter(on_epoch, cells, places))
-    latents = _latents(model, cells)
-    z = latents["z"][places]
+        inputs = GraphInputs(cells=cells, graphs=graphs, draw=batches(ordered.pcs, seed=seed, batching=batching))
+        report = reporter(on_epoch, lambda: _embeddings(model, cells, places)["z"])
+        history = _train(model, inputs, terms=terms, seed=seed, report=report)
     return Representation(
-        z=z,
-        z_expr=latents["z_expr"][places],
-        z_text=latents["z_text"][places] if "z_text" in latents else None,
-        features=z,
+        **_embeddings(model, cells, places),
         history=history,
         centres=model.centres.detach().cpu().numpy().copy(),
         n_clusters=estimate,
@@ -188,8 +169,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
         joint_dim=JOINT_DIM,
         n_clusters=len(state["centres"]),
     )
-    latents = _latents(with_weights(model, state, but=_ONLY_TRAINED), features)
-    return Representation(z=latents["z"], z_expr=latents["z_expr"], z_text=latents.get("z_text"), features=latents["z"])
+    return Representation(**_embeddings(with_weights(model, state, but=_ONLY_TRAINED), features))
 
 
 def _standardised_views(views: CellViews) -> dict[str, Tensor]:
@@ -219,48 +199,26 @@ def _ridge(features: Float[Tensor, "cell feature"], wanted: Float[Tensor, "cell 
     return torch.linalg.solve(gram + shrinkage * torch.eye(len(gram)), (features.T @ wanted).double()).float()
 
 
-def _reporter(
-    on_epoch: OnEpoch | None, cells: Batch, places: Int[np.ndarray, " cell"]
-) -> Callable[[int, nn.Module], None]:
-    """Make the hook of both stages, which counts the epochs on."""
-    epochs = itertools.count()
-
-    def report(_: int, model: nn.Module) -> None:
-        epoch = next(epochs)
-        if on_epoch is not None:
-            on_epoch(epoch, _latents(model, cells)["z"][places])
-
-    return report
-
-
 def _train(
-    model: StructuredAligner,
-    inputs: _Inputs,
-    *,
-    terms: tuple[Term, ...],
-    seed: int,
-    report: Callable[[int, nn.Module], None],
+    model: StructuredAligner, inputs: GraphInputs[Tensor], *, terms: tuple[Term, ...], seed: int, report: Report
 ) -> History:
     """Train in two stages, and set the centres between them."""
-    rng = seeding.generator(seed, "contrasted cells")
+    rng, cells = seeding.generator(seed, "contrasted cells"), inputs.cells
     first = without(terms, NEED_CENTRES.intersection(term.name for term in terms))
     forward = partial(_forward, graphs=inputs.graphs, rng=rng)
-    cells, draw = inputs.cells, inputs.draw
-    terms_first = objective(forward, first)
-    pretrained = fit(model, terms_first, views=cells, config=TRAINING, rng=rng, on_epoch=report, draw=draw)
-    scale = start_centres(model.centres, _latents(model, cells)["z"], seed=seed)
-    target = ScheduledTarget(
-        lambda _: _assign({**_encode(model, cells), "centres": model.centres}, scale=scale),
+    loss = objective(forward, first)
+    history = fit(model, loss, views=cells, config=TRAINING, rng=rng, on_epoch=report, draw=inputs.draw)
+    return history + self_train(
+        model,
+        model.centres,
+        terms,
+        inputs,
+        forward=forward,
+        embed=lambda: _encode(model, cells)["z"],
+        rng=rng,
+        seed=seed,
+        report=report,
     )
-
-    def assigned(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        outputs = forward(model, batch)
-        return {**outputs, "log_q": _assign(outputs, scale=scale)}
-
-    trained = fit_to_target(
-        model, terms, forward=assigned, target=target, cells=cells, rng=rng, report=report, draw=draw
-    )
-    return (*pretrained, *trained)
 
 
 def _forward(
@@ -273,12 +231,10 @@ def _forward(
     return {**outputs, "expression": batch["expression"], "propagation": graphs.of(batch["cell"])}
 
 
-def _assign(outputs: Mapping[str, Tensor], *, scale: float) -> Float[Tensor, "cell cluster"]:
-    return log_soft_assignment(outputs["z"], outputs["centres"], scale=scale)
-
-
-def _latents(model: nn.Module, cells: Batch) -> dict[str, Embedding]:
-    return {name: values.cpu().numpy() for name, values in _encode(model, cells).items()}
+def _embeddings(model: nn.Module, cells: Batch, places: Any = slice(None)) -> dict[str, Any]:
+    """Give the embeddings that a representation holds, of some cells in some order."""
+    found = {name: values.cpu().numpy()[places] for name, values in _encode(model, cells).items()}
+    return {"z_text": None, **found, "features": found["z"]}
 
 
 def _encode(model: nn.Module, cells: Batch) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ Corrected, with figures as mean of ACC, NMI and ARI on development sets, one see
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -30,7 +30,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.data import HeteroData
 
@@ -41,14 +41,16 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
 from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cells, symmetric_propagation
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
-from cellmodel.nn.train import Batch, Draw, TrainConfig, fit
+from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
 from cellmodel.recipes.graph_training import (
     BATCHING,
     Batching,
+    GraphInputs,
     batches,
     in_content_order,
+    reporter,
     standard_of,
     standardised,
     weights_of,
@@ -83,20 +85,6 @@ TERMS: Final = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Inputs:
-    """What does not change while a model is trained."""
-
-    cells: Batch  # by cell: ``pcs``, and its position, ``cell``
-    expression: CellByGene
-    all_expression: Tensor | None  # the same; None where a step takes a part of the cells
-    mean: Float[Tensor, " gene"]
-    graphs: CellGraphs["_Graphs"]
-    gene_features: Float[Tensor, "gene feature"]
-    gene_graph: Tensor
-    draw: Draw | None  # gives the cells of a step; None where it takes all
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Graphs:
     """What is read of the cells of a batch."""
 
@@ -104,35 +92,24 @@ class _Graphs:
     edges: Int[Tensor, "2 edge"]  # row 0 the cell, row 1 a neighbour
 
 
-def represent(
-    views: CellViews,
-    seed: int,
-    *,
-    on_epoch: OnEpoch | None = None,
-    off: frozenset[str] = frozenset(),
-    batching: Batching = BATCHING,
-) -> Representation:
-    """Train both views with the loadings of the genes.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Inputs(GraphInputs[_Graphs]):
+    """Cells with their ``pcs``, and what is read of the genes."""
 
-    ``on_epoch``: sees the embedding before each epoch, from 0, in the order of the given cells; changes nothing.
-    ``off``: objectives to leave out. ``batching``: when a step takes a part of the graph.
-    """
-    return _represent(views, seed, gene_loadings, on_epoch=on_epoch, off=off, batching=batching)
+    expression: CellByGene
+    all_expression: Tensor | None  # the same; None where a step takes a part of the cells
+    mean: Float[Tensor, " gene"]
+    gene_features: Float[Tensor, "gene feature"]
+    gene_graph: Tensor
 
 
-def represent_text(
-    views: CellViews,
-    seed: int,
-    *,
-    on_epoch: OnEpoch | None = None,
-    off: frozenset[str] = frozenset(),
-    batching: Batching = BATCHING,
-) -> Representation:
-    """Train both views with the genes' text vectors in place of their loadings; the rest as in :func:`represent`.
-
-    Raises ``InputUnusable`` if there is no knowledge.
-    """
-    return _represent(views, seed, _text_vectors, on_epoch=on_epoch, off=off, batching=batching)
+def gene_loadings(views: CellViews) -> GeneVectors:
+    """(gene, dim) least-squares weights of the centred genes on the principal components, each of unit mean square."""
+    mean, _ = column_moments(views.expression)
+    pcs: Embedding = views.pcs - views.pcs.mean(axis=0)
+    loadings = views.expression.T @ pcs - np.outer(mean, pcs.sum(axis=0))
+    lengths = np.sqrt((loadings**2).mean(axis=0))
+    return np.divide(loadings, lengths, out=np.zeros_like(loadings), where=lengths > 0).astype(np.float32)
 
 
 def _text_vectors(views: CellViews) -> GeneVectors:
@@ -141,33 +118,32 @@ def _text_vectors(views: CellViews) -> GeneVectors:
     return views.gene_vectors
 
 
-def _represent(
+def represent(
     views: CellViews,
     seed: int,
-    features_of: Callable[[CellViews], GeneVectors],
     *,
-    on_epoch: OnEpoch | None,
-    off: frozenset[str],
-    batching: Batching,
+    features_of: Callable[[CellViews], GeneVectors] = gene_loadings,
+    on_epoch: OnEpoch | None = None,
+    off: frozenset[str] = frozenset(),
+    batching: Batching = BATCHING,
 ) -> Representation:
+    """Train both views.
+
+    ``features_of``: gives the features of the genes. ``batching``: when a step takes a part of the graph.
+    """
     ordered, places = in_content_order(views, reads=("pcs", "expression", "graph", "knn", "spatial"))
-    draw = batches(ordered.pcs, seed=seed, batching=batching, spatial=ordered.spatial)
-    inputs = _inputs(ordered, features_of(ordered), draw=draw, device=find_device(views.compute.device))
-
-    def report(epoch: int, _: nn.Module) -> None:
-        if on_epoch is not None:
-            on_epoch(epoch, _embed(model, inputs)[places])
-
+    inputs = _inputs(ordered, features_of(ordered), seed=seed, batching=batching)
     rng = torch.Generator().manual_seed(seeding.derive(seed, "other cells"))
     with seeding.scope(seed):
-        model = _refiner(inputs)
+        pcs, genes = inputs.cells["pcs"], inputs.gene_features
+        model = DualViewRefiner(n_genes=len(genes), input_dim=pcs.shape[1], feature_dim=genes.shape[1]).to(pcs.device)
         history = fit(
             model,
             objective(partial(_forward, inputs=inputs, rng=rng), without(TERMS, off)),
             views=inputs.cells,
             config=TRAINING,
             rng=seeding.generator(seed, "batches"),
-            on_epoch=report,
+            on_epoch=reporter(on_epoch, lambda: _embed(model, inputs)[places]),
             draw=inputs.draw,
         )
     z = _embed(model, inputs)[places]
@@ -204,38 +180,28 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     with_weights(model, state)
     graph = symmetric_propagation(cells.graph)
     with torch.inference_mode():
-        views = model.refine(pcs, torch.from_numpy(own), codes=torch.from_numpy(state["codes"]), cell_graph=graph)
+        views = model(pcs, torch.from_numpy(own), codes=torch.from_numpy(state["codes"]), cell_graph=graph)
     z = torch.cat(views, dim=1)[len(cells.fitted_pcs) :].numpy()
     return Representation(z=z, z_expr=cells.smoothed, z_text=cells.text, features=z)
-
-
-def _refiner(inputs: _Inputs) -> DualViewRefiner:
-    pcs, genes = inputs.cells["pcs"], inputs.gene_features
-    return DualViewRefiner(n_genes=len(genes), input_dim=pcs.shape[1], feature_dim=genes.shape[1]).to(pcs.device)
 
 
 def _embed(model: DualViewRefiner, inputs: _Inputs) -> Embedding:
     with torch.inference_mode():
         codes, own = _own(model, inputs)
         cell_graph = inputs.graphs.whole.propagation
-        refined = model.refine(inputs.cells["pcs"], own, codes=codes, cell_graph=cell_graph)
+        refined = model(inputs.cells["pcs"], own, codes=codes, cell_graph=cell_graph)
     return torch.cat(refined, dim=1).cpu().numpy()
 
 
-def _forward(model: nn.Module, batch: Batch, *, inputs: _Inputs, rng: torch.Generator) -> Mapping[str, Tensor]:
+def _forward(model: DualViewRefiner, batch: Batch, *, inputs: _Inputs, rng: torch.Generator) -> Mapping[str, Tensor]:
     """Directions of both views, and the other cells of this epoch."""
     graphs, n_cells = inputs.graphs.of(batch["cell"]), len(batch["cell"])
     expression = inputs.all_expression
     if expression is None:
         expression = csr_tensor(inputs.expression[batch["cell"].cpu().numpy()]).to(batch["pcs"].device)
-    refined = model(
-        batch["pcs"],
-        expression=expression,
-        mean=inputs.mean,
-        cell_graph=graphs.propagation,
-        gene_features=inputs.gene_features,
-        gene_graph=inputs.gene_graph,
-    )
+    codes = model.genes(inputs.gene_features, inputs.gene_graph)
+    own = expression @ codes - inputs.mean @ codes
+    refined = model(batch["pcs"], own, codes=codes, cell_graph=graphs.propagation)
     alone, over_graph = (F.normalize(view) for view in refined)
     cells = torch.arange(n_cells, device=alone.device)[:, None]
     steps = torch.randint(1, n_cells, (n_cells, N_OTHERS), generator=rng)  # never a whole turn: not the cell
@@ -245,19 +211,20 @@ def _forward(model: nn.Module, batch: Batch, *, inputs: _Inputs, rng: torch.Gene
     return {"alone": alone, "over_graph": over_graph, "edges": graphs.edges, "others": others, "pairs": pairs}
 
 
-def _inputs(views: CellViews, gene_features: GeneVectors, *, draw: Draw | None, device: torch.device) -> _Inputs:
+def _inputs(views: CellViews, gene_features: GeneVectors, *, seed: int, batching: Batching) -> _Inputs:
+    device = find_device(views.compute.device)
+    draw = batches(views.pcs, seed=seed, batching=batching, spatial=views.spatial)
     mean, _ = column_moments(views.expression)
-    near = views.knn if views.spatial is None else views.spatial
-    graph = views.graph if views.spatial is None else views.spatial
+    near, graph = (views.knn, views.graph) if views.spatial is None else (views.spatial, views.spatial)
     genes = gene_graph(views.expression, n_neighbors=GENE_NEIGHBORS)
     cells = {"pcs": torch.from_numpy(standardised(views.pcs)), "cell": torch.arange(len(views.pcs))}
     return _Inputs(
         cells={name: values.to(device) for name, values in cells.items()},
+        graphs=CellGraphs(relate_cells(linked=graph, near=near), partial(_graphs, device=device)),
+        draw=draw,
         expression=views.expression,
         all_expression=None if draw else csr_tensor(views.expression).to(device),
-        draw=draw,
         mean=torch.from_numpy(mean.astype(np.float32)).to(device),
-        graphs=CellGraphs(relate_cells(linked=graph, near=near), partial(_graphs, device=device)),
         gene_features=torch.from_numpy(gene_features).to(device),
         gene_graph=symmetric_propagation(genes).to(device),
     )
@@ -266,15 +233,6 @@ def _inputs(views: CellViews, gene_features: GeneVectors, *, draw: Draw | None, 
 def _graphs(graph: HeteroData, *, device: torch.device) -> _Graphs:
     edges = graph["cell", "near", "cell"].edge_index.flip(0)
     return _Graphs(propagation=propagation(graph, "linked").to(device), edges=edges.to(device))
-
-
-def gene_loadings(views: CellViews) -> GeneVectors:
-    """(gene, dim) least-squares weights of the centred genes on the principal components, each of unit mean square."""
-    mean, _ = column_moments(views.expression)
-    pcs: Embedding = views.pcs - views.pcs.mean(axis=0)
-    loadings = views.expression.T @ pcs - np.outer(mean, pcs.sum(axis=0))
-    lengths = np.sqrt((loadings**2).mean(axis=0))
-    return np.divide(loadings, lengths, out=np.zeros_like(loadings), where=lengths > 0).astype(np.float32)
 
 
 def gene_graph(expression: CellByGene, *, n_neighbors: int) -> sp.csr_matrix:
@@ -309,17 +267,14 @@ RECIPE: Final = Recipe(
     embed=embed,
     objectives=tuple(term.name for term in TERMS),
 )
-RECIPE_TEXT: Final = Recipe(
+_represent_text: Final = partial(represent, features_of=_text_vectors)
+RECIPE_TEXT: Final = replace(
+    RECIPE,
     name="scrcl-text",
     summary="scrcl with genes coded by the vectors of their texts",
-    represent=represent_text,
-    head=kmeans_head,
+    represent=_represent_text,
     uses_text=True,
     needs_text=True,
-    uses_coordinates=True,
     source="scRCL, AAAI 2026; gene vectors of this project",
-    out_of_core=True,
-    train=represent_text,
-    embed=embed,
-    objectives=tuple(term.name for term in TERMS),
+    train=_represent_text,
 )

@@ -39,7 +39,7 @@ types are rare (macro-F1 on darmanis, ten labelled cells a class: .75 for .82): 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -65,21 +65,22 @@ from cellmodel.nn.losses import (
     latent_correlation,
     zinb_nll,
 )
-from cellmodel.nn.soft_assignment import assignment_divergence, log_soft_assignment
-from cellmodel.nn.train import Batch, Draw, History, fit
+from cellmodel.nn.soft_assignment import assignment_divergence
+from cellmodel.nn.train import Batch, History, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, without
 from cellmodel.recipes.graph_training import (
     BATCHING,
     TRAINING,
     Batching,
-    ScheduledTarget,
+    GraphInputs,
+    Report,
     batches,
-    fit_to_target,
     in_content_order,
     number_of_centres,
+    reporter,
+    self_train,
     standard_of,
     standardised,
-    start_centres,
     weights_of,
     with_weights,
 )
@@ -131,15 +132,10 @@ TERMS: Final = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class AugmentedViews:
-    """What does not change while siamese encoders are trained."""
+class AugmentedViews(GraphInputs[SiameseGraphs]):
+    """Cells, with features and views of them, and the graph and its two views."""
 
-    # by cell: ``features``, two noisy views of them, ``view`` and ``other_view``, ``smoothed``, the features averaged
-    # over the graph, ``log_size_factors``, the logarithm of its depth over the mean depth, and its position, ``cell``
-    cells: Batch
-    graphs: CellGraphs[SiameseGraphs]  # the graph and its two views
     counts: CellByGene | None  # (cell, gene) raw counts; None where the input holds none
-    draw: Draw | None = None  # gives the cells of a step; None where it takes all
 
 
 def represent(
@@ -152,12 +148,8 @@ def represent(
 ) -> Representation:
     """Train both autoencoders apart, then all together with the centres, and fuse the embeddings of the last epoch.
 
-    ``views``: ``pcs``, ``graph``, ``counts`` and ``depth`` are read; ``n_clusters`` centres are learnt, an estimated
-    number if None. Without counts their term is left out. ``on_epoch``: called with the number of epochs done together,
-    from 0 to all, and the ``z`` that they gave. It changes nothing. ``off``: names of terms to leave out.
-    ``batching``: when a step takes a part of the graph. Raises ``InputUnusable`` if more clusters are asked for than
-    there are cells; ``TrainingDiverged`` if a term becomes infinite or NaN; ``ValueError`` if ``off`` names no term, or
-    all.
+    Without counts their term is left out. ``on_epoch`` sees the ``z`` of the epochs done together. ``batching``: when a
+    step takes a part of the graph. Raises ``InputUnusable`` if more clusters are asked for than there are cells.
     """
     n_clusters, estimate = number_of_centres(views, seed)
     terms = _terms(off, has_counts=views.counts is not None)
@@ -165,23 +157,21 @@ def represent(
     inputs = augment_views(ordered, seed=seed)
     inputs = replace(inputs, draw=batches(ordered.pcs, seed=seed, batching=batching))
 
-    def report(epoch: int, _: nn.Module) -> None:
-        if on_epoch is not None:
-            on_epoch(epoch, _embed(model, inputs).cpu().numpy()[places])
-
     with seeding.scope(seed):
-        model = _encoders(inputs, n_clusters).to(inputs.cells["features"].device)
+        n_features = inputs.cells["features"].shape[1]
+        model = _encoders(n_features, n_clusters=n_clusters, counts=inputs.counts)
+        model = model.to(inputs.cells["features"].device)
         history = _pretrain(model, inputs, seed)
+        report = reporter(on_epoch, lambda: _embed(model, inputs).cpu().numpy()[places])
         history += _train(model, inputs, terms=terms, seed=seed, report=report)
     z = _embed(model, inputs).cpu().numpy()[places]
-    centres = model.centres.detach().cpu().numpy().copy()
     return Representation(
         z=z,
         z_expr=z,
         z_text=None,
         features=z,
         history=history,
-        centres=centres,
+        centres=model.centres.detach().cpu().numpy().copy(),
         n_clusters=estimate,
         state=weights_of(model, but=_ONLY_TRAINED) | standard_of(views.pcs),
     )
@@ -194,12 +184,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     dropped = drop_edges(cells.graph[:n_fitted, :n_fitted], cells.fitted_pcs, share=DROPPED_EDGES)
     dropped.resize(n_fitted, len(features))
     relations = _relations(cells.graph, sp.vstack([dropped, cells.graph[n_fitted:]], format="csr"))
-    model = SiameseEncoders(
-        feature_dims=(features.shape[1], *FEATURE_DIMS),
-        graph_dims=(features.shape[1], *GRAPH_DIMS),
-        n_genes=None,
-        n_clusters=len(state["centres"]),
-    )
+    model = _encoders(features.shape[1], n_clusters=len(state["centres"]))
     with torch.inference_mode():
         graphs = _siamese_graphs(relations, device=torch.device("cpu"))
         with_weights(model, state, but=_ONLY_TRAINED)
@@ -215,17 +200,16 @@ def _terms(off: frozenset[str], *, has_counts: bool) -> tuple[Term, ...]:
     return tuple(term for term in terms if term.name != "counts")
 
 
-def _encoders(inputs: AugmentedViews, n_clusters: int) -> SiameseEncoders:
+def _encoders(n_features: int, *, n_clusters: int, counts: CellByGene | None = None) -> SiameseEncoders:
     """Make the model; the means of the counts start as those of the genes."""
-    n_features = inputs.cells["features"].shape[1]
     model = SiameseEncoders(
         feature_dims=(n_features, *FEATURE_DIMS),
         graph_dims=(n_features, *GRAPH_DIMS),
-        n_genes=None if inputs.counts is None else inputs.counts.shape[1],
+        n_genes=None if counts is None else counts.shape[1],
         n_clusters=n_clusters,
     )
-    if inputs.counts is not None and model.counts is not None:
-        means = np.maximum(np.asarray(inputs.counts.mean(axis=0), dtype=np.float32).ravel(), 1e-4)
+    if counts is not None and model.counts is not None:
+        means = np.maximum(np.asarray(counts.mean(axis=0), dtype=np.float32).ravel(), 1e-4)
         with torch.no_grad():
             model.counts.log_mean.bias.copy_(torch.from_numpy(np.log(means)))
     return model
@@ -249,26 +233,21 @@ def _pretrain(model: SiameseEncoders, inputs: AugmentedViews, seed: int) -> Hist
 
 
 def _train(
-    model: SiameseEncoders,
-    inputs: AugmentedViews,
-    *,
-    terms: tuple[Term, ...],
-    seed: int,
-    report: Callable[[int, nn.Module], None],
+    model: SiameseEncoders, inputs: AugmentedViews, *, terms: tuple[Term, ...], seed: int, report: Report
 ) -> History:
     """Train all parts together; the target is refreshed from the assignment of the cells without noise."""
     rng = seeding.generator(seed, "sampled cells")
-    scale = start_centres(model.centres, _embed(model, inputs).cpu().numpy(), seed=seed)
-    target = ScheduledTarget(
-        lambda _: log_soft_assignment(_embed(model, inputs), model.centres, scale=scale),
+    return self_train(
+        model,
+        model.centres,
+        terms,
+        inputs,
+        forward=lambda _, batch: _forward(model, batch, inputs=inputs, rng=rng),
+        embed=lambda: _embed(model, inputs),
+        rng=rng,
+        seed=seed,
+        report=report,
     )
-
-    def forward(_: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        outputs = _forward(model, batch, inputs=inputs, rng=rng)
-        return {**outputs, "log_q": log_soft_assignment(outputs["z"], model.centres, scale=scale)}
-
-    cells, draw = inputs.cells, inputs.draw
-    return fit_to_target(model, terms, forward=forward, target=target, cells=cells, rng=rng, report=report, draw=draw)
 
 
 def _forward(

@@ -120,10 +120,8 @@ def test_refined_views_are_the_dense_formula():
     inputs, features, expression = torch.randn(6, 4), torch.randn(5, 3), torch.rand(6, 5)
     inputs.requires_grad_(), features.requires_grad_()
     cells, mean = cell_graph.to_dense(), expression.mean(dim=0)
-    found = model(
-        inputs, expression=csr(expression), mean=mean, cell_graph=cell_graph, gene_features=features,
-        gene_graph=gene_graph,
-    )  # fmt: skip
+    codes = model.genes(features, gene_graph)
+    found = model(inputs, csr(expression) @ codes - mean @ codes, codes=codes, cell_graph=cell_graph)
     leaky, unit = torch.nn.functional.leaky_relu, torch.nn.functional.normalize
     alone = unit(leaky(linear(model.alone, inputs), 0.2))
     hidden = leaky(linear(model.graph_first.lin, cells @ inputs), 0.2)

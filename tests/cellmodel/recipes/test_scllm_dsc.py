@@ -140,7 +140,7 @@ def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
         model.centres.copy_(torch.randn(2, 2, generator=torch.Generator().manual_seed(1)))
     outputs = {**model(batch["expression"], batch["text"], torch.arange(7)), "expression": batch["expression"]}
     outputs["propagation"] = torch.eye(7).to_sparse_csr()
-    outputs["log_q"] = log_soft_assignment(outputs["z"], outputs["centres"])
+    outputs["log_q"] = log_soft_assignment(outputs["z"], model.centres)
     outputs["p"] = torch.tensor([[0.9, 0.1]]).expand(7, 2)
     before = {name: value.clone() for name, value in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters())

@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
-from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
+from cellmodel.nn.graphs import symmetric_propagation
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights, spatial_graph
 from cellmodel.recipes.base import CellViews, objective
 from cellmodel.recipes.scrcl import RECIPE, RECIPE_TEXT, TERMS, TRAINING, gene_graph, gene_loadings
@@ -116,20 +116,16 @@ def small_model():
     ring = sp.csr_matrix(np.roll(np.eye(7), 1, axis=1) + np.roll(np.eye(7), -1, axis=1))
     inputs = torch.from_numpy(rng.standard_normal((7, 4)).astype(np.float32))
     expression = rng.random((7, 6)).astype(np.float32)
-    graphs = {
-        "expression": csr_tensor(sp.csr_matrix(expression)),
-        "mean": torch.from_numpy(expression.mean(axis=0)),
-        "cell_graph": symmetric_propagation(ring),
-        "gene_features": torch.from_numpy(rng.standard_normal((6, 3)).astype(np.float32)),
-        "gene_graph": symmetric_propagation(ring[:6][:, :6]),
-    }
-    return model, inputs, graphs
+    centred = torch.from_numpy(expression - expression.mean(axis=0))
+    features = torch.from_numpy(rng.standard_normal((6, 3)).astype(np.float32))
+    codes = model.genes(features, symmetric_propagation(ring[:6][:, :6]))
+    return model, model(inputs, centred @ codes, codes=codes, cell_graph=symmetric_propagation(ring))
 
 
 def test_every_parameter_gets_a_gradient_and_changes_in_one_step():
-    model, inputs, graphs = small_model()
+    model, refined = small_model()
     before = {name: value.clone() for name, value in model.named_parameters()}
-    alone, over_graph = (torch.nn.functional.normalize(view) for view in model(inputs, **graphs))
+    alone, over_graph = (torch.nn.functional.normalize(view) for view in refined)
     ring = torch.stack([torch.arange(7), torch.arange(7).roll(1)])
     outputs = {"alone": alone, "over_graph": over_graph, "edges": ring, "pairs": ring[:, [3, 1]]}
     outputs["others"] = torch.arange(7).roll(3)[:, None]
