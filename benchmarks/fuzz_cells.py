@@ -149,6 +149,7 @@ def read_loom(folder: Path) -> Any:
 
 def write_model(folder: Path) -> None:
     from cellmodel.core.config import RunConfig
+    from cellmodel.io.records import Lineage
     from cellmodel.text.paths import TextMap
     from cellmodel.tl.model.fitted import FittedModel, save_model
 
@@ -167,9 +168,7 @@ def write_model(folder: Path) -> None:
         pcs=rng.random((N_CELLS, 3)).astype(np.float32),
         features=rng.random((N_CELLS, 3)).astype(np.float32),
         labels=np.repeat([0, 1], N_CELLS // 2),
-        store_id="",
-        encoder_id="",
-        content_id="",
+        lineage=Lineage(store_id=""),
         text=text,
         state={},
     )

@@ -22,6 +22,7 @@ from cellmodel.nn.losses import info_nce, variance_hinge
 from cellmodel.nn.modules import CrossModalAligner
 from cellmodel.nn.train import Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.recipes.graph_training import weights_of, with_weights
 from cellmodel.recipes.heads import ensemble_head
 
 TEMPERATURE: Final = 0.1
@@ -99,11 +100,10 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     """Place new cells in the joint space; without text the expression view stands alone."""
     if cells.text is None or not state:
         return Representation(z=cells.smoothed, z_expr=cells.smoothed, z_text=None, features=cells.smoothed)
-    weights = {name: values for name, values in state.items() if name not in {"shift", "scale"}}
     order = np.arange(len(cells.smoothed))
     expression = _Sorted(values=cells.smoothed, order=order, shift=state["shift"], scale=state["scale"])
     text = _Sorted(values=cells.text, order=order)
-    z = _joint(weights, expression, text, device=torch.device("cpu"))
+    z = _joint(state, expression, text, device=torch.device("cpu"))
     return Representation(z=z, z_expr=cells.smoothed, z_text=cells.text, features=cells.smoothed)
 
 
@@ -135,8 +135,7 @@ def _train(
             on_epoch=on_epoch,
             workers=workers,
         )
-    weights = {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
-    return _Trained(weights=weights, history=history)
+    return _Trained(weights=weights_of(model), history=history)
 
 
 def _inputs(arrays: Mapping[str, np.ndarray], scale: float) -> tuple[_Sorted, _Sorted]:
@@ -171,8 +170,7 @@ def _moments(centred: Embedding) -> tuple[Float[np.ndarray, " dim"], Float[np.nd
 def _joint(weights: Mapping[str, np.ndarray], expression: _Sorted, text: _Sorted, *, device: torch.device) -> Embedding:
     """Mean direction of both sides, in the order of the arrays; some rows at a time."""
     model = CrossModalAligner(expression_dim=expression.values.shape[1], text_dim=text.values.shape[1])
-    model.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
-    model.to(device)
+    with_weights(model, weights).to(device)
     z = np.empty((len(expression), len(weights["text.weight"])), dtype=np.float32)
     for start in range(0, len(z), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(z)))

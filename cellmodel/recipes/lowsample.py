@@ -30,7 +30,7 @@ from cellmodel.nn.modules import Projector
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
-from cellmodel.recipes.graph_training import in_content_order
+from cellmodel.recipes.graph_training import in_content_order, weights_of, with_weights
 from cellmodel.recipes.heads import kmeans_head
 from cellmodel.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 
@@ -75,7 +75,7 @@ def represent(views: CellViews, seed: int) -> Representation:
         z_text=unit_rows(text.cpu().numpy())[places],
         features=z,
         history=history,
-        state=state | {f"model.{name}": tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()},
+        state=state | {f"model.{name}": values for name, values in weights_of(model).items()},
     )
 
 
@@ -85,13 +85,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     weights = specific_weights(cells.expression, specificity=specificity, n_top=N_TOP, mean=levels)
     text = torch.from_numpy(((weights @ vectors - state["mean"]) / state["spread"]).astype(np.float32))
     model = Projector(dim=text.shape[1])
-    model.load_state_dict(
-        {
-            name.removeprefix("model."): torch.from_numpy(part)
-            for name, part in state.items()
-            if name.startswith("model.")
-        }
-    )
+    with_weights(model, {name.removeprefix("model."): values for name, values in state.items()})
     with torch.inference_mode():
         z = unit_rows(model(text).numpy())
     return Representation(z=z, z_expr=cells.smoothed, z_text=unit_rows(text.numpy()), features=z)

@@ -1,6 +1,7 @@
 """The cell graph, and the cell–gene graph with text vectors as gene features, for programs that learn on graphs."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
-from cellmodel.io.graph import GRAPH, IDS, TypedGraph, write_graph
+from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
 from cellmodel.text.sentence_cache import Progress
@@ -118,6 +119,5 @@ def _edges(prepared: Prepared) -> dict[tuple[str, str, str], sp.csr_matrix]:
 def _record(cells: Cells, prepared: Prepared, config: RunConfig) -> dict[str, Any]:
     record: dict[str, Any] = {"params": config.to_dict(), "seed": config.seed, **input_record(cells)}
     if prepared.alignment is not None:
-        made_with = prepared.alignment.lineage
-        record |= {name: getattr(made_with, name) for name in IDS}
+        record |= asdict(prepared.alignment.lineage)
     return record

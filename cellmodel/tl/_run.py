@@ -200,9 +200,9 @@ class RunResult:
     config: RunConfig
     features: Features
     representation: Representation
-    clustering: Clustering | None
-    labels: Labels | None  # cluster of each cell; 0 is the largest; None where only an embedding was asked for
-    confidence: Float[np.ndarray, " cell"] | None  # confidence of each cell in [0, 1]
+    clustering: Clustering | None = None
+    labels: Labels | None = None  # cluster of each cell; 0 is the largest; None where only an embedding was asked for
+    confidence: Float[np.ndarray, " cell"] | None = None  # confidence of each cell in [0, 1]
     alignment: GeneAlignment | None
     share_hvgs: float | None  # fraction of the highly variable genes that have a vector; None without a store
     text: TextView | None
@@ -295,9 +295,6 @@ def _embedded(config: RunConfig, prepared: Prepared, representation: Representat
         config=config,
         features=features,
         representation=representation,
-        clustering=None,
-        labels=None,
-        confidence=None,
         alignment=alignment,
         share_hvgs=float(alignment.has_vector[features.top_genes].mean()) if alignment else None,
         text=prepared.text,

@@ -149,9 +149,7 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
     }
     record["versions"] |= plugin_version(result.config.recipe)
     if result.alignment is not None:
-        record["store_id"] = result.alignment.store_id
-        record["encoder_id"] = result.alignment.encoder_id
-        record["content_id"] = result.alignment.content_id
+        record |= asdict(result.alignment.lineage)
         record["coverage"] = _coverage_record(result.alignment, result.share_hvgs)
     if result.sentences is not None:
         record["sentences"] = _sentence_record(result.sentences)

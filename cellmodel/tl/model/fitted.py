@@ -4,7 +4,7 @@ Arrays are kept as safetensors, all else as JSON; nothing in a model is ever exe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,11 +49,7 @@ class FittedModel:
     pcs: Embedding  # pcs, features, labels: of the fitted cells: components, what the head clustered, clusters
     features: Embedding
     labels: Labels
-    # store_id, encoder_id, content_id: what it was fitted with, see :class:`cellmodel.io.records.Lineage`; empty
-    # without knowledge
-    store_id: str
-    encoder_id: str
-    content_id: str
+    lineage: Lineage  # what it was fitted with; empty without knowledge
     text: TextMap | None  # None without knowledge
     state: Mapping[str, np.ndarray]  # what the recipe itself keeps
 
@@ -89,9 +85,7 @@ def fit_model(cells: AnyCells, result: RunResult) -> FittedModel:
         pcs=features.pcs,
         features=result.representation.features,
         labels=result.labels,
-        store_id=result.alignment.store_id if result.alignment else "",
-        encoder_id=result.alignment.encoder_id if result.alignment else "",
-        content_id=result.alignment.content_id if result.alignment else "",
+        lineage=result.alignment.lineage if result.alignment else Lineage(store_id=""),
         text=result.text.text_map if result.text else None,
         state=result.representation.state,
     )
@@ -147,12 +141,12 @@ def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
 
     Raises ``LineageMismatch`` if it does not, or one is needed and none is given.
     """
-    fitted_with = Lineage(store_id=model.store_id, encoder_id=model.encoder_id, content_id=model.content_id)
-    if holds_same(kb, fitted_with) if kb is not None else not model.store_id:
+    fitted_with = model.lineage.store_id
+    if holds_same(kb, model.lineage) if kb is not None else not fitted_with:
         return
     given = f"{kb.store_id} was given" if kb is not None else "none was given"
-    hint = f"give --kb {digest_of(fitted_with)}" if model.store_id else "leave --kb out"
-    raise LineageMismatch(f"the model was fitted with store {model.store_id or '(none)'}, {given}; {hint}")
+    hint = f"give --kb {digest_of(model.lineage)}" if fitted_with else "leave --kb out"
+    raise LineageMismatch(f"the model was fitted with store {fitted_with or '(none)'}, {given}; {hint}")
 
 
 def _columns(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Int[np.ndarray, " gene"]:
@@ -203,7 +197,14 @@ def _embed(
         fitted_pcs=model.pcs,
         graph=graph,
     )
-    return embed(new, model.state)
+    try:
+        found = embed(new, model.state)
+        if found.features.shape[1:] != model.features.shape[1:]:
+            raise KeyError("features")
+    except KeyError as error:
+        recipe = model.config.recipe_name
+        raise LineageMismatch(f"the model is damaged: it has no {error} of recipe {recipe!r}; fit it again") from error
+    return found
 
 
 def predict_task(model: FittedModel, kb: genekb.Store | None, *, folder: Path) -> Task[Predicted]:
@@ -223,9 +224,7 @@ def _values(model: FittedModel, cells: Cells, found: Predicted) -> Sequence[Any]
         "params": model.config.to_dict(),
         "recipe": model.config.recipe_name,
         "seed": model.config.seed,
-        "store_id": model.store_id,
-        "encoder_id": model.encoder_id,
-        "content_id": model.content_id,
+        **asdict(model.lineage),
         "share_genes": found.share_genes,
         "n_fitted_cells": len(model.labels),
         "input": input_record(cells)["input"],
@@ -258,9 +257,7 @@ def _description(model: FittedModel) -> dict[str, Any]:
     return {
         "config": model.config.to_dict(),
         "names": list(model.names),
-        "store_id": model.store_id,
-        "encoder_id": model.encoder_id,
-        "content_id": model.content_id,
+        **asdict(model.lineage),
         "version": installed_version(),
     }
 
@@ -281,9 +278,11 @@ def _model(content: dict[str, Any], path: Path) -> FittedModel:
     model = FittedModel(
         config=_config(content["config"]),
         names=tuple(content["names"]),
-        store_id=content["store_id"],
-        encoder_id=content["encoder_id"],
-        content_id=content.get("content_id", ""),  # models of earlier versions have none
+        lineage=Lineage(
+            store_id=content["store_id"],
+            encoder_id=content["encoder_id"],
+            content_id=content.get("content_id", ""),  # models of earlier versions have none
+        ),
         text=TextMap(**text) if text else None,
         state={name.removeprefix("state."): values for name, values in arrays.items() if name.startswith("state.")},
         **{name: arrays[name] for name in _BY_MODEL},
@@ -294,7 +293,7 @@ def _model(content: dict[str, Any], path: Path) -> FittedModel:
 
 def _check_axes(model: FittedModel) -> None:
     """Refuse arrays that disagree on how many genes, cells or components there are."""
-    texts = [model.store_id, model.encoder_id, model.content_id, *model.names]
+    texts = [*asdict(model.lineage).values(), *model.names]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is no text")
     genes = {len(model.names), *map(len, (model.gene_ids, model.mean, model.components))}

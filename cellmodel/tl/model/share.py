@@ -11,7 +11,7 @@ from typing import Final
 from cellmodel.core.errors import InputUnusable, LineageMismatch
 from cellmodel.io.array_folder import ARRAYS
 from cellmodel.io.writers import MODEL, check_targets
-from cellmodel.tl.model.fitted import load_model
+from cellmodel.tl.model.fitted import FittedModel, load_model
 from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import take_place
 from genekb.net.client import Absent
@@ -53,9 +53,12 @@ def push_model(
     arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
     sent = Sent(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
     url, n_sent = send(sent, address, retry=retry or RetryPolicy(), progress=progress)
-    return SharedModel(
-        digest=sent.digest, url=url, n_bytes_now=n_sent, store_id=model.store_id, encoder_id=model.encoder_id
-    )
+    return _shared(model, digest=sent.digest, url=url, n_bytes_now=n_sent)
+
+
+def _shared(model: FittedModel, *, digest: str, url: str, n_bytes_now: int) -> SharedModel:
+    ids = {"store_id": model.lineage.store_id, "encoder_id": model.lineage.encoder_id}
+    return SharedModel(digest=digest, url=url, n_bytes_now=n_bytes_now, **ids)
 
 
 def pull_model(
@@ -91,9 +94,7 @@ def pull_model(
         raise LineageMismatch(f"{address.url} lacks {ARRAYS}; ask its owner to push the model again") from error
     except OSError as error:
         raise InputUnusable(f"{folder} cannot be written: {error.strerror or error}; give another folder") from error
-    return SharedModel(
-        digest=found_digest, url=url, n_bytes_now=n_bytes, store_id=model.store_id, encoder_id=model.encoder_id
-    )
+    return _shared(model, digest=found_digest, url=url, n_bytes_now=n_bytes)
 
 
 def _promised(version: RemoteVersion) -> StoredFile:
@@ -126,7 +127,7 @@ def lock_models(folders: Sequence[Path], lock_file: Path, *, url: str = "") -> t
         pin = Pin(
             kind="model",
             name=name,
-            store_id=load_model(folder).store_id,
+            store_id=load_model(folder).lineage.store_id,
             digest=sha256_file(folder / DESCRIPTION),
             url=url or known.get(name, ""),
             n_bytes=sum((folder / file).stat().st_size for file in (ARRAYS, DESCRIPTION)),

@@ -243,8 +243,8 @@ def _prediction(model: "FittedModel", found: "Predicted") -> dict[str, Any]:
         row["n_fitted"] = int((model.labels == cluster).sum())
     return {
         "recipe": model.config.recipe_name,
-        "store": model.store_id,
-        "encoder": model.encoder_id,
+        "store": model.lineage.store_id,
+        "encoder": model.lineage.encoder_id,
         "n_cells": len(found.labels),
         "share_genes": round(found.share_genes, 4),
         "clusters": clusters,

@@ -70,7 +70,7 @@ def test_a_lock_file_gives_another_machine_the_same_model_in_the_same_folder(fit
         n_asked = len(server.requests)
         assert sync_models(lock, retry=QUICK) == [(pin, None)]
         assert len(server.requests) == n_asked
-    assert (pin.name, pin.store_id) == ("models/blood", load_model(fitted / "first").store_id)
+    assert (pin.name, pin.store_id) == ("models/blood", load_model(fitted / "first").lineage.store_id)
     assert content(lock.parent / "models" / "blood") == content(project / "models" / "blood")
     assert pulled.n_bytes_now + (fitted / "first" / "model.json").stat().st_size == pin.n_bytes
 

@@ -150,7 +150,7 @@ def test_another_store_is_refused(fitted, halves, tmp_path):
     new = cells_from_anndata(halves[1].copy())
     with pytest.raises(LineageMismatch, match="fitted with store demo"):
         predict(fitted[0], new, other)
-    with pytest.raises(LineageMismatch, match=f"none was given; give --kb {fitted[0].store_id[-16:]}"):
+    with pytest.raises(LineageMismatch, match=f"none was given; give --kb {fitted[0].lineage.store_id[-16:]}"):
         predict(fitted[0], new, None)
 
 
@@ -158,7 +158,7 @@ def test_another_store_is_refused(fitted, halves, tmp_path):
 def test_a_store_that_gained_an_encoder_opens_the_model(fitted, halves, kb, home, tmp_path, monkeypatch, is_older):
     monkeypatch.setenv("GENEKB_HOME", str(home))
     longer = genekb.open(add_encoders(kb, ["hash-8"], load=load_encoder, home=tmp_path).folder)
-    model = replace(fitted[0], content_id="") if is_older else fitted[0]
+    model = replace(fitted[0], lineage=replace(fitted[0].lineage, content_id="")) if is_older else fitted[0]
     save_model(model, tmp_path / "model")
     cells = cells_from_anndata(halves[1].copy())
     found = predict(load_model(tmp_path / "model"), cells, longer)
@@ -226,6 +226,16 @@ def test_the_commands_fit_keep_and_predict(kb, home, halves, tmp_path):
     again = ["predict", tmp_path / "second.h5ad", *shared, "--model", model, "-o", tmp_path / "b.h5ad"]
     assert call("cellmodel", *again)[0] == 3
     assert call("cellmodel", *again, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("fitted_by", "named"), [("scllm-dsc", "fused"), ("fused", "scllm-dsc"), ("scrcl", "pca-kmeans")]
+)
+def test_a_description_that_names_another_recipe_is_damage(fit, halves, kb, fitted_by, named):
+    model, _ = fit(fitted_by)
+    other = replace(model, config=replace(model.config, recipe=named))
+    with pytest.raises(LineageMismatch, match=f"is damaged: it has no .* of recipe '{named}'; fit it again"):
+        predict(other, cells_from_anndata(halves[1].copy()), kb)
 
 
 def test_a_damaged_model_is_refused_and_another_folder_is_never_replaced(fitted, tmp_path):

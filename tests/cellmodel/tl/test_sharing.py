@@ -40,7 +40,7 @@ def test_a_pulled_model_has_the_bytes_of_the_pushed_one(model, tmp_path):
     pushed = push_model(model, parse_address(str(tmp_path / "shared")), retry=QUICK)
     pulled = pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", retry=QUICK)
     assert content(tmp_path / "here") == content(model)
-    assert (pulled.digest, pulled.store_id) == (pushed.digest, load_model(model).store_id)
+    assert (pulled.digest, pulled.store_id) == (pushed.digest, load_model(model).lineage.store_id)
     with pytest.raises(InputUnusable, match="exists"):
         pull_model(parse_address(str(tmp_path / "shared")), tmp_path / "here", retry=QUICK)
     pull_model(parse_address(pushed.url), tmp_path / "here", overwrite=True, retry=QUICK)
@@ -102,6 +102,6 @@ def test_the_encoder_that_a_store_chooses_is_one_that_was_pulled(tmp_path):
 def test_the_commands(model, tmp_path):
     pushed = call_json("cellmodel", "push", model, tmp_path / "shared")
     pulled = call_json("cellmodel", "pull", f"{tmp_path / 'shared'}@{pushed['digest']}", "-o", tmp_path / "here")
-    assert pulled["store_id"] == load_model(tmp_path / "here").store_id
+    assert pulled["store_id"] == load_model(tmp_path / "here").lineage.store_id
     code, _, err = call("cellmodel", "pull", tmp_path / "nothing", "-o", tmp_path / "there")
     assert (code, err.count("\n")) == (4, 1)
