@@ -10,7 +10,7 @@ A fixed set of texts is encoded with the first vectors and kept beside them; reo
 import base64
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -22,10 +22,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import Float32
+from numpy.typing import ArrayLike
 
 from genekb.core.addresses import is_web_address
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
-from genekb.encoders.base import EncodedTexts, EncoderSpec, check_texts, unit_rows
+from genekb.encoders.base import EncoderSpec, TextEncoder, unit_rows
+from genekb.encoders.kinds import ModelEntry
 from genekb.encoders.local.cutting import Cut, cut_to_tokens
 from genekb.files.atomic import canonical_json, write_text
 from genekb.files.limits import read_json
@@ -40,6 +42,7 @@ KEY_VARIABLE: Final = "OPENAI_API_KEY"
 URL_VARIABLE: Final = "OPENAI_BASE_URL"
 BYTES_PER_TOKEN: Final = 3
 MAX_TEXTS: Final = 2048  # the protocol takes no more in one request, and 300,000 tokens
+MAX_TOKENS: Final = 200_000  # that one request holds, by the estimate
 SHORTER: Final = "text-embedding-3"  # models whose vectors may be asked for with fewer dimensions
 DOLLARS_PER_MILLION: Final[Mapping[str, float]] = {
     "text-embedding-ada-002": 0.10,
@@ -70,18 +73,12 @@ class ApiConfig:
 
     base_url: str = OPENAI_URL  # in front of ``/embeddings``, without user, password and query
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    max_batch_tokens: int = 200_000  # most that one request holds, by the estimate
-    max_batch_texts: int = MAX_TEXTS
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
         is_plain = not (parts.username or parts.password or parts.query or parts.fragment)
         if not is_plain or not is_web_address(self.base_url):
             raise ValueError("base_url must be http(s)://host[:port][/path] without user, password, query and fragment")
-        if self.max_batch_tokens < 1:
-            raise ValueError(f"max_batch_tokens must be >= 1, got {self.max_batch_tokens}")
-        if not 1 <= self.max_batch_texts <= MAX_TEXTS:
-            raise ValueError(f"max_batch_texts must be 1 to {MAX_TEXTS}, got {self.max_batch_texts}")
 
     @classmethod
     def from_environment(cls, base_url: str | None = None) -> Self:
@@ -128,11 +125,11 @@ def cut_by_estimate(text: str, *, limit: int) -> Cut:
 def embed(
     texts: Sequence[str], *, model_id: str, dim: int, config: ApiConfig, progress: Callable[[int], None] | None = None
 ) -> Float32[np.ndarray, "text dim"]:
-    """Ask the endpoint for vectors of unit length, row *i* of text *i*, in requests within the caps.
+    """Ask the endpoint for vectors, row *i* of text *i*, in as few requests as the protocol allows.
 
     ``dim``: length that vectors must have; 0 takes what the endpoint gives. ``progress``: called after each request
     with the number of its texts. Raises ``NotAvailable`` if there is no key, the endpoint refuses it or the model, or
-    does not answer; ``EncoderFailed`` if it refuses the texts, or does not give one finite vector of the length a text.
+    does not answer; ``EncoderFailed`` if it refuses the texts, or does not give one vector of the length a text.
     """
     import httpx
 
@@ -142,39 +139,36 @@ def embed(
         body |= {"dimensions": dim}
     parts: list[np.ndarray] = []
     with httpx.Client(timeout=config.retry.timeout_s, headers={"Authorization": f"Bearer {key}"}) as client:
-        for batch in _pack(texts, config):
-            request = partial(_send, client, body | {"input": list(texts[batch])}, config=config, key=key)
+        for batch in pack(texts):
+            request = partial(_send, client, body | {"input": batch}, config=config, key=key)
             answer = config.retry.call(request, failure=f"{config.host} gave no vectors", hint="try again later")
-            parts.append(_read(answer, n_texts=len(texts[batch]), dim=dim or _dim(parts), config=config))
+            parts.append(_read(answer, n_texts=len(batch), dim=dim, config=config))
+            dim = parts[-1].shape[1]
             if progress:
                 progress(len(parts[-1]))
-    vectors = np.concatenate(parts) if parts else np.empty((0, dim), dtype=np.float32)
-    return unit_rows(vectors, encoder=model_id)
-
-
-def _dim(parts: Sequence[np.ndarray]) -> int:
-    return parts[0].shape[1] if parts else 0
+    return np.concatenate(parts) if parts else np.empty((0, dim), dtype=np.float32)
 
 
 def _estimate_tokens(text: str) -> int:
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
-def _pack(texts: Sequence[str], config: ApiConfig) -> Iterator[slice]:
-    """Split texts, in their order, into as few batches within the caps as that order allows."""
-    start = held = 0
+def pack(texts: Sequence[str], *, max_tokens: int = MAX_TOKENS, max_texts: int = MAX_TEXTS) -> list[list[str]]:
+    """Split texts, in their order, into as few batches as that order allows."""
+    batches: list[list[str]] = []
+    held = max_tokens
     for position, text in enumerate(texts):
         n_tokens = _estimate_tokens(text)
-        if n_tokens > config.max_batch_tokens:
+        if n_tokens > max_tokens:
             raise EncoderFailed(
-                f"text {position} has up to {n_tokens} tokens, a request takes {config.max_batch_tokens}; shorten it"
+                f"text {position} has up to {n_tokens} tokens, a request takes {max_tokens}; shorten it"
             )
-        if held + n_tokens > config.max_batch_tokens or position - start == config.max_batch_texts:
-            yield slice(start, position)
-            start, held = position, 0
+        if held + n_tokens > max_tokens or len(batches[-1]) == max_texts:
+            batches.append([])
+            held = 0
+        batches[-1].append(text)
         held += n_tokens
-    if start < len(texts):
-        yield slice(start, len(texts))
+    return batches
 
 
 def _read_key() -> str:
@@ -240,9 +234,8 @@ def _read(response: "httpx.Response", *, n_texts: int, dim: int, config: ApiConf
         )
     vectors = [found[position] for position in range(n_texts)]
     wanted = dim or len(vectors[0])
-    odd = next((len(vector) for vector in vectors if len(vector) != wanted), None)
-    if odd is not None:
-        raise EncoderFailed(f"{config.host} gave a vector of {odd} dims, {wanted} are expected")
+    if odd := {len(vector) for vector in vectors} - {wanted}:
+        raise EncoderFailed(f"{config.host} gave a vector of {min(odd)} dims, {wanted} are expected")
     return np.stack(vectors)
 
 
@@ -265,29 +258,21 @@ PROBE_TEXTS: Final = resources.files("genekb.encoders").joinpath("probe.txt").re
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ApiEncoder:
-    """A model behind an embeddings API; equal texts get nearly, not always exactly, equal vectors."""
+class ApiEncoder(TextEncoder):
+    """A model behind an embeddings API; equal texts get nearly, not always exactly, equal vectors.
+
+    Tokens are estimated, one for every three bytes.
+    """
 
     spec: EncoderSpec
     config: ApiConfig
     probe: Mapping[str, Any] = field(repr=False)  # date, model, host, and the vectors of :data:`PROBE_TEXTS`
 
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> EncodedTexts:
-        """Encode texts as ``Encoder.encode`` says; tokens are estimated, one for every three bytes."""
-        check_texts(texts)
-        cuts = [cut_by_estimate(text, limit=self.spec.max_tokens) for text in texts]
-        vectors = embed(
-            [cut.text for cut in cuts],
-            model_id=self.spec.model_id,
-            dim=self.spec.dim,
-            config=self.config,
-            progress=progress,
-        )
-        return EncodedTexts(
-            vectors=vectors,
-            n_tokens=np.array([cut.n_tokens for cut in cuts], dtype=np.int32),
-            n_tokens_cut=np.array([cut.n_tokens_cut for cut in cuts], dtype=np.int32),
-        )
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
+        cuts, spec = [cut_by_estimate(text, limit=self.spec.max_tokens) for text in texts], self.spec
+        kept = [cut.text for cut in cuts]
+        vectors = embed(kept, model_id=spec.model_id, dim=spec.dim, config=self.config, progress=progress)
+        return vectors, [cut.n_tokens for cut in cuts], [cut.n_tokens_cut for cut in cuts]
 
     def save(self, folder: Path) -> None:
         """Write the probe, where none is; ``StoreCorrupt`` if the model has changed since the one in `folder`."""
@@ -298,20 +283,17 @@ class ApiEncoder:
             write_text(canonical_json(self.probe) + "\n", folder / PROBE)
 
 
-def load_api(
-    *, name: str, model_id: str, dim: int, max_tokens: int, config: ApiConfig, probe_folder: Path | None = None
-) -> ApiEncoder:
+def load_api(model: ModelEntry | EncoderSpec, *, config: ApiConfig, probe_folder: Path | None = None) -> ApiEncoder:
     """Open an encoder behind an API, which encodes the texts of the probe.
 
-    ``name``, ``model_id``: our name and the vendor's. ``dim``: 0 takes the endpoint's. ``max_tokens``: 0 is no limit.
+    ``model``: our name and the vendor's; where ``dim`` is 0, that of the endpoint is taken.
     ``probe_folder``: holds the probe of stored vectors, to be compared; None makes a new one. Raises ``NotAvailable``
     if there is no key or answer, or the probe is missing; ``StoreCorrupt`` if the probe is damaged or of another model,
     or the model has changed; ``EncoderFailed`` if the response is malformed.
     """
-    if not 0 <= max_tokens <= config.max_batch_tokens:
-        raise ValueError(f"max_tokens must be 0 to max_batch_tokens ({config.max_batch_tokens}), got {max_tokens}")
+    model_id = model.model_id
     stored = None if probe_folder is None else _read_probe(probe_folder, model_id=model_id, host=config.host)
-    vectors = embed(PROBE_TEXTS, model_id=model_id, dim=dim, config=config)
+    vectors = unit_rows(embed(PROBE_TEXTS, model_id=model_id, dim=model.dim, config=config), encoder=model_id)
     if stored is None:
         rounded = vectors.astype(np.float64).round(_DECIMALS).tolist()
         date = datetime.now(UTC).date().isoformat()
@@ -319,7 +301,12 @@ def load_api(
     else:
         _check_unchanged(vectors, stored)
     spec = EncoderSpec(
-        name=name, kind="api", model_id=model_id, revision=config.host, max_tokens=max_tokens, dim=vectors.shape[1]
+        name=model.name,
+        kind="api",
+        model_id=model_id,
+        revision=config.host,
+        max_tokens=model.max_tokens,
+        dim=vectors.shape[1],
     )
     return ApiEncoder(spec=spec, config=config, probe=stored)
 

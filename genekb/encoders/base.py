@@ -75,11 +75,8 @@ class EncoderSpec:
 
     def to_dict(self) -> dict[str, str | int | bool]:
         """Return the fields as JSON types, in the order of declaration; digests of code and modules where they are."""
-        recipe = asdict(self)
-        for field in ("code_sha256", "modules_sha256"):
-            if not recipe[field]:
-                del recipe[field]  # recipes keep the identity that they had before there was the field
-        return recipe
+        later = ("code_sha256", "modules_sha256")  # recipes keep the identity that they had before there were these
+        return {field: value for field, value in asdict(self).items() if value or field not in later}
 
     @classmethod
     def from_dict(cls, recipe: Mapping[str, object]) -> Self:

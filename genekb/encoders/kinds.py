@@ -124,10 +124,10 @@ class ModelEntry:
     kind: Kind | Literal["custom"]
     model_id: str  # model_id, revision: name at the hub or the vendor, and the pinned commit if there is one
     dim: int  # dim, max_tokens, pooling, prompt: as in `EncoderSpec`
-    max_tokens: int
-    pooling: Pooling
-    licence: str  # licence, note: for the reader
-    note: str
+    licence: str = ""  # licence, note: for the reader
+    note: str = ""
+    max_tokens: int = 0
+    pooling: Pooling = "none"
     prompt: str = ""
     revision: str = ""
     aliases: tuple[str, ...] = ()

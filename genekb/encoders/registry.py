@@ -25,22 +25,24 @@ from genekb.encoders.kinds import (
     split_dim,
     without_prefix,
 )
+from genekb.encoders.local.encoder import Compute, OpenedModel, open_transformer, start_transformer
 from genekb.encoders.local.files import (
     MODELS_VARIABLE,
     ModelFolder,
     Place,
     config_mark,
     download,
+    find_place,
     has_files,
-    places,
     read_folder,
     static_folder,
     verify_files,
 )
+from genekb.encoders.local.remote_code import OwnCode, code_hint, find_code
+from genekb.encoders.local.static import load_static
 
 if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
-    from genekb.encoders.local.encoder import Compute, OpenedModel
 
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
@@ -108,7 +110,7 @@ def load_encoder(
     in_onnx = asks_for(name, "onnx")
     name = without_prefix(name, "onnx")
     if is_remote(name):
-        return _load_api(without_prefix(name, "api"), find_entry(name), base_url=base_url)
+        return _load_api(find_entry(name), without_prefix(name, "api"), base_url=base_url)
     name, dim = (name, 0) if Path(name).expanduser().is_dir() else split_dim(name)
     entry = find_entry(name)
     if entry is not None and entry.kind == "custom":
@@ -120,15 +122,9 @@ def load_encoder(
         return _load_static(asked)
     if entry is not None:
         verify_files(place.path, sha256=entry.sha256)
-    from genekb.encoders.local.encoder import Compute
-
-    if in_onnx:
-        device, dtype = "cpu", "float32"
-    compute = Compute(device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]  # checked by Compute
-    return _load_transformer(
-        asked, compute=compute, graphs=(cache or graph_cache()) if in_onnx else None, online=online,
-        trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    graphs = (cache or graph_cache()) if in_onnx else None
+    compute = Compute(device=device, dtype=dtype, threads=threads, graphs=graphs)  # type: ignore[arg-type]  # checked
+    return _load_transformer(asked, compute=compute, online=online, trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +153,7 @@ class _AskedModel:
             log.info("%s declares no pooling; the mean of its tokens is taken", self.place.path.name)
         return self.entry.pooling if self.entry else "mean"
 
-    def recipe(self, folder: ModelFolder, opened: "OpenedModel", *, kind: Kind) -> EncoderSpec:
+    def recipe(self, folder: ModelFolder, opened: OpenedModel, *, kind: Kind) -> EncoderSpec:
         """Make a recipe of what the registry and the files say; where both do, they must agree."""
         entry, max_tokens = self.entry, opened.max_tokens
         if self.dim > opened.dim:
@@ -210,18 +206,14 @@ def _load_plugin(plugin: EntryPoint) -> Encoder:
     return encoder
 
 
-def _load_api(name: str, entry: ModelEntry | None, *, base_url: str | None) -> Encoder:
+def _load_api(entry: ModelEntry | None, model_id: str, *, base_url: str | None) -> Encoder:
     from genekb.encoders.api import ApiConfig, load_api
 
-    config = ApiConfig.from_environment(base_url=base_url)
-    if entry is None:
-        return load_api(name=_short_name(name), model_id=name, dim=0, max_tokens=0, config=config)
-    return load_api(name=entry.name, model_id=entry.model_id, dim=entry.dim, max_tokens=entry.max_tokens, config=config)
+    unknown = ModelEntry(name=_short_name(model_id), kind="api", model_id=model_id, dim=0)
+    return load_api(entry or unknown, config=ApiConfig.from_environment(base_url=base_url))
 
 
 def _load_static(asked: _AskedModel) -> Encoder:
-    from genekb.encoders.local.static import load_static
-
     static = load_static(
         asked.place.path, name=asked.short_name, model_id=asked.model_id, revision=asked.place.revision, dim=asked.dim
     )
@@ -244,7 +236,7 @@ def graph_cache() -> Path:
 
 def _choose_default() -> str:
     entry = find_entry(_DEFAULT)
-    if entry is not None and next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None):
+    if entry is not None and find_place(entry.model_id, entry=entry):
         log.info("--model auto: %s, which is on this machine", _DEFAULT)
         return _DEFAULT
     log.info("--model auto: %s, since %s is not on this machine", _WITHOUT_WEIGHTS, _DEFAULT)
@@ -270,8 +262,7 @@ def _find_place(name: str, entry: ModelEntry | None, *, online: bool, with_code:
     folder = Path(name).expanduser()
     if entry is None and folder.is_dir():
         model_id = str(folder.resolve())
-    revisions = (entry.revision, "") if entry else ("",)
-    place = next(places(model_id, entry=entry, revisions=revisions), None)
+    place = find_place(model_id, entry=entry)
     if place is None and online:
         place = download(model_id, revision=entry.revision if entry else "", with_code=with_code)
     if place is None:
@@ -297,21 +288,14 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
     return f"encoder {which!r} is not on this machine; use {', or '.join(ways)}{known}"
 
 
-def _load_transformer(
-    asked: _AskedModel, *, compute: "Compute", graphs: Path | None, online: bool, trust_remote_code: bool
-) -> Encoder:
+def _load_transformer(asked: _AskedModel, *, compute: Compute, online: bool, trust_remote_code: bool) -> Encoder:
     """Load a model by the libraries alone, or, if that fails and is allowed, with the model's own code."""
-    from genekb.encoders.local.encoder import open_transformer, start_transformer
-    from genekb.encoders.local.remote_code import OwnCode, code_hint, find_code
-
     folder = read_folder(asked.place.path)
     pooling = asked.pooling(folder)
 
     def load(code: OwnCode | None = None) -> Encoder:
-        opened = open_transformer(
-            folder, name=asked.short_name, pooling=pooling, compute=compute, code=code, graphs=graphs
-        )
-        recipe = asked.recipe(folder, opened, kind="onnx" if graphs else "transformer")
+        opened = open_transformer(folder, name=asked.short_name, pooling=pooling, compute=compute, code=code)
+        recipe = asked.recipe(folder, opened, kind="onnx" if compute.graphs else "transformer")
         return start_transformer(opened, spec=recipe, threads=compute.threads)
 
     try:
@@ -319,14 +303,14 @@ def _load_transformer(
     except EncoderFailed as error:
         if not folder.own_classes:
             raise
-        if graphs or not trust_remote_code:
+        if compute.graphs or not trust_remote_code:
             never = "it brings code of its own, which onnx: never runs; leave out onnx:"
-            raise EncoderFailed(f"{error}; {never if graphs else code_hint(folder)}") from error
+            raise EncoderFailed(f"{error}; {never if compute.graphs else code_hint(folder)}") from error
         log.info("%s; its own code is run: %s", error, ", ".join(folder.own_classes.values()))
     return load(find_code(folder, place=asked.place, model_id=asked.model_id, online=online))
 
 
-def _agree(entry: ModelEntry, opened: "OpenedModel") -> None:
+def _agree(entry: ModelEntry, opened: OpenedModel) -> None:
     _check_dim(entry, opened.dim)
     if opened.pooling != entry.pooling:
         raise EncoderFailed(
@@ -357,7 +341,7 @@ def _where(entry: ModelEntry) -> Where:
         return "built in"
     if KINDS[entry.kind].is_remote:
         return "online"
-    place = next(places(entry.model_id, entry=entry, revisions=(entry.revision, "")), None)
+    place = find_place(entry.model_id, entry=entry)
     return place.where if place else "not here"
 
 
@@ -368,8 +352,6 @@ def _describe_plugin(plugin: EntryPoint) -> ModelEntry:
         kind="plugin",
         model_id=origin(plugin),
         dim=0,
-        max_tokens=0,
-        pooling="none",
         licence=str(about.get("license_expression") or about.get("license") or "see the package"),
         note=f"plug-in of {origin(plugin)}",
         package=plugin.dist.name if plugin.dist else "",

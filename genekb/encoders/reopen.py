@@ -1,6 +1,5 @@
 """Open the encoder that made stored vectors again, for a query or new texts, and check that it is the same."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +7,10 @@ from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.plugins import require
 from genekb.encoders.base import Encoder, EncoderSpec
 from genekb.encoders.kinds import ModelEntry, find_entry
+from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
 from genekb.encoders.local.files import ModelFolder, Place, config_mark, has_files, places, read_folder
+from genekb.encoders.local.remote_code import code_hint, find_code
+from genekb.encoders.local.static import load_static
 from genekb.encoders.registry import graph_cache, how_to_get, load_encoder, plugins, require_library
 
 
@@ -31,17 +33,13 @@ def reopen_encoder(
     changed.
     """
     if spec.kind in {"transformer", "onnx", "static"}:
-        return _reopen_files(
-            spec, device=device, threads=threads, hint=hint, cache=cache, trust_remote_code=trust_remote_code
-        )
+        graphs = (cache or graph_cache()) if spec.kind == "onnx" else None
+        compute = Compute(device=device, dtype=spec.dtype, threads=threads, graphs=graphs)
+        return _reopen_files(spec, compute=compute, hint=hint, trust_remote_code=trust_remote_code)
     if spec.kind == "api":
         from genekb.encoders.api import ApiConfig, load_api
 
-        config = ApiConfig.from_environment(base_url=base_url)
-        return load_api(
-            name=spec.name, model_id=spec.model_id, dim=spec.dim, max_tokens=spec.max_tokens, config=config,
-            probe_folder=folder,
-        )  # fmt: skip
+        return load_api(spec, config=ApiConfig.from_environment(base_url=base_url), probe_folder=folder)
     if spec.kind == "shuffled":
         from genekb.encoders.controls import reopen_shuffled
 
@@ -74,36 +72,16 @@ def reopen_encoder(
     return encoder
 
 
-def _reopen_files(
-    spec: EncoderSpec, *, device: str, threads: int | None, hint: Path | None, cache: Path | None,
-    trust_remote_code: bool,
-) -> Encoder:  # fmt: skip
+def _reopen_files(spec: EncoderSpec, *, compute: Compute, hint: Path | None, trust_remote_code: bool) -> Encoder:
     entry = find_entry(spec.model_id)
     require_library(spec.name, entry)
     found = list(places(spec.model_id, entry=entry, revisions=(spec.revision, ""), hint=hint))
     if not found:
         raise NotAvailable(how_to_get(spec.name, spec.model_id, entry))
-    if spec.kind == "static":
-        return _reopen_static(spec, found)
     for place in found:
-        folder = read_folder(place.path)
-        if not _is_made_from(spec, folder, entry):
-            continue
-        from genekb.encoders.local.encoder import Compute, open_transformer, start_transformer
-        from genekb.encoders.local.remote_code import code_hint, find_code
-
-        if spec.code_sha256 and not trust_remote_code:
-            raise NotAvailable(f"{spec.encoder_id} cannot be opened: {code_hint(folder)}")
-        code = find_code(folder, place=place, model_id=spec.model_id) if spec.code_sha256 else None
-        if code and code.sha256 != spec.code_sha256:
-            continue
-        graphs = (cache or graph_cache()) if spec.kind == "onnx" else None
-        compute = Compute(device="cpu" if graphs else device, dtype=spec.dtype, threads=threads)
-        opened = open_transformer(
-            folder, name=spec.name, pooling=spec.pooling, compute=compute, code=code, graphs=graphs
-        )
-        if (opened.pooling, opened.modules_sha256) == (spec.pooling, spec.modules_sha256):
-            return start_transformer(opened, spec=spec, threads=threads)
+        encoder = _reopen_at(place, spec, entry=entry, compute=compute, trust_remote_code=trust_remote_code)
+        if encoder is not None:
+            return encoder
     code_too = " or Python code" if spec.code_sha256 else ""
     raise StoreCorrupt(
         f"{found[0].path} holds other weights or another tokenizer or configuration{code_too} than {spec.encoder_id} "
@@ -111,19 +89,26 @@ def _reopen_files(
     )
 
 
-def _reopen_static(spec: EncoderSpec, found: Sequence[Place]) -> Encoder:
-    from genekb.encoders.local.static import load_static
-
-    for place in found:
-        encoder = load_static(
+def _reopen_at(
+    place: Place, spec: EncoderSpec, *, entry: ModelEntry | None, compute: Compute, trust_remote_code: bool
+) -> Encoder | None:
+    """Open the model in a folder; None if it is not that of the recipe."""
+    if spec.kind == "static":
+        static = load_static(
             place.path, name=spec.name, model_id=spec.model_id, revision=spec.revision, prompt=spec.prompt, dim=spec.dim
         )
-        if encoder.spec == spec:
-            return encoder
-    raise StoreCorrupt(
-        f"{found[0].path} holds other weights or another tokenizer than {spec.encoder_id} was made with; "
-        "install that revision, or build the vectors again"
-    )
+        return static if static.spec == spec else None
+    folder = read_folder(place.path)
+    if not _is_made_from(spec, folder, entry):
+        return None
+    if spec.code_sha256 and not trust_remote_code:
+        raise NotAvailable(f"{spec.encoder_id} cannot be opened: {code_hint(folder)}")
+    code = find_code(folder, place=place, model_id=spec.model_id) if spec.code_sha256 else None
+    if code and code.sha256 != spec.code_sha256:
+        return None
+    opened = open_transformer(folder, name=spec.name, pooling=spec.pooling, compute=compute, code=code)
+    is_same = (opened.pooling, opened.modules_sha256) == (spec.pooling, spec.modules_sha256)
+    return start_transformer(opened, spec=spec, threads=compute.threads) if is_same else None
 
 
 def _is_made_from(spec: EncoderSpec, model: ModelFolder, entry: ModelEntry | None) -> bool:

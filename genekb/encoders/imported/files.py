@@ -217,10 +217,8 @@ def _read_numpy(path: Path, column: str | None) -> GeneRows:
     if isinstance(found, np.ndarray):
         return _of_arrays({"the matrix": found}, path=path, column=None)
     with found:
-        n_bytes, allowed = (
-            sum(member.file_size for member in found.zip.infolist()),
-            max_decompressed(path.stat().st_size),
-        )
+        n_bytes = sum(member.file_size for member in found.zip.infolist())
+        allowed = max_decompressed(path.stat().st_size)
         if n_bytes > allowed:
             raise ValueError(f"it decompresses to {n_bytes:,} bytes, {allowed:,} are allowed for its size")
         return _of_arrays(dict(found), path=path, column=column)

@@ -30,6 +30,7 @@ class Compute:
     device: str = "auto"  # ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
     dtype: Literal["auto"] | ComputeDtype = "auto"  # ``auto``: bfloat16 where the hardware has instructions for it
     threads: int | None = None  # CPU threads while encoding; None leaves PyTorch's setting
+    graphs: Path | None = None  # folder of graphs, where ONNX Runtime is to run the model: on the CPU, in float32
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdecimal():
@@ -102,14 +103,12 @@ class TransformerEncoder(TextEncoder):
 
 
 def open_transformer(
-    folder: ModelFolder, *, name: str, pooling: Pooling, compute: Compute, code: OwnCode | None = None,
-    graphs: Path | None = None,
-) -> OpenedModel:  # fmt: skip
+    folder: ModelFolder, *, name: str, pooling: Pooling, compute: Compute, code: OwnCode | None = None
+) -> OpenedModel:
     """Open a model, without network, and without any code of its own but `code`.
 
-    ``pooling``: for a folder that declares none. ``graphs``: folder of ONNX graphs, where ONNX Runtime is to run it.
-    Raises ``EncoderFailed`` if sentence-transformers cannot open the model, or weights are missing; ``NotAvailable`` if
-    the device, or a library, is missing.
+    ``pooling``: for a folder that declares none. Raises ``EncoderFailed`` if sentence-transformers cannot open the
+    model, or weights are missing; ``NotAvailable`` if the device, or a library, is missing.
     """
     from safetensors import SafetensorError
 
@@ -117,16 +116,16 @@ def open_transformer(
     from genekb.encoders.local.engine import is_plain, open_model, pooling_of
     from genekb.encoders.local.onnx import Graphs
 
-    device = _device(compute.device)
+    graphs = Graphs(cache=compute.graphs, folder=folder, threads=compute.threads) if compute.graphs else None
+    device = _device("cpu" if graphs else compute.device)
     # Code that others wrote may mix its own float32 values with the weights.
-    dtype: ComputeDtype = "bfloat16" if code is None and has_bfloat16(device) else "float32"
-    if compute.dtype != "auto":
+    dtype: ComputeDtype = "float32" if graphs or code or not has_bfloat16(device) else "bfloat16"
+    if compute.dtype != "auto" and not graphs:
         dtype = compute.dtype
     try:
         model = open_model(
             code.view(folder) if code else folder, pooling=pooling, dtype=dtype, device=str(device),
-            trust_remote_code=code is not None,
-            graphs=Graphs(cache=graphs, folder=folder, threads=compute.threads) if graphs else None,
+            trust_remote_code=code is not None, graphs=graphs,
         )  # fmt: skip
     except UnpicklingError as error:
         raise EncoderFailed(

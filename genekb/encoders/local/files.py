@@ -88,7 +88,7 @@ def config_mark(folder: ModelFolder) -> str:
 
 def has_files(root: Path, *, sha256: Mapping[str, str]) -> bool:
     """Whether all these files are in `root` with exactly these bytes (and there is at least one to compare)."""
-    return bool(sha256) and all((root / name).is_file() for name in sha256) and not _differing(root, sha256=sha256)
+    return bool(sha256) and not _differing(root, sha256=sha256)
 
 
 def verify_files(root: Path, *, sha256: Mapping[str, str]) -> None:
@@ -216,7 +216,6 @@ def _digest(paths: Sequence[Path]) -> str:
 
 MODELS_VARIABLE = "GENEKB_MODELS"  # environment variable: folders that hold model folders, separated as in PATH
 
-_COMMIT_LENGTH = 40
 _CONFIGURATION = ("*.json", "*.txt", "*.model")  # tokenizer, model and pooling settings, vocabularies
 _CODE = "*.py"
 _MODULE_FILES = "[0-9]*_*/*"  # of the modules behind the transformer
@@ -255,6 +254,11 @@ def places(
                 yield found
 
 
+def find_place(model_id: str, *, entry: ModelEntry | None) -> Place | None:
+    """Folder on this machine that is preferred for a model, as the registry pins it; None if there is none."""
+    return next(places(model_id, entry=entry, revisions=(entry.revision, "") if entry else ("",)), None)
+
+
 def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
     """Download a model from the Hub into its cache; safetensors where the model has them.
 
@@ -289,7 +293,7 @@ def _fetch(repository: str, *, revision: str, patterns: Sequence[str]) -> Place:
 
     with hub_errors(_shown(repository)):
         path = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))
-    return _snapshot(Path(path))
+    return Place(where="cached", path=Path(path), revision=Path(path).name)  # which the cache names by the commit
 
 
 def _shown(repository: str) -> str:
@@ -308,12 +312,7 @@ def _cached(model_id: str, *, revision: str) -> Place | None:
         found = snapshot_download(model_id, revision=revision or None, local_files_only=True, allow_patterns=[])
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return _snapshot(Path(found))
-
-
-def _snapshot(path: Path) -> Place:
-    """Place of a snapshot folder, which the hub's cache names by the commit."""
-    return Place(where="cached", path=path, revision=path.name if len(path.name) == _COMMIT_LENGTH else "")
+    return Place(where="cached", path=Path(found), revision=Path(found).name)
 
 
 def _holds_model(path: Path, *, entry: ModelEntry | None) -> bool:

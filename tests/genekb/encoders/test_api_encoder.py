@@ -11,11 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
-from genekb.encoders.api import ApiConfig, cut_by_estimate, embed, estimate_price, load_api
+from genekb.encoders.api import ApiConfig, cut_by_estimate, embed, estimate_price, load_api, pack
+from genekb.encoders.kinds import ModelEntry
 from genekb.net.retry import RetryPolicy
 
 KEY = "sk-test-0123456789abcdef"
@@ -110,9 +111,8 @@ def vendor(server):
 
 
 def load(vendor, *, name="vendor-model", dim=DIM, max_tokens=100, config=None, **options):
-    encoder = load_api(
-        name=name, model_id=name, dim=dim, max_tokens=max_tokens, config=config or vendor.config, **options
-    )
+    model = ModelEntry(name=name, kind="api", model_id=name, dim=dim, max_tokens=max_tokens)
+    encoder = load_api(model, config=config or vendor.config, **options)
     vendor.requests.clear()
     return encoder
 
@@ -135,7 +135,7 @@ def test_the_recipe_names_model_host_and_dim_and_nothing_that_varies(vendor):
     spec = load(vendor).spec
     assert (spec.kind, spec.model_id, spec.pooling, spec.dim) == ("api", "vendor-model", "none", DIM)
     assert spec.revision == vendor.url.removeprefix("http://").removesuffix("/v1")
-    smaller = replace(vendor.config, max_batch_texts=1, retry=RetryPolicy(max_tries=2, timeout_s=5))
+    smaller = replace(vendor.config, retry=RetryPolicy(max_tries=2, timeout_s=5))
     assert load(vendor, config=smaller).spec.encoder_id == spec.encoder_id
 
 
@@ -151,26 +151,25 @@ def test_the_length_of_vectors_is_taken_from_the_endpoint_where_none_is_known(ve
     assert load(vendor, dim=0, max_tokens=0).spec.dim == 9
 
 
-@settings(deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30), cap=st.integers(21, 60), n_texts=st.integers(1, 5)
-)
-def test_requests_hold_every_text_once_and_never_more_than_the_caps(server, lengths, cap, n_texts):
-    vendor, done = new_vendor(server), []
+@given(lengths=st.lists(st.integers(1, 60), max_size=30), cap=st.integers(21, 60), n_texts=st.integers(1, 5))
+def test_batches_hold_every_text_once_and_never_more_than_the_caps(lengths, cap, n_texts):
     texts = ["x" * length for length in lengths]
-    vectors = embed(
-        texts,
-        model_id="vendor-model",
-        dim=DIM,
-        config=replace(vendor.config, max_batch_tokens=cap, max_batch_texts=n_texts),
-        progress=done.append,
-    )
-    batches = [request["input"] for request in vendor.requests]
-    np.testing.assert_allclose(vectors, unit([vector_of(text) for text in texts]), atol=1e-6)
+    batches = pack(texts, max_tokens=cap, max_texts=n_texts)
     assert [text for batch in batches for text in batch] == texts
-    assert done == [len(batch) for batch in batches]
-    assert max(map(len, batches)) <= n_texts
-    assert max(sum(-(-len(text) // 3) for text in batch) for batch in batches) <= cap
+    assert all(batches)
+    sizes = [sum(-(-len(text) // 3) for text in batch) for batch in batches]
+    assert max(map(len, batches), default=0) <= n_texts
+    assert max(sizes, default=0) <= cap
+    for batch, size, after in zip(batches, sizes, batches[1:], strict=False):  # a batch ends where a cap is reached
+        assert len(batch) == n_texts or size + -(-len(after[0]) // 3) > cap
+
+
+@pytest.mark.parametrize(("texts", "n_asked"), [(TEXTS * 700, [2048, 52]), (["x" * 250_000] * 5, [2, 2, 1])])
+def test_requests_hold_every_text_once_and_never_more_than_the_protocol_allows(vendor, texts, n_asked):
+    done = []
+    vectors = embed(texts, model_id="vendor-model", dim=DIM, config=vendor.config, progress=done.append)
+    np.testing.assert_allclose(vectors, [vector_of(text) for text in texts], atol=1e-6)
+    assert done == n_asked == [len(request["input"]) for request in vendor.requests]
 
 
 def test_a_long_text_is_cut_at_the_end_of_a_sentence_and_counted(vendor):
@@ -190,11 +189,10 @@ def test_a_cut_text_stays_within_the_limit_by_the_same_estimate(text, limit):
 
 
 def test_a_text_that_no_request_can_hold_is_refused_before_anything_is_sent(vendor):
-    encoder = load(vendor, max_tokens=0, config=replace(vendor.config, max_batch_tokens=100))
-    with pytest.raises(EncoderFailed, match="text 1 has up to 134 tokens, a request takes 100"):
-        encoder.encode(["short", "x" * 400])
-    with pytest.raises(ValueError, match="max_tokens must be 0 to max_batch_tokens"):
-        load(vendor, max_tokens=101, config=replace(vendor.config, max_batch_tokens=100))
+    encoder = load(vendor, max_tokens=0)
+    with pytest.raises(EncoderFailed, match="text 1 has up to 200001 tokens, a request takes 200000; shorten it"):
+        encoder.encode(["short", "x" * 600_001])
+    assert vendor.requests == []
 
 
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names(vendor):

@@ -68,8 +68,8 @@ def recipe(path, **changes):
 
 def load(path, cache, **changes):
     spec = recipe(path, **changes)
-    compute = Compute(device="cpu", dtype="float32", threads=1)
-    opened = open_transformer(read_folder(path), name=spec.name, pooling=spec.pooling, compute=compute, graphs=cache)
+    compute = Compute(threads=1, graphs=cache)
+    opened = open_transformer(read_folder(path), name=spec.name, pooling=spec.pooling, compute=compute)
     return start_transformer(opened, spec=spec, threads=1)
 
 
