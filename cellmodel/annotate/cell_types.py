@@ -167,7 +167,7 @@ def type_evidence(types: Sequence[CellType], alignment: GeneAlignment, kb: genek
     table = [one.text for one in read_cell_types()]
     wanted = [one.text for one in types]
     texts = list(dict.fromkeys([*table, *wanted]))  # each is read once
-    vectors = np.asarray(kb.encoder(alignment.encoder_id).encode(texts).vectors)
+    vectors = np.asarray(kb.encoder(alignment.lineage.encoder_id).encode(texts).vectors)
     row = {text: number for number, text in enumerate(texts)}
     text = text_weights(
         vectors[[row[text] for text in wanted]],

@@ -21,7 +21,7 @@ from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import Cells, obs_columns
-from cellmodel.io.records import Lineage, check_lineage
+from cellmodel.io.records import Lineage, check_lineage, lineage_of
 from genekb.core.messages import counted
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def transfer_labels(
         n_genes=joint.n_genes,
         note=joint.note,
         reference=reference.source.rsplit("/", 1)[-1],
-        lineage=Lineage(store_id=kb.store_id, encoder_id=encoder_id, content_id=kb.manifest.content_id(encoder_id)),
+        lineage=lineage_of(kb, encoder_id),
         made_with=made_with,
     )
 

@@ -370,7 +370,7 @@ def compare_clustered(
         genes_by=by,
         n_genes=n_genes,
         n_shared=0 if by == "text" else n_genes[0],
-        encoder_id=a.known.encoder_id,
+        encoder_id=a.known.lineage.encoder_id,
         store_ids=(stores[0].store_id, stores[1].store_id),
         note=note,
     )

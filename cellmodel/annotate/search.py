@@ -134,7 +134,7 @@ class _Reading:
 
 
 def _read(search: SearchConfig, alignment: GeneAlignment, kb: genekb.Store) -> _Reading:
-    encoder = kb.encoder(alignment.encoder_id)
+    encoder = kb.encoder(alignment.lineage.encoder_id)
 
     def encode(texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
         return np.asarray(encoder.encode(texts).vectors, dtype=np.float64)

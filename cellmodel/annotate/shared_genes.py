@@ -308,7 +308,7 @@ def _vectors_by_encoder_of(
     a: GeneAlignment, b: ClusteredCells, stores: tuple[genekb.Store, genekb.Store], columns: Int[np.ndarray, " column"]
 ) -> GeneVectors:
     """Vectors of genes of ``b``; zero for a gene without text."""
-    encoder_id = a.encoder_id
+    encoder_id = a.lineage.encoder_id
     if encoder_id in stores[1].encoder_ids:
         return stores[1].vectors(b.known.gene_ids[columns], encoder=encoder_id).vectors
     texts = np.array([b.known.texts[column] or "" for column in columns], dtype=object)

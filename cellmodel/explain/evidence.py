@@ -183,7 +183,7 @@ def _genes(
     if len(columns) < 2:  # noqa: PLR2004 - whitening needs two texts
         raise InputUnusable(
             f"{len(columns)} of {len(chosen)} highly variable genes and markers of {found.cells.source} have a text in "
-            f"{alignment.store_id}, 2 are needed; build the store for more genes"
+            f"{alignment.lineage.store_id}, 2 are needed; build the store for more genes"
         )
     vectors = alignment.vectors[columns]
     gene_ids = tuple(alignment.gene_ids[columns].tolist())

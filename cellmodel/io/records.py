@@ -81,14 +81,17 @@ class Lineage:
     content_id: str = ""
 
 
+def lineage_of(kb: genekb.Store, encoder_id: str) -> Lineage:
+    """Ids of a store and an encoder."""
+    return Lineage(store_id=kb.store_id, encoder_id=encoder_id, content_id=kb.manifest.content_id(encoder_id))
+
+
 def holds_same(kb: genekb.Store, made_with: Lineage) -> bool:
     """Whether a store holds the texts, genes, names and vectors that something was made with: that store, or another.
 
     A record without a content id is compared by that of its store, if it is still on this machine.
     """
-    encoder_id = made_with.encoder_id
-    given = Lineage(store_id=kb.store_id, encoder_id=encoder_id, content_id=kb.manifest.content_id(encoder_id))
-    return _is_same(made_with, given, near=kb.folder)
+    return _is_same(made_with, lineage_of(kb, made_with.encoder_id), near=kb.folder)
 
 
 def _is_same(one: Lineage, other: Lineage, *, near: Path | None = None) -> bool:

@@ -39,39 +39,31 @@ class GraphConvolution(GCNConv):  # type: ignore[misc]  # the library is untyped
         return super().forward(features, graph)
 
 
-class GraphAutoencoder(nn.Module):
-    """Graph convolutions and their mirror image, tanh between layers, none at either end.
+class GraphConvolutions(nn.ModuleList):
+    """Graph convolutions, each of which propagates on the narrower side of its map, tanh between them.
 
-    Each propagates on the narrower side of its map. ``dims``: widths from the input to the latent space, both included;
-    at least two.
+    ``dims``: widths from the input to the output, both included; at least two.
     """
 
     def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__(GraphConvolution(*pair, propagate_first=pair[1] > pair[0]) for pair in pairwise(dims))
+
+    def forward(self, features: Float[Tensor, "cell before"], propagation: Tensor) -> Float[Tensor, "cell after"]:
+        """Convolve; ``propagation`` is a sparse (cell, cell) matrix."""
+        first, *others = self
+        current = first(features, propagation)
+        for layer in others:
+            current = layer(torch.tanh(current), propagation)
+        return current
+
+
+class GraphAutoencoder(nn.Module):
+    """Graph convolutions and their mirror image; ``dims``: widths from the input to the latent space."""
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__()
-        self.encoder = _convolutions(dims)
-        self.decoder = _convolutions(dims[::-1])
-
-    def encode(self, features: Float[Tensor, "cell feature"], propagation: Tensor) -> Float[Tensor, "cell dim"]:
-        """Features → latent; ``propagation`` is a sparse (cell, cell) matrix."""
-        return _convolve(self.encoder, features, propagation)
-
-    def decode(self, z: Float[Tensor, "cell dim"], propagation: Tensor) -> Float[Tensor, "cell feature"]:
-        """Latent → features."""
-        return _convolve(self.decoder, z, propagation)
-
-
-def _convolutions(dims: tuple[int, ...]) -> nn.ModuleList:
-    return nn.ModuleList(
-        GraphConvolution(before, after, propagate_first=after > before) for before, after in pairwise(dims)
-    )
-
-
-def _convolve(layers: nn.ModuleList, features: Tensor, propagation: Tensor) -> Tensor:
-    first, *others = layers
-    current = first(features, propagation)
-    for layer in others:
-        current = layer(torch.tanh(current), propagation)
-    return current
+        self.encoder = GraphConvolutions(dims)
+        self.decoder = GraphConvolutions(dims[::-1])
 
 
 _GRAPH_START, _PROJECTOR_START = 0.1, 0.3  # of PyTorch's initial weights: the learnt parts begin as small corrections
@@ -242,12 +234,12 @@ class SiameseEncoders(nn.Module):
 
     def encode(self, view: Float[Tensor, "cell feature"]) -> Float[Tensor, "cell dim"]:
         """Embed each cell by its own features."""
-        return view @ self.linear + self.features.encode(view)
+        return view @ self.linear + self.features.encoder(view)
 
     def encode_over(self, view: Float[Tensor, "cell feature"], propagation: Tensor) -> Float[Tensor, "cell dim"]:
         """Embed each cell by the features around it; ``propagation`` is a sparse (cell, cell) matrix."""
         smoothed = spmm(propagation, spmm(propagation, view @ self.linear))
-        return smoothed + self.graph.encode(view, propagation)
+        return smoothed + self.graph.encoder(view, propagation)
 
     def decode(self, z: Float[Tensor, "cell dim"]) -> Float[Tensor, "cell feature"]:
         """Latent → features."""
@@ -255,7 +247,7 @@ class SiameseEncoders(nn.Module):
 
     def decode_over(self, z: Float[Tensor, "cell dim"], propagation: Tensor) -> Float[Tensor, "cell feature"]:
         """Latent → features averaged over the graph."""
-        return spmm(propagation, z) @ self.linear_back + self.graph.decode(z, propagation)
+        return spmm(propagation, z) @ self.linear_back + self.graph.decoder(z, propagation)
 
     def embed(self, features: Float[Tensor, "cell feature"], graphs: SiameseGraphs) -> Float[Tensor, "cell dim"]:
         """Embed the cells without noise, some at a time where a cell is read alone."""

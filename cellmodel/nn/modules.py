@@ -20,10 +20,6 @@ class Autoencoder(nn.Module):
         self.encoder = _chain(dims)
         self.decoder = _chain(dims[::-1])
 
-    def encode(self, features: Float[Tensor, "cell feature"]) -> Float[Tensor, "cell dim"]:
-        """Features → latent."""
-        return self.encoder(features)
-
 
 def _chain(dims: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -125,7 +121,7 @@ class StructuredAligner(nn.Module):
         ``z_text`` (cell, dim); their mean ``z``, which without text is ``z_expr``; the ``decoded`` expression; with
         text and a sample ``projected_expr`` and ``projected_text`` (sample, joint), rows not normalised.
         """
-        z_expr = self.expression_linear(expression) + self.expression.encode(expression)
+        z_expr = self.expression_linear(expression) + self.expression.encoder(expression)
         outputs = {"z_expr": z_expr, "z": z_expr}
         if self.text is not None:
             z_text = self.text_linear(text) + self.text(text)

@@ -1,4 +1,18 @@
-"""What recipes share that train on the whole cell graph: order of the cells, targets, learnt centres."""
+"""What recipes share that train on a graph of cells: their order, batches, learnt centres and the target of these.
+
+Recipes that learn centres differ in common from what their papers publish:
+
+- The result is the last epoch; published is the epoch with the best score against the true labels.
+- Divergences take logarithms, so that they are never negative, the centres are optimised, and Student's t has the
+  cells' own distance from their centres as its scale, not 1 whatever the scale of the latent space.
+- Encoders start from linear maps, the leading principal components: the mean of several embeddings means something only
+  in common coordinates.
+- Centres start from micro-clusters merged by Ward: self-training keeps the partition that it starts from, and k-means
+  splits large types where it should keep small ones. The head is the paper's, each cell to its nearest learnt centre; a
+  Ward tree over the same ``z`` (``--head micro-ward``) scores the same.
+
+Random draws follow the cells and not their order.
+"""
 
 import itertools
 import logging

@@ -15,7 +15,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import are_numbered, odd_character
-from cellmodel.io.records import Lineage
+from cellmodel.io.records import Lineage, lineage_of
 from genekb.core.errors import SpeciesMismatch
 
 log = logging.getLogger(__name__)
@@ -32,15 +32,7 @@ class GeneAlignment:
     has_vector: Bool[np.ndarray, " gene"]  # (gene,) whether there is one
     texts: tuple[str | None, ...]  # the gene's text, or None
     coverage: genekb.Coverage  # the same in figures
-    # store_id, encoder_id: identity of what was used
-    store_id: str
-    encoder_id: str
-    content_id: str  # what of both a result depends on, see :meth:`genekb.store.manifest.Manifest.content_id`
-
-    @property
-    def lineage(self) -> Lineage:
-        """Identity of what was used, for a record."""
-        return Lineage(store_id=self.store_id, encoder_id=self.encoder_id, content_id=self.content_id)
+    lineage: Lineage  # identity of what was used
 
     def take(self, genes: Int[np.ndarray, " kept"]) -> "GeneAlignment":
         """Keep some of the genes; the coverage stays that of all."""
@@ -77,7 +69,6 @@ def align_names(
     if coverage.share_genes < config.min_coverage:
         raise AlignmentTooLow(_too_low(names, kb, resolution, coverage, config.min_coverage))
     selection = kb.vectors(resolution.gene_ids, encoder=config.encoder)
-    encoder_id = kb.encoder_id(config.encoder)
     return GeneAlignment(
         gene_ids=resolution.gene_ids,
         status=resolution.status,
@@ -85,9 +76,7 @@ def align_names(
         has_vector=selection.has_vector,
         texts=tuple(kb.texts(resolution.gene_ids)),
         coverage=coverage,
-        store_id=kb.store_id,
-        encoder_id=encoder_id,
-        content_id=kb.manifest.content_id(encoder_id),
+        lineage=lineage_of(kb, kb.encoder_id(config.encoder)),
     )
 
 

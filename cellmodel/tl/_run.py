@@ -133,7 +133,7 @@ def _text_view(
     """Make the text view; sentences are read where that is asked for, and the texts are those of the genes."""
     read = None
     if config.semantics.sentences != "pooled" and config.knowledge == "real":
-        read = (cells.names, find_reader(kb, alignment.encoder_id, progress=progress))
+        read = (cells.names, find_reader(kb, alignment.lineage.encoder_id, progress=progress))
     elif config.semantics.sentences != "pooled":
         log.warning("sentences hold no %s texts: path 2 is pooled, and no sentence is read", config.knowledge)
     backed = None

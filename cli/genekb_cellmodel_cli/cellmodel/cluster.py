@@ -196,8 +196,8 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
     if result.alignment is not None:
         coverage = result.alignment.coverage
         content |= {
-            "store": result.alignment.store_id,
-            "encoder": result.alignment.encoder_id,
+            "store": result.alignment.lineage.store_id,
+            "encoder": result.alignment.lineage.encoder_id,
             "share_genes": round(coverage.share_genes, 4),
             "share_hvgs": round(result.share_hvgs or 0.0, 4),
             "share_counts": round(coverage.share_counts, 4),

@@ -79,8 +79,8 @@ def test_a_graph_autoencoder_propagates_once_a_layer_on_the_narrower_side_of_the
     dense, (first, second), (third, fourth) = graph.to_dense(), model.encoder, model.decoder
     z = dense @ linear(second.lin, torch.tanh(linear(first.lin, dense @ features)))
     back = dense @ linear(fourth.lin, torch.tanh(linear(third.lin, dense @ z)))
-    found = model.encode(features, graph)
-    agree(model, [found, model.decode(found, graph)], [z, back], [features])
+    found = model.encoder(features, graph)
+    agree(model, [found, model.decoder(found, graph)], [z, back], [features])
 
 
 def test_attention_is_the_softmax_over_the_edges_of_each_node():

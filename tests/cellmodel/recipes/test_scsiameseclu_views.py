@@ -64,12 +64,3 @@ def test_a_truncated_row_keeps_its_mass_and_its_largest_values(seed, n_kept):
     assert ((found > 0).sum(axis=1) <= n_kept).all()
     for row, whole in zip(found, full, strict=True):
         assert whole[row > 0].min() >= whole[row == 0].max(initial=0) - 1e-12
-
-
-def test_settings_out_of_range_are_refused():
-    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\), got 1"):
-        drop_edges(random_graph(0), np.ones((12, 2)), share=1)
-    with pytest.raises(ValueError, match=r"restart must lie in \(0, 1\]"):
-        diffuse(transition(random_graph(0)), restart=0, n_steps=1, n_kept=1)
-    with pytest.raises(ValueError, match="deviation must be >= 0, got -1"):
-        feature_noise(np.ones((2, 2)), deviation=-1, rng=np.random.default_rng(0))
