@@ -153,7 +153,7 @@ class DotAttention(MessagePassing):  # type: ignore[misc]  # the library is unty
     def forward(self, z: Float[Tensor, "node dim"], edges: Int[Tensor, "2 edge"]) -> Float[Tensor, "node dim"]:
         """Attend; edges are sorted by node, and one without edges gets zeros."""
         first = torch.arange(0, len(z), self.block_cells, device=z.device)
-        starts = torch.searchsorted(edges[0].contiguous(), first).tolist()
+        starts = torch.searchsorted(edges[0].contiguous(), first).cpu().tolist()
         blocks = (edges[:, start:end] for start, end in pairwise([*starts, edges.shape[1]]))
         return torch.stack([self.propagate(block, z=z) for block in blocks]).sum(dim=0)
 

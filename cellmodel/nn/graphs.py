@@ -43,8 +43,7 @@ class CellGraphs(Generic[Read]):
     @cached_property
     def whole(self) -> Read:
         """Read of all cells."""
-        with torch.inference_mode(mode=False):  # it may be asked for first where nothing is trained
-            return self._read(self._graph)
+        return self._read(self._graph)
 
     def of(self, cells: Int[Tensor, " cell"]) -> Read:
         """Read of some cells, by position and sorted, and of the edges between them."""

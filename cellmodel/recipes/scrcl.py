@@ -153,9 +153,9 @@ def represent(
 
 def _state(model: DualViewRefiner, inputs: _Inputs, places: Int[np.ndarray, " cell"]) -> dict[str, np.ndarray]:
     """Keep the weights of what embeds cells, the genes' codes, and what they read of the fitted cells."""
-    with torch.inference_mode():
+    with torch.no_grad():
         codes, own = _own(model, inputs)
-    read = {"codes": codes, "mean": inputs.mean, "own": own[torch.from_numpy(places)]}
+    read = {"codes": codes, "mean": inputs.mean, "own": own.cpu()[torch.from_numpy(places)]}
     return weights_of(model) | {name: values.cpu().numpy() for name, values in read.items()}
 
 
@@ -179,14 +179,14 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     )
     with_weights(model, state)
     graph = symmetric_propagation(cells.graph)
-    with torch.inference_mode():
+    with torch.no_grad():
         views = model(pcs, torch.from_numpy(own), codes=torch.from_numpy(state["codes"]), cell_graph=graph)
     z = torch.cat(views, dim=1)[len(cells.fitted_pcs) :].numpy()
     return Representation(z=z, z_expr=cells.smoothed, z_text=cells.text, features=z)
 
 
 def _embed(model: DualViewRefiner, inputs: _Inputs) -> Embedding:
-    with torch.inference_mode():
+    with torch.no_grad():
         codes, own = _own(model, inputs)
         cell_graph = inputs.graphs.whole.propagation
         refined = model(inputs.cells["pcs"], own, codes=codes, cell_graph=cell_graph)

@@ -179,7 +179,7 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     dropped.resize(n_fitted, len(features))
     relations = _relations(cells.graph, sp.vstack([dropped, cells.graph[n_fitted:]], format="csr"))
     model = _encoders(features.shape[1], n_clusters=len(state["centres"]))
-    with torch.inference_mode():
+    with torch.no_grad():
         graphs = _siamese_graphs(relations, device=torch.device("cpu"))
         with_weights(model, state, but=_ONLY_TRAINED)
         z = model.embed(features, graphs)[n_fitted:].numpy()
@@ -286,7 +286,7 @@ def _counted(
 
 def _embed(model: SiameseEncoders, inputs: AugmentedViews) -> Float[Tensor, "cell dim"]:
     """Fused embedding of the cells without noise."""
-    with torch.inference_mode():
+    with torch.no_grad():
         return model.embed(inputs.cells["features"], inputs.graphs.whole)
 
 

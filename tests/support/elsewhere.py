@@ -24,6 +24,11 @@ class Elsewhere(torch.Tensor):
     def __init__(self, inner):
         self.inner = inner
 
+    @property
+    def layout(self):
+        """Layout of the values: PyTorch Geometric knows sparse tensors by it."""
+        return self.inner.layout
+
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return dispatch(func, args, kwargs or {})
