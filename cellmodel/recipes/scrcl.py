@@ -143,27 +143,13 @@ def represent(
             views=inputs.cells,
             config=TRAINING,
             rng=seeding.generator(seed, "batches"),
-            on_epoch=reporter(on_epoch, lambda: _embed(model, inputs)[places]),
+            on_epoch=reporter(on_epoch, lambda: _embed(model, inputs)["z"][places]),
             draw=inputs.draw,
         )
-    z = _embed(model, inputs)[places]
-    state = _state(model, inputs, places) | standard_of(views.pcs)
+    found = _embed(model, inputs)
+    z, own = (found.pop(name)[places] for name in ("z", "own"))
+    state = weights_of(model) | standard_of(views.pcs) | {**found, "own": own}
     return Representation(z=z, z_expr=views.smoothed, z_text=views.text, features=z, history=history, state=state)
-
-
-def _state(model: DualViewRefiner, inputs: _Inputs, places: Int[np.ndarray, " cell"]) -> dict[str, np.ndarray]:
-    """Keep the weights of what embeds cells, the genes' codes, and what they read of the fitted cells."""
-    with torch.no_grad():
-        codes, own = _own(model, inputs)
-    read = {"codes": codes, "mean": inputs.mean, "own": own.cpu()[torch.from_numpy(places)]}
-    return weights_of(model) | {name: values.cpu().numpy() for name, values in read.items()}
-
-
-def _own(model: DualViewRefiner, inputs: _Inputs) -> tuple[Tensor, Tensor]:
-    """Codes of the genes, and each cell's centred expression read by them, some cells at a time."""
-    codes = model.genes(inputs.gene_features, inputs.gene_graph)
-    blocks = (csr_tensor(block).to(codes.device) for block in row_blocks(inputs.expression))
-    return codes, torch.cat([block @ codes for block in blocks]) - inputs.mean @ codes
 
 
 def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
@@ -185,12 +171,18 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     return Representation(z=z, z_expr=cells.smoothed, z_text=cells.text, features=z)
 
 
-def _embed(model: DualViewRefiner, inputs: _Inputs) -> Embedding:
-    with torch.no_grad():
-        codes, own = _own(model, inputs)
-        cell_graph = inputs.graphs.whole.propagation
-        refined = model(inputs.cells["pcs"], own, codes=codes, cell_graph=cell_graph)
-    return torch.cat(refined, dim=1).cpu().numpy()
+@torch.no_grad()
+def _embed(model: DualViewRefiner, inputs: _Inputs) -> dict[str, np.ndarray]:
+    """Give ``z``, the ``codes`` of the genes, and what new cells need: the ``mean``, and what ``own`` expression gave.
+
+    The expression is read some cells at a time.
+    """
+    codes = model.genes(inputs.gene_features, inputs.gene_graph)
+    blocks = (csr_tensor(block).to(codes.device) for block in row_blocks(inputs.expression))
+    own = torch.cat([block @ codes for block in blocks]) - inputs.mean @ codes
+    refined = model(inputs.cells["pcs"], own, codes=codes, cell_graph=inputs.graphs.whole.propagation)
+    found = {"z": torch.cat(refined, dim=1), "own": own, "codes": codes, "mean": inputs.mean}
+    return {name: values.cpu().numpy() for name, values in found.items()}
 
 
 def _forward(model: DualViewRefiner, batch: Batch, *, inputs: _Inputs, rng: torch.Generator) -> Mapping[str, Tensor]:

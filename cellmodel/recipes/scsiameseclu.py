@@ -148,9 +148,8 @@ def represent(
     n_clusters, estimate = number_of_centres(views, seed)
     terms = _terms(off, has_counts=views.counts is not None)
     ordered, places = in_content_order(views, reads=("pcs", "graph", "counts", "depth"))
-    inputs = augment_views(ordered, seed=seed)
-    inputs = replace(inputs, draw=batches(ordered.pcs, seed=seed, batching=batching))
-
+    draw = batches(ordered.pcs, seed=seed, batching=batching)
+    inputs = replace(augment_views(ordered, seed=seed), draw=draw)
     with seeding.scope(seed):
         n_features = inputs.cells["features"].shape[1]
         model = _encoders(n_features, n_clusters=n_clusters, counts=inputs.counts)

@@ -28,14 +28,12 @@ def export_file(
     config: RunConfig,
     *,
     read: ReadConfig,
-    label_key: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    **settings: Any,
 ) -> TypedGraph:
     """Export the graph of the cells of a file, see :func:`export_cells`."""
     check_targets([GRAPH.target(folder)], inputs=[path], overwrite=overwrite)
-    cells = read_cells(path, read)
-    return export_cells(cells, folder, kb, config, label_key=label_key, overwrite=overwrite, progress=progress)
+    return export_cells(read_cells(path, read), folder, kb, config, overwrite=overwrite, **settings)
 
 
 def export_cells(
