@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from importlib import resources
 from itertools import accumulate
 from pathlib import Path
@@ -22,11 +23,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import Float32
-from numpy.typing import ArrayLike
 
 from genekb.core.addresses import is_web_address
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
-from genekb.encoders.base import EncoderSpec, TextEncoder, unit_rows
+from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, unit_rows
 from genekb.encoders.kinds import ModelEntry
 from genekb.encoders.local.cutting import Cut, cut_to_tokens
 from genekb.files.atomic import canonical_json, write_text
@@ -58,9 +58,6 @@ _NOT_FOR_YOU: Final = {
     404: f"check the model's name and {URL_VARIABLE}",
     429: "check the account's plan and billing",
 }
-_OK: Final = 200
-_CLIENT_ERROR: Final = 400
-_CONFLICT: Final = 409
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,13 +185,13 @@ def _send(client: "httpx.Client", body: Mapping[str, Any], *, config: ApiConfig,
     except httpx.RequestError as error:
         raise TryAgain(type(error).__name__) from error
     status = response.status_code
-    if status == _OK:
+    if status == HTTPStatus.OK:
         return response
     code, message = _vendor_error(response, key=key)
     reason = f"status {status}" + "".join(f", {part}" for part in (code, message) if part)
-    if (is_busy(status) or status == _CONFLICT) and code not in _NO_MONEY:
+    if (is_busy(status) or status == HTTPStatus.CONFLICT) and code not in _NO_MONEY:
         raise TryAgain(reason, wait_s=retry_after_s(response.headers.get("Retry-After", "")))
-    if status in _NOT_FOR_YOU or status < _CLIENT_ERROR:  # redirects are not followed: the key stays here
+    if status in _NOT_FOR_YOU or status < HTTPStatus.BAD_REQUEST:  # redirects are not followed: the key stays here
         hint = _NOT_FOR_YOU.get(status, f"check {URL_VARIABLE}")
         raise NotAvailable(f"{config.host} refused model {body['model']!r}: {reason}; {hint}")
     raise EncoderFailed(f"{config.host} refused {len(body['input'])} texts for {body['model']!r}: {reason}")
@@ -259,16 +256,13 @@ PROBE_TEXTS: Final = resources.files("genekb.encoders").joinpath("probe.txt").re
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ApiEncoder(TextEncoder):
-    """A model behind an embeddings API; equal texts get nearly, not always exactly, equal vectors.
-
-    Tokens are estimated, one for every three bytes.
-    """
+    """A model behind an embeddings API; equal texts get nearly, not always exactly, equal vectors."""
 
     spec: EncoderSpec
     config: ApiConfig
     probe: Mapping[str, Any] = field(repr=False)  # date, model, host, and the vectors of :data:`PROBE_TEXTS`
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
         cuts, spec = [cut_by_estimate(text, limit=self.spec.max_tokens) for text in texts], self.spec
         kept = [cut.text for cut in cuts]
         vectors = embed(kept, model_id=spec.model_id, dim=spec.dim, config=self.config, progress=progress)

@@ -16,6 +16,7 @@ from genekb.core.errors import EncoderFailed, SchemaMismatch
 from genekb.encoders.kinds import KINDS, EncoderKind, Kind, Pooling
 from genekb.schema import EncoderID
 
+VectorsAndTokens = tuple[np.ndarray, ArrayLike, ArrayLike]  # of each text: vector of any length, tokens, tokens cut off
 ComputeDtype = Literal["float32", "bfloat16"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")  # the id names a folder of the store, so nothing that leaves it
@@ -147,8 +148,8 @@ class TextEncoder:
             n_tokens_cut=np.full(len(texts), n_tokens_cut, dtype=np.int32),
         )
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
-        """Vectors of any length, tokens, and truncated tokens (0: of no text) of each text."""
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
+        """Encode texts; :data:`VectorsAndTokens` says what is given."""
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:

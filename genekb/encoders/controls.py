@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, TextEncoder, check_texts
+from genekb.encoders.base import EncodedTexts, Encoder, EncoderSpec, TextEncoder, VectorsAndTokens, check_texts
 from genekb.encoders.kinds import KINDS
 from genekb.files.atomic import write_json
 from genekb.files.limits import read_json
@@ -43,7 +42,7 @@ class BuiltInEncoder(TextEncoder):
     def __init__(self, kind: Literal["random", "hash"], *, name: str, dim: int) -> None:
         self.spec = EncoderSpec(name=name, kind=kind, model_id=f"genekb/{kind}", revision=REVISION, dim=dim)
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
         vectors, n_tokens = (_draw if self.spec.kind == "random" else _hash)(texts, dim=self.spec.dim)
         progress(len(texts))
         return vectors, n_tokens, 0

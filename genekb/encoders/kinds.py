@@ -123,7 +123,7 @@ class ModelEntry:
     # name, package and licence are known, ``dim`` is 0
     kind: Kind | Literal["custom"]
     model_id: str  # model_id, revision: name at the hub or the vendor, and the pinned commit if there is one
-    dim: int  # dim, max_tokens, pooling, prompt: as in `EncoderSpec`
+    dim: int = 0  # dim, max_tokens, pooling, prompt: as in `EncoderSpec`
     licence: str = ""  # licence, note: for the reader
     note: str = ""
     max_tokens: int = 0

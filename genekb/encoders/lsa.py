@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32
-from numpy.typing import ArrayLike
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.words import split_words
-from genekb.encoders.base import EncoderSpec, TextEncoder, check_texts, unit_rows
+from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, check_texts, unit_rows
 from genekb.files.atomic import read_arrays, write_arrays
 from genekb.files.limits import read_json
 
@@ -46,7 +45,7 @@ class LsaEncoder(TextEncoder):
     components: np.ndarray  # (dim, term), in float16 so that a reopened encoder gives the same bytes
     neutral: Float32[np.ndarray, " dim"]  # unit vector of a text without a known term: the mean of the fitted texts
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
         counter = _counter(self.spec.revision, vocabulary=self.vocabulary)
         weighted = _weigh(sp.csr_matrix(counter.transform(texts)), self.idf)
         vectors = np.asarray(weighted @ self.components.T.astype(np.float32), dtype=np.float32)
@@ -110,21 +109,12 @@ def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
         vocabulary = read_json(folder / VOCABULARY)
         state = read_arrays(folder / STATE)
         arrays = (state["idf"], state["components"], state["neutral"])
-        is_same = _fits(spec, vocabulary, arrays) and _digest(vocabulary, *arrays) == spec.state_sha256
+        is_same = isinstance(vocabulary, list) and _digest(vocabulary, *arrays) == spec.state_sha256
     except (ValueError, KeyError) as error:
         raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
     if not is_same:
         raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
     return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=arrays[0], components=arrays[1], neutral=arrays[2])
-
-
-def _fits(spec: EncoderSpec, vocabulary: Any, arrays: tuple[np.ndarray, ...]) -> bool:
-    """Whether a vocabulary is a list of distinct terms and the arrays have the axes (term), (dim, term) and (dim)."""
-    if not isinstance(vocabulary, list) or set(map(type, vocabulary)) != {str}:
-        return False
-    n_terms = len(vocabulary)
-    axes = [(n_terms,), (spec.dim, n_terms), (spec.dim,)]
-    return len(set(vocabulary)) == n_terms and [array.shape for array in arrays] == axes
 
 
 def _counter(revision: str, **settings: Any) -> "CountVectorizer":

@@ -147,12 +147,6 @@ class _AskedModel:
             return self.entry.model_id
         return FOLDER_PREFIX + self.place.path.name if self.place.where == "folder" else self.name
 
-    def pooling(self, folder: ModelFolder) -> Pooling:
-        """Pooling of a folder that declares none."""
-        if folder.is_bare and self.entry is None:
-            log.info("%s declares no pooling; the mean of its tokens is taken", self.place.path.name)
-        return self.entry.pooling if self.entry else "mean"
-
     def recipe(self, folder: ModelFolder, opened: OpenedModel, *, kind: Kind) -> EncoderSpec:
         """Make a recipe of what the registry and the files say; where both do, they must agree."""
         entry, max_tokens = self.entry, opened.max_tokens
@@ -209,7 +203,7 @@ def _load_plugin(plugin: EntryPoint) -> Encoder:
 def _load_api(entry: ModelEntry | None, model_id: str, *, base_url: str | None) -> Encoder:
     from genekb.encoders.api import ApiConfig, load_api
 
-    unknown = ModelEntry(name=_short_name(model_id), kind="api", model_id=model_id, dim=0)
+    unknown = ModelEntry(name=_short_name(model_id), kind="api", model_id=model_id)
     return load_api(entry or unknown, config=ApiConfig.from_environment(base_url=base_url))
 
 
@@ -262,12 +256,11 @@ def _find_place(name: str, entry: ModelEntry | None, *, online: bool, with_code:
     folder = Path(name).expanduser()
     if entry is None and folder.is_dir():
         model_id = str(folder.resolve())
-    place = find_place(model_id, entry=entry)
-    if place is None and online:
-        place = download(model_id, revision=entry.revision if entry else "", with_code=with_code)
-    if place is None:
-        raise NotAvailable(how_to_get(name, model_id, entry))
-    return place
+    if place := find_place(model_id, entry=entry):
+        return place
+    if online:
+        return download(model_id, revision=entry.revision if entry else "", with_code=with_code)
+    raise NotAvailable(how_to_get(name, model_id, entry))
 
 
 def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
@@ -291,7 +284,9 @@ def how_to_get(name: str, model_id: str, entry: ModelEntry | None) -> str:
 def _load_transformer(asked: _AskedModel, *, compute: Compute, online: bool, trust_remote_code: bool) -> Encoder:
     """Load a model by the libraries alone, or, if that fails and is allowed, with the model's own code."""
     folder = read_folder(asked.place.path)
-    pooling = asked.pooling(folder)
+    pooling: Pooling = asked.entry.pooling if asked.entry else "mean"
+    if folder.is_bare and asked.entry is None:
+        log.info("%s declares no pooling; the mean of its tokens is taken", asked.place.path.name)
 
     def load(code: OwnCode | None = None) -> Encoder:
         opened = open_transformer(folder, name=asked.short_name, pooling=pooling, compute=compute, code=code)
@@ -351,7 +346,6 @@ def _describe_plugin(plugin: EntryPoint) -> ModelEntry:
         name=plugin.name,
         kind="plugin",
         model_id=origin(plugin),
-        dim=0,
         licence=str(about.get("license_expression") or about.get("license") or "see the package"),
         note=f"plug-in of {origin(plugin)}",
         package=plugin.dist.name if plugin.dist else "",

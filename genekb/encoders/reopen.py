@@ -79,8 +79,7 @@ def _reopen_files(spec: EncoderSpec, *, compute: Compute, hint: Path | None, tru
     if not found:
         raise NotAvailable(how_to_get(spec.name, spec.model_id, entry))
     for place in found:
-        encoder = _reopen_at(place, spec, entry=entry, compute=compute, trust_remote_code=trust_remote_code)
-        if encoder is not None:
+        if encoder := _reopen_at(place, spec, entry=entry, compute=compute, trust_remote_code=trust_remote_code):
             return encoder
     code_too = " or Python code" if spec.code_sha256 else ""
     raise StoreCorrupt(
@@ -115,5 +114,5 @@ def _is_made_from(spec: EncoderSpec, model: ModelFolder, entry: ModelEntry | Non
     """Whether a folder has the files of a recipe; a hub's commit already identifies its configuration."""
     same_bytes = (model.weights_sha256, model.tokenizer_sha256) == (spec.weights_sha256, spec.tokenizer_sha256)
     same_config = not spec.revision.startswith("config-") or spec.revision == config_mark(model)
-    is_known = entry is not None and spec.revision == entry.revision and bool(entry.sha256)
-    return same_bytes and same_config and (not is_known or has_files(model.path, sha256=entry.sha256 if entry else {}))
+    pinned = entry.sha256 if entry and spec.revision == entry.revision else {}
+    return same_bytes and same_config and (not pinned or has_files(model.path, sha256=pinned))

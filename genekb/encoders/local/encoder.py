@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float32
-from numpy.typing import ArrayLike
 
 from genekb.core.errors import EncoderFailed, NotAvailable
-from genekb.encoders.base import ComputeDtype, EncoderSpec, TextEncoder
+from genekb.encoders.base import ComputeDtype, EncoderSpec, TextEncoder, VectorsAndTokens
 from genekb.encoders.kinds import Pooling
 from genekb.encoders.local.cutting import SentenceCutter
 from genekb.encoders.local.files import ModelFolder, smallest_limit
@@ -74,7 +73,7 @@ class TransformerEncoder(TextEncoder):
         self._cutter = SentenceCutter(model.tokenizer.backend_tokenizer, spec=spec)
         self._threads = threads
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
         cuts = self._cutter.cut(texts)
@@ -155,8 +154,6 @@ def start_transformer(opened: OpenedModel, *, spec: EncoderSpec, threads: int | 
     encoder = TransformerEncoder(spec=spec, model=opened.model, threads=threads)
     try:
         encoder.encode([_PROBE])
-    except EncoderFailed:
-        raise
     except CODE_FAULTS as error:
         if not opened.code_sha256:
             raise

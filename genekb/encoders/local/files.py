@@ -270,11 +270,9 @@ def download(model_id: str, *, revision: str, with_code: bool = False) -> Place:
 
     with hub_errors(_shown(model_id)):
         files = HfApi().list_repo_files(model_id, revision=revision or None)
-    has_safetensors = any(Path(file).match(_SAFETENSORS) for file in files)
-    weights = _SAFETENSORS if has_safetensors else _TORCH_WEIGHTS
-    return _fetch(
-        model_id, revision=revision, patterns=[*_CONFIGURATION, weights, _MODULE_FILES, *([_CODE] if with_code else [])]
-    )
+    weights = _SAFETENSORS if any(Path(file).match(_SAFETENSORS) for file in files) else _TORCH_WEIGHTS
+    code = [_CODE] if with_code else []
+    return _fetch(model_id, revision=revision, patterns=[*_CONFIGURATION, weights, _MODULE_FILES, *code])
 
 
 def code_folder(repository: str, *, files: Collection[str], revision: str, online: bool) -> Path | None:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float32, Int32
-from numpy.typing import ArrayLike
+from jaxtyping import Float32
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.plugins import require
 from genekb.core.resources import raise_resource_fault
-from genekb.encoders.base import EncoderSpec, TextEncoder
+from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens
 from genekb.encoders.local.files import static_folder
 from genekb.files.atomic import sha256_file
 
@@ -38,7 +37,7 @@ class StaticEncoder(TextEncoder):
         self._unknown = unknown_token(model.tokenizer)
         model.tokenizer.no_truncation()
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> tuple[np.ndarray, ArrayLike, ArrayLike]:
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
         vectors = np.empty((len(texts), self.spec.dim), dtype=np.float32)
         n_tokens = np.empty(len(texts), dtype=np.int32)
         for start in range(0, len(texts), _BATCH_SIZE):
@@ -48,16 +47,13 @@ class StaticEncoder(TextEncoder):
                 batch, prompt=self.spec.prompt, batch_size=_BATCH_SIZE, show_progress_bar=False,
                 truncate_dim=self.spec.dim,
             )  # fmt: skip
-            n_tokens[rows] = self._count_known(batch)
+            found = self._model.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            n_tokens[rows] = [sum(token != self._unknown for token in encoding.ids) for encoding in found]
             progress(len(batch))
         blank = (n_tokens == 0) | (np.linalg.norm(vectors, axis=1) == 0)
         vectors[blank] = self._neutral[: self.spec.dim]
         n_tokens[blank] = 0
         return vectors, n_tokens, 0
-
-    def _count_known(self, texts: list[str]) -> Int32[np.ndarray, " text"]:
-        found = self._model.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return np.array([sum(token != self._unknown for token in encoding.ids) for encoding in found], dtype=np.int32)
 
 
 def unknown_token(tokenizer: "Tokenizer") -> int | None:
@@ -75,11 +71,21 @@ def load_static(
     ``dim``: the first values of a vector that are kept; 0 keeps all. Raises ``NotAvailable`` if model2vec, the table or
     the tokenizer is missing; ``EncoderFailed`` if model2vec cannot load them; ``StoreCorrupt`` for invalid JSON.
     """
+    from safetensors import SafetensorError
+
+    from genekb.encoders.local.engine import open_table
+
     folder = static_folder(path) or path
     for file in (_WEIGHTS, _TOKENIZER):
         if not (folder / file).is_file():
             raise NotAvailable(f"{folder} has no {file}; give a folder that model2vec's save_pretrained wrote")
-    model, neutral = _open(path, name=name)
+    require("model2vec", needed_by=f"encoder {name!r} needs")
+    try:
+        model, neutral = open_table(str(path), unknown_id=unknown_token)
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise_resource_fault(error)
+        reason = str(error).strip().partition("\n")[0]
+        raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
     if dim > neutral.size:
         raise EncoderFailed(f"encoder {name!r} has {neutral.size} dims, {dim} cannot be kept")
     spec = EncoderSpec(
@@ -93,18 +99,3 @@ def load_static(
         dim=dim or neutral.size,
     )
     return StaticEncoder(spec=spec, model=model, neutral=neutral)
-
-
-def _open(path: Path, *, name: str) -> tuple[Any, Float32[np.ndarray, " dim"]]:
-    """Model, and the mean of its table."""
-    from safetensors import SafetensorError
-
-    from genekb.encoders.local.engine import open_table
-
-    require("model2vec", needed_by=f"encoder {name!r} needs")
-    try:
-        return open_table(str(path), unknown_id=unknown_token)
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise_resource_fault(error)
-        reason = str(error).strip().partition("\n")[0]
-        raise EncoderFailed(f"encoder {name!r} cannot be loaded by model2vec: {reason}; fetch it again") from error
