@@ -198,18 +198,29 @@ class Store:
         self._bring(f"embeddings/{encoder_id}/")
         return open_vectors(self.folder, self.manifest, encoder_id)
 
-    def vectors(self, gene_ids: IntArray | Sequence[int], *, encoder: str | None = None) -> GeneVectorSelection:
+    def vectors(
+        self, genes: IntArray | Sequence[int] | Sequence[str], *, encoder: str | None = None
+    ) -> GeneVectorSelection:
         """Vectors of some genes; a read-only view of the mapped file where they are a run of rows, else a copy.
 
         Parameters
         ----------
-        gene_ids
-            In any order, repeats allowed; 0 is no gene.
+        genes
+            GeneIDs (0 is no gene), or names as :meth:`resolve` takes them; in any order, repeats allowed.
         encoder
             As for :meth:`encoder_id`.
+
+        Examples
+        --------
+        >>> found = kb.vectors(["CD3D", "MS4A1", "no such gene"])  # doctest: +SKIP
+        >>> found.vectors.shape, found.has_vector  # doctest: +SKIP
+        ((3, 384), array([ True,  True, False]))
         """
         table = self.vector_table(encoder)
-        wanted = np.asarray(gene_ids, dtype=np.int64)
+        wanted = np.asarray(genes)
+        if wanted.dtype.kind in "UO":
+            wanted = self.resolve([str(name) for name in genes]).gene_ids
+        wanted = wanted.astype(np.int64)
         known, rows = table.locate(wanted)
         has_vector = np.isin(np.arange(len(wanted)), known)
         if len(rows) and has_vector.all() and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):

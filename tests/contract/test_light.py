@@ -36,7 +36,7 @@ import genekb
 home, shared, symbols = Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
 kb = genekb.open("demo", home=home)
 found = kb.resolve(symbols)
-vectors = kb.vectors(found.gene_ids, encoder="hash-16").vectors
+vectors = kb.vectors(symbols, encoder="hash-16").vectors
 near = kb.search(vectors[0], encoder="hash-16", limit=2)
 pulled = genekb.open(f"file://{shared}", home=home / "elsewhere")
 print(json.dumps({

@@ -78,6 +78,9 @@ def test_vectors_come_back_as_they_were_encoded(kb, built):
 
 
 def test_genes_without_text_have_no_vector_and_order_is_kept(kb):
+    by_name = kb.vectors(["CD3E", "no such gene", "T3D"])  # the last an alias
+    assert by_name.has_vector.tolist() == [True, False, True]
+    np.testing.assert_array_equal(by_name.vectors, kb.vectors([916, 0, 915]).vectors)
     selection = kb.vectors([916, 999_999, 915, 0])
     assert selection.has_vector.tolist() == [True, False, True, False]
     assert (selection.vectors[1] == 0).all()
