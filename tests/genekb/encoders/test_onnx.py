@@ -68,7 +68,7 @@ def recipe(path, **changes):
 
 def load(path, cache, **changes):
     spec = recipe(path, **changes)
-    compute = Compute(threads=1, graphs=cache)
+    compute = Compute(dtype="float32", threads=1, graphs=cache)
     opened = open_transformer(read_folder(path), name=spec.name, pooling=spec.pooling, compute=compute)
     return start_transformer(opened, spec=spec, threads=1)
 
