@@ -1,7 +1,7 @@
 """Graphs of cells and genes as a folder of safetensors and JSON, which PyTorch Geometric can go on with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellmodel.io.array_folder import read_folder, write_folder
+from cellmodel.io.records import Lineage
 from cellmodel.io.writers import FolderKind
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ GRAPH: Final = FolderKind(
 )
 _ENDS, _WEIGHT = "edge_index", "edge_weight"
 _TEXTS: Final = ("classes", "symbols")
-IDS: Final = ("store_id", "encoder_id", "content_id")
+IDS: Final = tuple(field.name for field in fields(Lineage))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

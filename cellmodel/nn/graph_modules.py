@@ -15,6 +15,7 @@ from torch_geometric.nn import GCNConv, MessagePassing
 from torch_geometric.utils import softmax, spmm
 
 from cellmodel.nn.modules import SLOPE, Autoencoder, CountDecoder
+from cellmodel.nn.train import BLOCK_CELLS
 
 
 class GraphConvolution(GCNConv):  # type: ignore[misc]  # the library is untyped
@@ -137,16 +138,13 @@ def _shrink(layer: nn.Module, factor: float) -> None:
             parameter.mul_(factor)
 
 
-_BLOCK_CELLS = 20_000  # read at once: bounds memory where nothing is trained
-
-
 class DotAttention(MessagePassing):  # type: ignore[misc]  # the library is untyped
     """Mean of the embeddings along a node's edges, weighted by the softmax of their products with its own.
 
     ``block_cells``: nodes whose edges are in memory at once.
     """
 
-    def __init__(self, *, block_cells: int = _BLOCK_CELLS) -> None:
+    def __init__(self, *, block_cells: int = BLOCK_CELLS) -> None:
         super().__init__(aggr="sum", flow="target_to_source")  # a node is row 0 of its edges
         self.block_cells = block_cells
 
@@ -251,7 +249,7 @@ class SiameseEncoders(nn.Module):
 
     def embed(self, features: Float[Tensor, "cell feature"], graphs: SiameseGraphs) -> Float[Tensor, "cell dim"]:
         """Embed the cells without noise, some at a time where a cell is read alone."""
-        z_feature = torch.cat([self.encode(block) for block in torch.split(features, _BLOCK_CELLS)])
+        z_feature = torch.cat([self.encode(block) for block in torch.split(features, BLOCK_CELLS)])
         first, second = (self.encode_over(features, propagation) for propagation in graphs.views)
         return self.fusion(z_feature, (first + second) / 2, propagation=graphs.propagation, edges=graphs.edges)
 

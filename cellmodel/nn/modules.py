@@ -1,7 +1,9 @@
 """The trainable parts of the recipes: autoencoders, projection heads, and the encoders of each published system."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -164,3 +166,16 @@ class CountDecoder(nn.Module):
             "log_dispersion": self.log_dispersion(hidden),
             "dropout_logits": self.dropout_logits(hidden),
         }
+
+
+def weights_of(model: nn.Module, *, but: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Arrays of a trained model, to be kept; without the parts whose names begin with one of ``but``."""
+    tensors = model.state_dict().items()
+    return {name: tensor.cpu().numpy().copy() for name, tensor in tensors if not name.startswith(but)}
+
+
+def with_weights(model: nn.Module, state: Mapping[str, np.ndarray], *, but: tuple[str, ...] = ()) -> nn.Module:
+    """Give a model the arrays that :func:`weights_of` took, among others in ``state``; parts left out stay."""
+    names = [name for name in model.state_dict() if not name.startswith(but)]
+    model.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in names}, strict=False)
+    return model

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ Batch = Mapping[str, Tensor]
 Draw = Callable[[np.random.Generator], Int[Tensor, " row"]]  # gives the cells of a batch
 LossTerm = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
 History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an epoch
+BLOCK_CELLS: Final = 20_000  # cells whose activations are in memory at once where nothing is trained
 
 
 class Rows(Protocol):
@@ -83,8 +84,8 @@ def fit(
     read. ``rng``: decides the order of the cells. ``on_epoch``: called before each epoch with its number, from 0: where
     targets are refreshed on a schedule. ``workers``: this process among those that train the model together; the
     objective has to gather their outputs. ``draw``: gives the cells of each step, whatever the size of a batch; a step
-    is an epoch then. Returns the mean of each term in each epoch. Raises ``TrainingDiverged`` if a
-    term becomes infinite or NaN.
+    is an epoch then. Returns the mean of each term in each epoch. Raises ``TrainingDiverged`` if a term becomes
+    infinite or NaN.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     history: list[dict[str, float]] = []

@@ -19,14 +19,12 @@ from cellmodel.core.arrays import Embedding, content_order, unit_rows
 from cellmodel.core.device import bfloat16_products, find_device
 from cellmodel.nn.distributed import Workers, run_together
 from cellmodel.nn.losses import info_nce, variance_hinge
-from cellmodel.nn.modules import CrossModalAligner
-from cellmodel.nn.train import Batch, History, TrainConfig, fit
+from cellmodel.nn.modules import CrossModalAligner, weights_of, with_weights
+from cellmodel.nn.train import BLOCK_CELLS, Batch, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.graph_training import weights_of, with_weights
 from cellmodel.recipes.heads import ensemble_head
 
 TEMPERATURE: Final = 0.1
-BLOCK: Final = 20_000  # cells that are read at once
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256, learning_rate=2e-3)
 TERMS: Final = (
     Term(name="align", weight=1.0, loss=lambda z: info_nce(z["expression"], z["text"], temperature=TEMPERATURE)),
@@ -152,7 +150,7 @@ def _forward(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
 
 def _location_and_scale(values: Embedding, order: Int[np.ndarray, " cell"]) -> tuple[Float[np.ndarray, " dim"], float]:
     """Mean of each column, and the largest of their standard deviations, over blocks of rows in the given order."""
-    blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
+    blocks = [order[start : start + BLOCK_CELLS] for start in range(0, len(order), BLOCK_CELLS)]
     share = np.array([len(rows) for rows in blocks]) / len(order)
     shift = (share @ np.stack([values[rows].mean(axis=0) for rows in blocks])).astype(values.dtype)
     means, deviations = (
@@ -172,8 +170,8 @@ def _joint(weights: Mapping[str, np.ndarray], expression: _Sorted, text: _Sorted
     model = CrossModalAligner(expression_dim=expression.values.shape[1], text_dim=text.values.shape[1])
     with_weights(model, weights).to(device)
     z = np.empty((len(expression), len(weights["text.weight"])), dtype=np.float32)
-    for start in range(0, len(z), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(z)))
+    for start in range(0, len(z), BLOCK_CELLS):
+        rows = np.arange(start, min(start + BLOCK_CELLS, len(z)))
         with torch.inference_mode():
             sides = model(*(torch.from_numpy(side[rows]).to(device) for side in (expression, text)))
         first, second = (unit_rows(side.cpu().numpy()) for side in sides)

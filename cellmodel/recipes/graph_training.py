@@ -30,7 +30,7 @@ from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.soft_assignment import cluster_masses, log_soft_assignment, sinkhorn_target
-from cellmodel.nn.train import Batch, Draw, History, TrainConfig, fit
+from cellmodel.nn.train import BLOCK_CELLS, Batch, Draw, History, TrainConfig, fit
 from cellmodel.recipes.base import CellViews, OnEpoch, Term, objective
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ TRAINING: Final = TrainConfig(n_steps=50, batch_size=None, learning_rate=1e-3, w
 TARGET_EVERY: Final = 10  # epochs
 SHARPNESS: Final = 5.0
 MASS_SMOOTHING: Final = 0.1  # how far the target draws cluster sizes towards equal ones
-BLOCK_CELLS: Final = 20_000  # cells whose activations are in memory at once where nothing is trained
 BY_CELL: Final = ("expression", "pcs", "smoothed", "depth", "text", "counts")  # first axis is the cell
 BY_PAIR: Final = ("graph", "knn", "spatial")  # both axes are
 
@@ -128,19 +127,6 @@ def standardised(features: Embedding, standard: Mapping[str, np.ndarray] | None 
     """
     standard = standard or standard_of(features)
     return ((features - standard["shift"]) / standard["scale"]).astype(np.float32)
-
-
-def weights_of(model: nn.Module, *, but: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Arrays of a trained model, to be kept; without the parts whose names begin with one of ``but``."""
-    tensors = model.state_dict().items()
-    return {name: tensor.cpu().numpy().copy() for name, tensor in tensors if not name.startswith(but)}
-
-
-def with_weights(model: nn.Module, state: Mapping[str, np.ndarray], *, but: tuple[str, ...] = ()) -> nn.Module:
-    """Give a model the arrays that :func:`weights_of` took, among others in ``state``; parts left out stay."""
-    names = [name for name in model.state_dict() if not name.startswith(but)]
-    model.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in names}, strict=False)
-    return model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -26,11 +26,11 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.core.device import bfloat16_products, find_device
 from cellmodel.nn.losses import info_nce
-from cellmodel.nn.modules import Projector
+from cellmodel.nn.modules import Projector, weights_of, with_weights
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
-from cellmodel.recipes.graph_training import in_content_order, weights_of, with_weights
+from cellmodel.recipes.graph_training import in_content_order
 from cellmodel.recipes.heads import kmeans_head
 from cellmodel.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 

@@ -41,7 +41,7 @@ from cellmodel.core import random as seeding
 from cellmodel.core.device import find_device
 from cellmodel.nn.graphs import CellGraphs, propagation, relate_cells
 from cellmodel.nn.losses import info_nce, normalised_cut, variance_hinge
-from cellmodel.nn.modules import StructuredAligner
+from cellmodel.nn.modules import StructuredAligner, weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
 from cellmodel.nn.train import Batch, History, fit
 from cellmodel.pp.neighbors import smooth
@@ -60,8 +60,6 @@ from cellmodel.recipes.graph_training import (
     self_train,
     standard_of,
     standardised,
-    weights_of,
-    with_weights,
 )
 from cellmodel.recipes.heads import assignment_head
 

@@ -41,6 +41,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.graph_modules import DualViewRefiner
 from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cells, symmetric_propagation
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
+from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
@@ -53,8 +54,6 @@ from cellmodel.recipes.graph_training import (
     reporter,
     standard_of,
     standardised,
-    weights_of,
-    with_weights,
 )
 from cellmodel.recipes.heads import kmeans_head
 

@@ -59,6 +59,7 @@ from cellmodel.nn.losses import (
     latent_correlation,
     zinb_nll,
 )
+from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
 from cellmodel.nn.train import Batch, History, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, without
@@ -75,8 +76,6 @@ from cellmodel.recipes.graph_training import (
     self_train,
     standard_of,
     standardised,
-    weights_of,
-    with_weights,
 )
 from cellmodel.recipes.heads import assignment_head
 

@@ -96,7 +96,7 @@ def test_blocks_of_rows_and_files_change_nothing(tmp_path, monkeypatch):
         np.save(tmp_path / f"{name}.npy", getattr(views, name))
         mapped[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
     np.testing.assert_array_equal(fused.represent(replace(views, **mapped), 0).z, whole.z)
-    monkeypatch.setattr(fused, "BLOCK", 64)
+    monkeypatch.setattr(fused, "BLOCK_CELLS", 64)
     in_blocks = fused.represent(views, 0)
     np.testing.assert_allclose(in_blocks.z, whole.z, atol=1e-5)
     np.testing.assert_allclose(in_blocks.state["shift"], views.smoothed.mean(axis=0, dtype=np.float64), atol=1e-6)

@@ -7,8 +7,9 @@ import torch
 
 from cellmodel.core.device import Compute
 from cellmodel.nn.graphs import csr_tensor, symmetric_propagation
+from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.recipes.base import CellViews
-from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised, weights_of, with_weights
+from cellmodel.recipes.graph_training import in_content_order, standard_of, standardised
 
 N_CELLS = 12
 NOT_BY_CELL = {"gene_vectors", "raw_gene_vectors", "n_clusters", "text_path2_encoded", "gene_weights", "compute"}
