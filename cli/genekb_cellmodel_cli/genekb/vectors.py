@@ -11,6 +11,7 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
 from genekb_cellmodel_cli.genekb.build import describe_build
+from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
 
 if TYPE_CHECKING:
     from genekb.builder.update import ImportResult
@@ -42,6 +43,7 @@ _TASK_COLUMNS: Columns = {
 
 def compare(
     store: options.Store,
+    tasks: TaskOptions,
     encoder: options.Encoders = None,
     neighbors: Annotated[int, typer.Option(help="Nearest genes looked at.", min=1)] = 10,
     genes: Annotated[int, typer.Option(help="Compare a sample of so many genes; 0 takes all.", min=0)] = 10_000,
@@ -54,10 +56,18 @@ def compare(
 ) -> None:
     """Compare encoders of a store: shared neighbours, kernel alignment, and what their vectors know of genes.
 
-    Example: genekb compare --kb human --encoder minilm --encoder biobert
+    With --tasks: how well they predict terms of genes, beside controls, intervals and published figures.
+
+    Example: genekb compare --kb human --tasks gene_tasks -o tasks.tsv --plot tasks.svg
     """
     from genekb.query.compare import compare_encoders
 
+    tasks.check()
+    if tasks.tasks is not None:
+        if vocabulary or (neighbors, genes) != (10, 10_000):
+            raise typer.BadParameter("--neighbors, --genes and --vocabulary are for a comparison without --tasks")
+        compare_on_tasks(store, tasks, encoders=encoder, seed=seed, json=json)
+        return
     if 0 < genes <= neighbors:
         raise typer.BadParameter(f"--genes must be above --neighbors ({neighbors}), got {genes}")
     result = compare_encoders(

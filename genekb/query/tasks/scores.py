@@ -1,0 +1,276 @@
+"""Score the encoders of stores on gene-level tasks, beside their controls and published figures."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.messages import table_text
+from genekb.files.replace import Target, output
+from genekb.query.knowledge import Knowledge, KnowledgeVectors, knowledge_vectors, why_without_name
+from genekb.query.tasks.ridge import Points, score_rounds
+from genekb.query.tasks.tables import VARIANTS, GeneTask, Published, ScoredOn, Term, read_published, read_tasks
+from genekb.store.reader import Store
+
+DEFAULT_KNOWLEDGE: Final[tuple[Knowledge, ...]] = ("real", "shuffled", "name", "symbol")
+PUBLISHED: Final = "published"
+N_RESAMPLED: Final = 2_000
+Progress = Callable[[str, int, int], None]  # what is done, how much of it, and of how much
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRow:
+    """Figures of one encoder, or of one published embedding, on one task."""
+
+    task: str
+    store_id: str  # empty for published figures
+    encoder: str  # encoder id, or name of a published embedding
+    knowledge: str  # what the vectors know, see :class:`genekb.query.knowledge.KnowledgeVectors`, or ``published``
+    auroc: float  # mean over the terms
+    low: float | None  # low, high: 95 % bootstrap interval over the terms; None for fewer than two
+    high: float | None
+    n_terms: int = 0
+    n_genes: int = 0  # genes of the task with a vector
+    n_missing: int = 0  # genes of the task without one, those that the store does not know among them
+    variant: str = ""  # of a published figure: which genes, or how a pair was combined
+    by_term: Mapping[str, float] | None = None  # AUROC of each term
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskComparison:
+    """Encoders of stores on tasks."""
+
+    store_ids: tuple[str, ...]
+    scored_on: ScoredOn
+    rows: tuple[TaskRow, ...]
+    # by task: names and GeneIDs that the first store does not know; genes that it knows and that have no text, by
+    # ``ENCODER knowledge`` only where the control lacks more than the encoder
+    unknown: Mapping[str, tuple[str, ...]]
+    missing: Mapping[str, Mapping[str, tuple[int, ...]]]
+    skipped_terms: Mapping[str, tuple[str, ...]]  # by task, terms without both classes among the genes with a vector
+    left_out: tuple[str, ...]  # tables, encoders and controls that were not used, and why
+
+
+def compare_tasks(
+    stores: Sequence[Store],
+    folder: Path,
+    *,
+    encoders: Sequence[str] | None = None,
+    knowledge: Sequence[Knowledge] | None = None,
+    scored_on: ScoredOn = "test",
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> TaskComparison:
+    """Score vectors on the tables of a folder by class-balanced kernel ridge regression.
+
+    Nothing is chosen: the kernel exp(-2 (1 - cosine)) and the penalty 3 serve every term and encoder, so that the parts
+    called ``test`` are scored and not used otherwise.
+
+    Parameters
+    ----------
+    stores
+        The first resolves names of genes; another one, such as an older release, is scored on the same genes.
+    folder
+        Tables, see :func:`genekb.query.tasks.tables.read_tasks`, and if there is one ``published.tsv``.
+    encoders
+        As for :meth:`genekb.store.reader.Store.encoder_id`; all that are here if left out.
+    knowledge
+        What vectors may know, see :func:`genekb.query.knowledge.knowledge_vectors`; if left out,
+        :data:`DEFAULT_KNOWLEDGE`, without what an encoder cannot give, which is reported.
+    scored_on
+        ``test``: trained on all folds. ``inner``: each fold scored by the others, ``test`` left alone.
+    seed
+        Of controls and intervals.
+    progress
+        Called before each task with encoder and knowledge, the number of tasks done, and all of them.
+
+    Raises
+    ------
+    SourceUnusable
+        If a table is not right, or no task can be scored.
+    NotAvailable
+        If a store has no such encoder, or an encoder cannot give a control that was asked for.
+
+    Examples
+    --------
+    >>> found = compare_tasks([kb], Path("tasks"), encoders=["lsa-256"])  # doctest: +SKIP
+    >>> [(row.task, row.knowledge, round(row.auroc, 3)) for row in found.rows]  # doctest: +SKIP
+    [('go', 'real', 0.891), ('go', 'shuffled', 0.506)]
+    """
+    tasks, tables_left = read_tasks(folder, stores[0])
+    notes = [f"{name}: {why}" for name, why in tables_left.items()]
+    for task in tasks:
+        if scored_on == "inner" and not any(term.rounds["inner"] for term in task.terms):
+            raise SourceUnusable(f"{folder}/{task.name}: inner scores need two folds beside test; score it on test")
+    wanted = [
+        (store, encoder_id, kind)
+        for store in stores
+        for encoder_id in _encoders_of(store, encoders)
+        for kind in _knowledge_of(store, encoder_id, knowledge, notes)
+    ]
+    scorer = _Scorer(tasks=tasks, scored_on=scored_on, seed=seed, progress=progress, n_all=len(wanted) * len(tasks))
+    for store, encoder_id, kind in wanted:
+        scorer.add(store, encoder_id, kind, notes, is_asked=knowledge is not None)
+    published = map(
+        _published_row, read_published(folder, [task.name for task in tasks]) if scored_on == "test" else ()
+    )
+    rows = [*scorer.rows, *published]
+    order = {task.name: number for number, task in enumerate(tasks)}
+    return TaskComparison(
+        store_ids=tuple(store.store_id for store in stores),
+        scored_on=scored_on,
+        rows=tuple(sorted(rows, key=lambda row: order[row.task])),
+        unknown={task.name: task.unknown for task in tasks},
+        missing=scorer.missing,
+        skipped_terms={name: tuple(terms) for name, terms in scorer.skipped.items()},
+        left_out=tuple(dict.fromkeys([*notes, *_repeated(tasks)])),
+    )
+
+
+def _encoders_of(store: Store, encoders: Sequence[str] | None) -> list[str]:
+    ids = list(dict.fromkeys(map(store.encoder_id, encoders or store.encoder_ids)))
+    if not ids:
+        raise NotAvailable(f"{store.store_id} has no encoder to score; add one with `genekb encode`")
+    return ids
+
+
+def _knowledge_of(
+    store: Store, encoder_id: str, asked: Sequence[Knowledge] | None, notes: list[str]
+) -> Iterator[Knowledge]:
+    """Give what an encoder is scored with; a control of the store only as it is, unless more is asked for."""
+    if asked is not None:
+        if "name" in asked and (why := why_without_name(store, encoder_id)):
+            raise NotAvailable(f"{why}; leave it out of --knowledge, or choose encoders with --encoder")
+        yield from dict.fromkeys(asked)
+        return
+    kind = store.manifest.kind(encoder_id)
+    for each in ("real",) if kind.is_control else DEFAULT_KNOWLEDGE:
+        why = why_without_name(store, encoder_id) if each == "name" else ""
+        if each == "name" and kind.is_remote:
+            why = f"{encoder_id} is behind a network; ask for its control with --knowledge name"
+        if why:
+            notes.append(why)
+        else:
+            yield each
+
+
+def _repeated(tasks: Sequence[GeneTask]) -> Iterator[str]:
+    for task in tasks:
+        if task.n_repeated:
+            yield f"{task.name}: {task.n_repeated:,} rows repeat one before them"
+
+
+def _published_row(found: Published) -> TaskRow:
+    return TaskRow(
+        task=found.task, store_id="", encoder=found.embedding, knowledge=PUBLISHED, auroc=found.auroc, low=None,
+        high=None, variant=found.variant,
+    )  # fmt: skip
+
+
+class _Scorer:
+    """Rows of figures as they are made."""
+
+    def __init__(
+        self, *, tasks: Sequence[GeneTask], scored_on: ScoredOn, seed: int, progress: Progress, n_all: int
+    ) -> None:
+        self.rows: list[TaskRow] = []
+        self.missing: dict[str, dict[str, tuple[int, ...]]] = {task.name: {} for task in tasks}
+        self.skipped: dict[str, dict[str, None]] = {task.name: {} for task in tasks}
+        self._tasks, self._scored_on, self._seed, self._progress = tasks, scored_on, seed, progress
+        self._n_all, self._n_done = n_all, 0
+        self._gene_ids = np.unique(np.concatenate([task.gene_ids for task in tasks]))
+        self._by_symbol: dict[bytes, list[TaskRow]] = {}  # rows of symbols, which encoders of the same genes share
+
+    def add(self, store: Store, encoder_id: str, kind: Knowledge, notes: list[str], *, is_asked: bool) -> None:
+        """Score one encoder with one kind of knowledge on every task."""
+        try:
+            found = knowledge_vectors(store, encoder_id, knowledge=kind, gene_ids=self._gene_ids, seed=self._seed)
+        except NotAvailable as error:
+            if is_asked or kind != "name":
+                raise
+            notes.append(f"control 'name' of {encoder_id}: {error}")
+            return
+        if not len(found.gene_ids):
+            raise SourceUnusable(f"no gene of the tasks has a vector by {encoder_id} in {store.store_id}")
+        key = store.store_id.encode() + found.gene_ids.tobytes()
+        if kind == "symbol" and key in self._by_symbol:
+            self.rows += [replace(row, encoder=encoder_id) for row in self._by_symbol[key]]
+            self._n_done += len(self._tasks)
+            return
+        made = [self._score(task, found, store.store_id) for task in self._tasks]
+        rows = [row for row in made if row is not None]
+        if kind == "symbol":
+            self._by_symbol[key] = rows
+        self.rows += rows
+
+    def _score(self, task: GeneTask, found: KnowledgeVectors, store_id: str) -> TaskRow | None:
+        self._progress(f"{found.encoder_id} {found.knowledge}", self._n_done, self._n_all)
+        self._n_done += 1
+        missing = np.setdiff1d(task.gene_ids, found.gene_ids)
+        self.missing[task.name].setdefault(f"{store_id} {found.encoder_id} {found.knowledge}", tuple(missing.tolist()))
+        areas = {term.name: self._score_term(term, found) for term in task.terms}
+        known = {name: area for name, area in areas.items() if not math.isnan(area)}
+        self.skipped[task.name] |= dict.fromkeys(areas.keys() - known.keys())
+        if not known:
+            return None
+        low, high = bootstrap_interval(np.array(list(known.values())), seed=self._seed)
+        return TaskRow(
+            task=task.name,
+            store_id=store_id,
+            encoder=found.encoder_id,
+            knowledge=found.knowledge,
+            auroc=float(np.mean(list(known.values()))),
+            low=low,
+            high=high,
+            n_terms=len(known),
+            n_genes=len(task.gene_ids) - len(missing),
+            n_missing=len(missing) + len(set(task.unknown) - set(map(str, task.gene_ids.tolist()))),
+            by_term=known,
+        )
+
+    def _score_term(self, term: Term, found: KnowledgeVectors) -> float:
+        place = np.searchsorted(found.gene_ids, term.genes).clip(max=len(found.gene_ids) - 1)
+        here = (found.gene_ids[place] == term.genes).all(axis=1)
+        rounds = [
+            replace(each, train=each.train[here], scored=each.scored[here]) for each in term.rounds[self._scored_on]
+        ]
+        points = Points(vectors=found.vectors, members=place[here])
+        return score_rounds(points, term.has_term[here], rounds, seed=self._seed)
+
+
+def bootstrap_interval(figures: Float[np.ndarray, " term"], *, seed: int) -> tuple[float | None, float | None]:
+    """2.5th and 97.5th percentile of the mean over terms drawn with replacement; None for fewer than two terms."""
+    n_terms = len(figures)
+    if n_terms < 2:  # noqa: PLR2004 - one term has no interval
+        return None, None
+    drawn = np.random.default_rng([seed, 3]).integers(n_terms, size=(N_RESAMPLED, n_terms))
+    low, high = np.percentile(figures[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+_COLUMNS: Final = (
+    *("task", "store", "encoder", "knowledge", "variant", "auroc", "low", "high", "n_terms", "n_genes", "n_missing"),
+)
+
+
+def write_task_table(found: TaskComparison, path: Path, *, overwrite: bool = False) -> None:
+    """Write the rows of figures as a table, published ones too; ``OutputUnusable`` if the file exists."""
+    rows = ((row.task, row.store_id, *(getattr(row, name) for name in _COLUMNS[2:])) for row in found.rows)
+    with output(Target(path), overwrite=overwrite) as part:
+        part.write_text(table_text(path, _COLUMNS, rows, digits=6), encoding="utf-8")
+
+
+def best_published(rows: Sequence[TaskRow], *, n_best: int) -> list[TaskRow]:
+    """Give the best published figures of each task, of one way to compare: that of all genes where there is one."""
+    best = []
+    for task in dict.fromkeys(row.task for row in rows):
+        own = [row for row in rows if row.task == task and row.knowledge == PUBLISHED]
+        variant = next((each for each in VARIANTS if any(row.variant == each for row in own)), "")
+        own = [row for row in own if row.variant == variant]
+        best += sorted(own, key=lambda row: -row.auroc)[:n_best]
+    return best

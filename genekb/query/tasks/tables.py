@@ -1,0 +1,281 @@
+"""Tables of gene-level tasks: terms with genes or pairs of genes, labels, and the parts that are trained and scored."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int
+from numpy.typing import NDArray
+
+from genekb.core.errors import SourceUnusable
+from genekb.schema import IntArray, StrArray
+from genekb.sources.base import read_header, read_rows
+from genekb.store.reader import Store
+
+ScoredOn = Literal["test", "inner"]
+Mask = NDArray[np.bool_]
+PUBLISHED: Final = "published.tsv"
+TEST: Final = "test"
+N_FOLDS: Final = 5  # of a table without parts of its own
+_GENE_COLUMNS: Final = (("gene_id_1", "gene_id_2"), ("gene_1", "gene_2"), ("gene_id",), ("gene",))
+_NEEDED: Final = "columns term, gene_id or gene, label[, split], or gene_id_1, gene_id_2, label[, fold1, ...]"
+VARIANTS: Final = ("", "all_genes", "sum", "shared_genes", "product", "concat")  # after the task's name in a column
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """Rows that are trained on, and rows that are scored by what was learnt."""
+
+    train: Bool[np.ndarray, " row"]
+    scored: Bool[np.ndarray, " row"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term:
+    """Genes, or pairs of genes, that have a term and that lack it."""
+
+    name: str
+    genes: Int[np.ndarray, "row member"]  # GeneIDs: one a row, or the two of a pair
+    has_term: Bool[np.ndarray, " row"]
+    rounds: Mapping[ScoredOn, tuple[Round, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneTask:
+    """A table of terms, its names resolved against a store."""
+
+    name: str
+    terms: tuple[Term, ...]
+    gene_ids: IntArray  # distinct GeneIDs of the table, ascending, known to the store or not
+    unknown: tuple[str, ...]  # names that the store does not know, left out
+    n_repeated: int  # rows left out because a row before them has the same gene or pair, and the same label
+    has_test: bool  # False where each fold is scored in turn, so that ``inner`` leaves no gene untouched
+
+    @property
+    def is_of_pairs(self) -> bool:
+        """Whether a row is a pair of genes."""
+        return self.terms[0].genes.shape[1] > 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """A figure from elsewhere."""
+
+    task: str
+    embedding: str
+    variant: str  # what the column says after the task's name: ``shared_genes``, ``sum``; may be empty
+    auroc: float
+
+
+def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[str, str]]:
+    """Read the tables ``NAME.tsv`` or ``NAME.tsv.gz`` of a folder, and why others of it were left out.
+
+    Raises ``SourceUnusable`` if the folder has no table of a task, or one of them is not right.
+    """
+    if not folder.is_dir():
+        raise SourceUnusable(f"{folder} is not a folder; give --tasks a folder of tables NAME.tsv with {_NEEDED}")
+    tasks, left_out = [], {}
+    for path in sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")]):
+        if path.name.removesuffix(".gz") == PUBLISHED:
+            continue
+        header = read_header(path)
+        if "label" in header and _gene_columns(header):
+            tasks.append(read_task(path, store))
+        else:
+            left_out[path.name] = "no table of a task: it lacks a column label, or genes"
+    if not tasks:
+        raise SourceUnusable(f"{folder} has no table of a task; it needs NAME.tsv with {_NEEDED}")
+    return tuple(tasks), left_out
+
+
+def _gene_columns(header: Sequence[str]) -> tuple[str, ...]:
+    return next((columns for columns in _GENE_COLUMNS if set(columns) <= set(header)), ())
+
+
+def read_task(path: Path, store: Store) -> GeneTask:
+    """Read one table.
+
+    Raises ``SourceUnusable`` if a label is neither 0 nor 1, a GeneID is no number, a gene has two labels for a term, or
+    no name is known.
+    """
+    header = read_header(path)
+    if twice := {name for name in header if header.count(name) > 1}:
+        raise SourceUnusable(f"{path} has the column {min(twice)!r} twice; keep one")
+    columns = _gene_columns(header)
+    folds = [name for name in header if name.startswith("fold")] if len(columns) > 1 else []
+    rows, _ = read_rows(path, header, null_values=("",))
+    if not rows.num_rows:
+        raise SourceUnusable(f"{path} holds no row")
+    genes, unknown = _read_genes(path, rows, columns, store)
+    has_term = _read_labels(path, rows)
+    terms = _texts(rows, "term") if "term" in header else np.full(rows.num_rows, path.name.split(".")[0])
+    parts = {name: _texts(rows, name) for name in (folds or [name for name in ("split",) if name in header])}
+    kept, n_repeated = _distinct(path, genes, terms, has_term)
+    made = [
+        _term(path, name, genes[index], has_term[index], {key: part[index] for key, part in parts.items()})
+        for name in dict.fromkeys(terms[kept].tolist())
+        if len(index := kept[terms[kept] == name])
+    ]
+    return GeneTask(
+        name=path.name.removesuffix(".gz").removesuffix(".tsv"),
+        terms=tuple(made),
+        gene_ids=np.unique(genes[kept]),
+        unknown=unknown,
+        n_repeated=n_repeated,
+        has_test=bool(folds) or ("split" in parts and TEST in parts["split"]),
+    )
+
+
+def _texts(rows: pa.Table, column: str) -> StrArray:
+    return np.array([value or "" for value in rows[column].to_pylist()], dtype=np.str_)
+
+
+def _read_labels(path: Path, rows: pa.Table) -> Mask:
+    labels = _texts(rows, "label")
+    wrong = labels[~np.isin(labels, ["0", "1"])]
+    if len(wrong):
+        raise SourceUnusable(f"{path}: label {str(wrong[0])!r} is neither 0 nor 1")
+    return np.asarray(labels == "1")
+
+
+def _read_genes(path: Path, rows: pa.Table, columns: Sequence[str], store: Store) -> tuple[IntArray, tuple[str, ...]]:
+    """GeneIDs (row, member), 0 where a name is unknown, and the names that are."""
+    texts = np.column_stack([_texts(rows, column) for column in columns])
+    distinct, index = np.unique(texts, return_inverse=True)
+    if columns[0].startswith("gene_id"):
+        wrong = next((name for name in distinct.tolist() if not name.isdecimal() or int(name) < 1), None)
+        if wrong is not None:
+            raise SourceUnusable(f"{path}: {columns[0]} {wrong!r} is no GeneID; call a column of symbols 'gene'")
+        gene_ids = distinct.astype(np.int64)
+        unknown = distinct[~np.isin(gene_ids, store.table("genes")["gene_id"].to_numpy())]
+    else:
+        gene_ids = store.resolve(distinct.tolist()).gene_ids
+        unknown = distinct[gene_ids == 0]
+        if not gene_ids.any():
+            raise SourceUnusable(f"{path}: none of {len(distinct):,} names is a gene of {store.store_id}")
+    return gene_ids[index].reshape(texts.shape), tuple(unknown.tolist())
+
+
+def _distinct(path: Path, genes: IntArray, terms: StrArray, has_term: Mask) -> tuple[IntArray, int]:
+    """Rows with known genes, each gene or pair once a term, and how many repeat one before them."""
+    known = np.flatnonzero((genes > 0).all(axis=1))
+    keys = np.column_stack([np.unique(terms, return_inverse=True)[1], np.sort(genes, axis=1)])[known]
+    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    differs = np.flatnonzero(has_term[known] != has_term[known[first[index.ravel()]]])
+    if len(differs):
+        row = known[differs[0]]
+        which = " and ".join(map(str, genes[row].tolist()))
+        raise SourceUnusable(f"{path}: gene {which} has both labels for {str(terms[row])!r}; keep one row")
+    return known[np.sort(first)], len(known) - len(first)
+
+
+def _term(path: Path, name: str, genes: IntArray, has_term: Mask, parts: Mapping[str, StrArray]) -> Term:
+    if genes.shape[1] > 1:
+        rounds = _rounds_of_folds(parts) if parts else _rounds_of_pairs(genes)
+    else:
+        rounds = _rounds_of_split(path, name, parts["split"] if parts else hash_folds(genes[:, 0]))
+    return Term(name=name, genes=genes, has_term=has_term, rounds=rounds)
+
+
+def hash_folds(gene_ids: Int[np.ndarray, " gene"]) -> StrArray:
+    """Fold of each gene, by a hash of its GeneID: the same in every table."""
+    digests = (hashlib.sha256(str(gene).encode()).digest() for gene in gene_ids.tolist())
+    return np.array([f"fold{int.from_bytes(digest[:8], 'big') % N_FOLDS + 1}" for digest in digests], dtype=np.str_)
+
+
+def _rounds_of_split(path: Path, name: str, split: StrArray) -> Mapping[ScoredOn, tuple[Round, ...]]:
+    """Folds are trained on and ``test`` is scored; without a ``test`` each fold is scored in turn."""
+    if not np.char.str_len(split).all():
+        raise SourceUnusable(f"{path}: a row of {name!r} has no split; write fold1, fold2, ... or test")
+    folds = sorted(set(split.tolist()) - {TEST})
+    if TEST in split:
+        test: tuple[Round, ...] = (Round(train=split != TEST, scored=split == TEST),)
+        inner = tuple(Round(train=(split != TEST) & (split != fold), scored=split == fold) for fold in folds)
+        return {"test": test, "inner": inner if len(folds) > 1 else ()}
+    test = tuple(Round(train=split != fold, scored=split == fold) for fold in folds)
+    return {"test": test, "inner": _within(split, folds)}
+
+
+def _within(parts: StrArray, folds: Sequence[str]) -> tuple[Round, ...]:
+    """Give the rounds within the training part of each fold: another fold of it is scored."""
+    pairs = ((outer, inner) for outer in folds for inner in folds if outer != inner)
+    return tuple(Round(train=(parts != outer) & (parts != inner), scored=parts == inner) for outer, inner in pairs)
+
+
+def _rounds_of_folds(parts: Mapping[str, StrArray]) -> Mapping[ScoredOn, tuple[Round, ...]]:
+    """Give the rounds of columns that say of each pair ``test``, ``-`` (not used) or ``train:abc``.
+
+    a, b, c: the part of the pair in each inner round: ``t`` trained, ``v`` scored, ``.`` not used.
+    """
+    trained = {name: np.char.startswith(part, "train") for name, part in parts.items()}
+    test = tuple(Round(train=trained[name], scored=part == TEST) for name, part in parts.items())
+    return {"test": test, "inner": tuple(each for part in parts.values() for each in _inner_rounds(part))}
+
+
+def _inner_rounds(part: StrArray) -> Iterator[Round]:
+    letters = [value.partition(":")[2] if value.startswith("train") else "" for value in part.tolist()]
+    for number in range(max(map(len, letters))):
+        own = np.array([word[number : number + 1] for word in letters])
+        yield Round(train=own == "t", scored=own == "v")
+
+
+def _rounds_of_pairs(genes: Int[np.ndarray, "row 2"]) -> Mapping[ScoredOn, tuple[Round, ...]]:
+    """Pairs within a fold of genes are scored, those without a gene of it trained on; others are not used."""
+    folds = np.column_stack([hash_folds(genes[:, 0]), hash_folds(genes[:, 1])])
+    names = sorted(set(folds.ravel().tolist()))
+
+    def outside(*left: str) -> Mask:
+        return np.asarray(~np.isin(folds, left).any(axis=1))
+
+    def inside(fold: str) -> Mask:
+        return np.asarray((folds == fold).all(axis=1))
+
+    test = tuple(Round(train=outside(fold), scored=inside(fold)) for fold in names)
+    inner = tuple(
+        Round(train=outside(fold, other), scored=inside(other)) for fold in names for other in names if fold != other
+    )
+    return {"test": test, "inner": inner}
+
+
+def read_published(folder: Path, tasks: Sequence[str]) -> tuple[Published, ...]:
+    """Read ``published.tsv``: a row an embedding, a column a task, with what was compared behind its name.
+
+    Raises ``SourceUnusable`` if it has no column ``embedding``, or a figure is no number in [0, 1].
+    """
+    path = next((folder / name for name in (PUBLISHED, f"{PUBLISHED}.gz") if (folder / name).is_file()), None)
+    if path is None:
+        return ()
+    header = read_header(path)
+    if "embedding" not in header:
+        raise SourceUnusable(f"{path} has no column 'embedding'; it needs one, and a column a task")
+    rows, _ = read_rows(path, header, null_values=("", "-"))
+    of_column = {column: found for column in header if (found := _task_of(column, tasks))}
+    return tuple(
+        Published(task=task, embedding=row["embedding"], variant=variant, auroc=_figure(path, row[column]))
+        for column, (task, variant) in of_column.items()
+        for row in rows.to_pylist()
+        if row[column] is not None
+    )
+
+
+def _task_of(column: str, tasks: Sequence[str]) -> tuple[str, str] | None:
+    """Task of a column, and what stands behind its name."""
+    for variant in VARIANTS:
+        task = column.removesuffix(f"_{variant}") if variant else column
+        if task in tasks:
+            return task, variant
+    return None
+
+
+def _figure(path: Path, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise SourceUnusable(f"{path}: {text!r} is no AUROC, a number in [0, 1]")
+    return value
