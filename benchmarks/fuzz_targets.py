@@ -167,7 +167,7 @@ def write_lists(folder: Path) -> None:
 
 
 def read_lists(folder: Path) -> Any:
-    from cellmodel.annotate.cell_types import read_candidates, read_panel
+    from cellmodel.annotate.candidates import read_candidates, read_panel
     from cellmodel.io.gene_names import read_gene_totals
     from genekb.genes.taxa import find_taxon
 

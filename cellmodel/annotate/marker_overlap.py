@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.annotate.cell_types import UNASSIGNED, Panel
+from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.core.arrays import Labels
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import GroupedCells

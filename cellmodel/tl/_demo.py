@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Final
 
 import genekb
-from cellmodel.annotate.cell_types import of_tissues, read_cell_types
+from cellmodel.annotate.candidates import of_tissues
+from cellmodel.annotate.cell_types import read_cell_types
 from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import numpy as np
 
 import genekb
-from cellmodel.annotate.cell_types import UNASSIGNED, Panel
+from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.cell_types import UNASSIGNED
 from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_types

@@ -50,14 +50,8 @@ class Candidates:
 
     def read(self) -> "tuple[CellType, ...]":
         """Read the cell types to choose from."""
-        from cellmodel.annotate.cell_types import (
-            IN_EVERY_TISSUE,
-            CellType,
-            of_tissues,
-            read_candidates,
-            read_cell_types,
-            read_panel,
-        )
+        from cellmodel.annotate.candidates import IN_EVERY_TISSUE, of_tissues, read_candidates, read_panel
+        from cellmodel.annotate.cell_types import CellType, read_cell_types
 
         if sum(choice is not None for choice in (self.candidates, self.tissue, self.only_tissue, self.markers)) > 1:
             raise typer.BadParameter(
@@ -98,7 +92,7 @@ def annotate(
     reading, write = read.config(), slots.write(output)
     content: dict[str, Any] = {"input": str(path), "output": str(output)}
     if kb is None:
-        from cellmodel.annotate.cell_types import read_panel
+        from cellmodel.annotate.candidates import read_panel
 
         panel = read_panel(_only_markers(candidates, encoder=genes.encoder))
         naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from cellmodel.annotate.cell_types import CellType, of_tissues, read_candidates, read_cell_types
+from cellmodel.annotate.candidates import of_tissues, read_candidates
+from cellmodel.annotate.cell_types import CellType, read_cell_types
+from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.errors import InputUnusable
 from genekb.encoders import load_encoder
 
@@ -86,7 +88,7 @@ def test_a_users_list_is_read_and_bare_names_of_the_table_bring_what_it_tells(tm
     assert mine.text == "my cell"
     (tmp_path / "b.csv").write_text('cell_type,genes,definition\npodocyte,"CD3D, CD3E CD3D",\nx,,makes y\n')
     first, second = read_candidates(tmp_path / "b.csv")
-    assert first == CellType(name="podocyte", genes=("CD3D", "CD3E"))
+    assert first == CellType(name="podocyte", genes=("CD3D", "CD3E"), parent="kidney epithelial cell")
     assert second.text == "x: makes y"
 
 
@@ -114,5 +116,6 @@ def test_markers_are_symbols_of_the_human_release_or_of_mouse(real_data):
         path = real_data / "ncbi" / "2022-11" / f"{taxon}.gene_info.gz"
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             symbols |= {line.split("\t")[2] for line in stream}
-    unknown = [(one.name, gene) for one in read_cell_types() for gene in one.genes if gene not in symbols]
+    listed = (*read_cell_types(), *read_cell_groups())
+    unknown = [(one.name, gene) for one in listed for gene in one.genes + one.mouse_genes if gene not in symbols]
     assert unknown == []

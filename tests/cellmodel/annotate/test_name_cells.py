@@ -170,3 +170,12 @@ def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tm
     assert (names[found.obs["group"] == "CD19+ B"] == "B").all()
     assert found.uns["cellmodel_name"]["names"].set_index("cluster").loc["CD4+/CD45RO+ Memory", "best"] == "T"
     assert "cellmodel_name" not in adata.obs
+
+
+def test_markers_of_mouse_count_in_a_store_of_mouse_alone(stores):
+    for taxon, expected in (("human", 0), ("mouse", 1)):
+        symbol = stores[taxon].table("genes")["symbol"].to_pylist()[0]
+        one = CellType(name="a", mouse_genes=(symbol,))
+        ids = stores[taxon].resolve([symbol]).gene_ids
+        weights, n_known = marker_weights([one], np.array([ids[0], 1, 2]), stores[taxon])
+        assert (n_known.tolist(), weights.nnz) == ([expected], expected)

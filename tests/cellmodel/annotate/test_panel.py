@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cellmodel.annotate.cell_types import read_panel
+from cellmodel.annotate.candidates import read_panel
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata

@@ -1,0 +1,109 @@
+"""Levels of names: cell types, the broader groups that they belong to, and the answer where the best types disagree."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from io import StringIO
+from typing import Final, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from cellmodel.annotate.cell_types import CellType, cell_type_of_row, read_cell_types
+from cellmodel.core.errors import InputUnusable
+
+Level = Literal["auto", "fine", "broad"]
+LEVELS: Final[tuple[str, ...]] = get_args(Level)
+MAX_GAP: Final = 0.1  # fraction of the best score by which a relative may score lower and still contest the name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelName:
+    """A name at one level."""
+
+    name: str  # a candidate, or a group that it belongs to
+    level: str  # ``fine``: a candidate; ``broad``: an everyday group such as T cell; ``middle``: a group between them
+    parent: str  # nearest broader group of ``name``; empty if there is none
+    ontology_id: str  # of ``name`` in the Cell Ontology; empty if it has no term
+    members: tuple[str, ...]  # the candidates behind the name, best first
+
+
+@cache
+def read_cell_groups() -> tuple[CellType, ...]:
+    """Read the groups of cell types; one without marker genes takes those that its members share."""
+    text = files("cellmodel.annotate").joinpath("data/cell_groups.tsv").read_text(encoding="utf-8")
+    rows = csv.DictReader(StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
+    groups = [cell_type_of_row(row) for row in rows]
+    children = [*read_cell_types(), *groups]
+    return tuple(one if one.genes else replace(one, genes=shared_genes(one.name, children)) for one in groups)
+
+
+def shared_genes(name: str, types: Sequence[CellType]) -> tuple[str, ...]:
+    """Marker genes listed by half of the members of a group, and by two at least; most often listed first."""
+    members = [set(one.genes) for one in types if one.parent == name and one.genes]
+    counts = {gene: sum(gene in each for each in members) for gene in sorted(set().union(*members))}
+    least = max(2, len(members) / 2)
+    return tuple(gene for gene in sorted(counts, key=lambda gene: -counts[gene]) if counts[gene] >= least)
+
+
+@cache
+def _table() -> Mapping[str, CellType]:
+    return {one.name: one for one in (*read_cell_types(), *read_cell_groups())}
+
+
+def lineage_of(one: CellType) -> tuple[CellType, ...]:
+    """List a type and the groups that it belongs to, narrow to broad."""
+    path, table = [one], _table()
+    while path[-1].parent in table and len(path) <= len(table):
+        path.append(table[path[-1].parent])
+    return tuple(path)
+
+
+def broad_group(one: CellType) -> CellType:
+    """Find the everyday group of a type: the nearest that is broad, the type itself if none is."""
+    return next((each for each in lineage_of(one) if each.level == "broad"), one)
+
+
+def common_group(types: Sequence[CellType]) -> CellType | None:
+    """Find the nearest group that all types belong to; None if there is none. One type is its own."""
+    shared = [{one.name for one in lineage_of(each)} for each in types]
+    return next((one for one in lineage_of(types[0]) if all(one.name in names for names in shared)), None)
+
+
+def level_name(
+    types: Sequence[CellType],
+    scores: Float[np.ndarray, " type"],
+    *,
+    level: Level = "auto",
+    max_gap: float = MAX_GAP,
+) -> LevelName:
+    """Name by candidates and their scores at a level.
+
+    ``fine`` is the best candidate, ``broad`` its everyday group. ``auto`` is the best candidate unless others of its
+    everyday group score within ``max_gap`` of it, as a fraction of its score: then the nearest group of all these.
+    """
+    if level not in LEVELS:
+        raise InputUnusable(f"no level {level!r}; give one of {', '.join(LEVELS)}")
+    order = np.argsort(-np.asarray(scores), kind="stable").tolist()
+    best = types[order[0]]
+    group = broad_group(best)
+    if level == "fine" or scores[order[0]] <= 0:
+        return _answer(best, [best])
+    if level == "broad":
+        return _answer(group, [best])
+    limit = (1 - max_gap) * scores[order[0]]
+    near = [types[row] for row in order if scores[row] >= limit and broad_group(types[row]).name == group.name]
+    return _answer(common_group(near) or best, near)
+
+
+def _answer(one: CellType, members: Sequence[CellType]) -> LevelName:
+    is_fine = one.name == members[0].name
+    return LevelName(
+        name=one.name,
+        level="fine" if is_fine else one.level or "middle",
+        parent=one.parent,
+        ontology_id=one.ontology_id,
+        members=tuple(each.name for each in members),
+    )

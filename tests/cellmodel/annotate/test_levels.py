@@ -1,0 +1,117 @@
+"""Groups of cell types against the Cell Ontology; answers at a level, and where the best types disagree."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellmodel.annotate.candidates import read_candidates
+from cellmodel.annotate.cell_types import CellType, read_cell_types
+from cellmodel.annotate.levels import (
+    broad_group,
+    common_group,
+    level_name,
+    lineage_of,
+    read_cell_groups,
+    shared_genes,
+)
+from cellmodel.core.errors import InputUnusable
+
+TYPES = {one.name: one for one in read_cell_types()}
+GROUPS = {one.name: one for one in read_cell_groups()}
+WITHOUT_GROUP = {
+    "Leydig cell", "granulosa cell", "trophoblast cell", "melanocyte", "airway basal cell", "neural progenitor cell",
+    "hepatoblast",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ontology():
+    """Rows of release 2026-03-26 of the Cell Ontology by identifier."""
+    with (Path(__file__).parents[2] / "data" / "cell_ontology.tsv").open() as stream:
+        return {row["id"]: row for row in csv.DictReader(stream, delimiter="\t")}
+
+
+def test_identifiers_and_labels_are_those_of_the_ontology(ontology):
+    for one in (*TYPES.values(), *GROUPS.values()):
+        if one.ontology_id:
+            assert ontology[one.ontology_id]["label"] == one.ontology_label, one.name
+    assert {one.name for one in GROUPS.values() if not one.ontology_id} == set()
+
+
+def test_a_parent_is_an_ancestor_in_the_ontology(ontology):
+    table = TYPES | GROUPS
+    for one in table.values():
+        if not one.parent:
+            continue
+        parent = table[one.parent]
+        terms = (one.ontology_id, parent.ontology_id)
+        if all(terms) and terms[0] != terms[1]:
+            assert terms[1] in ontology[terms[0]]["ancestors"].split(), (one.name, parent.name)
+
+
+def test_names_are_distinct_every_path_ends_and_nearly_every_type_has_a_group():
+    assert not set(TYPES) & set(GROUPS)
+    for one in (*TYPES.values(), *GROUPS.values()):
+        path = [each.name for each in lineage_of(one)]
+        assert len(path) == len(set(path)), one.name
+        assert one.level in {"", "broad"}
+    assert {name for name, one in TYPES.items() if not one.parent} == WITHOUT_GROUP
+
+
+def test_a_group_without_genes_takes_those_that_half_of_its_members_share():
+    members = [
+        CellType(name=name, parent="kin", genes=genes) for name, genes in zip("abc", ("XYZ", "XZ", "QX"), strict=True)
+    ]
+    assert shared_genes("kin", members) == ("X", "Z")
+    assert shared_genes("kin", members[:1]) == ()
+    assert {"CD4", "CD3D"} <= set(GROUPS["helper T cell"].genes)
+
+
+def level_of(scores, **options):
+    return level_name([TYPES[name] for name in scores], np.array(list(scores.values())), **options)
+
+
+def test_the_best_type_is_named_where_it_is_clear_and_its_group_where_broad_is_asked_for():
+    scores = {"naive CD4 T cell": 5.0, "memory CD4 T cell": 3.0, "natural killer cell": 4.9}
+    found = level_of(scores)
+    assert (found.name, found.level, found.parent) == ("naive CD4 T cell", "fine", "CD4 T cell")
+    assert level_of(scores, level="fine") == found
+    broad = level_of(scores, level="broad")
+    assert (broad.name, broad.level, broad.parent, broad.ontology_id) == ("T cell", "broad", "lymphocyte", "CL:0000084")
+    assert broad.members == ("naive CD4 T cell",)
+
+
+def test_relatives_that_disagree_give_their_nearest_common_group():
+    found = level_of({"naive CD4 T cell": 5.0, "memory CD4 T cell": 4.8, "natural killer cell": 4.9})
+    assert (found.name, found.level, found.members) == (
+        "CD4 T cell", "middle", ("naive CD4 T cell", "memory CD4 T cell"),
+    )  # fmt: skip
+    found = level_of({"naive CD4 T cell": 5.0, "naive CD8 T cell": 4.8})
+    assert (found.name, found.level) == ("T cell", "broad")
+    assert level_of({"naive CD4 T cell": 5.0, "naive CD8 T cell": 4.8}, max_gap=0.01).level == "fine"
+
+
+def test_a_type_that_holds_another_is_their_common_group_and_types_of_no_kin_have_none():
+    assert common_group([TYPES["Kupffer cell"], TYPES["macrophage"]]) == TYPES["macrophage"]
+    assert common_group([TYPES["hepatocyte"], TYPES["erythrocyte"]]) is None
+    assert broad_group(TYPES["melanocyte"]) == TYPES["melanocyte"]
+    assert level_of({"hepatocyte": 5.0, "erythrocyte": 5.0}).name == "hepatocyte"
+
+
+def test_an_unknown_level_is_refused_and_a_type_of_no_table_is_its_own():
+    with pytest.raises(InputUnusable, match="no level 'coarse'; give one of auto, fine, broad"):
+        level_of({"hepatocyte": 1.0}, level="coarse")
+    mine = [CellType(name="mine"), CellType(name="yours")]
+    assert level_name(mine, np.array([2.0, 2.0]), level="broad").name == "mine"
+
+
+def test_a_users_list_may_name_groups_and_its_own_types_keep_their_group(tmp_path):
+    (tmp_path / "a.txt").write_text("T cells\nendothelial cell\n")
+    t_cell, endothelial = read_candidates(tmp_path / "a.txt")
+    assert (t_cell.name, t_cell.ontology_id) == ("T cells", "CL:0000084")
+    assert "CDH5" in endothelial.genes
+    (tmp_path / "b.csv").write_text("cell_type,genes\nNaive B cells,CD19 MS4A1\n")
+    (naive,) = read_candidates(tmp_path / "b.csv")
+    assert (naive.genes, naive.parent) == (("CD19", "MS4A1"), "B cell")
