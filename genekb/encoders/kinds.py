@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-Kind = Literal["transformer", "onnx", "static", "api", "lsa", "hash", "random", "shuffled", "foreign", "plugin"]
+Kind = Literal["transformer", "onnx", "static", "api", "lsa", "wcp", "hash", "random", "shuffled", "foreign", "plugin"]
 Pooling = Literal["mean", "cls", "last", "none"]
 
 
@@ -55,6 +55,12 @@ KINDS: Final[Mapping[Kind, EncoderKind]] = {
         is_built_in=True,
         is_fitted=True,
         limit="lsa was fitted on the texts of this store, or of the one it was updated from, and knows no other words.",
+    ),
+    "wcp": EncoderKind(
+        is_built_in=True,
+        is_fitted=True,
+        limit="wcp was fitted on the texts of this store, or of the one it was updated from; of a word that they lack "
+        "it knows the characters alone.",
     ),
     "hash": EncoderKind(is_built_in=True),
     "random": EncoderKind(

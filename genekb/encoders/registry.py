@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from genekb.encoders.controls import ShuffledEncoder
 
 log = logging.getLogger(__name__)
-_BUILT_IN: Final = re.compile(r"^(lsa|hash|random)-([1-9]\d{0,3})$")
+_BUILT_IN: Final = re.compile(r"^(?:(lsa|hash|random|wcp)-([1-9]\d{0,3})|wcp)$")
 GROUP: Final = "genekb.encoders"  # entry points of plug-ins: each names a function, name → Encoder
 _DEFAULT: Final = "minilm"
 _WITHOUT_WEIGHTS: Final = "lsa-256"
@@ -78,7 +78,7 @@ def load_encoder(
         id, or a folder; ``onnx:`` before one of these runs it in ONNX Runtime, ``@DIM`` behind it keeps the first
         values of each vector; ``api:`` and a model's name asks an endpoint.
     corpus
-        Texts to fit an ``lsa`` encoder on.
+        Texts to fit an ``lsa`` or ``wcp`` encoder on.
     device, dtype, threads
         See :class:`genekb.encoders.local.encoder.Compute`.
     online
@@ -104,7 +104,7 @@ def load_encoder(
         name = _choose_default()
     built_in = _BUILT_IN.match(name)
     if built_in:
-        return _load_built_in(name, family=built_in[1], dim=int(built_in[2]), corpus=corpus)
+        return _load_built_in(name, corpus=corpus)
     if name in plugins():
         return _load_plugin(plugins()[name])
     in_onnx = asks_for(name, "onnx")
@@ -237,18 +237,25 @@ def _choose_default() -> str:
     return _WITHOUT_WEIGHTS
 
 
-def _load_built_in(name: str, *, family: str, dim: int, corpus: Sequence[str] | None) -> Encoder:
+def _load_built_in(name: str, *, corpus: Sequence[str] | None) -> Encoder:
+    entry = find_entry(name)
+    family, _, dim = name.partition("-")
+    n_dims = int(dim) if dim else entry.dim if entry else 0
     if family != "random":
         require("sklearn", needed_by=f"encoder {name!r} needs")
-    if family != "lsa":
+    if family in {"random", "hash"}:
         from genekb.encoders.controls import BuiltInEncoder
 
-        return BuiltInEncoder("random" if family == "random" else "hash", name=name, dim=dim)
+        return BuiltInEncoder("random" if family == "random" else "hash", name=name, dim=n_dims)
     if corpus is None:
         raise EncoderFailed(f"encoder {name!r} is fitted on texts, and none were given")
+    if family == "wcp":
+        from genekb.encoders.wcp.fit import fit_wcp
+
+        return fit_wcp(corpus, name=name, dim=n_dims)
     from genekb.encoders.lsa import fit_lsa
 
-    return fit_lsa(corpus, name=name, dim=dim)
+    return fit_lsa(corpus, name=name, dim=n_dims)
 
 
 def _find_place(name: str, entry: ModelEntry | None, *, online: bool, with_code: bool) -> Place:

@@ -58,6 +58,11 @@ def reopen_encoder(
         from genekb.encoders.lsa import reopen_lsa
 
         return reopen_lsa(spec, folder)
+    if spec.kind == "wcp":
+        require("sklearn", needed_by=f"encoder {spec.name!r} needs")
+        from genekb.encoders.wcp.encoder import reopen_wcp
+
+        return reopen_wcp(spec, folder)
     if spec.kind == "plugin" and spec.name not in plugins():
         raise NotAvailable(
             f"{spec.encoder_id} was made by a plug-in of {spec.model_id or 'another package'}, which is not installed "

@@ -45,6 +45,7 @@ TEMPLATES: Final = (
     Template(number=5, name="summary-only", head=(), body=("summary",), informative=("summary",)),
     Template(number=6, name="go", head=("symbol", "name"), body=("summary", "go_terms"), informative=_WITH_TERMS),
     Template(number=7, name="generif", head=("symbol", "name"), body=("summary", "generifs"), informative=_WITH_RIFS),
+    Template(number=8, name="designations", head=("symbol", "name"), body=("summary", "designations")),
 )
 DEFAULT_TEMPLATE: Final = TEMPLATES[0]
 

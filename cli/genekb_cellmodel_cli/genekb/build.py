@@ -106,7 +106,7 @@ def build(
     genes: Annotated[str, typer.Option(help="Type of gene that gets a text, e.g. protein-coding, or all.")] = "all",
     only_genes: Annotated[Path | None, typer.Option(help="Only the genes of this cell file or name list.")] = None,
     template: Annotated[
-        Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif"],
+        Literal["summary", "names", "symbol", "full", "summary-only", "go", "generif", "designations"],
         typer.Option(help="Fields of a gene's text."),
     ] = "summary",
     vector_dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Stored type of vectors.")] = "float16",

@@ -1,0 +1,78 @@
+"""Terms of a text (words, pairs of words, pieces of words) and how often they stand in it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+
+from genekb.core.words import split_words
+
+PIECES: Final = (3, 4, 5)  # characters of a piece
+
+
+def content_words(text: str) -> list[str]:
+    """Words of a text as :func:`genekb.core.words.split_words` gives them, without stop words."""
+    stop_words = _stop_words()
+    return [word for word in split_words(text) if word not in stop_words]
+
+
+@cache
+def _stop_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS)
+
+
+def with_pairs(words: Sequence[str]) -> list[str]:
+    """Words, and each two that follow one another."""
+    return [*words, *(f"{first} {second}" for first, second in pairwise(words))]
+
+
+@lru_cache(maxsize=1 << 17)
+def pieces(word: str) -> tuple[str, ...]:
+    """Cut a word with a space at either end into all runs of :data:`PIECES` characters.
+
+    >>> pieces("cell")
+    (' ce', 'cel', 'ell', 'll ', ' cel', 'cell', 'ell ', ' cell', 'cell ')
+    """
+    padded = f" {word} "
+    return tuple(padded[at : at + n] for n in PIECES for at in range(len(padded) - n + 1))
+
+
+def choose_terms(documents: Iterable[Sequence[str]], *, min_texts: int, max_terms: int) -> list[str]:
+    """Terms that stand in enough texts, the most frequent of them, in the order of the alphabet."""
+    containing = Counter(term for terms in documents for term in set(terms))
+    frequent = [term for term, n in containing.items() if n >= min_texts]
+    return sorted(sorted(frequent, key=lambda term: (-containing[term], term))[:max_terms])
+
+
+def count_terms(documents: Sequence[Sequence[str]], columns: Mapping[str, int]) -> sp.csr_matrix:
+    """(document, term) 1 + log of the count of each term; ``columns``: column of each known term."""
+    indices: list[int] = []
+    counts: list[int] = []
+    ends = [0]
+    for terms in documents:
+        found = Counter(column for term in terms if (column := columns.get(term)) is not None)
+        for column in sorted(found):
+            indices.append(column)
+            counts.append(found[column])
+        ends.append(len(indices))
+    data = (1 + np.log(np.array(counts, dtype=np.float64))).astype(np.float32)
+    shape = (len(documents), len(columns))
+    return sp.csr_matrix((data, np.array(indices, dtype=np.int32), np.array(ends, dtype=np.int64)), shape=shape)
+
+
+def columns_of(vocabulary: Iterable[str]) -> dict[str, int]:
+    """Column of each term."""
+    return {term: column for column, term in enumerate(vocabulary)}
+
+
+def piece_counts(words: Sequence[str], columns: Mapping[str, int]) -> sp.csr_matrix:
+    """(word, piece) how often each known piece stands in a word."""
+    held = count_terms([pieces(word) for word in words], columns)
+    held.data = np.exp(held.data - 1).round()
+    return held

@@ -1,0 +1,162 @@
+"""A fitted encoder of three views of a text: its words, their pieces, and what the words stand beside.
+
+The fitted state is part of the recipe and is saved with the vectors.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float32, Int8
+
+from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens
+from genekb.encoders.wcp.counting import columns_of, content_words, count_terms, piece_counts, with_pairs
+from genekb.files.atomic import read_arrays, write_arrays
+from genekb.files.limits import read_json
+
+REVISION: Final = "1"
+STATE: Final = "wcp.safetensors"
+VOCABULARY: Final = "wcp-vocabulary.json"
+VIEWS: Final = ("words", "characters", "contexts")
+_LEVELS: Final = 127  # of an int8 on either side of zero
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class View:
+    """Vectors of terms; a text has the weighted sum of those of its terms."""
+
+    vocabulary: Sequence[str]  # terms, in the order of the rows
+    # of the counts of a term: how rare it is, times the step of its int8
+    weights: Float32[np.ndarray, " term"]
+    codes: Int8[np.ndarray, "term dim"]
+    mean: Float32[np.ndarray, " dim"]  # of the fitted texts, which is subtracted; zeros where it is kept
+
+    def embed(self, counts: sp.csr_matrix) -> Float32[np.ndarray, "text dim"]:
+        """Embed texts by the counts of their terms, at unit length; zeros for a text without any."""
+        used, columns = np.unique(counts.indices, return_inverse=True)
+        data = counts.data * self.weights[counts.indices]
+        weighted = sp.csr_matrix((data, columns, counts.indptr), shape=(counts.shape[0], len(used)))
+        vectors = unit_or_zero(weighted @ self.codes[used].astype(np.float32))
+        vectors[np.diff(counts.indptr) > 0] -= self.mean
+        return unit_or_zero(vectors)
+
+
+def make_view(
+    vocabulary: Sequence[str],
+    weights: Float32[np.ndarray, " term"],
+    vectors: Float32[np.ndarray, "term dim"],
+) -> View:
+    """Make a view that keeps its vectors in int8, each scaled by its largest value; its mean is zero."""
+    step = np.abs(vectors).max(axis=1) / _LEVELS
+    step[step == 0] = 1
+    return View(
+        vocabulary=vocabulary,
+        weights=(weights * step).astype(np.float32),
+        codes=np.ascontiguousarray(np.rint(vectors / step[:, None]), dtype=np.int8),
+        mean=np.zeros(vectors.shape[1], dtype=np.float32),
+    )
+
+
+def unit_or_zero(vectors: Float32[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim"]:
+    """Scale rows to unit length; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class WcpEncoder(TextEncoder):
+    """The fitted views and their projection; a text without any word that is known gets the neutral vector."""
+
+    spec: EncoderSpec
+    views: Mapping[str, View]  # by name, in the order of :data:`VIEWS`
+    projection: np.ndarray  # (dim of all views, dim) in float16; holds the weights of the views
+    neutral: Float32[np.ndarray, " dim"]  # unit vector: the mean of the fitted texts
+
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+        counts = count_views([content_words(text) for text in texts], self.views)
+        joined = np.hstack([view.embed(counts[name]) for name, view in self.views.items()])
+        with threadpool_limits(limits=1):  # rounding depends on the number of threads
+            vectors = joined @ self.projection.astype(np.float32)
+        vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self.neutral
+        progress(len(texts))
+        return vectors, np.diff(counts["words"].indptr), 0
+
+    def save(self, folder: Path) -> None:
+        """Write vocabularies and matrices, without pickle."""
+        folder.mkdir(parents=True, exist_ok=True)
+        vocabularies = {name: list(view.vocabulary) for name, view in self.views.items()}
+        (folder / VOCABULARY).write_text(json.dumps(vocabularies, ensure_ascii=False), encoding="utf-8")
+        write_arrays(state_arrays(self.views, self.projection, self.neutral), folder / STATE)
+
+
+def count_views(documents: Sequence[Sequence[str]], views: Mapping[str, View]) -> dict[str, sp.csr_matrix]:
+    """Count the known terms of texts, which are given by their words, for each view."""
+    columns = {name: columns_of(view.vocabulary) for name, view in views.items()}
+    words = sorted({word for document in documents for word in document})
+    spelled = count_terms(documents, columns_of(words)) @ piece_counts(words, columns["characters"])
+    spelled.sort_indices()
+    return {
+        "words": count_terms([with_pairs(document) for document in documents], columns["words"]),
+        "characters": sp.csr_matrix(spelled),
+        "contexts": count_terms(documents, columns["contexts"]),
+    }
+
+
+def state_arrays(
+    views: Mapping[str, View], projection: np.ndarray, neutral: Float32[np.ndarray, " dim"]
+) -> dict[str, np.ndarray]:
+    """All arrays of a fitted state by name."""
+    parts = {
+        f"{name}.{field}": getattr(view, field)
+        for name, view in views.items()
+        for field in ("weights", "codes", "mean")
+    }
+    return {**parts, "projection": projection, "neutral": neutral}
+
+
+def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of a fitted state."""
+    digest = hashlib.sha256(json.dumps(vocabularies, ensure_ascii=False, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(str((name, array.shape, str(array.dtype))).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def reopen_wcp(spec: EncoderSpec, folder: Path) -> WcpEncoder:
+    """Read a fitted state and check that it is the one of the recipe.
+
+    Raises ``NotAvailable`` if it is missing or of an unknown revision; ``StoreCorrupt`` if it is another, or damaged.
+    """
+    if spec.revision != REVISION:
+        raise NotAvailable(
+            f"{spec.encoder_id} is revision {spec.revision!r} of wcp, this genekb knows {REVISION}; update genekb"
+        )
+    if not (folder / STATE).is_file() or not (folder / VOCABULARY).is_file():
+        raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
+    try:
+        vocabularies, arrays = read_json(folder / VOCABULARY), read_arrays(folder / STATE)
+        is_same = isinstance(vocabularies, dict) and state_digest(vocabularies, arrays) == spec.state_sha256
+    except ValueError as error:
+        raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
+    if not is_same:
+        raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
+    return restore(spec, vocabularies, arrays)
+
+
+def restore(spec: EncoderSpec, vocabularies: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> WcpEncoder:
+    """Make the encoder of a state that was checked."""
+    fields = ("weights", "codes", "mean")
+    views = {
+        name: View(vocabulary=vocabularies[name], **{field: arrays[f"{name}.{field}"] for field in fields})
+        for name in VIEWS
+    }
+    return WcpEncoder(spec=spec, views=views, projection=arrays["projection"], neutral=arrays["neutral"])
