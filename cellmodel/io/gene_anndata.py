@@ -13,6 +13,7 @@ from cellmodel.io.writers import check_targets, h5ad_safe, write_cells
 from genekb.encoders.imported.files import NAME_COLUMNS, GeneRows
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_vectors
 from genekb.files.replace import Target
+from genekb.query.programs import NamedVectors, output_files, write_missing
 
 _COLUMNS: Final = ("symbol", "name", "type", "tax_id")
 
@@ -46,6 +47,27 @@ def write_genes_h5ad(store: genekb.Store, path: Path, *, encoder: str | None = N
     )
     write_cells(adata, path, overwrite=overwrite)
     return len(gene_ids)
+
+
+def write_perturbations_h5ad(found: NamedVectors, path: Path, *, overwrite: bool = False) -> int:
+    """Write vectors as a perturbation space of pertpy: a row a perturbed gene, its name in obs["perturbations"].
+
+    Returns the number of genes. Genes that were left out are listed beside it.
+    """
+    import pandas as pd
+    from anndata import AnnData
+
+    if path.suffix != ".h5ad":
+        raise InputUnusable(f"{path} ends with {path.suffix!r}; genes are written as .h5ad")
+    check_targets([Target(file) for file in output_files(found, path)], overwrite=overwrite)
+    write_missing(found, path, overwrite=overwrite)
+    names = pd.Index(found.names, name="gene")
+    obs = pd.DataFrame({"perturbations": list(found.names), "gene_id": np.asarray(found.gene_ids)}, index=names)
+    dims = pd.DataFrame(index=[f"dim_{number}" for number in range(found.vectors.shape[1])])
+    adata = AnnData(X=found.vectors, obs=obs, var=dims)
+    adata.uns["genekb"] = h5ad_safe(dict(found.lineage))
+    write_cells(adata, path, overwrite=overwrite)
+    return len(names)
 
 
 def read_genes_h5ad(

@@ -110,12 +110,12 @@ def _read_matrix(
     return _Matrix(
         genes=rows_of(store.table("genes"), found),
         vectors=vectors,
-        lineage=_lineage(store, encoder_id),
+        lineage=vector_lineage(store, encoder_id),
         n_without_vector=len(wanted) - len(found),
     )
 
 
-def _lineage(store: Store, encoder_id: str) -> dict[str, str]:
+def vector_lineage(store: Store, encoder_id: str) -> dict[str, str]:
     """Provenance of vectors as text: store, its digest, encoder, recipe and licences."""
     return {
         "store_id": store.store_id,
@@ -237,6 +237,6 @@ def _fill(connection: Any, store: Store, ids: Sequence[str]) -> None:
         name = str(store.manifest.recipe(encoder_id)["name"]).replace('"', "")
         dim = matrix.vectors.shape[1]
         create(f'"vectors_{name}"', vectors, f"gene_id, vector::float[{dim}] as vector")
-    about = [{"encoder_id": encoder_id, **_lineage(store, encoder_id)} for encoder_id in ids]
+    about = [{"encoder_id": encoder_id, **vector_lineage(store, encoder_id)} for encoder_id in ids]
     if about:
         create("lineage", pa.Table.from_pylist(about))

@@ -11,6 +11,7 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
 from genekb_cellmodel_cli.genekb.build import describe_build
+from genekb_cellmodel_cli.genekb.programs import ProgramChoice, export_for_program, named_gene_ids
 from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
 
 if TYPE_CHECKING:
@@ -103,14 +104,34 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     encoder: options.Encoder = None,
     format_: Annotated[Format | None, typer.Option("--format", help="By the file's suffix if left out.")] = None,
+    program: Annotated[
+        Literal["gears", "pertpy", "scouter"] | None,
+        typer.Option("--for", help="A program's own form: graph (.csv), AnnData (.h5ad), table (.csv)."),
+    ] = None,
+    genes: Annotated[
+        Path | None, typer.Option(help="Genes to write: a list, one name or perturbation A+B a line; all if left out.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out, and list, genes of --genes without a vector.")
+    ] = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
     """Write the vectors of a store, or with .duckdb all of it, for other programs.
 
-    Example: genekb export --kb human --encoder minilm -o genes.h5ad
+    Genes of --genes that have no vector are refused or left out; none ever gets zeros.
+
+    Example: genekb export --kb human --for scouter --genes perturbed.txt -o vectors.csv
     """
+    if allow_missing and genes is None:
+        raise typer.BadParameter("--allow-missing is for a list of genes; give it with --genes")
+    if program is not None:
+        chosen = ProgramChoice(program=program, genes=genes, allow_missing=allow_missing, format=format_)
+        export_for_program(store, output, chosen, encoder=encoder, overwrite=overwrite, json=json)
+        return
     kind = format_ or _kind_of(output)
+    if genes is not None and kind in {"h5ad", "duckdb"}:
+        raise typer.BadParameter(f"--genes is not for .{kind}; write another format, or --for pertpy")
     kb = store.open()
     content: dict[str, object] = {"store": kb.store_id, "format": kind}
     if kind == "h5ad":
@@ -124,8 +145,9 @@ def export(
     else:
         from genekb.query.export import export_store
 
-        result = export_store(kb, output, kind=kind, encoder=encoder, overwrite=overwrite)
-        content |= asdict(result) | {"files": [str(file) for file in result.files]}
+        gene_ids, missing = named_gene_ids(kb, genes, encoder=encoder, allow_missing=allow_missing)
+        result = export_store(kb, output, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
+        content |= missing | asdict(result) | {"files": [str(file) for file in result.files]}
         _note_not_pulled(result.not_pulled)
     print_record(content, json=json)
 

@@ -1,0 +1,86 @@
+"""The part of `genekb export` that writes for one program, or the genes of a list."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.output import note, print_record
+
+if TYPE_CHECKING:
+    import genekb
+    from genekb.query.programs import NamedVectors
+    from genekb.schema import IntArray
+
+_N_LISTED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramChoice:
+    """Which program, and which genes it needs."""
+
+    program: Literal["gears", "pertpy", "scouter"]
+    genes: Path | None
+    allow_missing: bool
+    format: str | None
+
+
+def export_for_program(
+    store: options.Store, path: Path, chosen: ProgramChoice, *, encoder: str | None, overwrite: bool, json: bool
+) -> None:
+    """Write vectors in the form that a program reads, and print what was written."""
+    from genekb.query.programs import SUFFIXES, export_for, named_vectors, output_files, read_names
+
+    _check(path, chosen, suffix=SUFFIXES[chosen.program])
+    kb = store.open()
+    names = read_names(chosen.genes) if chosen.genes else None
+    found = named_vectors(kb, names, encoder=encoder, allow_missing=chosen.allow_missing)
+    content: dict[str, object] = {"store": kb.store_id, "program": chosen.program}
+    if chosen.program == "pertpy":
+        from genekb.core.plugins import require
+
+        require("anndata", needed_by="--for pertpy needs", instead="write --for scouter")
+        from cellmodel.io.gene_anndata import write_perturbations_h5ad
+
+        n_genes = write_perturbations_h5ad(found, path, overwrite=overwrite)
+        files = list(map(str, output_files(found, path)))
+        content |= {"files": files, "encoder": found.lineage["encoder_id"], "n_genes": n_genes}
+    else:
+        result = export_for(found, path, program=chosen.program, overwrite=overwrite)
+        content |= asdict(result) | {"files": list(map(str, result.files))}
+    _note_missing(found)
+    print_record(content | {"missing": dict(found.missing) if json else list(found.missing)}, json=json)
+
+
+def _check(path: Path, chosen: ProgramChoice, *, suffix: str) -> None:
+    if chosen.format is not None:
+        raise typer.BadParameter("--for has a format of its own; leave out --format")
+    if path.suffix != suffix:
+        raise typer.BadParameter(f"--for {chosen.program} writes {suffix}, not {path.name}")
+    if chosen.program == "gears" and chosen.genes is None:
+        raise typer.BadParameter("a graph for GEARS joins the genes that are perturbed; list them with --genes")
+
+
+def named_gene_ids(
+    kb: "genekb.Store", genes: Path | None, *, encoder: str | None, allow_missing: bool
+) -> "tuple[IntArray | None, dict[str, object]]":
+    """Give the GeneIDs of a list of genes, each once, and the names without a vector; None without a list."""
+    import numpy as np
+
+    from genekb.query.programs import named_vectors, read_names
+
+    if genes is None:
+        return None, {}
+    found = named_vectors(kb, read_names(genes), encoder=encoder, allow_missing=allow_missing)
+    _note_missing(found)
+    _, first = np.unique(found.gene_ids, return_index=True)
+    return found.gene_ids[np.sort(first)], {"missing": list(found.missing)}
+
+
+def _note_missing(found: "NamedVectors") -> None:
+    for name, why in list(found.missing.items())[:_N_LISTED]:
+        note(f"left out: {name}: {why}")
+    if len(found.missing) > _N_LISTED:
+        note(f"and {len(found.missing) - _N_LISTED:,} more; --json lists all")

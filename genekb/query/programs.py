@@ -1,0 +1,198 @@
+"""Vectors of genes in the forms that programs for perturbed cells read: GEARS, Scouter, pertpy."""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genekb.core.errors import SourceUnusable
+from genekb.core.messages import MOST_NAMES, counted
+from genekb.files.replace import Target, check_targets, output
+from genekb.query.export import vector_lineage
+from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.store.reader import Store
+
+Program = Literal["gears", "pertpy", "scouter"]
+SUFFIXES: Final[Mapping[Program, str]] = {"gears": ".csv", "pertpy": ".h5ad", "scouter": ".csv"}
+N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
+_CONTROLS: Final = frozenset({"ctrl", "control"})
+_MOST_BYTES: Final = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedVectors:
+    """Vectors under the names that were asked for, which may be older than the symbols of the store."""
+
+    names: tuple[str, ...]
+    gene_ids: IntArray  # (name,)
+    vectors: FloatArray  # (name, dim)
+    lineage: Mapping[str, str]  # store, encoder and licences, as text
+    missing: Mapping[str, str]  # names without a vector, and why; none has a row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProgramExport:
+    """What was written for a program."""
+
+    program: Program
+    files: tuple[Path, ...]  # the file that was asked for, then a list of the genes that were left out
+    encoder: str
+    n_genes: int
+    n_edges: int = 0  # of a graph
+    missing: Mapping[str, str]
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read a list of genes, one a line, each once; of ``A+B``, a perturbation, both genes, and no gene of ``ctrl``.
+
+    Raises ``SourceUnusable`` if there is no such file, it is no text, or it names no gene.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise SourceUnusable(f"{path} is no list of genes: it has more than {_MOST_BYTES >> 20} MB")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SourceUnusable(f"{path} is no readable list of genes ({reason}); write one name a line") from error
+    parts = (part.strip() for line in text.splitlines() for part in line.split("+"))
+    names = tuple(dict.fromkeys(part for part in parts if part and part not in _CONTROLS))
+    if not names:
+        raise SourceUnusable(f"{path} names no gene; write one name a line")
+    return names
+
+
+def named_vectors(
+    store: Store, names: Sequence[str] | None = None, *, encoder: str | None = None, allow_missing: bool = False
+) -> NamedVectors:
+    """Find the vectors of genes by name; of all genes by symbol, of equal symbols the lowest GeneID, if left out.
+
+    Raises ``SourceUnusable`` for names without a vector, which it lists, unless they may be missing; and if none has
+    one.
+    """
+    encoder_id = store.encoder_id(encoder)
+    if names is None:
+        names, gene_ids = _by_symbol(store, store.vector_table(encoder_id).gene_ids)
+        missing: dict[str, str] = {}
+    else:
+        gene_ids, missing = _resolve(store, names, encoder_id)
+        _check_missing(store, names, missing, allow_missing=allow_missing)
+        names = [name for name in names if name not in missing]
+    return NamedVectors(
+        names=tuple(names),
+        gene_ids=gene_ids,
+        vectors=np.asarray(store.vectors(gene_ids, encoder=encoder_id).vectors, dtype=np.float32),
+        lineage=vector_lineage(store, encoder_id),
+        missing=missing,
+    )
+
+
+def _by_symbol(store: Store, gene_ids: IntArray) -> tuple[list[str], IntArray]:
+    """Symbols of genes, each once, with the lowest GeneID that has it."""
+    every = np.sort(gene_ids)
+    first: dict[str, int] = {}
+    for symbol, gene in zip(rows_of(store.table("genes"), every)["symbol"].to_pylist(), every.tolist(), strict=True):
+        first.setdefault(symbol, gene)
+    return list(first), np.array(list(first.values()), dtype=np.int64)
+
+
+def _resolve(store: Store, names: Sequence[str], encoder_id: str) -> tuple[IntArray, dict[str, str]]:
+    """GeneIDs of the names that have a vector, and why the others have none."""
+    resolution = store.resolve(names)
+    found = store.vectors(resolution.gene_ids, encoder=encoder_id)
+    usable = found.has_vector & (np.linalg.norm(found.vectors, axis=1) > 0)
+    why = [
+        f"no vector by {encoder_id}" if gene else status
+        for gene, status in zip(resolution.gene_ids.tolist(), resolution.status.tolist(), strict=True)
+    ]
+    missing = {name: reason for name, reason, is_here in zip(names, why, usable, strict=True) if not is_here}
+    return resolution.gene_ids[usable], missing
+
+
+def _check_missing(store: Store, names: Sequence[str], missing: Mapping[str, str], *, allow_missing: bool) -> None:
+    if len(missing) == len(names):
+        raise SourceUnusable(
+            f"none of {counted(len(names), 'name')} has a vector in {store.store_id}: {_listed(missing)}"
+        )
+    if missing and not allow_missing:
+        raise SourceUnusable(
+            f"{len(missing):,} of {len(names):,} genes have no vector in {store.store_id}: {_listed(missing)}; "
+            "correct the names, or leave these genes out with --allow-missing"
+        )
+
+
+def _listed(missing: Mapping[str, str]) -> str:
+    first = ", ".join(f"{name} ({why})" for name, why in list(missing.items())[:MOST_NAMES])
+    return first + (f", and {len(missing) - MOST_NAMES:,} more" if len(missing) > MOST_NAMES else "")
+
+
+def export_for(
+    found: NamedVectors, path: Path, *, program: Literal["gears", "scouter"], overwrite: bool = False
+) -> ProgramExport:
+    """Write vectors for a program.
+
+    - ``scouter``: a table, ``gene`` and a column a dimension, for ``pandas.read_csv(path, index_col=0)``.
+    - ``gears``: a graph in place of that of GO, columns ``source``, ``target``, ``importance``: each gene with itself
+      (1) and with the :data:`N_SIMILAR` genes of the largest cosine above 0.
+
+    Genes that were left out are listed beside it, in ``<stem>.missing.tsv``. Raises ``OutputUnusable`` if a file exists
+    and may not be replaced; ``SourceUnusable`` if a graph would have fewer than two genes.
+    """
+    files = output_files(found, path)
+    check_targets([Target(file, makes_parents=True) for file in files], overwrite=overwrite)
+    edges = list(_similar_genes(found)) if program == "gears" else []
+    write_missing(found, path, overwrite=overwrite)
+    rows: Iterable[Sequence[object]] = [("source", "target", "importance"), *edges]
+    if program == "scouter":
+        rows = chain([["gene", *(f"dim_{number}" for number in range(found.vectors.shape[1]))]], _digits(found))
+    _write_rows(rows, path, delimiter=",", overwrite=overwrite)
+    return ProgramExport(
+        program=program, files=files, encoder=found.lineage["encoder_id"], n_genes=len(found.names),
+        n_edges=len(edges), missing=found.missing,
+    )  # fmt: skip
+
+
+def output_files(found: NamedVectors, path: Path) -> tuple[Path, ...]:
+    """Give the files that an export writes: the one that was asked for, and the list of genes that it lacks."""
+    return (path, *((path.with_name(f"{path.stem}.missing.tsv"),) if found.missing else ()))
+
+
+def write_missing(found: NamedVectors, path: Path, *, overwrite: bool = False) -> None:
+    """Write the names that an export lacks, and why, beside it."""
+    for file in output_files(found, path)[1:]:
+        _write_rows([("name", "reason"), *found.missing.items()], file, delimiter="\t", overwrite=overwrite)
+
+
+def _write_rows(rows: Iterable[Sequence[object]], path: Path, *, delimiter: str, overwrite: bool) -> None:
+    with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
+
+
+def _digits(found: NamedVectors) -> Iterator[list[str]]:
+    """Yield name and numbers, with the fewest digits that identify a float32."""
+    for name, vector in zip(found.names, found.vectors, strict=True):
+        yield [name, *pc.cast(pa.array(vector), pa.string()).to_pylist()]
+
+
+def _similar_genes(found: NamedVectors) -> Iterator[tuple[str, str, float]]:
+    """Yield edges from the most similar genes to each gene, and from the gene itself."""
+    from genekb.query.compare import nearest_rows
+
+    n_genes = len(found.names)
+    if n_genes < 2:  # noqa: PLR2004 - a graph joins two genes
+        raise SourceUnusable("a graph for GEARS needs at least 2 genes with a vector; name more with --genes")
+    unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
+    nearest = nearest_rows(unit, n_neighbors=min(N_SIMILAR, n_genes - 1))
+    for row, target in enumerate(found.names):
+        yield target, target, 1.0
+        cosines = unit[nearest[row]] @ unit[row]
+        for place in np.argsort(-cosines, kind="stable").tolist():
+            if cosines[place] > 0:
+                yield found.names[nearest[row][place]], target, round(float(cosines[place]), 6)

@@ -1,0 +1,162 @@
+"""Vectors in the forms of other programs, read back as those programs read them."""
+
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import genekb
+from cellmodel.io.gene_anndata import write_perturbations_h5ad
+from genekb.builder.plan import BuildConfig, build
+from genekb.core.errors import OutputUnusable, SourceUnusable
+from genekb.query.programs import N_SIMILAR, export_for, named_vectors, read_names
+from tests.support.in_process import call, call_json
+
+GENES = ("CD3D", "CD3E", "MS4A1", "NKG7", "CD79A")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    build(genekb.read_demo_table(), BuildConfig(name="demo", models=("lsa-32",)), home=home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def kb(home):
+    return genekb.open("demo", home=home)
+
+
+def test_a_table_for_scouter_is_indexed_by_the_names_that_were_given(kb, tmp_path):
+    found = named_vectors(kb, GENES)
+    result = export_for(found, tmp_path / "vectors.csv", program="scouter")
+    embedding = pd.read_csv(tmp_path / "vectors.csv", index_col=0)
+    assert embedding.index.tolist() == list(GENES)
+    np.testing.assert_array_equal(embedding.to_numpy(np.float32), kb.vectors(GENES).vectors)
+    embedding.loc["ctrl"] = 0.0  # as docs/guide/gene-tasks.md says
+    assert np.isfinite(embedding.to_numpy()).all()
+    assert (result.n_genes, result.files, dict(result.missing)) == (5, (tmp_path / "vectors.csv",), {})
+
+
+def test_a_graph_for_gears_joins_each_gene_with_itself_and_the_most_similar(kb, tmp_path):
+    names = kb.table("genes")["symbol"].to_pylist()[:60]
+    found = named_vectors(kb, names, allow_missing=True)
+    export_for(found, tmp_path / "graph.csv", program="gears")
+    edges = pd.read_csv(tmp_path / "graph.csv")
+    assert list(edges) == ["source", "target", "importance"]
+    unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
+    row = {name: number for number, name in enumerate(found.names)}
+    for target, group in edges.groupby("target"):
+        own = group[group["source"] == target]
+        assert own["importance"].tolist() == [1.0]
+        others = group[group["source"] != target]
+        cosines = pd.Series(unit @ unit[row[target]], index=found.names).drop(target).nlargest(N_SIMILAR)
+        expected = cosines[cosines > 0]
+        assert set(others["source"]) == set(expected.index)
+        np.testing.assert_allclose(others["importance"], expected[others["source"]], atol=2e-6)
+    assert set(edges["target"]) == set(found.names)
+
+
+def test_a_space_for_pertpy_is_named_by_the_perturbed_genes(kb, tmp_path):
+    found = named_vectors(kb, [*GENES, "NOSUCH"], allow_missing=True)
+    assert write_perturbations_h5ad(found, tmp_path / "space.h5ad") == 5
+    adata = anndata.read_h5ad(tmp_path / "space.h5ad")
+    assert adata.obs_names.tolist() == adata.obs["perturbations"].tolist() == list(GENES)
+    np.testing.assert_array_equal(adata["NKG7"].X[0], kb.vectors(["NKG7"]).vectors[0])
+    assert adata.uns["genekb"]["store_id"] == kb.store_id
+    assert (tmp_path / "space.missing.tsv").read_text() == "name\treason\nNOSUCH\tunknown\n"
+
+
+def test_all_genes_are_written_by_symbol_if_none_are_named(kb):
+    found = named_vectors(kb)
+    assert len(found.names) == len(set(found.names)) == len(kb.table("texts"))
+    assert (np.linalg.norm(found.vectors, axis=1) > 0).all()
+
+
+def test_names_older_than_the_store_stay_as_they_were_given(kb):
+    genes = kb.table("genes").to_pylist()
+    names = kb.table("names").to_pylist()
+    symbols = {gene["gene_id"]: gene["symbol"] for gene in genes}
+    alias = next(
+        row["name"] for row in names
+        if row["kind"] == "alias" and kb.resolve([row["name"]]).gene_ids[0] == row["gene_id"]
+    )  # fmt: skip
+    found = named_vectors(kb, [alias])
+    assert found.names == (alias,) != (symbols[found.gene_ids[0]],)
+
+
+def test_missing_genes_are_refused_by_name_and_never_become_zeros(kb, tmp_path):
+    with pytest.raises(SourceUnusable, match=r"2 of 7 genes have no vector.*NOSUCH \(unknown\).*--allow-missing"):
+        named_vectors(kb, [*GENES, "NOSUCH", "NOR THIS"])
+    found = named_vectors(kb, [*GENES, "NOSUCH", "NOR THIS"], allow_missing=True)
+    assert found.names == GENES
+    result = export_for(found, tmp_path / "vectors.csv", program="scouter")
+    assert result.files[1].read_text().splitlines() == ["name\treason", "NOSUCH\tunknown", "NOR THIS\tunknown"]
+    with pytest.raises(SourceUnusable, match="none of 1 name has a vector"):
+        named_vectors(kb, ["NOSUCH"], allow_missing=True)
+
+
+def test_a_list_of_perturbations_names_each_gene_once(tmp_path):
+    (tmp_path / "list.txt").write_text("CD3D+ctrl\nctrl\nCD3D+NKG7\n\nMS4A1\n")
+    assert read_names(tmp_path / "list.txt") == ("CD3D", "NKG7", "MS4A1")
+
+
+def test_a_file_that_exists_is_not_replaced(kb, tmp_path):
+    found = named_vectors(kb, [*GENES, "NOSUCH"], allow_missing=True)
+    (tmp_path / "vectors.missing.tsv").touch()
+    with pytest.raises(OutputUnusable, match=r"vectors\.missing\.tsv exists"):
+        export_for(found, tmp_path / "vectors.csv", program="scouter")
+    assert not (tmp_path / "vectors.csv").exists()
+    export_for(found, tmp_path / "vectors.csv", program="scouter", overwrite=True)
+
+
+def test_a_graph_needs_two_genes(kb, tmp_path):
+    with pytest.raises(SourceUnusable, match="needs at least 2 genes"):
+        export_for(named_vectors(kb, ["CD3D"]), tmp_path / "graph.csv", program="gears")
+
+
+@pytest.fixture
+def genes(tmp_path):
+    path = tmp_path / "genes.txt"
+    path.write_text("\n".join([*GENES, "NOSUCH"]))
+    return path
+
+
+@pytest.mark.parametrize(("program", "suffix"), [("gears", "csv"), ("scouter", "csv"), ("pertpy", "h5ad")])
+def test_the_command_refuses_then_lists_missing_genes(home, genes, tmp_path, program, suffix):
+    path = tmp_path / f"out.{suffix}"
+    line = ("export", "--kb", "demo", "--home", home, "--for", program, "--genes", genes, "-o", path)
+    code, _, err = call("genekb", *line)
+    assert code == 3
+    assert "1 of 6 genes have no vector" in err
+    assert not path.exists()
+    content = call_json("genekb", *line, "--allow-missing")
+    assert content["missing"] == {"NOSUCH": "unknown"}
+    assert content["files"] == [str(path), str(tmp_path / "out.missing.tsv")]
+    assert content["n_genes"] == 5
+
+
+def test_a_list_of_genes_serves_the_other_formats_too(home, genes, tmp_path):
+    line = ("export", "--kb", "demo", "--home", home, "--genes", genes, "-o", tmp_path / "out.json")
+    assert call("genekb", *line)[0] == 3
+    assert call_json("genekb", *line, "--allow-missing")["missing"] == ["NOSUCH"]
+    assert set(json.loads((tmp_path / "out.json").read_text())) == set(GENES)
+
+
+WRONG = {
+    ("--for", "gears", "-o", "out.csv"): (2, "list them with --genes"),
+    ("--for", "scouter", "-o", "out.pkl"): (2, "--for scouter writes .csv"),
+    ("--for", "scouter", "-o", "out.csv", "--format", "npz"): (2, "leave out --format"),
+    ("--allow-missing", "-o", "out.npz"): (2, "give it with --genes"),
+    ("--genes", "no-such-list", "-o", "out.npz"): (3, "no readable list of genes"),
+}
+
+
+@pytest.mark.parametrize("options", WRONG, ids=" ".join)
+def test_a_wrong_choice_is_one_line(home, options):
+    expected, message = WRONG[options]
+    code, _, err = call("genekb", "export", "--kb", "demo", "--home", home, *options)
+    assert code == expected
+    assert message in err
