@@ -30,7 +30,7 @@ FLOORS = {  # rooms, lowest first; those of one floor do not import one another
         {"pp"},
         {"cluster", "text"},
         {"explain", "recipes"},
-        {"annotate"},
+        {"annotate", "perturb"},
         {"pl"},
         {"tl"},
         {"bench"},

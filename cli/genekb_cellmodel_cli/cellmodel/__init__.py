@@ -1,7 +1,18 @@
 """The command `cellmodel`."""
 
 from genekb_cellmodel_cli.app.running import make_app, make_group, run
-from genekb_cellmodel_cli.cellmodel import annotate, attribute, bench, classify, cluster, compare, graph, plot, share
+from genekb_cellmodel_cli.cellmodel import (
+    annotate,
+    attribute,
+    bench,
+    classify,
+    cluster,
+    compare,
+    graph,
+    perturb,
+    plot,
+    share,
+)
 
 
 def _require_cells() -> None:
@@ -31,6 +42,8 @@ app = make_app(
             {"export": graph.export},
             before=_require_cells,
         ),
+        "perturb": perturb.perturb,
+        "perturb-eval": perturb.evaluate,
         "plot": plot.plot,
         "predict": classify.predict,
         "search": annotate.search,

@@ -1,0 +1,78 @@
+"""Scores of predicted effects of perturbations against labels: one AUC a gene, mean over genes, with an interval."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from cellmodel.core.errors import InputUnusable
+from cellmodel.core.random import generator
+from cellmodel.perturb.auc import gene_aucs
+from cellmodel.perturb.tables import PairTable, read_pairs, read_scores
+
+_INTERVAL = (2.5, 97.5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EffectScores:
+    """Agreement of one table of predictions with labels."""
+
+    name: str  # of the file
+    auc: float  # mean over the genes that have both labels among the pairs asked
+    low: float  # low, high: 95 % interval by a bootstrap of perturbations
+    high: float
+    n_genes: int  # that have both labels
+    n_pairs: int
+    n_missing: int  # pairs of the labels that the predictions lack; they count as average
+
+
+def evaluate_predictions(
+    predictions: Sequence[Path], truth: Path, *, n_draws: int = 200, seed: int = 0
+) -> list[EffectScores]:
+    """Score tables of predictions against one table of labels, with the same bootstrap draws.
+
+    The metric is that of PerturbQA :cite:`wu2025perturbqa`: an AUC for each gene over the perturbations that it is
+    asked with, genes of one label left out, mean over genes. Raises ``InputUnusable`` if a table cannot be read, or no
+    gene has both labels.
+    """
+    labels = read_pairs(truth, with_labels=True)
+    return [_score(path, labels, n_draws=n_draws, seed=seed) for path in predictions]
+
+
+def _score(path: Path, truth: PairTable, *, n_draws: int, seed: int) -> EffectScores:
+    given = read_scores(path)
+    found = np.array([given.get(pair, np.nan) for pair in truth.pairs])
+    is_missing = np.isnan(found)
+    if is_missing.all():
+        raise InputUnusable(
+            f"{path} has none of the {len(truth):,} pairs of {truth.source}; is it the table of that query?"
+        )
+    scores = np.where(is_missing, np.nanmean(found), found)
+    genes = np.unique(truth.genes, return_inverse=True)[1]
+    perturbations, rows = np.unique(truth.perturbations, return_inverse=True)
+    labels = np.asarray(truth.labels)
+    aucs = gene_aucs(genes, labels, scores)
+    if not np.isfinite(aucs).any():
+        raise InputUnusable(f"no gene of {truth.source} has both labels; give more perturbations a gene")
+    rng = generator(seed, "perturb-eval")
+    drawn: list[float] = []
+    for _ in range(n_draws):
+        counts = np.bincount(rng.integers(0, len(perturbations), len(perturbations)), minlength=len(perturbations))
+        drawn.append(_mean(gene_aucs(genes, labels, scores, counts=counts[rows].astype(np.float64))))
+    low, high = np.nanpercentile(drawn, _INTERVAL).tolist()
+    return EffectScores(
+        name=path.name,
+        auc=_mean(aucs),
+        low=low,
+        high=high,
+        n_genes=int(np.isfinite(aucs).sum()),
+        n_pairs=len(truth),
+        n_missing=int(is_missing.sum()),
+    )
+
+
+def _mean(aucs: Float[np.ndarray, " gene"]) -> float:
+    return float(np.nanmean(aucs)) if np.isfinite(aucs).any() else math.nan

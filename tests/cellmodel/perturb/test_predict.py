@@ -1,0 +1,151 @@
+import csv
+
+import numpy as np
+import pytest
+
+from cellmodel.bench.perturbations import evaluate_predictions
+from cellmodel.core.errors import InputUnusable
+from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig, predict_files, prediction_columns
+from tests.support.screens import TOPICS, pairs, symbol, write_table
+
+TRAIN, QUERY = pairs()
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return write_table(tmp_path / "train.tsv", TRAIN), write_table(tmp_path / "query.tsv", QUERY)
+
+
+def run(tables, kb, tmp_path, name="out.tsv", **more):
+    also = more.pop("also", None)
+    found = predict_files(*tables, kb, tmp_path / name, config=PerturbConfig(**more), also=also, overwrite=True)
+    with (tmp_path / name).open(newline="") as stream:
+        return found, list(csv.DictReader(stream, delimiter="\t"))
+
+
+def auc(tables, tmp_path, name="out.tsv"):
+    return evaluate_predictions([tmp_path / name], tables[1], n_draws=20)[0].auc
+
+
+def test_text_wins_where_families_share_words_and_controls_are_at_chance(tables, screen_kb, tmp_path):
+    found, rows = run(tables, screen_kb, tmp_path)
+    assert list(rows[0]) == prediction_columns()
+    assert [(row["perturbation"], row["gene"]) for row in rows] == [pair[:2] for pair in QUERY]
+    assert {row["source"] for row in rows} == {PREDICTED}
+    assert auc(tables, tmp_path) > 0.75
+    assert found.auc_out_of_fold > 0.75
+    for knowledge in ("shuffled", "symbol"):
+        run(tables, screen_kb, tmp_path, name=f"{knowledge}.tsv", knowledge=knowledge)
+        assert 0.4 < auc(tables, tmp_path, f"{knowledge}.tsv") < 0.6
+
+
+def test_probabilities_are_calibrated_in_the_large(tables, screen_kb, tmp_path):
+    _, rows = run(tables, screen_kb, tmp_path)
+    p, labels = np.array([float(row["p"]) for row in rows]), np.array([row[2] for row in QUERY])
+    assert ((p >= 0) & (p <= 1)).all()
+    for low, high in ((0.0, 0.4), (0.6, 1.0)):
+        inside = (p >= low) & (p <= high)
+        assert inside.sum() > 100
+        assert labels[inside].mean() == pytest.approx(p[inside].mean(), abs=0.1)
+
+
+def test_nearest_trained_perturbations_are_of_the_family_and_show_a_shared_sentence(tables, screen_kb, tmp_path):
+    _, rows = run(tables, screen_kb, tmp_path)
+    family = {symbol(topic, number): topic for topic in TOPICS for number in range(20)}
+    same = [family[row["nearest_1"]] == family[row["perturbation"]] for row in rows]
+    assert np.mean(same) > 0.9
+    trained = {row[0] for row in TRAIN}
+    for row in rows[:: len(rows) // 10]:
+        assert {row[f"nearest_{rank}"] for rank in (1, 2, 3)} <= trained
+        assert row["shared_1"] in row["sentence_1"].lower()
+
+
+@pytest.mark.parametrize("labels", ["permuted", "absent"])
+def test_labels_of_the_query_change_no_byte(labels, tables, screen_kb, tmp_path):
+    run(tables, screen_kb, tmp_path)
+    rows = [(*row[:2], QUERY[-place - 1][2]) for place, row in enumerate(QUERY)]
+    columns = ("perturbation", "gene", "label") if labels == "permuted" else ("perturbation", "gene")
+    other = write_table(tmp_path / "query2.tsv", rows, columns=columns)
+    run((tables[0], other), screen_kb, tmp_path, name="again.tsv")
+    assert (tmp_path / "again.tsv").read_bytes() == (tmp_path / "out.tsv").read_bytes()
+
+
+def test_the_order_of_rows_and_other_queries_change_no_prediction(tables, screen_kb, tmp_path):
+    _, rows = run(tables, screen_kb, tmp_path)
+    few = write_table(tmp_path / "few.tsv", QUERY[::-1][:40])
+    mixed = write_table(tmp_path / "mixed.tsv", TRAIN[::-1])
+    _, again = run((mixed, few), screen_kb, tmp_path, name="few.out.tsv")
+    of_pair = {(row["perturbation"], row["gene"]): float(row["p"]) for row in rows}
+    for row in again:
+        assert float(row["p"]) == pytest.approx(of_pair[row["perturbation"], row["gene"]], abs=1e-3)
+
+
+def test_a_trained_perturbation_is_answered_from_its_data_and_says_so(tables, screen_kb, tmp_path):
+    query = write_table(tmp_path / "q.tsv", [*TRAIN[:30], *QUERY[:10]])
+    found, rows = run((tables[0], query), screen_kb, tmp_path)
+    assert [row["source"] for row in rows] == [TRAINED] * 30 + [PREDICTED] * 10
+    assert [float(row["p"]) for row in rows[:30]] == [row[2] for row in TRAIN[:30]]
+    assert (found.record()["n_answered_from_training"], found.record()["n_predicted"]) == (30, 10)
+
+
+def test_a_trained_perturbation_with_another_gene_is_predicted_with_a_note(tables, screen_kb, tmp_path):
+    train = write_table(tmp_path / "t.tsv", TRAIN[1:])
+    query = write_table(tmp_path / "q.tsv", TRAIN[:1])
+    _, rows = run((train, query), screen_kb, tmp_path)
+    assert (rows[0]["source"], rows[0]["note"]) == (PREDICTED, "trained, but not with this gene")
+
+
+def test_names_that_the_store_has_not_are_listed_and_get_the_frequency_of_the_gene(tables, screen_kb, tmp_path):
+    gene = QUERY[0][1]
+    query = write_table(tmp_path / "q.tsv", [("NOSUCH1", gene), *QUERY[:5]], columns=("perturbation", "gene"))
+    found, rows = run((tables[0], query), screen_kb, tmp_path)
+    labels = [row[2] for row in TRAIN if row[1] == gene]
+    assert found.unknown == ("NOSUCH1",)
+    assert "no text of the perturbation" in rows[0]["note"]
+    assert (float(rows[0]["score"]), rows[0]["nearest_1"]) == (0.0, "")
+    assert float(rows[0]["p"]) == pytest.approx(np.mean(labels), abs=0.02)
+
+
+def test_labels_of_another_line_help_where_they_are_and_it_says_so(tables, screen_kb, tmp_path):
+    plain, _ = run(tables, screen_kb, tmp_path, knowledge="shuffled")
+    assert plain.also == ""
+    also = write_table(tmp_path / "other.tsv", [*TRAIN, *QUERY])
+    found, rows = run(tables, screen_kb, tmp_path, name="also.tsv", knowledge="shuffled", also=also)
+    assert (found.also, found.n_shared, found.n_trained) == ("other.tsv", 72, 72)
+    assert {row["note"] for row in rows} == {"labels of other.tsv used"}
+    assert auc(tables, tmp_path, "also.tsv") > 0.9
+    assert found.record()["also"] == "other.tsv"
+
+
+def test_another_line_with_few_shared_perturbations_is_not_used(tables, screen_kb, tmp_path, caplog):
+    also = write_table(tmp_path / "other.tsv", TRAIN[:70])
+    found, rows = run(tables, screen_kb, tmp_path, also=also)
+    assert found.n_shared == 0
+    assert {row["note"] for row in rows} == {""}
+    assert "2 trained perturbations are in the other table, 20 are needed; not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (TRAIN[: 64 * 5], "has 5 perturbations, at least 20 are needed"),
+        ([(*row[:2], 1) for row in TRAIN], "every label of train.tsv is 1, both 0 and 1 are needed"),
+        ([*TRAIN, TRAIN[0]], "1 pair more than once"),
+        ([*TRAIN, ("A", "B", 0.5)], "has the label '0.5'; a label is 0 or 1"),
+        ([*TRAIN, ("", "B", 1)], "has no perturbation"),
+        ([], "has no row below its header"),
+        ([(f"NO{row[0]}", *row[1:]) for row in TRAIN], "0 trained perturbations of train.tsv have a text"),
+        ([(f"NO{row[0]}", f"NO{row[1]}", row[2]) for row in TRAIN], "0 trained perturbations of train.tsv"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_one_line_with_what_is_needed(rows, message, tables, screen_kb, tmp_path):
+    write_table(tables[0], rows)
+    with pytest.raises(InputUnusable, match=message):
+        run(tables, screen_kb, tmp_path)
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_a_missing_column_is_named(tables, screen_kb, tmp_path):
+    write_table(tables[0], TRAIN, columns=("perturbation", "gene"))
+    with pytest.raises(InputUnusable, match="has the columns perturbation, gene, not label"):
+        run(tables, screen_kb, tmp_path)

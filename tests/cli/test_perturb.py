@@ -1,0 +1,68 @@
+"""`cellmodel perturb` and `perturb-eval` as their users run them."""
+
+import pytest
+
+from tests.support import screens
+from tests.support.in_process import call, call_json
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("screen")
+    screens.build_store(folder)
+    train, query = screens.pairs()
+    screens.write_table(folder / "train.tsv", train)
+    screens.write_table(folder / "query.tsv", query)
+    return folder
+
+
+def arguments(where, *more, train="train.tsv"):
+    store = ("--kb", "screen", "--home", where / "home")
+    return "perturb", "--train", where / train, "--query", where / "query.tsv", *store, *more
+
+
+def test_predictions_and_a_control_are_written_and_scored_beside_each_other(where, tmp_path):
+    for knowledge in ("real", "shuffled"):
+        out = tmp_path / f"{knowledge}.tsv"
+        made = call_json("cellmodel", *arguments(where, "--knowledge", knowledge, "-o", out))
+        assert (made["n_predicted"], made["n_trained_perturbations"], made["unknown"]) == (1536, 72, [])
+        assert made["encoder_id"].startswith("lsa-32")
+    files = (tmp_path / "real.tsv", tmp_path / "shuffled.tsv")
+    scored = call_json("cellmodel", "perturb-eval", *files, "--truth", where / "query.tsv", "--draws", "20")
+    real, shuffled = scored["predictions"]
+    assert real["auc"] > 0.75
+    assert shuffled["auc"] < 0.6
+    assert real["low"] < real["auc"] < real["high"]
+    assert (real["n_genes"], real["n_missing"]) == (64, 0)
+    code, out, _ = call("cellmodel", "perturb-eval", *files, "--truth", where / "query.tsv", "--draws", "5")
+    assert (code, "shuffled.tsv" in out, "genes" in out) == (0, True, True)
+
+
+def test_lines_name_what_was_done_and_what_the_store_has_not(where, tmp_path):
+    (where / "typo.tsv").write_text("perturbation\tgene\nTYPO1\tNONE2\n")
+    done = call("cellmodel", *arguments(where, "--query", where / "typo.tsv", "-o", tmp_path / "o.tsv"))
+    assert done[0] == 0, done[2]
+    assert "1 pairs predicted from 72 trained perturbations" in done[1]
+    assert "NONE2, TYPO1" in done[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (("--knowledge", "symbols"), 2, "symbol"),
+        (("--encoder", "lsa-23"), 4, "did you mean 'lsa-32"),
+        (("--train", "absent.tsv"), 3, "absent.tsv"),
+    ],
+)
+def test_a_typo_is_one_line_with_what_was_probably_meant(more, code, message, where, tmp_path):
+    ended, out, err = call("cellmodel", *arguments(where, *more, "-o", tmp_path / "o.tsv"))
+    assert (ended, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "o.tsv").exists()
+
+
+def test_an_output_that_exists_is_kept(where, tmp_path):
+    (tmp_path / "o.tsv").write_text("mine")
+    code, _, err = call("cellmodel", *arguments(where, "-o", tmp_path / "o.tsv"))
+    assert (code, "exists" in err, (tmp_path / "o.tsv").read_text()) == (3, True, "mine")
