@@ -13,6 +13,7 @@ __all__ = [
     "gene_anndata",
     "gene_names",
     "graph",
+    "guard",
     "matrix",
     "read_graph",
     "records",
