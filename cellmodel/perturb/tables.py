@@ -15,6 +15,7 @@ from jaxtyping import Float
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.guard import damage_is_one_line
 from genekb.core.messages import counted
+from genekb.files.limits import check_gzip
 
 MIN_TRAINED: Final = 20  # perturbations: fewer cannot be divided into groups that say anything
 _KEYS: Final = ("perturbation", "gene")
@@ -70,6 +71,7 @@ def read_scores(path: Path) -> dict[tuple[str, str], float]:
 def _read(path: Path, wanted: Sequence[str]) -> list[list[str]]:
     """Columns of a table, in the order wanted."""
     with damage_is_one_line(path):
+        check_gzip(path)
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     stem = path.with_suffix("") if path.suffix == ".gz" else path
