@@ -151,7 +151,9 @@ def test_nobody_reaches_past_the_door_of_a_sub_package():
 def test_doors_are_narrow_and_folders_small():
     for folder in PACKAGES.values():
         for path in [folder, *(path for path in folder.rglob("*") if path.is_dir() and path.name != "__pycache__")]:
-            entries = {file.relative_to(path).parts[0] for file in path.rglob("*") if file.suffix not in {"", ".pyc"}}
+            entries = {
+                file.relative_to(path).parts[0] for file in path.rglob("*") if file.suffix not in {"", ".pyc", ".typed"}
+            }
             assert len(entries) <= MOST_ENTRIES, f"{path} has {len(entries)} entries"
             room = ".".join(path.relative_to(folder.parent).parts)
             assert len(door_of(room)) <= 12, f"the door of {room} is wide"
