@@ -50,7 +50,7 @@ def write_genes_h5ad(store: genekb.Store, path: Path, *, encoder: str | None = N
 
 
 def write_perturbations_h5ad(found: NamedVectors, path: Path, *, overwrite: bool = False) -> int:
-    """Write vectors as a perturbation space of pertpy: a row a perturbed gene, its name in obs["perturbations"].
+    """Write vectors as a perturbation space of pertpy: a row a perturbed gene, its name in obs["perturbation"].
 
     Returns the number of genes. Genes that were left out are listed beside it.
     """
@@ -62,7 +62,7 @@ def write_perturbations_h5ad(found: NamedVectors, path: Path, *, overwrite: bool
     check_targets([Target(file) for file in output_files(found, path)], overwrite=overwrite)
     write_missing(found, path, overwrite=overwrite)
     names = pd.Index(found.names, name="gene")
-    obs = pd.DataFrame({"perturbations": list(found.names), "gene_id": np.asarray(found.gene_ids)}, index=names)
+    obs = pd.DataFrame({"perturbation": list(found.names), "gene_id": np.asarray(found.gene_ids)}, index=names)
     dims = pd.DataFrame(index=[f"dim_{number}" for number in range(found.vectors.shape[1])])
     adata = AnnData(X=found.vectors, obs=obs, var=dims)
     adata.uns["genekb"] = h5ad_safe(dict(found.lineage))

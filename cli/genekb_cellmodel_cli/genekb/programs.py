@@ -50,6 +50,8 @@ def export_for_program(
     else:
         result = export_for(found, path, program=chosen.program, overwrite=overwrite)
         content |= asdict(result) | {"files": list(map(str, result.files))}
+        if chosen.program != "gears":
+            del content["n_edges"]
     _note_missing(found)
     print_record(content | {"missing": dict(found.missing) if json else list(found.missing)}, json=json)
 

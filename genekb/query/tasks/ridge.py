@@ -112,13 +112,13 @@ def _fit_landmarks(
 
     train, scored = np.flatnonzero(parts.train), np.flatnonzero(parts.scored)
     landmarks = points.unit(np.sort(rng.choice(train, size=min(N_LANDMARKS, len(train)), replace=False)))
-    kernel = points.kernel(train, landmarks)
-    weights = _weights(has_term[train]).astype(np.float32)
+    root = np.sqrt(_weights(has_term[train])).astype(np.float32)
+    weighted = points.kernel(train, landmarks) * root[:, None]
     own = _kernel_of(landmarks @ landmarks.T).astype(np.float64)
     own[np.diag_indices_from(own)] += _JITTER
-    system = (kernel * weights[:, None]).T @ kernel + PENALTY * own
+    system = weighted.T @ weighted + PENALTY * own
     signs = np.where(has_term[train], 1, -1).astype(np.float32)
-    found = cho_solve(cho_factor(system, lower=True, overwrite_a=True), kernel.T @ (weights * signs))
+    found = cho_solve(cho_factor(system, lower=True, overwrite_a=True), weighted.T @ (root * signs))
     return np.asarray(points.kernel(scored, landmarks) @ found)
 
 

@@ -63,7 +63,7 @@ def test_a_space_for_pertpy_is_named_by_the_perturbed_genes(kb, tmp_path):
     found = named_vectors(kb, [*GENES, "NOSUCH"], allow_missing=True)
     assert write_perturbations_h5ad(found, tmp_path / "space.h5ad") == 5
     adata = anndata.read_h5ad(tmp_path / "space.h5ad")
-    assert adata.obs_names.tolist() == adata.obs["perturbations"].tolist() == list(GENES)
+    assert adata.obs_names.tolist() == adata.obs["perturbation"].tolist() == list(GENES)
     np.testing.assert_array_equal(adata["NKG7"].X[0], kb.vectors(["NKG7"]).vectors[0])
     assert adata.uns["genekb"]["store_id"] == kb.store_id
     assert (tmp_path / "space.missing.tsv").read_text() == "name\treason\nNOSUCH\tunknown\n"
