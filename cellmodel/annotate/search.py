@@ -15,14 +15,10 @@ from cellmodel.annotate.cell_types import (
     cell_scores,
     cluster_profiles,
     known_genes,
-    marker_weights,
-    read_cell_types,
     score_parts,
     standard_profiles,
-    text_weights,
-    type_nearness,
-    widened_weights,
 )
+from cellmodel.annotate.queries import Heights, QueryReader, content_words, unknown_words
 from cellmodel.core.arrays import unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -35,9 +31,11 @@ from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
-from cellmodel.text.align import GeneAlignment, align_cells
+from cellmodel.text.align import align_cells
 
 _CLUSTER_KEY = "cellmodel"
+_SIGNIFICANT = 0.05  # p value up to which cells stand out
+_MEANT = 0.1  # nearness from which a type is listed as meant
 _BEST_CELLS = 0.05  # fraction of the cells whose genes are reported
 _SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<=[.;])\s+(?=[A-Z0-9])")
 
@@ -81,12 +79,19 @@ class Found:
     genes: tuple[SupportingGene, ...]  # those responsible in the 5 % of cells with the highest scores
     # types of the table that the query means, and how surely, 0 to 1; surest first
     types: tuple[tuple[str, float], ...]
+    # fraction of random queries, as many words of gene texts each, whose best cluster or cells score as high
+    p_value: float
+    unknown_words: tuple[str, ...]  # words of the query that no gene text and no cell type has
+    stands_out: bool  # whether the p value is at most .05 and any word of the query is known
     lineage: Lineage  # store and encoder that were used
     made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another
 
     def to_dict(self) -> dict[str, Any]:
         """All but the scores, as nested plain values."""
         return {
+            "stands_out": self.stands_out,
+            "p_value": self.p_value,
+            "unknown_words": list(self.unknown_words),
             "clusters": [asdict(one) for one in self.clusters],
             "genes": [asdict(one) for one in self.genes],
             "types": [{"name": name, "nearness": nearness} for name, nearness in self.types],
@@ -107,17 +112,26 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     grouped = group_cells(cells, key) if search.cluster_key or key in cells.adata.obs else None
     features = make_features(cells, config)
     known = known_genes(log_expression(cells), cells.names, alignment)
-    reading = _read(search, known.alignment, kb)
+    reader = QueryReader(known.alignment, kb, use_types=search.use_types)
+    reading = _read(search.query, reader)
     scores = smooth(cell_scores(known.expression, reading.weights), features.graph)[:, 0]
-    best = np.argsort(-scores, kind="stable")[: max(1, round(_BEST_CELLS * len(scores)))]
-    groups = np.zeros(len(scores), dtype=np.int64)
-    groups[best] = 1
-    of_groups = _genes(standard_profiles(cluster_profiles(known.expression, groups)), reading, known, n=search.n_genes)
+    clusters: tuple[FoundCluster, ...] = ()
+    if grouped is None:
+        heights = heights_in_cells(known, features.graph)
+    else:
+        standard = standard_profiles(cluster_profiles(known.expression[grouped.rows], grouped.labels))
+        heights = heights_in_clusters(standard)
+        clusters = _rank(grouped, standard, known, reading, search=search, seed=config.seed)
+    p_value = float(reader.p_values([search.query], heights, n=search.n_permutations, seed=config.seed)[0])
+    unknown = unknown_words(search.query, known.alignment.texts, reader.types)
     return Found(
-        clusters=() if grouped is None else _rank(grouped, known, reading, search=search, seed=config.seed),
+        clusters=clusters,
         scores=scores,
-        genes=of_groups[1],
+        genes=_genes_of_best(scores, known, reading, n=search.n_genes),
         types=reading.types,
+        p_value=p_value,
+        unknown_words=unknown,
+        stands_out=p_value <= _SIGNIFICANT and len(unknown) < len(content_words(search.query)),
         lineage=known.alignment.lineage,
         made_with=made_with,
     )
@@ -133,30 +147,55 @@ class _Reading:
     types: tuple[tuple[str, float], ...]
 
 
-def _read(search: SearchConfig, alignment: GeneAlignment, kb: genekb.Store) -> _Reading:
-    encoder = kb.encoder(alignment.lineage.encoder_id)
-
-    def encode(texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
-        return np.asarray(encoder.encode(texts).vectors, dtype=np.float64)
-
-    types = read_cell_types()
-    query, names, definitions = (
-        encode(texts) for texts in ([search.query], [one.name for one in types], [one.text for one in types])
+def _read(query: str, reader: QueryReader) -> _Reading:
+    nearness = reader.nearness([query])[0]
+    order = np.argsort(-nearness, kind="stable")[: np.count_nonzero(nearness >= _MEANT)].tolist()
+    return _Reading(
+        weights=reader.weights([query]),
+        vector=reader.encode([query])[0],
+        encode=reader.encode,
+        types=tuple((reader.types[place].name, float(nearness[place])) for place in order),
     )
-    weights = text_weights(query, alignment.vectors, has_vector=alignment.has_vector, centre=definitions.mean(axis=0))
-    nearness = type_nearness(query, names, definitions) * search.use_types
-    if nearness.any():
-        weights = widened_weights(weights, marker_weights(types, alignment.gene_ids, kb)[0], nearness)
-    order = np.argsort(-nearness[0], kind="stable")[: np.count_nonzero(nearness)].tolist()
-    meant = tuple((types[place].name, float(nearness[0, place])) for place in order)
-    return _Reading(weights=weights, vector=query[0], encode=encode, types=meant)
+
+
+def heights_in_clusters(standard: Float[np.ndarray, "cluster gene"]) -> Heights:
+    """Score of the best cluster, by weights of genes."""
+    return lambda weights: np.asarray((weights @ standard.T).max(axis=1))
+
+
+def heights_in_cells(known: QueriedCells, graph: sp.csr_matrix) -> Heights:
+    """Mean score of the 5 % of cells with the highest, by weights of genes."""
+
+    def heights(weights: sp.csr_matrix) -> Float[np.ndarray, " query"]:
+        scores = np.sort(smooth(cell_scores(known.expression, weights), graph), axis=0)
+        return np.asarray(scores[-_n_best(len(scores)) :].mean(axis=0), dtype=np.float64)
+
+    return heights
+
+
+def _n_best(n_cells: int) -> int:
+    return max(1, round(_BEST_CELLS * n_cells))
+
+
+def _genes_of_best(
+    scores: Float[np.ndarray, " cell"], known: QueriedCells, reading: _Reading, *, n: int
+) -> tuple[SupportingGene, ...]:
+    """Genes responsible in the 5 % of cells with the highest scores."""
+    groups = np.zeros(len(scores), dtype=np.int64)
+    groups[np.argsort(-scores, kind="stable")[: _n_best(len(scores))]] = 1
+    return _genes(standard_profiles(cluster_profiles(known.expression, groups)), reading, known, n=n)[1]
 
 
 def _rank(
-    grouped: GroupedCells, known: QueriedCells, reading: _Reading, *, search: SearchConfig, seed: int
+    grouped: GroupedCells,
+    standard: Float[np.ndarray, "cluster gene"],
+    known: QueriedCells,
+    reading: _Reading,
+    *,
+    search: SearchConfig,
+    seed: int,
 ) -> tuple[FoundCluster, ...]:
     """Clusters by score, highest first, each with its genes."""
-    standard = standard_profiles(cluster_profiles(known.expression[grouped.rows], grouped.labels))
     scores = (reading.weights @ standard.T)[0]
     rng = generator(seed, "search")
 

@@ -55,6 +55,21 @@ def make_name(names, cluster):
     }
 
 
+def make_search(names):
+    genes = ((names[1], 1.71875, names[3]),)
+    row = {"cluster": "0", "n_cells": 20, "score": 6.28125, "p_value": 0.0390625, "genes": genes}
+    return {
+        "key": "asked",
+        "query": f"cytotoxic {names[2]}",
+        "p_value": 0.0048828125,
+        "stands_out": True,
+        "unknown": (names[4],),
+        "types": ((names[5], 0.84375),),
+        "clusters": (row,),
+        "genes": genes,
+    }
+
+
 def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
     """Every part filled; the untrusted strings come from ``text``, the figures differ from each other."""
     rng = np.random.default_rng(seed)
@@ -101,6 +116,7 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
         },
         left_out=(f"barcode ({names[3]})",),
         queries={"asked": f"cytotoxic {names[2]}"},
+        searches=(make_search(names),),
         genes=tuple(f"{names[at]} m{cluster}" for at in range(5) for cluster in range(n_clusters)),
         expression=sp.random(n_cells, 5 * n_clusters, 0.4, format="csc", random_state=seed) * 5.75,
         names=tuple(make_name(names, cluster) for cluster in range(n_clusters)),

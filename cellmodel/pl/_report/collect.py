@@ -29,6 +29,7 @@ from cellmodel.pl._report.data import (
     read_evidence,
     read_markers,
     read_names,
+    read_searches,
     read_words,
 )
 from cellmodel.pl._report.view import by_cluster
@@ -127,6 +128,7 @@ def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
         colors=colors,
         left_out=(*left_out, *why_not),
         queries=queries,
+        searches=read_searches(adata.uns, cluster_key=cluster_key),
         genes=genes,
         expression=expression,
         names=read_names(adata.uns, cluster_key=cluster_key, clusters=names),

@@ -1,5 +1,6 @@
 """What a report shows: plain values, and rows of the tables in uns (markers, words, names, evidence)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -38,6 +39,7 @@ class ReportData:
     colors: Mapping[str, np.ndarray] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()  # columns that were not offered as colours, each with the reason
     queries: Mapping[str, str] = field(default_factory=dict)  # query text, by the column of ``colors`` with its scores
+    searches: tuple[Row, ...] = ()  # of `cellmodel search`, one a query, see :func:`read_searches`
     genes: tuple[str, ...] = ()  # that can colour the map and that the dot plot shows, strongest markers first
     expression: sp.csc_matrix | None = None  # (cell, gene) of ``genes``, log-normalised; None if none is shown
     # per cluster, rows of tables; empty if the command was not run; evidence None for a cluster that was not compared
@@ -146,6 +148,46 @@ def _evidence(record: Mapping[str, Any], groups: pd.DataFrame, cluster: str) -> 
         "contributions": tuple(row for row in contributions if row["contribution"] > 0),
         "sets": _rows(tables["enrichment"].head(MOST_SETS), of_set) if "enrichment" in tables else (),
     }
+
+
+def read_searches(records: Mapping[str, Any], *, cluster_key: str) -> tuple[Row, ...]:
+    """Read the searches in a file: whether cells stand out, types meant, ranked clusters and genes.
+
+    Clusters other than those of the report are left out; the genes of the best cells stand in their place. Genes are
+    (gene, part of the score, sentence).
+    """
+    searches = []
+    for key, record in sorted(records.items()):
+        params = record.get("params", {}) if isinstance(record, Mapping) else {}
+        if not isinstance(params, Mapping) or "query" not in params or "genes" not in record:
+            continue
+        clusters = _items(record.get("clusters")) if (params.get("cluster_key") or "cellmodel") == cluster_key else []
+        rows = [{**row, "cluster": str(row["cluster"]), "genes": _supporting(row["genes"])} for row in clusters]
+        p_value = float(record.get("p_value", math.nan))  # searches of earlier versions have none
+        searches.append(
+            {
+                "key": str(key),
+                "query": str(params["query"]),
+                "p_value": p_value,
+                "stands_out": bool(record.get("stands_out", math.isnan(p_value))),
+                "unknown": tuple(map(str, record.get("unknown_words", ()))),
+                "types": tuple((str(row["name"]), float(row["nearness"])) for row in _items(record.get("types"))),
+                "clusters": tuple(rows),
+                "genes": _supporting(record["genes"]),
+            }
+        )
+    return tuple(searches)
+
+
+def _items(stored: Any) -> list[Row]:
+    """Rows of a list, which a file holds by position."""
+    if isinstance(stored, Mapping):
+        return [stored[place] for place in sorted(stored, key=int)]
+    return [row for row in stored if isinstance(row, Mapping)] if isinstance(stored, list | tuple) else []
+
+
+def _supporting(stored: Any) -> tuple[tuple[str, float, str], ...]:
+    return tuple((str(row["name"]), float(row["contribution"]), str(row["sentence"])) for row in _items(stored))
 
 
 def _of_rest(table: pd.DataFrame) -> pd.DataFrame:

@@ -126,6 +126,7 @@ def page_view(data: ReportData) -> dict[str, Any]:
         "k_chart": k_chart(data),
         "curve_name": CURVE_NAME,
         "training_charts": training_charts(data),
+        "badges": {cluster["name"]: cluster for cluster in clusters},
         "name_figures": _name_figures(data),
         "status_words": STATUS_WORDS,
         "significant": SIGNIFICANT,

@@ -192,6 +192,10 @@ def search(
 
 
 def _found_lines(found: "Found") -> Iterator[str]:
+    if found.unknown_words:
+        yield f"in no gene text and no cell type: {', '.join(found.unknown_words)}"
+    if not found.stands_out:
+        yield from (f"no cells stand out for this query (p {found.p_value:.2g} among random queries)", "")
     if found.types:
         yield from (f"meant: {', '.join(f'{name} {nearness:.2f}' for name, nearness in found.types[:_LISTED])}", "")
     if found.clusters:

@@ -93,6 +93,10 @@ def figures_put_in(data):
         yield from (figure for figure in row.values() if isinstance(figure, float))
         yield from (weight for _, weight, _ in (() if "set" in row else row.get("genes", ())))
     yield from (figure for name in data.names for figure in name["figures"].values())
+    for found in data.searches:
+        yield found["p_value"]
+        for row in found["clusters"]:
+            yield from (row["score"], row["p_value"], *(part for _, part, _ in row["genes"]))
     yield from (figure for point in k_curve(data) for figure in point)
     yield from data.history.to_numpy().ravel()
     yield from data.knowledge["neighbour_agreement"]
@@ -118,6 +122,9 @@ def test_every_text_is_on_the_page_as_text(data, page):
     texts += data.coverage["losses"][["name", "reason"]].to_numpy().ravel().tolist()
     texts += [marker["name"] for markers in data.markers for marker in markers]
     texts += [part for name in data.names for part in (name["title"], name["best"], name["runner_up"], *name["genes"])]
+    for found in data.searches:
+        texts += [found["query"], *found["unknown"], *(name for name, _ in found["types"])]
+        texts += [text for row in found["clusters"] for gene, _, text_of in row["genes"] for text in (gene, text_of)]
     terms = [word for words in data.words for word in words]
     for found in filter(None, data.evidence):
         terms += found["themes"]
@@ -273,6 +280,7 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
         history=pd.DataFrame(),
         colors={},
         queries={},
+        searches=(),
         knowledge=pd.DataFrame(),
         k_choice={"n_clusters": 3, "method": "given", "curve": pd.DataFrame()},
         limits=(),
@@ -287,6 +295,16 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
     assert "No significant marker gene" not in page.words
     assert "Gene list" not in page.words
     assert "Markers in all clusters" not in page.words
+    assert "Searches" not in page.words
+
+
+def test_a_search_for_which_no_cells_stand_out_says_so_and_shows_the_genes_of_the_best_cells():
+    data = make_data()
+    found = dataclasses.replace(data, searches=({**data.searches[0], "stands_out": False, "clusters": ()},))
+    words = Page(render_report(found)).words
+    assert "No cells stand out for this query" in words
+    assert "The 5 % of cells with the highest scores" in words
+    assert "No cells stand out" not in Page(render_report(data)).words
 
 
 def test_clusters_of_no_run_have_no_section_about_a_run():

@@ -10,7 +10,9 @@ import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
+from cellmodel.io.writers import h5ad_safe
 from cellmodel.pl._report.collect import report_data, report_file
+from cellmodel.pl._report.data import read_searches
 from cellmodel.pl._report.render import render_report
 from tests.support.in_process import call_here
 
@@ -308,3 +310,19 @@ def test_the_command_reports_clusters_of_other_programs(tmp_path, capsys, monkey
     assert "no column 'cellmodel' in obs" in outcome.err
     assert "look like clusters: leiden" in outcome.err
     assert not (tmp_path / "none.html").exists()
+
+
+def test_searches_are_those_of_the_same_clusters_also_as_a_file_holds_them():
+    gene = {"name": "CD79A", "contribution": 1.5, "sentence": "A part of the receptor."}
+    row = {"cluster": "b", "n_cells": 7, "score": 3.5, "p_value": 0.25, "genes": [gene]}
+    record = {"params": {"query": "B cells", "cluster_key": "mine"}, "stands_out": True, "p_value": 0.005}
+    record |= {"unknown_words": ["zyx"], "types": [{"name": "naive B cell", "nearness": 1.0}]}
+    record |= {"clusters": [row], "genes": [gene]}
+    for stored in (record, h5ad_safe(record)):
+        (found,) = read_searches({"asked": stored, "other": {"params": {}}}, cluster_key="mine")
+        assert (found["query"], found["stands_out"], found["unknown"]) == ("B cells", True, ("zyx",))
+        assert found["clusters"][0]["genes"] == found["genes"] == (("CD79A", 1.5, "A part of the receptor."),)
+        (elsewhere,) = read_searches({"asked": stored}, cluster_key="others")
+        assert (elsewhere["clusters"], len(elsewhere["genes"])) == ((), 1)
+    early = {key: value for key, value in record.items() if key not in {"p_value", "stands_out", "unknown_words"}}
+    assert read_searches({"asked": early}, cluster_key="mine")[0]["stands_out"]
