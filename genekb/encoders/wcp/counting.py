@@ -50,7 +50,7 @@ def choose_terms(documents: Iterable[Sequence[str]], *, min_texts: int, max_term
     return sorted(sorted(frequent, key=lambda term: (-containing[term], term))[:max_terms])
 
 
-def count_terms(documents: Sequence[Sequence[str]], columns: Mapping[str, int]) -> sp.csr_matrix:
+def count_terms(documents: Iterable[Sequence[str]], columns: Mapping[str, int]) -> sp.csr_matrix:
     """(document, term) 1 + log of the count of each term; ``columns``: column of each known term."""
     indices: list[int] = []
     counts: list[int] = []
@@ -62,7 +62,7 @@ def count_terms(documents: Sequence[Sequence[str]], columns: Mapping[str, int]) 
             counts.append(found[column])
         ends.append(len(indices))
     data = (1 + np.log(np.array(counts, dtype=np.float64))).astype(np.float32)
-    shape = (len(documents), len(columns))
+    shape = (len(ends) - 1, len(columns))
     return sp.csr_matrix((data, np.array(indices, dtype=np.int32), np.array(ends, dtype=np.int64)), shape=shape)
 
 

@@ -104,7 +104,7 @@ def count_views(documents: Sequence[Sequence[str]], views: Mapping[str, View]) -
     spelled = count_terms(documents, columns_of(words)) @ piece_counts(words, columns["characters"])
     spelled.sort_indices()
     return {
-        "words": count_terms([with_pairs(document) for document in documents], columns["words"]),
+        "words": count_terms(map(with_pairs, documents), columns["words"]),
         "characters": sp.csr_matrix(spelled),
         "contexts": count_terms(documents, columns["contexts"]),
     }

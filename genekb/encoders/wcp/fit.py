@@ -1,12 +1,13 @@
 """Fit the views of texts: TF-IDF and SVD of words and of pieces, and vectors of words by what they stand beside."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int32
 
 from genekb.encoders.base import EncoderSpec, check_texts
 from genekb.encoders.wcp.counting import (
@@ -92,9 +93,8 @@ def _embed_all(documents: Sequence[Sequence[str]], views: dict[str, View]) -> Fl
 
 def _fit_words(documents: Sequence[Sequence[str]], *, dim: int) -> View:
     """LSA of words and pairs of words."""
-    terms = [with_pairs(document) for document in documents]
-    vocabulary = choose_terms(terms, min_texts=_least(documents, 2), max_terms=MAX_TERMS["words"])
-    counts = count_terms(terms, columns_of(vocabulary))
+    vocabulary = choose_terms(map(with_pairs, documents), min_texts=_least(documents, 2), max_terms=MAX_TERMS["words"])
+    counts = count_terms(map(with_pairs, documents), columns_of(vocabulary))
     weights = _rarity(counts)
     weighted = sp.csr_matrix(counts @ sp.diags(weights))
     weighted = sp.csr_matrix(sp.diags(_unit_scale(weighted)) @ weighted)
@@ -107,14 +107,22 @@ def _fit_characters(documents: Sequence[Sequence[str]], *, dim: int) -> View:
     of_words = count_terms(documents, columns_of(words))
     every = sorted({piece for word in words for piece in pieces(word)})
     of_pieces = piece_counts(words, columns_of(every))
-    containing = np.bincount((of_words @ of_pieces).indices, minlength=len(every))
+    blocks = _product_blocks(of_words, of_pieces)
+    containing = sum((np.bincount(block.indices, minlength=len(every)) for block in blocks), np.zeros(len(every)))
     frequent = np.flatnonzero(containing >= _least(documents, 3))
     kept = np.sort(frequent[np.argsort(-containing[frequent], kind="stable")][: MAX_TERMS["characters"]])
     weights = _inverse_frequency(containing[kept], n_texts=len(documents))
     weighted = sp.csr_matrix(of_pieces[:, kept] @ sp.diags(weights))
-    of_words = sp.csr_matrix(sp.diags(_unit_scale(of_words @ weighted)) @ of_words)
+    scale = np.concatenate([_unit_scale(block) for block in _product_blocks(of_words, weighted)])
+    of_words = sp.csr_matrix(sp.diags(scale) @ of_words)
     vectors = right_vectors(Product([of_words, weighted]), dim)[0]
     return make_view([every[column] for column in kept], weights, vectors)
+
+
+def _product_blocks(left: sp.csr_matrix, right: sp.csr_matrix) -> Iterator[sp.csr_matrix]:
+    """Yield a product of sparse matrices by blocks of rows: the whole would be large."""
+    for start in range(0, left.shape[0], _BATCH):
+        yield sp.csr_matrix(left[start : start + _BATCH] @ right)
 
 
 def _fit_contexts(documents: Sequence[Sequence[str]], *, dim: int) -> View:
@@ -135,25 +143,30 @@ def _fit_contexts(documents: Sequence[Sequence[str]], *, dim: int) -> View:
 
 def _associations(documents: Sequence[Sequence[str]], columns: dict[str, int]) -> sp.csr_matrix:
     """(word, context) positive pointwise mutual information of words within a window."""
-    gap = [-1] * _WINDOW  # between texts
-    sequence = np.array(
-        [row for document in documents for row in (*(columns[word] for word in document if word in columns), *gap)],
-        dtype=np.int64,
-    )
+    sequence = _sequence(documents, columns)
     shape = (len(columns), len(columns))
-    together = sp.csr_matrix(shape, dtype=np.float32)
+    after = sp.csr_matrix(shape, dtype=np.float32)
     for distance in range(1, _WINDOW + 1):
         first, second = sequence[:-distance], sequence[distance:]
         both = (first >= 0) & (second >= 0)
         near = np.ones(int(both.sum()), dtype=np.float32)
-        together = together + sp.csr_matrix((near, (first[both], second[both])), shape=shape)
-    together = sp.coo_matrix(together + together.T)
+        after = after + sp.csr_matrix((near, (first[both], second[both])), shape=shape)
+    together = sp.csr_matrix(after + after.T)
     totals = np.asarray(together.sum(axis=1)).ravel()
     contexts = totals**_SMOOTHED
-    values = np.log(together.data * contexts.sum() / (totals[together.row] * contexts[together.col]))
-    kept = values > 0
-    rows, others = together.row[kept], together.col[kept]
-    return sp.csr_matrix((values[kept].astype(np.float32), (rows, others)), shape=shape)
+    expected = np.divide(contexts.sum(), contexts, out=np.zeros_like(contexts), where=contexts > 0)
+    together.data *= np.repeat(1 / np.maximum(totals, 1), np.diff(together.indptr)).astype(np.float32)
+    together.data *= expected[together.indices].astype(np.float32)
+    together.data = np.maximum(np.log(together.data), 0)
+    together.eliminate_zeros()
+    return together
+
+
+def _sequence(documents: Sequence[Sequence[str]], columns: dict[str, int]) -> Int32[np.ndarray, " place"]:
+    """Rows of the known words of all texts, with a gap of -1 between texts that no window crosses."""
+    gap = [-1] * _WINDOW
+    parts = ([*(columns[word] for word in document if word in columns), *gap] for document in documents)
+    return np.fromiter(chain.from_iterable(parts), dtype=np.int32)
 
 
 def _least(documents: Sequence[Sequence[str]], n_texts: int) -> int:
