@@ -88,8 +88,8 @@ class TypeEvidence:
     # text, markers: (type, gene) weights by either evidence source: their product with a standard profile is its score
     text: sp.csr_matrix
     markers: sp.csr_matrix
-    # markers and half of the text, over the root of the sum of squares of these shares: a sum of two independent scores
-    # with standard deviation one has that too. One source alone where the type has no other
+    # markers and a quarter of the text, over the root of the sum of squares of these shares: a sum of two independent
+    # scores with standard deviation one has that too. One source alone where the type has no other
     both: sp.csr_matrix
     n_markers: Int[np.ndarray, " type"]  # (type,) markers that the store knows, measured or not
 
@@ -127,7 +127,7 @@ def combine_evidence(
 def marker_weights(
     types: Sequence[CellType], gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store
 ) -> tuple[sp.csr_matrix, Int[np.ndarray, " type"]]:
-    """Weigh markers evenly; a type loses score by those that the store knows and the cells do not show.
+    """Weigh markers by how few types list them; a type loses score by those that are known and not measured.
 
     Returns (type, gene) of :func:`standard_weights`, times the root of the fraction of markers measured; and how many
     markers of each type the store knows.
@@ -142,8 +142,21 @@ def marker_weights(
         columns += measured.tolist()
         shown = sum(bool(np.isin(each, gene_ids).any()) for each in known)
         shares[row], n_known[row] = shown / max(len(known), 1), len(known)
-    weights = sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(types), len(gene_ids)))
-    return sp.csr_matrix(sp.diags(np.sqrt(shares)) @ standard_weights(weights)), n_known
+    weights = marker_specificity(gene_ids, kb)[columns]
+    listed_by = sp.csr_matrix((weights, (rows, columns)), shape=(len(types), len(gene_ids)))
+    return sp.csr_matrix(sp.diags(np.sqrt(shares)) @ standard_weights(listed_by)), n_known
+
+
+def marker_specificity(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> Float[np.ndarray, " gene"]:
+    """Weigh each gene by the log of the table's size over the types that list it; 1 for a gene of one type or none."""
+    listed = [one.genes_of(kb.manifest.taxa) for one in read_cell_types()]
+    genes_of = resolve_markers([gene for genes in listed for gene in genes], kb)
+    ids = [gene_id for genes in listed for gene_id in {each for gene in genes for each in genes_of[gene]}]
+    known, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+    n_types = np.ones(len(gene_ids))
+    is_listed = np.isin(gene_ids, known)
+    n_types[is_listed] = counts[np.searchsorted(known, gene_ids[is_listed])]
+    return 1 - np.log(n_types) / np.log(len(listed))
 
 
 def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[int, ...]]:
@@ -164,7 +177,8 @@ def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[i
 
 _N_TOP = 50  # genes whose texts are nearest to a query
 _LEAST = 1e-12
-_TEXT_WEIGHT = 0.5  # of the weight of markers, which are the stronger evidence source
+_TEXT_WEIGHT = 0.25  # of the weight of markers, which are the stronger evidence source
+_QUERY_WEIGHT = 0.5  # the same in a query, whose words say more than the type that they mean
 
 
 def text_weights(
@@ -215,7 +229,7 @@ def widened_weights(
     All three are (row, gene) of :func:`standard_weights`.
     """
     of_types = standard_weights(sp.csr_matrix(nearness**2) @ markers)
-    return standard_weights(_TEXT_WEIGHT * text + sp.diags(nearness.max(axis=1)) @ of_types)
+    return standard_weights(_QUERY_WEIGHT * text + sp.diags(nearness.max(axis=1)) @ of_types)
 
 
 def type_nearness(
@@ -261,10 +275,19 @@ def known_genes(expression: CellByGene, gene_names: Sequence[str], alignment: Ge
     )
 
 
-def cluster_profiles(expression: CellByGene, clusters: Labels) -> Float[np.ndarray, "cluster gene"]:
-    """Mean of each gene in each cluster, less its mean in all cells, in standard deviations, kept within ±2."""
+def cluster_profiles(
+    expression: CellByGene, clusters: Labels, *, balanced: bool = False
+) -> Float[np.ndarray, "cluster gene"]:
+    """Mean of each gene in each cluster, less its mean in all cells, in standard deviations, kept within ±2.
+
+    ``balanced``: mean and deviation as if all clusters had one size, so that the largest is not compared with itself.
+    """
     inside, _ = cluster_moments(expression, clusters)
-    mean, deviation = column_moments(expression.astype(np.float64))
+    if balanced:
+        mean = inside.mean.mean(axis=0)
+        deviation = np.sqrt(inside.variance.mean(axis=0) + inside.mean.var(axis=0))
+    else:
+        mean, deviation = column_moments(expression.astype(np.float64))
     difference = inside.mean - mean
     profiles = np.divide(difference, deviation, out=np.zeros_like(difference), where=deviation > _LEAST)
     return np.clip(profiles, -_MAX_PROFILE, _MAX_PROFILE)

@@ -37,7 +37,8 @@ _WEAK_CELL = 0.95  # fraction of the cells' best scores with permuted genes belo
 _LEAST_GROUP = 10  # cells whose best type is the same, for that type to be a candidate
 _LEAST_FRACTION = 0.002  # of all cells, for the same
 _GROUP_PERMUTATIONS = 50
-_UPREGULATED = 0.25  # standard deviations above the mean of all cells
+_UPREGULATED = 0.25  # standard deviations above the mean of the clusters
+_RELATIVES, _OF_RELATIVES = 2, 0.25  # clusters that each is compared with beside all, and the weight of that contrast
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,12 +46,11 @@ class TypeNaming:
     """When a name is given; one set of values serves every data set."""
 
     n_permutations: int = 200  # permutations of the genes; the least p value is 1 / (1 + n)
-    max_p: float = 0.05  # p value up to which a cluster is named
-    # markers of the type that must be upregulated by a quarter of a standard deviation, or all if it has fewer; for a
-    # type without markers, genes that must support it
-    min_genes: int = 4
-    # fraction of the type's measured markers that must be upregulated: any relative of the right type is above chance
-    min_share: float = 0.6
+    max_p: float = 0.02  # p value up to which a cluster is named: the score, highest of all types
+    # p value up to which a cluster is named: the number of markers of the type that are upregulated by a quarter of a
+    # standard deviation, among as many genes drawn at random
+    max_p_markers: float = 0.005
+    min_genes: int = 4  # genes that must support a type without markers
     n_genes: int = 8  # genes reported for a name
 
     def __post_init__(self) -> None:
@@ -60,8 +60,8 @@ class TypeNaming:
                 f"n_permutations and n_genes must be >= 1 and min_genes >= 0, got {self.n_permutations}, "
                 f"{self.n_genes} and {self.min_genes}"
             )
-        if not (0 < self.max_p <= 1 and 0 <= self.min_share <= 1):
-            raise ValueError(f"max_p must lie in (0, 1] and min_share in [0, 1], got {self.max_p} and {self.min_share}")
+        if not (0 < self.max_p <= 1 and 0 < self.max_p_markers <= 1):
+            raise ValueError(f"max_p and max_p_markers must lie in (0, 1], got {self.max_p} and {self.max_p_markers}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +141,7 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
         raise InputUnusable("there is no cell type to name clusters by; give candidates")
     known = known_genes(found.expression, found.gene_names, found.known)
     evidence = type_evidence(choice.types, known.alignment, kb)
-    profiles = cluster_profiles(known.expression, found.labels)
+    profiles = cluster_profiles(known.expression, found.labels, balanced=True)
     names = name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed)
     graph = make_features(cells, config).graph[found.rows][:, found.rows]
     cell_names, scores = name_each(known, evidence, clusters=names, graph=graph, seed=config.seed)
@@ -181,11 +181,11 @@ def _group_names(known: QueriedCells, evidence: TypeEvidence, best: Int[np.ndarr
     sizes = np.bincount(best, minlength=len(evidence.types))
     large = np.flatnonzero(sizes >= max(_LEAST_GROUP, _LEAST_FRACTION * len(best)))
     groups = np.where(np.isin(best, large), np.searchsorted(large, best), len(large))
-    profiles = cluster_profiles(known.expression, np.unique(groups, return_inverse=True)[1])[: len(large)]
+    profiles = cluster_profiles(known.expression, np.unique(groups, return_inverse=True)[1], balanced=True)
     config = TypeNaming(n_permutations=_GROUP_PERMUTATIONS)
     found = name_by_types(profiles, evidence, gene_names=known.gene_names, config=config, seed=seed)
-    own = (evidence.types[row].name for row in large.tolist())
-    return {name for name, one in zip(own, found, strict=True) if one.name == name}
+    own = [evidence.types[row].name for row in large.tolist()]
+    return {name for name, one in zip(own, found[: len(own)], strict=True) if one.name == name}
 
 
 def name_by_types(
@@ -196,9 +196,13 @@ def name_by_types(
     config: TypeNaming | None = None,
     seed: int,
 ) -> tuple[TypeName, ...]:
-    """Name each cluster by the type whose weights agree best with its profile; equal scores go to the first type."""
+    """Name each cluster by the type whose weights agree best with its profile; equal scores go to the first type.
+
+    ``profiles``: of :func:`~cellmodel.annotate.cell_types.cluster_profiles`. Each is compared with its nearest
+    relatives among them, too; see :func:`contrast_relatives`.
+    """
     settings = config or TypeNaming()
-    standard = standard_profiles(profiles)
+    standard = standard_profiles(contrast_relatives(profiles))
     scores = (evidence.both @ standard.T).T  # (cluster, type)
     rng = generator(seed, "types")
 
@@ -215,11 +219,12 @@ def name_by_types(
             TypeGene(name=gene_names[gene], contribution=part, is_marker=gene in markers)
             for gene, part in score_parts(evidence.both[best], profile)
         )
-        is_up = profiles[cluster, markers] >= _UPREGULATED
+        is_leading = profiles[cluster] >= _UPREGULATED
+        is_up = is_leading[markers]
         reason = f"p {p_value:.2g}"
         if p_value <= settings.max_p:
             n_markers = int(evidence.n_markers[best])
-            reason = _weakness(is_up, n_markers=n_markers, n_genes=len(genes), settings=settings)
+            reason = _weakness(is_up, is_leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
         second_score = 0.0 if second is None else float(of_types[second])
         named.append(
             TypeName(
@@ -242,10 +247,36 @@ def name_by_types(
     return tuple(named)
 
 
-def _weakness(is_up: Bool[np.ndarray, " marker"], *, n_markers: int, n_genes: int, settings: TypeNaming) -> str:
-    """How many of the measured markers are upregulated, or genes support a type without markers; empty if enough."""
+def contrast_relatives(profiles: Float[np.ndarray, "cluster gene"]) -> Float[np.ndarray, "cluster gene"]:
+    """Add a quarter of the difference from the two clusters whose profiles are most like each.
+
+    What sets a cluster apart from all others is shared by its relatives; what parts it from these is its own.
+    """
+    if len(profiles) <= _RELATIVES:
+        return profiles
+    standard = standard_profiles(profiles)
+    likeness = standard @ standard.T
+    np.fill_diagonal(likeness, -np.inf)
+    relatives = np.argsort(-likeness, axis=1, kind="stable")[:, :_RELATIVES]
+    return np.asarray(profiles + _OF_RELATIVES * (profiles - profiles[relatives].mean(axis=1)))
+
+
+def _weakness(
+    is_up: Bool[np.ndarray, " marker"],
+    is_leading: Bool[np.ndarray, " gene"],
+    *,
+    n_markers: int,
+    n_genes: int,
+    settings: TypeNaming,
+) -> str:
+    """How many of the measured markers are upregulated, or genes support a type without markers; empty if enough.
+
+    Enough is more than as many genes of the profile drawn at random: the permutation p value in closed form.
+    """
+    from scipy.stats import hypergeom
+
     if n_markers == 0:
         return "" if n_genes >= settings.min_genes else f"{n_genes} of {settings.min_genes} genes"
     n_up = int(is_up.sum())
-    is_enough = n_up >= min(settings.min_genes, n_markers) and n_up >= settings.min_share * len(is_up)
-    return "" if is_enough else f"{n_up} of {len(is_up) or n_markers} markers"
+    p_value = float(hypergeom.sf(n_up - 1, len(is_leading), int(is_leading.sum()), len(is_up)))
+    return "" if n_up and p_value <= settings.max_p_markers else f"{n_up} of {len(is_up) or n_markers} markers"

@@ -82,6 +82,17 @@ def test_profiles_are_clipped_mean_differences_in_standard_deviations(rng):
     np.testing.assert_allclose(cluster_profiles(expression, clusters), expected, atol=1e-6)
 
 
+def test_balanced_profiles_are_those_of_as_many_cells_a_cluster_whatever_its_size(rng):
+    few = expression_of(rng, n_cells=60)
+    clusters = np.repeat([0, 1, 2], 20)
+    many = sp.vstack([few[:20]] * 9 + [few[20:]]).tocsr()
+    of_many = np.concatenate([np.zeros(180, dtype=int), clusters[20:]])
+    profiles = cluster_profiles(few, clusters, balanced=True)
+    np.testing.assert_allclose(cluster_profiles(many, of_many, balanced=True), profiles, atol=0.03)
+    np.testing.assert_allclose(profiles, cluster_profiles(few, clusters), atol=0.1)
+    assert np.abs(cluster_profiles(many, of_many) - profiles).max() > 0.2
+
+
 def test_a_query_means_the_type_whose_words_it_has_and_no_type_if_it_is_far_from_all(rng):
     table = rng.normal(size=(30, 16))
     table[:, -1] = 0

@@ -14,11 +14,12 @@ from cellmodel.annotate.cell_types import (
     TypeEvidence,
     cluster_profiles,
     combine_evidence,
+    marker_specificity,
     marker_weights,
     resolve_markers,
     standard_weights,
 )
-from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, name_by_types, name_each
+from cellmodel.annotate.name_cells import TypeChoice, TypeNaming, contrast_relatives, name_by_types, name_each
 from cellmodel.core.config import GraphConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
@@ -78,18 +79,38 @@ def test_a_profile_without_order_stays_unassigned_and_p_values_are_even():
     assert np.mean([one.name == "unassigned" for one in found]) > 0.9
 
 
-def test_a_type_of_which_few_markers_lead_is_no_name_however_strongly_they_do():
-    profiles = np.random.default_rng(0).normal(scale=0.01, size=(1, N_GENES))
-    profiles[0, 10:14] = 2.0
+def test_a_type_of_which_no_more_markers_lead_than_of_any_genes_is_told_with_the_reason():
+    profiles = np.zeros((1, N_GENES))
+    profiles[0, 30:60] = 0.3  # genes that lead and are no markers
+    profiles[0, 10:13] = 2.0
     evidence = evidence_of(range(5), range(10, 17))
     (found,) = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
-    assert (found.name, found.best, found.share_markers) == ("unassigned", "type 1", pytest.approx(4 / 7))
-    assert found.reason == "4 of 7 markers"
-    profiles[0, 14] = 0.3
+    assert (found.name, found.best, found.share_markers) == ("unassigned", "type 1", pytest.approx(3 / 7))
+    assert found.p_value <= 0.02
+    assert found.reason == "3 of 7 markers"
+    profiles[0, 30:60] = 0.0
     (found,) = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
-    assert (found.name, found.share_markers, found.reason) == ("type 1", pytest.approx(5 / 7), "")
-    few = name_by_types(profiles, evidence, gene_names=NAMES, config=TypeNaming(min_genes=6), seed=0)
-    assert (few[0].name, few[0].reason) == ("unassigned", "5 of 7 markers")
+    assert (found.name, found.share_markers, found.reason) == ("type 1", pytest.approx(3 / 7), "")
+    strict = name_by_types(profiles, evidence, gene_names=NAMES, config=TypeNaming(max_p_markers=1e-4), seed=0)
+    assert (strict[0].name, strict[0].reason) == ("unassigned", "3 of 7 markers")
+
+
+def test_a_cluster_takes_the_name_of_what_parts_it_from_its_sibling():
+    shared, own, of_sibling = range(10), range(10, 15), range(15, 20)
+    evidence = evidence_of([*shared, *own], [*shared, *of_sibling])
+    profiles = np.zeros((3, N_GENES))
+    profiles[:2, :10] = 1.0
+    profiles[0, 10:20] = [0.6] * 5 + [0.7] * 5  # less of the other's genes than the other, and more of its own
+    profiles[1, 10:20] = [0.1] * 5 + [1.2] * 5
+    alone = name_by_types(profiles[:1], evidence, gene_names=NAMES, seed=0)
+    first, second, third = name_by_types(profiles, evidence, gene_names=NAMES, seed=0)
+    assert alone[0].name == "type 1"
+    assert (first.name, second.name, third.name) == ("type 0", "type 1", "unassigned")
+
+
+def test_two_clusters_are_compared_with_all_alone():
+    profiles = np.random.default_rng(0).normal(size=(2, N_GENES))
+    assert contrast_relatives(profiles) is profiles
 
 
 def test_cells_take_the_names_of_groups_of_neighbours_and_noise_makes_no_candidate():
@@ -131,7 +152,7 @@ def test_evidence_sources_add_up_to_a_score_with_standard_deviation_one():
     both = combine_evidence(text, markers, has_markers=np.array([True, False]))
     scores = np.array([both @ rng.normal(size=500) for _ in range(4000)])
     np.testing.assert_allclose(scores.std(axis=0), 1, atol=0.04)
-    assert both[0, 100] == pytest.approx(2 * both[0, 0])
+    assert both[0, 100] == pytest.approx(4 * both[0, 0])
 
 
 def test_markers_resolve_by_their_own_symbol_else_by_every_orthologue(stores):
@@ -151,7 +172,17 @@ def test_markers_that_the_store_knows_and_the_cells_lack_lower_the_weight(stores
     assert found[0, 0] == pytest.approx(found[1, 0] * np.sqrt(1 / 2))
 
 
-@pytest.mark.parametrize(("field", "value"), [("n_permutations", 0), ("max_p", 0.0), ("n_genes", 0), ("min_share", 2)])
+def test_a_gene_of_many_types_weighs_less_than_one_of_few(stores):
+    kb = stores["human"]
+    many, few, unlisted = marker_specificity(np.array([915, 2641, 1]), kb)  # CD3D, GCG
+    assert 0 < many < 0.6 < few < unlisted == 1
+    found, _ = marker_weights([CellType(name="a", genes=("CD3D", "GCG"))], np.array([915, 2641, 1, 0, 0, 0]), kb)
+    assert found[0, 1] / found[0, 0] == pytest.approx(few / many)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("n_permutations", 0), ("max_p", 0.0), ("n_genes", 0), ("max_p_markers", 2)]
+)
 def test_settings_out_of_range_are_refused(field, value):
     with pytest.raises(ValueError, match=field):
         TypeNaming(**{field: value})
