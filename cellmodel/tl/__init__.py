@@ -1,4 +1,4 @@
-"""Tools on an AnnData, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`, `export_graph`."""
+"""Tools on an AnnData, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`, `perturb`."""
 
 import inspect
 import logging
@@ -19,7 +19,10 @@ from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
+from cellmodel.perturb.predict import PerturbConfig
+from cellmodel.perturb.texts import TextKnowledge
 from cellmodel.tl._graph import export_cells
+from cellmodel.tl._perturb import ScreenConfig, perturb_cells
 from cellmodel.tl._slots import CellRun, cluster_task
 from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task, transfer_task
 
@@ -351,6 +354,56 @@ def export_graph(
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     cells = cells_from_anndata(adata, read, source="AnnData in memory")
     export_cells(cells, Path(folder), kb, chosen, label_key=label_key, overwrite=overwrite)
+
+
+@_documented
+def perturb(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    genes: Sequence[str],
+    perturbation_key: str = "perturbation",
+    control: str = "non-targeting",
+    replicate_key: str | None = None,
+    knowledge: TextKnowledge = "real",
+    encoder: str | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+) -> "AnnData":
+    """Predict the effect of perturbations never seen on every gene, from the cells of a screen.
+
+    An effect is the mean log expression of perturbed cells less that of control cells of the same replicate. It is
+    predicted by kernel ridge regression on the texts of the perturbed genes; settings and the interval come from
+    trained perturbations that are predicted by others. Returns a new AnnData with a row for each of ``genes`` and a column
+    a gene: the layers ``mean`` (and ``X``), ``lower`` and ``upper`` (95 %), in natural logarithms;
+    ``obs["source"]`` is ``trained`` where the screen has the perturbation, whose own effect is given then, else
+    ``predicted``; ``uns["cellmodel_perturb"]`` says what was chosen and how much of the variance it explains out of
+    fold. The effect on the perturbed gene itself is not predicted. ``adata`` is left as it is::
+
+        effects = cm.tl.perturb(adata, gk.open("human"), genes=["STAT4", "IRF9"], replicate_key="batch")
+        effects["IRF9"].to_df("lower")
+
+    Parameters
+    ----------
+    genes
+        Perturbations to give effects of, by symbol.
+    perturbation_key
+        Column of obs with the perturbed gene of each cell; cells without one are left out.
+    control
+        Value of that column for control cells.
+    replicate_key
+        Column of obs with replicates; cells are divided into three by a hash of their names if None, which makes
+        intervals of measured effects too narrow.
+    knowledge
+        ``real`` texts, or a control: ``shuffled``, ``name`` (full names alone), ``symbol`` (characters of symbols).
+    """
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    cells = cells_from_anndata(adata, read, source="AnnData in memory")
+    screen = ScreenConfig(
+        genes=tuple(genes), perturbation_key=perturbation_key, control=control, replicate_key=replicate_key
+    )
+    return perturb_cells(cells, kb, screen=screen, config=PerturbConfig(encoder=encoder, knowledge=knowledge))
 
 
 def _do(

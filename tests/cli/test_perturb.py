@@ -2,8 +2,10 @@
 
 import pytest
 
+from cellmodel.io.formats.anndata import read_anndata
 from tests.support import screens
 from tests.support.in_process import call, call_json
+from tests.support.screens import HELD_OUT, simulate
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,41 @@ def test_an_output_that_exists_is_kept(where, tmp_path):
     (tmp_path / "o.tsv").write_text("mine")
     code, _, err = call("cellmodel", *arguments(where, "-o", tmp_path / "o.tsv"))
     assert (code, "exists" in err, (tmp_path / "o.tsv").read_text()) == (3, True, "mine")
+
+
+@pytest.fixture(scope="module")
+def cells(where):
+    adata, _ = simulate(n_cells=6)
+    adata.write_h5ad(where / "cells.h5ad")
+    return where / "cells.h5ad"
+
+
+def test_effects_from_cells_are_written_with_their_interval(cells, where, tmp_path):
+    wanted = tmp_path / "wanted.txt"
+    wanted.write_text("\n".join([*HELD_OUT, "TYPO1"]))
+    store = ("--kb", "screen", "--home", where / "home", "--replicate-key", "batch")
+    made = call_json("cellmodel", "perturb", cells, "--predict", wanted, *store, "-o", tmp_path / "o.h5ad")
+    assert (made["unknown"], made["n_trained"], made["replicates"]) == (["TYPO1"], 88, "batch")
+    found = read_anndata(tmp_path / "o.h5ad")
+    assert found.obs_names.tolist() == [*HELD_OUT, "TYPO1"]
+    assert (found.layers["lower"] <= found.layers["mean"]).all()
+    assert found.uns["cellmodel_perturb"]["encoder_id"].startswith("lsa-32")
+    one = ",".join(HELD_OUT[:2])
+    code, out, err = call("cellmodel", "perturb", cells, "--predict", one, *store, "-o", tmp_path / "two.h5ad")
+    assert (code, "variance explained out of fold" in out) == (0, True), err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--train", "train.tsv"), "--predict GENES"),
+        ((), "--predict GENES"),
+        (("--predict", ","), "names no gene"),
+        (("--predict", "A", "--control", "non-targetting"), "did you mean 'non-targeting'"),
+    ],
+)
+def test_cells_and_tables_are_not_mixed_and_typos_are_one_line(more, message, cells, where, tmp_path):
+    store = ("--kb", "screen", "--home", where / "home")
+    code, _, err = call("cellmodel", "perturb", cells, *more, *store, "-o", tmp_path / "o.h5ad")
+    assert code in {2, 3}
+    assert message in " ".join(err.replace("│", " ").split())

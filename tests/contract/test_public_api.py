@@ -36,7 +36,9 @@ def test_package_and_command_say_their_version(package, capsys, monkeypatch):
     assert call_here([package, "--version"], capsys, monkeypatch).out == f"{package} {version('genekb-cellmodel')}\n"
 
 
-@pytest.mark.parametrize("name", ["annotate", "attribute", "classify", "cluster", "embed", "export_graph", "search"])
+@pytest.mark.parametrize(
+    "name", ["annotate", "attribute", "classify", "cluster", "embed", "export_graph", "perturb", "search"]
+)
 def test_help_of_a_tool_names_each_of_its_parameters_once_and_what_it_raises(name):
     tool = getattr(importlib.import_module("cellmodel.tl"), name)
     lines = inspect.getdoc(tool).splitlines()

@@ -2,7 +2,10 @@
 
 import hashlib
 
+import anndata
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 
 import genekb
 
@@ -68,3 +71,28 @@ def write_table(path, rows, *, columns=("perturbation", "gene", "label")):
     lines = ["\t".join(columns), *("\t".join(map(str, row[: len(columns)])) for row in rows)]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+CONTROL = "non-targeting"
+HELD_OUT = [symbol(topic, PERTURBED - 1) for topic in TOPICS]
+
+
+def simulate(*, per_topic=PERTURBED - 1, n_cells=30, seed=0):
+    """Counts of a screen in two replicates; responding families are 1.5 or 1/1.5 times the control."""
+    rng, responds = np.random.default_rng(seed), blocks(seed)
+    genes = [symbol(topic, number) for topic in TOPICS for number in range(PERTURBED, PER_TOPIC)]
+    family = np.repeat(np.arange(len(TOPICS)), PER_TOPIC - PERTURBED)
+    base = rng.gamma(3.0, 4.0, len(genes))
+    named = [(CONTROL, None)] + [(symbol(topic, n), k) for k, topic in enumerate(TOPICS) for n in range(per_topic)]
+    counts, labels, batches = [], [], []
+    for name, row in named:
+        factor = np.ones(len(genes)) if row is None else np.where(responds[row], 1.5, 1 / 1.5)[family]
+        for batch in ("a", "b"):
+            shift = 1.3 if batch == "b" else 1.0
+            counts.append(rng.poisson(base * factor * shift, (n_cells, len(genes))))
+            labels += [name] * n_cells
+            batches += [batch] * n_cells
+    obs = pd.DataFrame({"perturbation": labels, "batch": batches}, index=[f"c{n}" for n in range(len(labels))])
+    adata = anndata.AnnData(sp.csr_matrix(np.concatenate(counts).astype(np.float32)), obs=obs)
+    adata.var_names = genes
+    return adata, np.where(responds, 1.0, -1.0)[:, family]

@@ -1,6 +1,7 @@
 """The commands `cellmodel perturb` and `perturb-eval`: effects of perturbations never seen, and how good they are."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,7 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
-    from cellmodel.perturb.predict import Prediction
+    from cellmodel.perturb.predict import PerturbConfig, Prediction
 
 _SHOWN = 12
 _EVAL: Columns = {
@@ -23,19 +24,46 @@ _EVAL: Columns = {
 }
 
 
-def perturb(
-    store: options.Store,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Predictions to write: .tsv or .csv.")],
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Tables of pairs."""
+
     train: Annotated[
         Path | None, typer.Option(help="Known pairs: perturbation, gene, label (0 or 1); .tsv or .csv, also .gz.")
-    ] = None,
-    query: Annotated[
-        Path | None, typer.Option(help="Pairs to predict: perturbation, gene; labels are not read.")
-    ] = None,
+    ] = None
+    query: Annotated[Path | None, typer.Option(help="Pairs to predict: perturbation, gene; labels are not read.")] = (
+        None
+    )
     also: Annotated[
         Path | None,
         typer.Option(help="Labels of other cell lines: used for perturbations that are in it, and recorded."),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """Cells of a screen."""
+
+    predict: Annotated[
+        str | None,
+        typer.Option("--predict", help="From cells: genes to perturb, with commas between, or a file, one a line."),
+    ] = None
+    perturbation_key: Annotated[str, typer.Option(help="Column of obs with the perturbed gene.")] = "perturbation"
+    control: Annotated[str, typer.Option(help="Its value for control cells.")] = "non-targeting"
+    replicate_key: Annotated[
+        str | None, typer.Option(help="Column of obs with replicates; pseudo-replicates if left out.")
+    ] = None
+
+
+def perturb(
+    store: options.Store,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Predictions to write: .tsv or .csv; from cells, .h5ad or .zarr.")
+    ],
+    pairs: Pairs,
+    screen: Screen,
+    read: options.Reading,
+    path: Annotated[Path | None, typer.Argument(help="Cells of a screen, in place of tables of pairs.")] = None,
     knowledge: Annotated[
         Literal["real", "shuffled", "name", "symbol"],
         typer.Option(help="Texts as they are, or a control: permuted, full names alone, characters of the symbols."),
@@ -44,18 +72,72 @@ def perturb(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Predict which genes respond to perturbations never seen, by the texts of perturbed and of responding genes.
+    """Predict effects of perturbations never seen, by the texts of perturbed and of responding genes.
+
+    From tables: which genes respond. From cells (--predict): mean and interval of the effect on every gene.
 
     Example: cellmodel perturb --train train.tsv --query query.tsv --kb human -o predicted.tsv
     """
-    if train is None or query is None:
-        raise typer.BadParameter("known pairs and pairs to predict are needed: --train FILE and --query FILE")
     from cellmodel.perturb.predict import PerturbConfig, predict_files
 
     config = PerturbConfig(encoder=encoder, knowledge=knowledge)
-    found = predict_files(train, query, store.open(), output, config=config, also=also, overwrite=overwrite)
-    content = {"train": str(train), "query": str(query), **found.record(), "output": str(output)}
+    if path is not None:
+        _perturb_cells(path, output, store, screen, pairs, config=config, read=read, overwrite=overwrite, json=json)
+        return
+    if pairs.train is None or pairs.query is None or screen.predict is not None:
+        raise typer.BadParameter("give --train FILE and --query FILE, or cells and --predict GENES")
+    found = predict_files(
+        pairs.train, pairs.query, store.open(), output, config=config, also=pairs.also, overwrite=overwrite
+    )
+    content = {"train": str(pairs.train), "query": str(pairs.query), **found.record(), "output": str(output)}
     show(content, _prediction_lines(found, output), json=json)
+
+
+def _perturb_cells(
+    path: Path,
+    output: Path,
+    store: options.Store,
+    screen: Screen,
+    pairs: Pairs,
+    *,
+    config: "PerturbConfig",
+    read: options.Reading,
+    overwrite: bool,
+    json: bool,
+) -> None:
+    """Predict effects from cells, and print which are weak."""
+    from cellmodel.tl._perturb import KEY, ScreenConfig, perturb_file, read_wanted, unknown_genes
+
+    if screen.predict is None or any(given is not None for given in (pairs.train, pairs.query, pairs.also)):
+        raise typer.BadParameter("from cells, effects are predicted of --predict GENES; tables are given without cells")
+    chosen = ScreenConfig(
+        genes=read_wanted(screen.predict),
+        perturbation_key=screen.perturbation_key,
+        control=screen.control,
+        replicate_key=screen.replicate_key,
+    )
+    effects = perturb_file(
+        path, output, store.open(), screen=chosen, config=config, read=read.config(), overwrite=overwrite
+    )
+    rows = effects.obs.reset_index(names="perturbation").to_dict("records")
+    record = effects.uns[KEY]
+    content = {
+        "input": str(path),
+        "perturbations": rows,
+        "unknown": unknown_genes(effects),
+        **{key: record[key] for key in ("n_trained", "explained_out_of_fold", "settings", "replicates", "store_id")},
+        "encoder_id": record["encoder_id"],
+        "n_genes": effects.n_vars,
+        "output": str(output),
+    }
+    lines = [
+        *table({"perturbation": "perturbation", "source": "source", "nearest": "nearest", "note": "note"}, rows),
+        "",
+        f"{record['n_trained']} trained perturbations; variance explained out of fold, beyond their mean: "
+        f"{record['explained_out_of_fold']:.1%} (knowledge: {config.knowledge})",
+        f"output: {output}",
+    ]
+    show(content, lines, json=json)
 
 
 def _prediction_lines(found: "Prediction", output: Path) -> Iterator[str]:

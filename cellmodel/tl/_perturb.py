@@ -1,0 +1,184 @@
+"""Effects of perturbations on all genes, from cells of a screen: measured, and predicted for those never seen."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+import genekb
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
+from cellmodel.io.records import input_record
+from cellmodel.io.writers import cells_target, check_targets, h5ad_safe, write_cells
+from cellmodel.perturb.effects import COVERAGE, MeasuredEffects, measure_effects, predict_effects, pseudo_replicates
+from cellmodel.perturb.neighbors import nearest_trained
+from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig
+from cellmodel.perturb.texts import GeneTexts, gene_texts
+from cellmodel.pp.normalize import log_expression
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+KEY: Final = "cellmodel_perturb"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScreenConfig:
+    """What is read from the cells of a screen, and which perturbations are wanted."""
+
+    genes: tuple[str, ...]  # perturbations to give effects of
+    perturbation_key: str = "perturbation"  # column of obs
+    control: str = "non-targeting"  # its value for control cells
+    replicate_key: str | None = None  # column of obs; None divides cells into pseudo-replicates
+
+
+def read_wanted(text: str) -> tuple[str, ...]:
+    """Names of genes: with commas between them, or the lines of a file of that name."""
+    path = Path(text)
+    try:
+        parts = path.read_text(encoding="utf-8-sig").split("\n") if path.is_file() else text.split(",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputUnusable(f"{path} cannot be read as a list of genes; give a name a line, in UTF-8") from error
+    names = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not names:
+        raise InputUnusable(f"{text!r} names no gene; give names with commas between them, or a file with one a line")
+    return names
+
+
+def perturb_cells(cells: Cells, kb: genekb.Store, *, screen: ScreenConfig, config: PerturbConfig) -> "AnnData":
+    """Give mean and interval of the effect on every gene: a row a perturbation, a column a gene."""
+    for note in cells.notes:
+        log.info("%s", note)
+    measured = _measure(cells, screen)
+    names = sorted({*measured.names, *screen.genes, *cells.names})
+    texts = gene_texts(names, kb, encoder=config.encoder, knowledge=config.knowledge)
+    return _Effects(cells, measured, texts, screen=screen, config=config).table()
+
+
+def _measure(cells: Cells, screen: ScreenConfig) -> MeasuredEffects:
+    keys = [screen.perturbation_key, *([screen.replicate_key] if screen.replicate_key else [])]
+    columns = obs_columns(
+        cells.adata, keys, source=cells.source, hint="name columns with --perturbation-key and --replicate-key"
+    )
+    if screen.replicate_key:
+        replicates = columns[screen.replicate_key]
+    else:
+        replicates = pseudo_replicates(cells.adata.obs_names.astype(str).tolist())
+        log.warning(
+            "no replicates named: cells are divided into three by their names, which vary less than experiments do, so "
+            "that intervals of measured effects are too narrow; name a column with --replicate-key"
+        )
+    return measure_effects(log_expression(cells), columns[screen.perturbation_key], replicates, control=screen.control)
+
+
+class _Effects:
+    """Measured and predicted effects of one screen."""
+
+    def __init__(
+        self, cells: Cells, measured: MeasuredEffects, texts: GeneTexts, *, screen: ScreenConfig, config: PerturbConfig
+    ) -> None:
+        self.cells, self.measured, self.texts, self.screen, self.config = cells, measured, texts, screen, config
+        place = {name: row for row, name in enumerate(texts.names)}
+        self.trained = np.array([place[name] for name in measured.names])
+        self.wanted = np.array([place[name] for name in screen.genes])
+        self.columns = np.array([place[name] for name in cells.names])
+        by_gene = {self._key(row): place for place, row in enumerate(self.trained.tolist())}
+        # place among the measured ones of each wanted perturbation, by whatever name; None where it was not perturbed
+        self.measured_at = [by_gene.get(self._key(row)) for row in self.wanted.tolist()]
+
+    def _key(self, row: int) -> object:
+        return int(self.texts.gene_ids[row]) or self.texts.names[row]
+
+    def table(self) -> "AnnData":
+        """Everything as an AnnData."""
+        import pandas as pd
+        from anndata import AnnData
+        from scipy.stats import t as student
+
+        measured, vectors = self.measured, self.texts.vectors
+        found = predict_effects(
+            self._without_own_gene(),
+            vectors[self.trained],
+            measured.names,
+            new=vectors[self.wanted],
+            gene_vectors=vectors[self.columns],
+        )
+        mean, half = found.mean.copy(), np.tile(found.half_width, (len(self.wanted), 1))
+        for place, row in enumerate(self.measured_at):
+            if row is not None:
+                mean[place] = measured.mean[row]
+                degrees = max(int(measured.n_replicates[row]) - 1, 1)
+                half[place] = measured.error[row] * student.ppf((1 + COVERAGE) / 2, degrees)
+        layers = {"mean": mean, "lower": mean - half, "upper": mean + half}
+        layers = {key: values.astype(np.float32) for key, values in layers.items()}
+        var = pd.DataFrame({"gene_id": self.texts.gene_ids[self.columns]}, index=list(self.cells.names))
+        adata = AnnData(X=layers["mean"].copy(), obs=self._obs(), var=var, layers=layers)
+        record: dict[str, Any] = {
+            "settings": asdict(found.settings),
+            "explained_out_of_fold": found.explained,
+            "n_trained": len(measured.names),
+            "coverage": COVERAGE,
+            "params": {**asdict(self.screen), **asdict(self.config)},
+            "replicates": self.screen.replicate_key or "pseudo-replicates: cells divided by a hash of their names",
+            **input_record(self.cells),
+            **asdict(self.texts.lineage),
+        }
+        adata.uns[KEY] = h5ad_safe(record)
+        return adata
+
+    def _without_own_gene(self) -> np.ndarray:
+        """Measured effects; that on the perturbed gene itself is replaced by the mean: no other gene shares it."""
+        effects = self.measured.mean.copy()
+        ids, columns = self.texts.gene_ids, self.texts.gene_ids[self.columns]
+        for row, place in enumerate(self.trained.tolist()):
+            own = np.flatnonzero((columns == ids[place]) & (columns > 0))
+            others = np.delete(np.arange(len(effects)), row)
+            effects[row, own] = self.measured.mean[np.ix_(others, own)].mean(axis=0)
+        return effects
+
+    def _obs(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        near = nearest_trained(self.wanted.tolist(), self.trained, self.texts)
+        has_text = self.texts.has_vector[self.wanted]
+        table = []
+        for row, neighbors, known in zip(self.measured_at, near, has_text.tolist(), strict=True):
+            is_trained = row is not None
+            shown = () if is_trained else neighbors
+            table.append(
+                {
+                    "source": TRAINED if is_trained else PREDICTED,
+                    "note": "" if known or is_trained else "no text: mean of the trained perturbations",
+                    "n_cells": 0 if row is None else int(self.measured.n_cells[row]),
+                    "nearest": ", ".join(one.name for one in shown),
+                    "similarity": ", ".join(f"{one.similarity:.3f}" for one in shown),
+                    "sentences": " | ".join(one.sentence for one in shown if one.sentence),
+                }
+            )
+        return pd.DataFrame(table, index=list(self.screen.genes))
+
+
+def perturb_file(
+    path: Path,
+    output: Path,
+    kb: genekb.Store,
+    *,
+    screen: ScreenConfig,
+    config: PerturbConfig,
+    read: ReadConfig,
+    overwrite: bool = False,
+) -> "AnnData":
+    """Do the same from file to file, see :func:`perturb_cells`."""
+    check_targets([cells_target(output)], inputs=[path], overwrite=overwrite)
+    effects = perturb_cells(read_cells(path, read), kb, screen=screen, config=config)
+    write_cells(effects, output, overwrite=overwrite)
+    return effects
+
+
+def unknown_genes(effects: "AnnData") -> list[str]:
+    """Wanted perturbations that have no text."""
+    return [str(name) for name in effects.obs_names[effects.obs["note"].astype(str) != ""]]
