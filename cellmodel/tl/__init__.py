@@ -375,11 +375,12 @@ def perturb(
 
     An effect is the mean log expression of perturbed cells less that of control cells of the same replicate. It is
     predicted by kernel ridge regression on the texts of the perturbed genes; settings and the interval come from
-    trained perturbations that are predicted by others. Returns a new AnnData with a row for each of ``genes`` and a column
-    a gene: the layers ``mean`` (and ``X``), ``lower`` and ``upper`` (95 %), in natural logarithms;
-    ``obs["source"]`` is ``trained`` where the screen has the perturbation, whose own effect is given then, else
-    ``predicted``; ``uns["cellmodel_perturb"]`` says what was chosen and how much of the variance it explains out of
-    fold. The effect on the perturbed gene itself is not predicted. ``adata`` is left as it is::
+    trained perturbations that are predicted by others. The effect on the perturbed gene itself is not predicted.
+
+    Returns a new AnnData with a row for each of ``genes`` and a column a gene: the layers ``mean`` (and ``X``),
+    ``lower`` and ``upper`` (95 %), in natural logarithms; ``obs["source"]`` is ``trained`` where the screen has the
+    perturbation, whose own effect is given then, else ``predicted``; ``uns["cellmodel_perturb"]`` says what was chosen
+    and how much of the variance it explains out of fold. ``adata`` is left as it is::
 
         effects = cm.tl.perturb(adata, gk.open("human"), genes=["STAT4", "IRF9"], replicate_key="batch")
         effects["IRF9"].to_df("lower")
