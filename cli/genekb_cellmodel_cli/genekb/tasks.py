@@ -117,7 +117,9 @@ def _lines(found: "TaskComparison") -> Iterator[str]:
         "encoder": lambda row: f"{row.encoder} {row.variant}".strip(),
         "knowledge": "knowledge",
         "AUROC": "auroc",
-        "95 %": lambda row: f"{row.low:.3f} to {row.high:.3f}" if row.low is not None else "",
+        "95 %": lambda row: _interval(row.low, row.high),
+        "to the first": "difference",
+        "95 % ": lambda row: _interval(row.difference_low, row.difference_high),
         "terms": lambda row: row.n_terms or None,
         "genes": lambda row: row.n_genes or None,
         "missing": lambda row: row.n_missing if row.n_terms else None,
@@ -125,6 +127,10 @@ def _lines(found: "TaskComparison") -> Iterator[str]:
     rows = _shown(found)
     for task in dict.fromkeys(row.task for row in rows):
         yield from ("", *table(columns, [row for row in rows if row.task == task]))
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return f"{low:.3f} to {high:.3f}" if low is not None else ""
 
 
 def _notes(found: "TaskComparison") -> Iterator[str]:

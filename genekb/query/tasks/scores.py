@@ -37,6 +37,11 @@ class TaskRow:
     n_terms: int = 0
     n_genes: int = 0  # genes of the task with a vector
     n_missing: int = 0  # genes of the task without one, those that the store does not know among them
+    # AUROC minus that of the first row of the task, on the terms that both have, with a 95 % interval over them; None
+    # for the first row and for published figures
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
     variant: str = ""  # of a published figure: which genes, or how a pair was combined
     by_term: Mapping[str, float] | None = None  # AUROC of each term
 
@@ -119,7 +124,7 @@ def compare_tasks(
     published = map(
         _published_row, read_published(folder, [task.name for task in tasks]) if scored_on == "test" else ()
     )
-    rows = [*scorer.rows, *published]
+    rows = [*_with_differences(scorer.rows, seed=seed), *published]
     order = {task.name: number for number, task in enumerate(tasks)}
     return TaskComparison(
         store_ids=tuple(store.store_id for store in stores),
@@ -163,6 +168,23 @@ def _repeated(tasks: Sequence[GeneTask]) -> Iterator[str]:
     for task in tasks:
         if task.n_repeated:
             yield f"{task.name}: {task.n_repeated:,} rows repeat one before them"
+
+
+def _with_differences(rows: Sequence[TaskRow], *, seed: int) -> Iterator[TaskRow]:
+    """Compare each row with the first one of its task, term by term."""
+    first: dict[str, TaskRow] = {}
+    for row in rows:
+        base = first.setdefault(row.task, row)
+        if base is row or row.by_term is None or base.by_term is None:
+            yield row
+            continue
+        pairs = [(area, base.by_term[name]) for name, area in row.by_term.items() if name in base.by_term]
+        if not pairs:
+            yield row
+            continue
+        differences = np.array([area - other for area, other in pairs])
+        low, high = bootstrap_interval(differences, seed=seed)
+        yield replace(row, difference=float(differences.mean()), difference_low=low, difference_high=high)
 
 
 def _published_row(found: Published) -> TaskRow:
@@ -254,7 +276,8 @@ def bootstrap_interval(figures: Float[np.ndarray, " term"], *, seed: int) -> tup
 
 
 _COLUMNS: Final = (
-    *("task", "store", "encoder", "knowledge", "variant", "auroc", "low", "high", "n_terms", "n_genes", "n_missing"),
+    *("task", "store", "encoder", "knowledge", "variant", "auroc", "low", "high"),
+    *("difference", "difference_low", "difference_high", "n_terms", "n_genes", "n_missing"),
 )
 
 

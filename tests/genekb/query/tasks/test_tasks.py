@@ -158,6 +158,21 @@ def test_the_interval_is_around_the_mean_and_one_term_has_none():
     assert bootstrap_interval(figures[:1], seed=0) == (None, None)
 
 
+def test_rows_are_compared_with_the_first_one_term_by_term(kb, folder):
+    genes = knowledge_vectors(kb, "lsa-32").gene_ids[:100]
+    drawn = np.random.default_rng(1).integers(2, size=(12, 100))
+    rows = [(f"t{term}", gene, drawn[term, at], split_of(at)) for term in range(12) for at, gene in enumerate(genes)]
+    write(folder, "known.tsv", rows)
+    found = compare_tasks([kb, kb], folder, encoders=["lsa-32"], knowledge=["real", "symbol"])
+    first, same, other, _ = found.rows
+    assert first.difference is None
+    assert same.knowledge == "symbol"
+    expected = np.mean([area - first.by_term[name] for name, area in same.by_term.items()])
+    assert same.difference == pytest.approx(expected)
+    assert same.difference_low < same.difference < same.difference_high
+    assert (other.knowledge, other.difference, other.difference_low) == ("real", 0.0, 0.0)
+
+
 def test_symbols_are_resolved_and_unknown_names_listed(kb, folder, symbols):
     rows = [(symbols[gene], label, split) for _, gene, label, split in halves(kb)]
     write(folder, "known.tsv", [*rows, ("NOSUCHGENE", 1, "test")], header="gene\tlabel\tsplit")
