@@ -96,18 +96,36 @@ class TypeEvidence:
 
 def type_evidence(types: Sequence[CellType], alignment: GeneAlignment, kb: genekb.Store) -> TypeEvidence:
     """Encode the types with the encoder of an alignment, and find their marker genes among the aligned."""
+    known = (alignment.gene_ids, alignment.vectors, alignment.has_vector)
+    return evidence_of_genes(types, known, kb, encoder_id=alignment.lineage.encoder_id)
+
+
+def evidence_of_genes(
+    types: Sequence[CellType],
+    genes: tuple[Int[np.ndarray, " gene"], GeneVectors, Bool[np.ndarray, " gene"]],
+    kb: genekb.Store,
+    *,
+    encoder_id: str,
+    n_top: int | None = None,
+) -> TypeEvidence:
+    """Find what types say of genes: their GeneIDs, vectors, and whether they have one.
+
+    ``n_top``: of :func:`text_weights`.
+    """
+    gene_ids, gene_vectors, has_vector = genes
     table = [one.text for one in read_cell_types()]
     wanted = [one.text for one in types]
     texts = list(dict.fromkeys([*table, *wanted]))  # each is read once
-    vectors = np.asarray(kb.encoder(alignment.lineage.encoder_id).encode(texts).vectors)
+    vectors = np.asarray(kb.encoder(encoder_id).encode(texts).vectors)
     row = {text: number for number, text in enumerate(texts)}
     text = text_weights(
         vectors[[row[text] for text in wanted]],
-        alignment.vectors,
-        has_vector=alignment.has_vector,
+        gene_vectors,
+        has_vector=has_vector,
         centre=vectors[[row[text] for text in table]].mean(axis=0),
+        n_top=n_top or _N_TOP,
     )
-    markers, n_markers = marker_weights(types, alignment.gene_ids, kb)
+    markers, n_markers = marker_weights(types, gene_ids, kb)
     both = combine_evidence(text, markers, has_markers=n_markers > 0)
     return TypeEvidence(types=tuple(types), text=text, markers=markers, both=both, n_markers=n_markers)
 

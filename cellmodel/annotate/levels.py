@@ -16,7 +16,8 @@ from cellmodel.core.errors import InputUnusable
 
 Level = Literal["auto", "fine", "broad"]
 LEVELS: Final[tuple[str, ...]] = get_args(Level)
-MAX_GAP: Final = 0.1  # fraction of the best score by which a relative may score lower and still contest the name
+GROUP_WEIGHT: Final = 0.5  # of the score of a group beside those of types, whose markers are fewer
+MAX_GAP: Final = 0.05  # fraction of the best score by which a relative may score lower and still contest the name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,11 +79,14 @@ def level_name(
     *,
     level: Level = "auto",
     max_gap: float = MAX_GAP,
+    groups: Sequence[CellType] = (),
+    group_scores: Sequence[float] | Float[np.ndarray, " group"] = (),
 ) -> LevelName:
     """Name by candidates and their scores at a level.
 
     ``fine`` is the best candidate, ``broad`` its everyday group. ``auto`` is the best candidate unless others of its
     everyday group score within ``max_gap`` of it, as a fraction of its score: then the nearest group of all these.
+    Where a group, scored by genes of its own, scores more than twice as high as any candidate, ``auto`` is the group.
     """
     if level not in LEVELS:
         raise InputUnusable(f"no level {level!r}; give one of {', '.join(LEVELS)}")
@@ -93,6 +97,9 @@ def level_name(
         return _answer(best, [best])
     if level == "broad":
         return _answer(group, [best])
+    if len(groups) and GROUP_WEIGHT * np.max(group_scores) > scores[order[0]]:
+        group = groups[int(np.argmax(group_scores))]
+        return _answer(group, [types[row] for row in order if group in lineage_of(types[row])] or [best])
     limit = (1 - max_gap) * scores[order[0]]
     near = [types[row] for row in order if scores[row] >= limit and broad_group(types[row]).name == group.name]
     return _answer(common_group(near) or best, near)

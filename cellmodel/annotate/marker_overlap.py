@@ -1,7 +1,7 @@
 """Names of clusters from lists of marker genes: the overlap of a cluster's own markers with the genes of each type."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,26 @@ def name_clusters(
     n_markers: int = _N_MARKERS,
     min_overlap: int = _MIN_OVERLAP,
 ) -> tuple[ClusterName, ...]:
-    """Name clusters by the types of a panel whose genes are over-represented among the clusters' markers.
+    """Name clusters by their markers, see :func:`name_gene_lists`.
 
-    P values are adjusted over all clusters and types; ties go to the type with more shared genes, then to the first.
     ``background``: names of all genes that ``markers`` were ranked among.
+    """
+    chosen = [_markers_of(table)[:n_markers] for table in markers]
+    named = name_gene_lists(chosen, panel, background=background, min_overlap=min_overlap)
+    return tuple(replace(one, cluster=table.cluster) for one, table in zip(named, markers, strict=True))
+
+
+def name_gene_lists(
+    chosen: Sequence[tuple[str, ...]],
+    panel: Mapping[str, Sequence[str]],
+    *,
+    background: Sequence[str],
+    min_overlap: int = _MIN_OVERLAP,
+) -> tuple[ClusterName, ...]:
+    """Name lists of genes by the types of a panel whose genes are over-represented among them.
+
+    P values are adjusted over all lists and types; ties go to the type with more shared genes, then to the first.
+    ``background``: names of all genes that a list could hold.
     """
     measured = frozenset(background)
     types = {name: measured & set(genes) for name, genes in panel.items()}
@@ -77,12 +93,11 @@ def name_clusters(
             f"0 genes of the panel's {len(panel)} types are among the {len(measured)} measured; are both lists of the "
             "same species and spelling?"
         )
-    chosen = [_markers_of(table)[:n_markers] for table in markers]
     shared, p = overlap(chosen, list(types.values()), measured=tuple(measured))
     adjusted = adjusted_p(p)
     return tuple(
-        _name(table, found, types, tests=(shared[row], p[row], adjusted[row]), min_overlap=min_overlap)
-        for row, (table, found) in enumerate(zip(markers, chosen, strict=True))
+        _name(row, found, types, tests=(shared[row], p[row], adjusted[row]), min_overlap=min_overlap)
+        for row, found in enumerate(chosen)
     )
 
 
@@ -92,7 +107,7 @@ def _markers_of(table: MarkerTable) -> tuple[str, ...]:
 
 
 def _name(
-    table: MarkerTable,
+    cluster: int,
     found: tuple[str, ...],
     types: Mapping[str, frozenset[str]],
     *,
@@ -110,7 +125,7 @@ def _name(
     elif adjusted[first] > _MAX_P:
         reason = f"adjusted p {adjusted[first]:.2g}"
     return ClusterName(
-        cluster=table.cluster,
+        cluster=cluster,
         name=UNASSIGNED if reason else names[first],
         best=names[first],
         runner_up=None if second is None else names[second],

@@ -22,6 +22,7 @@ from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.perturb.predict import PerturbConfig
 from cellmodel.perturb.texts import TextKnowledge
 from cellmodel.tl._graph import export_cells
+from cellmodel.tl._lists import annotate_markers as annotate_markers
 from cellmodel.tl._perturb import ScreenConfig, perturb_cells
 from cellmodel.tl._slots import CellRun, cluster_task
 from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task, transfer_task

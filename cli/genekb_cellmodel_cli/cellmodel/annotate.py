@@ -9,6 +9,7 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.cellmodel.marker_lists import Lists, name_lists
 
 if TYPE_CHECKING:
     from cellmodel.annotate.cell_types import CellType
@@ -69,14 +70,24 @@ class Candidates:
 
 
 def annotate(
-    path: options.ClusteredFile,
-    output: options.CellOutput,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr; names of lists: .csv or .tsv."),
+    ],
     store: options.MaybeStore,
     candidates: Candidates,
+    lists: Lists,
     genes: options.GeneMatching,
     read: options.Reading,
+    path: Annotated[
+        Path | None, typer.Argument(help="Cells with clusters; left out with --marker-lists.", show_default=False)
+    ] = None,
     cluster_key: options.ClusterKey = "cellmodel",
     permutations: Annotated[int, typer.Option(help="How often genes are permuted.", min=1)] = 200,
+    level: Annotated[
+        options.Level,
+        typer.Option(help="A type (fine), its group such as T cell (broad), or the group where types disagree (auto)."),
+    ] = "auto",
     other_store: options.OtherStore = False,
     slots: options.Slots = options.Slots(key_added="cellmodel_name"),
     trust_remote_code: options.TrustRemoteCode = False,
@@ -86,16 +97,30 @@ def annotate(
 
     Example: cellmodel annotate out.h5ad --kb human -o named.h5ad
     """
-    from cellmodel.tl._task import annotate_task, overlap_task, run_on_file
+    from cellmodel.annotate.candidates import read_panel
 
     kb = store.open(trust_remote_code=trust_remote_code)
+    panel = read_panel(_only_markers(candidates, encoder=genes.encoder)) if kb is None else None
+    if lists.are_given(path) or path is None:
+        name_lists(
+            lists,
+            kb,
+            genes.config(),
+            types=candidates.read() if kb else None,
+            panel=panel,
+            level=level,
+            permutations=permutations,
+            output=output,
+            overwrite=slots.overwrite,
+            json=json,
+        )
+        return
+    from cellmodel.tl._task import annotate_task, overlap_task, run_on_file
+
     reading, write = read.config(), slots.write(output)
     content: dict[str, Any] = {"input": str(path), "output": str(output)}
-    if kb is None:
-        from cellmodel.annotate.candidates import read_panel
-
-        panel = read_panel(_only_markers(candidates, encoder=genes.encoder))
-        naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
+    if panel is not None or kb is None:
+        naming = run_on_file(path, overlap_task(panel or {}, cluster_key=cluster_key), read=reading, write=write)
         _print_names(content | {"clusters": naming.rows()}, _BY_OVERLAP, json=json)
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming

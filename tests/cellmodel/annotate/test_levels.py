@@ -84,7 +84,7 @@ def test_the_best_type_is_named_where_it_is_clear_and_its_group_where_broad_is_a
 
 
 def test_relatives_that_disagree_give_their_nearest_common_group():
-    found = level_of({"naive CD4 T cell": 5.0, "memory CD4 T cell": 4.8, "natural killer cell": 4.9})
+    found = level_of({"naive CD4 T cell": 5.0, "memory CD4 T cell": 4.9, "natural killer cell": 4.9})
     assert (found.name, found.level, found.members) == (
         "CD4 T cell", "middle", ("naive CD4 T cell", "memory CD4 T cell"),
     )  # fmt: skip

@@ -1,0 +1,438 @@
+"""Names from lists of marker genes alone: no cells are read, as for tables of Seurat, scanpy or a paper."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+import genekb
+from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.cell_types import UNASSIGNED, CellType, TypeEvidence, evidence_of_genes, read_cell_types
+from cellmodel.annotate.levels import GROUP_WEIGHT, MAX_GAP, Level, LevelName, level_name, lineage_of
+from cellmodel.annotate.marker_overlap import name_gene_lists
+from cellmodel.core.config import RunConfig
+from cellmodel.core.errors import AlignmentTooLow, InputUnusable
+from cellmodel.core.random import generator
+from cellmodel.io.records import Lineage
+from cellmodel.io.records import lineage_of as store_lineage
+from genekb.core.errors import SpeciesMismatch
+
+# columns by what they hold; of several that a table has, the first counts. Those of Seurat's FindAllMarkers and of
+# scanpy's rank_genes_groups_df are among them
+_COLUMNS: Final = {
+    "cluster": ("cluster", "group"),
+    "gene": ("gene", "names"),
+    "rank": ("rank",),
+    "score": ("score", "scores"),
+    "fold change": ("avg_log2FC", "avg_logFC", "logfoldchanges"),
+    "p": ("p_val_adj", "pvals_adj"),
+}
+_MAX_P = 0.05  # adjusted p value up to which a gene of a table is a marker, and p value up to which a list is named
+_MISSING = ("", "nan", "none", "na")
+_MIN_GENES = 2  # genes of a list that must support its name
+_LAST_WEIGHT = 0.5  # of the last gene of a list; the first has 1
+_N_GENES = 8  # genes reported for a name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MarkerLists:
+    """Marker genes of clusters, best first."""
+
+    genes: Mapping[str, tuple[str, ...]]  # by cluster, each once
+    n_repeated: int = 0  # rows whose gene the cluster has already
+    n_lower: int = 0  # rows left out: lower in the cluster than elsewhere, or above the adjusted p value of a marker
+
+
+def read_marker_lists(path: Path) -> MarkerLists:
+    """Read marker lists: .tsv or .csv with columns as :func:`lists_of_columns` takes them."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t")
+            names = [name for name in reader.fieldnames or () if name]
+            columns: dict[str, list[str]] = {name: [] for name in names}
+            for row in reader:
+                for name in names:
+                    columns[name].append(row[name] or "")
+    except UnicodeDecodeError as error:
+        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise InputUnusable(f"{path} cannot be read as lists of marker genes: {error}") from error
+    return lists_of_columns(columns, source=str(path))
+
+
+def lists_of_columns(columns: Mapping[str, Sequence[Any]], *, source: str) -> MarkerLists:
+    """Take marker lists from columns of a table: ``cluster``, ``gene`` and, if there are, ``rank`` and ``score``.
+
+    Seurat's and scanpy's names of columns are known too. A cluster's genes are in the order of rank, else of score
+    (highest first), else of the rows. Genes lower in the cluster, or with an adjusted p value above .05, are left out.
+    """
+    column = {what: next((name for name in names if name in columns), None) for what, names in _COLUMNS.items()}
+    lacking = [what for what in ("cluster", "gene") if column[what] is None]
+    if lacking:
+        have = ", ".join(columns) or "none"
+        known = " or ".join(_COLUMNS[lacking[0]])
+        raise InputUnusable(f"{source} has the columns {have}, and none for the {lacking[0]}; name it {known}")
+    rows = list(zip(*(map(_text, columns[column[what] or ""]) for what in ("cluster", "gene")), strict=True))
+    for number, (cluster, gene) in enumerate(rows, start=1):
+        if not cluster or not gene:
+            raise InputUnusable(
+                f"row {number} of {source} has no {'gene' if cluster else 'cluster'}; add it, or leave it out"
+            )
+    figures = {
+        what: _figures(columns[name], name, source=source)
+        for what, name in column.items()
+        if name is not None and what not in {"cluster", "gene"}
+    }
+    return _sorted_lists(rows, figures, source=source)
+
+
+def _text(value: Any) -> str:
+    text = str(value).strip()
+    return "" if text.lower() in _MISSING else text
+
+
+def _figures(values: Sequence[Any], name: str, *, source: str) -> list[float]:
+    """Numbers of a column; NaN where there is none."""
+    found = []
+    for number, value in enumerate(values, start=1):
+        try:
+            found.append(float(_text(value) or "nan"))
+        except ValueError as error:
+            raise InputUnusable(
+                f"row {number} of {source}: {name} is {str(value)[:20]!r}, which is no number"
+            ) from error
+    return found
+
+
+def _sorted_lists(rows: Sequence[tuple[str, str]], figures: Mapping[str, list[float]], *, source: str) -> MarkerLists:
+    is_lower = [
+        any(figures[what][row] < 0 for what in ("score", "fold change") if what in figures)
+        or ("p" in figures and figures["p"][row] > _MAX_P)
+        for row in range(len(rows))
+    ]
+    keys = figures.get("rank") or [-value for value in figures.get("score", ())] or [0.0] * len(rows)
+    order = sorted(range(len(rows)), key=lambda row: math.inf if math.isnan(keys[row]) else keys[row])
+    lists: dict[str, dict[str, None]] = {cluster: {} for cluster, _ in rows}
+    n_repeated = 0
+    for row in order:
+        cluster, gene = rows[row]
+        n_repeated += gene in lists[cluster] and not is_lower[row]
+        if not is_lower[row]:
+            lists[cluster][gene] = None
+    if not any(lists.values()):
+        raise InputUnusable(f"{source} names no marker gene; give a gene a row under the columns cluster and gene")
+    genes = {cluster: tuple(found) for cluster, found in lists.items()}
+    return MarkerLists(genes=genes, n_repeated=n_repeated, n_lower=sum(is_lower))
+
+
+def read_universe(path: Path) -> tuple[str, ...]:
+    """Read the genes that a list could hold: one a line, or the column ``gene`` of a .tsv or .csv."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputUnusable(f"{path} cannot be read as a list of genes: {error}") from error
+    cells = list(csv.reader(lines, delimiter="," if path.suffix == ".csv" else "\t"))
+    place = cells[0].index("gene") if cells and "gene" in cells[0] else 0
+    genes = dict.fromkeys(row[place].strip() for row in cells if len(row) > place and row[place].strip() != "gene")
+    if not genes:
+        raise InputUnusable(f"{path} names no gene; give one a line")
+    return tuple(genes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListChoice:
+    """How marker lists are named."""
+
+    types: tuple[CellType, ...] | None = None  # the candidates; those of the package's table if None
+    level: Level = "auto"
+    max_gap: float = MAX_GAP  # of :func:`cellmodel.annotate.levels.level_name`
+    universe: tuple[str, ...] | None = None  # genes that a list could hold; those of the store with a text if None
+    n_top: int = 50  # genes of a list that count
+    n_permutations: int = 200  # random lists of each size; the least p value is 1 / (1 + n)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if min(self.n_top, self.n_permutations) < 1:
+            raise ValueError(f"n_top and n_permutations must be >= 1, got {self.n_top} and {self.n_permutations}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListName:
+    """Name of one marker list, and what supports it."""
+
+    cluster: str
+    name: str  # a type or group, or ``unassigned`` where the evidence is weak
+    level: str  # level, parent, ontology_id: of what is ``best``, see :class:`cellmodel.annotate.levels.LevelName`
+    parent: str
+    ontology_id: str
+    best: str  # the name also where it is rejected
+    # score: of the best type, or of the group that is named for its own genes: in standard deviations of permuted genes
+    score: float
+    p_value: float  # fraction of random lists of this size in which any candidate scores as high
+    runner_up: str | None  # the type with the next score that ``name`` does not hold
+    runner_up_score: float
+    genes: tuple[str, ...]  # those with the largest parts in ``score``
+    n_genes: int  # genes of the list that count
+    unresolved: tuple[str, ...]  # genes of the list that the store does not know
+    reason: str = ""  # why ``best`` is rejected; empty where it is the name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedLists:
+    """Names of marker lists."""
+
+    names: tuple[ListName, ...]  # one a cluster, in the order of the lists
+    lineage: Lineage  # store and encoder that were used
+    n_candidates: int
+    n_universe: int  # genes that random lists are drawn from
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a list, for a table or JSON."""
+        return [asdict(one) for one in self.names]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ListEvidence:
+    """What candidates and their groups say of the genes that a list could hold."""
+
+    evidence: TypeEvidence  # candidates, then the groups that they belong to
+    n_types: int  # candidates among these
+    gene_ids: Int[np.ndarray, " gene"]
+
+    @property
+    def types(self) -> tuple[CellType, ...]:
+        """The candidates."""
+        return self.evidence.types[: self.n_types]
+
+    @property
+    def groups(self) -> tuple[CellType, ...]:
+        """Groups of the candidates."""
+        return self.evidence.types[self.n_types :]
+
+
+def list_evidence(
+    types: Sequence[CellType], kb: genekb.Store, *, gene_ids: Int[np.ndarray, " gene"], encoder: str | None = None
+) -> ListEvidence:
+    """Find what types, and the groups that they belong to, say of genes: of all by text, not of the nearest alone."""
+    names = {one.name for one in types}
+    groups = {one.name: one for each in types for one in lineage_of(each) if one.name not in names}
+    encoder_id = kb.encoder_id(encoder)
+    selection = kb.vectors(gene_ids, encoder=encoder_id)
+    known = (gene_ids, selection.vectors, selection.has_vector)
+    every = (*types, *groups.values())
+    evidence = evidence_of_genes(every, known, kb, encoder_id=encoder_id, n_top=len(gene_ids))
+    return ListEvidence(evidence=evidence, n_types=len(types), gene_ids=gene_ids)
+
+
+def list_scores(weights: Float[np.ndarray, "gene type"], genes: Int[np.ndarray, " gene"]) -> Float[np.ndarray, " type"]:
+    r"""Score types by a list of genes, best first: :math:`r \sqrt{G}` of their weights and the profile of the list.
+
+    The profile is 1 for the first gene, falls evenly to a half for the last, and is 0 for the other *G* genes.
+    """
+    profile, mean, size = _profile(len(genes), len(weights))
+    return np.asarray((profile @ weights[genes] - mean * weights.sum(axis=0)) / size)
+
+
+def _profile(n_genes: int, n_all: int) -> tuple[Float[np.ndarray, " gene"], float, float]:
+    """Weights of the genes of a list, and mean and standard deviation over all genes."""
+    weights = np.linspace(1.0, _LAST_WEIGHT, n_genes)
+    mean = weights.sum() / n_all
+    return weights, float(mean), float(np.sqrt(max((weights**2).sum() / n_all - mean**2, 1e-12)))
+
+
+def overlap_rows(lists: MarkerLists, panel: Panel, *, choice: ListChoice) -> list[dict[str, Any]]:
+    """Name marker lists by their overlap with the listed genes of a panel alone; one row a list.
+
+    Without ``choice.universe`` the genes of the lists and of the panel are all that a list could hold.
+    """
+    chosen = [genes[: choice.n_top] for genes in lists.genes.values()]
+    listed = dict.fromkeys(gene for genes in (*chosen, *panel.values()) for gene in genes)
+    background = tuple(listed if choice.universe is None else dict.fromkeys(choice.universe))
+    measured = frozenset(background)
+    inside = [tuple(gene for gene in genes if gene in measured) for genes in chosen]
+    named = name_gene_lists(inside, panel, background=background)
+    return [
+        {"cluster": cluster}
+        | {key: value for key, value in asdict(one).items() if key not in {"cluster", "n_markers"}}
+        | {"n_genes": len(genes), "unresolved": tuple(gene for gene in all_genes if gene not in measured)}
+        for cluster, one, genes, all_genes in zip(lists.genes, named, inside, chosen, strict=True)
+    ]
+
+
+def name_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, choice: ListChoice) -> NamedLists:
+    """Name marker lists by the text of cell types and their marker genes."""
+    types = read_cell_types() if choice.types is None else choice.types
+    if not types:
+        raise InputUnusable("there is no cell type to name lists by; give candidates")
+    found = _resolve(lists, kb, config, n_top=choice.n_top)
+    gene_ids = _universe(found, kb, config, choice.universe)
+    about = list_evidence(types, kb, gene_ids=gene_ids, encoder=config.encoder)
+    weights = np.ascontiguousarray(about.evidence.both.toarray().T)
+    limits: dict[int, Float[np.ndarray, " list"]] = {}
+    names = []
+    for cluster, genes in found.items():
+        known = [gene for gene in genes if genes[gene]]
+        place = np.searchsorted(gene_ids, [genes[gene] for gene in known])
+        if len(place) and len(place) not in limits:
+            limits[len(place)] = random_scores(
+                about, weights, len(place), n_lists=choice.n_permutations, seed=config.seed
+            )
+        null = limits.get(len(place), np.zeros(1))
+        unresolved = tuple(gene for gene in genes if not genes[gene])
+        one = _ListScores(
+            genes=known, place=place, scores=list_scores(weights, place) if known else np.zeros(weights.shape[1])
+        )
+        names.append(_name(cluster, one, about, weights, null=null, choice=choice, unresolved=unresolved))
+    return NamedLists(
+        names=tuple(names),
+        lineage=store_lineage(kb, kb.encoder_id(config.encoder)),
+        n_candidates=len(types),
+        n_universe=len(gene_ids),
+    )
+
+
+def _resolve(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_top: int) -> dict[str, dict[str, int]]:
+    """GeneID of each gene of each list, 0 for those that the store does not know; each gene once, as many as count."""
+    every = list(dict.fromkeys(gene for genes in lists.genes.values() for gene in genes))
+    resolution = kb.resolve(every, use_orthologs=config.use_orthologs)
+    try:
+        kb.check_species(resolution)
+    except SpeciesMismatch as error:
+        raise AlignmentTooLow(str(error)) from error
+    id_of = dict(zip(every, resolution.gene_ids.tolist(), strict=True))
+    if not any(id_of.values()):
+        raise AlignmentTooLow(
+            f"none of the {len(every)} genes of the lists is in {kb.store_id}; are they symbols or identifiers of its "
+            "species? (--orthologs takes those of another)"
+        )
+    found: dict[str, dict[str, int]] = {}
+    for cluster, genes in lists.genes.items():
+        seen: set[int] = set()
+        found[cluster] = {}
+        for gene in genes[:n_top]:
+            if id_of[gene] not in seen:
+                found[cluster][gene] = id_of[gene]
+            seen |= {id_of[gene]} - {0}
+    return found
+
+
+def _universe(
+    found: Mapping[str, Mapping[str, int]], kb: genekb.Store, config: RunConfig, universe: Sequence[str] | None
+) -> Int[np.ndarray, " gene"]:
+    """GeneIDs that a list could hold, with those of the lists, in ascending order."""
+    own = {gene for genes in found.values() for gene in genes.values()}
+    if universe is None:
+        table = np.asarray(kb.table("genes")["gene_id"].to_numpy())
+        every = set(table[kb.vectors(table, encoder=config.encoder).has_vector].tolist())
+    else:
+        every = set(kb.resolve(universe, use_orthologs=config.use_orthologs).gene_ids.tolist())
+    gene_ids = np.array(sorted((every | own) - {0}), dtype=np.int64)
+    if len(gene_ids) < 2 * max(map(len, found.values())):
+        raise InputUnusable(
+            f"the universe has {len(gene_ids)} genes of the store, too few to draw random lists from; give all genes "
+            "that were measured, or leave it out"
+        )
+    return gene_ids
+
+
+def _competing(about: ListEvidence, scores: Float[np.ndarray, " type"]) -> float:
+    """Highest score of any candidate, groups by their share."""
+    return float(np.max(np.concatenate([scores[: about.n_types], GROUP_WEIGHT * scores[about.n_types :]])))
+
+
+def random_scores(
+    about: ListEvidence, weights: Float[np.ndarray, "gene type"], n_genes: int, *, n_lists: int, seed: int
+) -> Float[np.ndarray, " list"]:
+    """Highest score of any candidate for random lists of a size."""
+    rng = generator(seed, f"random lists of {n_genes}")
+    drawn = (rng.choice(len(weights), size=n_genes, replace=False) for _ in range(n_lists))
+    return np.array([_competing(about, list_scores(weights, genes)) for genes in drawn])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _ListScores:
+    """The genes of one list that the store knows."""
+
+    genes: Sequence[str]  # as given, best first
+    place: Int[np.ndarray, " gene"]  # their places in the universe
+    scores: Float[np.ndarray, " type"]  # of candidates and groups
+
+
+def _name(
+    cluster: str,
+    known: _ListScores,
+    about: ListEvidence,
+    weights: Float[np.ndarray, "gene type"],
+    *,
+    null: Float[np.ndarray, " list"],
+    choice: ListChoice,
+    unresolved: tuple[str, ...],
+) -> ListName:
+    """Name one list; one without known genes is unassigned."""
+    scores, place = known.scores, known.place
+    own, of_groups = scores[: about.n_types], scores[about.n_types :]
+    answer = level_name(
+        about.types, own, level=choice.level, max_gap=choice.max_gap, groups=about.groups, group_scores=of_groups
+    )
+    p_value = float((1 + np.sum(null >= _competing(about, scores))) / (1 + len(null))) if len(place) else 1.0
+    row = _row_of(answer, about, scores)
+    parts = _parts(weights[:, row], place)
+    order = np.argsort(-parts, kind="stable").tolist()
+    supporting = tuple(known.genes[at] for at in order if parts[at] > 0)
+    markers = np.isin(place, about.evidence.markers[row].indices).sum() if about.evidence.n_markers[row] else None
+    second = _runner_up(answer, about, own)
+    reason = _rejection(p_value, n_known=len(place), n_support=len(supporting), n_markers=markers)
+    return ListName(
+        cluster=cluster,
+        name=UNASSIGNED if reason else answer.name,
+        level=answer.level,
+        parent=answer.parent,
+        ontology_id=answer.ontology_id,
+        best=answer.name,
+        score=float(scores[row]),
+        p_value=p_value,
+        runner_up=None if second is None else about.types[second].name,
+        runner_up_score=0.0 if second is None else float(own[second]),
+        genes=supporting[:_N_GENES],
+        n_genes=len(place),
+        unresolved=unresolved,
+        reason=reason,
+    )
+
+
+def _row_of(answer: LevelName, about: ListEvidence, scores: Float[np.ndarray, " type"]) -> int:
+    """Row of the evidence behind an answer: of a group that scores higher than its best type, else of that type."""
+    names = [one.name for one in about.evidence.types]
+    rows = [names.index(name) for name in dict.fromkeys([answer.members[0], answer.name]) if name in names]
+    return max(rows, key=lambda row: (scores[row], -row))
+
+
+def _parts(weights: Float[np.ndarray, " gene"], place: Int[np.ndarray, " gene"]) -> Float[np.ndarray, " gene"]:
+    """Part of each gene of a list in a score."""
+    if not len(place):
+        return np.zeros(0)
+    profile, mean, size = _profile(len(place), len(weights))
+    return np.asarray(weights[place] * (profile - mean) / size)
+
+
+def _runner_up(answer: LevelName, about: ListEvidence, scores: Float[np.ndarray, " type"]) -> int | None:
+    """Find the best candidate that the name does not hold."""
+    inside = {row for row, one in enumerate(about.types) if answer.name in {each.name for each in lineage_of(one)}}
+    others = [row for row in np.argsort(-scores, kind="stable").tolist() if row not in inside]
+    return others[0] if others else None
+
+
+def _rejection(p_value: float, *, n_known: int, n_support: int, n_markers: int | None) -> str:
+    """Why a name is rejected; empty if it is not."""
+    if n_known == 0:
+        return "no gene known"
+    if p_value > _MAX_P:
+        return f"p {p_value:.2g}"
+    n_found = n_support if n_markers is None else int(n_markers)
+    what = "genes" if n_markers is None else "markers"
+    return "" if n_found >= _MIN_GENES else f"{n_found} of {_MIN_GENES} {what}"
