@@ -25,13 +25,14 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import GroupedCells, group_cells
 from cellmodel.explain.p_values import permutation_p
-from cellmodel.explain.terms import SupportingGene, split_sentences
+from cellmodel.explain.terms import SupportingGene
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
 from cellmodel.text.align import align_cells
+from genekb.core.words import split_sentences
 
 _CLUSTER_KEY = "cellmodel"
 _SIGNIFICANT = 0.05  # p value up to which cells stand out

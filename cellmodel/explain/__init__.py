@@ -1,3 +1,3 @@
 """What sets clusters apart: marker genes, words, themes, enriched gene sets, attribution."""
 
-__all__ = ["attribution", "enrichment", "evidence", "groups", "markers", "p_values", "terms", "words"]
+__all__ = ["attribution", "enrichment", "evidence", "groups", "markers", "p_values", "set_names", "terms", "words"]

@@ -4,17 +4,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.p_values import adjusted_p, overlap
+from genekb.core.errors import SourceUnusable
+from genekb.query.gene_sets import VOCABULARIES
+from genekb.query.gene_sets import read_gmt as read_sets
 
 log = logging.getLogger(__name__)
-STORED: Final = ("go_process", "go_function", "go_component", "gene_group")  # vocabularies that name sets of genes
-_GMT_COLUMNS: Final = 3  # name, description, at least one gene
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
     table = kb.table("annotations").select(["vocabulary", "term_id", "term", "gene_id"])
     members: dict[tuple[str, str, str], set[int]] = {}
     for vocabulary, term_id, term, gene_id in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        if vocabulary in STORED:
+        if vocabulary in VOCABULARIES:
             members.setdefault((vocabulary, term_id, term), set()).add(gene_id)
     return tuple(
         GeneSet(source=source, set_id=set_id, name=name, gene_ids=frozenset(genes))
@@ -42,7 +42,10 @@ def stored_gene_sets(kb: genekb.Store) -> tuple[GeneSet, ...]:
 
 def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tuple[GeneSet, ...]:
     """Read a GMT file: a set a line, its name, a description and its genes by any name, separated by tabs."""
-    rows = _read_rows(path)
+    try:
+        rows = read_sets(path)
+    except SourceUnusable as error:
+        raise InputUnusable(str(error)) from error
     names = sorted({gene for _, _, genes in rows for gene in genes})
     resolution = kb.resolve(names, use_orthologs=use_orthologs)
     known = {name: gene for name, gene in zip(names, resolution.gene_ids.tolist(), strict=True) if gene > 0}
@@ -65,30 +68,6 @@ def read_gmt(path: Path, kb: genekb.Store, *, use_orthologs: bool = False) -> tu
         )
         for name, about, genes in rows
     )
-
-
-def _read_rows(path: Path) -> list[tuple[str, str, list[str]]]:
-    """Name, description and genes of every line that is not blank."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputUnusable(f"{path} cannot be read as a GMT file: {error}; give a text file in UTF-8") from error
-    rows: dict[str, tuple[str, str, list[str]]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) < _GMT_COLUMNS or not cells[0]:
-            raise InputUnusable(
-                f"line {number} of {path} has {len(cells)} columns; a set is its name, a description and its genes, "
-                "set apart by tabs"
-            )
-        if cells[0] in rows:
-            raise InputUnusable(f"line {number} of {path} names {cells[0]!r} again; give every set a name of its own")
-        rows[cells[0]] = (cells[0], cells[1], [cell for cell in cells[2:] if cell])
-    if not rows:
-        raise InputUnusable(f"{path} holds no set; a line is a name, a description and genes, set apart by tabs")
-    return list(rows.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

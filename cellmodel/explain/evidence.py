@@ -18,6 +18,7 @@ from cellmodel.explain.attribution import Judged, judge, standard_differences
 from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
 from cellmodel.explain.markers import Marker, rank_markers, upregulated
+from cellmodel.explain.set_names import name_markers
 from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
 from cellmodel.io.records import Lineage
@@ -26,6 +27,7 @@ from cellmodel.pp.normalize import detected_genes, highly_variable
 from cellmodel.text.paths import fit_whitening
 from genekb.core.messages import table_text
 from genekb.files.replace import Target
+from genekb.query.name_set import NamedSet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +89,8 @@ class GroupEvidence:
     contributions: tuple[Contribution, ...]
     themes: tuple[Theme, ...]  # highest score first
     enriched: tuple[EnrichedSet, ...]  # smallest p value first
+    # name of its significant markers, by their texts; None where no encoder of the store reads names here
+    named: NamedSet | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +143,7 @@ def attribute_clusters(
     enriched = enrich(
         [ids[group].tolist() for group in significant], sets, measured=ids[ids > 0].tolist(), config=choice.enrichment
     )
+    named = name_markers(found, kb, significant, config=config, n_random=choice.n_permutations)
     contrasts = [contrast for one in comparisons for contrast in one.contrasts]
     return Evidence(
         groups=tuple(
@@ -150,6 +155,7 @@ def attribute_clusters(
                 contributions=_contributions(group, differences, judged, genes, n_sentences=choice.n_sentences),
                 themes=themes[group],
                 enriched=enriched[group],
+                named=named[group],
             )
             for group, contrast in enumerate(contrasts)
         ),
@@ -234,10 +240,11 @@ def _contributions(
 
 
 _COLUMNS: Final = {
-    "groups": "n_cells n_against distance distance_p n_genes",
+    "groups": "n_cells n_against distance distance_p n_genes name name_p",
     "markers": "gene t p_value p_adjusted log2_fold_change fraction_in fraction_out mean_in mean_out",
     "contributions": "gene gene_id difference contribution share p_value term sentence",
     "themes": "theme source also share score p_value p_adjusted n_genes gene contribution sentence",
+    "names": "name reason p_value z n_markers gene gene_id gene_p sentence",
     "enrichment": "set set_id source p_value p_adjusted fold n_shared n_set n_group n_measured genes",
 }
 FILES: Final = tuple(_COLUMNS)[1:]
@@ -264,7 +271,7 @@ def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]
     sizes = {"n_cells": group.contrast.n_cells, "n_against": group.contrast.n_against}
     distance = {"distance": group.distance, "distance_p": group.distance_p, "n_genes": len(group.contributions)}
     return {
-        "groups": [sizes | distance],
+        "groups": [sizes | distance | _name_of(group)],
         "markers": [asdict(marker) | {"gene": marker.name} for marker in group.markers],
         "contributions": [
             asdict(gene) | {"gene": gene.name, "share": gene.contribution / group.distance if group.distance else 0.0}
@@ -275,6 +282,7 @@ def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]
             for theme in group.themes
             for gene in theme.genes
         ],
+        "names": _name_rows(group.named) if group.named else [],
         "enrichment": [
             {"set": one.gene_set.name, "set_id": one.gene_set.set_id, "source": one.gene_set.source}
             | {name: getattr(one, name) for name in ("p_value", "p_adjusted", "fold", "n_set", "n_group", "n_measured")}
@@ -284,13 +292,29 @@ def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]
     }
 
 
+def _name_of(group: GroupEvidence) -> Row:
+    named = group.named
+    return {"name": named.name if named else "", "name_p": named.p_value if named else None}
+
+
+def _name_rows(named: NamedSet) -> list[Row]:
+    """Give a row for each gene that carries the theme; one where there is none."""
+    common = {"name": named.name, "reason": named.reason, "p_value": named.p_value}
+    common |= {"z": named.names[0].z if named.name else None, "n_markers": len(named.theme) + len(named.others)}
+    genes = [
+        {"gene": gene.name, "gene_id": gene.gene_id, "gene_p": gene.p_value, "sentence": gene.sentence}
+        for gene in named.theme
+    ]
+    return [common | gene for gene in genes or [{"gene": "", "gene_id": 0, "gene_p": None, "sentence": ""}]]
+
+
 def table_targets(folder: Path) -> list[Target]:
     """Targets of the tables and of their folder, for :func:`cellmodel.io.writers.check_targets`."""
     return [Target(folder, kind="shared"), *(Target(folder / f"{name}.tsv") for name in FILES if folder.is_dir())]
 
 
 def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -> None:
-    """Write ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; the folder is made."""
+    """Write a ``.tsv`` for each of :data:`FILES`; the folder is made."""
     frames = evidence_frames(evidence)
     folder.mkdir(exist_ok=True)
     for name in FILES:

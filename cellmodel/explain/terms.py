@@ -12,14 +12,11 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.explain.p_values import permutation_p
-from genekb.core.words import singular
+from genekb.core.words import singular, split_clauses, split_sentences
 
 _MIN_BOILERPLATE_TEXTS = 20  # a sentence word for word in so many texts describes the format, not the gene
 _MIN_WORD = 3  # letters of a word that may stand alone; shorter ones ("T", "II") only inside a phrase
 
-_BRACKETS = re.compile(r"\[[^\]]*\]")  # "[provided by RefSeq, Jul 2008]"
-_SENTENCE_END = re.compile(r"(?<=[.;])\s+(?=[A-Z0-9])")
-_CLAUSE_END = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
 _TOKEN = re.compile(r"[a-z0-9]+")
 
 
@@ -91,11 +88,6 @@ def _stop_words() -> frozenset[str]:
     return (frozenset(ENGLISH_STOP_WORDS) | _word_list("stop_words.txt")) - _word_list("broad_words.txt")
 
 
-def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[str]:
-    """Sentences of a text, without bracketed provenance."""
-    return [sentence.strip() for sentence in end.split(_BRACKETS.sub("", text)) if sentence.strip()]
-
-
 def _words(text: str) -> list[str]:
     """Split into runs of letters and digits, in lower case: a hyphen separates words."""
     return _TOKEN.findall(text.lower())
@@ -109,7 +101,7 @@ def _singulars(words: set[str]) -> dict[str, str]:
 def _sentence_terms(sentence: str, *, singulars: Mapping[str, str]) -> Iterator[str]:
     """Terms of one sentence, in reading order."""
     stop_words, broad_words = _stop_words(), _word_list("broad_words.txt")
-    for clause in _CLAUSE_END.split(sentence):
+    for clause in split_clauses(sentence):
         previous = None
         for written in _words(clause):
             word = singulars.get(written, written)

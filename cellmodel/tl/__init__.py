@@ -224,7 +224,8 @@ def attribute(
 ) -> "AnnData | None":
     """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
 
-    Adds the tables ``groups``, ``markers``, ``contributions``, ``themes`` and ``enrichment`` to ``uns["<key>"]``.
+    Adds the tables ``groups``, ``markers``, ``contributions``, ``themes``, ``names`` and ``enrichment`` to
+    ``uns["<key>"]``.
 
     Parameters
     ----------

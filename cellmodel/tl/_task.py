@@ -273,8 +273,8 @@ def attribute_task(
 ) -> Task[Evidence]:
     """Explain what sets clusters apart, see :func:`cellmodel.explain.evidence.attribute_clusters`.
 
-    ``tables``: folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv`` and ``enrichment.tsv``; made if
-    missing.
+    ``tables``: folder for ``markers.tsv``, ``contributions.tsv``, ``themes.tsv``, ``names.tsv`` and ``enrichment.tsv``;
+    made if missing.
     """
 
     def find(cells: Cells, _: AnyStages) -> Evidence:

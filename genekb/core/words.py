@@ -1,10 +1,13 @@
-"""Words of a text as they are compared: in lower case, without punctuation, a plural as its singular."""
+"""Words of a text as they are compared, in lower case, a plural as its singular; its sentences and clauses."""
 
 import re
 from functools import lru_cache
 from typing import Final
 
 _WORD: Final = re.compile(r"[^\W_]+")
+_BRACKETS: Final = re.compile(r"\[[^\]]*\]")  # "[provided by RefSeq, Jul 2008]"
+_SENTENCE_END: Final = re.compile(r"(?<=[.;])\s+(?=[A-Z0-9])")
+_CLAUSE_END: Final = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
 _LEAST: Final = 5  # letters from which an ending is looked at: "lens", "plus", "aids" and "nras" stay as they are
 _NO_PLURAL: Final = re.compile(
     "adherens|albicans|alias|always|besides|biceps|diabetes|elegans|feces|herpes|pancreas|perhaps|rabies|sapiens|"
@@ -30,6 +33,16 @@ def split_words(text: str) -> list[str]:
     ['t', 'cell', 'b', 'cell', 'and', 'mitochondrion']
     """
     return [singular(word) for word in _WORD.findall(text.lower())]
+
+
+def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[str]:
+    """Sentences of a text, without bracketed provenance."""
+    return [sentence.strip() for sentence in end.split(_BRACKETS.sub("", text)) if sentence.strip()]
+
+
+def split_clauses(text: str) -> list[str]:
+    """Clauses of a text: what stands between commas, colons, brackets, dashes and the ends of sentences."""
+    return _CLAUSE_END.split(text)
 
 
 @lru_cache(maxsize=1 << 17)

@@ -1,3 +1,3 @@
-"""A store in use: search, comparison of encoders, export, removal of old versions."""
+"""A store in use: search, encoders compared and scored by tasks, names of gene sets, export, removal of versions."""
 
-__all__ = ["compare", "export", "gc", "knowledge", "programs", "search", "tasks"]
+__all__ = ["compare", "export", "gc", "gene_sets", "knowledge", "name_set", "programs", "search", "tasks"]

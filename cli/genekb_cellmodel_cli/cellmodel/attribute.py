@@ -74,6 +74,12 @@ def _themes(group: "GroupEvidence") -> str:
     return ", ".join(themes[:_SHOWN]) or "none"
 
 
+def _name(group: "GroupEvidence") -> str:
+    if group.named is None:
+        return ""
+    return f"{group.named.name} (p {group.named.p_value:.2g})" if group.named.name else "none"
+
+
 _COLUMNS: Columns = {
     "cluster": _title,
     "cells": lambda group: group.contrast.n_cells,
@@ -81,6 +87,7 @@ _COLUMNS: Columns = {
     "markers": lambda group: [marker.name for marker in group.markers[:_SHOWN]],
     "contributions": lambda group: [gene.name for gene in group.contributions[:_SHOWN]],
     "themes": _themes,
+    "name of the markers": _name,
 }
 
 
@@ -122,6 +129,7 @@ def _group(group: "GroupEvidence", found: "Evidence") -> dict[str, Any]:
         "markers": markers,
         "contributions": [asdict(gene) for gene in group.contributions[:_LISTED]],
         "themes": [asdict(theme) for theme in group.themes],
+        "name": asdict(group.named) if group.named else None,
         "enrichment": [
             {
                 "set": one.gene_set.name,

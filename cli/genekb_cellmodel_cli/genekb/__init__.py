@@ -22,6 +22,7 @@ app = make_app(
         "import": vectors.import_,
         "diff": stores.diff,
         "search": query.search,
+        "name-set": query.name_set,
         "compare": vectors.compare,
         "export": vectors.export,
         "gc": stores.gc,

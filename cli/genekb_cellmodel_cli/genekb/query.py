@@ -1,13 +1,19 @@
-"""Commands of `genekb` that look things up in a store: search, resolve, sql."""
+"""Commands of `genekb` that look things up in a store: search, name-set, resolve, sql."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
+
+if TYPE_CHECKING:
+    from genekb.query.name_set import NamedSet
+
+_SHOWN = 5
 
 
 def search(
@@ -45,6 +51,98 @@ def search(
         "text": lambda hit: hit.text[:100],
     }
     show({"query": query, **asdict(result)}, table(columns, result.hits), json=json)
+
+
+def name_set(
+    path: Annotated[
+        Path, typer.Argument(help="Genes, one a line; or several sets: .gmt, or .tsv/.csv with columns set and gene.")
+    ],
+    store: options.Store,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="Names to choose from: one a line, .gmt, or .tsv/.csv with a column name."),
+    ] = None,
+    universe: Annotated[
+        Path | None,
+        typer.Option(help="Genes that the sets were chosen from, one a line, or .tsv/.csv with gene, expression."),
+    ] = None,
+    encoder: options.Encoder = None,
+    knowledge: Annotated[
+        Literal["real", "shuffled", "name"],
+        typer.Option(help="Texts of the genes; or a control: permuted texts, or the full name of each gene alone."),
+    ] = "real",
+    names: Annotated[int, typer.Option(help="Names of a set, best first.", min=1)] = 5,
+    max_p: Annotated[float, typer.Option(help="Share of random sets up to which a set has a theme.")] = 0.05,
+    random_sets: Annotated[int, typer.Option(help="How many random sets are drawn.", min=2)] = 1000,
+    seed: options.Seed = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Table to write, .tsv or .csv.")] = None,
+    overwrite: options.Overwrite = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    json: options.Json = False,
+) -> None:
+    """Name gene sets by the texts of their genes, or say that they have no common theme.
+
+    Annotations of genes with GO terms are not used.
+
+    Example: genekb name-set genes.txt --kb human --vocabulary hallmarks.gmt -o names.tsv
+    """
+    from genekb.files.replace import Target, check_targets
+    from genekb.query.gene_sets import read_gene_sets, read_universe, read_vocabulary
+    from genekb.query.name_set import NameSetConfig, name_sets, write_names
+
+    with wrong_usage():
+        config = NameSetConfig(max_p=max_p, n_names=names, n_random=random_sets, seed=seed)
+    inputs = [file for file in (path, vocabulary, universe) if file]
+    if output:
+        check_targets([Target(output, makes_parents=True)], inputs=inputs, overwrite=overwrite)
+    sets, chosen = read_gene_sets(path), read_vocabulary(vocabulary) if vocabulary else None
+    genes, expression = read_universe(universe) if universe else (None, None)
+    kb = store.open(trust_remote_code=trust_remote_code)
+    found = name_sets(
+        kb,
+        sets,
+        vocabulary=chosen,
+        universe=genes,
+        expression=expression,
+        encoder=encoder,
+        knowledge=knowledge,
+        config=config,
+    )
+    if output:
+        write_names(found, output, overwrite=overwrite)
+    for one in found.sets:
+        if one.unknown:
+            note(f"{one.set_name}: not in {kb.store_id}, or ambiguous: {', '.join(one.unknown)}")
+    lines = _set_lines(found.sets[0]) if len(found.sets) == 1 else list(table(_SET_COLUMNS, found.sets))
+    written = ["", f"output: {output}"] if output else []
+    show(asdict(found), [*lines, *written], json=json)
+
+
+_SET_COLUMNS: Columns = {
+    "set": "set_name",
+    "name": lambda one: one.name or f"({one.reason})",
+    "p": lambda one: "" if one.p_value is None else f"{one.p_value:.2g}",
+    "genes": lambda one: f"{len(one.theme)} of {len(one.theme) + len(one.others)}",
+    "theme": lambda one: [gene.name for gene in one.theme[:_SHOWN]],
+}
+
+
+def _set_lines(one: "NamedSet") -> list[str]:
+    """Say what a set is named, from which genes, and what else it might be."""
+    p_value = "" if one.p_value is None else f" (p {one.p_value:.2g})"
+    lines = [f"{one.set_name}: {one.name or one.reason}{p_value}"]
+    if one.names:
+        lines += ["", *table({"names": "name", "id": "name_id", "z": "z:.1f"}, one.names)]
+    if one.theme:
+        columns: Columns = {
+            "genes of the theme": "name",
+            "p": "p_value:.2g",
+            "sentence": lambda gene: gene.sentence[:100],
+        }
+        lines += ["", *table(columns, one.theme)]
+    rest = {"other genes": one.others, "without a text": one.without_text, "not in the universe": one.outside}
+    lines += ["", *(f"{what}: {' '.join(genes)}" for what, genes in rest.items() if genes)]
+    return lines if lines[-1] else lines[:-1]
 
 
 def resolve(

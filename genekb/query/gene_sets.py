@@ -1,0 +1,220 @@
+"""Gene sets and names for them: lists, GMT files and tables, a store, phrases of texts; no gene is resolved here."""
+
+import csv
+import gzip
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import pyarrow.compute as pc
+
+from genekb.core.errors import SourceUnusable
+from genekb.core.messages import counted
+from genekb.core.words import split_clauses, split_sentences, split_words
+from genekb.files.limits import check_gzip
+from genekb.store.reader import Store
+
+VOCABULARIES: Final = ("go_process", "go_function", "go_component", "gene_group")  # whose terms are names of gene sets
+_SET_COLUMNS: Final = ("set", "gene_set", "set_id", "cluster")  # the first that a table has
+_GENE_COLUMNS: Final = ("gene", "symbol", "gene_id", "gene_symbol", "names")
+_ID_COLUMNS: Final = ("set_id", "id", "name_id", "term_id")
+_EXPRESSION: Final = "expression"
+_GMT_COLUMNS: Final = 3  # name, description, at least one gene
+_MIN_TEXTS: Final = 2  # of a set that hold a phrase
+_PHRASE_WORDS: Final = (1, 2, 3)
+_MIN_WORD: Final = 3  # letters of the last word of a phrase
+_DELIMITERS: Final[Mapping[str, str]] = {".tsv": "\t", ".csv": ","}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetName:
+    """A name that a gene set may get."""
+
+    name: str  # as it is shown
+    name_id: str = ""  # its identifier, where it has one
+    text: str = ""  # what an encoder reads, where that is not the name
+
+
+def read_gene_sets(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read gene sets by name: GMT, a ``.tsv`` or ``.csv`` with columns ``set`` and ``gene``, else a gene a line.
+
+    A list is one set and is named as its file. Raises ``SourceUnusable`` if the file cannot be read, or holds no set.
+    """
+    kind = _kind(path)
+    if kind == ".gmt":
+        return {name: genes for name, _, genes in read_gmt(path)}
+    if kind in _DELIMITERS:
+        return _sets_of_table(path, _DELIMITERS[kind])
+    return {Path(path.name.removesuffix(".gz")).stem: read_gene_list(path)}
+
+
+def read_gene_list(path: Path) -> tuple[str, ...]:
+    """Read a gene a line; blank lines and what begins with ``#`` are left out."""
+    genes = tuple(line.strip() for line in _lines(path) if line.strip() and not line.startswith("#"))
+    if not genes:
+        raise SourceUnusable(f"{path} holds no gene; give one symbol or identifier a line")
+    if wide := next((gene for gene in genes if "\t" in gene or "," in gene), ""):
+        raise SourceUnusable(
+            f"{path} has several columns ({wide[:40]!r}); a list has one gene a line, a table is named .tsv or .csv"
+        )
+    return genes
+
+
+def read_universe(path: Path) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+    """Read the genes that sets were chosen from, and their expression if a table has a column ``expression``.
+
+    Raises ``SourceUnusable`` if the file cannot be read, holds no gene, or an expression that is no finite number.
+    """
+    if _kind(path) not in _DELIMITERS:
+        return read_gene_list(path), None
+    rows = _table(path, _DELIMITERS[_kind(path)])
+    of_gene = next((name for name in _GENE_COLUMNS if rows and name in rows[0]), "")
+    kept = [row for row in rows if of_gene and row[of_gene]]
+    if not kept:
+        raise SourceUnusable(f"{path} has no column 'gene' with a gene; a universe is a gene a line, or such a table")
+    genes = tuple(row[of_gene] for row in kept)
+    if _EXPRESSION not in kept[0]:
+        return genes, None
+    try:
+        values = tuple(float(row[_EXPRESSION]) for row in kept)
+    except ValueError as error:
+        raise SourceUnusable(f"{path}: the expression of a gene is no number: {error}") from error
+    if not all(map(math.isfinite, values)):
+        raise SourceUnusable(f"{path}: the expression of a gene is not finite; leave the gene out")
+    return genes, values
+
+
+def read_gmt(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Read name, description and genes of each set of a GMT file, columns set apart by tabs.
+
+    Raises ``SourceUnusable`` if it cannot be read, a line lacks a column, a name comes twice, or there is no set.
+    """
+    rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+    for number, line in enumerate(_lines(path, kind="a GMT file"), start=1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) < _GMT_COLUMNS or not cells[0]:
+            raise SourceUnusable(
+                f"line {number} of {path} has {len(cells)} columns; a set is its name, a description and its genes, "
+                "set apart by tabs"
+            )
+        if cells[0] in rows:
+            raise SourceUnusable(f"line {number} of {path} names {cells[0]!r} again; give every set a name of its own")
+        rows[cells[0]] = (cells[0], cells[1], tuple(cell for cell in cells[2:] if cell))
+    if not rows:
+        raise SourceUnusable(f"{path} holds no set; a line is a name, a description and genes, set apart by tabs")
+    return list(rows.values())
+
+
+def read_vocabulary(path: Path) -> tuple[SetName, ...]:
+    """Read names of gene sets: those of a GMT file, a table's column ``name``, or a name a line.
+
+    Of GMT names (``HALLMARK_TNFA_SIGNALING_VIA_NFKB``) an encoder reads the words, without the first one where all
+    names share it. A table may have identifiers in a column ``set_id`` or ``id``. Raises ``SourceUnusable`` if the
+    file cannot be read, or holds no name.
+    """
+    kind = _kind(path)
+    if kind == ".gmt":
+        found = _of_codes([name for name, _, _ in read_gmt(path)])
+    elif kind in _DELIMITERS and (rows := _table(path, _DELIMITERS[kind])) and "name" in rows[0]:
+        name_id = next((column for column in _ID_COLUMNS if column in rows[0]), "")
+        found = [SetName(name=row["name"], name_id=row.get(name_id, "")) for row in rows if row["name"]]
+    elif kind in _DELIMITERS and len(_header(path, _DELIMITERS[kind])) > 1:
+        raise SourceUnusable(f"{path} has no column 'name' ({', '.join(_header(path, _DELIMITERS[kind]))}); name it so")
+    else:
+        found = _of_codes([line.strip() for line in _lines(path) if line.strip()])
+    kept = {one.name: one for one in found if any(char.isalnum() for char in one.name)}
+    if not kept:
+        raise SourceUnusable(f"{path} holds no name; give one a line, a GMT file, or a table with a column 'name'")
+    return tuple(kept.values())
+
+
+def stored_vocabulary(store: Store) -> tuple[SetName, ...]:
+    """Give the names of the GO terms and gene groups that a store holds; not which genes have them."""
+    table = store.table("annotations").select(["vocabulary", "term_id", "term"])
+    chosen = table.filter(pc.is_in(table["vocabulary"], pc.cast(list(VOCABULARIES), "string")))
+    names = {row["term"]: row["term_id"] for row in chosen.to_pylist()}
+    return tuple(SetName(name=name, name_id=names[name]) for name in sorted(names) if name.strip())
+
+
+def shared_phrases(texts: Sequence[str]) -> list[str]:
+    """Words and phrases of up to three words that at least two texts hold, without stop words at their ends; sorted."""
+    counts = Counter(phrase for text in texts for phrase in set(_phrases(text)))
+    return sorted(phrase for phrase, count in counts.items() if count >= _MIN_TEXTS)
+
+
+def _phrases(text: str) -> Iterator[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    inside = ENGLISH_STOP_WORDS - {"of"}
+    for words in map(split_words, split_clauses(" ".join(split_sentences(text)))):
+        for length in _PHRASE_WORDS:
+            for start in range(len(words) - length + 1):
+                chosen = words[start : start + length]
+                is_whole = not inside & {*chosen} and "of" not in {chosen[0], chosen[-1]} and not chosen[0].isdigit()
+                if is_whole and len(chosen[-1]) >= _MIN_WORD:
+                    yield " ".join(chosen)
+
+
+def _of_codes(names: Sequence[str]) -> list[SetName]:
+    """Names with the words that are in them: ``HALLMARK_APOPTOSIS`` is read as apoptosis."""
+    words = [re.sub(r"_+", " ", name).split() if " " not in name else [name] for name in names]
+    first = {each[0] for each in words if each}
+    cut = int(len(first) == 1 and len(names) > 1 and all(len(each) > 1 for each in words))
+    return [SetName(name=name, text=" ".join(each[cut:])) for name, each in zip(names, words, strict=True)]
+
+
+def _kind(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def _lines(path: Path, *, kind: str = "a text file") -> list[str]:
+    try:
+        check_gzip(path)
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise SourceUnusable(f"{path} cannot be read as {kind}: {error}; give a text file in UTF-8") from error
+
+
+def _header(path: Path, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader(_lines(path), delimiter=delimiter), [])]
+
+
+def _table(path: Path, delimiter: str) -> list[dict[str, str]]:
+    """Rows of a table by its header; missing cells are empty."""
+    try:
+        rows = list(csv.reader(filter(str.strip, _lines(path)), delimiter=delimiter))
+    except csv.Error as error:
+        raise SourceUnusable(f"{path} cannot be read as a table: {error}") from error
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    return [
+        {name: cell.strip() for name, cell in zip(header, chain(row, [""] * len(header)), strict=False)}
+        for row in rows[1:]
+    ]
+
+
+def _sets_of_table(path: Path, delimiter: str) -> dict[str, tuple[str, ...]]:
+    header = _header(path, delimiter)
+    of_set, of_gene = (
+        next((name for name in columns if name in header), "") for columns in (_SET_COLUMNS, _GENE_COLUMNS)
+    )
+    if not of_set or not of_gene:
+        raise SourceUnusable(
+            f"{path} has the columns {', '.join(header) or 'none'}; a table of gene sets has 'set' and 'gene', a row a "
+            "gene; a plain list of genes is named .txt"
+        )
+    sets: dict[str, dict[str, None]] = {}
+    for row in _table(path, delimiter):
+        if row[of_set] and row[of_gene]:
+            sets.setdefault(row[of_set], {})[row[of_gene]] = None
+    if not sets:
+        raise SourceUnusable(f"{path} holds {counted(0, 'gene')}; a row is a set and one of its genes")
+    return {name: tuple(genes) for name, genes in sets.items()}

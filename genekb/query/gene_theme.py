@@ -1,0 +1,128 @@
+"""What genes of a set share by their vectors: coherence, the genes that carry it, the fit of names; against chance."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from genekb.schema import FloatArray, IntArray
+
+_COMPARED: Final = 1000  # genes of the universe that a gene of a set is compared with
+_FIT_DRAWS: Final = 200  # random sets whose best name is looked for
+_TIE: Final = 1e-9
+_LEAST_DEVIATION: Final = 0.05  # of the mean one: a name that is far from nearly all genes has almost none
+_ROUNDS: Final = 20
+_MAX_STRATA, _STRATUM_GENES = 10, 50
+_CENTRE, _GENES = range(2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Universe:
+    """Genes that random sets are drawn from."""
+
+    vectors: Float[np.ndarray, "gene dim"]  # of unit length
+    centred: Float[np.ndarray, "gene dim"]  # less their mean, of unit length
+    strata: Int[np.ndarray, " gene"]  # a random set has as many genes of each stratum as the set that it is for
+    compared: Int[np.ndarray, " _"]  # genes with which a gene is compared
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Chance:
+    """Random sets of one size."""
+
+    coherence: Float[np.ndarray, " draw"]
+    means: Float[np.ndarray, "some_draw dim"]  # mean vectors of the first of them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NameScale:
+    """Vectors of names, and what a gene of the universe scores on each."""
+
+    vectors: Float[np.ndarray, "name dim"]
+    mean: Float[np.ndarray, " name"]
+    deviation: Float[np.ndarray, " name"]
+
+    def z(self, means: Float[np.ndarray, "*draw dim"], *, n: int, of: int) -> Float[np.ndarray, "*draw name"]:
+        """Standardise the scores of mean vectors of ``n`` genes ``of`` so many, by the random sets of that size."""
+        correction = np.sqrt((of - 1) / max(of - n, 1))
+        return np.asarray((means @ self.vectors.T - self.mean) / self.deviation * (np.sqrt(n) * correction))
+
+
+def make_universe(vectors: FloatArray, *, strata: IntArray | None = None, seed: int) -> Universe:
+    """Prepare the genes that random sets are drawn from; ``vectors``: (gene, dim) of unit length."""
+    centred = vectors - vectors.mean(axis=0)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _TIE)
+    rng = np.random.default_rng([seed, _CENTRE])
+    n_genes = len(vectors)
+    return Universe(
+        vectors=vectors,
+        centred=centred,
+        strata=np.zeros(n_genes, dtype=np.int64) if strata is None else strata,
+        compared=np.sort(rng.choice(n_genes, min(n_genes, _COMPARED), replace=False)),
+    )
+
+
+def strata_of(values: Float[np.ndarray, " gene"]) -> IntArray:
+    """Sort genes into at most ten strata of about equal size by a value such as their mean expression."""
+    n_strata = max(1, min(_MAX_STRATA, len(values) // _STRATUM_GENES))
+    edges = np.quantile(values, np.arange(1, n_strata) / n_strata) if n_strata > 1 else np.empty(0)
+    return np.searchsorted(edges, values, side="right").astype(np.int64)
+
+
+def coherence(sums: Float[np.ndarray, "*draw dim"], *, n: int) -> Float[np.ndarray, "*draw"]:
+    """Mean cosine of the pairs of ``n`` unit vectors, from their sum."""
+    return np.asarray(((sums.astype(np.float64) ** 2).sum(axis=-1) - n) / (n * (n - 1)))
+
+
+def draw_sets(universe: Universe, counts: tuple[int, ...], *, n_random: int, seed: int) -> Chance:
+    """Draw random sets with so many genes of each stratum; what is drawn follows from the counts and the seed."""
+    rng = np.random.default_rng([seed, _GENES, *counts])
+    pools = [(np.flatnonzero(universe.strata == stratum), count) for stratum, count in enumerate(counts) if count]
+    n = sum(counts)
+    sums, means = [], []
+    for draw in range(n_random):
+        rows = np.concatenate([pool[rng.choice(len(pool), count, replace=False)] for pool, count in pools])
+        sums.append(universe.centred[rows].sum(axis=0))
+        if draw < _FIT_DRAWS:
+            means.append(universe.vectors[rows].mean(axis=0))
+    return Chance(coherence=coherence(np.array(sums), n=n), means=np.array(means))
+
+
+def share_reaching(found: float, by_chance: Float[np.ndarray, " draw"]) -> float:
+    """P value (1 + hits) / (1 + n) :cite:`phipson2010permutation`; a hit is a draw that reaches what was found."""
+    return float((1 + (by_chance >= found - _TIE).sum()) / (1 + len(by_chance)))
+
+
+def find_carriers(
+    universe: Universe, rows: IntArray, *, max_p: float
+) -> tuple[Float[np.ndarray, " gene"], Bool[np.ndarray, " gene"]]:
+    """Find the genes of a set that carry its theme: (gene,) p value of each, and whether it does.
+
+    A gene carries it if at most ``max_p`` of the genes of the universe are as near to the carriers, itself left out, as
+    it is; all genes carry it at first, until the carriers do not change.
+    """
+    vectors = universe.centred[rows]
+    nearness = universe.centred[universe.compared] @ vectors.T  # (compared, gene)
+    is_carrier = np.ones(len(rows), dtype=bool)
+    for _ in range(_ROUNDS):
+        own = vectors @ vectors[is_carrier].sum(axis=0) - is_carrier * (vectors**2).sum(axis=1)
+        others = nearness @ is_carrier.astype(np.float32)
+        hits = (others[:, None] - nearness * is_carrier >= own - _TIE).sum(axis=0)
+        p_value = (1 + hits) / (1 + len(nearness))
+        found = p_value <= max_p
+        if np.array_equal(found, is_carrier) or found.sum() < 2:  # noqa: PLR2004 - one gene shares nothing
+            return p_value, found
+        is_carrier = found
+    return p_value, is_carrier
+
+
+def scale_names(universe: Universe, vectors: Float[np.ndarray, "name dim"]) -> NameScale:
+    """Mean and standard deviation over the universe of the similarity of a gene to each name."""
+    mean = universe.vectors.mean(axis=0)
+    spread = universe.vectors - mean
+    covariance = spread.T @ spread / len(spread)
+    variance = np.einsum("ij,ij->i", vectors @ covariance, vectors)
+    deviation = np.sqrt(np.maximum(variance, 0.0))
+    least = max(_LEAST_DEVIATION * float(deviation.mean()), _TIE) if len(deviation) else _TIE
+    return NameScale(vectors=vectors, mean=vectors @ mean, deviation=deviation + least)

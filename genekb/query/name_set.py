@@ -1,0 +1,426 @@
+"""Names of gene sets by the texts of their genes: a common theme, the names that fit it, the genes and sentences."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from genekb.core.errors import SourceUnusable
+from genekb.core.messages import counted, table_text
+from genekb.core.words import split_sentences
+from genekb.encoders import Encoder
+from genekb.files.replace import Target, output
+from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
+from genekb.query.gene_theme import (
+    Chance,
+    NameScale,
+    Universe,
+    coherence,
+    draw_sets,
+    find_carriers,
+    make_universe,
+    scale_names,
+    share_reaching,
+    strata_of,
+)
+from genekb.query.knowledge import knowledge_vectors
+from genekb.schema import IntArray
+from genekb.store.reader import Store
+
+Genes = Sequence[str] | IntArray  # names of any kind; GeneIDs where it is an array of numbers
+SetKnowledge = Literal["real", "shuffled", "name"]
+MIN_UNIVERSE: Final = 20  # genes from which random sets can be drawn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NameSetConfig:
+    """When a set is named, and how much of it is reported."""
+
+    max_p: float = 0.05  # share of random sets that are as coherent, up to which a set has a common theme
+    # share of random sets whose best name fits them as well, up to which a name is given
+    max_name_p: float = 0.5
+    max_gene_p: float = 0.1  # share of other genes that are as near to the theme, up to which a gene carries it
+    min_genes: int = 3  # with a text; fewer are not named
+    n_random: int = 1000  # random sets; the least p value is 1 / (1 + n)
+    n_names: int = 5  # names of a set that are reported, best first
+    n_sentences: int = 10  # genes of a set that are reported with a sentence of their text
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("max_p", "max_name_p", "max_gene_p"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
+        if min(self.min_genes, self.n_random) < 2 or min(self.n_names, self.n_sentences) < 1:  # noqa: PLR2004 - a pair
+            raise ValueError(f"min_genes and n_random >= 2, n_names and n_sentences >= 1 are needed, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittingName:
+    """A name, and how well it fits a set."""
+
+    name: str
+    name_id: str  # identifier in the vocabulary; empty where it has none
+    z: float  # mean similarity of the genes to the name, in standard errors of a random set of as many genes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThemeGene:
+    """A gene of a set, and how near it is to what the others share."""
+
+    name: str  # as it was given
+    gene_id: int
+    p_value: float  # share of the genes of the universe that are as near
+    sentence: str  # of its text, the nearest to the set's name; empty where none was looked for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedSet:
+    """A gene set, its name if it has one, and what speaks for it."""
+
+    set_name: str  # as it was given
+    name: str  # best name; empty where there is none
+    reason: str  # why there is no name; empty where there is one
+    p_value: float | None  # share of random sets whose genes are as near to each other; None where not tested
+    name_p: float | None  # share of random sets whose best name fits as well; None where not tested
+    names: tuple[FittingName, ...]  # best first; also of a set without a common theme
+    theme: tuple[ThemeGene, ...]  # genes that carry the theme, nearest first; none where the set is not named
+    others: tuple[str, ...]  # genes that do not
+    unknown: tuple[str, ...]  # names that are not in the store, or ambiguous
+    without_text: tuple[str, ...]  # genes of the store that have no vector
+    outside: tuple[str, ...]  # genes that are not in the universe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetNaming:
+    """Names of gene sets, and what they were made from."""
+
+    sets: tuple[NamedSet, ...]  # in the order given
+    store_id: str
+    encoder_id: str
+    knowledge: SetKnowledge
+    vocabulary: str  # where the names come from
+    n_names: int  # in the vocabulary
+    n_universe: int  # genes from which random sets were drawn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Members:
+    """Genes of a set, by what is known of them."""
+
+    genes: dict[int, str]  # row of the universe: name as given
+    unknown: tuple[str, ...]
+    without_text: tuple[str, ...]
+    outside: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Namer:
+    """All that the sets of one call are named with."""
+
+    universe: Universe
+    gene_ids: IntArray  # (gene,) of the universe, ascending
+    names: tuple[SetName, ...]
+    scale: NameScale
+    places: Mapping[str, IntArray] | None  # rows of ``names`` of each set, where a set has names of its own
+    config: NameSetConfig
+    drawn: dict[tuple[int, ...], Chance] = field(default_factory=dict)
+
+    def chance(self, rows: IntArray) -> Chance:
+        """Random sets for a set; sets of one size share them."""
+        counts = tuple(np.bincount(self.universe.strata[rows]).tolist())
+        if counts not in self.drawn:
+            draws = draw_sets(self.universe, counts, n_random=self.config.n_random, seed=self.config.seed)
+            self.drawn[counts] = draws
+        return self.drawn[counts]
+
+
+def name_sets(
+    store: Store,
+    sets: Mapping[str, Genes],
+    *,
+    vocabulary: Sequence[SetName] | Literal["phrases"] | None = None,
+    universe: Genes | None = None,
+    expression: Sequence[float] | None = None,
+    encoder: str | None = None,
+    knowledge: SetKnowledge = "real",
+    config: NameSetConfig | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> SetNaming:
+    """Name gene sets by the texts of their genes; a set without a common theme is left unnamed.
+
+    A set has a common theme if the vectors of its genes are nearer to each other (mean cosine of the pairs, the mean of
+    the universe removed) than those of random sets of the same size. Names are ranked by the mean similarity of the
+    genes, standardised over the universe, as a random set of that size has it. Genes that are near to the others carry
+    the theme; of a set that only in part has one, they are that part. Which genes a GO term annotates is not used.
+
+    Parameters
+    ----------
+    store
+        Opened store.
+    sets
+        Genes of each set, by symbol, identifier or GeneID.
+    vocabulary
+        Names to choose from, or ``phrases``: words and phrases that at least two texts of a set share. If left out, the
+        names of the GO terms and gene groups of the store, where it has any, else phrases.
+    universe
+        Genes that the sets were chosen from, such as those measured; all with a text if left out. Genes of a set that
+        are not among them are left out.
+    expression
+        A value of each gene of the universe, any unit: random sets are drawn with as many genes of each tenth.
+    encoder
+        Encoder of the store, as for :meth:`genekb.store.reader.Store.encoder_id`; it must be able to read the names.
+    knowledge
+        ``real``, or a control: ``shuffled`` texts, or the full ``name`` of each gene alone.
+    config
+        When a set is named.
+    progress
+        Called with the number of names read, after each batch.
+
+    Returns
+    -------
+    Names of the sets in their order, with genes, sentences and p values; the same for the same arguments.
+
+    Raises
+    ------
+    SourceUnusable
+        If no gene of the sets is known, or the universe has fewer than 20 genes with a text.
+    SpeciesMismatch
+        If the genes are those of another species.
+    NotAvailable
+        If the encoder is not on this machine, or reads no text.
+    ValueError
+        If ``expression`` is not finite, has another length than the universe, or comes without one.
+
+    Examples
+    --------
+    >>> found = name_sets(kb, {"mine": ["CD3D", "CD3E", "CD3G", "LCK"]})  # doctest: +SKIP
+    >>> found.sets[0].name, found.sets[0].p_value  # doctest: +SKIP
+    ('T cell receptor complex', 0.000999)
+    """
+    settings = config or NameSetConfig()
+    _check_expression(universe, expression)
+    encoder_id = store.encoder_id(encoder)
+    known = knowledge_vectors(store, encoder_id, knowledge=knowledge, seed=settings.seed, progress=progress)
+    found = _resolve(store, sets)
+    if not any(found.values()):
+        raise SourceUnusable(
+            f"none of {counted(len(found), 'gene name')} ({', '.join([*found][:3])}) is known to {store.store_id}; are "
+            "they symbols or identifiers of its species, one a line?"
+        )
+    gene_ids, strata = _universe_of(store, known.gene_ids, universe, expression)
+    rows = np.searchsorted(known.gene_ids, gene_ids)
+    drawn_from = make_universe(known.vectors[rows], strata=strata, seed=settings.seed)
+    members = {
+        name: _members(map(str, genes), found, gene_ids=gene_ids, with_vector=known.gene_ids)
+        for name, genes in sets.items()
+    }
+    opened = store.encoder(encoder_id)
+    names, places, source = _vocabulary(store, vocabulary, members, gene_ids)
+    encoded = opened.encode([one.text or one.name for one in names], progress=progress) if names else None
+    vectors = np.empty((0, known.vectors.shape[1]), np.float32) if encoded is None else encoded.vectors
+    is_read = np.zeros(0, bool) if encoded is None else encoded.n_tokens > 0
+    scale = scale_names(drawn_from, vectors)
+    scale.deviation[~is_read] = np.inf  # a text of which the encoder knows no word fits nothing
+    namer = _Namer(universe=drawn_from, gene_ids=gene_ids, names=names, scale=scale, places=places, config=settings)
+    named = [_name_set(namer, name, each) for name, each in members.items()]
+    if knowledge == "real":
+        named = _with_sentences(store, opened, named, n_genes=settings.n_sentences)
+    return SetNaming(
+        sets=tuple(named),
+        store_id=store.store_id,
+        encoder_id=encoder_id,
+        knowledge=knowledge,
+        vocabulary=source,
+        n_names=len(names),
+        n_universe=len(gene_ids),
+    )
+
+
+def _check_expression(universe: Genes | None, expression: Sequence[float] | None) -> None:
+    if expression is None:
+        return
+    if universe is None or len(universe) != len(expression):
+        n_genes = "no universe" if universe is None else f"{len(universe)} genes of the universe"
+        raise ValueError(f"{len(expression)} values of expression for {n_genes}; give one of each gene")
+    if not np.isfinite(expression).all():
+        raise ValueError("expression holds values that are not finite; leave such genes out of the universe")
+
+
+def _gene_ids(store: Store, genes: Genes, *, is_checked: bool = False) -> IntArray:
+    """GeneIDs of genes; 0 where a name has none."""
+    if isinstance(genes, np.ndarray) and genes.dtype.kind in "iu":
+        return genes.astype(np.int64)
+    resolution = store.resolve([str(gene) for gene in genes])
+    if is_checked and len(genes):
+        store.check_species(resolution)
+    return resolution.gene_ids
+
+
+def _resolve(store: Store, sets: Mapping[str, Genes]) -> dict[str, int]:
+    """GeneID of each distinct name of a gene; 0 where it has none."""
+    every = list(sets.values())
+    if every and all(isinstance(genes, np.ndarray) for genes in every):
+        return {str(gene): int(gene) for genes in every for gene in genes}
+    names = list(dict.fromkeys(str(gene) for genes in every for gene in genes))
+    return dict(zip(names, _gene_ids(store, names, is_checked=True).tolist(), strict=True))
+
+
+def _universe_of(
+    store: Store, with_vector: IntArray, universe: Genes | None, expression: Sequence[float] | None
+) -> tuple[IntArray, IntArray | None]:
+    """GeneIDs from which random sets are drawn, ascending, and their strata of expression."""
+    gene_ids, strata = with_vector, None
+    if universe is not None:
+        gene_ids, first = np.unique(_gene_ids(store, universe), return_index=True)
+        is_kept = np.isin(gene_ids, with_vector)
+        gene_ids, first = gene_ids[is_kept], first[is_kept]
+        strata = None if expression is None else strata_of(np.asarray(expression, dtype=np.float64)[first])
+    if len(gene_ids) < MIN_UNIVERSE:
+        raise SourceUnusable(
+            f"{counted(len(gene_ids), 'gene')} of the universe {'has' if len(gene_ids) == 1 else 'have'} a text in "
+            f"{store.store_id}, {MIN_UNIVERSE} are needed to draw random sets; give all genes that were measured"
+        )
+    return gene_ids, strata
+
+
+def _members(genes: Iterable[str], found: Mapping[str, int], *, gene_ids: IntArray, with_vector: IntArray) -> _Members:
+    """Sort the genes of a set by what is known of them; a gene that is named twice counts once."""
+    rows: dict[int, str] = {}
+    left: dict[str, list[str]] = {"unknown": [], "without_text": [], "outside": []}
+    for name in dict.fromkeys(genes):
+        gene_id = found[name]
+        row = int(np.searchsorted(gene_ids, gene_id))
+        if not gene_id:
+            left["unknown"].append(name)
+        elif row < len(gene_ids) and gene_ids[row] == gene_id:
+            rows.setdefault(row, name)
+        else:
+            left["outside" if gene_id in with_vector else "without_text"].append(name)
+    return _Members(genes=dict(sorted(rows.items())), **{kind: tuple(names) for kind, names in left.items()})
+
+
+def _vocabulary(
+    store: Store,
+    given: Sequence[SetName] | Literal["phrases"] | None,
+    members: Mapping[str, _Members],
+    gene_ids: IntArray,
+) -> tuple[tuple[SetName, ...], dict[str, IntArray] | None, str]:
+    """Names to choose from, which of them each set has where that differs, and where they come from."""
+    if given is not None and given != "phrases":
+        return tuple(given), None, "given"
+    if given is None and (stored := stored_vocabulary(store)):
+        return stored, None, "names of GO terms and gene groups in the store"
+    places: dict[str, int] = {}
+    of_set = {}
+    for name, each in members.items():
+        texts = store.texts(gene_ids[list(each.genes)])
+        phrases = shared_phrases([text or "" for text in texts])
+        of_set[name] = np.array([places.setdefault(phrase, len(places)) for phrase in phrases], dtype=np.int64)
+    return tuple(SetName(name=phrase) for phrase in places), of_set, "phrases of the texts of each set"
+
+
+def _name_set(namer: _Namer, set_name: str, members: _Members) -> NamedSet:
+    """Test a set for a common theme, and name it."""
+    config, rows = namer.config, np.array(list(members.genes), dtype=np.int64)
+    unnamed = NamedSet(
+        set_name=set_name,
+        name="",
+        reason=f"{counted(len(rows), 'gene')} with a text, {config.min_genes} are needed",
+        p_value=None,
+        name_p=None,
+        names=(),
+        theme=(),
+        others=tuple(members.genes.values()),
+        unknown=members.unknown,
+        without_text=members.without_text,
+        outside=members.outside,
+    )
+    if len(rows) < config.min_genes:
+        return unnamed
+    chance, n = namer.chance(rows), len(rows)
+    p_value = share_reaching(float(coherence(namer.universe.centred[rows].sum(axis=0), n=n)), chance.coherence)
+    scale, names = _names_of(namer, set_name)
+    z = scale.z(namer.universe.vectors[rows].mean(axis=0), n=n, of=len(namer.gene_ids))
+    order = np.argsort(-z, kind="stable")[: config.n_names].tolist()
+    best = tuple(FittingName(name=names[at].name, name_id=names[at].name_id, z=float(z[at])) for at in order)
+    by_chance = scale.z(chance.means, n=n, of=len(namer.gene_ids)).max(axis=1, initial=-np.inf)
+    name_p = share_reaching(best[0].z, by_chance) if best else None
+    gene_p, is_carrier = find_carriers(namer.universe, rows, max_p=config.max_gene_p)
+    found = replace(unnamed, p_value=p_value, name_p=name_p, names=best)
+    if p_value > config.max_p or is_carrier.sum() < 2:  # noqa: PLR2004 - one gene shares nothing
+        return replace(found, reason="no common theme")
+    if name_p is None or name_p > config.max_name_p:
+        return replace(found, reason="a common theme, and no name of the vocabulary that fits it")
+    given = list(members.genes.values())
+    theme = [
+        ThemeGene(name=given[at], gene_id=int(namer.gene_ids[rows[at]]), p_value=float(gene_p[at]), sentence="")
+        for at in np.argsort(gene_p, kind="stable").tolist()
+        if is_carrier[at]
+    ]
+    others = tuple(name for name, carries in zip(given, is_carrier, strict=True) if not carries)
+    return replace(found, name=best[0].name, reason="", theme=tuple(theme), others=others)
+
+
+def _names_of(namer: _Namer, set_name: str) -> tuple[NameScale, Sequence[SetName]]:
+    """Names that a set may get."""
+    if namer.places is None:
+        return namer.scale, namer.names
+    at, scale = namer.places[set_name], namer.scale
+    own = NameScale(vectors=scale.vectors[at], mean=scale.mean[at], deviation=scale.deviation[at])
+    return own, [namer.names[place] for place in at.tolist()]
+
+
+def _with_sentences(store: Store, encoder: Encoder, named: list[NamedSet], *, n_genes: int) -> list[NamedSet]:
+    """Give the first genes of each theme the sentence of their text that is nearest to the set's name."""
+    shown = [gene.gene_id for one in named for gene in one.theme[:n_genes]]
+    split = {
+        gene_id: [part for part in split_sentences(text or "") if any(map(str.isalnum, part))]
+        for gene_id, text in zip(shown, store.texts(shown), strict=True)
+    }
+    texts = list(dict.fromkeys([*(part for parts in split.values() for part in parts), *(one.name for one in named)]))
+    texts = [text for text in texts if text]
+    if not shown:
+        return named
+    encoded = encoder.encode(texts)
+    vectors = dict(zip(texts, encoded.vectors * (encoded.n_tokens > 0)[:, None], strict=True))
+
+    def best(gene: ThemeGene, name: str) -> ThemeGene:
+        parts = split[gene.gene_id]
+        nearness = [float(vectors[part] @ vectors[name]) for part in parts]
+        return replace(gene, sentence=parts[int(np.argmax(nearness))] if parts else "")
+
+    return [
+        replace(one, theme=(*(best(gene, one.name) for gene in one.theme[:n_genes]), *one.theme[n_genes:]))
+        for one in named
+    ]
+
+
+_TABLE: Final = (
+    *("set", "name", "name_id", "z", "p_value", "name_p", "n_genes", "n_theme", "reason", "theme", "others"),
+    *("unknown", "without_text", "outside", "names", "sentences"),
+)
+
+
+def name_rows(found: SetNaming) -> list[tuple[str | float | None, ...]]:
+    """Give a row of :data:`_TABLE` for each set; lists of genes are set apart by blanks, all else by semicolons."""
+    return [
+        (
+            *(one.set_name, one.name, one.names[0].name_id if one.name else "", one.names[0].z if one.name else None),
+            *(one.p_value, one.name_p, len(one.theme) + len(one.others), len(one.theme), one.reason),
+            *(" ".join(genes) for genes in ([gene.name for gene in one.theme], one.others, one.unknown)),
+            *(" ".join(genes) for genes in (one.without_text, one.outside)),
+            "; ".join(f"{name.name} ({name.z:.1f})" for name in one.names),
+            "; ".join(f"{gene.name}: {gene.sentence}" for gene in one.theme if gene.sentence),
+        )
+        for one in found.sets
+    ]
+
+
+def write_names(found: SetNaming, path: Path, *, overwrite: bool = False) -> None:
+    """Write a row for each set to a table; ``OutputUnusable`` if the file exists, and may not be replaced."""
+    with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(table_text(path, _TABLE, name_rows(found)), encoding="utf-8")
