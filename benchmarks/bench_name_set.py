@@ -49,14 +49,17 @@ def name_all(
 ) -> dict[str, list[NamedSet]]:
     """Name the sets, the half contaminated ones and the random ones; all names of a true set are ranked."""
     universe = sorted({gene for row in rows for column in INPUTS for gene in row[column].split()})
-    found = {}
-    for column in INPUTS:
-        config = NameSetConfig(n_names=len(names) if column == "genes" else 5, n_sentences=1)
-        sets = {row["set_id"]: row[column].split() for row in rows}
-        found[column] = name_sets(
+
+    def name(columns: Sequence[str], n_names: int) -> list[NamedSet]:
+        sets = {f"{column} {row['set_id']}": row[column].split() for column in columns for row in rows}
+        config = NameSetConfig(n_names=n_names, n_sentences=1)
+        found = name_sets(
             store, sets, vocabulary=names, universe=universe, encoder=encoder, knowledge=knowledge, config=config
-        ).sets
-    return {column: list(sets) for column, sets in found.items()}
+        )
+        return list(found.sets)
+
+    true, others = name(INPUTS[:1], len(names)), name(INPUTS[1:], 5)
+    return {"genes": true, "half_contaminated": others[: len(rows)], "random": others[len(rows) :]}
 
 
 def percentile(named: NamedSet, truth: str) -> float:

@@ -12,9 +12,8 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.explain.p_values import permutation_p
-from genekb.core.words import singular, split_clauses, split_sentences
+from genekb.core.words import boilerplate, singular, split_clauses, split_sentences
 
-_MIN_BOILERPLATE_TEXTS = 20  # a sentence word for word in so many texts describes the format, not the gene
 _MIN_WORD = 3  # letters of a word that may stand alone; shorter ones ("T", "II") only inside a phrase
 
 _TOKEN = re.compile(r"[a-z0-9]+")
@@ -56,9 +55,8 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
     from sklearn.feature_extraction.text import CountVectorizer
 
     split = [split_sentences(text) for text in texts]
-    shared = Counter(sentence for sentences in split for sentence in set(sentences))
-    boilerplate = frozenset(sentence for sentence, count in shared.items() if count >= _MIN_BOILERPLATE_TEXTS)
-    kept = [[sentence for sentence in sentences if sentence not in boilerplate] for sentences in split]
+    left_out = boilerplate(split)
+    kept = [[sentence for sentence in sentences if sentence not in left_out] for sentences in split]
     singulars = _singulars({word for sentences in kept for sentence in sentences for word in _words(sentence)})
     documents = [
         {term for one in sentences for term in _sentence_terms(one, singulars=singulars)} for sentences in kept
@@ -70,7 +68,7 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
         presence = sp.csr_matrix(vectorizer.transform(documents))
     else:
         presence = sp.csr_matrix((len(texts), 0))
-    return TermIndex(terms=terms, presence=presence, boilerplate=boilerplate, singulars=singulars)
+    return TermIndex(terms=terms, presence=presence, boilerplate=left_out, singulars=singulars)
 
 
 @cache

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
@@ -27,7 +28,9 @@ _ID_COLUMNS: Final = ("set_id", "id", "name_id", "term_id")
 _EXPRESSION: Final = "expression"
 _GMT_COLUMNS: Final = 3  # name, description, at least one gene
 _MIN_TEXTS: Final = 2  # of a set that hold a phrase
-_PHRASE_WORDS: Final = (1, 2, 3)
+_MORE_SPECIFIC: Final = 0.7  # share of the texts with a phrase's part that hold all of it, to replace the part
+_MIN_SHARE: Final = 0.1  # of the texts of a set that hold a phrase
+_PHRASE_WORDS: Final = (1, 2, 3, 4)
 _MIN_WORD: Final = 3  # letters of the last word of a phrase
 _DELIMITERS: Final[Mapping[str, str]] = {".tsv": "\t", ".csv": ","}
 
@@ -144,17 +147,39 @@ def stored_vocabulary(store: Store) -> tuple[SetName, ...]:
     return tuple(SetName(name=name, name_id=names[name]) for name in sorted(names) if name.strip())
 
 
-def shared_phrases(texts: Sequence[str]) -> list[str]:
-    """Words and phrases of up to three words that at least two texts hold, without stop words at their ends; sorted."""
-    counts = Counter(phrase for text in texts for phrase in set(_phrases(text)))
-    return sorted(phrase for phrase, count in counts.items() if count >= _MIN_TEXTS)
+def shared_phrases(texts: Sequence[str], *, left_out: frozenset[str] = frozenset()) -> list[str]:
+    """Words and phrases of up to four words that two texts or more, and a tenth of them, hold; sorted.
+
+    A phrase replaces a part of it that hardly more texts hold: "natural killer", not "natural".
+
+    ``left_out``: sentences that are not looked at.
+    """
+    counts = Counter(phrase for text in texts for phrase in set(_phrases(text, left_out)))
+    least = max(_MIN_TEXTS, _MIN_SHARE * len(texts))
+    kept = {phrase: count for phrase, count in counts.items() if count >= least}
+    parts = {
+        part
+        for phrase, count in kept.items()
+        for part in _parts(phrase)
+        if count >= _MORE_SPECIFIC * kept.get(part, np.inf)
+    }
+    return sorted(kept.keys() - parts)
 
 
-def _phrases(text: str) -> Iterator[str]:
+def _parts(phrase: str) -> Iterator[str]:
+    """Shorter runs of the words of a phrase."""
+    words = phrase.split(" ")
+    for length in range(1, len(words)):
+        yield from (" ".join(words[start : start + length]) for start in range(len(words) - length + 1))
+
+
+def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
+    """Phrases without stop words, but for an "of" between others."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     inside = ENGLISH_STOP_WORDS - {"of"}
-    for words in map(split_words, split_clauses(" ".join(split_sentences(text)))):
+    kept = " ".join(sentence for sentence in split_sentences(text) if sentence not in left_out)
+    for words in map(split_words, split_clauses(kept)):
         for length in _PHRASE_WORDS:
             for start in range(len(words) - length + 1):
                 chosen = words[start : start + length]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted, table_text
-from genekb.core.words import split_sentences
+from genekb.core.words import boilerplate, split_sentences
 from genekb.encoders import Encoder
 from genekb.files.replace import Target, output
 from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
@@ -127,14 +128,28 @@ class _Namer:
     places: Mapping[str, IntArray] | None  # rows of ``names`` of each set, where a set has names of its own
     config: NameSetConfig
     drawn: dict[tuple[int, ...], Chance] = field(default_factory=dict)
+    best: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
 
     def chance(self, rows: IntArray) -> Chance:
         """Random sets for a set; sets of one size share them."""
-        counts = tuple(np.bincount(self.universe.strata[rows]).tolist())
+        counts = self._counts(rows)
         if counts not in self.drawn:
             draws = draw_sets(self.universe, counts, n_random=self.config.n_random, seed=self.config.seed)
             self.drawn[counts] = draws
         return self.drawn[counts]
+
+    def best_by_chance(self, rows: IntArray, scale: NameScale) -> Float[np.ndarray, " draw"]:
+        """Score of the best name of each random set for a set; shared where all sets have the same names."""
+        counts = self._counts(rows)
+        if self.places is None and counts in self.best:
+            return self.best[counts]
+        z = scale.z(self.chance(rows).means, n=len(rows), of=len(self.gene_ids))
+        self.best[counts] = z.max(axis=1, initial=-np.inf)
+        return self.best[counts]
+
+    def _counts(self, rows: IntArray) -> tuple[int, ...]:
+        """Genes of each stratum."""
+        return tuple(np.bincount(self.universe.strata[rows]).tolist())
 
 
 def name_sets(
@@ -163,8 +178,8 @@ def name_sets(
     sets
         Genes of each set, by symbol, identifier or GeneID.
     vocabulary
-        Names to choose from, or ``phrases``: words and phrases that at least two texts of a set share. If left out, the
-        names of the GO terms and gene groups of the store, where it has any, else phrases.
+        Names to choose from, or ``phrases``: words and phrases that two texts or more, and a tenth of them, share. If
+        left out, the names of the GO terms and gene groups of the store, where it has any, else phrases.
     universe
         Genes that the sets were chosen from, such as those measured; all with a text if left out. Genes of a set that
         are not among them are left out.
@@ -313,11 +328,13 @@ def _vocabulary(
         return tuple(given), None, "given"
     if given is None and (stored := stored_vocabulary(store)):
         return stored, None, "names of GO terms and gene groups in the store"
+    every = (split_sentences(text) for text in store.table("texts")["text"].to_pylist())
+    left_out = boilerplate(every)
     places: dict[str, int] = {}
     of_set = {}
     for name, each in members.items():
         texts = store.texts(gene_ids[list(each.genes)])
-        phrases = shared_phrases([text or "" for text in texts])
+        phrases = shared_phrases([text or "" for text in texts], left_out=left_out)
         of_set[name] = np.array([places.setdefault(phrase, len(places)) for phrase in phrases], dtype=np.int64)
     return tuple(SetName(name=phrase) for phrase in places), of_set, "phrases of the texts of each set"
 
@@ -346,8 +363,7 @@ def _name_set(namer: _Namer, set_name: str, members: _Members) -> NamedSet:
     z = scale.z(namer.universe.vectors[rows].mean(axis=0), n=n, of=len(namer.gene_ids))
     order = np.argsort(-z, kind="stable")[: config.n_names].tolist()
     best = tuple(FittingName(name=names[at].name, name_id=names[at].name_id, z=float(z[at])) for at in order)
-    by_chance = scale.z(chance.means, n=n, of=len(namer.gene_ids)).max(axis=1, initial=-np.inf)
-    name_p = share_reaching(best[0].z, by_chance) if best else None
+    name_p = share_reaching(best[0].z, namer.best_by_chance(rows, scale)) if best else None
     gene_p, is_carrier = find_carriers(namer.universe, rows, max_p=config.max_gene_p)
     found = replace(unnamed, p_value=p_value, name_p=name_p, names=best)
     if p_value > config.max_p or is_carrier.sum() < 2:  # noqa: PLR2004 - one gene shares nothing

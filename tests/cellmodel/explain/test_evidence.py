@@ -83,6 +83,26 @@ def test_known_populations_are_told_by_their_genes_themes_and_sets(run):
             assert theme["term"].split(" ")[0][:4] in gene["sentence"].lower()
 
 
+def test_markers_of_a_group_are_named_by_a_phrase_of_their_texts_or_not_at_all(run, kb):
+    folder, _, told = run
+    rows = rows_of(folder, "names")
+    assert {row["cluster"] for row in rows} == told.keys()
+    named = {cluster: group["name"] for cluster, group in told.items() if group["name"]["name"]}
+    assert "CD56+ NK" in named
+    texts = dict(zip(*(kb.table("texts")[key].to_pylist() for key in ("gene_id", "text")), strict=True))
+    for cluster, group in told.items():
+        own = [row for row in rows if row["cluster"] == cluster]
+        assert {row["name"] for row in own} == {group["name"]["name"]}
+        assert {row["reason"] for row in own} == {group["name"]["reason"]}
+    for cluster, found in named.items():
+        assert found["p_value"] <= 0.05
+        markers = {marker["name"] for marker in told[cluster]["markers"]}
+        genes = [row for row in rows if row["cluster"] == cluster]
+        assert [row["gene"] for row in genes] == [gene["name"] for gene in found["theme"]]
+        assert markers & {row["gene"] for row in genes}
+        assert all(row["sentence"] in texts[int(row["gene_id"])] for row in genes)
+
+
 def test_tables_hold_every_contribution_so_that_they_add_up_to_the_distance(run):
     folder, _, told = run
     for cluster, group in told.items():
@@ -103,7 +123,7 @@ def test_the_slot_holds_the_tables_and_what_made_them(run, kb):
     assert slot["groups"].set_index("cluster")["distance"].to_dict() == pytest.approx(
         {cluster: group["distance"] for cluster, group in told.items()}
     )
-    for name in ("markers", "contributions", "themes", "enrichment"):
+    for name in ("markers", "contributions", "themes", "names", "enrichment"):
         assert len(slot[name]) == len(rows_of(folder, name)) > 0
         assert list(slot[name].columns) == list(rows_of(folder, name)[0])
 
