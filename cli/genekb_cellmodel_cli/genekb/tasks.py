@@ -86,7 +86,7 @@ def compare_on_tasks(
     with progress_bar() as progress:
         found = compare_tasks(
             stores, given.tasks, encoders=encoders, knowledge=kinds, scored_on=given.scored_on, seed=seed,
-            progress=lambda what, done, total: progress("tasks", done, total),
+            progress=progress,
         )  # fmt: skip
     if given.output is not None:
         write_task_table(found, given.output, overwrite=given.overwrite)

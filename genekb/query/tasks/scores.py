@@ -92,7 +92,7 @@ def compare_tasks(
     seed
         Of controls and intervals.
     progress
-        Called before each task with encoder and knowledge, the number of tasks done, and all of them.
+        Called with what is done, how much of it, and of how much: tasks, and names that an encoder reads.
 
     Raises
     ------
@@ -211,7 +211,10 @@ class _Scorer:
     def add(self, store: Store, encoder_id: str, kind: Knowledge, notes: list[str], *, is_asked: bool) -> None:
         """Score one encoder with one kind of knowledge on every task."""
         try:
-            found = knowledge_vectors(store, encoder_id, knowledge=kind, gene_ids=self._gene_ids, seed=self._seed)
+            found = knowledge_vectors(
+                store, encoder_id, knowledge=kind, gene_ids=self._gene_ids, seed=self._seed,
+                progress=self._count(f"names read by {encoder_id}", len(self._gene_ids)),
+            )  # fmt: skip
         except NotAvailable as error:
             if is_asked or kind != "name":
                 raise
@@ -230,8 +233,19 @@ class _Scorer:
             self._by_symbol[key] = rows
         self.rows += rows
 
+    def _count(self, what: str, total: int) -> Callable[[int], None]:
+        """Give a callback that adds up what is done; several genes may have one name, so that it may end early."""
+        done = 0
+
+        def advance(number: int) -> None:
+            nonlocal done
+            done += number
+            self._progress(what, done, total)
+
+        return advance
+
     def _score(self, task: GeneTask, found: KnowledgeVectors, store_id: str) -> TaskRow | None:
-        self._progress(f"{found.encoder_id} {found.knowledge}", self._n_done, self._n_all)
+        self._progress("tasks", self._n_done, self._n_all)
         self._n_done += 1
         missing = np.setdiff1d(task.gene_ids, found.gene_ids)
         self.missing[task.name].setdefault(f"{store_id} {found.encoder_id} {found.knowledge}", tuple(missing.tolist()))
