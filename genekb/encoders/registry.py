@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _BUILT_IN: Final = re.compile(r"^(?:(lsa|hash|random|wcp)-([1-9]\d{0,3})|wcp)$")
 GROUP: Final = "genekb.encoders"  # entry points of plug-ins: each names a function, name → Encoder
-_DEFAULT: Final = "minilm"
-_WITHOUT_WEIGHTS: Final = "lsa-256"
+_FITTED: Final = "wcp"  # default of a store with texts enough to be fitted on, and where there are no weights
+_ENOUGH_TEXTS: Final = 5_000  # about the protein-coding genes of a yeast
+_FOR_FEW: Final = "minilm"
 
 
 @cache
@@ -74,9 +75,9 @@ def load_encoder(
     Parameters
     ----------
     name
-        Name of the registry or of a plug-in, ``auto`` (MiniLM if it is on this machine, else lsa-256), a Hugging Face
-        id, or a folder; ``onnx:`` before one of these runs it in ONNX Runtime, ``@DIM`` behind it keeps the first
-        values of each vector; ``api:`` and a model's name asks an endpoint.
+        Name of the registry or of a plug-in, ``auto`` (see :func:`choose_default`), a Hugging Face id, or a folder;
+        ``onnx:`` before one of these runs it in ONNX Runtime, ``@DIM`` behind it keeps the first values of each vector;
+        ``api:`` and a model's name asks an endpoint.
     corpus
         Texts to fit an ``lsa`` or ``wcp`` encoder on.
     device, dtype, threads
@@ -101,7 +102,8 @@ def load_encoder(
         If bundled weights differ from the published ones.
     """
     if name == "auto":
-        name = _choose_default()
+        name = choose_default(len(corpus or ()))
+        log.info("--model auto: %s", name)
     built_in = _BUILT_IN.match(name)
     if built_in:
         return _load_built_in(name, corpus=corpus)
@@ -228,13 +230,12 @@ def graph_cache() -> Path:
     return Path(platformdirs.user_cache_dir("genekb", appauthor=False)) / "graphs"
 
 
-def _choose_default() -> str:
-    entry = find_entry(_DEFAULT)
-    if entry is not None and find_place(entry.model_id, entry=entry):
-        log.info("--model auto: %s, which is on this machine", _DEFAULT)
-        return _DEFAULT
-    log.info("--model auto: %s, since %s is not on this machine", _WITHOUT_WEIGHTS, _DEFAULT)
-    return _WITHOUT_WEIGHTS
+def choose_default(n_texts: int) -> str:
+    """Choose what ``auto`` is: wcp; for a store of fewer than 5,000 texts MiniLM, if that is on this machine."""
+    entry = find_entry(_FOR_FEW)
+    if n_texts < _ENOUGH_TEXTS and entry is not None and find_place(entry.model_id, entry=entry):
+        return _FOR_FEW
+    return _FITTED
 
 
 def _load_built_in(name: str, *, corpus: Sequence[str] | None) -> Encoder:

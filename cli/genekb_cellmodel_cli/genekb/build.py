@@ -116,7 +116,7 @@ def build(
 ) -> None:
     """Build a store from NCBI's files, a table of your own, or the demo table.
 
-    Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model minilm --name human@2022-11
+    Example: genekb build --source 2022-11 --taxon human --genes protein-coding --model wcp --name human@2022-11
     """
     import time
 
@@ -279,14 +279,15 @@ def describe_costs(models: Sequence[str], texts: Sequence[str], *, load: "Loader
     from genekb.builder.plan import estimate_encoding
     from genekb.encoders.api import estimate_price
     from genekb.encoders.kinds import without_prefix
-    from genekb.encoders.registry import is_remote
+    from genekb.encoders.registry import choose_default, is_remote
 
     bases = {without_prefix(model, "shuffled") for model in models}
     remote = {base: without_prefix(base, "api") for base in bases if is_remote(base)}
     prices = {base: asdict(estimate_price(texts, model_id=model)) for base, model in remote.items()}
 
     def estimate(base: str) -> dict[str, Any]:
-        return asdict(estimate_encoding(lambda sample: load(base, corpus=sample), texts, dtype=dtype))
+        name = choose_default(len(texts)) if base == "auto" else base  # a sample is smaller than the store
+        return asdict(estimate_encoding(lambda sample: load(name, corpus=sample), texts, dtype=dtype))
 
     estimates = {base: estimate(base) for base in sorted(bases - set(prices))}
     return ({"estimate": estimates} if estimates else {}) | ({"price": prices} if prices else {})

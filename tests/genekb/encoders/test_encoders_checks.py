@@ -197,3 +197,10 @@ def test_auto_takes_the_minilm_that_the_hub_cache_has_on_its_main_branch(minilm_
         "from genekb.encoders import load_encoder; print(load_encoder('auto', corpus=['a gene', 'a cell']).spec.name)"
     )
     assert run_without_bundle(code, HF_HOME=str(tmp_path)).strip().endswith("minilm")
+
+
+def test_auto_without_weights_is_fitted_on_the_texts(tmp_path):
+    code = (
+        "from genekb.encoders import load_encoder; print(load_encoder('auto', corpus=['a gene', 'a cell']).spec.name)"
+    )
+    assert run_without_bundle(code, HF_HOME=str(tmp_path)).strip().endswith("wcp")

@@ -15,6 +15,7 @@ from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders, plan_update, update
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
 from genekb.encoders import EncoderSpec, load_encoder, reopen_encoder
+from genekb.encoders.registry import choose_default
 from genekb.encoders.wcp.counting import content_words, pieces
 from genekb.encoders.wcp.svd import Product, right_vectors
 from genekb.query.search import search_genes
@@ -157,6 +158,11 @@ def test_a_damaged_or_foreign_state_is_refused(encoder, texts, tmp_path):
     (tmp_path / "wcp.safetensors").unlink()
     with pytest.raises(NotAvailable, match="lacks the fitted state of wcp-"):
         reopen_encoder(encoder.spec, tmp_path)
+
+
+def test_the_default_of_a_large_store_needs_no_weights():
+    assert choose_default(20_000) == "wcp"
+    assert choose_default(100) in {"minilm", "wcp"}
 
 
 def test_words_and_their_pieces():
