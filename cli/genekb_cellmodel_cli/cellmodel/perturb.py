@@ -148,7 +148,10 @@ def _prediction_lines(found: "Prediction", output: Path) -> Iterator[str]:
     )
     yield f"mean AUC over genes, out of fold: {found.auc_out_of_fold:.3f} (knowledge: {found.config.knowledge})"
     if found.also:
-        yield f"labels of {found.also} used: {found.n_shared:,} trained perturbations are in it"
+        yield (
+            f"labels of {found.also} used for {found.n_by_also:,} pairs; "
+            f"{found.n_shared:,} trained perturbations are in it"
+        )
     if found.unknown:
         more = f", and {len(found.unknown) - _SHOWN:,} more" if len(found.unknown) > _SHOWN else ""
         yield f"not in {found.lineage.store_id}: {', '.join(found.unknown[:_SHOWN])}{more}"

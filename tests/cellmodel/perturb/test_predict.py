@@ -85,6 +85,8 @@ def test_a_trained_perturbation_is_answered_from_its_data_and_says_so(tables, sc
     found, rows = run((tables[0], query), screen_kb, tmp_path)
     assert [row["source"] for row in rows] == [TRAINED] * 30 + [PREDICTED] * 10
     assert [float(row["p"]) for row in rows[:30]] == [row[2] for row in TRAIN[:30]]
+    only, _ = run((tables[0], write_table(tmp_path / "q2.tsv", TRAIN[:5])), screen_kb, tmp_path, name="own.tsv")
+    assert (set(only.source), only.neighbors) == ({TRAINED}, {})
     assert (found.record()["n_answered_from_training"], found.record()["n_predicted"]) == (30, 10)
 
 
@@ -114,7 +116,7 @@ def test_labels_of_another_line_help_where_they_are_and_it_says_so(tables, scree
     assert (found.also, found.n_shared, found.n_trained) == ("other.tsv", 72, 72)
     assert {row["note"] for row in rows} == {"labels of other.tsv used"}
     assert auc(tables, tmp_path, "also.tsv") > 0.9
-    assert found.record()["also"] == "other.tsv"
+    assert (found.record()["also"], found.record()["n_predicted_with_also"]) == ("other.tsv", len(QUERY))
 
 
 def test_another_line_with_few_shared_perturbations_is_not_used(tables, screen_kb, tmp_path, caplog):

@@ -1,0 +1,140 @@
+"""A model of labelled pairs of perturbation and gene: weights, calibration, and labels of other cell lines."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellmodel.perturb.auc import mean_gene_auc
+from cellmodel.perturb.features import Known, Vectors, pair_features
+from cellmodel.perturb.model import (
+    Calibration,
+    Stack,
+    calibrate,
+    fit_stack,
+    fold_of,
+    frequencies,
+    frequencies_out_of_fold,
+    out_of_fold,
+)
+from cellmodel.perturb.tables import MIN_TRAINED
+from cellmodel.perturb.texts import GeneTexts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PairVectors:
+    """Vectors of the perturbations and genes that occur, and places of rows among them."""
+
+    vectors: Vectors
+    perturbations: Int[np.ndarray, " perturbation"]  # rows, sorted
+    genes: Int[np.ndarray, " gene"]
+
+    def known(self, pairs: Known) -> Known:
+        """Pairs by their places."""
+        rows, columns = self.places(pairs)
+        return Known(rows=rows, columns=columns, values=pairs.values)
+
+    def places(self, pairs: Known) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
+        """Places of perturbations and of genes of pairs of rows of texts."""
+        return np.searchsorted(self.perturbations, pairs.rows), np.searchsorted(self.genes, pairs.columns)
+
+
+def pair_vectors(texts: GeneTexts, pairs: Sequence[Known]) -> PairVectors:
+    """Take the vectors that some pairs of rows of texts need."""
+    perturbations = np.unique(np.concatenate([one.rows for one in pairs]))
+    genes = np.unique(np.concatenate([one.columns for one in pairs]))
+    vectors = Vectors(perturbations=texts.vectors[perturbations], genes=texts.vectors[genes])
+    return PairVectors(vectors=vectors, perturbations=perturbations, genes=genes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PairModel:
+    """Weights and calibration of a training table, and what they are used with."""
+
+    compact: PairVectors
+    known: Known
+    other: Known | None  # of other cell lines, where enough perturbations are shared
+    stack: Stack
+    stack_with_other: Stack | None
+    rates: Float[np.ndarray, " gene"]
+    calibration: Calibration
+    auc: float
+    n_shared: int
+
+    @classmethod
+    def fit(cls, compact: PairVectors, known: Known, other: Known | None, names: Sequence[str]) -> "PairModel":
+        """Fit everything to features that are out of fold."""
+        known, n_genes = compact.known(known), len(compact.genes)
+        other = compact.known(other) if other else None
+        trained = np.unique(known.rows)
+        folds = np.zeros(len(compact.perturbations), dtype=np.int64)
+        folds[trained] = fold_of([names[row] for row in compact.perturbations[trained].tolist()])
+        features = out_of_fold(known, folds, compact.vectors)
+        stack = fit_stack(features, known, n_genes=n_genes)
+        scores, left_out = _scores(features, known, folds, n_genes=n_genes)
+        shared = np.isin(known.rows, other.rows) if other else np.zeros(len(known.rows), dtype=bool)
+        n_shared, with_other = len(np.unique(known.rows[shared])), None
+        if other and n_shared < MIN_TRAINED:
+            log.warning(
+                "%d trained perturbations are in the other table, %d are needed; not used", n_shared, MIN_TRAINED
+            )
+            other, n_shared = None, 0
+        elif other:
+            both, part = _with_other(features[shared], other, known.take(shared), compact.vectors), known.take(shared)
+            with_other = fit_stack(both, part, n_genes=n_genes)
+            scores[shared], left_out[shared] = _scores(both, part, folds, n_genes=n_genes)
+        rates = frequencies_out_of_fold(known, folds, n_genes=n_genes)
+        return cls(
+            compact=compact,
+            known=known,
+            other=other,
+            stack=stack,
+            stack_with_other=with_other,
+            rates=frequencies(known, n_genes=n_genes),
+            calibration=calibrate(scores, rates, known.values),
+            auc=_mean_over_folds(known, folds, left_out),
+            n_shared=n_shared,
+        )
+
+    def predict(self, asked: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Score and probability of pairs, and which of them used labels of other cell lines."""
+        rows, columns = self.compact.places(asked)
+        features = pair_features(self.known, rows, columns, self.compact.vectors)
+        scores = self.stack.score(features, columns)
+        used = np.zeros(len(rows), dtype=bool)
+        if self.other is not None and self.stack_with_other is not None:
+            used = np.isin(rows, self.other.rows)
+            if used.any():
+                part = Known(rows=rows[used], columns=columns[used], values=asked.values[used])
+                both = _with_other(features[used], self.other, part, self.compact.vectors)
+                scores[used] = self.stack_with_other.score(both, columns[used])
+        return scores, self.calibration.probability(scores, self.rates[columns]), used
+
+
+def _with_other(
+    features: Float[np.ndarray, "pair feature"], other: Known, pairs: Known, vectors: Vectors
+) -> Float[np.ndarray, "pair feature"]:
+    return np.concatenate([features, pair_features(other, pairs.rows, pairs.columns, vectors)], axis=1)
+
+
+def _scores(
+    features: Float[np.ndarray, "pair feature"], known: Known, folds: Int[np.ndarray, " row"], *, n_genes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of known pairs by features out of fold: with weights of all groups, and of the other groups alone."""
+    left_out, of_pair = np.empty(len(known.rows)), folds[known.rows]
+    for fold in np.unique(of_pair).tolist():
+        inside = of_pair == fold
+        stack = fit_stack(features[~inside], known.take(~inside), n_genes=n_genes)
+        left_out[inside] = stack.score(features[inside], known.columns[inside])
+    return fit_stack(features, known, n_genes=n_genes).score(features, known.columns), left_out
+
+
+def _mean_over_folds(known: Known, folds: Int[np.ndarray, " row"], scores: Float[np.ndarray, " pair"]) -> float:
+    """Mean AUC over genes inside each group of perturbations, which have offsets of their own; mean of groups."""
+    of_pair = folds[known.rows]
+    inside = [of_pair == fold for fold in np.unique(of_pair).tolist()]
+    return float(np.mean([mean_gene_auc(known.columns[one], known.values[one], scores[one]) for one in inside]))
