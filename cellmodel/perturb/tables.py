@@ -20,6 +20,7 @@ from genekb.files.limits import check_gzip
 MIN_TRAINED: Final = 20  # perturbations: fewer cannot be divided into groups that say anything
 _KEYS: Final = ("perturbation", "gene")
 _SHOWN: Final = 3
+_SHOWN_TEXT: Final = 200  # characters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -70,17 +71,18 @@ def read_scores(path: Path) -> dict[tuple[str, str], float]:
 
 def _read(path: Path, wanted: Sequence[str]) -> list[list[str]]:
     """Columns of a table, in the order wanted."""
+    stem = path.with_suffix("") if path.suffix == ".gz" else path
     with damage_is_one_line(path):
         check_gzip(path)
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-    stem = path.with_suffix("") if path.suffix == ".gz" else path
-    reader = csv.DictReader(io.StringIO(text), delimiter="," if stem.suffix == ".csv" else "\t")
-    missing = [name for name in wanted if name not in (reader.fieldnames or ())]
+        reader = csv.DictReader(io.StringIO(text), delimiter="," if stem.suffix == ".csv" else "\t")
+        columns, table = reader.fieldnames or (), list(reader)
+    missing = [name for name in wanted if name not in columns]
     if missing:
-        have = ", ".join(map(str, reader.fieldnames or ())) or "none"
+        have = ", ".join(map(str, columns))[:_SHOWN_TEXT] or "none"
         raise InputUnusable(f"{path} has the columns {have}, not {missing[0]}; name its columns {', '.join(wanted)}")
-    rows = [[(row[name] or "").strip() for name in wanted] for row in reader]
+    rows = [[(row[name] or "").strip() for name in wanted] for row in table]
     if not rows:
         raise InputUnusable(f"{path} has no row below its header; give a pair of perturbation and gene a line")
     return rows

@@ -1,4 +1,5 @@
 import csv
+import gzip
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from cellmodel.bench.perturbations import evaluate_predictions
 from cellmodel.core.errors import InputUnusable
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig, predict_files, prediction_columns
+from cellmodel.perturb.tables import read_pairs
 from tests.support.screens import TOPICS, pairs, symbol, write_table
 
 TRAIN, QUERY = pairs()
@@ -151,3 +153,28 @@ def test_a_missing_column_is_named(tables, screen_kb, tmp_path):
     write_table(tables[0], TRAIN, columns=("perturbation", "gene"))
     with pytest.raises(InputUnusable, match="has the columns perturbation, gene, not label"):
         run(tables, screen_kb, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.tsv", b"\x00\xff\xfe\x89", "no text in UTF-8"),
+        ("t.tsv.gz", b"perturbation\tgene\tlabel\n", "named .gz, but is not gzipped"),
+        ("t.tsv.gz", gzip.compress(b"perturbation\tgene\tlabel\n" * 99)[:-9], "cannot be read"),
+        ("t.csv", b"perturbation\tgene\tlabel\n", "has the columns perturbation\tgene\tlabel, not perturbation"),
+        ("t.tsv", b"perturbation\tgene\tlabel\nA\t" + b"B" * 200_000 + b"\t1\n", "cannot be read"),
+        ("t.tsv", b"perturbation\tgene\tlabel\nA\n", "line 2, has no gene"),
+    ],
+)
+def test_a_damaged_table_is_one_line(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputUnusable, match=message):
+        read_pairs(tmp_path / name, with_labels=True)
+
+
+def test_a_gzipped_table_with_commas_and_a_gene_called_nan_is_read_as_text(tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"gene,perturbation,label,more\nNA,NAN,1,x\nB,NAN,0,y\n"))
+    found = read_pairs(path, with_labels=True)
+    assert found.pairs == [("NAN", "NA"), ("NAN", "B")]
+    assert found.labels.tolist() == [1.0, 0.0]
