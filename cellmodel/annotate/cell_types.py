@@ -107,10 +107,11 @@ def evidence_of_genes(
     *,
     encoder_id: str,
     n_top: int | None = None,
+    by_specificity: bool = True,
 ) -> TypeEvidence:
     """Find what types say of genes: their GeneIDs, vectors, and whether they have one.
 
-    ``n_top``: of :func:`text_weights`.
+    ``n_top``: of :func:`text_weights`. ``by_specificity``: of :func:`marker_weights`.
     """
     gene_ids, gene_vectors, has_vector = genes
     table = [one.text for one in read_cell_types()]
@@ -125,7 +126,7 @@ def evidence_of_genes(
         centre=vectors[[row[text] for text in table]].mean(axis=0),
         n_top=n_top or _N_TOP,
     )
-    markers, n_markers = marker_weights(types, gene_ids, kb)
+    markers, n_markers = marker_weights(types, gene_ids, kb, by_specificity=by_specificity)
     both = combine_evidence(text, markers, has_markers=n_markers > 0)
     return TypeEvidence(types=tuple(types), text=text, markers=markers, both=both, n_markers=n_markers)
 
@@ -143,9 +144,11 @@ def combine_evidence(
 
 
 def marker_weights(
-    types: Sequence[CellType], gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store
+    types: Sequence[CellType], gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store, *, by_specificity: bool = True
 ) -> tuple[sp.csr_matrix, Int[np.ndarray, " type"]]:
     """Weigh markers by how few types list them; a type loses score by those that are known and not measured.
+
+    ``by_specificity``: whether they are weighed so; evenly if not.
 
     Returns (type, gene) of :func:`standard_weights`, times the root of the fraction of markers measured; and how many
     markers of each type the store knows.
@@ -160,7 +163,7 @@ def marker_weights(
         columns += measured.tolist()
         shown = sum(bool(np.isin(each, gene_ids).any()) for each in known)
         shares[row], n_known[row] = shown / max(len(known), 1), len(known)
-    weights = marker_specificity(gene_ids, kb)[columns]
+    weights = marker_specificity(gene_ids, kb)[columns] if by_specificity else np.ones(len(columns))
     listed_by = sp.csr_matrix((weights, (rows, columns)), shape=(len(types), len(gene_ids)))
     return sp.csr_matrix(sp.diags(np.sqrt(shares)) @ standard_weights(listed_by)), n_known
 

@@ -17,7 +17,7 @@ from cellmodel.core.errors import InputUnusable
 Level = Literal["auto", "fine", "broad"]
 LEVELS: Final[tuple[str, ...]] = get_args(Level)
 GROUP_WEIGHT: Final = 0.5  # of the score of a group beside those of types, whose markers are fewer
-MAX_GAP: Final = 0.05  # fraction of the best score by which a relative may score lower and still contest the name
+MAX_GAP: Final = 0.02  # fraction of the best score by which a relative may score lower and still contest the name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

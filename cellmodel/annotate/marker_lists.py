@@ -1,11 +1,8 @@
 """Names from lists of marker genes alone: no cells are read, as for tables of Seurat, scanpy or a paper."""
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,130 +15,15 @@ from cellmodel.annotate.marker_overlap import name_gene_lists
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.core.random import generator
+from cellmodel.explain.marker_tables import MarkerLists
 from cellmodel.io.records import Lineage
 from cellmodel.io.records import lineage_of as store_lineage
 from genekb.core.errors import SpeciesMismatch
 
-# columns by what they hold; of several that a table has, the first counts. Those of Seurat's FindAllMarkers and of
-# scanpy's rank_genes_groups_df are among them
-_COLUMNS: Final = {
-    "cluster": ("cluster", "group"),
-    "gene": ("gene", "names"),
-    "rank": ("rank",),
-    "score": ("score", "scores"),
-    "fold change": ("avg_log2FC", "avg_logFC", "logfoldchanges"),
-    "p": ("p_val_adj", "pvals_adj"),
-}
-_MAX_P = 0.05  # adjusted p value up to which a gene of a table is a marker, and p value up to which a list is named
-_MISSING = ("", "nan", "none", "na")
+_MAX_P = 0.05  # p value up to which a list is named
 _MIN_GENES = 2  # genes of a list that must support its name
 _LAST_WEIGHT = 0.5  # of the last gene of a list; the first has 1
 _N_GENES = 8  # genes reported for a name
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MarkerLists:
-    """Marker genes of clusters, best first."""
-
-    genes: Mapping[str, tuple[str, ...]]  # by cluster, each once
-    n_repeated: int = 0  # rows whose gene the cluster has already
-    n_lower: int = 0  # rows left out: lower in the cluster than elsewhere, or above the adjusted p value of a marker
-
-
-def read_marker_lists(path: Path) -> MarkerLists:
-    """Read marker lists: .tsv or .csv with columns as :func:`lists_of_columns` takes them."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t")
-            names = [name for name in reader.fieldnames or () if name]
-            columns: dict[str, list[str]] = {name: [] for name in names}
-            for row in reader:
-                for name in names:
-                    columns[name].append(row[name] or "")
-    except UnicodeDecodeError as error:
-        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise InputUnusable(f"{path} cannot be read as lists of marker genes: {error}") from error
-    return lists_of_columns(columns, source=str(path))
-
-
-def lists_of_columns(columns: Mapping[str, Sequence[Any]], *, source: str) -> MarkerLists:
-    """Take marker lists from columns of a table: ``cluster``, ``gene`` and, if there are, ``rank`` and ``score``.
-
-    Seurat's and scanpy's names of columns are known too. A cluster's genes are in the order of rank, else of score
-    (highest first), else of the rows. Genes lower in the cluster, or with an adjusted p value above .05, are left out.
-    """
-    column = {what: next((name for name in names if name in columns), None) for what, names in _COLUMNS.items()}
-    lacking = [what for what in ("cluster", "gene") if column[what] is None]
-    if lacking:
-        have = ", ".join(columns) or "none"
-        known = " or ".join(_COLUMNS[lacking[0]])
-        raise InputUnusable(f"{source} has the columns {have}, and none for the {lacking[0]}; name it {known}")
-    rows = list(zip(*(map(_text, columns[column[what] or ""]) for what in ("cluster", "gene")), strict=True))
-    for number, (cluster, gene) in enumerate(rows, start=1):
-        if not cluster or not gene:
-            raise InputUnusable(
-                f"row {number} of {source} has no {'gene' if cluster else 'cluster'}; add it, or leave it out"
-            )
-    figures = {
-        what: _figures(columns[name], name, source=source)
-        for what, name in column.items()
-        if name is not None and what not in {"cluster", "gene"}
-    }
-    return _sorted_lists(rows, figures, source=source)
-
-
-def _text(value: Any) -> str:
-    text = str(value).strip()
-    return "" if text.lower() in _MISSING else text
-
-
-def _figures(values: Sequence[Any], name: str, *, source: str) -> list[float]:
-    """Numbers of a column; NaN where there is none."""
-    found = []
-    for number, value in enumerate(values, start=1):
-        try:
-            found.append(float(_text(value) or "nan"))
-        except ValueError as error:
-            raise InputUnusable(
-                f"row {number} of {source}: {name} is {str(value)[:20]!r}, which is no number"
-            ) from error
-    return found
-
-
-def _sorted_lists(rows: Sequence[tuple[str, str]], figures: Mapping[str, list[float]], *, source: str) -> MarkerLists:
-    is_lower = [
-        any(figures[what][row] < 0 for what in ("score", "fold change") if what in figures)
-        or ("p" in figures and figures["p"][row] > _MAX_P)
-        for row in range(len(rows))
-    ]
-    keys = figures.get("rank") or [-value for value in figures.get("score", ())] or [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda row: math.inf if math.isnan(keys[row]) else keys[row])
-    lists: dict[str, dict[str, None]] = {cluster: {} for cluster, _ in rows}
-    n_repeated = 0
-    for row in order:
-        cluster, gene = rows[row]
-        n_repeated += gene in lists[cluster] and not is_lower[row]
-        if not is_lower[row]:
-            lists[cluster][gene] = None
-    if not any(lists.values()):
-        raise InputUnusable(f"{source} names no marker gene; give a gene a row under the columns cluster and gene")
-    genes = {cluster: tuple(found) for cluster, found in lists.items()}
-    return MarkerLists(genes=genes, n_repeated=n_repeated, n_lower=sum(is_lower))
-
-
-def read_universe(path: Path) -> tuple[str, ...]:
-    """Read the genes that a list could hold: one a line, or the column ``gene`` of a .tsv or .csv."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputUnusable(f"{path} cannot be read as a list of genes: {error}") from error
-    cells = list(csv.reader(lines, delimiter="," if path.suffix == ".csv" else "\t"))
-    place = cells[0].index("gene") if cells and "gene" in cells[0] else 0
-    genes = dict.fromkeys(row[place].strip() for row in cells if len(row) > place and row[place].strip() != "gene")
-    if not genes:
-        raise InputUnusable(f"{path} names no gene; give one a line")
-    return tuple(genes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,7 +107,7 @@ def list_evidence(
     selection = kb.vectors(gene_ids, encoder=encoder_id)
     known = (gene_ids, selection.vectors, selection.has_vector)
     every = (*types, *groups.values())
-    evidence = evidence_of_genes(every, known, kb, encoder_id=encoder_id, n_top=len(gene_ids))
+    evidence = evidence_of_genes(every, known, kb, encoder_id=encoder_id, n_top=len(gene_ids), by_specificity=False)
     return ListEvidence(evidence=evidence, n_types=len(types), gene_ids=gene_ids)
 
 
@@ -269,34 +151,38 @@ def name_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, choic
     types = read_cell_types() if choice.types is None else choice.types
     if not types:
         raise InputUnusable("there is no cell type to name lists by; give candidates")
-    found = _resolve(lists, kb, config, n_top=choice.n_top)
-    gene_ids = _universe(found, kb, config, choice.universe)
+    found = resolve_lists(lists, kb, config, n_top=choice.n_top)
+    gene_ids = universe_ids(found, kb, config, choice.universe)
     about = list_evidence(types, kb, gene_ids=gene_ids, encoder=config.encoder)
-    weights = np.ascontiguousarray(about.evidence.both.toarray().T)
-    limits: dict[int, Float[np.ndarray, " list"]] = {}
-    names = []
-    for cluster, genes in found.items():
-        known = [gene for gene in genes if genes[gene]]
-        place = np.searchsorted(gene_ids, [genes[gene] for gene in known])
-        if len(place) and len(place) not in limits:
-            limits[len(place)] = random_scores(
-                about, weights, len(place), n_lists=choice.n_permutations, seed=config.seed
-            )
-        null = limits.get(len(place), np.zeros(1))
-        unresolved = tuple(gene for gene in genes if not genes[gene])
-        one = _ListScores(
-            genes=known, place=place, scores=list_scores(weights, place) if known else np.zeros(weights.shape[1])
-        )
-        names.append(_name(cluster, one, about, weights, null=null, choice=choice, unresolved=unresolved))
     return NamedLists(
-        names=tuple(names),
+        names=name_by_evidence(found, about, choice=choice, seed=config.seed),
         lineage=store_lineage(kb, kb.encoder_id(config.encoder)),
         n_candidates=len(types),
         n_universe=len(gene_ids),
     )
 
 
-def _resolve(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_top: int) -> dict[str, dict[str, int]]:
+def name_by_evidence(
+    lists: Mapping[str, Mapping[str, int]], about: ListEvidence, *, choice: ListChoice, seed: int
+) -> tuple[ListName, ...]:
+    """Name lists of genes with their GeneIDs, 0 for those that are unknown, best first."""
+    weights = np.ascontiguousarray(about.evidence.both.toarray().T)
+    null: dict[int, Float[np.ndarray, " list"]] = {0: np.zeros(1)}
+    names = []
+    for cluster, genes in lists.items():
+        known = [gene for gene in genes if genes[gene]]
+        place = np.searchsorted(about.gene_ids, np.array([genes[gene] for gene in known], dtype=np.int64))
+        n_genes = len(known)
+        if n_genes not in null:
+            null[n_genes] = random_scores(about, weights, n_genes, n_lists=choice.n_permutations, seed=seed)
+        scores = list_scores(weights, place) if known else np.zeros(weights.shape[1])
+        one = _ListScores(genes=known, place=place, scores=scores)
+        unresolved = tuple(gene for gene in genes if not genes[gene])
+        names.append(_name(cluster, one, about, weights, null=null[n_genes], choice=choice, unresolved=unresolved))
+    return tuple(names)
+
+
+def resolve_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_top: int) -> dict[str, dict[str, int]]:
     """GeneID of each gene of each list, 0 for those that the store does not know; each gene once, as many as count."""
     every = list(dict.fromkeys(gene for genes in lists.genes.values() for gene in genes))
     resolution = kb.resolve(every, use_orthologs=config.use_orthologs)
@@ -321,7 +207,7 @@ def _resolve(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_top: 
     return found
 
 
-def _universe(
+def universe_ids(
     found: Mapping[str, Mapping[str, int]], kb: genekb.Store, config: RunConfig, universe: Sequence[str] | None
 ) -> Int[np.ndarray, " gene"]:
     """GeneIDs that a list could hold, with those of the lists, in ascending order."""

@@ -21,6 +21,7 @@ from cellmodel.annotate.cell_types import (
     standard_profiles,
     type_evidence,
 )
+from cellmodel.annotate.levels import LEVELS, Level, broad_group, level_name
 from cellmodel.annotate.marker_overlap import cluster_rows
 from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
@@ -52,9 +53,12 @@ class TypeNaming:
     max_p_markers: float = 0.005
     min_genes: int = 4  # genes that must support a type without markers
     n_genes: int = 8  # genes reported for a name
+    level: Level = "auto"  # of names, see :func:`cellmodel.annotate.levels.level_name`
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the level and the ranges."""
+        if self.level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {self.level!r}")
         if min(self.n_permutations, self.n_genes) < 1 or self.min_genes < 0:
             raise ValueError(
                 f"n_permutations and n_genes must be >= 1 and min_genes >= 0, got {self.n_permutations}, "
@@ -78,10 +82,13 @@ class TypeName:
     """Name of one cluster, and what supports it."""
 
     cluster: int  # its label
-    name: str  # the best type, or ``unassigned`` where the evidence is weak
+    name: str  # the best type, or a group that it belongs to, or ``unassigned`` where the evidence is weak
     # best, runner_up: the two types with the highest scores; ``runner_up`` is None where there is one candidate
     best: str
-    ontology_id: str  # term of the Cell Ontology for ``best``, where its table names one
+    # level, parent, ontology_id: of the name, or of what it would be; see :class:`cellmodel.annotate.levels.LevelName`
+    level: str
+    parent: str
+    ontology_id: str
     runner_up: str | None
     # score, runner_up_score, margin: in standard deviations of scores with permuted genes;
     # the difference of the two
@@ -143,12 +150,13 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     evidence = type_evidence(choice.types, known.alignment, kb)
     profiles = cluster_profiles(known.expression, found.labels, balanced=True)
     names = name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed)
+    group_of = {one.name: broad_group(one).name for one in evidence.types} if choice.naming.level == "broad" else {}
     graph = make_features(cells, config).graph[found.rows][:, found.rows]
     cell_names, scores = name_each(known, evidence, clusters=names, graph=graph, seed=config.seed)
     return NamedCells(
         found=found,
         names=names,
-        cell_names=cell_names,
+        cell_names=tuple(group_of.get(name, name) for name in cell_names),
         cell_scores=scores,
         lineage=known.alignment.lineage,
         n_candidates=len(choice.types),
@@ -166,7 +174,9 @@ def name_each(
     with permuted genes, a cell is ``unassigned``.
     """
     scores = smooth(cell_scores(known.expression, evidence.both), graph)
-    named = {one.name for one in clusters} | _group_names(known, evidence, scores.argmax(axis=1), seed=seed)
+    named = {one.best for one in clusters if one.name != UNASSIGNED} | _group_names(
+        known, evidence, scores.argmax(axis=1), seed=seed
+    )
     competing = named | {one.best for one in clusters}
     rows = np.flatnonzero([one.name in competing for one in evidence.types])
     permuted = evidence.both[rows].tocsc()[:, generator(seed, "cell names").permutation(evidence.both.shape[1])].tocsr()
@@ -185,7 +195,9 @@ def _group_names(known: QueriedCells, evidence: TypeEvidence, best: Int[np.ndarr
     config = TypeNaming(n_permutations=_GROUP_PERMUTATIONS)
     found = name_by_types(profiles, evidence, gene_names=known.gene_names, config=config, seed=seed)
     own = [evidence.types[row].name for row in large.tolist()]
-    return {name for name, one in zip(own, found[: len(own)], strict=True) if one.name == name}
+    return {
+        name for name, one in zip(own, found[: len(own)], strict=True) if one.best == name and one.name != UNASSIGNED
+    }
 
 
 def name_by_types(
@@ -225,13 +237,16 @@ def name_by_types(
         if p_value <= settings.max_p:
             n_markers = int(evidence.n_markers[best])
             reason = _weakness(is_up, is_leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
+        answer = level_name(evidence.types, of_types, level=settings.level)
         second_score = 0.0 if second is None else float(of_types[second])
         named.append(
             TypeName(
                 cluster=cluster,
-                name=UNASSIGNED if reason else evidence.types[best].name,
+                name=UNASSIGNED if reason else answer.name,
                 best=evidence.types[best].name,
-                ontology_id=evidence.types[best].ontology_id,
+                level=answer.level,
+                parent=answer.parent,
+                ontology_id=answer.ontology_id,
                 runner_up=None if second is None else evidence.types[second].name,
                 score=float(of_types[best]),
                 runner_up_score=second_score,

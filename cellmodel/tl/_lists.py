@@ -9,16 +9,10 @@ import genekb
 from cellmodel.annotate.candidates import Panel
 from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level
-from cellmodel.annotate.marker_lists import (
-    ListChoice,
-    MarkerLists,
-    lists_of_columns,
-    name_lists,
-    overlap_rows,
-    read_marker_lists,
-)
+from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists
 from genekb.core.messages import table_text
 from genekb.files.replace import Target, output
 

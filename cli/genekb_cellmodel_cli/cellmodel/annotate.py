@@ -129,7 +129,7 @@ def annotate(
     choice = TypeChoice(
         cluster_key=cluster_key,
         types=candidates.read(),
-        naming=TypeNaming(n_permutations=permutations),
+        naming=TypeNaming(n_permutations=permutations, level=level),
         other_store=other_store,
     )
     named = run_on_file(path, annotate_task(kb, genes.config(), choice=choice), read=reading, write=write)
@@ -159,6 +159,8 @@ def _shown_name(row: dict[str, Any]) -> str:
 
 _NAME = {"cluster": "cluster", "cells": "n_cells", "name": _shown_name}
 _BY_TYPES = _NAME | {
+    "level": "level",
+    "parent": "parent",
     "score": "score:.1f",
     "text": "text_score:.1f",
     "markers": "marker_score:.1f",

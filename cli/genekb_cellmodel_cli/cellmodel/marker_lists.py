@@ -56,7 +56,8 @@ def name_lists(
     json: bool,
 ) -> None:
     """Name the lists, write and show the names."""
-    from cellmodel.annotate.marker_lists import ListChoice, read_marker_lists, read_universe
+    from cellmodel.annotate.marker_lists import ListChoice
+    from cellmodel.explain.marker_tables import read_marker_lists, read_universe
     from cellmodel.tl._lists import named_rows, write_names
     from genekb.files.replace import Target, check_targets
 

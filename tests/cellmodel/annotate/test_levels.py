@@ -84,13 +84,13 @@ def test_the_best_type_is_named_where_it_is_clear_and_its_group_where_broad_is_a
 
 
 def test_relatives_that_disagree_give_their_nearest_common_group():
-    found = level_of({"naive CD4 T cell": 5.0, "memory CD4 T cell": 4.9, "natural killer cell": 4.9})
+    found = level_of({"naive CD4 T cell": 5.0, "memory CD4 T cell": 4.95, "natural killer cell": 4.9})
     assert (found.name, found.level, found.members) == (
         "CD4 T cell", "middle", ("naive CD4 T cell", "memory CD4 T cell"),
     )  # fmt: skip
-    found = level_of({"naive CD4 T cell": 5.0, "naive CD8 T cell": 4.8})
+    found = level_of({"naive CD4 T cell": 5.0, "naive CD8 T cell": 4.95})
     assert (found.name, found.level) == ("T cell", "broad")
-    assert level_of({"naive CD4 T cell": 5.0, "naive CD8 T cell": 4.8}, max_gap=0.01).level == "fine"
+    assert level_of({"naive CD4 T cell": 5.0, "naive CD8 T cell": 4.95}, max_gap=0.005).level == "fine"
 
 
 def test_a_type_that_holds_another_is_their_common_group_and_types_of_no_kin_have_none():
@@ -115,3 +115,11 @@ def test_a_users_list_may_name_groups_and_its_own_types_keep_their_group(tmp_pat
     (tmp_path / "b.csv").write_text("cell_type,genes\nNaive B cells,CD19 MS4A1\n")
     (naive,) = read_candidates(tmp_path / "b.csv")
     assert (naive.genes, naive.parent) == (("CD19", "MS4A1"), "B cell")
+
+
+def test_a_group_with_markers_of_its_own_is_the_answer_where_it_scores_twice_as_high():
+    types, groups = [TYPES["naive CD4 T cell"], TYPES["naive CD8 T cell"]], [GROUPS["T cell"], GROUPS["CD4 T cell"]]
+    for highest, name in ((9.0, "naive CD4 T cell"), (11.0, "T cell")):
+        found = level_name(types, np.array([5.0, 3.0]), groups=groups, group_scores=np.array([highest, 4.0]))
+        assert found.name == name
+    assert found.members == ("naive CD4 T cell", "naive CD8 T cell")

@@ -8,18 +8,10 @@ import cellmodel as cm
 import genekb
 from cellmodel.annotate.cell_types import read_cell_types
 from cellmodel.annotate.levels import read_cell_groups
-from cellmodel.annotate.marker_lists import (
-    ListChoice,
-    MarkerLists,
-    list_evidence,
-    list_scores,
-    lists_of_columns,
-    name_lists,
-    read_marker_lists,
-    read_universe,
-)
+from cellmodel.annotate.marker_lists import ListChoice, list_evidence, list_scores, name_lists
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
+from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists, read_universe
 from tests.support.in_process import call_json
 
 T_CELL = ("CD3D", "CD3E", "CD3G", "CD2", "CD5", "CD6", "CD7", "LCK", "CD247", "BCL11B")

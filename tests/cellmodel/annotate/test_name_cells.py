@@ -1,6 +1,7 @@
 """Names from two evidence sources: markers in the store, weights combined, permutation p values; names of cells."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cellmodel.annotate.cell_types import (
     combine_evidence,
     marker_specificity,
     marker_weights,
+    read_cell_types,
     resolve_markers,
     standard_weights,
 )
@@ -210,3 +212,21 @@ def test_markers_of_mouse_count_in_a_store_of_mouse_alone(stores):
         ids = stores[taxon].resolve([symbol]).gene_ids
         weights, n_known = marker_weights([one], np.array([ids[0], 1, 2]), stores[taxon])
         assert (n_known.tolist(), weights.nnz) == ([expected], expected)
+
+
+def test_clusters_are_named_at_a_level():
+    genes = {"naive CD4 T cell": range(5), "memory CD4 T cell": range(5, 10), "hepatocyte": range(10, 15)}
+    evidence = evidence_of(*genes.values())
+    table = {one.name: one for one in read_cell_types()}
+    evidence = replace(evidence, types=tuple(table[name] for name in genes))
+    profiles = np.random.default_rng(0).normal(scale=0.01, size=(1, N_GENES))
+    profiles[0, :10] = 1.0
+    named = {
+        level: name_by_types(profiles, evidence, gene_names=NAMES, config=TypeNaming(level=level), seed=0)[0]
+        for level in ("auto", "fine", "broad")
+    }
+    assert [named[level].name for level in ("auto", "broad")] == ["CD4 T cell", "T cell"]
+    assert named["fine"].name == named["auto"].best in genes
+    assert (named["auto"].level, named["auto"].parent, named["fine"].parent) == ("middle", "T cell", "CD4 T cell")
+    with pytest.raises(ValueError, match="level must be one of auto, fine, broad"):
+        TypeNaming(level="coarse")
