@@ -45,10 +45,17 @@ def in_half_b(set_id: str) -> bool:
 
 
 def name_all(
-    store: Store, rows: Sequence[Row], names: Sequence[SetName], *, encoder: str | None, knowledge: SetKnowledge
+    store: Store,
+    rows: Sequence[Row],
+    names: Sequence[SetName],
+    *,
+    encoder: str | None,
+    knowledge: SetKnowledge,
+    all_genes: bool = False,
 ) -> dict[str, list[NamedSet]]:
     """Name the sets, the half contaminated ones and the random ones; all names of a true set are ranked."""
-    universe = sorted({gene for row in rows for column in INPUTS for gene in row[column].split()})
+    listed = {gene for row in rows for column in INPUTS for gene in row[column].split()}
+    universe = None if all_genes else sorted(listed)
 
     def name(columns: Sequence[str], n_names: int) -> list[NamedSet]:
         sets = {f"{column} {row['set_id']}": row[column].split() for column in columns for row in rows}
@@ -150,6 +157,9 @@ def main() -> int:
     parser.add_argument("--home", type=Path)
     parser.add_argument("--kb", default="human")
     parser.add_argument("--encoder")
+    parser.add_argument(
+        "--all-genes", action="store_true", help="draw random sets from all genes, not those of the file"
+    )
     parser.add_argument("--knowledge", default=",".join(get_args(SetKnowledge)))
     options = parser.parse_args()
     started = time.perf_counter()
@@ -160,7 +170,7 @@ def main() -> int:
     halves: dict[str, Callable[[str], bool]] = {"half A": lambda one: not in_half_b(one), "half B": in_half_b}
     results: dict[str, Any] = {}
     for knowledge in options.knowledge.split(","):
-        found = name_all(store, rows, names, encoder=options.encoder, knowledge=knowledge)
+        found = name_all(store, rows, names, encoder=options.encoder, knowledge=knowledge, all_genes=options.all_genes)
         for half, is_of in halves.items():
             chosen = [at for at, row in enumerate(rows) if is_of(row["set_id"])]
             part = {column: [sets[at] for at in chosen] for column, sets in found.items()}

@@ -11,7 +11,7 @@ import genekb
 from cellmodel.core.config import RunConfig
 from cellmodel.explain.groups import ClusteredCells
 from genekb.core.errors import NotAvailable, SourceUnusable
-from genekb.query.name_set import NamedSet, NameSetConfig, name_sets
+from genekb.query.name_set import NamedSet, NameSetConfig, name_sets, reading_encoder
 
 log = logging.getLogger(__name__)
 _MARKERS: Final = 50  # strongest markers of a group that are named
@@ -29,8 +29,8 @@ def name_markers(
     """Name the marker genes of each group by phrases of their texts, see :func:`genekb.query.name_set.name_sets`.
 
     Random sets are drawn from the measured genes, with as many of each tenth of mean expression. Names are read by the
-    run's encoder if it was fitted on the store's texts, else by the first that was, else by the run's. None for each
-    group where no encoder reads them here.
+    run's encoder if it was fitted on the store's texts, else by the first that was, else by the run's, else by the
+    first that reads. None for each group where none does.
 
     ``markers``: genes of each group, strongest first.
     """
@@ -38,8 +38,8 @@ def name_markers(
     measured = np.flatnonzero(ids > 0)
     sets = {str(group): ids[list(genes)[:_MARKERS]] for group, genes in enumerate(markers)}
     expression = np.asarray(found.expression.mean(axis=0)).ravel()[measured]
-    encoder_id = _encoder_of_names(kb, config)
     try:
+        encoder_id = _encoder_of_names(kb, config)
         named = name_sets(
             kb,
             {group: genes[genes > 0] for group, genes in sets.items()},
@@ -59,7 +59,7 @@ def name_markers(
 def _encoder_of_names(kb: genekb.Store, config: RunConfig) -> str:
     own = kb.encoder_id(config.encoder)
     fitted = [each for each in (own, *kb.encoder_ids) if kb.manifest.kind(each).is_fitted]
-    return fitted[0] if fitted else own
+    return (fitted or ([own] if not kb.manifest.kind(own).not_searched else [reading_encoder(kb)]))[0]
 
 
 def _with_symbols(named: NamedSet, symbols: Mapping[int, str]) -> NamedSet:

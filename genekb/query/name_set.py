@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from genekb.core.errors import SourceUnusable
-from genekb.core.messages import counted, table_text
+from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.messages import counted
 from genekb.core.words import boilerplate, split_sentences
 from genekb.encoders import Encoder
-from genekb.files.replace import Target, output
 from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
 from genekb.query.gene_theme import (
     Chance,
@@ -54,6 +52,8 @@ class NameSetConfig:
         for name in ("max_p", "max_name_p", "max_gene_p"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"a seed of random sets must be >= 0, got {self.seed}")
         if min(self.min_genes, self.n_random) < 2 or min(self.n_names, self.n_sentences) < 1:  # noqa: PLR2004 - a pair
             raise ValueError(f"min_genes and n_random >= 2, n_names and n_sentences >= 1 are needed, got {self}")
 
@@ -186,7 +186,8 @@ def name_sets(
     expression
         A value of each gene of the universe, any unit: random sets are drawn with as many genes of each tenth.
     encoder
-        Encoder of the store, as for :meth:`genekb.store.reader.Store.encoder_id`; it must be able to read the names.
+        Encoder of the store, as for :meth:`genekb.store.reader.Store.encoder_id`, which reads genes and names; if left
+        out, the first that reads new texts here.
     knowledge
         ``real``, or a control: ``shuffled`` texts, or the full ``name`` of each gene alone.
     config
@@ -217,7 +218,7 @@ def name_sets(
     """
     settings = config or NameSetConfig()
     _check_expression(universe, expression)
-    encoder_id = store.encoder_id(encoder)
+    encoder_id = store.encoder_id(encoder) if encoder else reading_encoder(store)
     known = knowledge_vectors(store, encoder_id, knowledge=knowledge, seed=settings.seed, progress=progress)
     found = _resolve(store, sets)
     if not any(found.values()):
@@ -251,6 +252,18 @@ def name_sets(
         vocabulary=source,
         n_names=len(names),
         n_universe=len(gene_ids),
+    )
+
+
+def reading_encoder(store: Store) -> str:
+    """First encoder of a store that reads new texts here, without a network; ``NotAvailable`` if there is none."""
+    reasons = {each: store.manifest.kind(each).not_searched for each in store.encoder_ids}
+    usable = [each for each, reason in reasons.items() if not reason]
+    if usable:
+        return usable[0]
+    listed = "; ".join(f"{each}: {reason}" for each, reason in reasons.items()) or "it has none"
+    raise NotAvailable(
+        f"no encoder of {store.store_id} reads names ({listed}); add one with `genekb encode --model wcp`"
     )
 
 
@@ -412,31 +425,3 @@ def _with_sentences(store: Store, encoder: Encoder, named: list[NamedSet], *, n_
         replace(one, theme=(*(best(gene, one.name) for gene in one.theme[:n_genes]), *one.theme[n_genes:]))
         for one in named
     ]
-
-
-_TABLE: Final = (
-    *("set", "name", "name_id", "z", "p_value", "name_p", "n_genes", "n_theme", "reason", "theme", "others"),
-    *("unknown", "without_text", "outside", "names", "sentences"),
-)
-
-
-def name_rows(found: SetNaming) -> list[tuple[str | float | None, ...]]:
-    """Give a row of :data:`_TABLE` for each set; lists of genes are set apart by blanks, all else by semicolons."""
-    return [
-        (
-            *(one.set_name, one.name, one.names[0].name_id if one.name else "", one.names[0].z if one.name else None),
-            *(one.p_value, one.name_p, len(one.theme) + len(one.others), len(one.theme), one.reason),
-            *(" ".join(genes) for genes in ([gene.name for gene in one.theme], one.others, one.unknown)),
-            *(" ".join(genes) for genes in (one.without_text, one.outside)),
-            "; ".join(f"{name.name} ({name.z:.1f})" for name in one.names),
-            "; ".join(f"{gene.name}: {gene.sentence}" for gene in one.theme if gene.sentence),
-        )
-        for one in found.sets
-    ]
-
-
-def write_names(found: SetNaming, path: Path, *, overwrite: bool = False) -> None:
-    """Write a row for each set to a table; ``OutputUnusable`` if the file exists, and may not be replaced."""
-    with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(table_text(path, _TABLE, name_rows(found)), encoding="utf-8")

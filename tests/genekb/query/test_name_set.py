@@ -8,11 +8,14 @@ import pytest
 
 import genekb
 from genekb.builder.plan import BuildConfig, build
+from genekb.builder.update import import_vectors
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.words import split_words
+from genekb.encoders.imported.vectors import read_foreign
 from genekb.query.gene_sets import SetName
 from genekb.query.gene_theme import coherence, draw_sets, make_universe, scale_names, share_reaching
-from genekb.query.name_set import NameSetConfig, name_sets, write_names
+from genekb.query.name_set import NameSetConfig, name_sets, reading_encoder
+from genekb.query.set_table import write_names
 from tests.support.in_process import call, call_json
 
 TOPICS = {
@@ -132,9 +135,20 @@ def test_arguments_that_cannot_be_used(kb):
         name_sets(kb, {"a": ["BILE0"]}, universe=["BILE0"], expression=[float("nan")])
     with pytest.raises(NotAvailable, match="no encoder 'other'"):
         name_sets(kb, {"a": ["BILE0"]}, encoder="other")
-    for wrong in ({"max_p": 0.0}, {"max_gene_p": 2.0}, {"n_random": 1}, {"n_names": 0}):
-        with pytest.raises(ValueError, match=r"needed|must lie"):
+    for wrong in ({"max_p": 0.0}, {"max_gene_p": 2.0}, {"n_random": 1}, {"n_names": 0}, {"seed": -1}):
+        with pytest.raises(ValueError, match=r"needed|must lie|must be >= 0"):
             NameSetConfig(**wrong)
+
+
+def test_vectors_that_were_imported_read_no_names(kb, tmp_path):
+    rows = [f"{gene} {gene % 7} 1" for gene in kb.table("genes")["gene_id"].to_pylist()]
+    (tmp_path / "made.vec").write_text("\n".join([f"{len(rows)} 2", *rows]))
+    foreign = read_foreign(tmp_path / "made.vec", keys="gene_id")
+    folder = import_vectors(kb, foreign, name="made", home=tmp_path, keys="gene_id", min_resolved=0.5).build.folder
+    with_both = genekb.open(folder)
+    with pytest.raises(NotAvailable):
+        name_sets(with_both, {"a": topic_genes("collagen fibril")}, vocabulary=NAMES, encoder="made")
+    assert reading_encoder(with_both).startswith("lsa-64")
 
 
 def test_the_same_arguments_give_the_same_result_whatever_else_is_named(kb):
