@@ -111,13 +111,20 @@ def list_evidence(
     return ListEvidence(evidence=evidence, n_types=len(types), gene_ids=gene_ids)
 
 
-def list_scores(weights: Float[np.ndarray, "gene type"], genes: Int[np.ndarray, " gene"]) -> Float[np.ndarray, " type"]:
+def list_scores(
+    weights: Float[np.ndarray, "gene type"],
+    genes: Int[np.ndarray, " gene"],
+    *,
+    totals: Float[np.ndarray, " type"] | None = None,
+) -> Float[np.ndarray, " type"]:
     r"""Score types by a list of genes, best first: :math:`r \sqrt{G}` of their weights and the profile of the list.
 
     The profile is 1 for the first gene, falls evenly to a half for the last, and is 0 for the other *G* genes.
+    ``totals``: sums of the weights over all genes, where they are at hand.
     """
+    of_all = weights.sum(axis=0) if totals is None else totals
     profile, mean, size = _profile(len(genes), len(weights))
-    return np.asarray((profile @ weights[genes] - mean * weights.sum(axis=0)) / size)
+    return np.asarray((profile @ weights[genes] - mean * of_all) / size)
 
 
 def _profile(n_genes: int, n_all: int) -> tuple[Float[np.ndarray, " gene"], float, float]:
@@ -237,7 +244,8 @@ def random_scores(
     """Highest score of any candidate for random lists of a size."""
     rng = generator(seed, f"random lists of {n_genes}")
     drawn = (rng.choice(len(weights), size=n_genes, replace=False) for _ in range(n_lists))
-    return np.array([_competing(about, list_scores(weights, genes)) for genes in drawn])
+    totals = weights.sum(axis=0)
+    return np.array([_competing(about, list_scores(weights, genes, totals=totals)) for genes in drawn])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
