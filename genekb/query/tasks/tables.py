@@ -114,9 +114,17 @@ def read_task(path: Path, store: Store) -> GeneTask:
     has_term = _read_labels(path, rows)
     terms = _texts(rows, "term") if "term" in header else np.full(rows.num_rows, path.name.split(".")[0])
     parts = {name: _texts(rows, name) for name in (folds or [name for name in ("split",) if name in header])}
+    has_test = bool(folds) or ("split" in parts and TEST in parts["split"])
     kept, n_repeated = _distinct(path, genes, terms, has_term)
     made = [
-        _term(path, name, genes[index], has_term[index], {key: part[index] for key, part in parts.items()})
+        _term(
+            path,
+            name,
+            genes[index],
+            has_term[index],
+            {key: part[index] for key, part in parts.items()},
+            has_test=has_test,
+        )
         for name in dict.fromkeys(terms[kept].tolist())
         if len(index := kept[terms[kept] == name])
     ]
@@ -126,7 +134,7 @@ def read_task(path: Path, store: Store) -> GeneTask:
         gene_ids=np.unique(genes[kept]),
         unknown=unknown,
         n_repeated=n_repeated,
-        has_test=bool(folds) or ("split" in parts and TEST in parts["split"]),
+        has_test=has_test,
     )
 
 
@@ -173,11 +181,14 @@ def _distinct(path: Path, genes: IntArray, terms: StrArray, has_term: Mask) -> t
     return known[np.sort(first)], len(known) - len(first)
 
 
-def _term(path: Path, name: str, genes: IntArray, has_term: Mask, parts: Mapping[str, StrArray]) -> Term:
+def _term(
+    path: Path, name: str, genes: IntArray, has_term: Mask, parts: Mapping[str, StrArray], *, has_test: bool
+) -> Term:
     if genes.shape[1] > 1:
         rounds = _rounds_of_folds(parts) if parts else _rounds_of_pairs(genes)
     else:
-        rounds = _rounds_of_split(path, name, parts["split"] if parts else hash_folds(genes[:, 0]))
+        split = parts["split"] if parts else hash_folds(genes[:, 0])
+        rounds = _rounds_of_split(path, name, split, has_test=has_test)
     return Term(name=name, genes=genes, has_term=has_term, rounds=rounds)
 
 
@@ -187,12 +198,12 @@ def hash_folds(gene_ids: Int[np.ndarray, " gene"]) -> StrArray:
     return np.array([f"fold{int.from_bytes(digest[:8], 'big') % N_FOLDS + 1}" for digest in digests], dtype=np.str_)
 
 
-def _rounds_of_split(path: Path, name: str, split: StrArray) -> Mapping[ScoredOn, tuple[Round, ...]]:
-    """Folds are trained on and ``test`` is scored; without a ``test`` each fold is scored in turn."""
+def _rounds_of_split(path: Path, name: str, split: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tuple[Round, ...]]:
+    """Folds are trained on and ``test`` is scored; where the table has no ``test``, each fold is scored in turn."""
     if not np.char.str_len(split).all():
         raise SourceUnusable(f"{path}: a row of {name!r} has no split; write fold1, fold2, ... or test")
     folds = sorted(set(split.tolist()) - {TEST})
-    if TEST in split:
+    if has_test:
         test: tuple[Round, ...] = (Round(train=split != TEST, scored=split == TEST),)
         inner = tuple(Round(train=(split != TEST) & (split != fold), scored=split == fold) for fold in folds)
         return {"test": test, "inner": inner if len(folds) > 1 else ()}

@@ -267,6 +267,16 @@ def test_a_term_without_both_classes_is_reported(kb, folder):
     assert found.rows[0].n_terms == 1
 
 
+def test_a_term_without_a_test_part_is_left_out_where_others_have_one(kb, folder):
+    rows = halves(kb)
+    folds = [("folds alone", *row[1:]) for row in rows if row[3] != "test"]
+    write(folder, "known.tsv", [*rows, *folds])
+    found = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"])
+    assert found.skipped_terms["known"] == ("folds alone",)
+    inner = compare_tasks([kb], folder, encoders=["lsa-32"], knowledge=["real"], scored_on="inner")
+    assert inner.rows[0].n_terms == 2
+
+
 def test_a_second_store_is_scored_on_the_same_genes(kb, folder, tmp_path):
     source = genekb.read_demo_table()
     other = genekb.open(build(source, BuildConfig(name="older", models=("lsa-32",)), home=tmp_path / "home").folder)
