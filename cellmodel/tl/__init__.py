@@ -12,7 +12,8 @@ import genekb
 from cellmodel.annotate.cell_types import CellType, read_cell_types
 from cellmodel.annotate.classify import ClassifyConfig
 from cellmodel.annotate.label_transfer import TransferConfig
-from cellmodel.annotate.name_cells import TypeChoice
+from cellmodel.annotate.levels import Level
+from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.annotate.search import SearchConfig
 from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
@@ -255,6 +256,7 @@ def annotate(
     *,
     cluster_key: str = "cellmodel",
     candidates: Sequence[CellType] | None = None,
+    level: Level = "auto",
     config: RunConfig | None = None,
     layer: str | None = None,
     use_raw: bool = False,
@@ -274,9 +276,12 @@ def annotate(
     ----------
     candidates
         Types to choose from; those of the package's table if None.
+    level
+        ``fine``: a type; ``broad``: its everyday group; ``auto``: a type, or the group of types that disagree.
     """
     types = read_cell_types() if candidates is None else tuple(candidates)
-    choice = TypeChoice(cluster_key=cluster_key, types=types, other_store=other_store)
+    naming = TypeNaming(level=level)
+    choice = TypeChoice(cluster_key=cluster_key, types=types, naming=naming, other_store=other_store)
     task = annotate_task(kb, config or RunConfig(), choice=choice)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)

@@ -203,6 +203,14 @@ def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tm
     assert (names[found.obs["group"] == "CD19+ B"] == "B").all()
     assert found.uns["cellmodel_name"]["names"].set_index("cluster").loc["CD4+/CD45RO+ Memory", "best"] == "T"
     assert "cellmodel_name" not in adata.obs
+    of_table = [
+        replace(one, name=name, parent=name[2:], level="")
+        for one, name in zip(types, ("x B cell", "x T cell"), strict=True)
+    ]
+    broad = cm.tl.annotate(adata, kb, cluster_key="group", candidates=of_table, level="broad", copy=True)
+    rows = broad.uns["cellmodel_name"]["names"].set_index("cluster")
+    assert rows.loc["CD19+ B", ["name", "level", "parent"]].tolist() == ["B cell", "broad", "B-lineage lymphocyte"]
+    assert set(broad.obs["cellmodel_name_cell"].dropna()) <= {"B cell", "T cell", "unassigned"}
 
 
 def test_markers_of_mouse_count_in_a_store_of_mouse_alone(stores):
