@@ -37,7 +37,7 @@ def read_marker_lists(path: Path) -> MarkerLists:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t")
-            names = [name for name in reader.fieldnames or () if name]
+            names = [name for name in dict.fromkeys(reader.fieldnames or ()) if name]
             columns: dict[str, list[str]] = {name: [] for name in names}
             for row in reader:
                 for name in names:

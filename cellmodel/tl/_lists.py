@@ -91,10 +91,11 @@ def _lists_of(markers: Any) -> MarkerLists:
     if isinstance(markers, str | Path):
         return read_marker_lists(Path(markers))
     if isinstance(markers, Mapping):
-        rows = [(cluster, gene) for cluster, genes in markers.items() for gene in genes]
-        columns: dict[str, Sequence[Any]] = {"cluster": [row[0] for row in rows], "gene": [row[1] for row in rows]}
-        return lists_of_columns(columns, source="markers")
-    columns = {str(name): markers[name].tolist() for name in markers.columns}
+        genes = {str(cluster): tuple(dict.fromkeys(map(str, each))) for cluster, each in markers.items()}
+        if not any(genes.values()):
+            raise InputUnusable("markers names no gene; give genes by cluster, best first")
+        return MarkerLists(genes=genes, n_repeated=sum(map(len, markers.values())) - sum(map(len, genes.values())))
+    columns: dict[str, Sequence[Any]] = {str(name): markers[name].tolist() for name in markers.columns}
     return lists_of_columns(columns, source="markers")
 
 

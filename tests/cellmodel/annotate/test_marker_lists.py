@@ -92,6 +92,8 @@ def test_tables_of_seurat_scanpy_and_plain_ones_give_the_same_lists(tmp_path):
     assert [table.genes for table in tables] == [{"0": ("CD3D", "CD2"), "1": ("LYZ",)}] * 3
     assert [table.n_lower for table in tables] == [2, 2, 0]
     assert [table.n_repeated for table in tables] == [0, 0, 1]
+    (tmp_path / "twice.csv").write_text("cluster,gene,gene\n0,CD2,CD3D\n")
+    assert read_marker_lists(tmp_path / "twice.csv").genes == {"0": ("CD3D",)}
     scored = lists_of_columns({"cluster": [0, 0], "gene": ["a", "b"], "score": [1, 2.5]}, source="x")
     assert scored.genes == {"0": ("b", "a")}
 
@@ -132,6 +134,10 @@ def test_a_table_of_pandas_and_a_mapping_give_a_table(kb):
     pd.testing.assert_frame_equal(found, cm.tl.annotate_markers({"t": T_CELL}, kb))
     assert found.loc[0, ["cluster", "name", "level", "parent"]].tolist() == ["t", "T cell", "broad", "lymphocyte"]
     assert found.loc[0, "genes"].split()[0] in T_CELL
+    empty = cm.tl.annotate_markers({"t": T_CELL, "none": []}, kb)
+    assert empty[["cluster", "name", "reason"]].iloc[1].tolist() == ["none", "unassigned", "no gene known"]
+    with pytest.raises(InputUnusable, match="markers names no gene"):
+        cm.tl.annotate_markers({"none": []}, kb)
     panel = {"T": ["CD3D", "CD3E", "CD2"], "B": ["MS4A1", "CD79A", "CD19"]}
     alone = cm.tl.annotate_markers(frame, panel=panel, universe=[*T_CELL, *panel["B"], *map(str, range(500))])
     assert alone.loc[0, ["name", "genes", "n_genes"]].tolist() == ["T", "CD3D CD3E CD2", 10]
