@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 import genekb
 from cellmodel.annotate.cell_types import UNASSIGNED
@@ -17,6 +17,7 @@ from cellmodel.annotate.classify import (
     weigh_by_separation,
 )
 from cellmodel.annotate.shared_genes import GenesBy, joint_features
+from cellmodel.annotate.text_transfer import classify_by_text
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 SHARE_BELOW: Final = 0.1  # of the reference's own cells, when they are held out
 HELD_OUT, N_SPLITS = 0.2, 5
 TOO_FEW_LIMIT: Final = 0.5  # where no two classes have a cell to hold out
+TEXT_LIMIT: Final = 0.5  # by text: cells held out of the reference say nothing of how well texts match
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,18 +107,23 @@ def transfer_labels(
     joint = joint_features(reference, query, kb, config, genes_by=transfer.genes_by)
     log.info("%s", joint.note)
     limit = transfer.classify.unassigned_below
-    if limit is None:
+    if limit is None and by_text:
+        limit = TEXT_LIMIT
+    elif limit is None:
         limit = held_out_limit(joint.features, known, config=transfer.classify, seed=config.seed)
     features = weigh_by_separation(joint.features, labelled=known.rows, classes=known.codes)
     classify = replace(transfer.classify, unassigned_below=limit)
     everywhere = classify_cells(features, labelled=known.rows, classes=known.codes, config=classify, seed=config.seed)
-    found = everywhere.classes[joint.n_reference :]
+    prediction = _take(everywhere, slice(joint.n_reference, None))
+    if joint.by_text is not None:
+        by_cluster = classify_by_text(joint.by_text, labelled=known.rows, classes=known.codes, seed=config.seed)
+        prediction = _joined(prediction.probabilities, by_cluster, limit=limit)
     return Transfer(
         config=config,
         transfer=transfer,
         names=known.names,
-        labels=tuple(known.names[code] if code >= 0 else UNASSIGNED for code in found.tolist()),
-        prediction=Prediction(classes=found, probabilities=everywhere.probabilities[joint.n_reference :]),
+        labels=tuple(known.names[code] if code >= 0 else UNASSIGNED for code in prediction.classes.tolist()),
+        prediction=prediction,
         n_reference=tuple(np.bincount(known.codes).tolist()),
         n_unlabelled=known.n_unlabelled,
         limit=limit,
@@ -126,6 +133,18 @@ def transfer_labels(
         lineage=lineage_of(kb, encoder_id),
         made_with=made_with,
     )
+
+
+def _take(prediction: Prediction, rows: slice) -> Prediction:
+    return Prediction(classes=prediction.classes[rows], probabilities=prediction.probabilities[rows])
+
+
+def _joined(*readings: Float[np.ndarray, "cell class"], limit: float) -> Prediction:
+    """Average probabilities; cells whose best class stays below the limit get none."""
+    probabilities = np.mean(readings, axis=0)
+    classes = probabilities.argmax(axis=1)
+    classes[probabilities.max(axis=1) < limit] = -1
+    return Prediction(classes=classes, probabilities=probabilities)
 
 
 def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConfig, seed: int) -> float:

@@ -33,6 +33,17 @@ LIMIT: Final = 10.0  # scaled values beyond are cut
 _BLOCK: Final = 1024  # genes that are compared at once: bounds the memory
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TextMatch:
+    """Reference and query with the highly variable genes of each that have a text, unmatched."""
+
+    reference: Float[np.ndarray, "cell gene"]  # scaled expression
+    query: Float[np.ndarray, "other gene2"]  # the same, averaged over its graph
+    query_features: Embedding  # of the query's cells, to cluster them by
+    reference_vectors: Float[np.ndarray, "gene dim"]  # of the texts: less their mean, of length one
+    query_vectors: Float[np.ndarray, "gene2 dim"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointFeatures:
     """Reference and query cells over the same genes."""
@@ -42,6 +53,7 @@ class JointFeatures:
     n_reference: int  # how many of the rows are reference cells
     n_genes: int  # genes that both sides have
     note: str  # how the genes were matched, in words
+    by_text: TextMatch | None = None  # what the match was made from, where that is text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +86,13 @@ def joint_features(
     files = (f"{left.source} ({len(left.gene_ids)} in {kb.store_id})", f"{right.source} ({len(right.gene_ids)} in it)")
     check_shared(a.shape[1], files, genes_by=genes_by, other_species="--genes-by orthologs")
     b = smooth(b, right.features.graph, n_steps=config.preprocess.n_smoothing)
-    return JointFeatures(features=np.concatenate([a, b]), n_reference=len(a), n_genes=a.shape[1], note=note)
+    return JointFeatures(
+        features=np.concatenate([a, b]),
+        n_reference=len(a),
+        n_genes=a.shape[1],
+        note=note,
+        by_text=_text_match(left, right, kb, config) if genes_by == "text" else None,
+    )
 
 
 def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesBy) -> _Side:
@@ -137,19 +155,37 @@ def _match_by_id(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig)
 
 
 def _match_by_text(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> Shared:
-    in_left, vectors = _with_text(left, kb, config)
-    in_right, others = _with_text(right, kb, config)
+    (in_left, vectors), (in_right, others) = _texts(left, right, kb, config)
     if len(in_left) == 0 or len(in_right) == 0:
         note = f"{len(in_left)} genes of the reference and {len(in_right)} of the query have a text"
         return _scaled(left, in_left[:0]), _scaled(right, in_right[:0]), note
-    if config.knowledge != "real":
-        others = apply_knowledge(others, knowledge=config.knowledge, seed=config.seed)
-    vectors, others = _directions(vectors), _directions(others)
     kept = np.flatnonzero(is_mutual(vectors, others))
     matches, best = match_texts(vectors[kept], others)
     damping = (best**2).astype(np.float32)
     note = f"{len(kept)} of {len(in_left)} genes of the reference matched {len(in_right)} of the query by text"
     return _scaled(left, in_left[kept]) * damping, (_scaled(right, in_right) @ matches.T) * damping, note
+
+
+def _text_match(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> TextMatch:
+    (in_left, vectors), (in_right, others) = _texts(left, right, kb, config)
+    return TextMatch(
+        reference=_scaled(left, in_left),
+        query=smooth(_scaled(right, in_right), right.features.graph, n_steps=config.preprocess.n_smoothing),
+        query_features=right.features.smoothed,
+        reference_vectors=vectors,
+        query_vectors=others,
+    )
+
+
+Texts = tuple[Int[np.ndarray, " gene"], Float[np.ndarray, "gene dim"]]  # columns, and directions of their texts
+
+
+def _texts(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> tuple[Texts, Texts]:
+    """Highly variable genes of both sides that have a text; those of the query with the knowledge of ``config``."""
+    (in_left, vectors), (in_right, others) = (_with_text(side, kb, config) for side in (left, right))
+    if config.knowledge != "real" and len(others):
+        others = apply_knowledge(others, knowledge=config.knowledge, seed=config.seed)
+    return (in_left, _directions(vectors)), (in_right, _directions(others))
 
 
 def _with_text(
@@ -163,7 +199,7 @@ def _with_text(
 
 def _directions(vectors: Float[np.ndarray, "gene dim"]) -> Float[np.ndarray, "gene dim"]:
     """Vectors less their mean, of length one."""
-    return unit_rows(vectors - vectors.mean(axis=0))
+    return unit_rows(vectors - vectors.mean(axis=0)) if len(vectors) else vectors
 
 
 def match_texts(
