@@ -43,7 +43,7 @@ from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
 from genekb.query.knowledge import knowledge_vectors
 
-N_DEALS, N_RANDOM, SIGNIFICANT = 5, 200, 0.05
+N_DEALS, N_RANDOM, SIGNIFICANT = 3, 200, 0.05
 TIMES = 3.0  # above permuted genes
 BARS = {"name": 0.55, "name and definition": 0.55, "plural": 0.70, "function": 0.55}
 CONTROLS = ("shuffled", "name", "random")
@@ -121,10 +121,7 @@ def search_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> list[dic
             "text, symbol": [by_symbol(known, queries.texts)],
             "genes permuted": [dealt(both, deal) for deal in range(N_DEALS)],
         }
-        precision = {
-            what: float(np.mean([_precision(one, queries.relevant, known.expression, graph) for one in each]))
-            for what, each in weights.items()
-        }
+        precision = _precisions(weights, queries.relevant, known.expression, graph)
         row = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder, "query": queries.kind}
         found = _p_values(reader, queries.texts, heights) if queries.kind in {"plural", "function"} else []
         rows.append({**row, "columns": precision, "p_values": dict(zip(queries.texts, found, strict=False))})
@@ -138,12 +135,22 @@ def _p_values(reader: QueryReader, queries: Sequence[str], heights: Any) -> list
     return reader.p_values(queries, heights, n=N_RANDOM, seed=0).tolist()
 
 
-def _precision(
-    weights: sp.csr_matrix, relevant: Sequence[np.ndarray], expression: sp.csr_matrix, graph: sp.csr_matrix
-) -> float:
-    """Average the precision of each query, and these over the queries."""
-    scores = smooth(cell_scores(expression, weights), graph)
-    return float(np.mean([average_precision_score(each, scores[:, row]) for row, each in enumerate(relevant)]))
+def _precisions(
+    weights: Mapping[str, Sequence[sp.csr_matrix]],
+    relevant: Sequence[np.ndarray],
+    expression: sp.csr_matrix,
+    graph: sp.csr_matrix,
+) -> dict[str, float]:
+    """Average the precision of each query, and these over the queries and the draws of a column."""
+    every = [one for each in weights.values() for one in each]
+    scores = smooth(cell_scores(expression, sp.csr_matrix(sp.vstack(every))), graph)
+    of_draw = iter(
+        np.mean(
+            [average_precision_score(cells, scores[:, at * len(relevant) + row]) for row, cells in enumerate(relevant)]
+        )
+        for at in range(len(every))
+    )
+    return {what: float(np.mean([next(of_draw) for _ in each])) for what, each in weights.items()}
 
 
 def report(rows: Sequence[dict[str, Any]], seconds: float) -> tuple[str, list[str]]:
