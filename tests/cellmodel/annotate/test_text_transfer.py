@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cellmodel.annotate.label_transfer import N_NEAREST, SHARPNESS, classify_by_text, match_weights
 from cellmodel.annotate.shared_genes import TextMatch
-from cellmodel.annotate.text_transfer import N_NEAREST, SHARPNESS, classify_by_text, match_weights
 from cellmodel.core.arrays import unit_rows
 
 N_GENES, N_EACH = 90, 30
