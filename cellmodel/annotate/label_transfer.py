@@ -167,9 +167,7 @@ def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConf
     return float(np.quantile(np.concatenate(reached), SHARE_BELOW))
 
 
-N_NEAREST: Final = (
-    10  # genes of the query that stand for one of the reference; and neighbours that hubness is taken from
-)
+N_NEAREST: Final = 10  # genes of the query for one of the reference; and neighbours that hubs are found by
 SHARPNESS: Final = 0.2  # temperature of the similarity of two texts
 SURETY: Final = 4.0  # of a class, by standard deviation of its scores over the clusters
 _FEWEST, _MOST, _CELLS_EACH = 15, 40, 40  # clusters of the query, and cells of one
