@@ -1,6 +1,6 @@
 """Labels across species by the text of genes alone, symbols and names of one species hidden; hidden.{json,md}.
 
-    python benchmarks/bench_hidden.py --output results [--home HOME] [--encoder lsa-256] [--only pancreas] [--hidden human]
+    python benchmarks/bench_hidden.py --output results [--home HOME] [--encoder lsa-256] [--only pancreas]
 
 Of the hidden species a gene has its summary alone, without any symbol, alias, full name or other designation of its
 own, without the words of these that at most twenty names have, and without longer words that hold such a word. The
