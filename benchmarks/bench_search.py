@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from bench_annotate import TruthOfSet, dealt, known_cells, more_sets, named_sets, open_stores
+from naming_sets import TruthOfSet, dealt, known_cells, more_sets, named_sets, open_stores
 from protocol import HERE, load_datasets
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.metrics import average_precision_score
@@ -200,7 +200,8 @@ def main() -> int:
     options = parser.parse_args()
     started, encoders = time.perf_counter(), options.encoders.split(",")
     stores = open_stores(options.home or options.output / "home", encoders)
-    sets = named_sets([*load_datasets(), *more_sets()])
+    asked = tomllib.loads((HERE / "search_queries.toml").read_text())["plain"]
+    sets = named_sets([one for one in [*load_datasets(), *more_sets()] if one.name in asked])
     rows = [row for truth in sets for one in encoders for row in search_set(truth, stores[truth.data.taxon], one)]
     page, bars = report(rows, time.perf_counter() - started)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -77,6 +77,7 @@ def cell_type_of_row(row: Mapping[str, str]) -> CellType:
     )
 
 
+_TEXT_WEIGHT = 0.1  # of the weight of markers, beside which the text adds little
 _FIRST_HAND = ("symbol", "authority_symbol", "gene_id", "ensembl")  # names that are a gene's own
 
 
@@ -88,7 +89,7 @@ class TypeEvidence:
     # text, markers: (type, gene) weights by either evidence source: their product with a standard profile is its score
     text: sp.csr_matrix
     markers: sp.csr_matrix
-    # markers and a quarter of the text, over the root of the sum of squares of these shares: a sum of two independent
+    # markers and a tenth of the text, over the root of the sum of squares of these shares: a sum of two independent
     # scores with standard deviation one has that too. One source alone where the type has no other
     both: sp.csr_matrix
     n_markers: Int[np.ndarray, " type"]  # (type,) markers that the store knows, measured or not
@@ -132,13 +133,17 @@ def evidence_of_genes(
 
 
 def combine_evidence(
-    text: sp.csr_matrix, markers: sp.csr_matrix, *, has_markers: Bool[np.ndarray, " type"]
+    text: sp.csr_matrix,
+    markers: sp.csr_matrix,
+    *,
+    has_markers: Bool[np.ndarray, " type"],
+    text_weight: float = _TEXT_WEIGHT,
 ) -> sp.csr_matrix:
     """Add both evidence sources of each type; see :class:`TypeEvidence`.
 
     A type whose markers the store knows (``has_markers``) and of which none is measured loses by that.
     """
-    weight = np.where(has_markers, _TEXT_WEIGHT, 1.0)
+    weight = np.where(has_markers, text_weight, 1.0)
     length = np.sqrt(weight**2 + has_markers)
     return sp.csr_matrix(sp.diags(weight / length) @ text + sp.diags(1 / length) @ markers)
 
@@ -198,7 +203,6 @@ def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[i
 
 _N_TOP = 50  # genes whose texts are nearest to a query
 _LEAST = 1e-12
-_TEXT_WEIGHT = 0.25  # of the weight of markers, which are the stronger evidence source
 _QUERY_WEIGHT = 0.5  # the same in a query, whose words say more than the type that they mean
 
 

@@ -262,8 +262,10 @@ def name_by_types(
     return tuple(named)
 
 
-def contrast_relatives(profiles: Float[np.ndarray, "cluster gene"]) -> Float[np.ndarray, "cluster gene"]:
-    """Add a quarter of the difference from the two clusters whose profiles are most like each.
+def contrast_relatives(
+    profiles: Float[np.ndarray, "cluster gene"], *, weight: float = _OF_RELATIVES
+) -> Float[np.ndarray, "cluster gene"]:
+    """Add part of the difference from the two clusters whose profiles are most like each.
 
     What sets a cluster apart from all others is shared by its relatives; what parts it from these is its own.
     """
@@ -273,7 +275,7 @@ def contrast_relatives(profiles: Float[np.ndarray, "cluster gene"]) -> Float[np.
     likeness = standard @ standard.T
     np.fill_diagonal(likeness, -np.inf)
     relatives = np.argsort(-likeness, axis=1, kind="stable")[:, :_RELATIVES]
-    return np.asarray(profiles + _OF_RELATIVES * (profiles - profiles[relatives].mean(axis=1)))
+    return np.asarray(profiles + weight * (profiles - profiles[relatives].mean(axis=1)))
 
 
 def _weakness(

@@ -154,7 +154,7 @@ def test_evidence_sources_add_up_to_a_score_with_standard_deviation_one():
     both = combine_evidence(text, markers, has_markers=np.array([True, False]))
     scores = np.array([both @ rng.normal(size=500) for _ in range(4000)])
     np.testing.assert_allclose(scores.std(axis=0), 1, atol=0.04)
-    assert both[0, 100] == pytest.approx(4 * both[0, 0])
+    assert both[0, 100] == pytest.approx(10 * both[0, 0])
 
 
 def test_markers_resolve_by_their_own_symbol_else_by_every_orthologue(stores):
