@@ -13,7 +13,7 @@ _FIT_DRAWS: Final = 200  # random sets whose best name is looked for
 _TIE: Final = 1e-9
 _LEAST_DEVIATION: Final = 0.05  # of the mean one: a name that is far from nearly all genes has almost none
 _ROUNDS: Final = 20
-_MAX_STRATA, _STRATUM_GENES = 10, 50
+_STRATUM_GENES = 50  # of a stratum, or more
 _CENTRE, _GENES = range(2)
 
 
@@ -63,9 +63,9 @@ def make_universe(vectors: FloatArray, *, strata: IntArray | None = None, seed: 
     )
 
 
-def strata_of(values: Float[np.ndarray, " gene"]) -> IntArray:
-    """Sort genes into at most ten strata of about equal size by a value such as their mean expression."""
-    n_strata = max(1, min(_MAX_STRATA, len(values) // _STRATUM_GENES))
+def strata_of(values: Float[np.ndarray, " gene"], *, at_most: int) -> IntArray:
+    """Sort genes into strata of about equal size by a value such as their mean expression."""
+    n_strata = max(1, min(at_most, len(values) // _STRATUM_GENES))
     edges = np.quantile(values, np.arange(1, n_strata) / n_strata) if n_strata > 1 else np.empty(0)
     return np.searchsorted(edges, values, side="right").astype(np.int64)
 

@@ -13,7 +13,6 @@ from genekb.core.words import boilerplate, split_sentences
 from genekb.encoders import Encoder
 from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
 from genekb.query.gene_theme import (
-    Chance,
     NameScale,
     Universe,
     coherence,
@@ -30,6 +29,8 @@ from genekb.store.reader import Store
 
 Genes = Sequence[str] | IntArray  # names of any kind; GeneIDs where it is an array of numbers
 SetKnowledge = Literal["real", "shuffled", "name"]
+_EXPRESSION_STRATA: Final = 10
+_LENGTH_STRATA: Final = 3  # of text length: well-studied genes have longer texts, which are nearer to one another
 MIN_UNIVERSE: Final = 20  # genes from which random sets can be drawn
 
 
@@ -117,6 +118,9 @@ class _Members:
     outside: tuple[str, ...]
 
 
+_ByChance = tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " some_draw"]]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Namer:
     """All that the sets of one call are named with."""
@@ -127,29 +131,19 @@ class _Namer:
     scale: NameScale
     places: Mapping[str, IntArray] | None  # rows of ``names`` of each set, where a set has names of its own
     config: NameSetConfig
-    drawn: dict[tuple[int, ...], Chance] = field(default_factory=dict)
-    best: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
+    drawn: dict[tuple[int, ...], _ByChance] = field(default_factory=dict)
 
-    def chance(self, rows: IntArray) -> Chance:
-        """Random sets for a set; sets of one size share them."""
-        counts = self._counts(rows)
-        if counts not in self.drawn:
-            draws = draw_sets(self.universe, counts, n_random=self.config.n_random, seed=self.config.seed)
-            self.drawn[counts] = draws
-        return self.drawn[counts]
-
-    def best_by_chance(self, rows: IntArray, scale: NameScale) -> Float[np.ndarray, " draw"]:
-        """Score of the best name of each random set for a set; shared where all sets have the same names."""
-        counts = self._counts(rows)
-        if self.places is None and counts in self.best:
-            return self.best[counts]
-        z = scale.z(self.chance(rows).means, n=len(rows), of=len(self.gene_ids))
-        self.best[counts] = z.max(axis=1, initial=-np.inf)
-        return self.best[counts]
-
-    def _counts(self, rows: IntArray) -> tuple[int, ...]:
-        """Genes of each stratum."""
-        return tuple(np.bincount(self.universe.strata[rows]).tolist())
+    def by_chance(self, rows: IntArray, scale: NameScale) -> _ByChance:
+        """Coherence of random sets for a set, and scores of their best names; sets of the same names share them."""
+        counts = tuple(np.bincount(self.universe.strata[rows]).tolist())
+        if counts in self.drawn:
+            return self.drawn[counts]
+        draws = draw_sets(self.universe, counts, n_random=self.config.n_random, seed=self.config.seed)
+        z = scale.z(draws.means, n=len(rows), of=len(self.gene_ids))
+        found = (draws.coherence, z.max(axis=1, initial=-np.inf))
+        if self.places is None:
+            self.drawn[counts] = found
+        return found
 
 
 def name_sets(
@@ -181,8 +175,8 @@ def name_sets(
         Names to choose from, or ``phrases``: words and phrases that two texts or more, and a tenth of them, share. If
         left out, the names of the GO terms and gene groups of the store, where it has any, else phrases.
     universe
-        Genes that the sets were chosen from, such as those measured; all with a text if left out. Genes of a set that
-        are not among them are left out.
+        Genes that the sets were chosen from, such as those measured. If left out, all with a text, and random sets are
+        drawn with as many genes of each third of text length. Genes of a set that are not among them are left out.
     expression
         A value of each gene of the universe, any unit: random sets are drawn with as many genes of each tenth.
     encoder
@@ -299,13 +293,16 @@ def _resolve(store: Store, sets: Mapping[str, Genes]) -> dict[str, int]:
 def _universe_of(
     store: Store, with_vector: IntArray, universe: Genes | None, expression: Sequence[float] | None
 ) -> tuple[IntArray, IntArray | None]:
-    """GeneIDs from which random sets are drawn, ascending, and their strata of expression."""
+    """GeneIDs from which random sets are drawn, ascending, and their strata of expression or, of all, text length."""
     gene_ids, strata = with_vector, None
-    if universe is not None:
+    if universe is None:
+        lengths = np.array([len(text or "") for text in store.texts(gene_ids)], dtype=np.float64)
+        strata = strata_of(lengths, at_most=_LENGTH_STRATA)
+    else:
         gene_ids, first = np.unique(_gene_ids(store, universe), return_index=True)
         is_kept = np.isin(gene_ids, with_vector)
         gene_ids, first = gene_ids[is_kept], first[is_kept]
-        strata = None if expression is None else strata_of(np.asarray(expression, dtype=np.float64)[first])
+        strata = None if expression is None else strata_of(np.asarray(expression)[first], at_most=_EXPRESSION_STRATA)
     if len(gene_ids) < MIN_UNIVERSE:
         raise SourceUnusable(
             f"{counted(len(gene_ids), 'gene')} of the universe {'has' if len(gene_ids) == 1 else 'have'} a text in "
@@ -370,13 +367,13 @@ def _name_set(namer: _Namer, set_name: str, members: _Members) -> NamedSet:
     )
     if len(rows) < config.min_genes:
         return unnamed
-    chance, n = namer.chance(rows), len(rows)
-    p_value = share_reaching(float(coherence(namer.universe.centred[rows].sum(axis=0), n=n)), chance.coherence)
     scale, names = _names_of(namer, set_name)
+    (coherences, best_scores), n = namer.by_chance(rows, scale), len(rows)
+    p_value = share_reaching(float(coherence(namer.universe.centred[rows].sum(axis=0), n=n)), coherences)
     z = scale.z(namer.universe.vectors[rows].mean(axis=0), n=n, of=len(namer.gene_ids))
     order = np.argsort(-z, kind="stable")[: config.n_names].tolist()
     best = tuple(FittingName(name=names[at].name, name_id=names[at].name_id, z=float(z[at])) for at in order)
-    name_p = share_reaching(best[0].z, namer.best_by_chance(rows, scale)) if best else None
+    name_p = share_reaching(best[0].z, best_scores) if best else None
     gene_p, is_carrier = find_carriers(namer.universe, rows, max_p=config.max_gene_p)
     found = replace(unnamed, p_value=p_value, name_p=name_p, names=best)
     if p_value > config.max_p or is_carrier.sum() < 2:  # noqa: PLR2004 - one gene shares nothing
