@@ -1,13 +1,13 @@
 """Names for clusters and cells: named right, withheld, wrong; either evidence source, and controls; annotate.{json,md}.
 
     python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders lsa-256,minilm] [--cache FOLDER]
-    python benchmarks/bench_annotate.py --output results --cells    # names of single cells
+    python benchmarks/bench_annotate.py --output results --cells [--clusters]    # names of single cells
     python benchmarks/bench_annotate.py --output results --rules    # other rules, cross-fitted
 
-Clusters are the true types, or by `--cells` those of `fused`. Candidates are all types of the table, never those of the
-set alone; `type_names.toml` says which of them are right for a label, written down before anything was scored. Sets are
-in two halves by a hash of their study: a rule that is chosen on one is reported on the other. `--species human` keeps
-the sets of one. Exits with 1 where a bar is missed.
+Clusters are the true types. `--cells` takes none, or those of `fused` (`--clusters`, slow), which add candidates.
+Candidates are all types of the table, never those of the set alone; `type_names.toml` says which of them are right for
+a label, written down before anything was scored. Sets are in two halves by a hash of their study: a rule that is chosen
+on one is reported on the other. `--species human` keeps the sets of one. Exits with 1 where a bar is missed.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ from cellmodel.annotate.cell_types import (
     type_evidence,
 )
 from cellmodel.annotate.name_cells import TypeName, TypeNaming, contrast_relatives, name_by_types, name_each
-from genekb.query.knowledge import knowledge_vectors
+from genekb.query.knowledge import KnowledgeVectors, knowledge_vectors
 
 N_DEALS = 5
 COMMAND, PERMUTED = "markers and text (the command)", "genes permuted"
@@ -80,7 +81,7 @@ def all_evidence(known: QueriedCells, store: genekb.Store) -> dict[str, TypeEvid
     real = type_evidence(read_cell_types(), known.alignment, store)
     columns = {COMMAND: real, "markers": one_source(real, "markers"), "text": one_source(real, "text")}
     for control in CONTROLS:
-        found = knowledge_vectors(store, encoder, knowledge=control, gene_ids=np.unique(known.alignment.gene_ids))
+        found = control_vectors(store, encoder, control)
         other = with_vectors(known, found.gene_ids, found.vectors)
         columns[f"text, {control}"] = one_source(type_evidence(real.types, other.alignment, store), "text")
         if control == "shuffled":
@@ -92,6 +93,12 @@ def all_evidence(known: QueriedCells, store: genekb.Store) -> dict[str, TypeEvid
     text = text_weights(read[0], read[1], has_vector=has_vector, centre=read[0].mean(axis=0))
     columns["text, symbol"] = one_source(replace(real, text=text), "text")
     return columns
+
+
+@cache
+def control_vectors(store: genekb.Store, encoder: str, control: Any) -> KnowledgeVectors:
+    """Vectors of a control for all genes of a store, read once."""
+    return knowledge_vectors(store, encoder, knowledge=control)
 
 
 def permuted(evidence: TypeEvidence, deal: int) -> TypeEvidence:
@@ -189,15 +196,18 @@ def left_out(profiles: np.ndarray, evidence: TypeEvidence, known: QueriedCells, 
 
 
 def score_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
-    """Fractions of the cells named right and unassigned, by cluster and by cell, and the number of names in use."""
+    """Fractions of the cells named right and unassigned, by cell and, with clusters, by cluster; names in use."""
     known = known_cells(truth, store, encoder)
     evidence = type_evidence(read_cell_types(), known.alignment, store)
-    profiles = cluster_profiles(known.expression, truth.clusters, balanced=True)
-    clusters = name_by_types(profiles, evidence, gene_names=known.gene_names, seed=0)
-    by_cluster = [clusters[label].name for label in truth.clusters.tolist()]
-    each, _ = name_each(known, evidence, clusters=clusters, graph=truth.graph, seed=0)
+    clusters: tuple[TypeName, ...] = ()
+    names_by: dict[str, Sequence[str]] = {}
+    if len(truth.clusters):
+        profiles = cluster_profiles(known.expression, truth.clusters, balanced=True)
+        clusters = name_by_types(profiles, evidence, gene_names=known.gene_names, seed=0)
+        names_by["cluster"] = [clusters[label].name for label in truth.clusters.tolist()]
+    names_by["cell"], _ = name_each(known, evidence, clusters=clusters, graph=truth.graph, seed=0)
     row: dict[str, Any] = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder}
-    for what, names in (("cluster", by_cluster), ("cell", each)):
+    for what, names in names_by.items():
         scored = [
             (name, truth.right[label]) for name, label in zip(names, truth.labels, strict=True) if truth.right[label]
         ]
@@ -323,6 +333,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="Folder in which clusters are kept for the next run.")
     parser.add_argument("--species", default="human,mouse")
     parser.add_argument("--cells", action="store_true", help="Score the names of single cells instead.")
+    parser.add_argument("--clusters", action="store_true", help="With --cells: cluster the cells, too.")
     parser.add_argument("--rules", action="store_true", help="Score other rules instead.")
     options = parser.parse_args()
     started, encoders, taxa = time.perf_counter(), options.encoders.split(","), options.species.split(",")
@@ -332,7 +343,7 @@ def main() -> int:
         chosen = (score_cells, report_cells) if options.cells else (score_rules, report_rules)
         what, (score, write) = f"annotate_{'cells' if options.cells else 'rules'}", chosen
     sets = [one for one in load_datasets() + more_sets() if one.taxon in taxa]
-    truths = named_sets(sets, cache=options.cache, with_clusters=options.cells)
+    truths = named_sets(sets, cache=options.cache, with_clusters=options.clusters)
     rows = [score(truth, stores[truth.data.taxon], one) for truth in truths for one in encoders]
     lines, bars = write(rows)
     page = "\n".join([*lines, "## Bars", "", *bars, "", f"{time.perf_counter() - started:.0f} s"]) + "\n"

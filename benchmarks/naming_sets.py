@@ -16,6 +16,7 @@ from cellmodel.annotate.cell_types import QueriedCells, known_genes
 from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.io.cells import ReadConfig, obs_columns, read_cells
+from cellmodel.pp.features import make_features
 from cellmodel.pp.normalize import log_expression
 from cellmodel.text.align import align_cells
 from cellmodel.tl._run import run
@@ -34,6 +35,7 @@ MORE_SETS = {  # of names alone: species
     "batches/panc8_500": "human",
     "batches/pbmc_10x_3chemistries": "human",
 }
+WITHOUT_TEXT = RunConfig(knowledge="none", n_words=0)
 LINEAR = {"panc8_500"}  # values of several technologies, in part per million
 
 
@@ -92,14 +94,18 @@ def named_sets(
 ) -> Iterator[TruthOfSet]:
     """Read the sets of `type_names.toml`, and cluster each by `fused` with the number of clusters estimated.
 
-    ``cache``: folder where clusters and graphs are kept for the next run.
+    ``cache``: folder where clusters and graphs are kept for the next run. Without clusters the graph is that of the
+    same features.
     """
     right = tomllib.loads((HERE / "type_names.toml").read_text())
     for data in load_datasets() if sets is None else sets:
         if data.name not in right:
             continue
         cells = read_cells(data.path, ReadConfig(values="linear" if data.name in LINEAR else "auto"))
-        clusters, graph = clusters_of(cells, cache and cache / data.name) if with_clusters else (None, None)
+        if with_clusters:
+            clusters, graph = clusters_of(cells, cache and cache / data.name)
+        else:
+            clusters, graph = np.empty(0, dtype=np.int64), make_features(cells, WITHOUT_TEXT).graph
         yield TruthOfSet(
             data=data,
             cells=cells,
@@ -114,7 +120,7 @@ def clusters_of(cells: Any, kept: Path | None) -> tuple[np.ndarray, sp.csr_matri
     """Cluster cells, or read what an earlier run has kept."""
     if kept is not None and kept.with_suffix(".graph.npz").exists():
         return np.load(kept.with_suffix(".npy")), sp.load_npz(kept.with_suffix(".graph.npz"))
-    found = run(cells, None, RunConfig(knowledge="none", n_words=0))
+    found = run(cells, None, WITHOUT_TEXT)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept.with_suffix(".npy"), np.asarray(found.labels))
