@@ -49,6 +49,7 @@ def make_name(names, cluster):
         "title": f"unassigned (best: {names[4]}, 3 of 10 markers)",
         "best": names[4],
         "runner_up": names[5],
+        "parent": names[2],
         "reason": "3 of 10 markers",
         "figures": {"score": 0.71875 + cluster, "adjusted p": 0.0625},
         "genes": (names[6], names[7]),

@@ -104,7 +104,7 @@ def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: Sequen
 
 def _name(row: Row) -> Row:
     """Name of one cluster with its figures by label and the genes that support ``best``; missing parts are empty."""
-    named = {part: str(row.get(part) or "") for part in ("name", "best", "runner_up", "reason")}
+    named = {part: str(row.get(part) or "") for part in ("name", "best", "runner_up", "parent", "reason")}
     named["name"] = named["name"] or "no name"
     figures = {label: float(row[part]) for part, label in _NAME_FIGURES.items() if row.get(part) is not None}
     return named | {

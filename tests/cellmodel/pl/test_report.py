@@ -121,7 +121,8 @@ def test_every_text_is_on_the_page_as_text(data, page):
     ]
     texts += data.coverage["losses"][["name", "reason"]].to_numpy().ravel().tolist()
     texts += [marker["name"] for markers in data.markers for marker in markers]
-    texts += [part for name in data.names for part in (name["title"], name["best"], name["runner_up"], *name["genes"])]
+    parts = ("title", "best", "runner_up", "parent")
+    texts += [text for name in data.names for text in (*(name[part] for part in parts), *name["genes"])]
     for found in data.searches:
         texts += [found["query"], *found["unknown"], *(name for name, _ in found["types"])]
         texts += [text for row in found["clusters"] for gene, _, text_of in row["genes"] for text in (gene, text_of)]
