@@ -101,6 +101,8 @@ def annotate(
 
     kb = store.open(trust_remote_code=trust_remote_code)
     panel = read_panel(_only_markers(candidates, encoder=genes.encoder)) if kb is None else None
+    if kb is None and level != "auto":
+        raise typer.BadParameter("--level needs a store, --kb NAME: groups are of the table of types")
     if lists.are_given(path) or path is None:
         name_lists(
             lists,

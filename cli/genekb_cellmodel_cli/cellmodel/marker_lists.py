@@ -39,6 +39,8 @@ class Lists:
         """Whether there are lists to name; wrong usage if there are neither lists nor cells, or both."""
         if (path is None) == (self.marker_lists is None):
             raise typer.BadParameter("give cells with clusters, or --marker-lists FILE: one of the two")
+        if self.marker_lists is None and self.universe is not None:
+            raise typer.BadParameter("--universe goes with --marker-lists: of cells, the measured genes are known")
         return self.marker_lists is not None
 
 

@@ -12,7 +12,7 @@ from cellmodel.annotate.marker_lists import ListChoice, list_evidence, list_scor
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists, read_universe
-from tests.support.in_process import call_json
+from tests.support.in_process import call, call_json
 
 T_CELL = ("CD3D", "CD3E", "CD3G", "CD2", "CD5", "CD6", "CD7", "LCK", "CD247", "BCL11B")
 
@@ -153,6 +153,8 @@ def test_the_command_writes_names_and_lists_what_is_unknown(kb, tmp_path):
     assert (told["clusters"][0]["name"], told["clusters"][0]["unresolved"]) == ("T cell", ["NOSUCH"])
     written = pd.read_csv(tmp_path / "names.csv")
     assert written.loc[0, ["name", "level", "unresolved"]].tolist() == ["T cell", "broad", "NOSUCH"]
+    for wrong in (("x.h5ad", "--kb", kb.folder), ("--markers", tmp_path / "names.csv", "--level", "broad")):
+        assert call(*args, *wrong)[0] != 0
     (tmp_path / "panel.tsv").write_text("cell_type\tgene\nT\tCD3D\nT\tCD3E\nT\tCD2\nB\tMS4A1\nB\tCD79A\nB\tCD19\n")
     (tmp_path / "universe.txt").write_text("\n".join([*T_CELL, "MS4A1", "CD79A", "CD19", *map(str, range(500))]))
     alone = ("--markers", tmp_path / "panel.tsv", "--universe", tmp_path / "universe.txt", "--overwrite")
