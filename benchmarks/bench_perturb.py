@@ -84,7 +84,7 @@ def main() -> int:
         path = predict(folder, line, task, kind, kb=kb, options=options)
         (scores,) = evaluate_predictions([path], folder / f"{line}.{task}.test.tsv.gz", n_draws=100)
         record = json.loads(path.with_suffix(".json").read_text())
-        rows.append({"line": line, "task": task, "knowledge": kind, **record, **asdict(scores)})
+        rows.append({**record, **asdict(scores), "line": line, "task": task, "knowledge": kind})
         sys.stderr.write(f"{line} {task} {kind}: {scores.auc:.4f}\n")
     rows.sort(key=lambda row: (TASKS.index(row["task"]), row["line"], kinds.index(row["knowledge"])))
     page, bars = report(rows)
