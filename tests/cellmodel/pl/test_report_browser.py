@@ -223,7 +223,7 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
     }
     assert set(tables) == {
         "cells", "clusters", "markers", "words", "themes", "contributions", "sets", "cell-types", "dots", "names",
-        "losses", "k", "knowledge", "training", "provenance",
+        "losses", "k", "knowledge", "training", "provenance", "searches",
     }  # fmt: skip
     assert all(len({len(row) for row in rows}) == 1 for rows in tables.values())
     assert tables["markers"][0] == [
@@ -241,6 +241,12 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
     ]
     assert [row[5:7] for row in tables["words"][1:]] == [
         [gene, repr(weight)] for words in data.words for word in words for gene, weight, _ in word["genes"]
+    ]
+    assert [[float(row[2]), float(row[3]), float(row[5])] for row in tables["searches"][1:]] == [
+        [row["score"], row["p_value"], part]
+        for search in data.searches
+        for row in search["clusters"]
+        for _, part, _ in row["genes"]
     ]
     assert [row[1:] for row in tables["training"][1:]] == [
         [repr(loss) for loss in losses] for losses in data.history.itertuples(index=False)
