@@ -1,10 +1,7 @@
 """The cell types to choose from: of some tissues, of a user's list, of marker genes by type."""
 
-import csv
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +9,8 @@ from cellmodel.annotate.cell_types import CellType, cell_type_of_row, read_cell_
 from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.errors import InputUnusable
 from genekb.core.words import split_words
+from genekb.files.limits import parse_json
+from genekb.files.tables import read_list, read_table, reading, table_format
 
 IN_EVERY_TISSUE: Final = ("blood", "lymphoid", "marrow", "connective", "vessel", "nerve")  # groups found in all organs
 
@@ -34,29 +33,20 @@ def read_candidates(path: Path) -> tuple[CellType, ...]:
 
     A name of the table without ``definition`` and ``genes`` takes those of the table.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        is_table = path.suffix in {".tsv", ".csv"}
-        lines = [line.strip() for line in text.split("\n") if line.strip()]
-        found = _from_table(text, path) if is_table else [CellType(name=line) for line in lines]
-    except UnicodeDecodeError as error:
-        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise InputUnusable(f"{path} cannot be read as a list of cell types: {error}") from error
+    what = "a list of cell types"
+    if table_format(path) in {".tsv", ".csv"}:
+        table = read_table(path, what, error=InputUnusable)
+        if "cell_type" not in table.columns:
+            raise InputUnusable(f"{path} has the columns {table}, not cell_type; name the column of types cell_type")
+        found = [cell_type_of_row(row) for row in table.rows if row["cell_type"]]
+    else:
+        found = [CellType(name=line) for line in read_list(path, what, error=InputUnusable)]
     if not found:
         raise InputUnusable(f"{path} names no cell type; give one a line")
     twice = {one.name for one in found if sum(one.name == other.name for other in found) > 1}
     if twice:
         raise InputUnusable(f"{path} names {', '.join(sorted(twice))} twice; leave one out")
     return _completed(found)
-
-
-def _from_table(text: str, path: Path) -> list[CellType]:
-    reader = csv.DictReader(StringIO(text), delimiter="," if path.suffix == ".csv" else "\t")
-    if "cell_type" not in (reader.fieldnames or ()):
-        have = ", ".join(reader.fieldnames or ()) or "none"
-        raise InputUnusable(f"{path} has the columns {have}, not cell_type; name the column of types cell_type")
-    return [cell_type_of_row(row) for row in reader if (row["cell_type"] or "").strip()]
 
 
 def _completed(types: Sequence[CellType]) -> tuple[CellType, ...]:
@@ -77,17 +67,15 @@ Panel = dict[str, tuple[str, ...]]
 
 def read_panel(path: Path) -> Panel:
     """Read marker genes by type: JSON of type → genes, or .tsv or .csv with the columns ``cell_type`` and ``gene``."""
-    try:
+    with reading(path, "marker genes", InputUnusable):
         panel = _panel_of_json(path) if path.suffix == ".json" else _panel_of_table(path)
-    except (OSError, ValueError, RecursionError, csv.Error) as error:
-        raise InputUnusable(f"{path} cannot be read as marker genes: {str(error)[:200]}") from error
     if not any(panel.values()):
         raise InputUnusable(f"{path} names no gene; give a gene a line under the columns cell_type and gene")
     return panel
 
 
 def _panel_of_json(path: Path) -> Panel:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_bytes())
     if not isinstance(content, dict) or not all(isinstance(genes, list) for genes in content.values()):
         raise ValueError("it is no object of type → list of genes")
     odd = next((name for name, genes in content.items() if not all(isinstance(gene, str) for gene in genes)), None)
@@ -97,13 +85,12 @@ def _panel_of_json(path: Path) -> Panel:
 
 
 def _panel_of_table(path: Path) -> Panel:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t")
-        if not {"cell_type", "gene"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"its columns are {', '.join(rows.fieldnames or ()) or 'none'}, not cell_type and gene")
-        panel: dict[str, list[str]] = {}
-        for row in rows:
-            if not row["cell_type"] or not row["gene"]:
-                raise ValueError(f"line {rows.line_num} has no {'gene' if row['cell_type'] else 'cell_type'}")
-            panel.setdefault(row["cell_type"], []).append(row["gene"])
+    table = read_table(path, "marker genes", error=InputUnusable)
+    if not {"cell_type", "gene"} <= set(table.columns):
+        raise ValueError(f"its columns are {table}, not cell_type and gene")
+    panel: dict[str, list[str]] = {}
+    for line, row in zip(table.lines, table.rows, strict=True):
+        if not row["cell_type"] or not row["gene"]:
+            raise ValueError(f"line {line} has no {'gene' if row['cell_type'] else 'cell_type'}")
+        panel.setdefault(row["cell_type"], []).append(row["gene"])
     return {name: tuple(genes) for name, genes in panel.items()}

@@ -22,11 +22,10 @@ from cellmodel.explain.set_names import name_markers
 from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
 from cellmodel.io.records import Lineage
-from cellmodel.io.writers import output
 from cellmodel.pp.normalize import detected_genes, highly_variable
 from cellmodel.text.paths import fit_whitening
-from genekb.core.messages import table_text
 from genekb.files.replace import Target
+from genekb.files.tables import write_table
 from genekb.query.name_set import NamedSet
 
 if TYPE_CHECKING:
@@ -319,6 +318,4 @@ def write_tables(evidence: Evidence, folder: Path, *, overwrite: bool = False) -
     folder.mkdir(exist_ok=True)
     for name in FILES:
         path, frame = folder / f"{name}.tsv", frames[name]
-        text = table_text(path, list(frame.columns), frame.itertuples(index=False))
-        with output(Target(path), overwrite=overwrite) as part:
-            part.write_text(text, encoding="utf-8")
+        write_table(path, list(frame.columns), frame.itertuples(index=False), overwrite=overwrite)

@@ -1,6 +1,5 @@
 """Tables of marker genes: those of Seurat's FindAllMarkers, of scanpy's rank_genes_groups_df, and plain ones."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cellmodel.core.errors import InputUnusable
+from genekb.files.tables import read_table
 
 # columns by what they hold; of several that a table has, the first counts. Those of Seurat's FindAllMarkers and of
 # scanpy's rank_genes_groups_df are among them
@@ -34,18 +34,8 @@ class MarkerLists:
 
 def read_marker_lists(path: Path) -> MarkerLists:
     """Read marker lists: .tsv or .csv with columns as :func:`lists_of_columns` takes them."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t")
-            names = [name for name in dict.fromkeys(reader.fieldnames or ()) if name]
-            columns: dict[str, list[str]] = {name: [] for name in names}
-            for row in reader:
-                for name in names:
-                    columns[name].append(row[name] or "")
-    except UnicodeDecodeError as error:
-        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise InputUnusable(f"{path} cannot be read as lists of marker genes: {error}") from error
+    table = read_table(path, "lists of marker genes", error=InputUnusable)
+    columns = {name: [row[name] for row in table.rows] for name in table.columns if name}
     return lists_of_columns(columns, source=str(path))
 
 
@@ -116,13 +106,9 @@ def _sorted_lists(rows: Sequence[tuple[str, str]], figures: Mapping[str, list[fl
 
 def read_universe(path: Path) -> tuple[str, ...]:
     """Read the genes that a list could hold: one a line, or the column ``gene`` of a .tsv or .csv."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputUnusable(f"{path} cannot be read as a list of genes: {error}") from error
-    cells = list(csv.reader(lines, delimiter="," if path.suffix == ".csv" else "\t"))
-    place = cells[0].index("gene") if cells and "gene" in cells[0] else 0
-    genes = dict.fromkeys(row[place].strip() for row in cells if len(row) > place and row[place].strip() != "gene")
+    table = read_table(path, "a list of genes", error=InputUnusable)
+    column = table.first_of(["gene", *table.columns])
+    genes = dict.fromkeys(gene for gene in (column, *(row[column] for row in table.rows)) if gene not in {"", "gene"})
     if not genes:
         raise InputUnusable(f"{path} names no gene; give one a line")
     return tuple(genes)

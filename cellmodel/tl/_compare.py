@@ -13,10 +13,10 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import clustered
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.records import check_lineage
-from cellmodel.io.writers import check_targets, output
+from cellmodel.io.writers import check_targets
 from cellmodel.pl._canvas import check_format
-from genekb.core.messages import table_text
 from genekb.files.replace import Target
+from genekb.files.tables import write_table
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +83,7 @@ def compare_files(
     log.info("%s", compared.note)
     if outputs.table is not None:
         rows = [match_row(match) for match in compared.matches]
-        text = table_text(outputs.table, list(rows[0]), map(dict.values, rows), digits=6)
-        with output(Target(outputs.table), overwrite=outputs.overwrite) as part:
-            part.write_text(text, encoding="utf-8")
+        write_table(outputs.table, list(rows[0]), map(dict.values, rows), digits=6, overwrite=outputs.overwrite)
     if outputs.plot is not None:
         _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
     return replace(compared, made_with=made_with)

@@ -13,8 +13,7 @@ from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists
-from genekb.core.messages import table_text
-from genekb.files.replace import Target, output
+from genekb.files.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +123,5 @@ def joined(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def write_names(rows: Sequence[Mapping[str, Any]], path: Path, *, overwrite: bool) -> None:
     """Write rows as .csv, else as a table with tabs."""
-    flat = [{key: "" if value is None else value for key, value in row.items()} for row in joined(rows)]
-    text = table_text(path, list(flat[0]), [tuple(row.values()) for row in flat])
-    with output(Target(path), overwrite=overwrite) as part:
-        part.write_text(text, encoding="utf-8")
+    flat = joined(rows)
+    write_table(path, list(flat[0]), map(dict.values, flat), overwrite=overwrite)

@@ -22,10 +22,12 @@ def known_names(wanted: str, names: Iterable[object]) -> str:
     At most :data:`MOST_NAMES` are listed; ``none`` where there is none.
     """
     known = [str(name) for name in names]
-    listed = ", ".join(known[:MOST_NAMES]) or "none"
-    if len(known) > MOST_NAMES:
-        listed += f", and {len(known) - MOST_NAMES:,} more"
-    return listed + did_you_mean(wanted, known)
+    return (listed(known) or "none") + did_you_mean(wanted, known)
+
+
+def listed(names: Sequence[str], *, most: int = MOST_NAMES) -> str:
+    """List the first names, and say how many more there are: ``CD3D, CD3E, and 2,000 more``."""
+    return ", ".join(names[:most]) + (f", and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:

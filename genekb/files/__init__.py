@@ -1,3 +1,3 @@
-"""Files written whole or not at all, and limits on what is read."""
+"""Files written whole or not at all, limits on what is read, small tables of text."""
 
-__all__ = ["atomic", "limits", "replace"]
+__all__ = ["atomic", "limits", "replace", "tables"]

@@ -1,14 +1,10 @@
 """Gene sets and names for them: lists, GMT files and tables, a store, phrases of texts; no gene is resolved here."""
 
-import csv
-import gzip
 import math
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +14,7 @@ import pyarrow.compute as pc
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted
 from genekb.core.words import split_clauses, split_sentences, split_words
-from genekb.files.limits import check_gzip
+from genekb.files.tables import read_list, read_table, read_text, table_format
 from genekb.store.reader import Store
 
 VOCABULARIES: Final = ("go_process", "go_function", "go_component", "gene_group")  # whose terms are names of gene sets
@@ -32,7 +28,7 @@ _MORE_SPECIFIC: Final = 0.7  # share of the texts with a phrase's part that hold
 _MIN_SHARE: Final = 0.1  # of the texts of a set that hold a phrase
 _PHRASE_WORDS: Final = (1, 2, 3, 4)
 _MIN_WORD: Final = 3  # letters of the last word of a phrase
-_DELIMITERS: Final[Mapping[str, str]] = {".tsv": "\t", ".csv": ","}
+_TABLES: Final = (".tsv", ".csv")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,17 +45,17 @@ def read_gene_sets(path: Path) -> dict[str, tuple[str, ...]]:
 
     A list is one set and is named as its file. Raises ``SourceUnusable`` if the file cannot be read, or holds no set.
     """
-    kind = _kind(path)
+    kind = table_format(path)
     if kind == ".gmt":
         return {name: genes for name, _, genes in read_gmt(path)}
-    if kind in _DELIMITERS:
-        return _sets_of_table(path, _DELIMITERS[kind])
+    if kind in _TABLES:
+        return _sets_of_table(path)
     return {Path(path.name.removesuffix(".gz")).stem: read_gene_list(path)}
 
 
 def read_gene_list(path: Path) -> tuple[str, ...]:
     """Read a gene a line; blank lines and what begins with ``#`` are left out."""
-    genes = tuple(line.strip() for line in _lines(path) if line.strip() and not line.startswith("#"))
+    genes = tuple(line for line in read_list(path, "a text file") if not line.startswith("#"))
     if not genes:
         raise SourceUnusable(f"{path} holds no gene; give one symbol or identifier a line")
     if wide := next((gene for gene in genes if "\t" in gene or "," in gene), ""):
@@ -74,15 +70,15 @@ def read_universe(path: Path) -> tuple[tuple[str, ...], tuple[float, ...] | None
 
     Raises ``SourceUnusable`` if the file cannot be read, holds no gene, or an expression that is no finite number.
     """
-    if _kind(path) not in _DELIMITERS:
+    if table_format(path) not in _TABLES:
         return read_gene_list(path), None
-    rows = _table(path, _DELIMITERS[_kind(path)])
-    of_gene = next((name for name in _GENE_COLUMNS if rows and name in rows[0]), "")
-    kept = [row for row in rows if of_gene and row[of_gene]]
+    table = read_table(path, "a table of genes")
+    of_gene = table.first_of(_GENE_COLUMNS)
+    kept = [row for row in table.rows if row.get(of_gene)]
     if not kept:
         raise SourceUnusable(f"{path} has no column 'gene' with a gene; a universe is a gene a line, or such a table")
     genes = tuple(row[of_gene] for row in kept)
-    if _EXPRESSION not in kept[0]:
+    if _EXPRESSION not in table.columns:
         return genes, None
     try:
         values = tuple(float(row[_EXPRESSION]) for row in kept)
@@ -99,7 +95,7 @@ def read_gmt(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     Raises ``SourceUnusable`` if it cannot be read, a line lacks a column, a name comes twice, or there is no set.
     """
     rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
-    for number, line in enumerate(_lines(path, kind="a GMT file"), start=1):
+    for number, line in enumerate(read_text(path, "a GMT file").split("\n"), start=1):
         if not line.strip():
             continue
         cells = [cell.strip() for cell in line.split("\t")]
@@ -123,16 +119,17 @@ def read_vocabulary(path: Path) -> tuple[SetName, ...]:
     names share it. A table may have identifiers in a column ``set_id`` or ``id``. Raises ``SourceUnusable`` if the
     file cannot be read, or holds no name.
     """
-    kind = _kind(path)
+    kind = table_format(path)
+    table = read_table(path, "a table of names") if kind in _TABLES else None
     if kind == ".gmt":
         found = _of_codes([name for name, _, _ in read_gmt(path)])
-    elif kind in _DELIMITERS and (rows := _table(path, _DELIMITERS[kind])) and "name" in rows[0]:
-        name_id = next((column for column in _ID_COLUMNS if column in rows[0]), "")
-        found = [SetName(name=row["name"], name_id=row.get(name_id, "")) for row in rows if row["name"]]
-    elif kind in _DELIMITERS and len(_header(path, _DELIMITERS[kind])) > 1:
-        raise SourceUnusable(f"{path} has no column 'name' ({', '.join(_header(path, _DELIMITERS[kind]))}); name it so")
+    elif table and "name" in table.columns:
+        name_id = table.first_of(_ID_COLUMNS)
+        found = [SetName(name=row["name"], name_id=row.get(name_id, "")) for row in table.rows if row["name"]]
+    elif table and len(table.columns) > 1:
+        raise SourceUnusable(f"{path} has no column 'name' ({table}); name it so")
     else:
-        found = _of_codes([line.strip() for line in _lines(path) if line.strip()])
+        found = _of_codes(read_list(path, "a text file"))
     kept = {one.name: one for one in found if any(char.isalnum() for char in one.name)}
     if not kept:
         raise SourceUnusable(f"{path} holds no name; give one a line, a GMT file, or a table with a column 'name'")
@@ -196,48 +193,16 @@ def _of_codes(names: Sequence[str]) -> list[SetName]:
     return [SetName(name=name, text=" ".join(each[cut:])) for name, each in zip(names, words, strict=True)]
 
 
-def _kind(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
-
-
-def _lines(path: Path, *, kind: str = "a text file") -> list[str]:
-    try:
-        check_gzip(path)
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise SourceUnusable(f"{path} cannot be read as {kind}: {error}; give a text file in UTF-8") from error
-
-
-def _header(path: Path, delimiter: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader(_lines(path), delimiter=delimiter), [])]
-
-
-def _table(path: Path, delimiter: str) -> list[dict[str, str]]:
-    """Rows of a table by its header; missing cells are empty."""
-    try:
-        rows = list(csv.reader(filter(str.strip, _lines(path)), delimiter=delimiter))
-    except csv.Error as error:
-        raise SourceUnusable(f"{path} cannot be read as a table: {error}") from error
-    header = [cell.strip() for cell in rows[0]] if rows else []
-    return [
-        {name: cell.strip() for name, cell in zip(header, chain(row, [""] * len(header)), strict=False)}
-        for row in rows[1:]
-    ]
-
-
-def _sets_of_table(path: Path, delimiter: str) -> dict[str, tuple[str, ...]]:
-    header = _header(path, delimiter)
-    of_set, of_gene = (
-        next((name for name in columns if name in header), "") for columns in (_SET_COLUMNS, _GENE_COLUMNS)
-    )
+def _sets_of_table(path: Path) -> dict[str, tuple[str, ...]]:
+    table = read_table(path, "a table of gene sets")
+    of_set, of_gene = table.first_of(_SET_COLUMNS), table.first_of(_GENE_COLUMNS)
     if not of_set or not of_gene:
         raise SourceUnusable(
-            f"{path} has the columns {', '.join(header) or 'none'}; a table of gene sets has 'set' and 'gene', a row a "
-            "gene; a plain list of genes is named .txt"
+            f"{path} has the columns {table}; a table of gene sets has 'set' and 'gene', a row a gene; a plain list of "
+            "genes is named .txt"
         )
     sets: dict[str, dict[str, None]] = {}
-    for row in _table(path, delimiter):
+    for row in table.rows:
         if row[of_set] and row[of_gene]:
             sets.setdefault(row[of_set], {})[row[of_gene]] = None
     if not sets:

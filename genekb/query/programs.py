@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
-from genekb.core.messages import MOST_NAMES, counted
+from genekb.core.messages import counted, listed
 from genekb.files.replace import Target, check_targets, output
+from genekb.files.tables import read_list
 from genekb.query.export import vector_lineage
 from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
@@ -22,7 +23,6 @@ Program = Literal["gears", "pertpy", "scouter"]
 SUFFIXES: Final[Mapping[Program, str]] = {"gears": ".csv", "pertpy": ".h5ad", "scouter": ".csv"}
 N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
 _CONTROLS: Final = frozenset({"ctrl", "control"})
-_MOST_BYTES: Final = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +53,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
     Raises ``SourceUnusable`` if there is no such file, it is no text, or it names no gene.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise SourceUnusable(f"{path} is no list of genes: it has more than {_MOST_BYTES >> 20} MB")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SourceUnusable(f"{path} is no readable list of genes ({reason}); write one name a line") from error
-    parts = (part.strip() for line in text.splitlines() for part in line.split("+"))
+    parts = (part.strip() for line in read_list(path, "a list of genes") for part in line.split("+"))
     names = tuple(dict.fromkeys(part for part in parts if part and part not in _CONTROLS))
     if not names:
         raise SourceUnusable(f"{path} names no gene; write one name a line")
@@ -115,20 +108,14 @@ def _resolve(store: Store, names: Sequence[str], encoder_id: str) -> tuple[IntAr
 
 
 def _check_missing(store: Store, names: Sequence[str], missing: Mapping[str, str], *, allow_missing: bool) -> None:
+    first = listed([f"{name} ({why})" for name, why in missing.items()])
     if len(missing) == len(names):
-        raise SourceUnusable(
-            f"none of {counted(len(names), 'name')} has a vector in {store.store_id}: {_listed(missing)}"
-        )
+        raise SourceUnusable(f"none of {counted(len(names), 'name')} has a vector in {store.store_id}: {first}")
     if missing and not allow_missing:
         raise SourceUnusable(
-            f"{len(missing):,} of {len(names):,} genes have no vector in {store.store_id}: {_listed(missing)}; "
+            f"{len(missing):,} of {len(names):,} genes have no vector in {store.store_id}: {first}; "
             "correct the names, or leave these genes out with --allow-missing"
         )
-
-
-def _listed(missing: Mapping[str, str]) -> str:
-    first = ", ".join(f"{name} ({why})" for name, why in list(missing.items())[:MOST_NAMES])
-    return first + (f", and {len(missing) - MOST_NAMES:,} more" if len(missing) > MOST_NAMES else "")
 
 
 def export_for(

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from genekb.core.messages import table_text
-from genekb.files.replace import Target, output
+from genekb.files.tables import write_table
 from genekb.query.name_set import SetNaming
 
 _TABLE: Final = (
@@ -30,6 +29,4 @@ def name_rows(found: SetNaming) -> list[tuple[str | float | None, ...]]:
 
 def write_names(found: SetNaming, path: Path, *, overwrite: bool = False) -> None:
     """Write a row for each set to a table; ``OutputUnusable`` if the file exists, and may not be replaced."""
-    with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(table_text(path, _TABLE, name_rows(found)), encoding="utf-8")
+    write_table(path, _TABLE, name_rows(found), overwrite=overwrite)

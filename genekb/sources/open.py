@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genekb.core.errors import SourceUnusable
+from genekb.files.tables import table_format
 from genekb.genes.taxa import find_taxa
 from genekb.sources.base import SourceTables
 from genekb.sources.entrez import PATTERNS, read_entrez_folder
 from genekb.sources.ncbi_bulk import has_gene_info, read_ncbi_folder
 from genekb.sources.ncbi_datasets import find_report, read_datasets_report
-from genekb.sources.table import FORMATS, read_gene_table, table_format
+from genekb.sources.table import FORMATS, read_gene_table
 
 
 def read_source(

@@ -21,6 +21,7 @@ from genekb import schema
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted
 from genekb.files.limits import check_gzip
+from genekb.files.tables import table_format
 from genekb.genes.resolve import RANKS, resolve_names
 from genekb.genes.taxa import find_taxa, find_taxon
 from genekb.sources.base import (
@@ -184,11 +185,6 @@ def read_demo_table() -> SourceTables:
     licence = "identifiers and names: NCBI Gene, public domain; summaries: this project, BSD-3-Clause"
     path = Path(__file__).with_name(DEMO_FILE)
     return read_gene_table(path, release="1", licence=licence)
-
-
-def table_format(path: Path) -> str:
-    """Name the format of a table by its ending, without ``.gz``."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def _read_rows(path: Path) -> pa.Table:

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from genekb.core.errors import NotAvailable, SourceUnusable
-from genekb.core.messages import table_text
-from genekb.files.replace import Target, output
+from genekb.files.tables import write_table
 from genekb.query.knowledge import Knowledge, KnowledgeVectors, knowledge_vectors, why_without_name
 from genekb.query.tasks.ridge import Points, score_rounds
 from genekb.query.tasks.tables import VARIANTS, GeneTask, Published, ScoredOn, Term, read_published, read_tasks
@@ -298,8 +297,7 @@ _COLUMNS: Final = (
 def write_task_table(found: TaskComparison, path: Path, *, overwrite: bool = False) -> None:
     """Write the rows of figures as a table, published ones too; ``OutputUnusable`` if the file exists."""
     rows = ((row.task, row.store_id, *(getattr(row, name) for name in _COLUMNS[2:])) for row in found.rows)
-    with output(Target(path), overwrite=overwrite) as part:
-        part.write_text(table_text(path, _COLUMNS, rows, digits=6), encoding="utf-8")
+    write_table(path, _COLUMNS, rows, digits=6, overwrite=overwrite)
 
 
 def best_published(rows: Sequence[TaskRow], *, n_best: int) -> list[TaskRow]:

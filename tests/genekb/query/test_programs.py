@@ -150,7 +150,7 @@ WRONG = {
     ("--for", "scouter", "-o", "out.pkl"): (2, "--for scouter writes .csv"),
     ("--for", "scouter", "-o", "out.csv", "--format", "npz"): (2, "leave out --format"),
     ("--allow-missing", "-o", "out.npz"): (2, "give it with --genes"),
-    ("--genes", "no-such-list", "-o", "out.npz"): (3, "no readable list of genes"),
+    ("--genes", "no-such-list", "-o", "out.npz"): (3, "cannot be read as a list of genes"),
 }
 
 
