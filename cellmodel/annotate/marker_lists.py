@@ -1,7 +1,8 @@
 """Names from lists of marker genes alone: no cells are read, as for tables of Seurat, scanpy or a paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class NamedLists:
         return [asdict(one) for one in self.names]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ListEvidence:
     """What candidates and their groups say of the genes that a list could hold."""
 
@@ -95,6 +96,15 @@ class ListEvidence:
     def groups(self) -> tuple[CellType, ...]:
         """Groups of the candidates."""
         return self.evidence.types[self.n_types :]
+
+    @cached_property
+    def weights(self) -> Float[np.ndarray, "gene type"]:
+        """Weights of the genes by both evidence sources."""
+        return np.ascontiguousarray(self.evidence.both.toarray().T)
+
+    def highest(self, scores: Float[np.ndarray, " type"]) -> float:
+        """Highest score of any candidate, groups by their share."""
+        return float((scores * np.where(np.arange(len(scores)) < self.n_types, 1, GROUP_WEIGHT)).max())
 
 
 def list_evidence(
@@ -173,20 +183,8 @@ def name_by_evidence(
     lists: Mapping[str, Mapping[str, int]], about: ListEvidence, *, choice: ListChoice, seed: int
 ) -> tuple[ListName, ...]:
     """Name lists of genes with their GeneIDs, 0 for those that are unknown, best first."""
-    weights = np.ascontiguousarray(about.evidence.both.toarray().T)
-    null: dict[int, Float[np.ndarray, " list"]] = {0: np.zeros(1)}
-    names = []
-    for cluster, genes in lists.items():
-        known = [gene for gene in genes if genes[gene]]
-        place = np.searchsorted(about.gene_ids, np.array([genes[gene] for gene in known], dtype=np.int64))
-        n_genes = len(known)
-        if n_genes not in null:
-            null[n_genes] = random_scores(about, weights, n_genes, n_lists=choice.n_permutations, seed=seed)
-        scores = list_scores(weights, place) if known else np.zeros(weights.shape[1])
-        one = _ListScores(genes=known, place=place, scores=scores)
-        unresolved = tuple(gene for gene in genes if not genes[gene])
-        names.append(_name(cluster, one, about, weights, null=null[n_genes], choice=choice, unresolved=unresolved))
-    return tuple(names)
+    null = cache(partial(random_scores, about, n_lists=choice.n_permutations, seed=seed))
+    return tuple(_name(cluster, genes, about, null=null, choice=choice) for cluster, genes in lists.items())
 
 
 def resolve_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_top: int) -> dict[str, dict[str, int]]:
@@ -205,12 +203,10 @@ def resolve_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, n_
         )
     found: dict[str, dict[str, int]] = {}
     for cluster, genes in lists.genes.items():
-        seen: set[int] = set()
-        found[cluster] = {}
+        first: dict[int | str, str] = {}
         for gene in genes[:n_top]:
-            if id_of[gene] not in seen:
-                found[cluster][gene] = id_of[gene]
-            seen |= {id_of[gene]} - {0}
+            first.setdefault(id_of[gene] or gene, gene)
+        found[cluster] = {gene: id_of[gene] for gene in first.values()}
     return found
 
 
@@ -233,51 +229,36 @@ def universe_ids(
     return gene_ids
 
 
-def _competing(about: ListEvidence, scores: Float[np.ndarray, " type"]) -> float:
-    """Highest score of any candidate, groups by their share."""
-    return float(np.max(np.concatenate([scores[: about.n_types], GROUP_WEIGHT * scores[about.n_types :]])))
-
-
-def random_scores(
-    about: ListEvidence, weights: Float[np.ndarray, "gene type"], n_genes: int, *, n_lists: int, seed: int
-) -> Float[np.ndarray, " list"]:
+def random_scores(about: ListEvidence, n_genes: int, *, n_lists: int, seed: int) -> Float[np.ndarray, " list"]:
     """Highest score of any candidate for random lists of a size."""
     rng = generator(seed, f"random lists of {n_genes}")
-    drawn = (rng.choice(len(weights), size=n_genes, replace=False) for _ in range(n_lists))
-    totals = weights.sum(axis=0)
-    return np.array([_competing(about, list_scores(weights, genes, totals=totals)) for genes in drawn])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _ListScores:
-    """The genes of one list that the store knows."""
-
-    genes: Sequence[str]  # as given, best first
-    place: Int[np.ndarray, " gene"]  # their places in the universe
-    scores: Float[np.ndarray, " type"]  # of candidates and groups
+    drawn = (rng.choice(len(about.weights), size=n_genes, replace=False) for _ in range(n_lists))
+    totals = about.weights.sum(axis=0)
+    return np.array([about.highest(list_scores(about.weights, genes, totals=totals)) for genes in drawn])
 
 
 def _name(
     cluster: str,
-    known: _ListScores,
+    genes: Mapping[str, int],
     about: ListEvidence,
-    weights: Float[np.ndarray, "gene type"],
     *,
-    null: Float[np.ndarray, " list"],
+    null: Callable[[int], Float[np.ndarray, " list"]],
     choice: ListChoice,
-    unresolved: tuple[str, ...],
 ) -> ListName:
     """Name one list; one without known genes is unassigned."""
-    scores, place = known.scores, known.place
+    known = [gene for gene in genes if genes[gene]]
+    place = np.searchsorted(about.gene_ids, np.array([genes[gene] for gene in known], dtype=np.int64))
+    scores = list_scores(about.weights, place)
     own, of_groups = scores[: about.n_types], scores[about.n_types :]
     answer = level_name(
         about.types, own, level=choice.level, max_gap=choice.max_gap, groups=about.groups, group_scores=of_groups
     )
-    p_value = float((1 + np.sum(null >= _competing(about, scores))) / (1 + len(null))) if len(place) else 1.0
+    by_chance = null(len(known))
+    p_value = float((1 + np.sum(by_chance >= about.highest(scores))) / (1 + len(by_chance)))
     row = _row_of(answer, about, scores)
-    parts = _parts(weights[:, row], place)
-    order = np.argsort(-parts, kind="stable").tolist()
-    supporting = tuple(known.genes[at] for at in order if parts[at] > 0)
+    profile, mean, size = _profile(len(place), len(about.gene_ids))
+    parts = about.weights[place, row] * (profile - mean) / size
+    supporting = tuple(known[at] for at in np.argsort(-parts, kind="stable").tolist() if parts[at] > 0)
     markers = np.isin(place, about.evidence.markers[row].indices).sum() if about.evidence.n_markers[row] else None
     second = _runner_up(answer, about, own)
     reason = _rejection(p_value, n_known=len(place), n_support=len(supporting), n_markers=markers)
@@ -294,7 +275,7 @@ def _name(
         runner_up_score=0.0 if second is None else float(own[second]),
         genes=supporting[:_N_GENES],
         n_genes=len(place),
-        unresolved=unresolved,
+        unresolved=tuple(gene for gene in genes if not genes[gene]),
         reason=reason,
     )
 
@@ -304,14 +285,6 @@ def _row_of(answer: LevelName, about: ListEvidence, scores: Float[np.ndarray, " 
     names = [one.name for one in about.evidence.types]
     rows = [names.index(name) for name in dict.fromkeys([answer.members[0], answer.name]) if name in names]
     return max(rows, key=lambda row: (scores[row], -row))
-
-
-def _parts(weights: Float[np.ndarray, " gene"], place: Int[np.ndarray, " gene"]) -> Float[np.ndarray, " gene"]:
-    """Part of each gene of a list in a score."""
-    if not len(place):
-        return np.zeros(0)
-    profile, mean, size = _profile(len(place), len(weights))
-    return np.asarray(weights[place] * (profile - mean) / size)
 
 
 def _runner_up(answer: LevelName, about: ListEvidence, scores: Float[np.ndarray, " type"]) -> int | None:
