@@ -1,5 +1,6 @@
 """Where commands write: outputs are compared with each other and with the inputs before any work is done."""
 
+import dataclasses
 import hashlib
 import inspect
 import logging
@@ -43,15 +44,18 @@ COMMANDS = {
     ),
     "cellmodel embed": (f"{{cells}} {PLAIN}", ["-o", "--work-dir"], ["cells"]),
     "cellmodel graph export": ("{cells} --knowledge none", ["-o"], ["cells"]),
+    "cellmodel perturb": ("--train {train} --query {query} --kb {store}", ["-o"], ["train", "query"]),
     "cellmodel plot": ("{cells} --kind sankey --rows group --columns group", ["-o"], ["cells"]),
     "cellmodel predict": ("{cells} --model {model}", ["-o"], ["cells", "model"]),
     "cellmodel report": ("{cells}", ["-o"], ["cells"]),
     "cellmodel search": ("{cells} blood --kb {store} --cluster-key group", ["-o"], ["cells"]),
+    "genekb compare": ("--kb {store} --tasks {tasks}", ["-o", "--plot"], ["tasks"]),
     "genekb export": ("--kb {store} --format npy", ["-o"], ["store"]),
+    "genekb name-set": ("{genes} --kb {store} --vocabulary {sets}", ["-o"], ["genes", "sets"]),
 }  # fmt: skip
 # Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
 OTHERS = {
-    "cellmodel": {"ablate", "demo", "eval", "lock", "pull", "push", "sync"},
+    "cellmodel": {"ablate", "demo", "eval", "lock", "perturb-eval", "pull", "push", "sync"},
     "genekb": {
         "build",
         "download",
@@ -70,6 +74,8 @@ OTHERS = {
 
 
 def has_path(hint):
+    if dataclasses.is_dataclass(hint):
+        return any(has_path(field.type) for field in dataclasses.fields(hint) if field.name != "home")
     return hint is Path or any(map(has_path, typing.get_args(hint)))
 
 
@@ -93,6 +99,10 @@ def made(tmp_path_factory):
     run_on_file(folder / "raw.h5ad", cluster_task(None, config), read=ReadConfig(), write=write)
     shutil.copyfile(folder / "data" / "cells.h5ad", folder / "other.h5ad")
     (folder / "sets.gmt").write_text("A\tfrom me\tCD3D\tCD3E\tCD3G\tCD4\tCD7\n")
+    (folder / "genes.txt").write_text("CD3D\nCD3E\nCD3G\n")
+    (folder / "tasks").mkdir()
+    for name in ("train.tsv", "query.tsv", "tasks/immune.tsv"):
+        (folder / name).write_text("perturbation\tgene\tlabel\nCD3D\tCD4\t1\n")
     built = build(read_demo_table(), BuildConfig(name="demo", models=("hash-16",)), home=folder / "home")
     return folder, str(built.folder)
 
@@ -102,13 +112,15 @@ def places(made, tmp_path):
     """Copies, since a command that is wrong might change them."""
     folder, store = made
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("home"))
-    named = {"cells": "data/cells.h5ad", "other": "other.h5ad", "model": "model", "sets": "sets.gmt", "data": "data"}
+    named = {"cells": "data/cells.h5ad", "other": "other.h5ad", "model": "model", "sets": "sets.gmt", "data": "data",
+             "genes": "genes.txt", "tasks": "tasks", "train": "train.tsv", "query": "query.tsv"}  # fmt: skip
     return {name: str(tmp_path / path) for name, path in named.items()} | {"store": store}
 
 
 def own_ending(command, option):
     endings = {"--report": ".html", "--plot": ".svg", "cellmodel report": ".html", "cellmodel plot": ".svg",
-               "cellmodel compare": ".tsv", "genekb export": ".npy"}  # fmt: skip
+               "cellmodel compare": ".tsv", "cellmodel perturb": ".tsv", "genekb compare": ".tsv",
+               "genekb export": ".npy", "genekb name-set": ".tsv"}  # fmt: skip
     return "" if option not in {"-o", "--report", "--plot"} else endings.get(option, endings.get(command, ".h5ad"))
 
 
