@@ -157,17 +157,16 @@ def shared_phrases(texts: Sequence[str], *, left_out: frozenset[str] = frozenset
     parts = {
         part
         for phrase, count in kept.items()
-        for part in _parts(phrase)
-        if count >= _MORE_SPECIFIC * kept.get(part, np.inf)
+        for part in map(" ".join, _runs(phrase.split(" ")))
+        if part != phrase and count >= _MORE_SPECIFIC * kept.get(part, np.inf)
     }
     return sorted(kept.keys() - parts)
 
 
-def _parts(phrase: str) -> Iterator[str]:
-    """Shorter runs of the words of a phrase."""
-    words = phrase.split(" ")
-    for length in range(1, len(words)):
-        yield from (" ".join(words[start : start + length]) for start in range(len(words) - length + 1))
+def _runs(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Words that follow one another, up to four."""
+    for length in _PHRASE_WORDS:
+        yield from (words[start : start + length] for start in range(len(words) - length + 1))
 
 
 def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
@@ -177,12 +176,10 @@ def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
     inside = ENGLISH_STOP_WORDS - {"of"}
     kept = " ".join(sentence for sentence in split_sentences(text) if sentence not in left_out)
     for words in map(split_words, split_clauses(kept)):
-        for length in _PHRASE_WORDS:
-            for start in range(len(words) - length + 1):
-                chosen = words[start : start + length]
-                is_whole = not inside & {*chosen} and "of" not in {chosen[0], chosen[-1]} and not chosen[0].isdigit()
-                if is_whole and len(chosen[-1]) >= _MIN_WORD:
-                    yield " ".join(chosen)
+        for run in _runs(words):
+            is_whole = not inside & {*run} and "of" not in {run[0], run[-1]} and not run[0].isdigit()
+            if is_whole and len(run[-1]) >= _MIN_WORD:
+                yield " ".join(run)
 
 
 def _of_codes(names: Sequence[str]) -> list[SetName]:

@@ -1,6 +1,6 @@
 """Names of gene sets by the texts of their genes: a common theme, the names that fit it, the genes and sentences."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -83,12 +83,12 @@ class NamedSet:
     """A gene set, its name if it has one, and what speaks for it."""
 
     set_name: str  # as it was given
-    name: str  # best name; empty where there is none
-    reason: str  # why there is no name; empty where there is one
-    p_value: float | None  # share of random sets whose genes are as near to each other; None where not tested
-    name_p: float | None  # share of random sets whose best name fits as well; None where not tested
-    names: tuple[FittingName, ...]  # best first; also of a set without a common theme
-    theme: tuple[ThemeGene, ...]  # genes that carry the theme, nearest first; none where the set is not named
+    name: str = ""  # best name; empty where there is none
+    reason: str = ""  # why there is no name; empty where there is one
+    p_value: float | None = None  # share of random sets whose genes are as near to each other; None where not tested
+    name_p: float | None = None  # share of random sets whose best name fits as well; None where not tested
+    names: tuple[FittingName, ...] = ()  # best first; also of a set without a common theme
+    theme: tuple[ThemeGene, ...] = ()  # genes that carry the theme, nearest first; none where the set is not named
     others: tuple[str, ...]  # genes that do not
     unknown: tuple[str, ...]  # names that are not in the store, or ambiguous
     without_text: tuple[str, ...]  # genes of the store that have no vector
@@ -106,16 +106,6 @@ class SetNaming:
     vocabulary: str  # where the names come from
     n_names: int  # in the vocabulary
     n_universe: int  # genes from which random sets were drawn
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Members:
-    """Genes of a set, by what is known of them."""
-
-    genes: dict[int, str]  # row of the universe: name as given
-    unknown: tuple[str, ...]
-    without_text: tuple[str, ...]
-    outside: tuple[str, ...]
 
 
 _ByChance = tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " some_draw"]]
@@ -223,10 +213,10 @@ def name_sets(
     gene_ids, strata = _universe_of(store, known.gene_ids, universe, expression)
     rows = np.searchsorted(known.gene_ids, gene_ids)
     drawn_from = make_universe(known.vectors[rows], strata=strata, seed=settings.seed)
-    members = {
-        name: _members(map(str, genes), found, gene_ids=gene_ids, with_vector=known.gene_ids)
-        for name, genes in sets.items()
-    }
+    unnamed = [
+        _sorted_genes(name, genes, found, gene_ids=gene_ids, with_vector=known.gene_ids) for name, genes in sets.items()
+    ]
+    members = {one.set_name: rows for one, rows in unnamed}
     opened = store.encoder(encoder_id)
     names, places, source = _vocabulary(store, vocabulary, members, gene_ids)
     encoded = opened.encode([one.text or one.name for one in names], progress=progress) if names else None
@@ -235,7 +225,7 @@ def name_sets(
     scale = scale_names(drawn_from, vectors)
     scale.deviation[~is_read] = np.inf  # a text of which the encoder knows no word fits nothing
     namer = _Namer(universe=drawn_from, gene_ids=gene_ids, names=names, scale=scale, places=places, config=settings)
-    named = [_name_set(namer, name, each) for name, each in members.items()]
+    named = [_name_set(namer, one, rows) for one, rows in unnamed]
     if knowledge == "real":
         named = _with_sentences(store, opened, named, n_genes=settings.n_sentences)
     return SetNaming(
@@ -311,26 +301,38 @@ def _universe_of(
     return gene_ids, strata
 
 
-def _members(genes: Iterable[str], found: Mapping[str, int], *, gene_ids: IntArray, with_vector: IntArray) -> _Members:
-    """Sort the genes of a set by what is known of them; a gene that is named twice counts once."""
-    rows: dict[int, str] = {}
-    left: dict[str, list[str]] = {"unknown": [], "without_text": [], "outside": []}
-    for name in dict.fromkeys(genes):
+def _sorted_genes(
+    set_name: str, genes: Genes, found: Mapping[str, int], *, gene_ids: IntArray, with_vector: IntArray
+) -> tuple[NamedSet, IntArray]:
+    """Sort the genes of a set by what is known of them: a set without a name, and rows of the universe, ascending.
+
+    ``others`` are the genes of the rows, in their order; a gene that is named twice counts once.
+    """
+    names: dict[int, str] = {}
+    unknown: list[str] = []
+    without_text: list[str] = []
+    outside: list[str] = []
+    for name in dict.fromkeys(map(str, genes)):
         gene_id = found[name]
         row = int(np.searchsorted(gene_ids, gene_id))
         if not gene_id:
-            left["unknown"].append(name)
+            unknown.append(name)
         elif row < len(gene_ids) and gene_ids[row] == gene_id:
-            rows.setdefault(row, name)
+            names.setdefault(row, name)
         else:
-            left["outside" if gene_id in with_vector else "without_text"].append(name)
-    return _Members(genes=dict(sorted(rows.items())), **{kind: tuple(names) for kind, names in left.items()})
+            (outside if gene_id in with_vector else without_text).append(name)
+    rows = sorted(names)
+    unnamed = NamedSet(
+        set_name=set_name, others=tuple(names[row] for row in rows), unknown=tuple(unknown),
+        without_text=tuple(without_text), outside=tuple(outside),
+    )  # fmt: skip
+    return unnamed, np.array(rows, dtype=np.int64)
 
 
 def _vocabulary(
     store: Store,
     given: Sequence[SetName] | Literal["phrases"] | None,
-    members: Mapping[str, _Members],
+    members: Mapping[str, IntArray],
     gene_ids: IntArray,
 ) -> tuple[tuple[SetName, ...], dict[str, IntArray] | None, str]:
     """Names to choose from, which of them each set has where that differs, and where they come from."""
@@ -342,33 +344,19 @@ def _vocabulary(
     left_out = boilerplate(every)
     places: dict[str, int] = {}
     of_set = {}
-    for name, each in members.items():
-        texts = store.texts(gene_ids[list(each.genes)])
-        phrases = shared_phrases([text or "" for text in texts], left_out=left_out)
+    for name, rows in members.items():
+        phrases = shared_phrases([text or "" for text in store.texts(gene_ids[rows])], left_out=left_out)
         of_set[name] = np.array([places.setdefault(phrase, len(places)) for phrase in phrases], dtype=np.int64)
     return tuple(SetName(name=phrase) for phrase in places), of_set, "phrases of the texts of each set"
 
 
-def _name_set(namer: _Namer, set_name: str, members: _Members) -> NamedSet:
+def _name_set(namer: _Namer, unnamed: NamedSet, rows: IntArray) -> NamedSet:
     """Test a set for a common theme, and name it."""
-    config, rows = namer.config, np.array(list(members.genes), dtype=np.int64)
-    unnamed = NamedSet(
-        set_name=set_name,
-        name="",
-        reason=f"{counted(len(rows), 'gene')} with a text, {config.min_genes} are needed",
-        p_value=None,
-        name_p=None,
-        names=(),
-        theme=(),
-        others=tuple(members.genes.values()),
-        unknown=members.unknown,
-        without_text=members.without_text,
-        outside=members.outside,
-    )
-    if len(rows) < config.min_genes:
-        return unnamed
-    scale, names = _names_of(namer, set_name)
-    (coherences, best_scores), n = namer.by_chance(rows, scale), len(rows)
+    config, n = namer.config, len(rows)
+    if n < config.min_genes:
+        return replace(unnamed, reason=f"{counted(n, 'gene')} with a text, {config.min_genes} are needed")
+    scale, names = _names_of(namer, unnamed.set_name)
+    coherences, best_scores = namer.by_chance(rows, scale)
     p_value = share_reaching(float(coherence(namer.universe.centred[rows].sum(axis=0), n=n)), coherences)
     z = scale.z(namer.universe.vectors[rows].mean(axis=0), n=n, of=len(namer.gene_ids))
     order = np.argsort(-z, kind="stable")[: config.n_names].tolist()
@@ -380,7 +368,7 @@ def _name_set(namer: _Namer, set_name: str, members: _Members) -> NamedSet:
         return replace(found, reason="no common theme")
     if name_p is None or name_p > config.max_name_p:
         return replace(found, reason="a common theme, and no name of the vocabulary that fits it")
-    given = list(members.genes.values())
+    given = unnamed.others
     theme = [
         ThemeGene(name=given[at], gene_id=int(namer.gene_ids[rows[at]]), p_value=float(gene_p[at]), sentence="")
         for at in np.argsort(gene_p, kind="stable").tolist()

@@ -1,5 +1,6 @@
 """The part of `genekb export` that writes for one program, or the genes of a list."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from genekb.query.programs import NamedVectors
     from genekb.schema import IntArray
 
-_N_LISTED = 10
+_N_LISTED = 10  # names without a vector that are shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,11 @@ def named_gene_ids(
 
 
 def _note_missing(found: "NamedVectors") -> None:
-    for name, why in list(found.missing.items())[:_N_LISTED]:
-        note(f"left out: {name}: {why}")
-    if len(found.missing) > _N_LISTED:
-        note(f"and {len(found.missing) - _N_LISTED:,} more; --json lists all")
+    for line in left_out_lines(list(found.missing.items())):
+        note(line)
+
+
+def left_out_lines(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """Say what was left out and why, line by line."""
+    more = [f"and {len(reasons) - _N_LISTED:,} more; --json lists all"] if len(reasons) > _N_LISTED else []
+    return [*(f"left out: {name}: {why}" for name, why in reasons[:_N_LISTED]), *more]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
 from genekb_cellmodel_cli.genekb.build import describe_build
-from genekb_cellmodel_cli.genekb.programs import ProgramChoice, export_for_program, named_gene_ids
+from genekb_cellmodel_cli.genekb.programs import ProgramChoice, export_for_program, left_out_lines, named_gene_ids
 from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from genekb.encoders.imported.vectors import ForeignVectors
     from genekb.query.compare import Comparison
 
-_N_LISTED: Final = 10  # rows without a vector that are shown
 Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
 
 
@@ -230,8 +229,7 @@ def _import_lines(result: "ImportResult", name: str) -> list[str]:
     left_out, manifest = result.left_out, result.build.manifest
     return [
         f"{result.n_genes:,} of {result.n_genes + len(left_out):,} vectors taken",
-        *(f"left out: {one}: {reason}" for one, reason in left_out[:_N_LISTED]),
-        *([f"and {len(left_out) - _N_LISTED:,} more; --json lists all"] if len(left_out) > _N_LISTED else []),
+        *left_out_lines(left_out),
         f"encoder {result.encoder_id}; use it with --encoder {name}",
         f"store {manifest.full_name}, digest {manifest.digest[:16]}: {result.build.folder}",
     ]

@@ -124,8 +124,8 @@ def _fit_landmarks(
 
 def area_under_curve(scores: Float[np.ndarray, " row"], has_term: Bool[np.ndarray, " row"]) -> float:
     """Area under the ROC curve: how often a row with the term scores above one without; ties count a half."""
-    _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]  # of equal scores the mean
+    from scipy.stats import rankdata
+
     n_with = int(has_term.sum())
-    above = ranks[has_term].sum() - n_with * (n_with + 1) / 2
+    above = rankdata(scores)[has_term].sum() - n_with * (n_with + 1) / 2
     return float(above / (n_with * (len(has_term) - n_with)))
