@@ -7,7 +7,6 @@ Clusters are the annotators' types, read here alone. Exits with 1 where a bar is
 
 import argparse
 import csv
-import json
 import resource
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from bench_clustering import build_stores
-from protocol import DataSet, load_datasets
+from protocol import DataSet, load_datasets, markdown, write_results
 
 import genekb
 from cellmodel.core.config import RunConfig
@@ -203,11 +202,7 @@ def by_data(rows: Rows) -> Rows:
 
 def table(rows: Rows, columns: tuple[str, ...]) -> list[str]:
     """Write rows as Markdown."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for row in rows:
-        shown = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in map(row.get, columns))
-        lines.append("| " + " | ".join(shown) + " |")
-    return lines
+    return markdown(columns, (map(row.get, columns) for row in rows))
 
 
 def report(found: dict[str, Rows]) -> str:
@@ -268,9 +263,7 @@ def main() -> int:
         found["time"] = [pool.submit(timed, *sets[LARGE]).result()]
     lines = bars(found)
     page = report(found) + "\n".join(["## Bars", "", *lines, ""])
-    (options.output / "attribution.json").write_text(json.dumps(found, indent=1) + "\n")
-    (options.output / "attribution.md").write_text(page)
-    sys.stdout.write(page)
+    write_results(options.output, "attribution", found, page)
     return int(any("MISSED" in line for line in lines))
 
 

@@ -8,7 +8,6 @@ counts as wrong. The rule was chosen on the sets of half A.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from naming_sets import TruthOfSet, half, more_sets, named_sets, open_stores
-from protocol import load_datasets
+from protocol import load_datasets, markdown, write_results
 
 import genekb
 from cellmodel.annotate.cell_types import UNASSIGNED, CellType, combine_evidence, read_cell_types
@@ -122,15 +121,15 @@ def score_taxon(labels: Labels, kb: genekb.Store, encoder: str) -> dict[int, dic
     scored: dict[int, dict[str, dict[str, bool]]] = {}
     for size in SIZES:
         lists = {key: dict(list(genes.items())[:size]) for key, genes in every.items()}
-        columns = {}
-        for what, each in evidence.items():
-            columns[what] = right_names(name_all(lists, each, level="auto"), labels)
-        columns["both, fine"] = right_names(name_all(lists, about, level="fine"), labels)
-        columns["both, broad"] = right_groups(name_all(lists, about, level="broad"), labels)
-        columns |= of_auto(name_all(lists, about, level="auto"))
-        columns["named, the right types left out"] = named_without(lists, about, labels)
-        columns["random lists named"] = random_lists(about, kb, size)
-        scored[size] = columns
+        auto = {what: name_all(lists, each, level="auto") for what, each in evidence.items()}
+        scored[size] = {
+            **{what: right_names(names, labels) for what, names in auto.items()},
+            "both, fine": right_names(name_all(lists, about, level="fine"), labels),
+            "both, broad": right_groups(name_all(lists, about, level="broad"), labels),
+            **of_auto(auto["both"]),
+            "named, the right types left out": named_without(lists, about, labels),
+            "random lists named": random_lists(about, size),
+        }
     return scored
 
 
@@ -169,7 +168,7 @@ def named_without(lists: Mapping[str, Mapping[str, int]], about: ListEvidence, l
     return found
 
 
-def random_lists(about: ListEvidence, kb: genekb.Store, size: int) -> dict[str, bool]:
+def random_lists(about: ListEvidence, size: int) -> dict[str, bool]:
     """Whether random lists of genes with a text are named."""
     rng = generator(1, f"lists of {size}")
     draws = {
@@ -193,18 +192,20 @@ def report(scored: Mapping[int, Mapping[str, Mapping[str, bool]]], sets: Sequenc
     lines = [f"# Names from lists alone, {encoder}", ""]
     for which, own in halves.items():
         lines += [f"Half {which}: {', '.join(own)}", ""]
-    heads = [f"{size} genes, {which}" for size in SIZES for which in "AB"]
-    lines += ["| share of labels | " + " | ".join(heads) + " |", "|" + " --- |" * (1 + len(heads))]
-    for what in scored[SIZES[0]]:
-        is_random = what.startswith("random")
-        shares = [
-            mean_of_sets(scored[size][what], None if is_random else halves[which]) for size in SIZES for which in "AB"
+    columns = {f"{size} genes, {which}": (size, halves[which]) for size in SIZES for which in "AB"}
+    shares = (
+        [
+            what,
+            *(
+                mean_of_sets(scored[at][what], None if what.startswith("random") else own)
+                for at, own in columns.values()
+            ),
         ]
-        lines.append(f"| {what} | " + " | ".join(f"{share:.3f}" for share in shares) + " |")
-    lines += ["", "| data, named right | " + " | ".join(map(str, SIZES)) + " |", "|" + " --- |" * (1 + len(SIZES))]
-    for name in sets:
-        shares = [mean_of_sets(scored[size]["both"], [name]) for size in SIZES]
-        lines.append(f"| {name} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
+        for what in scored[SIZES[0]]
+    )
+    of_sets = ([name, *(mean_of_sets(scored[size]["both"], [name]) for size in SIZES)] for name in sets)
+    lines += [*markdown(["share of labels", *columns], shares), ""]
+    lines += markdown(["data, named right", *map(str, SIZES)], of_sets, digits=2)
     return "\n".join(lines) + "\n"
 
 
@@ -216,7 +217,6 @@ def main() -> int:
     parser.add_argument("--encoder", default="lsa-256")
     options = parser.parse_args()
     start = time.perf_counter()
-    options.output.mkdir(parents=True, exist_ok=True)
     stores = open_stores(options.home or options.output / "home", [options.encoder])
     scored: dict[int, dict[str, dict[str, bool]]] = {size: {} for size in SIZES}
     sets: dict[str, None] = {}
@@ -226,9 +226,7 @@ def main() -> int:
                 scored[size].setdefault(what, {}).update({f"{key} {taxon}": value for key, value in each.items()})
         sets |= dict.fromkeys(key.split("|", 1)[0] for key in labels.lists)
     text = report(scored, sorted(sets), options.encoder) + f"\n{time.perf_counter() - start:.0f} s\n"
-    (options.output / "lists.md").write_text(text)
-    (options.output / "lists.json").write_text(json.dumps(scored, indent=1))
-    sys.stdout.write(text)
+    write_results(options.output, "lists", scored, text)
     return 0
 
 

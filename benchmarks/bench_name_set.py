@@ -7,10 +7,7 @@ terms: only their names are read, never which genes a term annotates. Exits with
 """
 
 import argparse
-import csv
-import gzip
 import hashlib
-import json
 import os
 import sys
 import time
@@ -19,8 +16,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from protocol import markdown, write_results
 
 import genekb
+from genekb.files.tables import read_table
 from genekb.query.gene_sets import SetName, read_vocabulary
 from genekb.query.name_set import NamedSet, NameSetConfig, SetKnowledge, name_sets
 from genekb.store.reader import Store
@@ -31,12 +30,6 @@ BARS = {"percentile": 0.92, "random unnamed": 0.95, "named": 0.88, "contaminated
 LEAST_PRECISION, LEAST_RECALL = 0.7, 0.5  # of the listed part of a set of which half is of the theme
 SIZES = ((3, 4), (5, 9), (10, 24), (25, 10_000))
 Row = dict[str, str]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read a table with its header."""
-    with gzip.open(path, "rt", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream, delimiter="\t"))
 
 
 def in_half_b(set_id: str) -> bool:
@@ -83,6 +76,12 @@ def is_right_part(named: NamedSet, row: Row) -> bool:
     return both >= LEAST_PRECISION * len(listed) and both >= LEAST_RECALL * len(true)
 
 
+def of_percentiles(places: np.ndarray) -> dict[str, float]:
+    """Mean percentile, and shares of high ones."""
+    shares = {">= .90": places >= 0.9, ">= .99": places >= 0.99}
+    return {"percentile": float(places.mean())} | {name: float(is_high.mean()) for name, is_high in shares.items()}
+
+
 def score(found: Mapping[str, Sequence[NamedSet]], rows: Sequence[Row]) -> dict[str, Any]:
     """Figures of some sets."""
     places = np.array([percentile(one, row["name"]) for one, row in zip(found["genes"], rows, strict=True)])
@@ -93,9 +92,7 @@ def score(found: Mapping[str, Sequence[NamedSet]], rows: Sequence[Row]) -> dict[
     of_named = named["half_contaminated"]
     return {
         "sets": len(rows),
-        "percentile": float(places.mean()),
-        ">= .90": float((places >= 0.9).mean()),
-        ">= .99": float((places >= 0.99).mean()),
+        **of_percentiles(places),
         "named": float(named["genes"].mean()),
         "random unnamed": float(1 - named["random"].mean()),
         "contaminated named": float(of_named.mean()),
@@ -121,9 +118,7 @@ def gpt4(rows: Sequence[Row], models: Sequence[Row]) -> dict[str, Any]:
     unnamed = [float(row["confidence"]) == 0 for row in of_random if row["input"] == "random" and row["set_id"] in ids]
     return {
         "sets": len(rows),
-        "percentile": float(places.mean()),
-        ">= .90": float((places >= 0.9).mean()),
-        ">= .99": float((places >= 0.99).mean()),
+        **of_percentiles(places),
         "random unnamed": float(np.mean(unnamed)) if unnamed else float("nan"),
     }
 
@@ -136,18 +131,11 @@ COLUMNS = (
 
 def page(results: Mapping[str, Mapping[str, Any]], bars: Sequence[str], seconds: float) -> str:
     """Write everything as one page."""
-    lines = ["| " + " | ".join(["", *COLUMNS]) + " |", "|" + " --- |" * (1 + len(COLUMNS))]
-    for what, row in results.items():
-        cells = ["" if name not in row or row[name] != row[name] else _cell(row[name]) for name in COLUMNS]
-        lines.append("| " + " | ".join([what, *cells]) + " |")
+    lines = markdown(["", *COLUMNS], ([what, *map(row.get, COLUMNS)] for what, row in results.items()))
     by_size = results["real, half B"]["by size"]
     lines += ["", "Half B by number of genes, percentile and share named: "]
     lines[-1] += "; ".join(f"{size}: {place:.3f}, {named:.2f}" for size, (place, named) in by_size.items())
     return "\n".join([*lines, "", *bars, "", f"{seconds:.0f} s"]) + "\n"
-
-
-def _cell(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def main() -> int:
@@ -164,7 +152,7 @@ def main() -> int:
     options = parser.parse_args()
     started = time.perf_counter()
     folder = Path(os.environ["GENEKB_TEST_DATA"]) / FOLDER
-    rows, models = read_rows(folder / "gsai_dev.tsv.gz"), read_rows(folder / "gsai_models_dev.tsv.gz")
+    rows, models = (read_table(folder / f"{name}.tsv.gz", "sets").rows for name in ("gsai_dev", "gsai_models_dev"))
     names = read_vocabulary(folder / "go_bp_names.tsv.gz")
     store = genekb.open(options.kb, home=options.home)
     halves: dict[str, Callable[[str], bool]] = {"half A": lambda one: not in_half_b(one), "half B": in_half_b}
@@ -181,10 +169,7 @@ def main() -> int:
         f"- {'ok' if of_b[what] >= bar else 'MISSED'}: {what} {of_b[what]:.3f}, bar {bar}" for what, bar in BARS.items()
     ]
     text = page(results, bars, time.perf_counter() - started)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "name_set.json").write_text(json.dumps(results, indent=1) + "\n")
-    (options.output / "name_set.md").write_text(text)
-    sys.stdout.write(text)
+    write_results(options.output, "name_set", results, text)
     return int(any("MISSED" in line for line in bars))
 
 

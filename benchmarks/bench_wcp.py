@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from protocol import data_folder
+from protocol import data_folder, markdown, write_results
 
 BAR_SECONDS, BAR_MB, BAR_STATE_MB = 60.0, 1000.0, 60.0
 QUERY = "hormones that regulate blood glucose"
@@ -88,12 +88,11 @@ def _peak_mb() -> float:
 
 def report_rows(rows: list[dict[str, Any]], *, taxon: str, n_texts: int) -> tuple[str, list[str]]:
     """Write everything as one page; and the bars, one line each."""
-    lines = [f"{n_texts:,} texts of {taxon}; processor time", "", "| encoder | " + " | ".join(COLUMNS) + " |"]
-    lines.append("|" + " --- |" * (1 + len(COLUMNS)))
+    columns = ["encoder", *COLUMNS]
+    lines = [f"{n_texts:,} texts of {taxon}; processor time", ""]
+    lines += markdown(columns, (map(row.get, columns) for row in rows), digits=1)
     bars = []
     for row in rows:
-        shown = (f"{row[key]:,.1f}" if isinstance(row[key], float) else str(row[key]) for key in COLUMNS)
-        lines.append(f"| {row['encoder']} | " + " | ".join(shown) + " |")
         if row["encoder"].startswith("wcp"):
             seconds = row["fit s"] + row["vectors s"]
             held = (
@@ -125,10 +124,7 @@ def main() -> int:
             process.join()
             rows.append(json.loads(report.read_text()))
     page, bars = report_rows(rows, taxon=options.taxon, n_texts=len(texts))
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "wcp.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.output / "wcp.md").write_text(page)
-    sys.stdout.write(page)
+    write_results(options.output, "wcp", rows, page)
     return int(any("MISSED" in line for line in bars))
 
 

@@ -76,16 +76,10 @@ def open_stores(
 
 def more_sets() -> list[DataSet]:
     """List the sets on which names alone are scored."""
+    files = {data_folder() / f"{path}.h5ad": taxon for path, taxon in MORE_SETS.items()}
     return [
-        DataSet(
-            name=Path(path).name,
-            path=data_folder() / f"{path}.h5ad",
-            taxon=taxon,
-            label_key="cell_type",
-            labels="",
-            study=False,
-        )
-        for path, taxon in MORE_SETS.items()
+        DataSet(name=path.stem, path=path, taxon=taxon, label_key="cell_type", labels="", study=False)
+        for path, taxon in files.items()
     ]
 
 

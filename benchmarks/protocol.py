@@ -1,10 +1,14 @@
 """One protocol for every data set: the same settings, the same seeds, labels read for scoring alone."""
 
 import hashlib
+import json
 import os
+import sys
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SEEDS = (0, 1, 2, 3, 4)
 HERE = Path(__file__).parent
@@ -38,14 +42,24 @@ def load_datasets() -> list[DataSet]:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != entry["sha256"]:
             raise SystemExit(f"{path} has sha256 {digest[:12]}, {entry['sha256'][:12]} is listed")
-        found.append(
-            DataSet(
-                name=name,
-                path=path,
-                taxon=entry["taxon"],
-                label_key=entry["label_key"],
-                labels=entry["labels"],
-                study=entry["study"],
-            )
-        )
+        listed = {key: entry[key] for key in ("taxon", "label_key", "labels", "study")}
+        found.append(DataSet(name=name, path=path, **listed))
     return found
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, digits: int = 3) -> list[str]:
+    """Lay out a table; a missing number is empty."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        cells = ("" if value is None or value != value else value for value in row)  # noqa: PLR0124 - NaN
+        shown = (f"{value:,.{digits}f}" if isinstance(value, float) else str(value) for value in cells)
+        lines.append("| " + " | ".join(shown) + " |")
+    return lines
+
+
+def write_results(folder: Path, name: str, found: Any, page: str) -> None:
+    """Write figures as ``name.json`` and a page as ``name.md``, and print the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / f"{name}.md").write_text(page)
+    sys.stdout.write(page)
