@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted, listed
 from genekb.files.replace import Target, check_targets, output
-from genekb.files.tables import read_list
+from genekb.files.tables import read_list, write_table
 from genekb.query.export import vector_lineage
 from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
@@ -137,7 +137,10 @@ def export_for(
     rows: Iterable[Sequence[object]] = [("source", "target", "importance"), *edges]
     if program == "scouter":
         rows = chain([["gene", *(f"dim_{number}" for number in range(found.vectors.shape[1]))]], _digits(found))
-    _write_rows(rows, path, delimiter=",", overwrite=overwrite)
+    with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
     return ProgramExport(
         program=program, files=files, encoder=found.lineage["encoder_id"], n_genes=len(found.names),
         n_edges=len(edges), missing=found.missing,
@@ -152,14 +155,7 @@ def output_files(found: NamedVectors, path: Path) -> tuple[Path, ...]:
 def write_missing(found: NamedVectors, path: Path, *, overwrite: bool = False) -> None:
     """Write the names that an export lacks, and why, beside it."""
     for file in output_files(found, path)[1:]:
-        _write_rows([("name", "reason"), *found.missing.items()], file, delimiter="\t", overwrite=overwrite)
-
-
-def _write_rows(rows: Iterable[Sequence[object]], path: Path, *, delimiter: str, overwrite: bool) -> None:
-    with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        write_table(file, ("name", "reason"), found.missing.items(), overwrite=overwrite)
 
 
 def _digits(found: NamedVectors) -> Iterator[list[str]]:

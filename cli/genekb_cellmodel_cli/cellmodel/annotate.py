@@ -9,7 +9,7 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, show, table
-from genekb_cellmodel_cli.cellmodel.marker_lists import Lists, name_lists
+from genekb_cellmodel_cli.cellmodel.marker_lists import Lists, name_lists, shown_name
 
 if TYPE_CHECKING:
     from cellmodel.annotate.cell_types import CellType
@@ -153,13 +153,7 @@ def _only_markers(candidates: Candidates, *, encoder: str | None) -> Path:
     return candidates.markers
 
 
-def _shown_name(row: dict[str, Any]) -> str:
-    from cellmodel.annotate.marker_overlap import display_name
-
-    return display_name(row["name"], best=row["best"], reason=row["reason"])
-
-
-_NAME = {"cluster": "cluster", "cells": "n_cells", "name": _shown_name}
+_NAME = {"cluster": "cluster", "cells": "n_cells", "name": shown_name}
 _BY_TYPES = _NAME | {
     "level": "level",
     "parent": "parent",

@@ -79,13 +79,14 @@ def name_lists(
     show({"input": str(path), "output": str(output)} | content, _lines(content, output), json=json)
 
 
-def _shown_name(row: dict[str, Any]) -> str:
+def shown_name(row: dict[str, Any]) -> str:
+    """Name of a cluster or list, or why it has none."""
     from cellmodel.annotate.marker_overlap import display_name
 
     return display_name(row["name"], best=row["best"], reason=row["reason"])
 
 
-_NAME: Columns = {"cluster": "cluster", "genes": "n_genes", "name": _shown_name}
+_NAME: Columns = {"cluster": "cluster", "genes": "n_genes", "name": shown_name}
 _BY_TYPES: Columns = {
     **_NAME,
     "level": "level",

@@ -174,14 +174,11 @@ def _with_differences(rows: Sequence[TaskRow], *, seed: int) -> Iterator[TaskRow
     first: dict[str, TaskRow] = {}
     for row in rows:
         base = first.setdefault(row.task, row)
-        if base is row or row.by_term is None or base.by_term is None:
+        own, others = row.by_term or {}, base.by_term or {}
+        differences = np.array([own[name] - others[name] for name in own if name in others])
+        if base is row or not len(differences):
             yield row
             continue
-        pairs = [(area, base.by_term[name]) for name, area in row.by_term.items() if name in base.by_term]
-        if not pairs:
-            yield row
-            continue
-        differences = np.array([area - other for area, other in pairs])
         low, high = bootstrap_interval(differences, seed=seed)
         yield replace(row, difference=float(differences.mean()), difference_low=low, difference_high=high)
 

@@ -116,18 +116,12 @@ def read_task(path: Path, store: Store) -> GeneTask:
     parts = {name: _texts(rows, name) for name in (folds or [name for name in ("split",) if name in header])}
     has_test = bool(folds) or ("split" in parts and TEST in parts["split"])
     kept, n_repeated = _distinct(path, genes, terms, has_term)
-    made = [
-        _term(
-            path,
-            name,
-            genes[index],
-            has_term[index],
-            {key: part[index] for key, part in parts.items()},
-            has_test=has_test,
-        )
-        for name in dict.fromkeys(terms[kept].tolist())
-        if len(index := kept[terms[kept] == name])
-    ]
+    made = []
+    for name in dict.fromkeys(terms[kept].tolist()):
+        index = kept[terms[kept] == name]
+        own = {key: part[index] for key, part in parts.items()}
+        rounds = _rounds(f"{path}: a row of {name!r}", genes[index], own, has_test=has_test)
+        made.append(Term(name=name, genes=genes[index], has_term=has_term[index], rounds=rounds))
     return GeneTask(
         name=path.name.removesuffix(".gz").removesuffix(".tsv"),
         terms=tuple(made),
@@ -181,15 +175,19 @@ def _distinct(path: Path, genes: IntArray, terms: StrArray, has_term: Mask) -> t
     return known[np.sort(first)], len(known) - len(first)
 
 
-def _term(
-    path: Path, name: str, genes: IntArray, has_term: Mask, parts: Mapping[str, StrArray], *, has_test: bool
-) -> Term:
+def _rounds(
+    where: str, genes: IntArray, parts: Mapping[str, StrArray], *, has_test: bool
+) -> Mapping[ScoredOn, tuple[Round, ...]]:
+    """Give the rounds of the rows of a term, by the columns of the table that say them, else by hash of the genes."""
     if genes.shape[1] > 1:
-        rounds = _rounds_of_folds(parts) if parts else _rounds_of_pairs(genes)
-    else:
-        split = parts["split"] if parts else hash_folds(genes[:, 0])
-        rounds = _rounds_of_split(path, name, split, has_test=has_test)
-    return Term(name=name, genes=genes, has_term=has_term, rounds=rounds)
+        if parts:
+            return _rounds_of_folds(parts)
+        folds = np.column_stack([hash_folds(member) for member in genes.T])
+        return _rounds_in_turn(folds, sorted(set(folds.ravel().tolist())))
+    split = parts["split"] if parts else hash_folds(genes[:, 0])
+    if not np.char.str_len(split).all():
+        raise SourceUnusable(f"{where} has no split; write fold1, fold2, ... or test")
+    return _rounds_of_split(split, has_test=has_test)
 
 
 def hash_folds(gene_ids: Int[np.ndarray, " gene"]) -> StrArray:
@@ -198,23 +196,27 @@ def hash_folds(gene_ids: Int[np.ndarray, " gene"]) -> StrArray:
     return np.array([f"fold{int.from_bytes(digest[:8], 'big') % N_FOLDS + 1}" for digest in digests], dtype=np.str_)
 
 
-def _rounds_of_split(path: Path, name: str, split: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tuple[Round, ...]]:
+def _rounds_of_split(split: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tuple[Round, ...]]:
     """Folds are trained on and ``test`` is scored; where the table has no ``test``, each fold is scored in turn."""
-    if not np.char.str_len(split).all():
-        raise SourceUnusable(f"{path}: a row of {name!r} has no split; write fold1, fold2, ... or test")
     folds = sorted(set(split.tolist()) - {TEST})
     if has_test:
         test: tuple[Round, ...] = (Round(train=split != TEST, scored=split == TEST),)
         inner = tuple(Round(train=(split != TEST) & (split != fold), scored=split == fold) for fold in folds)
         return {"test": test, "inner": inner if len(folds) > 1 else ()}
-    test = tuple(Round(train=split != fold, scored=split == fold) for fold in folds)
-    return {"test": test, "inner": _within(split, folds)}
+    return _rounds_in_turn(split[:, None], folds)
 
 
-def _within(parts: StrArray, folds: Sequence[str]) -> tuple[Round, ...]:
-    """Give the rounds within the training part of each fold: another fold of it is scored."""
-    pairs = ((outer, inner) for outer in folds for inner in folds if outer != inner)
-    return tuple(Round(train=(parts != outer) & (parts != inner), scored=parts == inner) for outer, inner in pairs)
+def _rounds_in_turn(folds: StrArray, names: Sequence[str]) -> Mapping[ScoredOn, tuple[Round, ...]]:
+    """Score each fold by the others, and each of these by those without both; ``folds``: (row, member) of its genes.
+
+    Pairs within a fold are scored, those without a gene of it trained on; others are not used.
+    """
+
+    def scored(fold: str, *left: str) -> Round:
+        return Round(train=~np.isin(folds, [fold, *left]).any(axis=1), scored=(folds == fold).all(axis=1))
+
+    inner = tuple(scored(fold, outer) for outer in names for fold in names if fold != outer)
+    return {"test": tuple(map(scored, names)), "inner": inner}
 
 
 def _rounds_of_folds(parts: Mapping[str, StrArray]) -> Mapping[ScoredOn, tuple[Round, ...]]:
@@ -232,24 +234,6 @@ def _inner_rounds(part: StrArray) -> Iterator[Round]:
     for number in range(max(map(len, letters))):
         own = np.array([word[number : number + 1] for word in letters])
         yield Round(train=own == "t", scored=own == "v")
-
-
-def _rounds_of_pairs(genes: Int[np.ndarray, "row 2"]) -> Mapping[ScoredOn, tuple[Round, ...]]:
-    """Pairs within a fold of genes are scored, those without a gene of it trained on; others are not used."""
-    folds = np.column_stack([hash_folds(genes[:, 0]), hash_folds(genes[:, 1])])
-    names = sorted(set(folds.ravel().tolist()))
-
-    def outside(*left: str) -> Mask:
-        return np.asarray(~np.isin(folds, left).any(axis=1))
-
-    def inside(fold: str) -> Mask:
-        return np.asarray((folds == fold).all(axis=1))
-
-    test = tuple(Round(train=outside(fold), scored=inside(fold)) for fold in names)
-    inner = tuple(
-        Round(train=outside(fold, other), scored=inside(other)) for fold in names for other in names if fold != other
-    )
-    return {"test": test, "inner": inner}
 
 
 def read_published(folder: Path, tasks: Sequence[str]) -> tuple[Published, ...]:
