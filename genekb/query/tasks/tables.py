@@ -213,7 +213,8 @@ def _rounds_in_turn(folds: StrArray, names: Sequence[str]) -> Mapping[ScoredOn, 
     """
 
     def scored(fold: str, *left: str) -> Round:
-        return Round(train=~np.isin(folds, [fold, *left]).any(axis=1), scored=(folds == fold).all(axis=1))
+        is_trained = np.isin(folds, [fold, *left], invert=True).all(axis=1)
+        return Round(train=np.asarray(is_trained), scored=(folds == fold).all(axis=1))
 
     inner = tuple(scored(fold, outer) for outer in names for fold in names if fold != outer)
     return {"test": tuple(map(scored, names)), "inner": inner}
