@@ -12,7 +12,6 @@ on one is reported on the other. `--species human` keeps the sets of one. Exits 
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from naming_sets import (
     open_stores,
     with_vectors,
 )
-from protocol import load_datasets
+from protocol import load_datasets, write_results
 from sklearn.feature_extraction.text import HashingVectorizer
 
 import genekb
@@ -347,10 +346,7 @@ def main() -> int:
     rows = [score(truth, stores[truth.data.taxon], one) for truth in truths for one in encoders]
     lines, bars = write(rows)
     page = "\n".join([*lines, "## Bars", "", *bars, "", f"{time.perf_counter() - started:.0f} s"]) + "\n"
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / f"{what}.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.output / f"{what}.md").write_text(page)
-    sys.stdout.write(page)
+    write_results(options.output, what, rows, page)
     return int(any("MISSED" in line for line in bars))
 
 

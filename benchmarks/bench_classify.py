@@ -6,7 +6,6 @@ Labels of test cells are read for scoring alone. Exits with 1 where a bar is mis
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bench_clustering import build_stores
-from protocol import DataSet, data_folder, load_datasets
+from protocol import DataSet, data_folder, load_datasets, write_results
 from sklearn.metrics import roc_auc_score
 
 import genekb
@@ -329,9 +328,7 @@ def main() -> int:
         found = {part: [row for job in each for row in job.result()] for part, each in jobs.items()}
     lines = bars(found["across species"])
     page = report(found) + "\n".join(["## Bars", "", *lines, ""])
-    (options.output / "classify.json").write_text(json.dumps(found, indent=1) + "\n")
-    (options.output / "classify.md").write_text(page)
-    sys.stdout.write(page)
+    write_results(options.output, "classify", found, page)
     sys.stderr.write(f"{time.perf_counter() - started:.0f} s\n")
     return int(any("MISSED" in line for line in lines))
 

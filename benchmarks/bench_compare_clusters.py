@@ -8,7 +8,6 @@ sets are one, and which pairs were looked at while the comparison was worked out
 """
 
 import argparse
-import json
 import sys
 import time
 import tomllib
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from bench_clustering import build_stores
-from protocol import HERE, SEEDS, data_folder
+from protocol import HERE, SEEDS, data_folder, markdown, write_results
 
 import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, ClusterMatch, CompareConfig, match_clusters
@@ -176,12 +175,9 @@ def share(held: Iterable[bool]) -> float | None:
 
 
 def table(rows: Rows, columns: Sequence[str]) -> list[str]:
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for row in rows:
-        values = ("–" if value is None else value for value in map(row.get, columns))
-        shown = (f"{value:.2f}" if isinstance(value, float) else str(value) for value in values)
-        lines.append("| " + " | ".join(shown) + " |")
-    return lines
+    return markdown(
+        columns, (("–" if row.get(name) is None else row[name] for name in columns) for row in rows), digits=2
+    )
 
 
 def mean_row(rows: Rows) -> dict[str, Any]:
@@ -216,9 +212,7 @@ def main() -> int:
     human, mouse = map(genekb.open, build_stores(options.output / "home"))
     rows = list(map(measure, load_pairs({"human": human, "mouse": mouse})))
     page = report(rows)
-    (options.output / "compare_clusters.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.output / "compare_clusters.md").write_text(page)
-    sys.stdout.write(page)
+    write_results(options.output, "compare_clusters", rows, page)
     sys.stderr.write(f"{time.perf_counter() - started:.0f} s\n")
     return 0
 

@@ -11,7 +11,6 @@ missed.
 
 import argparse
 import hashlib
-import json
 import sys
 import time
 import tomllib
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from naming_sets import TruthOfSet, dealt, known_cells, more_sets, named_sets, open_stores
-from protocol import HERE, load_datasets
+from protocol import HERE, load_datasets, write_results
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.metrics import average_precision_score
 
@@ -204,10 +203,7 @@ def main() -> int:
     sets = named_sets([one for one in [*load_datasets(), *more_sets()] if one.name in asked])
     rows = [row for truth in sets for one in encoders for row in search_set(truth, stores[truth.data.taxon], one)]
     page, bars = report(rows, time.perf_counter() - started)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "search.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.output / "search.md").write_text(page)
-    sys.stdout.write(page)
+    write_results(options.output, "search", rows, page)
     return int(any("MISSED" in line for line in bars))
 
 
