@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -10,17 +10,17 @@ from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.arrays import CellByGene, unit_rows
 from cellmodel.core.errors import InputUnusable
+from cellmodel.perturb.features import GRID
 from cellmodel.perturb.kernels import Matrix, centred, nearness
-from cellmodel.perturb.model import fold_of
+from cellmodel.perturb.model import N_FOLDS, fold_of
 from cellmodel.perturb.tables import MIN_TRAINED
 from genekb.core.messages import counted, known_names
 
 N_PSEUDO: Final = 3  # replicates that cells are divided into where none are named
 COVERAGE: Final = 0.95  # of the intervals
-_TEMPERATURES: Final = (0.1, 0.25, 0.5)
+_TEMPERATURES: Final = GRID["temperature"]
 _RIDGES: Final = (0.3, 1.0, 3.0, 10.0, 30.0)
-_GENE_SHARES: Final = (0.0, 0.5)  # of a prediction that comes from genes of like text
-_GENE_TEMPERATURE: Final = 0.1
+_GENE_TEMPERATURES: Final = GRID["gene_temperature"]
 _BLOCK: Final = 1_024
 
 Effects = Float[np.ndarray, "perturbation gene"]
@@ -101,10 +101,12 @@ def _group_means(
 class EffectSettings:
     """What the regression uses; chosen by the error of training perturbations that are predicted by others."""
 
-    temperature: float  # of the kernel of perturbations
-    ridge: float
-    gene_share: float  # of a prediction that comes from genes of like text
-    uses_text: bool  # whether text predicted better than the mean of the trained perturbations; else that is given
+    temperature: float = 0.0  # of the kernel of perturbations
+    ridge: float = 0.0
+    gene_temperature: float = 0.0  # of genes of like text, of which half of a prediction is made; 0: none of it
+    uses_text: bool = (
+        False  # whether text predicted better than the mean of the trained perturbations; else that is given
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -126,39 +128,65 @@ def predict_effects(
     ``measured``: of the trained perturbations, whose vectors and names are ``vectors`` and ``names``; ``new``: vectors
     of those to predict; zero rows give the mean. Settings are chosen, and intervals taken, out of fold.
     """
-    folds, scale = fold_of(names), np.maximum(measured.std(axis=0), 1e-6)
     centre = vectors.mean(axis=0)
     own, asked = centred(vectors, centre), centred(new, centre)
     smooth = _Smoother(gene_vectors)
-    best: tuple[float, EffectSettings, Effects] | None = None
-    base = float(np.square((measured - _means_of_others(measured, folds)) / scale).mean())
+    trials = _try_settings(measured, own, fold_of(names), smooth)
+    settings, left_out = trials.best
+    mean = np.broadcast_to(measured.mean(axis=0), (len(new), measured.shape[1])).copy()
+    if settings.uses_text:
+        inside, across = (nearness(one, own, temperature=settings.temperature) for one in (own, asked))
+        has_text = np.any(new != 0, axis=1)
+        mean[has_text] = _regress(measured, inside, across[has_text], ridge=settings.ridge)
+        mean = smooth(mean, temperature=settings.gene_temperature)
+    return PredictedEffects(
+        mean=mean,
+        half_width=_half_width(measured - left_out),
+        settings=settings,
+        explained=trials.explained() if settings.uses_text else 0.0,
+    )
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Trials:
+    """Errors of settings in each group of perturbations; the first is the mean of the other groups."""
+
+    measured: Effects
+    folds: Int[np.ndarray, " perturbation"]
+    best: tuple[EffectSettings, Effects]  # with what it predicts of each group by the others
+    errors: list[Float[np.ndarray, " fold"]] = field(default_factory=list)
+    lowest: float = np.inf
+
+    def add(self, settings: EffectSettings, left_out: Effects) -> None:
+        """Keep the error, and the prediction where it is the best."""
+        scale = np.maximum(self.measured.std(axis=0), 1e-6)
+        error = np.square((self.measured - left_out) / scale).mean(axis=1)
+        self.errors.append(np.bincount(self.folds, error, N_FOLDS))
+        if self.errors[-1].sum() < self.lowest:
+            self.best, self.lowest = (settings, left_out), float(self.errors[-1].sum())
+
+    def explained(self) -> float:
+        """Part of the variance explained in each group by the settings that are best in the others."""
+        errors = np.array(self.errors)
+        chosen = (errors.sum(axis=1, keepdims=True) - errors).argmin(axis=0)
+        return float(1 - errors[chosen, np.arange(N_FOLDS)].sum() / errors[0].sum())
+
+
+def _try_settings(measured: Effects, own: Matrix, folds: Int[np.ndarray, " _"], smooth: "_Smoother") -> _Trials:
+    """Try every regression, then every smoothing of the best of them."""
+    mean = np.stack([measured[folds != fold].mean(axis=0) for fold in folds.tolist()])
+    trials = _Trials(measured=measured, folds=folds, best=(EffectSettings(), mean))
+    trials.add(*trials.best)
     for temperature in _TEMPERATURES:
         kernel = nearness(own, own, temperature=temperature).astype(np.float64)
         for ridge in _RIDGES:
-            left_out = _out_of_fold(measured, kernel, folds, ridge=ridge)
-            smoothed = smooth(left_out)
-            for share in _GENE_SHARES:
-                found = (1 - share) * left_out + share * smoothed
-                error = float(np.square((measured - found) / scale).mean())
-                if best is None or error < best[0]:
-                    settings = EffectSettings(temperature=temperature, ridge=ridge, gene_share=share, uses_text=True)
-                    best = (error, settings, found)
-    if best is None or best[0] >= base:
-        settings = EffectSettings(temperature=0.0, ridge=0.0, gene_share=0.0, uses_text=False)
-        mean = np.broadcast_to(measured.mean(axis=0), (len(new), measured.shape[1])).copy()
-        residual = measured - _means_of_others(measured, folds)
-        return PredictedEffects(mean=mean, half_width=_half_width(residual), settings=settings, explained=0.0)
-    error, settings, found = best
-    plain = _regress(
-        measured,
-        nearness(own, own, temperature=settings.temperature),
-        nearness(asked, own, temperature=settings.temperature),
-        ridge=settings.ridge,
-    )
-    plain[~np.any(new != 0, axis=1)] = measured.mean(axis=0)
-    mean = (1 - settings.gene_share) * plain + settings.gene_share * smooth(plain)
-    half = _half_width(measured - found)
-    return PredictedEffects(mean=mean, half_width=half, settings=settings, explained=1 - error / base)
+            settings = EffectSettings(temperature=temperature, ridge=ridge, uses_text=True)
+            trials.add(settings, _out_of_fold(measured, kernel, folds, ridge=ridge))
+    settings, left_out = trials.best
+    for temperature in _GENE_TEMPERATURES if settings.uses_text else ():
+        smoothed = smooth(left_out, temperature=temperature)
+        trials.add(replace(settings, gene_temperature=temperature), smoothed)
+    return trials
 
 
 def _regress(measured: Effects, kernel: Matrix, across: Matrix, *, ridge: float) -> Effects:
@@ -176,10 +204,6 @@ def _out_of_fold(measured: Effects, kernel: Matrix, folds: Int[np.ndarray, " _"]
     return found
 
 
-def _means_of_others(measured: Effects, folds: Int[np.ndarray, " _"]) -> Effects:
-    return np.stack([measured[folds != fold].mean(axis=0) for fold in folds.tolist()])
-
-
 def _half_width(residual: Effects) -> Float[np.ndarray, " gene"]:
     """Half of an interval a gene that holds 95 % of all residuals: wide where those of the gene are."""
     own = np.square(residual).mean(axis=0)
@@ -188,18 +212,18 @@ def _half_width(residual: Effects) -> Float[np.ndarray, " gene"]:
 
 
 class _Smoother:
-    """Mean over genes of like text, in blocks of genes; genes without a text keep their own value."""
+    """Mean of values and of those of genes of like text, in blocks of genes; genes without a text keep their own."""
 
     def __init__(self, vectors: Matrix) -> None:
         self._vectors = unit_rows(vectors.astype(np.float32))
         self._has_text = np.any(vectors != 0, axis=1)
 
-    def __call__(self, values: Effects) -> Effects:
+    def __call__(self, values: Effects, *, temperature: float) -> Effects:
         found = values.copy()
-        for start in range(0, values.shape[1], _BLOCK):
+        for start in range(0, values.shape[1] if temperature else 0, _BLOCK):
             block = slice(start, start + _BLOCK)
-            weights = nearness(self._vectors, self._vectors[block], temperature=_GENE_TEMPERATURE)
+            weights = nearness(self._vectors, self._vectors[block], temperature=temperature)
             weights[~self._has_text] = 0.0
             smoothed = (values @ weights) / np.maximum(weights.sum(axis=0), 1e-12)
-            found[:, block] = np.where(self._has_text[block], smoothed, values[:, block])
+            found[:, block] = np.where(self._has_text[block], (smoothed + values[:, block]) / 2, values[:, block])
         return found

@@ -40,33 +40,20 @@ def gene_factor(vectors: Matrix, *, temperature: float) -> Matrix:
     return np.asarray(across @ (axes[:, kept] / np.sqrt(values[kept])), dtype=np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shares:
-    """Variances of the parts of a response, in units of one another."""
-
-    gene: float = 0.1  # offset of a gene over all perturbations, and that shared by genes of like text
-    shared_gene: float = 0.1
-    one_sided: float = 0.3  # like perturbations, the same gene
-    two_sided: float = 0.6  # like perturbations, like genes
-    main: float = 0.1  # like perturbations, all genes
-    perturbation: float = 0.1  # offset of one perturbation, which no other shares
-    noise: float = 0.3
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Fitted:
     """Dual weights (perturbation, gene) of a joint regression, and what they are used with."""
 
     weights: sp.csr_matrix
     factor: Matrix  # of the genes
-    shares: Shares
+    offset: float
 
     def predict(self, kernel: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """Parts one-sided, two-sided and main of perturbations by genes; ``kernel``: (new, fitted) of perturbations."""
         kernel = kernel.astype(np.float32)
-        one = self.shares.one_sided * dot(kernel, self.weights)
-        two = self.shares.two_sided * (kernel @ (self.weights @ self.factor)) @ self.factor.T
-        main = self.shares.main * kernel @ np.asarray(self.weights.sum(axis=1))
+        one = 0.5 * dot(kernel, self.weights)
+        two = 0.5 * (kernel @ (self.weights @ self.factor)) @ self.factor.T
+        main = self.offset * kernel @ np.asarray(self.weights.sum(axis=1))
         return one, two, np.broadcast_to(main, one.shape)
 
 
@@ -75,11 +62,13 @@ def dot(dense: Matrix, sparse: sp.csr_matrix) -> Matrix:
     return np.asarray((sparse.T @ dense.T).T)
 
 
-def fit_joint(values: sp.csr_matrix, kernel: Matrix, factor: Matrix, *, shares: Shares) -> Fitted:
+def fit_joint(values: sp.csr_matrix, kernel: Matrix, factor: Matrix, *, offset: float, noise: float) -> Fitted:
     """Regress responses on products of kernels, a Gaussian process solved by conjugate gradients.
 
     ``values``: (perturbation, gene), what is stored is known, zeros too. ``kernel``: of the perturbations. Products of
-    kernels are those of :cite:`bonilla2007multitask`; nothing of the size of all pairs squared is made.
+    kernels are those of :cite:`bonilla2007multitask`; nothing of the size of all pairs squared is made. Variances:
+    one half each for like perturbations with the same gene, and with like genes; ``offset`` for each offset: of a gene,
+    of like genes, of a perturbation, of like perturbations; ``noise``.
     """
     weights = values.astype(np.float32).tocsr()
     rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
@@ -89,13 +78,13 @@ def fit_joint(values: sp.csr_matrix, kernel: Matrix, factor: Matrix, *, shares: 
     def covariance(dual: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
         held = sp.csr_matrix((dual, columns, weights.indptr), shape=weights.shape)
         of_rows, of_genes = np.asarray(held.sum(axis=1)).ravel(), np.asarray(held.sum(axis=0)).ravel()
-        both = shares.two_sided * (kernel @ (held @ factor)) @ factor.T + shares.one_sided * dot(kernel, held)
-        of_gene = shares.gene * of_genes + shares.shared_gene * factor @ (factor.T @ of_genes)
-        of_row = shares.main * (kernel @ of_rows) + shares.perturbation * of_rows
-        return np.asarray(both[rows, columns] + of_gene[columns] + of_row[rows] + shares.noise * dual)
+        both = 0.5 * ((kernel @ (held @ factor)) @ factor.T + dot(kernel, held))
+        of_gene = offset * (of_genes + factor @ (factor.T @ of_genes))
+        of_row = offset * (kernel @ of_rows + of_rows)
+        return np.asarray(both[rows, columns] + of_gene[columns] + of_row[rows] + noise * dual)
 
     weights.data = conjugate_gradients(covariance, weights.data - weights.data.mean(dtype=np.float64))
-    return Fitted(weights=weights, factor=factor, shares=shares)
+    return Fitted(weights=weights, factor=factor, offset=offset)
 
 
 Vector = Float[np.ndarray, " pair"]

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellmodel.perturb.auc import mean_gene_auc
-from cellmodel.perturb.features import Known, Vectors, pair_features
+from cellmodel.perturb.features import Known, Settings, Vectors, pair_features
 from cellmodel.perturb.model import (
     Calibration,
     Stack,
     calibrate,
+    choose_settings,
     fit_stack,
     fold_of,
     frequencies,
     frequencies_out_of_fold,
+    mean_auc,
     out_of_fold,
+    scores_left_out,
 )
 from cellmodel.perturb.tables import MIN_TRAINED
 from cellmodel.perturb.texts import GeneTexts
@@ -62,6 +64,7 @@ class PairModel:
     stack_with_other: Stack | None
     rates: Float[np.ndarray, " gene"]
     calibration: Calibration
+    settings: Settings
     auc: float
     n_shared: int
 
@@ -73,9 +76,11 @@ class PairModel:
         trained = np.unique(known.rows)
         folds = np.zeros(len(compact.perturbations), dtype=np.int64)
         folds[trained] = fold_of([names[row] for row in compact.perturbations[trained].tolist()])
-        features = out_of_fold(known, folds, compact.vectors)
+        settings = choose_settings(known, folds, compact.vectors)
+        features = out_of_fold(known, folds, compact.vectors, settings=settings)
         stack = fit_stack(features, known, n_genes=n_genes)
-        scores, left_out = _scores(features, known, folds, n_genes=n_genes)
+        scores = stack.score(features, known.columns)
+        left_out = scores_left_out(features, known, folds, n_genes=n_genes)
         shared = np.isin(known.rows, other.rows) if other else np.zeros(len(known.rows), dtype=bool)
         n_shared, with_other = len(np.unique(known.rows[shared])), None
         if other and n_shared < MIN_TRAINED:
@@ -84,9 +89,11 @@ class PairModel:
             )
             other, n_shared = None, 0
         elif other:
-            both, part = _with_other(features[shared], other, known.take(shared), compact.vectors), known.take(shared)
+            part = known.take(shared)
+            both = _with_other(features[shared], other, part, compact.vectors, settings)
             with_other = fit_stack(both, part, n_genes=n_genes)
-            scores[shared], left_out[shared] = _scores(both, part, folds, n_genes=n_genes)
+            scores[shared] = with_other.score(both, part.columns)
+            left_out[shared] = scores_left_out(both, part, folds, n_genes=n_genes)
         rates = frequencies_out_of_fold(known, folds, n_genes=n_genes)
         return cls(
             compact=compact,
@@ -96,45 +103,28 @@ class PairModel:
             stack_with_other=with_other,
             rates=frequencies(known, n_genes=n_genes),
             calibration=calibrate(scores, rates, known.values),
-            auc=_mean_over_folds(known, folds, left_out),
+            settings=settings,
+            auc=mean_auc(known, folds, left_out),
             n_shared=n_shared,
         )
 
     def predict(self, asked: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Score and probability of pairs, and which of them used labels of other cell lines."""
         rows, columns = self.compact.places(asked)
-        features = pair_features(self.known, rows, columns, self.compact.vectors)
+        features = pair_features(self.known, rows, columns, self.compact.vectors, settings=self.settings)
         scores = self.stack.score(features, columns)
         used = np.zeros(len(rows), dtype=bool)
         if self.other is not None and self.stack_with_other is not None:
             used = np.isin(rows, self.other.rows)
             if used.any():
                 part = Known(rows=rows[used], columns=columns[used], values=asked.values[used])
-                both = _with_other(features[used], self.other, part, self.compact.vectors)
+                both = _with_other(features[used], self.other, part, self.compact.vectors, self.settings)
                 scores[used] = self.stack_with_other.score(both, columns[used])
         return scores, self.calibration.probability(scores, self.rates[columns]), used
 
 
 def _with_other(
-    features: Float[np.ndarray, "pair feature"], other: Known, pairs: Known, vectors: Vectors
+    features: Float[np.ndarray, "pair feature"], other: Known, pairs: Known, vectors: Vectors, settings: Settings
 ) -> Float[np.ndarray, "pair feature"]:
-    return np.concatenate([features, pair_features(other, pairs.rows, pairs.columns, vectors)], axis=1)
-
-
-def _scores(
-    features: Float[np.ndarray, "pair feature"], known: Known, folds: Int[np.ndarray, " row"], *, n_genes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of known pairs by features out of fold: with weights of all groups, and of the other groups alone."""
-    left_out, of_pair = np.empty(len(known.rows)), folds[known.rows]
-    for fold in np.unique(of_pair).tolist():
-        inside = of_pair == fold
-        stack = fit_stack(features[~inside], known.take(~inside), n_genes=n_genes)
-        left_out[inside] = stack.score(features[inside], known.columns[inside])
-    return fit_stack(features, known, n_genes=n_genes).score(features, known.columns), left_out
-
-
-def _mean_over_folds(known: Known, folds: Int[np.ndarray, " row"], scores: Float[np.ndarray, " pair"]) -> float:
-    """Mean AUC over genes inside each group of perturbations, which have offsets of their own; mean of groups."""
-    of_pair = folds[known.rows]
-    inside = [of_pair == fold for fold in np.unique(of_pair).tolist()]
-    return float(np.mean([mean_gene_auc(known.columns[one], known.values[one], scores[one]) for one in inside]))
+    others = pair_features(other, pairs.rows, pairs.columns, vectors, settings=settings)
+    return np.concatenate([features, others], axis=1)

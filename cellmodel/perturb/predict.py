@@ -12,7 +12,7 @@ import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.records import Lineage
 from cellmodel.io.writers import check_targets, output
-from cellmodel.perturb.features import Known
+from cellmodel.perturb.features import Known, Settings
 from cellmodel.perturb.neighbors import N_SHOWN, Neighbor, nearest_trained
 from cellmodel.perturb.pair_model import PairModel, pair_vectors
 from cellmodel.perturb.tables import MIN_TRAINED, PairTable, check_training, read_pairs
@@ -50,6 +50,7 @@ class Prediction:
     n_by_also: int  # pairs whose perturbation is in it
     also: str  # file of that table
     auc_out_of_fold: float  # mean over genes and groups of training perturbations, each predicted by the others
+    settings: Settings  # chosen on training perturbations
     config: PerturbConfig
     lineage: Lineage
 
@@ -65,6 +66,7 @@ class Prediction:
             "also": self.also,
             "n_trained_perturbations_in_also": self.n_shared,
             "n_predicted_with_also": self.n_by_also,
+            "settings": asdict(self.settings),
             "knowledge": self.config.knowledge,
             **asdict(self.lineage),
         }
@@ -132,6 +134,7 @@ def predict_pairs(
         n_by_also=int(used_other.sum()),
         also=also.source if also else "",
         auc_out_of_fold=model.auc,
+        settings=model.settings,
         config=config,
         lineage=names.texts.lineage,
     )

@@ -147,6 +147,7 @@ def _prediction_lines(found: "Prediction", output: Path) -> Iterator[str]:
         f"{record['n_answered_from_training']:,} answered from their own labels"
     )
     yield f"mean AUC over genes, out of fold: {found.auc_out_of_fold:.3f} (knowledge: {found.config.knowledge})"
+    yield "chosen: " + ", ".join(f"{name} {value:g}" for name, value in record["settings"].items())
     if found.also:
         yield (
             f"labels of {found.also} used for {found.n_by_also:,} pairs; "

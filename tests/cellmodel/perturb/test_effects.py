@@ -4,7 +4,7 @@ import scipy.sparse as sp
 
 import cellmodel as cm
 from cellmodel.core.errors import InputUnusable
-from cellmodel.perturb.effects import measure_effects, predict_effects, pseudo_replicates
+from cellmodel.perturb.effects import EffectSettings, _Trials, measure_effects, predict_effects, pseudo_replicates
 from tests.support.screens import CONTROL, HELD_OUT, PERTURBED, TOPICS, simulate, symbol
 
 
@@ -73,6 +73,14 @@ def test_texts_that_say_nothing_give_the_mean_of_the_trained_perturbations():
     names, genes = [f"p{n}" for n in range(30)], rng.standard_normal((8, 16)).astype(np.float32)
     found = predict_effects(measured, vectors, names, new=np.zeros((1, 16), dtype=np.float32), gene_vectors=genes * 0)
     np.testing.assert_allclose(found.mean[0], measured.mean(axis=0))
+
+
+def test_settings_are_recorded_and_what_they_explain_is_of_groups_that_did_not_choose_them(screen, screen_kb):
+    record = cm.tl.perturb(screen[0], screen_kb, genes=HELD_OUT, replicate_key="batch").uns["cellmodel_perturb"]
+    assert record["settings"].keys() == {"temperature", "ridge", "gene_temperature", "uses_text"}
+    trials = _Trials(measured=np.zeros((8, 1)), folds=np.arange(8) % 4, best=(EffectSettings(), np.zeros((8, 1))))
+    trials.errors = [np.array([1.0, 1, 1, 1]), np.array([0.0, 1, 1, 1]), np.array([2.0, 0.5, 0.5, 0.5])]
+    assert trials.explained() == pytest.approx(1 - (2.0 + 1.0 * 3) / 4)
 
 
 def test_one_replicate_has_no_error_and_unlabelled_cells_are_left_out():

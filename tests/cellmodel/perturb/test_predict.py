@@ -6,6 +6,7 @@ import pytest
 
 from cellmodel.bench.perturbations import evaluate_predictions
 from cellmodel.core.errors import InputUnusable
+from cellmodel.perturb.features import GRID, Settings
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig, predict_files, prediction_columns
 from cellmodel.perturb.tables import read_pairs
 from tests.support.screens import TOPICS, pairs, symbol, write_table
@@ -70,6 +71,19 @@ def test_labels_of_the_query_change_no_byte(labels, tables, screen_kb, tmp_path)
     other = write_table(tmp_path / "query2.tsv", rows, columns=columns)
     run((tables[0], other), screen_kb, tmp_path, name="again.tsv")
     assert (tmp_path / "again.tsv").read_bytes() == (tmp_path / "out.tsv").read_bytes()
+
+
+def test_settings_are_chosen_by_training_labels_alone_and_recorded(tables, screen_kb, tmp_path):
+    found, _ = run(tables, screen_kb, tmp_path)
+    chosen = found.record()["settings"]
+    assert chosen.keys() == GRID.keys()
+    assert all(chosen[name] in values for name, values in GRID.items())
+    assert found.settings != Settings()
+    query = write_table(tmp_path / "q.tsv", [*QUERY[:3], (QUERY[0][0], "NOSUCH", 1)])
+    assert run((tables[0], query), screen_kb, tmp_path, name="few.tsv")[0].settings == found.settings
+    labels = np.random.default_rng(0).permutation([row[2] for row in TRAIN])
+    noise = write_table(tmp_path / "noise.tsv", [(*row[:2], one) for row, one in zip(TRAIN, labels, strict=True)])
+    assert run((noise, query), screen_kb, tmp_path, name="noise.out.tsv")[0].settings != found.settings
 
 
 def test_the_order_of_rows_and_other_queries_change_no_prediction(tables, screen_kb, tmp_path):
