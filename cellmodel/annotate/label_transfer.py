@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 import genekb
@@ -19,7 +18,7 @@ from cellmodel.annotate.classify import (
 )
 from cellmodel.annotate.shared_genes import GenesBy, TextMatch, joint_features
 from cellmodel.cluster.algorithms import cluster_means, kmeans
-from cellmodel.core.arrays import Embedding
+from cellmodel.core.arrays import Embedding, unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import Cells, obs_columns
@@ -167,8 +166,9 @@ def held_out_limit(features: Embedding, known: Labelled, *, config: ClassifyConf
     return float(np.quantile(np.concatenate(reached), SHARE_BELOW))
 
 
-N_NEAREST: Final = 10  # genes of the query for one of the reference; and neighbours that hubs are found by
-SHARPNESS: Final = 0.2  # temperature of the similarity of two texts
+SHARPNESS: Final = 0.025  # temperature of the cosine of two texts
+N_ROUNDS: Final = 30  # of Sinkhorn's scaling
+RIDGE: Final = 0.1  # of the regression on the profiles of all classes
 SURETY: Final = 4.0  # of a class, by standard deviation of its scores over the clusters
 _FEWEST, _MOST, _CELLS_EACH = 15, 40, 40  # clusters of the query, and cells of one
 _LEAST: Final = 1e-9
@@ -180,46 +180,44 @@ def classify_by_text(
     """Give the cells of each cluster of the query the class whose profile its genes have, by their texts.
 
     Many weak matches are averaged over a cluster, where cells by themselves are too noisy: each gene of the reference
-    is compared with the weighted mean of ten of the query, whatever their names. ``labelled``, ``classes``: rows of the
-    reference and their classes, 0 .. k-1. Returns probabilities, the same for all cells of a cluster.
+    is compared with a weighted mean of the query's, whatever their names. The profile of a cluster is explained by
+    those of all classes at once (ridge regression), so that near relatives are told apart by what they do not share.
+    ``labelled``, ``classes``: rows of the reference and their classes, 0 .. k-1. Returns probabilities, the same for
+    all cells of a cluster.
     """
     n_cells = len(match.query)
     n_clusters = min(_MOST, max(_FEWEST, n_cells // _CELLS_EACH), max(n_cells // 3, 1))
     clusters = kmeans(match.query_features, n_clusters=n_clusters, seed=seed, n_init=2)
     weights = match_weights(match.reference_vectors, match.query_vectors)
-    trust = np.asarray(weights.sum(axis=1)).ravel()
-    profiles = _centred(cluster_means(match.query, clusters)) @ weights.T / np.maximum(trust, _LEAST)
-    wanted = _centred(cluster_means(match.reference[labelled], classes))
-    scores = _standard(wanted, trust) @ (_standard(profiles, trust) * trust).T  # (class, cluster)
+    found = _standard(_centred(cluster_means(match.query, clusters)) @ weights.T)
+    wanted = _standard(_centred(cluster_means(match.reference[labelled], classes)))
+    scores = np.linalg.solve(wanted @ wanted.T + RIDGE * np.eye(len(wanted)), wanted @ found.T)  # (class, cluster)
     scores = (scores - scores.mean(axis=1, keepdims=True)) / (scores.std(axis=1, keepdims=True) + _LEAST)
     chances = np.exp(SURETY * (scores - scores.max(axis=0)))
     return np.asarray((chances / chances.sum(axis=0)).T[clusters], dtype=np.float64)
 
 
-def match_weights(reference: Float[np.ndarray, "gene dim"], query: Float[np.ndarray, "other dim"]) -> sp.csr_matrix:
-    """Weigh the ten genes of the query whose texts are nearest to each of the reference; (gene, other).
+def match_weights(
+    reference: Float[np.ndarray, "gene dim"], query: Float[np.ndarray, "other dim"]
+) -> Float[np.ndarray, "gene other"]:
+    """Weigh the genes of the query for each of the reference by their texts: shares that sum to 1 a row.
 
-    The cosine is corrected for hubs, texts that are near to all others :cite:`conneau2018csls`: twice the cosine less
-    the mean cosine of either gene to its ten nearest; its exponential is the weight. Rows of both are of unit length.
+    All genes are matched at once by optimal transport :cite:`cuturi2013sinkhorn`, so that a text that is near to all
+    others gets no more than its share of them. Rows of both are of unit length.
     """
-    cosine = reference @ query.T
-    n_across, n_down = min(N_NEAREST, len(query)), min(N_NEAREST, len(reference))
-    across = np.partition(cosine, -n_across, axis=1)[:, -n_across:].mean(axis=1, keepdims=True)
-    down = np.partition(cosine, -n_down, axis=0)[-n_down:].mean(axis=0, keepdims=True)
-    similarity = 2 * cosine - across - down
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :n_across]
-    values = np.exp((np.take_along_axis(similarity, nearest, axis=1) - similarity.max()) / SHARPNESS)
-    rows = np.repeat(np.arange(len(reference)), n_across)
-    return sp.csr_matrix((values.ravel(), (rows, nearest.ravel())), shape=cosine.shape)
+    cosine = (reference @ query.T).astype(np.float64)
+    kernel = np.exp((cosine - cosine.max()) / SHARPNESS)
+    of_gene = np.ones(len(kernel))
+    for _ in range(N_ROUNDS):
+        of_other = 1 / (of_gene @ kernel)
+        of_gene = 1 / (kernel @ of_other)
+    return np.asarray(of_gene[:, None] * kernel * of_other)
 
 
 def _centred(means: Float[np.ndarray, "group gene"]) -> Float[np.ndarray, "group gene"]:
     return np.asarray(means - means.mean(axis=0), dtype=np.float64)
 
 
-def _standard(
-    profiles: Float[np.ndarray, "group gene"], trust: Float[np.ndarray, " gene"]
-) -> Float[np.ndarray, "group gene"]:
-    """Profiles less their mean, of length one, under the weights of the genes."""
-    centred = profiles - (profiles @ trust / trust.sum())[:, None]
-    return np.asarray(centred / np.sqrt(centred**2 @ trust + _LEAST)[:, None])
+def _standard(profiles: Float[np.ndarray, "group gene"]) -> Float[np.ndarray, "group gene"]:
+    """Profiles less their mean, of length one."""
+    return unit_rows(profiles - profiles.mean(axis=1, keepdims=True))

@@ -1,32 +1,23 @@
-"""Classes of clusters by the texts of genes: weights as a double loop would find them; types that share no gene."""
+"""Classes of clusters by the texts of genes: weights of optimal transport; types that share no gene."""
 
 import numpy as np
 import pytest
 
-from cellmodel.annotate.label_transfer import N_NEAREST, SHARPNESS, classify_by_text, match_weights
+from cellmodel.annotate.label_transfer import SHARPNESS, classify_by_text, match_weights
 from cellmodel.annotate.shared_genes import TextMatch
 from cellmodel.core.arrays import unit_rows
 
 N_GENES, N_EACH = 90, 30
 
 
-def test_weights_are_those_of_a_double_loop():
-    rng = np.random.default_rng(0)
-    reference, query = (unit_rows(rng.normal(size=(n, 4))) for n in (25, 14))
-    weights = match_weights(reference, query).toarray()
-    cosine = [[float(one @ other) for other in query] for one in reference]
-
-    def mean_of_nearest(values):
-        return float(np.mean(sorted(values)[-N_NEAREST:]))
-
-    across = [mean_of_nearest(row) for row in cosine]
-    down = [mean_of_nearest([row[other] for row in cosine]) for other in range(len(query))]
-    similarity = np.array([[2 * cosine[g][o] - across[g] - down[o] for o in range(14)] for g in range(25)])
-    for gene in range(25):
-        top = sorted(range(14), key=lambda other: -similarity[gene, other])[:N_NEAREST]
-        expected = np.zeros(14)
-        expected[top] = np.exp((similarity[gene, top] - similarity.max()) / SHARPNESS)
-        np.testing.assert_allclose(weights[gene], expected, rtol=1e-9)
+def test_weights_are_those_of_optimal_transport():
+    ot, rng = pytest.importorskip("ot"), np.random.default_rng(0)
+    around = rng.normal(size=4)
+    reference, query = (unit_rows(around + 0.2 * rng.normal(size=(n, 4))) for n in (25, 14))
+    weights = match_weights(reference, query)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    plan = ot.sinkhorn(np.full(25, 1 / 25), np.full(14, 1 / 14), -reference @ query.T, reg=SHARPNESS, stopThr=1e-12)
+    np.testing.assert_allclose(weights, 25 * plan, atol=0.01)
 
 
 @pytest.fixture
