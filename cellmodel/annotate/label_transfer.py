@@ -181,7 +181,7 @@ def classify_by_text(
 
     Many weak matches are averaged over a cluster, where cells by themselves are too noisy: each gene of the reference
     is compared with a weighted mean of the query's, whatever their names. The profile of a cluster is explained by
-    those of all classes at once (ridge regression), so that near relatives are told apart by what they do not share.
+    those of all classes at once (ridge regression), so that near relatives differ by what they do not share.
     ``labelled``, ``classes``: rows of the reference and their classes, 0 .. k-1. Returns probabilities, the same for
     all cells of a cluster.
     """
