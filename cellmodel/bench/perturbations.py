@@ -1,16 +1,14 @@
 """Scores of predicted effects of perturbations against labels: one AUC a gene, mean over genes, with an interval."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
-from cellmodel.perturb.auc import gene_aucs
+from cellmodel.perturb.auc import gene_aucs, mean_gene_auc
 from cellmodel.perturb.tables import PairTable, read_pairs, read_scores
 
 _INTERVAL = 1.96  # standard errors
@@ -63,8 +61,8 @@ def _score(path: Path, truth: PairTable, *, n_draws: int, seed: int) -> EffectSc
     drawn: list[float] = []
     for _ in range(n_draws):
         counts = np.bincount(rng.integers(0, len(perturbations), len(perturbations)), minlength=len(perturbations))
-        drawn.append(_mean(gene_aucs(genes, labels, scores, counts=counts[rows].astype(np.float64))))
-    auc, half = _mean(aucs), _INTERVAL * float(np.nanstd(drawn))
+        drawn.append(mean_gene_auc(genes, labels, scores, counts=counts[rows].astype(np.float64)))
+    auc, half = float(np.nanmean(aucs)), _INTERVAL * float(np.nanstd(drawn))
     return EffectScores(
         name=path.name,
         auc=auc,
@@ -74,7 +72,3 @@ def _score(path: Path, truth: PairTable, *, n_draws: int, seed: int) -> EffectSc
         n_pairs=len(truth),
         n_missing=int(is_missing.sum()),
     )
-
-
-def _mean(aucs: Float[np.ndarray, " gene"]) -> float:
-    return float(np.nanmean(aucs)) if np.isfinite(aucs).any() else math.nan

@@ -34,8 +34,12 @@ def gene_aucs(
 
 
 def mean_gene_auc(
-    genes: Int[np.ndarray, " pair"], labels: Float[np.ndarray, " pair"], scores: Float[np.ndarray, " pair"]
+    genes: Int[np.ndarray, " pair"],
+    labels: Float[np.ndarray, " pair"],
+    scores: Float[np.ndarray, " pair"],
+    *,
+    counts: Float[np.ndarray, " pair"] | None = None,
 ) -> float:
     """Mean of :func:`gene_aucs` over the genes that have both labels; NaN where none has."""
-    found = gene_aucs(genes, labels, scores)
+    found = gene_aucs(genes, labels, scores, counts=counts)
     return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")

@@ -54,9 +54,9 @@ def measure_effects(
     if control not in labels:
         raise InputUnusable(f"no cell has the perturbation {control!r}; there are {known_names(control, present)}")
     batches, batch_of = np.unique(np.array(replicates, dtype=np.str_), return_inverse=True)
-    groups = np.searchsorted([*sorted([*present, control])], labels) * len(batches) + batch_of
-    groups[labels == ""] = -1
     every = sorted([*present, control])
+    groups = np.searchsorted(every, labels) * len(batches) + batch_of
+    groups[labels == ""] = -1
     means, n_cells = _group_means(expression, groups, n_groups=len(every) * len(batches))
     means = means.reshape(len(every), len(batches), -1)
     counts = n_cells.reshape(len(every), len(batches))

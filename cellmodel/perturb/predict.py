@@ -11,14 +11,15 @@ from jaxtyping import Bool, Float, Int
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.records import Lineage
-from cellmodel.io.writers import check_targets, output
+from cellmodel.io.writers import check_targets
 from cellmodel.perturb.features import Known, Settings
 from cellmodel.perturb.neighbors import N_SHOWN, Neighbor, nearest_trained
 from cellmodel.perturb.pair_model import PairModel, pair_vectors
 from cellmodel.perturb.tables import MIN_TRAINED, PairTable, check_training, read_pairs
 from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts
-from genekb.core.messages import counted, table_text
+from genekb.core.messages import counted
 from genekb.files.replace import Target
+from genekb.files.tables import write_table
 
 TRAINED, PREDICTED = "trained", "predicted"
 _NO_TEXT: Final = "no text of the perturbation: frequency of the gene alone"
@@ -208,9 +209,7 @@ def _filled(values: list[Any]) -> list[Any]:
 
 def write_predictions(found: Prediction, path: Path, *, overwrite: bool = False) -> None:
     """Write predictions as .tsv, or as .csv where the name says so."""
-    text = table_text(path, prediction_columns(), prediction_rows(found), digits=6)
-    with output(Target(path), overwrite=overwrite) as part:
-        part.write_text(text, encoding="utf-8")
+    write_table(path, prediction_columns(), prediction_rows(found), digits=6, overwrite=overwrite)
 
 
 def predict_files(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from genekb.core.messages import listed
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
     from cellmodel.perturb.predict import PerturbConfig, Prediction
 
-_SHOWN = 12
 _EVAL: Columns = {
     "predictions": "name",
     "AUC": "auc",
@@ -154,8 +154,7 @@ def _prediction_lines(found: "Prediction", output: Path) -> Iterator[str]:
             f"{found.n_shared:,} trained perturbations are in it"
         )
     if found.unknown:
-        more = f", and {len(found.unknown) - _SHOWN:,} more" if len(found.unknown) > _SHOWN else ""
-        yield f"not in {found.lineage.store_id}: {', '.join(found.unknown[:_SHOWN])}{more}"
+        yield f"not in {found.lineage.store_id}: {listed(found.unknown)}"
     yield from ("", f"output: {output}")
 
 
