@@ -222,44 +222,57 @@ def name_by_types(
         return ((evidence.both @ standard[:, rng.permutation(standard.shape[1])].T).max(axis=0),)
 
     (p_values,) = permutation_p((scores.max(axis=1),), draw, n_permutations=settings.n_permutations, tie=0.0)
-    named = []
-    for cluster, (profile, of_types, p_value) in enumerate(zip(standard, scores, p_values.tolist(), strict=True)):
-        order = np.argsort(-of_types, kind="stable").tolist()
-        best, second = order[0], order[1] if len(order) > 1 else None
-        markers = evidence.markers[best].indices
-        genes = tuple(
-            TypeGene(name=gene_names[gene], contribution=part, is_marker=gene in markers)
-            for gene, part in score_parts(evidence.both[best], profile)
-        )
-        is_leading = profiles[cluster] >= _UPREGULATED
-        is_up = is_leading[markers]
-        reason = f"p {p_value:.2g}"
-        if p_value <= settings.max_p:
-            n_markers = int(evidence.n_markers[best])
-            reason = _weakness(is_up, is_leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
-        answer = level_name(evidence.types, of_types, level=settings.level)
-        second_score = 0.0 if second is None else float(of_types[second])
-        named.append(
-            TypeName(
-                cluster=cluster,
-                name=UNASSIGNED if reason else answer.name,
-                best=evidence.types[best].name,
-                level=answer.level,
-                parent=answer.parent,
-                ontology_id=answer.ontology_id,
-                runner_up=None if second is None else evidence.types[second].name,
-                score=float(of_types[best]),
-                runner_up_score=second_score,
-                margin=float(of_types[best]) - second_score,
-                text_score=float((evidence.text[best] @ profile)[0]),
-                marker_score=float((evidence.markers[best] @ profile)[0]),
-                p_value=p_value,
-                share_markers=float(is_up.mean()) if len(is_up) else 0.0,
-                genes=genes[: settings.n_genes],
-                reason=reason,
-            )
-        )
-    return tuple(named)
+    rows = zip(standard, profiles >= _UPREGULATED, scores, p_values.tolist(), strict=True)
+    return tuple(
+        _name_cluster(cluster, *row, evidence=evidence, gene_names=gene_names, settings=settings)
+        for cluster, row in enumerate(rows)
+    )
+
+
+def _name_cluster(
+    cluster: int,
+    profile: Float[np.ndarray, " gene"],
+    is_leading: Bool[np.ndarray, " gene"],
+    scores: Float[np.ndarray, " type"],
+    p_value: float,
+    *,
+    evidence: TypeEvidence,
+    gene_names: Sequence[str],
+    settings: TypeNaming,
+) -> TypeName:
+    """Name one cluster by its scores."""
+    order = np.argsort(-scores, kind="stable").tolist()
+    best, second = order[0], order[1] if len(order) > 1 else None
+    markers = evidence.markers[best].indices
+    genes = tuple(
+        TypeGene(name=gene_names[gene], contribution=part, is_marker=gene in markers)
+        for gene, part in score_parts(evidence.both[best], profile)
+    )
+    is_up = is_leading[markers]
+    reason = f"p {p_value:.2g}"
+    if p_value <= settings.max_p:
+        n_markers = int(evidence.n_markers[best])
+        reason = _weakness(is_up, is_leading, n_markers=n_markers, n_genes=len(genes), settings=settings)
+    answer = level_name(evidence.types, scores, level=settings.level)
+    second_score = 0.0 if second is None else float(scores[second])
+    return TypeName(
+        cluster=cluster,
+        name=UNASSIGNED if reason else answer.name,
+        best=evidence.types[best].name,
+        level=answer.level,
+        parent=answer.parent,
+        ontology_id=answer.ontology_id,
+        runner_up=None if second is None else evidence.types[second].name,
+        score=float(scores[best]),
+        runner_up_score=second_score,
+        margin=float(scores[best]) - second_score,
+        text_score=float((evidence.text[best] @ profile)[0]),
+        marker_score=float((evidence.markers[best] @ profile)[0]),
+        p_value=p_value,
+        share_markers=float(is_up.mean()) if len(is_up) else 0.0,
+        genes=genes[: settings.n_genes],
+        reason=reason,
+    )
 
 
 def contrast_relatives(
