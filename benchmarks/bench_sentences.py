@@ -25,9 +25,9 @@ from cellmodel.core.config import GraphConfig, RunConfig, SemanticsConfig
 from cellmodel.explain.attribution import neighbour_agreement
 from cellmodel.io.cells import Cells, read_cells, read_obs_columns
 from cellmodel.pp.moments import column_moments
-from cellmodel.text.paths import apply_knowledge, fit_whitening, mix_paths, rank_weights
-from cellmodel.text.sentence_cache import folder_bytes, read_sentences, sentence_folder
-from cellmodel.text.sentences import (
+from cellmodel.pp.text.paths import apply_knowledge, fit_whitening, mix_paths, rank_weights
+from cellmodel.pp.text.sentence_cache import folder_bytes, read_sentences, sentence_folder
+from cellmodel.pp.text.sentences import (
     AgreementRow,
     SentenceReading,
     SentenceRecord,

@@ -150,7 +150,7 @@ def read_loom(folder: Path) -> Any:
 def write_model(folder: Path) -> None:
     from cellmodel.core.config import RunConfig
     from cellmodel.io.records import Lineage
-    from cellmodel.text.paths import TextMap
+    from cellmodel.pp.text.paths import TextMap
     from cellmodel.tl.model.fitted import FittedModel, save_model
 
     rng = np.random.default_rng(0)

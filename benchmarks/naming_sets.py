@@ -18,7 +18,7 @@ from cellmodel.core.random import generator
 from cellmodel.io.cells import ReadConfig, obs_columns, read_cells
 from cellmodel.pp.features import make_features
 from cellmodel.pp.normalize import log_expression
-from cellmodel.text.align import align_cells
+from cellmodel.pp.text.align import align_cells
 from cellmodel.tl._run import run
 
 MORE_SETS = {  # of names alone: species

@@ -16,7 +16,7 @@ import genekb
 from cellmodel.core.arrays import CellByGene, GeneVectors, Labels, unit_rows
 from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.pp.moments import cluster_moments, column_moments
-from cellmodel.text.align import GeneAlignment
+from cellmodel.pp.text.align import GeneAlignment
 from genekb.core.messages import counted
 
 UNASSIGNED: Final = "unassigned"  # name of what is given none

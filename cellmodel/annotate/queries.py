@@ -21,7 +21,7 @@ from cellmodel.annotate.cell_types import (
     widened_weights,
 )
 from cellmodel.core.random import generator
-from cellmodel.text.align import GeneAlignment
+from cellmodel.pp.text.align import GeneAlignment
 from genekb.core.words import split_words
 
 _CELL: Final = "cell"  # in nearly every name

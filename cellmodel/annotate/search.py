@@ -31,7 +31,7 @@ from cellmodel.io.records import Lineage, check_lineage, lineage_record
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
-from cellmodel.text.align import align_cells
+from cellmodel.pp.text.align import align_cells
 from genekb.core.words import split_sentences
 
 _CLUSTER_KEY = "cellmodel"

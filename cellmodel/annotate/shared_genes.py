@@ -21,8 +21,8 @@ from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
-from cellmodel.text.align import GeneAlignment
-from cellmodel.text.paths import apply_knowledge
+from cellmodel.pp.text.align import GeneAlignment
+from cellmodel.pp.text.paths import apply_knowledge
 
 log = logging.getLogger(__name__)
 GenesBy = Literal["ids", "orthologs", "text"]

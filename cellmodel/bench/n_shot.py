@@ -24,9 +24,9 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
+from cellmodel.pp.text.align import align_cells
+from cellmodel.pp.text.paths import apply_knowledge, fit_whitening, specific_text
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.text.align import align_cells
-from cellmodel.text.paths import apply_knowledge, fit_whitening, specific_text
 from cellmodel.tl._run import prepare
 
 OWN_FEATURES: Final = ("expression", "text", "both")

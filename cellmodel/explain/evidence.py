@@ -23,7 +23,7 @@ from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
 from cellmodel.io.records import Lineage
 from cellmodel.pp.normalize import detected_genes, highly_variable
-from cellmodel.text.paths import fit_whitening
+from cellmodel.pp.text.paths import fit_whitening
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
 from genekb.query.name_set import NamedSet

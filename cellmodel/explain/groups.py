@@ -16,7 +16,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, is_whole, obs_columns
 from cellmodel.pp.normalize import detected_genes, log_expression
-from cellmodel.text.align import GeneAlignment, align_cells
+from cellmodel.pp.text.align import GeneAlignment, align_cells
 from genekb.core.messages import MOST_NAMES, known_names
 
 log = logging.getLogger(__name__)

@@ -29,10 +29,10 @@ from cellmodel.nn.losses import info_nce
 from cellmodel.nn.modules import Projector, weights_of, with_weights
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
+from cellmodel.pp.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 from cellmodel.recipes.base import CellViews, NewCells, Recipe, Representation
 from cellmodel.recipes.graph_training import in_content_order
 from cellmodel.recipes.heads import kmeans_head
-from cellmodel.text.paths import N_TOP, gene_specificity, rows_to_one, specific_weights
 
 TEMPERATURE: Final = 0.1
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256)

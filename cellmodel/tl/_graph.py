@@ -15,7 +15,7 @@ from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
-from cellmodel.text.sentence_cache import Progress
+from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.tl._run import Prepared, prepare
 
 log = logging.getLogger(__name__)

@@ -33,13 +33,13 @@ from cellmodel.pp.features import Features, kept_counts, make_features, scan_cel
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.pp.moments import GroupMoments, cluster_moments
 from cellmodel.pp.neighbors import nearest_by_coordinates
+from cellmodel.pp.text.align import GeneAlignment, align_if_known
+from cellmodel.pp.text.paths import apply_knowledge
+from cellmodel.pp.text.sentence_cache import Progress
+from cellmodel.pp.text.sentences import SentenceRecord, read_clusters
+from cellmodel.pp.text.view import TextView, find_reader, text_view
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
 from cellmodel.recipes.registry import check_compute, find_recipe, names_that
-from cellmodel.text.align import GeneAlignment, align_if_known
-from cellmodel.text.paths import apply_knowledge
-from cellmodel.text.sentence_cache import Progress
-from cellmodel.text.sentences import SentenceRecord, read_clusters
-from cellmodel.text.view import TextView, find_reader, text_view
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from cellmodel.explain.markers import marker_frame
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import WriteConfig
+from cellmodel.pp.text.align import GeneAlignment
+from cellmodel.pp.text.sentence_cache import Progress
+from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
 from cellmodel.recipes.registry import plugin_version
-from cellmodel.text.align import GeneAlignment
-from cellmodel.text.sentence_cache import Progress
-from cellmodel.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
 from cellmodel.tl._run import RunResult, check_settings, run
 from cellmodel.tl._task import Task, numbered_categories
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model

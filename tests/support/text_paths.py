@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellmodel.text.paths import Whitening, fit_text_map
+from cellmodel.pp.text.paths import Whitening, fit_text_map
 
 
 def fitted_map(expression, vectors):

@@ -22,9 +22,9 @@ from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
 from cellmodel.io.writers import MODEL
 from cellmodel.pp.neighbors import attach, nearest_votes, smooth
 from cellmodel.pp.normalize import Components, log_expression
+from cellmodel.pp.text.paths import TextMap, mix_paths
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
-from cellmodel.text.paths import TextMap, mix_paths
 from cellmodel.tl._run import RunResult
 from cellmodel.tl._task import Task, numbered_categories
 from genekb.core.errors import SpeciesMismatch

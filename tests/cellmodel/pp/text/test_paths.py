@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellmodel.core.arrays import unit_rows
-from cellmodel.text.paths import fit_whitening, mix_paths, rank_genes, rank_weights
+from cellmodel.pp.text.paths import fit_whitening, mix_paths, rank_genes, rank_weights
 from tests.support.text_paths import fitted_map
 
 

@@ -85,7 +85,7 @@ class TextMap:
     vectors, so a gene's part in it is exact, and sparse expression stays sparse, since
     :math:`(X - 1\mu^T) D^{-1} G = X D^{-1} G - 1 (\mu^T D^{-1} G)`. The ranked sentence is the rank-weighted mean of
     its genes' vectors. It stands in for encoding one sentence a cell, which takes hours for a million cells; how far
-    the two agree is measured by :mod:`cellmodel.text.sentences`.
+    the two agree is measured by :mod:`cellmodel.pp.text.sentences`.
     """
 
     has_vector: Bool[np.ndarray, " gene"]  # which of the genes have a text

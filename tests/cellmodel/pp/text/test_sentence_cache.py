@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genekb
-from cellmodel.text import sentence_cache
-from cellmodel.text.sentence_cache import BATCH, folder_bytes, read_sentences, sentence_folder
+from cellmodel.pp.text import sentence_cache
+from cellmodel.pp.text.sentence_cache import BATCH, folder_bytes, read_sentences, sentence_folder
 from genekb.encoders import load_encoder
 from genekb.query.gc import collect_garbage
 
@@ -21,9 +21,9 @@ SENTENCES = [f"GENE{number} GENE{number % 7} MT-{number % 11}" for number in ran
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cellmodel.text.sentence_cache import read_sentences
+from cellmodel.pp.text.sentence_cache import read_sentences
 from genekb.encoders import load_encoder
-from tests.cellmodel.text.test_sentence_cache import SENTENCES
+from tests.cellmodel.pp.text.test_sentence_cache import SENTENCES
 
 class Dying:
     def __init__(self, encoder): self.encoder, self.spec, self.calls = encoder, encoder.spec, 0
@@ -69,7 +69,7 @@ def test_the_order_given_and_what_was_kept_before_change_nothing(encoder, expect
 
 
 def test_a_killed_run_goes_on_with_the_batches_that_it_had(encoder, expected, tmp_path):
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path], cwd=root, env={"PYTHONPATH": str(root)}, check=False
     )

@@ -17,8 +17,8 @@ from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, unit_rows
 from cellmodel.core.config import GraphConfig
 from cellmodel.pp.neighbors import knn_graph
-from cellmodel.text.paths import Whitening, apply_knowledge, rank_genes, rank_weights
-from cellmodel.text.sentence_cache import ReadSentences
+from cellmodel.pp.text.paths import Whitening, apply_knowledge, rank_genes, rank_weights
+from cellmodel.pp.text.sentence_cache import ReadSentences
 
 GENES_SHOWN: Final = 10  # of a cluster's sentence
 Read = Callable[[Sequence[str]], ReadSentences]  # of distinct sentences, in their order
@@ -33,7 +33,7 @@ class SentenceReading:
     gene_vectors: GeneVectors  # (gene, dim) their whitened vectors
     whitening: Whitening  # the map that whitened them; what the encoder reads goes through it as well
     n_top: int  # most genes in a sentence
-    # gives the encoder's vectors of distinct sentences, see :func:`cellmodel.text.sentence_cache.read_sentences`
+    # gives the encoder's vectors of distinct sentences, see :func:`cellmodel.pp.text.sentence_cache.read_sentences`
     read: Read
 
 
@@ -76,7 +76,7 @@ class SentenceRecord:
 def cell_sentences(
     expression: CellByGene, gene_names: Sequence[str], *, n_top: int, mean: Float[np.ndarray, " gene"] | None = None
 ) -> list[str]:
-    """Write each cell as the names of its genes, as :func:`cellmodel.text.paths.rank_genes` orders them."""
+    """Write each cell as the names of its genes, as :func:`cellmodel.pp.text.paths.rank_genes` orders them."""
     ranked = rank_genes(expression, n_top=n_top, mean=mean)
     return [" ".join(gene_names[gene] for gene in genes) for genes in ranked]
 

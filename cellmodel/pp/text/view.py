@@ -16,10 +16,10 @@ from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.io.backed import BackedMatrix
 from cellmodel.nn.distributed import Rows, on_ray
 from cellmodel.pp.blocks import LogExpression
-from cellmodel.text.align import GeneAlignment
-from cellmodel.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
-from cellmodel.text.sentence_cache import Progress, read_sentences, sentence_folder
-from cellmodel.text.sentences import (
+from cellmodel.pp.text.align import GeneAlignment
+from cellmodel.pp.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
+from cellmodel.pp.text.sentence_cache import Progress, read_sentences, sentence_folder
+from cellmodel.pp.text.sentences import (
     Read,
     SentenceReading,
     SentenceRecord,
