@@ -1,5 +1,6 @@
 """Cells in: which matrix of a file is used, and what it holds."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -288,6 +289,53 @@ def _texts(column: "pd.Series") -> list[str]:
 def is_whole(numbers: "pd.Series") -> bool:
     """Whether all numbers are integers, whatever their type."""
     return bool(((numbers == numbers.round()) & np.isfinite(numbers)).all())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ObsCategories:
+    """A column of obs that has a category for every cell: its batch, sample, donor or condition."""
+
+    key: str
+    names: tuple[str, ...]  # that occur, in the order of a categorical, else of the alphabet with numbers as numbers
+    codes: Int[np.ndarray, " cell"]  # place of each cell's category in ``names``
+
+    @property
+    def n_cells(self) -> Int[np.ndarray, " category"]:
+        """Cells of each category."""
+        return np.bincount(self.codes, minlength=len(self.names))
+
+
+def obs_categories(adata: "AnnData", key: str, *, source: str, what: str = "batch") -> ObsCategories:
+    """Take a column of obs, of cells in memory or backed, as categories; numbers are categories where they repeat.
+
+    ``what``: what the column says of a cell, for messages. Raises ``InputUnusable`` if there is no such column, a cell
+    has no value in it, or more than half of the cells have a value of their own.
+    """
+    texts = np.array(obs_columns(adata, [key], source=source, hint=f"name the {what} of each cell")[key], dtype=object)
+    is_missing = np.array([not text.strip() for text in texts.tolist()])
+    if is_missing.any():
+        raise InputUnusable(
+            f"{int(is_missing.sum()):,} of {len(texts):,} cells of {source} have no {what} in {key!r}; fill it in, "
+            f"or keep the others alone: adata[adata.obs[{key!r}].notna()]"
+        )
+    names = _in_order(adata.obs[key], set(texts.tolist()))
+    if len(names) > max(1, len(texts) // 2):
+        raise InputUnusable(
+            f"{key!r} of {source} has {len(names):,} different values for {len(texts):,} cells: measured values, or "
+            f"names of cells; name the column with the {what} of each cell"
+        )
+    place = {name: number for number, name in enumerate(names)}
+    return ObsCategories(key=key, names=names, codes=np.array([place[text] for text in texts], dtype=np.int64))
+
+
+_NUMBER: Final = re.compile(r"\d+")
+
+
+def _in_order(column: "pd.Series", present: set[str]) -> tuple[str, ...]:
+    """Values that occur, as a categorical orders them, else with the numbers in them read as numbers."""
+    if hasattr(column, "cat"):
+        return tuple(name for name in dict.fromkeys(map(str, column.cat.categories)) if name in present)
+    return tuple(sorted(present, key=lambda name: (_NUMBER.sub(lambda digits: digits[0].zfill(12), name), name)))
 
 
 def claim_slots(adata: "AnnData", slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:

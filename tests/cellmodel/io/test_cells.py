@@ -17,6 +17,7 @@ from cellmodel.io.cells import (
     ReadConfig,
     cells_from_anndata,
     claim_slots,
+    obs_categories,
     read_cells,
     read_obs_columns,
 )
@@ -420,3 +421,38 @@ def test_every_real_file_is_read_or_refused_in_one_line(real_data):
     assert {"not_counts_rpkm", "usoskin_150"} <= set(refused)
     assert set(refused) == {path.stem for path in paths if not has_whole_numbers(path)}
     assert all("--values linear" in line and "\n" not in line for line in refused.values())
+
+
+def categories(values, what="batch"):
+    adata = make(sp.csr_matrix(np.ones((len(values), 3), dtype=np.float32)))
+    adata.obs["donor"] = values
+    return obs_categories(adata, "donor", source="cells.h5ad", what=what)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["d10", "d2", "d2", "d10"], ("d2", "d10")),
+        (np.array([10, 2, 2, 10]), ("2", "10")),
+        (np.array([1.5, 0.5, 0.5, 1.5]), ("0.5", "1.5")),
+        (np.array([True, False, True, True]), ("False", "True")),
+        (pd.Categorical(["b", "a", "b", "a"], categories=["b", "unused", "a"]), ("b", "a")),
+        (["one", "one", "one"], ("one",)),
+    ],
+)
+def test_a_column_of_obs_is_read_as_categories(values, names):
+    found = categories(values)
+    assert found.names == names
+    assert [found.names[code] for code in found.codes] == [str(value) for value in values]
+    assert found.n_cells.tolist() == [[str(value) for value in values].count(name) for name in names]
+
+
+def test_a_column_that_cannot_be_categories_is_refused():
+    with pytest.raises(InputUnusable, match=r"2 of 6 cells of cells.h5ad have no sample in 'donor'; fill it in"):
+        categories(["a", None, "a", "b", " ", "b"], what="sample")
+    with pytest.raises(InputUnusable, match="has 6 different values for 6 cells: measured values, or names of cells"):
+        categories(np.linspace(0, 1, 6))
+    adata = make()
+    adata.obs["donor"] = "a"
+    with pytest.raises(InputUnusable, match=r"no column 'donr' in obs \(it has: donor; did you mean 'donor'\?\); name"):
+        obs_categories(adata, "donr", source="cells.h5ad")
