@@ -22,6 +22,7 @@ from cellmodel.annotate.cell_types import (
 )
 from cellmodel.core.random import generator
 from cellmodel.pp.text.align import GeneAlignment
+from genekb.core.words import content_words as all_content_words
 from genekb.core.words import split_words
 
 _CELL: Final = "cell"  # in nearly every name
@@ -43,9 +44,7 @@ def _stem(word: str) -> str:
 
 def content_words(text: str) -> tuple[str, ...]:
     """Words of a text that mean something, each once: without stop words, a plural as its singular."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return tuple(dict.fromkeys(word for word in split_words(text) if word not in ENGLISH_STOP_WORDS))
+    return tuple(dict.fromkeys(all_content_words(text)))
 
 
 def unknown_words(query: str, texts: Iterable[str | None], types: Sequence[CellType]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.explain.p_values import permutation_p
-from genekb.core.words import boilerplate, singular, split_clauses, split_sentences
+from genekb.core.words import boilerplate, singular, split_clauses, split_sentences, stop_words
 
 _MIN_WORD = 3  # letters of a word that may stand alone; shorter ones ("T", "II") only inside a phrase
 
@@ -81,9 +81,7 @@ def _word_list(name: str) -> frozenset[str]:
 @cache
 def _stop_words() -> frozenset[str]:
     """English stop words and those of gene texts."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return (frozenset(ENGLISH_STOP_WORDS) | _word_list("stop_words.txt")) - _word_list("broad_words.txt")
+    return (stop_words() | _word_list("stop_words.txt")) - _word_list("broad_words.txt")
 
 
 def _words(text: str) -> list[str]:

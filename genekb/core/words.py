@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -36,6 +36,20 @@ def split_words(text: str) -> list[str]:
     ['t', 'cell', 'b', 'cell', 'and', 'mitochondrion']
     """
     return [singular(word) for word in _WORD.findall(text.lower())]
+
+
+@cache
+def stop_words() -> frozenset[str]:
+    """English words that say nothing by themselves."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS)
+
+
+def content_words(text: str) -> list[str]:
+    """Words of a text as :func:`split_words` gives them, without stop words."""
+    left_out = stop_words()
+    return [word for word in split_words(text) if word not in left_out]
 
 
 def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[str]:

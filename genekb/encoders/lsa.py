@@ -14,11 +14,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32
 
-from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.words import split_words
 from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, check_texts, unit_rows
-from genekb.files.atomic import read_arrays, write_arrays
-from genekb.files.limits import read_json
+from genekb.encoders.state import Arrays, read_state, write_state
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import CountVectorizer
@@ -31,8 +29,7 @@ _SPLITTING: Final[Mapping[str, Mapping[str, Any]]] = {
     "1": {"token_pattern": r"(?u)\w+"},
     REVISION: {"tokenizer": split_words, "token_pattern": None, "lowercase": False},
 }
-STATE: Final = "lsa.safetensors"
-VOCABULARY: Final = "lsa-vocabulary.json"
+_ARRAYS: Final = ("idf", "components", "neutral")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,10 +51,8 @@ class LsaEncoder(TextEncoder):
         return vectors, np.diff(weighted.indptr), 0
 
     def save(self, folder: Path) -> None:
-        """Write vocabulary and matrices, without pickle."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / VOCABULARY).write_text(json.dumps(self.vocabulary, ensure_ascii=False), encoding="utf-8")
-        write_arrays({"idf": self.idf, "components": self.components, "neutral": self.neutral}, folder / STATE)
+        """Write vocabulary and matrices."""
+        write_state(folder, "lsa", self.vocabulary, {name: getattr(self, name) for name in _ARRAYS})
 
 
 def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
@@ -81,40 +76,22 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
         directions = randomized_svd(weighted, kept, n_iter=5, random_state=0)[2]
     components = np.ascontiguousarray(svd_flip(None, directions, u_based_decision=False)[1], dtype=np.float16)
     mean = np.asarray(weighted.mean(axis=0), dtype=np.float32) @ components.T.astype(np.float32)
-    neutral = unit_rows(mean.reshape(1, -1), encoder=name)[0]
+    arrays = {"idf": idf, "components": components, "neutral": unit_rows(mean.reshape(1, -1), encoder=name)[0]}
     spec = EncoderSpec(
         name=name,
         kind="lsa",
         model_id="genekb/lsa",
         revision=REVISION,
         dim=kept,
-        state_sha256=_digest(vocabulary, idf, components, neutral),
+        state_sha256=_digest(vocabulary, arrays),
     )
-    return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=idf, components=components, neutral=neutral)
+    return LsaEncoder(spec=spec, vocabulary=vocabulary, **arrays)
 
 
 def reopen_lsa(spec: EncoderSpec, folder: Path) -> LsaEncoder:
-    """Read a fitted state and check that it is the one of the recipe.
-
-    Raises ``NotAvailable`` if it is missing or of an unknown revision; ``StoreCorrupt`` if it is another, or damaged.
-    """
-    if spec.revision not in _SPLITTING:
-        raise NotAvailable(
-            f"{spec.encoder_id} is revision {spec.revision!r} of lsa, this genekb knows {', '.join(_SPLITTING)}; "
-            "update genekb"
-        )
-    if not (folder / STATE).is_file() or not (folder / VOCABULARY).is_file():
-        raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
-    try:
-        vocabulary = read_json(folder / VOCABULARY)
-        state = read_arrays(folder / STATE)
-        arrays = (state["idf"], state["components"], state["neutral"])
-        is_same = isinstance(vocabulary, list) and _digest(vocabulary, *arrays) == spec.state_sha256
-    except (ValueError, KeyError) as error:
-        raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
-    if not is_same:
-        raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
-    return LsaEncoder(spec=spec, vocabulary=vocabulary, idf=arrays[0], components=arrays[1], neutral=arrays[2])
+    """Open the encoder of a fitted state, see :func:`genekb.encoders.state.read_state`."""
+    vocabulary, arrays = read_state(spec, folder, revisions=_SPLITTING, form=list, digest=_digest)
+    return LsaEncoder(spec=spec, vocabulary=vocabulary, **{name: arrays[name] for name in _ARRAYS})
 
 
 def _counter(revision: str, **settings: Any) -> "CountVectorizer":
@@ -134,9 +111,9 @@ def _weigh(counts: sp.csr_matrix, idf: Float32[np.ndarray, " term"]) -> sp.csr_m
     return weighted
 
 
-def _digest(vocabulary: Sequence[str], *arrays: np.ndarray) -> str:
+def _digest(vocabulary: Sequence[str], arrays: Arrays) -> str:
     digest = hashlib.sha256(json.dumps(list(vocabulary), ensure_ascii=False).encode())
-    for array in arrays:
+    for array in (arrays[name] for name in _ARRAYS):
         digest.update(str((array.shape, array.dtype)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

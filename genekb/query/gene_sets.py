@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted
-from genekb.core.words import split_clauses, split_sentences, split_words
+from genekb.core.words import split_clauses, split_sentences, split_words, stop_words
 from genekb.files.tables import read_list, read_table, read_text, table_format
 from genekb.store.reader import Store
 
@@ -171,9 +171,7 @@ def _runs(words: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
     """Phrases without stop words, but for an "of" between others."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    inside = ENGLISH_STOP_WORDS - {"of"}
+    inside = stop_words() - {"of"}
     kept = " ".join(sentence for sentence in split_sentences(text) if sentence not in left_out)
     for words in map(split_words, split_clauses(kept)):
         for run in _runs(words):

@@ -2,29 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
 
-from genekb.core.words import split_words
-
 PIECES: Final = (3, 4, 5)  # characters of a piece
-
-
-def content_words(text: str) -> list[str]:
-    """Words of a text as :func:`genekb.core.words.split_words` gives them, without stop words."""
-    stop_words = _stop_words()
-    return [word for word in split_words(text) if word not in stop_words]
-
-
-@cache
-def _stop_words() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(ENGLISH_STOP_WORDS)
 
 
 def with_pairs(words: Sequence[str]) -> list[str]:
@@ -50,10 +35,10 @@ def choose_terms(documents: Iterable[Sequence[str]], *, min_texts: int, max_term
     return sorted(sorted(frequent, key=lambda term: (-containing[term], term))[:max_terms])
 
 
-def count_terms(documents: Iterable[Sequence[str]], columns: Mapping[str, int]) -> sp.csr_matrix:
-    """(document, term) 1 + log of the count of each term; ``columns``: column of each known term."""
+def count_terms(documents: Iterable[Sequence[str]], columns: Mapping[str, int], *, log: bool = True) -> sp.csr_matrix:
+    """(document, term) counts, or 1 + log of them, of each term; ``columns``: column of each known term."""
     indices: list[int] = []
-    counts: list[int] = []
+    counts: list[float] = []
     ends = [0]
     for terms in documents:
         found = Counter(column for term in terms if (column := columns.get(term)) is not None)
@@ -61,7 +46,8 @@ def count_terms(documents: Iterable[Sequence[str]], columns: Mapping[str, int]) 
             indices.append(column)
             counts.append(found[column])
         ends.append(len(indices))
-    data = (1 + np.log(np.array(counts, dtype=np.float64))).astype(np.float32)
+    data = np.array(counts, dtype=np.float64)
+    data = (1 + np.log(data) if log else data).astype(np.float32)
     shape = (len(ends) - 1, len(columns))
     return sp.csr_matrix((data, np.array(indices, dtype=np.int32), np.array(ends, dtype=np.int64)), shape=shape)
 
@@ -73,6 +59,4 @@ def columns_of(vocabulary: Iterable[str]) -> dict[str, int]:
 
 def piece_counts(words: Sequence[str], columns: Mapping[str, int]) -> sp.csr_matrix:
     """(word, piece) how often each known piece stands in a word."""
-    held = count_terms([pieces(word) for word in words], columns)
-    held.data = np.exp(held.data - 1).round()
-    return held
+    return count_terms(map(pieces, words), columns, log=False)

@@ -8,22 +8,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Int8
 
-from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.core.words import content_words
 from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens
-from genekb.encoders.wcp.counting import columns_of, content_words, count_terms, piece_counts, with_pairs
-from genekb.files.atomic import read_arrays, write_arrays
-from genekb.files.limits import read_json
+from genekb.encoders.state import Arrays, read_state, write_state
+from genekb.encoders.wcp.counting import columns_of, count_terms, piece_counts, with_pairs
 
 REVISION: Final = "1"
-STATE: Final = "wcp.safetensors"
-VOCABULARY: Final = "wcp-vocabulary.json"
 VIEWS: Final = ("words", "characters", "contexts")
+_FIELDS: Final = ("weights", "codes", "mean")  # of a view
 _LEVELS: Final = 127  # of an int8 on either side of zero
 
 
@@ -90,11 +88,9 @@ class WcpEncoder(TextEncoder):
         return vectors, np.diff(counts["words"].indptr), 0
 
     def save(self, folder: Path) -> None:
-        """Write vocabularies and matrices, without pickle."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write vocabularies and matrices."""
         vocabularies = {name: list(view.vocabulary) for name, view in self.views.items()}
-        (folder / VOCABULARY).write_text(json.dumps(vocabularies, ensure_ascii=False), encoding="utf-8")
-        write_arrays(state_arrays(self.views, self.projection, self.neutral), folder / STATE)
+        write_state(folder, "wcp", vocabularies, state_arrays(self.views, self.projection, self.neutral))
 
 
 def count_views(documents: Sequence[Sequence[str]], views: Mapping[str, View]) -> dict[str, sp.csr_matrix]:
@@ -114,15 +110,11 @@ def state_arrays(
     views: Mapping[str, View], projection: np.ndarray, neutral: Float32[np.ndarray, " dim"]
 ) -> dict[str, np.ndarray]:
     """All arrays of a fitted state by name."""
-    parts = {
-        f"{name}.{field}": getattr(view, field)
-        for name, view in views.items()
-        for field in ("weights", "codes", "mean")
-    }
+    parts = {f"{name}.{field}": getattr(view, field) for name, view in views.items() for field in _FIELDS}
     return {**parts, "projection": projection, "neutral": neutral}
 
 
-def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Mapping[str, np.ndarray]) -> str:
+def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Arrays) -> str:
     """SHA-256 of a fitted state."""
     digest = hashlib.sha256(json.dumps(vocabularies, ensure_ascii=False, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
@@ -132,31 +124,10 @@ def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Mapping[str,
 
 
 def reopen_wcp(spec: EncoderSpec, folder: Path) -> WcpEncoder:
-    """Read a fitted state and check that it is the one of the recipe.
-
-    Raises ``NotAvailable`` if it is missing or of an unknown revision; ``StoreCorrupt`` if it is another, or damaged.
-    """
-    if spec.revision != REVISION:
-        raise NotAvailable(
-            f"{spec.encoder_id} is revision {spec.revision!r} of wcp, this genekb knows {REVISION}; update genekb"
-        )
-    if not (folder / STATE).is_file() or not (folder / VOCABULARY).is_file():
-        raise NotAvailable(f"{folder} lacks the fitted state of {spec.encoder_id}; build the store again")
-    try:
-        vocabularies, arrays = read_json(folder / VOCABULARY), read_arrays(folder / STATE)
-        is_same = isinstance(vocabularies, dict) and state_digest(vocabularies, arrays) == spec.state_sha256
-    except ValueError as error:
-        raise StoreCorrupt(f"{folder}: the state of {spec.encoder_id} is damaged; build the store again") from error
-    if not is_same:
-        raise StoreCorrupt(f"{folder}: the state is not that of {spec.encoder_id}; build the store again")
-    return restore(spec, vocabularies, arrays)
-
-
-def restore(spec: EncoderSpec, vocabularies: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> WcpEncoder:
-    """Make the encoder of a state that was checked."""
-    fields = ("weights", "codes", "mean")
+    """Open the encoder of a fitted state, see :func:`genekb.encoders.state.read_state`."""
+    vocabularies, arrays = read_state(spec, folder, revisions=(REVISION,), form=dict, digest=state_digest)
     views = {
-        name: View(vocabulary=vocabularies[name], **{field: arrays[f"{name}.{field}"] for field in fields})
+        name: View(vocabulary=vocabularies[name], **{field: arrays[f"{name}.{field}"] for field in _FIELDS})
         for name in VIEWS
     }
     return WcpEncoder(spec=spec, views=views, projection=arrays["projection"], neutral=arrays["neutral"])

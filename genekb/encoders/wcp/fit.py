@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int32
 
+from genekb.core.words import content_words
 from genekb.encoders.base import EncoderSpec, check_texts
 from genekb.encoders.wcp.counting import (
     choose_terms,
     columns_of,
-    content_words,
     count_terms,
     piece_counts,
     pieces,
@@ -29,7 +29,7 @@ from genekb.encoders.wcp.encoder import (
     state_digest,
     unit_or_zero,
 )
-from genekb.encoders.wcp.svd import Product, leading_directions, right_vectors
+from genekb.encoders.wcp.svd import leading_directions, right_vectors
 
 DIM: Final = 768
 WEIGHTS: Final = {"words": 0.35, "characters": 0.25, "contexts": 0.4}  # of the cosines of the views
@@ -95,10 +95,11 @@ def _fit_words(documents: Sequence[Sequence[str]], *, dim: int) -> View:
     """LSA of words and pairs of words."""
     vocabulary = choose_terms(map(with_pairs, documents), min_texts=_least(documents, 2), max_terms=MAX_TERMS["words"])
     counts = count_terms(map(with_pairs, documents), columns_of(vocabulary))
-    weights = _rarity(counts)
+    containing = np.bincount(counts.indices, minlength=counts.shape[1])
+    weights = _inverse_frequency(containing, n_texts=len(documents))
     weighted = sp.csr_matrix(counts @ sp.diags(weights))
     weighted = sp.csr_matrix(sp.diags(_unit_scale(weighted)) @ weighted)
-    return make_view(vocabulary, weights, right_vectors(Product([weighted]), dim)[0])
+    return make_view(vocabulary, weights, right_vectors([weighted], dim)[0])
 
 
 def _fit_characters(documents: Sequence[Sequence[str]], *, dim: int) -> View:
@@ -115,7 +116,7 @@ def _fit_characters(documents: Sequence[Sequence[str]], *, dim: int) -> View:
     weighted = sp.csr_matrix(of_pieces[:, kept] @ sp.diags(weights))
     scale = np.concatenate([_unit_scale(block) for block in _product_blocks(of_words, weighted)])
     of_words = sp.csr_matrix(sp.diags(scale) @ of_words)
-    vectors = right_vectors(Product([of_words, weighted]), dim)[0]
+    vectors = right_vectors([of_words, weighted], dim)[0]
     return make_view([every[column] for column in kept], weights, vectors)
 
 
@@ -130,7 +131,7 @@ def _fit_contexts(documents: Sequence[Sequence[str]], *, dim: int) -> View:
     vocabulary = choose_terms(documents, min_texts=_least(documents, 2), max_terms=MAX_TERMS["words"])
     columns = columns_of(vocabulary)
     associations = _associations(documents, columns)
-    vectors, values = right_vectors(Product([associations]), dim)
+    vectors, values = right_vectors([associations], dim)
     vectors = (associations @ vectors) / np.sqrt(values).astype(np.float32)
     known = [columns[word] for document in documents for word in document if word in columns]
     totals = np.bincount(known, minlength=len(columns))
@@ -171,10 +172,6 @@ def _sequence(documents: Sequence[Sequence[str]], columns: dict[str, int]) -> In
 
 def _least(documents: Sequence[Sequence[str]], n_texts: int) -> int:
     return n_texts if len(documents) >= MIN_TEXTS_FOR_RARE else 1
-
-
-def _rarity(counts: sp.csr_matrix) -> Float32[np.ndarray, " term"]:
-    return _inverse_frequency(np.bincount(counts.indices, minlength=counts.shape[1]), n_texts=counts.shape[0])
 
 
 def _inverse_frequency(containing: Float[np.ndarray, " term"], *, n_texts: int) -> Float32[np.ndarray, " term"]:

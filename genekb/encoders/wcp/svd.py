@@ -1,7 +1,7 @@
 """Leading singular vectors of a large sparse matrix, by subspace iteration on the side of its rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import numpy as np
@@ -13,45 +13,29 @@ ROUNDS: Final = 3
 _TINY: Final = 1e-3  # of the largest singular value: a direction below it is rounding
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of sparse matrices that is never formed; its rows are texts or words, fewer than its columns."""
+def right_vectors(
+    factors: Sequence[sp.csr_matrix], dim: int
+) -> tuple[Float32[np.ndarray, "column kept"], Float[np.ndarray, " kept"]]:
+    """Right singular vectors of a product that is never formed, and their values, the largest first.
 
-    factors: Sequence[sp.csr_matrix]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the product."""
-        return self.factors[0].shape[0], self.factors[-1].shape[1]
-
-    def times(self, dense: Float32[np.ndarray, "column n"]) -> Float32[np.ndarray, "row n"]:
-        """Multiply from the left."""
-        for factor in reversed(self.factors):
-            dense = factor @ dense
-        return dense
-
-    def transposed_times(self, dense: Float32[np.ndarray, "row n"]) -> Float32[np.ndarray, "column n"]:
-        """Multiply the transposed product from the left."""
-        for factor in self.factors:
-            dense = factor.T @ dense
-        return dense
-
-
-def right_vectors(matrix: Product, dim: int) -> tuple[Float32[np.ndarray, "column kept"], Float[np.ndarray, " kept"]]:
-    """Right singular vectors and their values, the largest first; fewer than ``dim`` where the rank is lower.
-
-    Subspace iteration :cite:`halko2011randomized` needs orthogonal columns on the side of the rows alone, which is the
-    shorter one. Of a matrix without any value it is one vector of zeros.
+    There are fewer than ``dim`` where the rank is lower; of a matrix without any value, one vector of zeros. Subspace
+    iteration :cite:`halko2011randomized` needs orthogonal columns on the side of the rows alone, the shorter one.
     """
-    if not all(factor.nnz for factor in matrix.factors):
-        return np.zeros((matrix.shape[1], 1), dtype=np.float32), np.ones(1)
-    n_kept = max(1, min(dim, *matrix.shape))
-    n_used = min(n_kept + EXTRA, *matrix.shape)
-    start = np.random.default_rng(0).standard_normal((matrix.shape[0], n_used), dtype=np.float32)
+    shape = factors[0].shape[0], factors[-1].shape[1]
+    if not all(factor.nnz for factor in factors):
+        return np.zeros((shape[1], 1), dtype=np.float32), np.ones(1)
+    n_kept = max(1, min(dim, *shape))
+    n_used = min(n_kept + EXTRA, *shape)
+
+    def transposed_times(dense: Float32[np.ndarray, "row n"]) -> Float32[np.ndarray, "column n"]:
+        return reduce(lambda product, factor: factor.T @ product, factors, dense)
+
+    start = np.random.default_rng(0).standard_normal((shape[0], n_used), dtype=np.float32)
     basis = np.linalg.qr(start)[0]
     for _ in range(ROUNDS):
-        basis = np.linalg.qr(matrix.times(matrix.transposed_times(basis)))[0]
-    projected = matrix.transposed_times(basis)
+        product = reduce(lambda product, factor: factor @ product, reversed(factors), transposed_times(basis))
+        basis = np.linalg.qr(product)[0]
+    projected = transposed_times(basis)
     turn, values = leading_directions(projected, n_kept)
     return projected @ (turn / values).astype(np.float32), values
 

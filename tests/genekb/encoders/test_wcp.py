@@ -14,10 +14,11 @@ import genekb
 from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import add_encoders, plan_update, update
 from genekb.core.errors import EncoderFailed, NotAvailable, StoreCorrupt
+from genekb.core.words import content_words
 from genekb.encoders import EncoderSpec, load_encoder, reopen_encoder
 from genekb.encoders.registry import choose_default
-from genekb.encoders.wcp.counting import content_words, pieces
-from genekb.encoders.wcp.svd import Product, right_vectors
+from genekb.encoders.wcp.counting import pieces
+from genekb.encoders.wcp.svd import right_vectors
 from genekb.query.search import search_genes
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 
@@ -177,7 +178,7 @@ def test_singular_vectors_are_those_of_a_full_decomposition():
     random = np.random.default_rng(0)
     left = sp.random(60, 40, density=0.2, random_state=random, dtype=np.float32, format="csr")
     right = sp.random(40, 90, density=0.2, random_state=random, dtype=np.float32, format="csr")
-    vectors, values = right_vectors(Product([left, right]), 5)
+    vectors, values = right_vectors([left, right], 5)
     _, expected, turned = np.linalg.svd((left @ right).toarray())
     np.testing.assert_allclose(values, expected[:5], rtol=1e-3)
     np.testing.assert_allclose(np.abs((turned[:5] @ vectors).diagonal()), 1, atol=1e-3)
