@@ -36,18 +36,6 @@ class NamedVectors:
     missing: Mapping[str, str]  # names without a vector, and why; none has a row
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProgramExport:
-    """What was written for a program."""
-
-    program: Program
-    files: tuple[Path, ...]  # the file that was asked for, then a list of the genes that were left out
-    encoder: str
-    n_genes: int
-    n_edges: int = 0  # of a graph
-    missing: Mapping[str, str]
-
-
 def read_names(path: Path) -> tuple[str, ...]:
     """Read a list of genes, one a line, each once; of ``A+B``, a perturbation, both genes, and no gene of ``ctrl``.
 
@@ -120,8 +108,8 @@ def _check_missing(store: Store, names: Sequence[str], missing: Mapping[str, str
 
 def export_for(
     found: NamedVectors, path: Path, *, program: Literal["gears", "scouter"], overwrite: bool = False
-) -> ProgramExport:
-    """Write vectors for a program.
+) -> int:
+    """Write vectors for a program; returns the number of edges of a graph.
 
     - ``scouter``: a table, ``gene`` and a column a dimension, for ``pandas.read_csv(path, index_col=0)``.
     - ``gears``: a graph in place of that of GO, columns ``source``, ``target``, ``importance``: each gene with itself
@@ -130,8 +118,7 @@ def export_for(
     Genes that were left out are listed beside it, in ``<stem>.missing.tsv``. Raises ``OutputUnusable`` if a file exists
     and may not be replaced; ``SourceUnusable`` if a graph would have fewer than two genes.
     """
-    files = output_files(found, path)
-    check_targets([Target(file, makes_parents=True) for file in files], overwrite=overwrite)
+    check_targets([Target(file, makes_parents=True) for file in output_files(found, path)], overwrite=overwrite)
     edges = list(_similar_genes(found)) if program == "gears" else []
     write_missing(found, path, overwrite=overwrite)
     rows: Iterable[Sequence[object]] = [("source", "target", "importance"), *edges]
@@ -141,10 +128,7 @@ def export_for(
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
-    return ProgramExport(
-        program=program, files=files, encoder=found.lineage["encoder_id"], n_genes=len(found.names),
-        n_edges=len(edges), missing=found.missing,
-    )  # fmt: skip
+    return len(edges)
 
 
 def output_files(found: NamedVectors, path: Path) -> tuple[Path, ...]:

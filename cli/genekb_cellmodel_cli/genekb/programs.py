@@ -1,9 +1,8 @@
 """The part of `genekb export` that writes for one program, or the genes of a list."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,58 +11,52 @@ from genekb_cellmodel_cli.app.output import note, print_record
 
 if TYPE_CHECKING:
     import genekb
-    from genekb.query.programs import NamedVectors
+    from genekb.query.programs import NamedVectors, Program
     from genekb.schema import IntArray
 
 _N_LISTED = 10  # names without a vector that are shown
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProgramChoice:
-    """Which program, and which genes it needs."""
-
-    program: Literal["gears", "pertpy", "scouter"]
-    genes: Path | None
-    allow_missing: bool
-    format: str | None
-
-
 def export_for_program(
-    store: options.Store, path: Path, chosen: ProgramChoice, *, encoder: str | None, overwrite: bool, json: bool
+    store: options.Store,
+    path: Path,
+    program: "Program",
+    *,
+    genes: Path | None,
+    allow_missing: bool,
+    encoder: str | None,
+    overwrite: bool,
+    json: bool,
 ) -> None:
     """Write vectors in the form that a program reads, and print what was written."""
     from genekb.query.programs import SUFFIXES, export_for, named_vectors, output_files, read_names
 
-    _check(path, chosen, suffix=SUFFIXES[chosen.program])
+    if path.suffix != SUFFIXES[program]:
+        raise typer.BadParameter(f"--for {program} writes {SUFFIXES[program]}, not {path.name}")
+    if program == "gears" and genes is None:
+        raise typer.BadParameter("a graph for GEARS joins the genes that are perturbed; list them with --genes")
     kb = store.open()
-    names = read_names(chosen.genes) if chosen.genes else None
-    found = named_vectors(kb, names, encoder=encoder, allow_missing=chosen.allow_missing)
-    content: dict[str, object] = {"store": kb.store_id, "program": chosen.program}
-    if chosen.program == "pertpy":
+    names = read_names(genes) if genes else None
+    found = named_vectors(kb, names, encoder=encoder, allow_missing=allow_missing)
+    content: dict[str, object] = {
+        "store": kb.store_id,
+        "program": program,
+        "files": [str(file) for file in output_files(found, path)],
+        "encoder": found.lineage["encoder_id"],
+        "n_genes": len(found.names),
+    }
+    if program == "pertpy":
         from genekb.core.plugins import require
 
         require("anndata", needed_by="--for pertpy needs", instead="write --for scouter")
         from cellmodel.io.gene_anndata import write_perturbations_h5ad
 
-        n_genes = write_perturbations_h5ad(found, path, overwrite=overwrite)
-        files = list(map(str, output_files(found, path)))
-        content |= {"files": files, "encoder": found.lineage["encoder_id"], "n_genes": n_genes}
+        write_perturbations_h5ad(found, path, overwrite=overwrite)
     else:
-        result = export_for(found, path, program=chosen.program, overwrite=overwrite)
-        content |= asdict(result) | {"files": list(map(str, result.files))}
-        if chosen.program != "gears":
-            del content["n_edges"]
+        n_edges = export_for(found, path, program=program, overwrite=overwrite)
+        content |= {"n_edges": n_edges} if program == "gears" else {}
     _note_missing(found)
     print_record(content | {"missing": dict(found.missing) if json else list(found.missing)}, json=json)
-
-
-def _check(path: Path, chosen: ProgramChoice, *, suffix: str) -> None:
-    if chosen.format is not None:
-        raise typer.BadParameter("--for has a format of its own; leave out --format")
-    if path.suffix != suffix:
-        raise typer.BadParameter(f"--for {chosen.program} writes {suffix}, not {path.name}")
-    if chosen.program == "gears" and chosen.genes is None:
-        raise typer.BadParameter("a graph for GEARS joins the genes that are perturbed; list them with --genes")
 
 
 def named_gene_ids(

@@ -11,7 +11,7 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
 from genekb_cellmodel_cli.genekb.build import describe_build
-from genekb_cellmodel_cli.genekb.programs import ProgramChoice, export_for_program, left_out_lines, named_gene_ids
+from genekb_cellmodel_cli.genekb.programs import export_for_program, left_out_lines, named_gene_ids
 from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
 
 if TYPE_CHECKING:
@@ -125,8 +125,12 @@ def export(
     if allow_missing and genes is None:
         raise typer.BadParameter("--allow-missing is for a list of genes; give it with --genes")
     if program is not None:
-        chosen = ProgramChoice(program=program, genes=genes, allow_missing=allow_missing, format=format_)
-        export_for_program(store, output, chosen, encoder=encoder, overwrite=overwrite, json=json)
+        if format_ is not None:
+            raise typer.BadParameter("--for has a format of its own; leave out --format")
+        export_for_program(
+            store, output, program, genes=genes, allow_missing=allow_missing, encoder=encoder, overwrite=overwrite,
+            json=json,
+        )  # fmt: skip
         return
     kind = format_ or _kind_of(output)
     if genes is not None and kind in {"h5ad", "duckdb"}:

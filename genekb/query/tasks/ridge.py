@@ -1,4 +1,4 @@
-"""Class-balanced kernel ridge regression on the cosine of vectors, and the area under the ROC curve."""
+"""Class-balanced kernel ridge regression on the cosine of vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +63,8 @@ def score_rounds(
 
     ``seed``: draws landmarks where more than :data:`MOST_EXACT` rows are trained on.
     """
+    from sklearn.metrics import roc_auc_score
+
     usable = [each for each in rounds if _has_both(has_term[each.train]) and _has_both(has_term[each.scored])]
     if not usable:
         return float("nan")
@@ -76,7 +78,7 @@ def score_rounds(
             scores = fit_whole(whole, has_term, each)
         else:
             scores = _fit_landmarks(points, has_term, each, np.random.default_rng([seed, 2]))
-        areas.append(area_under_curve(scores, has_term[each.scored]))
+        areas.append(roc_auc_score(has_term[each.scored], scores))
     return float(np.mean(areas))
 
 
@@ -120,12 +122,3 @@ def _fit_landmarks(
     signs = np.where(has_term[train], 1, -1).astype(np.float32)
     found = cho_solve(cho_factor(system, lower=True, overwrite_a=True), weighted.T @ (root * signs))
     return np.asarray(points.kernel(scored, landmarks) @ found)
-
-
-def area_under_curve(scores: Float[np.ndarray, " row"], has_term: Bool[np.ndarray, " row"]) -> float:
-    """Area under the ROC curve: how often a row with the term scores above one without; ties count a half."""
-    from scipy.stats import rankdata
-
-    n_with = int(has_term.sum())
-    above = rankdata(scores)[has_term].sum() - n_with * (n_with + 1) / 2
-    return float(above / (n_with * (len(has_term) - n_with)))

@@ -13,11 +13,12 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.tables import write_table
 from genekb.query.knowledge import Knowledge, KnowledgeVectors, knowledge_vectors, why_without_name
 from genekb.query.tasks.ridge import Points, score_rounds
-from genekb.query.tasks.tables import VARIANTS, GeneTask, Published, ScoredOn, Term, read_published, read_tasks
+from genekb.query.tasks.tables import PUBLISHED, GeneTask, ScoredOn, Term, read_tasks
+from genekb.sources.base import read_header, read_rows
 from genekb.store.reader import Store
 
 DEFAULT_KNOWLEDGE: Final[tuple[Knowledge, ...]] = ("real", "shuffled", "name", "symbol")
-PUBLISHED: Final = "published"
+VARIANTS: Final = ("", "all_genes", "sum", "shared_genes", "product", "concat")  # after the task's name in a column
 N_RESAMPLED: Final = 2_000
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, and of how much
 
@@ -27,12 +28,12 @@ class TaskRow:
     """Figures of one encoder, or of one published embedding, on one task."""
 
     task: str
-    store_id: str  # empty for published figures
+    store_id: str = ""  # empty for published figures
     encoder: str  # encoder id, or name of a published embedding
     knowledge: str  # what the vectors know, see :class:`genekb.query.knowledge.KnowledgeVectors`, or ``published``
     auroc: float  # mean over the terms
-    low: float | None  # low, high: 95 % bootstrap interval over the terms; None for fewer than two
-    high: float | None
+    low: float | None = None  # low, high: 95 % bootstrap interval over the terms; None for fewer than two
+    high: float | None = None
     n_terms: int = 0
     n_genes: int = 0  # genes of the task with a vector
     n_missing: int = 0  # genes of the task without one, those that the store does not know among them
@@ -41,7 +42,7 @@ class TaskRow:
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
-    variant: str = ""  # of a published figure: which genes, or how a pair was combined
+    variant: str = ""  # of a published figure: what its column says after the task's name
     by_term: Mapping[str, float] | None = None  # AUROC of each term
 
 
@@ -120,9 +121,7 @@ def compare_tasks(
     scorer = _Scorer(tasks=tasks, scored_on=scored_on, seed=seed, progress=progress, n_all=len(wanted) * len(tasks))
     for store, encoder_id, kind in wanted:
         scorer.add(store, encoder_id, kind, notes, is_asked=knowledge is not None)
-    published = map(
-        _published_row, read_published(folder, [task.name for task in tasks]) if scored_on == "test" else ()
-    )
+    published = read_published(folder, [task.name for task in tasks]) if scored_on == "test" else ()
     rows = [*_with_differences(scorer.rows, seed=seed), *published]
     order = {task.name: number for number, task in enumerate(tasks)}
     return TaskComparison(
@@ -181,13 +180,6 @@ def _with_differences(rows: Sequence[TaskRow], *, seed: int) -> Iterator[TaskRow
             continue
         low, high = bootstrap_interval(differences, seed=seed)
         yield replace(row, difference=float(differences.mean()), difference_low=low, difference_high=high)
-
-
-def _published_row(found: Published) -> TaskRow:
-    return TaskRow(
-        task=found.task, store_id="", encoder=found.embedding, knowledge=PUBLISHED, auroc=found.auroc, low=None,
-        high=None, variant=found.variant,
-    )  # fmt: skip
 
 
 class _Scorer:
@@ -306,3 +298,45 @@ def best_published(rows: Sequence[TaskRow], *, n_best: int) -> list[TaskRow]:
         own = [row for row in own if row.variant == variant]
         best += sorted(own, key=lambda row: -row.auroc)[:n_best]
     return best
+
+
+def read_published(folder: Path, tasks: Sequence[str]) -> tuple[TaskRow, ...]:
+    """Read ``published.tsv``: a row an embedding, a column a task, with what was compared behind its name.
+
+    Raises ``SourceUnusable`` if it has no column ``embedding``, or a figure is no number in [0, 1].
+    """
+    path = next(filter(Path.is_file, (folder / f"{PUBLISHED}.tsv{ending}" for ending in ("", ".gz"))), None)
+    if path is None:
+        return ()
+    header = read_header(path)
+    if "embedding" not in header:
+        raise SourceUnusable(f"{path} has no column 'embedding'; it needs one, and a column a task")
+    rows, _ = read_rows(path, header, null_values=("", "-"))
+    of_column = {column: found for column in header if (found := _task_of(column, tasks))}
+    return tuple(
+        TaskRow(
+            task=task, encoder=row["embedding"], knowledge=PUBLISHED, variant=variant, auroc=_figure(path, row[column])
+        )
+        for column, (task, variant) in of_column.items()
+        for row in rows.to_pylist()
+        if row[column] is not None
+    )
+
+
+def _task_of(column: str, tasks: Sequence[str]) -> tuple[str, str] | None:
+    """Task of a column, and what stands behind its name."""
+    for variant in VARIANTS:
+        task = column.removesuffix(f"_{variant}") if variant else column
+        if task in tasks:
+            return task, variant
+    return None
+
+
+def _figure(path: Path, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise SourceUnusable(f"{path}: {text!r} is no AUROC, a number in [0, 1]")
+    return value

@@ -18,12 +18,11 @@ from genekb.store.reader import Store
 
 ScoredOn = Literal["test", "inner"]
 Mask = NDArray[np.bool_]
-PUBLISHED: Final = "published.tsv"
+PUBLISHED: Final = "published"
 TEST: Final = "test"
 N_FOLDS: Final = 5  # of a table without parts of its own
 _GENE_COLUMNS: Final = (("gene_id_1", "gene_id_2"), ("gene_1", "gene_2"), ("gene_id",), ("gene",))
 _NEEDED: Final = "columns term, gene_id or gene, label[, split], or gene_id_1, gene_id_2, label[, fold1, ...]"
-VARIANTS: Final = ("", "all_genes", "sum", "shared_genes", "product", "concat")  # after the task's name in a column
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,21 +54,6 @@ class GeneTask:
     n_repeated: int  # rows left out because a row before them has the same gene or pair, and the same label
     has_test: bool  # False where each fold is scored in turn, so that ``inner`` leaves no gene untouched
 
-    @property
-    def is_of_pairs(self) -> bool:
-        """Whether a row is a pair of genes."""
-        return self.terms[0].genes.shape[1] > 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
-    """A figure from elsewhere."""
-
-    task: str
-    embedding: str
-    variant: str  # what the column says after the task's name: ``shared_genes``, ``sum``; may be empty
-    auroc: float
-
 
 def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[str, str]]:
     """Read the tables ``NAME.tsv`` or ``NAME.tsv.gz`` of a folder, and why others of it were left out.
@@ -80,7 +64,7 @@ def read_tasks(folder: Path, store: Store) -> tuple[tuple[GeneTask, ...], dict[s
         raise SourceUnusable(f"{folder} is not a folder; give --tasks a folder of tables NAME.tsv with {_NEEDED}")
     tasks, left_out = [], {}
     for path in sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")]):
-        if path.name.removesuffix(".gz") == PUBLISHED:
+        if path.name.removesuffix(".gz") == f"{PUBLISHED}.tsv":
             continue
         header = read_header(path)
         if "label" in header and _gene_columns(header):
@@ -235,43 +219,3 @@ def _inner_rounds(part: StrArray) -> Iterator[Round]:
     for number in range(max(map(len, letters))):
         own = np.array([word[number : number + 1] for word in letters])
         yield Round(train=own == "t", scored=own == "v")
-
-
-def read_published(folder: Path, tasks: Sequence[str]) -> tuple[Published, ...]:
-    """Read ``published.tsv``: a row an embedding, a column a task, with what was compared behind its name.
-
-    Raises ``SourceUnusable`` if it has no column ``embedding``, or a figure is no number in [0, 1].
-    """
-    path = next((folder / name for name in (PUBLISHED, f"{PUBLISHED}.gz") if (folder / name).is_file()), None)
-    if path is None:
-        return ()
-    header = read_header(path)
-    if "embedding" not in header:
-        raise SourceUnusable(f"{path} has no column 'embedding'; it needs one, and a column a task")
-    rows, _ = read_rows(path, header, null_values=("", "-"))
-    of_column = {column: found for column in header if (found := _task_of(column, tasks))}
-    return tuple(
-        Published(task=task, embedding=row["embedding"], variant=variant, auroc=_figure(path, row[column]))
-        for column, (task, variant) in of_column.items()
-        for row in rows.to_pylist()
-        if row[column] is not None
-    )
-
-
-def _task_of(column: str, tasks: Sequence[str]) -> tuple[str, str] | None:
-    """Task of a column, and what stands behind its name."""
-    for variant in VARIANTS:
-        task = column.removesuffix(f"_{variant}") if variant else column
-        if task in tasks:
-            return task, variant
-    return None
-
-
-def _figure(path: Path, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise SourceUnusable(f"{path}: {text!r} is no AUROC, a number in [0, 1]")
-    return value

@@ -11,7 +11,7 @@ import genekb
 from cellmodel.io.gene_anndata import write_perturbations_h5ad
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import OutputUnusable, SourceUnusable
-from genekb.query.programs import N_SIMILAR, export_for, named_vectors, read_names
+from genekb.query.programs import N_SIMILAR, export_for, named_vectors, output_files, read_names
 from tests.support.in_process import call, call_json
 
 GENES = ("CD3D", "CD3E", "MS4A1", "NKG7", "CD79A")
@@ -31,13 +31,13 @@ def kb(home):
 
 def test_a_table_for_scouter_is_indexed_by_the_names_that_were_given(kb, tmp_path):
     found = named_vectors(kb, GENES)
-    result = export_for(found, tmp_path / "vectors.csv", program="scouter")
+    export_for(found, tmp_path / "vectors.csv", program="scouter")
     embedding = pd.read_csv(tmp_path / "vectors.csv", index_col=0)
     assert embedding.index.tolist() == list(GENES)
     np.testing.assert_array_equal(embedding.to_numpy(np.float32), kb.vectors(GENES).vectors)
     embedding.loc["ctrl"] = 0.0  # as docs/guide/gene-tasks.md says
     assert np.isfinite(embedding.to_numpy()).all()
-    assert (result.n_genes, result.files, dict(result.missing)) == (5, (tmp_path / "vectors.csv",), {})
+    assert (len(found.names), output_files(found, tmp_path / "vectors.csv")) == (5, (tmp_path / "vectors.csv",))
 
 
 def test_a_graph_for_gears_joins_each_gene_with_itself_and_the_most_similar(kb, tmp_path):
@@ -92,8 +92,12 @@ def test_missing_genes_are_refused_by_name_and_never_become_zeros(kb, tmp_path):
         named_vectors(kb, [*GENES, "NOSUCH", "NOR THIS"])
     found = named_vectors(kb, [*GENES, "NOSUCH", "NOR THIS"], allow_missing=True)
     assert found.names == GENES
-    result = export_for(found, tmp_path / "vectors.csv", program="scouter")
-    assert result.files[1].read_text().splitlines() == ["name\treason", "NOSUCH\tunknown", "NOR THIS\tunknown"]
+    export_for(found, tmp_path / "vectors.csv", program="scouter")
+    assert (tmp_path / "vectors.missing.tsv").read_text().splitlines() == [
+        "name\treason",
+        "NOSUCH\tunknown",
+        "NOR THIS\tunknown",
+    ]
     with pytest.raises(SourceUnusable, match="none of 1 name has a vector"):
         named_vectors(kb, ["NOSUCH"], allow_missing=True)
 
