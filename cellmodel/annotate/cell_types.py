@@ -4,7 +4,6 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from io import StringIO
 from typing import Final
 
 import numpy as np
@@ -48,11 +47,14 @@ class CellType:
 
 
 def read_cell_types() -> tuple[CellType, ...]:
-    """Read the table that comes with the package."""
-    text = files("cellmodel.annotate").joinpath("data/cell_types.tsv").read_text(encoding="utf-8")
-    return tuple(
-        cell_type_of_row(row) for row in csv.DictReader(StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
-    )
+    """Read the table of types that comes with the package."""
+    return read_packaged("cell_types.tsv")
+
+
+def read_packaged(name: str) -> tuple[CellType, ...]:
+    """Read a table of the package."""
+    lines = files("cellmodel.annotate").joinpath("data", name).read_text(encoding="utf-8").splitlines()
+    return tuple(map(cell_type_of_row, csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)))
 
 
 def cell_type_of_row(row: Mapping[str, str]) -> CellType:

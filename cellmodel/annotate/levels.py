@@ -1,17 +1,14 @@
 """Levels of names: cell types, the broader groups that they belong to, and the answer where the best types disagree."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
-from io import StringIO
 from typing import Final, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
-from cellmodel.annotate.cell_types import CellType, cell_type_of_row, read_cell_types
+from cellmodel.annotate.cell_types import CellType, read_cell_types, read_packaged
 from cellmodel.core.errors import InputUnusable
 
 Level = Literal["auto", "fine", "broad"]
@@ -34,9 +31,7 @@ class LevelName:
 @cache
 def read_cell_groups() -> tuple[CellType, ...]:
     """Read the groups of cell types; one without marker genes takes those that its members share."""
-    text = files("cellmodel.annotate").joinpath("data/cell_groups.tsv").read_text(encoding="utf-8")
-    rows = csv.DictReader(StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
-    groups = [cell_type_of_row(row) for row in rows]
+    groups = read_packaged("cell_groups.tsv")
     children = [*read_cell_types(), *groups]
     return tuple(one if one.genes else replace(one, genes=shared_genes(one.name, children)) for one in groups)
 

@@ -144,13 +144,10 @@ class QueryReader:
     def __init__(self, alignment: GeneAlignment, kb: genekb.Store, *, use_types: bool = True) -> None:
         self.types = read_cell_types()
         self._alignment, self._encoder = alignment, kb.encoder(alignment.lineage.encoder_id)
-        self._tables = [self.encode(texts) for texts in ([one.name for one in self.types], self._definitions)]
+        texts = [one.name for one in self.types], [one.text for one in self.types]
+        self._tables = [self.encode(each) for each in texts]
         self._words = type_words(self.types) if use_types else None
         self._markers = marker_weights(self.types, alignment.gene_ids, kb)[0] if use_types else None
-
-    @property
-    def _definitions(self) -> list[str]:
-        return [one.text for one in self.types]
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
         """Vectors of texts, (text, dim)."""

@@ -81,18 +81,12 @@ def joint_features(
     if genes_by == "text" and config.knowledge == "none":
         raise InputUnusable("matching genes by text needs knowledge; leave out --knowledge none, or use --genes-by ids")
     left, right = (_side(cells, kb, config, genes_by=genes_by) for cells in (reference, query))
-    match = _match_by_text if genes_by == "text" else _match_by_id
-    a, b, note = match(left, right, kb, config)
+    by_text = _text_match(left, right, kb, config) if genes_by == "text" else None
+    a, b, note = _match_by_id(left, right, config) if by_text is None else _match_by_text(by_text)
     files = (f"{left.source} ({len(left.gene_ids)} in {kb.store_id})", f"{right.source} ({len(right.gene_ids)} in it)")
     check_shared(a.shape[1], files, genes_by=genes_by, other_species="--genes-by orthologs")
-    b = smooth(b, right.features.graph, n_steps=config.preprocess.n_smoothing)
-    return JointFeatures(
-        features=np.concatenate([a, b]),
-        n_reference=len(a),
-        n_genes=a.shape[1],
-        note=note,
-        by_text=_text_match(left, right, kb, config) if genes_by == "text" else None,
-    )
+    features = np.concatenate([a, b])
+    return JointFeatures(features=features, n_reference=len(a), n_genes=a.shape[1], note=note, by_text=by_text)
 
 
 def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesBy) -> _Side:
@@ -146,46 +140,38 @@ def human_gene_ids(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> Int[
 Shared = tuple[Float[np.ndarray, "cell gene"], Float[np.ndarray, "other gene"], str]  # reference, query, note
 
 
-def _match_by_id(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> Shared:
+def _match_by_id(left: _Side, right: _Side, config: RunConfig) -> Shared:
     shared, in_left, in_right = np.intersect1d(left.gene_ids, right.gene_ids, return_indices=True)
     chosen = left.is_variable[in_left] | right.is_variable[in_right]
     note = f"{len(shared)} genes matched by GeneID, {int(chosen.sum())} of them highly variable on a side"
     a, b = left.columns[in_left[chosen]], right.columns[in_right[chosen]]
-    return _scaled(left, a), _scaled(right, b), note
+    return _scaled(left, a), _smoothed(right, b, config), note
 
 
-def _match_by_text(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> Shared:
-    (in_left, vectors), (in_right, others) = _texts(left, right, kb, config)
-    if len(in_left) == 0 or len(in_right) == 0:
-        note = f"{len(in_left)} genes of the reference and {len(in_right)} of the query have a text"
-        return _scaled(left, in_left[:0]), _scaled(right, in_right[:0]), note
+def _match_by_text(match: TextMatch) -> Shared:
+    vectors, others = match.reference_vectors, match.query_vectors
+    if len(vectors) == 0 or len(others) == 0:
+        note = f"{len(vectors)} genes of the reference and {len(others)} of the query have a text"
+        return match.reference[:, :0], match.query[:, :0], note
     kept = np.flatnonzero(is_mutual(vectors, others))
     matches, best = match_texts(vectors[kept], others)
     damping = (best**2).astype(np.float32)
-    note = f"{len(kept)} of {len(in_left)} genes of the reference matched {len(in_right)} of the query by text"
-    return _scaled(left, in_left[kept]) * damping, (_scaled(right, in_right) @ matches.T) * damping, note
+    note = f"{len(kept)} of {len(vectors)} genes of the reference matched {len(others)} of the query by text"
+    return match.reference[:, kept] * damping, (match.query @ matches.T) * damping, note
 
 
 def _text_match(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> TextMatch:
-    (in_left, vectors), (in_right, others) = _texts(left, right, kb, config)
-    return TextMatch(
-        reference=_scaled(left, in_left),
-        query=smooth(_scaled(right, in_right), right.features.graph, n_steps=config.preprocess.n_smoothing),
-        query_features=right.features.smoothed,
-        reference_vectors=vectors,
-        query_vectors=others,
-    )
-
-
-Texts = tuple[Int[np.ndarray, " gene"], Float[np.ndarray, "gene dim"]]  # columns, and directions of their texts
-
-
-def _texts(left: _Side, right: _Side, kb: genekb.Store, config: RunConfig) -> tuple[Texts, Texts]:
-    """Highly variable genes of both sides that have a text; those of the query with the knowledge of ``config``."""
+    """Take the highly variable genes that have a text; those of the query with the knowledge of ``config``."""
     (in_left, vectors), (in_right, others) = (_with_text(side, kb, config) for side in (left, right))
     if config.knowledge != "real" and len(others):
         others = apply_knowledge(others, knowledge=config.knowledge, seed=config.seed)
-    return (in_left, _directions(vectors)), (in_right, _directions(others))
+    return TextMatch(
+        reference=_scaled(left, in_left),
+        query=_smoothed(right, in_right, config),
+        query_features=right.features.smoothed,
+        reference_vectors=_directions(vectors),
+        query_vectors=_directions(others),
+    )
 
 
 def _with_text(
@@ -245,6 +231,11 @@ def _scaled(side: _Side, columns: Int[np.ndarray, " gene"]) -> Float[np.ndarray,
     deviation = np.sqrt(side.weights @ dense**2)
     dense /= np.where(deviation > 0, deviation, 1.0).astype(np.float32)
     return np.clip(dense, -LIMIT, LIMIT, out=dense)
+
+
+def _smoothed(query: _Side, columns: Int[np.ndarray, " gene"], config: RunConfig) -> Float[np.ndarray, "cell gene"]:
+    """Average scaled genes of the query over its graph."""
+    return smooth(_scaled(query, columns), query.features.graph, n_steps=config.preprocess.n_smoothing)
 
 
 BANDWIDTH: Final = 0.5  # in units of the median distance between cells

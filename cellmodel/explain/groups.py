@@ -24,14 +24,20 @@ MOST_CLUSTERS: Final = 200  # that a column of groups has; more are measured val
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ClusteredCells:
-    """The cells that have a cluster, and the genes that they express."""
+class GroupedCells:
+    """Which cells have a cluster, and which."""
 
-    cells: Cells  # all that was read
-    rows: Int[np.ndarray, " cell"]  # (cell,) rows of ``cells`` that have a cluster; all below is of these
+    rows: Int[np.ndarray, " cell"]  # (cell,) rows of the cells that have a cluster; all below is of these
     # name of each cluster, in the order of a categorical, else of the alphabet with numbers as numbers
     names: tuple[str, ...]
     labels: Labels  # (cell,) place of each cell's cluster in ``names``
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ClusteredCells(GroupedCells):
+    """The cells that have a cluster, and the genes that they express."""
+
+    cells: Cells  # all that was read
     expression: CellByGene  # (cell, gene) log-normalised
     columns: Int[np.ndarray, " gene"]  # (gene,) columns of ``cells`` that are seen in any of these cells
     gene_names: tuple[str, ...]  # their names
@@ -44,15 +50,6 @@ class ClusteredCells:
         if self.alignment is None:
             raise ValueError("the cells are not aligned with a store, which this needs; give one")
         return self.alignment
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class GroupedCells:
-    """Which cells have a cluster, and which; as in :class:`ClusteredCells`."""
-
-    rows: Int[np.ndarray, " cell"]
-    names: tuple[str, ...]
-    labels: Labels
 
 
 def clustered(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, cluster_key: str) -> ClusteredCells:

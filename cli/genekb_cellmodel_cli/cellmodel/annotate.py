@@ -12,6 +12,7 @@ from genekb_cellmodel_cli.app.output import Columns, show, table
 from genekb_cellmodel_cli.cellmodel.marker_lists import Lists, name_lists, shown_name
 
 if TYPE_CHECKING:
+    from cellmodel.annotate.candidates import Panel
     from cellmodel.annotate.cell_types import CellType
     from cellmodel.annotate.search import Found
     from cellmodel.explain.terms import SupportingGene
@@ -97,44 +98,27 @@ def annotate(
 
     Example: cellmodel annotate out.h5ad --kb human -o named.h5ad
     """
-    from cellmodel.annotate.candidates import read_panel
-
     kb = store.open(trust_remote_code=trust_remote_code)
-    panel = read_panel(_only_markers(candidates, encoder=genes.encoder)) if kb is None else None
-    if kb is None and level != "auto":
-        raise typer.BadParameter("--level needs a store, --kb NAME: groups are of the table of types")
+    panel = _panel(candidates, encoder=genes.encoder, level=level) if kb is None else {}
     if lists.are_given(path) or path is None:
+        choice = lists.choice(types=candidates.read() if kb else None, level=level, n_permutations=permutations)
         name_lists(
-            lists,
-            kb,
-            genes.config(),
-            types=candidates.read() if kb else None,
-            panel=panel,
-            level=level,
-            permutations=permutations,
-            output=output,
-            overwrite=slots.overwrite,
-            json=json,
+            lists, kb, genes.config(), choice=choice, panel=panel, output=output, overwrite=slots.overwrite, json=json
         )
         return
+    from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
+    from cellmodel.io.records import lineage_record
     from cellmodel.tl._task import annotate_task, overlap_task, run_on_file
 
     reading, write = read.config(), slots.write(output)
     content: dict[str, Any] = {"input": str(path), "output": str(output)}
-    if panel is not None or kb is None:
-        naming = run_on_file(path, overlap_task(panel or {}, cluster_key=cluster_key), read=reading, write=write)
+    if kb is None:
+        naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
         _print_names(content | {"clusters": naming.rows()}, _BY_OVERLAP, json=json)
         return
-    from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-    from cellmodel.io.records import lineage_record
-
-    choice = TypeChoice(
-        cluster_key=cluster_key,
-        types=candidates.read(),
-        naming=TypeNaming(n_permutations=permutations, level=level),
-        other_store=other_store,
-    )
-    named = run_on_file(path, annotate_task(kb, genes.config(), choice=choice), read=reading, write=write)
+    how, types = TypeNaming(n_permutations=permutations, level=level), candidates.read()
+    chosen = TypeChoice(cluster_key=cluster_key, types=types, naming=how, other_store=other_store)
+    named = run_on_file(path, annotate_task(kb, genes.config(), choice=chosen), read=reading, write=write)
     content |= {
         "store_id": named.lineage.store_id,
         "encoder_id": named.lineage.encoder_id,
@@ -145,12 +129,17 @@ def annotate(
     _print_names(content, _BY_TYPES, json=json)
 
 
-def _only_markers(candidates: Candidates, *, encoder: str | None) -> Path:
-    """Take the file of marker genes, where names come from it alone."""
+def _panel(candidates: Candidates, *, encoder: str | None, level: str) -> "Panel":
+    """Read the marker genes by type, where names come from them alone."""
+    from cellmodel.annotate.candidates import read_panel
+
     others = (candidates.candidates, candidates.tissue, candidates.only_tissue, encoder)
     if candidates.markers is None or any(given is not None for given in others):
         raise typer.BadParameter("names come from a store, --kb NAME, or from --markers FILE without any other list")
-    return candidates.markers
+    panel = read_panel(candidates.markers)
+    if level != "auto":
+        raise typer.BadParameter("--level needs a store, --kb NAME: groups are of the table of types")
+    return panel
 
 
 _NAME = {"cluster": "cluster", "cells": "n_cells", "name": shown_name}

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
     import genekb
     from cellmodel.annotate.candidates import Panel
-    from cellmodel.annotate.cell_types import CellType
+    from cellmodel.annotate.marker_lists import ListChoice
     from cellmodel.core.config import RunConfig
 
 _SHOWN = 6  # genes of a list that are shown
@@ -43,23 +42,28 @@ class Lists:
             raise typer.BadParameter("--universe goes with --marker-lists: of cells, the measured genes are known")
         return self.marker_lists is not None
 
+    def choice(self, **more: Any) -> "ListChoice":
+        """Say how they are named."""
+        from cellmodel.annotate.marker_lists import ListChoice
+        from cellmodel.explain.marker_tables import read_universe
+
+        universe = None if self.universe is None else read_universe(self.universe)
+        return ListChoice(universe=universe, n_top=self.top, **more)
+
 
 def name_lists(
     lists: Lists,
     kb: "genekb.Store | None",
     config: "RunConfig",
     *,
-    types: "tuple[CellType, ...] | None",
-    panel: "Panel | None",
-    level: options.Level,
-    permutations: int,
+    choice: "ListChoice",
+    panel: "Panel",
     output: Path,
     overwrite: bool,
     json: bool,
 ) -> None:
     """Name the lists, write and show the names."""
-    from cellmodel.annotate.marker_lists import ListChoice
-    from cellmodel.explain.marker_tables import read_marker_lists, read_universe
+    from cellmodel.explain.marker_tables import read_marker_lists
     from cellmodel.tl._lists import named_rows, write_names
     from genekb.files.replace import Target, check_targets
 
@@ -67,13 +71,6 @@ def name_lists(
     assert path is not None
     inputs = [path] if lists.universe is None else [path, lists.universe]
     check_targets([Target(output)], inputs=inputs, overwrite=overwrite)
-    choice = ListChoice(
-        types=types,
-        level=level,
-        universe=None if lists.universe is None else read_universe(lists.universe),
-        n_top=lists.top,
-        n_permutations=permutations,
-    )
     content = named_rows(read_marker_lists(path), kb, config, choice=choice, panel=panel)
     write_names(content["clusters"], output, overwrite=overwrite)
     show({"input": str(path), "output": str(output)} | content, _lines(content, output), json=json)
