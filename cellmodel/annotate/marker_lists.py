@@ -20,6 +20,7 @@ from cellmodel.explain.marker_tables import MarkerLists
 from cellmodel.io.records import Lineage
 from cellmodel.io.records import lineage_of as store_lineage
 from genekb.core.errors import SpeciesMismatch
+from genekb.query.gene_theme import share_reaching
 
 _MAX_P = 0.05  # p value up to which a list is named
 _MIN_GENES = 2  # genes of a list that must support its name
@@ -253,8 +254,7 @@ def _name(
     answer = level_name(
         about.types, own, level=choice.level, max_gap=choice.max_gap, groups=about.groups, group_scores=of_groups
     )
-    by_chance = null(len(known))
-    p_value = float((1 + np.sum(by_chance >= about.highest(scores))) / (1 + len(by_chance)))
+    p_value = share_reaching(about.highest(scores), null(len(known)))
     row = _row_of(answer, about, scores)
     profile, mean, size = _profile(len(place), len(about.gene_ids))
     parts = about.weights[place, row] * (profile - mean) / size

@@ -24,6 +24,7 @@ from cellmodel.core.random import generator
 from cellmodel.pp.text.align import GeneAlignment
 from genekb.core.words import content_words as all_content_words
 from genekb.core.words import split_words
+from genekb.query.gene_theme import share_reaching
 
 _CELL: Final = "cell"  # in nearly every name
 _NUMBERED: Final = re.compile(r"\s+type \d+$")  # of "innate lymphoid cell type 2"
@@ -181,9 +182,8 @@ class QueryReader:
         """
         n_words = [min(max(len(content_words(query)), 1), _MOST_WORDS) for query in queries]
         random = {k: self._random_heights(k, heights, n=n, seed=seed) for k in sorted(set(n_words))}
-        found = heights(self.weights(queries)).tolist()
-        pairs = zip(found, (random[k] for k in n_words), strict=True)
-        return np.array([(1 + np.count_nonzero(each >= height)) / (1 + len(each)) for height, each in pairs])
+        found = zip(heights(self.weights(queries)).tolist(), n_words, strict=True)
+        return np.array([share_reaching(height, random[k]) for height, k in found])
 
     def _random_heights(self, n_words: int, heights: Heights, *, n: int, seed: int) -> Float[np.ndarray, " query"]:
         drawn = random_queries(

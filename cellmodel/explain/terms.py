@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.explain.p_values import permutation_p
 from genekb.core.words import boilerplate, singular, split_clauses, split_sentences, stop_words
+from genekb.query.gene_theme import strata_of
 
 _MIN_WORD = 3  # letters of a word that may stand alone; shorter ones ("T", "II") only inside a phrase
 
@@ -111,7 +112,7 @@ def _sentence_terms(sentence: str, *, singulars: Mapping[str, str]) -> Iterator[
             previous = word
 
 
-_MAX_STRATA, _STRATUM_GENES = 10, 50  # strata of text length: at most so many, of so many genes or more on average
+_MAX_STRATA = 10  # of text length
 _NO_DEVIATION = 1e-9  # weights are of order one: a smaller deviation is rounding
 _MIN_SKEWNESS = 1e-3  # below it the correction is smaller than its rounding error
 
@@ -218,10 +219,7 @@ def permutation_of_texts(presence: sp.csr_matrix) -> TextPermutation:
 
 def _length_strata(presence: sp.csr_matrix) -> tuple[Int[np.ndarray, " _"], ...]:
     """Genes grouped by the number of terms in their text; equal numbers stay together."""
-    n_terms = np.diff(presence.indptr)
-    n_strata = min(_MAX_STRATA, max(1, len(n_terms) // _STRATUM_GENES))
-    edges = np.quantile(n_terms, np.arange(1, n_strata) / n_strata) if n_strata > 1 else np.empty(0)
-    stratum = np.searchsorted(edges, n_terms, side="right")
+    stratum = strata_of(np.diff(presence.indptr), at_most=_MAX_STRATA)
     return tuple(np.flatnonzero(stratum == which) for which in np.unique(stratum))
 
 

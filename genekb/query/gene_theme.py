@@ -28,14 +28,6 @@ class Universe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Chance:
-    """Random sets of one size."""
-
-    coherence: Float[np.ndarray, " draw"]
-    means: Float[np.ndarray, "some_draw dim"]  # mean vectors of the first of them
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NameScale:
     """Vectors of names, and what a gene of the universe scores on each."""
 
@@ -75,8 +67,13 @@ def coherence(sums: Float[np.ndarray, "*draw dim"], *, n: int) -> Float[np.ndarr
     return np.asarray(((sums.astype(np.float64) ** 2).sum(axis=-1) - n) / (n * (n - 1)))
 
 
-def draw_sets(universe: Universe, counts: tuple[int, ...], *, n_random: int, seed: int) -> Chance:
-    """Draw random sets with so many genes of each stratum; what is drawn follows from the counts and the seed."""
+def draw_sets(
+    universe: Universe, counts: tuple[int, ...], *, n_random: int, seed: int
+) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, "some_draw dim"]]:
+    """Draw random sets with so many genes of each stratum: coherence of all, and mean vectors of the first of them.
+
+    What is drawn follows from the counts and the seed.
+    """
     rng = np.random.default_rng([seed, _GENES, *counts])
     pools = [(np.flatnonzero(universe.strata == stratum), count) for stratum, count in enumerate(counts) if count]
     n = sum(counts)
@@ -86,7 +83,7 @@ def draw_sets(universe: Universe, counts: tuple[int, ...], *, n_random: int, see
         sums.append(universe.centred[rows].sum(axis=0))
         if draw < _FIT_DRAWS:
             means.append(universe.vectors[rows].mean(axis=0))
-    return Chance(coherence=coherence(np.array(sums), n=n), means=np.array(means))
+    return coherence(np.array(sums), n=n), np.array(means)
 
 
 def share_reaching(found: float, by_chance: Float[np.ndarray, " draw"]) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import counted
 from genekb.core.words import boilerplate, split_sentences
 from genekb.encoders import Encoder
+from genekb.files.tables import write_table
 from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
 from genekb.query.gene_theme import (
     NameScale,
@@ -128,9 +130,9 @@ class _Namer:
         counts = tuple(np.bincount(self.universe.strata[rows]).tolist())
         if counts in self.drawn:
             return self.drawn[counts]
-        draws = draw_sets(self.universe, counts, n_random=self.config.n_random, seed=self.config.seed)
-        z = scale.z(draws.means, n=len(rows), of=len(self.gene_ids))
-        found = (draws.coherence, z.max(axis=1, initial=-np.inf))
+        coherences, means = draw_sets(self.universe, counts, n_random=self.config.n_random, seed=self.config.seed)
+        z = scale.z(means, n=len(rows), of=len(self.gene_ids))
+        found = (coherences, z.max(axis=1, initial=-np.inf))
         if self.places is None:
             self.drawn[counts] = found
         return found
@@ -410,3 +412,28 @@ def _with_sentences(store: Store, encoder: Encoder, named: list[NamedSet], *, n_
         replace(one, theme=(*(best(gene, one.name) for gene in one.theme[:n_genes]), *one.theme[n_genes:]))
         for one in named
     ]
+
+
+_TABLE: Final = (
+    *("set", "name", "name_id", "z", "p_value", "name_p", "n_genes", "n_theme", "reason", "theme", "others"),
+    *("unknown", "without_text", "outside", "names", "sentences"),
+)
+
+
+def write_names(found: SetNaming, path: Path, *, overwrite: bool = False) -> None:
+    """Write a row for each set to a table: genes are set apart by blanks, all else by semicolons.
+
+    Raises ``OutputUnusable`` if the file exists, and may not be replaced.
+    """
+    rows = [
+        (
+            *(one.set_name, one.name, one.names[0].name_id if one.name else "", one.names[0].z if one.name else None),
+            *(one.p_value, one.name_p, len(one.theme) + len(one.others), len(one.theme), one.reason),
+            *(" ".join(genes) for genes in ([gene.name for gene in one.theme], one.others, one.unknown)),
+            *(" ".join(genes) for genes in (one.without_text, one.outside)),
+            "; ".join(f"{name.name} ({name.z:.1f})" for name in one.names),
+            "; ".join(f"{gene.name}: {gene.sentence}" for gene in one.theme if gene.sentence),
+        )
+        for one in found.sets
+    ]
+    write_table(path, _TABLE, rows, overwrite=overwrite)

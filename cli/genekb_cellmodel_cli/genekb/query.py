@@ -88,8 +88,7 @@ def name_set(
     """
     from genekb.files.replace import Target, check_targets
     from genekb.query.gene_sets import read_gene_sets, read_universe, read_vocabulary
-    from genekb.query.name_set import NameSetConfig, name_sets
-    from genekb.query.set_table import write_names
+    from genekb.query.name_set import NameSetConfig, name_sets, write_names
 
     with wrong_usage():
         config = NameSetConfig(max_p=max_p, n_names=names, n_random=random_sets, seed=seed)

@@ -14,8 +14,7 @@ from genekb.core.words import split_words
 from genekb.encoders.imported.vectors import read_foreign
 from genekb.query.gene_sets import SetName
 from genekb.query.gene_theme import coherence, draw_sets, make_universe, scale_names, share_reaching
-from genekb.query.name_set import NameSetConfig, name_sets, reading_encoder
-from genekb.query.set_table import write_names
+from genekb.query.name_set import NameSetConfig, name_sets, reading_encoder, write_names
 from tests.support.in_process import call, call_json
 
 TOPICS = {
@@ -175,7 +174,7 @@ def test_the_p_value_is_that_of_pairs_counted_one_by_one():
     rows = np.array([1, 5, 8, 13])
     pairs = [float(universe.centred[a] @ universe.centred[b]) for a, b in combinations(rows, 2)]
     assert coherence(universe.centred[rows].sum(axis=0), n=4) == pytest.approx(np.mean(pairs), abs=1e-6)
-    chance = draw_sets(universe, (4,), n_random=3000, seed=0).coherence
+    chance = draw_sets(universe, (4,), n_random=3000, seed=0)[0]
     everything = [
         np.mean([universe.centred[a] @ universe.centred[b] for a, b in combinations(four, 2)])
         for four in combinations(range(12), 4)
@@ -200,7 +199,7 @@ def test_z_is_standard_over_random_sets():
 
 def test_random_sets_have_as_many_genes_of_each_stratum(kb):
     universe = make_universe(np.eye(30, dtype=np.float32), strata=np.repeat([0, 1, 2], 10), seed=0)
-    means = draw_sets(universe, (1, 0, 3), n_random=5, seed=0).means
+    means = draw_sets(universe, (1, 0, 3), n_random=5, seed=0)[1]
     np.testing.assert_allclose(means.reshape(5, 3, 10).sum(axis=2), [[0.25, 0, 0.75]] * 5, atol=1e-6)
     genes = [*topic_genes("collagen fibril"), *others(*range(100))]
     expression = [100.0] * 6 + list(range(100))
