@@ -113,8 +113,9 @@ def transfer_labels(
         limit = held_out_limit(joint.features, known, config=transfer.classify, seed=config.seed)
     features = weigh_by_separation(joint.features, labelled=known.rows, classes=known.codes)
     classify = replace(transfer.classify, unassigned_below=limit)
-    everywhere = classify_cells(features, labelled=known.rows, classes=known.codes, config=classify, seed=config.seed)
-    prediction = _take(everywhere, slice(joint.n_reference, None))
+    found = classify_cells(features, labelled=known.rows, classes=known.codes, config=classify, seed=config.seed)
+    start = joint.n_reference
+    prediction = Prediction(classes=found.classes[start:], probabilities=found.probabilities[start:])
     if joint.by_text is not None:
         by_cluster = classify_by_text(joint.by_text, labelled=known.rows, classes=known.codes, seed=config.seed)
         prediction = _joined(prediction.probabilities, by_cluster, limit=limit)
@@ -133,10 +134,6 @@ def transfer_labels(
         lineage=lineage_of(kb, encoder_id),
         made_with=made_with,
     )
-
-
-def _take(prediction: Prediction, rows: slice) -> Prediction:
-    return Prediction(classes=prediction.classes[rows], probabilities=prediction.probabilities[rows])
 
 
 def _joined(*readings: Float[np.ndarray, "cell class"], limit: float) -> Prediction:

@@ -69,7 +69,8 @@ def name_clusters(
 
     ``background``: names of all genes that ``markers`` were ranked among.
     """
-    chosen = [_markers_of(table)[:n_markers] for table in markers]
+    names = [[marker.name for marker in upregulated(table.markers, max_p=_MAX_P)] for table in markers]
+    chosen = [tuple(dict.fromkeys(each))[:n_markers] for each in names]
     named = name_gene_lists(chosen, panel, background=background, min_overlap=min_overlap)
     return tuple(replace(one, cluster=table.cluster) for one, table in zip(named, markers, strict=True))
 
@@ -99,11 +100,6 @@ def name_gene_lists(
         _name(row, found, types, tests=(shared[row], p[row], adjusted[row]), min_overlap=min_overlap)
         for row, found in enumerate(chosen)
     )
-
-
-def _markers_of(table: MarkerTable) -> tuple[str, ...]:
-    """Names of the markers that count, best first, each once."""
-    return tuple(dict.fromkeys(marker.name for marker in upregulated(table.markers, max_p=_MAX_P)))
 
 
 def _name(

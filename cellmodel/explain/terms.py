@@ -58,7 +58,8 @@ def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
     split = [split_sentences(text) for text in texts]
     left_out = boilerplate(split)
     kept = [[sentence for sentence in sentences if sentence not in left_out] for sentences in split]
-    singulars = _singulars({word for sentences in kept for sentence in sentences for word in _words(sentence)})
+    words = {word for sentences in kept for sentence in sentences for word in _words(sentence)}
+    singulars = {word: one for word in words if (one := singular(word)) != word and one in words}
     documents = [
         {term for one in sentences for term in _sentence_terms(one, singulars=singulars)} for sentences in kept
     ]
@@ -88,11 +89,6 @@ def _stop_words() -> frozenset[str]:
 def _words(text: str) -> list[str]:
     """Split into runs of letters and digits, in lower case: a hyphen separates words."""
     return _TOKEN.findall(text.lower())
-
-
-def _singulars(words: set[str]) -> dict[str, str]:
-    """Plurals among the words whose singular is among them too."""
-    return {word: one for word in words if (one := singular(word)) != word and one in words}
 
 
 def _sentence_terms(sentence: str, *, singulars: Mapping[str, str]) -> Iterator[str]:

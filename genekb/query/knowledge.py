@@ -73,7 +73,8 @@ def knowledge_vectors(
     if knowledge not in KNOWLEDGE:
         raise ValueError(f"knowledge {knowledge!r} has no gene vectors; use one of {', '.join(KNOWLEDGE)}")
     encoder_id = store.encoder_id(encoder)
-    having = _with_vector(store, encoder_id)
+    table = store.vector_table(encoder_id)
+    having = np.asarray(table.gene_ids[np.linalg.norm(table.vectors, axis=1)[table.rows] > 0])
     wanted = having if gene_ids is None else np.asarray(gene_ids, dtype=np.int64)
     asked = wanted[np.isin(wanted, having)]
     if knowledge == "name":
@@ -81,8 +82,8 @@ def knowledge_vectors(
     elif knowledge == "symbol":
         vectors = _of_symbols(store, having)[np.searchsorted(having, asked)]
     elif knowledge == "random":
-        dim = store.vector_table(encoder_id).vectors.shape[1]
-        drawn = np.random.default_rng([seed, _RANDOM]).standard_normal((len(having), dim), dtype=np.float32)
+        shape = (len(having), table.vectors.shape[1])
+        drawn = np.random.default_rng([seed, _RANDOM]).standard_normal(shape, dtype=np.float32)
         vectors = drawn[np.searchsorted(having, asked)]
     else:
         vectors = _of_encoder(store, encoder_id, asked, having=having, seed=seed if knowledge == "shuffled" else None)
@@ -103,12 +104,6 @@ def why_without_name(store: Store, encoder: str | None = None) -> str:
     if not store.manifest.kind(encoder_id).is_imported:
         return ""
     return f"{encoder_id} was imported as vectors of genes and reads no new text, so that it has no control 'name'"
-
-
-def _with_vector(store: Store, encoder_id: str) -> IntArray:
-    """GeneIDs that have a vector that is not zero, ascending."""
-    table = store.vector_table(encoder_id)
-    return np.asarray(table.gene_ids[np.linalg.norm(table.vectors, axis=1)[table.rows] > 0])
 
 
 def _of_encoder(store: Store, encoder_id: str, asked: IntArray, *, having: IntArray, seed: int | None) -> FloatArray:

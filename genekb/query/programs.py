@@ -123,7 +123,9 @@ def export_for(
     write_missing(found, path, overwrite=overwrite)
     rows: Iterable[Sequence[object]] = [("source", "target", "importance"), *edges]
     if program == "scouter":
-        rows = chain([["gene", *(f"dim_{number}" for number in range(found.vectors.shape[1]))]], _digits(found))
+        digits = (pc.cast(pa.array(vector), pa.string()).to_pylist() for vector in found.vectors)  # the fewest needed
+        header = ["gene", *(f"dim_{number}" for number in range(found.vectors.shape[1]))]
+        rows = chain([header], ([name, *each] for name, each in zip(found.names, digits, strict=True)))
     with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", encoding="utf-8", newline="") as stream:
@@ -140,12 +142,6 @@ def write_missing(found: NamedVectors, path: Path, *, overwrite: bool = False) -
     """Write the names that an export lacks, and why, beside it."""
     for file in output_files(found, path)[1:]:
         write_table(file, ("name", "reason"), found.missing.items(), overwrite=overwrite)
-
-
-def _digits(found: NamedVectors) -> Iterator[list[str]]:
-    """Yield name and numbers, with the fewest digits that identify a float32."""
-    for name, vector in zip(found.names, found.vectors, strict=True):
-        yield [name, *pc.cast(pa.array(vector), pa.string()).to_pylist()]
 
 
 def _similar_genes(found: NamedVectors) -> Iterator[tuple[str, str, float]]:

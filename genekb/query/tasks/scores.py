@@ -121,6 +121,7 @@ def compare_tasks(
     scorer = _Scorer(tasks=tasks, scored_on=scored_on, seed=seed, progress=progress, n_all=len(wanted) * len(tasks))
     for store, encoder_id, kind in wanted:
         scorer.add(store, encoder_id, kind, notes, is_asked=knowledge is not None)
+    notes += [f"{task.name}: {task.n_repeated:,} rows repeat one before them" for task in tasks if task.n_repeated]
     published = read_published(folder, [task.name for task in tasks]) if scored_on == "test" else ()
     rows = [*_with_differences(scorer.rows, seed=seed), *published]
     order = {task.name: number for number, task in enumerate(tasks)}
@@ -131,7 +132,7 @@ def compare_tasks(
         unknown={task.name: task.unknown for task in tasks},
         missing=scorer.missing,
         skipped_terms={name: tuple(terms) for name, terms in scorer.skipped.items()},
-        left_out=tuple(dict.fromkeys([*notes, *_repeated(tasks)])),
+        left_out=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -160,12 +161,6 @@ def _knowledge_of(
             notes.append(why)
         else:
             yield each
-
-
-def _repeated(tasks: Sequence[GeneTask]) -> Iterator[str]:
-    for task in tasks:
-        if task.n_repeated:
-            yield f"{task.name}: {task.n_repeated:,} rows repeat one before them"
 
 
 def _with_differences(rows: Sequence[TaskRow], *, seed: int) -> Iterator[TaskRow]:

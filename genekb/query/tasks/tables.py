@@ -209,8 +209,7 @@ def _rounds_of_folds(parts: Mapping[str, StrArray]) -> Mapping[ScoredOn, tuple[R
 
     a, b, c: the part of the pair in each inner round: ``t`` trained, ``v`` scored, ``.`` not used.
     """
-    trained = {name: np.char.startswith(part, "train") for name, part in parts.items()}
-    test = tuple(Round(train=trained[name], scored=part == TEST) for name, part in parts.items())
+    test = tuple(Round(train=np.char.startswith(part, "train"), scored=part == TEST) for part in parts.values())
     return {"test": test, "inner": tuple(each for part in parts.values() for each in _inner_rounds(part))}
 
 
