@@ -8,6 +8,7 @@ __all__ = [
     "marker_tables",
     "markers",
     "p_values",
+    "samples",
     "set_names",
     "terms",
     "words",

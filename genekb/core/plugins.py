@@ -31,6 +31,7 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "torch_geometric": ("torch-geometric", "cells"),
     "zarr": ("zarr", "cells"),
     "matplotlib": ("matplotlib", "plot"),
+    "pydeseq2": ("pydeseq2", "de"),
     "minisign": ("py-minisign", "sign"),
     "model2vec": ("model2vec", "static"),
     "onnx": ("onnx", "onnx"),

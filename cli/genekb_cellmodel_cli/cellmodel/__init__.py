@@ -11,6 +11,7 @@ from genekb_cellmodel_cli.cellmodel import (
     graph,
     perturb,
     plot,
+    samples,
     share,
 )
 
@@ -42,6 +43,7 @@ app = make_app(
             {"export": graph.export},
             before=_require_cells,
         ),
+        "markers": samples.markers,
         "perturb": perturb.perturb,
         "perturb-eval": perturb.evaluate,
         "plot": plot.plot,

@@ -1,0 +1,273 @@
+"""Tasks between samples: differential expression of pseudobulks, and composition."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cellmodel.core.arrays import Labels
+from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.groups import group_cells
+from cellmodel.explain.samples.design import Method, Replicates, SampleConfig, find_replicates
+from cellmodel.explain.samples.differential import (
+    GeneTests,
+    check_method,
+    compare_clusters,
+    compare_conditions,
+    gene_frame,
+    group_frame,
+    left_out,
+)
+from cellmodel.explain.samples.pseudobulk import Pseudobulk, sum_by_group
+from cellmodel.io.cells import Cells, ObsCategories, ReadConfig, cells_from_anndata, obs_categories
+from cellmodel.io.matrix import ValueKind
+from cellmodel.pp.normalize import log_expression
+from cellmodel.tl._task import Task, run_on_cells
+from genekb.core.messages import listed
+from genekb.core.plugins import installed_version
+from genekb.files.tables import write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+STORED: Final = 1000  # genes of a comparison in a slot; a table has all
+_ONE_SAMPLE: Final = 0.95  # share of a cluster's cells from which it is that of one sample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SampledCells:
+    """Cells with a cluster, and the sample and condition of each."""
+
+    cells: Cells
+    names: tuple[str, ...]  # of the clusters
+    labels: Labels  # (cell,) place in ``names``; -1 without a cluster
+    replicates: Replicates
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SampleMarkers:
+    """Genes that differ between samples, and what was left out."""
+
+    tests: tuple[GeneTests, ...]
+    gene_names: tuple[str, ...]  # of the columns
+    left_out: tuple[Mapping[str, Any], ...]  # rows of pseudobulks that no comparison used
+    notes: tuple[str, ...]
+
+    def genes(self, *, n_top: int | None = None) -> "pd.DataFrame":
+        """Rows of genes, see :func:`cellmodel.explain.samples.differential.gene_frame`."""
+        return gene_frame(self.tests, self.gene_names, n_top=n_top)
+
+    def comparisons(self) -> "pd.DataFrame":
+        """Rows of comparisons, see :func:`cellmodel.explain.samples.differential.group_frame`."""
+        return group_frame(self.tests)
+
+
+def sampled_cells(cells: Cells, config: SampleConfig) -> SampledCells:
+    """Take clusters, samples, conditions and batches of cells from their columns of obs."""
+    grouped = group_cells(cells, config.cluster_key, least=2 if config.condition_key is None else 1)
+    labels = np.full(cells.shape[0], -1, dtype=np.int64)
+    labels[grouped.rows] = grouped.labels
+    samples = _column(cells, config.sample_key, "sample")
+    replicates = find_replicates(
+        samples,
+        _column(cells, config.condition_key, "condition") if config.condition_key else None,
+        _column(cells, config.batch_key, "batch") if config.batch_key else None,
+        config=config,
+    )
+    notes = (*replicates.notes, *_one_sample_notes(labels, grouped.names, samples))
+    return SampledCells(cells=cells, names=grouped.names, labels=labels, replicates=replicates, notes=notes)
+
+
+def _column(cells: Cells, key: str, what: str) -> ObsCategories:
+    return obs_categories(cells.adata, key, source=cells.source, what=what)
+
+
+def _one_sample_notes(labels: Labels, names: Sequence[str], samples: ObsCategories) -> list[str]:
+    """Name clusters that are of one sample, where there are several."""
+    if len(samples.names) < 2:  # noqa: PLR2004 - all are of one
+        return []
+    notes = []
+    for cluster, name in enumerate(names):
+        n_cells = np.bincount(samples.codes[labels == cluster], minlength=len(samples.names))
+        share = n_cells.max() / n_cells.sum()
+        if share > _ONE_SAMPLE:
+            sample = samples.names[int(n_cells.argmax())]
+            notes.append(f"cluster {name!r} is of one sample: {share:.0%} of its cells are of {sample!r}")
+    return notes
+
+
+def find_markers(cells: Cells, config: SampleConfig) -> SampleMarkers:
+    """Compare conditions inside each cluster, or clusters inside each sample, on pseudobulks.
+
+    Raises ``InputUnusable`` if no cluster has a sample with enough cells.
+    """
+    check_method(config, is_counts=cells.kind == ValueKind.COUNTS, source=cells.source)
+    return markers_of(sampled_cells(cells, config), config)
+
+
+def markers_of(found: SampledCells, config: SampleConfig) -> SampleMarkers:
+    """Compare as :func:`find_markers`, cells whose samples are known."""
+    cells, notes = found.cells, list(found.notes)
+    is_counts = cells.kind == ValueKind.COUNTS
+    if not is_counts:
+        notes.append(
+            f"{cells.source} holds {cells.kind.value} values, no counts: means of log expression are compared, in "
+            "units of log 2, by limma-trend"
+        )
+    bulk = sum_by_group(
+        cells.matrix if is_counts else log_expression(cells),
+        found.labels,
+        found.replicates.labels,
+        n_clusters=len(found.names),
+        is_counts=is_counts,
+    )
+    _check_enough(bulk, cells, config)
+    if config.condition_key is None:
+        tests = compare_clusters(bulk, cluster_names=found.names, config=config)
+    else:
+        tests = compare_conditions(bulk, found.replicates, cluster_names=found.names, config=config)
+    rows = tuple(left_out(bulk, found.replicates, tests, cluster_names=found.names))
+    return SampleMarkers(tests=tests, gene_names=cells.names, left_out=rows, notes=(*notes, *_notes(tests)))
+
+
+def _check_enough(bulk: Pseudobulk, cells: Cells, config: SampleConfig) -> None:
+    most = int(bulk.n_cells.max(initial=0))
+    if most < config.min_cells:
+        raise InputUnusable(
+            f"no cluster of {cells.source} has {config.min_cells} cells of one sample (at most {most}); is "
+            f"{config.sample_key!r} the column of samples? --min-cells lowers the limit"
+        )
+
+
+def _notes(tests: Sequence[GeneTests]) -> list[str]:
+    """Say why there are no p values, and what those there are cannot show, once for all clusters of which it holds."""
+    where: dict[str, list[str]] = {}
+    for one in tests:
+        for what in (one.reason, one.limits):
+            if what:
+                where.setdefault(what, []).append(f"{one.cluster} ({one.comparison})" if one.condition else one.cluster)
+    return [f"{'all' if len(names) == len(tests) else listed(names)}: {what}" for what, names in where.items()]
+
+
+def markers_task(config: SampleConfig) -> Task[SampleMarkers]:
+    """Find markers between samples, see :func:`find_markers`.
+
+    The slot has ``params``, the tables ``markers`` (the :data:`STORED` smallest p values of each comparison),
+    ``comparisons`` and ``left_out``, ``notes`` and ``versions``.
+    """
+    return Task(
+        slots=(("uns", "{}"),),
+        find=lambda cells, _: find_markers(cells, config),
+        values=lambda _, found: (marker_record(found, config),),
+    )
+
+
+def marker_record(found: SampleMarkers, config: SampleConfig) -> dict[str, Any]:
+    """Give what a slot holds of markers between samples."""
+    import pandas as pd
+
+    return {
+        "params": asdict(config),
+        "markers": found.genes(n_top=STORED),
+        "comparisons": found.comparisons(),
+        "left_out": pd.DataFrame(list(found.left_out), columns=["sample", "condition", "cluster", "n_cells"]),
+        "notes": list(found.notes),
+        "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
+    }
+
+
+def write_frame(frame: "pd.DataFrame", path: Path, *, overwrite: bool) -> None:
+    """Write a table as .csv, else with tabs; a missing number is empty."""
+    write_table(path, list(frame.columns), frame.itertuples(index=False), overwrite=overwrite)
+
+
+def markers(
+    adata: "AnnData",
+    *,
+    sample_key: str,
+    cluster_key: str = "cellmodel",
+    condition_key: str | None = None,
+    reference: str | None = None,
+    batch_key: str | None = None,
+    confounded_ok: bool = False,
+    method: Method = "auto",
+    min_cells: int = 10,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str | None = None,
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Find genes that differ between samples: clusters inside each sample, or conditions inside each cluster.
+
+    Counts are summed by sample and cluster, so that samples are the replicates, not cells. Adds to ``uns["<key>"]`` the
+    tables ``markers`` (the 1,000 smallest p values of each comparison, highest statistic first), ``comparisons`` (both
+    sides, method, genes that differ, and why there are no p values or what they cannot show) and ``left_out`` (samples
+    with too few cells of a cluster), ``notes``, ``params`` and ``versions``.
+
+    Parameters
+    ----------
+    adata
+        Counts; of log-normalised expression, means are compared instead of sums.
+    sample_key
+        Column of obs with the sample, or the donor, of each cell.
+    cluster_key
+        Column of obs with the clusters.
+    condition_key
+        Column of obs with conditions: each is compared with the reference inside every cluster, in blocks of samples
+        where most of these have several conditions. If None, each cluster is compared with the rest of the cells of the
+        same samples.
+    reference
+        Condition that the others are compared with; the first one if None.
+    batch_key
+        Column of obs with batches of whole samples, which conditions are adjusted for.
+    confounded_ok
+        Whether conditions are compared that are confounded with batches; these are not adjusted for then.
+    method
+        ``limma``: moderated t of log2 counts per million, the prior variance a trend of mean expression. ``deseq2``:
+        PyDESeq2 (extra ``de``). ``auto``: the latter for conditions of 3 samples each, where it is installed.
+    min_cells
+        Cells of a sample in a cluster, to be used there.
+    layer
+        Layer that holds the values; found by what the matrices hold if None.
+    use_raw
+        Whether the values are those of ``.raw``.
+    gene_key
+        Column of var with the gene names; the index of var if None.
+    key_added
+        Name of the slot; ``cellmodel_markers`` if None, with conditions ``cellmodel_conditions``.
+    overwrite
+        Whether a slot of that name may be replaced.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, NotAvailable, NotCounts, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> cm.tl.markers(adata, sample_key="donor", condition_key="stim", reference="ctrl")  # doctest: +SKIP
+    >>> adata.uns["cellmodel_conditions"]["markers"].query("p_adjusted <= .05")  # doctest: +SKIP
+    """
+    config = SampleConfig(
+        sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
+        batch_key=batch_key, confounded_ok=confounded_ok, method=method, min_cells=min_cells,
+    )  # fmt: skip
+    target = adata.copy() if copy else adata
+    cells = cells_from_anndata(target, ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key))
+    run_on_cells(cells, markers_task(config), key_added=key_added or marker_slot(config), overwrite=overwrite)
+    return target if copy else None
+
+
+def marker_slot(config: SampleConfig) -> str:
+    """Name the slot of markers, where the user names none."""
+    return "cellmodel_conditions" if config.condition_key else "cellmodel_markers"

@@ -1,0 +1,152 @@
+"""The commands `cellmodel markers` and `composition`: tests between samples, not between cells."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import wrong_usage
+from genekb_cellmodel_cli.app.output import Columns, show, table
+
+if TYPE_CHECKING:
+    from cellmodel.explain.samples.design import SampleConfig
+    from cellmodel.explain.samples.differential import GeneTests
+    from cellmodel.tl._samples import SampleMarkers
+    from cellmodel.tl._task import Task
+
+_TABLES: Final = (".tsv", ".csv")
+_SHOWN, _LISTED = 5, 20  # genes of a comparison that are shown; in --json
+SampleKey = Annotated[str, typer.Option(help="Column of obs with the sample, or the donor, of each cell.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Table to write, .tsv or .csv, or annotated cells, .h5ad or .zarr.")
+]
+KeyAdded = Annotated[str | None, typer.Option(help="Name of the slot of uns in annotated cells.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What is compared between samples."""
+
+    condition_key: Annotated[
+        str | None, typer.Option(help="Column of obs with conditions to compare; clusters are compared if left out.")
+    ] = None
+    reference: Annotated[
+        str | None, typer.Option(help="Condition that the others are compared with; the first if left out.")
+    ] = None
+    batch_key: Annotated[
+        str | None, typer.Option(help="With --condition-key: column of obs with batches of samples, to adjust for.")
+    ] = None
+    confounded_ok: Annotated[
+        bool,
+        typer.Option(
+            "--confounded-ok", help="Compare conditions that are confounded with batches, which are not adjusted for."
+        ),
+    ] = False
+    min_cells: Annotated[int, typer.Option(help="Cells of a sample in a cluster, to be used there.", min=1)] = 10
+
+    def config(self, sample_key: str, cluster_key: str, **more: Any) -> "SampleConfig":
+        """Give the settings; choices that exclude one another are wrong usage."""
+        from cellmodel.explain.samples.design import SampleConfig
+
+        with wrong_usage():
+            return SampleConfig(sample_key=sample_key, cluster_key=cluster_key, **asdict(self), **more)
+
+
+def markers(
+    path: options.ClusteredFile,
+    output: Output,
+    sample_key: SampleKey,
+    conditions: Conditions,
+    read: options.Reading,
+    cluster_key: options.ClusterKey = "cellmodel",
+    method: Annotated[
+        Literal["auto", "limma", "deseq2"],
+        typer.Option(help="Moderated t of log counts, or PyDESeq2; auto: the latter for conditions of 3 samples each."),
+    ] = "auto",
+    key_added: KeyAdded = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Find genes that differ between samples: clusters inside each sample, or conditions inside each cluster.
+
+    Example: cellmodel markers out.h5ad --sample-key donor --condition-key stim --reference ctrl -o markers.tsv
+    """
+    from cellmodel.tl._samples import marker_slot, markers_task, write_frame
+
+    config = conditions.config(sample_key, cluster_key, method=method)
+    key = key_added or marker_slot(config)
+    found = _run(path, markers_task(config), output=output, read=read, key_added=key, overwrite=overwrite)
+    if output.suffix in _TABLES:
+        write_frame(found.genes(), output, overwrite=overwrite)
+    content = {"input": str(path), "output": str(output)} | _content(found)
+    show(content, [*table(_COLUMNS, _rows(found)), "", *_ends(found, output)], json=json)
+
+
+def _run(path: Path, task: "Task[Any]", *, output: Path, read: options.Reading, key_added: str, overwrite: bool) -> Any:
+    """Do a task on a file; cells are written where the output is one of cells."""
+    from cellmodel.io.writers import WriteConfig, check_targets
+    from cellmodel.tl._task import run_on_file
+    from genekb.files.replace import Target
+
+    if output.suffix in _TABLES:
+        check_targets([Target(output, makes_parents=True)], inputs=(path,), overwrite=overwrite)
+        return run_on_file(path, task, read=read.config(), write=None)
+    write = WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
+    return run_on_file(path, task, read=read.config(), write=write)
+
+
+Row = dict[str, Any]
+
+
+def _rows(found: "SampleMarkers") -> list[Row]:
+    return [_row(one, found.gene_names, n_genes=_SHOWN) for one in found.tests]
+
+
+def _row(one: "GeneTests", names: tuple[str, ...], *, n_genes: int) -> Row:
+    """Give a comparison with its first genes up and down, the significant ones where there are any p values."""
+    order = one.order()
+    up, down = one.is_up, one.is_down
+    if one.reason:
+        up, down = one.log2_fold_change > 0, one.log2_fold_change < 0
+    keys = ("cluster", "condition", "against", "comparison", "n_samples", "n_against", "n_cells", "n_cells_against")
+    return {key: getattr(one, key) for key in (*keys, "is_paired", "df", "method", "reason", "limits")} | {
+        "n_genes": len(one.genes),
+        "n_up": None if one.reason else int(up.sum()),
+        "n_down": None if one.reason else int(down.sum()),
+        "up": [names[one.genes[row]] for row in order if up[row]][:n_genes],
+        "down": [names[one.genes[row]] for row in order[::-1] if down[row]][:n_genes],
+    }
+
+
+_COLUMNS: Columns = {
+    "cluster": "cluster",
+    "comparison": "comparison",
+    "samples": lambda row: f"{row['n_samples']}:{row['n_against']}{' paired' if row['is_paired'] else ''}",
+    "cells": lambda row: f"{row['n_cells']:,}:{row['n_cells_against']:,}",
+    "method": "method",
+    "genes": "n_genes",
+    "up": "n_up",
+    "down": "n_down",
+    "highest": "up",
+    "lowest": "down",
+}
+
+
+def _content(found: "SampleMarkers") -> Row:
+    return {
+        "comparisons": [_row(one, found.gene_names, n_genes=_LISTED) for one in found.tests],
+        "left_out": list(found.left_out),
+        "notes": list(found.notes),
+    }
+
+
+def _ends(found: "SampleMarkers", output: Path) -> list[str]:
+    """Give notes, what was left out, and the output."""
+    rows = [f"{row['sample']}{' ' + row['condition'] if row['condition'] else ''}: {row['n_cells']} cells in "
+            f"{row['cluster']}" for row in found.left_out]  # fmt: skip
+    from genekb.core.messages import listed
+
+    out = [f"left out, for too few cells or no counterpart: {listed(rows)}"] if rows else []
+    return [*found.notes, *out, f"output: {output}"]
