@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -23,7 +23,7 @@ from cellmodel.annotate.cell_types import (
 from cellmodel.core.random import generator
 from cellmodel.pp.text.align import GeneAlignment
 from genekb.core.words import content_words as all_content_words
-from genekb.core.words import split_words
+from genekb.core.words import near_words, split_words
 from genekb.query.gene_theme import share_reaching
 
 _CELL: Final = "cell"  # in nearly every name
@@ -48,15 +48,20 @@ def content_words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(all_content_words(text)))
 
 
-def unknown_words(query: str, texts: Iterable[str | None], types: Sequence[CellType]) -> tuple[str, ...]:
-    """Content words of a query that are in no text of a gene, and in none of a type, in any inflection."""
+def unknown_words(query: str, texts: Sequence[str | None], types: Sequence[CellType]) -> dict[str, tuple[str, ...]]:
+    """Content words of a query that are in no text of a gene, and in none of a type, in any inflection.
+
+    Each with words of these texts that are spelt most alike.
+    """
     missing = {word: _stem(word) for word in content_words(query)}
-    for text in (*(one.text for one in types), *texts):
+    every = [*(one.text for one in types), *(text for text in texts if text)]
+    for text in every:
         if not missing:
-            break
-        found = set(map(_stem, split_words(text or "")))
+            return {}
+        found = set(map(_stem, split_words(text)))
         missing = {word: stem for word, stem in missing.items() if stem not in found}
-    return tuple(missing)
+    known = sorted({word for text in every for word in split_words(text)})
+    return {word: near_words(word, known) for word in missing}
 
 
 def random_queries(texts: Sequence[str | None], *, n_words: int, n: int, rng: np.random.Generator) -> list[str]:

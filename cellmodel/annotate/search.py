@@ -82,8 +82,9 @@ class Found:
     types: tuple[tuple[str, float], ...]
     # fraction of random queries, as many words of gene texts each, whose best cluster or cells score as high
     p_value: float
-    unknown_words: tuple[str, ...]  # words of the query that no gene text and no cell type has
-    stands_out: bool  # whether the p value is at most .05 and any word of the query is known
+    # words of the query that no gene text and no cell type has, with those that are spelt most alike
+    unknown_words: Mapping[str, tuple[str, ...]]
+    stands_out: bool  # whether the p value is at most .05 and any word of the query is known, or nearly so
     lineage: Lineage  # store and encoder that were used
     made_with: Lineage | None = None  # identity of what the clusters were made with, where that is another
 
@@ -92,7 +93,7 @@ class Found:
         return {
             "stands_out": self.stands_out,
             "p_value": self.p_value,
-            "unknown_words": list(self.unknown_words),
+            "unknown_words": {word: list(near) for word, near in self.unknown_words.items()},
             "clusters": [asdict(one) for one in self.clusters],
             "genes": [asdict(one) for one in self.genes],
             "types": [{"name": name, "nearness": nearness} for name, nearness in self.types],
@@ -132,7 +133,8 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
         types=reading.types,
         p_value=p_value,
         unknown_words=unknown,
-        stands_out=p_value <= _SIGNIFICANT and len(unknown) < len(content_words(search.query)),
+        stands_out=p_value <= _SIGNIFICANT
+        and (len(unknown) < len(content_words(search.query)) or any(unknown.values())),
         lineage=known.alignment.lineage,
         made_with=made_with,
     )

@@ -229,7 +229,7 @@ class Estimate:
     """Cost of encoding on this machine, in one process."""
 
     n_texts: int  # texts to encode
-    seconds: float  # loading, or fitting, and encoding
+    seconds: float  # loading, or fitting, and encoding, on an idle machine
     n_bytes: int  # stored vectors, before compression
 
 
@@ -238,6 +238,7 @@ def estimate_encoding(
 ) -> Estimate:
     """Measure an encoder on texts of every length, for about :data:`ENOUGH_S` seconds.
 
+    The smaller of wall and processor time counts: the first has what else the machine does, the second all threads.
     ``load``: loads the encoder for a corpus. ``texts``: distinct. ``n_texts``: how many are to be encoded; all if None.
     ``dtype``: stored type of the vectors. Raises ``NotAvailable`` if the encoder is not on this machine.
     """
@@ -249,18 +250,26 @@ def estimate_encoding(
         load_s += _timed(load, sample)[1] * n_all / len(sample)
     encoder.encode(sample[:1])  # what the first text alone needs is not part of the rate
     n_batches = -(-len(sample) // BATCH)
-    n_done, started = 0, time.perf_counter()
+    n_done, started = 0, _clocks()
     for number in range(n_batches):
         batch = sample[number::n_batches]
         encoder.encode(batch)
         n_done += len(batch)
-        if time.perf_counter() - started > ENOUGH_S:
+        if _seconds_since(started) > ENOUGH_S:
             break
-    encode_s = (time.perf_counter() - started) * n_all / n_done
+    encode_s = _seconds_since(started) * n_all / n_done
     n_bytes = n_all * encoder.spec.dim * np.dtype(dtype).itemsize
     return Estimate(n_texts=n_all, seconds=round(load_s + encode_s, 1), n_bytes=n_bytes)
 
 
 def _timed(load: Callable[[Sequence[str]], Encoder], sample: Sequence[str]) -> tuple[Encoder, float]:
-    started = time.perf_counter()
-    return load(sample), time.perf_counter() - started
+    started = _clocks()
+    return load(sample), _seconds_since(started)
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _seconds_since(started: tuple[float, float]) -> float:
+    return min(now - then for now, then in zip(_clocks(), started, strict=True))

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Final
 
@@ -11,6 +12,7 @@ _BRACKETS: Final = re.compile(r"\[[^\]]*\]")  # "[provided by RefSeq, Jul 2008]"
 _SENTENCE_END: Final = re.compile(r"(?<=[.;])\s+(?=[A-Z0-9])")
 _CLAUSE_END: Final = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
 _MIN_BOILERPLATE_TEXTS: Final = 20
+_ALIKE: Final = 0.8  # share of the letters of two words that stand in both in one order
 _LEAST: Final = 5  # letters from which an ending is looked at: "lens", "plus", "aids" and "nras" stay as they are
 _NO_PLURAL: Final = re.compile(
     "adherens|albicans|alias|always|besides|biceps|diabetes|elegans|feces|herpes|pancreas|perhaps|rabies|sapiens|"
@@ -85,3 +87,27 @@ def spellings(word: str) -> list[str]:
     one = singular(word)
     plurals = {one.removesuffix(end) + ending for ending, end in _ENDINGS.items() if one.endswith(end)}
     return sorted(spelling for spelling in {word, one, *plurals} if singular(spelling) == one)
+
+
+def near_words(word: str, known: Iterable[str], *, n: int = 3) -> tuple[str, ...]:
+    """Known words that are spelt most like a word, which may be a slip of one of them: most alike first.
+
+    They begin with the same letter and are longer or shorter by a quarter at most; words of fewer than five letters
+    have none.
+
+    >>> near_words("plasmaa", ["plasma", "platelet", "asthma"])
+    ('plasma',)
+    """
+    if len(word) < _LEAST:
+        return ()
+    of_its_length = (one for one in known if one[:1] == word[0] and abs(len(one) - len(word)) <= len(word) // 4)
+    return tuple(get_close_matches(word, list(of_its_length), n=n, cutoff=_ALIKE))
+
+
+def list_unknown(words: Mapping[str, Sequence[str]]) -> str:
+    """List words that are not known, each with its near ones, for a message.
+
+    >>> list_unknown({"plasmaa": ["plasma"], "qwerty": []})
+    'plasmaa (nearest: plasma), qwerty'
+    """
+    return ", ".join(f"{word} (nearest: {', '.join(near)})" if len(near) else word for word, near in words.items())

@@ -25,6 +25,7 @@ class EncoderKind:
     prefix: str = ""  # in front of a model's name, as users write it
     stored_as: str = "{}"  # short name in a store, made of the name behind the prefix
     licence: str = "see the model card"  # terms of a model that the registry does not know
+    reads_characters: bool = False  # whether a vector says something of a text of unknown words
     not_searched: str = ""  # why a search uses such an encoder only by name
     limit: str = ""  # what a user of the vectors should know
 
@@ -59,6 +60,7 @@ KINDS: Final[Mapping[Kind, EncoderKind]] = {
     "wcp": EncoderKind(
         is_built_in=True,
         is_fitted=True,
+        reads_characters=True,
         limit="wcp was fitted on the texts of this store, or of the one it was updated from; of a word that they lack "
         "it knows the characters alone.",
     ),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
-from genekb.core.words import singular, spellings
+from genekb.core.words import list_unknown, near_words, singular, spellings
 from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
 
@@ -30,6 +30,13 @@ class KeywordMatches:
     # genes that the query names, best first: by symbol, by another name, by a symbol among its words (with a digit or
     # two capitals), or by a name in another case
     named: tuple[int, ...]
+    # words of the query that no gene has, with those of the genes that are spelt most alike
+    unknown: Mapping[str, tuple[str, ...]]
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether genes have any word of the query, or one that it may be a slip of."""
+        return len(self.unknown) < len(self.words) or any(self.unknown.values())
 
     def of(self, gene_id: int) -> tuple[str, ...]:
         """Words of the query that a gene has."""
@@ -60,6 +67,7 @@ class SearchResult:
     score: Literal["cosine", "bm25", "fused ranks"]  # what the hits' scores are
     encoders: tuple[str, ...]  # encoder ids that encoded the query
     skipped: Mapping[str, str]  # encoder ids that did not, with the reason
+    unknown_words: Mapping[str, tuple[str, ...]]  # see :class:`KeywordMatches`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,22 +104,33 @@ def search_genes(
     if mode == KEYWORD and encoders:
         raise ValueError("a keyword search uses no encoder; leave out the encoders, or choose another mode")
     kept = _select(store, taxon=taxon, gene_type=gene_type)
-    words = match_keywords(store, query) if mode != "semantic" else None
+    matches = match_keywords(store, query)
     skipped: dict[str, str] = {}
-    rankings = {} if mode == KEYWORD else _semantic(store, query, encoders=encoders, kept=kept, skipped=skipped)
-    if mode == "semantic" and not rankings:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or "it has none"
-        raise NotAvailable(f"no encoder of {store.store_id} can read the query ({reasons}); search by keyword")
+    rankings: dict[str, _Ranking] = {}
+    if mode != KEYWORD:
+        rankings = _semantic(store, query, encoders=encoders, kept=kept, matches=matches, skipped=skipped)
     used = tuple(rankings)
+    words = matches if mode != "semantic" else None
     if words is not None:
         rankings[KEYWORD] = _by_keyword(words, kept)
+    elif not rankings:
+        raise NotAvailable(_unreadable(store, matches, skipped))
     joined = _fuse(rankings, first=words.named if words else ()) if len(rankings) > 1 else next(iter(rankings.values()))
     return SearchResult(
         hits=_hits(store, joined, rankings=rankings, words=words, limit=limit),
         score="fused ranks" if len(rankings) > 1 else "bm25" if words else "cosine",
         encoders=used,
         skipped=skipped,
+        unknown_words=matches.unknown,
     )
+
+
+def _unreadable(store: Store, matches: KeywordMatches, skipped: Mapping[str, str]) -> str:
+    """Say why no encoder can read a query."""
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or "it has none"
+    is_known = len(matches.unknown) < len(matches.words)
+    advice = "search by keyword" if is_known else f"in no gene text and no name: {list_unknown(matches.unknown)}"
+    return f"no encoder of {store.store_id} can read the query ({reasons}); {advice}"
 
 
 def _select(store: Store, *, taxon: int | None, gene_type: str | None) -> IntArray:
@@ -128,7 +147,13 @@ def _select(store: Store, *, taxon: int | None, gene_type: str | None) -> IntArr
 
 
 def _semantic(
-    store: Store, query: str, *, encoders: Sequence[str] | None, kept: IntArray, skipped: dict[str, str]
+    store: Store,
+    query: str,
+    *,
+    encoders: Sequence[str] | None,
+    kept: IntArray,
+    matches: KeywordMatches,
+    skipped: dict[str, str],
 ) -> dict[str, _Ranking]:
     """Rank genes by each encoder; unusable ones go into ``skipped``."""
     rankings = {}
@@ -142,7 +167,8 @@ def _semantic(
                     raise
                 reason = str(error)
             else:
-                reason = "" if encoded.n_tokens[0] else "it knows no word of the query"
+                by_characters = matches.is_readable and store.manifest.kind(encoder_id).reads_characters
+                reason = "" if encoded.n_tokens[0] or by_characters else "it knows no word of the query"
         if reason:
             skipped[encoder_id] = reason
         else:
@@ -212,17 +238,19 @@ def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:
 K1: Final = 1.2  # saturation of repeated words
 B: Final = 0.75  # penalty of long texts
 _WORDS: Final = r"regexp_extract_all(lower({}), '[\pL\pN]+')"  # one tokeniser for texts and queries
-_COUNTS: Final = f"""
-with gene_words as materialized (
-    select gene_id, {_WORDS.format("concat_ws(' ', text, symbol, array_to_string(aliases, ' '))")} as words
-    from genes left join texts using (gene_id)
-)
+_GENE_WORDS: Final = f"""
+create temp table gene_words as
+select gene_id, {_WORDS.format("concat_ws(' ', text, symbol, array_to_string(aliases, ' '))")} as words
+from genes left join texts using (gene_id)
+"""
+_COUNTS: Final = """
 select gene_id, len(words) as n_words,
     list_transform(
         $query::varchar[][], lambda same: len(list_filter(words, lambda word: list_contains(same, word)))
     ) as counts
 from gene_words order by gene_id
 """
+_EVERY_WORD: Final = "select distinct word from (select unnest(words) as word from gene_words) order by word"
 _NAMED: Final = """
 select gene_id, min(case
     when name = $query and kind = 'symbol' then 1
@@ -235,6 +263,7 @@ where kind <> 'ortholog'
     and (lower(name) = lower($query) or (kind = 'symbol' and list_contains($symbols::varchar[], name)))
 group by gene_id order by rank, gene_id
 """
+_SYMBOL_INSIDE: Final = 3  # rank of a symbol among the words of a query, which is no name as a whole
 _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
 
 
@@ -250,17 +279,22 @@ def match_keywords(store: Store, query: str) -> KeywordMatches:
         for word in found:
             first.setdefault(singular(word), word)
         words = list(first.values())
+        connection.execute(_GENE_WORDS)
         table = connection.sql(_COUNTS, params={"query": [spellings(word) for word in words]}).to_arrow_table()
         bare = (word.strip(".,;:!?()[]'\"") for word in query.split())
         symbols = [word for word in bare if _SYMBOL.fullmatch(word)]
         named = connection.execute(_NAMED, {"query": query.strip(), "symbols": symbols}).fetchall()
-    counts = table["counts"].combine_chunks().flatten().to_numpy().reshape(-1, len(words))
+        counts = table["counts"].combine_chunks().flatten().to_numpy().reshape(-1, len(words))
+        is_name = any(rank != _SYMBOL_INSIDE for _, rank in named)
+        lacking = [] if is_name else [word for word, n in zip(words, counts.sum(axis=0), strict=True) if not n]
+        known = [word for (word,) in connection.execute(_EVERY_WORD).fetchall()] if lacking else []
     return KeywordMatches(
         words=tuple(words),
         gene_ids=table["gene_id"].to_numpy(),
         counts=counts,
         scores=score_bm25(counts, n_words=table["n_words"].to_numpy()),
         named=tuple(gene_id for gene_id, _ in named),
+        unknown={word: near_words(word, known) for word in lacking},
     )
 
 

@@ -204,8 +204,10 @@ def search(
 
 
 def _found_lines(found: "Found") -> Iterator[str]:
+    from genekb.core.words import list_unknown
+
     if found.unknown_words:
-        yield f"in no gene text and no cell type: {', '.join(found.unknown_words)}"
+        yield f"in no gene text and no cell type: {list_unknown(found.unknown_words)}"
     if not found.stands_out:
         yield from (f"no cells stand out for this query (p {found.p_value:.2g} among random queries)", "")
     if found.types:

@@ -35,12 +35,15 @@ def search(
 
     Example: genekb search --kb human "T cell receptor signalling"
     """
+    from genekb.core.words import list_unknown
     from genekb.query.search import search_genes
 
     if mode == "keyword" and encoder:
         raise typer.BadParameter("a keyword search uses no encoder; leave out --encoder or --mode keyword")
     kb = store.open(trust_remote_code=trust_remote_code)
     result = search_genes(kb, query, encoders=encoder, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type)
+    if result.unknown_words:
+        note(f"in no gene text and no name: {list_unknown(result.unknown_words)}")
     for name, reason in result.skipped.items():
         note(f"not used: {name}: {reason}")
     columns: Columns = {

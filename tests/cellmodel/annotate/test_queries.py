@@ -57,8 +57,9 @@ def test_surety_is_the_share_of_the_words_that_a_type_has(words):
 def test_words_of_no_text_are_listed_in_their_order():
     types = [CellType(name="plasma cell", definition="Secretes antibodies.")]
     found = unknown_words("Weather of antibody secreting plasma kinases", ["A kinase.", None], types)
-    assert found == ("weather",)
-    assert unknown_words("kinases", ["A kinase."], ()) == ()
+    assert found == {"weather": ()}
+    assert unknown_words("antibodyies", ["A kinase."], types) == {"antibodyy": ("antibody",)}
+    assert unknown_words("kinases", ["A kinase."], ()) == {}
     assert content_words("The cells, the Cells and B") == ("cell", "b")
 
 

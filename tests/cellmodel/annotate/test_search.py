@@ -77,11 +77,19 @@ def test_an_empty_query_and_a_missing_column_are_refused(adata, kb):
 def test_words_that_have_nothing_to_do_with_cells_are_said_not_to_stand_out(adata, kb):
     settings = {"cluster_key": "bulk_labels", "n_permutations": 40}
     weather = search(adata, kb, query="the weather today", **settings)
-    assert weather.unknown_words == ("weather", "today")
+    assert weather.unknown_words == {"weather": (), "today": ()}
     assert (weather.stands_out, weather.p_value > 0.05) == (False, True)
     assert weather.to_dict()["stands_out"] is False
     real = search(adata, kb, query="B cells", **settings)
-    assert (real.stands_out, real.unknown_words) == (True, ())
+    assert (real.stands_out, real.unknown_words) == (True, {})
     assert real.p_value == search(adata, kb, query="B cells", **settings).p_value
     in_cells = search(adata, kb, query="NK cells", n_permutations=40)
     assert (in_cells.clusters, in_cells.stands_out) == ((), True)
+
+
+def test_a_misspelt_word_finds_what_it_nearly_is_and_is_listed_with_it(adata, kb):
+    found = search(adata, kb, query="monocytess", n_permutations=40)
+    assert found.unknown_words == {"monocytess": ("monocyte",)}
+    assert (found.types[0][0].endswith("monocyte"), found.stands_out) == (True, True)
+    written = cm.tl.search(adata, kb, query="monocytess", copy=True).uns["cellmodel_search"]["unknown_words"]
+    assert written == {"monocytess": ["monocyte"]}

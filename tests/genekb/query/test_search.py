@@ -10,6 +10,7 @@ import genekb
 from genekb.builder.assemble import GeneVectors, assemble
 from genekb.builder.engine import EncodingJob
 from genekb.builder.plan import BuildConfig, build, plan_build, store_content
+from genekb.builder.update import add_encoders
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.encoders import EncoderSpec, load_encoder
 from genekb.query.search import K1, B, score_bm25, search_genes
@@ -154,8 +155,23 @@ def test_text_of_an_orthologue_is_marked(kb):
 def test_an_encoder_that_knows_no_word_of_the_query_is_left_out(kb):
     result = search_genes(kb, "zzxqv")
     assert [key.rsplit("-", 1)[0] for key, why in result.skipped.items() if "no word" in why] == ["lsa-16"]
-    with pytest.raises(NotAvailable, match=r"no encoder of both@.* knows no word of the query"):
+    with pytest.raises(
+        NotAvailable, match=r"no encoder of both@.* knows no word of the query\); in no .* name: zzxqv$"
+    ):
         search_genes(kb, "zzxqv", mode="semantic", encoders=["lsa-16"])
+
+
+def test_a_misspelt_word_is_listed_with_the_nearest_known_ones_and_read_by_its_characters(kb, tmp_path):
+    assert search_genes(kb, "insulinn of blood").unknown_words == {"insulinn": ("insulin",)}
+    assert search_genes(kb, "zzxqv", mode="keyword").unknown_words == {"zzxqv": ()}
+    assert [search_genes(kb, name).unknown_words for name in ("CD20", "glp-1", "NEAT2", "insulin")] == [{}] * 4
+    with pytest.raises(NotAvailable, match=r"in no gene text and no name: insulinn \(nearest: insulin\)"):
+        search_genes(kb, "insulinn", mode="semantic", encoders=["lsa-16"])
+    read = genekb.open(add_encoders(kb, ["wcp"], load=load_encoder, home=tmp_path).folder)
+    found = search_genes(read, "insulinn", mode="semantic", encoders=["wcp"])
+    assert "INS" in {hit.symbol for hit in found.hits[:3]}
+    with pytest.raises(NotAvailable, match=r"wcp-.*: it knows no word of the query\); .*: zzxqv$"):
+        search_genes(read, "zzxqv", mode="semantic", encoders=["wcp"])
 
 
 class FarEncoder:
