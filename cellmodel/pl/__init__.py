@@ -7,7 +7,7 @@ it comes with the extra ``plot``.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from cellmodel.io.cells import ReadConfig, cells_from_anndata, obs_columns
 from cellmodel.io.records import stored_table
 from cellmodel.pl._canvas import drawn
 from cellmodel.pp.moments import cluster_moments
+from genekb.core.messages import did_you_mean, listed
 from genekb.core.plugins import require
 
 if TYPE_CHECKING:
@@ -27,76 +28,155 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@overload
 def umap(
     adata: "AnnData",
     *,
     color: str | None = None,
+    split_by: None = None,
     key: str = "cellmodel",
     seed: int = 0,
     ax: "Axes | None" = None,
     save: Path | str | None = None,
-) -> "Axes":
+) -> "Axes": ...
+@overload
+def umap(
+    adata: "AnnData",
+    *,
+    color: str | None = None,
+    split_by: str,
+    key: str = "cellmodel",
+    seed: int = 0,
+    ax: None = None,
+    save: Path | str | None = None,
+) -> "list[Axes]": ...
+def umap(
+    adata: "AnnData",
+    *,
+    color: str | None = None,
+    split_by: str | None = None,
+    key: str = "cellmodel",
+    seed: int = 0,
+    ax: "Axes | None" = None,
+    save: Path | str | None = None,
+) -> "Axes | list[Axes]":
     """Draw the UMAP of the cells; ``obsm["X_umap"]`` is used where it exists, else made from the run's neighbours.
 
     Parameters
     ----------
     color
         Column of obs, or a gene; the clusters if None.
+    split_by
+        Column of obs with the sample, donor or condition of each cell; see :func:`embedding`.
     key
         Name of the run's slots.
     seed
         Of a UMAP that is made.
 
+    Returns
+    -------
+    The axes; those of every small map with ``split_by``.
+
     Raises
     ------
     InputUnusable
-        If there is neither a UMAP nor the neighbours of a run, or ``color`` is unknown.
+        If there is neither a UMAP nor the neighbours of a run, or ``color`` or ``split_by`` is unknown.
     NotAvailable
         If one has to be made and scanpy is not installed.
+
+    Examples
+    --------
+    >>> cm.pl.umap(adata, color="ISG15", split_by="sample", save="isg15.svg")  # doctest: +SKIP
     """
+    if split_by is not None:
+        _categories(adata, split_by)  # known before a UMAP is made
     if "X_umap" not in adata.obsm:
         _make_umap(adata, key=key, seed=seed)
+    if split_by is not None:
+        _check_own_figure(ax)
+        return embedding(adata, "X_umap", color=color or key, split_by=split_by, save=save)
     return embedding(adata, "X_umap", color=color or key, ax=ax, save=save)
 
 
+@overload
 def embedding(
     adata: "AnnData",
     basis: str,
     *,
     color: str = "cellmodel",
+    split_by: None = None,
     ax: "Axes | None" = None,
     save: Path | str | None = None,
-) -> "Axes":
+) -> "Axes": ...
+@overload
+def embedding(
+    adata: "AnnData",
+    basis: str,
+    *,
+    color: str = "cellmodel",
+    split_by: str,
+    ax: None = None,
+    save: Path | str | None = None,
+) -> "list[Axes]": ...
+def embedding(
+    adata: "AnnData",
+    basis: str,
+    *,
+    color: str = "cellmodel",
+    split_by: str | None = None,
+    ax: "Axes | None" = None,
+    save: Path | str | None = None,
+) -> "Axes | list[Axes]":
     """Draw the first two coordinates of ``obsm[basis]``.
 
     Parameters
     ----------
     color
         Column of obs: numbers by a scale, all else by category; or a gene, by its log-normalised expression.
+    split_by
+        Column of obs with the sample, donor or condition of each cell: a small map for each, all on the same axes and
+        in the same colours, with the other cells in grey. Of more than 12 values those with most cells are drawn, and
+        the others are named in a warning. The maps are a figure of their own, so ``ax`` is not taken.
+
+    Returns
+    -------
+    The axes; those of every small map, in the order of the categories, with ``split_by``.
 
     Raises
     ------
     InputUnusable
-        If the basis or the colour is unknown.
+        If the basis, the colour or the column to split by is unknown.
+    ValueError
+        If ``ax`` is given with ``split_by``.
     """
     from cellmodel.pl._canvas import label_axes, scatter_categories, scatter_values
+    from cellmodel.pl._panels import split_maps
 
     if basis not in adata.obsm:
         have = ", ".join(adata.obsm) or "none"
         raise InputUnusable(f"the cells hold no obsm[{basis!r}] (they hold: {have}); name another basis")
     points = np.asarray(adata.obsm[basis], dtype=np.float64)[:, :2]
-    column = adata.obs.get(color)
+    values = _color_values(adata, color)
 
     def draw() -> "Axes":
-        if column is None or column.dtype.kind in "fiu":
-            values = _expression_of(adata, color) if column is None else column.to_numpy(dtype=np.float64)
+        if isinstance(values, np.ndarray):
             axes = scatter_values(points, values, name=color, ax=ax)
         else:
-            axes = scatter_categories(points, _categories(adata, color), ax=ax)
+            axes = scatter_categories(points, values, ax=ax)
         label_axes(axes, basis)
         return axes
 
-    return drawn(draw, save)
+    if split_by is None:
+        return drawn(draw, save)
+    _check_own_figure(ax)
+    split, maps = _categories(adata, split_by), list["Axes"]()
+
+    def draw_maps() -> "Axes":
+        maps.extend(split_maps(points, values, split, basis=basis, color=color, split_by=split_by))
+        return maps[0]
+
+    drawn(draw_maps, save)
+    return maps
 
 
 def dotplot(
@@ -255,13 +335,29 @@ def _top_markers(adata: "AnnData", found: ClusteredCells, *, key: str, n_genes: 
     return list(dict.fromkeys(map(str, led["name"])))
 
 
+def _check_own_figure(ax: "Axes | None") -> None:
+    if ax is not None:
+        raise ValueError("split_by draws several maps, which are a figure of their own; leave ax out")
+
+
+def _color_values(adata: "AnnData", color: str) -> "np.ndarray | pd.Categorical[str]":
+    """Numbers or categories of the cells, of a column of obs or a gene."""
+    column = adata.obs.get(color)
+    if column is None:
+        return _expression_of(adata, color)
+    return (
+        column.to_numpy(dtype=np.float64, na_value=np.nan) if column.dtype.kind in "fiu" else _categories(adata, color)
+    )
+
+
 def _expression_of(adata: "AnnData", gene: str) -> np.ndarray:
     from cellmodel.pp.normalize import log_expression
 
     cells = cells_from_anndata(adata, ReadConfig())
     if gene not in cells.names:
-        have = ", ".join(map(str, adata.obs)) or "none"
-        raise InputUnusable(f"{gene!r} is neither a column of obs (there are: {have}) nor a gene of these cells")
+        have = listed(list(map(str, adata.obs))) or "none"
+        meant = did_you_mean(gene, [*map(str, adata.obs), *cells.names])
+        raise InputUnusable(f"{gene!r} is neither a column of obs (there are: {have}) nor a gene of these cells{meant}")
     return np.asarray(log_expression(cells)[:, [cells.names.index(gene)]].todense()).ravel()
 
 

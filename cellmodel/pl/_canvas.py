@@ -1,7 +1,7 @@
 """Axes, fonts and files of plots, and cells in the plane; the same plot gives the same bytes."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -127,13 +127,11 @@ def scatter_categories(points: Points, categories: "pd.Categorical[str]", *, ax:
     from matplotlib import patheffects
 
     codes, names = categories.codes, list(categories.categories)
-    n_columns = -(-len(names) // _ROWS)
-    width = COLUMN + 0.22 * min(max(map(len, names), default=0), 24) * 0.35 * n_columns
-    axes = axes_of(ax, width=width, height=COLUMN * 0.86)
-    colors = np.array([*(cluster_color(code) for code in range(len(names))), MISSING])
-    _dots(axes, points, colors[codes])
+    n_columns, width = legend_size(names)
+    axes = axes_of(ax, width=COLUMN + width, height=COLUMN * 0.86)
+    draw_dots(axes, points, category_colors(categories)[codes])
+    add_to_legend(axes, categories)
     for code, name in enumerate(names):
-        axes.scatter([], [], s=18, c=[colors[code]], label=f"{name} ({int((codes == code).sum()):,})", linewidths=0)
         own = points[codes == code]
         if len(name) <= _LONG_NAME and len(own):
             away = ((own - np.median(own, axis=0)) ** 2).sum(axis=1)
@@ -148,22 +146,43 @@ def scatter_categories(points: Points, categories: "pd.Categorical[str]", *, ax:
     return axes
 
 
+def category_colors(categories: "pd.Categorical[str]") -> np.ndarray:
+    """Colour of each category, and last that of cells without one, which have the code -1."""
+    return np.array([*(cluster_color(code) for code in range(len(categories.categories))), MISSING])
+
+
+def legend_size(names: Sequence[str]) -> tuple[int, float]:
+    """Give the columns of a legend, and how many inches wide it makes a figure."""
+    n_columns = -(-len(names) // _ROWS)
+    return n_columns, 0.22 * min(max(map(len, names), default=0), 24) * 0.35 * n_columns
+
+
+def add_to_legend(axes: "Axes", categories: "pd.Categorical[str]") -> None:
+    """Add a line for each category, with the number of its cells."""
+    colors = category_colors(categories)
+    for code, name in enumerate(categories.categories):
+        n_cells = int((categories.codes == code).sum())
+        axes.scatter([], [], s=18, c=[colors[code]], label=f"{name} ({n_cells:,})", linewidths=0)
+
+
 def scatter_values(
     points: Points, values: Float[np.ndarray, " cell"], *, name: str, ax: "Axes | None" = None
 ) -> "Axes":
     """Draw cells in a colour for a number, highest on top; grey where there is none."""
     axes = axes_of(ax, width=COLUMN, height=COLUMN * 0.82)
     known = np.isfinite(values)
-    _dots(axes, points[~known], np.full(int((~known).sum()), MISSING))
+    draw_dots(axes, points[~known], np.full(int((~known).sum()), MISSING))
     order = np.argsort(values[known], kind="stable")
-    drawn = _dots(axes, points[known][order], values[known][order], n_all=len(points))
+    drawn = draw_dots(axes, points[known][order], values[known][order], n_all=len(points))
     color_bar(axes, drawn, name, shrink=0.6, aspect=18)
     return axes
 
 
-def color_bar(axes: "Axes", drawn: Any, label: str, *, shrink: float = 0.7, aspect: float = 20) -> None:
-    """Draw the scale of the colours of what was drawn."""
-    bar = axes.figure.colorbar(drawn, ax=axes, shrink=shrink, aspect=aspect, pad=0.02)
+def color_bar(
+    axes: "Axes | Sequence[Axes]", drawn: Any, label: str, *, shrink: float = 0.7, aspect: float = 20
+) -> None:
+    """Draw the scale of the colours of what was drawn, beside the axes."""
+    bar = drawn.axes.figure.colorbar(drawn, ax=axes, shrink=shrink, aspect=aspect, pad=0.02)
     bar.outline.set_linewidth(0.4)
     bar.set_label(label)
 
@@ -176,7 +195,13 @@ def label_axes(axes: "Axes", basis: str) -> None:
     axes.margins(0.03)
 
 
-def _dots(axes: "Axes", points: Points, colors: np.ndarray, *, n_all: int | None = None) -> "PathCollection":
-    """Draw dots that are the smaller the more there are; as pixels in a vector file, which stays small."""
-    area = float(np.clip(_INK / max(n_all or len(points), 1), _LEAST_AREA, _MOST_AREA))
-    return axes.scatter(points[:, 0], points[:, 1], s=area, c=colors, linewidths=0, rasterized=True)
+def draw_dots(
+    axes: "Axes", points: Points, colors: np.ndarray, *, n_all: int | None = None, ink: float = 1.0, **more: Any
+) -> "PathCollection":
+    """Draw dots that are the smaller the more there are; as pixels in a vector file, which stays small.
+
+    ``n_all``: dots that have the same size; as many as there are points if None. ``ink``: area of all of them, as a
+    share of that in a figure of one column.
+    """
+    area = float(np.clip(ink * _INK / max(n_all or len(points), 1), _LEAST_AREA * ink, _MOST_AREA * ink))
+    return axes.scatter(points[:, 0], points[:, 1], s=area, c=colors, linewidths=0, rasterized=True, **more)

@@ -15,6 +15,8 @@ from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
 
 Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap"]
 
@@ -27,6 +29,7 @@ class PlotChoice:
     key: str = "cellmodel"  # name of a run's slots; contributions are looked for in ``uns["<key>_attribution"]``
     color: str | None = None  # color, basis: of ``umap`` and ``embedding``; the clusters if no colour is given
     basis: str = "X_cellmodel_expr"
+    split_by: str | None = None  # column of obs: a small map of ``umap`` or ``embedding`` for each of its values
     # rows, columns: columns of obs for ``confusion`` and ``sankey``; the clusters if no rows are given
     rows: str | None = None
     columns: str | None = None
@@ -44,8 +47,8 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
     adata, key = read_anndata(path), choice.key
     pair = (choice.rows or key, choice.columns or key)
     draw: Mapping[Kind, Callable[[], Any]] = {
-        "umap": lambda: pl.umap(adata, color=choice.color, key=key, seed=choice.seed),
-        "embedding": lambda: pl.embedding(adata, choice.basis, color=choice.color or key),
+        "umap": lambda: _umap(adata, choice),
+        "embedding": lambda: _embedding(adata, choice),
         "dotplot": lambda: pl.dotplot(adata, key=key, n_genes=choice.n_genes),
         "k-curve": lambda: pl.k_curve(adata, key=key),
         "confusion": lambda: pl.confusion(adata, *pair),
@@ -55,6 +58,20 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
         ),
     }
     draw_file(draw[choice.kind], output, overwrite=overwrite)
+
+
+def _umap(adata: "AnnData", choice: PlotChoice) -> "Axes":
+    """Draw the map, or the small ones, of which the first is given."""
+    if choice.split_by is None:
+        return pl.umap(adata, color=choice.color, key=choice.key, seed=choice.seed)
+    return pl.umap(adata, color=choice.color, split_by=choice.split_by, key=choice.key, seed=choice.seed)[0]
+
+
+def _embedding(adata: "AnnData", choice: PlotChoice) -> "Axes":
+    color = choice.color or choice.key
+    if choice.split_by is None:
+        return pl.embedding(adata, choice.basis, color=color)
+    return pl.embedding(adata, choice.basis, color=color, split_by=choice.split_by)[0]
 
 
 def _contributions(uns: Mapping[str, Any], path: Path, *, key: str) -> "pd.DataFrame":

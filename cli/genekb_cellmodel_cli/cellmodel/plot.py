@@ -48,6 +48,9 @@ def plot(
         str | None, typer.Option(help="umap, embedding: column of obs or gene; the clusters if left out.")
     ] = None,
     basis: Annotated[str, typer.Option(help="embedding: slot of obsm.")] = "X_cellmodel_expr",
+    split_by: Annotated[
+        str | None, typer.Option(help="umap, embedding: column of obs; a small map for each of its values.")
+    ] = None,
     rows: Annotated[
         str | None, typer.Option(help="confusion, sankey: column of obs; the clusters if left out.")
     ] = None,
@@ -63,8 +66,11 @@ def plot(
 
     if kind in {"confusion", "sankey"} and columns is None:
         raise typer.BadParameter(f"--kind {kind} needs --columns, the column of obs to hold the clusters against")
+    if split_by is not None and kind not in {"umap", "embedding"}:
+        raise typer.BadParameter(f"--kind {kind} draws no map; --split-by goes with --kind umap or embedding")
     choice = PlotChoice(
-        kind=kind, key=slots.key_added, color=color, basis=basis, rows=rows, columns=columns, n_genes=genes, seed=seed
-    )
+        kind=kind, key=slots.key_added, color=color, basis=basis, split_by=split_by, rows=rows, columns=columns,
+        n_genes=genes, seed=seed,
+    )  # fmt: skip
     plot_file(path, output, choice, overwrite=slots.overwrite)
     print_lines([f"plot: {output}"])
