@@ -308,6 +308,29 @@ def confusion(
     return drawn(lambda: count_grid(table.iloc[:, order], ax=ax), save)
 
 
+def composition(
+    adata: "AnnData", *, key: str = "cellmodel_composition", ax: "Axes | None" = None, save: Path | str | None = None
+) -> "Axes":
+    """Draw the shares of the clusters in every sample as stacked bars, by condition.
+
+    Parameters
+    ----------
+    key
+        Slot of uns with the shares, of :func:`cellmodel.tl.composition`.
+
+    Raises
+    ------
+    InputUnusable
+        If there are no shares under that name.
+    """
+    from cellmodel.pl._composition import draw_shares
+
+    shares = stored_table(adata.uns, key, "shares", columns=("sample", "condition", "cluster", "share"))
+    if shares is None or not len(shares):
+        raise InputUnusable(f'the cells hold no shares in uns["{key}"]; run `cellmodel composition` first')
+    return drawn(lambda: draw_shares(shares, ax=ax), save)
+
+
 def _make_umap(adata: "AnnData", *, key: str, seed: int) -> None:
     neighbors = f"{key}_neighbors"
     if neighbors not in adata.uns:

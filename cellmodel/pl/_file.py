@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap"]
+Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey", "heatmap", "composition"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,9 @@ class PlotChoice:
     """What is drawn."""
 
     kind: Kind  # name of the plot
-    key: str = "cellmodel"  # name of a run's slots; contributions are looked for in ``uns["<key>_attribution"]``
+    # name of a run's slots; contributions are those of ``uns["<key>_attribution"]``, shares of
+    # ``uns["<key>_composition"]``
+    key: str = "cellmodel"
     color: str | None = None  # color, basis: of ``umap`` and ``embedding``; the clusters if no colour is given
     basis: str = "X_cellmodel_expr"
     split_by: str | None = None  # column of obs: a small map of ``umap`` or ``embedding`` for each of its values
@@ -53,6 +55,7 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
         "k-curve": lambda: pl.k_curve(adata, key=key),
         "confusion": lambda: pl.confusion(adata, *pair),
         "sankey": lambda: pl.sankey(adata, *pair),
+        "composition": lambda: pl.composition(adata, key=f"{key}_composition"),
         "heatmap": lambda: pl.heatmap(
             _contributions(adata.uns, path, key=f"{key}_attribution"), n_genes=choice.n_genes
         ),

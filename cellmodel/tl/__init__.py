@@ -25,6 +25,7 @@ from cellmodel.perturb.texts import TextKnowledge
 from cellmodel.tl._graph import export_cells
 from cellmodel.tl._lists import annotate_markers as annotate_markers
 from cellmodel.tl._perturb import ScreenConfig, perturb_cells
+from cellmodel.tl._samples import composition as composition
 from cellmodel.tl._samples import markers as markers
 from cellmodel.tl._slots import CellRun, cluster_task
 from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task, transfer_task

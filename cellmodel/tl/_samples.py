@@ -11,6 +11,7 @@ import numpy as np
 from cellmodel.core.arrays import Labels
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import group_cells
+from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
 from cellmodel.explain.samples.design import Method, Replicates, SampleConfig, find_replicates
 from cellmodel.explain.samples.differential import (
     GeneTests,
@@ -68,9 +69,12 @@ class SampleMarkers:
         return group_frame(self.tests)
 
 
-def sampled_cells(cells: Cells, config: SampleConfig) -> SampledCells:
-    """Take clusters, samples, conditions and batches of cells from their columns of obs."""
-    grouped = group_cells(cells, config.cluster_key, least=2 if config.condition_key is None else 1)
+def sampled_cells(cells: Cells, config: SampleConfig, *, least: int = 2) -> SampledCells:
+    """Take clusters, samples, conditions and batches of cells from their columns of obs.
+
+    ``least``: clusters that are needed where no conditions are compared.
+    """
+    grouped = group_cells(cells, config.cluster_key, least=least if config.condition_key is None else 1)
     labels = np.full(cells.shape[0], -1, dtype=np.int64)
     labels[grouped.rows] = grouped.labels
     samples = _column(cells, config.sample_key, "sample")
@@ -145,13 +149,16 @@ def _check_enough(bulk: Pseudobulk, cells: Cells, config: SampleConfig) -> None:
         )
 
 
-def _notes(tests: Sequence[GeneTests]) -> list[str]:
-    """Say why there are no p values, and what those there are cannot show, once for all clusters of which it holds."""
+def _notes(tests: Sequence[GeneTests] | Sequence[ShareTests]) -> list[str]:
+    """Say why there are no p values, and what those there are cannot show, once for all comparisons that it is of."""
     where: dict[str, list[str]] = {}
     for one in tests:
+        name = one.comparison
+        if isinstance(one, GeneTests):
+            name = f"{one.cluster} ({one.comparison})" if one.condition else one.cluster
         for what in (one.reason, one.limits):
             if what:
-                where.setdefault(what, []).append(f"{one.cluster} ({one.comparison})" if one.condition else one.cluster)
+                where.setdefault(what, []).append(name)
     return [f"{'all' if len(names) == len(tests) else listed(names)}: {what}" for what, names in where.items()]
 
 
@@ -178,8 +185,58 @@ def marker_record(found: SampleMarkers, config: SampleConfig) -> dict[str, Any]:
         "comparisons": found.comparisons(),
         "left_out": pd.DataFrame(list(found.left_out), columns=["sample", "condition", "cluster", "n_cells"]),
         "notes": list(found.notes),
-        "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
+        "versions": _versions(),
     }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Composition:
+    """Shares of the clusters in every sample, and the conditions compared."""
+
+    shares: "pd.DataFrame"  # see :func:`cellmodel.explain.samples.composition.share_frame`
+    tests: tuple[ShareTests, ...]  # empty without conditions
+    notes: tuple[str, ...]
+
+    def clusters(self) -> "pd.DataFrame":
+        """Rows of tests, see :func:`cellmodel.explain.samples.composition.composition_frame`."""
+        return composition_frame(self.tests)
+
+
+def find_composition(cells: Cells, config: SampleConfig, *, transform: Transform = "arcsine") -> Composition:
+    """Count the cells of every cluster in every sample, and compare the conditions."""
+    found = sampled_cells(cells, config, least=1)
+    kept = found.labels >= 0
+    n_cells = np.zeros((len(found.replicates.sample), len(found.names)), dtype=np.int64)
+    np.add.at(n_cells, (found.replicates.labels[kept], found.labels[kept]), 1)
+    tests: tuple[ShareTests, ...] = ()
+    if config.condition_key is not None:
+        tests = compare_shares(n_cells, found.replicates, cluster_names=found.names, config=config, transform=transform)
+    shares = share_frame(n_cells, found.replicates, cluster_names=found.names)
+    return Composition(shares=shares, tests=tests, notes=(*found.notes, *_notes(tests)))
+
+
+def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") -> Task[Composition]:
+    """Compare the composition of samples, see :func:`find_composition`.
+
+    The slot has ``params``, the tables ``shares`` and ``clusters``, ``notes`` and ``versions``.
+    """
+    return Task(
+        slots=(("uns", "{}"),),
+        find=lambda cells, _: find_composition(cells, config, transform=transform),
+        values=lambda _, found: (
+            {
+                "params": asdict(config) | {"transform": transform},
+                "shares": found.shares,
+                "clusters": found.clusters(),
+                "notes": list(found.notes),
+                "versions": _versions(),
+            },
+        ),
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")}
 
 
 def write_frame(frame: "pd.DataFrame", path: Path, *, overwrite: bool) -> None:
@@ -271,3 +328,73 @@ def markers(
 def marker_slot(config: SampleConfig) -> str:
     """Name the slot of markers, where the user names none."""
     return "cellmodel_conditions" if config.condition_key else "cellmodel_markers"
+
+
+def composition(
+    adata: "AnnData",
+    *,
+    sample_key: str,
+    cluster_key: str = "cellmodel",
+    condition_key: str | None = None,
+    reference: str | None = None,
+    batch_key: str | None = None,
+    confounded_ok: bool = False,
+    transform: Transform = "arcsine",
+    min_cells: int = 10,
+    key_added: str = "cellmodel_composition",
+    overwrite: bool = False,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Compare the shares of clusters between conditions, with samples as replicates.
+
+    Adds to ``uns["<key>"]`` the tables ``shares`` (cells of every cluster in every sample, and their share) and
+    ``clusters`` (mean shares of both sides, their ratio, moderated t, p and adjusted p value), ``notes``, ``params``
+    and ``versions``. :func:`cellmodel.pl.composition` draws the shares. They add up to one: where a cluster grows,
+    others shrink.
+
+    Parameters
+    ----------
+    adata
+        Cells with clusters.
+    sample_key
+        Column of obs with the sample, or the donor, of each cell.
+    cluster_key
+        Column of obs with the clusters.
+    condition_key
+        Column of obs with conditions: each is compared with the reference, in blocks of samples where most of these
+        have several conditions; shares alone if None.
+    reference
+        Condition that the others are compared with; the first one if None.
+    batch_key
+        Column of obs with batches of whole samples, which conditions are adjusted for.
+    confounded_ok
+        Whether conditions are compared that are confounded with batches; these are not adjusted for then.
+    transform
+        ``arcsine`` of the square root of a share, or ``logit``.
+    min_cells
+        Cells of a sample, for its shares to be compared.
+    key_added
+        Name of the slot.
+    overwrite
+        Whether a slot of that name may be replaced.
+    copy
+        Return a copy with the result instead of changing ``adata``.
+
+    Raises
+    ------
+    InputUnusable, SlotTaken
+        See :mod:`cellmodel.core.errors`.
+
+    Examples
+    --------
+    >>> cm.tl.composition(adata, sample_key="donor", condition_key="stim", reference="ctrl")  # doctest: +SKIP
+    >>> cm.pl.composition(adata)  # doctest: +SKIP
+    """
+    config = SampleConfig(
+        sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
+        batch_key=batch_key, confounded_ok=confounded_ok, min_cells=min_cells,
+    )  # fmt: skip
+    target = adata.copy() if copy else adata
+    task = composition_task(config, transform=transform)
+    run_on_cells(cells_from_anndata(target, ReadConfig()), task, key_added=key_added, overwrite=overwrite)
+    return target if copy else None

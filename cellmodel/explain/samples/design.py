@@ -227,18 +227,18 @@ def _judged(design: Design) -> Design:
     if min(n_side, n_other) == 0:
         reason = "no sample on one side"
     elif min(n_side, n_other) == 1:
-        reason = "one sample on a side: fold changes alone, no p values"
+        reason = "one sample on a side, so no p values: what differs may be that sample alone"
     elif not _is_estimable(design.side, design.nuisance):
         reason = "in these samples the condition is confounded with the batch"
     elif design.df < 1:
-        reason = "no residual degree of freedom: fold changes alone, no p values"
+        reason = "no residual degree of freedom, so no p values"
     return Design(
         units=design.units, side=design.side, nuisance=design.nuisance, is_paired=design.is_paired, reason=reason
     )
 
 
-def limits_of(design: Design) -> str:
-    """Say what so few samples cannot show; empty where they are enough."""
+def limits_of(design: Design, *, of: str = "genes") -> str:
+    """Say what so few samples cannot show ``of`` what is tested; empty where they are enough."""
     if design.reason or design.least_p <= _ALPHA:
         return ""
     n_side, n_other = design.n_samples
@@ -247,7 +247,7 @@ def limits_of(design: Design) -> str:
     if design.df > _FEW_DF:
         return f"{limit}; smaller p values rest on the linear model"
     of_freedom = f"{design.df} residual {'degree' if design.df == 1 else 'degrees'} of freedom"
-    return f"{limit}; with {of_freedom}, smaller p values rest on variances of other genes: candidates, to be repeated"
+    return f"{limit}; with {of_freedom}, smaller p values rest on variances of other {of}: candidates, to be repeated"
 
 
 def dummies(codes: Int[np.ndarray, " unit"]) -> Float[np.ndarray, "unit column"]:

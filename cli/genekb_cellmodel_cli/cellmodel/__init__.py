@@ -38,6 +38,7 @@ app = make_app(
         "ablate": bench.ablate,
         "classify": classify.classify,
         "compare": compare.compare,
+        "composition": samples.composition,
         "graph": make_group(
             "Write graphs of cells and genes for programs that learn on them.",
             {"export": graph.export},

@@ -1,5 +1,6 @@
 """The commands `cellmodel markers` and `composition`: tests between samples, not between cells."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -11,11 +12,14 @@ from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cellmodel.explain.samples.design import SampleConfig
     from cellmodel.explain.samples.differential import GeneTests
     from cellmodel.tl._samples import SampleMarkers
     from cellmodel.tl._task import Task
 
+Row = dict[str, Any]
 _TABLES: Final = (".tsv", ".csv")
 _SHOWN, _LISTED = 5, 20  # genes of a comparison that are shown; in --json
 SampleKey = Annotated[str, typer.Option(help="Column of obs with the sample, or the donor, of each cell.")]
@@ -84,6 +88,56 @@ def markers(
     show(content, [*table(_COLUMNS, _rows(found)), "", *_ends(found, output)], json=json)
 
 
+def composition(
+    path: options.ClusteredFile,
+    output: Output,
+    sample_key: SampleKey,
+    conditions: Conditions,
+    read: options.Reading,
+    cluster_key: options.ClusterKey = "cellmodel",
+    transform: Annotated[
+        Literal["arcsine", "logit"], typer.Option(help="How shares are transformed for the test.")
+    ] = "arcsine",
+    shares: Annotated[
+        Path | None, typer.Option(help="Table to write beside: cells and shares of every cluster in every sample.")
+    ] = None,
+    key_added: Annotated[str, typer.Option(help="Name of the slot of uns in annotated cells.")] = (
+        "cellmodel_composition"
+    ),
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Compare the shares of clusters between conditions, with samples as replicates.
+
+    Example: cellmodel composition out.h5ad --sample-key donor --condition-key stim -o composition.tsv
+    """
+    from dataclasses import replace
+
+    from cellmodel.tl._samples import composition_task, write_frame
+    from genekb.files.replace import Target
+
+    config = conditions.config(sample_key, cluster_key)
+    task = composition_task(config, transform=transform)
+    if shares is not None:
+        task = replace(task, targets=(Target(shares, makes_parents=True),))
+    found = _run(path, task, output=output, read=read, key_added=key_added, overwrite=overwrite)
+    frame = found.clusters() if found.tests else found.shares
+    if output.suffix in _TABLES:
+        write_frame(frame, output, overwrite=overwrite)
+    if shares is not None:
+        write_frame(found.shares, shares, overwrite=overwrite)
+    content = {"input": str(path), "output": str(output), "shares_table": str(shares or ""), "notes": list(found.notes)}
+    content |= {"clusters": _rows_of(found.clusters()), "shares": _rows_of(found.shares)}
+    ends = [*found.notes, *([f"shares: {shares}"] if shares else []), f"output: {output}"]
+    show(content, [*table(_TESTED if found.tests else _SHARES, _rows_of(frame)), "", *ends], json=json)
+
+
+def _rows_of(frame: "pd.DataFrame") -> list[Row]:
+    """Give the rows of a table; a number that there is not is none."""
+    rows = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
+
+
 def _run(path: Path, task: "Task[Any]", *, output: Path, read: options.Reading, key_added: str, overwrite: bool) -> Any:
     """Do a task on a file; cells are written where the output is one of cells."""
     from cellmodel.io.writers import WriteConfig, check_targets
@@ -91,13 +145,10 @@ def _run(path: Path, task: "Task[Any]", *, output: Path, read: options.Reading, 
     from genekb.files.replace import Target
 
     if output.suffix in _TABLES:
-        check_targets([Target(output, makes_parents=True)], inputs=(path,), overwrite=overwrite)
+        check_targets([Target(output, makes_parents=True), *task.targets], inputs=(path,), overwrite=overwrite)
         return run_on_file(path, task, read=read.config(), write=None)
     write = WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
     return run_on_file(path, task, read=read.config(), write=write)
-
-
-Row = dict[str, Any]
 
 
 def _rows(found: "SampleMarkers") -> list[Row]:
@@ -120,10 +171,19 @@ def _row(one: "GeneTests", names: tuple[str, ...], *, n_genes: int) -> Row:
     }
 
 
+def _sides(row: Row) -> str:
+    """Give the samples on either side."""
+    return f"{row['n_samples']}:{row['n_against']}{' paired' if row['is_paired'] else ''}"
+
+
+def _number(name: str, form: str) -> Callable[[Row], str]:
+    return lambda row: "" if row[name] is None else format(row[name], form)
+
+
 _COLUMNS: Columns = {
     "cluster": "cluster",
     "comparison": "comparison",
-    "samples": lambda row: f"{row['n_samples']}:{row['n_against']}{' paired' if row['is_paired'] else ''}",
+    "samples": _sides,
     "cells": lambda row: f"{row['n_cells']:,}:{row['n_cells_against']:,}",
     "method": "method",
     "genes": "n_genes",
@@ -132,6 +192,20 @@ _COLUMNS: Columns = {
     "highest": "up",
     "lowest": "down",
 }
+
+
+_TESTED: Columns = {
+    "cluster": "cluster",
+    "comparison": "comparison",
+    "samples": _sides,
+    "share": _number("mean_share", ".3f"),
+    "share against": _number("mean_share_against", ".3f"),
+    "ratio": _number("ratio", ".2f"),
+    "t": _number("statistic", ".2f"),
+    "p": _number("p_value", ".2g"),
+    "p adjusted": _number("p_adjusted", ".2g"),
+}
+_SHARES: Columns = {"sample": "sample", "cluster": "cluster", "cells": "n_cells", "share": _number("share", ".3f")}
 
 
 def _content(found: "SampleMarkers") -> Row:

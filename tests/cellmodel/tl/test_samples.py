@@ -117,7 +117,7 @@ def test_one_sample_a_side_has_fold_changes_and_no_p_values():
     found = markers(study(n_donors=2), condition_key="stim").uns["cellmodel_conditions"]
     assert found["markers"]["p_value"].isna().all()
     assert len(set(UP) & set(found["markers"].query("cluster == 'B'")["gene"].head(30))) >= 5
-    assert any("fold changes alone, no p values" in note for note in found["notes"])
+    assert any("one sample on a side, so no p values" in note for note in found["notes"])
 
 
 def test_samples_with_few_cells_are_left_out_and_named(adata):
@@ -209,3 +209,37 @@ def test_the_command_ends_with_one_line(file, tmp_path):
     code, _, err = call("cellmodel", "markers", file, *words)
     assert code == 2
     assert "reference goes with condition_key" in err
+
+
+def test_the_composition_is_compared_stored_and_drawn(adata, tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    fewer = adata[
+        ~((adata.obs["stim"] == "stim") & (adata.obs["cellmodel"] == "B") & (np.arange(adata.n_obs) % 2 == 0))
+    ]
+    found = cm.tl.composition(fewer.copy(), sample_key="donor", condition_key="stim", copy=True)
+    table = found.uns["cellmodel_composition"]["clusters"].set_index("cluster")
+    assert table.loc["B", "ratio"] == pytest.approx(2 / 3)
+    assert (table["p_adjusted"] < 0.01).all()
+    shares = found.uns["cellmodel_composition"]["shares"]
+    assert len(shares) == 16
+    axes = cm.pl.composition(found, save=tmp_path / "c.svg")
+    assert len(axes.patches) == 16
+    assert "share of cells" in (tmp_path / "c.svg").read_text()
+    with pytest.raises(InputUnusable, match="run `cellmodel composition` first"):
+        cm.pl.composition(adata)
+
+
+def test_the_command_writes_composition_and_shares(file, tmp_path):
+    words = ["composition", file, "--sample-key", "donor", "-o"]
+    content = call_json(
+        "cellmodel", *words, tmp_path / "c.tsv", "--condition-key", "stim", "--shares", tmp_path / "s.tsv"
+    )
+    assert {row["cluster"] for row in content["clusters"]} == {"A", "B"}
+    assert len((tmp_path / "s.tsv").read_text().splitlines()) == 17
+    code, out, _ = call("cellmodel", *words, tmp_path / "c.h5ad")
+    assert code == 0
+    assert "d7" in out  # shares alone
+    assert call("cellmodel", "plot", tmp_path / "c.h5ad", "--kind", "composition", "-o", tmp_path / "c.png")[0] == 0
+    assert call("cellmodel", *words, tmp_path / "c2.tsv", "--shares", tmp_path / "s.tsv")[0] == 3
