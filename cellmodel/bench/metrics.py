@@ -1,6 +1,6 @@
 """Scores of clusters and of predicted classes against an annotator's labels: the only module that labels enter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,8 +117,12 @@ def evaluate_file(path: Path, *, truth: str, pred: str) -> Scores:
     """
     from cellmodel.io.cells import read_obs_columns
 
-    columns = read_obs_columns(path, (truth, pred))
+    return score_columns(read_obs_columns(path, (truth, pred)), truth, pred, source=str(path))
+
+
+def score_columns(columns: Mapping[str, Sequence[str]], truth: str, pred: str, *, source: str) -> Scores:
+    """Score one column against another; cells that lack either are left out, ``InputUnusable`` if that leaves none."""
     labelled = [pair for pair in zip(columns[truth], columns[pred], strict=True) if pair[0] and pair[1]]
     if not labelled:
-        raise InputUnusable(f"{path} has no cell with both {truth!r} and {pred!r}")
+        raise InputUnusable(f"{source} has no cell with both {truth!r} and {pred!r}")
     return score([pair[0] for pair in labelled], [pair[1] for pair in labelled])

@@ -40,6 +40,7 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "ray": ("ray", "ray"),
     "s3fs": ("s3fs", "s3"),
     "scanpy": ("scanpy", "scanpy"),
+    "scib_metrics": ("scib-metrics", "scib"),
 }
 
 

@@ -1,7 +1,7 @@
 """The commands `cellmodel bench`, `ablate` and `eval`: recipes by one protocol, their parts, and scores of clusters."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -113,17 +113,46 @@ def ablate(
 
 def evaluate(
     path: Annotated[Path, typer.Argument(help="Cells with clusters and an annotator's labels.")],
-    truth: Annotated[str, typer.Option(help="Column of obs with the annotator's labels.")],
+    read: options.Reading,
+    truth: Annotated[str, typer.Option("--truth", "--labels", help="Column of obs with the annotator's labels.")],
     pred: Annotated[str, typer.Option(help="Column of obs with the clusters.")] = "cellmodel",
+    batch_key: Annotated[
+        str | None, typer.Option(help="Column of obs with the batch of each cell: scores of integration (scIB), too.")
+    ] = None,
+    use_rep: Annotated[
+        list[str] | None,
+        typer.Option("--use-rep", help="With --batch-key: score this embedding of obsm, too; repeatable."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Score clusters against labels. Labels are read here and nowhere else.
+    """Score clusters against labels, and with a batch key integration. Labels are read here and nowhere else.
 
-    Example: cellmodel eval out.h5ad --truth cell_type --json
+    Example: cellmodel eval out.h5ad --labels cell_type --batch-key batch --json
     """
     from dataclasses import asdict
 
     from cellmodel.bench.metrics import evaluate_file
 
+    if batch_key is not None:
+        _evaluate_integration(path, read, truth=truth, batch_key=batch_key, key=pred, use_rep=use_rep or (), json=json)
+        return
+    if use_rep:
+        raise typer.BadParameter("--use-rep names embeddings whose integration is scored; give --batch-key, too")
     scores = asdict(evaluate_file(path, truth=truth, pred=pred))
     show(scores, table(("metric", "value"), scores.items()), json=json)
+
+
+def _evaluate_integration(path: Path, read: options.Reading, *, json: bool, **named: Any) -> None:
+    """Show scores of clusters, where there are any, and one row of scIB's scores an embedding."""
+    from dataclasses import asdict
+
+    from cellmodel.bench.integration import BATCH, BIO, evaluate_integration
+
+    found = evaluate_integration(path, read=read.config(), **named)
+    clusters = asdict(found.clusters) if found.clusters else {}
+    rows = [asdict(each) for each in found.embeddings]
+    rows = [row | row.pop("metrics") for row in rows]
+    lines = [*table(("metric", "value"), clusters.items()), ""] if clusters else []
+    for names in (("overall", "bio", "batch"), BIO, BATCH):
+        lines += [*table({name: name for name in ("embedding", *names)}, rows), ""]
+    show({**clusters, "integration": rows}, lines[:-1], json=json)

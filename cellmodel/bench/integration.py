@@ -1,0 +1,171 @@
+"""Integration of batches scored as the field does: the metrics of scIB, by `scib-metrics`; true labels enter here."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cellmodel.bench.metrics import Scores, score_columns
+from cellmodel.core.arrays import Embedding
+from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, read_cells
+from cellmodel.pp.features import make_features
+from cellmodel.pp.neighbors import approximate_search, exact_search
+from genekb.core.messages import counted, known_names
+from genekb.core.plugins import require
+
+if TYPE_CHECKING:
+    from scib_metrics.nearest_neighbors import NeighborsResults
+
+BIO: Final = ("isolated_labels", "kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi")
+BATCH: Final = ("bras", "ilisi", "kbet", "graph_connectivity", "pcr_comparison")
+BIO_WEIGHT: Final = 0.6  # of Luecken 2022; the rest is that of batch correction
+UNINTEGRATED: Final = "PCA, not integrated"
+# Nearest cells, each with itself, for LISI, kBET and connectivity: the field's numbers, at most a tenth of the cells
+_LISI, _KBET, _CONNECTED, _TENTH = 90, 50, 15, 10
+_LEAST_NEAREST: Final = 3  # fewer give LISI no perplexity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntegrationScores:
+    """Scores of one embedding; 1 is best."""
+
+    embedding: str
+    overall: float  # .6 bio + .4 batch
+    bio: float  # mean of the metrics of bio conservation
+    batch: float  # mean of the metrics of batch correction
+    metrics: Mapping[str, float | None]  # each of ``BIO`` and ``BATCH``; None where the cells do not define it
+
+
+def require_scib() -> None:
+    """Raise ``NotAvailable`` if `scib-metrics` is not installed."""
+    require("scib_metrics", needed_by="scores of integrated batches need")
+
+
+def score_integration(
+    embeddings: Mapping[str, Embedding], *, y_true: Sequence[str], batches: Sequence[str], before: Embedding
+) -> list[IntegrationScores]:
+    """Score embeddings of the same cells by the metrics of scIB :cite:`luecken2022benchmarking`.
+
+    Bio conservation and batch correction are means of five metrics each, those of `scib-metrics`, with its BRAS in
+    place of the silhouette by batch. The nearest cells are searched exactly up to 50,000 cells, k-means and kBET have
+    fixed seeds, so the same cells give the same scores. ``before``: components that nothing integrated, with which the
+    variance that the batches explain is compared. Raises ``NotAvailable`` without `scib-metrics`; ``InputUnusable`` if
+    there are too few cells, one type or one batch.
+    """
+    require_scib()
+    labels, groups = np.asarray(y_true), np.asarray(batches)
+    for what, values in (("cell type", labels), ("batch", groups)):
+        if len(np.unique(values)) < 2:  # noqa: PLR2004 - one leaves nothing to compare
+            raise InputUnusable(f"the {counted(len(values), 'labelled cell')} have one {what}; two are needed to score")
+    if len(labels) // _TENTH < _LEAST_NEAREST:
+        least = _LEAST_NEAREST * _TENTH
+        raise InputUnusable(
+            f"{counted(len(labels), 'labelled cell')} are too few for scIB's metrics; {least} are needed"
+        )
+    return [_scores(name, z, labels, groups, before) for name, z in embeddings.items()]
+
+
+def _scores(name: str, z: Embedding, labels: np.ndarray, groups: np.ndarray, before: Embedding) -> IntegrationScores:
+    metrics = _metrics(_single(z), labels, groups, _single(before))
+    bio, batch = (_mean([metrics[each] for each in names]) for names in (BIO, BATCH))
+    overall = BIO_WEIGHT * bio + (1 - BIO_WEIGHT) * batch
+    return IntegrationScores(embedding=name, overall=overall, bio=bio, batch=batch, metrics=metrics)
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return float(np.mean([value for value in values if value is not None]))
+
+
+def _single(z: Embedding) -> Embedding:
+    return np.ascontiguousarray(z, dtype=np.float32)
+
+
+def _metrics(z: Embedding, labels: np.ndarray, groups: np.ndarray, before: Embedding) -> dict[str, float | None]:
+    """All metrics of one embedding."""
+    with warnings.catch_warnings():  # of its own imports, and that a batch explains more than before
+        warnings.simplefilter("ignore")
+        import scib_metrics as scib
+
+        logging.getLogger("scib_metrics").setLevel(logging.ERROR)  # else it writes to stdout
+        wide, middle, narrow = _nearest(z)
+        clusters = scib.nmi_ari_cluster_labels_kmeans(z, labels)
+        found: dict[str, Any] = {
+            "isolated_labels": scib.isolated_labels(z, labels, groups),
+            "kmeans_nmi": clusters["nmi"],
+            "kmeans_ari": clusters["ari"],
+            "silhouette_label": scib.silhouette_label(z, labels),
+            "clisi": scib.clisi_knn(wide, labels),
+            "bras": scib.bras(z, labels, groups),
+            "ilisi": scib.ilisi_knn(wide, groups),
+            "kbet": scib.kbet_per_label(middle, groups, labels),
+            "graph_connectivity": scib.graph_connectivity(narrow, labels),
+            "pcr_comparison": scib.pcr_comparison(before, z, groups, categorical=True),
+        }
+    return {name: float(value) if np.isfinite(value) else None for name, value in found.items()}
+
+
+def _nearest(z: Embedding) -> Iterator["NeighborsResults"]:
+    """Nearest cells for LISI, for kBET and for connectivity."""
+    from scib_metrics.nearest_neighbors import NeighborsResults
+
+    wide = min(_LISI, len(z) // _TENTH)
+    points = z.astype(np.float64)
+    if len(z) <= GraphConfig().exact_up_to:
+        squared, nearest = exact_search(points, points, n_neighbors=wide)
+    else:
+        squared, nearest = approximate_search(points, n_neighbors=wide)
+    distances = np.sqrt(np.maximum(squared, 0)).astype(np.float32)
+    for width in (wide, min(_KBET, wide), min(_CONNECTED, wide)):
+        yield NeighborsResults(indices=nearest[:, :width], distances=distances[:, :width])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntegrationReport:
+    """What the labels say of a file of several batches."""
+
+    clusters: Scores | None  # of its clusters; None where it holds none of that name
+    embeddings: tuple[IntegrationScores, ...]
+
+
+def evaluate_integration(
+    path: Path, *, truth: str, batch_key: str, key: str, use_rep: Sequence[str] = (), read: ReadConfig | None = None
+) -> IntegrationReport:
+    """Score the embeddings of a file beside its principal components, which nothing integrated.
+
+    ``key``: name under which results were stored, whose clusters and embeddings are scored, with ``X_pca`` where the
+    file has it. ``use_rep``: other embeddings in obsm. Cells without a label are left out of the scores. Raises
+    ``InputUnusable`` if the file, a column or an embedding is missing; ``NotAvailable`` without `scib-metrics`.
+    """
+    require_scib()
+    cells = read_cells(path, read)
+    columns = obs_columns(cells.adata, (truth, key) if key in cells.adata.obs else (truth,), source=cells.source)
+    batches = obs_categories(cells.adata, batch_key, source=cells.source)
+    stored = _stored(cells, key, use_rep)
+    pcs = make_features(cells, RunConfig(knowledge="none")).pcs
+    embeddings = {UNINTEGRATED: pcs, **stored}
+    labels = np.array(columns[truth])
+    rows = np.flatnonzero(labels != "")
+    scores = score_integration(
+        {name: z[rows] for name, z in embeddings.items()},
+        y_true=labels[rows].tolist(),
+        batches=np.array(batches.names)[batches.codes[rows]].tolist(),
+        before=pcs[rows],
+    )
+    clusters = score_columns(columns, truth, key, source=cells.source) if key in columns else None
+    return IntegrationReport(clusters=clusters, embeddings=tuple(scores))
+
+
+def _stored(cells: Cells, key: str, use_rep: Sequence[str]) -> dict[str, Embedding]:
+    """Embeddings of the file that are scored."""
+    own = [name for name in cells.adata.obsm if name in {"X_pca", f"X_{key}"} or name.startswith(f"X_{key}_")]
+    missing = [name for name in use_rep if name not in cells.adata.obsm]
+    if missing:
+        have = known_names(missing[0], cells.adata.obsm)
+        raise InputUnusable(f"{cells.source} has no obsm[{missing[0]!r}] (it has: {have}); name another with --use-rep")
+    return {name: np.asarray(cells.adata.obsm[name]) for name in dict.fromkeys([*own, *use_rep])}
