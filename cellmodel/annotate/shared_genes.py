@@ -19,6 +19,7 @@ from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.explain.groups import ClusteredCells
 from cellmodel.io.cells import Cells
 from cellmodel.pp.features import Features, make_features
+from cellmodel.pp.gene_match import MIN_SHARED, columns_by_gene_id, human_gene_ids
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
 from cellmodel.pp.text.align import GeneAlignment
@@ -26,7 +27,6 @@ from cellmodel.pp.text.paths import apply_knowledge
 
 log = logging.getLogger(__name__)
 GenesBy = Literal["ids", "orthologs", "text"]
-MIN_SHARED: Final = 50  # genes; fewer span too small a space for label transfer
 N_MATCHES: Final = 3  # genes of the query that are averaged for one of the reference, by text
 SHARPNESS: Final = 0.05  # temperature of the softmax over their cosines
 LIMIT: Final = 10.0  # scaled values beyond are cut
@@ -94,7 +94,7 @@ def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesB
     resolution = kb.resolve(cells.names, use_orthologs=by_ortholog or config.use_orthologs)
     gene_ids = human_gene_ids(resolution.gene_ids, kb) if by_ortholog else resolution.gene_ids
     features, expression = make_features(cells, config), log_expression(cells)
-    columns = columns_by_gene_id(gene_ids, expression)
+    columns = columns_by_gene_id(gene_ids, _totals(expression))
     return _Side(
         features=features,
         expression=expression,
@@ -106,12 +106,8 @@ def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesB
     )
 
 
-def columns_by_gene_id(gene_ids: Int[np.ndarray, " gene"], expression: CellByGene) -> Int[np.ndarray, " column"]:
-    """Columns in ascending order of GeneID, each above 0 once: of several columns that with the highest total."""
-    totals = np.asarray(expression.sum(axis=0)).ravel()
-    by_total = np.argsort(-totals, kind="stable")
-    known = by_total[gene_ids[by_total] > 0]
-    return np.asarray(known[np.unique(gene_ids[known], return_index=True)[1]])
+def _totals(expression: CellByGene) -> Float[np.ndarray, " gene"]:
+    return np.asarray(expression.sum(axis=0)).ravel()
 
 
 def check_shared(n_shared: int, sides: tuple[str, str], *, genes_by: GenesBy, other_species: str) -> None:
@@ -126,15 +122,6 @@ def check_shared(n_shared: int, sides: tuple[str, str], *, genes_by: GenesBy, ot
     raise AlignmentTooLow(
         f"{n_shared} genes of {sides[0]} and {sides[1]} are shared by {genes_by}, {MIN_SHARED} are needed; {hint}"
     )
-
-
-def human_gene_ids(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> Int[np.ndarray, " gene"]:
-    """GeneID of the orthologue where the store names one; a gene with several keeps that of the lowest GeneID."""
-    import pandas as pd
-
-    table, ids = kb.table("orthologs").select(["gene_id", "ortholog_gene_id"]).to_pandas(), pd.Series(gene_ids)
-    lowest = table.groupby("gene_id")["ortholog_gene_id"].min()
-    return ids.map(lowest).fillna(ids).to_numpy(dtype=np.int64)
 
 
 Shared = tuple[Float[np.ndarray, "cell gene"], Float[np.ndarray, "other gene"], str]  # reference, query, note
@@ -301,7 +288,7 @@ def bring_together(
     ids = [side.known.gene_ids for side in (a, b)]
     if genes_by == "orthologs":
         ids = [human_gene_ids(each, kb) for each, kb in zip(ids, stores, strict=True)]
-    columns = [columns_by_gene_id(each, side.expression) for each, side in zip(ids, (a, b), strict=True)]
+    columns = [columns_by_gene_id(each, _totals(side.expression)) for each, side in zip(ids, (a, b), strict=True)]
     if genes_by == "text":
         ids = [np.zeros_like(each) for each in ids]
     else:

@@ -135,7 +135,7 @@ class Stages:
         shutil.rmtree(part, ignore_errors=True)
         started = time.perf_counter()
         try:
-            part.mkdir()
+            part.mkdir(parents=True)
             arrays = StoredArrays(part)
             record = dict(make(arrays))
             arrays.flush()
@@ -144,7 +144,7 @@ class Stages:
             for path in part.iterdir():
                 sync(path)
             part.rename(target)
-            sync(self.folder)
+            sync(target.parent)
         except OSError as error:
             raise WorkUnwritten(
                 f"{part} cannot be written: {error.strerror or error}; free space, or give another --work-dir"
@@ -170,4 +170,21 @@ def _read(folder: Path) -> Stage:
     return Stage(arrays=arrays, record=content["record"])
 
 
-AnyStages = MemoryStages | Stages
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputStages:
+    """The stages of one of several inputs of a run."""
+
+    stages: Stages
+    name: str  # of the folder in the folder of the run
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the stages."""
+        return self.stages.folder / self.name
+
+    def run(self, name: str, make: Make) -> Stage:
+        """Give a stage, see :meth:`Stages.run`."""
+        return self.stages.run(f"{self.name}/{name}", make)
+
+
+AnyStages = MemoryStages | Stages | InputStages

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.stages import Arrays, Stages
+from cellmodel.core.stages import Arrays, InputStages, Stages
 from cellmodel.io.cells import Cells, Matrices, ReadConfig, check_slots, matrix_name
 from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_zarr
 from cellmodel.io.formats.tenx import find_group, read_tables
@@ -30,6 +30,7 @@ from cellmodel.io.guard import (
     refused_by_anndata,
 )
 from cellmodel.io.matrix import ValueKind, ValueReport, as_csr, gene_columns
+from cellmodel.io.records import FileRecord
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -96,6 +97,48 @@ class BackedMatrix:
                 yield rows, columns, stored["data"][start:end]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class JoinedMatrix:
+    """Matrices of several files, one below the other, each read in blocks of cells."""
+
+    matrices: "tuple[BackedMatrix | JoinedMatrix, ...]"
+    columns: tuple[Int[np.ndarray, " gene"], ...]  # of each matrix, in the order of the genes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return sum(matrix.shape[0] for matrix in self.matrices), len(self.columns[0])
+
+    @property
+    def n_stored(self) -> int:
+        """Entries that are stored, of all genes of the files."""
+        return sum(matrix.n_stored for matrix in self.matrices)
+
+    def blocks(self) -> Iterator[CellByGene]:
+        """Give the cells in their order, as float32 without stored zeros."""
+        for matrix, columns in zip(self.matrices, self.columns, strict=True):
+            for block in matrix.blocks():
+                yield take_columns(block, columns)
+
+    def parts(self, ranges: Iterable[tuple[int, int]]) -> Iterator[CellByGene]:
+        """Give ranges of cells, each from a first to before a last one."""
+        for start, end in ranges:
+            found, before = [], 0
+            for matrix, columns in zip(self.matrices, self.columns, strict=True):
+                first, last = max(start - before, 0), min(end - before, matrix.shape[0])
+                if first < last:
+                    found += [take_columns(block, columns) for block in matrix.parts([(first, last)])]
+                before += matrix.shape[0]
+            yield sp.vstack(found, format="csr")
+
+
+def take_columns(matrix: CellByGene, columns: Int[np.ndarray, " gene"]) -> CellByGene:
+    """Take columns of a matrix in their order."""
+    taken = matrix[:, columns]
+    taken.sort_indices()
+    return taken
+
+
 def _rows(stored: Any, start: int, end: int, *, n_columns: int) -> Any:
     """Read some rows of a dense or a CSR matrix."""
     if not hasattr(stored, "keys"):
@@ -152,13 +195,14 @@ class BackedCells:
     """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
 
     adata: "AnnData"  # obs and var, without any matrix
-    matrix: BackedMatrix
+    matrix: BackedMatrix | JoinedMatrix
     scan: Scan  # what one pass over the matrix found
     names: tuple[str, ...]
     var_rows: Int[np.ndarray, " gene"] | None
     kind: ValueKind
     notes: tuple[str, ...]
     source: str
+    files: tuple[FileRecord, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -182,10 +226,15 @@ def count_entries(path: Path, read: ReadConfig) -> int:
         return 0  # the reader of whole files says what is wrong
 
 
-def check_out_of_core(path: Path, output: Path) -> None:
-    """Raise ``InputUnusable`` for files that cannot be read in blocks, and for an output of another kind."""
+def check_in_blocks(path: Path) -> None:
+    """Raise ``InputUnusable`` for files that cannot be read in blocks."""
     if path.suffix not in WRITTEN_AS:
         raise InputUnusable(f"{path}: only .h5ad, .zarr and 10x .h5 can be read out of core; give --out-of-core no")
+
+
+def check_out_of_core(path: Path, output: Path) -> None:
+    """Raise ``InputUnusable`` for files that cannot be read in blocks, and for an output of another kind."""
+    check_in_blocks(path)
     if output.suffix != WRITTEN_AS[path.suffix]:
         raise InputUnusable(
             f"{output}: cells that are read out of core are written as they are; give a name that ends with "
@@ -204,7 +253,7 @@ class BackedFile:
     elements: Mapping[str, str]  # where each matrix is inside the file
     keys: Mapping[str, Sequence[str]]  # of each part of an AnnData, such as ``obsm``
 
-    def matrix(self, place: str, stages: Stages) -> BackedMatrix:
+    def matrix(self, place: str, stages: Stages | InputStages) -> BackedMatrix:
         """Describe a matrix of the file; one that is stored as CSC is kept as CSR in a stage."""
         with damage_is_one_line(self.path), _open(self.path) as file:
             matrix, encoding = _describe(self, file, place)

@@ -25,6 +25,7 @@ from cellmodel.io.matrix import (
     name_genes,
     note_oddities,
 )
+from cellmodel.io.records import FileRecord
 from cellmodel.io.writers import check_key, check_tables
 from genekb.core.messages import counted, known_names
 
@@ -48,6 +49,7 @@ class Cells:
     kind: ValueKind  # what the values are
     notes: tuple[str, ...]  # what was found, chosen and done
     source: str  # file, or ``AnnData in memory``
+    files: tuple[FileRecord, ...] = ()  # what each file gave, where there are several
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Records of results in ``uns``: the run, store and encoder that made them, and whether what is given is the same."""
 
 import logging
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,25 @@ _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRecord:
+    """What one of several files gave."""
+
+    file: str
+    sample: str  # its name as a sample; empty where a column of obs has the samples
+    n_cells: int
+    n_genes: int
+    n_lost: int  # genes that not all files have
+    share_lost: float  # fraction of the file's counts (or expression) that they hold
+    by_ortholog: bool  # whether its genes are matched as those of another species
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        lost = f"{self.n_lost:,} of {self.n_genes:,} genes, {self.share_lost:.1%} of the counts, are not in all files"
+        species = "; its genes are of another species and matched by orthologues" if self.by_ortholog else ""
+        return f"{self.file}: {self.n_cells:,} cells; {lost if self.n_lost else 'all genes are shared'}{species}"
+
+
 def input_record(cells: "AnyCells") -> dict[str, Any]:
     """Versions that work on the cells, and what was read: the part of a record that needs no run."""
     return {
@@ -37,8 +56,15 @@ def input_record(cells: "AnyCells") -> dict[str, Any]:
             "notes": list(cells.notes),
             "n_cells": cells.shape[0],
             "n_genes": cells.shape[1],
+            **({"files": _file_frame(cells.files)} if cells.files else {}),
         },
     }
+
+
+def _file_frame(files: "Sequence[FileRecord]") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame([asdict(each) for each in files])
 
 
 def run_record(uns: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

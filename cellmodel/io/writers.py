@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable, KeyUnusable
 from cellmodel.io.formats.tenx import find_group
 from cellmodel.io.guard import PARTS
@@ -114,6 +115,37 @@ def write_beside(
     with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
         write = {".zarr": _write_slots_into_zarr, ".h5": _write_10x}.get(source.suffix, _write_slots_into_h5ad)
         _undisturbed(lambda: write(source, part, adata, slots))
+
+
+def write_blocks(
+    adata: "AnnData", blocks: Iterable[CellByGene], path: Path, *, source: Path, overwrite: bool = False
+) -> None:
+    """Write cells whose matrix is given in blocks, as X; ``source``: an ``.h5ad`` is compressed as it is."""
+
+    def write(part: Path) -> None:
+        if path.suffix == ".zarr":
+            import zarr
+
+            _write_joined(zarr.open_group(part, mode="w", zarr_format=2), adata, blocks)
+            return
+        with _open_h5ad(part, "w") as file:
+            _write_joined(file, adata, blocks, compression=_compression(source))
+
+    with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
+        _undisturbed(lambda: write(part))
+
+
+def _write_joined(file: Any, adata: "AnnData", blocks: Iterable[CellByGene], **filters: str | None) -> None:
+    from anndata.io import sparse_dataset, write_elem
+
+    write_elem(file, "/", adata)
+    rest = iter(blocks)
+    first = next(rest)
+    first.indptr = first.indptr.astype(np.int64)  # the entries of all blocks may be more than 32 bits count
+    write_elem(file, "X", first, dataset_kwargs=filters)
+    stored = sparse_dataset(file["X"])
+    for block in rest:
+        stored.append(block)
 
 
 def _undisturbed(write: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """Cells in memory or backed, read in blocks: what one pass over the values finds, and log-normalised expression."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any, Final
@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from jaxtyping import Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, row_blocks
-from cellmodel.core.stages import Arrays, Stages
-from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, Scan
+from cellmodel.core.stages import Arrays, InputStages, Stages
+from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, JoinedMatrix, Scan
 from cellmodel.io.cells import ReadConfig
 from cellmodel.io.matrix import (
     LOG1P_MAX,
@@ -93,14 +93,14 @@ log = logging.getLogger(__name__)
 _OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field.name != "report")
 
 
-def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages) -> BackedCells:
+def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages | InputStages) -> BackedCells:
     """Choose the matrix of a file and read it once; raises as :func:`cellmodel.io.cells.read_cells`."""
     source = str(backed.path).encode(errors="backslashreplace").decode()
     adata = backed.adata
     check_tables(adata)
     notes: list[str] = []
     matrix_of = cache(lambda place: backed.matrix(place, stages))
-    scan_of = cache(lambda place: _scan_stage(matrix_of(place), read, stages))
+    scan_of = cache(lambda place: _scan_place(matrix_of(place), read, stages))
     place = backed.matrices.choose(read, lambda place: scan_of(place).report, notes)
     matrix, found, is_raw = matrix_of(place), scan_of(place), place == "raw/X"
     kind = decide_kind(
@@ -125,18 +125,36 @@ def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages) -> B
     )
 
 
-def _scan_stage(matrix: BackedMatrix, read: ReadConfig, stages: Stages) -> Scan:
+def scan_joined(matrix: JoinedMatrix, kind: ValueKind, stages: Stages) -> Scan:
+    """Read the matrices of several files once more, for figures of the genes that they share."""
+    return _scan_stage("scan", stages, lambda: scan(matrix, kind=kind))
+
+
+def _scan_place(matrix: BackedMatrix, read: ReadConfig, stages: Stages | InputStages) -> Scan:
+    name = f"scan of {matrix.place.replace('/', ' ')}"
+    return _scan_stage(name, stages, lambda: _scan_as_found(matrix, read))
+
+
+def _scan_as_found(matrix: BackedMatrix, read: ReadConfig) -> Scan:
+    """Scan for the kind of the first cells, and once more where the others are of another."""
+    kind = _first_look(matrix).kind if read.values == "auto" else ValueKind(read.values)
+    found = scan(matrix, kind=kind)
+    if read.values == "auto" and found.report.kind != kind and found.report.kind in USABLE:
+        log.info("%s is %s beyond its first cells; it is read once more", matrix.name, found.report.kind)
+        found = scan(matrix, kind=found.report.kind)
+    return found
+
+
+def _scan_stage(name: str, stages: Stages | InputStages, make_scan: Callable[[], Scan]) -> Scan:
+    """Scan, or take up what an earlier run found."""
+
     def make(arrays: Arrays) -> Mapping[str, Any]:
-        kind = _first_look(matrix).kind if read.values == "auto" else ValueKind(read.values)
-        found = scan(matrix, kind=kind)
-        if read.values == "auto" and found.report.kind != kind and found.report.kind in USABLE:
-            log.info("%s is %s beyond its first cells; it is read once more", matrix.name, found.report.kind)
-            found = scan(matrix, kind=found.report.kind)
-        for name in _OF_GENES_AND_CELLS:
-            arrays.save(name, getattr(found, name))
+        found = make_scan()
+        for figure in _OF_GENES_AND_CELLS:
+            arrays.save(figure, getattr(found, figure))
         return asdict(found.report)
 
-    stage = stages.run(f"scan of {matrix.place.replace('/', ' ')}", make)
+    stage = stages.run(name, make)
     report = ValueReport(**{**stage.record, "kind": ValueKind(stage.record["kind"])})
     return Scan(report=report, **{name: np.array(stage.arrays[name]) for name in _OF_GENES_AND_CELLS})
 

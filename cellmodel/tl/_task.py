@@ -32,7 +32,7 @@ from cellmodel.explain.groups import clustered, group_cells
 from cellmodel.io.backed import AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.io.records import check_lineage, input_record, lineage_record
-from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_beside, write_cells
+from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_beside, write_blocks, write_cells
 from cellmodel.pp.blocks import read_backed_cells
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
@@ -79,9 +79,12 @@ class StreamConfig:
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
 
-    def is_wanted(self, path: Path, read: ReadConfig) -> bool:
-        """Whether a file is read out of core."""
-        return self.mode == "yes" or (self.mode == "auto" and count_entries(path, read) > STREAMED_ABOVE)
+    def is_wanted(self, paths: Sequence[Path], read: ReadConfig) -> bool:
+        """Whether files are read out of core: all of them, or none."""
+        if self.mode != "auto":
+            return self.mode == "yes"
+        counts = [count_entries(path, read) for path in paths]
+        return all(counts) and sum(counts) > STREAMED_ABOVE
 
 
 def run_on_cells(
@@ -122,36 +125,68 @@ def run_on_file(
     if write is None:
         return task.find(read_cells(path, read), MemoryStages())
     stream = stream or StreamConfig()
-    work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None
-    check_outputs(write, work, *task.targets, inputs=(path, *task.inputs))
-    is_backed = task.stage_key is not None and stream.is_wanted(path, read)
-    if task.check is not None:
-        task.check(write, is_backed)
-    if is_backed:
-        return _run_backed(path, task, read=read, write=write, stream=stream)
-    cells = read_cells(path, read)
-    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite, command=write.command)
-    write_all(cells, found, task, source=path, write=write)
-    return found
-
-
-def _run_backed(
-    path: Path, task: Task[Result], *, read: ReadConfig, write: WriteConfig, stream: StreamConfig
-) -> Result:
-    """Do the same with cells that are backed, in stages that a later run takes up."""
+    if not check_job((path,), task, read=read, write=write, stream=stream):
+        return run_in_memory(read_cells(path, read), task, sources=(path,), write=write)
     check_out_of_core(path, write.output)
     backed = open_backed(path, read, with_coordinates=task.with_coordinates)
     backed.claim_slots(task.slots_for(write.key_added), overwrite=write.overwrite)
-    size = path.stat()
+    stages = stages_of((path,), task, read=read, write=write, stream=stream)
+    return run_in_stages(
+        lambda: read_backed_cells(backed, read, stages), task, sources=(path,), write=write, stages=stages
+    )
+
+
+def check_job(
+    paths: Sequence[Path], task: Task[Result], *, read: ReadConfig, write: WriteConfig, stream: StreamConfig
+) -> bool:
+    """Check outputs and settings of a job before any work, and say whether its cells are backed."""
+    work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None
+    check_outputs(write, work, *task.targets, inputs=(*paths, *task.inputs))
+    is_backed = task.stage_key is not None and stream.is_wanted(paths, read)
+    if task.check is not None:
+        task.check(write, is_backed)
+    return is_backed
+
+
+def run_in_memory(cells: Cells, task: Task[Result], *, sources: Sequence[Path], write: WriteConfig) -> Result:
+    """Do a task with cells in memory, and write them."""
+    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite, command=write.command)
+    write_all(cells, found, task, source=sources[0], write=write)
+    return found
+
+
+def stages_of(
+    paths: Sequence[Path],
+    task: Task[Result],
+    *,
+    read: ReadConfig,
+    write: WriteConfig,
+    stream: StreamConfig,
+    **more: Any,
+) -> Stages:
+    """Open the folder in which a run keeps its stages, those of the same files and settings."""
+    files = [(path, path.stat()) for path in paths]
     key = {
-        "cells": [str(path.resolve()), size.st_size, size.st_mtime_ns],
+        "cells": [[str(path.resolve()), size.st_size, size.st_mtime_ns] for path, size in files],
         "read": asdict(read),
         "version": installed_version(),
         **(task.stage_key or {}),
+        **more,
     }
-    stages = Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
+    return Stages(stream.work or write.output.with_name(f".{write.output.name}.work"), key=key)
+
+
+def run_in_stages(
+    read_all: Callable[[], BackedCells],
+    task: Task[Result],
+    *,
+    sources: Sequence[Path],
+    write: WriteConfig,
+    stages: Stages,
+) -> Result:
+    """Do the same with cells that are backed, in stages that a later run takes up."""
     with _kept_or_removed(stages):
-        cells = read_backed_cells(backed, read, stages)
+        cells = read_all()
         found = run_on_cells(
             cells,
             task,
@@ -160,7 +195,7 @@ def _run_backed(
             command=write.command,
             stages=stages,
         )
-    write_all(cells, found, task, source=path, write=write)
+    write_all(cells, found, task, source=sources[0], write=write)
     stages.remove()
     return found
 
@@ -168,7 +203,9 @@ def _run_backed(
 def write_all(cells: AnyCells, found: Result, task: Task[Result], *, source: Path, write: WriteConfig) -> None:
     """Write the cells, whose matrix stays in its file where they are backed, and what a task writes beside them."""
     with _note_written(write):
-        if isinstance(cells, BackedCells):
+        if isinstance(cells, BackedCells) and cells.files:
+            write_blocks(cells.adata, cells.matrix.blocks(), write.output, source=source, overwrite=write.overwrite)
+        elif isinstance(cells, BackedCells):
             slots = task.slots_for(write.key_added)
             write_beside(cells.adata, source, write.output, slots=slots, overwrite=write.overwrite)
         else:

@@ -1,3 +1,3 @@
-"""Readers of the formats in which cells come: h5ad, zarr, loom, 10x, tables."""
+"""Formats in which cells come: h5ad, zarr, loom, 10x, tables; and gene vectors as AnnData."""
 
-__all__ = ["anndata", "tenx"]
+__all__ = ["anndata", "gene_anndata", "tenx"]

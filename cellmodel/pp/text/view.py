@@ -13,7 +13,7 @@ from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
-from cellmodel.io.backed import BackedMatrix
+from cellmodel.io.backed import BackedMatrix, JoinedMatrix
 from cellmodel.nn.distributed import Rows, on_ray
 from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.text.align import GeneAlignment
@@ -132,7 +132,7 @@ def _paths(
 def paths_of_rows(shared: tuple[LogExpression, TextMap, int], rows: Rows) -> tuple[Embedding, Embedding]:
     """Read a range of cells from their file and make their paths; what a worker does."""
     backed, text_map, n_top = shared
-    if not isinstance(backed.matrix, BackedMatrix):
+    if not isinstance(backed.matrix, BackedMatrix | JoinedMatrix):
         raise TypeError("workers read the file of the cells")
     (values,) = backed.matrix.parts([rows])
     return text_map.paths(backed.of(values), n_top=n_top)

@@ -183,6 +183,16 @@ LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else t
 Level = Literal["auto", "fine", "broad"]
 ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
 CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
+CellFiles = Annotated[
+    list[Path], typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv; several files are joined.")
+]
+SampleKey = Annotated[
+    str,
+    typer.Option(
+        help="Several files: the column of obs with the sample of each cell, or auto: each file is a sample, in a "
+        "column `sample`."
+    ),
+]
 ClusteredFile = Annotated[Path, typer.Argument(help="Cells with clusters, for example of `cellmodel cluster`.")]
 CellOutput = Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")]
 StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]

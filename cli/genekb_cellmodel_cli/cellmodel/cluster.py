@@ -77,7 +77,7 @@ class RunStore(options.MaybeStore):
 class RunJob:
     """A run from file to file."""
 
-    path: options.CellFile
+    paths: options.CellFiles
     output: options.CellOutput
     store: RunStore
     run: Run
@@ -85,6 +85,7 @@ class RunJob:
     slots: options.Slots
     out_of_core: options.OutOfCore
     training: options.Training
+    sample_key: options.SampleKey = "auto"
     json: options.Json = False
 
     def do(
@@ -97,15 +98,23 @@ class RunJob:
     ) -> None:
         """Run it with further settings, and print what was found."""
         self.training.set_threads()
+        from cellmodel.io.concat import JoinConfig
+        from cellmodel.tl._files import CellFiles, run_on_files
         from cellmodel.tl._slots import cluster_task
-        from cellmodel.tl._task import run_on_file
 
         config = self.run.config(**settings, recipe=self.run.recipe, compute=self.training.config())
         kb = self.store.open_for(self.run.knowledge)
         write = self.slots.write(self.output, report=report, model=model, command=_command_line())
         with progress_bar() as progress:
             task = cluster_task(kb, config, key_added=write.key_added, with_clusters=with_clusters, progress=progress)
-            found = run_on_file(self.path, task, read=self.read.config(), write=write, stream=self.out_of_core.config())
+            files = CellFiles(
+                paths=tuple(self.paths),
+                read=self.read.config(),
+                join=JoinConfig(sample_key=self.sample_key, overwrite=write.overwrite),
+                kb=kb,
+                use_orthologs=config.use_orthologs,
+            )
+            found = run_on_files(files, task, write=write, stream=self.out_of_core.config())
         content = summarise(found, self.output, report)
         show(content, summary_lines(content), json=self.json)
 
@@ -193,6 +202,8 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         "report": str(report or ""),
         "seconds": result.seconds,
     }
+    if cells.files:
+        content["files"] = [asdict(each) for each in cells.files]
     if result.alignment is not None:
         coverage = result.alignment.coverage
         content |= {

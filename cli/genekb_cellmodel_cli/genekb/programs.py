@@ -49,7 +49,7 @@ def export_for_program(
         from genekb.core.plugins import require
 
         require("anndata", needed_by="--for pertpy needs", instead="write --for scouter")
-        from cellmodel.io.gene_anndata import write_perturbations_h5ad
+        from cellmodel.io.formats.gene_anndata import write_perturbations_h5ad
 
         write_perturbations_h5ad(found, path, overwrite=overwrite)
     else:

@@ -141,7 +141,7 @@ def export(
         from genekb.core.plugins import require
 
         require("anndata", needed_by="--format h5ad needs", instead="write .parquet, .npy or .safetensors")
-        from cellmodel.io.gene_anndata import write_genes_h5ad
+        from cellmodel.io.formats.gene_anndata import write_genes_h5ad
 
         n_genes = write_genes_h5ad(kb, output, encoder=encoder, overwrite=overwrite)
         content |= {"files": [str(output)], "encoders": [kb.encoder_id(encoder)], "n_genes": n_genes}
@@ -204,7 +204,7 @@ def import_(
         from genekb.core.plugins import require
 
         require("anndata", needed_by=f"{path}: reading .h5ad needs")
-        from cellmodel.io.gene_anndata import read_genes_h5ad as read
+        from cellmodel.io.formats.gene_anndata import read_genes_h5ad as read
     else:
         from genekb.encoders.imported.vectors import read_foreign as read
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 import genekb
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.gene_anndata import read_genes_h5ad, write_genes_h5ad
+from cellmodel.io.formats.gene_anndata import read_genes_h5ad, write_genes_h5ad
 from genekb.builder.plan import BuildConfig, build
 from genekb.builder.update import import_vectors
 from genekb.core.errors import NotAvailable, OutputUnusable, SourceUnusable

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import genekb
-from cellmodel.io.gene_anndata import write_perturbations_h5ad
+from cellmodel.io.formats.gene_anndata import write_perturbations_h5ad
 from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import OutputUnusable, SourceUnusable
 from genekb.query.programs import N_SIMILAR, export_for, named_vectors, output_files, read_names
