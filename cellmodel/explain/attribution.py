@@ -61,10 +61,9 @@ def attribute(differences: Float[np.ndarray, "gene group"], gene_vectors: GeneVe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Judged:
-    """An attribution, terms scored by it, and their permutation p values."""
+class Judged(Attribution):
+    """An attribution with the texts that the genes have, terms scored by it, and their permutation p values."""
 
-    attribution: Attribution  # distances and contributions with the texts that the genes have
     # (group,) p value of the distance: small where the genes in which a group differs have texts that agree
     distance_p: Float[np.ndarray, " group"]
     # (gene, group) p value of a contribution: small where the text of a gene agrees with those of the others
@@ -101,7 +100,8 @@ def judge(
     statistics = (found.distances, found.contributions, score, score)
     distance_p, gene_p, p_value, p_adjusted = permutation_p(statistics, draw, n_permutations=n_permutations)
     return Judged(
-        attribution=found,
+        contributions=found.contributions,
+        distances=found.distances,
         distance_p=distance_p,
         gene_p=gene_p,
         terms=TermScores(score=score, p_value=p_value, p_adjusted=p_adjusted),

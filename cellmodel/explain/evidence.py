@@ -148,7 +148,7 @@ def attribute_clusters(
         groups=tuple(
             GroupEvidence(
                 contrast=contrast,
-                distance=float(judged.attribution.distances[group]),
+                distance=float(judged.distances[group]),
                 distance_p=float(judged.distance_p[group]),
                 markers=markers[group],
                 contributions=_contributions(group, differences, judged, genes, n_sentences=choice.n_sentences),
@@ -219,7 +219,7 @@ def _markers(found: ClusteredCells, comparison: Comparison, *, n_top: int) -> li
 def _contributions(
     group: int, differences: Float[np.ndarray, "gene group"], judged: Judged, genes: _Genes, *, n_sentences: int
 ) -> tuple[Contribution, ...]:
-    difference, contribution = differences[:, group], judged.attribution.contributions[:, group]
+    difference, contribution = differences[:, group], judged.contributions[:, group]
     order = np.lexsort((np.arange(len(difference)), -contribution, difference <= 0)).tolist()
     found = []
     for rank, gene in enumerate(order):

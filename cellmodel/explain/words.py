@@ -283,7 +283,7 @@ def choose_themes(
     n_themes: int,
 ) -> tuple[tuple[Theme, ...], ...]:
     """Choose the best terms of each group; terms of mostly the same genes are one theme. Highest score first."""
-    weights, contributions = theme_weights(differences, judged.attribution), judged.attribution.contributions
+    weights, contributions = theme_weights(differences, judged), judged.contributions
     every = []
     for group, scored in enumerate(_scored_terms(terms, weights, judged.terms)):
         themes = []
@@ -294,7 +294,7 @@ def choose_themes(
                     term=terms.names[term],
                     source=terms.source(term),
                     also=tuple(terms.names[other] for other in also[:_ALSO_SHOWN]),
-                    share=float(contributions[genes, group].sum() / judged.attribution.distances[group]),
+                    share=float(contributions[genes, group].sum() / judged.distances[group]),
                     n_genes=len(genes),
                     genes=terms.supporting(term, genes[:_THEME_GENES], contributions[:, group], names=gene_names),
                     **judged.terms.of(term, group),

@@ -187,3 +187,9 @@ def unit_rows(vectors: Float32[np.ndarray, "text dim"], *, encoder: str) -> Floa
         row = int(bad[0])
         raise EncoderFailed(f"encoder {encoder!r} gave text {row} a vector of length {norms[row, 0]}, it must be > 0")
     return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def unit_or_zero(vectors: Float32[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim"]:
+    """Scale rows to unit length; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0), dtype=np.float32)

@@ -53,16 +53,12 @@ def reopen_encoder(
             f"{spec.encoder_id} was imported as vectors of genes; it has no encoder that reads a text, which "
             "a query, `encode` and shuffled: need; `genekb compare` permutes the vectors of any encoder"
         )
-    if spec.kind == "lsa":
+    if spec.kind in {"lsa", "wcp"}:
         require("sklearn", needed_by=f"encoder {spec.name!r} needs")
         from genekb.encoders.lsa import reopen_lsa
-
-        return reopen_lsa(spec, folder)
-    if spec.kind == "wcp":
-        require("sklearn", needed_by=f"encoder {spec.name!r} needs")
         from genekb.encoders.wcp.encoder import reopen_wcp
 
-        return reopen_wcp(spec, folder)
+        return reopen_lsa(spec, folder) if spec.kind == "lsa" else reopen_wcp(spec, folder)
     if spec.kind == "plugin" and spec.name not in plugins():
         raise NotAvailable(
             f"{spec.encoder_id} was made by a plug-in of {spec.model_id or 'another package'}, which is not installed "

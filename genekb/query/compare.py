@@ -15,8 +15,10 @@ from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
 from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.encoders.base import unit_or_zero
 from genekb.genes.texts import find_template
-from genekb.schema import ANNOTATIONS, FloatArray, IntArray, rows_of
+from genekb.query.gene_sets import VOCABULARIES
+from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
 
 BLOCK: Final = 1 << 23  # cosines held at once; 32 MiB
@@ -27,8 +29,7 @@ def nearest_rows(vectors: Float32[np.ndarray, "gene dim"], *, n_neighbors: int) 
     n_rows = len(vectors)
     if not 1 <= n_neighbors < n_rows:
         raise ValueError(f"n_neighbors must be >= 1 and < {n_rows}, the number of genes, got {n_neighbors}")
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    unit = unit_or_zero(vectors)
     found = np.empty((n_rows, n_neighbors), dtype=np.int64)
     for block in blocks(n_rows, width=n_rows):
         cosines = unit[block] @ unit.T  # (block, gene)
@@ -76,7 +77,6 @@ def blocks(n_rows: int, *, width: int) -> Iterator[slice]:
 
 
 NAME_FAMILY: Final = "name_family"
-ANNOTATED: Final = ("go_process", "go_function", "go_component", "gene_group")
 N_GENES_OF_TERM: Final = (5, 500)  # terms of other sizes are uninformative
 N_RESAMPLED: Final = 1000
 _GREEK: Final = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|sigma|tau|omega"
@@ -117,15 +117,13 @@ class TaskScore:
 
 
 def read_gene_terms(store: Store, vocabularies: Sequence[str] | None = None) -> tuple[GeneTerms, ...]:
-    """Read the vocabularies of a store (:data:`ANNOTATED`, :data:`NAME_FAMILY`); all that it has if left out.
+    """Read vocabularies of a store and :data:`NAME_FAMILY`; all that it has if left out.
 
     Raises ``SourceUnusable`` if the store has no such vocabulary.
     """
     found = {NAME_FAMILY: name_families(store.table("genes"))}
-    table = (
-        store.table("annotations") if (store.folder / "annotations.parquet").is_file() else ANNOTATIONS.empty_table()
-    )
-    for name in ANNOTATED:
+    table = store.table("annotations")
+    for name in VOCABULARIES:
         rows = table.filter(pc.equal(table["vocabulary"], name))
         if rows.num_rows:
             terms = np.array(rows["term_id"].to_pylist(), dtype=np.str_)

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from genekb.encoders.base import unit_or_zero
 from genekb.schema import FloatArray, IntArray
 
 _COMPARED: Final = 1000  # genes of the universe that a gene of a set is compared with
@@ -43,8 +44,7 @@ class NameScale:
 
 def make_universe(vectors: FloatArray, *, strata: IntArray | None = None, seed: int) -> Universe:
     """Prepare the genes that random sets are drawn from; ``vectors``: (gene, dim) of unit length."""
-    centred = vectors - vectors.mean(axis=0)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _TIE)
+    centred = unit_or_zero(vectors - vectors.mean(axis=0))
     rng = np.random.default_rng([seed, _CENTRE])
     n_genes = len(vectors)
     return Universe(

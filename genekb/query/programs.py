@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted, listed
+from genekb.encoders.base import unit_or_zero
 from genekb.files.replace import Target, check_targets, output
 from genekb.files.tables import read_list, write_table
 from genekb.query.export import vector_lineage
@@ -151,7 +152,7 @@ def _similar_genes(found: NamedVectors) -> Iterator[tuple[str, str, float]]:
     n_genes = len(found.names)
     if n_genes < 2:  # noqa: PLR2004 - a graph joins two genes
         raise SourceUnusable("a graph for GEARS needs at least 2 genes with a vector; name more with --genes")
-    unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
+    unit = unit_or_zero(found.vectors)
     nearest = nearest_rows(unit, n_neighbors=min(N_SIMILAR, n_genes - 1))
     for row, target in enumerate(found.names):
         yield target, target, 1.0

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Int8
 
 from genekb.core.words import content_words
-from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens
+from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, unit_or_zero
 from genekb.encoders.state import Arrays, read_state, write_state
 from genekb.encoders.wcp.counting import columns_of, count_terms, piece_counts, with_pairs
 
@@ -59,12 +59,6 @@ def make_view(
         codes=np.ascontiguousarray(np.rint(vectors / step[:, None]), dtype=np.int8),
         mean=np.zeros(vectors.shape[1], dtype=np.float32),
     )
-
-
-def unit_or_zero(vectors: Float32[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim"]:
-    """Scale rows to unit length; rows of zeros stay."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int32
 
 from genekb.core.words import content_words
-from genekb.encoders.base import EncoderSpec, check_texts
+from genekb.encoders.base import EncoderSpec, check_texts, unit_or_zero
 from genekb.encoders.wcp.counting import (
     choose_terms,
     columns_of,
@@ -27,7 +27,6 @@ from genekb.encoders.wcp.encoder import (
     make_view,
     state_arrays,
     state_digest,
-    unit_or_zero,
 )
 from genekb.encoders.wcp.svd import leading_directions, right_vectors
 

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from genekb.encoders.base import unit_or_zero
 from genekb.query.tasks.tables import Mask, Round
 
 GAMMA: Final = 2.0  # K = exp(-GAMMA (1 - cosine)): a Gaussian kernel of vectors of unit length
@@ -26,8 +27,7 @@ class Points:
 
     def unit(self, rows: Int[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
         """Vectors of some rows, of unit length."""
-        summed = self.vectors[self.members[rows]].sum(axis=1)
-        return np.asarray(summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), _TINY))
+        return unit_or_zero(self.vectors[self.members[rows]].sum(axis=1))
 
     def kernel(
         self, rows: Int[np.ndarray, " row"], landmarks: Float32[np.ndarray, "landmark dim"]
@@ -96,14 +96,12 @@ def fit_whole(
     kernel: Float32[np.ndarray, "row row"], has_term: Bool[np.ndarray, " row"], parts: Round
 ) -> Float[np.ndarray, " scored"]:
     r"""Scores of the scored rows by (K + λ diag(1/w)) a = ±1 on those that are trained on; score K a."""
-    from scipy.linalg import cho_factor, cho_solve
+    from sklearn.kernel_ridge import KernelRidge
 
-    train = np.flatnonzero(parts.train)
-    system = kernel[np.ix_(train, train)]
-    system[np.diag_indices_from(system)] += (PENALTY / _weights(has_term[train])).astype(np.float32)
-    signs = np.where(has_term[train], 1, -1).astype(np.float32)
-    found = cho_solve(cho_factor(system, lower=True, overwrite_a=True, check_finite=False), signs, check_finite=False)
-    return np.asarray(kernel[np.ix_(np.flatnonzero(parts.scored), train)] @ found)
+    train, signs = np.flatnonzero(parts.train), np.where(has_term[parts.train], 1, -1).astype(np.float32)
+    model = KernelRidge(alpha=PENALTY, kernel="precomputed")
+    model.fit(kernel[np.ix_(train, train)], signs, sample_weight=_weights(has_term[train]).astype(np.float32))
+    return np.asarray(model.predict(kernel[np.ix_(np.flatnonzero(parts.scored), train)]))
 
 
 def _fit_landmarks(

@@ -62,8 +62,8 @@ def test_planted_themes_come_first_with_their_genes_shares_and_sentences():
         assert (top.source, top.n_genes, top.p_adjusted) == ("text", PER_THEME, pytest.approx(1 / 61))
         assert {gene.name for gene in top.genes} == {f"G{gene}" for gene in genes}
         assert {gene.sentence for gene in top.genes} == {sentence}
-        parts = found.attribution.contributions[list(genes), group]
-        assert top.share == pytest.approx(parts.sum() / found.attribution.distances[group])
+        parts = found.contributions[list(genes), group]
+        assert top.share == pytest.approx(parts.sum() / found.distances[group])
         assert [gene.contribution for gene in top.genes] == sorted(parts, reverse=True)
 
 
@@ -102,7 +102,7 @@ def test_scores_weights_and_p_values_follow_a_slow_second_way():
         ]
 
     length, parts = distance_and_parts(np.arange(N_GENES))
-    assert found.attribution.distances[0] == pytest.approx(length)
+    assert found.distances[0] == pytest.approx(length)
     hits, gene_hits = 0, np.zeros(N_GENES)
     for _ in range(60):
         text_of_gene = np.argsort(permuted.draw(rng))
@@ -111,7 +111,7 @@ def test_scores_weights_and_p_values_follow_a_slow_second_way():
         gene_hits += np.array(other_parts) >= np.array(parts)
     assert found.distance_p[0] == pytest.approx((1 + hits) / 61)
     np.testing.assert_allclose(found.gene_p[:, 0], (1 + gene_hits) / 61)
-    weights = theme_weights(differences, found.attribution)[:, 0]
+    weights = theme_weights(differences, found)[:, 0]
     expected = [np.sqrt(c) if c > 0 and d > 0 else 0.0 for c, d in zip(parts, differences[:, 0], strict=True)]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
