@@ -1,12 +1,12 @@
 """Names of gene sets by the texts of their genes: a common theme, the names that fit it, the genes and sentences."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import counted
@@ -34,6 +34,7 @@ SetKnowledge = Literal["real", "shuffled", "name"]
 _EXPRESSION_STRATA: Final = 10
 _LENGTH_STRATA: Final = 3  # of text length: well-studied genes have longer texts, which are nearer to one another
 MIN_UNIVERSE: Final = 20  # genes from which random sets can be drawn
+_DRAWS_KEPT: Final = 64  # compositions of sets whose random sets are kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,9 +111,6 @@ class SetNaming:
     n_universe: int  # genes from which random sets were drawn
 
 
-_ByChance = tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " some_draw"]]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Namer:
     """All that the sets of one call are named with."""
@@ -123,19 +121,7 @@ class _Namer:
     scale: NameScale
     places: Mapping[str, IntArray] | None  # rows of ``names`` of each set, where a set has names of its own
     config: NameSetConfig
-    drawn: dict[tuple[int, ...], _ByChance] = field(default_factory=dict)
-
-    def by_chance(self, rows: IntArray, scale: NameScale) -> _ByChance:
-        """Coherence of random sets for a set, and scores of their best names; sets of the same names share them."""
-        counts = tuple(np.bincount(self.universe.strata[rows]).tolist())
-        if counts in self.drawn:
-            return self.drawn[counts]
-        coherences, means = draw_sets(self.universe, counts, n_random=self.config.n_random, seed=self.config.seed)
-        z = scale.z(means, n=len(rows), of=len(self.gene_ids))
-        found = (coherences, z.max(axis=1, initial=-np.inf))
-        if self.places is None:
-            self.drawn[counts] = found
-        return found
+    draw: Callable[[tuple[int, ...]], tuple[np.ndarray, np.ndarray]]  # random sets by their genes of each stratum
 
 
 def name_sets(
@@ -226,7 +212,10 @@ def name_sets(
     is_read = np.zeros(0, bool) if encoded is None else encoded.n_tokens > 0
     scale = scale_names(drawn_from, vectors)
     scale.deviation[~is_read] = np.inf  # a text of which the encoder knows no word fits nothing
-    namer = _Namer(universe=drawn_from, gene_ids=gene_ids, names=names, scale=scale, places=places, config=settings)
+    draw = lru_cache(_DRAWS_KEPT)(partial(draw_sets, drawn_from, n_random=settings.n_random, seed=settings.seed))
+    namer = _Namer(
+        universe=drawn_from, gene_ids=gene_ids, names=names, scale=scale, places=places, config=settings, draw=draw
+    )
     named = [_name_set(namer, one, rows) for one, rows in unnamed]
     if knowledge == "real":
         named = _with_sentences(store, opened, named, n_genes=settings.n_sentences)
@@ -358,12 +347,12 @@ def _name_set(namer: _Namer, unnamed: NamedSet, rows: IntArray) -> NamedSet:
     if n < config.min_genes:
         return replace(unnamed, reason=f"{counted(n, 'gene')} with a text, {config.min_genes} are needed")
     scale, names = _names_of(namer, unnamed.set_name)
-    coherences, best_scores = namer.by_chance(rows, scale)
+    coherences, means = namer.draw(tuple(np.bincount(namer.universe.strata[rows]).tolist()))
     p_value = share_reaching(float(coherence(namer.universe.centred[rows].sum(axis=0), n=n)), coherences)
-    z = scale.z(namer.universe.vectors[rows].mean(axis=0), n=n, of=len(namer.gene_ids))
+    z, *by_chance = scale.z(np.vstack([namer.universe.vectors[rows].mean(axis=0), means]), n=n, of=len(namer.gene_ids))
     order = np.argsort(-z, kind="stable")[: config.n_names].tolist()
     best = tuple(FittingName(name=names[at].name, name_id=names[at].name_id, z=float(z[at])) for at in order)
-    name_p = share_reaching(best[0].z, best_scores) if best else None
+    name_p = share_reaching(best[0].z, np.max(by_chance, axis=1)) if best else None
     gene_p, is_carrier = find_carriers(namer.universe, rows, max_p=config.max_gene_p)
     found = replace(unnamed, p_value=p_value, name_p=name_p, names=best)
     if p_value > config.max_p or is_carrier.sum() < 2:  # noqa: PLR2004 - one gene shares nothing
