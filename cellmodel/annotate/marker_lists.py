@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
-from cellmodel.annotate.candidates import Panel
 from cellmodel.annotate.cell_types import UNASSIGNED, CellType, TypeEvidence, evidence_of_genes, read_cell_types
 from cellmodel.annotate.levels import GROUP_WEIGHT, MAX_GAP, Level, LevelName, level_name, lineage_of
 from cellmodel.annotate.marker_overlap import name_gene_lists
@@ -32,10 +31,10 @@ _N_GENES = 8  # genes reported for a name
 class ListChoice:
     """How marker lists are named."""
 
-    types: tuple[CellType, ...] | None = None  # the candidates; those of the package's table if None
+    types: Sequence[CellType] | None = None  # the candidates; those of the package's table if None
     level: Level = "auto"
     max_gap: float = MAX_GAP  # of :func:`cellmodel.annotate.levels.level_name`
-    universe: tuple[str, ...] | None = None  # genes that a list could hold; those of the store with a text if None
+    universe: Sequence[str] | None = None  # genes that a list could hold; those of the store with a text if None
     n_top: int = 50  # genes of a list that count
     n_permutations: int = 200  # random lists of each size; the least p value is 1 / (1 + n)
 
@@ -145,7 +144,7 @@ def _profile(n_genes: int, n_all: int) -> tuple[Float[np.ndarray, " gene"], floa
     return weights, float(mean), float(np.sqrt(max((weights**2).sum() / n_all - mean**2, 1e-12)))
 
 
-def overlap_rows(lists: MarkerLists, panel: Panel, *, choice: ListChoice) -> list[dict[str, Any]]:
+def overlap_rows(lists: MarkerLists, panel: Mapping[str, Sequence[str]], *, choice: ListChoice) -> list[dict[str, Any]]:
     """Name marker lists by their overlap with the listed genes of a panel alone; one row a list.
 
     Without ``choice.universe`` the genes of the lists and of the panel are all that a list could hold.

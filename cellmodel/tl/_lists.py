@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import genekb
-from cellmodel.annotate.candidates import Panel
 from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
@@ -77,11 +76,8 @@ def annotate_markers(
     """
     import pandas as pd
 
-    types = None if candidates is None else tuple(candidates)
-    given = None if universe is None else tuple(universe)
-    choice = ListChoice(types=types, level=level, universe=given, n_top=n_top, n_permutations=n_permutations)
-    own = None if panel is None else {name: tuple(genes) for name, genes in panel.items()}
-    named = named_rows(_lists_of(markers), kb, config or RunConfig(), choice=choice, panel=own)
+    choice = ListChoice(types=candidates, level=level, universe=universe, n_top=n_top, n_permutations=n_permutations)
+    named = named_rows(_lists_of(markers), kb, config or RunConfig(), choice=choice, panel=panel)
     return pd.DataFrame(joined(named["clusters"]))
 
 
@@ -99,7 +95,12 @@ def _lists_of(markers: Any) -> MarkerLists:
 
 
 def named_rows(
-    lists: MarkerLists, kb: genekb.Store | None, config: RunConfig, *, choice: ListChoice, panel: Panel | None = None
+    lists: MarkerLists,
+    kb: genekb.Store | None,
+    config: RunConfig,
+    *,
+    choice: ListChoice,
+    panel: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Name lists: one row each, and what the names were made with."""
     counts = {"n_repeated": lists.n_repeated, "n_lower": lists.n_lower}

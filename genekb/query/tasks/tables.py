@@ -163,15 +163,12 @@ def _rounds(
     where: str, genes: IntArray, parts: Mapping[str, StrArray], *, has_test: bool
 ) -> Mapping[ScoredOn, tuple[Round, ...]]:
     """Give the rounds of the rows of a term, by the columns of the table that say them, else by hash of the genes."""
-    if genes.shape[1] > 1:
-        if parts:
-            return _rounds_of_folds(parts)
-        folds = np.column_stack([hash_folds(member) for member in genes.T])
-        return _rounds_in_turn(folds, sorted(set(folds.ravel().tolist())))
-    split = parts["split"] if parts else hash_folds(genes[:, 0])
-    if not np.char.str_len(split).all():
+    if parts and genes.shape[1] > 1:
+        return _rounds_of_folds(parts)
+    folds = parts["split"][:, None] if parts else np.column_stack([hash_folds(member) for member in genes.T])
+    if not np.char.str_len(folds).all():
         raise SourceUnusable(f"{where} has no split; write fold1, fold2, ... or test")
-    return _rounds_of_split(split, has_test=has_test)
+    return _rounds_in_turn(folds, has_test=has_test)
 
 
 def hash_folds(gene_ids: Int[np.ndarray, " gene"]) -> StrArray:
@@ -180,28 +177,21 @@ def hash_folds(gene_ids: Int[np.ndarray, " gene"]) -> StrArray:
     return np.array([f"fold{int.from_bytes(digest[:8], 'big') % N_FOLDS + 1}" for digest in digests], dtype=np.str_)
 
 
-def _rounds_of_split(split: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tuple[Round, ...]]:
-    """Folds are trained on and ``test`` is scored; where the table has no ``test``, each fold is scored in turn."""
-    folds = sorted(set(split.tolist()) - {TEST})
-    if has_test:
-        test: tuple[Round, ...] = (Round(train=split != TEST, scored=split == TEST),)
-        inner = tuple(Round(train=(split != TEST) & (split != fold), scored=split == fold) for fold in folds)
-        return {"test": test, "inner": inner if len(folds) > 1 else ()}
-    return _rounds_in_turn(split[:, None], folds)
+def _rounds_in_turn(folds: StrArray, *, has_test: bool) -> Mapping[ScoredOn, tuple[Round, ...]]:
+    """Score ``test`` by all folds, else each fold by the others; and each fold by those without both.
 
-
-def _rounds_in_turn(folds: StrArray, names: Sequence[str]) -> Mapping[ScoredOn, tuple[Round, ...]]:
-    """Score each fold by the others, and each of these by those without both; ``folds``: (row, member) of its genes.
-
-    Pairs within a fold are scored, those without a gene of it trained on; others are not used.
+    ``folds``: (row, member) of its genes. Pairs within a fold are scored, those without a gene of it trained on; others
+    are not used.
     """
 
     def scored(fold: str, *left: str) -> Round:
         is_trained = np.isin(folds, [fold, *left], invert=True).all(axis=1)
         return Round(train=np.asarray(is_trained), scored=(folds == fold).all(axis=1))
 
-    inner = tuple(scored(fold, outer) for outer in names for fold in names if fold != outer)
-    return {"test": tuple(map(scored, names)), "inner": inner}
+    names = sorted(set(folds.ravel().tolist()) - {TEST})
+    outer = [TEST] if has_test else names
+    inner = tuple(scored(fold, left) for left in outer for fold in names if fold != left)
+    return {"test": tuple(map(scored, outer)), "inner": inner if len(names) > has_test else ()}
 
 
 def _rounds_of_folds(parts: Mapping[str, StrArray]) -> Mapping[ScoredOn, tuple[Round, ...]]:
