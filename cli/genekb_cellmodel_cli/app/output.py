@@ -186,6 +186,7 @@ def duration(seconds: float) -> str:
 
 
 _NAME_KEY: Final[Mapping["Kind", str]] = {"store": "store", "model": "path"}  # of a pin in JSON
+_N_BYTES: Final[Mapping["Kind", str]] = {"store": "n_bytes", "model": "n_bytes_now"}  # that came, of what was pulled
 
 
 def existing_lock(file: Path | None, *, hint: str) -> Path:
@@ -211,12 +212,12 @@ def print_compared(
     path: Path,
     *,
     check: "Callable[[Pin], list[str]] | None",
-    sync: "Callable[[Progress], Iterable[tuple[Pin, int]]]",
+    sync: "Callable[..., Iterable[tuple[Pin, Any]]]",
     json: bool,
 ) -> None:
     """Check what a lock file pins of one kind, or bring it, and print what became of each pin.
 
-    ``check``: what differs from a pin; if it is None, ``sync`` brings all: each pin, with the bytes that came. Raises
+    ``check``: what differs from a pin; if it is None, ``sync`` brings all: each pin, with what was pulled. Raises
     ``StoreCorrupt`` if something is not as it is pinned.
     """
     from genekb.core.errors import StoreCorrupt
@@ -227,7 +228,8 @@ def print_compared(
         found = [(pin, {"faults": check(pin)}) for pin in read_pins(path, kind)]
     else:
         with transfer_progress() as progress:
-            found = [(pin, {"n_bytes_now": n_bytes, "faults": []}) for pin, n_bytes in sync(progress)]
+            came = [(pin, getattr(pulled, _N_BYTES[kind], 0)) for pin, pulled in sync(progress=progress)]
+        found = [(pin, {"n_bytes_now": n_bytes, "faults": []}) for pin, n_bytes in came]
     rows = [{_NAME_KEY[kind]: pin.name, "digest": pin.digest, **result} for pin, result in found]
     lines = (f"{pin.name} {pin.digest[:16]}: {'; '.join(row['faults']) or 'whole'}" for pin, row in found)
     show({"file": str(path), f"{kind}s": rows}, lines, json=json)

@@ -3,14 +3,13 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
-    Progress,
     existing_lock,
     note,
     print_compared,
@@ -18,9 +17,6 @@ from genekb_cellmodel_cli.app.output import (
     print_record,
     transfer_progress,
 )
-
-if TYPE_CHECKING:
-    from genekb.store.lockfile import Pin
 
 
 def push(
@@ -57,13 +53,8 @@ def pull(
     from genekb.share.remotes import parse_address
 
     with transfer_progress() as progress:
-        shared = pull_model(
-            parse_address(url, hub_kind="models"),
-            output,
-            overwrite=overwrite,
-            retry=retry.policy(),
-            progress=progress,
-        )
+        address = parse_address(url, hub_kind="models")
+        shared = pull_model(address, output, overwrite=overwrite, retry=retry.policy(), progress=progress)
     print_record({"path": str(output), **asdict(shared)}, json=json)
 
 
@@ -116,10 +107,6 @@ def sync(
     from cellmodel.tl.model.share import check_model, sync_models
 
     path = existing_lock(file, hint="pin a model with `cellmodel lock FOLDER`")
-
-    def sync_all(progress: Progress) -> "list[tuple[Pin, int]]":
-        done = sync_models(path, overwrite=overwrite, retry=retry.policy(), progress=progress)
-        return [(pin, pulled.n_bytes_now if pulled else 0) for pin, pulled in done]
-
     checked = partial(check_model, lock_file=path) if check else None
-    print_compared("model", path, check=checked, sync=sync_all, json=json)
+    bring = partial(sync_models, path, overwrite=overwrite, retry=retry.policy())
+    print_compared("model", path, check=checked, sync=bring, json=json)

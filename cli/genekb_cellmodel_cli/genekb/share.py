@@ -11,7 +11,6 @@ import genekb
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
-    Progress,
     existing_lock,
     note,
     print_compared,
@@ -23,7 +22,6 @@ from genekb_cellmodel_cli.app.output import (
 
 if TYPE_CHECKING:
     from genekb.share.catalog import Listed
-    from genekb.store.lockfile import Pin
 
 Encoders = Annotated[list[str] | None, typer.Option("--encoder", help="This encoder alone; repeatable.")]
 Catalog = Annotated[
@@ -166,13 +164,9 @@ def sync(
     from genekb.share.lock import sync as sync_stores
 
     path = existing_lock(file, hint="pin a store with `genekb lock NAME`")
-
-    def sync_all(progress: Progress) -> "list[tuple[Pin, int]]":
-        done = sync_stores(path, home=home, retry=retry.policy(), progress=progress)
-        return [(pin, pulled.n_bytes if pulled else 0) for pin, pulled in done]
-
     checked = partial(check_pin, home=home) if check else None
-    print_compared("store", path, check=checked, sync=sync_all, json=json)
+    bring = partial(sync_stores, path, home=home, retry=retry.policy())
+    print_compared("store", path, check=checked, sync=bring, json=json)
 
 
 def keygen(
