@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import genekb
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
@@ -19,6 +20,10 @@ from genekb.files.replace import Target
 from genekb.files.tables import write_table
 
 log = logging.getLogger(__name__)
+# columns of the table of matches: of a match, of its best pair, and genes set apart by blanks
+_MATCH: Final = ("side", "cluster", "n_cells", "match", "is_reciprocal", "by_meaning", "by_markers")
+_BEST: Final = ("best", "meaning", "p_meaning", "markers", "n_shared", "p_markers_adjusted")
+_GENES: Final = ("shared_markers", "own_genes", "other_genes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,24 +96,12 @@ def compare_files(
 
 def match_row(match: ClusterMatch) -> dict[str, object]:
     """One match as a flat row: what was matched, the figures of the best pair, and the genes behind it."""
-    best = asdict(match.best)
+    row, best = asdict(match), asdict(match.best)
+    best |= {"best": best["b" if match.side == "a" else "a"], "p_meaning": best[f"p_meaning_{match.side}"]}
     return {
-        "side": match.side,
-        "cluster": match.cluster,
-        "n_cells": match.n_cells,
-        "match": match.match,
-        "is_reciprocal": match.is_reciprocal,
-        "by_meaning": match.by_meaning,
-        "by_markers": match.by_markers,
-        "best": best["b" if match.side == "a" else "a"],
-        "meaning": best["meaning"],
-        "p_meaning": best[f"p_meaning_{match.side}"],
-        "markers": best["markers"],
-        "n_shared": best["n_shared"],
-        "p_markers_adjusted": best["p_markers_adjusted"],
-        "shared_markers": " ".join(match.shared_markers),
-        "own_genes": " ".join(match.own_genes),
-        "other_genes": " ".join(match.other_genes),
+        **{key: row[key] for key in _MATCH},
+        **{key: best[key] for key in _BEST},
+        **{key: " ".join(row[key]) for key in _GENES},
     }
 
 

@@ -1,7 +1,7 @@
 """The commands `cellmodel perturb` and `perturb-eval`: effects of perturbations never seen, and how good they are."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -110,12 +110,8 @@ def _perturb_cells(
 
     if screen.predict is None or any(given is not None for given in (pairs.train, pairs.query, pairs.also)):
         raise typer.BadParameter("from cells, effects are predicted of --predict GENES; tables are given without cells")
-    chosen = ScreenConfig(
-        genes=read_wanted(screen.predict),
-        perturbation_key=screen.perturbation_key,
-        control=screen.control,
-        replicate_key=screen.replicate_key,
-    )
+    settings = asdict(screen)
+    chosen = ScreenConfig(genes=read_wanted(settings.pop("predict")), **settings)
     effects = perturb_file(
         path, output, store.open(), screen=chosen, config=config, read=read.config(), overwrite=overwrite
     )
@@ -171,8 +167,6 @@ def evaluate(
 
     Example: cellmodel perturb-eval predicted.tsv shuffled.tsv --truth truth.tsv --json
     """
-    from dataclasses import asdict
-
     from cellmodel.bench.perturbations import evaluate_predictions
 
     found = evaluate_predictions(predictions, truth, n_draws=draws, seed=seed)
