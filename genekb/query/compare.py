@@ -163,7 +163,7 @@ def score_gene_task(
     permuted = rng.permutation(len(labelled))  # gene i gets the vector of gene permuted[i]
     shuffled = np.argsort(permuted)[neighbors[permuted]]
     fractions, fractions_shuffled = _fractions(has_term, neighbors), _fractions(has_term, shuffled)
-    low, high = _interval(fractions - fractions_shuffled, rng)
+    low, high = resampled_interval(fractions - fractions_shuffled, rng, n_resampled=N_RESAMPLED)
     return TaskScore(
         n_genes=len(labelled),
         n_terms=has_term.shape[1],
@@ -212,10 +212,11 @@ def _accuracy(has_term: sp.csr_matrix, neighbors: Int[np.ndarray, "gene neighbor
     return float(np.asarray(has_term[np.arange(len(chosen)), chosen]).mean())
 
 
-def _interval(differences: Float[np.ndarray, " gene"], rng: np.random.Generator) -> tuple[float, float]:
-    """Bootstrap: 2.5th and 97.5th percentile of the mean over genes drawn with replacement."""
-    n_genes = len(differences)
-    means = [differences[rng.integers(n_genes, size=n_genes)].mean() for _ in range(N_RESAMPLED)]
+def resampled_interval(
+    figures: Float[np.ndarray, " _"], rng: np.random.Generator, *, n_resampled: int
+) -> tuple[float, float]:
+    """Bootstrap: 2.5th and 97.5th percentile of the mean over figures drawn with replacement."""
+    means = [figures[rng.integers(len(figures), size=len(figures))].mean() for _ in range(n_resampled)]
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
@@ -278,11 +279,7 @@ def compare_encoders(
     """
     if n_neighbors < 1 or (n_genes is not None and n_genes <= n_neighbors):
         raise ValueError(f"n_neighbors must be >= 1 and < n_genes, got {n_neighbors} and {n_genes}")
-    ids = list(dict.fromkeys(map(store.encoder_id, encoders or store.encoder_ids)))
-    if not ids:
-        if store.not_pulled:
-            store.check_whole()
-        raise NotAvailable(f"{store.store_id} has no encoder to compare; add one with `genekb encode`")
+    ids = chosen_encoders(store, encoders, to="compare")
     terms = read_gene_terms(store, vocabularies)
     gene_ids, n_equal_texts = _shared_genes(store, ids, n_neighbors=n_neighbors)
     if n_genes is not None and n_genes < len(gene_ids):
@@ -308,6 +305,16 @@ def compare_encoders(
         skipped=tuple(vocabulary.vocabulary for vocabulary in terms if vocabulary.vocabulary not in scored),
         not_pulled=() if encoders else store.not_pulled,
     )
+
+
+def chosen_encoders(store: Store, encoders: Sequence[str] | None, *, to: str) -> list[str]:
+    """Ids of encoders, each once, all that are here if left out; ``NotAvailable`` if there is none ``to`` use so."""
+    ids = list(dict.fromkeys(map(store.encoder_id, encoders or store.encoder_ids)))
+    if not ids:
+        if store.not_pulled:
+            store.check_whole()
+        raise NotAvailable(f"{store.store_id} has no encoder to {to}; add one with `genekb encode`")
+    return ids
 
 
 def _shared_genes(store: Store, ids: Sequence[str], *, n_neighbors: int) -> tuple[IntArray, int]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.files.tables import write_table
+from genekb.query.compare import chosen_encoders, resampled_interval
 from genekb.query.knowledge import Knowledge, KnowledgeVectors, knowledge_vectors, why_without_name
 from genekb.query.tasks.ridge import Points, score_rounds
 from genekb.query.tasks.tables import PUBLISHED, GeneTask, ScoredOn, Term, read_tasks
@@ -115,7 +116,7 @@ def compare_tasks(
     wanted = [
         (store, encoder_id, kind)
         for store in stores
-        for encoder_id in _encoders_of(store, encoders)
+        for encoder_id in chosen_encoders(store, encoders, to="score")
         for kind in _knowledge_of(store, encoder_id, knowledge, notes)
     ]
     scorer = _Scorer(tasks=tasks, scored_on=scored_on, seed=seed, progress=progress, n_all=len(wanted) * len(tasks))
@@ -134,13 +135,6 @@ def compare_tasks(
         skipped_terms={name: tuple(terms) for name, terms in scorer.skipped.items()},
         left_out=tuple(dict.fromkeys(notes)),
     )
-
-
-def _encoders_of(store: Store, encoders: Sequence[str] | None) -> list[str]:
-    ids = list(dict.fromkeys(map(store.encoder_id, encoders or store.encoder_ids)))
-    if not ids:
-        raise NotAvailable(f"{store.store_id} has no encoder to score; add one with `genekb encode`")
-    return ids
 
 
 def _knowledge_of(
@@ -263,13 +257,10 @@ class _Scorer:
 
 
 def bootstrap_interval(figures: Float[np.ndarray, " term"], *, seed: int) -> tuple[float | None, float | None]:
-    """2.5th and 97.5th percentile of the mean over terms drawn with replacement; None for fewer than two terms."""
-    n_terms = len(figures)
-    if n_terms < 2:  # noqa: PLR2004 - one term has no interval
+    """95 % interval of the mean over terms, see :func:`resampled_interval`; None for fewer than two terms."""
+    if len(figures) < 2:  # noqa: PLR2004 - one term has no interval
         return None, None
-    drawn = np.random.default_rng([seed, 3]).integers(n_terms, size=(N_RESAMPLED, n_terms))
-    low, high = np.percentile(figures[drawn].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    return resampled_interval(figures, np.random.default_rng([seed, 3]), n_resampled=N_RESAMPLED)
 
 
 _COLUMNS: Final = (
