@@ -25,13 +25,29 @@ class Attribution:
     distances: Float[np.ndarray, " group"]
 
 
-def standard_differences(expression: CellByGene, clusters: Labels) -> Float[np.ndarray, "gene group"]:
-    """Mean z-scored expression in each cluster less that in all other cells; 0 where nothing varies."""
+def standard_differences(
+    expression: CellByGene, clusters: Labels, *, samples: Labels | None = None
+) -> Float[np.ndarray, "gene group"]:
+    """Mean z-scored expression in each cluster less that in all other cells; 0 where nothing varies.
+
+    ``samples``: replicate of each cell; means are over the replicates then, so that each counts as much.
+    """
     inside, rest = cluster_moments(expression, clusters)
     mean, deviation = overall_mean_and_deviation(inside)
-    step = (inside.mean - rest.mean) * (rest.n_cells > 0)[:, None]
+    if samples is None:
+        step = (inside.mean - rest.mean) * (rest.n_cells > 0)[:, None]
+    else:
+        step = _step_over_samples(expression, clusters, samples)
     varies = deviation > np.sqrt(len(clusters) * np.finfo(np.float64).eps) * mean
     return np.divide(step, deviation, out=np.zeros_like(step), where=varies).T.copy()
+
+
+def _step_over_samples(expression: CellByGene, clusters: Labels, samples: Labels) -> Float[np.ndarray, "group gene"]:
+    """Mean over the replicates of each cluster less that over the replicates of the others."""
+    pairs, groups = np.unique(np.column_stack([clusters, samples]), axis=0, return_inverse=True)
+    means = cluster_moments(expression, groups.ravel().astype(np.int64))[0].mean
+    of = pairs[:, 0]
+    return np.stack([means[of == one].mean(axis=0) - means[of != one].mean(axis=0) for one in np.unique(of)])
 
 
 def overall_mean_and_deviation(inside: GroupMoments) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:

@@ -18,6 +18,8 @@ from cellmodel.explain.attribution import Judged, judge, standard_differences
 from cellmodel.explain.enrichment import EnrichedSet, EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
 from cellmodel.explain.groups import ClusteredCells, Comparison, Contrast, compare_clusters, compare_conditions
 from cellmodel.explain.markers import Marker, rank_markers, upregulated
+from cellmodel.explain.samples.contrasts import SampleContrasts
+from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.explain.set_names import name_markers
 from cellmodel.explain.terms import permutation_of_texts
 from cellmodel.explain.words import NamedTerms, Theme, choose_themes, named_terms
@@ -49,11 +51,14 @@ class AttributeConfig:
     n_permutations: int = 200  # permutations of the texts; the least p value is 1 / (1 + n)
     enrichment: EnrichmentConfig = field(default_factory=EnrichmentConfig)
     other_store: bool = False  # whether the clusters may have been made with another store
+    samples: SampleConfig | None = None  # samples as replicates, of the same clusters and conditions; cells if None
 
     def __post_init__(self) -> None:
         """Check that the choices go together."""
         if self.between is not None and self.condition_key is not None:
             raise ValueError("either two clusters or conditions are compared, not both")
+        if self.between is not None and self.samples is not None:
+            raise ValueError("two clusters are compared by their cells; leave the samples out, or compare all clusters")
         if self.cluster is not None and self.condition_key is None:
             raise ValueError("a cluster is chosen for its conditions; name their column too")
         for name in ("n_markers", "n_sentences", "n_themes", "n_permutations"):
@@ -101,6 +106,7 @@ class Evidence:
     sources: dict[str, int]  # how many gene sets were looked at, by source
     lineage: Lineage  # whose texts, vectors and gene sets they were
     made_with: Lineage | None = None  # what the clusters were made with, where that is another
+    notes: tuple[str, ...] = ()  # on the samples that were compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -115,18 +121,27 @@ class _Genes:
 
 
 def attribute_clusters(
-    found: ClusteredCells, kb: genekb.Store, *, config: RunConfig, choice: AttributeConfig
+    found: ClusteredCells,
+    kb: genekb.Store,
+    *,
+    config: RunConfig,
+    choice: AttributeConfig,
+    samples: SampleContrasts | None = None,
 ) -> Evidence:
     """Find what sets groups of cells apart: markers, contributions of genes, themes and enriched sets.
 
     Cells are compared in the expression-weighted text view: whitened gene vectors, weighted by z-scored expression. It
-    is linear, so the distance of two centroids is an exact sum over genes.
+    is linear, so the distance of two centroids is an exact sum over genes. ``samples``: comparisons between samples and
+    their markers, in place of those between cells; centroids are means over samples then.
     """
     alignment = found.known
-    comparisons = _comparisons(found, choice)
+    comparisons = _comparisons(found, choice) if samples is None else samples.comparisons
     stored = stored_gene_sets(kb)
     sets = (*stored, *(one for path in choice.gmt for one in read_gmt(path, kb, use_orthologs=config.use_orthologs)))
-    markers = [markers for one in comparisons for markers in _markers(found, one, n_top=choice.n_markers)]
+    if samples is None:
+        markers = [markers for one in comparisons for markers in _markers(found, one, n_top=choice.n_markers)]
+    else:
+        markers = list(samples.markers)
     significant = [[marker.gene for marker in upregulated(group, max_p=choice.max_marker_p)] for group in markers]
     genes = _genes(found, config=config, stored=stored, markers=significant)
     differences = np.concatenate([_differences(found, one, genes.columns) for one in comparisons], axis=1)
@@ -161,6 +176,7 @@ def attribute_clusters(
         symbols={gene: name for gene, name in zip(ids.tolist(), found.gene_names, strict=True) if gene},
         sources=dict(Counter(one.source for one in sets)),
         lineage=alignment.lineage,
+        notes=() if samples is None else samples.notes,
     )
 
 
@@ -205,7 +221,8 @@ def _genes(
 def _differences(
     found: ClusteredCells, comparison: Comparison, columns: Int[np.ndarray, " gene"]
 ) -> Float[np.ndarray, "gene group"]:
-    every = standard_differences(found.expression[comparison.rows][:, columns], comparison.labels)
+    expression = found.expression[comparison.rows][:, columns]
+    every = standard_differences(expression, comparison.labels, samples=comparison.samples)
     return every[:, [contrast.group for contrast in comparison.contrasts]]
 
 

@@ -140,6 +140,7 @@ class Comparison:
     rows: Int[np.ndarray, " cell"]  # (cell,) rows of the clustered cells
     labels: Labels  # (cell,) group of each, 0 .. k-1
     contrasts: tuple[Contrast, ...]  # one for each group that is large enough, as its rest is
+    samples: Labels | None = None  # (cell,) replicate of each, where means are over replicates and not over cells
 
 
 def compare_clusters(found: ClusteredCells, *, between: tuple[str, str] | None = None) -> tuple[Comparison, ...]:

@@ -19,6 +19,7 @@ from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
+from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.perturb.predict import PerturbConfig
 from cellmodel.perturb.texts import TextKnowledge
@@ -215,6 +216,8 @@ def attribute(
     cluster_key: str = "cellmodel",
     between: tuple[str, str] | None = None,
     condition_key: str | None = None,
+    sample_key: str | None = None,
+    reference: str | None = None,
     gmt: Sequence[str | Path] = (),
     config: RunConfig | None = None,
     layer: str | None = None,
@@ -236,11 +239,21 @@ def attribute(
         Two clusters to compare with one another; each with the rest if None.
     condition_key
         Column of obs with conditions to compare inside each cluster.
+    sample_key
+        Column of obs with the samples that are the replicates, as for :func:`markers`; cells are if None.
+    reference
+        With samples: condition that the others are compared with; the first one if None.
     gmt
         Files of gene sets, tested beside those of the store.
     """
+    samples = None
+    if sample_key is not None:
+        samples = SampleConfig(
+            sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference
+        )
     choice = AttributeConfig(
         cluster_key=cluster_key,
+        samples=samples,
         between=between,
         condition_key=condition_key,
         gmt=tuple(map(Path, gmt)),

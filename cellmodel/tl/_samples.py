@@ -1,33 +1,17 @@
 """Tasks between samples: differential expression of pseudobulks, and composition."""
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cellmodel.core.arrays import Labels
-from cellmodel.core.errors import InputUnusable
-from cellmodel.explain.groups import group_cells
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
-from cellmodel.explain.samples.design import Method, Replicates, SampleConfig, find_replicates
-from cellmodel.explain.samples.differential import (
-    GeneTests,
-    check_method,
-    compare_clusters,
-    compare_conditions,
-    gene_frame,
-    group_frame,
-    left_out,
-)
-from cellmodel.explain.samples.pseudobulk import Pseudobulk, sum_by_group
-from cellmodel.io.cells import Cells, ObsCategories, ReadConfig, cells_from_anndata, obs_categories
-from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.normalize import log_expression
+from cellmodel.explain.samples.design import Method, SampleConfig
+from cellmodel.explain.samples.markers import SampleMarkers, find_markers, joined_notes, sampled_cells
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
 from cellmodel.tl._task import Task, run_on_cells
-from genekb.core.messages import listed
 from genekb.core.plugins import installed_version
 from genekb.files.tables import write_table
 
@@ -37,129 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STORED: Final = 1000  # genes of a comparison in a slot; a table has all
-_ONE_SAMPLE: Final = 0.95  # share of a cluster's cells from which it is that of one sample
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SampledCells:
-    """Cells with a cluster, and the sample and condition of each."""
-
-    cells: Cells
-    names: tuple[str, ...]  # of the clusters
-    labels: Labels  # (cell,) place in ``names``; -1 without a cluster
-    replicates: Replicates
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SampleMarkers:
-    """Genes that differ between samples, and what was left out."""
-
-    tests: tuple[GeneTests, ...]
-    gene_names: tuple[str, ...]  # of the columns
-    left_out: tuple[Mapping[str, Any], ...]  # rows of pseudobulks that no comparison used
-    notes: tuple[str, ...]
-
-    def genes(self, *, n_top: int | None = None) -> "pd.DataFrame":
-        """Rows of genes, see :func:`cellmodel.explain.samples.differential.gene_frame`."""
-        return gene_frame(self.tests, self.gene_names, n_top=n_top)
-
-    def comparisons(self) -> "pd.DataFrame":
-        """Rows of comparisons, see :func:`cellmodel.explain.samples.differential.group_frame`."""
-        return group_frame(self.tests)
-
-
-def sampled_cells(cells: Cells, config: SampleConfig, *, least: int = 2) -> SampledCells:
-    """Take clusters, samples, conditions and batches of cells from their columns of obs.
-
-    ``least``: clusters that are needed where no conditions are compared.
-    """
-    grouped = group_cells(cells, config.cluster_key, least=least if config.condition_key is None else 1)
-    labels = np.full(cells.shape[0], -1, dtype=np.int64)
-    labels[grouped.rows] = grouped.labels
-    samples = _column(cells, config.sample_key, "sample")
-    replicates = find_replicates(
-        samples,
-        _column(cells, config.condition_key, "condition") if config.condition_key else None,
-        _column(cells, config.batch_key, "batch") if config.batch_key else None,
-        config=config,
-    )
-    notes = (*replicates.notes, *_one_sample_notes(labels, grouped.names, samples))
-    return SampledCells(cells=cells, names=grouped.names, labels=labels, replicates=replicates, notes=notes)
-
-
-def _column(cells: Cells, key: str, what: str) -> ObsCategories:
-    return obs_categories(cells.adata, key, source=cells.source, what=what)
-
-
-def _one_sample_notes(labels: Labels, names: Sequence[str], samples: ObsCategories) -> list[str]:
-    """Name clusters that are of one sample, where there are several."""
-    if len(samples.names) < 2:  # noqa: PLR2004 - all are of one
-        return []
-    notes = []
-    for cluster, name in enumerate(names):
-        n_cells = np.bincount(samples.codes[labels == cluster], minlength=len(samples.names))
-        share = n_cells.max() / n_cells.sum()
-        if share > _ONE_SAMPLE:
-            sample = samples.names[int(n_cells.argmax())]
-            notes.append(f"cluster {name!r} is of one sample: {share:.0%} of its cells are of {sample!r}")
-    return notes
-
-
-def find_markers(cells: Cells, config: SampleConfig) -> SampleMarkers:
-    """Compare conditions inside each cluster, or clusters inside each sample, on pseudobulks.
-
-    Raises ``InputUnusable`` if no cluster has a sample with enough cells.
-    """
-    check_method(config, is_counts=cells.kind == ValueKind.COUNTS, source=cells.source)
-    return markers_of(sampled_cells(cells, config), config)
-
-
-def markers_of(found: SampledCells, config: SampleConfig) -> SampleMarkers:
-    """Compare as :func:`find_markers`, cells whose samples are known."""
-    cells, notes = found.cells, list(found.notes)
-    is_counts = cells.kind == ValueKind.COUNTS
-    if not is_counts:
-        notes.append(
-            f"{cells.source} holds {cells.kind.value} values, no counts: means of log expression are compared, in "
-            "units of log 2, by limma-trend"
-        )
-    bulk = sum_by_group(
-        cells.matrix if is_counts else log_expression(cells),
-        found.labels,
-        found.replicates.labels,
-        n_clusters=len(found.names),
-        is_counts=is_counts,
-    )
-    _check_enough(bulk, cells, config)
-    if config.condition_key is None:
-        tests = compare_clusters(bulk, cluster_names=found.names, config=config)
-    else:
-        tests = compare_conditions(bulk, found.replicates, cluster_names=found.names, config=config)
-    rows = tuple(left_out(bulk, found.replicates, tests, cluster_names=found.names))
-    return SampleMarkers(tests=tests, gene_names=cells.names, left_out=rows, notes=(*notes, *_notes(tests)))
-
-
-def _check_enough(bulk: Pseudobulk, cells: Cells, config: SampleConfig) -> None:
-    most = int(bulk.n_cells.max(initial=0))
-    if most < config.min_cells:
-        raise InputUnusable(
-            f"no cluster of {cells.source} has {config.min_cells} cells of one sample (at most {most}); is "
-            f"{config.sample_key!r} the column of samples? --min-cells lowers the limit"
-        )
-
-
-def _notes(tests: Sequence[GeneTests] | Sequence[ShareTests]) -> list[str]:
-    """Say why there are no p values, and what those there are cannot show, once for all comparisons that it is of."""
-    where: dict[str, list[str]] = {}
-    for one in tests:
-        name = one.comparison
-        if isinstance(one, GeneTests):
-            name = f"{one.cluster} ({one.comparison})" if one.condition else one.cluster
-        for what in (one.reason, one.limits):
-            if what:
-                where.setdefault(what, []).append(name)
-    return [f"{'all' if len(names) == len(tests) else listed(names)}: {what}" for what, names in where.items()]
 
 
 def markers_task(config: SampleConfig) -> Task[SampleMarkers]:
@@ -212,7 +73,8 @@ def find_composition(cells: Cells, config: SampleConfig, *, transform: Transform
     if config.condition_key is not None:
         tests = compare_shares(n_cells, found.replicates, cluster_names=found.names, config=config, transform=transform)
     shares = share_frame(n_cells, found.replicates, cluster_names=found.names)
-    return Composition(shares=shares, tests=tests, notes=(*found.notes, *_notes(tests)))
+    notes = joined_notes((one.comparison, (one.reason, one.limits)) for one in tests)
+    return Composition(shares=shares, tests=tests, notes=(*found.notes, *notes))
 
 
 def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") -> Task[Composition]:

@@ -29,6 +29,8 @@ from cellmodel.explain.evidence import (
     write_tables,
 )
 from cellmodel.explain.groups import clustered, group_cells
+from cellmodel.explain.samples.contrasts import sample_contrasts
+from cellmodel.explain.samples.markers import markers_of, sampled_cells
 from cellmodel.io.backed import AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
 from cellmodel.io.records import check_lineage, input_record, lineage_record
@@ -317,7 +319,15 @@ def attribute_task(
     def find(cells: Cells, _: AnyStages) -> Evidence:
         made_with = check_lineage(cells, kb, config, key=choice.cluster_key, other_store=choice.other_store)
         found = clustered(cells, kb, config, cluster_key=choice.cluster_key)
-        return replace(attribute_clusters(found, kb, config=config, choice=choice), made_with=made_with)
+        samples = None
+        if choice.samples is not None:
+            sampled = sampled_cells(cells, choice.samples)
+            tested = markers_of(sampled, choice.samples)
+            samples = sample_contrasts(
+                found, sampled, tested.tests, cluster=choice.cluster, n_top=choice.n_markers, notes=tested.notes
+            )
+        evidence = attribute_clusters(found, kb, config=config, choice=choice, samples=samples)
+        return replace(evidence, made_with=made_with)
 
     def values(_: Cells, evidence: Evidence) -> Sequence[Any]:
         record: dict[str, Any] = {
@@ -326,6 +336,7 @@ def attribute_task(
             "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
             **_lineage(evidence),
             "gene_sets": evidence.sources,
+            "notes": list(evidence.notes),
         }
         return (record | evidence_frames(evidence),)
 

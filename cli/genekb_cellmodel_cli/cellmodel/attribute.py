@@ -8,6 +8,7 @@ import typer
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.cellmodel.samples import Samples
 
 if TYPE_CHECKING:
     from cellmodel.explain.evidence import Evidence, GroupEvidence
@@ -23,6 +24,7 @@ def attribute(
     output: options.CellOutput,
     genes: options.GeneMatching,
     read: options.Reading,
+    samples: Samples,
     cluster_key: options.ClusterKey = "cellmodel",
     between: Annotated[
         tuple[str, str] | None, typer.Option(help="Two clusters to compare with one another, not each with the rest.")
@@ -48,6 +50,7 @@ def attribute(
     with wrong_usage():
         choice = AttributeConfig(
             cluster_key=cluster_key,
+            samples=samples.config(cluster_key, condition_key),
             between=between or None,
             condition_key=condition_key,
             cluster=cluster,
@@ -58,9 +61,10 @@ def attribute(
     task = attribute_task(store.open(), genes.config(), choice=choice, tables=tables)
     found = run_on_file(path, task, read=read.config(), write=slots.write(output))
     content = {"input": str(path), "output": str(output), "tables": str(tables or ""), **_content(found)}
+    notes = ["", *found.notes] if found.notes else []
     sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []
     written = ["", f"output: {output}", *([f"tables: {tables}"] if tables else [])]
-    show(content, [*table(_COLUMNS, found.groups), *sets, *written], json=json)
+    show(content, [*table(_COLUMNS, found.groups), *sets, *notes, *written], json=json)
 
 
 def _title(group: "GroupEvidence") -> str:
@@ -112,6 +116,7 @@ def _content(found: "Evidence") -> dict[str, Any]:
         "encoder": found.lineage.encoder_id,
         **lineage_record(found.made_with),
         "gene_sets": found.sources,
+        "notes": list(found.notes),
         "groups": [_group(group, found) for group in found.groups],
     }
 
@@ -122,6 +127,8 @@ def _group(group: "GroupEvidence", found: "Evidence") -> dict[str, Any]:
     contrast, markers = asdict(group.contrast), [asdict(marker) for marker in group.markers[:_LISTED]]
     for row, index in ((contrast, "group"), *((marker, "gene") for marker in markers)):
         del row[index]  # numbers of rows in our own arrays
+    for marker in markers:
+        marker |= {key: None for key, value in marker.items() if value != value}  # noqa: PLR0124 - no p value
     return contrast | {
         "distance": group.distance,
         "distance_p": group.distance_p,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cellmodel.explain.samples.design import SampleConfig
     from cellmodel.explain.samples.differential import GeneTests
-    from cellmodel.tl._samples import SampleMarkers
+    from cellmodel.explain.samples.markers import SampleMarkers
     from cellmodel.tl._task import Task
 
 Row = dict[str, Any]
@@ -30,12 +30,9 @@ KeyAdded = Annotated[str | None, typer.Option(help="Name of the slot of uns in a
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What is compared between samples."""
+class Design:
+    """How samples are compared."""
 
-    condition_key: Annotated[
-        str | None, typer.Option(help="Column of obs with conditions to compare; clusters are compared if left out.")
-    ] = None
     reference: Annotated[
         str | None, typer.Option(help="Condition that the others are compared with; the first if left out.")
     ] = None
@@ -50,12 +47,45 @@ class Conditions:
     ] = False
     min_cells: Annotated[int, typer.Option(help="Cells of a sample in a cluster, to be used there.", min=1)] = 10
 
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions(Design):
+    """What is compared between samples."""
+
+    condition_key: Annotated[
+        str | None, typer.Option(help="Column of obs with conditions to compare; clusters are compared if left out.")
+    ] = None
+
     def config(self, sample_key: str, cluster_key: str, **more: Any) -> "SampleConfig":
         """Give the settings; choices that exclude one another are wrong usage."""
-        from cellmodel.explain.samples.design import SampleConfig
+        return _config(sample_key=sample_key, cluster_key=cluster_key, **asdict(self), **more)
 
-        with wrong_usage():
-            return SampleConfig(sample_key=sample_key, cluster_key=cluster_key, **asdict(self), **more)
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(Design):
+    """Samples as replicates, where the user names them."""
+
+    sample_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with the sample, or the donor, of each cell: these are the replicates then."),
+    ] = None
+
+    def config(self, cluster_key: str, condition_key: str | None) -> "SampleConfig | None":
+        """Give the settings; None where cells are compared."""
+        if self.sample_key is not None:
+            return _config(cluster_key=cluster_key, condition_key=condition_key, **asdict(self))
+        if self != Samples():
+            raise typer.BadParameter(
+                "--reference, --batch-key, --confounded-ok and --min-cells go with --sample-key, the column of samples"
+            )
+        return None
+
+
+def _config(**settings: Any) -> "SampleConfig":
+    from cellmodel.explain.samples.design import SampleConfig
+
+    with wrong_usage():
+        return SampleConfig(**settings)
 
 
 def markers(
