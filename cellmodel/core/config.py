@@ -127,6 +127,15 @@ class SpatialConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BatchConfig:
+    """How batches are integrated: technical groups of cells, such as samples, donors or protocols."""
+
+    key: str  # column of obs with the batch of each cell
+    # ``harmony``, ``none``, or the name of a plug-in; None for Harmony, and for none where ``use_rep`` is given
+    integration: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """Everything that decides a run's result, beside the cells and the store.
 
@@ -155,6 +164,10 @@ class RunConfig:
     low_data
         Whether genes are weighted by how informative they are, by the data and by their texts, and fewer components
         are kept: for few cells.
+    batch
+        Batches of the cells and how they are integrated; None for cells of one batch.
+    use_rep
+        Key of obsm with an embedding that takes the place of the principal components; None for these.
     compute
         Where the model is trained; no part of what decides the result, so neither compared nor in :meth:`to_dict`.
     """
@@ -170,6 +183,8 @@ class RunConfig:
     head: HeadName | None = None
     spatial: SpatialConfig | None = None
     low_data: bool = False
+    batch: BatchConfig | None = None
+    use_rep: str | None = None
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
@@ -180,6 +195,8 @@ class RunConfig:
             raise ValueError(f"n_clusters must be >= 1, got {self.n_clusters}")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
+        if self.low_data and self.use_rep is not None:
+            raise ValueError("low_data weighs genes in the principal components, which use_rep replaces; leave one out")
         check_seed(self.seed)
 
     @property
@@ -187,7 +204,15 @@ class RunConfig:
         """Name of the recipe."""
         return self.recipe if isinstance(self.recipe, str) else self.recipe.name
 
+    @property
+    def integration(self) -> str:
+        """How batches are integrated, ``none`` where they are not."""
+        if self.batch is None:
+            return "none"
+        return self.batch.integration or ("harmony" if self.use_rep is None else "none")
+
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, for the record of a run."""
+        """Nested plain values, for the record of a run; a batch key and ``use_rep`` where they are set."""
         plain = asdict(replace(self, recipe=self.recipe_name))
-        return {name: value for name, value in plain.items() if name != "compute"}
+        unset = {name for name in ("batch", "use_rep") if plain[name] is None}
+        return {name: value for name, value in plain.items() if name != "compute" and name not in unset}

@@ -1,7 +1,7 @@
 """Backed cells: matrices of a file that are read out of core, in blocks of cells."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -188,6 +188,9 @@ class Scan:
     # mean, variance: (gene,) of the normalised values before the logarithm, the variance with divisor n - 1
     mean: Float[np.ndarray, " gene"]
     variance: Float[np.ndarray, " gene"]
+    # batch_mean, batch_variance: the same within each batch; None where there is no batch key
+    batch_mean: Float[np.ndarray, "batch gene"] | None = None
+    batch_variance: Float[np.ndarray, "batch gene"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -270,15 +273,16 @@ class BackedFile:
         check_slots(slots, taken, indexes=indexes, overwrite=overwrite)
 
 
-def open_backed(path: Path, read: ReadConfig, *, with_coordinates: bool = False) -> BackedFile:
-    """Open and check a file of backed cells; ``with_coordinates``: and read ``obsm["spatial"]``."""
+def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> BackedFile:
+    """Open and check a file of backed cells; ``obsm``: parts of it that are read, where they are there."""
     check_transpose(path, transpose=read.transpose)
     with damage_is_one_line(path), open_stored(path) as file:
         elements = _elements(path, file)
         adata, raw_var = _read_10x(path, file, elements["X"]) if path.suffix == ".h5" else _read_tables(path, file)
         keys = {part: tuple(file[part]) for part in ("obsm", "varm", "obsp", "varp", "uns") if part in file}
-        if with_coordinates and "spatial" in keys.get("obsm", ()):
-            adata.obsm["spatial"] = _read_element(path, file, "obsm/spatial")
+        for key in keys.get("obsm", ()):
+            if key in obsm:
+                adata.obsm[key] = _read_element(path, file, f"obsm/{key}")
         if not adata.n_obs or not adata.n_vars:
             raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
     return BackedFile(

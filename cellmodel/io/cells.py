@@ -233,6 +233,29 @@ def spatial_coordinates(cells: "AnyCells") -> Float[np.ndarray, "cell axis"]:
     return coordinates
 
 
+def obsm_embedding(cells: "AnyCells", key: str) -> Float[np.ndarray, "cell dim"]:
+    """Give an embedding of the cells from ``obsm``: two or more finite numbers a cell."""
+    obsm = cells.adata.obsm
+    if key not in obsm:
+        raise InputUnusable(
+            f"{cells.source} has no obsm[{key!r}] (it has: {known_names(key, obsm)}); name an embedding with --use-rep"
+        )
+    value = obsm[key]
+    found = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+    if found.ndim != 2 or found.shape[1] < 2 or found.dtype.kind not in "iuf":  # noqa: PLR2004 - a line has no directions
+        raise InputUnusable(
+            f"obsm[{key!r}] of {cells.source} has shape {found.shape} and type {found.dtype}; two or more numbers a "
+            "cell are needed"
+        )
+    bad = int((~np.isfinite(found)).any(axis=1).sum())
+    if bad:
+        raise InputUnusable(
+            f"obsm[{key!r}] of {cells.source} is NaN or infinite for {counted(bad, 'cell')}; leave those cells out, or "
+            "make it again"
+        )
+    return found
+
+
 def _choose(adata: "AnnData", read: ReadConfig, source: str, notes: list[str]) -> _Choice:
     look = cache(lambda place: _look(adata, place, source))
     place = _matrices(adata, source).choose(read, lambda place: look(place).report, notes)

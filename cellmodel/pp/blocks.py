@@ -10,10 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from cellmodel.core.arrays import CellBlocks, CellByGene, row_blocks
-from cellmodel.core.stages import Arrays, InputStages, Stages
+from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
+from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, JoinedMatrix, Scan
-from cellmodel.io.cells import ReadConfig
+from cellmodel.io.cells import ObsCategories, ReadConfig, obs_categories
 from cellmodel.io.matrix import (
     LOG1P_MAX,
     USABLE,
@@ -25,7 +25,7 @@ from cellmodel.io.matrix import (
     note_oddities,
 )
 from cellmodel.io.writers import check_tables
-from cellmodel.pp.moments import GeneSums
+from cellmodel.pp.moments import GeneSums, GroupMoments, cluster_moments
 from cellmodel.pp.normalize import log_values
 
 
@@ -53,26 +53,30 @@ class LogExpression:
         return expression if self.columns is None else expression[:, self.columns]
 
 
-def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind) -> Scan:
+def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind, batches: ObsCategories | None = None) -> Scan:
     """Read all values once.
 
-    ``kind``: what the values are taken for; the report says what they look like. Moments are zero where values are
+    ``kind``: what the values are taken for; the report says what they look like. ``batches``: within which moments are
+    taken, too. Moments are zero where values are
     negative, not finite, or no logarithms though taken for such, since nothing can be made of those.
     """
     n_cells, n_genes = matrix.shape
-    tally, linear = ValueTally(), GeneSums(n_genes)
+    tally, linear = ValueTally(), GeneSums(n_genes, n_groups=1 if batches is None else len(batches.names))
     depth, totals, n_expressing = np.zeros(n_cells), np.zeros(n_genes), np.zeros(n_genes, dtype=np.int64)
     highest = LOG1P_MAX if kind == ValueKind.LOG1P else np.finfo(np.float32).max
     start = 0
     for block in row_blocks(matrix):
         tally.add(block)
-        depth[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
-        start += block.shape[0]
+        rows = slice(start, start + block.shape[0])
+        depth[rows] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+        start = rows.stop
         if block.data.min(initial=0) >= 0 and block.data.max(initial=0) <= highest:
             totals += np.bincount(block.indices, block.data, minlength=n_genes)
             n_expressing += np.bincount(block.indices[block.data > 0], minlength=n_genes)
-            linear.add(block, values=np.expm1(log_values(block, kind).data.astype(np.float64)))
-    (mean,), (scatter,) = linear.moments()
+            groups = None if batches is None else batches.codes[rows]
+            linear.add(block, groups, values=np.expm1(log_values(block, kind).data.astype(np.float64)))
+    (mean,), (scatter,) = (linear if batches is None else linear.pooled()).moments()
+    within = None if batches is None else linear.moments()
     return Scan(
         report=tally.report(),
         depth=depth,
@@ -80,6 +84,8 @@ def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind) -> Scan:
         n_cells=n_expressing,
         mean=mean,
         variance=scatter / max(n_cells - 1, 1),
+        batch_mean=None if within is None else within[0],
+        batch_variance=None if within is None else within[1] / np.maximum(linear.n_cells - 1, 1)[:, None],
     )
 
 
@@ -89,18 +95,44 @@ def expression_of(cells: AnyCells, columns: Sequence[int] | Int[np.ndarray, " ge
     return sp.vstack(list(LogExpression(matrix=cells.matrix, kind=cells.kind, columns=chosen).blocks()), format="csr")
 
 
+_SIDES: Final = ("inside", "rest")
+
+
+def kept_moments(expression: LogExpression, clusters: Labels, stages: AnyStages) -> tuple[GroupMoments, GroupMoments]:
+    """Moments of genes in each cluster and in its rest, see :func:`cluster_moments`, kept as a stage of the run."""
+
+    def make(arrays: Arrays) -> Mapping[str, Any]:
+        for side, moments in zip(_SIDES, cluster_moments(expression, clusters), strict=True):
+            for name, values in asdict(moments).items():
+                arrays.save(f"{side}.{name}", values)
+        return {}
+
+    stored = stages.run("moments", make).arrays
+    inside, rest = (
+        GroupMoments(**{field.name: np.array(stored[f"{side}.{field.name}"]) for field in fields(GroupMoments)})
+        for side in _SIDES
+    )
+    return inside, rest
+
+
 log = logging.getLogger(__name__)
 _OF_GENES_AND_CELLS: Final = tuple(field.name for field in fields(Scan) if field.name != "report")
 
 
-def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages | InputStages) -> BackedCells:
-    """Choose the matrix of a file and read it once; raises as :func:`cellmodel.io.cells.read_cells`."""
+def read_backed_cells(
+    backed: BackedFile, read: ReadConfig, stages: Stages | InputStages, *, batch_key: str | None = None
+) -> BackedCells:
+    """Choose the matrix of a file and read it once; raises as :func:`cellmodel.io.cells.read_cells`.
+
+    ``batch_key``: column of obs with the batches within which moments are taken, too; ``InputUnusable`` if it is none.
+    """
     source = str(backed.path).encode(errors="backslashreplace").decode()
     adata = backed.adata
     check_tables(adata)
+    batches = None if batch_key is None else obs_categories(adata, batch_key, source=source)
     notes: list[str] = []
     matrix_of = cache(lambda place: backed.matrix(place, stages))
-    scan_of = cache(lambda place: _scan_place(matrix_of(place), read, stages))
+    scan_of = cache(lambda place: _scan_place(matrix_of(place), read, stages, batches=batches))
     place = backed.matrices.choose(read, lambda place: scan_of(place).report, notes)
     matrix, found, is_raw = matrix_of(place), scan_of(place), place == "raw/X"
     kind = decide_kind(
@@ -125,23 +157,25 @@ def read_backed_cells(backed: BackedFile, read: ReadConfig, stages: Stages | Inp
     )
 
 
-def scan_joined(matrix: JoinedMatrix, kind: ValueKind, stages: Stages) -> Scan:
+def scan_joined(matrix: JoinedMatrix, kind: ValueKind, stages: Stages, *, batches: ObsCategories | None = None) -> Scan:
     """Read the matrices of several files once more, for figures of the genes that they share."""
-    return _scan_stage("scan", stages, lambda: scan(matrix, kind=kind))
+    return _scan_stage("scan", stages, lambda: scan(matrix, kind=kind, batches=batches))
 
 
-def _scan_place(matrix: BackedMatrix, read: ReadConfig, stages: Stages | InputStages) -> Scan:
+def _scan_place(
+    matrix: BackedMatrix, read: ReadConfig, stages: Stages | InputStages, *, batches: ObsCategories | None
+) -> Scan:
     name = f"scan of {matrix.place.replace('/', ' ')}"
-    return _scan_stage(name, stages, lambda: _scan_as_found(matrix, read))
+    return _scan_stage(name, stages, lambda: _scan_as_found(matrix, read, batches))
 
 
-def _scan_as_found(matrix: BackedMatrix, read: ReadConfig) -> Scan:
+def _scan_as_found(matrix: BackedMatrix, read: ReadConfig, batches: ObsCategories | None) -> Scan:
     """Scan for the kind of the first cells, and once more where the others are of another."""
     kind = _first_look(matrix).kind if read.values == "auto" else ValueKind(read.values)
-    found = scan(matrix, kind=kind)
+    found = scan(matrix, kind=kind, batches=batches)
     if read.values == "auto" and found.report.kind != kind and found.report.kind in USABLE:
         log.info("%s is %s beyond its first cells; it is read once more", matrix.name, found.report.kind)
-        found = scan(matrix, kind=found.report.kind)
+        found = scan(matrix, kind=found.report.kind, batches=batches)
     return found
 
 
@@ -151,12 +185,13 @@ def _scan_stage(name: str, stages: Stages | InputStages, make_scan: Callable[[],
     def make(arrays: Arrays) -> Mapping[str, Any]:
         found = make_scan()
         for figure in _OF_GENES_AND_CELLS:
-            arrays.save(figure, getattr(found, figure))
+            if getattr(found, figure) is not None:
+                arrays.save(figure, getattr(found, figure))
         return asdict(found.report)
 
     stage = stages.run(name, make)
     report = ValueReport(**{**stage.record, "kind": ValueKind(stage.record["kind"])})
-    return Scan(report=report, **{name: np.array(stage.arrays[name]) for name in _OF_GENES_AND_CELLS})
+    return Scan(report=report, **{name: np.array(values) for name, values in stage.arrays.items()})
 
 
 def _first_look(matrix: BackedMatrix) -> ValueReport:

@@ -12,20 +12,29 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
+from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages, Stage
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
-from cellmodel.io.cells import spatial_coordinates
+from cellmodel.io.cells import ObsCategories, obsm_embedding, spatial_coordinates
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
+from cellmodel.pp.integrate import Mixing, integrate, mix_within, read_batches
 from cellmodel.pp.neighbors import knn_graph, knn_recall, smooth, snn_weights, spatial_graph
-from cellmodel.pp.normalize import Components, fit_components, variable_by_moments
+from cellmodel.pp.normalize import (
+    Components,
+    fit_components,
+    principal_axes,
+    variable_by_moments,
+    variable_in_batches,
+)
+from genekb.core.messages import counted, listed
 
 log = logging.getLogger(__name__)
 LOW_DATA_COMPONENTS: Final = 10
+BATCH_CELLS: Final = 30  # of a batch; the variance of genes over fewer says little
 SAME_PLACE: Final = 1e-3  # rounding alone; cells that differ in anything are further apart
 FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
 
@@ -38,8 +47,8 @@ class Features:
     # detected, top_genes: columns of the cells' genes that are seen in enough cells, and of these the highly variable
     detected: Int[np.ndarray, " gene"]
     top_genes: Int[np.ndarray, " gene"]
-    components: Components  # expression → ``pcs``
-    pcs: Embedding  # principal components
+    components: Components | None  # expression → ``pcs``, unintegrated; None where ``pcs`` are of ``config.use_rep``
+    pcs: Embedding  # principal components, integrated where there are batches; or the embedding in their place
     smoothed: Embedding  # ``pcs`` averaged over the graph
     knn: CellGraph  # knn, graph: distances to the nearest cells, and shared-nearest-neighbour weights
     graph: CellGraph
@@ -49,11 +58,13 @@ class Features:
     coordinates: Float[np.ndarray, "cell axis"] | None = None
     spatial: CellGraph | None = None
     gene_weights: Float[np.ndarray, " gene"] | None = None  # of ``top_genes`` in ``pcs``; None where all weigh the same
+    batches: ObsCategories | None = None  # of the cells; None where there is no batch key, or one batch alone
+    unintegrated: Embedding | None = None  # ``pcs`` before they were integrated; None where nothing was integrated
 
 
-def scan_cells(cells: AnyCells) -> Scan:
+def scan_cells(cells: AnyCells, batches: ObsCategories | None = None) -> Scan:
     """Give what one pass over the cells finds; backed cells were read once already."""
-    return cells.scan if isinstance(cells, BackedCells) else scan(cells.matrix, kind=cells.kind)
+    return cells.scan if isinstance(cells, BackedCells) else scan(cells.matrix, kind=cells.kind, batches=batches)
 
 
 def make_features(
@@ -62,27 +73,31 @@ def make_features(
     *,
     from_text: Float[np.ndarray, " gene"] | None = None,
     stages: AnyStages | None = None,
+    batches: ObsCategories | None = None,
     scanned: Scan | None = None,
 ) -> Features:
-    """Choose highly variable genes, keep their expression, reduce it, and compute the neighbors graph.
+    """Choose highly variable genes, keep their expression, reduce it, integrate it, and compute the neighbors graph.
 
     ``from_text``: how informative each gene of the cells is by its text, for ``config.low_data``. ``stages``: where
-    arrays are kept; in memory if None. ``scanned``: what :func:`scan_cells` gave, if it is at hand.
+    arrays are kept; in memory if None. ``batches``, ``scanned``: what :func:`read_batches` and :func:`scan_cells` gave,
+    if that is at hand.
     """
-    stages, scanned = stages or MemoryStages(), scanned or scan_cells(cells)
-    near = _near(cells, config)
+    if scanned is None:
+        batches = read_batches(cells, config)
+        scanned = scan_cells(cells, batches)
+    stages, near = stages or MemoryStages(), _near(cells, config)
     detected = _detected(scanned, config, n_genes=len(cells.names), source=cells.source)
-    moments = scanned.mean[detected], scanned.variance[detected]
-    top_genes = detected[variable_by_moments(*moments, n_top=config.preprocess.n_top_genes)]
+    top_genes = detected[_variable(scanned, detected, batches, n_top=config.preprocess.n_top_genes)]
     source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=top_genes)
     expression = _kept_values("expression", source, scanned, stages)
     if config.low_data:
         from_text = None if from_text is None else from_text[top_genes]
     elif source.shape[0] <= FEW_CELLS:
         log.info("%d cells are few; --low-data weighs genes by how informative they are", source.shape[0])
-    reduced = stages.run("components", lambda arrays: _reduce(expression, config, arrays, from_text=from_text))
-    pcs = np.asarray(reduced.arrays["pcs"])
-    _check_spread(pcs, source=cells.source)
+    reduced = stages.run("components", lambda arrays: _reduce(cells, expression, config, arrays, from_text=from_text))
+    unintegrated = np.asarray(reduced.arrays["pcs"])
+    _check_spread(unintegrated, source=cells.source)
+    pcs = _integrated(unintegrated, batches, config, stages)
     spatial = None if near is None else spatial_graph(near[0], n_neighbors=near[1])
     linked = stages.run("graph", lambda arrays: _link(pcs, config, arrays, spatial=spatial))
     shape = (len(pcs), len(pcs))
@@ -90,7 +105,9 @@ def make_features(
         expression=expression,
         detected=detected,
         top_genes=top_genes,
-        components=Components(mean=np.array(reduced.arrays["mean"]), loadings=np.array(reduced.arrays["loadings"])),
+        components=None
+        if config.use_rep is not None
+        else Components(mean=np.array(reduced.arrays["mean"]), loadings=np.array(reduced.arrays["loadings"])),
         pcs=pcs,
         smoothed=np.asarray(linked.arrays["smoothed"]),
         knn=_csr(linked, "knn_", shape=shape),
@@ -99,7 +116,16 @@ def make_features(
         coordinates=None if near is None else near[0],
         spatial=spatial,
         gene_weights=np.array(reduced.arrays["weights"]) if config.low_data else None,
+        batches=batches,
+        unintegrated=None if pcs is unintegrated else unintegrated,
     )
+
+
+def batch_mixing(features: Features, clusters: Labels, config: RunConfig) -> tuple[Mixing, ...]:
+    """Same-batch neighbours, see :func:`cellmodel.pp.integrate.mix_within`; none without batches."""
+    if features.batches is None:
+        return ()
+    return mix_within(features.batches, features.knn, clusters, before=features.unintegrated, graph=config.graph)
 
 
 def _near(cells: AnyCells, config: RunConfig) -> tuple[Float[np.ndarray, "cell axis"], int] | None:
@@ -126,6 +152,37 @@ def _detected(scanned: Scan, config: RunConfig, *, n_genes: int, source: str) ->
             "is it filtered already, or transposed?"
         )
     return detected
+
+
+def _variable(
+    scanned: Scan, detected: Int[np.ndarray, " gene"], batches: ObsCategories | None, *, n_top: int
+) -> Int[np.ndarray, " gene"]:
+    """Highly variable ones of the detected genes; within batches that have the cells to say so, where there are any."""
+    if batches is None or scanned.batch_mean is None or scanned.batch_variance is None:
+        return variable_by_moments(scanned.mean[detected], scanned.variance[detected], n_top=n_top)
+    is_small = batches.n_cells < BATCH_CELLS
+    if is_small.any() and len(detected) > n_top:
+        small = [name for name, is_one in zip(batches.names, is_small.tolist(), strict=True) if is_one]
+        taken = "of all cells together" if is_small.all() else "without them"
+        log.warning(
+            "%s of fewer than %d cells (%s): highly variable genes are chosen %s",
+            counted(len(small), "batch", plural="batches"), BATCH_CELLS, listed(small), taken,
+        )  # fmt: skip
+    if is_small.all():
+        return variable_by_moments(scanned.mean[detected], scanned.variance[detected], n_top=n_top)
+    mean, variance = (found[~is_small][:, detected] for found in (scanned.batch_mean, scanned.batch_variance))
+    return variable_in_batches(mean, variance, n_top=n_top)
+
+
+def _integrated(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, stages: AnyStages) -> Embedding:
+    """Components with the batches integrated; the same array where nothing is."""
+    if batches is None or config.integration == "none":
+        return pcs
+
+    def make(arrays: Arrays) -> Mapping[str, Any]:
+        return integrate(pcs, batches, arrays, method=config.integration, seed=config.seed)
+
+    return np.asarray(stages.run("integrated", make).arrays["pcs"])
 
 
 def _check_spread(pcs: Embedding, *, source: str) -> None:
@@ -168,9 +225,17 @@ def _keep_blocks(expression: LogExpression, n_entries: int, arrays: Arrays) -> M
 
 
 def _reduce(
-    expression: CellByGene, config: RunConfig, arrays: Arrays, *, from_text: Float[np.ndarray, " gene"] | None
+    cells: AnyCells,
+    expression: CellByGene,
+    config: RunConfig,
+    arrays: Arrays,
+    *,
+    from_text: Float[np.ndarray, " gene"] | None,
 ) -> Mapping[str, Any]:
-    """Find principal components, of genes by their weights where data are few."""
+    """Find principal components, of genes by their weights where data are few; or take the user's embedding."""
+    if config.use_rep is not None:
+        arrays.save("pcs", principal_axes(obsm_embedding(cells, config.use_rep)))
+        return {}
     n_components, weights = config.preprocess.n_components, None
     if config.low_data:
         plain = fit_components(expression, n_components=n_components, seed=config.seed)(expression)

@@ -31,6 +31,15 @@ class GeneSums:
         for sums, summed in ((self.values, data), (self.squares, data**2), (self.n_expressing, None)):
             np.add(sums, np.bincount(place, summed, minlength=sums.size).reshape(sums.shape), out=sums)
 
+    def pooled(self) -> "GeneSums":
+        """Give the sums over all groups as one."""
+        whole = GeneSums(self.values.shape[1])
+        whole.n_cells = self.n_cells.sum(keepdims=True)
+        whole.values, whole.squares, whole.n_expressing = (
+            sums.sum(axis=0, keepdims=True) for sums in (self.values, self.squares, self.n_expressing)
+        )
+        return whole
+
     def outside(self) -> "GeneSums":
         """Give the sums over all other groups, not the total less one: a gene absent there is exactly 0."""
         n_groups, n_genes = self.values.shape

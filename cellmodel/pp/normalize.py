@@ -71,14 +71,45 @@ def variable_by_moments(
     if n_genes <= n_top:
         return np.arange(n_genes)
     score = _dispersion_scores(mean, variance)
-    usable = score[~np.isnan(score)]
-    if usable.size == 0:
+    if np.isnan(score).all():
         raise InputUnusable(
             f"none of {n_genes:,} genes varies after normalising, so the cells are all the same; is it the right layer "
             "(--layer), or one cell written many times?"
         )
+    return np.flatnonzero(_is_top(score, n_top=n_top))
+
+
+def variable_in_batches(
+    mean: Float[np.ndarray, "batch gene"], variance: Float[np.ndarray, "batch gene"], *, n_top: int
+) -> Int[np.ndarray, " gene"]:
+    """Choose genes that are highly variable within batches: Scanpy's ``batch_key`` with ``flavor="seurat"``.
+
+    A gene is ranked by the number of batches in which :func:`variable_by_moments` would choose it, then by the mean of
+    its scores, 0 where a batch gives none. Ties and columns: see there, and so are the errors.
+    """
+    n_genes = mean.shape[1]
+    if n_genes <= n_top:
+        return variable_by_moments(mean[0], variance[0], n_top=n_top)
+    scores = np.full(mean.shape, np.nan)
+    for score, center, spread in zip(scores, mean, variance, strict=True):
+        seen = np.flatnonzero(center > 0)
+        if len(seen):
+            score[seen] = _dispersion_scores(center[seen], spread[seen])
+    n_batches = np.sum([_is_top(score, n_top=n_top) for score in scores], axis=0)
+    if not n_batches.any():
+        return variable_by_moments(mean.mean(axis=0), variance.mean(axis=0), n_top=n_top)
+    mean_score = np.where(np.isnan(scores), 0.0, scores).mean(axis=0)
+    rank = np.unique(np.column_stack([n_batches, mean_score]), axis=0, return_inverse=True)[1].ravel()
+    return np.flatnonzero((rank >= np.sort(rank)[n_genes - n_top]) & (n_batches > 0))
+
+
+def _is_top(score: Float[np.ndarray, " gene"], *, n_top: int) -> Bool[np.ndarray, " gene"]:
+    """Mark the genes of the highest scores, and those that tie with the last one; none without a score."""
+    usable = score[~np.isnan(score)]
+    if usable.size == 0:
+        return np.zeros(len(score), dtype=np.bool_)
     last = max(usable.size - n_top, 0)
-    return np.flatnonzero(score >= np.partition(usable, last)[last])
+    return np.asarray(score >= np.partition(usable, last)[last])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -159,6 +190,18 @@ def _covariance_times(
 def principal_components(expression: CellByGene, *, n_components: int = 30, seed: int) -> Embedding:
     """Scores of cells on their own leading components; see :func:`fit_components`."""
     return fit_components(expression, n_components=n_components, seed=seed)(expression)
+
+
+def principal_axes(embedding: Embedding) -> Embedding:
+    """Rotate an embedding so that its axes are uncorrelated, the one of most variance first, less its mean.
+
+    Distances stay as they are. Signs as in :func:`fit_components`.
+    """
+    points = embedding.astype(np.float64)
+    points -= points.mean(axis=0)
+    axes = np.linalg.eigh(points.T @ points)[1][:, ::-1]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return np.asarray(points @ (axes * signs), dtype=np.float32)
 
 
 def _dispersion_scores(

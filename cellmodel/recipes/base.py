@@ -20,7 +20,7 @@ class CellViews:
     """All that a recipe may see of the cells."""
 
     expression: CellByGene  # (cell, gene) log-normalised, highly variable genes
-    pcs: Embedding  # (cell, dim) principal components of it
+    pcs: Embedding  # (cell, dim) principal components of it, integrated where there are batches
     graph: CellGraph  # shared-nearest-neighbour weights
     smoothed: Embedding  # ``pcs`` averaged over the graph
     text: Embedding | None  # (cell, dim) the mixed semantic paths, rows of length one; None without knowledge
@@ -44,6 +44,8 @@ class CellViews:
     # (gene,) weights of ``expression`` in ``pcs``; None where all are 1
     gene_weights: Float[np.ndarray, " gene"] | None = None
     compute: Compute = field(default_factory=Compute)  # where models are trained
+    # whether ``pcs`` are integrated, or the user's own: then none but these may be taken, and none from ``expression``
+    fixed_pcs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

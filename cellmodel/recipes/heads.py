@@ -49,7 +49,12 @@ def ensemble_head(representation: Representation, views: CellViews, n_clusters: 
 
 
 def _wide_components(views: CellViews, seed: int) -> Embedding:
-    """More principal components than the run's own: the views of the ensemble differ in their number."""
+    """More principal components than the run's own: the views of the ensemble differ in their number.
+
+    Integrated components are taken as they are: wider ones, integrated by themselves, gave no better clusters.
+    """
+    if views.fixed_pcs:
+        return views.pcs
     n_components = max(EnsembleConfig().widths(views.pcs.shape[1]))
     components = fit_components(views.expression, n_components=n_components, seed=seed, weights=views.gene_weights)
     return components(views.expression)

@@ -16,7 +16,7 @@ from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.annotate.search import SearchConfig
 from cellmodel.annotate.shared_genes import GenesBy
-from cellmodel.core.config import Knowledge, RunConfig, SpatialConfig
+from cellmodel.core.config import BatchConfig, Knowledge, RunConfig, SpatialConfig
 from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.explain.samples.design import SampleConfig
@@ -53,6 +53,8 @@ _SHARED = {
     "encoder": "Encoder of the store; its first one if None.",
     "cluster_key": "Column of obs with the clusters.",
     "config": "Encoder and seed, and all further settings of a run.",
+    "batch_key": "Column of obs with the batch of each cell, to be integrated by Harmony; or a `BatchConfig`.",
+    "use_rep": "Key of obsm with an embedding in place of the principal components, such as ``X_scVI``.",
     "layer": "Layer that holds the values; found by what the matrices hold if None.",
     "use_raw": "Whether the values are those of ``.raw``.",
     "gene_key": "Column of var with the gene names; the index of var if None.",
@@ -85,6 +87,8 @@ def embed(
     knowledge: Knowledge = "real",
     encoder: str | None = None,
     spatial: SpatialConfig | None = None,
+    batch_key: str | BatchConfig | None = None,
+    use_rep: str | None = None,
     compute: Compute | None = None,
     layer: str | None = None,
     use_raw: bool = False,
@@ -115,6 +119,7 @@ def embed(
         seed=random_state,
         spatial=spatial,
         compute=compute or Compute(),
+        **_batch_settings(batch_key, use_rep),
     )
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     task = cluster_task(kb, config, key_added=key_added, with_clusters=False)
@@ -130,6 +135,8 @@ def cluster(
     recipe: "str | Recipe" = "fused",
     knowledge: Knowledge = "real",
     encoder: str | None = None,
+    batch_key: str | BatchConfig | None = None,
+    use_rep: str | None = None,
     config: RunConfig | None = None,
     layer: str | None = None,
     use_raw: bool = False,
@@ -149,7 +156,7 @@ def cluster(
     n_clusters
         Number of clusters; estimated without labels if None.
     config
-        All further settings; the named arguments above win over it.
+        All further settings; the named arguments above win over it, ``batch_key`` and ``use_rep`` where they are given.
     """
     chosen = replace(
         config or RunConfig(),
@@ -158,6 +165,7 @@ def cluster(
         knowledge=knowledge,
         encoder=encoder,
         seed=random_state,
+        **_batch_settings(batch_key, use_rep),
     )
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     task = cluster_task(kb, chosen, key_added=key_added)
@@ -427,6 +435,12 @@ def perturb(
         genes=tuple(genes), perturbation_key=perturbation_key, control=control, replicate_key=replicate_key
     )
     return perturb_cells(cells, kb, screen=screen, config=PerturbConfig(encoder=encoder, knowledge=knowledge))
+
+
+def _batch_settings(batch_key: str | BatchConfig | None, use_rep: str | None) -> dict[str, Any]:
+    """Give the settings of a run that were named."""
+    batch = BatchConfig(key=batch_key) if isinstance(batch_key, str) else batch_key
+    return {name: value for name, value in (("batch", batch), ("use_rep", use_rep)) if value is not None}
 
 
 def _do(

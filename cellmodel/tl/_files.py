@@ -13,7 +13,7 @@ from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import InputStages, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, JoinedMatrix, check_in_blocks, open_backed
-from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.io.cells import Cells, ReadConfig, claim_slots, obs_categories, read_cells
 from cellmodel.io.concat import (
     AUTO,
     JoinConfig,
@@ -68,7 +68,7 @@ def run_on_files(
     if len(paths) == 1:
         return run_on_file(paths[0], task, read=files.read, write=write, stream=stream)
     check_files(paths, files.join)
-    if task.with_coordinates:
+    if "spatial" in task.obsm:
         raise InputUnusable(
             "coordinates of several files are of several sections, which are no neighbours; leave --spatial out, or "
             "cluster one file at a time"
@@ -77,10 +77,16 @@ def run_on_files(
         return run_in_memory(_read(files), task, sources=paths, write=write)
     for path in paths:
         check_in_blocks(path)
-    backed = [open_backed(path, files.read) for path in paths]
+    backed = [open_backed(path, files.read, obsm=task.obsm) for path in paths]
     claim_slots(_joined(files, backed)[0], task.slots_for(write.key_added), overwrite=write.overwrite)
     stages = stages_of(paths, task, read=files.read, write=write, stream=stream, join=asdict(files.join))
-    return run_in_stages(lambda: _read_backed(files, backed, stages), task, sources=paths, write=write, stages=stages)
+    return run_in_stages(
+        lambda: _read_backed(files, backed, stages, batch_key=task.batch_key),
+        task,
+        sources=paths,
+        write=write,
+        stages=stages,
+    )
 
 
 def _joined(files: CellFiles, parts: Sequence[AnyCells | BackedFile]) -> tuple["AnnData", list[str]]:
@@ -110,7 +116,9 @@ def _sums(matrix: CellByGene, *, axis: int) -> Float[np.ndarray, " sum"]:
     return np.asarray(matrix.sum(axis=axis)).ravel()
 
 
-def _read_backed(files: CellFiles, backed: Sequence[BackedFile], stages: Stages) -> BackedCells:
+def _read_backed(
+    files: CellFiles, backed: Sequence[BackedFile], stages: Stages, *, batch_key: str | None
+) -> BackedCells:
     """Read each file once, match their genes, and read them once more for the figures of these."""
     parts = [
         read_backed_cells(each, files.read, InputStages(stages=stages, name=f"file {number}"))
@@ -119,7 +127,8 @@ def _read_backed(files: CellFiles, backed: Sequence[BackedFile], stages: Stages)
     adata, notes = _joined(files, parts)
     shared, facts = _match(files, parts, [cells.scan.totals for cells in parts], notes)
     matrix = JoinedMatrix(matrices=tuple(each.matrix for each in parts), columns=shared.columns)
-    scan = scan_joined(matrix, facts["kind"], stages)
+    batches = None if batch_key is None else obs_categories(adata, batch_key, source=facts["source"])
+    scan = scan_joined(matrix, facts["kind"], stages, batches=batches)
     _note_oddities(notes, shared, adata, totals=scan.totals, depth=scan.depth)
     return BackedCells(adata=with_genes(adata, shared.names), matrix=matrix, scan=scan, notes=tuple(notes), **facts)
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -28,10 +28,11 @@ from cellmodel.explain.words import ClusterWords, words_by_moments
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.blocks import LogExpression
-from cellmodel.pp.features import Features, kept_counts, make_features, scan_cells
+from cellmodel.pp.blocks import LogExpression, kept_moments
+from cellmodel.pp.features import Features, batch_mixing, kept_counts, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
-from cellmodel.pp.moments import GroupMoments, cluster_moments
+from cellmodel.pp.integrate import Mixing, check_integration, read_batches
+from cellmodel.pp.moments import GroupMoments
 from cellmodel.pp.neighbors import nearest_by_coordinates
 from cellmodel.pp.text.align import GeneAlignment, align_if_known
 from cellmodel.pp.text.paths import apply_knowledge
@@ -71,11 +72,12 @@ def prepare(
     _check_cells(cells, kb=kb, config=config)
     stages, seconds = stages or MemoryStages(), dict[str, float]()
     with timed(seconds, "align"):
-        scanned = scan_cells(cells)
+        batches = read_batches(cells, config)
+        scanned = scan_cells(cells, batches)
         alignment = align_if_known(cells.names, kb, config, totals=scanned.totals)
     with timed(seconds, "features"):
         from_text = _from_text(alignment, config)
-        features = make_features(cells, config, from_text=from_text, stages=stages, scanned=scanned)
+        features = make_features(cells, config, from_text=from_text, stages=stages, batches=batches, scanned=scanned)
     with timed(seconds, "text"):
         text = None
         if alignment is not None and kb is not None and config.knowledge != "none":
@@ -185,12 +187,12 @@ def _views(
         n_clusters=config.n_clusters,
         gene_weights=features.gene_weights,
         compute=config.compute,
+        fixed_pcs=features.unintegrated is not None or config.use_rep is not None,
     )
 
 
 _REPRESENTED: Final = ("z", "z_expr", "z_text", "features", "text_head", "centres")
 _SHARED: Final = ("pcs", "smoothed", "text")  # views that a recipe may give back as they are
-_SIDES: Final = ("inside", "rest")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +211,7 @@ class RunResult:
     markers: tuple[MarkerTable, ...] = ()
     words: tuple[ClusterWords, ...] = ()
     sentences: SentenceRecord | None = None  # what the encoder's reading of sentences gave; None where it read none
+    mixing: tuple[Mixing, ...] = ()  # how far batches are mixed, in all clusters and in each; empty without batches
     knowledge: tuple[KnowledgeRow, ...] = ()  # how well the text view keeps clusters together, real beside its controls
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
 
@@ -257,7 +260,7 @@ def run(
         representation = _represented(stages, recipe, views, config)
     result = _embedded(config, prepared, representation)
     if not with_clusters:
-        return result
+        return replace(result, mixing=batch_mixing(result.features, np.zeros(cells.shape[0], dtype=np.int64), config))
     with timed(seconds, "cluster"):
         head = find_head(config.head) if config.head else recipe.head
         clustering = _clustered(stages, lambda: head(representation, views, config.n_clusters, config.seed))
@@ -284,6 +287,7 @@ def check_settings(config: RunConfig, *, out_of_core: bool) -> Recipe:
             f"recipe {recipe.name!r} reads all cells at once; give --out-of-core no where memory allows, or one of "
             f"{names_that('out_of_core')}"
         )
+    check_integration(config.integration)
     check_compute(recipe, config.compute)
     return recipe
 
@@ -363,10 +367,12 @@ def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stage
         labels=labels,
         confidence=confidence(result.representation.features, labels),
         knowledge=_knowledge(result, labels),
+        mixing=batch_mixing(features, labels, config),
     )
     if not config.n_words and result.sentences is None:
         return found
-    inside, rest = _moments(cells, features, labels, stages)
+    expression = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=features.detected)
+    inside, rest = kept_moments(expression, labels, stages)
     found = replace(found, sentences=_cluster_sentences(result, inside))
     if not config.n_words:
         return found
@@ -411,26 +417,6 @@ def _cluster_sentences(result: RunResult, inside: GroupMoments) -> SentenceRecor
     means = inside.mean[:, np.searchsorted(result.features.detected, reading.columns)]
     mean = inside.n_cells @ means / inside.n_cells.sum()
     return replace(result.sentences, clusters=read_clusters(sp.csr_matrix(means), reading, mean=mean))
-
-
-def _moments(
-    cells: AnyCells, features: Features, labels: Labels, stages: AnyStages
-) -> tuple[GroupMoments, GroupMoments]:
-    """Moments of the detected genes in each cluster and in its rest."""
-    expression = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=features.detected)
-
-    def make(arrays: Arrays) -> Mapping[str, Any]:
-        for side, moments in zip(_SIDES, cluster_moments(expression, labels), strict=True):
-            for name, values in asdict(moments).items():
-                arrays.save(f"{side}.{name}", values)
-        return {}
-
-    stored = stages.run("moments", make).arrays
-    inside, rest = (
-        GroupMoments(**{field.name: np.array(stored[f"{side}.{field.name}"]) for field in fields(GroupMoments)})
-        for side in _SIDES
-    )
-    return inside, rest
 
 
 def _knowledge(result: RunResult, labels: Labels) -> tuple[KnowledgeRow, ...]:

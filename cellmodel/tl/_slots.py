@@ -86,7 +86,8 @@ def cluster_task(
             "store": kb.store_id if kb is not None else "",
             "plug-in": plugin_version(config.recipe),
         },
-        with_coordinates=config.spatial is not None,
+        obsm=tuple(key for key in ("spatial" if config.spatial else None, config.use_rep) if key is not None),
+        batch_key=None if config.batch is None else config.batch.key,
     )
 
 
@@ -151,6 +152,8 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
     if result.alignment is not None:
         record |= asdict(result.alignment.lineage)
         record["coverage"] = _coverage_record(result.alignment, result.share_hvgs)
+    if result.mixing:
+        record["batches"] = batch_record(result) | {"neighbors": pd.DataFrame(mixing_rows(result))}
     if result.sentences is not None:
         record["sentences"] = _sentence_record(result.sentences)
     if result.text is not None and result.representation.text_head is not None:
@@ -160,6 +163,20 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
             "whitening_components": result.text.whitening.components,
         }
     return record | _cluster_record(result)
+
+
+def batch_record(result: RunResult) -> dict[str, Any]:
+    """Key, cells and integration of the batches; empty where there are none."""
+    batches = result.features.batches
+    if batches is None:
+        return {}
+    sizes = dict(zip(batches.names, batches.n_cells.tolist(), strict=True))
+    return {"key": batches.key, "integration": result.config.integration, "n_cells": sizes}
+
+
+def mixing_rows(result: RunResult) -> list[dict[str, Any]]:
+    """Same-batch neighbours of all cells, and of each cluster."""
+    return [asdict(row) for row in result.mixing]
 
 
 def _coverage_record(alignment: GeneAlignment, share_hvgs: float | None) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Task(Generic[Result]):
     targets: tuple[Target, ...] = ()  # what is written beside the cells
     write_beside: Callable[[Any, Result, WriteConfig], None] | None = None  # writes them
     stage_key: Mapping[str, Any] | None = None  # what decides the result; None where all cells have to be in memory
-    with_coordinates: bool = False  # whether coordinates of backed cells are read
+    obsm: tuple[str, ...] = ()  # parts of it that are read of backed cells
+    batch_key: str | None = None  # column of obs with the batches within which genes of backed cells are compared
 
     def slots_for(self, key_added: str) -> list[tuple[str, str]]:
         """Slots under a name."""
@@ -130,11 +131,15 @@ def run_on_file(
     if not check_job((path,), task, read=read, write=write, stream=stream):
         return run_in_memory(read_cells(path, read), task, sources=(path,), write=write)
     check_out_of_core(path, write.output)
-    backed = open_backed(path, read, with_coordinates=task.with_coordinates)
+    backed = open_backed(path, read, obsm=task.obsm)
     backed.claim_slots(task.slots_for(write.key_added), overwrite=write.overwrite)
     stages = stages_of((path,), task, read=read, write=write, stream=stream)
     return run_in_stages(
-        lambda: read_backed_cells(backed, read, stages), task, sources=(path,), write=write, stages=stages
+        lambda: read_backed_cells(backed, read, stages, batch_key=task.batch_key),
+        task,
+        sources=(path,),
+        write=write,
+        stages=stages,
     )
 
 

@@ -25,6 +25,7 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "anndata": ("anndata", "cells"),
     "faiss": ("faiss-cpu", "cells"),
     "h5py": ("h5py", "cells"),
+    "harmonypy": ("harmonypy", "cells"),
     "numcodecs": ("numcodecs", "cells"),
     "pandas": ("pandas", "cells"),
     "sknetwork": ("scikit-network", "cells"),

@@ -72,7 +72,7 @@ def fit_model(cells: AnyCells, result: RunResult) -> FittedModel:
     """
     config, features = result.config, result.features
     check_can_predict(config)
-    if result.labels is None:
+    if result.labels is None or features.components is None:
         raise InputUnusable("a model is kept of a run with clusters; use cluster, not embed")
     columns = features.top_genes
     ids = result.alignment.gene_ids[columns] if result.alignment else np.zeros(len(columns), dtype=np.int64)
@@ -102,6 +102,12 @@ def check_can_predict(config: RunConfig) -> Embed:
         raise InputUnusable(f"recipe {recipe.name!r} has no way to place new cells; use {able}")
     if config.spatial is not None:
         raise InputUnusable("a model fitted with --spatial cannot place cells of other tissue; leave --spatial out")
+    if config.use_rep is not None:
+        raise InputUnusable("a model fitted with --use-rep cannot place new cells; leave --use-rep out")
+    if config.integration != "none":
+        raise InputUnusable(
+            "a model of integrated batches cannot place new cells; leave --save-model or --batch-key out"
+        )
     if config.semantics.sentences == "encoded":
         raise InputUnusable("a model fitted with --sentences encoded cannot place new cells; use --sentences pooled")
     return recipe.embed

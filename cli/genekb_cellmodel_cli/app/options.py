@@ -11,7 +11,7 @@ import typer
 
 import genekb
 from cellmodel.core import config as settings
-from cellmodel.core.config import SEEDS, RunConfig
+from cellmodel.core.config import SEEDS, BatchConfig, RunConfig
 from cellmodel.core.device import Compute
 
 if TYPE_CHECKING:
@@ -289,6 +289,39 @@ class Slots:
         from cellmodel.io.writers import WriteConfig
 
         return WriteConfig(output=output, **asdict(self), **more)
+
+
+def check_integration(value: str | None) -> str | None:
+    """Take the name of an integration; one that none has is wrong usage."""
+    if value is None:
+        return None
+    from cellmodel.core.errors import UnknownName
+    from cellmodel.pp.integrate import check_name
+
+    with wrong_usage(UnknownName):
+        return check_name(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Groups of cells that differ by technique, and how they are brought together."""
+
+    batch_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs with the batch of each cell (sample, donor, protocol); integrated by Harmony."
+        ),
+    ] = None
+    integration: Annotated[
+        str | None,
+        typer.Option(help="With --batch-key: harmony, none, or a plug-in's name.", callback=check_integration),
+    ] = None
+
+    def batch(self) -> BatchConfig | None:
+        """Give the settings; None where there is no batch key."""
+        if self.batch_key is None and self.integration is not None:
+            raise typer.BadParameter("--integration needs the batches; give --batch-key COLUMN")
+        return None if self.batch_key is None else BatchConfig(key=self.batch_key, integration=self.integration)
 
 
 @dataclass(frozen=True, kw_only=True)

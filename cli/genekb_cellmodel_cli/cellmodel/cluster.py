@@ -1,5 +1,6 @@
 """The commands `cellmodel cluster`, `embed` and `demo`, and what they report of a run."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _MARKERS, _WORDS = 5, 4  # of a cluster that are shown
 class Views(options.GeneMatching):
     """Settings of what recipes see of the cells."""
 
+    batches: options.Batches
     knowledge: options.Knowledge = "real"
     sentences: Annotated[
         Sentences,
@@ -40,8 +42,15 @@ class Views(options.GeneMatching):
         bool, typer.Option("--low-data", help="For few cells: weigh genes by how informative they are, also by text.")
     ] = False
 
+    use_rep: Annotated[
+        str | None,
+        typer.Option(help="Key of obsm with an embedding, such as X_scVI, in place of the principal components."),
+    ] = None
+
     def config(self, *, smooth_labels: bool = False, **more: Any) -> RunConfig:
         """Give the settings of a run."""
+        if self.low_data and self.use_rep:
+            raise typer.BadParameter("--low-data weighs genes in the components, which --use-rep replaces")
         if smooth_labels and not self.spatial:
             raise typer.BadParameter("--smooth-labels needs coordinates; give --spatial too")
         return super().config(
@@ -49,6 +58,8 @@ class Views(options.GeneMatching):
             semantics=SemanticsConfig(sentences=self.sentences),
             spatial=SpatialConfig(smooth_labels=smooth_labels) if self.spatial else None,
             low_data=self.low_data,
+            batch=self.batches.batch(),
+            use_rep=self.use_rep,
             **more,
         )
 
@@ -188,6 +199,8 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
     """Report what a run read and found."""
     from dataclasses import asdict
 
+    from cellmodel.tl._slots import batch_record, mixing_rows
+
     cells, result = outcome.cells, outcome.result
     content: dict[str, Any] = {
         "input": cells.source,
@@ -215,6 +228,9 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         }
     if result.sentences is not None:
         content["sentences"] = asdict(result.sentences)
+    if result.mixing:
+        rows = [{name: _rounded(value) for name, value in row.items()} for row in mixing_rows(result)]
+        content["batches"] = batch_record(result) | {"neighbors": rows}
     if result.labels is not None:
         clusters = count_clusters(result.labels, result.confidence, n_clusters=int(result.labels.max()) + 1)
         words = {str(one.cluster): [word.term for word in one.words[:_WORDS]] for one in result.words}
@@ -229,6 +245,13 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
             "neighbour_agreement": {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge},
         }
     return content
+
+
+def _rounded(value: Any) -> Any:
+    """Round a fraction; one that is not defined is None."""
+    if not isinstance(value, float):
+        return value
+    return None if math.isnan(value) else round(value, 4)
 
 
 def count_clusters(labels: Any, confidence: Any, *, n_clusters: int) -> list[dict[str, Any]]:
@@ -268,11 +291,21 @@ def summary_lines(content: dict[str, Any]) -> Iterator[str]:
     if content.get("neighbour_agreement"):
         agreement = content["neighbour_agreement"].items()
         yield from ("", *table(("text view by", "neighbours in the same cluster"), agreement))
+    if content.get("batches"):
+        yield from ("", *table(_MIXING, content["batches"]["neighbors"]))
     if content.get("sentences"):
         yield from _sentence_lines(content["sentences"])
     yield from ("", *(f"{key}: {content[key]}" for key in ("output", "report") if content[key]))
 
 
+_MIXING: Columns = {
+    "cluster": "cluster",
+    "cells": "n_cells",
+    "largest batch": lambda row: f"{row['batch']} ({row['share']:.0%})",
+    "same-batch neighbours before": lambda row: "" if row["before"] is None else row["before"],
+    "after": "after",
+    "if mixed": "if_mixed",
+}
 _AGREEMENT: Columns = {
     "pooled, beside encoded": "pooled",
     "rank correlation of cosines": "similarity",

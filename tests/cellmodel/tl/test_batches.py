@@ -1,0 +1,150 @@
+"""Batches: read, integrated and reported by runs in memory and out of core, and an embedding of the user's own."""
+
+import logging
+
+import anndata
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+import cellmodel as cm
+from cellmodel.core.config import BatchConfig, PreprocessConfig, RunConfig
+from cellmodel.core.errors import InputUnusable, UnknownName
+from cellmodel.io.cells import cells_from_anndata
+from cellmodel.tl._run import run
+from tests.support.batches import two_protocols
+from tests.support.in_process import call, call_json
+
+KEYED = RunConfig(knowledge="none", n_words=0, n_clusters=3, batch=BatchConfig(key="batch"))
+
+
+def clustered(adata, config):
+    return run(cells_from_anndata(adata), None, config)
+
+
+def test_clusters_are_kinds_of_cells_and_batches_are_mixed_in_them():
+    adata = two_protocols()
+    keyed = clustered(adata, KEYED)
+    assert adjusted_rand_score(adata.obs["kind"], keyed.labels) > 0.95
+    whole, *rows = keyed.mixing
+    assert whole.cluster == "all"
+    assert whole.n_cells == sum(row.n_cells for row in rows) == adata.n_obs
+    assert whole.before > 0.85 > whole.after + 0.1 > whole.if_mixed
+
+
+@pytest.mark.parametrize("recipe", ["fused", "pca-kmeans"])
+def test_the_order_of_the_cells_does_not_matter(recipe):
+    adata = two_protocols(n_cells=120)
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    config = RunConfig(knowledge="none", n_words=0, n_clusters=3, batch=BatchConfig(key="batch"), recipe=recipe)
+    first, second = (clustered(each, config) for each in (adata, adata[order].copy()))
+    np.testing.assert_allclose(second.features.pcs, first.features.pcs[order], atol=2e-3)
+    assert adjusted_rand_score(first.labels[order], second.labels) == 1
+
+
+def test_integration_none_keeps_the_components_and_reports_the_batches(caplog):
+    adata = two_protocols()
+    plain = clustered(adata, RunConfig(knowledge="none", n_words=0, n_clusters=3))
+    with caplog.at_level(logging.INFO):
+        keyed = clustered(
+            adata,
+            RunConfig(knowledge="none", n_words=0, n_clusters=6, batch=BatchConfig(key="batch", integration="none")),
+        )
+    np.testing.assert_array_equal(keyed.features.pcs, plain.features.pcs)
+    assert keyed.mixing[0].before is None
+    assert "6 clusters nearly of one batch alone: 0 (98% b1), 1 (100% b1)" in caplog.text
+
+
+def test_a_key_of_one_batch_changes_nothing_and_is_said(caplog):
+    adata = two_protocols()
+    adata.obs["batch"] = "one"
+    plain, keyed = (
+        clustered(adata, config) for config in (RunConfig(knowledge="none", n_words=0, n_clusters=3), KEYED)
+    )
+    np.testing.assert_array_equal(keyed.features.pcs, plain.features.pcs)
+    np.testing.assert_array_equal(keyed.labels, plain.labels)
+    assert "'batch' names one batch, 'one': nothing is integrated" in caplog.text
+
+
+def test_a_batch_of_three_cells_is_integrated_and_chooses_no_genes(caplog):
+    adata = two_protocols()
+    adata.obs["batch"] = ["few"] * 3 + adata.obs["batch"].tolist()[3:]
+    config = RunConfig(
+        knowledge="none", n_words=0, n_clusters=3, batch=BatchConfig(key="batch"),
+        preprocess=PreprocessConfig(n_top_genes=60),
+    )  # fmt: skip
+    found = clustered(adata, config)
+    assert adjusted_rand_score(adata.obs["kind"], found.labels) > 0.95
+    assert "1 batch of fewer than 30 cells (few): highly variable genes are chosen without them" in caplog.text
+
+
+def test_an_embedding_of_the_users_takes_the_place_of_the_components():
+    adata = two_protocols()
+    rng = np.random.default_rng(0)
+    kinds = adata.obs["kind"].astype("category").cat.codes.to_numpy()
+    adata.obsm["X_scVI"] = (np.eye(10)[kinds] * 5 + rng.standard_normal((adata.n_obs, 10))).astype(np.float32)
+    found = cm.tl.cluster(adata, knowledge="none", n_clusters=3, use_rep="X_scVI", batch_key="batch", copy=True)
+    assert adjusted_rand_score(adata.obs["kind"], found.obs["cellmodel"]) == 1
+    record = found.uns["cellmodel"]
+    assert record["params"]["use_rep"] == "X_scVI"
+    assert record["batches"]["integration"] == "none"
+    assert len(record["markers"])
+    asked = BatchConfig(key="batch", integration="harmony")
+    found = cm.tl.cluster(adata, knowledge="none", n_clusters=3, use_rep="X_scVI", batch_key=asked, copy=True)
+    assert found.uns["cellmodel"]["batches"]["integration"] == "harmony"
+
+
+def test_embeddings_that_cannot_be_used_are_refused():
+    adata = two_protocols()
+    adata.obsm["X_scVI"] = np.ones((adata.n_obs, 5))
+    adata.obsm["X_scVI"][:4, 2] = np.nan
+    adata.obsm["X_one"] = np.ones((adata.n_obs, 1))
+    for key, message in (
+        ("X_scvi", r"no obsm\['X_scvi'\] \(it has: X_scVI, X_one; did you mean 'X_scVI'\?\)"),
+        ("X_scVI", r"obsm\['X_scVI'\] of AnnData in memory is NaN or infinite for 4 cells"),
+        ("X_one", r"has shape \(240, 1\) and type float64; two or more numbers a cell are needed"),
+    ):
+        with pytest.raises(InputUnusable, match=message):
+            cm.tl.embed(adata, knowledge="none", use_rep=key)
+
+
+def test_settings_that_exclude_one_another_are_refused():
+    with pytest.raises(ValueError, match="low_data weighs genes in the principal components, which use_rep replaces"):
+        RunConfig(low_data=True, use_rep="X_scVI")
+    with pytest.raises(UnknownName, match="integration 'harmny' is not one of harmony, none; did you mean 'harmony'"):
+        clustered(two_protocols(), RunConfig(knowledge="none", batch=BatchConfig(key="batch", integration="harmny")))
+
+
+def test_the_command_reports_and_records_the_batches(tmp_path):
+    two_protocols().write_h5ad(tmp_path / "c.h5ad")
+    shared = ["cluster", tmp_path / "c.h5ad", "--knowledge", "none", "--n-clusters", "3", "--batch-key", "batch"]
+    content = call_json("cellmodel", *shared, "-o", tmp_path / "a.h5ad")
+    batches = content["batches"]
+    assert (batches["key"], batches["integration"]) == ("batch", "harmony")
+    assert sum(batches["n_cells"].values()) == content["n_cells"]
+    assert [row["cluster"] for row in batches["neighbors"]] == ["all", "0", "1", "2"]
+    assert batches["neighbors"][0]["before"] > 0.85 > batches["neighbors"][0]["after"]
+    stored = anndata.read_h5ad(tmp_path / "a.h5ad").uns["cellmodel"]
+    assert stored["params"]["batch"]["key"] == "batch"
+    assert stored["batches"]["neighbors"]["after"].tolist() == pytest.approx(
+        [row["after"] for row in batches["neighbors"]], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--integration", "harmony"], "--integration needs the batches; give --batch-key COLUMN"),
+        (["--batch-key", "batch", "--integration", "scvi"], "integration 'scvi' is not one of harmony, none"),
+        (["--low-data", "--use-rep", "X_scVI"], "--low-data weighs genes in the components, which --use-rep replaces"),
+        (["--batch-key", "batches"], "has no column 'batches' in obs (it has: batch, kind; did you mean 'batch'?)"),
+    ],
+)
+def test_the_command_refuses_keys_and_options_that_cannot_be_used(tmp_path, options, message):
+    two_protocols(n_cells=30).write_h5ad(tmp_path / "c.h5ad")
+    code, _, errors = call(
+        "cellmodel", "embed", tmp_path / "c.h5ad", "--knowledge", "none", "-o", tmp_path / "o.h5ad", *options
+    )
+    assert code in {2, 3}
+    assert message in errors.replace("\n", " ")
+    assert not (tmp_path / "o.h5ad").exists()
