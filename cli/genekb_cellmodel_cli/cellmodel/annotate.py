@@ -1,4 +1,4 @@
-"""The commands `cellmodel annotate` and `search`: names for clusters, and free text against clusters and cells."""
+"""The commands `cellmodel annotate` and `search`: names for clusters and marker lists, and cells by free text."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ import typer
 
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, show, table
-from genekb_cellmodel_cli.cellmodel.marker_lists import Lists, name_lists, shown_name
 
 if TYPE_CHECKING:
+    import genekb
     from cellmodel.annotate.candidates import Panel
     from cellmodel.annotate.cell_types import CellType
+    from cellmodel.annotate.marker_lists import ListChoice
     from cellmodel.annotate.search import Found
+    from cellmodel.core.config import RunConfig
     from cellmodel.explain.terms import SupportingGene
 
 _SHOWN = 6  # genes of a cluster that are shown
@@ -70,6 +72,40 @@ class Candidates:
         return of_tissues(read_cell_types(), tissues, in_every=IN_EVERY_TISSUE if self.only_tissue is None else ())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """Lists of marker genes in place of cells."""
+
+    marker_lists: Annotated[
+        Path | None,
+        typer.Option(
+            help="Name lists of marker genes, no cells: .tsv or .csv with cluster and gene and, if you like, rank or "
+            "score; tables of Seurat's FindAllMarkers and scanpy's rank_genes_groups_df as they are."
+        ),
+    ] = None
+    universe: Annotated[
+        Path | None,
+        typer.Option(help="Genes that a list could hold, one a line; all of the store with a text if left out."),
+    ] = None
+    top: Annotated[int, typer.Option(help="Genes of a list that count.", min=1)] = 50
+
+    def are_given(self, path: Path | None) -> bool:
+        """Whether there are lists to name; wrong usage if there are neither lists nor cells, or both."""
+        if (path is None) == (self.marker_lists is None):
+            raise typer.BadParameter("give cells with clusters, or --marker-lists FILE: one of the two")
+        if self.marker_lists is None and self.universe is not None:
+            raise typer.BadParameter("--universe goes with --marker-lists: of cells, the measured genes are known")
+        return self.marker_lists is not None
+
+    def choice(self, **more: Any) -> "ListChoice":
+        """Say how they are named."""
+        from cellmodel.annotate.marker_lists import ListChoice
+        from cellmodel.explain.marker_tables import read_universe
+
+        universe = None if self.universe is None else read_universe(self.universe)
+        return ListChoice(universe=universe, n_top=self.top, **more)
+
+
 def annotate(
     output: Annotated[
         Path,
@@ -102,7 +138,7 @@ def annotate(
     panel = _panel(candidates, encoder=genes.encoder, level=level) if kb is None else {}
     if lists.are_given(path) or path is None:
         choice = lists.choice(types=candidates.read() if kb else None, level=level, n_permutations=permutations)
-        name_lists(
+        _name_lists(
             lists, kb, genes.config(), choice=choice, panel=panel, output=output, overwrite=slots.overwrite, json=json
         )
         return
@@ -142,8 +178,16 @@ def _panel(candidates: Candidates, *, encoder: str | None, level: str) -> "Panel
     return panel
 
 
-_NAME = {"cluster": "cluster", "cells": "n_cells", "name": shown_name}
-_BY_TYPES = _NAME | {
+def _shown_name(row: dict[str, Any]) -> str:
+    """Name of a cluster or list, or why it has none."""
+    from cellmodel.annotate.marker_overlap import display_name
+
+    return display_name(row["name"], best=row["best"], reason=row["reason"])
+
+
+_NAME: Columns = {"cluster": "cluster", "cells": "n_cells", "name": _shown_name}
+_BY_TYPES: Columns = {
+    **_NAME,
     "level": "level",
     "parent": "parent",
     "score": "score:.1f",
@@ -154,18 +198,67 @@ _BY_TYPES = _NAME | {
     "runner-up": "runner_up",
     "genes": lambda row: [gene["name"] for gene in row["genes"][:_SHOWN]],
 }
-_BY_OVERLAP = _NAME | {
+_OVERLAP: Columns = {
     "p adjusted": "p_adjusted:.2g",
     "shared genes": lambda row: row["genes"][:_SHOWN],
     "runner-up": "runner_up",
-    "its p": "runner_up_p_adjusted:.2g",
 }
+_BY_OVERLAP: Columns = {**_NAME, **_OVERLAP, "its p": "runner_up_p_adjusted:.2g"}
+_LIST: Columns = {"cluster": "cluster", "genes": "n_genes", "name": _shown_name}
+_LISTS_BY_TYPES: Columns = {
+    **_LIST,
+    "level": "level",
+    "parent": "parent",
+    "score": "score:.1f",
+    "p": "p_value:.2g",
+    "runner-up": "runner_up",
+    "responsible": lambda row: row["genes"][:_SHOWN],
+}
+_LISTS_BY_OVERLAP: Columns = {**_LIST, **_OVERLAP}
 
 
-def _print_names(content: dict[str, Any], columns: dict[str, Any], *, json: bool) -> None:
+def _print_names(content: dict[str, Any], columns: Columns, *, json: bool) -> None:
     candidates = [f"candidates: {content['n_candidates']} types"] if "n_candidates" in content else []
     lines = [*table(columns, content["clusters"]), "", *candidates, f"output: {content['output']}"]
     show(content, lines, json=json)
+
+
+def _name_lists(
+    lists: Lists,
+    kb: "genekb.Store | None",
+    config: "RunConfig",
+    *,
+    choice: "ListChoice",
+    panel: "Panel",
+    output: Path,
+    overwrite: bool,
+    json: bool,
+) -> None:
+    """Name the lists, write and show the names."""
+    from cellmodel.explain.marker_tables import read_marker_lists
+    from cellmodel.tl._lists import named_rows, write_names
+    from genekb.files.replace import Target, check_targets
+
+    path = lists.marker_lists
+    assert path is not None
+    inputs = [path] if lists.universe is None else [path, lists.universe]
+    check_targets([Target(output)], inputs=inputs, overwrite=overwrite)
+    content = named_rows(read_marker_lists(path), kb, config, choice=choice, panel=panel)
+    write_names(content["clusters"], output, overwrite=overwrite)
+    show({"input": str(path), "output": str(output)} | content, _list_lines(content, output), json=json)
+
+
+def _list_lines(content: dict[str, Any], output: Path) -> list[str]:
+    rows = content["clusters"]
+    lines = [*table(_LISTS_BY_TYPES if "store_id" in content else _LISTS_BY_OVERLAP, rows), ""]
+    if "store_id" in content:
+        lines.append(f"candidates: {content['n_candidates']} types, of {content['n_universe']:,} genes")
+    unresolved = list(dict.fromkeys(gene for row in rows for gene in row["unresolved"]))
+    if unresolved:
+        lines.append(f"not known: {', '.join(unresolved)}")
+    left_out = {"repeated": content["n_repeated"], "lower in the cluster or not significant": content["n_lower"]}
+    lines += [f"rows left out: {number} {what}" for what, number in left_out.items() if number]
+    return [*lines, f"output: {output}"]
 
 
 def search(

@@ -11,14 +11,17 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
 from genekb_cellmodel_cli.genekb.build import describe_build
-from genekb_cellmodel_cli.genekb.programs import export_for_program, left_out_lines, named_gene_ids
 from genekb_cellmodel_cli.genekb.tasks import TaskOptions, compare_on_tasks
 
 if TYPE_CHECKING:
+    import genekb
     from genekb.builder.update import ImportResult
     from genekb.encoders.imported.vectors import ForeignVectors
     from genekb.query.compare import Comparison
+    from genekb.query.programs import NamedVectors, Program
+    from genekb.schema import IntArray
 
+_N_LISTED = 10  # names without a vector that are shown
 Format = Literal["npy", "npz", "json", "word2vec", "h5ad", "safetensors", "parquet", "duckdb"]
 
 
@@ -127,7 +130,7 @@ def export(
     if program is not None:
         if format_ is not None:
             raise typer.BadParameter("--for has a format of its own; leave out --format")
-        export_for_program(
+        _export_for_program(
             store, output, program, genes=genes, allow_missing=allow_missing, encoder=encoder, overwrite=overwrite,
             json=json,
         )  # fmt: skip
@@ -148,7 +151,7 @@ def export(
     else:
         from genekb.query.export import export_store
 
-        gene_ids, missing = named_gene_ids(kb, genes, encoder=encoder, allow_missing=allow_missing)
+        gene_ids, missing = _named_gene_ids(kb, genes, encoder=encoder, allow_missing=allow_missing)
         result = export_store(kb, output, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
         content |= missing | asdict(result) | {"files": [str(file) for file in result.files]}
         _note_not_pulled(result.not_pulled)
@@ -163,6 +166,75 @@ def _kind_of(path: Path) -> Format:
     if path.suffix not in kinds:
         raise typer.BadParameter(f"{path.name} has none of the suffixes {', '.join(kinds)}; choose with --format")
     return kinds[path.suffix]
+
+
+def _export_for_program(
+    store: options.Store,
+    path: Path,
+    program: "Program",
+    *,
+    genes: Path | None,
+    allow_missing: bool,
+    encoder: str | None,
+    overwrite: bool,
+    json: bool,
+) -> None:
+    """Write vectors in the form that a program reads, and print what was written."""
+    from genekb.query.programs import SUFFIXES, export_for, named_vectors, output_files, read_names
+
+    if path.suffix != SUFFIXES[program]:
+        raise typer.BadParameter(f"--for {program} writes {SUFFIXES[program]}, not {path.name}")
+    if program == "gears" and genes is None:
+        raise typer.BadParameter("a graph for GEARS joins the genes that are perturbed; list them with --genes")
+    kb = store.open()
+    names = read_names(genes) if genes else None
+    found = named_vectors(kb, names, encoder=encoder, allow_missing=allow_missing)
+    content: dict[str, object] = {
+        "store": kb.store_id,
+        "program": program,
+        "files": [str(file) for file in output_files(found, path)],
+        "encoder": found.lineage["encoder_id"],
+        "n_genes": len(found.names),
+    }
+    if program == "pertpy":
+        from genekb.core.plugins import require
+
+        require("anndata", needed_by="--for pertpy needs", instead="write --for scouter")
+        from cellmodel.io.formats.gene_anndata import write_perturbations_h5ad
+
+        write_perturbations_h5ad(found, path, overwrite=overwrite)
+    else:
+        n_edges = export_for(found, path, program=program, overwrite=overwrite)
+        content |= {"n_edges": n_edges} if program == "gears" else {}
+    _note_missing(found)
+    print_record(content | {"missing": dict(found.missing) if json else list(found.missing)}, json=json)
+
+
+def _named_gene_ids(
+    kb: "genekb.Store", genes: Path | None, *, encoder: str | None, allow_missing: bool
+) -> "tuple[IntArray | None, dict[str, object]]":
+    """Give the GeneIDs of a list of genes, each once, and the names without a vector; None without a list."""
+    import numpy as np
+
+    from genekb.query.programs import named_vectors, read_names
+
+    if genes is None:
+        return None, {}
+    found = named_vectors(kb, read_names(genes), encoder=encoder, allow_missing=allow_missing)
+    _note_missing(found)
+    _, first = np.unique(found.gene_ids, return_index=True)
+    return found.gene_ids[np.sort(first)], {"missing": list(found.missing)}
+
+
+def _note_missing(found: "NamedVectors") -> None:
+    for line in _left_out_lines(list(found.missing.items())):
+        note(line)
+
+
+def _left_out_lines(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """Say what was left out and why, line by line."""
+    more = [f"and {len(reasons) - _N_LISTED:,} more; --json lists all"] if len(reasons) > _N_LISTED else []
+    return [*(f"left out: {name}: {why}" for name, why in reasons[:_N_LISTED]), *more]
 
 
 def check_encoder_name(name: str) -> str:
@@ -233,7 +305,7 @@ def _import_lines(result: "ImportResult", name: str) -> list[str]:
     left_out, manifest = result.left_out, result.build.manifest
     return [
         f"{result.n_genes:,} of {result.n_genes + len(left_out):,} vectors taken",
-        *left_out_lines(left_out),
+        *_left_out_lines(left_out),
         f"encoder {result.encoder_id}; use it with --encoder {name}",
         f"store {manifest.full_name}, digest {manifest.digest[:16]}: {result.build.folder}",
     ]
