@@ -1,8 +1,5 @@
 """Tables of perturbation, gene and label, and what is refused in them; as text, plain or gzipped."""
 
-import csv
-import gzip
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.guard import damage_is_one_line
 from genekb.core.messages import counted
-from genekb.files.limits import check_gzip
+from genekb.files.tables import read_table
 
 MIN_TRAINED: Final = 20  # perturbations: fewer cannot be divided into groups that say anything
 _KEYS: Final = ("perturbation", "gene")
@@ -48,8 +44,9 @@ def read_pairs(path: Path, *, with_labels: bool) -> PairTable:
     Raises ``InputUnusable`` if it cannot be read, lacks a column, is empty, has a pair twice, or a label is neither 0
     nor 1.
     """
-    rows = _read(path, [*_KEYS, *(["label"] if with_labels else [])])
-    _check_rows(path, rows)
+    found = _read(path, [*_KEYS, *(["label"] if with_labels else [])])
+    _check_rows(path, found)
+    rows = [row for _, row in found]
     return PairTable(
         perturbations=tuple(row[0] for row in rows),
         genes=tuple(row[1] for row in rows),
@@ -60,7 +57,7 @@ def read_pairs(path: Path, *, with_labels: bool) -> PairTable:
 
 def read_scores(path: Path) -> dict[tuple[str, str], float]:
     """Read the scores of a table of predictions by perturbation and gene; ``InputUnusable`` if it has none."""
-    rows = _read(path, [*_KEYS, "score"])
+    rows = [row for _, row in _read(path, [*_KEYS, "score"])]
     try:
         return {(row[0], row[1]): float(row[2]) for row in rows if row[2]}
     except ValueError as error:
@@ -69,35 +66,29 @@ def read_scores(path: Path) -> dict[tuple[str, str], float]:
         ) from error
 
 
-def _read(path: Path, wanted: Sequence[str]) -> list[list[str]]:
-    """Columns of a table, in the order wanted."""
-    stem = path.with_suffix("") if path.suffix == ".gz" else path
-    with damage_is_one_line(path):
-        check_gzip(path)
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text), delimiter="," if stem.suffix == ".csv" else "\t")
-        columns, table = reader.fieldnames or (), list(reader)
-    missing = [name for name in wanted if name not in columns]
+def _read(path: Path, wanted: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Columns of a table, in the order wanted, and the line of each row."""
+    table = read_table(path, "a table of perturbations and genes", error=InputUnusable)
+    missing = [name for name in wanted if name not in table.columns]
     if missing:
-        have = ", ".join(map(str, columns))[:_SHOWN_TEXT] or "none"
-        raise InputUnusable(f"{path} has the columns {have}, not {missing[0]}; name its columns {', '.join(wanted)}")
-    rows = [[(row[name] or "").strip() for name in wanted] for row in table]
-    if not rows:
+        raise InputUnusable(
+            f"{path} has the columns {str(table)[:_SHOWN_TEXT]}, not {missing[0]}; name its columns {', '.join(wanted)}"
+        )
+    if not table.rows:
         raise InputUnusable(f"{path} has no row below its header; give a pair of perturbation and gene a line")
-    return rows
+    return [(line, [row[name] for name in wanted]) for line, row in zip(table.lines, table.rows, strict=True)]
 
 
-def _check_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
+def _check_rows(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
     """Raise where a field is empty, a pair stands twice, or a label is neither 0 nor 1."""
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         if not row[0] or not row[1]:
             raise InputUnusable(
                 f"{path}, line {number}, has no {_KEYS[0 if not row[0] else 1]}; fill it or leave it out"
             )
         if len(row) > len(_KEYS) and row[2] not in {"0", "1", "0.0", "1.0"}:
             raise InputUnusable(f"{path}, line {number}, has the label {row[2]!r}; a label is 0 or 1")
-    twice = [pair for pair, count in Counter((row[0], row[1]) for row in rows).items() if count > 1]
+    twice = [pair for pair, count in Counter((row[0], row[1]) for _, row in rows).items() if count > 1]
     if twice:
         shown = ", ".join(" and ".join(pair) for pair in twice[:_SHOWN])
         raise InputUnusable(f"{path} has {counted(len(twice), 'pair')} more than once ({shown}); keep one row of each")

@@ -17,6 +17,7 @@ from cellmodel.perturb.neighbors import nearest_trained
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig
 from cellmodel.perturb.texts import GeneTexts, gene_texts
 from cellmodel.pp.normalize import log_expression
+from genekb.files.tables import read_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,10 +40,7 @@ class ScreenConfig:
 def read_wanted(text: str) -> tuple[str, ...]:
     """Names of genes: with commas between them, or the lines of a file of that name."""
     path = Path(text)
-    try:
-        parts = path.read_text(encoding="utf-8-sig").split("\n") if path.is_file() else text.split(",")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputUnusable(f"{path} cannot be read as a list of genes; give a name a line, in UTF-8") from error
+    parts = read_list(path, "a list of genes", error=InputUnusable) if path.is_file() else text.split(",")
     names = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not names:
         raise InputUnusable(f"{text!r} names no gene; give names with commas between them, or a file with one a line")

@@ -48,6 +48,9 @@ def reading(path: Path, what: str, error: type[Exception]) -> Iterator[None]:
         raise error(
             f"{path} cannot be read as {what}: it is no text in UTF-8 (byte {found.start}); save it as UTF-8"
         ) from found
+    except gzip.BadGzipFile as found:
+        reason = "is named .gz, but is not gzipped; take .gz off its name, or zip it"
+        raise error(f"{path} cannot be read as {what}: it {reason}") from found
     except (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error) as found:
         reason = getattr(found, "strerror", None) or str(found)[:200]
         raise error(f"{path} cannot be read as {what}: {reason}") from found
