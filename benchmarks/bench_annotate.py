@@ -1,6 +1,6 @@
 """Names for clusters and cells: named right, withheld, wrong; either evidence source, and controls; annotate.{json,md}.
 
-    python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders lsa-256,minilm] [--cache FOLDER]
+    python benchmarks/bench_annotate.py --output results [--home HOME] [--encoders wcp,lsa-256] [--cache FOLDER]
     python benchmarks/bench_annotate.py --output results --cells [--clusters]    # names of single cells
     python benchmarks/bench_annotate.py --output results --rules    # other rules, cross-fitted
 
@@ -10,10 +10,8 @@ a label, written down before anything was scored. Sets are in two halves by a ha
 on one is reported on the other. `--species human` keeps the sets of one. Exits with 1 where a bar is missed.
 """
 
-import argparse
 import itertools
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -32,7 +30,7 @@ from naming_sets import (
     open_stores,
     with_vectors,
 )
-from protocol import load_datasets, write_results
+from protocol import command_line, finish, load_datasets
 from sklearn.feature_extraction.text import HashingVectorizer
 
 import genekb
@@ -325,17 +323,15 @@ def report_rules(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
 
 def main() -> int:
     """Run everything and compare with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results"))
-    parser.add_argument("--home", type=Path)
-    parser.add_argument("--encoders", default="lsa-256,minilm")
+    parser = command_line(__doc__)
+    parser.add_argument("--encoders", default="wcp,lsa-256")
     parser.add_argument("--cache", type=Path, help="Folder in which clusters are kept for the next run.")
     parser.add_argument("--species", default="human,mouse")
     parser.add_argument("--cells", action="store_true", help="Score the names of single cells instead.")
     parser.add_argument("--clusters", action="store_true", help="With --cells: cluster the cells, too.")
     parser.add_argument("--rules", action="store_true", help="Score other rules instead.")
     options = parser.parse_args()
-    started, encoders, taxa = time.perf_counter(), options.encoders.split(","), options.species.split(",")
+    encoders, taxa = options.encoders.split(","), options.species.split(",")
     stores = open_stores(options.home or options.output / "home", encoders, taxa=taxa)
     what, score, write = "annotate", score_set, report
     if options.cells or options.rules:
@@ -345,9 +341,7 @@ def main() -> int:
     truths = named_sets(sets, cache=options.cache, with_clusters=options.clusters)
     rows = [score(truth, stores[truth.data.taxon], one) for truth in truths for one in encoders]
     lines, bars = write(rows)
-    page = "\n".join([*lines, "## Bars", "", *bars, "", f"{time.perf_counter() - started:.0f} s"]) + "\n"
-    write_results(options.output, what, rows, page)
-    return int(any("MISSED" in line for line in bars))
+    return finish(options.output, what, rows, lines=lines, bars=bars)
 
 
 if __name__ == "__main__":

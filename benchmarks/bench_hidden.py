@@ -1,6 +1,6 @@
 """Labels across species by the text of genes alone, symbols and names of one species hidden; hidden.{json,md}.
 
-    python benchmarks/bench_hidden.py --output results [--home HOME] [--encoder lsa-256] [--only pancreas]
+    python benchmarks/bench_hidden.py --output results [--home HOME] [--encoder wcp] [--only pancreas]
 
 Of the hidden species a gene has its summary alone, without any symbol, alias, full name or other designation of its
 own, without the words of these that at most twenty names have, and without longer words that hold such a word. The
@@ -8,11 +8,8 @@ other species keeps symbols, names and its own summaries; no table of orthologue
 the pairs marked so; labels of the query are read for scoring. Exits with 1 where the bar is missed.
 """
 
-import argparse
-import json
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from bench_classify import labelled, table
-from protocol import data_folder
+from protocol import command_line, data_folder, finish
 
 import genekb
 from cellmodel.annotate.classify import ClassifyConfig
@@ -167,14 +164,12 @@ def rows_of(pair: Pair, stores: Mapping[str, genekb.Store], encoder: str) -> Ite
 
 def main() -> int:
     """Run everything and compare with the bar."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
-    parser.add_argument("--home", type=Path)
-    parser.add_argument("--encoder", default="lsa-256")
+    parser = command_line(__doc__)
+    parser.add_argument("--encoder", default="wcp")
     parser.add_argument("--only", choices=["pancreas", "chosen"])
     parser.add_argument("--hidden", choices=list(TAXA))
     options = parser.parse_args()
-    started, home = time.perf_counter(), options.home or options.output / "home"
+    home = options.home or options.output / "home"
     sides = (options.hidden,) if options.hidden else tuple(TAXA)
     stores = {hidden: build_store(home, hidden, options.encoder) for hidden in (*sides, "")}
     pairs = [pair for pair in PAIRS if options.only is None or pair.is_chosen_on == (options.only == "chosen")]
@@ -183,16 +178,11 @@ def main() -> int:
     for pair in pairs:
         rows += rows_of(pair, stores, options.encoder)
         sys.stderr.write(f"{rows[-1]}\n")
-    lines = table(rows, tuple(rows[0]))
     reached = [row["accuracy"] for row in rows if row["reference"] == "baron_mouse" and row["hidden"] == "human"]
     said = "ok" if reached and np.mean(reached) >= BAR else "MISSED"
-    lines += ["", f"- {said}: mouse to human, human hidden, mean {np.mean(reached or [0]):.3f}, bar {BAR:.2f}"]
-    page = "\n".join([f"## {options.encoder}", "", *lines, "", f"{time.perf_counter() - started:.0f} s", ""])
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "hidden.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.output / "hidden.md").write_text(page)
-    sys.stdout.write(page)
-    return int(said == "MISSED")
+    bars = [f"- {said}: mouse to human, human hidden, mean {np.mean(reached or [0]):.3f}, bar {BAR:.2f}"]
+    lines = [f"## {options.encoder}", "", *table(rows, tuple(rows[0]))]
+    return finish(options.output, "hidden", rows, lines=lines, bars=bars)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,21 @@
 """Names from lists of marker genes alone, against labels; lists.{json,md}.
 
-    python benchmarks/bench_lists.py --output results [--home HOME] [--encoder lsa-256]
+    python benchmarks/bench_lists.py --output results [--home HOME] [--encoder wcp]
 
 Each label of each set is a cluster; its list is the first 10, 25 or 50 genes by Welch's t against all other cells
 (adjusted p <= .05). Candidates are all types of the table; `type_names.toml` says which names are right, and unassigned
 counts as wrong. The rule was chosen on the sets of half A.
 """
 
-import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from naming_sets import TruthOfSet, half, more_sets, named_sets, open_stores
-from protocol import load_datasets, markdown, write_results
+from protocol import command_line, finish, load_datasets, markdown
 
 import genekb
 from cellmodel.annotate.cell_types import UNASSIGNED, CellType, combine_evidence, read_cell_types
@@ -186,7 +183,7 @@ def mean_of_sets(scored: Mapping[str, bool], sets: Sequence[str] | None = None) 
     return float(np.mean([np.mean(each) for name, each in by_set.items() if sets is None or name in sets]))
 
 
-def report(scored: Mapping[int, Mapping[str, Mapping[str, bool]]], sets: Sequence[str], encoder: str) -> str:
+def report(scored: Mapping[int, Mapping[str, Mapping[str, bool]]], sets: Sequence[str], encoder: str) -> list[str]:
     """Write the shares as tables."""
     halves = {which: [name for name in sets if half(name) == which] for which in "AB"}
     lines = [f"# Names from lists alone, {encoder}", ""]
@@ -205,18 +202,14 @@ def report(scored: Mapping[int, Mapping[str, Mapping[str, bool]]], sets: Sequenc
     )
     of_sets = ([name, *(mean_of_sets(scored[size]["both"], [name]) for size in SIZES)] for name in sets)
     lines += [*markdown(["share of labels", *columns], shares), ""]
-    lines += markdown(["data, named right", *map(str, SIZES)], of_sets, digits=2)
-    return "\n".join(lines) + "\n"
+    return lines + markdown(["data, named right", *map(str, SIZES)], of_sets, digits=2)
 
 
 def main() -> int:
     """Score everything and write it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
-    parser.add_argument("--home", type=Path)
-    parser.add_argument("--encoder", default="lsa-256")
+    parser = command_line(__doc__)
+    parser.add_argument("--encoder", default="wcp")
     options = parser.parse_args()
-    start = time.perf_counter()
     stores = open_stores(options.home or options.output / "home", [options.encoder])
     scored: dict[int, dict[str, dict[str, bool]]] = {size: {} for size in SIZES}
     sets: dict[str, None] = {}
@@ -225,9 +218,7 @@ def main() -> int:
             for what, each in columns.items():
                 scored[size].setdefault(what, {}).update({f"{key} {taxon}": value for key, value in each.items()})
         sets |= dict.fromkeys(key.split("|", 1)[0] for key in labels.lists)
-    text = report(scored, sorted(sets), options.encoder) + f"\n{time.perf_counter() - start:.0f} s\n"
-    write_results(options.output, "lists", scored, text)
-    return 0
+    return finish(options.output, "lists", scored, lines=report(scored, sorted(sets), options.encoder))
 
 
 if __name__ == "__main__":

@@ -6,17 +6,15 @@ Settings were chosen on half A, sets whose identifier has an even first byte of 
 terms: only their names are read, never which genes a term annotates. Exits with 1 where a bar is missed.
 """
 
-import argparse
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from protocol import markdown, write_results
+from protocol import command_line, finish, markdown
 
 import genekb
 from genekb.files.tables import read_table
@@ -129,20 +127,18 @@ COLUMNS = (
 )
 
 
-def page(results: Mapping[str, Mapping[str, Any]], bars: Sequence[str], seconds: float) -> str:
-    """Write everything as one page."""
+def report(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Write the table, and half B by size."""
     lines = markdown(["", *COLUMNS], ([what, *map(row.get, COLUMNS)] for what, row in results.items()))
     by_size = results["real, half B"]["by size"]
     lines += ["", "Half B by number of genes, percentile and share named: "]
     lines[-1] += "; ".join(f"{size}: {place:.3f}, {named:.2f}" for size, (place, named) in by_size.items())
-    return "\n".join([*lines, "", *bars, "", f"{seconds:.0f} s"]) + "\n"
+    return lines
 
 
 def main() -> int:
     """Run everything and compare half B with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
-    parser.add_argument("--home", type=Path)
+    parser = command_line(__doc__)
     parser.add_argument("--kb", default="human")
     parser.add_argument("--encoder")
     parser.add_argument(
@@ -150,7 +146,6 @@ def main() -> int:
     )
     parser.add_argument("--knowledge", default=",".join(get_args(SetKnowledge)))
     options = parser.parse_args()
-    started = time.perf_counter()
     folder = Path(os.environ["GENEKB_TEST_DATA"]) / FOLDER
     rows, models = (read_table(folder / f"{name}.tsv.gz", "sets").rows for name in ("gsai_dev", "gsai_models_dev"))
     names = read_vocabulary(folder / "go_bp_names.tsv.gz")
@@ -168,9 +163,7 @@ def main() -> int:
     bars = [
         f"- {'ok' if of_b[what] >= bar else 'MISSED'}: {what} {of_b[what]:.3f}, bar {bar}" for what, bar in BARS.items()
     ]
-    text = page(results, bars, time.perf_counter() - started)
-    write_results(options.output, "name_set", results, text)
-    return int(any("MISSED" in line for line in bars))
+    return finish(options.output, "name_set", results, lines=report(results), bars=bars)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Cells found by words: by name, in plain plural words, by function; with controls; search.{json,md}.
 
-    python benchmarks/bench_search.py --output results [--home HOME] [--encoders lsa-256,minilm]
+    python benchmarks/bench_search.py --output results [--home HOME] [--encoders wcp,lsa-256]
 
 Queries: the name in `type_names.toml` that stands first for a label, alone or with its definition; and, of
 `search_queries.toml`, the plural of the everyday name and a description of what the cells do, written down before any
@@ -9,20 +9,17 @@ the rule was chosen on half A, for which B is the report. Labels are read for sc
 missed.
 """
 
-import argparse
 import hashlib
 import sys
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from naming_sets import TruthOfSet, dealt, known_cells, more_sets, named_sets, open_stores
-from protocol import HERE, load_datasets, write_results
+from protocol import HERE, command_line, finish, load_datasets
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.metrics import average_precision_score
 
@@ -110,8 +107,13 @@ def search_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> list[dic
     reader = QueryReader(known.alignment, store)
     controls = {one: QueryReader(with_knowledge(known, store, encoder, one).alignment, store) for one in CONTROLS}
     heights = heights_in_clusters(standard_profiles(cluster_profiles(known.expression, truth.clusters)))
-    rows = []
-    for queries in queries_of(truth):
+    kinds, rows = queries_of(truth), []
+    asked = {queries.kind: queries.texts for queries in kinds if queries.kind in {"plural", "function"}}
+    asked["nonsense"] = tomllib.loads((HERE / "search_queries.toml").read_text())["nonsense"]
+    texts = [text for each in asked.values() for text in each]  # at once: random queries are drawn once for all
+    p_values = dict(zip(texts, reader.p_values(texts, heights, n=N_RANDOM, seed=0).tolist(), strict=True))
+    of_set = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder}
+    for queries in kinds:
         both = reader.weights(queries.texts)
         weights = {
             "text and types": [both],
@@ -121,17 +123,10 @@ def search_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> list[dic
             "genes permuted": [dealt(both, deal) for deal in range(N_DEALS)],
         }
         precision = _precisions(weights, queries.relevant, known.expression, graph)
-        row = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder, "query": queries.kind}
-        found = _p_values(reader, queries.texts, heights) if queries.kind in {"plural", "function"} else []
-        rows.append({**row, "columns": precision, "p_values": dict(zip(queries.texts, found, strict=False))})
-    nonsense = tomllib.loads((HERE / "search_queries.toml").read_text())["nonsense"]
-    found = _p_values(reader, nonsense, heights)
-    row = {"data": truth.data.name, "half": half(truth.data.name), "encoder": encoder, "query": "nonsense"}
-    return [*rows, {**row, "columns": {}, "p_values": dict(zip(nonsense, found, strict=True))}]
-
-
-def _p_values(reader: QueryReader, queries: Sequence[str], heights: Any) -> list[float]:
-    return reader.p_values(queries, heights, n=N_RANDOM, seed=0).tolist()
+        rows.append({**of_set, "query": queries.kind, "columns": precision})
+    rows.append({**of_set, "query": "nonsense", "columns": {}})
+    sys.stderr.write(f"{truth.data.name}, {encoder}\n")
+    return [{**row, "p_values": {text: p_values[text] for text in asked.get(row["query"], ())}} for row in rows]
 
 
 def _precisions(
@@ -152,8 +147,8 @@ def _precisions(
     return {what: float(np.mean([next(of_draw) for _ in each])) for what, each in weights.items()}
 
 
-def report(rows: Sequence[dict[str, Any]], seconds: float) -> tuple[str, list[str]]:
-    """Write everything as one page; and the bars, one line each."""
+def report(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Write all tables; and the bars, one line each."""
     lines, bars = [], []
     scored = [row for row in rows if row["columns"]]
     for encoder, kind in dict.fromkeys((row["encoder"], row["query"]) for row in scored):
@@ -175,8 +170,7 @@ def report(rows: Sequence[dict[str, Any]], seconds: float) -> tuple[str, list[st
         said = "ok" if found >= TIMES * permuted else "MISSED"
         bars.append(f"- {said}: {encoder}, {kind}, {found / permuted:.2f} times permuted, bar {TIMES:.1f}")
         lines.append("")
-    lines += ["## Queries for which cells stand out", "", *_standing_out(rows), "", "## Bars", "", *bars, ""]
-    return "\n".join([*lines, f"{seconds:.0f} s"]) + "\n", bars
+    return [*lines, "## Queries for which cells stand out", "", *_standing_out(rows)], bars
 
 
 def _standing_out(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -192,19 +186,16 @@ def _standing_out(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main() -> int:
     """Run everything and compare with the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results"))
-    parser.add_argument("--home", type=Path)
-    parser.add_argument("--encoders", default="lsa-256,minilm")
+    parser = command_line(__doc__)
+    parser.add_argument("--encoders", default="wcp,lsa-256")
     options = parser.parse_args()
-    started, encoders = time.perf_counter(), options.encoders.split(",")
+    encoders = options.encoders.split(",")
     stores = open_stores(options.home or options.output / "home", encoders)
     asked = tomllib.loads((HERE / "search_queries.toml").read_text())["plain"]
     sets = named_sets([one for one in [*load_datasets(), *more_sets()] if one.name in asked])
     rows = [row for truth in sets for one in encoders for row in search_set(truth, stores[truth.data.taxon], one)]
-    page, bars = report(rows, time.perf_counter() - started)
-    write_results(options.output, "search", rows, page)
-    return int(any("MISSED" in line for line in bars))
+    lines, bars = report(rows)
+    return finish(options.output, "search", rows, lines=lines, bars=bars)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from cellmodel.pp.features import make_features
 from cellmodel.pp.normalize import log_expression
 from cellmodel.pp.text.align import align_cells
 from cellmodel.tl._run import run
+from genekb.genes.texts import find_template
 
 MORE_SETS = {  # of names alone: species
     "scrna/lymph_ref_330": "human",
@@ -68,7 +69,9 @@ def open_stores(
                 store.encoder_id(encoder)
         except genekb.core.errors.NotAvailable:
             source = genekb.read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=[taxon])
-            config = genekb.BuildConfig(name=taxon, models=tuple(encoders), genes="protein-coding")
+            config = genekb.BuildConfig(
+                name=taxon, models=tuple(encoders), genes="protein-coding", template=find_template("designations")
+            )
             store = genekb.open(genekb.build(source, config, home=home).folder)
         stores[taxon] = store
     return stores

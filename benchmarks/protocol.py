@@ -1,9 +1,11 @@
 """One protocol for every data set: the same settings, the same seeds, labels read for scoring alone."""
 
+import argparse
 import hashlib
 import json
 import os
 import sys
+import time
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 
 SEEDS = (0, 1, 2, 3, 4)
 HERE = Path(__file__).parent
+_STARTED = time.perf_counter()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,3 +66,19 @@ def write_results(folder: Path, name: str, found: Any, page: str) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     (folder / f"{name}.md").write_text(page)
     sys.stdout.write(page)
+
+
+def command_line(about: str) -> argparse.ArgumentParser:
+    """Arguments of every benchmark that reads stores: where results go, and where the stores are."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser.add_argument("--home", type=Path, help="Artifact home with the stores.")
+    return parser
+
+
+def finish(folder: Path, name: str, found: Any, *, lines: Sequence[str], bars: Sequence[str] = ()) -> int:
+    """Write figures, the page with its bars, and how long it took; exit code 1 where a bar is missed."""
+    of_bars = ["## Bars", "", *bars, ""] if bars else []
+    seconds = time.perf_counter() - _STARTED
+    write_results(folder, name, found, "\n".join([*lines, "", *of_bars, f"{seconds:.0f} s"]) + "\n")
+    return int(any("MISSED" in line for line in bars))
