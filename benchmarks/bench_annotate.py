@@ -22,6 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 from naming_sets import (
     TruthOfSet,
+    command_line_of_names,
     dealt,
     half,
     known_cells,
@@ -30,7 +31,7 @@ from naming_sets import (
     open_stores,
     with_vectors,
 )
-from protocol import command_line, finish, load_datasets
+from protocol import finish, load_datasets
 from sklearn.feature_extraction.text import HashingVectorizer
 
 import genekb
@@ -323,7 +324,7 @@ def report_rules(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
 
 def main() -> int:
     """Run everything and compare with the bars."""
-    parser = command_line(__doc__)
+    parser = command_line_of_names(__doc__)
     parser.add_argument("--encoders", default="wcp,lsa-256")
     parser.add_argument("--cache", type=Path, help="Folder in which clusters are kept for the next run.")
     parser.add_argument("--species", default="human,mouse")
@@ -332,7 +333,7 @@ def main() -> int:
     parser.add_argument("--rules", action="store_true", help="Score other rules instead.")
     options = parser.parse_args()
     encoders, taxa = options.encoders.split(","), options.species.split(",")
-    stores = open_stores(options.home or options.output / "home", encoders, taxa=taxa)
+    stores = open_stores(options, encoders, taxa=taxa)
     what, score, write = "annotate", score_set, report
     if options.cells or options.rules:
         chosen = (score_cells, report_cells) if options.cells else (score_rules, report_rules)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from naming_sets import TruthOfSet, half, more_sets, named_sets, open_stores
-from protocol import command_line, finish, load_datasets, markdown
+from naming_sets import TruthOfSet, command_line_of_names, half, more_sets, named_sets, open_stores
+from protocol import finish, load_datasets, markdown
 
 import genekb
 from cellmodel.annotate.cell_types import UNASSIGNED, CellType, combine_evidence, read_cell_types
@@ -207,10 +207,10 @@ def report(scored: Mapping[int, Mapping[str, Mapping[str, bool]]], sets: Sequenc
 
 def main() -> int:
     """Score everything and write it."""
-    parser = command_line(__doc__)
+    parser = command_line_of_names(__doc__)
     parser.add_argument("--encoder", default="wcp")
     options = parser.parse_args()
-    stores = open_stores(options.home or options.output / "home", [options.encoder])
+    stores = open_stores(options, [options.encoder])
     scored: dict[int, dict[str, dict[str, bool]]] = {size: {} for size in SIZES}
     sets: dict[str, None] = {}
     for taxon, labels in read_labels().items():

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from naming_sets import TruthOfSet, dealt, known_cells, more_sets, named_sets, open_stores
-from protocol import HERE, command_line, finish, load_datasets
+from naming_sets import TruthOfSet, command_line_of_names, dealt, known_cells, more_sets, named_sets, open_stores
+from protocol import HERE, finish, load_datasets
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.metrics import average_precision_score
 
@@ -186,11 +186,11 @@ def _standing_out(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main() -> int:
     """Run everything and compare with the bars."""
-    parser = command_line(__doc__)
+    parser = command_line_of_names(__doc__)
     parser.add_argument("--encoders", default="wcp,lsa-256")
     options = parser.parse_args()
     encoders = options.encoders.split(",")
-    stores = open_stores(options.home or options.output / "home", encoders)
+    stores = open_stores(options, encoders)
     asked = tomllib.loads((HERE / "search_queries.toml").read_text())["plain"]
     sets = named_sets([one for one in [*load_datasets(), *more_sets()] if one.name in asked])
     rows = [row for truth in sets for one in encoders for row in search_set(truth, stores[truth.data.taxon], one)]

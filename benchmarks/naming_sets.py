@@ -1,5 +1,6 @@
 """Labelled sets for names: cells, clusters, what is right for each label (`type_names.toml`), and controls."""
 
+import argparse
 import hashlib
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from protocol import HERE, DataSet, data_folder, load_datasets
+from protocol import HERE, DataSet, command_line, data_folder, load_datasets
 
 import genekb
 from cellmodel.annotate.cell_types import QueriedCells, known_genes
@@ -57,11 +58,18 @@ def half(name: str) -> str:
     return "AB"[hashlib.sha256(name.split("_", maxsplit=1)[0].encode()).digest()[-1] % 2]
 
 
+def command_line_of_names(about: str) -> argparse.ArgumentParser:
+    """Arguments of every benchmark that opens stores by :func:`open_stores`."""
+    parser = command_line(about)
+    parser.add_argument("--template", default="designations", help="Template of the stores, where they are built.")
+    return parser
+
+
 def open_stores(
-    home: Path, encoders: Sequence[str], *, taxa: Sequence[str] = ("human", "mouse")
+    options: argparse.Namespace, encoders: Sequence[str], *, taxa: Sequence[str] = ("human", "mouse")
 ) -> dict[str, genekb.Store]:
     """Open the stores of the species that hold the encoders, or build them."""
-    stores = {}
+    home, stores = options.home or options.output / "home", {}
     for taxon in taxa:
         try:
             store = genekb.open(taxon, home=home)
@@ -70,7 +78,7 @@ def open_stores(
         except genekb.core.errors.NotAvailable:
             source = genekb.read_ncbi_folder(data_folder() / "ncbi" / "2022-11", taxa=[taxon])
             config = genekb.BuildConfig(
-                name=taxon, models=tuple(encoders), genes="protein-coding", template=find_template("designations")
+                name=taxon, models=tuple(encoders), genes="protein-coding", template=find_template(options.template)
             )
             store = genekb.open(genekb.build(source, config, home=home).folder)
         stores[taxon] = store
