@@ -20,7 +20,7 @@ def _files(folder: Path, kind: str) -> tuple[Path, Path]:
 
 
 def write_state(folder: Path, kind: str, vocabulary: Any, arrays: Arrays) -> None:
-    """Write vocabulary and arrays of an encoder of a family, without pickle."""
+    """Write vocabulary and arrays of an encoder of a family."""
     words, numbers = _files(folder, kind)
     folder.mkdir(parents=True, exist_ok=True)
     words.write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")

@@ -201,8 +201,9 @@ def name_sets(
     gene_ids, strata = _universe_of(store, known.gene_ids, universe, expression)
     rows = np.searchsorted(known.gene_ids, gene_ids)
     drawn_from = make_universe(known.vectors[rows], strata=strata, seed=settings.seed)
+    row_of = {gene: row for row, gene in enumerate(gene_ids.tolist())}
     unnamed = [
-        _sorted_genes(name, genes, found, gene_ids=gene_ids, with_vector=known.gene_ids) for name, genes in sets.items()
+        _sorted_genes(name, genes, found, row_of=row_of, with_vector=known.gene_ids) for name, genes in sets.items()
     ]
     members = {one.set_name: rows for one, rows in unnamed}
     opened = store.encoder(encoder_id)
@@ -293,30 +294,24 @@ def _universe_of(
 
 
 def _sorted_genes(
-    set_name: str, genes: Genes, found: Mapping[str, int], *, gene_ids: IntArray, with_vector: IntArray
+    set_name: str, genes: Genes, found: Mapping[str, int], *, row_of: Mapping[int, int], with_vector: IntArray
 ) -> tuple[NamedSet, IntArray]:
     """Sort the genes of a set by what is known of them: a set without a name, and rows of the universe, ascending.
 
     ``others`` are the genes of the rows, in their order; a gene that is named twice counts once.
     """
     names: dict[int, str] = {}
-    unknown: list[str] = []
-    without_text: list[str] = []
-    outside: list[str] = []
+    left: dict[str, list[str]] = {"unknown": [], "without_text": [], "outside": []}
     for name in dict.fromkeys(map(str, genes)):
         gene_id = found[name]
-        row = int(np.searchsorted(gene_ids, gene_id))
-        if not gene_id:
-            unknown.append(name)
-        elif row < len(gene_ids) and gene_ids[row] == gene_id:
-            names.setdefault(row, name)
+        if gene_id in row_of:
+            names.setdefault(row_of[gene_id], name)
         else:
-            (outside if gene_id in with_vector else without_text).append(name)
+            why = "outside" if gene_id in with_vector else "without_text"
+            left[why if gene_id else "unknown"].append(name)
     rows = sorted(names)
-    unnamed = NamedSet(
-        set_name=set_name, others=tuple(names[row] for row in rows), unknown=tuple(unknown),
-        without_text=tuple(without_text), outside=tuple(outside),
-    )  # fmt: skip
+    others, *rest = (tuple(each) for each in ([names[row] for row in rows], *left.values()))
+    unnamed = NamedSet(set_name=set_name, others=others, unknown=rest[0], without_text=rest[1], outside=rest[2])
     return unnamed, np.array(rows, dtype=np.int64)
 
 
