@@ -16,7 +16,8 @@ from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import Arrays, InputStages, Stages
 from cellmodel.io.cells import Cells, Matrices, ReadConfig, check_slots, matrix_name
-from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_zarr
+from cellmodel.io.formats.anndata import check_is_anndata, check_transpose, open_file, open_zarr
+from cellmodel.io.formats.mudata import cells_group, find_modality, with_common_obs
 from cellmodel.io.formats.tenx import find_group, read_tables
 from cellmodel.io.guard import (
     PARTS,
@@ -35,7 +36,8 @@ from cellmodel.io.records import FileRecord
 if TYPE_CHECKING:
     from anndata import AnnData
 
-WRITTEN_AS: Final = {".h5ad": ".h5ad", ".zarr": ".zarr", ".h5": ".h5ad"}  # kinds of files, and those of their output
+# kinds of files, and those of their output
+WRITTEN_AS: Final = {".h5ad": ".h5ad", ".h5mu": ".h5ad", ".zarr": ".zarr", ".h5": ".h5ad"}
 ENTRIES: Final = 8_000_000  # stored entries of a block, about: 64 MB
 MOST_ROWS: Final = 16_384
 ENTRY_BYTES: Final = 4  # of an entry, at least
@@ -85,7 +87,7 @@ class BackedMatrix:
 
     def entries(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Give cell, column and value of each entry of a CSC matrix, some at a time."""
-        with damage_is_one_line(self.path), _open(self.path) as file:
+        with damage_is_one_line(self.path), open_file(self.path) as file:
             stored = file[self.element]
             pointers = stored["indptr"][:].astype(np.int64)
             for start in range(0, self.n_stored, _SORTED_ENTRIES):
@@ -232,7 +234,9 @@ def count_entries(path: Path, read: ReadConfig) -> int:
 def check_in_blocks(path: Path) -> None:
     """Raise ``InputUnusable`` for files that cannot be read in blocks."""
     if path.suffix not in WRITTEN_AS:
-        raise InputUnusable(f"{path}: only .h5ad, .zarr and 10x .h5 can be read out of core; give --out-of-core no")
+        raise InputUnusable(
+            f"{path}: only .h5ad, .h5mu, .zarr and 10x .h5 can be read out of core; give --out-of-core no"
+        )
 
 
 def check_out_of_core(path: Path, output: Path) -> None:
@@ -258,7 +262,7 @@ class BackedFile:
 
     def matrix(self, place: str, stages: Stages | InputStages) -> BackedMatrix:
         """Describe a matrix of the file; one that is stored as CSC is kept as CSR in a stage."""
-        with damage_is_one_line(self.path), _open(self.path) as file:
+        with damage_is_one_line(self.path), open_file(self.path) as file:
             matrix, encoding = _describe(self, file, place)
         if encoding != "csc_matrix":
             return matrix
@@ -279,10 +283,11 @@ def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> 
     with damage_is_one_line(path), open_stored(path) as file:
         elements = _elements(path, file)
         adata, raw_var = _read_10x(path, file, elements["X"]) if path.suffix == ".h5" else _read_tables(path, file)
-        keys = {part: tuple(file[part]) for part in ("obsm", "varm", "obsp", "varp", "uns") if part in file}
+        group = cells_group(path, file)
+        keys = {part: tuple(group[part]) for part in ("obsm", "varm", "obsp", "varp", "uns") if part in group}
         for key in keys.get("obsm", ()):
             if key in obsm:
-                adata.obsm[key] = _read_element(path, file, f"obsm/{key}")
+                adata.obsm[key] = _read_element(path, group, f"obsm/{key}")
         if not adata.n_obs or not adata.n_vars:
             raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
     return BackedFile(
@@ -299,11 +304,13 @@ def _read_tables(path: Path, file: Any) -> "tuple[AnnData, Any]":
     """Read obs and var, and var of ``.raw`` or None, of an AnnData."""
     import anndata
 
-    check_is_anndata(path, file)
-    check_declared(path, file, backed=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
+    group = cells_group(path, file)
+    check_is_anndata(path, group)
+    check_declared(path, group, backed=("X", "layers", "raw/X", "obsm", "obsp", "varm", "varp", "uns"))
     with quiet_names():
-        adata = anndata.AnnData(obs=_read_element(path, file, "obs"), var=_read_element(path, file, "var"))
-    return adata, _read_element(path, file, "raw/var") if "raw/var" in file else None
+        obs = with_common_obs(path, _read_element(path, group, "obs"), file)
+        adata = anndata.AnnData(obs=obs, var=_read_element(path, group, "var"))
+    return adata, _read_element(path, group, "raw/var") if "raw/var" in group else None
 
 
 def _read_10x(path: Path, file: Any, group: str) -> "tuple[AnnData, None]":
@@ -330,22 +337,8 @@ def open_stored(path: Path) -> Iterator[Any]:
         yield open_zarr(path)
     else:
         check_hdf5(path)
-        with _open(path) as file:
+        with open_file(path) as file:
             yield file
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """Open a file that has been checked."""
-    if path.suffix == ".zarr":
-        import zarr
-
-        yield zarr.open_group(path, mode="r")
-        return
-    import h5py
-
-    with h5py.File(path) as file:
-        yield file
 
 
 @contextmanager
@@ -354,7 +347,7 @@ def _open_matrix(matrix: BackedMatrix) -> Iterator[Any]:
     if matrix.by_cells is not None:
         yield {name: np.load(matrix.by_cells / f"{name}.npy", mmap_mode="r") for name in PARTS}
         return
-    with _open(matrix.path) as file:
+    with open_file(matrix.path) as file:
         yield file[matrix.element]
 
 
@@ -362,8 +355,10 @@ def _elements(path: Path, file: Any) -> dict[str, str]:
     """Find where the matrices of a file are, by their places."""
     if path.suffix == ".h5":
         return {"X": find_group(path, file)}
-    layers = [f"layers/{name}" for name in file["layers"]] if "layers" in file else []
-    return {place: place for place in (*layers, *(place for place in ("X", "raw/X") if place in file))}
+    group, modality = cells_group(path, file), find_modality(path, file)
+    layers = [f"layers/{name}" for name in group["layers"]] if "layers" in group else []
+    places = (*layers, *(place for place in ("X", "raw/X") if place in group))
+    return {place: f"mod/{modality}/{place}" if modality else place for place in places}
 
 
 def _matrices(path: Path, elements: Mapping[str, str]) -> Matrices:

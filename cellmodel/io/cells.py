@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable, KeyUnusable, SlotTaken
-from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.io.formats.anndata import notes_on, read_anndata
 from cellmodel.io.matrix import (
     DECLARED_KINDS,
     USABLE,
@@ -167,7 +167,8 @@ def read_cells(path: Path, read: ReadConfig | None = None) -> Cells:
     """
     read = read or ReadConfig()
     source = str(path).encode(errors="backslashreplace").decode()  # any bytes may be in a path, not in a file or a line
-    return cells_from_anndata(read_anndata(path, transpose=read.transpose), read, source=source)
+    cells = cells_from_anndata(read_anndata(path, transpose=read.transpose), read, source=source)
+    return replace(cells, notes=(*notes_on(path), *cells.notes))
 
 
 def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, source: str = "AnnData in memory") -> Cells:

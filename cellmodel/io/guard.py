@@ -18,7 +18,7 @@ import numpy as np
 from cellmodel.core.errors import InputUnusable
 from genekb.core.resources import available_memory, in_units, raise_resource_fault
 
-KINDS: Final = ".h5ad, .zarr, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .loom"
+KINDS: Final = ".h5ad, .h5mu, .zarr, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .loom"
 _UNREADABLE: Final = (
     *(OSError, EOFError, KeyError, ValueError, OverflowError, RuntimeError, IndexError, csv.Error, zlib.error),
 )

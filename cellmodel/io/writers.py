@@ -14,6 +14,8 @@ import numpy as np
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable, KeyUnusable
+from cellmodel.io.formats.anndata import open_file
+from cellmodel.io.formats.mudata import find_modality
 from cellmodel.io.formats.tenx import find_group
 from cellmodel.io.guard import PARTS
 from genekb.core.errors import OutputUnusable
@@ -158,9 +160,22 @@ def _undisturbed(write: Callable[[], None]) -> None:
 
 
 def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
-    """Copy a file with new slots."""
+    """Copy a file with new slots; of MuData, the modality with the genes."""
+    with open_file(source) as file:
+        modality = find_modality(source, file)
+        if modality:
+            _write_modality(file[f"mod/{modality}"], part, adata, slots)
+            return
     shutil.copyfile(source, part)
     with _open_h5ad(part, "r+") as file:
+        _write_slots(file, adata, slots)
+
+
+def _write_modality(group: Any, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+    with _open_h5ad(part, "w") as file:
+        for name in group:
+            group.file.copy(group[name], file, name)
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         _write_slots(file, adata, slots)
 
 
@@ -181,7 +196,8 @@ def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: It
     """Copy a zarr store with new slots; its consolidated metadata, if it has any, is made again."""
     import zarr
 
-    shutil.copytree(source, part)
+    modality = find_modality(source, zarr.open_group(source, mode="r"))
+    shutil.copytree(source / "mod" / modality if modality else source, part)
     has_list = zarr.open_group(part, mode="r").metadata.consolidated_metadata is not None
     _write_slots(zarr.open_group(part, mode="r+", use_consolidated=False), adata, slots)
     if has_list:

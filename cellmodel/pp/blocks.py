@@ -14,6 +14,7 @@ from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, JoinedMatrix, Scan
 from cellmodel.io.cells import ObsCategories, ReadConfig, obs_categories
+from cellmodel.io.formats.anndata import notes_on
 from cellmodel.io.matrix import (
     LOG1P_MAX,
     USABLE,
@@ -130,7 +131,7 @@ def read_backed_cells(
     adata = backed.adata
     check_tables(adata)
     batches = None if batch_key is None else obs_categories(adata, batch_key, source=source)
-    notes: list[str] = []
+    notes = list(notes_on(backed.path))
     matrix_of = cache(lambda place: backed.matrix(place, stages))
     scan_of = cache(lambda place: _scan_place(matrix_of(place), read, stages, batches=batches))
     place = backed.matrices.choose(read, lambda place: scan_of(place).report, notes)

@@ -1,3 +1,3 @@
-"""Formats in which cells come: h5ad, zarr, loom, 10x, tables; and gene vectors as AnnData."""
+"""Formats in which cells come: h5ad, MuData, zarr, loom, 10x, tables; and gene vectors as AnnData."""
 
-__all__ = ["anndata", "gene_anndata", "tenx"]
+__all__ = ["anndata", "gene_anndata", "mudata", "tenx"]

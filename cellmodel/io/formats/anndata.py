@@ -1,13 +1,15 @@
 """Cell files of every kind → AnnData; a file that cannot be read gives one line that says why and what to do."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
+from cellmodel.io.formats.mudata import cells_group, find_modality, modality_note, with_common_obs
 from cellmodel.io.formats.tables import read_table
 from cellmodel.io.formats.tenx import read_10x_folder, read_10x_h5
 from cellmodel.io.guard import (
@@ -32,7 +34,6 @@ _OTHERS: Final = {
     ".rds": "write it as .h5ad in R (zellkonverter, sceasy)",
     ".rdata": "write it as .h5ad in R (zellkonverter, sceasy)",
     ".h5seurat": "write it as .h5ad in R (SeuratDisk)",
-    ".h5mu": "write one modality as .h5ad: mdata['rna'].write('cells.h5ad')",
     ".mtx": "give its folder, with barcodes.tsv and features.tsv beside it",
     ".zip": "unpack it first",
     ".tar": "unpack it first",
@@ -59,6 +60,7 @@ def _find_reader(path: Path, *, transpose: bool) -> "Callable[[Path], AnnData]":
     check_transpose(path, transpose=transpose)
     readers: dict[str, Callable[[Path], AnnData]] = {
         ".h5ad": _read_h5ad,
+        ".h5mu": _read_h5ad,
         ".zarr": _read_zarr,
         ".h5": read_10x_h5,
         ".loom": _read_loom,
@@ -96,9 +98,7 @@ def check_is_anndata(path: Path, file: Any) -> None:
         return
     have = ", ".join(sorted(file)[:5]) or "nothing"
     hint = "write it as .h5ad with anndata"
-    if "mod" in file:
-        hint = "it is MuData: write one modality, mdata['rna'].write('cells.h5ad')"
-    elif "matrix" in file:
+    if "matrix" in file:
         hint = "a 10x file is named .h5"
     raise InputUnusable(f"{path} is no AnnData: it lacks obs or var (it has: {have}); {hint}")
 
@@ -109,6 +109,8 @@ def _read_h5ad(path: Path) -> "AnnData":
 
     check_hdf5(path)
     with h5py.File(path) as file:
+        if find_modality(path, file):
+            return _read_modality(path, file)
         check_is_anndata(path, file)
         check_declared(path, file)
     with refused_by_anndata(path):
@@ -120,22 +122,52 @@ def _read_zarr(path: Path) -> "AnnData":
 
     file = open_zarr(path)
     with refused_by_anndata(path):
+        if find_modality(path, file):
+            return _read_modality(path, file)
         check_is_anndata(path, file)
         check_declared(path, file)
         return anndata.read_zarr(file)
 
 
-def column_names(path: Path, part: str) -> list[str]:
-    """Names of the columns of ``obs`` or ``var`` of an .h5ad or .zarr, without reading anything else."""
+def _read_modality(path: Path, file: Any) -> "AnnData":
+    """Read the modality of an open MuData that holds the genes."""
+    from anndata.io import read_elem
+
+    group = cells_group(path, file)
+    check_is_anndata(path, group)
+    check_declared(path, group)
+    with refused_by_anndata(path):
+        adata = read_elem(group)
+        adata.obs = with_common_obs(path, adata.obs, file)
+    return adata
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[Any]:
+    """Open an .h5ad, .h5mu, .h5 or .zarr that has been checked."""
     if path.suffix == ".zarr":
         import zarr
 
-        columns: Any = zarr.open_group(path, mode="r")[part].attrs["column-order"]
-        return list(columns)
+        yield zarr.open_group(path, mode="r")
+        return
     import h5py
 
     with h5py.File(path) as file:
-        return list(file[part].attrs["column-order"])
+        yield file
+
+
+def notes_on(path: Path) -> tuple[str, ...]:
+    """Say which modality of a file that can be read is used; nothing for a file of another kind than MuData."""
+    if path.suffix not in {".h5ad", ".h5mu", ".zarr"}:
+        return ()
+    with damage_is_one_line(path), open_file(path) as file:
+        return modality_note(path, file)
+
+
+def column_names(path: Path, part: str) -> list[str]:
+    """Names of the columns of ``obs`` or ``var`` of an .h5ad, .h5mu or .zarr, without reading anything else."""
+    with open_file(path) as file:
+        return list(cells_group(path, file)[part].attrs["column-order"])
 
 
 def open_zarr(path: Path) -> Any:

@@ -79,7 +79,8 @@ def _columns(part: str) -> Callable[[dict[str, Any], Any], list[str]]:
         from cellmodel.io.formats.anndata import column_names
 
         other = {"cluster_key_b": "b", "label_key": "reference"}.get(param.name, "path")
-        return column_names(Path(params.get(other) or params.get("path") or params["a"]), part)
+        first = params.get(other) or params.get("path") or (params.get("paths") or [params.get("a")])[0]
+        return column_names(Path(first), part)
 
     return columns
 

@@ -182,9 +182,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be do
 LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.")]
 Level = Literal["auto", "fine", "broad"]
 ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
-CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
+CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 CellFiles = Annotated[
-    list[Path], typer.Argument(help="Cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv; several files are joined.")
+    list[Path],
+    typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv; several files are joined."),
 ]
 SampleKey = Annotated[
     str,
