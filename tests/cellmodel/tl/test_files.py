@@ -150,7 +150,11 @@ def test_settings_that_fit_no_several_files_are_refused_before_any_work(folder, 
 def test_a_run_of_several_files_that_was_cut_short_goes_on(folder, tmp_path, monkeypatch):
     paths = [folder / "a.h5ad", folder / "c.h5ad"]
     read = []
-    monkeypatch.setattr("cellmodel.tl._files.scan_joined", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cellmodel.tl._files.scan_joined", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cluster(paths, tmp_path / "out.h5ad", mode="yes")
     monkeypatch.undo()
