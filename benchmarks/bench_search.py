@@ -105,7 +105,10 @@ def search_set(truth: TruthOfSet, store: genekb.Store, encoder: str) -> list[dic
     known = known_cells(truth, store, encoder)
     graph = make_features(truth.cells, RunConfig()).graph
     reader = QueryReader(known.alignment, store)
-    controls = {one: QueryReader(with_knowledge(known, store, encoder, one).alignment, store) for one in CONTROLS}
+    controls = {
+        one: QueryReader(with_knowledge(known, store, encoder, one).alignment, store, use_types=False)
+        for one in CONTROLS
+    }
     heights = heights_in_clusters(standard_profiles(cluster_profiles(known.expression, truth.clusters)))
     kinds, rows = queries_of(truth), []
     asked = {queries.kind: queries.texts for queries in kinds if queries.kind in {"plural", "function"}}

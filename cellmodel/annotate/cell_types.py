@@ -163,12 +163,13 @@ def marker_weights(
     listed = [one.genes_of(kb.manifest.taxa) for one in types]
     genes_of = resolve_markers([gene for genes in listed for gene in genes], kb)
     rows, columns, shares, n_known = [], [], np.zeros(len(types)), np.zeros(len(types), dtype=np.int64)
+    present = set(gene_ids.tolist())
     for row, genes in enumerate(listed):
         known = [each for each in dict.fromkeys(genes_of[gene] for gene in genes) if each]
         measured = np.flatnonzero(np.isin(gene_ids, [gene_id for each in known for gene_id in each]))
         rows += [row] * len(measured)
         columns += measured.tolist()
-        shown = sum(bool(np.isin(each, gene_ids).any()) for each in known)
+        shown = sum(not present.isdisjoint(each) for each in known)
         shares[row], n_known[row] = shown / max(len(known), 1), len(known)
     weights = marker_specificity(gene_ids, kb)[columns] if by_specificity else np.ones(len(columns))
     listed_by = sp.csr_matrix((weights, (rows, columns)), shape=(len(types), len(gene_ids)))
