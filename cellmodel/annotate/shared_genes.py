@@ -17,8 +17,8 @@ from cellmodel.core.arrays import CellByGene, Embedding, GeneVectors, Labels, un
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable
 from cellmodel.explain.groups import ClusteredCells
-from cellmodel.io.cells import Cells
-from cellmodel.pp.features import Features, make_features
+from cellmodel.io.cells import Cells, obs_categories
+from cellmodel.pp.features import BATCH_CELLS, Features, make_features
 from cellmodel.pp.gene_match import MIN_SHARED, columns_by_gene_id, human_gene_ids
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
@@ -65,7 +65,8 @@ class _Side:
     gene_ids: Int[np.ndarray, " gene"]
     columns: Int[np.ndarray, " gene"]
     is_variable: np.ndarray  # (gene,) whether the column is highly variable
-    weights: Float[np.ndarray, " cell"]
+    weights: Float[np.ndarray, " cell"]  # that sum to 1 within each of ``groups``
+    groups: tuple[Int[np.ndarray, " member"], ...]  # rows of the cells that are scaled together: all, or each batch
     source: str
 
 
@@ -80,7 +81,10 @@ def joint_features(
     """
     if genes_by == "text" and config.knowledge == "none":
         raise InputUnusable("matching genes by text needs knowledge; leave out --knowledge none, or use --genes-by ids")
-    left, right = (_side(cells, kb, config, genes_by=genes_by) for cells in (reference, query))
+    configs = _with_batches((reference, query), config)
+    left, right = (
+        _side(cells, kb, each, genes_by=genes_by) for cells, each in zip((reference, query), configs, strict=True)
+    )
     by_text = _text_match(left, right, kb, config) if genes_by == "text" else None
     a, b, note = _match_by_id(left, right, config) if by_text is None else _match_by_text(by_text)
     files = (f"{left.source} ({len(left.gene_ids)} in {kb.store_id})", f"{right.source} ({len(right.gene_ids)} in it)")
@@ -89,21 +93,43 @@ def joint_features(
     return JointFeatures(features=features, n_reference=len(a), n_genes=a.shape[1], note=note, by_text=by_text)
 
 
+def _with_batches(sides: tuple[Cells, Cells], config: RunConfig) -> list[RunConfig]:
+    """Give the settings of each side: one side alone may have the batch key; refused where neither has it."""
+    having = [config.batch is not None and config.batch.key in cells.adata.obs for cells in sides]
+    if config.batch is not None and not any(having):
+        for cells in sides:
+            obs_categories(cells.adata, config.batch.key, source=cells.source)
+    return [config if has_key else replace(config, batch=None) for has_key in having]
+
+
 def _side(cells: Cells, kb: genekb.Store, config: RunConfig, *, genes_by: GenesBy) -> _Side:
     by_ortholog = genes_by == "orthologs"
     resolution = kb.resolve(cells.names, use_orthologs=by_ortholog or config.use_orthologs)
     gene_ids = human_gene_ids(resolution.gene_ids, kb) if by_ortholog else resolution.gene_ids
     features, expression = make_features(cells, config), log_expression(cells)
     columns = columns_by_gene_id(gene_ids, _totals(expression))
+    groups, weights = _scaled_together(features), np.zeros(len(features.smoothed))
+    for rows in groups:
+        weights[rows] = even_weights(features.smoothed[rows])
     return _Side(
         features=features,
         expression=expression,
         gene_ids=gene_ids[columns],
         columns=columns,
         is_variable=np.isin(columns, features.top_genes),
-        weights=even_weights(features.smoothed),
+        weights=weights,
+        groups=groups,
         source=cells.source.rsplit("/", 1)[-1],
     )
+
+
+def _scaled_together(features: Features) -> tuple[Int[np.ndarray, " member"], ...]:
+    """Rows of the cells that are scaled together: each batch, those of few cells joined to the largest."""
+    if features.batches is None:
+        return (np.arange(len(features.smoothed)),)
+    sizes = features.batches.n_cells
+    group = np.where(sizes < BATCH_CELLS, sizes.argmax(), np.arange(len(sizes)))[features.batches.codes]
+    return tuple(np.flatnonzero(group == one) for one in np.unique(group))
 
 
 def _totals(expression: CellByGene) -> Float[np.ndarray, " gene"]:
@@ -212,11 +238,13 @@ def _nearest(genes: Float[np.ndarray, "gene dim"], others: Float[np.ndarray, "ot
 
 
 def _scaled(side: _Side, columns: Int[np.ndarray, " gene"]) -> Float[np.ndarray, "cell gene"]:
-    """Scale genes to mean 0 and deviation 1 under the side's weights."""
+    """Scale genes to mean 0 and deviation 1 under the side's weights, within each batch."""
     dense = np.asarray(side.expression[:, columns].todense(), dtype=np.float32)
-    dense -= (side.weights @ dense).astype(np.float32)
-    deviation = np.sqrt(side.weights @ dense**2)
-    dense /= np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+    for rows in side.groups:
+        weights, values = side.weights[rows], dense[rows]
+        values -= (weights @ values).astype(np.float32)
+        deviation = np.sqrt(weights @ values**2)
+        dense[rows] = values / np.where(deviation > 0, deviation, 1.0).astype(np.float32)
     return np.clip(dense, -LIMIT, LIMIT, out=dense)
 
 

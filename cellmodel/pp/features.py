@@ -21,7 +21,7 @@ from cellmodel.io.cells import ObsCategories, obsm_embedding, spatial_coordinate
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
-from cellmodel.pp.integrate import Mixing, integrate, mix_within, read_batches
+from cellmodel.pp.integrate import Integrated, Mixing, integrate, mix_within, read_batches
 from cellmodel.pp.neighbors import knn_graph, knn_recall, smooth, snn_weights, spatial_graph
 from cellmodel.pp.normalize import (
     Components,
@@ -59,7 +59,12 @@ class Features:
     spatial: CellGraph | None = None
     gene_weights: Float[np.ndarray, " gene"] | None = None  # of ``top_genes`` in ``pcs``; None where all weigh the same
     batches: ObsCategories | None = None  # of the cells; None where there is no batch key, or one batch alone
-    unintegrated: Embedding | None = None  # ``pcs`` before they were integrated; None where nothing was integrated
+    integrated: Integrated | None = None  # how they were, and what was before; None where nothing was asked for
+
+    @property
+    def integration(self) -> str:
+        """How batches were integrated, ``none`` where the components are as they were."""
+        return "none" if self.integrated is None else self.integrated.method
 
 
 def scan_cells(cells: AnyCells, batches: ObsCategories | None = None) -> Scan:
@@ -95,9 +100,11 @@ def make_features(
     elif source.shape[0] <= FEW_CELLS:
         log.info("%d cells are few; --low-data weighs genes by how informative they are", source.shape[0])
     reduced = stages.run("components", lambda arrays: _reduce(cells, expression, config, arrays, from_text=from_text))
-    unintegrated = np.asarray(reduced.arrays["pcs"])
-    _check_spread(unintegrated, source=cells.source)
-    pcs = _integrated(unintegrated, batches, config, stages)
+    pcs = np.asarray(reduced.arrays["pcs"])
+    _check_spread(pcs, source=cells.source)
+    integrated = integrate(pcs, batches, config, stages)
+    if integrated is not None:
+        pcs = integrated.pcs
     spatial = None if near is None else spatial_graph(near[0], n_neighbors=near[1])
     linked = stages.run("graph", lambda arrays: _link(pcs, config, arrays, spatial=spatial))
     shape = (len(pcs), len(pcs))
@@ -117,15 +124,15 @@ def make_features(
         spatial=spatial,
         gene_weights=np.array(reduced.arrays["weights"]) if config.low_data else None,
         batches=batches,
-        unintegrated=None if pcs is unintegrated else unintegrated,
+        integrated=integrated,
     )
 
 
-def batch_mixing(features: Features, clusters: Labels, config: RunConfig) -> tuple[Mixing, ...]:
+def batch_mixing(features: Features, clusters: Labels) -> tuple[Mixing, ...]:
     """Same-batch neighbours, see :func:`cellmodel.pp.integrate.mix_within`; none without batches."""
     if features.batches is None:
         return ()
-    return mix_within(features.batches, features.knn, clusters, before=features.unintegrated, graph=config.graph)
+    return mix_within(features.batches, features.knn, clusters, integrated=features.integrated)
 
 
 def _near(cells: AnyCells, config: RunConfig) -> tuple[Float[np.ndarray, "cell axis"], int] | None:
@@ -172,17 +179,6 @@ def _variable(
         return variable_by_moments(scanned.mean[detected], scanned.variance[detected], n_top=n_top)
     mean, variance = (found[~is_small][:, detected] for found in (scanned.batch_mean, scanned.batch_variance))
     return variable_in_batches(mean, variance, n_top=n_top)
-
-
-def _integrated(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, stages: AnyStages) -> Embedding:
-    """Components with the batches integrated; the same array where nothing is."""
-    if batches is None or config.integration == "none":
-        return pcs
-
-    def make(arrays: Arrays) -> Mapping[str, Any]:
-        return integrate(pcs, batches, arrays, method=config.integration, seed=config.seed)
-
-    return np.asarray(stages.run("integrated", make).arrays["pcs"])
 
 
 def _check_spread(pcs: Embedding, *, source: str) -> None:

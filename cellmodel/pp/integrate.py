@@ -1,23 +1,23 @@
 """Batches of cells: their components integrated, and how far the batches are mixed among the nearest cells."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
+from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order, row_ranges, unit_rows
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import UnknownName
-from cellmodel.core.random import derive
-from cellmodel.core.stages import Arrays
+from cellmodel.core.random import derive, generator
+from cellmodel.core.stages import AnyStages, Arrays
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ObsCategories, obs_categories
-from cellmodel.pp.neighbors import exact_search, knn_graph, metric_points
+from cellmodel.pp.neighbors import exact_search, faiss_centres, knn_graph, metric_points
 from genekb.core.messages import counted, did_you_mean, listed
 from genekb.core.plugins import find_plugins, load_plugin, require, unusable
 
@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 GROUP: Final = "cellmodel.integrations"  # entry points of plug-ins: each names a function as `Integrate`
 BUILT_IN: Final = ("harmony", "none")
 CELLS_PER_CENTRE, MOST_CENTRES = 30, 100  # of Harmony's soft clusters
+SOFTNESS: Final = 0.1  # of the assignment to them, Harmony's sigma
+PENALTY: Final = 1.0  # of the ridge regression that maps new batches
+LEAST_EXCESS: Final = 0.02  # of same-batch neighbours beyond chance, 1 for none of another batch, that is integrated
+N_PERMUTATIONS: Final = 100
 ONE_BATCH: Final = 0.95  # fraction of a cluster's cells beyond which it is that of one batch
 SAMPLED: Final = 2_000  # cells whose nearest are searched before integration, where all would be too many
 _SEEDS: Final = 2**31
@@ -72,30 +76,93 @@ def read_batches(cells: AnyCells, config: RunConfig) -> ObsCategories | None:
     return batches
 
 
-def integrate(pcs: Embedding, batches: ObsCategories, arrays: Arrays, *, method: str, seed: int) -> Mapping[str, Any]:
-    """Keep integrated components as ``pcs``; nothing depends on the order of the cells."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Integrated:
+    """Components of cells whose batches were integrated, or found to be mixed already."""
+
+    pcs: Embedding
+    method: str  # ``none`` where they are as they were
+    # rows, nearest: rows of some cells, or of all where there are few, and the cells nearest to each before
+    rows: Int[np.ndarray, " row"]
+    nearest: Int[np.ndarray, "row neighbor"]
+
+
+def integrate(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, stages: AnyStages) -> Integrated | None:
+    """Integrate batches; None without batches or integration. Nothing depends on the order of the cells.
+
+    Unless a method is asked for by name, batches that are mixed among the nearest cells as they are by chance stay as
+    they are: to move them would add noise alone.
+    """
+    method = config.integration
+    if batches is None or config.batch is None or method == "none":
+        return None
+
+    def make(arrays: Arrays) -> Mapping[str, Any]:
+        rows, nearest = _nearest_before(pcs, config.graph)
+        arrays.save("rows", rows)
+        arrays.save("nearest", nearest)
+        if (
+            config.batch is not None
+            and config.batch.integration is None
+            and _is_mixed(batches, rows, nearest, seed=config.seed)
+        ):
+            return {"method": "none"}
+        arrays.save("pcs", _moved(pcs, batches, method=method, seed=config.seed))
+        return {"method": method}
+
+    stage = stages.run("integrated", make)
+    return Integrated(
+        pcs=np.asarray(stage.arrays.get("pcs", pcs)),
+        method=stage.record["method"],
+        rows=np.array(stage.arrays["rows"]),
+        nearest=np.array(stage.arrays["nearest"]),
+    )
+
+
+def _is_mixed(
+    batches: ObsCategories, rows: Int[np.ndarray, " row"], nearest: Int[np.ndarray, "row neighbor"], *, seed: int
+) -> bool:
+    """Whether the nearest cells are of the cell's own batch as often as by chance, or hardly more often."""
+
+    def excess(codes: Labels) -> float:
+        same = float((codes[nearest] == codes[rows][:, None]).mean())
+        return (same - by_chance) / max(1 - by_chance, np.finfo(np.float64).eps)
+
+    share = batches.n_cells / batches.n_cells.sum()
+    by_chance, rng = float(share @ share), generator(seed, "batches by chance")
+    limit = max(LEAST_EXCESS, *(excess(rng.permutation(batches.codes)) for _ in range(N_PERMUTATIONS)))
+    found = excess(batches.codes)
+    if found <= limit:
+        log.info(
+            "batches are mixed as they are (%.2f of the nearest cells are of the cell's own, %.2f by chance): nothing "
+            "is integrated; --integration NAME does it all the same",
+            by_chance + found * (1 - by_chance), by_chance,
+        )  # fmt: skip
+    return found <= limit
+
+
+def _moved(pcs: Embedding, batches: ObsCategories, *, method: str, seed: int) -> Embedding:
+    """Integrate in an order of the cells by their content."""
     order = content_order(np.column_stack([pcs, batches.codes]))
     points, codes = np.asarray(pcs)[order], batches.codes[order]
     if method == "harmony":
         found = _harmony(points, codes, seed=seed)
     else:
         found = _by_plugin(plugins()[check_name(method)], points, codes, seed=seed)
-    integrated = np.empty_like(points)
-    integrated[order] = found
-    arrays.save("pcs", integrated)
-    return {}
+    moved = np.empty_like(points)
+    moved[order] = found
+    return moved
 
 
 def _harmony(pcs: Embedding, codes: Labels, *, seed: int) -> Embedding:
     """Harmony :cite:`korsunsky2019harmony` with its own settings; one thread and many give the same."""
     from harmonypy import run_harmony
 
-    n_centres = int(np.clip(round(len(pcs) / CELLS_PER_CENTRE), 1, MOST_CENTRES))
     found = run_harmony(
         pcs.astype(np.float64),
         {"batch": codes},
         "batch",
-        nclust=n_centres,
+        nclust=_n_centres(len(pcs)),
         verbose=False,
         random_state=derive(seed, "harmony") % _SEEDS,
         ncores=1,
@@ -109,6 +176,60 @@ def _by_plugin(plugin: EntryPoint, pcs: Embedding, codes: Labels, *, seed: int) 
     if found.shape != pcs.shape or found.dtype.kind != "f" or not np.isfinite(found).all():
         raise unusable(plugin, f"it gave {found.dtype} of shape {found.shape}, finite floats of {pcs.shape} are needed")
     return found.astype(np.float32)
+
+
+def map_to_reference(pcs: Embedding, batches: Labels, reference: Embedding) -> Embedding:
+    """Move cells of new batches onto integrated components that stay as they are, as Symphony :cite:`kang2021symphony`.
+
+    Cells are assigned softly to centres of the reference; in each, ridge regression finds how far each batch lies from
+    the reference, and that is taken off. ``batches``: of the new cells, 0 .. n-1.
+    """
+    centres = unit_rows(faiss_centres(unit_rows(reference), n_clusters=_n_centres(len(reference))))
+    everyone = np.zeros(len(reference), dtype=np.int64)
+    size, total = (sums[:, 0] for sums in _sums_by_centre(reference, everyone, centres, n_batches=1))
+    sizes, totals = _sums_by_centre(pcs, batches, centres, n_batches=int(batches.max()) + 1)
+    own = 1 / (sizes + PENALTY)  # (centre, batch)
+    left = sizes * PENALTY * own  # (centre, batch) weight of a batch in the mean that it is compared with
+    mean = (total + (totals * (PENALTY * own)[..., None]).sum(axis=1)) / (size + left.sum(axis=1))[:, None]
+    shift = (totals - sizes[..., None] * mean[:, None]) * own[..., None]  # (centre, batch, dim)
+    mapped = pcs.copy()
+    for rows, inside, batch in _parts(batches):
+        mapped[rows][inside] -= _shares(pcs[rows][inside], centres) @ shift[:, batch]
+    return mapped
+
+
+def _sums_by_centre(
+    pcs: Embedding, batches: Labels, centres: Embedding, *, n_batches: int
+) -> tuple[Float[np.ndarray, "centre batch"], Float[np.ndarray, "centre batch dim"]]:
+    """Shares of the cells at each centre, and their components under these shares, by batch."""
+    sizes = np.zeros((len(centres), n_batches))
+    totals = np.zeros((len(centres), n_batches, pcs.shape[1]))
+    for rows, inside, batch in _parts(batches):
+        points = pcs[rows][inside].astype(np.float64)
+        shares = _shares(points, centres)
+        sizes[:, batch] += shares.sum(axis=0)
+        totals[:, batch] += shares.T @ points
+    return sizes, totals
+
+
+def _parts(batches: Labels) -> Iterator[tuple[slice, Bool[np.ndarray, " row"], int]]:
+    """Cells of one batch, some at a time: a range of rows, which of these, and the batch."""
+    for start, end in row_ranges(len(batches)):
+        rows = slice(start, end)
+        for batch in np.unique(batches[rows]).tolist():
+            yield rows, batches[rows] == batch, batch
+
+
+def _shares(points: Embedding, centres: Embedding) -> Float[np.ndarray, "cell centre"]:
+    """Soft assignment of cells to centres by cosine, as in Harmony."""
+    weights = 2 * (unit_rows(points.astype(np.float64)) @ centres.T - 1) / SOFTNESS
+    weights = np.exp(weights - weights.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _n_centres(n_cells: int) -> int:
+    """Choose the number of soft clusters as Harmony does."""
+    return int(np.clip(round(n_cells / CELLS_PER_CENTRE), 1, MOST_CENTRES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,18 +248,17 @@ class Mixing:
 
 
 def mix_within(
-    batches: ObsCategories, knn: CellGraph, clusters: Labels, *, before: Embedding | None, graph: GraphConfig
+    batches: ObsCategories, knn: CellGraph, clusters: Labels, *, integrated: Integrated | None
 ) -> tuple[Mixing, ...]:
     """Same-batch neighbours of all cells, and then of each cluster, before integration and after; logged, too.
 
-    ``before``: components that were integrated, whose nearest cells are searched, of some cells where there are many.
+    ``integrated``: what is known from before; None where nothing was.
     """
     codes, everyone = batches.codes, np.arange(len(clusters))
     now = _same_batch(codes, clusters, knn.indices.reshape(len(clusters), -1), everyone)
     then = np.full(len(clusters), np.nan)
-    if before is not None:
-        rows, nearest = _nearest_before(before, graph)
-        then[rows] = _same_batch(codes, clusters, nearest, rows)
+    if integrated is not None:
+        then[integrated.rows] = _same_batch(codes, clusters, integrated.nearest, integrated.rows)
     by_chance = np.zeros(len(clusters))
     members_of = [np.flatnonzero(clusters == cluster) for cluster in range(int(clusters.max()) + 1)]
     for members in members_of:
@@ -152,7 +272,7 @@ def mix_within(
             n_cells=len(members),
             batch=batches.names[int(sizes.argmax())],
             share=float(sizes.max() / len(members)),
-            before=None if before is None else _mean(then[members]),
+            before=None if integrated is None else _mean(then[members]),
             after=_mean(now[members]),
             if_mixed=_mean(by_chance[members]),
         )

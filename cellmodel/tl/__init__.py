@@ -181,6 +181,7 @@ def classify(
     label_key: str,
     genes_by: GenesBy = "ids",
     classifier: ClassifyConfig | None = None,
+    batch_key: str | BatchConfig | None = None,
     config: RunConfig | None = None,
     layer: str | None = None,
     use_raw: bool = False,
@@ -206,13 +207,17 @@ def classify(
         Genes of the two sides are matched by GeneID, by orthologue, or by the text of the genes.
     classifier
         Head, contrastive step, and the confidence below which a cell is unassigned; found from the reference if None.
+    batch_key
+        Column of obs, of the reference, of the cells or of both, with the batch of each cell; genes are scaled within
+        batches, and the graph over which cells are averaged is integrated.
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     transfer = TransferConfig(label_key=label_key, genes_by=genes_by, other_store=other_store)
     if classifier is not None:
         transfer = replace(transfer, classify=classifier)
     labelled = cells_from_anndata(reference, read, source="reference in memory")
-    task = transfer_task(labelled, kb, config or RunConfig(), transfer=transfer, read=read)
+    chosen = replace(config or RunConfig(), **_batch_settings(batch_key, None))
+    task = transfer_task(labelled, kb, chosen, transfer=transfer, read=read)
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory")
 
 

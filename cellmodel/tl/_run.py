@@ -187,7 +187,7 @@ def _views(
         n_clusters=config.n_clusters,
         gene_weights=features.gene_weights,
         compute=config.compute,
-        fixed_pcs=features.unintegrated is not None or config.use_rep is not None,
+        fixed_pcs=features.integration != "none" or config.use_rep is not None,
     )
 
 
@@ -260,7 +260,7 @@ def run(
         representation = _represented(stages, recipe, views, config)
     result = _embedded(config, prepared, representation)
     if not with_clusters:
-        return replace(result, mixing=batch_mixing(result.features, np.zeros(cells.shape[0], dtype=np.int64), config))
+        return replace(result, mixing=batch_mixing(result.features, np.zeros(cells.shape[0], dtype=np.int64)))
     with timed(seconds, "cluster"):
         head = find_head(config.head) if config.head else recipe.head
         clustering = _clustered(stages, lambda: head(representation, views, config.n_clusters, config.seed))
@@ -367,7 +367,7 @@ def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stage
         labels=labels,
         confidence=confidence(result.representation.features, labels),
         knowledge=_knowledge(result, labels),
-        mixing=batch_mixing(features, labels, config),
+        mixing=batch_mixing(features, labels),
     )
     if not config.n_words and result.sentences is None:
         return found

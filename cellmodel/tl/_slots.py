@@ -171,7 +171,7 @@ def batch_record(result: RunResult) -> dict[str, Any]:
     if batches is None:
         return {}
     sizes = dict(zip(batches.names, batches.n_cells.tolist(), strict=True))
-    return {"key": batches.key, "integration": result.config.integration, "n_cells": sizes}
+    return {"key": batches.key, "integration": result.features.integration, "n_cells": sizes}
 
 
 def mixing_rows(result: RunResult) -> list[dict[str, Any]]:

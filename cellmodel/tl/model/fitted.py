@@ -3,6 +3,7 @@
 Arrays are kept as safetensors, all else as JSON; nothing in a model is ever executed.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
-from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
+from cellmodel.core.config import BatchConfig, GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.io.array_folder import read_folder, write_folder
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import Cells
+from cellmodel.io.cells import Cells, ObsCategories, obs_categories
 from cellmodel.io.records import Lineage, digest_of, holds_same, input_record
 from cellmodel.io.writers import MODEL
+from cellmodel.pp.integrate import map_to_reference
 from cellmodel.pp.neighbors import attach, nearest_votes, smooth
 from cellmodel.pp.normalize import Components, log_expression
 from cellmodel.pp.text.paths import TextMap, mix_paths
@@ -31,6 +33,7 @@ from genekb.core.errors import SpeciesMismatch
 from genekb.core.plugins import installed_version
 from genekb.files import atomic as files
 
+log = logging.getLogger(__name__)
 MIN_GENES: Final = 0.5  # share of the model's genes that new cells must have
 N_VOTERS: Final = 15  # fitted cells that decide the cluster of a new one
 
@@ -104,24 +107,22 @@ def check_can_predict(config: RunConfig) -> Embed:
         raise InputUnusable("a model fitted with --spatial cannot place cells of other tissue; leave --spatial out")
     if config.use_rep is not None:
         raise InputUnusable("a model fitted with --use-rep cannot place new cells; leave --use-rep out")
-    if config.integration != "none":
-        raise InputUnusable(
-            "a model of integrated batches cannot place new cells; leave --save-model or --batch-key out"
-        )
     if config.semantics.sentences == "encoded":
         raise InputUnusable("a model fitted with --sentences encoded cannot place new cells; use --sentences pooled")
     return recipe.embed
 
 
-def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predicted:
+def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None, *, batch_key: str | None = None) -> Predicted:
     """Embed new cells and give each the cluster of the fitted cells around it.
 
-    Genes are matched by GeneID where the model has one, else by name.
+    Genes are matched by GeneID where the model has one, else by name. Where the batches of the fitted cells were
+    integrated, new cells are moved onto these: each batch of ``batch_key``, a column of their obs, or all as one.
 
     Raises ``LineageMismatch`` if the store does not hold what the model was fitted with; ``AlignmentTooLow`` if the
     cells are of another species, or have fewer than half of the model's genes.
     """
     check_store(model, kb)
+    batches = _new_batches(model, cells, batch_key)
     columns = _columns(model, cells, kb)
     has_gene = columns >= 0
     if has_gene.mean() < MIN_GENES:
@@ -131,6 +132,8 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
         )
     present = log_expression(cells)[:, columns[has_gene]]
     pcs = Components(mean=model.mean[has_gene], loadings=model.components[has_gene])(present)
+    if batches is not None:
+        pcs = map_to_reference(pcs, batches.codes, model.pcs)
     graph = attach(pcs, model.pcs, config=model.config.graph)
     representation = _embed(model, has_gene, present, pcs=pcs, graph=graph)
     votes = nearest_votes(representation.features, model.features, model.labels, n_neighbors=N_VOTERS)
@@ -140,6 +143,18 @@ def predict(model: FittedModel, cells: Cells, kb: genekb.Store | None) -> Predic
         confidence=votes.max(axis=1),
         share_genes=float(has_gene.mean()),
     )
+
+
+def _new_batches(model: FittedModel, cells: Cells, batch_key: str | None) -> ObsCategories | None:
+    """Batches of new cells, all of them one if there is no key; None where the model integrated none."""
+    if model.config.integration == "none":
+        if batch_key is not None:
+            raise InputUnusable("the model was fitted without batches; leave --batch-key out, or fit it with one")
+        return None
+    if batch_key is not None:
+        return obs_categories(cells.adata, batch_key, source=cells.source)
+    log.info("all %d cells are taken for one new batch; --batch-key names several", cells.shape[0])
+    return ObsCategories(key="", names=("new",), codes=np.zeros(cells.shape[0], dtype=np.int64))
 
 
 def check_store(model: FittedModel, kb: genekb.Store | None) -> None:
@@ -213,12 +228,14 @@ def _embed(
     return found
 
 
-def predict_task(model: FittedModel, kb: genekb.Store | None, *, folder: Path) -> Task[Predicted]:
+def predict_task(
+    model: FittedModel, kb: genekb.Store | None, *, folder: Path, batch_key: str | None = None
+) -> Task[Predicted]:
     """Embed new cells and give each a cluster of a model that was read from a folder."""
     in_obsm = (("obsm", "X_{}"), ("obsm", "X_{}_expr"), ("obsm", "X_{}_text"))
     return Task(
         slots=(("obs", "{}"), ("obs", "{}_confidence"), *in_obsm, ("uns", "{}")),
-        find=lambda cells, _: predict(model, cells, kb),
+        find=lambda cells, _: predict(model, cells, kb, batch_key=batch_key),
         values=lambda cells, found: _values(model, cells, found),
         check=lambda *_: check_store(model, kb),
         inputs=(folder,),
@@ -314,4 +331,6 @@ def _check_axes(model: FittedModel) -> None:
 
 def _config(content: dict[str, Any]) -> RunConfig:
     nested = {"preprocess": PreprocessConfig, "graph": GraphConfig, "semantics": SemanticsConfig}
+    if content.get("batch") is not None:
+        nested["batch"] = BatchConfig
     return RunConfig(**content | {name: kind(**content[name]) for name, kind in nested.items()})

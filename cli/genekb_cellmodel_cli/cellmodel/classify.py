@@ -69,6 +69,7 @@ def classify(
     genes: options.GeneMatching,
     read: options.Reading,
     trials: Trials,
+    batches: options.Batches,
     reference: Annotated[
         Path | None,
         typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells."),
@@ -113,7 +114,7 @@ def classify(
     classifier = ClassifyConfig(
         head=head, contrast=contrastive, unassigned_below=unassigned_below, device=compute.device
     )
-    config = genes.config(knowledge=knowledge)
+    config = genes.config(knowledge=knowledge, batch=batches.batch())
     if reference is None:
         if output is not None:
             raise typer.BadParameter("--output goes with --reference; the n-shot protocol writes no cells")
@@ -219,6 +220,10 @@ def predict(
     store: options.MaybeStore,
     read: options.TableReading,
     slots: options.Slots,
+    batch_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with the new cells' batches, for a model of batches; one batch if left out."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Embed new cells with a fitted model and give each the cluster of the fitted cells around it.
@@ -232,7 +237,7 @@ def predict(
 
     kb, reading, write = store.open(), read.config(), slots.write(output)
     fitted = load_model(model)
-    found = run_on_file(path, predict_task(fitted, kb, folder=model), read=reading, write=write)
+    found = run_on_file(path, predict_task(fitted, kb, folder=model, batch_key=batch_key), read=reading, write=write)
     content = {"input": str(path), **_prediction(fitted, found), "output": str(output)}
     show(content, _prediction_lines(content), json=json)
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellmodel.core.config import GraphConfig
+from cellmodel.core.arrays import unit_rows
+from cellmodel.core.config import BatchConfig, GraphConfig, RunConfig
+from cellmodel.core.stages import MemoryStages
 from cellmodel.io.cells import ObsCategories
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import scan
-from cellmodel.pp.integrate import mix_within
-from cellmodel.pp.neighbors import knn_graph
+from cellmodel.pp.integrate import Integrated, integrate, map_to_reference, mix_within
+from cellmodel.pp.neighbors import faiss_centres, knn_graph
 from cellmodel.pp.normalize import principal_axes, variable_in_batches
 from tests.support.batches import two_protocols
 
@@ -19,6 +21,13 @@ from tests.support.batches import two_protocols
 def batches_of(codes):
     names = tuple(f"b{code}" for code in range(int(max(codes)) + 1))
     return ObsCategories(key="batch", names=names, codes=np.asarray(codes, dtype=np.int64))
+
+
+def was(graph):
+    """What is known of the cells before integration."""
+    n_cells = graph.shape[0]
+    nearest = graph.indices.reshape(n_cells, -1)
+    return Integrated(pcs=np.zeros((n_cells, 2)), method="harmony", rows=np.arange(n_cells), nearest=nearest)
 
 
 @pytest.mark.parametrize(("seed", "n_top"), [(0, 40), (1, 100), (2, 7)])
@@ -61,7 +70,7 @@ def test_same_batch_neighbours_equal_a_count_by_loops():
     before = rng.standard_normal((60, 4)).astype(np.float32)
     config = GraphConfig(n_neighbors=7)
     graphs = [knn_graph(each, config=config) for each in (before, points)]
-    rows = mix_within(batches_of(codes), graphs[1], clusters, before=before, graph=config)
+    rows = mix_within(batches_of(codes), graphs[1], clusters, integrated=was(graphs[0]))
     for row, members in zip(rows, (np.arange(60), *(np.flatnonzero(clusters == one) for one in (0, 1))), strict=True):
         expected = []
         for graph in graphs:
@@ -84,10 +93,28 @@ def test_same_batch_neighbours_equal_a_count_by_loops():
 def test_many_cells_are_searched_for_some_of_them_before_integration():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((2_400, 3)).astype(np.float32)
-    codes, clusters = (points[:, 0] > 0).astype(np.int64), np.zeros(2_400, dtype=np.int64)
-    config = GraphConfig(n_neighbors=10)
-    (row, _) = mix_within(batches_of(codes), knn_graph(points, config=config), clusters, before=points, graph=config)
-    assert row.before == pytest.approx(row.after, abs=0.02)
+    batches, config = batches_of(points[:, 0] > 0), RunConfig(batch=BatchConfig(key="batch", integration="harmony"))
+    found = integrate(points, batches, config, MemoryStages())
+    assert len(found.rows) == 2_000
+    graph = knn_graph(points, config=config.graph)
+    for row, nearest in zip(found.rows[::100].tolist(), found.nearest[::100].tolist(), strict=True):
+        assert set(nearest) == set(graph[row].indices.tolist())
+
+
+@pytest.mark.parametrize("n_cells", [90, 600, 3_000])
+def test_batches_that_are_mixed_are_left_as_they_are_unless_a_method_is_named(n_cells, caplog):
+    rng = np.random.default_rng(n_cells)
+    points = rng.standard_normal((n_cells, 5)).astype(np.float32)
+    batches = batches_of(rng.integers(0, 3, n_cells))
+    with caplog.at_level("INFO"):
+        found = integrate(points, batches, RunConfig(batch=BatchConfig(key="batch")), MemoryStages())
+    assert found.method == "none"
+    np.testing.assert_array_equal(found.pcs, points)
+    assert "batches are mixed as they are" in caplog.text
+    named = RunConfig(batch=BatchConfig(key="batch", integration="harmony"))
+    assert integrate(points, batches, named, MemoryStages()).method == "harmony"
+    apart = points + 3 * batches.codes[:, None]
+    assert integrate(apart, batches, RunConfig(batch=BatchConfig(key="batch")), MemoryStages()).method == "harmony"
 
 
 def test_principal_axes_keep_distances_and_do_not_depend_on_a_rotation():
@@ -100,3 +127,20 @@ def test_principal_axes_keep_distances_and_do_not_depend_on_a_rotation():
     )
     np.testing.assert_allclose(np.abs(found), np.abs(again), atol=1e-3)
     assert (np.diff(found.var(axis=0)) < 0).all()
+
+
+def test_cells_of_new_batches_are_mapped_by_ridge_regression_at_each_centre():
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((200, 4)).astype(np.float32)
+    new, batches = (rng.standard_normal((60, 4)) + 0.7).astype(np.float32), rng.integers(0, 2, 60)
+    centres = unit_rows(faiss_centres(unit_rows(reference), n_clusters=7))
+    every = np.vstack([reference, new]).astype(np.float64)
+    closeness = np.exp(-2 * (1 - unit_rows(every) @ centres.T) / 0.1)
+    shares = closeness / closeness.sum(axis=1, keepdims=True)
+    of_batch = np.vstack([np.zeros((200, 2)), np.eye(2)[batches]])
+    design, expected = np.column_stack([np.ones(260), of_batch]), new.astype(np.float64)
+    for centre in range(7):
+        weighted = design * shares[:, [centre]]
+        found = np.linalg.solve(design.T @ weighted + np.diag([0, 1, 1]), weighted.T @ every)
+        expected -= shares[200:, [centre]] * found[1 + batches]
+    np.testing.assert_allclose(map_to_reference(new, batches, reference), expected, atol=1e-5)

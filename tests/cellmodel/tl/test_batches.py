@@ -1,6 +1,7 @@
 """Batches: read, integrated and reported by runs in memory and out of core, and an embedding of the user's own."""
 
 import logging
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -11,7 +12,9 @@ import cellmodel as cm
 from cellmodel.core.config import BatchConfig, PreprocessConfig, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.io.cells import cells_from_anndata
+from cellmodel.pp.integrate import map_to_reference
 from cellmodel.tl._run import run
+from cellmodel.tl.model.fitted import fit_model, load_model, predict, save_model
 from tests.support.batches import two_protocols
 from tests.support.in_process import call, call_json
 
@@ -106,6 +109,83 @@ def test_embeddings_that_cannot_be_used_are_refused():
     ):
         with pytest.raises(InputUnusable, match=message):
             cm.tl.embed(adata, knowledge="none", use_rep=key)
+
+
+def test_batches_that_do_not_differ_change_no_component(caplog):
+    adata = two_protocols(effect=0)
+    plain = clustered(adata, RunConfig(knowledge="none", n_words=0, n_clusters=3))
+    with caplog.at_level(logging.INFO):
+        keyed = clustered(adata, KEYED)
+    np.testing.assert_array_equal(keyed.features.pcs, plain.features.pcs)
+    np.testing.assert_array_equal(keyed.labels, plain.labels)
+    assert "batches are mixed as they are" in caplog.text
+
+
+def test_a_model_places_cells_of_a_new_batch(tmp_path):
+    adata = two_protocols(n_cells=600, n_batches=3)
+    is_new = adata.obs["batch"] == "b2"
+    fitted = cells_from_anndata(adata[~is_new].copy())
+    save_model(fit_model(fitted, run(fitted, None, KEYED)), tmp_path / "model")
+    model, new = load_model(tmp_path / "model"), cells_from_anndata(adata[is_new].copy())
+    assert model.config.batch == BatchConfig(key="batch")
+    found = predict(model, new, None)
+    assert adjusted_rand_score(adata.obs["kind"][is_new], found.labels) > 0.95
+    unmoved = replace(model, config=replace(model.config, batch=None))
+    nearer, farther = (np.mean(each.representation.z_expr, axis=0) for each in (found, predict(unmoved, new, None)))
+    assert np.linalg.norm(nearer - model.pcs.mean(axis=0)) < np.linalg.norm(farther - model.pcs.mean(axis=0))
+    np.testing.assert_array_equal(predict(model, new, None, batch_key="batch").labels, found.labels)
+    with pytest.raises(InputUnusable, match="the model was fitted without batches; leave --batch-key out"):
+        predict(unmoved, new, None, batch_key="batch")
+    with pytest.raises(InputUnusable, match=r"no column 'sample' in obs"):
+        predict(model, new, None, batch_key="sample")
+
+
+def test_cells_of_the_reference_stay_where_they_are_when_mapped():
+    rng = np.random.default_rng(0)
+    reference = (rng.standard_normal((300, 6)) + 5 * np.eye(6)[rng.integers(0, 3, 300)]).astype(np.float32)
+    batches = rng.integers(0, 2, 300)
+    shifts = rng.standard_normal((2, 6)).astype(np.float32)
+    mapped = map_to_reference(reference + shifts[batches], batches, reference)
+    assert np.linalg.norm(mapped - reference, axis=1).mean() < 0.35 * np.linalg.norm(shifts[batches], axis=1).mean()
+    np.testing.assert_allclose(map_to_reference(reference, batches, reference), reference, atol=0.5)
+
+
+def test_an_embedding_of_the_users_has_no_model(tmp_path):
+    adata = two_protocols()
+    adata.obsm["X_scVI"] = np.random.default_rng(0).standard_normal((adata.n_obs, 4))
+    config = RunConfig(knowledge="none", n_words=0, n_clusters=3, use_rep="X_scVI")
+    with pytest.raises(InputUnusable, match="a model fitted with --use-rep cannot place new cells"):
+        fit_model(cells_from_anndata(adata), clustered(adata, config))
+
+
+@pytest.mark.parametrize("recipe", ["fused", "pca-leiden"])
+def test_out_of_core_is_the_same(tmp_path, recipe):
+    two_protocols().write_h5ad(tmp_path / "c.h5ad")
+    shared = [tmp_path / "c.h5ad", "--knowledge", "none", "--n-clusters", "3", "--batch-key", "batch", "--recipe"]
+    found = []
+    for mode in ("no", "yes"):
+        out = tmp_path / f"{mode}.h5ad"
+        content = call_json("cellmodel", "cluster", *shared, recipe, "-o", out, "--out-of-core", mode)
+        stored = anndata.read_h5ad(out)
+        found.append((stored.obs["cellmodel"], content["batches"], stored.obsm["X_cellmodel_expr"]))
+    (labels, batches, z), (other_labels, other_batches, other_z) = found
+    assert adjusted_rand_score(labels, other_labels) == 1
+    assert batches == other_batches
+    np.testing.assert_allclose(z, other_z, atol=1e-3)
+
+
+def test_an_embedding_is_read_out_of_core(tmp_path):
+    adata = two_protocols()
+    kinds = adata.obs["kind"].astype("category").cat.codes.to_numpy()
+    adata.obsm["X_mine"] = (5 * np.eye(4)[kinds] + np.random.default_rng(0).standard_normal((240, 4))).astype(
+        np.float32
+    )
+    adata.write_h5ad(tmp_path / "c.h5ad")
+    shared = ["cluster", tmp_path / "c.h5ad", "--knowledge", "none", "--n-clusters", "3", "--use-rep", "X_mine"]
+    call_json("cellmodel", *shared, "--out-of-core", "yes", "-o", tmp_path / "o.h5ad")
+    stored = anndata.read_h5ad(tmp_path / "o.h5ad")
+    assert adjusted_rand_score(stored.obs["kind"], stored.obs["cellmodel"]) == 1
+    assert stored.obsm["X_mine"].shape == (240, 4)
 
 
 def test_settings_that_exclude_one_another_are_refused():
