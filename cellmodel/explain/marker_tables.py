@@ -10,14 +10,14 @@ from cellmodel.core.errors import InputUnusable
 from genekb.files.tables import read_table
 
 # columns by what they hold; of several that a table has, the first counts. Those of Seurat's FindAllMarkers and of
-# scanpy's rank_genes_groups_df are among them
+# scanpy's rank_genes_groups_df are among them, and those of `cellmodel markers`
 _COLUMNS: Final = {
     "cluster": ("cluster", "group"),
     "gene": ("gene", "names"),
     "rank": ("rank",),
-    "score": ("score", "scores"),
-    "fold change": ("avg_log2FC", "avg_logFC", "logfoldchanges"),
-    "p": ("p_val_adj", "pvals_adj"),
+    "score": ("score", "scores", "statistic"),
+    "fold change": ("avg_log2FC", "avg_logFC", "logfoldchanges", "log2_fold_change"),
+    "p": ("p_val_adj", "pvals_adj", "p_adjusted"),
 }
 _MAX_P = 0.05  # adjusted p value up to which a gene of a table is a marker
 _MISSING = ("", "nan", "none", "na")

@@ -73,7 +73,7 @@ def find_composition(cells: Cells, config: SampleConfig, *, transform: Transform
     if config.condition_key is not None:
         tests = compare_shares(n_cells, found.replicates, cluster_names=found.names, config=config, transform=transform)
     shares = share_frame(n_cells, found.replicates, cluster_names=found.names)
-    notes = joined_notes((one.comparison, (one.reason, one.limits)) for one in tests)
+    notes = joined_notes([(one.comparison, (one.reason, one.limits)) for one in tests], of="comparisons")
     return Composition(shares=shares, tests=tests, notes=(*found.notes, *notes))
 
 

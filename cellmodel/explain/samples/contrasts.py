@@ -41,7 +41,7 @@ def sample_contrasts(
     used = [one for one in tests if min(one.n_samples, one.n_against) and cluster in {None, one.cluster}]
     if not used:
         raise InputUnusable(
-            f"no cluster of {found.cells.source} has samples on both sides; name another column with --sample-key"
+            f"no sample has enough cells of {cluster!r} in {found.cells.source} on either side; compare larger clusters"
         )
     comparisons, markers = [], []
     for one in used:

@@ -225,7 +225,7 @@ def _judged(design: Design) -> Design:
     n_side, n_other = design.n_samples
     reason = ""
     if min(n_side, n_other) == 0:
-        reason = "no sample on one side"
+        reason = "a side has no sample with enough cells"
     elif min(n_side, n_other) == 1:
         reason = "one sample on a side, so no p values: what differs may be that sample alone"
     elif not _is_estimable(design.side, design.nuisance):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 REST: Final = "rest"
 ALPHA: Final = 0.05  # adjusted p value up to which a gene differs
-LIMMA, DESEQ2, FOLD_CHANGE = "limma-trend", "deseq2", "fold change"
+LIMMA, DESEQ2, FOLD_CHANGE, NONE = "limma-trend", "deseq2", "fold change", "none"
 Values = Float[np.ndarray, " gene"]
 
 
@@ -129,7 +129,7 @@ def _tested(libraries: Libraries, design: Design, *, names: tuple[str, str, str]
         mean_expression=empty, statistic=empty, p_value=empty, p_adjusted=empty,
     )  # fmt: skip
     if not genes.any():
-        return replace(tests, reason=design.reason or "no gene is expressed enough to be tested")
+        return replace(tests, method=NONE, reason=design.reason or "no gene is expressed enough to be tested")
     values = libraries.log_expression(design.side, genes)
     tests = replace(tests, mean_expression=values.mean(axis=1), log2_fold_change=_difference(values, design.side))
     if design.reason:

@@ -127,6 +127,11 @@ def markers_of(found: SampledCells, config: SampleConfig) -> SampleMarkers:
         tests = compare_clusters(bulk, cluster_names=found.names, config=config)
     else:
         tests = compare_conditions(bulk, found.replicates, cluster_names=found.names, config=config)
+    if not any(len(one.genes) for one in tests):
+        reasons = listed(list(dict.fromkeys(one.reason for one in tests)))
+        raise InputUnusable(
+            f"nothing can be compared in {cells.source}: in every cluster of {config.cluster_key!r}, {reasons}"
+        )
     rows = tuple(left_out(bulk, found.replicates, tests, cluster_names=found.names))
     return SampleMarkers(tests=tests, gene_names=cells.names, left_out=rows, notes=(*notes, *_notes(tests)))
 
@@ -142,17 +147,20 @@ def _check_enough(bulk: Pseudobulk, cells: Cells, config: SampleConfig) -> None:
 
 def _notes(tests: Sequence[GeneTests]) -> list[str]:
     """Say why there are no p values, and what those there are cannot show."""
-    return joined_notes(
-        (f"{one.cluster} ({one.comparison})" if one.condition else one.cluster, (one.reason, one.limits))
-        for one in tests
-    )
+    has_several = len({one.condition for one in tests}) > 1
+    names = [f"{one.cluster} ({one.comparison})" if has_several else one.cluster for one in tests]
+    texts = [(one.reason, one.limits) for one in tests]
+    return joined_notes(zip(names, texts, strict=True), of="clusters")
 
 
-def joined_notes(notes: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
-    """Join notes on comparisons: each once, with the names of all that it is of."""
+def joined_notes(notes: Iterable[tuple[str, Sequence[str]]], *, of: str) -> list[str]:
+    """Join notes on clusters or comparisons: each once, with the names of all that it is ``of``."""
     where: dict[str, list[str]] = {}
     every = list(notes)
     for name, texts in every:
         for text in filter(None, texts):
             where.setdefault(text, []).append(name)
-    return [f"{'all' if len(names) == len(every) else listed(names)}: {text}" for text, names in where.items()]
+    return [
+        f"{f'all {of}' if len(names) == len(every) else f'{of} {listed(names)}'}: {text}"
+        for text, names in where.items()
+    ]

@@ -110,7 +110,9 @@ def test_pydeseq2_finds_the_same_genes(adata):
 def test_two_samples_a_side_say_what_they_cannot_show():
     found = markers(study(n_donors=4), condition_key="stim", method="auto").uns["cellmodel_conditions"]
     assert set(found["comparisons"]["method"]) == {"limma-trend"}
-    assert any("all: 2 and 2 samples: no permutation of them gives p below 0.33" in note for note in found["notes"])
+    assert any(
+        "all clusters: 2 and 2 samples: no permutation of them gives p below 0.33" in note for note in found["notes"]
+    )
 
 
 def test_one_sample_a_side_has_fold_changes_and_no_p_values():
@@ -154,6 +156,11 @@ def test_three_conditions_are_each_compared_with_the_reference():
         (("donor", None), {}, "640 of 640 cells of AnnData in memory have no sample in 'donor'"),
         (("donor", "names"), {}, "measured values, or names of cells"),
         (None, {"min_cells": 50}, r"no cluster of AnnData in memory has 50 cells of one sample \(at most 40\)"),
+        (
+            None,
+            {"condition_key": "cellmodel"},
+            "nothing can be compared .* in every cluster of 'cellmodel', a side has no",
+        ),
         (None, {"condition_key": "stim", "batch_key": "stim"}, "is confounded with 'stim'"),
     ],
 )
@@ -171,7 +178,7 @@ def test_a_cluster_of_one_sample_is_named(adata):
     own.obs["cellmodel"] = np.where(own.obs["donor"] == "d3", "C", own.obs["cellmodel"])
     found = markers(own, condition_key="stim").uns["cellmodel_conditions"]
     assert "cluster 'C' is of one sample: 100% of its cells are of 'd3'" in found["notes"]
-    assert any(note.startswith("C (stim vs ctrl): no sample on one side") for note in found["notes"])
+    assert any(note.startswith("clusters C: a side has no sample") for note in found["notes"])
 
 
 def test_a_taken_slot_is_refused(adata):
@@ -243,3 +250,15 @@ def test_the_command_writes_composition_and_shares(file, tmp_path):
     assert "d7" in out  # shares alone
     assert call("cellmodel", "plot", tmp_path / "c.h5ad", "--kind", "composition", "-o", tmp_path / "c.png")[0] == 0
     assert call("cellmodel", *words, tmp_path / "c2.tsv", "--shares", tmp_path / "s.tsv")[0] == 3
+
+
+def test_a_table_of_markers_is_one_of_marker_lists(adata, file, tmp_path):
+    from cellmodel.explain.marker_tables import read_marker_lists
+
+    call_json("cellmodel", "markers", file, "--sample-key", "donor", "-o", tmp_path / "m.tsv")
+    lists = read_marker_lists(tmp_path / "m.tsv")
+    found = significant(markers(adata), "cellmodel_markers")
+    for cluster in "AB":
+        own = found[(found["cluster"] == cluster) & (found["log2_fold_change"] > 0)]
+        assert list(lists.genes[cluster]) == own["gene"].tolist()
+    assert lists.n_lower > 0
