@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import scipy.sparse as sp
 
+from cellmodel.core.stages import MemoryStages
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
 from cellmodel.explain.samples.design import Method, SampleConfig
 from cellmodel.explain.samples.markers import SampleMarkers, find_markers, joined_notes, sampled_cells
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
-from cellmodel.tl._task import Task, run_on_cells
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.io.matrix import ValueKind
+from cellmodel.io.writers import WriteConfig, check_outputs
+from cellmodel.tl._task import Task, run_on_cells, write_all
 from genekb.core.plugins import installed_version
 from genekb.files.tables import write_table
 
@@ -95,6 +100,24 @@ def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") 
             },
         ),
     )
+
+
+def composition_of_file(path: Path, task: Task[Composition], *, write: WriteConfig | None) -> Composition:
+    """Do a task of :func:`composition_task` on a file, whose values are not looked at; see :func:`run_on_file`."""
+    if write is not None:
+        check_outputs(write, *task.targets, inputs=(path,))
+    cells = _obs_alone(read_anndata(path), source=str(path))
+    if write is None:
+        return task.find(cells, MemoryStages())
+    found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite)
+    write_all(cells, found, task, source=path, write=write)
+    return found
+
+
+def _obs_alone(adata: "AnnData", *, source: str) -> Cells:
+    """Take cells without their values."""
+    none = sp.csr_matrix((adata.n_obs, 0), dtype=np.float32)
+    return Cells(adata=adata, matrix=none, names=(), var_rows=None, kind=ValueKind.COUNTS, notes=(), source=source)
 
 
 def _versions() -> dict[str, str]:
@@ -217,7 +240,7 @@ def composition(
     Parameters
     ----------
     adata
-        Cells with clusters.
+        Cells with clusters; their values are not looked at.
     sample_key
         Column of obs with the sample, or the donor, of each cell.
     cluster_key
@@ -258,5 +281,6 @@ def composition(
     )  # fmt: skip
     target = adata.copy() if copy else adata
     task = composition_task(config, transform=transform)
-    run_on_cells(cells_from_anndata(target, ReadConfig()), task, key_added=key_added, overwrite=overwrite)
+    cells = _obs_alone(target, source="AnnData in memory")
+    run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
     return target if copy else None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cellmodel.explain.samples.design import SampleConfig
     from cellmodel.explain.samples.differential import GeneTests
     from cellmodel.explain.samples.markers import SampleMarkers
+    from cellmodel.io.writers import WriteConfig
     from cellmodel.tl._task import Task
 
 Row = dict[str, Any]
@@ -108,10 +109,13 @@ def markers(
     Example: cellmodel markers out.h5ad --sample-key donor --condition-key stim --reference ctrl -o markers.tsv
     """
     from cellmodel.tl._samples import marker_slot, markers_task, write_frame
+    from cellmodel.tl._task import run_on_file
 
     config = conditions.config(sample_key, cluster_key, method=method)
     key = key_added or marker_slot(config)
-    found = _run(path, markers_task(config), output=output, read=read, key_added=key, overwrite=overwrite)
+    task = markers_task(config)
+    write = _writing(path, task, output=output, key_added=key, overwrite=overwrite)
+    found = run_on_file(path, task, read=read.config(), write=write)
     if output.suffix in _TABLES:
         write_frame(found.genes(), output, overwrite=overwrite)
     content = {"input": str(path), "output": str(output)} | _content(found)
@@ -123,7 +127,6 @@ def composition(
     output: Output,
     sample_key: SampleKey,
     conditions: Conditions,
-    read: options.Reading,
     cluster_key: options.ClusterKey = "cellmodel",
     transform: Annotated[
         Literal["arcsine", "logit"], typer.Option(help="How shares are transformed for the test.")
@@ -143,20 +146,26 @@ def composition(
     """
     from dataclasses import replace
 
-    from cellmodel.tl._samples import composition_task, write_frame
+    from cellmodel.tl._samples import composition_of_file, composition_task, write_frame
     from genekb.files.replace import Target
 
     config = conditions.config(sample_key, cluster_key)
     task = composition_task(config, transform=transform)
     if shares is not None:
         task = replace(task, targets=(Target(shares, makes_parents=True),))
-    found = _run(path, task, output=output, read=read, key_added=key_added, overwrite=overwrite)
+    write = _writing(path, task, output=output, key_added=key_added, overwrite=overwrite)
+    found = composition_of_file(path, task, write=write)
     frame = found.clusters() if found.tests else found.shares
     if output.suffix in _TABLES:
         write_frame(frame, output, overwrite=overwrite)
     if shares is not None:
         write_frame(found.shares, shares, overwrite=overwrite)
-    content = {"input": str(path), "output": str(output), "shares_table": str(shares or ""), "notes": list(found.notes)}
+    content: Row = {
+        "input": str(path),
+        "output": str(output),
+        "shares_table": str(shares or ""),
+        "notes": list(found.notes),
+    }
     content |= {"clusters": _rows_of(found.clusters()), "shares": _rows_of(found.shares)}
     ends = [*found.notes, *([f"shares: {shares}"] if shares else []), f"output: {output}"]
     show(content, [*table(_TESTED if found.tests else _SHARES, _rows_of(frame)), "", *ends], json=json)
@@ -168,17 +177,15 @@ def _rows_of(frame: "pd.DataFrame") -> list[Row]:
     return [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
 
 
-def _run(path: Path, task: "Task[Any]", *, output: Path, read: options.Reading, key_added: str, overwrite: bool) -> Any:
-    """Do a task on a file; cells are written where the output is one of cells."""
+def _writing(path: Path, task: "Task[Any]", *, output: Path, key_added: str, overwrite: bool) -> "WriteConfig | None":
+    """Say how annotated cells are written; None where the output is a table, which is checked."""
     from cellmodel.io.writers import WriteConfig, check_targets
-    from cellmodel.tl._task import run_on_file
     from genekb.files.replace import Target
 
-    if output.suffix in _TABLES:
-        check_targets([Target(output, makes_parents=True), *task.targets], inputs=(path,), overwrite=overwrite)
-        return run_on_file(path, task, read=read.config(), write=None)
-    write = WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
-    return run_on_file(path, task, read=read.config(), write=write)
+    if output.suffix not in _TABLES:
+        return WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
+    check_targets([Target(output, makes_parents=True), *task.targets], inputs=(path,), overwrite=overwrite)
+    return None
 
 
 def _rows(found: "SampleMarkers") -> list[Row]:
