@@ -68,7 +68,7 @@ def _stem(name: str) -> str:
 
 def sources_of(paths: Sequence[Path]) -> str:
     """Name several files as one source."""
-    names = [str(path).encode(errors="backslashreplace").decode() for path in paths]
+    names = [path.name.encode(errors="backslashreplace").decode() for path in paths]
     return f"{len(paths)} files ({listed(names, most=3)})"
 
 

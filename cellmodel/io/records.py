@@ -41,7 +41,7 @@ class FileRecord:
 
     def __str__(self) -> str:
         """Say it in a line."""
-        lost = f"{self.n_lost:,} of {self.n_genes:,} genes, {self.share_lost:.1%} of the counts, are not in all files"
+        lost = f"{self.n_lost:,} of {self.n_genes:,} genes, {self.share_lost:.1%} of the counts, are not shared"
         species = "; its genes are of another species and matched by orthologues" if self.by_ortholog else ""
         return f"{self.file}: {self.n_cells:,} cells; {lost if self.n_lost else 'all genes are shared'}{species}"
 

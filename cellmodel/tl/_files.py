@@ -66,6 +66,11 @@ def run_on_files(
     """
     paths, stream = files.paths, stream or StreamConfig()
     if len(paths) == 1:
+        if files.join.sample_key != AUTO:
+            raise InputUnusable(
+                f"--sample-key {files.join.sample_key} names the samples of several files, and {paths[0]} is one; "
+                "leave it out, or give --batch-key"
+            )
         return run_on_file(paths[0], task, read=files.read, write=write, stream=stream)
     check_files(paths, files.join)
     if "spatial" in task.obsm:
@@ -146,7 +151,7 @@ def _match(
     records = tuple(_record(files, number, parts[number], shared, totals[number]) for number in range(len(parts)))
     of_files = [f"{record.file}: {note}" for record, cells in zip(records, parts, strict=True) for note in cells.notes]
     by_id = f", {shared.n_by_id:,} of them by id under different names" if shared.n_by_id else ""
-    notes[:0] = [f"{len(shared.names):,} genes are in all {len(parts)} files{by_id}", *map(str, records), *of_files]
+    notes[:0] = [f"{len(shared.names):,} genes are shared by {len(parts)} files{by_id}", *map(str, records), *of_files]
     facts = {
         "names": shared.names,
         "var_rows": np.arange(len(shared.names)),
