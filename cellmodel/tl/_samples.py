@@ -3,20 +3,23 @@
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.sparse as sp
 
-from cellmodel.core.stages import MemoryStages
+from cellmodel.core.stages import MemoryStages, Stages
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
 from cellmodel.explain.samples.design import Method, SampleConfig
 from cellmodel.explain.samples.markers import SampleMarkers, find_markers, joined_notes, sampled_cells
+from cellmodel.io.backed import WRITTEN_AS, check_in_blocks, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind
 from cellmodel.io.writers import WriteConfig, check_outputs
-from cellmodel.tl._task import Task, run_on_cells, write_all
+from cellmodel.pp.blocks import read_backed_cells
+from cellmodel.tl._task import StreamConfig, Task, run_on_cells, run_on_file, write_all
 from genekb.core.plugins import installed_version
 from genekb.files.tables import write_table
 
@@ -38,7 +41,22 @@ def markers_task(config: SampleConfig) -> Task[SampleMarkers]:
         slots=(("uns", "{}"),),
         find=lambda cells, _: find_markers(cells, config),
         values=lambda _, found: (marker_record(found, config),),
+        stage_key={"markers": asdict(config)},
     )
+
+
+def markers_of_file(
+    path: Path, task: Task[SampleMarkers], *, read: ReadConfig, write: WriteConfig | None, stream: StreamConfig
+) -> SampleMarkers:
+    """Do a task of :func:`markers_task` on a file, as :func:`run_on_file`; out of core without an output, too."""
+    if write is not None or not stream.is_wanted((path,), read):
+        return run_on_file(path, task, read=read, write=write, stream=stream)
+    check_in_blocks(path)
+    with TemporaryDirectory(prefix="cellmodel-") as folder:
+        stages = Stages(stream.work or Path(folder) / "work", key={"cells": str(path)})
+        found = task.find(read_backed_cells(open_backed(path, read), read, stages), stages)
+        stages.remove()
+    return found
 
 
 def marker_record(found: SampleMarkers, config: SampleConfig) -> dict[str, Any]:
@@ -104,11 +122,11 @@ def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") 
 
 def composition_of_file(path: Path, task: Task[Composition], *, write: WriteConfig | None) -> Composition:
     """Do a task of :func:`composition_task` on a file, whose values are not looked at; see :func:`run_on_file`."""
-    if write is not None:
-        check_outputs(write, *task.targets, inputs=(path,))
-    cells = _obs_alone(read_anndata(path), source=str(path))
     if write is None:
-        return task.find(cells, MemoryStages())
+        adata = open_backed(path, ReadConfig()).adata if path.suffix in WRITTEN_AS else read_anndata(path)
+        return task.find(_obs_alone(adata, source=str(path)), MemoryStages())
+    check_outputs(write, *task.targets, inputs=(path,))
+    cells = _obs_alone(read_anndata(path), source=str(path))
     found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite)
     write_all(cells, found, task, source=path, write=write)
     return found

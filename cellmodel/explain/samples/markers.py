@@ -20,9 +20,10 @@ from cellmodel.explain.samples.differential import (
     left_out,
 )
 from cellmodel.explain.samples.pseudobulk import Pseudobulk, sum_by_group
-from cellmodel.io.cells import Cells, ObsCategories, obs_categories
+from cellmodel.io.backed import AnyCells
+from cellmodel.io.cells import ObsCategories, obs_categories
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.normalize import log_expression
+from cellmodel.pp.blocks import LogExpression
 from genekb.core.messages import listed
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _ONE_SAMPLE: Final = 0.95  # share of a cluster's cells from which it is that of
 class SampledCells:
     """Cells with a cluster, and the sample and condition of each."""
 
-    cells: Cells
+    cells: AnyCells
     names: tuple[str, ...]  # of the clusters
     labels: Labels  # (cell,) place in ``names``; -1 without a cluster
     replicates: Replicates
@@ -60,7 +61,7 @@ class SampleMarkers:
         return group_frame(self.tests)
 
 
-def sampled_cells(cells: Cells, config: SampleConfig, *, least: int = 2) -> SampledCells:
+def sampled_cells(cells: AnyCells, config: SampleConfig, *, least: int = 2) -> SampledCells:
     """Take clusters, samples, conditions and batches of cells from their columns of obs.
 
     ``least``: clusters that are needed where no conditions are compared.
@@ -79,7 +80,7 @@ def sampled_cells(cells: Cells, config: SampleConfig, *, least: int = 2) -> Samp
     return SampledCells(cells=cells, names=grouped.names, labels=labels, replicates=replicates, notes=notes)
 
 
-def _column(cells: Cells, key: str, what: str) -> ObsCategories:
+def _column(cells: AnyCells, key: str, what: str) -> ObsCategories:
     return obs_categories(cells.adata, key, source=cells.source, what=what)
 
 
@@ -97,7 +98,7 @@ def _one_sample_notes(labels: Labels, names: Sequence[str], samples: ObsCategori
     return notes
 
 
-def find_markers(cells: Cells, config: SampleConfig) -> SampleMarkers:
+def find_markers(cells: AnyCells, config: SampleConfig) -> SampleMarkers:
     """Compare conditions inside each cluster, or clusters inside each sample, on pseudobulks.
 
     Raises ``InputUnusable`` if no cluster has a sample with enough cells.
@@ -116,7 +117,7 @@ def markers_of(found: SampledCells, config: SampleConfig) -> SampleMarkers:
             "units of log 2, by limma-trend"
         )
     bulk = sum_by_group(
-        cells.matrix if is_counts else log_expression(cells),
+        cells.matrix if is_counts else LogExpression(matrix=cells.matrix, kind=cells.kind),
         found.labels,
         found.replicates.labels,
         n_clusters=len(found.names),
@@ -136,7 +137,7 @@ def markers_of(found: SampledCells, config: SampleConfig) -> SampleMarkers:
     return SampleMarkers(tests=tests, gene_names=cells.names, left_out=rows, notes=(*notes, *_notes(tests)))
 
 
-def _check_enough(bulk: Pseudobulk, cells: Cells, config: SampleConfig) -> None:
+def _check_enough(bulk: Pseudobulk, cells: AnyCells, config: SampleConfig) -> None:
     most = int(bulk.n_cells.max(initial=0))
     if most < config.min_cells:
         raise InputUnusable(

@@ -95,6 +95,7 @@ def markers(
     sample_key: SampleKey,
     conditions: Conditions,
     read: options.Reading,
+    out_of_core: options.OutOfCore,
     cluster_key: options.ClusterKey = "cellmodel",
     method: Annotated[
         Literal["auto", "limma", "deseq2"],
@@ -108,14 +109,13 @@ def markers(
 
     Example: cellmodel markers out.h5ad --sample-key donor --condition-key stim --reference ctrl -o markers.tsv
     """
-    from cellmodel.tl._samples import marker_slot, markers_task, write_frame
-    from cellmodel.tl._task import run_on_file
+    from cellmodel.tl._samples import marker_slot, markers_of_file, markers_task, write_frame
 
     config = conditions.config(sample_key, cluster_key, method=method)
     key = key_added or marker_slot(config)
     task = markers_task(config)
     write = _writing(path, task, output=output, key_added=key, overwrite=overwrite)
-    found = run_on_file(path, task, read=read.config(), write=write)
+    found = markers_of_file(path, task, read=read.config(), write=write, stream=out_of_core.config())
     if output.suffix in _TABLES:
         write_frame(found.genes(), output, overwrite=overwrite)
     content = {"input": str(path), "output": str(output)} | _content(found)

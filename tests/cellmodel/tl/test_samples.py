@@ -264,3 +264,14 @@ def test_a_table_of_markers_is_one_of_marker_lists(adata, file, tmp_path):
         own = found[(found["cluster"] == cluster) & (found["log2_fold_change"] > 0)]
         assert list(lists.genes[cluster]) == own["gene"].tolist()
     assert lists.n_lower > 0
+
+
+def test_out_of_core_gives_the_same_table(file, tmp_path):
+    words = ["--sample-key", "donor", "--condition-key", "stim", "--method", "limma"]
+    for mode in ("no", "yes"):
+        call_json("cellmodel", "markers", file, *words, "--out-of-core", mode, "-o", tmp_path / f"{mode}.tsv")
+    assert (tmp_path / "yes.tsv").read_text() == (tmp_path / "no.tsv").read_text()
+    call_json("cellmodel", "markers", file, *words, "--out-of-core", "yes", "-o", tmp_path / "yes.h5ad")
+    stored = ad.read_h5ad(tmp_path / "yes.h5ad")
+    assert stored.uns["cellmodel_conditions"]["comparisons"]["cluster"].tolist() == ["A", "B"]
+    assert stored.shape == (640, N_GENES)
