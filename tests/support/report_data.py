@@ -1,10 +1,13 @@
 """A report with every part filled, for tests: figures that differ from each other, and text that nobody may trust."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from cellmodel.pl._report.data import ReportData
+from cellmodel.pl._report.samples import Samples
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -69,6 +72,53 @@ def make_search(names):
         "clusters": (row,),
         "genes": genes,
     }
+
+
+def make_comparison(names, cluster):
+    theme = {
+        "theme": f"interferon {names[2]}",
+        "source": "text",
+        "share": 0.21875,
+        "score": 5.0625 + cluster,
+        "p_adjusted": 0.01171875,
+        "genes": ((names[8], 0.46875 + cluster, f"Induced by interferon {names[9]}."),),
+    }
+    gene = {"log2_fold_change": 2.59375 + cluster, "p_value": 0.00048828125, "p_adjusted": 0.0146484375}
+    return {
+        "cluster": names[cluster],
+        "condition": names[6],
+        "against": names[7],
+        "comparison": f"{names[6]} vs {names[7]}",
+        "n_samples": 3, "n_against": 4, "n_cells": 1_301 + cluster, "n_cells_against": 1_409, "is_paired": False,
+        "method": "limma-trend", "reason": "", "limits": "", "n_genes": 8_001, "n_up": 203, "n_down": 104,
+        "up": ({"gene": f"UP {names[4]}", **gene},),
+        "down": ({"gene": f"DOWN {names[5]}", **gene, "log2_fold_change": -1.65625},),
+        "themes_up": (theme,), "themes_down": (),
+    }  # fmt: skip
+
+
+def with_samples(data, *, text=HOSTILE):
+    """The same data with samples in two conditions, and all that was compared between them."""
+    names = [f"{text[at % len(text)]} {at}" for at in range(12)]
+    samples = tuple((f"s{at} {names[at]}", f"condition {names[at // 2]}") for at in range(4))
+    codes = np.arange(data.clusters.size) % 5 - 1
+    key = f"key {names[0]}"
+    mixed = {"batch": names[3], "share": 0.515625, "before": 0.84375, "after": 0.4140625, "if_mixed": 0.328125}
+    rows = tuple({"cluster": name, "n_cells": 20, **mixed} for name in ("all", *data.cluster_names))
+    tested = {"mean_share": 0.2421875, "mean_share_against": 0.1171875, "ratio": 2.0625, "statistic": 3.15625}
+    tested |= {"p_value": 0.005859375, "p_adjusted": 0.0166015625, "n_samples": 3, "n_against": 4, "is_paired": True}
+    tested |= {"comparison": f"{names[6]} vs {names[7]}"}
+    about = {"sample_key": names[1], "condition_key": names[2], "reference": names[7], "batch_key": ""}
+    about |= {"notes": (f"a note {names[10]}",)}
+    compared = tuple(make_comparison(names, cluster) for cluster in range(len(data.cluster_names)))
+    return dataclasses.replace(
+        data,
+        samples=Samples(key=key, condition_key=names[2], names=samples, codes=codes),
+        mixing={"key": names[4], "integration": "harmony", "rows": (*rows[:-1], {**rows[-1], "share": 0.984375})},
+        composition={**about, "rows": tuple({"cluster": name, **tested} for name in data.cluster_names)},
+        effects=({**about, "comparisons": compared, "themes_of": "samples"},),
+        colors={key: np.array([*(name for name, _ in samples), "missing"])[codes], **data.colors},
+    )
 
 
 def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,15 @@ from cellmodel.pl._report.data import (
     read_names,
     read_searches,
     read_words,
+)
+from cellmodel.pl._report.samples import (
+    Samples,
+    find_samples,
+    genes_of,
+    outdated,
+    read_composition,
+    read_effects,
+    read_mixing,
 )
 from cellmodel.pl._report.view import by_cluster
 from cellmodel.pp.blocks import expression_of
@@ -68,6 +77,7 @@ def report_file(
     output: Path,
     *,
     cluster_key: str | None = None,
+    sample_key: str | None = None,
     key_added: str = "cellmodel",
     read: ReadConfig | None = None,
     overwrite: bool = False,
@@ -76,24 +86,34 @@ def report_file(
     """Write the report of the clusters in a file, whoever made them.
 
     ``cluster_key``: column of obs with the clusters: of `cellmodel cluster`, scanpy, Seurat or an annotator; that of
-    ``key_added``, the slots of a run, if None. Cells without a value are in no cluster. ``other_store``: whether names
-    and evidence may come from another store than the clusters; else ``LineageMismatch``. Raises ``InputUnusable`` if
-    the column is missing or holds no groups, or the output cannot be written; the latter before any work.
+    ``key_added``, the slots of a run, if None. Cells without a value are in no cluster. ``sample_key``: column of obs
+    with the sample of each cell; that of the run's batches, or of a comparison between samples, if None.
+    ``other_store``: whether names and evidence may come from another store than the clusters; else ``LineageMismatch``.
+    Raises ``InputUnusable`` if a column is missing or holds no groups, or the output cannot be written; the latter
+    before any work.
     """
     check_targets([Target(output)], inputs=[path], overwrite=overwrite)
     cells, key = read_cells(path, read), cluster_key or key_added
     check_records(cells, key=key, other_store=other_store)
-    write_report_of(cells, output, cluster_key=key, overwrite=overwrite)
+    write_report_of(cells, output, cluster_key=key, sample_key=sample_key, overwrite=overwrite)
 
 
-def write_report_of(cells: AnyCells, output: Path, *, cluster_key: str = "cellmodel", overwrite: bool = False) -> None:
+def write_report_of(
+    cells: AnyCells,
+    output: Path,
+    *,
+    cluster_key: str = "cellmodel",
+    sample_key: str | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write the report of clusters of cells that are read already; see :func:`report_file`."""
     from cellmodel.pl._report.render import write_report
 
-    write_report(report_data(cells, cluster_key=cluster_key), output, overwrite=overwrite)
+    data = report_data(cells, cluster_key=cluster_key, sample_key=sample_key)
+    write_report(data, output, overwrite=overwrite)
 
 
-def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
+def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = None) -> ReportData:
     """Collect what a report shows: from the record of a run, else from the column of clusters and the values alone."""
     adata = cells.adata
     grouped = group_cells(cells, cluster_key, least=1)
@@ -105,8 +125,12 @@ def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
     confidence = adata.obs.get(f"{cluster_key}_confidence") if is_run else None
     queries = _queries(adata)
     shown = {cluster_key} | ({f"{cluster_key}_confidence"} if confidence is not None else set())
+    samples = find_samples(adata, record, cluster_key=cluster_key, sample_key=sample_key, source=cells.source)
+    effects = read_effects(adata.uns, cluster_key=cluster_key)
     colors, left_out = _colors(adata, shown, first=tuple(queries))
-    genes, expression, why_not = _expression(cells, record)
+    if samples is not None:
+        colors, left_out = _sample_first(samples, colors, left_out)
+    genes, expression, why_not = _expression(cells, record, others=genes_of(effects))
     embedding, embedding_name = _embedding(cells, cluster_key, record)
     evidence = read_evidence(adata.uns, cluster_key=cluster_key, clusters=names)
     source = str(record["input"]["source"])
@@ -131,6 +155,10 @@ def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
         searches=read_searches(adata.uns, cluster_key=cluster_key),
         genes=genes,
         expression=expression,
+        samples=samples,
+        mixing=read_mixing(record),
+        composition=read_composition(adata.uns, cluster_key=cluster_key),
+        effects=effects,
         names=read_names(adata.uns, cluster_key=cluster_key, clusters=names),
         evidence=evidence,
         markers=tuple(read_markers(record["markers"], name) for name in names),
@@ -145,7 +173,7 @@ def report_data(cells: AnyCells, *, cluster_key: str) -> ReportData:
 def _outdated(uns: Mapping[str, Any], grouped: GroupedCells, key: str) -> list[str]:
     """Say which names and evidence were made when the clusters had other sizes: they may be of other clusters."""
     sizes = dict(zip(grouped.names, np.bincount(grouped.labels).tolist(), strict=True))
-    notes = []
+    made_before = outdated(uns, sizes, cluster_key=key)
     for name, record in sorted(uns.items()):
         for part in ("names", "groups"):
             table = stored_table(record, part, columns=("cluster", "n_cells"))
@@ -153,10 +181,19 @@ def _outdated(uns: Mapping[str, Any], grouped: GroupedCells, key: str) -> list[s
             about = params.get("cluster_key") if isinstance(params, Mapping) else None
             if table is None or "n_cells" not in table or key not in (record.get("cluster_key"), about):
                 continue
+            if "condition" in table:  # of a condition inside a cluster there are fewer cells
+                table = table[table["condition"].astype(str) == ""]
             then = table.groupby(table["cluster"].astype(str))["n_cells"].max()
-            if any(then.get(cluster, size) != size for cluster, size in sizes.items()):
-                notes.append(f'uns["{name}"] was made when clusters of obs["{key}"] had other sizes; make it again')
-                log.warning("%s", notes[-1])
+            # samples with few cells of a cluster are left out where samples are compared
+            is_part = isinstance(params, Mapping) and isinstance(params.get("samples"), Mapping)
+            found = ((then.get(cluster, size), size) for cluster, size in sizes.items())
+            if any(size < n_cells if is_part else size != n_cells for n_cells, size in found):
+                made_before.append(str(name))
+    notes = [
+        f'uns["{name}"] was made when clusters of obs["{key}"] had other sizes; make it again' for name in made_before
+    ]
+    for note in notes:
+        log.warning("%s", note)
     return notes
 
 
@@ -269,6 +306,17 @@ def _colors(
     return colors, tuple(left_out)
 
 
+def _sample_first(
+    samples: Samples, colors: dict[str, np.ndarray], left_out: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Put the samples before other colours, of whatever kind their column is and however many they are."""
+    names = np.array([*(name for name, _ in samples.names), "missing"], dtype=object)  # -1 is the last one
+    others = {name: values for name, values in colors.items() if name != samples.key}
+    return {samples.key: names[samples.codes], **others}, tuple(
+        why for why in left_out if not why.startswith(f"{samples.key} (")
+    )
+
+
 def _queries(adata: "AnnData") -> dict[str, str]:
     """Columns of obs that hold the scores of a `cellmodel search`, and its text."""
     queries = {}
@@ -280,16 +328,18 @@ def _queries(adata: "AnnData") -> dict[str, str]:
 
 
 def _expression(
-    cells: AnyCells, record: Mapping[str, Any]
+    cells: AnyCells, record: Mapping[str, Any], *, others: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], sp.csc_matrix | None, tuple[str, ...]]:
-    """First markers of each cluster, their log expression, and why there is none."""
+    """First markers of each cluster and other genes, their log expression, and why there is none."""
     why = _other_values(cells, record)
     if why:
         log.warning("not shown: %s", why)
         return (), None, (why,)
     column_of = _columns_by_name(cells)
     markers = markers_in_turn(record["markers"], n_per_cluster=GENES_PER_CLUSTER)
-    genes = tuple(name for name in markers if name in column_of)[:MOST_GENES]
+    known = [name for name in markers if name in column_of]
+    more = [name for name in others if name in column_of and name not in known]
+    genes = (*known[: MOST_GENES - len(more)], *more)
     return genes, expression_of(cells, [column_of[name] for name in genes]).tocsc() if genes else None, ()
 
 

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from cellmodel.annotate.marker_overlap import display_name
+
+if TYPE_CHECKING:
+    from cellmodel.pl._report.samples import Samples
 
 Row = Mapping[str, Any]  # one row of a stored table, by column
 
@@ -47,6 +50,10 @@ class ReportData:
     evidence: tuple[Row | None, ...] = ()
     markers: tuple[tuple[Row, ...], ...] = ()
     words: tuple[tuple[Row, ...], ...] = ()
+    samples: "Samples | None" = None  # of the cells, see :mod:`cellmodel.pl._report.samples`, as the next three
+    mixing: Row | None = None  # same-batch neighbours of a run
+    composition: Row | None = None  # shares of clusters, compared between conditions
+    effects: tuple[Row, ...] = ()  # genes that differ between conditions inside the clusters
     history: pd.DataFrame = field(default_factory=pd.DataFrame)  # loss per epoch of each training term
     knowledge: pd.DataFrame = field(default_factory=pd.DataFrame)  # knowledge, neighbour_agreement: real and controls
     # command, versions, seed, store id, encoder id, settings: label to value, in the order to show
@@ -84,13 +91,13 @@ _NAME_FIGURES: Final = {
 def read_markers(table: pd.DataFrame, cluster: str) -> tuple[Row, ...]:
     """First markers of a cluster."""
     shown = ("name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out")
-    return _rows(_of_cluster(table, cluster).head(MOST_MARKERS), shown)
+    return rows_of(_of_cluster(table, cluster).head(MOST_MARKERS), shown)
 
 
 def read_words(table: pd.DataFrame, cluster: str) -> tuple[Row, ...]:
     """Words of a cluster, each with its ``genes``: (gene, weight, sentence)."""
     figures = ("score", "p_value", "p_adjusted")
-    return _terms(_of_cluster(table, cluster), named_by=("term",), figures=figures, weight="weight")
+    return terms_of(_of_cluster(table, cluster), named_by=("term",), figures=figures, weight="weight")
 
 
 def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: Sequence[str]) -> tuple[Row, ...]:
@@ -130,7 +137,7 @@ def read_evidence(records: Mapping[str, Any], *, cluster_key: str, clusters: Seq
 
 
 def _evidence(record: Mapping[str, Any], groups: pd.DataFrame, cluster: str) -> Row | None:
-    distances = _rows(_of_cluster(groups, cluster), ("distance", "distance_p"))
+    distances = rows_of(_of_cluster(groups, cluster), ("distance", "distance_p"))
     if not distances:
         return None
     tables = {
@@ -139,14 +146,14 @@ def _evidence(record: Mapping[str, Any], groups: pd.DataFrame, cluster: str) -> 
         if name in record
     }
     of_gene = ("gene", "contribution", "share", "p_value", "term", "sentence")
-    contributions = _rows(tables["contributions"].head(MOST_CONTRIBUTIONS), of_gene)
+    contributions = rows_of(tables["contributions"].head(MOST_CONTRIBUTIONS), of_gene)
     of_theme = ("share", "score", "p_adjusted")
     of_set = ("set", "source", "p_adjusted", "fold", "genes")
     return {
         **distances[0],
-        "themes": _terms(tables["themes"], named_by=("theme", "source"), figures=of_theme, weight="contribution"),
+        "themes": terms_of(tables["themes"], named_by=("theme", "source"), figures=of_theme, weight="contribution"),
         "contributions": tuple(row for row in contributions if row["contribution"] > 0),
-        "sets": _rows(tables["enrichment"].head(MOST_SETS), of_set) if "enrichment" in tables else (),
+        "sets": rows_of(tables["enrichment"].head(MOST_SETS), of_set) if "enrichment" in tables else (),
     }
 
 
@@ -199,15 +206,16 @@ def _of_cluster(table: pd.DataFrame, cluster: str) -> pd.DataFrame:
     return table[table["cluster"].astype(str) == cluster] if len(table) else table
 
 
-def _rows(table: pd.DataFrame, columns: Sequence[str]) -> tuple[Row, ...]:
+def rows_of(table: pd.DataFrame, columns: Sequence[str]) -> tuple[Row, ...]:
+    """Give the rows of a table as mappings of some columns; a table without a row has no columns in a file."""
     rows: Any = table[list(columns)].to_dict("records") if len(table) else []  # pandas types the keys as any value
     return tuple(rows)
 
 
-def _terms(table: pd.DataFrame, *, named_by: Sequence[str], figures: Sequence[str], weight: str) -> tuple[Row, ...]:
-    """One row a term, from a table with one row a term and gene; its ``genes`` are (gene, weight, sentence)."""
+def terms_of(table: pd.DataFrame, *, named_by: Sequence[str], figures: Sequence[str], weight: str) -> tuple[Row, ...]:
+    """Give one row a term, from a table with one row a term and gene; its ``genes`` are (gene, weight, sentence)."""
     terms: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in _rows(table, (*named_by, *figures, "gene", weight, "sentence")):
+    for row in rows_of(table, (*named_by, *figures, "gene", weight, "sentence")):
         names = tuple(str(row[part]) for part in named_by)
         term = terms.setdefault(names, {part: row[part] for part in (*named_by, *figures)} | {"genes": ()})
         term["genes"] += ((row["gene"], row[weight], row["sentence"]),)

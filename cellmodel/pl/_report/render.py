@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
+_READY: Final = '\n  root.dataset.ready = "true";'  # the last line of the page's function
+
+
 def render_report(data: ReportData) -> str:
     """Render a report as one HTML page; the same data give the same page, byte for byte.
 
@@ -30,12 +33,14 @@ def render_report(data: ReportData) -> str:
     """
     from markupsafe import Markup
 
+    view, rows = page_view(data), drawn_cells(data.clusters)
     style, script = _asset("report.css"), _asset("report.js")
-    rows = drawn_cells(data.clusters)
+    if view["samples"]:
+        style, script = style + _asset("samples.css"), script.replace(_READY, _asset("samples.js") + _READY)
     template = _environment().from_string(_asset("template.html.j2"))
     return template.render(
         data=data,
-        **page_view(data),
+        **view,
         n_drawn=len(rows),
         payload=plot_payload(data, rows),
         style=Markup(style),
@@ -55,10 +60,15 @@ def write_report(data: ReportData, path: Path | str, *, overwrite: bool = False)
 
 
 def _environment() -> "Environment":
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     written = ("percent", "count", "number", "p_value", "fields", "breakable")
     environment.filters |= {name: getattr(formats, name) for name in written}
@@ -129,6 +139,9 @@ def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> "Markup":
         ],
         "genes": _genes(data, rows),
     }
+    if data.samples is not None:
+        codes = np.where(data.samples.codes < 0, len(data.samples.names), data.samples.codes)[rows]
+        payload |= {"sample_key": data.samples.key, "samples": _base64(codes, "<u4")}
     return htmlsafe_json_dumps(payload, allow_nan=False, separators=(",", ":"))
 
 

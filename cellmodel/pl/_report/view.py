@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from cellmodel.cluster.n_clusters import NO_STRUCTURE
 from cellmodel.pl._report.data import ReportData, Row
+from cellmodel.pl._report.sample_view import sample_view
 from cellmodel.pl._report.style import badges, cluster_color, plain_number, text_color
 from cellmodel.pp.moments import GeneSums
 
@@ -126,6 +127,7 @@ def page_view(data: ReportData) -> dict[str, Any]:
         "k_chart": k_chart(data),
         "curve_name": CURVE_NAME,
         "training_charts": training_charts(data),
+        "samples": sample_view(data, clusters),
         "badges": {cluster["name"]: cluster for cluster in clusters},
         "name_figures": _name_figures(data),
         "status_words": STATUS_WORDS,

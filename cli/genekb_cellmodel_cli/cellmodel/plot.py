@@ -19,6 +19,9 @@ def report(
     cluster_key: Annotated[
         str | None, typer.Option(help="Column of obs with the clusters; that of --key-added if left out.")
     ] = None,
+    sample_key: Annotated[
+        str | None, typer.Option(help="Column of obs with the sample of each cell; the batches of the run if left out.")
+    ] = None,
     other_store: options.OtherStore = False,
 ) -> None:
     """Write the HTML report of the clusters in a file, whoever made them.
@@ -31,6 +34,7 @@ def report(
         path,
         output,
         cluster_key=cluster_key,
+        sample_key=sample_key,
         key_added=slots.key_added,
         read=read.config(),
         overwrite=slots.overwrite,
