@@ -19,7 +19,7 @@ from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ObsCategories, obs_categories
 from cellmodel.pp.neighbors import exact_search, faiss_centres, knn_graph, metric_points
 from genekb.core.messages import counted, did_you_mean, listed
-from genekb.core.plugins import find_plugins, load_plugin, require, unusable
+from genekb.core.plugins import find_plugins, installed_version, load_plugin, require, unusable
 
 log = logging.getLogger(__name__)
 GROUP: Final = "cellmodel.integrations"  # entry points of plug-ins: each names a function as `Integrate`
@@ -58,6 +58,14 @@ def check_integration(name: str) -> None:
     """
     if check_name(name) == "harmony":
         require("harmonypy", needed_by="--integration harmony needs", instead="use --integration none")
+
+
+def integration_version(name: str) -> dict[str, str]:
+    """Distribution that integrates and its version, for records; empty for ``none``."""
+    if name == "harmony":
+        return {"harmonypy": installed_version("harmonypy")}
+    plugin = plugins().get(name)
+    return {plugin.dist.name: plugin.dist.version} if plugin is not None and plugin.dist is not None else {}
 
 
 def read_batches(cells: AnyCells, config: RunConfig) -> ObsCategories | None:

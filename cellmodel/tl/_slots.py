@@ -16,6 +16,7 @@ from cellmodel.explain.markers import marker_frame
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import WriteConfig
+from cellmodel.pp.integrate import integration_version
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
@@ -84,7 +85,7 @@ def cluster_task(
         stage_key={
             "config": config.to_dict(),
             "store": kb.store_id if kb is not None else "",
-            "plug-in": plugin_version(config.recipe),
+            "plug-in": plugin_version(config.recipe) | integration_version(config.integration),
         },
         obsm=tuple(key for key in ("spatial" if config.spatial else None, config.use_rep) if key is not None),
         batch_key=None if config.batch is None else config.batch.key,
@@ -148,7 +149,7 @@ def _record(cells: AnyCells, result: RunResult) -> dict[str, Any]:
         "knn_recall": result.features.knn_recall,
         "history": pd.DataFrame(list(result.representation.history)),
     }
-    record["versions"] |= plugin_version(result.config.recipe)
+    record["versions"] |= plugin_version(result.config.recipe) | integration_version(result.features.integration)
     if result.alignment is not None:
         record |= asdict(result.alignment.lineage)
         record["coverage"] = _coverage_record(result.alignment, result.share_hvgs)

@@ -13,6 +13,7 @@ import pytest
 
 import cellmodel as cm
 from cellmodel.core.config import RunConfig
+from cellmodel.pp import integrate
 from cellmodel.recipes import registry as recipes
 from genekb.encoders import registry as encoders
 from tests.support.in_process import call_here
@@ -55,12 +56,12 @@ def beside(installed, tmp_path, monkeypatch):
         )
         for folder in (installed, tmp_path):
             monkeypatch.syspath_prepend(folder)
-        recipes.plugins.cache_clear()
-        encoders.plugins.cache_clear()
+        for known in (recipes, encoders, integrate):
+            known.plugins.cache_clear()
 
     yield add
-    recipes.plugins.cache_clear()
-    encoders.plugins.cache_clear()
+    for known in (recipes, encoders, integrate):
+        known.plugins.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,31 @@ def test_cluster_and_bench_take_the_recipe_of_a_plug_in(beside, labelled, tmp_pa
     given = ("--recipes", "nmf", "--seeds", "0", "--n-clusters", "given", "-o", tmp_path / "bench", "--json")
     ended = call_here(("cellmodel", "bench", labelled, *given), capsys, monkeypatch)
     assert [row["recipe"] for row in json.loads(ended.out)["rows"]] == ["nmf"], ended.err
+
+
+def test_cluster_takes_the_integration_of_a_plug_in(beside, labelled, tmp_path, capsys, monkeypatch):
+    (tmp_path / "worse.py").write_text(
+        "import numpy as np\n"
+        "def centre(pcs, batches, seed):\n"
+        "    means = np.stack([pcs[batches == batch].mean(axis=0) for batch in range(batches.max() + 1)])\n"
+        "    return pcs - means[batches]\n"
+        "def cut(pcs, batches, seed):\n"
+        "    return pcs[:, :3]\n"
+    )
+    beside(cellmodel_integrations={"centre": "worse:centre", "cut": "worse:cut", "harmony": "worse:cut"})
+    adata = anndata.read_h5ad(labelled / "three.h5ad")
+    adata.obs["batch"] = np.arange(120) % 2
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    shared = ("cellmodel", "cluster", tmp_path / "cells.h5ad", "--knowledge", "none", "--batch-key", "batch")
+    given = ("--integration", "centre", "-o", tmp_path / "o.h5ad")
+    ended = call_here((*shared, *given), capsys, monkeypatch)
+    assert ended.code == 0, ended.err
+    record = anndata.read_h5ad(tmp_path / "o.h5ad").uns["cellmodel"]
+    assert record["batches"]["integration"] == "centre"
+    assert record["versions"]["worse"] == "0.1"
+    ended = call_here((*shared, "--integration", "cut", "-o", tmp_path / "p.h5ad"), capsys, monkeypatch)
+    assert ended.code == 4
+    assert "plug-in 'cut' of worse 0.1 cannot be used: it gave float32 of shape (120, 3), finite floats" in ended.err
 
 
 def test_python_takes_a_recipe_that_is_installed_nowhere(installed, labelled):

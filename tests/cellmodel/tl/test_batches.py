@@ -81,6 +81,15 @@ def test_a_batch_of_three_cells_is_integrated_and_chooses_no_genes(caplog):
     assert "1 batch of fewer than 30 cells (few): highly variable genes are chosen without them" in caplog.text
 
 
+def test_five_hundred_batches_are_integrated():
+    adata = two_protocols(n_cells=2_000, n_genes=40)
+    adata.obs["batch"] = np.arange(2_000) % 500
+    config = RunConfig(knowledge="none", n_words=0, n_clusters=3, batch=BatchConfig(key="batch", integration="harmony"))
+    found = clustered(adata, config)
+    assert len(found.features.batches.names) == 500
+    assert found.mixing[0].if_mixed == pytest.approx(1 / 500, abs=0.01)
+
+
 def test_an_embedding_of_the_users_takes_the_place_of_the_components():
     adata = two_protocols()
     rng = np.random.default_rng(0)
