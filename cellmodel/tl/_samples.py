@@ -1,6 +1,5 @@
 """Tasks between samples: differential expression of pseudobulks, and composition."""
 
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-log = logging.getLogger(__name__)
 STORED: Final = 1000  # genes of a comparison in a slot; a table has all
 
 
@@ -189,7 +187,7 @@ def markers(
     batch_key
         Column of obs with batches of whole samples, which conditions are adjusted for.
     confounded_ok
-        Whether conditions are compared that are confounded with batches; these are not adjusted for then.
+        Whether conditions are compared that are confounded with batches, which are not adjusted for then.
     method
         ``limma``: moderated t of log2 counts per million, the prior variance a trend of mean expression. ``deseq2``:
         PyDESeq2 (extra ``de``). ``auto``: the latter for conditions of 3 samples each, where it is installed.
@@ -271,7 +269,7 @@ def composition(
     batch_key
         Column of obs with batches of whole samples, which conditions are adjusted for.
     confounded_ok
-        Whether conditions are compared that are confounded with batches; these are not adjusted for then.
+        Whether conditions are compared that are confounded with batches, which are not adjusted for then.
     transform
         ``arcsine`` of the square root of a share, or ``logit``.
     min_cells

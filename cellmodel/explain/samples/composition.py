@@ -61,11 +61,10 @@ def compare_shares(
             f"no sample in {config.sample_key!r} has {config.min_cells} cells with a cluster; --min-cells lowers the "
             "limit"
         )
-    with_batches = config.batch_key is not None and not config.confounded_ok
     return tuple(
         _tested(
             n_cells,
-            design_of(found, number, usable=usable, with_batches=with_batches),
+            design_of(found, number, usable=usable, confounded_ok=config.confounded_ok),
             names=(name, found.conditions[0]),
             cluster_names=cluster_names,
             transform=transform,

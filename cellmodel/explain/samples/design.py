@@ -193,11 +193,12 @@ class Design:
 
 
 def design_of(
-    found: Replicates, condition: int, *, usable: Bool[np.ndarray, " unit"], with_batches: bool = True
+    found: Replicates, condition: int, *, usable: Bool[np.ndarray, " unit"], confounded_ok: bool = False
 ) -> Design:
     """Design the comparison of a condition with the reference by the replicates that are usable.
 
-    Where conditions are paired, a replicate without its counterpart is left out; each sample is a block.
+    Where conditions are paired, a replicate without its counterpart is left out; each sample is a block. Batches that
+    are confounded with the condition are not adjusted for with ``confounded_ok``; else there is no test.
     """
     units = np.flatnonzero(usable & np.isin(found.condition, (0, condition)))
     n_here = np.bincount(found.sample[units], minlength=len(found.samples))
@@ -207,9 +208,10 @@ def design_of(
     side = found.condition[units] == condition
     blocks = [np.ones((len(units), 1))]
     blocks += [dummies(found.sample[units])] if found.is_paired else []
-    blocks += [dummies(found.batch[units])] if with_batches else []
-    design = Design(units=units, side=side, nuisance=np.hstack(blocks), is_paired=found.is_paired)
-    return _judged(design)
+    nuisance = np.hstack([*blocks, dummies(found.batch[units])])
+    if confounded_ok and not _is_estimable(side, nuisance):
+        nuisance = np.hstack(blocks)
+    return _judged(Design(units=units, side=side, nuisance=nuisance, is_paired=found.is_paired))
 
 
 def paired_design(units: Int[np.ndarray, " unit"]) -> Design:

@@ -1,5 +1,6 @@
 """Differential expression between samples: conditions inside each cluster, or clusters inside each sample."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from cellmodel.explain.samples.pseudobulk import Libraries, Pseudobulk
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
 REST: Final = "rest"
 ALPHA: Final = 0.05  # adjusted p value up to which a gene differs
 LIMMA, DESEQ2, FOLD_CHANGE, NONE = "limma-trend", "deseq2", "fold change", "none"
@@ -97,8 +99,7 @@ def _condition_tests(
     config: SampleConfig,
 ) -> GeneTests:  # fmt: skip
     usable = bulk.n_cells[:, cluster] >= config.min_cells
-    with_batches = config.batch_key is not None and not config.confounded_ok
-    design = design_of(found, condition, usable=usable, with_batches=with_batches)
+    design = design_of(found, condition, usable=usable, confounded_ok=config.confounded_ok)
     names = (cluster_names[cluster], found.conditions[condition], found.conditions[0])
     return _tested(bulk.of(design.units, cluster), design, names=names, config=config)
 
@@ -135,6 +136,7 @@ def _tested(libraries: Libraries, design: Design, *, names: tuple[str, str, str]
     if design.reason:
         return tests
     if _uses_deseq(config, design, is_counts=libraries.is_counts, is_condition=bool(condition)):
+        log.info("%s in %s: %d genes by PyDESeq2", tests.comparison, cluster, len(tests.genes))
         fold_change, statistic, p_value = wald_tests(libraries.values[genes], design)
         found: dict[str, Any] = {"log2_fold_change": fold_change, "statistic": statistic, "method": DESEQ2}
     else:

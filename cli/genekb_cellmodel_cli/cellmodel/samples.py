@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from genekb.core.messages import listed
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
@@ -257,7 +258,5 @@ def _ends(found: "SampleMarkers", output: Path) -> list[str]:
     """Give notes, what was left out, and the output."""
     rows = [f"{row['sample']}{' ' + row['condition'] if row['condition'] else ''}: {row['n_cells']} cells in "
             f"{row['cluster']}" for row in found.left_out]  # fmt: skip
-    from genekb.core.messages import listed
-
     out = [f"left out, for too few cells or no counterpart: {listed(rows)}"] if rows else []
     return [*found.notes, *out, f"output: {output}"]

@@ -61,14 +61,16 @@ def test_the_reference_is_first_and_said_where_it_was_not_chosen():
 def test_batches_are_adjusted_for_where_they_can_be():
     crossed = found("abcdefgh", "xxxxyyyy", "ppqqppqq")
     assert design(crossed).df == 5
-    assert design(crossed, with_batches=False).df == 6
+    assert design(crossed, confounded_ok=True).df == 5
+    assert design(found("abcdefgh", "xxxxyyyy")).df == 6
 
 
 def test_a_condition_that_batches_determine_is_refused_unless_allowed():
     with pytest.raises(InputUnusable, match=r"'stim' is confounded with 'run'.*--confounded-ok"):
         found("abcd", "xxyy", "ppqq")
     allowed = found("abcd", "xxyy", "ppqq", confounded_ok=True)
-    assert design(allowed, with_batches=False).reason == ""
+    assert design(allowed, confounded_ok=True).reason == ""
+    assert "confounded with the batch" in design(allowed).reason
     with pytest.raises(InputUnusable, match="sample 'a' are in several batches"):
         found("aab", "xxy", "pqp")
 
