@@ -37,7 +37,19 @@ def test_package_and_command_say_their_version(package, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["annotate", "attribute", "classify", "cluster", "embed", "export_graph", "perturb", "search"]
+    "name",
+    [
+        "annotate",
+        "attribute",
+        "classify",
+        "cluster",
+        "composition",
+        "embed",
+        "export_graph",
+        "markers",
+        "perturb",
+        "search",
+    ],
 )
 def test_help_of_a_tool_names_each_of_its_parameters_once_and_what_it_raises(name):
     tool = getattr(importlib.import_module("cellmodel.tl"), name)
