@@ -21,6 +21,7 @@ from cellmodel.pl._report.sample_view import sample_view
 from cellmodel.pl._report.view import cluster_views
 from tests.cellmodel.pl.test_report import Page
 from tests.support.browser import open_page
+from tests.support.in_process import call
 from tests.support.report_data import HOSTILE, make_data, with_samples
 
 N_CELLS = 400
@@ -196,6 +197,43 @@ def test_the_batch_key_of_a_run_is_taken_with_its_mixing(cells, tmp_path):
     assert "before integration by harmony and after" in page.words
 
 
+def test_files_that_were_read_as_one_are_the_samples(cells, tmp_path):
+    paths = [tmp_path / "first.h5ad", tmp_path / "second.h5ad"]
+    del cells.obs["sample"]
+    for path, half in zip(paths, (cells[:250], cells[250:]), strict=True):
+        half.copy().write_h5ad(path)
+    given = ("--knowledge", "none", "--recipe", "pca-kmeans", "--n-clusters", "2", "-o", tmp_path / "out.h5ad")
+    code, _, printed = call("cellmodel", "cluster", *paths, *given)
+    assert code == 0, printed
+    code, _, printed = call("cellmodel", "report", tmp_path / "out.h5ad", "-o", tmp_path / "report.html")
+    assert code == 0, printed
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "2 samples by sample." in page.words
+    assert {"first", "second"} <= set(page.words.split())
+
+
+def test_the_command_takes_a_key_and_names_the_nearest_one_of_a_key_that_is_not_there(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    report = ("cellmodel", "report", tmp_path / "cells.h5ad", "--cluster-key", "leiden")
+    code, _, printed = call(*report, "--sample-key", "sample", "-o", tmp_path / "report.html")
+    assert code == 0, printed
+    assert "5 samples by sample." in Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
+    code, _, printed = call(*report, "--sample-key", "smaple", "-o", tmp_path / "other.html")
+    assert code == 3
+    assert "did you mean 'sample'?" in printed
+
+
+def test_the_command_draws_small_maps_and_refuses_them_of_what_is_no_map(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    plot = ("cellmodel", "plot", tmp_path / "cells.h5ad", "--split-by", "sample", "-o", tmp_path / "map.svg")
+    code, _, printed = call(*plot, "--kind", "umap", "--color", "leiden")
+    assert code == 0, printed
+    assert ">s5 (" in (tmp_path / "map.svg").read_text()
+    code, _, printed = call(*plot, "--kind", "dotplot")
+    assert code == 2
+    assert "--split-by goes with --kind umap or embedding" in " ".join(printed.split())
+
+
 def test_of_five_hundred_samples_the_largest_have_maps_and_bars_and_the_rest_is_counted():
     rng = np.random.default_rng(2)
     sizes = np.r_[np.full(12, 5), np.full(488, 2)]
@@ -261,10 +299,21 @@ def test_what_was_compared_before_the_clusters_changed_is_said(cells):
     assert 'uns["cellmodel_composition"] was made when' in str(read(cells).input["notes"])
 
 
-def test_evidence_of_conditions_is_not_taken_for_that_of_other_clusters(cells):
-    groups = pd.DataFrame([{"cluster": "a", "condition": "stim", "against": "ctrl", "n_cells": 3}])
-    cells.uns["cellmodel_attribution"] = {"params": {"cluster_key": "leiden"}, "groups": groups}
-    assert not [note for note in read(cells).input["notes"] if "other sizes" in note]
+@pytest.mark.parametrize(
+    ("condition", "samples", "more", "is_outdated"),
+    [("stim", None, -3, False), ("", None, 0, False), ("", None, -3, True), ("", {"sample_key": "sample"}, -3, False),
+     ("", {"sample_key": "sample"}, 3, True)],
+)  # fmt: skip
+def test_evidence_of_a_part_of_a_cluster_is_not_taken_for_that_of_other_clusters(
+    cells, condition, samples, more, is_outdated
+):
+    rows = [
+        {"cluster": name, "condition": condition, "against": "rest", "n_cells": size + more}
+        for name, size in cells.obs["leiden"].value_counts().items()
+    ]
+    params = {"cluster_key": "leiden", "samples": samples}
+    cells.uns["cellmodel_attribution"] = {"params": params, "groups": pd.DataFrame(rows)}
+    assert any("other sizes" in note for note in read(cells).input["notes"]) == is_outdated
 
 
 @pytest.fixture
