@@ -3,8 +3,10 @@
 import json
 import time
 
+import anndata
 import pytest
 
+import genekb
 from tests.support.in_process import call, call_json
 
 pytestmark = pytest.mark.slow
@@ -95,3 +97,40 @@ def test_minilm_for_the_genes_of_one_file(real_data, home):
     assert 1500 < content["n_texts"] < 2000
     hits = call_json("genekb", "search", "hormone that lowers blood glucose", "--kb", "small", "--home", home)["hits"]
     assert {"INS", "GCG", "SST", "PPY", "IAPP"} & {hit["symbol"] for hit in hits[:5]}
+
+
+def test_samples_in_files_of_their_own_are_clustered_as_in_one_file(real_data, home, tmp_path):
+    """The second file has Ensembl ids; those of genes that the store lacks are lost, and little is lost with them."""
+    whole = real_data / "batches" / "pbmc_10x_3chemistries.h5ad"
+    cells, kb = anndata.read_h5ad(whole), genekb.open("human", home=home)
+    names = kb.table("names").to_pandas().query("kind == 'ensembl'").groupby("gene_id")["name"].min()
+    ids = kb.resolve(cells.var_names).gene_ids
+    ensembl = [names.get(gene, name) for gene, name in zip(ids, cells.var_names, strict=True)]
+    batches = sorted(set(cells.obs["batch"]))
+    for number, batch in enumerate(batches):
+        part = cells[cells.obs["batch"] == batch].copy()
+        part.write_h5ad(tmp_path / f"{number}.h5ad")
+        part.var_names = ensembl
+        part.write_h5ad(tmp_path / f"{number}e.h5ad")
+    plain = ("--kb", "human", "--home", home, "--recipe", "pca-kmeans", "--n-clusters", "9")
+    same, mixed = (["0.h5ad", second, "2.h5ad"] for second in ("1.h5ad", "1e.h5ad"))
+    for name, paths in {"same": same, "mixed": mixed, "one": [whole]}.items():
+        content = call_json(
+            "cellmodel", "cluster", *(tmp_path / path for path in paths), *plain, "-o", tmp_path / f"{name}.h5ad"
+        )
+        if name == "mixed":
+            assert max(row["share_lost"] for row in content["files"]) < 0.15
+            assert min(row["n_genes"] - row["n_lost"] for row in content["files"]) > 1400
+    found = {name: anndata.read_h5ad(tmp_path / f"{name}.h5ad").obs["cellmodel"] for name in ("same", "one")}
+    assert found["same"].reindex(found["one"].index).tolist() == found["one"].tolist()
+
+
+def test_human_and_mouse_files_are_matched_by_orthologues(real_data, home, tmp_path):
+    both = anndata.read_h5ad(real_data / "scrna" / "baron_cross_species_350.h5ad")
+    both[both.obs["species"] == "human"].write_h5ad(tmp_path / "human.h5ad")
+    content = call_json(
+        "cellmodel", "cluster", tmp_path / "human.h5ad", real_data / "scrna" / "baron_mouse.h5ad", "--kb", "mouse",
+        "--home", home, "--recipe", "pca-kmeans", "--n-clusters", "9", "-o", tmp_path / "out.h5ad",
+    )  # fmt: skip
+    assert [row["by_ortholog"] for row in content["files"]] == [True, False]
+    assert content["n_genes"] > 10_000
