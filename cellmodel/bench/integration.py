@@ -13,10 +13,10 @@ from cellmodel.bench.metrics import Scores, score_columns
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, read_cells
+from cellmodel.io.cells import Cells, ObsCategories, ReadConfig, obs_categories, obs_columns, obsm_embedding, read_cells
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import approximate_search, exact_search
-from genekb.core.messages import counted, known_names
+from genekb.core.messages import counted
 from genekb.core.plugins import require
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ BIO: Final = ("isolated_labels", "kmeans_nmi", "kmeans_ari", "silhouette_label",
 BATCH: Final = ("bras", "ilisi", "kbet", "graph_connectivity", "pcr_comparison")
 BIO_WEIGHT: Final = 0.6  # of Luecken 2022; the rest is that of batch correction
 UNINTEGRATED: Final = "PCA, not integrated"
+HARMONY: Final = "PCA, Harmony"
 # Nearest cells, each with itself, for LISI, kBET and connectivity: the field's numbers, at most a tenth of the cells
 _LISI, _KBET, _CONNECTED, _TENTH = 90, 50, 15, 10
 _LEAST_NEAREST: Final = 3  # fewer give LISI no perplexity
@@ -136,7 +137,7 @@ class IntegrationReport:
 def evaluate_integration(
     path: Path, *, truth: str, batch_key: str, key: str, use_rep: Sequence[str] = (), read: ReadConfig | None = None
 ) -> IntegrationReport:
-    """Score the embeddings of a file beside its principal components, which nothing integrated.
+    """Score the embeddings of a file beside its principal components, as they are and integrated by plain Harmony.
 
     ``key``: name under which results were stored, whose clusters and embeddings are scored, with ``X_pca`` where the
     file has it. ``use_rep``: other embeddings in obsm. Cells without a label are left out of the scores. Raises
@@ -148,7 +149,7 @@ def evaluate_integration(
     batches = obs_categories(cells.adata, batch_key, source=cells.source)
     stored = _stored(cells, key, use_rep)
     pcs = make_features(cells, RunConfig(knowledge="none")).pcs
-    embeddings = {UNINTEGRATED: pcs, **stored}
+    embeddings = {UNINTEGRATED: pcs, HARMONY: _plain_harmony(pcs, batches), **stored}
     labels = np.array(columns[truth])
     rows = np.flatnonzero(labels != "")
     scores = score_integration(
@@ -164,8 +165,12 @@ def evaluate_integration(
 def _stored(cells: Cells, key: str, use_rep: Sequence[str]) -> dict[str, Embedding]:
     """Embeddings of the file that are scored."""
     own = [name for name in cells.adata.obsm if name in {"X_pca", f"X_{key}"} or name.startswith(f"X_{key}_")]
-    missing = [name for name in use_rep if name not in cells.adata.obsm]
-    if missing:
-        have = known_names(missing[0], cells.adata.obsm)
-        raise InputUnusable(f"{cells.source} has no obsm[{missing[0]!r}] (it has: {have}); name another with --use-rep")
-    return {name: np.asarray(cells.adata.obsm[name]) for name in dict.fromkeys([*own, *use_rep])}
+    return {name: obsm_embedding(cells, name) for name in dict.fromkeys([*own, *use_rep])}
+
+
+def _plain_harmony(pcs: Embedding, batches: ObsCategories) -> Embedding:
+    """Principal components integrated by Harmony with its own settings."""
+    from harmonypy import run_harmony
+
+    found = run_harmony(pcs.astype(np.float64), {"batch": batches.codes}, "batch", verbose=False, ncores=1)
+    return np.asarray(found.Z_corr, dtype=np.float32)

@@ -7,7 +7,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from cellmodel.bench.integration import BATCH, BIO, UNINTEGRATED, evaluate_integration, score_integration
+from cellmodel.bench.integration import BATCH, BIO, HARMONY, UNINTEGRATED, evaluate_integration, score_integration
 from cellmodel.core.errors import InputUnusable
 from genekb.core.errors import NotAvailable
 from tests.support.in_process import call
@@ -64,9 +64,10 @@ class TestScores:
 
         report = found()
         scores = {each.embedding: each for each in report.embeddings}
-        assert list(scores) == [UNINTEGRATED, "X_cellmodel", "X_types"]
+        assert list(scores) == [UNINTEGRATED, HARMONY, "X_cellmodel", "X_types"]
         assert report.clusters.accuracy == 1
         plain, types = scores[UNINTEGRATED], scores["X_types"]
+        assert scores[HARMONY].batch > plain.batch
         assert types.overall > scores["X_cellmodel"].overall > plain.overall
         assert plain.metrics["pcr_comparison"] == pytest.approx(0, abs=1e-5)
         assert types.metrics["pcr_comparison"] > 0.9

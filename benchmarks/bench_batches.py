@@ -1,0 +1,257 @@
+"""Integrated batches: clusters and scIB scores on six sets of several batches, beside scanpy without and with Harmony.
+
+    python benchmarks/bench_batches.py --home HOME --output results [--seeds 3]
+
+Needs the extras ``scanpy`` and ``scib``, and a store ``human``. Each set is clustered with as many clusters as it has
+types; labels give that number and the scores, nothing else. Kang's cells are integrated by donor, and their condition
+is kept. A random split gives each cell a batch at random, of the sizes of the real ones: nothing is to be lost. Scores
+are kept in ``batches_rows.json`` of the output: a run that was cut goes on. Exits with 1 where a bar is missed.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from protocol import command_line, data_folder, finish, markdown
+
+import genekb
+from cellmodel.bench.integration import score_integration
+from cellmodel.bench.metrics import score
+from cellmodel.core.arrays import Embedding, Labels
+from cellmodel.core.config import BatchConfig, Knowledge, RunConfig
+from cellmodel.core.random import generator
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._run import run
+
+SETS = {  # column of obs with the batch
+    "panc8_500": "batch",
+    "mixology_3cl_3protocols": "batch",
+    "mixology_celseq2_dropseq_5cl": "batch",
+    "pbmc_10x_3chemistries": "batch",
+    "kang_2donors_ctrl_stim": "donor",
+    "segerstolpe_3donors": "batch",
+}
+LINEAR = {"panc8_500"}  # whose values are partly fractional, so declared
+PLAIN, HARMONY = "scanpy PCA, Leiden", "scanpy PCA, Harmony, Leiden"
+OURS, NO_KEY, RANDOM = "batch key", "no batch key", "random split"
+SCORES = ("overall", "bio", "batch")
+RANDOM_KEY = "random_split"
+N_COMPONENTS, N_NEIGHBORS, MOST_STEPS = 30, 15, 25
+BAR_OVERALL, BAR_RANDOM = 0.01, -0.005
+Row = dict[str, Any]
+Found = tuple[Labels | None, Mapping[str, Embedding]]  # clusters, embeddings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Data:
+    """A set, its labels and its batches."""
+
+    name: str
+    cells: Cells
+    labels: np.ndarray
+    batches: np.ndarray
+    key: str
+
+    @cached_property
+    def pcs(self) -> Embedding:
+        """Principal components by scanpy's steps."""
+        import scanpy as sc
+
+        adata = self.cells.adata.copy()
+        sc.pp.normalize_total(adata, target_sum=1e4)
+        sc.pp.log1p(adata)
+        sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars))
+        sc.pp.pca(adata, n_comps=N_COMPONENTS, random_state=0)
+        return np.asarray(adata.obsm["X_pca"], dtype=np.float32)
+
+    @property
+    def n_types(self) -> int:
+        """Number of labels."""
+        return len(np.unique(self.labels))
+
+
+def load(name: str) -> Data:
+    adata = read_anndata(data_folder() / "batches" / f"{name}.h5ad")
+    labels, batches = (adata.obs[key].astype(str).to_numpy() for key in ("cell_type", SETS[name]))
+    adata.obs[RANDOM_KEY] = generator(0, "random split").permutation(batches)
+    cells = cells_from_anndata(adata, ReadConfig(values="linear" if name in LINEAR else "auto"), source=name)
+    return Data(name=name, cells=cells, labels=labels, batches=batches, key=SETS[name])
+
+
+def leiden_to_k(z: Embedding, k: int, seed: int) -> Labels:
+    """Leiden by scanpy, its resolution halved in until it gives ``k`` clusters, or the nearest number that it gives."""
+    import anndata
+    import scanpy as sc
+
+    adata = anndata.AnnData(obsm={"X_z": z}, shape=(len(z), 0))
+    sc.pp.neighbors(adata, n_neighbors=N_NEIGHBORS, use_rep="X_z", random_state=seed)
+    low, high, resolution = 0.0, 4.0, 1.0
+    found: list[tuple[int, Labels]] = []
+    for _ in range(MOST_STEPS):
+        sc.tl.leiden(adata, resolution=resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
+        labels = adata.obs["leiden"].astype(int).to_numpy()
+        n_found = len(np.unique(labels))
+        found.append((abs(n_found - k), labels))
+        if n_found == k:
+            break
+        low, high = (resolution, high) if n_found < k else (low, resolution)
+        resolution = (low + high) / 2
+    return min(found, key=lambda each: each[0])[1]
+
+
+def harmony(pcs: Embedding, batches: np.ndarray, seed: int) -> Embedding:
+    """Harmony with its own settings."""
+    from harmonypy import run_harmony
+
+    found = run_harmony(pcs.astype(np.float64), {"b": batches}, "b", verbose=False, random_state=seed, ncores=1)
+    return np.asarray(found.Z_corr, dtype=np.float32)
+
+
+class Scored:
+    """Scores by set, method and seed, kept in a file as they are made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def add(self, data: Data, method: str, seed: int, make: Callable[[], Found]) -> None:
+        """Score clusters and embeddings, unless that was done."""
+        key = f"{data.name}|{method}|{seed}"
+        if key in self.rows:
+            return
+        labels, embeddings = make()
+        row: Row = {}
+        if labels is not None:
+            found = score(data.labels.tolist(), labels.tolist())
+            row = asdict(found) | {"mean": found.mean}
+        scib = score_integration(
+            embeddings, y_true=data.labels.tolist(), batches=data.batches.tolist(), before=data.pcs
+        )
+        self.rows[key] = row | {each.embedding: asdict(each) for each in scib}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.rows, indent=1) + "\n")
+        sys.stderr.write(f"{key}\n")
+
+    def mean(self, method: str, *path: str, names: Iterable[str] = SETS) -> float:
+        """Mean over sets of the mean over seeds."""
+        return float(np.mean([self.of_set(name, method, *path) for name in names]))
+
+    def of_set(self, name: str, method: str, *path: str) -> float:
+        """Mean over seeds; NaN where nothing was scored."""
+        values = []
+        for key, row in self.rows.items():
+            if key.startswith(f"{name}|{method}|"):
+                value: Any = row
+                for part in path:
+                    value = value.get(part, np.nan) if isinstance(value, Mapping) else np.nan
+                values.append(value)
+        return float(np.mean(values)) if values else float("nan")
+
+
+def measure(data: Data, kb: genekb.Store, scored: Scored, seed: int) -> None:
+    """All methods on one set."""
+
+    def scanpy(z: Embedding) -> Found:
+        return leiden_to_k(z, data.n_types, seed), {"z": z}
+
+    def ours(knowledge: Knowledge, key: str | None, *, scib: bool = True) -> Found:
+        config = RunConfig(
+            knowledge=knowledge,
+            batch=None if key is None else BatchConfig(key=key),
+            n_clusters=data.n_types,
+            n_words=0,
+            seed=seed,
+        )
+        found = run(data.cells, kb, config)
+        views = {"z": found.representation.z, "text": found.representation.z_text} if scib else {}
+        return found.labels, {name: view for name, view in views.items() if view is not None}
+
+    scored.add(data, PLAIN, seed, lambda: scanpy(data.pcs))
+    scored.add(data, HARMONY, seed, lambda: scanpy(harmony(data.pcs, data.batches, seed)))
+    scored.add(data, f"{NO_KEY}, none", seed, lambda: ours("none", None))
+    scored.add(data, f"{RANDOM}, none", seed, lambda: ours("none", RANDOM_KEY, scib=False))
+    scored.add(data, f"{OURS}, none", seed, lambda: ours("none", data.key))
+    scored.add(data, f"{OURS}, real", seed, lambda: ours("real", data.key))
+    scored.add(data, f"{OURS}, shuffled", seed, lambda: ours("shuffled", data.key))
+
+
+def table(scored: Scored, title: str, rows: Sequence[tuple[str, str, tuple[str, ...]]]) -> list[str]:
+    """One row a method: its value on each set, and their mean."""
+    body = [
+        [shown, *(scored.of_set(name, method, *path) for name in SETS), scored.mean(method, *path)]
+        for shown, method, path in rows
+    ]
+    return [f"## {title}", "", *markdown((title, *SETS, "mean"), body), ""]
+
+
+METHODS = (
+    (PLAIN, PLAIN),
+    (HARMONY, HARMONY),
+    ("fused, no batch key", f"{NO_KEY}, none"),
+    ("fused, batch key, no text", f"{OURS}, none"),
+    ("fused, batch key, real text", f"{OURS}, real"),
+    ("fused, batch key, shuffled text", f"{OURS}, shuffled"),
+)
+
+
+def pages(scored: Scored) -> list[str]:
+    """All tables."""
+    clusters = [(shown, method, ("mean",)) for shown, method in METHODS[:4]]
+    clusters.append(("fused, random split as batch", f"{RANDOM}, none", ("mean",)))
+    lines = table(scored, "Clusters, k given: mean of ACC, NMI and ARI", clusters)
+    for name in SCORES:
+        rows = [(shown, method, ("z", name)) for shown, method in METHODS]
+        rows += [(f"text view, {kind}", f"{OURS}, {kind}", ("text", name)) for kind in ("real", "shuffled")]
+        lines += table(scored, f"scIB, {name}", rows)
+    return lines
+
+
+def bars(scored: Scored) -> list[str]:
+    """Compare with the bars; one line each."""
+    plain = scored.mean(f"{NO_KEY}, none", "mean")
+    best = max(scored.mean(HARMONY, "mean"), plain)
+    found = scored.mean(f"{OURS}, none", "mean")
+    overall = scored.mean(HARMONY, "z", "overall")
+    return [
+        line(
+            "overall (real text) minus that of Harmony",
+            scored.mean(f"{OURS}, real", "z", "overall") - overall,
+            BAR_OVERALL,
+        ),
+        line(
+            "overall (no text) minus that of Harmony",
+            scored.mean(f"{OURS}, none", "z", "overall") - overall,
+            BAR_OVERALL,
+        ),
+        line("clusters minus the better of Harmony with Leiden and no batch key", found - best, 0.0),
+        line("clusters, random split minus no batch key", scored.mean(f"{RANDOM}, none", "mean") - plain, BAR_RANDOM),
+    ]
+
+
+def line(what: str, value: float, bar: float) -> str:
+    return f"- {'ok' if value >= bar else 'MISSED'}: {what} {value:+.3f}, at least {bar:+.3f}"
+
+
+def main() -> int:
+    parser = command_line(__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    kb = genekb.open("human", home=options.home)
+    scored = Scored(options.output / "batches_rows.json")
+    for name in SETS:
+        data = load(name)
+        for seed in range(options.seeds):
+            measure(data, kb, scored, seed)
+    return finish(
+        options.output, "batches", scored.rows, lines=["# Integrated batches", "", *pages(scored)], bars=bars(scored)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
