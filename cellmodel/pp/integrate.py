@@ -26,6 +26,9 @@ GROUP: Final = "cellmodel.integrations"  # entry points of plug-ins: each names 
 BUILT_IN: Final = ("harmony", "none")
 CELLS_PER_CENTRE, MOST_CENTRES = 30, 100  # of Harmony's soft clusters
 SOFTNESS: Final = 0.1  # of the assignment to them, Harmony's sigma
+# Harmony's theta: how much it counts that each centre has cells of all batches. Its own default of 2 leaves small
+# batches of other protocols apart
+DIVERSITY: Final = 6.0
 PENALTY: Final = 1.0  # of the ridge regression that maps new batches
 LEAST_EXCESS: Final = 0.02  # of same-batch neighbours beyond chance, 1 for none of another batch, that is integrated
 N_PERMUTATIONS: Final = 100
@@ -163,13 +166,14 @@ def _moved(pcs: Embedding, batches: ObsCategories, *, method: str, seed: int) ->
 
 
 def _harmony(pcs: Embedding, codes: Labels, *, seed: int) -> Embedding:
-    """Harmony :cite:`korsunsky2019harmony` with its own settings; one thread and many give the same."""
+    """Harmony :cite:`korsunsky2019harmony` with a higher theta; one thread and many give the same."""
     from harmonypy import run_harmony
 
     found = run_harmony(
         pcs.astype(np.float64),
         {"batch": codes},
         "batch",
+        theta=DIVERSITY,
         nclust=_n_centres(len(pcs)),
         verbose=False,
         random_state=derive(seed, "harmony") % _SEEDS,
