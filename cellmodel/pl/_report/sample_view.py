@@ -9,11 +9,11 @@ from jaxtyping import Int
 
 from cellmodel.pl._report.data import ReportData, Row
 from cellmodel.pl._report.samples import Samples
+from cellmodel.pp.integrate import ONE_BATCH
 
 MOST_MAPS: Final = 12  # samples with a map of their own
 MOST_BARS: Final = 40
 MOST_LISTED: Final = 60  # samples without a map that are named
-ONE_BATCH: Final = 0.95  # fraction of a cluster's cells beyond which it is that of one sample or batch
 
 
 def sample_view(data: ReportData, clusters: Sequence[Row]) -> Row | None:
