@@ -110,8 +110,9 @@ def _match_by_id(
     by_name: SharedGenes, tables: Sequence[GeneTable], ids: Sequence[_Ids], kb: genekb.Store
 ) -> SharedGenes:
     """Add genes with different names and the same GeneID; other columns of a gene that has been matched are left."""
-    left = []
-    for columns, each in zip(by_name.columns, ids, strict=True):
+    left, named = [], []
+    for columns, each, table in zip(by_name.columns, ids, tables, strict=True):
+        named.append(_highest(columns, each.matched, table.totals))
         rest = np.where(np.isin(each.matched, each.matched[columns]), 0, each.matched)
         rest[columns] = 0
         left.append(rest)
@@ -125,10 +126,22 @@ def _match_by_id(
     names = [*by_name.names, *_names_of(wanted, added, tables, ids, kb, taken=set(by_name.names))]
     return SharedGenes(
         names=tuple(names[row] for row in order),
-        columns=tuple(np.concatenate(each)[order] for each in zip(by_name.columns, added, strict=True)),
+        columns=tuple(np.concatenate(each)[order] for each in zip(named, added, strict=True)),
         by_ortholog=tuple(each.by_ortholog for each in ids),
         n_by_id=len(wanted),
     )
+
+
+def _highest(
+    columns: Int[np.ndarray, " gene"], gene_ids: Int[np.ndarray, " all"], totals: Float[np.ndarray, " all"]
+) -> Int[np.ndarray, " gene"]:
+    """Take, for each matched gene with one matched column, its column with the highest total, whatever its name."""
+    best, found = columns_by_gene_id(gene_ids, totals), gene_ids[columns]
+    _, inverse, counts = np.unique(found, return_inverse=True, return_counts=True)
+    is_single = (found > 0) & (counts[inverse] == 1)
+    taken = columns.copy()
+    taken[is_single] = best[np.searchsorted(gene_ids[best], found[is_single])]
+    return taken
 
 
 def _names_of(

@@ -85,6 +85,15 @@ def test_of_several_columns_of_a_gene_that_with_the_highest_total_is_taken(store
         assert found.columns[0][-1] == higher
 
 
+def test_a_column_of_an_older_symbol_is_taken_where_it_holds_the_counts(stores):
+    names = [*symbols(range(60)), "HUM100", "OLDHUM100"]
+    other = table("b", [*symbols(range(60)), "HUM100"])
+    for totals, column in ((np.ones(62), 60), (np.r_[np.ones(60), 0, 5], 61)):
+        found = match_genes([table("a", names, totals), other], stores["human"])
+        assert found.names == other.names
+        assert found.columns[0].tolist() == [*range(60), column]
+
+
 def test_two_species_are_matched_by_orthologues_of_a_store_of_both_or_of_the_other(stores):
     human = table("human.h5ad", symbols(range(N)))
     mouse = table("mouse.h5ad", symbols(range(N), "Mou"))
