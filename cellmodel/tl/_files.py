@@ -106,7 +106,8 @@ def _read(files: CellFiles) -> Cells:
     adata, notes = _joined(files, parts)
     shared, facts = _match(files, parts, [_sums(cells.matrix, axis=0) for cells in parts], notes)
     matrix = join_matrices([cells.matrix for cells in parts], shared.columns)
-    _note_oddities(notes, shared, adata, totals=_sums(matrix, axis=0), depth=_sums(matrix, axis=1))
+    totals, depth = _sums(matrix, axis=0), _sums(matrix, axis=1)
+    note_oddities(notes, genes=shared.names, cells=adata.obs_names, totals=totals, depth=depth)
     return Cells(adata=with_genes(adata, shared.names, matrix), matrix=matrix, notes=tuple(notes), **facts)
 
 
@@ -134,7 +135,7 @@ def _read_backed(
     matrix = JoinedMatrix(matrices=tuple(each.matrix for each in parts), columns=shared.columns)
     batches = None if batch_key is None else obs_categories(adata, batch_key, source=facts["source"])
     scan = scan_joined(matrix, facts["kind"], stages, batches=batches)
-    _note_oddities(notes, shared, adata, totals=scan.totals, depth=scan.depth)
+    note_oddities(notes, genes=shared.names, cells=adata.obs_names, totals=scan.totals, depth=scan.depth)
     return BackedCells(adata=with_genes(adata, shared.names), matrix=matrix, scan=scan, notes=tuple(notes), **facts)
 
 
@@ -177,8 +178,3 @@ def _record(
         share_lost=max(0.0, 1 - float(totals[kept].sum(dtype=np.float64)) / every),
         by_ortholog=shared.by_ortholog[number],
     )
-
-
-def _note_oddities(notes: list[str], shared: SharedGenes, adata: "AnnData", **sums: Float[np.ndarray, " sum"]) -> None:
-    """Note oddities of the joined cells, beside those of each file."""
-    note_oddities(notes, genes=shared.names, cells=adata.obs_names, **sums)
