@@ -1,12 +1,13 @@
 """Clusters from many views of the same cells: of all partitions, the one whose clusters lie farthest apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cellmodel.cluster.algorithms import MicroWardConfig, draw_rows, micro_ward, restore_order
 from cellmodel.core import random as seeding
@@ -18,12 +19,29 @@ ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)
 _BLOCK: Final = 50_000  # cells that follow others at once: bounds memory
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Components:
+    """Components of cells by their number."""
+
+    widest: Embedding
+    own: Mapping[int, Embedding]  # those that are not the leading ones of ``widest``
+
+    def of(self, width: int) -> Embedding:
+        """Give so many of them, or all there are."""
+        return self.own[width] if width in self.own else self.widest[:, :width]
+
+    def take(self, rows: Int[np.ndarray, " row"]) -> "_Components":
+        """Keep some cells."""
+        return _Components(widest=self.widest[rows], own={width: each[rows] for width, each in self.own.items()})
+
+
 def ensemble_clusters(
     pcs: Embedding,
     *,
     n_components: int,
     n_clusters: int,
     seed: int,
+    own: Mapping[int, Embedding] | None = None,
     spatial: CellGraph | None = None,
     config: EnsembleConfig | None = None,
 ) -> Labels:
@@ -35,7 +53,8 @@ def ensemble_clusters(
 
     ``pcs``: (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
     ``n_components``: principal components of the run; the views have a little fewer and more. ``n_clusters``: 1 to the
-    number of cells. ``seed``: the run's seed. Permuting the cells permutes the clusters. ``spatial``: graph of the
+    number of cells. ``own``: integrated components by their number, in place of the leading ones of ``pcs``. ``seed``:
+    the run's seed. Permuting the cells permutes the clusters. ``spatial``: graph of the
     nearest by coordinates, over which the cells are averaged, too. Returns clusters of which each of
     0 .. n_clusters-1 occurs, the largest first. Raises ``ValueError`` if ``n_clusters`` is out of range, or a component
     is not finite.
@@ -43,14 +62,14 @@ def ensemble_clusters(
     settings = config or EnsembleConfig()
     order = content_order(pcs)
     near = None if spatial is None else spatial[order][:, order]
+    components = _Components(widest=pcs, own=own or {}).take(order)
     widths = settings.widths(n_components)
-    pcs = pcs[order]
-    labels = _in_order(pcs, near, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
+    labels = _in_order(components, near, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
     return restore_order(labels, order)
 
 
 def _in_order(
-    pcs: Embedding,
+    components: _Components,
     spatial: CellGraph | None,
     *,
     widths: list[int],
@@ -59,24 +78,25 @@ def _in_order(
     settings: EnsembleConfig,
 ) -> Labels:
     """Clusters of cells in an order of their own; with places all cells take part, as a sample has few neighbours."""
-    n_cells = len(pcs)
+    n_cells = len(components.widest)
     if spatial is not None or n_cells <= settings.whole_up_to:
-        return _best_partition(pcs, spatial, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)[0]
+        return _best_partition(components, spatial, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)[
+            0
+        ]
     drawn = draw_rows(n_cells, settings.sampled_cells, seed, purpose="clustered cells")
-    clusters, width = _best_partition(
-        pcs[drawn], None, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings
-    )
+    sampled = components.take(drawn)
+    clusters, width = _best_partition(sampled, None, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
     labels = np.empty(n_cells, dtype=np.int64)
     for start in range(0, n_cells, _BLOCK):
         rows = slice(start, start + _BLOCK)
-        votes = nearest_votes(pcs[rows, :width], pcs[drawn, :width], clusters, n_neighbors=settings.n_voters)
+        votes = nearest_votes(components.of(width)[rows], sampled.of(width), clusters, n_neighbors=settings.n_voters)
         labels[rows] = votes.argmax(axis=1)
     labels[drawn] = clusters
     return labels
 
 
 def _best_partition(
-    pcs: Embedding,
+    components: _Components,
     spatial: CellGraph | None,
     *,
     widths: list[int],
@@ -85,14 +105,15 @@ def _best_partition(
     settings: EnsembleConfig,
 ) -> tuple[Labels, int]:
     """Clusters that lie farthest apart, and the number of components of the view that they were found in."""
-    sample = draw_rows(len(pcs), settings.scored_cells, seed, purpose="compared cells")
-    distances = _cosine_distances(pcs[sample])
-    best, labels, width = -np.inf, np.zeros(len(pcs), dtype=np.int64), widths[0]
-    for run, view in enumerate(_views(pcs, widths, settings, spatial=spatial)):
+    n_cells = len(components.widest)
+    sample = draw_rows(n_cells, settings.scored_cells, seed, purpose="compared cells")
+    distances = _cosine_distances(components.widest[sample])
+    best, labels, width = -np.inf, np.zeros(n_cells, dtype=np.int64), widths[0]
+    for run, (n_components, view) in enumerate(_views(components, widths, settings, spatial=spatial)):
         found = micro_ward(view, n_clusters=n_clusters, seed=seeding.derive(seed, f"view {run}"), config=ONE_RUN)
         score = separation(distances, found[sample])
         if score > best:
-            best, labels, width = score, found, view.shape[1]
+            best, labels, width = score, found, n_components
     return labels, width
 
 
@@ -121,19 +142,19 @@ def _cosine_distances(features: Embedding) -> Float[np.ndarray, "cell cell"]:
 
 
 def _views(
-    pcs: Embedding, widths: list[int], settings: EnsembleConfig, *, spatial: CellGraph | None
-) -> Iterator[Embedding]:
-    """Each view as often as it is to be clustered; one at a time, since all together would not fit for many cells."""
+    components: _Components, widths: list[int], settings: EnsembleConfig, *, spatial: CellGraph | None
+) -> Iterator[tuple[int, Embedding]]:
+    """Each view with its number of components, as often as it is to be clustered; one at a time, to save memory."""
     for width in widths:
-        components = pcs[:, :width]
-        knn = knn_graph(components, config=GraphConfig(n_neighbors=max(settings.n_neighbors)))
+        pcs = components.of(width)
+        knn = knn_graph(pcs, config=GraphConfig(n_neighbors=max(settings.n_neighbors)))
         for n_neighbors in settings.n_neighbors:
             graph = snn_weights(_nearest(knn, n_neighbors))
             graph = graph if spatial is None else graph + spatial
-            steps = list(islice(smoothing(components, graph), max(settings.n_steps) + 1))
+            steps = list(islice(smoothing(pcs, graph), max(settings.n_steps) + 1))
             for n_steps in settings.n_steps:
                 for _ in range(settings.runs_per_view):
-                    yield steps[n_steps]
+                    yield width, steps[n_steps]
 
 
 def _nearest(knn: CellGraph, n_neighbors: int) -> CellGraph:

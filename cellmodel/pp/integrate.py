@@ -96,6 +96,9 @@ class Integrated:
     # rows, nearest: rows of some cells, or of all where there are few, and the cells nearest to each before
     rows: Int[np.ndarray, " row"]
     nearest: Int[np.ndarray, "row neighbor"]
+    again: Callable[[Embedding], Embedding] | None = (
+        None  # does the same to other components; None where it did nothing
+    )
 
 
 def integrate(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, stages: AnyStages) -> Integrated | None:
@@ -118,13 +121,18 @@ def integrate(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, 
             and _is_mixed(batches, rows, nearest, seed=config.seed)
         ):
             return {"method": "none"}
-        arrays.save("pcs", _moved(pcs, batches, method=method, seed=config.seed))
+        arrays.save("pcs", move(pcs))
         return {"method": method}
 
+    def move(components: Embedding) -> Embedding:
+        return _moved(components, batches, method=method, seed=config.seed)
+
     stage = stages.run("integrated", make)
+    done = stage.record["method"]
     return Integrated(
         pcs=np.asarray(stage.arrays.get("pcs", pcs)),
-        method=stage.record["method"],
+        method=done,
+        again=None if done == "none" else move,
         rows=np.array(stage.arrays["rows"]),
         nearest=np.array(stage.arrays["nearest"]),
     )

@@ -44,8 +44,10 @@ class CellViews:
     # (gene,) weights of ``expression`` in ``pcs``; None where all are 1
     gene_weights: Float[np.ndarray, " gene"] | None = None
     compute: Compute = field(default_factory=Compute)  # where models are trained
-    # whether ``pcs`` are integrated, or the user's own: then none but these may be taken, and none from ``expression``
+    # whether ``pcs`` are an embedding of the user's, so that none may be computed from ``expression``
     fixed_pcs: bool = False
+    # integrates components of another number as ``pcs`` were; None where nothing was integrated
+    integrate: Callable[[Embedding], Embedding] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

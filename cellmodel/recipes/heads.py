@@ -38,26 +38,37 @@ def ensemble_head(representation: Representation, views: CellViews, n_clusters: 
     if not np.array_equal(representation.features, views.smoothed):
         return micro_ward_head(representation, views, n_clusters, seed)
     n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
+    own = _integrated(views, seed)
     labels = ensemble_clusters(
-        _wide_components(views, seed),
+        max(own.values(), key=lambda pcs: pcs.shape[1]) if own else _wide_components(views, seed),
         n_components=views.pcs.shape[1],
         n_clusters=n_clusters,
         seed=seed,
+        own=own,
         spatial=views.spatial,
     )
     return Clustering(labels=labels, n_clusters=estimate)
 
 
 def _wide_components(views: CellViews, seed: int) -> Embedding:
-    """More principal components than the run's own: the views of the ensemble differ in their number.
-
-    Integrated components are taken as they are: wider ones, integrated by themselves, gave no better clusters.
-    """
+    """More principal components than the run's own: the views of the ensemble differ in their number."""
     if views.fixed_pcs:
         return views.pcs
     n_components = max(EnsembleConfig().widths(views.pcs.shape[1]))
     components = fit_components(views.expression, n_components=n_components, seed=seed, weights=views.gene_weights)
     return components(views.expression)
+
+
+def _integrated(views: CellViews, seed: int) -> dict[int, Embedding]:
+    """Components of each number of the ensemble, integrated by themselves; empty where nothing was integrated.
+
+    The leading ones of the most, integrated once, gave worse clusters.
+    """
+    if views.integrate is None or views.fixed_pcs:
+        return {}
+    n_components, wide = views.pcs.shape[1], _wide_components(views, seed)
+    widths = {min(width, wide.shape[1]) for width in EnsembleConfig().widths(n_components)}
+    return {width: views.pcs if width == n_components else views.integrate(wide[:, :width]) for width in sorted(widths)}
 
 
 def kmeans_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:

@@ -187,7 +187,8 @@ def _views(
         n_clusters=config.n_clusters,
         gene_weights=features.gene_weights,
         compute=config.compute,
-        fixed_pcs=features.integration != "none" or config.use_rep is not None,
+        fixed_pcs=config.use_rep is not None,
+        integrate=features.integrated.again if features.integrated else None,
     )
 
 
