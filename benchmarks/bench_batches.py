@@ -197,9 +197,9 @@ METHODS = (
     (PLAIN, PLAIN),
     (HARMONY, HARMONY),
     ("fused, no batch key", f"{NO_KEY}, none"),
-    ("fused, batch key, no text", f"{OURS}, none"),
-    ("fused, batch key, real text", f"{OURS}, real"),
-    ("fused, batch key, shuffled text", f"{OURS}, shuffled"),
+    ("fused, batch key, expression alone", f"{OURS}, none"),
+    ("fused, batch key, joint space, real text", f"{OURS}, real"),
+    ("fused, batch key, joint space, shuffled text", f"{OURS}, shuffled"),
 )
 
 
@@ -223,12 +223,12 @@ def bars(scored: Scored) -> list[str]:
     overall = scored.mean(HARMONY, "z", "overall")
     return [
         line(
-            "overall (real text) minus that of Harmony",
+            "overall of the joint space with real text minus that of Harmony",
             scored.mean(f"{OURS}, real", "z", "overall") - overall,
             BAR_OVERALL,
         ),
         line(
-            "overall (no text) minus that of Harmony",
+            "overall of the expression embedding minus that of Harmony",
             scored.mean(f"{OURS}, none", "z", "overall") - overall,
             BAR_OVERALL,
         ),
