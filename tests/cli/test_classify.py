@@ -46,6 +46,24 @@ def test_labels_are_carried_over_and_written(files, home, tmp_path, genes_by):
     assert content["share_unassigned"] == pytest.approx(1 - given.mean(), abs=1e-4)
 
 
+def test_genes_are_scaled_within_the_batches_of_the_side_that_has_the_key(files, home, tmp_path):
+    reference = read_anndata(files["reference"])
+    reference.obs["lane"] = np.arange(reference.n_obs) % 2
+    reference.write_h5ad(tmp_path / "reference.h5ad")
+    changed = {"reference": tmp_path / "reference.h5ad", "batch-key": "lane"}
+    call_json("cellmodel", "classify", *arguments(files, home, tmp_path / "out.h5ad", **changed))
+    adata = read_anndata(tmp_path / "out.h5ad")
+    labels = adata.obs["cellmodel_class"].astype(str)
+    given = labels != "unassigned"
+    assert (labels[given] == adata.obs["bulk_labels"].astype(str)[given]).mean() > 0.6
+    assert adata.uns["cellmodel_class"]["params"]["run"]["batch"]["key"] == "lane"
+    code, _, errors = call(
+        "cellmodel", "classify", *arguments(files, home, tmp_path / "o.h5ad", **{"batch-key": "lane"})
+    )
+    assert code != 0
+    assert "has no column 'lane' in obs" in " ".join(errors.split())
+
+
 def test_the_n_shot_protocol_prints_a_row_for_each_number(files):
     content = call_json(
         "cellmodel", "classify", files["query"], "--label-key", "bulk_labels", "--n-shot", "1,5", "--draws", "5"
