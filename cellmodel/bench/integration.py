@@ -54,8 +54,10 @@ def score_integration(
     """Score embeddings of the same cells by the metrics of scIB :cite:`luecken2022benchmarking`.
 
     Bio conservation and batch correction are means of five metrics each, those of `scib-metrics`, with its BRAS in
-    place of the silhouette by batch. The nearest cells are searched exactly up to 50,000 cells, k-means and kBET have
-    fixed seeds, so the same cells give the same scores. ``before``: components that nothing integrated, with which the
+    place of the silhouette by batch. The nearest cells are searched exactly up to 50,000 cells, and k-means has a
+    fixed seed. kBET's eigenvectors start at random inside SciPy, which may move its score a little.
+
+    ``before``: components that nothing integrated, with which the
     variance that the batches explain is compared. Raises ``NotAvailable`` without `scib-metrics`; ``InputUnusable`` if
     there are too few cells, one type or one batch.
     """
