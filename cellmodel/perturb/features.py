@@ -13,10 +13,7 @@ from cellmodel.perturb.kernels import Matrix, centred, dot, fit_joint, gene_fact
 FEATURES: Final = (
     *("one_sided", "main", "similarity", "learned"),
     *("joint_one_sided", "joint_two_sided", "joint_main"),
-    *("nearest", "nearest_ten"),
 )
-FOR_TREES: Final = ("nearest", "nearest_ten")  # how sure the others are, not more or less: no weight of their own
-_NEIGHBORS: Final = 10
 _BLOCK: Final = 1_024
 
 Pairs = Int[np.ndarray, " pair"]
@@ -45,13 +42,12 @@ class Vectors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What features are made and joined with; chosen for each table, the first four among :data:`GRID`."""
+    """What features are made with; chosen for each table among :data:`GRID`, from its middle."""
 
     temperature: float = 0.2  # of the kernels of perturbations
     gene_temperature: float = 0.2
     offset: float = 0.3  # variance of each offset, in units of what pairs share with like pairs
     noise: float = 1.0  # variance, in the same units
-    trees: float = 0.0  # share of boosted trees in the score that features are joined to; chosen after the others
 
 
 GRID: Final = {
@@ -106,15 +102,12 @@ def pair_features(
     weights = np.exp(cosines / heat)
     learned = _learned_cosines(inside, across, _like_genes(trained.residual, genes, settings), noise=settings.noise)
     factor = gene_factor(genes, temperature=settings.gene_temperature)
-    highest = -np.sort(-cosines, axis=1)[:, :_NEIGHBORS]
     parts = (
         _one_sided(weights, trained),
         _main(weights, trained)[:, None],
         new @ centred(vectors.genes, centre).T,
         _one_sided(np.exp((learned + cosines) / (2 * heat)), trained),
         *fit_joint(trained.response, inside, factor, offset=settings.offset, noise=settings.noise).predict(across),
-        highest[:, :1],
-        highest.mean(axis=1, keepdims=True),
     )
     shape = (len(asked), len(genes))
     return np.stack([np.broadcast_to(part, shape)[places, columns] for part in parts], axis=1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A model of responses to perturbations: features out of fold, their settings, and a calibrated probability."""
+"""A model of responses to perturbations: features out of fold, their weights, and a calibrated probability."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,11 +8,12 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cellmodel.perturb.features import GRID, Known, Settings, Vectors, pair_features
-from cellmodel.perturb.stack import group_aucs, scores_left_out
+from cellmodel.perturb.auc import mean_gene_auc
+from cellmodel.perturb.features import GRID, Known, Pairs, Settings, Vectors, pair_features
 
 N_FOLDS: Final = 4
 _PRIOR: Final = 2.0  # pairs of average label that a gene's own frequency is shrunken by
+_LEAST_VARIANCE: Final = 0.02
 _N_COMPARED: Final = 1_000  # genes, at equal distances in their order, that settings are compared by
 
 
@@ -41,9 +42,60 @@ def out_of_fold(
     return np.asarray(found)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Stack:
+    """Weights of features, each less its mean over the known pairs of a gene."""
+
+    means: Float[np.ndarray, "gene feature"]
+    weights: Float[np.ndarray, " feature"]
+
+    def score(self, features: Float[np.ndarray, "pair feature"], columns: Pairs) -> Float[np.ndarray, " pair"]:
+        """Departure of each pair from the mean of its gene."""
+        return np.asarray((features - self.means[columns]) @ self.weights)
+
+
+def fit_stack(features: Float[np.ndarray, "pair feature"], known: Known, *, n_genes: int) -> Stack:
+    """Weigh features by least squares of what departs from the mean of a gene, in units of its variance.
+
+    One step of logistic regression with an intercept a gene. Genes of one label alone say nothing of the weights.
+    """
+    n_pairs = np.bincount(known.columns, minlength=n_genes)
+    counts = np.maximum(n_pairs, 1)
+    means = np.stack([np.bincount(known.columns, one, n_genes) / counts for one in features.T], axis=1)
+    means[n_pairs == 0] = features.mean(axis=0)
+    rates = np.bincount(known.columns, known.values, n_genes) / counts
+    squares = np.bincount(known.columns, known.values**2, n_genes) / counts
+    variances = np.maximum(squares - rates**2, 0.0)
+    used = variances[known.columns] > 0
+    columns = known.columns[used]
+    inside = features[used] - means[columns]
+    scale = np.maximum(inside.std(axis=0), 1e-12)
+    floor = _LEAST_VARIANCE * float(np.square(known.values).mean())
+    precision = 1.0 / np.maximum(variances[columns], floor)
+    precision /= precision.mean()
+    design = inside / scale
+    left = (design * precision[:, None]).T @ design + np.eye(design.shape[1])
+    right = (design * precision[:, None]).T @ (known.values[used] - rates[columns])
+    return Stack(means=means, weights=np.linalg.solve(left, right) / scale)
+
+
+def scores_left_out(
+    features: Float[np.ndarray, "pair feature"], known: Known, folds: Int[np.ndarray, " row"], *, n_genes: int
+) -> Float[np.ndarray, " pair"]:
+    """Scores of known pairs by features out of fold, with weights of the other groups."""
+    found, of_pair = np.empty(len(known.rows)), folds[known.rows]
+    for fold in np.unique(of_pair).tolist():
+        inside = of_pair == fold
+        stack = fit_stack(features[~inside], known.take(~inside), n_genes=n_genes)
+        found[inside] = stack.score(features[inside], known.columns[inside])
+    return found
+
+
 def mean_auc(known: Known, folds: Int[np.ndarray, " row"], scores: Float[np.ndarray, " pair"]) -> float:
     """Mean AUC over genes inside each group of perturbations, which have offsets of their own; mean of groups."""
-    return float(group_aucs(known, folds, scores).mean())
+    of_pair = folds[known.rows]
+    inside = [of_pair == fold for fold in np.unique(of_pair).tolist()]
+    return float(np.mean([mean_gene_auc(known.columns[one], known.values[one], scores[one]) for one in inside]))
 
 
 def choose_settings(known: Known, folds: Int[np.ndarray, " row"], vectors: Vectors) -> Settings:

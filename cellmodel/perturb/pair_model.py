@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,15 +10,17 @@ from jaxtyping import Float, Int
 from cellmodel.perturb.features import Known, Settings, Vectors, pair_features
 from cellmodel.perturb.model import (
     Calibration,
+    Stack,
     calibrate,
     choose_settings,
+    fit_stack,
     fold_of,
     frequencies,
     frequencies_out_of_fold,
     mean_auc,
     out_of_fold,
+    scores_left_out,
 )
-from cellmodel.perturb.stack import SHARES, Stack, choose_share, fit_stack, scores_left_out
 from cellmodel.perturb.tables import MIN_TRAINED
 from cellmodel.perturb.texts import GeneTexts
 
@@ -69,16 +71,16 @@ class PairModel:
     @classmethod
     def fit(cls, compact: PairVectors, known: Known, other: Known | None, names: Sequence[str]) -> "PairModel":
         """Fit everything to features that are out of fold."""
-        known, n_genes = _sorted(compact.known(known)), len(compact.genes)
+        known, n_genes = compact.known(known), len(compact.genes)
         other = compact.known(other) if other else None
         trained = np.unique(known.rows)
         folds = np.zeros(len(compact.perturbations), dtype=np.int64)
         folds[trained] = fold_of([names[row] for row in compact.perturbations[trained].tolist()])
         settings = choose_settings(known, folds, compact.vectors)
         features = out_of_fold(known, folds, compact.vectors, settings=settings)
-        tried = _scores_of_shares(features, known, folds, n_genes)
-        best, of_pair = choose_share(tried, known, folds)
-        settings = replace(settings, trees=SHARES[best])
+        stack = fit_stack(features, known, n_genes=n_genes)
+        scores = stack.score(features, known.columns)
+        left_out = scores_left_out(features, known, folds, n_genes=n_genes)
         shared = np.isin(known.rows, other.rows) if other else np.zeros(len(known.rows), dtype=bool)
         n_shared, with_other = len(np.unique(known.rows[shared])), None
         if other and n_shared < MIN_TRAINED:
@@ -89,19 +91,20 @@ class PairModel:
         elif other:
             part = known.take(shared)
             both = _with_other(features[shared], other, part, compact.vectors, settings)
-            with_other = fit_stack(both, part, n_genes=n_genes, share=settings.trees)
-            tried[:, shared] = _scores_of_shares(both, part, folds, n_genes)
+            with_other = fit_stack(both, part, n_genes=n_genes)
+            scores[shared] = with_other.score(both, part.columns)
+            left_out[shared] = scores_left_out(both, part, folds, n_genes=n_genes)
         rates = frequencies_out_of_fold(known, folds, n_genes=n_genes)
         return cls(
             compact=compact,
             known=known,
             other=other,
-            stack=fit_stack(features, known, n_genes=n_genes, share=settings.trees),
+            stack=stack,
             stack_with_other=with_other,
             rates=frequencies(known, n_genes=n_genes),
-            calibration=calibrate(tried[best], rates, known.values),
+            calibration=calibrate(scores, rates, known.values),
             settings=settings,
-            auc=mean_auc(known, folds, tried[of_pair, np.arange(len(of_pair))]),
+            auc=mean_auc(known, folds, left_out),
             n_shared=n_shared,
         )
 
@@ -118,18 +121,6 @@ class PairModel:
                 both = _with_other(features[used], self.other, part, self.compact.vectors, self.settings)
                 scores[used] = self.stack_with_other.score(both, columns[used])
         return scores, self.calibration.probability(scores, self.rates[columns]), used
-
-
-def _sorted(known: Known) -> Known:
-    """Put pairs in the order of perturbations and genes: that of the file changes nothing."""
-    return known.take(np.lexsort((known.columns, known.rows)))
-
-
-def _scores_of_shares(
-    features: Float[np.ndarray, "pair feature"], known: Known, folds: Int[np.ndarray, " row"], n_genes: int
-) -> Float[np.ndarray, "share pair"]:
-    """Scores of known pairs by the other groups, for each share of trees."""
-    return np.stack([scores_left_out(features, known, folds, n_genes=n_genes, share=share) for share in SHARES])
 
 
 def _with_other(

@@ -109,8 +109,6 @@ def predict_pairs(
     where the training table is refused, see :func:`cellmodel.perturb.tables.check_training`, or fewer than 20 trained
     perturbations have a text.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
-
     check_training(train)
     names = _look_up([train, query, *([also] if also else [])], kb, config)
     known = names.known(train)
@@ -118,9 +116,8 @@ def predict_pairs(
     other = names.known(also) if also else None
     _check_texts(names.texts, known, train.source)
     vectors = pair_vectors(names.texts, [known, asked, *([other] if other else [])])
-    with threadpool_limits(limits=1):  # rounding depends on the number of threads, and trees on rounding
-        model = PairModel.fit(vectors, known, other, names.texts.names)
-        scores, probabilities, used_other = model.predict(asked)
+    model = PairModel.fit(vectors, known, other, names.texts.names)
+    scores, probabilities, used_other = model.predict(asked)
     has_text, rates = names.texts.has_vector[asked.rows], model.rates[vectors.places(asked)[1]]
     own = _own_labels(known, asked)
     is_own = np.isfinite(own)

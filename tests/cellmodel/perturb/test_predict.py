@@ -3,13 +3,11 @@ import gzip
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from cellmodel.bench.perturbations import evaluate_predictions
 from cellmodel.core.errors import InputUnusable
 from cellmodel.perturb.features import GRID, Settings
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig, predict_files, prediction_columns
-from cellmodel.perturb.stack import SHARES
 from cellmodel.perturb.tables import read_pairs
 from tests.support.screens import TOPICS, pairs, symbol, write_table
 
@@ -78,8 +76,8 @@ def test_labels_of_the_query_change_no_byte(labels, tables, screen_kb, tmp_path)
 def test_settings_are_chosen_by_training_labels_alone_and_recorded(tables, screen_kb, tmp_path):
     found, _ = run(tables, screen_kb, tmp_path)
     chosen = found.record()["settings"]
-    assert chosen.keys() == {*GRID, "trees"}
-    assert all(chosen[name] in values for name, values in {**GRID, "trees": SHARES}.items())
+    assert chosen.keys() == GRID.keys()
+    assert all(chosen[name] in values for name, values in GRID.items())
     assert found.settings != Settings()
     query = write_table(tmp_path / "q.tsv", [*QUERY[:3], (QUERY[0][0], "NOSUCH", 1)])
     assert run((tables[0], query), screen_kb, tmp_path, name="few.tsv")[0].settings == found.settings
@@ -96,13 +94,6 @@ def test_the_order_of_rows_and_other_queries_change_no_prediction(tables, screen
     of_pair = {(row["perturbation"], row["gene"]): float(row["p"]) for row in rows}
     for row in again:
         assert float(row["p"]) == pytest.approx(of_pair[row["perturbation"], row["gene"]], abs=1e-3)
-
-
-def test_the_number_of_threads_changes_no_byte(tables, screen_kb, tmp_path):
-    for n_threads in (1, 2):
-        with threadpool_limits(limits=n_threads):
-            run(tables, screen_kb, tmp_path, name=f"{n_threads}.tsv")
-    assert (tmp_path / "1.tsv").read_bytes() == (tmp_path / "2.tsv").read_bytes()
 
 
 def test_a_trained_perturbation_is_answered_from_its_data_and_says_so(tables, screen_kb, tmp_path):
