@@ -39,6 +39,7 @@ SETS = {  # column of obs with the batch
 }
 LINEAR = {"panc8_500"}  # whose values are partly fractional, so declared
 PLAIN, HARMONY = "scanpy PCA, Leiden", "scanpy PCA, Harmony, Leiden"
+WITHIN = "scanpy PCA of genes by batch, Harmony, Leiden"
 OURS, NO_KEY, RANDOM = "batch key", "no batch key", "random split"
 SCORES = ("overall", "bio", "batch")
 RANDOM_KEY = "random_split"
@@ -61,12 +62,20 @@ class Data:
     @cached_property
     def pcs(self) -> Embedding:
         """Principal components by scanpy's steps."""
+        return self._components(None)
+
+    @cached_property
+    def pcs_within(self) -> Embedding:
+        """The same, of genes that are chosen within batches."""
+        return self._components(self.key)
+
+    def _components(self, batch_key: str | None) -> Embedding:
         import scanpy as sc
 
         adata = self.cells.adata.copy()
         sc.pp.normalize_total(adata, target_sum=1e4)
         sc.pp.log1p(adata)
-        sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars))
+        sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars), batch_key=batch_key)
         sc.pp.pca(adata, n_comps=N_COMPONENTS, random_state=0)
         return np.asarray(adata.obsm["X_pca"], dtype=np.float32)
 
@@ -176,6 +185,7 @@ def measure(data: Data, kb: genekb.Store, scored: Scored, seed: int) -> None:
     is_first = seed == 0
     scored.add(data, PLAIN, seed, lambda: scanpy(data.pcs, scib=is_first))
     scored.add(data, HARMONY, seed, lambda: scanpy(harmony(data.pcs, data.batches, seed), scib=True))
+    scored.add(data, WITHIN, seed, lambda: scanpy(harmony(data.pcs_within, data.batches, seed), scib=True))
     scored.add(data, f"{NO_KEY}, none", seed, lambda: ours("none", None, scib=is_first))
     scored.add(data, f"{RANDOM}, none", seed, lambda: ours("none", RANDOM_KEY, scib=False))
     scored.add(data, f"{OURS}, none", seed, lambda: ours("none", data.key, scib=True))
@@ -196,6 +206,7 @@ def table(scored: Scored, title: str, rows: Sequence[tuple[str, str, tuple[str, 
 METHODS = (
     (PLAIN, PLAIN),
     (HARMONY, HARMONY),
+    (WITHIN, WITHIN),
     ("fused, no batch key", f"{NO_KEY}, none"),
     ("fused, batch key, expression alone", f"{OURS}, none"),
     ("fused, batch key, joint space, real text", f"{OURS}, real"),
@@ -205,7 +216,7 @@ METHODS = (
 
 def pages(scored: Scored) -> list[str]:
     """All tables."""
-    clusters = [(shown, method, ("mean",)) for shown, method in METHODS[:4]]
+    clusters = [(shown, method, ("mean",)) for shown, method in METHODS[:5]]
     clusters.append(("fused, random split as batch", f"{RANDOM}, none", ("mean",)))
     lines = table(scored, "Clusters, k given: mean of ACC, NMI and ARI", clusters)
     for name in SCORES:
@@ -218,9 +229,9 @@ def pages(scored: Scored) -> list[str]:
 def bars(scored: Scored) -> list[str]:
     """Compare with the bars; one line each."""
     plain = scored.mean(f"{NO_KEY}, none", "mean")
-    best = max(scored.mean(HARMONY, "mean"), plain)
+    best = max(scored.mean(HARMONY, "mean"), scored.mean(WITHIN, "mean"), plain)
     found = scored.mean(f"{OURS}, none", "mean")
-    overall = scored.mean(HARMONY, "z", "overall")
+    overall = max(scored.mean(method, "z", "overall") for method in (HARMONY, WITHIN))
     return [
         line(
             "overall of the joint space with real text minus that of Harmony",

@@ -1,12 +1,10 @@
 """Tools on an AnnData, in the manner of scanpy: `cm.tl.embed`, `cluster`, `classify`, `attribute`, `perturb`."""
 
-import inspect
 import logging
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import genekb
 from cellmodel.annotate.cell_types import CellType, read_cell_types
@@ -23,6 +21,7 @@ from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.perturb.predict import PerturbConfig
 from cellmodel.perturb.texts import TextKnowledge
+from cellmodel.tl._docs import documented
 from cellmodel.tl._graph import export_cells
 from cellmodel.tl._lists import annotate_markers as annotate_markers
 from cellmodel.tl._perturb import ScreenConfig, perturb_cells
@@ -37,48 +36,9 @@ if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
 
 log = logging.getLogger(__name__)
-Tool = TypeVar("Tool", bound=Callable[..., Any])
-_HEADING = "\n\nParameters\n----------\n"
-_RAISES = """
-Raises
-------
-InputUnusable, NotCounts, AlignmentTooLow, {}SlotTaken
-    See :mod:`cellmodel.core.errors`.
-"""
-_SHARED = {
-    "adata": "Counts or log-normalised expression; genes by symbol, alias, Ensembl identifier or GeneID.",
-    "kb": "Opened store.",
-    "recipe": "Name of a recipe, or a `Recipe`.",
-    "knowledge": "``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.",
-    "encoder": "Encoder of the store; its first one if None.",
-    "cluster_key": "Column of obs with the clusters.",
-    "config": "Encoder and seed, and all further settings of a run.",
-    "batch_key": "Column of obs with the batch of each cell, to be integrated by Harmony; or a `BatchConfig`.",
-    "use_rep": "Key of obsm with an embedding in place of the principal components, such as ``X_scVI``.",
-    "layer": "Layer that holds the values; found by what the matrices hold if None.",
-    "use_raw": "Whether the values are those of ``.raw``.",
-    "gene_key": "Column of var with the gene names; the index of var if None.",
-    "key_added": "Name of the slots.",
-    "other_store": "Whether the clusters or labels may be of another store or encoder; both are recorded then.",
-    "overwrite": "Whether slots of that name may be replaced.",
-    "random_state": "The run's one seed.",
-    "copy": "Return a copy with the result instead of changing ``adata``.",
-}
 
 
-def _documented(tool: Tool) -> Tool:
-    """Complete the docstring of a tool: all its parameters in their order, shared ones too, and what it raises."""
-    if tool.__doc__:
-        summary, own = (inspect.getdoc(tool) or "").split(_HEADING)
-        texts = _SHARED | dict(re.findall(r"^(\w+)\n    ((?:.+(?:\n    )?)+)", own, flags=re.MULTILINE))
-        parameters = list(inspect.signature(tool).parameters)
-        listed = "\n".join(f"{name}\n    {texts[name]}" for name in parameters)
-        raised = _RAISES.format("LineageMismatch, " if "other_store" in parameters else "")
-        tool.__doc__ = f"{summary}{_HEADING}{listed}\n{raised}"
-    return tool
-
-
-@_documented
+@documented
 def embed(
     adata: "AnnData",
     kb: genekb.Store | None = None,
@@ -126,7 +86,7 @@ def embed(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
-@_documented
+@documented
 def cluster(
     adata: "AnnData",
     kb: genekb.Store | None = None,
@@ -172,7 +132,7 @@ def cluster(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
-@_documented
+@documented
 def classify(
     adata: "AnnData",
     reference: "AnnData",
@@ -221,7 +181,7 @@ def classify(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy, source="query in memory")
 
 
-@_documented
+@documented
 def attribute(
     adata: "AnnData",
     kb: genekb.Store,
@@ -277,7 +237,7 @@ def attribute(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
-@_documented
+@documented
 def annotate(
     adata: "AnnData",
     kb: genekb.Store,
@@ -315,7 +275,7 @@ def annotate(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
-@_documented
+@documented
 def search(
     adata: "AnnData",
     kb: genekb.Store,
@@ -348,7 +308,7 @@ def search(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
-@_documented
+@documented
 def export_graph(
     adata: "AnnData",
     kb: genekb.Store | None = None,
@@ -391,7 +351,7 @@ def export_graph(
     export_cells(cells, Path(folder), kb, chosen, label_key=label_key, overwrite=overwrite)
 
 
-@_documented
+@documented
 def perturb(
     adata: "AnnData",
     kb: genekb.Store,

@@ -127,21 +127,13 @@ def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = N
     shown = {cluster_key} | ({f"{cluster_key}_confidence"} if confidence is not None else set())
     samples = find_samples(adata, record, cluster_key=cluster_key, sample_key=sample_key, source=cells.source)
     effects = read_effects(adata.uns, cluster_key=cluster_key)
-    colors, left_out = _colors(adata, shown, first=tuple(queries))
-    if samples is not None:
-        colors, left_out = _sample_first(samples, colors, left_out)
+    colors, left_out = _sample_first(samples, *_colors(adata, shown, first=tuple(queries)))
     genes, expression, why_not = _expression(cells, record, others=genes_of(effects))
     embedding, embedding_name = _embedding(cells, cluster_key, record)
     evidence = read_evidence(adata.uns, cluster_key=cluster_key, clusters=names)
-    source = str(record["input"]["source"])
     return ReportData(
-        title=f"Clusters of {source}" if is_run else f"Clusters of {source} by {cluster_key}",
-        input={
-            **record["input"],
-            "source": source,
-            "kind": VALUE_WORDS[str(record["input"]["value_kind"])],
-            "notes": (*_outdated(adata.uns, grouped, cluster_key), *map(str, record["input"]["notes"])),
-        },
+        title=f"Clusters of {record['input']['source']}" + ("" if is_run else f" by {cluster_key}"),
+        input=_input(record["input"], _outdated(adata.uns, grouped, cluster_key)),
         coverage=record.get("coverage"),
         embedding=embedding,
         embedding_name=embedding_name,
@@ -168,6 +160,16 @@ def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = N
         provenance=_provenance(record) | _later_jobs(adata, cluster_key),
         limits=LIMITS if is_run else (UNKNOWN_ORIGIN, *(LIMITS[1:3] if evidence else LIMITS[2:3])),
     )
+
+
+def _input(record: Mapping[str, Any], outdated_notes: list[str]) -> dict[str, Any]:
+    """Say what was read, in words."""
+    return {
+        **record,
+        "source": str(record["source"]),
+        "kind": VALUE_WORDS[str(record["value_kind"])],
+        "notes": (*outdated_notes, *map(str, record["notes"])),
+    }
 
 
 def _outdated(uns: Mapping[str, Any], grouped: GroupedCells, key: str) -> list[str]:
@@ -307,9 +309,11 @@ def _colors(
 
 
 def _sample_first(
-    samples: Samples, colors: dict[str, np.ndarray], left_out: tuple[str, ...]
+    samples: Samples | None, colors: dict[str, np.ndarray], left_out: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Put the samples before other colours, of whatever kind their column is and however many they are."""
+    if samples is None:
+        return colors, left_out
     names = np.array([*(name for name, _ in samples.names), "missing"], dtype=object)  # -1 is the last one
     others = {name: values for name, values in colors.items() if name != samples.key}
     return {samples.key: names[samples.codes], **others}, tuple(
