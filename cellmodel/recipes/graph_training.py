@@ -65,7 +65,7 @@ def in_content_order(
         ordered["text_paths"] = tuple(path[order] for path in there["text_paths"])
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
-    return replace(views, **ordered), places
+    return replace(views, **ordered, integrate=None), places  # which knows the batches in the order before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

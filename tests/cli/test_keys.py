@@ -25,7 +25,9 @@ COMMANDS = {
     "attribute": "{cells} --kb demo",
     "classify": "{cells} --kb demo --reference {cells} --label-key label",
     "cluster": f"{{cells}} {PLAIN}",
+    "composition": "{cells} --cluster-key label --sample-key label --condition-key label",
     "embed": f"{{cells}} {PLAIN}",
+    "markers": "{cells} --cluster-key label --sample-key label",
     "predict": "{cells} --model absent",
     "search": "{cells} blood --kb demo",
 }

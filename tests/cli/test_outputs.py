@@ -42,8 +42,12 @@ COMMANDS = {
     "cellmodel compare": (
         "{cells} {other} --kb {store} --cluster-key group --permutations 2", ["-o", "--plot"], ["cells", "other"],
     ),
+    "cellmodel composition": (
+        "{cells} --cluster-key group --sample-key group --condition-key group", ["-o", "--shares"], ["cells"],
+    ),
     "cellmodel embed": (f"{{cells}} {PLAIN}", ["-o", "--work-dir"], ["cells"]),
     "cellmodel graph export": ("{cells} --knowledge none", ["-o"], ["cells"]),
+    "cellmodel markers": ("{cells} --cluster-key group --sample-key group", ["-o"], ["cells"]),
     "cellmodel perturb": ("--train {train} --query {query} --kb {store}", ["-o"], ["train", "query"]),
     "cellmodel plot": ("{cells} --kind sankey --rows group --columns group", ["-o"], ["cells"]),
     "cellmodel predict": ("{cells} --model {model}", ["-o"], ["cells", "model"]),
@@ -118,10 +122,14 @@ def places(made, tmp_path):
 
 
 def own_ending(command, option):
-    endings = {"--report": ".html", "--plot": ".svg", "cellmodel report": ".html", "cellmodel plot": ".svg",
-               "cellmodel compare": ".tsv", "cellmodel perturb": ".tsv", "genekb compare": ".tsv",
+    endings = {"--report": ".html", "--plot": ".svg", "--shares": ".tsv", "cellmodel report": ".html",
+               "cellmodel plot": ".svg", "cellmodel compare": ".tsv", "cellmodel perturb": ".tsv", "genekb compare": ".tsv",
                "genekb export": ".npy", "genekb name-set": ".tsv"}  # fmt: skip
-    return "" if option not in {"-o", "--report", "--plot"} else endings.get(option, endings.get(command, ".h5ad"))
+    return (
+        ""
+        if option not in {"-o", "--report", "--plot", "--shares"}
+        else endings.get(option, endings.get(command, ".h5ad"))
+    )
 
 
 def wrong_outputs():
