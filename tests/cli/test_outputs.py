@@ -123,7 +123,8 @@ def places(made, tmp_path):
 
 def own_ending(command, option):
     endings = {"--report": ".html", "--plot": ".svg", "--shares": ".tsv", "cellmodel report": ".html",
-               "cellmodel plot": ".svg", "cellmodel compare": ".tsv", "cellmodel perturb": ".tsv", "genekb compare": ".tsv",
+               "cellmodel plot": ".svg", "cellmodel compare": ".tsv", "cellmodel perturb": ".tsv",
+               "genekb compare": ".tsv",
                "genekb export": ".npy", "genekb name-set": ".tsv"}  # fmt: skip
     return (
         ""
