@@ -20,7 +20,7 @@ import numpy as np
 from protocol import command_line, data_folder, finish, markdown
 
 import genekb
-from cellmodel.bench.integration import score_integration
+from cellmodel.bench.integration import plain_harmony, score_integration
 from cellmodel.bench.metrics import score
 from cellmodel.core.arrays import Embedding, Labels
 from cellmodel.core.config import BatchConfig, Knowledge, RunConfig
@@ -114,14 +114,6 @@ def leiden_to_k(z: Embedding, k: int, seed: int) -> Labels:
     return min(found, key=lambda each: each[0])[1]
 
 
-def harmony(pcs: Embedding, batches: np.ndarray, seed: int) -> Embedding:
-    """Harmony with its own settings."""
-    from harmonypy import run_harmony
-
-    found = run_harmony(pcs.astype(np.float64), {"b": batches}, "b", verbose=False, random_state=seed, ncores=1)
-    return np.asarray(found.Z_corr, dtype=np.float32)
-
-
 class Scored:
     """Scores by set, method and seed, kept in a file as they are made."""
 
@@ -184,8 +176,8 @@ def measure(data: Data, kb: genekb.Store, scored: Scored, seed: int) -> None:
 
     is_first = seed == 0
     scored.add(data, PLAIN, seed, lambda: scanpy(data.pcs, scib=is_first))
-    scored.add(data, HARMONY, seed, lambda: scanpy(harmony(data.pcs, data.batches, seed), scib=True))
-    scored.add(data, WITHIN, seed, lambda: scanpy(harmony(data.pcs_within, data.batches, seed), scib=True))
+    scored.add(data, HARMONY, seed, lambda: scanpy(plain_harmony(data.pcs, data.batches, seed=seed), scib=True))
+    scored.add(data, WITHIN, seed, lambda: scanpy(plain_harmony(data.pcs_within, data.batches, seed=seed), scib=True))
     scored.add(data, f"{NO_KEY}, none", seed, lambda: ours("none", None, scib=is_first))
     scored.add(data, f"{RANDOM}, none", seed, lambda: ours("none", RANDOM_KEY, scib=False))
     scored.add(data, f"{OURS}, none", seed, lambda: ours("none", data.key, scib=True))

@@ -13,7 +13,7 @@ from cellmodel.bench.metrics import Scores, score_columns
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ObsCategories, ReadConfig, obs_categories, obs_columns, obsm_embedding, read_cells
+from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, obsm_embedding, read_cells
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import approximate_search, exact_search
 from genekb.core.messages import counted
@@ -151,7 +151,7 @@ def evaluate_integration(
     batches = obs_categories(cells.adata, batch_key, source=cells.source)
     stored = _stored(cells, key, use_rep)
     pcs = make_features(cells, RunConfig(knowledge="none")).pcs
-    embeddings = {UNINTEGRATED: pcs, HARMONY: _plain_harmony(pcs, batches), **stored}
+    embeddings = {UNINTEGRATED: pcs, HARMONY: plain_harmony(pcs, batches.codes), **stored}
     labels = np.array(columns[truth])
     rows = np.flatnonzero(labels != "")
     scores = score_integration(
@@ -170,9 +170,9 @@ def _stored(cells: Cells, key: str, use_rep: Sequence[str]) -> dict[str, Embeddi
     return {name: obsm_embedding(cells, name) for name in dict.fromkeys([*own, *use_rep])}
 
 
-def _plain_harmony(pcs: Embedding, batches: ObsCategories) -> Embedding:
-    """Principal components integrated by Harmony with its own settings."""
+def plain_harmony(pcs: Embedding, batches: np.ndarray, *, seed: int = 0) -> Embedding:
+    """Principal components integrated by Harmony with its own settings; ``batches``: of the cells, names or numbers."""
     from harmonypy import run_harmony
 
-    found = run_harmony(pcs.astype(np.float64), {"batch": batches.codes}, "batch", verbose=False, ncores=1)
+    found = run_harmony(pcs.astype(np.float64), {"batch": batches}, "batch", verbose=False, random_state=seed, ncores=1)
     return np.asarray(found.Z_corr, dtype=np.float32)

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from cellmodel.pl._report.data import ReportData
+from cellmodel.pl._report.render import write_report
+
 SWITCHES = (
     "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-sync "
     "disable-component-update hide-scrollbars remote-debugging-pipe"
@@ -159,6 +162,18 @@ def open_page(path: Path, folder: Path) -> Iterator[Page]:
         os.close(answers_in)
         process.terminate()
         process.wait(timeout=DEADLINE_S)
+
+
+@contextmanager
+def open_report(data: ReportData, folder: Path) -> Iterator[Page]:
+    """Write a report into ``folder`` and open it, 1,280 pixels wide; it may log nothing and ask for no other file."""
+    path = folder / "report.html"
+    write_report(data, path)
+    with open_page(path, folder) as page:
+        page.look(width=1280)
+        yield page
+        assert page.log == []
+        assert page.requests == [path.as_uri()]
 
 
 def wait_for(file: Path) -> None:

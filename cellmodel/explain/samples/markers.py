@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +24,11 @@ from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ObsCategories, obs_categories
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression
+from cellmodel.pp.integrate import ONE_BATCH
 from genekb.core.messages import listed
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ONE_SAMPLE: Final = 0.95  # share of a cluster's cells from which it is that of one sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,7 +91,7 @@ def _one_sample_notes(labels: Labels, names: Sequence[str], samples: ObsCategori
     for cluster, name in enumerate(names):
         n_cells = np.bincount(samples.codes[labels == cluster], minlength=len(samples.names))
         share = n_cells.max() / n_cells.sum()
-        if share > _ONE_SAMPLE:
+        if share > ONE_BATCH:
             sample = samples.names[int(n_cells.argmax())]
             notes.append(f"cluster {name!r} is of one sample: {share:.0%} of its cells are of {sample!r}")
     return notes
