@@ -8,6 +8,7 @@ from jaxtyping import Float
 from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.io.guard import KINDS, check_there
 from genekb.core.plugins import require
+from genekb.files.tables import read_list, table_format
 
 
 def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[str, ...], Float[np.ndarray, " gene"]]:
@@ -17,8 +18,8 @@ def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[
     packages that read cells are not installed.
     """
     check_there(path, kinds=KINDS)
-    if path.is_file() and path.suffix in {".txt", ".list"}:
-        names = _read_list(path)
+    if path.is_file() and table_format(path) in {".txt", ".list"}:
+        names = tuple(read_list(path, "a list of genes", error=InputUnusable))
         if not names:
             raise InputUnusable(f"{path} holds no name; give one gene a line")
         return names, np.ones(len(names))
@@ -27,11 +28,3 @@ def read_gene_totals(path: Path, *, gene_key: str | None = None) -> tuple[tuple[
     from cellmodel.io.cells import total_genes
 
     return total_genes(path, gene_key=gene_key)
-
-
-def _read_list(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputUnusable(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return tuple(line.strip() for line in lines if line.strip())

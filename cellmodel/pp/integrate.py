@@ -30,6 +30,7 @@ SOFTNESS: Final = 0.1  # of the assignment to them, Harmony's sigma
 # batches of other protocols apart
 DIVERSITY: Final = 6.0
 PENALTY: Final = 1.0  # of the ridge regression that maps new batches
+SHIFT_ROUNDS: Final = 5  # in which the shift of a new batch as a whole is found
 LEAST_EXCESS: Final = 0.02  # of same-batch neighbours beyond chance, 1 for none of another batch, that is integrated
 N_PERMUTATIONS: Final = 100
 ONE_BATCH: Final = 0.95  # fraction of a cluster's cells beyond which it is that of one batch
@@ -202,20 +203,39 @@ def map_to_reference(pcs: Embedding, batches: Labels, reference: Embedding) -> E
     """Move cells of new batches onto integrated components that stay as they are, as Symphony :cite:`kang2021symphony`.
 
     Cells are assigned softly to centres of the reference; in each, ridge regression finds how far each batch lies from
-    the reference, and that is taken off. ``batches``: of the new cells, 0 .. n-1.
+    the reference, and that is taken off. Before, a batch is shifted as a whole: cells of another protocol may lie
+    nearer to centres of other types. ``batches``: of the new cells, 0 .. n-1.
     """
     centres = unit_rows(faiss_centres(unit_rows(reference), n_clusters=_n_centres(len(reference))))
     everyone = np.zeros(len(reference), dtype=np.int64)
     size, total = (sums[:, 0] for sums in _sums_by_centre(reference, everyone, centres, n_batches=1))
-    sizes, totals = _sums_by_centre(pcs, batches, centres, n_batches=int(batches.max()) + 1)
+    shifted = pcs - _common_shifts(pcs, batches, centres, means=total / size[:, None])[batches]
+    sizes, totals = _sums_by_centre(shifted, batches, centres, n_batches=int(batches.max()) + 1)
     own = 1 / (sizes + PENALTY)  # (centre, batch)
     left = sizes * PENALTY * own  # (centre, batch) weight of a batch in the mean that it is compared with
     mean = (total + (totals * (PENALTY * own)[..., None]).sum(axis=1)) / (size + left.sum(axis=1))[:, None]
     shift = (totals - sizes[..., None] * mean[:, None]) * own[..., None]  # (centre, batch, dim)
-    mapped = pcs.copy()
     for rows, inside, batch in _parts(batches):
-        mapped[rows][inside] -= _shares(pcs[rows][inside], centres) @ shift[:, batch]
-    return mapped
+        shifted[rows][inside] -= _shares(shifted[rows][inside], centres) @ shift[:, batch]
+    return shifted
+
+
+def _common_shifts(
+    pcs: Embedding, batches: Labels, centres: Embedding, *, means: Float[np.ndarray, "centre dim"]
+) -> Float[np.ndarray, "batch dim"]:
+    """How far each batch lies from the reference, the same for all of its cells.
+
+    Cells are compared with the reference at their own centres, so that which types a batch has does not matter; the
+    assignment and the shift are found in turn.
+    """
+    n_batches = int(batches.max()) + 1
+    n_cells = np.bincount(batches, minlength=n_batches)[:, None]
+    sums = np.stack([pcs[batches == batch].sum(axis=0, dtype=np.float64) for batch in range(n_batches)])
+    shifts = np.zeros_like(sums)
+    for _ in range(SHIFT_ROUNDS):
+        sizes, _ = _sums_by_centre(pcs - shifts[batches], batches, centres, n_batches=n_batches)
+        shifts = (sums - sizes.T @ means) / (n_cells + PENALTY)
+    return shifts.astype(pcs.dtype)
 
 
 def _sums_by_centre(

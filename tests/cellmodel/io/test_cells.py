@@ -375,8 +375,9 @@ def test_columns_of_obs_and_totals_of_genes(tmp_path):
     names, totals = read_gene_totals(tmp_path / "c.h5ad")
     assert names == tuple(GENES)
     np.testing.assert_allclose(totals, COUNTS.sum(axis=0))
-    (tmp_path / "names.txt").write_text("CD3D\n\nMS4A1\n")
-    assert read_gene_totals(tmp_path / "names.txt")[0] == ("CD3D", "MS4A1")
+    for name, write in {"names.txt": bytes, "names.txt.gz": gzip.compress}.items():
+        (tmp_path / name).write_bytes(write(b"CD3D\n\nMS4A1\n"))
+        assert read_gene_totals(tmp_path / name)[0] == ("CD3D", "MS4A1")
 
 
 def test_the_totals_are_those_of_the_matrix_that_a_run_uses(tmp_path):

@@ -129,18 +129,44 @@ def test_principal_axes_keep_distances_and_do_not_depend_on_a_rotation():
     assert (np.diff(found.var(axis=0)) < 0).all()
 
 
-def test_cells_of_new_batches_are_mapped_by_ridge_regression_at_each_centre():
+def shares_of(points, centres):
+    closeness = np.exp(-2 * (1 - unit_rows(np.asarray(points, dtype=np.float64)) @ centres.T) / 0.1)
+    return closeness / closeness.sum(axis=1, keepdims=True)
+
+
+def test_cells_of_new_batches_are_shifted_and_then_mapped_by_ridge_regression_at_each_centre():
     rng = np.random.default_rng(0)
     reference = rng.standard_normal((200, 4)).astype(np.float32)
     new, batches = (rng.standard_normal((60, 4)) + 0.7).astype(np.float32), rng.integers(0, 2, 60)
     centres = unit_rows(faiss_centres(unit_rows(reference), n_clusters=7))
-    every = np.vstack([reference, new]).astype(np.float64)
-    closeness = np.exp(-2 * (1 - unit_rows(every) @ centres.T) / 0.1)
-    shares = closeness / closeness.sum(axis=1, keepdims=True)
+    of_reference = shares_of(reference, centres)
+    means = of_reference.T @ reference / of_reference.sum(axis=0)[:, None]
+    expected = new.astype(np.float64)
+    for batch in (0, 1):
+        cells, shift = new[batches == batch], np.zeros(4)
+        for _ in range(5):
+            shift = (cells - shares_of(cells - shift, centres) @ means).sum(axis=0) / (len(cells) + 1)
+        expected[batches == batch] -= shift
+    every = np.vstack([reference, expected])
+    shares = shares_of(every, centres)
     of_batch = np.vstack([np.zeros((200, 2)), np.eye(2)[batches]])
-    design, expected = np.column_stack([np.ones(260), of_batch]), new.astype(np.float64)
+    design = np.column_stack([np.ones(260), of_batch])
     for centre in range(7):
         weighted = design * shares[:, [centre]]
         found = np.linalg.solve(design.T @ weighted + np.diag([0, 1, 1]), weighted.T @ every)
         expected -= shares[200:, [centre]] * found[1 + batches]
-    np.testing.assert_allclose(map_to_reference(new, batches, reference), expected, atol=1e-5)
+    np.testing.assert_allclose(map_to_reference(new, batches, reference), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("types", [(0, 1, 2, 3), (0, 1, 3), (1, 2)], ids=str)
+def test_a_new_batch_far_away_is_brought_to_its_types_whichever_it_has(types):
+    rng = np.random.default_rng(0)
+    places = 4 * np.eye(4)
+    of_reference, of_new = rng.integers(0, 4, 400), np.array(types)[rng.integers(0, len(types), 80)]
+    reference, new = (
+        (places[each] + rng.standard_normal((len(each), 4)) / 2).astype(np.float32) for each in (of_reference, of_new)
+    )
+    far = new + np.float32([2.5, -2.5, 0, 0])
+    mapped = map_to_reference(far, np.zeros(80, dtype=np.int64), reference)
+    nearest = lambda points: ((points[:, None] - places) ** 2).sum(axis=2).argmin(axis=1)  # noqa: E731
+    assert (nearest(mapped) == of_new).mean() > 0.95 > (nearest(far) == of_new).mean()
