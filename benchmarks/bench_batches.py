@@ -171,8 +171,9 @@ def measure(data: Data, kb: genekb.Store, scored: Scored, seed: int) -> None:
             seed=seed,
         )
         found = run(data.cells, kb, config)
-        views = {"z": found.representation.z, "text": found.representation.z_text} if scib else {}
-        return found.labels, {name: view for name, view in views.items() if view is not None}
+        made = found.representation
+        views = {"z": made.z} if knowledge == "none" else {"joint": made.z_joint, "text": made.z_text}
+        return found.labels, {name: view for name, view in views.items() if scib and view is not None}
 
     is_first = seed == 0
     scored.add(data, PLAIN, seed, lambda: scanpy(data.pcs, scib=is_first))

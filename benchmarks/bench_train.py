@@ -77,7 +77,7 @@ def train(n_cells: int, compute: Compute, target: Path) -> tuple[float, float]:
     """Train once, keep the embedding in a file, and give the seconds and the megabytes."""
     views = draw_views(n_cells, compute)
     before, started = _peak_mb(), time.perf_counter()
-    z = fused.represent(views, 0).z
+    z = fused.represent(views, 0).z_joint
     seconds, added = time.perf_counter() - started, _peak_mb() - before
     np.save(target, z)
     return seconds, added

@@ -94,7 +94,8 @@ def ablate(
     """Run every variant with every seed and measure it; labels enter the measures alone.
 
     Measures without labels: ``same_clusters``, the ARI with the clusters of the complete run of the same seed, and
-    ``neighbours``, the fraction of a cell's neighbors in the embedding that are in its cluster of the complete run.
+    ``neighbours``, the fraction of a cell's neighbors in the embedding that are in its cluster of the complete run. The
+    embedding is the joint space where the recipe has one, which text and objectives change.
     With labels: ``accuracy``, ``nmi``, ``ari``, ``macro_f1``, and ``purity``, the fraction of a cell's neighbors that
     are of its type.
     """
@@ -131,7 +132,7 @@ def _measures(
     config: RunConfig,
     y_true: Sequence[str] | None,
 ) -> dict[str, float]:
-    z = np.ascontiguousarray(representation.z)
+    z = np.ascontiguousarray(representation.z if representation.z_joint is None else representation.z_joint)
     found = {
         "same_clusters": score(complete.tolist(), clusters.tolist()).ari,
         "neighbours": neighbour_agreement(z, complete, graph=config.graph),

@@ -54,14 +54,15 @@ class CellViews:
 class Representation:
     """What a recipe made of the views."""
 
-    z: Embedding  # the cell's embedding that the user gets
+    z: Embedding  # the cell's embedding that the user gets, of which clusters are made
     # z_expr, z_text: its two sides; ``z_text`` is None without knowledge
     z_expr: Embedding
     z_text: Embedding | None
     features: Embedding  # what the head clusters
     history: History = ()  # loss terms by epoch; empty where nothing is trained
-    # (text dim, joint dim) linear map of whitened text vectors into the space of ``z``, so that genes and queries can
-    # be placed among the cells; None where the recipe has no joint space
+    # cells in a space of their own, in which genes and queries can be placed among them; None where the recipe has none
+    z_joint: Embedding | None = None
+    # (text dim, joint dim) linear map of whitened text vectors into that space
     text_head: Float[np.ndarray, "dim joint"] | None = None
     # (cluster, dim) learnt centres among the ``features``; None where none are learnt
     centres: Float[np.ndarray, "cluster dim"] | None = None

@@ -1,12 +1,13 @@
 """``fused``, the default: clusters from the expression head; a joint space of cells and words by contrastive alignment.
 
 Measured before this was written: no fusion of text, fixed or trained, improves the clusters of ordinary data over the
-expression head, so the clusters come from that head alone; the text earns its place in the joint space, in which
-cells, genes and free text can be compared.
+expression head, so the embedding and the clusters come from expression alone; the text earns its place in the joint
+space, in which cells, genes and free text can be compared. It is no embedding to cluster or to integrate by, as its
+contrast pushes cells of one type apart (docs/results/batches.md).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -82,12 +83,12 @@ def represent(
         trained = run_together(_train, arrays=arrays, settings=settings, compute=views.compute)
     else:
         raise ValueError(f"epochs are reported by engine 'local' alone, not by {views.compute.engine!r}")
-    z = _joint(trained.weights, *_inputs(arrays, scale), device=device)
     return Representation(
-        z=z,
+        z=views.smoothed,
         z_expr=views.smoothed,
         z_text=views.text,
         features=views.smoothed,
+        z_joint=_joint(trained.weights, *_inputs(arrays, scale), device=device),
         history=trained.history,
         text_head=trained.weights["text.weight"].T.copy(),
         state={"shift": shift, "scale": np.array([scale], dtype=np.float32), **trained.weights},
@@ -96,13 +97,14 @@ def represent(
 
 def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     """Place new cells in the joint space; without text the expression view stands alone."""
+    alone = Representation(z=cells.smoothed, z_expr=cells.smoothed, z_text=None, features=cells.smoothed)
     if cells.text is None or not state:
-        return Representation(z=cells.smoothed, z_expr=cells.smoothed, z_text=None, features=cells.smoothed)
+        return alone
     order = np.arange(len(cells.smoothed))
     expression = _Sorted(values=cells.smoothed, order=order, shift=state["shift"], scale=state["scale"])
     text = _Sorted(values=cells.text, order=order)
-    z = _joint(state, expression, text, device=torch.device("cpu"))
-    return Representation(z=z, z_expr=cells.smoothed, z_text=cells.text, features=cells.smoothed)
+    z_joint = _joint(state, expression, text, device=torch.device("cpu"))
+    return replace(alone, z_text=cells.text, z_joint=z_joint)
 
 
 def _reporter(on_epoch: OnEpoch | None, features: Embedding) -> Callable[[int, nn.Module], None] | None:

@@ -58,7 +58,7 @@ def embed(
     random_state: int = 0,
     copy: bool = False,
 ) -> "AnnData | None":
-    """Embed cells: expression view, text view and their joint space.
+    """Embed cells: by their expression, by their text, and in a joint space with words.
 
     Parameters
     ----------
@@ -69,8 +69,9 @@ def embed(
     compute
         Where the model is trained; by this process on the CPU if None.
     key_added
-        Name of the slots: ``obsm["X_<key>"]``, ``obsm["X_<key>_expr"]``, ``obsm["X_<key>_text"]``, the graph in
-        ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
+        Name of the slots: ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views
+        ``obsm["X_<key>_expr"]`` and ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can
+        be placed among the cells (`fused` alone); the graph in ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
     """
     config = RunConfig(
         recipe=recipe,

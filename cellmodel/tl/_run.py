@@ -192,7 +192,7 @@ def _views(
     )
 
 
-_REPRESENTED: Final = ("z", "z_expr", "z_text", "features", "text_head", "centres")
+_REPRESENTED: Final = ("z", "z_expr", "z_text", "z_joint", "features", "text_head", "centres")
 _SHARED: Final = ("pcs", "smoothed", "text")  # views that a recipe may give back as they are
 
 

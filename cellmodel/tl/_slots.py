@@ -35,6 +35,7 @@ _SLOTS: Final = (
     ("obsm", "X_{}"),
     ("obsm", "X_{}_expr"),
     ("obsm", "X_{}_text"),
+    ("obsm", "X_{}_joint"),
     ("obsp", "{}_distances"),
     ("obsp", "{}_connectivities"),
     ("uns", "{}_neighbors"),
@@ -116,8 +117,8 @@ def _values(cells: AnyCells, result: RunResult, key_added: str) -> list[Any]:
     }
     found, features = result.representation, result.features
     gene_ids = _gene_ids_of_var(cells, result.alignment.gene_ids) if result.alignment else None
-    values = [found.z, found.z_expr, found.z_text, features.knn, features.graph, neighbors, _record(cells, result)]
-    return [*values, gene_ids, *_labels(result)]
+    embeddings = (found.z, found.z_expr, found.z_text, found.z_joint)
+    return [*embeddings, features.knn, features.graph, neighbors, _record(cells, result), gene_ids, *_labels(result)]
 
 
 def _labels(result: RunResult) -> tuple[Any, ...]:

@@ -147,7 +147,7 @@ def test_the_annotated_file_holds_the_slots_and_the_input_is_untouched(clustered
     before, after = read_anndata(find_demo_cells()), anndata.read_h5ad(folder / "out.h5ad")
     assert after.obs["cellmodel"].cat.categories.tolist() == [str(n) for n in range(content["n_clusters"])]
     assert after.obs["cellmodel_confidence"].between(0, 1).all()
-    for key in ("X_cellmodel", "X_cellmodel_text", "X_cellmodel_expr"):
+    for key in ("X_cellmodel", "X_cellmodel_text", "X_cellmodel_expr", "X_cellmodel_joint"):
         assert np.isfinite(after.obsm[key]).all()
     assert after.uns["cellmodel"]["store_id"].startswith("demo@1:")
     assert (after.var["cellmodel_gene_id"] > 0).sum() == 752

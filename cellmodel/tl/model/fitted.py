@@ -232,7 +232,7 @@ def predict_task(
     model: FittedModel, kb: genekb.Store | None, *, folder: Path, batch_key: str | None = None
 ) -> Task[Predicted]:
     """Embed new cells and give each a cluster of a model that was read from a folder."""
-    in_obsm = (("obsm", "X_{}"), ("obsm", "X_{}_expr"), ("obsm", "X_{}_text"))
+    in_obsm = tuple(("obsm", f"X_{{}}{view}") for view in ("", "_expr", "_text", "_joint"))
     return Task(
         slots=(("obs", "{}"), ("obs", "{}_confidence"), *in_obsm, ("uns", "{}")),
         find=lambda cells, _: predict(model, cells, kb, batch_key=batch_key),
@@ -252,9 +252,9 @@ def _values(model: FittedModel, cells: Cells, found: Predicted) -> Sequence[Any]
         "n_fitted_cells": len(model.labels),
         "input": input_record(cells)["input"],
     }
-    z, z_expr, z_text = found.representation.z, found.representation.z_expr, found.representation.z_text
+    made = found.representation
     labels = numbered_categories(found.labels, n_clusters=int(model.labels.max()) + 1)
-    return labels, found.confidence.astype(np.float32), z, z_expr, z_text, record
+    return labels, found.confidence.astype(np.float32), made.z, made.z_expr, made.z_text, made.z_joint, record
 
 
 _BY_MODEL: Final = ("gene_ids", "mean", "components", "pcs", "features", "labels")

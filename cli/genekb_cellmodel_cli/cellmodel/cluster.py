@@ -153,7 +153,7 @@ def cluster(
 
 
 def embed(job: RunJob) -> None:
-    """Embed cells in the joint space of expression and text, without clustering them.
+    """Embed cells by expression and text, without clustering them.
 
     Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
     """

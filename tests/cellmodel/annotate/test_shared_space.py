@@ -23,7 +23,7 @@ def nearest_cells(kb, knowledge, symbols, n_cells=40):
     joint = adata.uns["cellmodel"]["joint"]
     vectors = kb.vectors(kb.resolve(symbols).gene_ids).vectors
     placed = unit_rows((vectors - joint["whitening_mean"]) @ joint["whitening_components"] @ joint["text_head"])
-    near = np.argsort(-(adata.obsm["X_cellmodel"] @ placed.mean(axis=0)))[:n_cells]
+    near = np.argsort(-(adata.obsm["X_cellmodel_joint"] @ placed.mean(axis=0)))[:n_cells]
     expressed = adata.raw[:, symbols].X
     return (expressed[near] > 0).mean(), (expressed > 0).mean()
 

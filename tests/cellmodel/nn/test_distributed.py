@@ -84,7 +84,7 @@ def test_two_workers_train_the_same_model_as_one(engine):
     views = cells()
     alone = fused.represent(views, 0)
     together = fused.represent(replace(views, compute=Compute(engine=engine, n_workers=2)), 0)
-    assert np.abs(together.z - alone.z).max() < 1e-4
+    assert np.abs(together.z_joint - alone.z_joint).max() < 1e-4
     np.testing.assert_allclose(together.history[-1]["align"], alone.history[-1]["align"], rtol=1e-3)
 
 
@@ -95,10 +95,10 @@ def test_blocks_of_rows_and_files_change_nothing(tmp_path, monkeypatch):
     for name in ("smoothed", "text"):
         np.save(tmp_path / f"{name}.npy", getattr(views, name))
         mapped[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
-    np.testing.assert_array_equal(fused.represent(replace(views, **mapped), 0).z, whole.z)
+    np.testing.assert_array_equal(fused.represent(replace(views, **mapped), 0).z_joint, whole.z_joint)
     monkeypatch.setattr(fused, "BLOCK_CELLS", 64)
     in_blocks = fused.represent(views, 0)
-    np.testing.assert_allclose(in_blocks.z, whole.z, atol=1e-5)
+    np.testing.assert_allclose(in_blocks.z_joint, whole.z_joint, atol=1e-5)
     np.testing.assert_allclose(in_blocks.state["shift"], views.smoothed.mean(axis=0, dtype=np.float64), atol=1e-6)
     np.testing.assert_allclose(in_blocks.state["scale"], [views.smoothed.std(axis=0).max()], rtol=1e-6)
 

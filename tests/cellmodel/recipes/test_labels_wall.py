@@ -33,6 +33,7 @@ def result_bytes(adata):
         adata.obs["cellmodel_confidence"].to_numpy().tobytes(),
         adata.obsm["X_cellmodel"].tobytes(),
         adata.obsm.get("X_cellmodel_text", np.empty(0)).tobytes(),
+        adata.obsm.get("X_cellmodel_joint", np.empty(0)).tobytes(),
         adata.uns["cellmodel"]["history"].to_csv(),
         words.to_csv(),
         adata.uns["cellmodel"]["markers"].to_csv(),
@@ -72,7 +73,8 @@ def test_permuting_the_cells_permutes_what_a_recipe_makes_of_them(some_cells, kb
     views = prepare(cells_from_anndata(some_cells.copy()), kb, RunConfig(recipe=recipe, n_clusters=5)).views
     order = np.random.default_rng(1).permutation(some_cells.n_obs)
     straight, permuted = (find_recipe(recipe).represent(each, 0) for each in (views, reordered(views, order)))
-    for name in ("z", "features"):
+    joint = ("z_joint",) if straight.z_joint is not None else ()
+    for name in ("z", "features", *joint):
         before, after = getattr(straight, name)[order], getattr(permuted, name)
         assert np.abs(before - after).max() < 0.02 * before.std(), name
 
@@ -106,12 +108,13 @@ def test_copy_leaves_the_input_alone(cells, kb):
     "knowledge",
     ["shuffled", pytest.param("random", marks=pytest.mark.slow), pytest.param("none", marks=pytest.mark.slow)],
 )
-def test_knowledge_changes_the_text_view_and_never_the_clusters_of_fused(some_cells, kb, knowledge):
+def test_knowledge_changes_the_text_view_and_never_the_embedding_or_clusters_of_fused(some_cells, kb, knowledge):
     real, control = some_cells.copy(), some_cells.copy()
     cm.tl.cluster(real, kb)
     cm.tl.cluster(control, kb, knowledge=knowledge)
     assert (real.obs["cellmodel"] == control.obs["cellmodel"]).all()
+    np.testing.assert_array_equal(real.obsm["X_cellmodel"], control.obsm["X_cellmodel"])
     if knowledge == "none":
-        assert "X_cellmodel_text" not in control.obsm
+        assert not {"X_cellmodel_text", "X_cellmodel_joint"} & set(control.obsm)
     else:
         assert not np.allclose(real.obsm["X_cellmodel_text"], control.obsm["X_cellmodel_text"], atol=0.05)

@@ -362,8 +362,10 @@ def test_every_recipe_gives_out_of_core_what_it_gives_in_memory(change, kb, name
         assert found.labels.tolist() == whole.labels.tolist()
         assert found.n_clusters_by == whole.n_clusters_by
         np.testing.assert_allclose(found.representation.z, whole.representation.z, atol=1e-3)
-        if whole.representation.centres is not None:
-            np.testing.assert_allclose(found.representation.centres, whole.representation.centres, atol=1e-3)
+        for name in ("centres", "z_joint"):
+            if getattr(whole.representation, name) is not None:
+                made, expected = (getattr(one.representation, name) for one in (found, whole))
+                np.testing.assert_allclose(made, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("recipe", ["fused", "pca-leiden"])

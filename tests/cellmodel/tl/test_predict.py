@@ -221,7 +221,9 @@ def test_the_commands_fit_keep_and_predict(kb, home, halves, tmp_path):
     assert written.obs["cellmodel"].value_counts().to_dict() == {
         row["cluster"]: row["n_cells"] for row in told["clusters"]
     }
-    assert written.obsm["X_cellmodel"].shape[0] == halves[1].n_obs
+    for key in ("X_cellmodel", "X_cellmodel_joint"):
+        fitted = read_anndata(tmp_path / "a.h5ad").obsm[key]
+        assert written.obsm[key].shape == (halves[1].n_obs, fitted.shape[1])
     assert written.uns["cellmodel"]["store_id"] == kb.store_id
     again = ["predict", tmp_path / "second.h5ad", *shared, "--model", model, "-o", tmp_path / "b.h5ad"]
     assert call("cellmodel", *again)[0] == 3
