@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float
@@ -124,6 +124,38 @@ def _welch(
     freedom = np.divide(error**2, spread, out=pooled, where=spread > 0)
     p_value = np.where(has_t, 2 * stdtr(freedom, -np.abs(t)), 1.0)
     return t, p_value
+
+
+MAX_P: Final = 0.05  # adjusted, of a marker of one side
+LEAST_FOLD: Final = 1.0  # log2 fold change of such a marker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideMarkers:
+    """Genes that are higher on one side of a comparison than on the other."""
+
+    n_genes: int
+    names: tuple[str, ...]  # the first of them, highest t first
+
+
+def markers_of_sides(
+    left: GroupMoments, right: GroupMoments, *, gene_names: Sequence[str], n_top: int = 15
+) -> tuple[tuple[SideMarkers, SideMarkers], ...]:
+    """Markers of both sides of each comparison: row *i* of ``left`` with row *i* of ``right``.
+
+    A marker has an adjusted p of at most .05 by Welch's t, and twice the mean of the other side in normalised counts,
+    with a pseudocount of 1. ``n_top``: how many are named.
+    """
+    figures = _figures(left, right)
+    found = []
+    for t, fold, p in zip(*(figures[name] for name in ("t", "log2_fold_change", "p_adjusted")), strict=True):
+        sides = []
+        for sign in (1.0, -1.0):
+            genes = np.flatnonzero((sign * t > 0) & (sign * fold >= LEAST_FOLD) & (p <= MAX_P))
+            first = genes[np.argsort(-sign * t[genes], kind="stable")[:n_top]].tolist()
+            sides.append(SideMarkers(n_genes=len(genes), names=tuple(gene_names[gene] for gene in first)))
+        found.append((sides[0], sides[1]))
+    return tuple(found)
 
 
 def upregulated(markers: Iterable[Marker], *, max_p: float) -> list[Marker]:

@@ -1,5 +1,6 @@
 """Mean and variance of each gene over the cells, or over groups of them, from sums of the stored values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,26 @@ class GroupMoments:
     variance: Float[np.ndarray, "cluster gene"]
     linear_mean: Float[np.ndarray, "cluster gene"]  # mean of expm1 of the expression: normalised counts
     fraction: Float[np.ndarray, "cluster gene"]  # fraction of cells in which the gene is not zero, 0 to 1
+
+
+def pool_groups(moments: GroupMoments, groups: Sequence[Sequence[int]]) -> GroupMoments:
+    """Moments of unions of groups of cells; row *i* is the union of the rows ``groups[i]``, of which none is empty."""
+    member = np.zeros((len(groups), len(moments.n_cells)))
+    for row, group in enumerate(groups):
+        member[row, list(group)] = 1.0
+    n_cells = moments.n_cells.astype(np.float64)
+    cells = (member @ n_cells)[:, None]
+    weight = member * n_cells / cells
+    mean = weight @ moments.mean
+    within = member @ (np.maximum(n_cells - 1, 0.0)[:, None] * moments.variance)
+    between = [row @ (moments.mean - own) ** 2 for row, own in zip(member * n_cells, mean, strict=True)]
+    return GroupMoments(
+        n_cells=cells[:, 0].astype(np.int64),
+        mean=mean,
+        variance=(within + np.array(between).reshape(mean.shape)) / np.maximum(cells - 1, 1),
+        linear_mean=weight @ moments.linear_mean,
+        fraction=weight @ moments.fraction,
+    )
 
 
 def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tuple[GroupMoments, GroupMoments]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 import genekb
 from cellmodel.cluster.algorithms import confidence, order_by_size, smooth_by_majority
+from cellmodel.cluster.hierarchy import Tree, grow_tree
 from cellmodel.cluster.n_clusters import NClusters, Stability
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Labels
@@ -23,7 +24,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
-from cellmodel.explain.markers import MarkerTable, rank_by_moments
+from cellmodel.explain.markers import MarkerTable, SideMarkers, markers_of_sides, rank_by_moments
 from cellmodel.explain.words import ClusterWords, words_by_moments
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import Cells
@@ -32,7 +33,7 @@ from cellmodel.pp.blocks import LogExpression, kept_moments
 from cellmodel.pp.features import Features, batch_mixing, kept_counts, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.pp.integrate import Mixing, check_integration, read_batches
-from cellmodel.pp.moments import GroupMoments
+from cellmodel.pp.moments import GroupMoments, pool_groups
 from cellmodel.pp.neighbors import nearest_by_coordinates
 from cellmodel.pp.text.align import GeneAlignment, align_if_known
 from cellmodel.pp.text.paths import apply_knowledge
@@ -209,12 +210,19 @@ class RunResult:
     alignment: GeneAlignment | None
     share_hvgs: float | None  # fraction of the highly variable genes that have a vector; None without a store
     text: TextView | None
+    tree: Tree | None = None  # hierarchy above the clusters
+    split_markers: tuple[tuple[SideMarkers, SideMarkers], ...] = ()  # of both sides of each split of it
     markers: tuple[MarkerTable, ...] = ()
     words: tuple[ClusterWords, ...] = ()
     sentences: SentenceRecord | None = None  # what the encoder's reading of sentences gave; None where it read none
     mixing: tuple[Mixing, ...] = ()  # how far batches are mixed, in all clusters and in each; empty without batches
     knowledge: tuple[KnowledgeRow, ...] = ()  # how well the text view keeps clusters together, real beside its controls
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the clusters: their numbers."""
+        return () if self.labels is None else tuple(map(str, range(int(self.labels.max()) + 1)))
 
     @property
     def estimate(self) -> NClusters | None:
@@ -367,6 +375,7 @@ def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stage
         clustering=clustering,
         labels=labels,
         confidence=confidence(result.representation.features, labels),
+        tree=grow_tree(result.representation.features, labels, pcs=features.pcs, seed=config.seed),
         knowledge=_knowledge(result, labels),
         mixing=batch_mixing(features, labels),
     )
@@ -382,7 +391,22 @@ def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stage
     words: tuple[ClusterWords, ...] = ()
     if texts:
         words = words_by_moments(inside, rest, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed)
-    return replace(found, markers=rank_by_moments(inside, rest, gene_names=names), words=words)
+    return replace(
+        found,
+        markers=rank_by_moments(inside, rest, gene_names=names),
+        split_markers=_split_markers(found.tree, inside, names),
+        words=words,
+    )
+
+
+def _split_markers(
+    tree: Tree | None, inside: GroupMoments, names: list[str]
+) -> tuple[tuple[SideMarkers, SideMarkers], ...]:
+    """Markers of both sides of each split of a tree."""
+    if tree is None or not tree.splits:
+        return ()
+    left, right = (pool_groups(inside, [getattr(split, side) for split in tree.splits]) for side in ("left", "right"))
+    return markers_of_sides(left, right, gene_names=names)
 
 
 def _smoothed(labels: Labels, features: Features, config: RunConfig) -> Labels:

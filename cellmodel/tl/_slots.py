@@ -1,6 +1,7 @@
 """The task of a run: which slot of an AnnData holds which result, for the report and later commands to read."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -8,7 +9,9 @@ import numpy as np
 from jaxtyping import Int
 
 import genekb
+from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
 from cellmodel.cluster.n_clusters import Stability
+from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.device import describe
 from cellmodel.core.stages import AnyStages
@@ -22,7 +25,7 @@ from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run import RunResult, check_settings, run
-from cellmodel.tl._task import Task, numbered_categories
+from cellmodel.tl._task import Task, named_categories
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 
 if TYPE_CHECKING:
@@ -42,7 +45,11 @@ _SLOTS: Final = (
     ("uns", "{}"),
     ("var", "{}_gene_id"),
 )
-_CLUSTER_SLOTS: Final = (("obs", "{}"), ("obs", "{}_confidence"))
+_CLUSTER_SLOTS: Final = (
+    ("obs", "{}"),
+    ("obs", "{}_confidence"),
+    *(("obs", f"{{}}_level_{level + 1}") for level in range(MOST_LEVELS)),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +129,18 @@ def _values(cells: AnyCells, result: RunResult, key_added: str) -> list[Any]:
 
 
 def _labels(result: RunResult) -> tuple[Any, ...]:
-    if result.labels is None:
+    if result.labels is None or result.tree is None:
         return ()
-    labels = numbered_categories(result.labels, n_clusters=int(result.labels.max()) + 1)
-    return labels, np.asarray(result.confidence, dtype=np.float32)
+    confidence = np.asarray(result.confidence, dtype=np.float32)
+    levels = [_level(result.tree, n_groups, result.labels, result.names) for n_groups in result.tree.levels()]
+    empty = [None] * (MOST_LEVELS - len(levels))
+    return named_categories(result.labels, result.names), confidence, *levels, *empty
+
+
+def _level(tree: Tree, n_groups: int, labels: Labels, names: Sequence[str]) -> "pd.Categorical[Any]":
+    """Column of obs with the group of each cell at a cut of the tree."""
+    groups = [group_name(names, group) for group in tree.groups(n_groups)]
+    return named_categories(np.array(tree.group_of(n_groups))[labels], groups)
 
 
 def _gene_ids_of_var(cells: AnyCells, gene_ids: Int[np.ndarray, " gene"]) -> Int[np.ndarray, " var"]:
@@ -212,9 +227,27 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
             "curve": pd.DataFrame(curve, columns=list(Stability._fields)).astype(float),
         },
         "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),
-        "markers": marker_frame(result.markers),
+        "markers": marker_frame(result.markers, names=result.names),
+        **({"tree": _tree_record(result.tree, result.labels, result)} if result.tree and result.tree.splits else {}),
         "words": _word_frame(result),
     }
+
+
+def _tree_record(tree: Tree, labels: Labels, result: RunResult) -> dict[str, Any]:
+    """Keep the splits of the tree, root first, its merges for other programs, and how many groups each level has."""
+    import pandas as pd
+
+    sizes, columns = np.bincount(labels), dict[str, Any]()
+    for at, side in enumerate(("left", "right")):
+        groups = [getattr(split, side) for split in tree.splits]
+        columns[side] = [group_name(result.names, group) for group in groups]
+        columns[f"n_cells_{side}"] = [int(sizes[list(group)].sum()) for group in groups]
+        if result.split_markers:
+            found = [sides[at] for sides in result.split_markers]
+            columns[f"n_markers_{side}"] = [one.n_genes for one in found]
+            columns[f"markers_{side}"] = [", ".join(one.names) for one in found]
+    columns |= {name: [getattr(split, name) for split in tree.splits] for name in ("height", "support")}
+    return {"splits": pd.DataFrame(columns), "linkage": tree.linkage(), "levels": list(tree.levels())}
 
 
 def _word_frame(result: RunResult) -> "pd.DataFrame":
@@ -223,7 +256,7 @@ def _word_frame(result: RunResult) -> "pd.DataFrame":
 
     rows = [
         {
-            "cluster": str(entry.cluster),
+            "cluster": result.names[entry.cluster],
             "term": word.term,
             "score": word.score,
             "p_value": word.p_value,

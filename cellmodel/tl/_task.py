@@ -409,11 +409,11 @@ def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
     )
 
 
-def numbered_categories(labels: Labels, *, n_clusters: int) -> "pd.Categorical[Any]":
-    """Clusters as a column of obs: their numbers as text."""
+def named_categories(labels: Labels, names: Sequence[str]) -> "pd.Categorical[Any]":
+    """Clusters as a column of obs, by their names."""
     import pandas as pd
 
-    return pd.Categorical(labels.astype(str), categories=[str(cluster) for cluster in range(n_clusters)])
+    return pd.Categorical(np.array(names, dtype=object)[labels], categories=list(names))
 
 
 def _categories(cells: Cells, rows: Any, values: Sequence[str]) -> "pd.Categorical[Any]":

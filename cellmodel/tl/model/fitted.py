@@ -28,7 +28,7 @@ from cellmodel.pp.text.paths import TextMap, mix_paths
 from cellmodel.recipes.base import Embed, NewCells, Representation
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run import RunResult
-from cellmodel.tl._task import Task, numbered_categories
+from cellmodel.tl._task import Task, named_categories
 from genekb.core.errors import SpeciesMismatch
 from genekb.core.plugins import installed_version
 from genekb.files import atomic as files
@@ -253,7 +253,7 @@ def _values(model: FittedModel, cells: Cells, found: Predicted) -> Sequence[Any]
         "input": input_record(cells)["input"],
     }
     made = found.representation
-    labels = numbered_categories(found.labels, n_clusters=int(model.labels.max()) + 1)
+    labels = named_categories(found.labels, [str(cluster) for cluster in range(int(model.labels.max()) + 1)])
     return labels, found.confidence.astype(np.float32), made.z, made.z_expr, made.z_text, made.z_joint, record
 
 
