@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from cellmodel.annotate.cell_types import CellType, read_cell_types, read_packaged
+from cellmodel.annotate.cell_types import UNASSIGNED, CellType, read_cell_types, read_packaged
 from cellmodel.core.errors import InputUnusable
 
 Level = Literal["auto", "fine", "broad"]
@@ -66,6 +66,23 @@ def common_group(types: Sequence[CellType]) -> CellType | None:
     """Find the nearest group that all types belong to; None if there is none. One type is its own."""
     shared = [{one.name for one in lineage_of(each)} for each in types]
     return next((one for one in lineage_of(types[0]) if all(one.name in names for names in shared)), None)
+
+
+def shared_name(names: Sequence[str], parents: Sequence[str]) -> str:
+    """Name several clusters by the nearest group that the names of all belong to; those without a name do not count.
+
+    Where there is none, the everyday groups of the names are listed. ``parents``: of each name, for those that are in
+    no table of the package.
+    """
+    types = [
+        _table().get(name, CellType(name=name, parent=parent))
+        for name, parent in dict(zip(names, parents, strict=True)).items()
+        if name != UNASSIGNED
+    ]
+    if not types:
+        return UNASSIGNED
+    common = common_group(types)
+    return ", ".join(dict.fromkeys(broad_group(one).name for one in types)) if common is None else common.name
 
 
 def level_name(

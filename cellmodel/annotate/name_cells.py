@@ -21,7 +21,7 @@ from cellmodel.annotate.cell_types import (
     standard_profiles,
     type_evidence,
 )
-from cellmodel.annotate.levels import LEVELS, Level, broad_group, level_name
+from cellmodel.annotate.levels import LEVELS, Level, broad_group, level_name, shared_name
 from cellmodel.annotate.marker_overlap import cluster_rows
 from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
@@ -161,6 +161,14 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
         lineage=known.alignment.lineage,
         n_candidates=len(choice.types),
         made_with=made_with,
+    )
+
+
+def name_groups(groups: Sequence[Sequence[int]], names: Sequence[TypeName]) -> tuple[str, ...]:
+    """Name groups of clusters by what the names of their clusters share; see :func:`levels.shared_name`."""
+    return tuple(
+        shared_name([names[cluster].name for cluster in group], [names[cluster].parent for cluster in group])
+        for group in groups
     )
 
 

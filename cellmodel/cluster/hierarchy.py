@@ -18,6 +18,16 @@ N_FOLDS: Final = 5  # of the cells of a split; a side of fewer cells has no supp
 SIDE_CELLS: Final = 300  # of each side of a split that are compared, at most
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FoundClusters:
+    """Clusters that were found before a run, which embeds the cells and explains them."""
+
+    labels: Labels
+    names: tuple[str, ...]
+    parents: tuple[int, ...]  # of each cluster, the group whose clusters are merged first in the tree
+    method: str  # how they were found, in words
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
     """A node of the tree, and the two groups of clusters below it."""

@@ -133,8 +133,20 @@ def estimate_n_clusters(
     )
 
 
-def _proposal(n_cells: int, settings: StabilityConfig) -> str:
-    method = f"communities of Leiden at resolution {RESOLUTION}"
+def count_communities(
+    graph: CellGraph, *, pcs: Embedding, resolution: float, seed: int, config: StabilityConfig | None = None
+) -> NClusters:
+    """Propose as :func:`estimate_n_clusters` does, at a resolution that is given: higher gives more, nothing is tested.
+
+    Raises ``ValueError`` if ``resolution`` is not positive.
+    """
+    settings = config or StabilityConfig()
+    found = int(leiden(_proposing(graph, pcs, settings, seed), resolution=resolution, seed=seed).max()) + 1
+    return NClusters(n_clusters=found, method=_proposal(len(pcs), settings, resolution=resolution), curve=())
+
+
+def _proposal(n_cells: int, settings: StabilityConfig, *, resolution: float = RESOLUTION) -> str:
+    method = f"communities of Leiden at resolution {resolution:g}"
     if n_cells <= settings.proposing_cells:
         return method
     return f"{method} among {settings.proposing_cells:,} of {n_cells:,} cells"

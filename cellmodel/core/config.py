@@ -145,6 +145,8 @@ class RunConfig:
         Name of a recipe, or a `Recipe`, of which records hold the name.
     n_clusters
         Number of clusters; None to estimate it.
+    resolution
+        In place of ``n_clusters``: as many as there are Leiden communities at this resolution, > 0; None to leave it.
     knowledge
         ``real`` gene vectors, ``shuffled`` among the genes, ``random`` isotropic ones, or ``none``.
     encoder
@@ -174,6 +176,7 @@ class RunConfig:
 
     recipe: "str | Recipe" = "fused"
     n_clusters: int | None = None
+    resolution: float | None = None
     knowledge: Knowledge = "real"
     encoder: str | None = None
     use_orthologs: bool = False
@@ -193,6 +196,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.n_clusters is not None and self.n_clusters < 1:
             raise ValueError(f"n_clusters must be >= 1, got {self.n_clusters}")
+        if self.resolution is not None and not 0 < self.resolution < float("inf"):
+            raise ValueError(f"resolution must be a number > 0, got {self.resolution}")
+        if self.resolution is not None and self.n_clusters is not None:
+            raise ValueError("n_clusters and resolution each say how many clusters there are; leave one out")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
         if self.low_data and self.use_rep is not None:
@@ -212,7 +219,7 @@ class RunConfig:
         return self.batch.integration or ("harmony" if self.use_rep is None else "none")
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, for the record of a run; a batch key and ``use_rep`` where they are set."""
+        """Nested plain values, for the record of a run; ``resolution``, ``batch`` and ``use_rep`` where set."""
         plain = asdict(replace(self, recipe=self.recipe_name))
-        unset = {name for name in ("batch", "use_rep") if plain[name] is None}
+        unset = {name for name in ("batch", "use_rep", "resolution") if plain[name] is None}
         return {name: value for name, value in plain.items() if name != "compute" and name not in unset}

@@ -2,19 +2,21 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Int
 
 import genekb
+from cellmodel.cluster.hierarchy import Tree, tree_of_linkage
 from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import Cells, is_whole, obs_columns
+from cellmodel.io.records import stored_table
 from cellmodel.pp.normalize import detected_genes, log_expression
 from cellmodel.pp.text.align import GeneAlignment, align_cells
 from genekb.core.messages import MOST_NAMES, known_names
@@ -114,6 +116,26 @@ def _in_order(cells: AnyCells, cluster_key: str, present: set[str]) -> tuple[str
         return tuple(name for name in map(str, column.cat.categories) if name in present)
     by_number = re.compile(r"\d+")
     return tuple(sorted(present, key=lambda name: by_number.sub(lambda digits: digits[0].zfill(12), name)))
+
+
+def stored_tree(uns: Mapping[str, Any], key: str, names: Sequence[str]) -> tuple[Tree, tuple[int, ...]] | None:
+    """Tree of the clusters of a run, and the numbers of groups of its levels.
+
+    None where there is none that is whole, or it is of other clusters than ``names``: ``uns`` may hold anything.
+    """
+    record = uns.get(key)
+    kept = record.get("tree") if isinstance(record, Mapping) else None
+    splits = stored_table(kept, "splits", columns=("support",))
+    if not isinstance(kept, Mapping) or splits is None or not isinstance(record, Mapping):
+        return None
+    try:
+        tree = tree_of_linkage(np.asarray(kept["linkage"], dtype=np.float64), splits["support"].tolist())
+        levels = tuple(int(n_groups) for n_groups in kept["levels"])
+        own = tuple(map(str, record["n_clusters"]["names"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_whole = own == tuple(names) and len(own) == tree.n_clusters and all(1 <= n <= tree.n_clusters for n in levels)
+    return (tree, levels) if is_whole else None
 
 
 REST = "rest"

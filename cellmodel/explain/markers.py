@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Float
 
+from cellmodel.cluster.hierarchy import Tree
 from cellmodel.core.arrays import CellByGene, Labels
-from cellmodel.pp.moments import GroupMoments, cluster_moments
+from cellmodel.pp.moments import GroupMoments, cluster_moments, pool_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,6 +157,16 @@ def markers_of_sides(
             sides.append(SideMarkers(n_genes=len(genes), names=tuple(gene_names[gene] for gene in first)))
         found.append((sides[0], sides[1]))
     return tuple(found)
+
+
+def markers_of_splits(
+    tree: Tree, inside: GroupMoments, *, gene_names: Sequence[str]
+) -> tuple[tuple[SideMarkers, SideMarkers], ...]:
+    """Markers of both sides of each split of a tree, from the moments of its clusters."""
+    if not tree.splits:
+        return ()
+    left, right = (pool_groups(inside, [getattr(split, side) for split in tree.splits]) for side in ("left", "right"))
+    return markers_of_sides(left, right, gene_names=gene_names)
 
 
 def upregulated(markers: Iterable[Marker], *, max_p: float) -> list[Marker]:

@@ -88,11 +88,13 @@ def embed(
 
 
 @documented
-def cluster(
+def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among its arguments
     adata: "AnnData",
     kb: genekb.Store | None = None,
     *,
     n_clusters: int | None = None,
+    resolution: float | None = None,
+    within: str | None = None,
     recipe: "str | Recipe" = "fused",
     knowledge: Knowledge = "real",
     encoder: str | None = None,
@@ -110,18 +112,25 @@ def cluster(
     """Embed and cluster cells, and find markers and words of each cluster.
 
     Adds to the slots of :func:`embed` the categorical ``obs["<key>"]`` (clusters by size, as strings),
-    ``obs["<key>_confidence"]``, and tables in ``uns["<key>"]``.
+    ``obs["<key>_confidence"]``, the levels of their tree, coarsest first, in ``obs["<key>_level_1"]`` and so on, and
+    tables in ``uns["<key>"]``.
 
     Parameters
     ----------
     n_clusters
         Number of clusters; estimated without labels if None.
+    resolution
+        In place of it, > 0: as many clusters as there are Leiden communities at this resolution; higher gives more.
+    within
+        ``COLUMN=CLUSTER[,CLUSTER]``, such as ``cellmodel=3``: the cells of these clusters of obs are clustered again,
+        with genes and components of their own, into ``3.0``, ``3.1``, ...; others keep their clusters.
     config
         All further settings; the named arguments above win over it, ``batch_key`` and ``use_rep`` where they are given.
     """
     chosen = replace(
         config or RunConfig(),
         n_clusters=n_clusters,
+        resolution=resolution,
         recipe=recipe,
         knowledge=knowledge,
         encoder=encoder,
@@ -129,7 +138,7 @@ def cluster(
         **_batch_settings(batch_key, use_rep),
     )
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    task = cluster_task(kb, chosen, key_added=key_added)
+    task = cluster_task(kb, chosen, key_added=key_added, within=within)
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
@@ -259,7 +268,8 @@ def annotate(
 
     Adds ``obs["<key>"]``, the name of each cell's cluster, ``obs["<key>_cell"]`` and ``obs["<key>_cell_score"]``, the
     best type of each cell by scores averaged over its neighbours, and ``uns["<key>"]``, whose table ``names`` holds the
-    evidence for each name.
+    evidence for each name. Where the clusters have a tree, ``obs["<key>_level_1"]`` and so on name its levels, coarsest
+    first, by the group that the names of the clusters share.
 
     Parameters
     ----------

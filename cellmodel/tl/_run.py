@@ -12,20 +12,20 @@ from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 import genekb
 from cellmodel.cluster.algorithms import confidence, order_by_size, smooth_by_majority
-from cellmodel.cluster.hierarchy import Tree, grow_tree
-from cellmodel.cluster.n_clusters import NClusters, Stability
+from cellmodel.cluster.hierarchy import FoundClusters, Tree, grow_tree
+from cellmodel.cluster.n_clusters import NClusters, Stability, count_communities
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.explain.attribution import KnowledgeRow, compare_knowledge, compared_cells
-from cellmodel.explain.markers import MarkerTable, SideMarkers, markers_of_sides, rank_by_moments
-from cellmodel.explain.words import ClusterWords, words_by_moments
+from cellmodel.explain.markers import MarkerTable, SideMarkers, markers_of_splits, rank_by_moments
+from cellmodel.explain.words import ClusterWords, known_texts, words_by_moments
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
@@ -33,10 +33,9 @@ from cellmodel.pp.blocks import LogExpression, kept_moments
 from cellmodel.pp.features import Features, batch_mixing, kept_counts, make_features, scan_cells
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.pp.integrate import Mixing, check_integration, read_batches
-from cellmodel.pp.moments import GroupMoments, pool_groups
+from cellmodel.pp.moments import GroupMoments
 from cellmodel.pp.neighbors import nearest_by_coordinates
 from cellmodel.pp.text.align import GeneAlignment, align_if_known
-from cellmodel.pp.text.paths import apply_knowledge
 from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import SentenceRecord, read_clusters
 from cellmodel.pp.text.view import TextView, find_reader, text_view
@@ -206,6 +205,7 @@ class RunResult:
     representation: Representation
     clustering: Clustering | None = None
     labels: Labels | None = None  # cluster of each cell; 0 is the largest; None where only an embedding was asked for
+    given: FoundClusters | None = None  # where the run did not cluster the cells itself
     confidence: Float[np.ndarray, " cell"] | None = None  # confidence of each cell in [0, 1]
     alignment: GeneAlignment | None
     share_hvgs: float | None  # fraction of the highly variable genes that have a vector; None without a store
@@ -221,7 +221,9 @@ class RunResult:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the clusters: their numbers."""
+        """Names of the clusters: their numbers, unless they were given."""
+        if self.given is not None:
+            return self.given.names
         return () if self.labels is None else tuple(map(str, range(int(self.labels.max()) + 1)))
 
     @property
@@ -232,6 +234,8 @@ class RunResult:
     @property
     def n_clusters_by(self) -> str:
         """Where the number of clusters comes from, in words."""
+        if self.given is not None:
+            return self.given.method
         if self.estimate is not None:
             return self.estimate.method
         return "given" if self.config.n_clusters else "the head's own"
@@ -243,6 +247,7 @@ def run(
     config: RunConfig,
     *,
     with_clusters: bool = True,
+    given: FoundClusters | None = None,
     progress: Progress | None = None,
     stages: AnyStages | None = None,
 ) -> RunResult:
@@ -250,7 +255,8 @@ def run(
 
     ``cells``: in memory, or backed, of which a block is in memory at a time; what is per cell and small stays in
     memory: components, graph, embeddings. ``kb``: opened store; may be None if ``config.knowledge`` is ``none``.
-    ``progress``: called while sentences are encoded. ``stages``: where arrays are kept; in memory if None. Raises
+    ``given``: clusters that are explained in place of clusters of its own. ``progress``: called while sentences are
+    encoded. ``stages``: where arrays are kept; in memory if None. Raises
     ``InputUnusable`` if there are too few cells or genes, a store is needed and not given, or a setting needs all cells
     in memory; ``AlignmentTooLow`` if too few genes are known to the store.
     """
@@ -265,14 +271,24 @@ def run(
         )
     prepared = prepare(cells, kb, config, progress=progress, stages=stages)
     views, seconds = prepared.views, prepared.seconds
+    asked = None
+    if given is not None:
+        views = replace(views, n_clusters=len(given.names))
+    elif config.resolution is not None:
+        asked = count_communities(views.graph, pcs=views.pcs, resolution=config.resolution, seed=config.seed)
+        views = replace(views, n_clusters=asked.n_clusters)
     with timed(seconds, "represent"):
         representation = _represented(stages, recipe, views, config)
     result = _embedded(config, prepared, representation)
     if not with_clusters:
         return replace(result, mixing=batch_mixing(result.features, np.zeros(cells.shape[0], dtype=np.int64)))
+    if given is not None:
+        with timed(seconds, "explain"):
+            return _explained(replace(result, given=given), Clustering(labels=given.labels), cells, stages)
     with timed(seconds, "cluster"):
         head = find_head(config.head) if config.head else recipe.head
-        clustering = _clustered(stages, lambda: head(representation, views, config.n_clusters, config.seed))
+        clustering = _clustered(stages, lambda: head(representation, views, views.n_clusters, config.seed))
+        clustering = replace(clustering, n_clusters=clustering.n_clusters or asked)
         if config.spatial is None:  # else equal cells have different coordinates
             clustering = keep_equal_cells_together(clustering, cells.matrix)
     with timed(seconds, "explain"):
@@ -369,13 +385,14 @@ def _recorded_estimate(record: Mapping[str, Any] | None) -> NClusters | None:
 def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stages: AnyStages) -> RunResult:
     """Find markers and words in one pass over the cells, and set the text view beside its controls on a sample."""
     config, features = result.config, result.features
-    labels = _smoothed(clustering.labels, features, config)
+    labels, given = _smoothed(clustering.labels, features, config), result.given
+    parents = None if given is None else given.parents
     found = replace(
         result,
         clustering=clustering,
         labels=labels,
         confidence=confidence(result.representation.features, labels),
-        tree=grow_tree(result.representation.features, labels, pcs=features.pcs, seed=config.seed),
+        tree=grow_tree(result.representation.features, labels, pcs=features.pcs, seed=config.seed, parents=parents),
         knowledge=_knowledge(result, labels),
         mixing=batch_mixing(features, labels),
     )
@@ -387,26 +404,16 @@ def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stage
     if not config.n_words:
         return found
     names = [cells.names[column] for column in features.detected]
-    texts = _texts_of(result.alignment, features.detected, config)
+    texts = known_texts(result.alignment, features.detected, config)
     words: tuple[ClusterWords, ...] = ()
     if texts:
         words = words_by_moments(inside, rest, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed)
     return replace(
         found,
         markers=rank_by_moments(inside, rest, gene_names=names),
-        split_markers=_split_markers(found.tree, inside, names),
+        split_markers=markers_of_splits(found.tree, inside, gene_names=names) if found.tree else (),
         words=words,
     )
-
-
-def _split_markers(
-    tree: Tree | None, inside: GroupMoments, names: list[str]
-) -> tuple[tuple[SideMarkers, SideMarkers], ...]:
-    """Markers of both sides of each split of a tree."""
-    if tree is None or not tree.splits:
-        return ()
-    left, right = (pool_groups(inside, [getattr(split, side) for split in tree.splits]) for side in ("left", "right"))
-    return markers_of_sides(left, right, gene_names=names)
 
 
 def _smoothed(labels: Labels, features: Features, config: RunConfig) -> Labels:
@@ -415,23 +422,6 @@ def _smoothed(labels: Labels, features: Features, config: RunConfig) -> Labels:
         return labels
     n_voters = config.spatial.limited_to(n_cells=len(labels)).n_voters
     return smooth_by_majority(labels, nearest_by_coordinates(features.coordinates, n_neighbors=n_voters))
-
-
-def _texts_of(
-    alignment: GeneAlignment | None, columns: Int[np.ndarray, " gene"], config: RunConfig
-) -> list[str | None] | None:
-    """Texts of the genes, permuted for the shuffled control; None where no words can be found."""
-    if alignment is None or config.knowledge in {"none", "random"}:
-        return None
-    texts = [alignment.texts[column] for column in columns]
-    if config.knowledge == "real":
-        return texts
-    having = np.array([row for row, text in enumerate(texts) if text])
-    permuted = apply_knowledge(having[:, None], knowledge="shuffled", seed=config.seed)[:, 0]
-    shuffled = list(texts)
-    for row, source in zip(having, permuted, strict=True):
-        shuffled[row] = texts[source]
-    return shuffled
 
 
 def _cluster_sentences(result: RunResult, inside: GroupMoments) -> SentenceRecord | None:

@@ -26,6 +26,7 @@ from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceR
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run import RunResult, check_settings, run
 from cellmodel.tl._task import Task, named_categories
+from cellmodel.tl._within import check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 
 if TYPE_CHECKING:
@@ -66,23 +67,30 @@ def cluster_task(
     *,
     key_added: str = "cellmodel",
     with_clusters: bool = True,
+    within: str | None = None,
     progress: Progress | None = None,
 ) -> Task[CellRun]:
     """Embed cells and, unless ``with_clusters`` is false, cluster them, see :func:`cellmodel.tl._run.run`.
 
-    A model and a report are written beside the cells, where these are asked for.
+    ``within``: ``COLUMN=CLUSTER[,CLUSTER]`` where some clusters are clustered again, see
+    :func:`cellmodel.tl._within.cluster_within`. A model and a report are written beside the cells,
+    where these are asked for.
     """
+    part = None if within is None else parse_within(within)
 
     def find(cells: AnyCells, stages: AnyStages) -> CellRun:
         for note in cells.notes:
             log.info("%s", note)
-        result = run(cells, kb, config, with_clusters=with_clusters, progress=progress, stages=stages)
+        given = None if part is None else cluster_within(cells, kb, config, part)
+        result = run(cells, kb, config, with_clusters=with_clusters, given=given, progress=progress, stages=stages)
         return CellRun(cells=cells, result=result)
 
     def check(write: WriteConfig, is_backed: bool) -> None:  # noqa: FBT001 - as tasks are checked
         check_settings(config, out_of_core=is_backed)
         if write.model is not None:
             check_can_predict(config)
+        if part is not None:
+            check_within(config, is_backed=is_backed, saves_model=write.model is not None)
 
     return Task(
         slots=_SLOTS + _CLUSTER_SLOTS if with_clusters else _SLOTS,
@@ -224,6 +232,7 @@ def _cluster_record(result: RunResult) -> dict[str, Any]:
         "n_clusters": {
             "n_clusters": int(result.labels.max()) + 1,
             "method": result.n_clusters_by,
+            "names": list(result.names),
             "curve": pd.DataFrame(curve, columns=list(Stability._fields)).astype(float),
         },
         "knowledge": pd.DataFrame([asdict(row) for row in result.knowledge]),

@@ -235,7 +235,8 @@ def _is_about(run: Mapping[str, Any], cells: AnyCells, grouped: GroupedCells) ->
 
     Of fewer cells, or of other values than were clustered, the names alone can be compared.
     """
-    if not set(grouped.names) <= {str(number) for number in range(int(run["n_clusters"]["n_clusters"]))}:
+    choice = run["n_clusters"]
+    if not set(grouped.names) <= {*map(str, choice.get("names", range(int(choice["n_clusters"]))))}:
         return False
     markers, column_of = run["markers"], _columns_by_name(cells)
     if int(run["input"]["n_cells"]) != cells.shape[0] or _other_values(cells, run) or not len(markers):

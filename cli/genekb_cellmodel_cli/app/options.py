@@ -126,6 +126,13 @@ def parse_n_clusters(text: str) -> int | None:
     raise typer.BadParameter(f"--n-clusters is a number >= 1 or auto, not {text!r}")
 
 
+def parse_resolution(value: float | None) -> float | None:
+    """Take a resolution: a number > 0, or None."""
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter(f"--resolution is a number > 0, not {value:g}")
+    return value
+
+
 Home = Annotated[Path | None, typer.Option(help="Artifact home; else GENEKB_HOME, else the user's data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Seed = Annotated[int, typer.Option(help="The run's one seed.", callback=check_seed)]

@@ -243,7 +243,9 @@ def predict(
 
 
 def _prediction(model: "FittedModel", found: "Predicted") -> dict[str, Any]:
-    clusters = count_clusters(found.labels, found.confidence, n_clusters=int(model.labels.max()) + 1)
+    clusters = count_clusters(
+        found.labels, found.confidence, names=[str(cluster) for cluster in range(int(model.labels.max()) + 1)]
+    )
     for cluster, row in enumerate(clusters):
         row["n_fitted"] = int((model.labels == cluster).sum())
     return {

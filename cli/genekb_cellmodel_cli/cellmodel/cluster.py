@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 import genekb
 from cellmodel.core.config import HeadName, RunConfig, SemanticsConfig, Sentences, SpatialConfig
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import parse_n_clusters
+from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_resolution
 from genekb_cellmodel_cli.app.output import Columns, note, progress_bar, show, table
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class RunJob:
         settings: Mapping[str, Any],
         *,
         with_clusters: bool = True,
+        within: str | None = None,
         report: Path | None = None,
         model: Path | None = None,
     ) -> None:
@@ -117,7 +118,9 @@ class RunJob:
         kb = self.store.open_for(self.run.knowledge)
         write = self.slots.write(self.output, report=report, model=model, command=_command_line())
         with progress_bar() as progress:
-            task = cluster_task(kb, config, key_added=write.key_added, with_clusters=with_clusters, progress=progress)
+            task = cluster_task(
+                kb, config, key_added=write.key_added, with_clusters=with_clusters, within=within, progress=progress
+            )
             files = CellFiles(
                 paths=tuple(self.paths),
                 read=self.read.config(),
@@ -133,6 +136,21 @@ class RunJob:
 def cluster(
     job: RunJob,
     n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto",
+    resolution: Annotated[
+        float | None,
+        typer.Option(
+            help="In place of --n-clusters: as many as there are Leiden communities at this resolution (> 0); higher "
+            "gives more clusters."
+        ),
+    ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            help="Cluster some clusters of an earlier run again: COLUMN=CLUSTER[,CLUSTER], such as cellmodel=3, gives "
+            "3.0, 3.1, ...; others keep theirs.",
+            metavar="COLUMN=CLUSTER",
+        ),
+    ] = None,
     head: Annotated[
         HeadName | None, typer.Option(help="How the embedding is cut; the recipe's own way if left out.")
     ] = None,
@@ -148,8 +166,18 @@ def cluster(
 
     Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
     """
-    settings = {"smooth_labels": smooth_labels, "n_clusters": parse_n_clusters(n_clusters), "head": head}
-    job.do(settings, report=report, model=save_model)
+    if resolution is not None and n_clusters != "auto":
+        raise typer.BadParameter(
+            "--resolution and --n-clusters each say how many clusters there are; give --resolution for finer or "
+            "coarser ones, or --n-clusters for a number"
+        )
+    settings: dict[str, Any] = {
+        "smooth_labels": smooth_labels,
+        "n_clusters": parse_n_clusters(n_clusters),
+        "head": head,
+    }
+    settings["resolution"] = parse_resolution(resolution)
+    job.do(settings, within=within, report=report, model=save_model)
 
 
 def embed(job: RunJob) -> None:
@@ -232,9 +260,9 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         rows = [{name: _rounded(value) for name, value in row.items()} for row in mixing_rows(result)]
         content["batches"] = batch_record(result) | {"neighbors": rows}
     if result.labels is not None:
-        clusters = count_clusters(result.labels, result.confidence, n_clusters=int(result.labels.max()) + 1)
-        words = {str(one.cluster): [word.term for word in one.words[:_WORDS]] for one in result.words}
-        markers = {str(one.cluster): [marker.name for marker in one.markers[:_MARKERS]] for one in result.markers}
+        clusters = count_clusters(result.labels, result.confidence, names=result.names)
+        words = {result.names[one.cluster]: [word.term for word in one.words[:_WORDS]] for one in result.words}
+        markers = {result.names[one.cluster]: [each.name for each in one.markers[:_MARKERS]] for one in result.markers}
         for row in clusters:
             row |= {"markers": markers.get(row["cluster"], []), "words": words.get(row["cluster"], [])}
         content |= {
@@ -254,14 +282,14 @@ def _rounded(value: Any) -> Any:
     return None if math.isnan(value) else round(value, 4)
 
 
-def count_clusters(labels: Any, confidence: Any, *, n_clusters: int) -> list[dict[str, Any]]:
+def count_clusters(labels: Any, confidence: Any, *, names: Sequence[str]) -> list[dict[str, Any]]:
     """Count the cells of each cluster, and give their mean confidence; None where there are none."""
     rows = []
-    for cluster in range(n_clusters):
+    for cluster, name in enumerate(names):
         inside = labels == cluster
         n_cells = int(inside.sum())
         mean = round(float(confidence[inside].mean()), 3) if n_cells else None
-        rows.append({"cluster": str(cluster), "n_cells": n_cells, "confidence": mean})
+        rows.append({"cluster": name, "n_cells": n_cells, "confidence": mean})
     return rows
 
 

@@ -15,6 +15,7 @@ from cellmodel.annotate.levels import (
     lineage_of,
     read_cell_groups,
     shared_genes,
+    shared_name,
 )
 from cellmodel.core.errors import InputUnusable
 
@@ -123,3 +124,23 @@ def test_a_group_with_markers_of_its_own_is_the_answer_where_it_scores_twice_as_
         found = level_name(types, np.array([5.0, 3.0]), groups=groups, group_scores=np.array([highest, 4.0]))
         assert found.name == name
     assert found.members == ("naive CD4 T cell", "naive CD8 T cell")
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["CD4 T cell", "CD8 T cell"], "T cell"),
+        (["T cell", "B cell"], "lymphocyte"),
+        (["monocyte", "T cell"], "leukocyte"),
+        (["T cell", "unassigned"], "T cell"),
+        (["unassigned", "unassigned"], "unassigned"),
+        (["T cell", "hepatocyte", "T cell"], "T cell, hepatocyte"),
+    ],
+)
+def test_groups_of_clusters_share_a_name(names, shared):
+    parents = [TYPES[name].parent if name in TYPES else "" for name in names]
+    assert shared_name(names, parents) == shared
+
+
+def test_a_type_of_the_user_belongs_to_the_group_that_it_names():
+    assert shared_name(["my T cell", "CD8 T cell"], ["T cell", ""]) == "T cell"

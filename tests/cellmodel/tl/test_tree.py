@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from scipy.cluster.hierarchy import is_valid_linkage
 
 import cellmodel as cm
+from cellmodel.core.errors import InputUnusable
 
 PLAIN = {"recipe": "pca-kmeans", "knowledge": "none"}
 
@@ -81,3 +82,80 @@ def test_levels_of_an_earlier_run_go():
     cm.tl.cluster(adata, **PLAIN, n_clusters=6)
     cm.tl.cluster(adata, **PLAIN, n_clusters=2, overwrite=True)
     assert [name for name in adata.obs if "level" in name] == ["cellmodel_level_1"]
+
+
+def test_a_higher_resolution_gives_more_clusters():
+    adata = counts(6)
+    found = []
+    for resolution in (0.5, 4.0, 16.0):
+        cm.tl.cluster(adata, **PLAIN, resolution=resolution, overwrite=True)
+        record = adata.uns["cellmodel"]
+        found.append(adata.obs["cellmodel"].nunique())
+        assert f"resolution {resolution:g}" in record["n_clusters"]["method"]
+        assert record["params"]["resolution"] == resolution
+    assert found[0] < found[1] < found[2]
+    assert found[0] == 6
+    with pytest.raises(ValueError, match="n_clusters and resolution each say"):
+        cm.tl.cluster(adata, **PLAIN, resolution=1.0, n_clusters=3)
+    with pytest.raises(ValueError, match="resolution must be a number > 0, got -1"):
+        cm.tl.cluster(adata, **PLAIN, resolution=-1)
+
+
+def test_a_cluster_is_clustered_again_and_the_others_stay():
+    adata = counts(6)
+    cm.tl.cluster(adata, **PLAIN, n_clusters=3)
+    before = adata.obs["cellmodel"].astype(str)
+    cm.tl.cluster(adata, **PLAIN, n_clusters=2, within="cellmodel=1", key_added="finer")
+    finer = adata.obs["finer"]
+    assert list(finer.cat.categories) == ["0", "1.0", "1.1", "2"]
+    assert (finer[before != "1"].astype(str) == before[before != "1"]).all()
+    assert adata.obs.groupby("finer", observed=True)["type"].nunique().to_dict() == {"0": 2, "1.0": 1, "1.1": 1, "2": 2}
+    record = adata.uns["finer"]
+    assert record["n_clusters"]["method"] == "cellmodel=1 clustered again: given"
+    assert set(record["markers"]["cluster"]) == set(finer.cat.categories)
+    splits = record["tree"]["splits"]
+    assert ("1.0", "1.1") in set(zip(splits["left"], splits["right"], strict=True))
+    assert (adata.obs["cellmodel"].astype(str) == before).all()
+    cm.tl.cluster(adata, **PLAIN, n_clusters=4, within="cellmodel=2, 0", overwrite=True)
+    assert list(adata.obs["cellmodel"].cat.categories) == ["2,0.0", "2,0.1", "2,0.2", "2,0.3", "1"]
+
+
+@pytest.mark.parametrize(
+    ("within", "message"),
+    [
+        ("type", "--within names a column of obs and its clusters, such as cellmodel=3"),
+        ("tipe=1", r"has no column 'tipe' in obs .*did you mean 'type'"),
+        ("type=9", r"obs\['type'\] has no cluster '9' \(there are: 0, 1"),
+        ("small=b", "small=b holds 4 cells, and 10 are needed"),
+        ("some=a", r"300 of 360 cells of .* have no some"),
+    ],
+)
+def test_what_cannot_be_clustered_again_is_refused(within, message):
+    adata = counts(6)
+    adata.obs["small"] = ["b"] * 4 + ["a"] * 356
+    adata.obs["some"] = ["a"] * 60 + [None] * 300
+    with pytest.raises(InputUnusable, match=message):
+        cm.tl.cluster(adata, **PLAIN, within=within)
+
+
+def test_a_cluster_without_structure_stays_one(caplog):
+    adata = counts(1, n_cells=120)
+    adata.obs["all"] = "x"
+    cm.tl.cluster(adata, **PLAIN, within="all=x")
+    assert list(adata.obs["cellmodel"].cat.categories) == ["x"]
+    assert "all=x: no structure found, its cells stay one cluster" in caplog.text
+
+
+@pytest.mark.slow
+def test_support_on_real_cells(real_data):
+    blood = anndata.read_h5ad(real_data / "scrna" / "pbmc3k.h5ad")
+    cm.tl.cluster(blood, knowledge="none", n_clusters=8)
+    b_cells = blood.obs["cellmodel"][blood.obs["cell_type"] == "B"].mode()[0]
+    splits = blood.uns["cellmodel"]["tree"]["splits"]
+    of_b = splits[(splits["left"] == b_cells) | (splits["right"] == b_cells)]
+    assert of_b["support"].item() > 0.7
+    lines = anndata.read_h5ad(real_data / "scrna" / "mixology_celseq2_5cl.h5ad")
+    for line in lines.obs["cell_type"].unique():
+        one = lines[lines.obs["cell_type"] == line].copy()
+        cm.tl.cluster(one, knowledge="none", n_clusters=2)
+        assert one.uns["cellmodel"]["tree"]["splits"]["support"].item() < 0.3
