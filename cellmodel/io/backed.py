@@ -31,7 +31,7 @@ from cellmodel.io.guard import (
     refused_by_anndata,
 )
 from cellmodel.io.matrix import ValueKind, ValueReport, as_csr, gene_columns
-from cellmodel.io.records import FileRecord
+from cellmodel.io.records import SAMPLE_KEY, FileRecord
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -208,6 +208,7 @@ class BackedCells:
     notes: tuple[str, ...]
     source: str
     files: tuple[FileRecord, ...] = ()
+    sample_key: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -259,6 +260,7 @@ class BackedFile:
     matrices: Matrices
     elements: Mapping[str, str]  # where each matrix is inside the file
     keys: Mapping[str, Sequence[str]]  # of each part of an AnnData, such as ``obsm``
+    sample_key: str = ""  # column of obs with the samples, as a run of several files recorded it
 
     def matrix(self, place: str, stages: Stages | InputStages) -> BackedMatrix:
         """Describe a matrix of the file; one that is stored as CSC is kept as CSR in a stage."""
@@ -288,6 +290,7 @@ def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> 
         for key in keys.get("obsm", ()):
             if key in obsm:
                 adata.obsm[key] = _read_element(path, group, f"obsm/{key}")
+        sample_key = _sample_key(path, group, keys.get("uns", ()))
         if not adata.n_obs or not adata.n_vars:
             raise InputUnusable(f"{path} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
     return BackedFile(
@@ -297,7 +300,15 @@ def open_backed(path: Path, read: ReadConfig, *, obsm: Collection[str] = ()) -> 
         matrices=_matrices(path, elements),
         elements=elements,
         keys=keys | {"obs": tuple(adata.obs), "var": tuple(adata.var)},
+        sample_key=sample_key,
     )
+
+
+def _sample_key(path: Path, group: Any, records: Sequence[str]) -> str:
+    """Read what :func:`cellmodel.io.records.recorded_sample_key` finds, and nothing else of the records."""
+    places = (f"uns/{name}/input/{SAMPLE_KEY}" for name in sorted(records))
+    found = (str(_read_element(path, group, place)) for place in places if place in group)
+    return next(filter(None, found), "")
 
 
 def _read_tables(path: Path, file: Any) -> "tuple[AnnData, Any]":

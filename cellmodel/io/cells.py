@@ -50,6 +50,7 @@ class Cells:
     notes: tuple[str, ...]  # what was found, chosen and done
     source: str  # file, or ``AnnData in memory``
     files: tuple[FileRecord, ...] = ()  # what each file gave, where there are several
+    sample_key: str = ""  # column of obs with their samples; empty where that is not known, or ``adata.uns`` has it
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cellmodel.io.backed import AnyCells
 
 VERSIONED: Final = ("genekb-cellmodel", "numpy", "scipy", "scikit-learn", "scikit-network", "torch", "anndata")
+SAMPLE_KEY: Final = "sample_key"  # of a record of what was read: the column of obs with the samples of several files
 # Tables of a record of a run, and the columns that are read again
 _TABLES: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("markers",): frozenset({"cluster", "name", "log2_fold_change", "p_adjusted", "fraction_in", "fraction_out"}),
@@ -37,12 +38,16 @@ class FileRecord:
     n_genes: int
     n_lost: int  # genes that not all files have
     share_lost: float  # fraction of the file's counts (or expression) that they hold
+    n_resolved: int  # names that the store knows; 0 without a store
+    species: str  # whose genes most of them are; empty without a store
     by_ortholog: bool  # whether its genes are matched as those of another species
 
     def __str__(self) -> str:
         """Say it in a line."""
         lost = f"{self.n_lost:,} of {self.n_genes:,} genes, {self.share_lost:.1%} of the counts, are not shared"
-        species = "; its genes are of another species and matched by orthologues" if self.by_ortholog else ""
+        species = (
+            f"; its genes are of another species ({self.species}), matched by orthologues" if self.by_ortholog else ""
+        )
         return f"{self.file}: {self.n_cells:,} cells; {lost if self.n_lost else 'all genes are shared'}{species}"
 
 
@@ -56,7 +61,7 @@ def input_record(cells: "AnyCells") -> dict[str, Any]:
             "notes": list(cells.notes),
             "n_cells": cells.shape[0],
             "n_genes": cells.shape[1],
-            **({"files": _file_frame(cells.files)} if cells.files else {}),
+            **({"files": _file_frame(cells.files), SAMPLE_KEY: cells.sample_key} if cells.files else {}),
         },
     }
 
@@ -65,6 +70,12 @@ def _file_frame(files: "Sequence[FileRecord]") -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame([asdict(each) for each in files])
+
+
+def recorded_sample_key(uns: Mapping[str, Any], key: str) -> str:
+    """Column of obs with the samples of several files, as the run ``key`` or another has it; empty where none has."""
+    records = (uns.get(name) for name in (key, *sorted(uns)))
+    return next(filter(None, (_text(record, "input", SAMPLE_KEY) for record in records)), "")
 
 
 def run_record(uns: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

@@ -155,6 +155,7 @@ def read_backed_cells(
         kind=kind,
         notes=tuple(notes),
         source=source,
+        sample_key=backed.sample_key,
     )
 
 

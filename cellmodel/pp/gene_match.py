@@ -13,9 +13,13 @@ from cellmodel.core.errors import AlignmentTooLow
 from cellmodel.io.matrix import are_numbered
 from genekb.core.errors import SpeciesMismatch
 from genekb.core.messages import counted
+from genekb.genes.taxa import find_taxon, taxon_name
 
 MIN_SHARED: Final = 50  # genes; fewer span too small a space
-_BOTH: Final = "give a store of both species (genekb build --taxon human --taxon mouse), or cluster each species apart"
+_BOTH: Final = (
+    "give a store of both species (genekb build --taxon human --taxon mouse), or of that species with its human "
+    "orthologues, or cluster each species apart"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +39,9 @@ class SharedGenes:
     columns: tuple[Int[np.ndarray, " gene"], ...]  # for each set, the column of each gene
     by_ortholog: tuple[bool, ...]  # for each set, whether its genes are matched as those of another species
     n_by_id: int = 0  # genes that have different names in the sets
+    # n_resolved, species: for each set, how many names the store knows, and whose they are; empty without a store
+    n_resolved: tuple[int, ...] = ()
+    species: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +86,16 @@ def match_genes(tables: Sequence[GeneTable], kb: genekb.Store | None, *, use_ort
                 "column of var that has symbols or identifiers with --gene-key"
             )
     found = _match_by_name(tables)
-    if kb is not None and any(len(table.names) > len(found.names) for table in tables):
-        found = _match_by_id(found, tables, _ids_of(tables, kb, use_orthologs=use_orthologs), kb)
+    if kb is not None:
+        resolved = _resolve(tables, kb)
+        if any(len(table.names) > len(found.names) for table in tables):
+            _check_species(tables, resolved, kb)
+            found = _match_by_id(found, tables, _ids_of(resolved, kb, use_orthologs=use_orthologs), kb)
+        found = replace(
+            found,
+            n_resolved=tuple(int((each.gene_ids > 0).sum()) for each in resolved),
+            species=tuple(_species_of(each, kb) for each in resolved),
+        )
     _check_shared(found, tables, kb)
     return found
 
@@ -168,37 +183,45 @@ def _names_of(
     return names
 
 
-def _ids_of(tables: Sequence[GeneTable], kb: genekb.Store, *, use_orthologs: bool) -> list[_Ids]:
-    """Resolve the names of each set; sets of several species are matched by the orthologues of the store."""
-    known: dict[tuple[str, ...], _Ids] = {}
-    for table in tables:
-        if table.names not in known:
-            known[table.names] = _resolve(table, kb, use_orthologs=use_orthologs)
-    found = [known[table.names] for table in tables]
-    taxa = [_taxon_of(each.own, kb) for each in found]
-    if len(set(taxa)) == 1:
+def _resolve(tables: Sequence[GeneTable], kb: genekb.Store) -> list[genekb.Resolution]:
+    """Resolve the names of each set, equal ones once."""
+    known = {names: kb.resolve(names, use_orthologs=True) for names in {table.names for table in tables}}
+    return [known[table.names] for table in tables]
+
+
+def _check_species(tables: Sequence[GeneTable], resolved: Sequence[genekb.Resolution], kb: genekb.Store) -> None:
+    """Refuse a set of a species that the store cannot match."""
+    for table, resolution in zip(tables, resolved, strict=True):
+        try:
+            kb.check_species(resolution)
+        except SpeciesMismatch as error:
+            why = str(error).rpartition("; ")[0]
+            raise AlignmentTooLow(f"{table.source}: {why}; {_BOTH}") from error
+
+
+def _ids_of(resolved: Sequence[genekb.Resolution], kb: genekb.Store, *, use_orthologs: bool) -> list[_Ids]:
+    """GeneIDs of each set; sets of several species are matched by the orthologues of the store."""
+    found = [_ids(each, use_orthologs=use_orthologs) for each in resolved]
+    if len({_taxon_of(each.own, kb) for each in found}) == 1:
         return found
     return [_matched_as_human(each, kb) for each in found]
 
 
-def _resolve(table: GeneTable, kb: genekb.Store, *, use_orthologs: bool) -> _Ids:
-    """Resolve names; by orthologues where these are most of what is found: a set of another species."""
-    resolution = kb.resolve(table.names, use_orthologs=True)
-    if why := _looks_foreign(resolution, kb):
-        raise AlignmentTooLow(f"{table.source}: {why}; {_BOTH}")
+def _ids(resolution: genekb.Resolution, *, use_orthologs: bool) -> _Ids:
+    """GeneIDs of a set; by orthologues where these are most of what is found: a set of another species."""
     is_foreign = resolution.status == "ortholog"
     by_ortholog = _are_most(is_foreign, resolution.gene_ids)
     own = np.where(is_foreign, 0, resolution.gene_ids)
     return _Ids(own=own, matched=resolution.gene_ids if by_ortholog or use_orthologs else own, by_ortholog=by_ortholog)
 
 
-def _looks_foreign(resolution: genekb.Resolution, kb: genekb.Store) -> str:
-    """Say why names are of another species, without a hint; empty if they are not."""
-    try:
-        kb.check_species(resolution)
-    except SpeciesMismatch as error:
-        return str(error).rpartition("; ")[0]
-    return ""
+def _species_of(resolution: genekb.Resolution, kb: genekb.Store) -> str:
+    """Species of most names, empty if none is known; the orthologues of a store are human genes."""
+    if not (resolution.gene_ids > 0).any():
+        return ""
+    if _are_most(resolution.status == "ortholog", resolution.gene_ids):
+        return find_taxon("human").name
+    return taxon_name(_taxon_of(resolution.gene_ids, kb))
 
 
 def _matched_as_human(ids: _Ids, kb: genekb.Store) -> _Ids:

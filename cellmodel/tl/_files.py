@@ -16,6 +16,7 @@ from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, JoinedMatrix,
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, obs_categories, read_cells
 from cellmodel.io.concat import (
     AUTO,
+    SAMPLE,
     JoinConfig,
     check_files,
     check_kinds,
@@ -159,6 +160,7 @@ def _match(
         "kind": kind,
         "source": sources_of(files.paths),
         "files": records,
+        "sample_key": SAMPLE if files.join.sample_key == AUTO else files.join.sample_key,
     }
     return shared, facts
 
@@ -176,5 +178,7 @@ def _record(
         n_genes=cells.shape[1],
         n_lost=cells.shape[1] - len(kept),
         share_lost=max(0.0, 1 - float(totals[kept].sum(dtype=np.float64)) / every),
+        n_resolved=shared.n_resolved[number] if shared.n_resolved else 0,
+        species=shared.species[number] if shared.species else "",
         by_ortholog=shared.by_ortholog[number],
     )

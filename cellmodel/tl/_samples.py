@@ -1,6 +1,7 @@
 """Tasks between samples: differential expression of pseudobulks, and composition."""
 
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -8,17 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.sparse as sp
 
+from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import MemoryStages, Stages
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
 from cellmodel.explain.samples.design import Method, SampleConfig
 from cellmodel.explain.samples.markers import SampleMarkers, find_markers, joined_notes, sampled_cells
-from cellmodel.io.backed import WRITTEN_AS, check_in_blocks, open_backed
+from cellmodel.io.backed import WRITTEN_AS, AnyCells, check_in_blocks, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.matrix import ValueKind
+from cellmodel.io.records import recorded_sample_key
 from cellmodel.io.writers import WriteConfig, check_outputs
 from cellmodel.pp.blocks import read_backed_cells
+from cellmodel.tl._docs import documented
 from cellmodel.tl._task import StreamConfig, Task, run_on_cells, run_on_file, write_all
+from genekb.core.messages import known_names
 from genekb.core.plugins import installed_version
 from genekb.files.tables import write_table
 
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+log = logging.getLogger(__name__)
 STORED: Final = 1000  # genes of a comparison in a slot; a table has all
 
 
@@ -37,8 +43,8 @@ def markers_task(config: SampleConfig) -> Task[SampleMarkers]:
     """
     return Task(
         slots=(("uns", "{}"),),
-        find=lambda cells, _: find_markers(cells, config),
-        values=lambda _, found: (marker_record(found, config),),
+        find=lambda cells, _: find_markers(cells, _with_samples(config, cells)),
+        values=lambda _, found: (_marker_record(found),),
         stage_key={"markers": asdict(config)},
     )
 
@@ -57,12 +63,26 @@ def markers_of_file(
     return found
 
 
-def marker_record(found: SampleMarkers, config: SampleConfig) -> dict[str, Any]:
+def _with_samples(config: SampleConfig, cells: AnyCells) -> SampleConfig:
+    """Take the samples by which a run joined files, where none are named; ``InputUnusable`` if there are none."""
+    if config.sample_key:
+        return config
+    key = cells.sample_key or recorded_sample_key(cells.adata.uns, config.cluster_key)
+    if not key:
+        raise InputUnusable(
+            f"{cells.source} is of no run of several files, which would say what the samples are; name their column of "
+            f"obs with --sample-key (it has: {known_names('sample', cells.adata.obs)})"
+        )
+    log.info("samples: %r, by which the files were joined", key)
+    return replace(config, sample_key=key)
+
+
+def _marker_record(found: SampleMarkers) -> dict[str, Any]:
     """Give what a slot holds of markers between samples."""
     import pandas as pd
 
     return {
-        "params": asdict(config),
+        "params": asdict(found.config),
         "markers": found.genes(n_top=STORED),
         "comparisons": found.comparisons(),
         "left_out": pd.DataFrame(list(found.left_out), columns=["sample", "condition", "cluster", "n_cells"]),
@@ -75,6 +95,7 @@ def marker_record(found: SampleMarkers, config: SampleConfig) -> dict[str, Any]:
 class Composition:
     """Shares of the clusters in every sample, and the conditions compared."""
 
+    config: SampleConfig  # what was compared
     shares: "pd.DataFrame"  # see :func:`cellmodel.explain.samples.composition.share_frame`
     tests: tuple[ShareTests, ...]  # empty without conditions
     notes: tuple[str, ...]
@@ -95,7 +116,7 @@ def find_composition(cells: Cells, config: SampleConfig, *, transform: Transform
         tests = compare_shares(n_cells, found.replicates, cluster_names=found.names, config=config, transform=transform)
     shares = share_frame(n_cells, found.replicates, cluster_names=found.names)
     notes = joined_notes([(one.comparison, (one.reason, one.limits)) for one in tests], of="comparisons")
-    return Composition(shares=shares, tests=tests, notes=(*found.notes, *notes))
+    return Composition(config=config, shares=shares, tests=tests, notes=(*found.notes, *notes))
 
 
 def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") -> Task[Composition]:
@@ -105,10 +126,10 @@ def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") 
     """
     return Task(
         slots=(("uns", "{}"),),
-        find=lambda cells, _: find_composition(cells, config, transform=transform),
+        find=lambda cells, _: find_composition(cells, _with_samples(config, cells), transform=transform),
         values=lambda _, found: (
             {
-                "params": asdict(config) | {"transform": transform},
+                "params": asdict(found.config) | {"transform": transform},
                 "shares": found.shares,
                 "clusters": found.clusters(),
                 "notes": list(found.notes),
@@ -121,8 +142,9 @@ def composition_task(config: SampleConfig, *, transform: Transform = "arcsine") 
 def composition_of_file(path: Path, task: Task[Composition], *, write: WriteConfig | None) -> Composition:
     """Do a task of :func:`composition_task` on a file, whose values are not looked at; see :func:`run_on_file`."""
     if write is None:
-        adata = open_backed(path, ReadConfig()).adata if path.suffix in WRITTEN_AS else read_anndata(path)
-        return task.find(_obs_alone(adata, source=str(path)), MemoryStages())
+        backed = open_backed(path, ReadConfig()) if path.suffix in WRITTEN_AS else None
+        adata, sample_key = (backed.adata, backed.sample_key) if backed is not None else (read_anndata(path), "")
+        return task.find(replace(_obs_alone(adata, source=str(path)), sample_key=sample_key), MemoryStages())
     check_outputs(write, *task.targets, inputs=(path,))
     cells = _obs_alone(read_anndata(path), source=str(path))
     found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite)
@@ -145,10 +167,11 @@ def write_frame(frame: "pd.DataFrame", path: Path, *, overwrite: bool) -> None:
     write_table(path, list(frame.columns), frame.itertuples(index=False), overwrite=overwrite)
 
 
+@documented
 def markers(
     adata: "AnnData",
     *,
-    sample_key: str,
+    sample_key: str = "",
     cluster_key: str = "cellmodel",
     condition_key: str | None = None,
     reference: str | None = None,
@@ -174,37 +197,19 @@ def markers(
     ----------
     adata
         Counts; of log-normalised expression, means are compared instead of sums.
-    sample_key
-        Column of obs with the sample, or the donor, of each cell.
-    cluster_key
-        Column of obs with the clusters.
     condition_key
         Column of obs with conditions: each is compared with the reference inside every cluster, in blocks of samples
         where most of these have several conditions. If None, each cluster is compared with the rest of the cells of the
         same samples.
-    reference
-        Condition that the others are compared with; the first one if None.
     batch_key
         Column of obs with batches of whole samples, which conditions are adjusted for.
-    confounded_ok
-        Whether conditions are compared that are confounded with batches, which are not adjusted for then.
     method
         ``limma``: moderated t of log2 counts per million, the prior variance a trend of mean expression. ``deseq2``:
         PyDESeq2 (extra ``de``). ``auto``: the latter for conditions of 3 samples each, where it is installed.
     min_cells
         Cells of a sample in a cluster, to be used there.
-    layer
-        Layer that holds the values; found by what the matrices hold if None.
-    use_raw
-        Whether the values are those of ``.raw``.
-    gene_key
-        Column of var with the gene names; the index of var if None.
     key_added
         Name of the slot; ``cellmodel_markers`` if None, with conditions ``cellmodel_conditions``.
-    overwrite
-        Whether a slot of that name may be replaced.
-    copy
-        Return a copy with the result instead of changing ``adata``.
 
     Raises
     ------
@@ -231,10 +236,11 @@ def marker_slot(config: SampleConfig) -> str:
     return "cellmodel_conditions" if config.condition_key else "cellmodel_markers"
 
 
+@documented
 def composition(
     adata: "AnnData",
     *,
-    sample_key: str,
+    sample_key: str = "",
     cluster_key: str = "cellmodel",
     condition_key: str | None = None,
     reference: str | None = None,
@@ -257,29 +263,15 @@ def composition(
     ----------
     adata
         Cells with clusters; their values are not looked at.
-    sample_key
-        Column of obs with the sample, or the donor, of each cell.
-    cluster_key
-        Column of obs with the clusters.
     condition_key
         Column of obs with conditions: each is compared with the reference, in blocks of samples where most of these
         have several conditions; shares alone if None.
-    reference
-        Condition that the others are compared with; the first one if None.
     batch_key
         Column of obs with batches of whole samples, which conditions are adjusted for.
-    confounded_ok
-        Whether conditions are compared that are confounded with batches, which are not adjusted for then.
     transform
         ``arcsine`` of the square root of a share, or ``logit``.
     min_cells
         Cells of a sample, for its shares to be compared.
-    key_added
-        Name of the slot.
-    overwrite
-        Whether a slot of that name may be replaced.
-    copy
-        Return a copy with the result instead of changing ``adata``.
 
     Raises
     ------

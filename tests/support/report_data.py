@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from cellmodel.io.records import FileRecord
 from cellmodel.pl._report.data import ReportData
 from cellmodel.pl._report.samples import Samples
 
@@ -121,6 +122,12 @@ def with_samples(data, *, text=HOSTILE):
     )
 
 
+def file_record(name, n_cells, n_genes, *, by_ortholog=False, **figures):
+    """Record of a file, whose name holds any text."""
+    record = {"sample": f"of {name}", "n_resolved": n_genes - 77, "by_ortholog": by_ortholog, **figures}
+    return FileRecord(file=name, n_cells=n_cells, n_genes=n_genes, **record)
+
+
 def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
     """Every part filled; the untrusted strings come from ``text``, the figures differ from each other."""
     rng = np.random.default_rng(seed)
@@ -134,6 +141,10 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
             "n_genes": 31_337,
             "kind": "raw counts",
             "notes": (names[2],),
+            "files": (
+                file_record(names[6], 27, 20_101, n_lost=419, share_lost=0.0123, species="mouse", by_ortholog=True),
+                file_record(names[7], 40, 19_898, n_lost=216, share_lost=0.0456, species="human"),
+            ),
         },
         coverage={
             "n_names": 20_011,

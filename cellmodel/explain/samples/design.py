@@ -24,7 +24,7 @@ _FEW_DF: Final = 2  # residual degrees of freedom of two samples a side
 class SampleConfig:
     """What is compared between samples, and how."""
 
-    sample_key: str  # column of obs with the sample, or the donor, of each cell
+    sample_key: str = ""  # column of obs with the sample, or the donor, of each cell; empty for that of a run's files
     cluster_key: str = "cellmodel"  # column of obs with the clusters
     condition_key: str | None = None  # column of obs with the conditions to compare; clusters are compared if None
     reference: str | None = None  # condition that the others are compared with; the first one if None

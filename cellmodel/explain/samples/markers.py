@@ -46,6 +46,7 @@ class SampledCells:
 class SampleMarkers:
     """Genes that differ between samples, and what was left out."""
 
+    config: SampleConfig  # what was compared
     tests: tuple[GeneTests, ...]
     gene_names: tuple[str, ...]  # of the columns
     left_out: tuple[Mapping[str, Any], ...]  # rows of pseudobulks that no comparison used
@@ -133,7 +134,8 @@ def markers_of(found: SampledCells, config: SampleConfig) -> SampleMarkers:
             f"nothing can be compared in {cells.source}: in every cluster of {config.cluster_key!r}, {reasons}"
         )
     rows = tuple(left_out(bulk, found.replicates, tests, cluster_names=found.names))
-    return SampleMarkers(tests=tests, gene_names=cells.names, left_out=rows, notes=(*notes, *_notes(tests)))
+    notes += _notes(tests)
+    return SampleMarkers(config=config, tests=tests, gene_names=cells.names, left_out=rows, notes=tuple(notes))
 
 
 def _check_enough(bulk: Pseudobulk, cells: AnyCells, config: SampleConfig) -> None:

@@ -27,6 +27,7 @@ from cellmodel.pl._report.data import (
     ReportData,
     markers_in_turn,
     read_evidence,
+    read_files,
     read_markers,
     read_names,
     read_searches,
@@ -87,7 +88,7 @@ def report_file(
 
     ``cluster_key``: column of obs with the clusters: of `cellmodel cluster`, scanpy, Seurat or an annotator; that of
     ``key_added``, the slots of a run, if None. Cells without a value are in no cluster. ``sample_key``: column of obs
-    with the sample of each cell; that of the run's batches, or of a comparison between samples, if None.
+    with the sample of each cell; that of the run's files or batches, or of a comparison between samples, if None.
     ``other_store``: whether names and evidence may come from another store than the clusters; else ``LineageMismatch``.
     Raises ``InputUnusable`` if a column is missing or holds no groups, or the output cannot be written; the latter
     before any work.
@@ -163,12 +164,15 @@ def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = N
 
 
 def _input(record: Mapping[str, Any], outdated_notes: list[str]) -> dict[str, Any]:
-    """Say what was read, in words."""
+    """Say what was read, in words; what each file gave is in a table."""
+    files = read_files(record)
+    in_table = set(map(str, files))
     return {
         **record,
         "source": str(record["source"]),
         "kind": VALUE_WORDS[str(record["value_kind"])],
-        "notes": (*outdated_notes, *map(str, record["notes"])),
+        "notes": (*outdated_notes, *(note for note in map(str, record["notes"]) if note not in in_table)),
+        "files": files,
     }
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from cellmodel.annotate.marker_overlap import display_name
+from cellmodel.io.records import FileRecord, stored_table
 
 if TYPE_CHECKING:
     from cellmodel.pl._report.samples import Samples
@@ -25,7 +26,9 @@ class ReportData:
     """
 
     title: str  # heading of the page
-    input: Row  # what was read, before any filter: source, n_cells, n_genes, kind (of values, in words), notes
+    # what was read, before any filter: source, n_cells, n_genes, kind (of values, in words), notes, and files, see
+    # :func:`read_files`
+    input: Row
     # as recorded: n_names, n_resolved, share_genes, share_hvgs, share_counts, by_status and losses (tables); None if no
     # store was used
     coverage: Row | None
@@ -86,6 +89,13 @@ _NAME_FIGURES: Final = {
     "runner_up_score": "runner-up's score",
     "runner_up_p_adjusted": "runner-up's adjusted p",
 }
+
+
+def read_files(record: Row) -> tuple[FileRecord, ...]:
+    """Read what each of several files gave; empty where the cells are of one."""
+    columns = [each.name for each in fields(FileRecord)]
+    table = stored_table(record, "files", columns=columns)
+    return () if table is None else tuple(FileRecord(**row) for row in rows_of(table, columns))
 
 
 def read_markers(table: pd.DataFrame, cluster: str) -> tuple[Row, ...]:

@@ -11,8 +11,7 @@ from jaxtyping import Int
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ObsCategories, obs_categories, obs_columns
-from cellmodel.io.concat import SAMPLE
-from cellmodel.io.records import stored_table
+from cellmodel.io.records import recorded_sample_key, stored_table
 from cellmodel.pl._report.data import Row, rows_of, terms_of
 
 if TYPE_CHECKING:
@@ -49,15 +48,15 @@ class Samples:
 def find_samples(
     adata: "AnnData", record: Mapping[str, Any], *, cluster_key: str, sample_key: str | None, source: str
 ) -> Samples | None:
-    """Find the samples: of ``sample_key``, else the batches or the files of a run, else those that were compared.
+    """Find the samples: of ``sample_key``, else the files or the batches of a run, else those that were compared.
 
     Cells without a value are of no sample. Raises ``InputUnusable`` if ``sample_key`` is no column of obs, or holds no
     categories; a column that a record names and that is there no more is logged.
     """
     found = list(_records(adata.uns, cluster_key))
-    batches, of_files = record.get("batches"), stored_table(record, "input", "files", columns=("sample",))
-    recorded = [batches.get("key")] if isinstance(batches, Mapping) else []
-    recorded += [SAMPLE] if of_files is not None and len(of_files) and (of_files["sample"] != "").any() else []
+    batches = record.get("batches")
+    recorded: list[object] = [recorded_sample_key(adata.uns, cluster_key)]
+    recorded += [batches.get("key")] if isinstance(batches, Mapping) else []
     recorded += [params.get("sample_key") for _, params, _ in found]
     samples: ObsCategories | None
     if sample_key is not None:

@@ -20,7 +20,10 @@ def report(
         str | None, typer.Option(help="Column of obs with the clusters; that of --key-added if left out.")
     ] = None,
     sample_key: Annotated[
-        str | None, typer.Option(help="Column of obs with the sample of each cell; the batches of the run if left out.")
+        str | None,
+        typer.Option(
+            help="Column of obs with the sample of each cell; that of the run's files, or of its batches, if left out."
+        ),
     ] = None,
     other_store: options.OtherStore = False,
 ) -> None:

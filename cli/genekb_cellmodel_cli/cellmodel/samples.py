@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _TABLES: Final = (".tsv", ".csv")
 _SHOWN, _LISTED = 5, 20  # genes of a comparison that are shown; in --json
-SampleKey = Annotated[str, typer.Option(help="Column of obs with the sample, or the donor, of each cell.")]
+SampleKey = Annotated[
+    str,
+    typer.Option(
+        help="Column of obs with the sample, or the donor, of each cell; that which several files were joined with, if "
+        "left out.",
+        show_default=False,
+    ),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Table to write, .tsv or .csv, or annotated cells, .h5ad or .zarr.")
 ]
@@ -93,10 +100,10 @@ def _config(**settings: Any) -> "SampleConfig":
 def markers(
     path: options.ClusteredFile,
     output: Output,
-    sample_key: SampleKey,
     conditions: Conditions,
     read: options.Reading,
     out_of_core: options.OutOfCore,
+    sample_key: SampleKey = "",
     cluster_key: options.ClusterKey = "cellmodel",
     method: Annotated[
         Literal["auto", "limma", "deseq2"],
@@ -126,8 +133,8 @@ def markers(
 def composition(
     path: options.ClusteredFile,
     output: Output,
-    sample_key: SampleKey,
     conditions: Conditions,
+    sample_key: SampleKey = "",
     cluster_key: options.ClusterKey = "cellmodel",
     transform: Annotated[
         Literal["arcsine", "logit"], typer.Option(help="How shares are transformed for the test.")

@@ -79,6 +79,8 @@ def figures_put_in(data):
     """Every number of the data that is not per cell, and the figures that follow from the cells."""
     coverage, sizes = data.coverage, np.bincount(data.clusters)
     yield from (data.input["n_cells"], data.input["n_genes"], coverage["n_names"], coverage["n_resolved"])
+    for file in data.input["files"]:
+        yield from (file.n_cells, file.n_genes, file.n_resolved, file.n_lost, file.share_lost)
     yield from (data.k_choice["n_clusters"], coverage["share_genes"], coverage["share_hvgs"], coverage["share_counts"])
     yield from (figure for row in coverage["by_status"].to_numpy() for figure in row[1:])
     yield from coverage["losses"]["share_counts"]
@@ -115,6 +117,7 @@ def test_every_text_is_on_the_page_as_text(data, page):
         data.title,
         data.input["source"],
         *data.input["notes"],
+        *(text for file in data.input["files"] for text in (file.file, file.sample, file.species)),
         *data.knowledge["knowledge"],
         *data.limits,
         *data.cluster_names,

@@ -72,7 +72,9 @@ def test_equal_names_are_kept_in_the_order_of_the_first_set_with_repeated_and_un
     assert first.names == tuple(names)
     assert [names[::-1][column] for column in first.columns[1]] == names
     assert first.n_by_id == 0
-    assert match_genes([table("a", names), table("b", names)], None).names == tuple(names)
+    assert (first.n_resolved, first.species) == ((len(names) - 1,) * 2, ("human",) * 2)
+    by_name = match_genes([table("a", names), table("b", names)], None)
+    assert (by_name.names, by_name.n_resolved, by_name.species) == (tuple(names), (), ())
 
 
 def test_of_several_columns_of_a_gene_that_with_the_highest_total_is_taken(stores):
@@ -100,9 +102,11 @@ def test_two_species_are_matched_by_orthologues_of_a_store_of_both_or_of_the_oth
     both = match_genes([human, mouse], stores["both"])
     assert both.names == tuple(symbols(range(10, N)))
     assert both.by_ortholog == (False, True)
+    assert (both.n_resolved, both.species) == ((N, N), ("human", "mouse"))
     by_mouse = match_genes([human, mouse], stores["mouse"])
     assert by_mouse.names == tuple(symbols(range(10, N), "Mou"))
     assert by_mouse.by_ortholog == (True, False)
+    assert (by_mouse.n_resolved, by_mouse.species) == ((N - 10, N), ("human", "mouse"))
     for found in (both, by_mouse):
         assert found.columns[0].tolist() == found.columns[1].tolist() == list(range(10, N))
 

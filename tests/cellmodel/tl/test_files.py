@@ -75,6 +75,8 @@ def test_several_files_are_clustered_as_one_file_of_the_same_cells(folder, tmp_p
     files = cells.uns["cellmodel"]["input"]["files"]
     assert files["n_cells"].tolist() == [90, 60, 90]
     assert files["n_lost"].tolist() == [0, 0, 0]
+    assert (files["n_resolved"].tolist(), files["species"].tolist()) == ([0] * 3, [""] * 3)  # without a store
+    assert cells.uns["cellmodel"]["input"]["sample_key"] == "sample"
     assert not list(tmp_path.glob(".*.work"))
 
 
