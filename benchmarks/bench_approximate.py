@@ -38,8 +38,8 @@ def components(source: str, n_cells: int) -> tuple[Embedding, np.ndarray]:
     chosen = {one.name: one for one in load_datasets()}[source]
     adata = ad.read_h5ad(chosen.path)
     blocks = list(synthetic_cells(sp.csr_matrix(adata.X, dtype=np.float32), n_cells=n_cells, seed=0))
-    counts = sp.vstack([cells for cells, _ in blocks], format="csr")
-    types = adata.obs[chosen.label_key].astype(str).to_numpy()[np.concatenate([rows for _, rows in blocks])]
+    counts = sp.vstack([cells for cells, *_ in blocks], format="csr")
+    types = adata.obs[chosen.label_key].astype(str).to_numpy()[np.concatenate([rows for _, rows, _ in blocks])]
     return principal_components(normalise_log1p(counts), n_components=WIDE, seed=0), types
 
 

@@ -2,17 +2,20 @@
 
     python benchmarks/bench_scale.py --output results [--sizes 1000,...,1000000] [--source pbmc_facs]
     python benchmarks/bench_scale.py --output results --recipes scllm-dsc,scsiameseclu,scrcl --k given --peer-up-to 0
+    python benchmarks/bench_scale.py --output results --source pbmc_facs --batches 50 --k estimated --sizes 100000
 
 Synthetic cells (see synthetic.py) of each size are written to a temporary folder; each command reads them, opens the
 store (lsa-256, all protein-coding genes) and writes the annotated file, in a process of its own: once with the number
 of clusters given (that of the source's cell types) and once estimated. Scanpy: PCA, neighbours, Leiden (igraph), t-test
-and UMAP. "growth" is the time over that of 12,000 cells, divided by the ratio of cells: 1 is linear. The ARI is against
-the types of the source cells. Writes ``scale.json`` and ``scale.md`` after each run; exits with 1 where a budget is
-missed, seconds by the smaller of wall and processor time, as in bench_speed.py.
+and UMAP. With --batches both integrate as many by Harmony. "growth" is the time over that of 12,000 cells, divided by
+the ratio of cells: 1 is linear. The ARI is against the types of the source cells. Writes ``scale.json`` and
+``scale.md`` after each run; exits with 1 where a budget is missed, seconds by the smaller of wall and processor time,
+as in bench_speed.py.
 """
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -29,10 +32,11 @@ from sklearn.metrics import adjusted_rand_score
 HERE = Path(__file__).parent
 SIZES = "1000,3000,12000,50000,100000,300000"
 BASE, LARGE = 12_000, 100_000
-FUSED_BUDGETS = {BASE: (60, 2500), LARGE: (480, 6000)}  # cells → seconds, MB
+FUSED_BUDGETS = {BASE: (60, 2500), LARGE: (480, 6000), 1_000_000: (math.inf, 16_000)}  # cells → seconds, MB
 GRAPH_BUDGETS = {LARGE: (600, 4096)}  # of recipes that train on the graph of the cells
 MAX_GROWTH = 1.3  # of LARGE over BASE
 SCANPY_STEPS = "scanpy: PCA, Leiden, t-test, UMAP"
+BATCH_KEY = ("--batch-key", "batch")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,16 +58,18 @@ class Run:
 
 
 def commands(
-    cells: Path, *, store: Path, output: Path, recipes: Sequence[str], numbers: dict[str, str], with_peer: bool
-) -> Iterator[tuple[str, str, list[str]]]:
+    cells: Path, *, store: Path, output: Path, recipes: Sequence[str], numbers: dict[str, str], with_peer: bool,
+    n_batches: int,
+) -> Iterator[tuple[str, str, list[str]]]:  # fmt: skip
     """List what is run on a file: what it is, the column with its clusters, command line."""
+    keyed = BATCH_KEY if n_batches else ()
     for recipe in recipes:
         cluster = [sys.executable, "-c", COMMAND, "cluster", str(cells), "--kb", str(store), "--recipe", recipe]
-        cluster += ["--overwrite", "-o", str(output)]
+        cluster += [*keyed, "--overwrite", "-o", str(output)]
         for what, number in numbers.items():
             yield f"{recipe}, k {what}", "cellmodel", [*cluster, "--n-clusters", number]
     if with_peer:
-        yield SCANPY_STEPS, "leiden", [sys.executable, "-c", SCANPY, str(cells), str(output), "umap"]
+        yield SCANPY_STEPS, "leiden", [sys.executable, "-c", SCANPY, str(cells), str(output), "umap", *keyed]
 
 
 def column(path: Path, name: str) -> list[str]:
@@ -80,17 +86,22 @@ def measure_size(
     with_peer: bool,
     recipes: Sequence[str] = ("fused",),
     k: tuple[str, ...] = ("given", "estimated"),
+    n_batches: int = 0,
 ) -> Iterator[Run]:
     """Write synthetic cells and run every command on them, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         cells, output = Path(folder) / "cells.h5ad", Path(folder) / "out.h5ad"
         # In a process of its own: what this one holds would count as the peak of those that it starts.
         made = [sys.executable, str(HERE / "synthetic.py"), source, str(cells), "--n-cells", str(n_cells)]
+        made += ["--batches", str(n_batches)]
         subprocess.run(made, check=True)
         types = column(cells, "cell_type")
         numbers = {"given": str(len(set(types))), "estimated": "auto"}
         numbers = {what: numbers[what] for what in k}
-        listed = commands(cells, store=store, output=output, recipes=recipes, numbers=numbers, with_peer=with_peer)
+        listed = commands(
+            cells, store=store, output=output, recipes=recipes, numbers=numbers, with_peer=with_peer,
+            n_batches=n_batches,
+        )  # fmt: skip
         for what, key, args in listed:
             seconds, cpu_s, peak_mb = measure(args)
             clusters = column(output, key)
@@ -149,6 +160,7 @@ def main() -> int:
     parser.add_argument("--recipes", default="fused", help="Recipes that are run.")
     parser.add_argument("--k", default="given,estimated", help="Whether the number of clusters is given or estimated.")
     parser.add_argument("--peer-up-to", type=int, default=LARGE, help="Cells up to which scanpy is run as well.")
+    parser.add_argument("--batches", type=int, default=0, help="Batches of the cells; none if 0.")
     options = parser.parse_args()
     sizes = {int(size) for size in options.sizes.split(",")}
     options.output.mkdir(parents=True, exist_ok=True)
@@ -156,6 +168,7 @@ def main() -> int:
     runs: list[Run] = []
     for n_cells in sorted(sizes | ({BASE} if LARGE in sizes else set())):
         how = {"with_peer": n_cells <= options.peer_up_to, "k": tuple(options.k.split(","))}
+        how["n_batches"] = options.batches
         for run in measure_size(options.source, n_cells, store=store, recipes=options.recipes.split(","), **how):
             runs.append(run)
             (options.output / "scale.json").write_text(json.dumps([asdict(one) for one in runs], indent=1))

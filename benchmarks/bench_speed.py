@@ -47,12 +47,16 @@ SCANPY = """
 import sys, warnings, scanpy as sc
 warnings.simplefilter("ignore")
 cells = sc.read_h5ad(sys.argv[1])
+batches = {"batch_key": "batch"} if "--batch-key" in sys.argv else {}
 sc.pp.filter_genes(cells, min_cells=3); sc.pp.normalize_total(cells, target_sum=1e4); sc.pp.log1p(cells)
-sc.pp.highly_variable_genes(cells, n_top_genes=min(2000, cells.n_vars)); sc.pp.pca(cells, n_comps=30)
+sc.pp.highly_variable_genes(cells, n_top_genes=min(2000, cells.n_vars), **batches); sc.pp.pca(cells, n_comps=30)
+if batches:
+    from harmonypy import run_harmony
+    cells.obsm["X_pca"] = run_harmony(cells.obsm["X_pca"], cells.obs, "batch", verbose=False).Z_corr
 knn = {"transformer": "sklearn"} if cells.n_obs > 8192 else {}  # its own choice, pynndescent 0.7, fails in scanpy 1.11
 sc.pp.neighbors(cells, **knn); sc.tl.leiden(cells, flavor="igraph", n_iterations=2, directed=False)
 sc.tl.rank_genes_groups(cells, "leiden", method="t-test")
-if sys.argv[3:]: sc.tl.umap(cells)
+if "umap" in sys.argv: sc.tl.umap(cells)
 cells.write_h5ad(sys.argv[2])
 """
 

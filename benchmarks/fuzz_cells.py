@@ -50,6 +50,20 @@ def read_h5ad(folder: Path) -> Any:
     return read_stored(folder / "cells.h5ad")
 
 
+def write_h5mu(folder: Path) -> None:
+    import mudata
+
+    proteins = cells()[:, :3].copy()
+    proteins.var_names = [f"{name}_TotalSeq" for name in proteins.var_names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of columns that both modalities have
+        mudata.MuData({"rna": cells(), "prot": proteins}).write(folder / "cells.h5mu")
+
+
+def read_h5mu(folder: Path) -> Any:
+    return read_stored(folder / "cells.h5mu")
+
+
 def write_zarr(folder: Path, *, version: int) -> None:
     """Write a store of either version, the first without a list of its contents, the second with one."""
     import anndata

@@ -276,5 +276,6 @@ WAYS: dict[str, Callable[[Path, random.Random], None]] = {
     ".npy": harm_npy,
     ".h5": harm_hdf5,
     ".h5ad": harm_hdf5,
+    ".h5mu": harm_hdf5,
     ".loom": harm_hdf5,
 }

@@ -21,7 +21,7 @@ from cellmodel.cluster.algorithms import cluster_means, kmeans
 from cellmodel.core.arrays import Embedding, unit_rows
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, obs_columns
+from cellmodel.io.cells import Cells, obs_categories, obs_columns
 from cellmodel.io.records import Lineage, check_lineage, lineage_of
 from genekb.core.messages import counted
 
@@ -91,6 +91,19 @@ def read_labels(cells: Cells, label_key: str) -> Labelled:
     return Labelled(rows=rows, codes=codes, names=tuple(names.tolist()), n_unlabelled=len(values) - len(rows))
 
 
+def check_apart(known: Labelled, cells: Cells, config: RunConfig, *, label_key: str) -> None:
+    """Refuse classes of which each lies in one batch, unless that was allowed."""
+    batch = config.batch
+    if batch is None or batch.confounded_ok or batch.key not in cells.adata.obs:
+        return
+    batches = obs_categories(cells.adata, batch.key, source=cells.source)
+    if len(batches.names) > 1 and batches.of(known.rows).are_apart(known.codes):
+        raise InputUnusable(
+            f"{label_key!r} of {cells.source} is confounded with {batch.key!r}: no class has cells of two batches, so "
+            "what takes the batches away takes the classes away; leave --batch-key out, or give --confounded-ok"
+        )
+
+
 def transfer_labels(
     query: Cells, reference: Cells, kb: genekb.Store, config: RunConfig, *, transfer: TransferConfig
 ) -> Transfer:
@@ -104,6 +117,7 @@ def transfer_labels(
     )
     encoder_id = kb.encoder_id(config.encoder) if by_text else ""
     known = read_labels(reference, transfer.label_key)
+    check_apart(known, reference, config, label_key=transfer.label_key)
     joint = joint_features(reference, query, kb, config, genes_by=transfer.genes_by)
     log.info("%s", joint.note)
     limit = transfer.classify.unassigned_below

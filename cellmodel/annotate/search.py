@@ -32,6 +32,7 @@ from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
 from cellmodel.pp.text.align import align_cells
+from genekb.core.addresses import without_secrets
 from genekb.core.words import split_sentences
 
 _CLUSTER_KEY = "cellmodel"
@@ -125,7 +126,7 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
         heights = heights_in_clusters(standard)
         clusters = _rank(grouped, standard, known, reading, search=search, seed=config.seed)
     p_value = float(reader.p_values([search.query], heights, n=search.n_permutations, seed=config.seed)[0])
-    unknown = unknown_words(search.query, known.alignment.texts, reader.types)
+    unknown = unknown_words(without_secrets(search.query), known.alignment.texts, reader.types)
     return Found(
         clusters=clusters,
         scores=scores,

@@ -137,23 +137,37 @@ class IntegrationReport:
 
 
 def evaluate_integration(
-    path: Path, *, truth: str, batch_key: str, key: str, use_rep: Sequence[str] = (), read: ReadConfig | None = None
+    path: Path,
+    *,
+    truth: str,
+    batch_key: str,
+    key: str,
+    use_rep: Sequence[str] = (),
+    confounded_ok: bool = False,
+    read: ReadConfig | None = None,
 ) -> IntegrationReport:
     """Score the embeddings of a file beside its principal components, as they are and integrated by plain Harmony.
 
     ``key``: name under which results were stored, whose clusters and embeddings are scored, with ``X_pca`` where the
-    file has it. ``use_rep``: other embeddings in obsm. Cells without a label are left out of the scores. Raises
-    ``InputUnusable`` if the file, a column or an embedding is missing; ``NotAvailable`` without `scib-metrics`.
+    file has it. ``use_rep``: other embeddings in obsm. ``confounded_ok``: whether no type may be in two batches. Cells
+    without a label are left out of the scores. Raises ``InputUnusable`` if the file, a column or an embedding is
+    missing, or types and batches are confounded; ``NotAvailable`` without `scib-metrics`.
     """
     require_scib()
     cells = read_cells(path, read)
     columns = obs_columns(cells.adata, (truth, key) if key in cells.adata.obs else (truth,), source=cells.source)
     batches = obs_categories(cells.adata, batch_key, source=cells.source)
+    labels = np.array(columns[truth])
+    rows = np.flatnonzero(labels != "")
+    types, own = np.unique(labels[rows], return_inverse=True)
+    if min(len(types), len(batches.names)) > 1 and batches.of(rows).are_apart(own) and not confounded_ok:
+        raise InputUnusable(
+            f"{truth!r} is confounded with {batch_key!r}: no type has cells of two batches, so what mixes the batches "
+            "mixes the types; --confounded-ok scores them all the same"
+        )
     stored = _stored(cells, key, use_rep)
     pcs = make_features(cells, RunConfig(knowledge="none")).pcs
     embeddings = {UNINTEGRATED: pcs, HARMONY: plain_harmony(pcs, batches.codes), **stored}
-    labels = np.array(columns[truth])
-    rows = np.flatnonzero(labels != "")
     scores = score_integration(
         {name: z[rows] for name, z in embeddings.items()},
         y_true=labels[rows].tolist(),

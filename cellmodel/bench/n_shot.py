@@ -17,7 +17,7 @@ from cellmodel.annotate.classify import (
     n_shot_splits,
     stratified_splits,
 )
-from cellmodel.annotate.label_transfer import Labelled, read_labels
+from cellmodel.annotate.label_transfer import Labelled, check_apart, read_labels
 from cellmodel.bench.metrics import ClassScores, score_classes
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import RunConfig
@@ -84,6 +84,7 @@ def run_trials(cells: Cells, kb: genekb.Store | None, config: RunConfig, *, tria
     fitted to labels sees those of the training cells alone.
     """
     known = read_labels(cells, trials.label_key)
+    check_apart(known, cells, config, label_key=trials.label_key)
     features = trial_features(cells, kb, config, kind=trials.features)
     return score_trials(features, known, trials=trials, seed=config.seed)
 

@@ -133,6 +133,7 @@ class BatchConfig:
     key: str  # column of obs with the batch of each cell
     # ``harmony``, ``none``, or the name of a plug-in; None for Harmony, and for none where ``use_rep`` is given
     integration: str | None = None
+    confounded_ok: bool = False  # whether batches may be cell types or conditions, which integration takes away
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -331,6 +331,14 @@ class ObsCategories:
         """Cells of each category."""
         return np.bincount(self.codes, minlength=len(self.names))
 
+    def are_apart(self, groups: Int[np.ndarray, " cell"]) -> bool:
+        """Whether the cells of every group are of one category alone."""
+        return len(np.unique(np.column_stack([groups, self.codes]), axis=0)) == len(np.unique(groups))
+
+    def of(self, rows: Int[np.ndarray, " row"]) -> "ObsCategories":
+        """Give those of some cells."""
+        return replace(self, codes=self.codes[rows])
+
 
 def obs_categories(adata: "AnnData", key: str, *, source: str, what: str = "batch") -> ObsCategories:
     """Take a column of obs, of cells in memory or backed, as categories; numbers are categories where they repeat.
@@ -353,6 +361,18 @@ def obs_categories(adata: "AnnData", key: str, *, source: str, what: str = "batc
         )
     place = {name: number for number, name in enumerate(names)}
     return ObsCategories(key=key, names=names, codes=np.array([place[text] for text in texts], dtype=np.int64))
+
+
+def same_groups(adata: "AnnData", found: ObsCategories) -> list[str]:
+    """Name the other columns of obs that divide the cells into the same groups."""
+    import pandas as pd
+
+    names = []
+    for name in adata.obs.columns.drop(found.key):
+        codes, values = pd.factorize(adata.obs[name])
+        if len(values) == len(found.names) and codes.min() >= 0 and found.are_apart(codes):
+            names.append(str(name))
+    return names
 
 
 _NUMBER: Final = re.compile(r"\d+")

@@ -16,7 +16,7 @@ from cellmodel.core.errors import UnknownName
 from cellmodel.core.random import derive, generator
 from cellmodel.core.stages import AnyStages, Arrays
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import ObsCategories, obs_categories
+from cellmodel.io.cells import ObsCategories, obs_categories, same_groups
 from cellmodel.pp.neighbors import exact_search, faiss_centres, knn_graph, metric_points
 from genekb.core.messages import counted, did_you_mean, listed
 from genekb.core.plugins import find_plugins, installed_version, load_plugin, require, unusable
@@ -85,6 +85,13 @@ def read_batches(cells: AnyCells, config: RunConfig) -> ObsCategories | None:
         "%d batches in %r, of %s to %s",
         len(sizes), batches.key, f"{sizes.min():,}", counted(int(sizes.max()), "cell"),
     )  # fmt: skip
+    same = [] if config.batch.confounded_ok or config.integration == "none" else same_groups(cells.adata, batches)
+    if same:
+        log.warning(
+            "batches in %r are the groups of %s, too: if these are cell types or conditions, integration takes away "
+            "what tells them apart; --integration none keeps it, --confounded-ok goes on without this warning",
+            batches.key, listed([repr(name) for name in same]),
+        )  # fmt: skip
     return batches
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from genekb.core.addresses import without_secrets
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.words import list_unknown, near_words, singular, spellings
 from genekb.schema import FloatArray, IntArray, rows_of
@@ -104,7 +105,7 @@ def search_genes(
     if mode == KEYWORD and encoders:
         raise ValueError("a keyword search uses no encoder; leave out the encoders, or choose another mode")
     kept = _select(store, taxon=taxon, gene_type=gene_type)
-    matches = match_keywords(store, query)
+    matches = match_keywords(store, without_secrets(query))  # words that no text has are shown
     skipped: dict[str, str] = {}
     rankings: dict[str, _Ranking] = {}
     if mode != KEYWORD:

@@ -34,6 +34,8 @@ N_CASES = {  # of the quick profile, whose default are 10 examples
     "entrez": 4,
     "notes and keys": 5,
 }
+if find_spec("mudata"):
+    N_CASES["h5mu"] = 8
 if find_spec("loompy"):
     N_CASES["loom"] = 10
 

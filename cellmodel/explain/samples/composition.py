@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of
-from cellmodel.explain.samples.moderated_t import fit_effects, moderate
+from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,10 @@ def _tested(
     reason = design.reason or ("" if len(kept) > 1 else "all cells of these samples are of one cluster")
     if not reason:
         values = transform_shares(counts, transform)[kept]
-        tested = moderate(fit_effects(values, design.side.astype(np.float64), design.nuisance))
+        effects = fit_effects(values, design.side.astype(np.float64), design.nuisance)
+        reason = ALIKE if effects.are_exact else ""
+    if not reason:
+        tested = moderate(effects)
         statistic, p_value = tested.t, tested.p_value
         p_adjusted = np.asarray(false_discovery_control(p_value))
     return ShareTests(

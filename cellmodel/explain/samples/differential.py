@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.samples.deseq import ENOUGH, check_deseq, has_deseq, wald_tests
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of, paired_design
-from cellmodel.explain.samples.moderated_t import fit_effects, moderate
+from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate
 from cellmodel.explain.samples.pseudobulk import Libraries, Pseudobulk
 
 if TYPE_CHECKING:
@@ -135,14 +135,15 @@ def _tested(libraries: Libraries, design: Design, *, names: tuple[str, str, str]
     tests = replace(tests, mean_expression=values.mean(axis=1), log2_fold_change=_difference(values, design.side))
     if design.reason:
         return tests
+    effects = fit_effects(values, design.side.astype(np.float64), design.nuisance)
+    if effects.are_exact:
+        return replace(tests, reason=ALIKE)
     if _uses_deseq(config, design, is_counts=libraries.is_counts, is_condition=bool(condition)):
         log.info("%s in %s: %d genes by PyDESeq2", tests.comparison, cluster, len(tests.genes))
         fold_change, statistic, p_value = wald_tests(libraries.values[genes], design)
         found: dict[str, Any] = {"log2_fold_change": fold_change, "statistic": statistic, "method": DESEQ2}
     else:
-        fitted = moderate(
-            fit_effects(values, design.side.astype(np.float64), design.nuisance), trend=tests.mean_expression
-        )
+        fitted = moderate(effects, trend=tests.mean_expression)
         found = {"log2_fold_change": fitted.estimate, "statistic": fitted.t, "method": LIMMA}
         found["prior_df"], p_value = fitted.prior_df, fitted.p_value
     return replace(tests, p_value=p_value, p_adjusted=_adjusted(p_value), **found)

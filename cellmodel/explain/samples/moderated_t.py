@@ -6,9 +6,11 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
+ALIKE: Final = "samples do not vary within a condition, so no p values: are some of them copies of others?"
 _SPLINE_DF: Final = 4  # coefficients of the trend, its intercept among them
 _MOST_KNOT_SHARE: Final = 10  # genes for each coefficient of the trend at least
 _LEAST_VARIANCE: Final = 1e-5  # of the median: below it a variance is that of values that are equal by chance
+_ROUNDING: Final = 1e-24  # of the sum of squares
 _FEW: Final = 3  # variances from which something is learnt of their distribution
 _NEWTON_STEPS: Final = 50
 
@@ -21,6 +23,11 @@ class Effects:
     error: float  # standard error of the estimate in units of the residual standard deviation
     variance: Float[np.ndarray, " gene"]  # residual variance; 0 where no degree of freedom is left
     df: int  # residual degrees of freedom
+
+    @property
+    def are_exact(self) -> bool:
+        """Whether more than half of the genes do not vary beyond the effect, so that no variance can be learnt."""
+        return float(np.median(self.variance)) == 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,6 +56,7 @@ def fit_effects(
     estimate = residual @ own / size
     df = len(effect) - basis.shape[1] - 1
     rest = ((residual - np.outer(estimate, own)) ** 2).sum(axis=1)
+    rest[rest <= _ROUNDING * (values**2).sum(axis=1)] = 0.0
     return Effects(estimate=estimate, error=size**-0.5, variance=rest / df if df else np.zeros_like(rest), df=df)
 
 

@@ -69,8 +69,8 @@ class Libraries:
         the smaller side, in as many libraries as a side has, and 15 in all. Else where a tenth of the cells expresses
         the gene in as many.
         """
-        least = int(min(side.sum(), (~side).sum()))
-        least = least if least <= _MANY_UNITS else int(_MANY_UNITS + (least - _MANY_UNITS) * _SHARE)
+        least = float(min(side.sum(), (~side).sum()))
+        least = least if least <= _MANY_UNITS else _MANY_UNITS + (least - _MANY_UNITS) * _SHARE - 1e-9
         if not self.is_counts:
             fraction = self.n_expressing / np.maximum(self.n_cells, 1)
             return np.asarray((fraction >= _MIN_FRACTION).sum(axis=1) >= max(least, 1))

@@ -324,12 +324,19 @@ class Batches:
         str | None,
         typer.Option(help="With --batch-key: harmony, none, or a plug-in's name.", callback=check_integration),
     ] = None
+    confounded_ok: Annotated[
+        bool,
+        typer.Option("--confounded-ok", help="With --batch-key: go on where batches may be cell types or conditions."),
+    ] = False
 
     def batch(self) -> BatchConfig | None:
         """Give the settings; None where there is no batch key."""
-        if self.batch_key is None and self.integration is not None:
-            raise typer.BadParameter("--integration needs the batches; give --batch-key COLUMN")
-        return None if self.batch_key is None else BatchConfig(key=self.batch_key, integration=self.integration)
+        if self.batch_key is None:
+            for option, is_given in (("--integration", self.integration), ("--confounded-ok", self.confounded_ok)):
+                if is_given:
+                    raise typer.BadParameter(f"{option} needs the batches; give --batch-key COLUMN")
+            return None
+        return BatchConfig(key=self.batch_key, integration=self.integration, confounded_ok=self.confounded_ok)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--use-rep", help="With --batch-key: score this embedding of obsm, too; repeatable."),
     ] = None,
+    confounded_ok: Annotated[
+        bool, typer.Option("--confounded-ok", help="With --batch-key: score although no type is in two batches.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Score clusters against labels, and with a batch key integration. Labels are read here and nowhere else.
@@ -134,10 +137,11 @@ def evaluate(
     from cellmodel.bench.metrics import evaluate_file
 
     if batch_key is not None:
-        _evaluate_integration(path, read, truth=truth, batch_key=batch_key, key=pred, use_rep=use_rep or (), json=json)
+        named = {"truth": truth, "batch_key": batch_key, "key": pred, "use_rep": use_rep or ()}
+        _evaluate_integration(path, read, json=json, confounded_ok=confounded_ok, **named)
         return
-    if use_rep:
-        raise typer.BadParameter("--use-rep names embeddings whose integration is scored; give --batch-key, too")
+    if use_rep or confounded_ok:
+        raise typer.BadParameter("--use-rep and --confounded-ok are of scores of integration; give --batch-key, too")
     scores = asdict(evaluate_file(path, truth=truth, pred=pred))
     show(scores, table(("metric", "value"), scores.items()), json=json)
 

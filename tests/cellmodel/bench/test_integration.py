@@ -109,6 +109,10 @@ class TestScores:
         with pytest.raises(InputUnusable, match=message):
             score_integration({"z": z}, y_true=types, batches=batches, before=z)
 
+    def test_types_that_lie_in_one_batch_each_are_refused(self, path):
+        with pytest.raises(InputUnusable, match="'type' is confounded with 'type': no type has cells of two batches"):
+            evaluate_integration(path, truth="type", batch_key="type", key="cellmodel")
+
     def test_an_embedding_that_is_not_there_is_named(self, path):
         with pytest.raises(InputUnusable, match="X_typs"):
             evaluate_integration(path, truth="type", batch_key="batch", key="cellmodel", use_rep=["X_typs"])

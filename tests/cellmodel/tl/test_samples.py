@@ -122,6 +122,17 @@ def test_one_sample_a_side_has_fold_changes_and_no_p_values():
     assert any("one sample on a side, so no p values" in note for note in found["notes"])
 
 
+def test_samples_that_are_copies_have_no_p_values(adata):
+    parts = []
+    for copy in range(3):
+        part = adata[adata.obs["donor"].isin(["d0", "d1"])].copy()
+        part.obs["donor"] = part.obs["donor"].astype(str) + f" copy {copy}"
+        parts.append(part)
+    found = markers(ad.concat(parts, index_unique="-"), condition_key="stim").uns["cellmodel_conditions"]
+    assert found["comparisons"]["reason"].str.contains("are some of them copies of others").all()
+    assert found["markers"]["p_value"].isna().all()
+
+
 def test_samples_with_few_cells_are_left_out_and_named(adata):
     few = adata[~((adata.obs["donor"] == "d1") & (adata.obs["cellmodel"] == "B")) | (np.arange(adata.n_obs) % 8 == 0)]
     found = markers(few.copy(), condition_key="stim").uns["cellmodel_conditions"]

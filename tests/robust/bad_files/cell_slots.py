@@ -141,3 +141,18 @@ def features_of_unknown_types(folder):
     adata = cells()
     adata.var["feature_types"] = ["GEX"] * 30 + ["ATAC"] * 10
     return save(adata, folder)
+
+
+@kind
+def samples(folder):
+    """Good cells of four samples, two a condition; columns that can be no batch, sample or condition beside them."""
+    adata, n_cells = cells(), np.arange(N_CELLS)
+    adata.obs["sample"] = [f"s{cell % 4}" for cell in n_cells]
+    adata.obs["stim"] = np.where(n_cells % 4 < 2, "ctrl", "stim")
+    adata.obs["lane"] = n_cells % 4 < 2
+    adata.obs["kit"] = adata.obs["label"].map({"T cell": "v2", "B cell": "v3"})
+    adata.obs["site"] = "here"
+    adata.obs["barcode"] = adata.obs_names
+    adata.obs["age"] = np.where(n_cells < 3, np.nan, 30.0 + n_cells % 2)
+    adata.obs["few"] = np.where(n_cells < 3, "three", np.where(n_cells % 2, "a", "b"))
+    return save(adata, folder)

@@ -89,6 +89,14 @@ def test_one_sample_a_side_has_shares_and_no_p_values():
     assert table["ratio"].tolist() == pytest.approx([2.0, 4 / 7])
 
 
+def test_samples_that_are_copies_have_shares_and_no_p_values():
+    n_cells = np.repeat([[30, 50, 20], [10, 60, 30]], 4, axis=0)
+    found = compare(n_cells, replicates(8))
+    assert "samples do not vary within a condition" in found.reason
+    assert np.isnan(found.p_value).all()
+    np.testing.assert_allclose(found.mean, [0.1, 0.6, 0.3])
+
+
 def test_an_absent_cluster_and_a_small_sample_are_left_out():
     n_cells = np.column_stack([draw(np.random.default_rng(4), np.array([0.5, 0.2, 0.3])), np.zeros(8, dtype=np.int64)])
     n_cells[0] = [5, 2, 1, 0]

@@ -58,6 +58,14 @@ def test_a_gene_needs_ten_counts_in_as_many_libraries_as_a_side_has():
     assert libraries([*values, filler]).expressed(SIDE).tolist() == [True, False, False, True, True]
 
 
+def test_of_many_replicates_a_share_is_enough_rounded_up():
+    side = np.repeat([True, False], 15)  # 10 and .7 of the other 5: 13.5
+    values = np.zeros((2, 30))
+    values[0, :14] = values[1, :13] = 10
+    filler = 1000 - values.sum(axis=0)
+    assert libraries([*values, filler]).expressed(side).tolist() == [True, False, True]
+
+
 def test_a_library_of_the_smaller_side_decides_what_is_enough():
     deep = np.array([1.0, 1.0, 100.0, 100.0])
     values = np.array([[10, 10, 0, 0], [0, 0, 900, 900], 1000 * deep])
