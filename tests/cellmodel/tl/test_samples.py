@@ -236,11 +236,11 @@ def test_the_composition_is_compared_stored_and_drawn(adata, tmp_path):
     fewer = adata[
         ~((adata.obs["stim"] == "stim") & (adata.obs["cellmodel"] == "B") & (np.arange(adata.n_obs) % 2 == 0))
     ]
-    fewer = fewer.copy()
+    fewer = fewer[np.random.default_rng(0).random(fewer.n_obs) < 0.98].copy()  # samples vary
     fewer.X = fewer.X.toarray() - 1.5  # values are not looked at
     found = cm.tl.composition(fewer, sample_key="donor", condition_key="stim", copy=True)
     table = found.uns["cellmodel_composition"]["clusters"].set_index("cluster")
-    assert table.loc["B", "ratio"] == pytest.approx(2 / 3)
+    assert table.loc["B", "ratio"] == pytest.approx(2 / 3, abs=0.02)
     assert (table["p_adjusted"] < 0.01).all()
     shares = found.uns["cellmodel_composition"]["shares"]
     assert len(shares) == 16
