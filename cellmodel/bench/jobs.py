@@ -1,24 +1,29 @@
-"""Labelled files, and one job of a benchmark: a recipe on a data set, over all seeds, k given and estimated."""
+"""Labelled files, and one job: a recipe on a data set, as it is or with one change, over all seeds."""
 
 import os
 import re
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import numpy as np
+import torch
 
 import genekb
+from cellmodel.bench.changes import Change, changed_cells, changed_config, left_out
 from cellmodel.bench.metrics import score
-from cellmodel.core.arrays import Embedding
-from cellmodel.core.config import Knowledge, RunConfig
+from cellmodel.core.arrays import Embedding, Labels
+from cellmodel.core.config import GraphConfig, Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.io.cells import Cells, obs_columns, read_cells
-from cellmodel.recipes.base import Representation
+from cellmodel.explain.attribution import neighbour_agreement
+from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
+from cellmodel.nn.similarity import layer_similarities, mean_cosine
+from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run import prepare
@@ -34,8 +39,9 @@ class DataSet:
 
     name: str  # what tables call it
     path: Path
-    label_key: str  # column of obs with an annotator's labels
+    label_key: str | None  # column of obs with an annotator's labels; None for cells without
     origin: str = UNKNOWN  # of the labels; ``clustering``: agreement with an earlier clustering is measured
+    read: ReadConfig = field(default_factory=ReadConfig)
 
 
 def find_datasets(folder: Path, *, listing: Path | None, label_key: str, names: tuple[str, ...] = ()) -> list[DataSet]:
@@ -78,6 +84,10 @@ def _listed(folder: Path, listing: Path, label_key: str) -> list[DataSet]:
 
 
 OWN_HEAD: Final = "own"
+GIVEN: Final = "given"
+ESTIMATED: Final = "estimated"
+LAYER: Final = "cosine."  # begins the columns with the mean cosine between cells after a layer
+LAST_LAYER: Final = "features"
 ORACLE_EVERY: Final = 10  # epochs
 Row = dict[str, Any]
 
@@ -87,12 +97,17 @@ class BenchConfig:
     """What is compared, and where the results go."""
 
     variants: tuple[str, ...]  # ``RECIPE[+HEAD][@KNOWLEDGE]`` each
-    output: Path  # folder of the results; jobs of the same settings that it holds are not computed again
+    # folder of the results of :func:`cellmodel.bench.runner.run_bench`; jobs of the same settings that it holds are not
+    # computed again
+    output: Path = Path()
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     stores: tuple[Path, ...] = ()  # folders of stores; the one that knows most of the gene names is taken
     encoder: str | None = None
-    # among ``given`` (as many as there are types) and ``estimated``
-    n_clusters: tuple[str, ...] = ("given", "estimated")
+    # among ``given`` (as many as there are types), ``estimated``, and numbers
+    n_clusters: tuple[str, ...] = (GIVEN, ESTIMATED)
+    # what differs, one at a time, from the complete run, with which its clusters are then compared; None where nothing
+    # is compared
+    changes: tuple[Change, ...] | None = None
     # whether to score, with k given and the first seed, the best of every tenth epoch by label too. It is the figure
     # that published code reports, and is never used to choose anything here
     with_oracle: bool = False
@@ -108,6 +123,15 @@ class Job:
     knowledge: Knowledge
     heads: tuple[str, ...]  # heads that cluster the same representation: ``own`` for the recipe's, or names of heads
     config: BenchConfig
+    change: Change | None = None  # None for the complete run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobResult:
+    """Rows of a table, and the clusters of each."""
+
+    rows: list[Row]
+    clusters: list[list[int]]
 
 
 def parse_variant(text: str) -> tuple[str, Knowledge, str]:
@@ -135,33 +159,83 @@ def variant_name(recipe: str, knowledge: str, head: str) -> str:
     return with_head if knowledge == "real" else f"{with_head}@{knowledge}"
 
 
-def run_job(job: Job) -> list[Row]:
-    """Run a recipe on a data set: one row a seed, head and way of the number of clusters.
+def run_job(job: Job, *, complete: Sequence[list[int]] = ()) -> JobResult:
+    """Run a recipe on a data set: one row a seed, way of the number of clusters, and head.
 
-    Labels give the number of types and the scores, nothing else.
+    Labels give the number of types and the scores, nothing else. ``complete``: clusters of the complete run, where this
+    one differs from it.
     """
     started = time.perf_counter()
-    cells = read_cells(job.data.path)
-    key = job.data.label_key
-    labels = np.array(obs_columns(cells.adata, (key,), source=cells.source)[key])
+    cells = read_cells(job.data.path, job.data.read)
+    labels = _labels(job, cells)
     read_seconds = time.perf_counter() - started
-    has_label = labels != ""
-    n_types = len(np.unique(labels[has_label]))
-    if n_types < 2:  # noqa: PLR2004 - one type leaves nothing to score
-        raise InputUnusable(
-            f"column {job.data.label_key!r} of {job.data.path} names {counted(n_types, 'type')}, 2 are needed"
-        )
     kb = _best_store(job, cells)
-    rows = []
+    rows: list[Row] = []
+    found: list[list[int]] = []
     for seed in job.config.seeds:
-        for part in _run_seed(job, cells, kb, n_types=n_types, seed=seed):
-            scores = score(labels[has_label].tolist(), part.pop("labels")[has_label].tolist())
-            part["seconds"] = round(part["seconds"] + read_seconds, 3)
-            rows.append(part | asdict(scores) | {"mean": scores.mean})
-    if job.config.with_oracle:
-        rows[0] |= _oracle(job, cells, kb, labels=labels, n_types=n_types)
-    origin = {"data": job.data.name, "origin": job.data.origin, "n_cells": len(labels), "peak_mb": round(peak_mb())}
-    return [origin | row for row in rows]
+        changed, kept = changed_cells(cells, job.change, seed=seed)
+        own = None if labels is None else labels[kept]
+        for part in _run_seed(job, changed, kb, n_types=_n_types(own), seed=seed):
+            reference = np.array(complete[len(rows)])[kept] if complete else part.clusters
+            measured = _scores(own, part.clusters) | _structure(job, part, own, reference)
+            seconds = round(part.seconds + read_seconds, 3)
+            rows.append(part.row | {"n_cells": len(kept), "seconds": seconds} | measured)
+            found.append(part.clusters.tolist())
+    if job.config.with_oracle and labels is not None and job.change is None:
+        rows[0] |= _oracle(job, cells, kb, labels=labels, n_types=_n_types(labels))
+    origin = {"data": job.data.name, "origin": job.data.origin, "peak_mb": round(peak_mb())}
+    return JobResult(rows=[origin | row for row in rows], clusters=found)
+
+
+def _labels(job: Job, cells: Cells) -> np.ndarray | None:
+    """Label of each cell, empty where it has none; None where no column is named."""
+    key = job.data.label_key
+    if key is None:
+        return None
+    labels = np.array(obs_columns(cells.adata, (key,), source=cells.source)[key])
+    if _n_types(labels) < 2:  # noqa: PLR2004 - one type leaves nothing to score
+        raise InputUnusable(
+            f"column {key!r} of {job.data.path} names {counted(_n_types(labels), 'type')}, 2 are needed"
+        )
+    return labels
+
+
+def _n_types(labels: np.ndarray | None) -> int:
+    return 0 if labels is None else len(np.unique(labels[labels != ""]))
+
+
+def _scores(labels: np.ndarray | None, clusters: Labels) -> Row:
+    """Scores of the cells that have a label."""
+    if labels is None:
+        return {"n_clusters": len(np.unique(clusters))}
+    has_label = labels != ""
+    scores = score(labels[has_label].tolist(), clusters[has_label].tolist())
+    return asdict(scores) | {"mean": scores.mean}
+
+
+def _structure(job: Job, part: "_Part", labels: np.ndarray | None, complete: Labels) -> Row:
+    """Measures of the clusters and the embedding beside the complete run; none where nothing is changed.
+
+    ``same_clusters``: ARI with the clusters of the complete run. ``neighbours``: fraction of a cell's nearest neighbors
+    in the embedding that are in its cluster of the complete run. ``purity``: that are of its type. The embedding is the
+    joint space where the recipe has one, which text and objectives change.
+    """
+    if job.config.changes is None:
+        return {}
+    setting, value = job.change or ("", "")
+    joint = part.representation.z_joint
+    z = np.ascontiguousarray(part.representation.z if joint is None else joint)
+    found = {
+        "setting": setting,
+        "value": str(value),
+        "same_clusters": score(complete.tolist(), part.clusters.tolist()).ari,
+        "neighbours": neighbour_agreement(z, complete, graph=GraphConfig()),
+    }
+    if labels is not None:
+        has_label = labels != ""
+        types = np.unique(labels[has_label], return_inverse=True)[1]
+        found["purity"] = neighbour_agreement(z[has_label], types, graph=GraphConfig())
+    return found | {f"{LAYER}{name}": value for name, value in part.layers.items()}
 
 
 def _best_store(job: Job, cells: Cells) -> genekb.Store | None:
@@ -174,35 +248,74 @@ def _best_store(job: Job, cells: Cells) -> genekb.Store | None:
 
 def _config(job: Job, kb: genekb.Store | None, seed: int) -> RunConfig:
     knowledge: Knowledge = job.knowledge if kb is not None else "none"
-    return RunConfig(recipe=job.recipe, knowledge=knowledge, encoder=job.config.encoder, seed=seed, n_words=0)
+    config = RunConfig(recipe=job.recipe, knowledge=knowledge, encoder=job.config.encoder, seed=seed, n_words=0)
+    return changed_config(config, job.change)
 
 
-def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, seed: int) -> Iterator[Row]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """What one head made of one representation."""
+
+    row: Row  # which recipe, way of k and seed
+    seconds: float
+    representation: Representation
+    layers: Mapping[str, float]  # mean cosine between cells after each layer; empty where nothing is changed
+    clusters: Labels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Made:
+    """A representation, and what it took."""
+
+    representation: Representation
+    seconds: float
+    layers: Mapping[str, float]
+
+
+def _run_seed(job: Job, cells: Cells, kb: genekb.Store | None, *, n_types: int, seed: int) -> Iterator[_Part]:
     """Clusters of every head and way of k; a representation that does not depend on k is made once."""
     recipe = find_recipe(job.recipe)
     started = time.perf_counter()
-    views = prepare(cells, kb, _config(job, kb, seed)).views
+    config = _config(job, kb, seed)
+    views = prepare(cells, kb if config.knowledge != "none" else None, config).views
     shared = time.perf_counter() - started
-    made: dict[int | None, tuple[Representation, float]] = {}
+    made: dict[int | None, _Made] = {}
     for way in job.config.n_clusters:
-        n_clusters = n_types if way == "given" else None
+        n_clusters = {GIVEN: n_types, ESTIMATED: None}[way] if way in {GIVEN, ESTIMATED} else int(way)
         needed = n_clusters if recipe.learns_centres else 0
         views = replace(views, n_clusters=n_clusters)
         if needed not in made:
-            started = time.perf_counter()
-            made[needed] = recipe.represent(views, seed), time.perf_counter() - started
-        representation, spent = made[needed]
+            made[needed] = _represent(job, recipe, views, seed)
         for name in job.heads:
             started = time.perf_counter()
             head = recipe.head if name == OWN_HEAD else find_head(name)
-            clusters = head(representation, views, n_clusters, seed).labels
-            yield {
-                "recipe": variant_name(job.recipe, job.knowledge, name),
-                "k": way,
-                "seed": seed,
-                "seconds": shared + spent + time.perf_counter() - started,
-                "labels": clusters,
-            }
+            clusters = head(made[needed].representation, views, n_clusters, seed).labels
+            yield _Part(
+                row={"recipe": variant_name(job.recipe, job.knowledge, name), "k": way, "seed": seed},
+                seconds=shared + made[needed].seconds + time.perf_counter() - started,
+                representation=made[needed].representation,
+                layers=made[needed].layers,
+                clusters=clusters,
+            )
+
+
+def _represent(job: Job, recipe: Recipe, views: CellViews, seed: int) -> _Made:
+    """Make a representation, without the objectives that are left out; watch the layers where runs are compared."""
+    started, off = time.perf_counter(), left_out(job.change)
+    watch = layer_similarities(len(views.pcs)) if job.config.changes is not None else nullcontext(dict[str, float]())
+    with watch as layers:
+        if off and recipe.train is not None:
+            representation = recipe.train(views, seed, off=off)
+        else:
+            representation = recipe.represent(views, seed)
+    seconds = time.perf_counter() - started
+    if job.config.changes is not None:
+        first, second, last = (
+            mean_cosine(torch.from_numpy(np.array(each)))
+            for each in (views.pcs, views.smoothed, representation.features)
+        )
+        layers = {"pcs": first, "smoothed": second, **layers, LAST_LAYER: last}
+    return _Made(representation=representation, seconds=seconds, layers=layers)
 
 
 def _oracle(job: Job, cells: Cells, kb: genekb.Store | None, *, labels: np.ndarray, n_types: int) -> Row:

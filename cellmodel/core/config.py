@@ -127,6 +127,20 @@ class SpatialConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """What a run changes of the training of its recipe; None leaves what the recipe has."""
+
+    epochs: int | None = None  # passes over the cells in each stage of the training
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be >= 1, got {self.epochs}")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BatchConfig:
     """How batches are integrated: technical groups of cells, such as samples, donors or protocols."""
 
@@ -171,6 +185,8 @@ class RunConfig:
         Batches of the cells and how they are integrated; None for cells of one batch.
     use_rep
         Key of obsm with an embedding that takes the place of the principal components; None for these.
+    training
+        What is changed of the training of the recipe.
     compute
         Where the model is trained; no part of what decides the result, so neither compared nor in :meth:`to_dict`.
     """
@@ -192,6 +208,7 @@ class RunConfig:
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     compute: Compute = field(default_factory=Compute, compare=False)
 
     def __post_init__(self) -> None:
@@ -220,7 +237,8 @@ class RunConfig:
         return self.batch.integration or ("harmony" if self.use_rep is None else "none")
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, for the record of a run; ``resolution``, ``batch`` and ``use_rep`` where set."""
+        """Nested plain values, for the record; ``resolution``, ``batch``, ``use_rep``, ``training`` where set."""
         plain = asdict(replace(self, recipe=self.recipe_name))
         unset = {name for name in ("batch", "use_rep", "resolution") if plain[name] is None}
+        unset |= {"training"} if self.training == TrainingConfig() else set()
         return {name: value for name, value in plain.items() if name != "compute" and name not in unset}

@@ -1,3 +1,3 @@
 """Neural networks: modules, losses, the training loop, several processes."""
 
-__all__ = ["distributed", "graph_modules", "graphs", "losses", "modules", "soft_assignment", "train"]
+__all__ = ["distributed", "graph_modules", "graphs", "losses", "modules", "similarity", "soft_assignment", "train"]

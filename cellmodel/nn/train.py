@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from cellmodel.core.config import TrainingConfig
 from cellmodel.core.errors import TrainingDiverged
 from cellmodel.nn.distributed import Workers
 
@@ -36,6 +37,7 @@ class TrainConfig:
     """How long and in which steps a model is trained; the result is the last step's."""
 
     n_steps: int = 300  # steps of the optimiser at most
+    n_epochs: int | None = None  # passes over the cells in place of steps; None goes by ``n_steps``
     # cells a step; None takes all of them in their order, for models that read a whole graph
     batch_size: int | None = 256
     # learning_rate, weight_decay: of AdamW
@@ -48,8 +50,15 @@ class TrainConfig:
         """Check the ranges."""
         if self.n_steps < 1 or (self.batch_size is not None and self.batch_size < 2):  # noqa: PLR2004 - a contrast needs two cells
             raise ValueError(f"n_steps must be >= 1 and batch_size >= 2, got {self.n_steps} and {self.batch_size}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be >= 1, got {self.patience}")
+        for name in ("patience", "n_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+
+    def changed(self, training: TrainingConfig) -> "TrainConfig":
+        """Take what a run changes of the training of its recipe."""
+        n_epochs, learning_rate = training.epochs or self.n_epochs, training.learning_rate or self.learning_rate
+        return replace(self, n_epochs=n_epochs, learning_rate=learning_rate)
 
 
 @contextmanager
@@ -77,7 +86,8 @@ def fit(
     """Train a model on mini-batches of cells, on the device that holds its parameters.
 
     One CPU thread is used: the models are small, a second thread gains little, loses much on a busy machine, and makes
-    the result depend on their number. The number of steps is that of ``config``, however many cells there are.
+    the result depend on their number. The number of steps is that of ``config``, however many cells there are, unless
+    it counts epochs.
 
     ``objective``: gives the weighted terms of the loss of one batch, by name. ``views``: values whose first axis is the
     cell; a batch holds the same rows of each. Of what is no tensor, such as a memory-mapped array, only these rows are
@@ -140,15 +150,16 @@ def _batches(
     """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
     n_cells = len(next(iter(views.values())))
     if draw is not None:
-        yield from ((draw(rng), True) for _ in range(config.n_steps))
+        yield from ((draw(rng), True) for _ in range(config.n_epochs or config.n_steps))
         return
     if config.batch_size is None:
-        yield from ((torch.arange(n_cells), True) for _ in range(config.n_steps))
+        yield from ((torch.arange(n_cells), True) for _ in range(config.n_epochs or config.n_steps))
         return
     size = min(config.batch_size, n_cells)
     per_epoch = n_cells // size
-    for step in range(config.n_steps):
+    n_steps = config.n_epochs * per_epoch if config.n_epochs else config.n_steps
+    for step in range(n_steps):
         place = step % per_epoch
         if place == 0:
             order = torch.from_numpy(rng.permutation(n_cells))
-        yield order[place * size : (place + 1) * size], place == per_epoch - 1 or step == config.n_steps - 1
+        yield order[place * size : (place + 1) * size], place == per_epoch - 1 or step == n_steps - 1

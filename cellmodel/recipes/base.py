@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cellmodel.cluster.n_clusters import NClusters
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, GeneVectors, Labels
+from cellmodel.core.config import TrainingConfig
 from cellmodel.core.device import Compute
 from cellmodel.nn.distributed import Workers
 from cellmodel.nn.train import Batch, History, LossTerm
@@ -44,6 +45,8 @@ class CellViews:
     # (gene,) weights of ``expression`` in ``pcs``; None where all are 1
     gene_weights: Float[np.ndarray, " gene"] | None = None
     compute: Compute = field(default_factory=Compute)  # where models are trained
+    # what a run changes of the training of its recipe
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     # whether ``pcs`` are an embedding of the user's, so that none may be computed from ``expression``
     fixed_pcs: bool = False
     # integrates components of another number as ``pcs`` were; None where nothing was integrated

@@ -75,7 +75,8 @@ def represent(
     order = content_order(views.smoothed)  # so that nothing depends on the positions of the cells
     shift, scale = _location_and_scale(views.smoothed, order)
     arrays = {"smoothed": views.smoothed, "text": views.text, "order": order, "shift": shift}
-    settings: dict[str, Any] = {"seed": seed, "scale": scale, "off": off}
+    config = TRAINING.changed(views.training)
+    settings: dict[str, Any] = {"seed": seed, "scale": scale, "off": off, "config": config}
     device = find_device(views.compute.device)
     if views.compute.engine == "local":
         trained = _train(arrays, **settings, device=device, on_epoch=_reporter(on_epoch, views.smoothed))
@@ -118,6 +119,7 @@ def _train(
     seed: int,
     scale: float,
     off: frozenset[str],
+    config: TrainConfig,
     workers: Workers | None = None,
     device: torch.device | None = None,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
@@ -130,7 +132,7 @@ def _train(
             model,
             objective(_forward, without(TERMS, off), workers=workers),
             views={"expression": expression, "text": text},
-            config=TRAINING,
+            config=config,
             rng=seeding.generator(seed, "batches"),
             on_epoch=on_epoch,
             workers=workers,

@@ -136,6 +136,7 @@ class GraphInputs(Generic[Read]):
     cells: Batch  # by cell, with its position as ``cell``
     graphs: "CellGraphs[Read]"
     draw: Draw | None = None  # gives the cells of a step; None where it takes all
+    training: TrainConfig = TRAINING  # of each stage
 
 
 def reporter(on_epoch: OnEpoch | None, embed: Callable[[], Embedding]) -> Report:
@@ -203,8 +204,8 @@ def self_train(
         log_q = log_soft_assignment(outputs["z"], centres, scale=scale)
         return {**outputs, "log_q": log_q, "p": target.p[batch["cell"]]}
 
-    loss, cells = objective(assigned, terms), inputs.cells
-    history = fit(model, loss, views=cells, config=TRAINING, rng=rng, on_epoch=start_epoch, draw=inputs.draw)
+    loss, config = objective(assigned, terms), inputs.training
+    history = fit(model, loss, views=inputs.cells, config=config, rng=rng, on_epoch=start_epoch, draw=inputs.draw)
     report(len(history), model)
     return history
 

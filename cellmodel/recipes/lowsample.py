@@ -64,7 +64,8 @@ def represent(views: CellViews, seed: int) -> Representation:
     with seeding.scope(seed):
         model = Projector(dim=text.shape[1]).to(device)
         rows = {"rows": torch.arange(len(text))}
-        history = fit(model, contrast(view), views=rows, config=TRAINING, rng=seeding.generator(seed, "batches"))
+        config = TRAINING.changed(views.training)
+        history = fit(model, contrast(view), views=rows, config=config, rng=seeding.generator(seed, "batches"))
     with torch.inference_mode():
         z = unit_rows(model(text).cpu().numpy())[places]
     levels, _ = column_moments(views.expression)

@@ -121,7 +121,8 @@ def represent(
         model = _aligner(cells, n_clusters).to(device)
         cells = {name: values.to(device) for name, values in cells.items()}
         graphs = CellGraphs(relate_cells(linked=ordered.graph), lambda graph: propagation(graph, "linked").to(device))
-        inputs = GraphInputs(cells=cells, graphs=graphs, draw=batches(ordered.pcs, seed=seed, batching=batching))
+        draw = batches(ordered.pcs, seed=seed, batching=batching)
+        inputs = GraphInputs(cells=cells, graphs=graphs, draw=draw, training=TRAINING.changed(views.training))
         report = reporter(on_epoch, lambda: _embeddings(model, cells, places)["z"])
         history = _train(model, inputs, terms=terms, seed=seed, report=report)
     return Representation(
@@ -196,7 +197,7 @@ def _train(
     first = without(terms, NEED_CENTRES.intersection(term.name for term in terms))
     forward = partial(_forward, graphs=inputs.graphs, rng=rng)
     loss = objective(forward, first)
-    history = fit(model, loss, views=cells, config=TRAINING, rng=rng, on_epoch=report, draw=inputs.draw)
+    history = fit(model, loss, views=cells, config=inputs.training, rng=rng, on_epoch=report, draw=inputs.draw)
     return history + self_train(
         model,
         model.centres,

@@ -140,7 +140,7 @@ def represent(
             model,
             objective(partial(_forward, inputs=inputs, rng=rng), without(TERMS, off)),
             views=inputs.cells,
-            config=TRAINING,
+            config=TRAINING.changed(views.training),
             rng=seeding.generator(seed, "batches"),
             on_epoch=reporter(on_epoch, lambda: _embed(model, inputs)["z"][places]),
             draw=inputs.draw,

@@ -36,7 +36,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -93,7 +93,7 @@ DIFFUSION_STEPS: Final = 5
 DIFFUSION_KEPT: Final = 64  # cells that a row of the diffusion keeps
 DIFFUSED_CELLS: Final = 4_096  # rows that are diffused at once: bounds memory
 _ONLY_TRAINED: Final = ("counts", "linear_back", "features.decoder", "graph.decoder")
-GRAPH_PRETRAINING: Final = replace(TRAINING, n_steps=30)
+GRAPH_PRETRAINING_EPOCHS: Final = 30
 
 
 def _cell(z: Mapping[str, Tensor]) -> Tensor:
@@ -148,7 +148,7 @@ def represent(
     terms = _terms(off, has_counts=views.counts is not None)
     ordered, places = in_content_order(views, reads=("pcs", "graph", "counts", "depth"))
     draw = batches(ordered.pcs, seed=seed, batching=batching)
-    inputs = replace(augment_views(ordered, seed=seed), draw=draw)
+    inputs = replace(augment_views(ordered, seed=seed), draw=draw, training=TRAINING.changed(views.training))
     with seeding.scope(seed):
         n_features = inputs.cells["features"].shape[1]
         model = _encoders(n_features, n_clusters=n_clusters, counts=inputs.counts)
@@ -219,9 +219,9 @@ def _pretrain(model: SiameseEncoders, inputs: AugmentedViews, seed: int) -> Hist
         z = model.encode_over(batch["features"], linked)
         return {"smoothed": F.mse_loss(model.decode_over(z, linked), batch["smoothed"])}
 
-    cells, draw = inputs.cells, inputs.draw
-    first = fit(model, features, views=cells, config=TRAINING, rng=rng, draw=draw)
-    return first + fit(model, smoothed, views=cells, config=GRAPH_PRETRAINING, rng=rng, draw=draw)
+    shared: dict[str, Any] = {"views": inputs.cells, "rng": rng, "draw": inputs.draw}
+    first = fit(model, features, config=inputs.training, **shared)
+    return first + fit(model, smoothed, config=replace(inputs.training, n_steps=GRAPH_PRETRAINING_EPOCHS), **shared)
 
 
 def _train(

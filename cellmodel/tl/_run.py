@@ -187,6 +187,7 @@ def _views(
         n_clusters=config.n_clusters,
         gene_weights=features.gene_weights,
         compute=config.compute,
+        training=config.training,
         fixed_pcs=config.use_rep is not None,
         integrate=features.integrated.again if features.integrated else None,
     )

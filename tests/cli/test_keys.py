@@ -145,7 +145,9 @@ def test_the_largest_and_smallest_seeds_are_kept(seed, home, tmp_path, capsys, m
     ],
 )
 @pytest.mark.parametrize(
-    "command", [["bench", "absent", "-o", "absent"], ["ablate", "absent.h5ad"]], ids=["bench", "ablate"]
+    "command",
+    [["bench", "absent", "-o", "absent"], ["ablate", "absent.h5ad"], ["sweep", "absent.h5ad", "-o", "absent"]],
+    ids=["bench", "ablate", "sweep"],
 )
 def test_seeds_that_cannot_be_run_are_wrong_usage(command, seeds, why, capsys, monkeypatch):
     found = call_here(["cellmodel", *command, "--seeds", seeds], capsys, monkeypatch)

@@ -53,6 +53,7 @@ COMMANDS = {
     "cellmodel predict": ("{cells} --model {model}", ["-o"], ["cells", "model"]),
     "cellmodel report": ("{cells}", ["-o"], ["cells"]),
     "cellmodel search": ("{cells} blood --kb {store} --cluster-key group", ["-o"], ["cells"]),
+    "cellmodel sweep": ("{cells} --recipes pca-kmeans@none --dropout 0.2", ["-o", "--plot"], ["cells"]),
     "genekb compare": ("--kb {store} --tasks {tasks}", ["-o", "--plot"], ["tasks"]),
     "genekb export": ("--kb {store} --format npy", ["-o"], ["store"]),
     "genekb name-set": ("{genes} --kb {store} --vocabulary {sets}", ["-o"], ["genes", "sets"]),

@@ -42,6 +42,7 @@ MORE = {  # what makes a command quick, or lets it come to its options
     "cellmodel cluster": ["--recipe", "pca-kmeans", "--n-clusters", "2"],
     "cellmodel bench": ["--recipes", "pca-kmeans@none", "--seeds", "0"],
     "cellmodel ablate": ["--recipe", "pca-kmeans", "--n-clusters", "2", "--seeds", "0"],
+    "cellmodel sweep": ["--recipes", "pca-kmeans", "--n-clusters", "2", "--seeds", "0", "--dropout", "0.2"],
     "cellmodel attribute": ["--permutations", "5"],
     "cellmodel compare": ["--permutations", "5"],
     "genekb download": ["--mirror", "http://127.0.0.1:9/"],

@@ -14,7 +14,14 @@ from jaxtyping import Bool, Float, Int
 
 import genekb
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
-from cellmodel.core.config import BatchConfig, GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig
+from cellmodel.core.config import (
+    BatchConfig,
+    GraphConfig,
+    PreprocessConfig,
+    RunConfig,
+    SemanticsConfig,
+    TrainingConfig,
+)
 from cellmodel.core.errors import AlignmentTooLow, InputUnusable, LineageMismatch
 from cellmodel.io.array_folder import read_folder, write_folder
 from cellmodel.io.backed import AnyCells
@@ -333,4 +340,6 @@ def _config(content: dict[str, Any]) -> RunConfig:
     nested = {"preprocess": PreprocessConfig, "graph": GraphConfig, "semantics": SemanticsConfig}
     if content.get("batch") is not None:
         nested["batch"] = BatchConfig
+    if "training" in content:
+        nested["training"] = TrainingConfig
     return RunConfig(**content | {name: kind(**content[name]) for name, kind in nested.items()})

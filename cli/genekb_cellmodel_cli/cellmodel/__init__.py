@@ -36,6 +36,7 @@ app = make_app(
         "attribute": attribute.attribute,
         "bench": bench.bench,
         "ablate": bench.ablate,
+        "sweep": bench.sweep,
         "classify": classify.classify,
         "compare": compare.compare,
         "composition": samples.composition,

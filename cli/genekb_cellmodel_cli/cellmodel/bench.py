@@ -1,7 +1,7 @@
-"""The commands `cellmodel bench`, `ablate` and `eval`: recipes by one protocol, their parts, and scores of clusters."""
+"""The commands `cellmodel bench`, `sweep`, `ablate` and `eval`: recipes by one protocol, and scores of clusters."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,16 +10,23 @@ from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_seeds
 from genekb_cellmodel_cli.app.output import progress_bar, show, table
 
+if TYPE_CHECKING:
+    from cellmodel.bench.runner import BenchResult
+
 CHECK_FAILED = 1
 Seeds = Annotated[str, typer.Option(help="Seeds: numbers or ranges parted by commas, e.g. 0-4.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")]
+Recipes = Annotated[
+    str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+micro-ward@shuffled.")
+]
+Jobs = Annotated[int, typer.Option(help="Processes at once, each with one thread.", min=1)]
+Truth = Annotated[str | None, typer.Option(help="Column of obs with labels, for scores.")]
 
 
 def bench(
     folder: Annotated[Path, typer.Argument(help="Folder of labelled .h5ad files.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run that was cut goes on.")],
-    recipes: Annotated[
-        str, typer.Option(help="RECIPE[+HEAD][@KNOWLEDGE] parted by commas, e.g. fused,scrcl+micro-ward@shuffled.")
-    ] = "fused,pca-kmeans,pca-leiden",
+    output: Output,
+    recipes: Recipes = "fused,pca-kmeans,pca-leiden",
     seeds: Seeds = "0-4",
     kb: Annotated[
         list[str] | None,
@@ -38,7 +45,7 @@ def bench(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Also show what choosing the epoch by label would add; never used.")
     ] = False,
-    jobs: Annotated[int, typer.Option(help="Processes at once, each with one thread.", min=1)] = 1,
+    jobs: Jobs = 1,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
@@ -51,7 +58,7 @@ def bench(
     from cellmodel.bench.runner import run_bench
 
     config = BenchConfig(
-        variants=tuple(part.strip() for part in recipes.split(",")),
+        variants=_parted(recipes),
         output=output,
         seeds=numbers,
         stores=tuple(Path(genekb.open(name, home=home).folder) for name in kb or ()),
@@ -60,15 +67,103 @@ def bench(
         with_oracle=oracle,
         n_processes=jobs,
     )
-    names = tuple(part.strip() for part in data.split(",")) if data else ()
+    names = _parted(data) if data else ()
     datasets = find_datasets(folder, listing=listing, label_key=label_key, names=names)
     with progress_bar() as progress:
         found = run_bench(datasets, config, progress=progress)
+    _show_results(found, output, json=json)
+
+
+def _parted(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _show_results(found: "BenchResult", output: Path, *, json: bool) -> None:
+    """Show the tables, or the rows; something that was not done is exit code 1."""
     failures = [{"data": data, "recipe": recipe, "why": why} for data, recipe, why in found.failures]
     content = {"output": str(output), "n_reused": found.n_reused, "rows": list(found.rows), "failures": failures}
     show(content, [(output / "results.md").read_text()], json=json)
     if found.failures:
         raise typer.Exit(CHECK_FAILED)
+
+
+def sweep(
+    path: options.CellFile,
+    output: Output,
+    store: options.MaybeStore,
+    read: options.Reading,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=a,b,c: values of a setting, such as n_top_genes; repeatable.")
+    ] = None,
+    thin: Annotated[str | None, typer.Option(help="Fractions of the counts to keep, e.g. 0.5,0.25,0.1.")] = None,
+    drop_cells: Annotated[str | None, typer.Option(help="Fractions of the cells to leave out.")] = None,
+    dropout: Annotated[str | None, typer.Option(help="Fractions of the values above zero to set to zero.")] = None,
+    recipes: Recipes = "fused,pca-kmeans,pca-leiden",
+    seeds: Seeds = "0-2",
+    encoder: options.Encoder = None,
+    truth: Truth = None,
+    n_clusters: Annotated[
+        str | None, typer.Option(help="A number, auto, or given: of the types, which is the default with --truth.")
+    ] = None,
+    jobs: Jobs = 1,
+    plot: Annotated[Path | None, typer.Option(help="Figure of the curves to write: .svg, .png or .pdf.")] = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Show how recipes depend on settings, on depth, on dropout and on the number of cells.
+
+    Example: cellmodel sweep cells.h5ad --set n_top_genes=500,1000,4000 --thin 0.5,0.1 --truth cell_type -o sweep/
+    """
+    numbers = parse_seeds(seeds)
+    from cellmodel.bench.changes import DROP_CELLS, DROPOUT, THIN, default_of, parse_fractions, parse_setting
+    from cellmodel.bench.jobs import BenchConfig, DataSet
+    from cellmodel.bench.runner import run_bench
+    from cellmodel.io.writers import check_targets
+    from cellmodel.pl._canvas import check_format
+    from cellmodel.pl._sweep import draw_sweep
+    from genekb.files.replace import Target
+
+    with options.wrong_usage():
+        changes = [change for text in settings or () for change in parse_setting(text)]
+        for name, text in ((THIN, thin), (DROP_CELLS, drop_cells), (DROPOUT, dropout)):
+            changes += parse_fractions(name, text) if text is not None else []
+    if not changes:
+        raise typer.BadParameter("nothing is to be changed; give --set KEY=a,b,c, --thin, --drop-cells or --dropout")
+    if n_clusters == "given" and truth is None:
+        raise typer.BadParameter("--n-clusters given is the number of types; give --truth COLUMN, too")
+    folder = Target(output, kind="shared", makes_parents=True)
+    if plot is not None:
+        check_targets([folder, Target(check_format(plot))], inputs=(path,), overwrite=overwrite)
+    config = BenchConfig(
+        variants=_parted(recipes),
+        output=output,
+        seeds=numbers,
+        stores=_stores(store),
+        encoder=encoder,
+        n_clusters=(_way(n_clusters or ("given" if truth else "auto")),),
+        changes=tuple(changes),
+        n_processes=jobs,
+    )
+    data = DataSet(name=path.stem, path=path, label_key=truth, read=read.config())
+    with progress_bar() as progress:
+        found = run_bench([data], config, progress=progress)
+    if plot is not None:
+        unchanged = {change.setting: default_of(change.setting) for change in changes}
+        draw_sweep(found.rows, unchanged, plot, overwrite=overwrite)
+    _show_results(found, output, json=json)
+
+
+def _stores(store: options.MaybeStore) -> tuple[Path, ...]:
+    opened = store.open()
+    return () if opened is None else (Path(opened.folder),)
+
+
+def _way(n_clusters: str) -> str:
+    """Way of the number of clusters, as a benchmark names it."""
+    if n_clusters == "given":
+        return n_clusters
+    number = parse_n_clusters(n_clusters)
+    return "estimated" if number is None else str(number)
 
 
 def ablate(
@@ -79,7 +174,7 @@ def ablate(
     recipe: options.Recipe = "fused",
     head: Annotated[str | None, typer.Option(help="Head; the recipe's own if left out.")] = None,
     n_clusters: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
-    truth: Annotated[str | None, typer.Option(help="Column of obs with labels, for scores.")] = None,
+    truth: Truth = None,
     seeds: Seeds = "0-4",
     json: options.Json = False,
 ) -> None:
@@ -90,23 +185,20 @@ def ablate(
     numbers = parse_seeds(seeds)
     from dataclasses import asdict
 
-    from cellmodel.bench.ablation import ablate_file, ablation_lines
-    from cellmodel.core.config import RunConfig
-    from cellmodel.recipes.heads import find_head
+    from cellmodel.bench.ablation import ablate as run_ablation
+    from cellmodel.bench.ablation import ablation_lines
+    from cellmodel.bench.jobs import OWN_HEAD, BenchConfig, DataSet, variant_name
 
-    if head is not None:
-        find_head(head)
-    config = RunConfig(
-        recipe=recipe,
-        head=head,  # type: ignore[arg-type]  # find_head has just checked it
-        n_clusters=parse_n_clusters(n_clusters),
+    config = BenchConfig(
+        variants=(variant_name(recipe, "real", head or OWN_HEAD),),
+        seeds=numbers,
+        stores=_stores(store),
         encoder=encoder,
-        knowledge="real" if store.kb else "none",
+        n_clusters=(_way(n_clusters),),
     )
+    data = DataSet(name=path.stem, path=path, label_key=truth, read=read.config())
     with progress_bar() as progress:
-        found = ablate_file(
-            path, store.open(), config, read=read.config(), seeds=numbers, truth=truth, progress=progress
-        )
+        found = run_ablation(data, config, progress=progress)
     lines = [*ablation_lines(found), "", *(f"not done: {reason}" for reason in found.skipped)]
     show({"input": str(path), **asdict(found)}, lines, json=json)
 

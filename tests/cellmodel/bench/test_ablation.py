@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from cellmodel.bench.ablation import COMPLETE, ablate, ablation_lines, variants
+from cellmodel.bench.ablation import SHOWN, ablate, ablation_changes, ablation_lines
+from cellmodel.bench.changes import WITHOUT, changed_config
+from cellmodel.bench.jobs import BenchConfig, DataSet
+from cellmodel.bench.tables import COMPLETE
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata
@@ -21,36 +24,50 @@ def home(demo_home):
 
 
 @pytest.fixture(scope="module")
-def kb(demo_kb):
-    return demo_kb
-
-
-@pytest.fixture(scope="module")
 def adata():
     return read_anndata(find_demo_cells())[:200].copy()
 
 
 @pytest.fixture(scope="module")
-def found(adata, kb):
-    labels = adata.obs["bulk_labels"].astype(str).tolist()
-    return ablate(
-        cells_from_anndata(adata.copy()), kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0, 1), y_true=labels
-    )
+def path(adata, tmp_path_factory):
+    where = tmp_path_factory.mktemp("ablation") / "cells.h5ad"
+    without = adata.copy()
+    without.obs["empty"] = ""
+    without.write_h5ad(where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def ablated(path, demo_kb):
+    def ablated(label_key, *seeds):
+        config = BenchConfig(variants=("fused+kmeans",), seeds=seeds, stores=(demo_kb.folder,), n_clusters=("5",))
+        return ablate(DataSet(name="cells", path=path, label_key=label_key), config)
+
+    return ablated
+
+
+@pytest.fixture(scope="module")
+def found(ablated):
+    return ablated("bulk_labels", 0, 1)
 
 
 def test_every_part_has_a_variant_that_changes_it_alone():
-    planned, skipped = variants(RunConfig())
-    names = [variant.name for variant in planned]
-    controls = ["knowledge shuffled", "knowledge random", "knowledge none", "path 1 alone", "path 2 alone"]
-    assert names == [COMPLETE, *controls, *(f"without {term.name}" for term in TERMS)]
+    planned, skipped = ablation_changes("fused", knowledge="real")
+    assert planned == [
+        *(("knowledge", kind) for kind in ("shuffled", "random", "none")),
+        ("path1_weight", 1.0),
+        ("path1_weight", 0.0),
+        *((WITHOUT, term.name) for term in TERMS),
+    ]
     assert skipped == []
-    assert {variant.config.semantics.path1_weight for variant in planned} == {0.5, 1.0, 0.0}
-    assert [set(variant.off) for variant in planned if variant.off] == [{term.name} for term in TERMS]
+    configs = [changed_config(RunConfig(), change) for change in planned]
+    assert {config.semantics.path1_weight for config in configs} == {0.5, 1.0, 0.0}
+    assert [config.knowledge for config in configs][:4] == ["shuffled", "random", "none", "real"]
 
 
 def test_what_would_change_nothing_is_said_and_not_run():
-    planned, skipped = variants(RunConfig(recipe="pca-kmeans", knowledge="none"))
-    assert [variant.name for variant in planned] == [COMPLETE]
+    planned, skipped = ablation_changes("pca-kmeans", knowledge="none")
+    assert planned == []
     assert ["reads no text" in skipped[0], "two are needed" in skipped[1]] == [True, True]
 
 
@@ -62,8 +79,8 @@ def test_a_recipe_that_needs_text_refuses_to_go_without_and_its_ablation_does_no
             run(cells, None, config)
     else:
         assert run(cells, None, config, with_clusters=False).text is None
-    planned, skipped = variants(RunConfig(recipe=name))
-    asked = "knowledge none" in [variant.name for variant in planned]
+    planned, skipped = ablation_changes(name, knowledge="real")
+    asked = ("knowledge", "none") in planned
     assert asked is not find_recipe(name).needs_text
     assert any("cannot do without texts" in line for line in skipped) is not asked
 
@@ -83,10 +100,8 @@ def test_the_text_moves_the_embedding_and_not_the_clusters_of_fused(found):
 
 
 @pytest.mark.slow
-def test_differences_are_paired_by_seed(found, adata, kb):
-    labels = adata.obs["bulk_labels"].astype(str).tolist()
-    config, cells = RunConfig(n_clusters=5, head="kmeans"), cells_from_anndata(adata.copy())
-    single = [ablate(cells, kb, config, seeds=(seed,), y_true=labels).rows for seed in (0, 1)]
+def test_differences_are_paired_by_seed(found, ablated):
+    single = [ablated("bulk_labels", seed).rows for seed in (0, 1)]
     by_seed = [[one.mean["purity"] - rows[0].mean["purity"] for one in rows] for rows in single]
     for place, row in enumerate(found.rows):
         values = [values[place] for values in by_seed]
@@ -95,20 +110,19 @@ def test_differences_are_paired_by_seed(found, adata, kb):
 
 
 @pytest.mark.slow
-def test_labels_enter_the_measures_alone(adata, kb, found):
-    cells = cells_from_anndata(adata.copy())
-    bare = ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0, 1))
-    assert set(bare.rows[0].mean) == {"same_clusters", "neighbours", "n_clusters"}
+def test_labels_enter_the_measures_alone(ablated, found):
+    bare = ablated(None, 0, 1)
+    assert {"same_clusters", "neighbours", "n_clusters"} == set(SHOWN).intersection(bare.rows[0].mean)
     for without, with_labels in zip(bare.rows, found.rows, strict=True):
-        assert without.mean.items() <= with_labels.mean.items()
-    with pytest.raises(InputUnusable, match="no cell has a label"):
-        ablate(cells, kb, RunConfig(n_clusters=5, head="kmeans"), seeds=(0,), y_true=[""] * adata.n_obs)
+        measures = {name: value for name, value in without.mean.items() if name != "seconds"}
+        assert measures.items() <= with_labels.mean.items()
+    with pytest.raises(InputUnusable, match="names 0 types, 2 are needed"):
+        ablated("empty", 0)
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_table_and_one_object(adata, kb, home, tmp_path):
-    adata.write_h5ad(tmp_path / "cells.h5ad")
-    args = ["ablate", tmp_path / "cells.h5ad", "--kb", "demo", "--home", home, "--truth", "bulk_labels", "--seeds", "0"]
+def test_the_command_prints_a_table_and_one_object(path, home):
+    args = ["ablate", path, "--kb", "demo", "--home", home, "--truth", "bulk_labels", "--seeds", "0"]
     content = call_json("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")
     assert content["rows"][0]["variant"] == COMPLETE
     code, out, _ = call("cellmodel", *args, "--n-clusters", "5", "--head", "kmeans")

@@ -12,7 +12,8 @@ import cellmodel as cm
 import genekb
 from cellmodel.bench.jobs import BenchConfig, find_datasets, parse_variant, run_job, variant_name
 from cellmodel.bench.metrics import score
-from cellmodel.bench.runner import benchmark_markdown, compare, plan_jobs, run_bench
+from cellmodel.bench.runner import plan_jobs, run_bench
+from cellmodel.bench.tables import benchmark_markdown, compare
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
@@ -63,7 +64,7 @@ def test_an_unknown_variant_is_refused(text):
 @pytest.mark.slow
 def test_scores_are_those_of_the_public_functions(folder, tmp_path):
     job = plan_jobs(datasets(folder)[:1], config(tmp_path))[0]
-    rows = run_job(job)
+    rows = run_job(job).rows
     assert [(row["recipe"], row["k"], row["seed"]) for row in rows][:3] == [
         ("pca-kmeans", "given", 0),
         ("pca-kmeans+micro-ward", "given", 0),
@@ -149,13 +150,14 @@ def test_a_listing_says_where_labels_come_from_and_which_bytes_are_meant(folder,
         find_datasets(folder, listing=None, label_key="cell_type", names=("c",))
 
 
-def test_the_command_writes_the_same_rows_in_three_forms(folder, tmp_path):
+def test_the_command_writes_the_same_rows_in_four_forms(folder, tmp_path):
     output = tmp_path / "results"
     args = ["bench", folder, "--recipes", "pca-kmeans", "--seeds", "0-1", "--data", "a", "-o", output]
     content = call_json("cellmodel", *args, "--n-clusters", "given")
     assert [row["seed"] for row in content["rows"]] == [0, 1]
     assert json.loads((output / "results.json").read_text())["rows"] == content["rows"]
     assert pq.read_table(output / "results.parquet")["ari"].to_pylist() == [row["ari"] for row in content["rows"]]
+    assert pd.read_csv(output / "results.csv")["ari"].to_list() == [row["ari"] for row in content["rows"]]
 
 
 @pytest.mark.slow
