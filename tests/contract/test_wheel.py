@@ -43,7 +43,6 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
         "cellmodel/pl/_report/report.css",
         "cellmodel/pl/_report/samples.html.j2",
         "cellmodel/pl/_report/samples.js",
-        "cellmodel/pl/_report/samples.css",
     } <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -42,6 +42,7 @@ from cellmodel.pl._report.samples import (
     read_effects,
     read_mixing,
 )
+from cellmodel.pl._report.tree import read_tree
 from cellmodel.pl._report.view import by_cluster
 from cellmodel.pp.blocks import expression_of
 from cellmodel.pp.features import make_features
@@ -154,6 +155,7 @@ def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = N
         effects=effects,
         names=read_names(adata.uns, cluster_key=cluster_key, clusters=names),
         evidence=evidence,
+        tree=read_tree(adata.uns, cluster_key=cluster_key, clusters=names) if is_run else None,
         markers=tuple(read_markers(record["markers"], name) for name in names),
         words=tuple(read_words(record["words"], name) for name in names) if is_run else (),
         k_choice=record.get("n_clusters"),

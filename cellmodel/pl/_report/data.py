@@ -14,6 +14,7 @@ from cellmodel.io.records import FileRecord, stored_table
 
 if TYPE_CHECKING:
     from cellmodel.pl._report.samples import Samples
+    from cellmodel.pl._report.tree import TreeData
 
 Row = Mapping[str, Any]  # one row of a stored table, by column
 
@@ -53,6 +54,7 @@ class ReportData:
     evidence: tuple[Row | None, ...] = ()
     markers: tuple[tuple[Row, ...], ...] = ()
     words: tuple[tuple[Row, ...], ...] = ()
+    tree: "TreeData | None" = None  # of the clusters of a run, see :mod:`cellmodel.pl._report.tree`
     samples: "Samples | None" = None  # of the cells, see :mod:`cellmodel.pl._report.samples`, as the next three
     mixing: Row | None = None  # same-batch neighbours of a run
     composition: Row | None = None  # shares of clusters, compared between conditions

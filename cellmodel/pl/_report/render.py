@@ -14,6 +14,7 @@ from cellmodel.io.writers import output
 from cellmodel.pl._report import style as formats
 from cellmodel.pl._report.data import ReportData
 from cellmodel.pl._report.style import badges, cluster_color, text_color
+from cellmodel.pl._report.tree import tree_payload
 from cellmodel.pl._report.view import page_view, split_at_term
 from genekb.files.replace import Target
 
@@ -36,7 +37,7 @@ def render_report(data: ReportData) -> str:
     view, rows = page_view(data), drawn_cells(data.clusters)
     style, script = _asset("report.css"), _asset("report.js")
     if view["samples"]:
-        style, script = style + _asset("samples.css"), script.replace(_READY, _asset("samples.js") + _READY)
+        script = script.replace(_READY, _asset("samples.js") + _READY)
     template = _environment().from_string(_asset("template.html.j2"))
     return template.render(
         data=data,
@@ -138,6 +139,7 @@ def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> "Markup":
             for column in columns
         ],
         "genes": _genes(data, rows),
+        **tree_payload(data),
     }
     if data.samples is not None:
         codes = np.where(data.samples.codes < 0, len(data.samples.names), data.samples.codes)[rows]

@@ -446,8 +446,8 @@
   }
   function showChoice(column) {
     geneChoice.remove();
-    if (column.isGene) {
-      geneChoice.textContent = `gene ${column.name}`;
+    if (column.isGene || column.isCut) {
+      geneChoice.textContent = column.isGene ? `gene ${column.name}` : column.name;
       select.append(geneChoice);
       select.value = "gene";
     } else {
@@ -464,7 +464,8 @@
   }
   fillSelect();
   select.addEventListener("change", () => {
-    if (select.value !== "gene") colorBy(columns[Number(select.value)]);
+    if (select.value === "0" && payload.tree) cutTree(clusters.badges.length);
+    else if (select.value !== "gene") colorBy(columns[Number(select.value)]);
   });
   if (geneField) {
     const spelt = new Map([...genes.keys()].map((name) => [name.toLowerCase(), name]));
@@ -491,6 +492,78 @@
   function showOnMap(name) {
     colorByGene(name);
     byId("map").scrollIntoView();
+  }
+
+  // tree of the clusters: a cut is a column of groups, each in the colour of its first cluster
+  const allBelow = ([left, right]) => [...left, ...right].sort((a, b) => a - b);
+  function groupsOf(nGroups) {
+    let groups = [allBelow(payload.tree.splits[0])];
+    for (const split of payload.tree.splits.slice(0, nGroups - 1)) {
+      const whole = String(allBelow(split));
+      groups = [...groups.filter((group) => String(group) !== whole), ...split];
+    }
+    return groups.sort((a, b) => a[0] - b[0]);
+  }
+  function cutColumn(groups, groupOf) {
+    const none = clusters.n_none ? [groups.length] : [];
+    const of = (list, all) => [...groups.map(all), ...none.map(() => list[list.length - 1])];
+    const titles = groups.map((group) => payload.tree.names[group] ?? (group.length === 1 ? clusters.titles?.[group[0]] : "") ?? "");
+    return {
+      name: `tree: ${groups.length} group${groups.length === 1 ? "" : "s"}`, kind: "categories", isCut: true, n_none: clusters.n_none,
+      names: of(clusters.names, (group) => group.map((one) => clusters.names[one]).join("+")),
+      sizes: of(clusters.sizes, (group) => group.reduce((sum, one) => sum + clusters.sizes[one], 0)),
+      titles: titles.some(Boolean) ? titles : undefined,
+      badges: groups.map((group) => clusters.badges[group[0]] + (group.length > 1 ? "+" : "")),
+      colors: groups.map(([first]) => clusters.colors[first] ?? page.muted),
+      inks: groups.map(([first]) => clusters.inks[first] ?? page.ink),
+      values: clusters.values.map((code) => groupOf[code] ?? groups.length),
+    };
+  }
+  function cutTree(nGroups) {
+    const groups = groupsOf(nGroups);
+    const groupOf = [];
+    groups.forEach((group, at) => group.forEach((one) => { groupOf[one] = at; }));
+    const column = cutColumn(groups, groupOf);
+    colorBy(nGroups === groupOf.length ? clusters : column);
+    const words = column.names.map((name, at) => (column.titles?.[at] ? `${name} (${column.titles[at]})` : name)).slice(0, nGroups);
+    byId("tree-cut").value = byId("tree-n").textContent = nGroups;
+    byId("tree-status").textContent = `${nGroups} group${nGroups === 1 ? "" : "s"}: ${words.join("; ")}.`;
+    for (const mark of document.querySelectorAll("svg [data-cluster], svg.badge[data-cluster]")) {
+      const at = groupOf[mark.dataset.cluster];
+      mark.querySelector("rect").setAttribute("fill", column.colors[at]);
+      mark.querySelector("text").setAttribute("fill", column.inks[at]);
+    }
+    for (const line of document.querySelectorAll(".in-group")) {
+      const at = groupOf[line.dataset.cluster];
+      line.hidden = groups[at].length === 1;
+      line.textContent = `In group ${words[at]}`;
+    }
+    for (const branch of document.querySelectorAll(".branch")) {
+      const below = new Set(branch.dataset.group.split(",").map((one) => groupOf[one]));
+      branch.style.stroke = below.size === 1 ? column.colors[[...below][0]] : "";
+    }
+    const xs = [...document.querySelectorAll(".split .ground")].map((node) => node.cx.baseVal.value);
+    const line = byId("cut-line");
+    const x = ((xs[nGroups - 2] ?? xs[0] - 40) + (xs[nGroups - 1] ?? Number(line.dataset.right))) / 2;
+    for (const name of ["x1", "x2"]) line.setAttribute(name, x);
+    line.setAttribute("visibility", "visible");
+  }
+  if (payload.tree) {
+    byId("tree-cut").addEventListener("input", (event) => cutTree(Number(event.target.value)));
+    for (const button of document.querySelectorAll("[data-cut]")) {
+      button.addEventListener("click", () => cutTree(Number(button.dataset.cut)));
+    }
+    for (const node of document.querySelectorAll(".split")) {
+      const show = () => cutTree(Number(node.dataset.split) + 2);
+      node.setAttribute("tabindex", "0");
+      node.setAttribute("role", "button");
+      node.addEventListener("click", show);
+      node.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        show();
+      });
+    }
   }
 
   // dot plot

@@ -15,6 +15,7 @@ from cellmodel.cluster.n_clusters import NO_STRUCTURE
 from cellmodel.pl._report.data import ReportData, Row
 from cellmodel.pl._report.sample_view import sample_view
 from cellmodel.pl._report.style import badges, cluster_color, plain_number, text_color
+from cellmodel.pl._report.tree import tree_view
 from cellmodel.pp.moments import GeneSums
 
 WIDTH, HEIGHT = 420, 220
@@ -127,6 +128,7 @@ def page_view(data: ReportData) -> dict[str, Any]:
         "k_chart": k_chart(data),
         "curve_name": CURVE_NAME,
         "training_charts": training_charts(data),
+        "tree": tree_view(data, clusters),
         "samples": sample_view(data, clusters),
         "badges": {cluster["name"]: cluster for cluster in clusters},
         "name_figures": _name_figures(data),
