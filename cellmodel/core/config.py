@@ -148,6 +148,13 @@ class BatchConfig:
     # ``harmony``, ``none``, or the name of a plug-in; None for Harmony, and for none where ``use_rep`` is given
     integration: str | None = None
     confounded_ok: bool = False  # whether batches may be cell types or conditions, which integration takes away
+    # Harmony's theta: how much it counts that each centre has cells of all batches. Its own default of 2 leaves small
+    # batches of other protocols apart; a lower value keeps more of the types that one batch alone has
+    theta: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.theta < float("inf"):
+            raise ValueError(f"theta must be finite and >= 0, got {self.theta}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

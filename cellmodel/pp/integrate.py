@@ -26,9 +26,6 @@ GROUP: Final = "cellmodel.integrations"  # entry points of plug-ins: each names 
 BUILT_IN: Final = ("harmony", "none")
 CELLS_PER_CENTRE, MOST_CENTRES = 30, 100  # of Harmony's soft clusters
 SOFTNESS: Final = 0.1  # of the assignment to them, Harmony's sigma
-# Harmony's theta: how much it counts that each centre has cells of all batches. Its own default of 2 leaves small
-# batches of other protocols apart
-DIVERSITY: Final = 6.0
 PENALTY: Final = 1.0  # of the ridge regression that maps new batches
 SHIFT_ROUNDS: Final = 5  # in which the shift of a new batch as a whole is found
 LEAST_EXCESS: Final = 0.02  # of same-batch neighbours beyond chance, 1 for none of another batch, that is integrated
@@ -115,25 +112,21 @@ def integrate(pcs: Embedding, batches: ObsCategories | None, config: RunConfig, 
     Unless a method is asked for by name, batches that are mixed among the nearest cells as they are by chance stay as
     they are: to move them would add noise alone.
     """
-    method = config.integration
-    if batches is None or config.batch is None or method == "none":
+    settings, method = config.batch, config.integration
+    if batches is None or settings is None or method == "none":
         return None
 
     def make(arrays: Arrays) -> Mapping[str, Any]:
         rows, nearest = _nearest_before(pcs, config.graph)
         arrays.save("rows", rows)
         arrays.save("nearest", nearest)
-        if (
-            config.batch is not None
-            and config.batch.integration is None
-            and _is_mixed(batches, rows, nearest, seed=config.seed)
-        ):
+        if settings.integration is None and _is_mixed(batches, rows, nearest, seed=config.seed):
             return {"method": "none"}
         arrays.save("pcs", move(pcs))
         return {"method": method}
 
     def move(components: Embedding) -> Embedding:
-        return _moved(components, batches, method=method, seed=config.seed)
+        return _moved(components, batches, method=method, theta=settings.theta, seed=config.seed)
 
     stage = stages.run("integrated", make)
     done = stage.record["method"]
@@ -168,12 +161,12 @@ def _is_mixed(
     return found <= limit
 
 
-def _moved(pcs: Embedding, batches: ObsCategories, *, method: str, seed: int) -> Embedding:
+def _moved(pcs: Embedding, batches: ObsCategories, *, method: str, theta: float, seed: int) -> Embedding:
     """Integrate in an order of the cells by their content."""
     order = content_order(np.column_stack([pcs, batches.codes]))
     points, codes = np.asarray(pcs)[order], batches.codes[order]
     if method == "harmony":
-        found = _harmony(points, codes, seed=seed)
+        found = _harmony(points, codes, theta=theta, seed=seed)
     else:
         found = _by_plugin(plugins()[check_name(method)], points, codes, seed=seed)
     moved = np.empty_like(points)
@@ -181,15 +174,15 @@ def _moved(pcs: Embedding, batches: ObsCategories, *, method: str, seed: int) ->
     return moved
 
 
-def _harmony(pcs: Embedding, codes: Labels, *, seed: int) -> Embedding:
-    """Harmony :cite:`korsunsky2019harmony` with a higher theta; one thread and many give the same."""
+def _harmony(pcs: Embedding, codes: Labels, *, theta: float, seed: int) -> Embedding:
+    """Harmony :cite:`korsunsky2019harmony`; one thread and many give the same."""
     from harmonypy import run_harmony
 
     found = run_harmony(
         pcs.astype(np.float64),
         {"batch": codes},
         "batch",
-        theta=DIVERSITY,
+        theta=theta,
         nclust=_n_centres(len(pcs)),
         verbose=False,
         random_state=derive(seed, "harmony") % _SEEDS,

@@ -328,15 +328,27 @@ class Batches:
         bool,
         typer.Option("--confounded-ok", help="With --batch-key: go on where batches may be cell types or conditions."),
     ] = False
+    harmony_theta: Annotated[
+        float | None,
+        typer.Option(
+            help="With --batch-key: how strongly Harmony mixes batches [6]; 2 keeps types of one batch better.",
+            min=0,
+        ),
+    ] = None
 
     def batch(self) -> BatchConfig | None:
         """Give the settings; None where there is no batch key."""
+        if self.harmony_theta is not None and (self.batch_key is None or self.integration not in {None, "harmony"}):
+            raise typer.BadParameter(
+                "--harmony-theta is a setting of Harmony; give --batch-key COLUMN and no other method"
+            )
         if self.batch_key is None:
             for option, is_given in (("--integration", self.integration), ("--confounded-ok", self.confounded_ok)):
                 if is_given:
                     raise typer.BadParameter(f"{option} needs the batches; give --batch-key COLUMN")
             return None
-        return BatchConfig(key=self.batch_key, integration=self.integration, confounded_ok=self.confounded_ok)
+        theta = {} if self.harmony_theta is None else {"theta": self.harmony_theta}
+        return BatchConfig(key=self.batch_key, integration=self.integration, confounded_ok=self.confounded_ok, **theta)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,14 @@ def test_the_order_of_the_cells_does_not_matter(recipe):
     assert adjusted_rand_score(first.labels[order], second.labels) == 1
 
 
+def test_a_lower_theta_leaves_batches_further_apart():
+    low, high = (clustered(two_protocols(), replace(KEYED, batch=BatchConfig(key="batch", theta=n))) for n in (0, 6))
+    assert low.mixing[0].after > high.mixing[0].after + 0.02
+    assert high.config == KEYED
+    with pytest.raises(ValueError, match="theta must be finite and >= 0"):
+        BatchConfig(key="batch", theta=-1)
+
+
 def test_integration_none_keeps_the_components_and_reports_the_batches(caplog):
     adata = two_protocols()
     plain = clustered(adata, RunConfig(knowledge="none", n_words=0, n_clusters=3))
@@ -239,6 +247,8 @@ def test_the_command_reports_and_records_the_batches(tmp_path):
     ("options", "message"),
     [
         (["--integration", "harmony"], "--integration needs the batches; give --batch-key COLUMN"),
+        (["--harmony-theta", "2"], "--harmony-theta is a setting of Harmony; give --batch-key COLUMN"),
+        (["--batch-key", "batch", "--integration", "none", "--harmony-theta", "2"], "a setting of Harmony"),
         (["--batch-key", "batch", "--integration", "scvi"], "integration 'scvi' is not one of harmony, none"),
         (["--low-data", "--use-rep", "X_scVI"], "--low-data weighs genes in the components, which --use-rep replaces"),
         (["--batch-key", "batches"], "has no column 'batches' in obs (it has: batch, kind; did you mean 'batch'?)"),
