@@ -175,6 +175,7 @@ def _refuse_entry(path: Path, entry: "os.DirEntry[str]") -> None:
 
 
 PARTS: Final = ("data", "indices", "indptr")
+_READ_AT_ONCE: Final = 10_000  # numbers
 _MOST_CHUNKS: Final = 10_000_000  # of an array of zarr; missing ones take time as well
 _DENSEST: Final = 2_000  # bytes of values that a stored byte can hold; deflate reaches 1,032
 
@@ -265,7 +266,7 @@ def check_pointers(path: Path, place: str, group: Any, *, shape: Sequence[int], 
             f"{place} of {path} has indices of type {group['indices'].dtype}, which are no whole numbers; the file is "
             "damaged, copy or write it again"
         )
-    pointers = group["indptr"][:].astype(np.int64)  # scipy takes the difference of unsigned ones for positive
+    pointers = _in_parts(group["indptr"]).astype(np.int64)  # scipy takes differences of unsigned ones for positive
     n_entries = int(pointers[-1]) if len(pointers) else 0
     found = "x".join(f"{group[part].shape[0]:,}" for part in ("data", "indices"))
     wrong = ""
@@ -280,6 +281,12 @@ def check_pointers(path: Path, place: str, group: Any, *, shape: Sequence[int], 
         raise InputUnusable(
             f"{place} of {path} is declared as {declared}, but has {wrong}; the file is damaged, copy or write it again"
         )
+
+
+def _in_parts(numbers: Any) -> np.ndarray:
+    """Read one-dimensional numbers, some at a time: while HDF5 reads, it holds some 6 kB a chunk."""
+    starts = range(0, max(len(numbers), 1), _READ_AT_ONCE)
+    return np.concatenate([np.asarray(numbers[start : start + _READ_AT_ONCE]) for start in starts])
 
 
 def _refuse(path: Path, what: str, n_bytes: int) -> None:

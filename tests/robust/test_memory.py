@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import h5py
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -64,6 +66,39 @@ def test_an_input_that_needs_more_memory_ends_in_one_line(make, home, tmp_path):
     assert done.stderr.startswith("genekb: error: too little memory (")
     assert "more than 1.5 GB is needed; allow more (--max-memory" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+GROWTH = """
+import re, sys
+from pathlib import Path
+import h5py
+from cellmodel.io.guard import check_pointers
+
+def peak_mb():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+before, path = peak_mb(), Path(sys.argv[1])
+with h5py.File(path) as file:
+    check_pointers(path, "X", file["X"], shape=(50_000, 3), by_columns=False)
+print(peak_mb() - before)
+"""
+
+
+def test_pointers_in_chunks_of_one_are_read_in_little_memory(tmp_path):
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        indptr = file.create_dataset("X/indptr", (50_001,), "<i4", chunks=(1,))
+        for start in range(0, 50_001, 5_000):
+            indptr[start : start + 5_000] = range(start, min(start + 5_000, 50_001))
+        file["X/data"], file["X/indices"] = np.ones(50_000, dtype="<f4"), np.zeros(50_000, dtype="<i4")
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(tmp_path / "cells.h5ad")],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 120  # read at once, 320
 
 
 def test_a_size_has_a_unit_of_thousands_or_of_1024():
