@@ -285,7 +285,7 @@ def check_pointers(path: Path, place: str, group: Any, *, shape: Sequence[int], 
 
 def _in_parts(numbers: Any) -> np.ndarray:
     """Read one-dimensional numbers, some at a time: while HDF5 reads, it holds some 6 kB a chunk."""
-    starts = range(0, max(len(numbers), 1), _READ_AT_ONCE)
+    starts = range(0, max(numbers.shape[0], 1), _READ_AT_ONCE)
     return np.concatenate([np.asarray(numbers[start : start + _READ_AT_ONCE]) for start in starts])
 
 
