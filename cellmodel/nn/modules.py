@@ -19,15 +19,38 @@ class Autoencoder(nn.Module):
 
     def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__()
-        self.encoder = _chain(dims)
-        self.decoder = _chain(dims[::-1])
+        self.encoder = dense_layers(dims)
+        self.decoder = dense_layers(dims[::-1])
 
 
-def _chain(dims: tuple[int, ...]) -> nn.Sequential:
+def dense_layers(dims: tuple[int, ...]) -> nn.Sequential:
+    """Fully connected layers of these widths, the input's first, with LeakyReLU between them."""
     layers: list[nn.Module] = []
     for before, after in pairwise(dims):
         layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers[:-1])
+
+
+class MaskedAutoencoder(nn.Module):
+    """The trainable parts of scMAE; ``dims``: widths from the genes to the latent space.
+
+    The decoder reads the latent space and what was predicted to be masked.
+    """
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        n_genes, dim = dims[0], dims[-1]
+        self.encoder = dense_layers(dims)
+        self.mask = nn.Linear(dim, n_genes)
+        self.decoder = nn.Linear(dim + n_genes, n_genes)
+
+    def forward(
+        self, genes: Float[Tensor, "cell gene"]
+    ) -> tuple[Float[Tensor, "cell gene"], Float[Tensor, "cell gene"]]:
+        """Predict what is masked, as logits, and restore the expression."""
+        z = self.encoder(genes)
+        mask_logits = self.mask(z)
+        return mask_logits, self.decoder(torch.cat([z, mask_logits], dim=1))
 
 
 class CrossModalAligner(nn.Module):
