@@ -24,7 +24,8 @@ from genekb.encoders import load_encoder
 from tests.support.in_process import call, call_json
 
 GRAPH_RECIPES = ("scllm-dsc", "scsiameseclu", "scrcl", "scrcl-text")
-RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s", *GRAPH_RECIPES)
+RIVALS = ("scmae", "desc", "contrastive-sc")
+RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s", *GRAPH_RECIPES, *RIVALS)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,89 @@
+"""Recipes of others: their targets and masks are those of the papers, they learn, and they find types."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from cellmodel.core.config import RunConfig, TrainingConfig
+from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.nn.soft_assignment import sharpened_target
+from cellmodel.recipes.registry import find_recipe
+from cellmodel.recipes.rivals import scmae
+from cellmodel.recipes.rivals.genes import ScaledGenes
+from cellmodel.tl._demo import find_demo_cells
+from cellmodel.tl._run import prepare, run
+
+RIVALS = ("scmae", "desc", "contrastive-sc")
+
+
+@pytest.fixture(scope="module")
+def adata():
+    return read_anndata(find_demo_cells()).raw.to_adata()[::3].copy()
+
+
+def represented(adata, recipe, *, seed=0, epochs=None):
+    config = RunConfig(recipe=recipe, knowledge="none", n_clusters=6, seed=seed, training=TrainingConfig(epochs=epochs))
+    return find_recipe(recipe).represent(prepare(cells_from_anndata(adata.copy()), None, config).views, seed)
+
+
+@pytest.mark.parametrize("recipe", RIVALS)
+def test_training_lowers_the_loss_and_repeats_by_seed(adata, recipe):
+    first, again, other = (represented(adata, recipe, seed=seed, epochs=12) for seed in (0, 0, 1))
+    term = "mask" if recipe == "scmae" else next(iter(first.history[0]))
+    losses = [epoch[term] for epoch in first.history if term in epoch]
+    assert len(losses) == 12
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert first.z.tobytes() == again.z.tobytes()
+    assert not np.allclose(first.z, other.z)
+
+
+@pytest.mark.parametrize("recipe", RIVALS)
+def test_types_are_found_far_above_chance(adata, recipe):
+    cells = cells_from_anndata(adata.copy())
+    found = run(cells, None, RunConfig(recipe=recipe, knowledge="none", n_clusters=6, n_words=0))
+    assert adjusted_rand_score(adata.obs["bulk_labels"].astype(str), found.labels) > 0.3
+    assert len(np.unique(found.labels)) == 6
+
+
+def test_the_target_is_the_squared_assignment_over_the_size_of_its_cluster():
+    q = torch.softmax(torch.randn(9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1)
+    squared = q**2 / q.sum(dim=0)
+    torch.testing.assert_close(sharpened_target(q.log()), squared / squared.sum(dim=1, keepdim=True))
+
+
+def test_genes_have_mean_0_and_variance_1_and_missing_ones_are_at_their_mean():
+    values = np.random.default_rng(0).poisson(1.0, (60, 5)).astype(np.float32)
+    values[:, 4] = 2
+    genes = ScaledGenes.of(sp.csr_matrix(values))
+    rows = genes[np.arange(60)]
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(rows.std(axis=0), [1, 1, 1, 1, 0], atol=1e-6)
+    fewer = ScaledGenes(
+        expression=sp.csr_matrix(values[:, [0, 2]]), mean=genes.mean, scale=genes.scale, columns=np.array([0, 2])
+    )
+    np.testing.assert_allclose(fewer[np.arange(60)], rows * [1, 0, 1, 0, 0], atol=1e-6)
+
+
+def test_masked_values_come_from_the_same_gene_of_other_cells():
+    class Recorder(torch.nn.Module):
+        def forward(self, genes):
+            self.seen = genes
+            return genes, genes
+
+    genes = torch.arange(200.0).reshape(50, 4)
+    model = Recorder()
+    found = scmae._forward(model, {"genes": genes}, rng=torch.Generator().manual_seed(0))
+    assert (found["is_masked"] == (model.seen != genes)).all()
+    assert 0.25 < found["is_masked"].float().mean() < 0.55
+    assert all(set(model.seen[:, gene].tolist()) <= set(genes[:, gene].tolist()) for gene in range(4))
+
+
+def test_a_stage_of_desc_can_be_left_out(adata):
+    config = RunConfig(recipe="desc", knowledge="none", n_clusters=6, training=TrainingConfig(epochs=2))
+    views = prepare(cells_from_anndata(adata.copy()), None, config).views
+    train = find_recipe("desc").train
+    assert [set(epoch) for epoch in train(views, 0, off=frozenset({"cluster"})).history] == [{"reconstruct"}] * 2
+    assert [set(epoch) for epoch in train(views, 0, off=frozenset({"reconstruct"})).history] == [{"cluster"}] * 2
