@@ -13,7 +13,7 @@ from cellmodel.bench.metrics import Scores, score_columns
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, obsm_embedding, read_cells
+from cellmodel.io.cells import Cells, ObsCategories, ReadConfig, obs_categories, obs_columns, obsm_embedding, read_cells
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import approximate_search, exact_search
 from genekb.core.messages import counted
@@ -165,17 +165,27 @@ def evaluate_integration(
             f"{truth!r} is confounded with {batch_key!r}: no type has cells of two batches, so what mixes the batches "
             "mixes the types; --confounded-ok scores them all the same"
         )
-    stored = _stored(cells, key, use_rep)
+    scores = score_beside_rivals(cells, _stored(cells, key, use_rep), labels=labels, batches=batches)
+    clusters = score_columns(columns, truth, key, source=cells.source) if key in columns else None
+    return IntegrationReport(clusters=clusters, embeddings=tuple(scores))
+
+
+def score_beside_rivals(
+    cells: Cells, embeddings: Mapping[str, Embedding], *, labels: np.ndarray, batches: ObsCategories
+) -> list[IntegrationScores]:
+    """Score embeddings after the cells' principal components, as they are and integrated by plain Harmony.
+
+    ``labels``: of all cells, empty for those that are left out. Raises as :func:`score_integration`.
+    """
     pcs = make_features(cells, RunConfig(knowledge="none")).pcs
-    embeddings = {UNINTEGRATED: pcs, HARMONY: plain_harmony(pcs, batches.codes), **stored}
-    scores = score_integration(
-        {name: z[rows] for name, z in embeddings.items()},
+    every = {UNINTEGRATED: pcs, HARMONY: plain_harmony(pcs, batches.codes), **embeddings}
+    rows = np.flatnonzero(labels != "")
+    return score_integration(
+        {name: z[rows] for name, z in every.items()},
         y_true=labels[rows].tolist(),
         batches=np.array(batches.names)[batches.codes[rows]].tolist(),
         before=pcs[rows],
     )
-    clusters = score_columns(columns, truth, key, source=cells.source) if key in columns else None
-    return IntegrationReport(clusters=clusters, embeddings=tuple(scores))
 
 
 def _stored(cells: Cells, key: str, use_rep: Sequence[str]) -> dict[str, Embedding]:

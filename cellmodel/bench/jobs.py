@@ -16,12 +16,13 @@ import torch
 
 import genekb
 from cellmodel.bench.changes import Change, changed_cells, changed_config, left_out
+from cellmodel.bench.integration import HARMONY, UNINTEGRATED, score_beside_rivals
 from cellmodel.bench.metrics import score
 from cellmodel.core.arrays import Embedding, Labels
-from cellmodel.core.config import GraphConfig, Knowledge, RunConfig
+from cellmodel.core.config import BatchConfig, GraphConfig, Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.explain.attribution import neighbour_agreement
-from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
+from cellmodel.io.cells import Cells, ReadConfig, obs_categories, obs_columns, read_cells
 from cellmodel.nn.similarity import layer_similarities, mean_cosine
 from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
@@ -84,6 +85,8 @@ def _listed(folder: Path, listing: Path, label_key: str) -> list[DataSet]:
 
 
 OWN_HEAD: Final = "own"
+INTEGRATION: Final = ("overall", "bio", "batch")  # scIB's scores of an embedding
+RIVALS: Final = {"scib_pca": UNINTEGRATED, "scib_harmony": HARMONY}  # columns of rows, and what they score
 GIVEN: Final = "given"
 ESTIMATED: Final = "estimated"
 LAYER: Final = "cosine."  # begins the columns with the mean cosine between cells after a layer
@@ -112,6 +115,8 @@ class BenchConfig:
     # that published code reports, and is never used to choose anything here
     with_oracle: bool = False
     n_processes: int = 1  # jobs at once; each has one thread
+    # column of obs with the batch of each cell: recipes integrate the batches, and their embeddings are scored by scIB
+    batch_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +177,7 @@ def run_job(job: Job, *, complete: Sequence[list[int]] = ()) -> JobResult:
     kb = _best_store(job, cells)
     rows: list[Row] = []
     found: list[list[int]] = []
+    embeddings: list[Embedding] = []
     for seed in job.config.seeds:
         changed, kept = changed_cells(cells, job.change, seed=seed)
         own = None if labels is None else labels[kept]
@@ -181,10 +187,32 @@ def run_job(job: Job, *, complete: Sequence[list[int]] = ()) -> JobResult:
             seconds = round(part.seconds + read_seconds, 3)
             rows.append(part.row | {"n_cells": len(kept), "seconds": seconds} | measured)
             found.append(part.clusters.tolist())
+            embeddings.append(part.representation.z)
+    if job.config.batch_key is not None and labels is not None and job.change is None:
+        rows = _with_integration(rows, embeddings, cells, labels=labels, batch_key=job.config.batch_key)
     if job.config.with_oracle and labels is not None and job.change is None:
         rows[0] |= _oracle(job, cells, kb, labels=labels, n_types=_n_types(labels))
     origin = {"data": job.data.name, "origin": job.data.origin, "peak_mb": round(peak_mb())}
     return JobResult(rows=[origin | row for row in rows], clusters=found)
+
+
+def _with_integration(
+    rows: list[Row], embeddings: list[Embedding], cells: Cells, *, labels: np.ndarray, batch_key: str
+) -> list[Row]:
+    """Add scIB's scores of each row's embedding and of its rivals; an embedding of several rows is scored once."""
+    names = [str(id(z)) for z in embeddings]
+    batches = obs_categories(cells.adata, batch_key, source=cells.source)
+    scored = score_beside_rivals(cells, dict(zip(names, embeddings, strict=True)), labels=labels, batches=batches)
+    found = {each.embedding: each for each in scored}
+    return [
+        row
+        | {
+            f"{column}_{name}": getattr(found[embedding], name)
+            for column, embedding in {"scib": own, **RIVALS}.items()
+            for name in INTEGRATION
+        }
+        for row, own in zip(rows, names, strict=True)
+    ]
 
 
 def _labels(job: Job, cells: Cells) -> np.ndarray | None:
@@ -248,7 +276,15 @@ def _best_store(job: Job, cells: Cells) -> genekb.Store | None:
 
 def _config(job: Job, kb: genekb.Store | None, seed: int) -> RunConfig:
     knowledge: Knowledge = job.knowledge if kb is not None else "none"
-    config = RunConfig(recipe=job.recipe, knowledge=knowledge, encoder=job.config.encoder, seed=seed, n_words=0)
+    key = job.config.batch_key
+    config = RunConfig(
+        recipe=job.recipe,
+        knowledge=knowledge,
+        encoder=job.config.encoder,
+        seed=seed,
+        n_words=0,
+        batch=None if key is None else BatchConfig(key=key),
+    )
     return changed_config(config, job.change)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cellmodel.bench.changes import Change, without_repeats
+from cellmodel.bench.integration import require_scib
 from cellmodel.bench.jobs import BenchConfig, DataSet, Job, Row, parse_variant, run_job, variant_name
 from cellmodel.bench.tables import results_markdown
 from cellmodel.core.errors import CellModelError, InputUnusable
@@ -41,8 +42,11 @@ def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Pro
     """Run every variant on every data set and write ``results.json``, ``.csv``, ``.parquet`` and ``.md``.
 
     Runs with one thing changed come after all complete ones, with whose clusters they are compared. A job that is
-    refused, for example because a recipe needs text and there is no store, is listed and the others go on.
+    refused, for example because a recipe needs text and there is no store, is listed and the others go on. Raises
+    ``NotAvailable`` if integration is to be scored without `scib-metrics`.
     """
+    if config.batch_key is not None:
+        require_scib()
     jobs = plan_jobs(datasets, config)
     folder = Target(config.output, kind="shared", makes_parents=True)
     check_targets([folder], inputs=[data.path for data in datasets], overwrite=True)
@@ -96,6 +100,7 @@ def job_key(job: Job) -> dict[str, Any]:
         "stores": [folder.name for folder in config.stores],
         "is_compared": config.changes is not None,
     }
+    content |= {} if config.batch_key is None else {"batch_key": config.batch_key}
     key: dict[str, Any] = json.loads(json.dumps(content, default=list)) | plugin_version(job.recipe)
     return key | {"sha256": files.sha256_file(job.data.path), "version": installed_version()}
 

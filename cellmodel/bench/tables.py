@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cellmodel.bench.jobs import LAST_LAYER, LAYER, UNKNOWN, Row
+from cellmodel.bench.jobs import INTEGRATION, LAST_LAYER, LAYER, RIVALS, UNKNOWN, Row
 from cellmodel.recipes.registry import BASELINES
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def benchmark_markdown(rows: Sequence[Row], *, failures: Sequence[tuple[str, str
     table, lines = pd.DataFrame(rows), ["# Results", ""]
     for k, part in table.groupby("k", sort=False):
         lines += [f"## Number of clusters {k}", "", *_means(part), "", *_comparisons(part), ""]
+        lines += _integration(part)
         lines += ["### By data set, mean ± standard deviation over seeds", "", *_by_data_table(part), ""]
     lines += _oracles(table)
     return "\n".join([*lines, *_failed(failures)])
@@ -168,6 +169,21 @@ def _comparisons(rows: "pd.DataFrame") -> Iterator[str]:
         found = compare(rows, recipe, best)
         share = f"{found.n_better} of {found.n_data}"
         yield line(recipe, f"{found.difference:+.3f}", share, _three_decimals(found.p_value))
+
+
+def _integration(rows: "pd.DataFrame") -> Iterator[str]:
+    """Scores by scIB of each recipe's embedding beside its rivals: means over data sets of the means over seeds."""
+    if "scib_overall" not in rows:
+        return
+    yield from ("### Batches integrated: scIB's scores of the embeddings", "")
+    yield from header("embedding", "data sets", "overall", "bio conservation", "batch correction")
+    scored = rows.dropna(subset="scib_overall")
+    parts = [(name, column, scored) for column, name in RIVALS.items()]
+    parts += [(str(recipe), "scib", own) for recipe, own in scored.groupby("recipe", sort=False)]
+    for shown, column, own in parts:
+        by_data = own.groupby("data")[[f"{column}_{name}" for name in INTEGRATION]].mean()
+        yield line(shown, len(by_data), *(f"{mean:.3f}" for mean in by_data.mean()))
+    yield ""
 
 
 def _by_data_table(rows: "pd.DataFrame") -> Iterator[str]:

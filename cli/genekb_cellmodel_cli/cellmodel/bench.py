@@ -45,6 +45,10 @@ def bench(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Also show what choosing the epoch by label would add; never used.")
     ] = False,
+    batch_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with the batch of each cell: integrated by recipes, scored by scIB."),
+    ] = None,
     jobs: Jobs = 1,
     home: options.Home = None,
     json: options.Json = False,
@@ -66,6 +70,7 @@ def bench(
         n_clusters=("given", "estimated") if n_clusters == "both" else (n_clusters,),
         with_oracle=oracle,
         n_processes=jobs,
+        batch_key=batch_key,
     )
     names = _parted(data) if data else ()
     datasets = find_datasets(folder, listing=listing, label_key=label_key, names=names)

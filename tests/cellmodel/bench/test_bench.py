@@ -1,6 +1,7 @@
 """The benchmark: one protocol, resumable, labels for scoring alone, tables that can be recomputed by hand."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from cellmodel.bench.tables import benchmark_markdown, compare
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from tests.support.in_process import call_json
+from genekb.core.errors import NotAvailable
+from tests.support.in_process import call, call_json
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +170,43 @@ def test_text_is_read_from_the_store(folder, tmp_path):
     rows = run_bench(datasets(folder)[:1], config(tmp_path, **choices)).rows
     assert [row["recipe"] for row in rows] == ["genept-w", "genept-w@random"]
     assert rows[0]["nmi"] != rows[1]["nmi"]
+
+
+def test_without_its_package_integration_is_not_benchmarked(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scib_metrics", None)
+    with pytest.raises(NotAvailable, match="scib-metrics"):
+        run_bench(datasets(folder), config(tmp_path, batch_key="batch"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_of_integration_has_each_recipe_beside_both_rivals():
+    scores = {"scib": 0.8, "scib_pca": 0.5, "scib_harmony": 0.7}
+    columns = {f"{column}_{name}": mean for column, mean in scores.items() for name in ("overall", "bio", "batch")}
+    rows = [each | columns for each in row("one", "fused", [0.9, 0.7], n_seeds=2)]
+    rows += [
+        each | {name: mean + 0.1 for name, mean in columns.items()} for each in row("two", "fused", [0.6], n_seeds=1)
+    ]
+    lines = benchmark_markdown(rows).splitlines()
+    start = lines.index("### Batches integrated: scIB's scores of the embeddings")
+    assert lines[start + 4 : start + 7] == [
+        "| PCA, not integrated | 2 | 0.550 | 0.550 | 0.550 |",
+        "| PCA, Harmony | 2 | 0.750 | 0.750 | 0.750 |",
+        "| fused | 2 | 0.850 | 0.850 | 0.850 |",
+    ]
+    assert "scIB" not in benchmark_markdown(row("one", "fused", [0.9], n_seeds=1))
+
+
+@pytest.mark.slow
+def test_recipes_that_integrate_are_scored_beside_plain_harmony(real_data, tmp_path):
+    pytest.importorskip("scib_metrics", exc_type=ImportError)
+    (tmp_path / "in").mkdir()
+    read_anndata(real_data / "batches" / "segerstolpe_3donors.h5ad").write_h5ad(tmp_path / "in" / "pancreas.h5ad")
+    given = ["--recipes", "pca-kmeans", "--seeds", "0", "--n-clusters", "given", "-o", tmp_path / "out"]
+    found = call_json("cellmodel", "bench", tmp_path / "in", *given, "--batch-key", "batch")
+    (scored,) = found["rows"]
+    assert scored["scib_overall"] > scored["scib_pca_overall"]
+    assert scored["scib_harmony_batch"] > scored["scib_pca_batch"]
+    assert scored["scib_overall"] == pytest.approx(0.6 * scored["scib_bio"] + 0.4 * scored["scib_batch"])
+    assert "| PCA, Harmony | 1 |" in (tmp_path / "out" / "results.md").read_text()
+    code, _, err = call("cellmodel", "bench", tmp_path / "in", *given, "--batch-key", "bach")
+    assert (code, "did you mean 'batch'" in err) == (3, True)
