@@ -159,7 +159,9 @@ def test_the_command_writes_the_same_rows_in_four_forms(folder, tmp_path):
     assert [row["seed"] for row in content["rows"]] == [0, 1]
     assert json.loads((output / "results.json").read_text())["rows"] == content["rows"]
     assert pq.read_table(output / "results.parquet")["ari"].to_pylist() == [row["ari"] for row in content["rows"]]
-    assert pd.read_csv(output / "results.csv")["ari"].to_list() == [row["ari"] for row in content["rows"]]
+    assert pd.read_csv(output / "results.csv", float_precision="round_trip")["ari"].to_list() == [
+        row["ari"] for row in content["rows"]
+    ]
 
 
 @pytest.mark.slow
