@@ -260,6 +260,7 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         rows = [{name: _rounded(value) for name, value in row.items()} for row in mixing_rows(result)]
         content["batches"] = batch_record(result) | {"neighbors": rows}
     if result.labels is not None:
+        is_tested = result.config.resolution is None
         clusters = count_clusters(result.labels, result.confidence, names=result.names)
         words = {result.names[one.cluster]: [word.term for word in one.words[:_WORDS]] for one in result.words}
         markers = {result.names[one.cluster]: [each.name for each in one.markers[:_MARKERS]] for one in result.markers}
@@ -268,7 +269,7 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
         content |= {
             "n_clusters": len(clusters),
             "n_clusters_by": result.n_clusters_by,
-            "has_structure": result.estimate.has_structure if result.estimate else None,
+            "has_structure": result.estimate.has_structure if result.estimate and is_tested else None,
             "clusters": clusters,
             "neighbour_agreement": {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge},
         }

@@ -213,6 +213,24 @@ def test_annotate_in_memory_names_clusters_and_leaves_cells_without_one_alone(tm
     assert set(broad.obs["cellmodel_name_cell"].dropna()) <= {"B cell", "T cell", "unassigned"}
 
 
+def test_each_level_of_the_tree_gets_the_group_that_its_names_share(tmp_path_factory, tmp_path):
+    config = genekb.BuildConfig(name="demo", models=("lsa-32",))
+    kb = genekb.open(genekb.build(genekb.read_demo_table(), config, home=tmp_path_factory.mktemp("demo")).folder)
+    adata = read_anndata(find_demo_cells()).raw.to_adata()
+    cm.tl.cluster(adata, kb, recipe="pca-kmeans", n_clusters=6)
+    cm.tl.annotate(adata, kb)
+    adata.write_h5ad(tmp_path / "named.h5ad")
+    obs, levels = adata.obs, adata.uns["cellmodel_name"]["levels"]
+    assert list(levels["level"].unique()) == [1, 2]
+    assert (obs["cellmodel_name_level_2"].astype(str) == obs["cellmodel_name"].astype(str)).all()
+    for row in levels[levels["level"] == 1].itertuples():
+        inside = obs["cellmodel_level_1"] == row.group
+        assert set(obs.loc[inside, "cellmodel_name_level_1"]) == {row.name}
+        own = [name for name in obs.loc[inside, "cellmodel_name"].unique() if name != "unassigned"]
+        assert len(own) < 2 or row.name not in own  # a group above them, not one of them
+    assert "cellmodel_name_level_3" not in obs
+
+
 def test_markers_of_mouse_count_in_a_store_of_mouse_alone(stores):
     for taxon, expected in (("human", 0), ("mouse", 1)):
         symbol = stores[taxon].table("genes")["symbol"].to_pylist()[0]
