@@ -58,6 +58,8 @@ COMMANDS = {
     "genekb export": ("--kb {store} --format npy", ["-o"], ["store"]),
     "genekb name-set": ("{genes} --kb {store} --vocabulary {sets}", ["-o"], ["genes", "sets"]),
 }  # fmt: skip
+# Folders of results that a later run adds to.
+ADDED_TO = {("cellmodel bench", "-o"), ("cellmodel sweep", "-o")}
 # Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
 OTHERS = {
     "cellmodel": {"ablate", "demo", "eval", "lock", "perturb-eval", "pull", "push", "sync"},
@@ -141,7 +143,7 @@ def wrong_outputs():
             yield command, {option: f"{{{name}}}"}
         for option in outputs:
             yield command, {option: f"{{folder}}/pipe{own_ending(command, option)}"}
-            if option not in {"--tables", "--work-dir"} and command != "cellmodel bench":
+            if option not in {"--tables", "--work-dir"} and (command, option) not in ADDED_TO:
                 yield command, {option: f"{{folder}}/mine{own_ending(command, option)}"}
         for one, other in permutations(outputs, 2):
             place = f"{{folder}}/new{own_ending(command, one)}"
