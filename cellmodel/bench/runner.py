@@ -17,6 +17,7 @@ from cellmodel.bench.tables import results_markdown
 from cellmodel.core.errors import CellModelError, InputUnusable
 from cellmodel.io.writers import check_targets
 from cellmodel.recipes.registry import plugin_version
+from genekb.core.addresses import without_secrets
 from genekb.core.messages import printable
 from genekb.core.plugins import installed_version
 from genekb.core.resources import leave_interrupts_to_parent, note_on_interrupt
@@ -101,7 +102,8 @@ def job_key(job: Job) -> dict[str, Any]:
         "is_compared": config.changes is not None,
     }
     content |= {} if config.batch_key is None else {"batch_key": config.batch_key}
-    key: dict[str, Any] = json.loads(json.dumps(content, default=list)) | plugin_version(job.recipe)
+    text = without_secrets(json.dumps(content, default=list))  # a name may be an address
+    key: dict[str, Any] = json.loads(text) | plugin_version(job.recipe)
     return key | {"sha256": files.sha256_file(job.data.path), "version": installed_version()}
 
 

@@ -193,7 +193,10 @@ def ablate(
     from cellmodel.bench.ablation import ablate as run_ablation
     from cellmodel.bench.ablation import ablation_lines
     from cellmodel.bench.jobs import OWN_HEAD, BenchConfig, DataSet, variant_name
+    from cellmodel.recipes.heads import find_head
 
+    if head is not None:
+        find_head(head)
     config = BenchConfig(
         variants=(variant_name(recipe, "real", head or OWN_HEAD),),
         seeds=numbers,
