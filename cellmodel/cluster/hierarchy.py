@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from cellmodel.cluster.algorithms import cluster_means
 from cellmodel.core import random as seeding
@@ -113,18 +113,20 @@ def grow_tree(
     if n_clusters > 1:
         centres = cluster_means(features, clusters)
         of_group = list(range(n_clusters)) if parents is None else np.unique(parents, return_inverse=True)[1].tolist()
-        members = [tuple(c for c in range(n_clusters) if of_group[c] == group) for group in range(max(of_group) + 1)]
-        for group in members:
+        parts = [tuple(c for c in range(n_clusters) if of_group[c] == group) for group in range(max(of_group) + 1)]
+        for group in parts:
             splits += _merges([(cluster,) for cluster in group], centres[list(group)])
-        groups = cluster_means(features, np.asarray(of_group, dtype=np.int64)[clusters])
+        sizes = np.bincount(clusters)
+        groups = np.array([np.average(centres[list(group)], axis=0, weights=sizes[list(group)]) for group in parts])
         below = max((height for *_, height in splits), default=0.0)
-        splits += [(left, right, max(height, below)) for left, right, height in _merges(members, groups)]
-    order = content_order(pcs)
-    cells, labels = np.asarray(pcs)[order], clusters[order]
+        splits += [(left, right, max(height, below)) for left, right, height in _merges(parts, groups)]
+    order = content_order(pcs) if splits else np.arange(len(clusters))  # cells are drawn by their content
+    order = order[np.argsort(clusters[order], kind="stable")]
+    members = np.split(order, np.cumsum(np.bincount(clusters))[:-1])
     return Tree(
         n_clusters=n_clusters,
         splits=tuple(
-            Split(left=left, right=right, height=height, support=_support(cells, labels, left, right, seed))
+            Split(left=left, right=right, height=height, support=_support(pcs, members, (left, right), seed))
             for left, right, height in sorted(reversed(splits), key=lambda split: -split[2])
         ),
     )
@@ -169,13 +171,15 @@ def _merges(
     return found
 
 
-def _support(cells: Embedding, labels: Labels, left: tuple[int, ...], right: tuple[int, ...], seed: int) -> float:
-    """Support of a split, on cells of each side that are drawn."""
-    rng = seeding.generator(seed, f"split {left} {right}")
-    sides = [np.flatnonzero(np.isin(labels, side)) for side in (left, right)]
-    drawn = [rng.permutation(side)[:SIDE_CELLS] for side in sides]
-    is_right = np.repeat([False, True], [len(side) for side in drawn])
-    return split_support(cells[np.concatenate(drawn)], is_right)
+def _support(
+    pcs: Embedding, members: Sequence[Int[np.ndarray, " cell"]], sides: Sequence[tuple[int, ...]], seed: int
+) -> float:
+    """Support of a split, on cells of each side that are drawn; ``members`` are the cells of each cluster."""
+    rng = seeding.generator(seed, f"split {sides}")
+    rows_of = (np.concatenate([members[cluster] for cluster in side]) for side in sides)
+    drawn = [rng.choice(rows, min(len(rows), SIDE_CELLS), replace=False) for rows in rows_of]
+    is_right = np.repeat([False, True], [len(rows) for rows in drawn])
+    return split_support(np.asarray(pcs[np.concatenate(drawn)]), is_right)
 
 
 def split_support(points: Embedding, is_right: Bool[np.ndarray, " cell"]) -> float:
