@@ -139,8 +139,9 @@ def tree_of_linkage(linkage: Float[np.ndarray, "split 4"], supports: Sequence[fl
     """
     from scipy.cluster.hierarchy import is_valid_linkage
 
-    if not is_valid_linkage(linkage) or len(supports) != len(linkage):
-        raise ValueError("no tree: not a linkage matrix with one support a split")
+    is_tree = np.isfinite(linkage).all() and is_valid_linkage(linkage) and len(supports) == len(linkage)
+    if not is_tree or not all(0 <= support <= 1 for support in supports):
+        raise ValueError("no tree: not a linkage matrix with one support in [0, 1] a split")
     nodes: list[tuple[int, ...]] = [(cluster,) for cluster in range(len(linkage) + 1)]
     splits = []
     for (one, other, height, _), support in zip(linkage.tolist(), reversed(supports), strict=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
 from cellmodel.annotate.cell_types import UNASSIGNED
@@ -111,8 +112,7 @@ def _row(number: int, data: "ReportData", stored: "Row") -> "Row":
             {
                 "name": group_name(data.cluster_names, group),
                 "title": _shared(data, group),
-                "n_cells": int(stored.get(f"n_cells_{side}") or 0),
-                "n_markers": int(stored.get(f"n_markers_{side}") or 0),
+                "n_markers": int(found) if isinstance(found := stored.get(f"n_markers_{side}"), Integral) else 0,
                 "markers": names[:_MARKERS],
             }
         )

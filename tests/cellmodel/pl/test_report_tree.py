@@ -81,10 +81,22 @@ def test_the_tree_of_a_run_is_read_and_one_of_other_clusters_is_not():
     assert found.tree.tree.n_clusters == 4
     assert all(row["n_markers_left"] > 5 for row in found.tree.splits)
     render_report(found)
-    for change in ("linkage", "levels", "splits"):
+    kept = adata.uns["cellmodel"]["tree"]
+    for change, value in (
+        ("linkage", "no"),
+        ("linkage", kept["linkage"][::-1]),
+        ("linkage", kept["linkage"] * np.nan),
+        ("levels", "no"),
+        ("levels", [2, 9]),
+        ("splits", "no"),
+        ("splits", kept["splits"].assign(support=7.0)),
+        ("splits", kept["splits"].iloc[1:]),
+    ):
         broken = adata.copy()
-        broken.uns["cellmodel"]["tree"][change] = "no"
+        broken.uns["cellmodel"]["tree"][change] = value
         assert report_data(cells_from_anndata(broken), cluster_key="cellmodel").tree is None
+    kept["splits"]["n_markers_left"] = np.nan
+    render_report(report_data(cells_from_anndata(adata), cluster_key="cellmodel"))
     adata.obs["cellmodel"] = adata.obs["cellmodel"].cat.rename_categories(["3", "1", "2", "0"])
     assert report_data(cells_from_anndata(adata), cluster_key="cellmodel").tree is None
 
