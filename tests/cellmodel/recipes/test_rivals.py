@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from cellmodel.core.config import RunConfig, TrainingConfig
-from cellmodel.io.cells import cells_from_anndata
+from cellmodel.io.cells import cells_from_anndata, read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.nn.soft_assignment import sharpened_target
 from cellmodel.recipes.registry import find_recipe
@@ -46,6 +46,14 @@ def test_types_are_found_far_above_chance(adata, recipe):
     found = run(cells, None, RunConfig(recipe=recipe, knowledge="none", n_clusters=6, n_words=0))
     assert adjusted_rand_score(adata.obs["bulk_labels"].astype(str), found.labels) > 0.3
     assert len(np.unique(found.labels)) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RIVALS)
+def test_sorted_populations_are_found(real_data, recipe):
+    cells = read_cells(real_data / "scrna" / "pollen.h5ad")
+    found = run(cells, None, RunConfig(recipe=recipe, knowledge="none", n_clusters=11, n_words=0))
+    assert adjusted_rand_score(cells.adata.obs["cell_type"].astype(str), found.labels) > 0.7
 
 
 def test_the_target_is_the_squared_assignment_over_the_size_of_its_cluster():
