@@ -27,6 +27,7 @@ class DataSet:
     label_key: str
     labels: str
     study: bool
+    values: str = "auto"  # kind of values that is declared
 
 
 def data_folder() -> Path:
@@ -37,16 +38,17 @@ def data_folder() -> Path:
     return folder
 
 
-def load_datasets() -> list[DataSet]:
-    """Read the list of data sets and check that each file is the one that was listed."""
+def load_datasets(*listings: str) -> list[DataSet]:
+    """Read lists of data sets, ``datasets.toml`` unless told, and check that each file is the one that was listed."""
     found = []
-    for name, entry in tomllib.loads((HERE / "datasets.toml").read_text()).items():
+    listed_sets = [tomllib.loads((HERE / listing).read_text()) for listing in listings or ("datasets.toml",)]
+    for name, entry in (pair for each in listed_sets for pair in each.items()):
         path = data_folder() / entry["file"]
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != entry["sha256"]:
             raise SystemExit(f"{path} has sha256 {digest[:12]}, {entry['sha256'][:12]} is listed")
         listed = {key: entry[key] for key in ("taxon", "label_key", "labels", "study")}
-        found.append(DataSet(name=name, path=path, **listed))
+        found.append(DataSet(name=name, path=path, values=entry.get("values", "auto"), **listed))
     return found
 
 

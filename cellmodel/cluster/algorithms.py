@@ -221,17 +221,20 @@ def _seed_c_library(seed: int) -> None:
     library.srand(ctypes.c_uint(seed))
 
 
-def leiden_to_k(graph: CellGraph, *, n_clusters: int, seed: int) -> Labels:
+def leiden_to_k(
+    graph: CellGraph, *, n_clusters: int, seed: int, n_runs: int = LEIDEN_RUNS, n_steps: int = RESOLUTION_STEPS
+) -> Labels:
     """Communities at the resolution that gives a wanted number, found by bisection; the nearest number if none does.
 
-    Raises ``ValueError`` if ``n_clusters`` is out of range.
+    ``n_runs``: as in :func:`leiden`. ``n_steps``: resolutions that are tried, at most. Raises ``ValueError`` if
+    ``n_clusters`` is out of range.
     """
     _check(n_clusters, graph.shape[0])
     low, high = 1e-3, 64.0
     tried: list[Labels] = []
-    for _ in range(RESOLUTION_STEPS):
+    for _ in range(n_steps):
         middle = float(np.sqrt(low * high))
-        tried.append(leiden(graph, resolution=middle, seed=seed))
+        tried.append(leiden(graph, resolution=middle, seed=seed, n_runs=n_runs))
         found = int(tried[-1].max()) + 1
         if found == n_clusters:
             break
@@ -333,7 +336,14 @@ def coarse_leiden(
 
 
 def coarse_leiden_to_k(
-    graph: CellGraph, points: Embedding, *, n_clusters: int, seed: int, config: CoarseConfig | None = None
+    graph: CellGraph,
+    points: Embedding,
+    *,
+    n_clusters: int,
+    seed: int,
+    n_runs: int = LEIDEN_RUNS,
+    n_steps: int = RESOLUTION_STEPS,
+    config: CoarseConfig | None = None,
 ) -> Labels:
     """:func:`cellmodel.cluster.algorithms.leiden_to_k`, on micro-clusters of the points where there are many cells.
 
@@ -341,6 +351,6 @@ def coarse_leiden_to_k(
     """
     settings = config or CoarseConfig()
     if len(points) <= settings.whole_up_to:
-        return leiden_to_k(graph, n_clusters=n_clusters, seed=seed)
+        return leiden_to_k(graph, n_clusters=n_clusters, seed=seed, n_runs=n_runs, n_steps=n_steps)
     merged, micro = coarse_graph(graph, points, n_micro=max(settings.n_micro, 3 * n_clusters))
-    return leiden_to_k(merged, n_clusters=n_clusters, seed=seed)[micro]
+    return leiden_to_k(merged, n_clusters=n_clusters, seed=seed, n_runs=n_runs, n_steps=n_steps)[micro]

@@ -1,22 +1,44 @@
-"""Clusters from many views of the same cells: of all partitions, the one whose clusters lie farthest apart."""
+"""Clusters from many views of the same cells, by two methods: the partition that two label-free measures favour."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from typing import Final, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cellmodel.cluster.algorithms import MicroWardConfig, draw_rows, micro_ward, restore_order
+from cellmodel.cluster.algorithms import (
+    CoarseConfig,
+    MicroWardConfig,
+    coarse_leiden_to_k,
+    draw_rows,
+    micro_ward,
+    restore_order,
+)
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import EnsembleConfig, GraphConfig
 from cellmodel.pp.neighbors import knn_graph, nearest_votes, smoothing, snn_weights
 
+Method = Literal["micro-ward", "communities"]
 ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)
+COARSE: Final = CoarseConfig(whole_up_to=5_000, n_micro=2_000)  # of the communities
+COMMUNITY_STEPS: Final = 14  # resolutions at which communities are searched for a number of clusters
 _BLOCK: Final = 50_000  # cells that follow others at once: bounds memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Candidate:
+    """A partition that is compared with others."""
+
+    method: Method
+    n_components: int  # of the view that it was found in
+    labels: Labels
+    separation: float
+    modularity: float  # 0 where cells have places
+    score: float  # by which it is compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -45,11 +67,14 @@ def ensemble_clusters(
     spatial: CellGraph | None = None,
     config: EnsembleConfig | None = None,
 ) -> Labels:
-    """Cluster many views of the cells by :func:`cellmodel.cluster.algorithms.micro_ward` and keep the best partition.
+    """Cluster many views of the cells by two methods and keep the best partition by two label-free measures.
 
-    The views differ in the number of principal components, the number of neighbours and the steps of smoothing; none
-    of these has a value that is right for all data. The partitions are compared by :func:`separation` on the
-    unsmoothed components, which favours the smoothing of none.
+    One is :func:`cellmodel.cluster.algorithms.micro_ward`, in views that differ in the number of principal components,
+    the number of neighbours and the steps of smoothing: it finds types of unequal size that lie apart. The other is
+    Leiden on the shared-neighbour graph of each number of components, its resolution searched to the number of
+    clusters: it finds near and graded types of about one size. Neither, and no view, is right for all data. The
+    partitions are compared by :func:`separation` on the unsmoothed components, which favours the smoothing of none,
+    plus a tenth of their :func:`modularity`, which decides between those that lie about equally far apart.
 
     ``pcs``: (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
     ``n_components``: principal components of the run; the views have a little fewer and more. ``n_clusters``: 1 to the
@@ -63,58 +88,93 @@ def ensemble_clusters(
     order = content_order(pcs)
     near = None if spatial is None else spatial[order][:, order]
     components = _Components(widest=pcs, own=own or {}).take(order)
-    widths = settings.widths(n_components)
-    labels = _in_order(components, near, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
-    return restore_order(labels, order)
+    compare = _Comparison(n_clusters=n_clusters, seed=seed, widths=settings.widths(n_components), settings=settings)
+    return restore_order(_in_order(components, near, compare), order)
 
 
-def _in_order(
-    components: _Components,
-    spatial: CellGraph | None,
-    *,
-    widths: list[int],
-    n_clusters: int,
-    seed: int,
-    settings: EnsembleConfig,
-) -> Labels:
+def candidates(
+    pcs: Embedding, *, n_components: int, n_clusters: int, seed: int, config: EnsembleConfig | None = None
+) -> Iterator[Candidate]:
+    """Give every partition that :func:`ensemble_clusters` compares; arguments as there. No cells are left out."""
+    settings = config or EnsembleConfig()
+    order = content_order(pcs)
+    compare = _Comparison(n_clusters=n_clusters, seed=seed, widths=settings.widths(n_components), settings=settings)
+    for candidate in compare.candidates(_Components(widest=pcs, own={}).take(order), None):
+        yield replace(candidate, labels=restore_order(candidate.labels, order))
+
+
+def _in_order(components: _Components, spatial: CellGraph | None, compare: "_Comparison") -> Labels:
     """Clusters of cells in an order of their own; with places all cells take part, as a sample has few neighbours."""
-    n_cells = len(components.widest)
+    n_cells, settings = len(components.widest), compare.settings
     if spatial is not None or n_cells <= settings.whole_up_to:
-        return _best_partition(components, spatial, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)[
-            0
-        ]
-    drawn = draw_rows(n_cells, settings.sampled_cells, seed, purpose="clustered cells")
+        return compare.best(components, spatial).labels
+    drawn = draw_rows(n_cells, settings.sampled_cells, compare.seed, purpose="clustered cells")
     sampled = components.take(drawn)
-    clusters, width = _best_partition(sampled, None, widths=widths, n_clusters=n_clusters, seed=seed, settings=settings)
+    best = compare.best(sampled, None)
+    reference = sampled.of(best.n_components)
     labels = np.empty(n_cells, dtype=np.int64)
     for start in range(0, n_cells, _BLOCK):
         rows = slice(start, start + _BLOCK)
-        votes = nearest_votes(components.of(width)[rows], sampled.of(width), clusters, n_neighbors=settings.n_voters)
+        features = components.of(best.n_components)[rows]
+        votes = nearest_votes(features, reference, best.labels, n_neighbors=settings.n_voters)
         labels[rows] = votes.argmax(axis=1)
-    labels[drawn] = clusters
+    labels[drawn] = best.labels
     return labels
 
 
-def _best_partition(
-    components: _Components,
-    spatial: CellGraph | None,
-    *,
-    widths: list[int],
-    n_clusters: int,
-    seed: int,
-    settings: EnsembleConfig,
-) -> tuple[Labels, int]:
-    """Clusters that lie farthest apart, and the number of components of the view that they were found in."""
-    n_cells = len(components.widest)
-    sample = draw_rows(n_cells, settings.scored_cells, seed, purpose="compared cells")
-    distances = _cosine_distances(components.widest[sample])
-    best, labels, width = -np.inf, np.zeros(n_cells, dtype=np.int64), widths[0]
-    for run, (n_components, view) in enumerate(_views(components, widths, settings, spatial=spatial)):
-        found = micro_ward(view, n_clusters=n_clusters, seed=seeding.derive(seed, f"view {run}"), config=ONE_RUN)
-        score = separation(distances, found[sample])
-        if score > best:
-            best, labels, width = score, found, n_components
-    return labels, width
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Comparison:
+    """What the partitions of cells have in common."""
+
+    n_clusters: int
+    seed: int
+    widths: list[int]
+    settings: EnsembleConfig
+
+    def best(self, components: _Components, spatial: CellGraph | None) -> Candidate:
+        """Give the best partition; of equal ones the first."""
+        return max(self.candidates(components, spatial), key=lambda candidate: candidate.score)
+
+    def candidates(self, components: _Components, spatial: CellGraph | None) -> Iterator[Candidate]:
+        """Give every partition; in each number of components those of micro-clusters first."""
+        config = GraphConfig(n_neighbors=max(self.settings.n_neighbors))
+        graphs = {width: knn_graph(components.of(width), config=config) for width in self.widths}
+        sample = draw_rows(len(components.widest), self.settings.scored_cells, self.seed, purpose="compared cells")
+        distances = _cosine_distances(components.widest[sample])
+        shared = None if spatial is not None else snn_weights(graphs[sorted(self.widths)[len(self.widths) // 2]])
+        for method, width, labels in self._partitions(components, graphs, spatial):
+            apart = separation(distances, labels[sample])
+            dense = 0.0 if shared is None else modularity(shared, labels)
+            yield Candidate(
+                method=method,
+                n_components=width,
+                labels=labels,
+                separation=apart,
+                modularity=dense,
+                score=apart + self.settings.modularity_weight * dense,
+            )
+
+    def _partitions(
+        self, components: _Components, graphs: Mapping[int, CellGraph], spatial: CellGraph | None
+    ) -> Iterator[tuple[Method, int, Labels]]:
+        """Give method, components and clusters; with places no communities, which would be parts of the tissue."""
+        seeds = (seeding.derive(self.seed, f"view {run}") for run in count())
+        for width in self.widths:
+            pcs, knn = components.of(width), graphs[width]
+            for view in _views(pcs, knn, self.settings, spatial=spatial):
+                labels = micro_ward(view, n_clusters=self.n_clusters, seed=next(seeds), config=ONE_RUN)
+                yield "micro-ward", width, labels
+            found = None if spatial is not None else _communities(pcs, knn, n_clusters=self.n_clusters, seed=self.seed)
+            if found is not None:
+                yield "communities", width, found
+
+
+def _communities(pcs: Embedding, knn: CellGraph, *, n_clusters: int, seed: int) -> Labels | None:
+    """Communities of the shared-neighbour graph, as many as clusters; None where no resolution gives that number."""
+    found = coarse_leiden_to_k(
+        snn_weights(knn), pcs, n_clusters=n_clusters, seed=seed, n_runs=1, n_steps=COMMUNITY_STEPS, config=COARSE
+    )
+    return found if int(found.max()) + 1 == n_clusters else None
 
 
 def separation(distances: Float[np.ndarray, "cell cell"], clusters: Labels) -> float:
@@ -125,13 +185,32 @@ def separation(distances: Float[np.ndarray, "cell cell"], clusters: Labels) -> f
     ``distances``: between the cells; zero on the diagonal. ``clusters``: cluster of each cell. Returns a value in [-1,
     1]; 0 where there is one cluster, or as many as cells.
     """
-    from sklearn.metrics import silhouette_samples
-
     codes, sizes = np.unique(clusters, return_inverse=True, return_counts=True)[1:]
     if not 1 < len(sizes) < len(clusters):
         return 0.0
-    widths = silhouette_samples(distances, codes, metric="precomputed")
+    cells = np.arange(len(codes))
+    totals = distances @ np.eye(len(sizes))[codes]  # (cell, cluster)
+    inside = totals[cells, codes] / np.maximum(sizes[codes] - 1, 1)
+    means = totals / sizes
+    means[cells, codes] = np.inf
+    outside = means.min(axis=1)
+    largest = np.maximum(inside, outside)
+    is_alone = (sizes[codes] == 1) | (largest <= 0)
+    widths = np.where(is_alone, 0.0, (outside - inside) / np.where(is_alone, 1.0, largest))
     return float(widths.mean() + (np.bincount(codes, widths) / sizes).mean()) / 2
+
+
+def modularity(graph: CellGraph, clusters: Labels) -> float:
+    """Share of the weights within clusters, less that of chance :cite:`newman2004modularity`.
+
+    ``graph``: symmetric weights. ``clusters``: cluster of each cell. Returns a value in [-1/2, 1]; 0 without weights.
+    """
+    total = graph.sum()
+    if total == 0:
+        return 0.0
+    edges = graph.tocoo()
+    within = edges.data[clusters[edges.row] == clusters[edges.col]].sum() / total
+    return float(within - np.sum((np.bincount(clusters[edges.row], edges.data) / total) ** 2))
 
 
 def _cosine_distances(features: Embedding) -> Float[np.ndarray, "cell cell"]:
@@ -142,19 +221,16 @@ def _cosine_distances(features: Embedding) -> Float[np.ndarray, "cell cell"]:
 
 
 def _views(
-    components: _Components, widths: list[int], settings: EnsembleConfig, *, spatial: CellGraph | None
-) -> Iterator[tuple[int, Embedding]]:
-    """Each view with its number of components, as often as it is to be clustered; one at a time, to save memory."""
-    for width in widths:
-        pcs = components.of(width)
-        knn = knn_graph(pcs, config=GraphConfig(n_neighbors=max(settings.n_neighbors)))
-        for n_neighbors in settings.n_neighbors:
-            graph = snn_weights(_nearest(knn, n_neighbors))
-            graph = graph if spatial is None else graph + spatial
-            steps = list(islice(smoothing(pcs, graph), max(settings.n_steps) + 1))
-            for n_steps in settings.n_steps:
-                for _ in range(settings.runs_per_view):
-                    yield width, steps[n_steps]
+    pcs: Embedding, knn: CellGraph, settings: EnsembleConfig, *, spatial: CellGraph | None
+) -> Iterator[Embedding]:
+    """Each view of some components, as often as it is to be clustered; one at a time, to save memory."""
+    for n_neighbors in settings.n_neighbors:
+        graph = snn_weights(_nearest(knn, n_neighbors))
+        graph = graph if spatial is None else graph + spatial
+        steps = list(islice(smoothing(pcs, graph), max(settings.n_steps) + 1))
+        for n_steps in settings.n_steps:
+            for _ in range(settings.runs_per_view):
+                yield steps[n_steps]
 
 
 def _nearest(knn: CellGraph, n_neighbors: int) -> CellGraph:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from cellmodel.cluster.algorithms import draw_rows, leiden, steady_kmeans
+from cellmodel.cluster.algorithms import draw_rows, leiden, leiden_to_k, steady_kmeans
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import GraphConfig
@@ -15,13 +15,15 @@ from cellmodel.pp.neighbors import knn_graph, snn_weights
 
 Points: TypeAlias = Float[np.ndarray, "cell dim"]
 
-RESOLUTION: Final = 0.5
-RESOLUTIONS: Final = (0.1, 0.2, 0.35, RESOLUTION)  # at which separation is compared: a continuum parts at a coarse one
+RESOLUTION: Final = 0.3  # of the proposal
+LEADING: Final = 2 / 3  # share of the components that one of the proposing graphs rests on
+TESTED_RESOLUTION: Final = 0.5  # of the communities whose separation is tested: finer ones, which noise has few of
+NUMBER_STEPS: Final = 8  # resolutions at which a null is searched for as many communities
 FEWEST_CELLS: Final = 30  # below it nothing differs from chance
 NO_STRUCTURE: Final = "no structure found"
 LEAST_SPREAD: Final = 0.01  # of the separations of nulls: a few of them can lie closer together by chance
 GAP: Final = 0.02  # from the most separated null: the separations of nulls can have two modes
-SURE_NULLS: Final = 16  # before what depends on the number of communities decides: in some nulls it is another
+SURE_NULLS, SURE_GAP = 16, 0.1  # so many nulls, or so wide a gap from a few, before the cells are called separated
 SMALLEST_SHARE: Final = 0.01  # of the cells, for a community to be set beside its nearest
 
 
@@ -41,11 +43,9 @@ class StabilityConfig:
     n_nulls: int = 4
     most_nulls: int = 32
     cells_per_null: int = 50  # cells of similar depth that share one Gaussian of the null
-    # margin, margin_at_best: by how much the separation must exceed that of the null. Noise and four of five single
-    # cell lines stay below .05, twelve data sets of several types lie above. At the best of several resolutions noise
-    # varies less
+    # by how much the separation must exceed that of the null. Noise and four of five single cell lines stay below .03,
+    # the data sets of several types lie above .05
     margin: float = 0.05
-    margin_at_best: float = 0.04
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -88,14 +88,16 @@ def estimate_n_clusters(
     seed: int,
     config: StabilityConfig | None = None,
 ) -> NClusters:
-    """Propose the number of Leiden communities at resolution 0.5, and let data without clusters speak against it.
+    """Propose a number of Leiden communities, and let data without clusters speak against it.
+
+    The proposal is the median number at resolution 0.3 in three graphs: nearest cells by cosine, by Euclidean distance,
+    and by cosine in the leading two thirds of the components.
 
     The null has the shape of the data and no clusters: each cell is drawn again from the Gaussian of the cells that are
     about as deep as it. Depth spreads shallow cells out, and one long axis splits in two just as stably as two
-    clusters do; this null has both. The proposal stands if the communities of the cells lie farther apart than those of
-    the null: all from all others, at its resolution or at the best of some coarser ones, or each from its nearest. A
-    continuum parts at a coarse resolution; many types, some near each other, part pair by pair. Else the answer is 1.
-    Near the margin more nulls are drawn, and none may be as separated as the cells.
+    clusters do; this null has both. The proposal stands if communities of the cells lie farther apart than as many of
+    the null: all from all others, or each from its nearest, as many types part of which some are near each other. Else
+    the answer is 1. Near the margin more nulls are drawn, and none may be as separated as the cells.
     The curve shows for other numbers how much more clusterings of random parts of the
     cells agree than in the null :cite:`benhur2002stability`. That is reported, no more: single cell lines are up
     to .31 more stable than their null, a continuum of progenitors hardly at all.
@@ -107,7 +109,7 @@ def estimate_n_clusters(
     if not graph.shape[0] == len(pcs) == len(depth):
         raise ValueError(f"graph, pcs and depth hold {graph.shape[0]}, {len(pcs)} and {len(depth)} cells, not the same")
     settings = config or StabilityConfig()
-    proposed = int(leiden(_proposing(graph, pcs, settings, seed), resolution=RESOLUTION, seed=seed).max()) + 1
+    proposed = _propose(graph, pcs, settings, seed)
     if len(pcs) < FEWEST_CELLS:
         return NClusters(
             n_clusters=proposed, method=f"{_proposal(len(pcs), settings)}; too few cells to test it", curve=()
@@ -141,23 +143,28 @@ def count_communities(
     Raises ``ValueError`` if ``resolution`` is not positive.
     """
     settings = config or StabilityConfig()
-    found = int(leiden(_proposing(graph, pcs, settings, seed), resolution=resolution, seed=seed).max()) + 1
+    found = _propose(graph, pcs, settings, seed, resolution=resolution)
     return NClusters(n_clusters=found, method=_proposal(len(pcs), settings, resolution=resolution), curve=())
 
 
 def _proposal(n_cells: int, settings: StabilityConfig, *, resolution: float = RESOLUTION) -> str:
-    method = f"communities of Leiden at resolution {resolution:g}"
-    if n_cells <= settings.proposing_cells:
-        return method
-    return f"{method} among {settings.proposing_cells:,} of {n_cells:,} cells"
+    drawn = f" among {settings.proposing_cells:,} of {n_cells:,} cells" if n_cells > settings.proposing_cells else ""
+    return f"communities of Leiden at resolution {resolution:g}{drawn}, median of three graphs"
 
 
-def _proposing(graph: CellGraph, pcs: Embedding, settings: StabilityConfig, seed: int) -> CellGraph:
-    """Graph of all cells, or one among some that are drawn by their content."""
-    if len(pcs) <= settings.proposing_cells:
-        return graph
-    drawn = draw_rows(len(pcs), settings.proposing_cells, seed, purpose="proposing cells")
-    return snn_weights(knn_graph(pcs[content_order(pcs)[drawn]], config=GraphConfig()))
+def _propose(
+    graph: CellGraph, pcs: Embedding, settings: StabilityConfig, seed: int, *, resolution: float = RESOLUTION
+) -> int:
+    """Median number of communities of all cells, or of some that are drawn by their content."""
+    if len(pcs) > settings.proposing_cells:
+        drawn = draw_rows(len(pcs), settings.proposing_cells, seed, purpose="proposing cells")
+        pcs = pcs[content_order(pcs)[drawn]]
+        graph = snn_weights(knn_graph(pcs, config=GraphConfig()))
+    leading = pcs[:, : max(1, round(LEADING * pcs.shape[1]))]
+    others = (knn_graph(pcs, config=GraphConfig(metric="euclidean")), knn_graph(leading, config=GraphConfig()))
+    graphs = (graph, *(snn_weights(each) for each in others))
+    numbers = [int(leiden(each, resolution=resolution, seed=seed, n_runs=2).max()) + 1 for each in graphs]
+    return int(np.median(numbers))
 
 
 def _tested(
@@ -221,11 +228,14 @@ def _test_separation(
     cells: Points, depth: Float[np.ndarray, " cell"], nulls: list[Points], settings: StabilityConfig, seed: int
 ) -> tuple[bool, float]:
     """Whether cells lie farther apart than data without clusters, and by how much; while in doubt more are drawn."""
-    own = np.array(_separation(cells, seed))
-    found = [_separation(null, seed) for null in nulls]
+    n_communities, own = _separation(cells, seed)
+    if n_communities == 1:
+        return False, 0.0
+    found = [_separation(null, seed, n_wanted=n_communities)[1] for null in nulls]
     while (decided := _decide(own, np.array(found), settings)) is None:
         rng = seeding.generator(seed, f"null {len(found)}")
-        found.append(_separation(_without_clusters(cells, depth, settings, rng), seed))
+        null = _without_clusters(cells, depth, settings, rng)
+        found.append(_separation(null, seed, n_wanted=n_communities)[1])
     return decided, float((own - np.mean(found, axis=0)).max())
 
 
@@ -234,41 +244,36 @@ def _decide(
 ) -> bool | None:
     """Whether one way of separation lies beyond every null, and above their mean by the margin; None while in doubt.
 
-    In doubt are values within three standard errors of the margin. The separation at the best resolution is the one
-    that does not depend on how many communities a null has.
+    In doubt are values within three standard errors of the margin, and any that few nulls lie near.
     """
-    is_best = np.array([way == "at_best" for way in _Separation._fields])
-    above = own - nulls.mean(axis=0) - np.where(is_best, settings.margin_at_best, settings.margin)
+    above = own - nulls.mean(axis=0) - settings.margin
     error = 3 * np.maximum(nulls.std(axis=0, ddof=1), LEAST_SPREAD) / np.sqrt(len(nulls))
-    beyond = own > nulls.max(axis=0) + GAP
-    if np.any(beyond & (is_best | (len(nulls) >= SURE_NULLS)) & (above > error)):
+    gap = own - nulls.max(axis=0)
+    is_sure = (gap > SURE_GAP) | (len(nulls) >= SURE_NULLS)
+    if np.any(is_sure & (gap > GAP) & (above > error)):
         return True
-    if len(nulls) < settings.most_nulls and np.any(beyond & (above > -error)):
+    if len(nulls) < settings.most_nulls and np.any((gap > GAP) & (above > -error)):
         return None
-    return bool(np.any(beyond & (above > 0)))
+    return bool(np.any((gap > GAP) & (above > 0)))
 
 
-class _Separation(NamedTuple):
-    """How far Leiden communities lie apart, in three ways; 0 where there is one, or each cell is one."""
+def _separation(points: Points, seed: int, *, n_wanted: int | None = None) -> tuple[int, Float[np.ndarray, " way"]]:
+    """Count Leiden communities, and say how far they lie apart: mean silhouette, and that beside their nearest.
 
-    at_proposal: float
-    at_best: float
-    from_nearest: float
-
-
-def _separation(points: Points, seed: int) -> _Separation:
-    """Mean silhouette at the resolution of the proposal and at the best one, and communities beside their nearest."""
+    ``n_wanted``: number that is searched for; None takes what there are at the resolution of the test. Separation
+    depends on the number: of nulls with fewer communities some would lie farther apart than any cells do.
+    """
     from sklearn.metrics import silhouette_score
 
     graph = snn_weights(knn_graph(points, config=GraphConfig()))
-    silhouettes, nearest = [], 0.0
-    for resolution in RESOLUTIONS:
-        communities = leiden(graph, resolution=resolution, seed=seed, n_runs=2)
-        is_cut = 1 < int(communities.max()) + 1 < len(points)
-        silhouettes.append(float(silhouette_score(points, communities)) if is_cut else 0.0)
-        if resolution == RESOLUTION and is_cut:
-            nearest = _from_nearest(points, communities)
-    return _Separation(at_proposal=silhouettes[-1], at_best=max(silhouettes), from_nearest=nearest)
+    if n_wanted is None:
+        communities = leiden(graph, resolution=TESTED_RESOLUTION, seed=seed, n_runs=2)
+    else:
+        communities = leiden_to_k(graph, n_clusters=n_wanted, seed=seed, n_runs=2, n_steps=NUMBER_STEPS)
+    found = int(communities.max()) + 1
+    if not 1 < found < len(points):
+        return found, np.zeros(2)
+    return found, np.array([silhouette_score(points, communities), _from_nearest(points, communities)])
 
 
 def _from_nearest(points: Points, communities: Labels) -> float:

@@ -40,7 +40,9 @@ class EnsembleConfig:
     component_shares: tuple[float, ...] = (2 / 3, 1.0, 5 / 3)  # principal components, as multiples of the run's own
     n_neighbors: tuple[int, ...] = (10, 15)  # of a cell, in the graph over which it is averaged
     n_steps: tuple[int, ...] = (1, 2, 3)  # how many times it is averaged
-    runs_per_view: int = 4  # partitions of each view
+    runs_per_view: int = 2  # partitions of each view
+    # of the modularity beside the separation, by which partitions are compared: it decides between about equal ones
+    modularity_weight: float = 0.1
     scored_cells: int = 1_500  # on which the partitions are compared, at most; memory is quadratic in it
     whole_up_to: int = 50_000  # cells up to which all are clustered in every view
     sampled_cells: int = 20_000  # that are clustered of more; the others follow the nearest of them

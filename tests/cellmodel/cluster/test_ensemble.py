@@ -5,8 +5,9 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.pairwise import cosine_distances
+from sknetwork.clustering import get_modularity
 
-from cellmodel.cluster.ensemble import ensemble_clusters, separation
+from cellmodel.cluster.ensemble import candidates, ensemble_clusters, modularity, separation
 from cellmodel.core.config import EnsembleConfig
 from cellmodel.pp.normalize import principal_components
 
@@ -67,6 +68,39 @@ def test_further_views_can_only_raise_the_separation():
     one, two, three = (separation(distances, found(expression, 6, config=config)) for config in views)
     assert one < two + 1e-9 < three + 2e-9
     assert three > one + 0.01
+
+
+def test_modularity_equals_that_of_a_library_of_graphs():
+    rng = np.random.default_rng(0)
+    weights = np.triu(rng.random((20, 20)) * (rng.random((20, 20)) < 0.4), 1)
+    graph, clusters = sp.csr_matrix(weights + weights.T), rng.integers(0, 4, 20)
+    assert modularity(graph, clusters) == pytest.approx(get_modularity(graph, clusters))
+    assert modularity(graph, np.zeros(20, dtype=np.int64)) == pytest.approx(0)
+    assert modularity(sp.csr_matrix((3, 3)), np.arange(3)) == 0
+
+
+def test_the_partition_of_both_methods_that_scores_highest_is_kept():
+    expression, _ = expression_of((80, 60, 40, 20), shift=0.7, seed=4)
+    pcs = principal_components(expression, n_components=8, seed=0)
+    given = {"n_components": 8, "n_clusters": 5, "seed": 0, "config": QUICK}
+    compared = list(candidates(pcs, **given))
+    assert [each.method for each in compared] == (4 * ["micro-ward"] + ["communities"]) * 2
+    distances = cosine_distances(pcs)
+    for each in compared:
+        assert each.separation == pytest.approx(separation(distances, each.labels))
+        assert each.score == pytest.approx(each.separation + 0.1 * each.modularity)
+        assert len(set(each.labels.tolist())) == 5
+    best = max(compared, key=lambda each: each.score)
+    assert ensemble_clusters(pcs, **given).tolist() == best.labels.tolist()
+
+
+def test_near_types_of_one_size_are_cut_by_communities():
+    expression, truth = expression_of((90, 90, 90, 90), shift=0.9, seed=2)
+    pcs = principal_components(expression, n_components=8, seed=0)
+    compared = list(candidates(pcs, n_components=8, n_clusters=4, seed=0, config=QUICK))
+    best = max(compared, key=lambda each: each.score)
+    assert best.method == "communities"
+    assert adjusted_rand_score(truth, best.labels) > 0.6
 
 
 def test_permuting_the_cells_permutes_the_clusters_and_equal_seeds_give_equal_ones():

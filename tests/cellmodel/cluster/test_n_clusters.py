@@ -6,7 +6,9 @@ import scipy.sparse as sp
 
 from cellmodel.cluster.algorithms import leiden
 from cellmodel.cluster.n_clusters import StabilityConfig, estimate_n_clusters
-from cellmodel.core.config import GraphConfig
+from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.io.cells import read_cells
+from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import normalise_log1p, principal_components
 
@@ -87,7 +89,7 @@ def test_many_cells_do_not_raise_the_number_of_groups_of_a_continuum_between_the
     few = replace(QUICK, proposing_cells=200)
     whole, sampled = (estimate(points, config=config) for config in (QUICK, few))
     assert 1 < sampled.n_clusters < whole.n_clusters
-    assert "resolution 0.5 among 200 of 1,600 cells; stability" in sampled.method
+    assert "resolution 0.3 among 200 of 1,600 cells, median of three graphs; stability" in sampled.method
 
 
 def test_cells_that_propose_are_drawn_by_their_content():
@@ -96,11 +98,30 @@ def test_cells_that_propose_are_drawn_by_their_content():
     assert estimate(points, config=few).n_clusters == estimate(points[order], config=few).n_clusters == 5
 
 
-def test_the_estimate_is_the_leiden_partition_that_it_names():
-    points = groups(5)
-    found = estimate(points, seed=2)
-    assert found.method.startswith("communities of Leiden at resolution 0.5; stability +")
-    assert found.n_clusters == leiden(graph_of(points), resolution=0.5, seed=2).max() + 1
+def test_the_estimate_is_the_median_of_the_three_graphs_that_it_names():
+    centres = np.zeros((6, 12))
+    centres[[0, 1, 2, 4, 5], [0, 1, 2, 3, 3]] = 12
+    centres[3] = 3 * centres[0]  # one direction: apart by Euclidean distance alone
+    centres[5, 11] = 9  # not in the leading components
+    points = np.repeat(centres, 60, axis=0) + np.random.default_rng(0).standard_normal((360, 12))
+    graph = snn_weights(knn_graph(points, config=GraphConfig()))
+    by_distance = snn_weights(knn_graph(points, config=GraphConfig(metric="euclidean")))
+    leading = snn_weights(knn_graph(points[:, :8], config=GraphConfig()))
+    numbers = [leiden(each, resolution=0.3, seed=2).max() + 1 for each in (graph, by_distance, leading)]
+    found = estimate_n_clusters(graph, pcs=points, depth=np.ones(360), seed=2, config=QUICK)
+    assert found.method.startswith("communities of Leiden at resolution 0.3, median of three graphs; stability +")
+    assert numbers == [5, 6, 4]
+    assert found.n_clusters == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_types_are_found_although_nulls_of_their_depths_part_farther_in_fewer_communities(real_data, seed):
+    cells = read_cells(real_data / "batches" / "kang_2donors_ctrl_stim.h5ad")
+    pcs = make_features(cells, RunConfig(seed=seed)).pcs
+    graph = snn_weights(knn_graph(pcs, config=GraphConfig()))
+    depth = np.asarray(cells.matrix.sum(axis=1)).ravel()
+    assert estimate_n_clusters(graph, pcs=pcs, depth=depth, seed=seed, config=QUICK).n_clusters > 4
 
 
 def test_the_curve_holds_the_numbers_asked_for_and_the_proposal_and_peaks_at_the_truth():
