@@ -22,7 +22,7 @@ from sklearn.metrics import adjusted_rand_score
 from cellmodel.cluster.n_clusters import estimate_n_clusters
 from cellmodel.core.arrays import CellByGene, Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
-from cellmodel.io.cells import read_cells, read_obs_columns
+from cellmodel.io.cells import ReadConfig, read_cells, read_obs_columns
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import detected_genes, highly_variable, normalise_log1p, principal_components
@@ -74,7 +74,7 @@ def lines(seed: int) -> Iterator[tuple[str, Embedding, np.ndarray]]:
 
 def study_set(data: DataSet, seed: int) -> tuple[str, Embedding, np.ndarray]:
     """Read a data set: name, components, depth."""
-    cells = read_cells(data.path)
+    cells = read_cells(data.path, ReadConfig(values=data.values))
     depth = np.asarray(cells.matrix.sum(axis=1)).ravel()
     return data.name, make_features(cells, RunConfig(seed=seed)).pcs, depth
 
@@ -119,7 +119,7 @@ def main() -> int:
     split = sum(row(*each, true=1, seed=seed) > 1 for seed in seeds for each in controls(seed))
     parted = sum(row(*each, true=1, seed=seed) > 1 for seed in seeds for each in lines(seed))
     errors, n_missed = [], 0
-    for data in load_datasets():
+    for data in load_datasets("datasets.toml", "open_sets.toml"):
         true = n_types(data)
         estimates = [row(*study_set(data, seed), true=true, seed=seed) for seed in seeds]
         errors += [abs(estimate - true) for estimate in estimates if data.study]
