@@ -22,7 +22,7 @@ from cellmodel.bench.metrics import score
 from cellmodel.cluster.algorithms import order_by_size, smooth_by_majority
 from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.io.cells import Cells, read_cells, read_obs_columns
-from cellmodel.pp.neighbors import nearest_by_coordinates
+from cellmodel.pp.spatial import nearest_by_coordinates
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run import prepare
 

@@ -1,3 +1,3 @@
 """Clustering algorithms, and the number of clusters."""
 
-__all__ = ["algorithms", "ensemble", "hierarchy", "n_clusters", "soft"]
+__all__ = ["algorithms", "domains", "ensemble", "hierarchy", "n_clusters", "soft"]

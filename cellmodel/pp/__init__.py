@@ -1,3 +1,14 @@
 """Preprocessing: normalise, choose highly variable genes, reduce, compute neighbors; the text view."""
 
-__all__ = ["blocks", "features", "gene_match", "gene_weights", "integrate", "moments", "neighbors", "normalize", "text"]
+__all__ = [
+    "blocks",
+    "features",
+    "gene_match",
+    "gene_weights",
+    "integrate",
+    "moments",
+    "neighbors",
+    "normalize",
+    "spatial",
+    "text",
+]

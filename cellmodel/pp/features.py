@@ -22,7 +22,7 @@ from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
 from cellmodel.pp.integrate import Integrated, Mixing, integrate, mix_within, read_batches
-from cellmodel.pp.neighbors import knn_graph, knn_recall, smooth, snn_weights, spatial_graph
+from cellmodel.pp.neighbors import knn_graph, knn_recall, smooth, snn_weights
 from cellmodel.pp.normalize import (
     Components,
     fit_components,
@@ -30,12 +30,14 @@ from cellmodel.pp.normalize import (
     variable_by_moments,
     variable_in_batches,
 )
+from cellmodel.pp.spatial import morans_i, spatial_graph
 from genekb.core.messages import counted, listed
 
 log = logging.getLogger(__name__)
 LOW_DATA_COMPONENTS: Final = 10
 BATCH_CELLS: Final = 30  # of a batch; the variance of genes over fewer says little
 SAME_PLACE: Final = 1e-3  # rounding alone; cells that differ in anything are further apart
+SPATIAL_SHARE: Final = 50  # one in so many spots must show a gene
 FEW_CELLS: Final = 200  # up to which the low-data mode is proposed
 
 
@@ -92,7 +94,14 @@ def make_features(
         scanned = scan_cells(cells, batches)
     stages, near = stages or MemoryStages(), _near(cells, config)
     detected = _detected(scanned, config, n_genes=len(cells.names), source=cells.source)
-    top_genes = detected[_variable(scanned, detected, batches, n_top=config.preprocess.n_top_genes)]
+    spatial = None if near is None else spatial_graph(near[0], n_neighbors=near[1])
+    n_top = config.preprocess.n_top_genes
+    if spatial is None or len(detected) <= n_top:
+        top_genes = detected[_variable(scanned, detected, batches, n_top=n_top)]
+    else:
+        every = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=detected)
+        autocorrelation = morans_i(_kept_values("detected", every, scanned, stages), spatial)
+        top_genes = np.sort(detected[np.argsort(-autocorrelation, kind="stable")[:n_top]])
     source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=top_genes)
     expression = _kept_values("expression", source, scanned, stages)
     if config.low_data:
@@ -105,7 +114,6 @@ def make_features(
     integrated = integrate(pcs, batches, config, stages)
     if integrated is not None:
         pcs = integrated.pcs
-    spatial = None if near is None else spatial_graph(near[0], n_neighbors=near[1])
     linked = stages.run("graph", lambda arrays: _link(pcs, config, arrays, spatial=spatial))
     shape = (len(pcs), len(pcs))
     return Features(
@@ -150,8 +158,14 @@ def _near(cells: AnyCells, config: RunConfig) -> tuple[Float[np.ndarray, "cell a
 
 
 def _detected(scanned: Scan, config: RunConfig, *, n_genes: int, source: str) -> Int[np.ndarray, " gene"]:
-    """Genes that are seen in enough cells: ``min_cells``, or a tenth of the cells where these are few."""
-    min_cells = min(config.preprocess.min_cells, max(1, len(scanned.depth) // 10))
+    """Genes that are seen in enough cells: ``min_cells``, or a tenth of the cells where these are few.
+
+    Of spots in a tissue at least a fiftieth: a gene of fewer tells one spot from its neighbours, not a domain.
+    """
+    n_cells = len(scanned.depth)
+    min_cells = min(config.preprocess.min_cells, max(1, n_cells // 10))
+    if config.spatial is not None:
+        min_cells = max(min_cells, n_cells // SPATIAL_SHARE)
     detected = np.flatnonzero(scanned.n_cells >= min_cells)
     if len(detected) < 2:  # noqa: PLR2004 - one gene has no variance to share
         raise InputUnusable(

@@ -41,7 +41,7 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
         squared, neighbors = exact_search(points, points, n_neighbors=n_neighbors + 1)
     else:
         squared, neighbors = approximate_search(points, n_neighbors=n_neighbors + 1)
-    squared, neighbors = _without_self(squared, neighbors)
+    squared, neighbors = without_self(squared, neighbors)
     distances = squared / 2 if config.metric == "cosine" else np.sqrt(squared)
     starts = np.arange(0, n_cells * n_neighbors + 1, n_neighbors)
     graph = sp.csr_matrix((distances.ravel(), neighbors.ravel(), starts), shape=(n_cells, n_cells))
@@ -49,31 +49,6 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
     if not is_exact:
         knn_recall(embedding, graph, metric=config.metric)  # warns where it is low
     return graph
-
-
-def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
-    """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
-
-    ``n_neighbors``: that each cell chooses, itself not counted; all others if there are fewer. Of equally near ones an
-    arbitrary one is taken. Returns ones, symmetric, nothing on the diagonal.
-    """
-    chosen = nearest_by_coordinates(coordinates, n_neighbors=n_neighbors)
-    n_cells, width = chosen.shape
-    starts = np.arange(0, n_cells * width + 1, width) if width else np.zeros(n_cells + 1, dtype=np.int64)
-    links = sp.csr_matrix((np.ones(chosen.size), chosen.ravel(), starts), shape=(n_cells, n_cells))
-    return links.maximum(links.T).tocsr()
-
-
-def nearest_by_coordinates(
-    coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int
-) -> Int[np.ndarray, "cell neighbor"]:
-    """Find the nearest other cells by coordinates, nearest first; exact, by a k-d tree."""
-    from scipy.spatial import KDTree
-
-    n_cells = len(coordinates)
-    wanted = range(1, min(n_neighbors + 1, n_cells) + 1)
-    distances, neighbors = KDTree(coordinates).query(coordinates, k=list(wanted))
-    return _without_self(distances, neighbors.astype(np.int64))[1]
 
 
 def snn_weights(knn: CellGraph) -> CellGraph:
@@ -167,7 +142,7 @@ def nearest_votes(
     return votes / n_kept
 
 
-def _without_self(
+def without_self(
     squared: Float[np.ndarray, "cell neighbor"], neighbors: Int[np.ndarray, "cell neighbor"]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Drop the cell itself from its row or, where equal cells crowded it out, the farthest neighbour."""

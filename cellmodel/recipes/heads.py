@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cellmodel.cluster.algorithms import coarse_leiden, coarse_leiden_to_k, kmeans, micro_ward, order_by_size
+from cellmodel.cluster.domains import spatial_domains
 from cellmodel.cluster.ensemble import ensemble_clusters
 from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
 from cellmodel.cluster.soft import SoftClusters, gaussian_mixture, transport_clusters
@@ -31,13 +32,16 @@ def micro_ward_head(representation: Representation, views: CellViews, n_clusters
 
 
 def ensemble_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
-    """Micro-clusters merged by Ward in 18 views of the expression, the partition that lies farthest apart.
+    """Micro-clusters merged by Ward in 18 views of the expression, the partition that lies farthest apart; or domains.
 
     Features other than the smoothed components are no view of the expression alone: they are clustered as they are.
     """
     if not np.array_equal(representation.features, views.smoothed):
         return micro_ward_head(representation, views, n_clusters, seed)
     n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
+    if views.spatial is not None:
+        labels = spatial_domains(views.pcs, views.spatial, n_clusters=n_clusters, seed=seed)
+        return Clustering(labels=labels, n_clusters=estimate)
     own = _integrated(views, seed)
     labels = ensemble_clusters(
         max(own.values(), key=lambda pcs: pcs.shape[1]) if own else _wide_components(views, seed),
@@ -45,7 +49,6 @@ def ensemble_head(representation: Representation, views: CellViews, n_clusters: 
         n_clusters=n_clusters,
         seed=seed,
         own=own,
-        spatial=views.spatial,
     )
     return Clustering(labels=labels, n_clusters=estimate)
 

@@ -34,7 +34,7 @@ from cellmodel.pp.features import Features, batch_mixing, kept_counts, make_feat
 from cellmodel.pp.gene_weights import load_adapter
 from cellmodel.pp.integrate import Mixing, check_integration, read_batches
 from cellmodel.pp.moments import GroupMoments
-from cellmodel.pp.neighbors import nearest_by_coordinates
+from cellmodel.pp.spatial import nearest_by_coordinates
 from cellmodel.pp.text.align import GeneAlignment, align_if_known
 from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import SentenceRecord, read_clusters

@@ -12,7 +12,8 @@ from cellmodel.core.config import GraphConfig
 from cellmodel.nn.graph_modules import DotAttention
 from cellmodel.nn.graphs import CellGraphs, mean_propagation, propagation, relate_cells
 from cellmodel.nn.train import TrainConfig, fit
-from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights, spatial_graph
+from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
+from cellmodel.pp.spatial import spatial_graph
 from cellmodel.recipes import scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.graph_training import BATCHING, Batching, batches, in_blocks

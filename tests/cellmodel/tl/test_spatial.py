@@ -15,7 +15,8 @@ from cellmodel.core.config import RunConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import cells_from_anndata, spatial_coordinates
 from cellmodel.pp.features import make_features
-from cellmodel.pp.neighbors import nearest_by_coordinates, smooth, spatial_graph
+from cellmodel.pp.neighbors import smooth
+from cellmodel.pp.spatial import nearest_by_coordinates, spatial_graph
 from cellmodel.tl._run import run
 from tests.support.in_process import call, call_json
 

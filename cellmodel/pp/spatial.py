@@ -1,0 +1,59 @@
+"""Coordinates of cells: who lies beside whom, and which genes follow the tissue."""
+
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from cellmodel.core.arrays import CellByGene, CellGraph
+from cellmodel.pp.neighbors import without_self
+
+_BLOCK: Final = 2_000  # cells whose neighbours are summed at once: bounds memory
+
+
+def spatial_graph(coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int) -> CellGraph:
+    """Link every cell with its nearest others by coordinates, and with those that it is nearest to.
+
+    ``n_neighbors``: that each cell chooses, itself not counted; all others if there are fewer. Of equally near ones an
+    arbitrary one is taken. Returns ones, symmetric, nothing on the diagonal.
+    """
+    chosen = nearest_by_coordinates(coordinates, n_neighbors=n_neighbors)
+    n_cells, width = chosen.shape
+    starts = np.arange(0, n_cells * width + 1, width) if width else np.zeros(n_cells + 1, dtype=np.int64)
+    links = sp.csr_matrix((np.ones(chosen.size), chosen.ravel(), starts), shape=(n_cells, n_cells))
+    return links.maximum(links.T).tocsr()
+
+
+def nearest_by_coordinates(
+    coordinates: Float[np.ndarray, "cell axis"], *, n_neighbors: int
+) -> Int[np.ndarray, "cell neighbor"]:
+    """Find the nearest other cells by coordinates, nearest first; exact, by a k-d tree."""
+    from scipy.spatial import KDTree
+
+    n_cells = len(coordinates)
+    wanted = range(1, min(n_neighbors + 1, n_cells) + 1)
+    distances, neighbors = KDTree(coordinates).query(coordinates, k=list(wanted))
+    return without_self(distances, neighbors.astype(np.int64))[1]
+
+
+def morans_i(expression: CellByGene, graph: CellGraph) -> Float[np.ndarray, " gene"]:
+    r"""Moran's I of each gene :cite:`moran1950notes`: how alike a cell and its neighbours are in it.
+
+    .. math:: I_g = \frac{\sum_i (x_{ig} - \bar x_g)(\bar x_{N(i)g} - \bar x_g)}{\sum_i (x_{ig} - \bar x_g)^2}
+
+    ``expression``: (cell, gene) log-normalised; read block by block. ``graph``: neighbours of each cell by coordinates,
+    which weigh the same. Returns values of about -1 to 1, near 0 for a gene that does not follow the tissue, and 0 for
+    one that does not vary.
+    """
+    n_cells, n_genes = expression.shape
+    weights = sp.csr_matrix(graph.multiply(1 / np.maximum(graph.sum(axis=1), 1)))
+    totals = np.zeros((4, n_genes))
+    for start in range(0, n_cells, _BLOCK):
+        own = sp.csr_matrix(expression[start : start + _BLOCK], dtype=np.float64)
+        lag = weights[start : start + _BLOCK] @ expression
+        totals += [np.asarray(each.sum(axis=0)).ravel() for each in (own, own.power(2), lag, own.multiply(lag))]
+    sums, squares, lags, products = totals
+    mean = sums / n_cells
+    scatter = squares - n_cells * mean**2
+    return np.divide(products - mean * lags, scatter, out=np.zeros(n_genes), where=scatter > 1e-9 * squares)

@@ -1,0 +1,32 @@
+"""Moran's I of genes, against its definition, in blocks."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from cellmodel.pp import spatial
+from cellmodel.pp.spatial import morans_i, spatial_graph
+
+
+@pytest.mark.parametrize("block", [7, 1000])
+def test_it_is_that_of_the_definition_whatever_the_block(monkeypatch, block):
+    monkeypatch.setattr(spatial, "_BLOCK", block)
+    rng = np.random.default_rng(0)
+    places = rng.random((60, 2))
+    values = rng.poisson(np.outer(places[:, 0] * 6, np.ones(5)) + 0.2).astype(np.float32)
+    values[:, 4] = 3.0
+    graph = spatial_graph(places, n_neighbors=5)
+    weights = graph.toarray() / graph.toarray().sum(axis=1, keepdims=True)
+    centred = values[:, :4] - values[:, :4].mean(axis=0, dtype=np.float64)
+    expected = (centred * (weights @ centred)).sum(axis=0) / (centred**2).sum(axis=0)
+    got = morans_i(sp.csr_matrix(values), graph)
+    np.testing.assert_allclose(got[:4], expected, atol=1e-12)
+    assert got[4] == 0.0
+
+
+def test_a_gene_that_follows_the_tissue_is_near_one_and_noise_near_zero():
+    places = np.column_stack(np.divmod(np.arange(400), 20)).astype(float)
+    values = np.column_stack([places[:, 0], np.random.default_rng(0).random(400)])
+    found = morans_i(sp.csr_matrix(values), spatial_graph(places, n_neighbors=4))
+    assert found[0] > 0.9
+    assert abs(found[1]) < 0.1
