@@ -219,7 +219,7 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
     }
     assert set(tables) == {
         "cells", "clusters", "markers", "words", "themes", "contributions", "sets", "cell-types", "dots", "names",
-        "losses", "k", "knowledge", "training", "provenance", "searches",
+        "losses", "k", "knowledge", "training", "provenance", "searches", "files",
     }  # fmt: skip
     assert all(len({len(row) for row in rows}) == 1 for rows in tables.values())
     assert tables["markers"][0] == [

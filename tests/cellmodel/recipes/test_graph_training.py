@@ -20,6 +20,7 @@ NOT_BY_CELL = {
     "gene_weights",
     "compute",
     "fixed_pcs",
+    "training",
 }
 
 
