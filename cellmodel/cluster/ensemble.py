@@ -37,7 +37,7 @@ class Candidate:
     n_components: int  # of the view that it was found in
     labels: Labels
     separation: float
-    modularity: float  # 0 where cells have places
+    modularity: float
     score: float  # by which it is compared
 
 
@@ -64,7 +64,6 @@ def ensemble_clusters(
     n_clusters: int,
     seed: int,
     own: Mapping[int, Embedding] | None = None,
-    spatial: CellGraph | None = None,
     config: EnsembleConfig | None = None,
 ) -> Labels:
     """Cluster many views of the cells by two methods and keep the best partition by two label-free measures.
@@ -79,17 +78,14 @@ def ensemble_clusters(
     ``pcs``: (cell, dim) leading component first, may be mapped from a file; 5/3 of ``n_components``, or all there are.
     ``n_components``: principal components of the run; the views have a little fewer and more. ``n_clusters``: 1 to the
     number of cells. ``own``: integrated components by their number, in place of the leading ones of ``pcs``. ``seed``:
-    the run's seed. Permuting the cells permutes the clusters. ``spatial``: graph of the
-    nearest by coordinates, over which the cells are averaged, too. Returns clusters of which each of
-    0 .. n_clusters-1 occurs, the largest first. Raises ``ValueError`` if ``n_clusters`` is out of range, or a component
-    is not finite.
+    the run's seed. Permuting the cells permutes the clusters. Returns clusters of which each of 0 .. n_clusters-1
+    occurs, the largest first. Raises ``ValueError`` if ``n_clusters`` is out of range, or a component is not finite.
     """
     settings = config or EnsembleConfig()
     order = content_order(pcs)
-    near = None if spatial is None else spatial[order][:, order]
     components = _Components(widest=pcs, own=own or {}).take(order)
     compare = _Comparison(n_clusters=n_clusters, seed=seed, widths=settings.widths(n_components), settings=settings)
-    return restore_order(_in_order(components, near, compare), order)
+    return restore_order(_in_order(components, compare), order)
 
 
 def candidates(
@@ -99,18 +95,18 @@ def candidates(
     settings = config or EnsembleConfig()
     order = content_order(pcs)
     compare = _Comparison(n_clusters=n_clusters, seed=seed, widths=settings.widths(n_components), settings=settings)
-    for candidate in compare.candidates(_Components(widest=pcs, own={}).take(order), None):
+    for candidate in compare.candidates(_Components(widest=pcs, own={}).take(order)):
         yield replace(candidate, labels=restore_order(candidate.labels, order))
 
 
-def _in_order(components: _Components, spatial: CellGraph | None, compare: "_Comparison") -> Labels:
-    """Clusters of cells in an order of their own; with places all cells take part, as a sample has few neighbours."""
+def _in_order(components: _Components, compare: "_Comparison") -> Labels:
+    """Clusters of cells in an order of their own; many take those of the nearest of a sample."""
     n_cells, settings = len(components.widest), compare.settings
-    if spatial is not None or n_cells <= settings.whole_up_to:
-        return compare.best(components, spatial).labels
+    if n_cells <= settings.whole_up_to:
+        return compare.best(components).labels
     drawn = draw_rows(n_cells, settings.sampled_cells, compare.seed, purpose="clustered cells")
     sampled = components.take(drawn)
-    best = compare.best(sampled, None)
+    best = compare.best(sampled)
     reference = sampled.of(best.n_components)
     labels = np.empty(n_cells, dtype=np.int64)
     for start in range(0, n_cells, _BLOCK):
@@ -131,20 +127,20 @@ class _Comparison:
     widths: list[int]
     settings: EnsembleConfig
 
-    def best(self, components: _Components, spatial: CellGraph | None) -> Candidate:
+    def best(self, components: _Components) -> Candidate:
         """Give the best partition; of equal ones the first."""
-        return max(self.candidates(components, spatial), key=lambda candidate: candidate.score)
+        return max(self.candidates(components), key=lambda candidate: candidate.score)
 
-    def candidates(self, components: _Components, spatial: CellGraph | None) -> Iterator[Candidate]:
+    def candidates(self, components: _Components) -> Iterator[Candidate]:
         """Give every partition; in each number of components those of micro-clusters first."""
         config = GraphConfig(n_neighbors=max(self.settings.n_neighbors))
         graphs = {width: knn_graph(components.of(width), config=config) for width in self.widths}
         sample = draw_rows(len(components.widest), self.settings.scored_cells, self.seed, purpose="compared cells")
         distances = _cosine_distances(components.widest[sample])
-        shared = None if spatial is not None else snn_weights(graphs[sorted(self.widths)[len(self.widths) // 2]])
-        for method, width, labels in self._partitions(components, graphs, spatial):
+        shared = snn_weights(graphs[sorted(self.widths)[len(self.widths) // 2]])
+        for method, width, labels in self._partitions(components, graphs):
             apart = separation(distances, labels[sample])
-            dense = 0.0 if shared is None else modularity(shared, labels)
+            dense = modularity(shared, labels)
             yield Candidate(
                 method=method,
                 n_components=width,
@@ -155,16 +151,16 @@ class _Comparison:
             )
 
     def _partitions(
-        self, components: _Components, graphs: Mapping[int, CellGraph], spatial: CellGraph | None
+        self, components: _Components, graphs: Mapping[int, CellGraph]
     ) -> Iterator[tuple[Method, int, Labels]]:
-        """Give method, components and clusters; with places no communities, which would be parts of the tissue."""
+        """Give method, components and clusters."""
         seeds = (seeding.derive(self.seed, f"view {run}") for run in count())
         for width in self.widths:
             pcs, knn = components.of(width), graphs[width]
-            for view in _views(pcs, knn, self.settings, spatial=spatial):
+            for view in _views(pcs, knn, self.settings):
                 labels = micro_ward(view, n_clusters=self.n_clusters, seed=next(seeds), config=ONE_RUN)
                 yield "micro-ward", width, labels
-            found = None if spatial is not None else _communities(pcs, knn, n_clusters=self.n_clusters, seed=self.seed)
+            found = _communities(pcs, knn, n_clusters=self.n_clusters, seed=self.seed)
             if found is not None:
                 yield "communities", width, found
 
@@ -220,13 +216,10 @@ def _cosine_distances(features: Embedding) -> Float[np.ndarray, "cell cell"]:
     return distances
 
 
-def _views(
-    pcs: Embedding, knn: CellGraph, settings: EnsembleConfig, *, spatial: CellGraph | None
-) -> Iterator[Embedding]:
+def _views(pcs: Embedding, knn: CellGraph, settings: EnsembleConfig) -> Iterator[Embedding]:
     """Each view of some components, as often as it is to be clustered; one at a time, to save memory."""
     for n_neighbors in settings.n_neighbors:
         graph = snn_weights(_nearest(knn, n_neighbors))
-        graph = graph if spatial is None else graph + spatial
         steps = list(islice(smoothing(pcs, graph), max(settings.n_steps) + 1))
         for n_steps in settings.n_steps:
             for _ in range(settings.runs_per_view):

@@ -153,15 +153,6 @@ def test_components_that_are_made_already_give_the_clusters_of_their_expression(
         assert labels.tolist() == truth.tolist()
 
 
-def test_with_places_no_cell_is_left_out_of_the_views():
-    expression, _ = expression_of((150, 60), shift=0.6)
-    pcs = principal_components(expression, n_components=8, seed=0)
-    near = sp.csr_matrix(np.eye(210, k=1) + np.eye(210, k=-1))
-    given = {"n_components": 8, "n_clusters": 4, "seed": 0, "spatial": near}
-    whole, sampled = (ensemble_clusters(pcs, **given, config=config) for config in (QUICK, SAMPLED_SCORES))
-    assert whole.tolist() == sampled.tolist()
-
-
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"n_clusters must lie in 1 \.\. 20"):
         found(expression_of((12, 8))[0], 21)
