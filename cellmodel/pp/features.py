@@ -160,7 +160,7 @@ def _near(cells: AnyCells, config: RunConfig) -> tuple[Float[np.ndarray, "cell a
 def _detected(scanned: Scan, config: RunConfig, *, n_genes: int, source: str) -> Int[np.ndarray, " gene"]:
     """Genes that are seen in enough cells: ``min_cells``, or a tenth of the cells where these are few.
 
-    Of spots in a tissue at least a fiftieth: a gene of fewer tells one spot from its neighbours, not a domain.
+    Of spots in a tissue at least a fiftieth: a gene of fewer marks a spot, not a domain.
     """
     n_cells = len(scanned.depth)
     min_cells = min(config.preprocess.min_cells, max(1, n_cells // 10))
