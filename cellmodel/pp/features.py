@@ -5,7 +5,7 @@ Cells are read block by block; those in memory are one block, those of a file ar
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.core.stages import AnyStages, Arrays, MemoryStages, Stage
+from cellmodel.core.stages import AnyStages, Arrays, InputStages, MemoryStages, Stage, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
 from cellmodel.io.cells import ObsCategories, obsm_embedding, spatial_coordinates
 from cellmodel.io.matrix import ValueKind
@@ -104,15 +104,20 @@ def make_features(
         top_genes = np.sort(detected[np.argsort(-autocorrelation, kind="stable")[:n_top]])
     source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=top_genes)
     expression = _kept_values("expression", source, scanned, stages)
+    of_genes = None
     if config.low_data:
-        from_text = None if from_text is None else from_text[top_genes]
+        of_genes = None if from_text is None else from_text[top_genes]
     elif source.shape[0] <= FEW_CELLS:
         log.info("%d cells are few; --low-data weighs genes by how informative they are", source.shape[0])
-    reduced = stages.run("components", lambda arrays: _reduce(cells, expression, config, arrays, from_text=from_text))
+    reduced = stages.run("components", lambda arrays: _reduce(cells, expression, config, arrays, from_text=of_genes))
     pcs = np.asarray(reduced.arrays["pcs"])
     _check_spread(pcs, source=cells.source)
     integrated = integrate(pcs, batches, config, stages)
     if integrated is not None:
+        if integrated.method == "none" and scanned.batch_mean is not None and len(detected) > n_top:
+            pooled = replace(scanned, batch_mean=None, batch_variance=None)  # genes of all cells, as without batches
+            stages = InputStages(stages=stages, name="pooled") if isinstance(stages, Stages) else stages
+            return make_features(cells, config, from_text=from_text, stages=stages, batches=batches, scanned=pooled)
         pcs = integrated.pcs
     linked = stages.run("graph", lambda arrays: _link(pcs, config, arrays, spatial=spatial))
     shape = (len(pcs), len(pcs))

@@ -143,11 +143,13 @@ def test_embeddings_that_cannot_be_used_are_refused():
             cm.tl.embed(adata, knowledge="none", use_rep=key)
 
 
-def test_batches_that_do_not_differ_change_no_component(caplog):
-    adata = two_protocols(effect=0)
-    plain = clustered(adata, RunConfig(knowledge="none", n_words=0, n_clusters=3))
+@pytest.mark.parametrize("n_top_genes", [20, 2000])
+def test_batches_that_do_not_differ_change_no_gene_and_no_component(caplog, n_top_genes):
+    adata, chosen = two_protocols(effect=0), PreprocessConfig(n_top_genes=n_top_genes)
+    plain = clustered(adata, RunConfig(knowledge="none", n_words=0, n_clusters=3, preprocess=chosen))
     with caplog.at_level(logging.INFO):
-        keyed = clustered(adata, KEYED)
+        keyed = clustered(adata, replace(KEYED, preprocess=chosen))
+    np.testing.assert_array_equal(keyed.features.top_genes, plain.features.top_genes)
     np.testing.assert_array_equal(keyed.features.pcs, plain.features.pcs)
     np.testing.assert_array_equal(keyed.labels, plain.labels)
     assert "batches are mixed as they are" in caplog.text
