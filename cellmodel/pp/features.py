@@ -95,20 +95,16 @@ def make_features(
     stages, near = stages or MemoryStages(), _near(cells, config)
     detected = _detected(scanned, config, n_genes=len(cells.names), source=cells.source)
     spatial = None if near is None else spatial_graph(near[0], n_neighbors=near[1])
+    source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=detected)
     n_top = config.preprocess.n_top_genes
     if spatial is None or len(detected) <= n_top:
         top_genes = detected[_variable(scanned, detected, batches, n_top=n_top)]
     else:
-        every = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=detected)
-        autocorrelation = morans_i(_kept_values("detected", every, scanned, stages), spatial)
-        top_genes = np.sort(detected[np.argsort(-autocorrelation, kind="stable")[:n_top]])
-    source = LogExpression(matrix=cells.matrix, kind=cells.kind, columns=top_genes)
-    expression = _kept_values("expression", source, scanned, stages)
-    of_genes = None
-    if config.low_data:
-        of_genes = None if from_text is None else from_text[top_genes]
-    elif source.shape[0] <= FEW_CELLS:
-        log.info("%d cells are few; --low-data weighs genes by how informative they are", source.shape[0])
+        top_genes = detected[_following(spatial, _kept_values("detected", source, scanned, stages), n_top=n_top)]
+    expression = _kept_values("expression", replace(source, columns=top_genes), scanned, stages)
+    if expression.shape[0] <= FEW_CELLS and not config.low_data:
+        log.info("%d cells are few; --low-data weighs genes by how informative they are", expression.shape[0])
+    of_genes = None if from_text is None else from_text[top_genes]
     reduced = stages.run("components", lambda arrays: _reduce(cells, expression, config, arrays, from_text=of_genes))
     pcs = np.asarray(reduced.arrays["pcs"])
     _check_spread(pcs, source=cells.source)
@@ -125,9 +121,7 @@ def make_features(
         expression=expression,
         detected=detected,
         top_genes=top_genes,
-        components=None
-        if config.use_rep is not None
-        else Components(mean=np.array(reduced.arrays["mean"]), loadings=np.array(reduced.arrays["loadings"])),
+        components=_components(reduced, config),
         pcs=pcs,
         smoothed=np.asarray(linked.arrays["smoothed"]),
         knn=_csr(linked, "knn_", shape=shape),
@@ -198,6 +192,18 @@ def _variable(
         return variable_by_moments(scanned.mean[detected], scanned.variance[detected], n_top=n_top)
     mean, variance = (found[~is_small][:, detected] for found in (scanned.batch_mean, scanned.batch_variance))
     return variable_in_batches(mean, variance, n_top=n_top)
+
+
+def _components(reduced: Stage, config: RunConfig) -> Components | None:
+    """Give what the expression was reduced by; None where an embedding of the user's was taken."""
+    if config.use_rep is not None:
+        return None
+    return Components(mean=np.array(reduced.arrays["mean"]), loadings=np.array(reduced.arrays["loadings"]))
+
+
+def _following(spatial: CellGraph, expression: CellByGene, *, n_top: int) -> Int[np.ndarray, " gene"]:
+    """Genes that follow the tissue most, by Moran's I, in their order."""
+    return np.sort(np.argsort(-morans_i(expression, spatial), kind="stable")[:n_top])
 
 
 def _check_spread(pcs: Embedding, *, source: str) -> None:

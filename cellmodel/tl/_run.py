@@ -1,7 +1,4 @@
-"""The whole run: cells and a store in, clusters with their meaning out. No AnnData and no label in here.
-
-Cells in memory are one block of the same pipeline that reads backed cells block by block.
-"""
+"""The whole run: cells and a store in, clusters with their meaning out. No AnnData and no label in here."""
 
 import logging
 import time
