@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -214,7 +215,7 @@ def _genes(
         names=tuple(found.gene_names[column] for column in columns),
         gene_ids=gene_ids,
         vectors=fit_whitening(vectors, rank=config.semantics.rank)(vectors),
-        terms=named_terms(texts, gene_ids=gene_ids, gene_sets=stored),
+        terms=named_terms(texts, gene_ids=gene_ids, gene_sets=stored, split=alignment.split),
     )
 
 
@@ -282,19 +283,29 @@ def evidence_frames(evidence: Evidence) -> "dict[str, pd.DataFrame]":
     }
 
 
+def _flat(row: Any) -> Row:
+    """Values of a dataclass by their names; what is nested stays as it is."""
+    return {name: getattr(row, name) for name in _field_names(row.__class__)}
+
+
+@cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
 def _rows(group: GroupEvidence, symbols: dict[int, str]) -> dict[str, list[Row]]:
     """Rows of each table; what is in them beside its columns is left out."""
     sizes = {"n_cells": group.contrast.n_cells, "n_against": group.contrast.n_against}
     distance = {"distance": group.distance, "distance_p": group.distance_p, "n_genes": len(group.contributions)}
     return {
         "groups": [sizes | distance | _name_of(group)],
-        "markers": [asdict(marker) | {"gene": marker.name} for marker in group.markers],
+        "markers": [_flat(marker) | {"gene": marker.name} for marker in group.markers],
         "contributions": [
-            asdict(gene) | {"gene": gene.name, "share": gene.contribution / group.distance if group.distance else 0.0}
+            _flat(gene) | {"gene": gene.name, "share": gene.contribution / group.distance if group.distance else 0.0}
             for gene in group.contributions
         ],
         "themes": [
-            asdict(theme) | {"theme": theme.term, "also": ", ".join(theme.also)} | asdict(gene) | {"gene": gene.name}
+            _flat(theme) | {"theme": theme.term, "also": ", ".join(theme.also)} | _flat(gene) | {"gene": gene.name}
             for theme in group.themes
             for gene in theme.genes
         ],

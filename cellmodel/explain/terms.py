@@ -1,23 +1,24 @@
 """Terms of gene texts: words and two-word phrases that say something about a gene, and the sentences they stand in."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cellmodel.explain.p_values import permutation_p
-from genekb.core.words import boilerplate, singular, split_clauses, split_sentences, stop_words
+from genekb.core.words import MIN_BOILERPLATE_TEXTS, singular, split_clauses, split_sentences, stop_words
+from genekb.genes.words import TextWords, split_texts
 from genekb.query.gene_theme import strata_of
 
 _MIN_WORD = 3  # letters of a word that may stand alone; shorter ones ("T", "II") only inside a phrase
 
 _TOKEN = re.compile(r"[a-z0-9]+")
+SplitTexts = Callable[[Sequence[str]], TextWords]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,30 +48,116 @@ class TermIndex:
         raise ValueError(f"no sentence of the text {text[:40]!r}... holds the term {term!r}")
 
 
-def index_terms(texts: Sequence[str], *, min_texts: int) -> TermIndex:
+def index_terms(texts: Sequence[str], *, min_texts: int, split: SplitTexts = split_texts) -> TermIndex:
     """Find the terms that at least ``min_texts`` of the gene texts hold.
 
     A phrase is two neighbouring words of one clause with no stop word between them. A plural is counted as its singular
-    if that occurs too: the S-stemmer of :cite:`harman1991suffixing`, kept to attested forms.
+    if that occurs too: the S-stemmer of :cite:`harman1991suffixing`, kept to attested forms. ``split``: gives the words
+    of the texts, such as :meth:`genekb.Store.words`.
     """
-    from sklearn.feature_extraction.text import CountVectorizer
+    found = split(texts)
+    is_shared = _shared_sentences(found)
+    is_kept = ~is_shared[found.sentence_ids[found.sentences]]
+    words = found.words[is_kept]
+    forms = _word_forms(found.vocabulary, words)
+    terms, at = _occurrences(forms, words, starts_clause=found.starts_clause[is_kept])
+    names, presence = _presence(forms, terms, found.texts[found.sentences[is_kept]][at], len(texts), min_texts)
+    return TermIndex(
+        terms=names, presence=presence, boilerplate=_written(texts, found, is_shared), singulars=forms.singulars
+    )
 
-    split = [split_sentences(text) for text in texts]
-    left_out = boilerplate(split)
-    kept = [[sentence for sentence in sentences if sentence not in left_out] for sentences in split]
-    words = {word for sentences in kept for sentence in sentences for word in _words(sentence)}
-    singulars = {word: one for word in words if (one := singular(word)) != word and one in words}
-    documents = [
-        {term for one in sentences for term in _sentence_terms(one, singulars=singulars)} for sentences in kept
+
+def _shared_sentences(found: TextWords) -> Bool[np.ndarray, " sentence_id"]:
+    """Which sentences are boilerplate, as :func:`genekb.core.words.boilerplate` finds them."""
+    n_ids = int(found.sentence_ids.max(initial=-1)) + 1
+    once = _distinct(found.texts * n_ids + found.sentence_ids)
+    return np.bincount(once % max(n_ids, 1), minlength=n_ids) >= MIN_BOILERPLATE_TEXTS
+
+
+def _distinct(values: Int[np.ndarray, " _"]) -> Int[np.ndarray, " _"]:
+    """Distinct values, ascending: by sorting, which is quicker than NumPy's own for as many as these."""
+    ordered = np.sort(values)
+    is_first = np.ones(len(ordered), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_first]
+
+
+def _written(texts: Sequence[str], found: TextWords, is_shared: Bool[np.ndarray, " sentence_id"]) -> frozenset[str]:
+    """Spell the boilerplate."""
+    ids, first = np.unique(found.sentence_ids, return_index=True)
+    first = first[is_shared[ids]]
+    place = first - np.searchsorted(found.texts, found.texts[first])  # in its text
+    return frozenset(split_sentences(texts[found.texts[at]])[number] for at, number in zip(first, place, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _WordForms:
+    """What each word of a vocabulary counts for."""
+
+    vocabulary: Sequence[str]
+    singulars: Mapping[str, str]  # plurals whose singular occurs
+    counted: Int[np.ndarray, " word"]  # the word that it is counted as
+    is_stop: Bool[np.ndarray, " word"]  # whether no term holds it
+    is_broad: Bool[np.ndarray, " word"]  # whether the word that it is counted as is no term alone
+    is_short: Bool[np.ndarray, " word"]
+
+
+def _word_forms(vocabulary: Sequence[str], words: Int[np.ndarray, " _"]) -> _WordForms:
+    """Look at the words that occur."""
+    present = np.flatnonzero(np.bincount(words, minlength=len(vocabulary)))
+    number = {vocabulary[word]: word for word in present.tolist()}
+    singulars = {word: one for word in number if (one := singular(word)) != word and one in number}
+    stop_words, broad_words = _stop_words(), _word_list("broad_words.txt")
+    counted = np.arange(len(vocabulary))
+    is_stop, is_broad, is_short = np.zeros((3, len(vocabulary)), dtype=bool)
+    for written, at in number.items():
+        word = singulars.get(written, written)
+        counted[at] = number[word]
+        is_stop[at] = word.isdigit() or written in stop_words or word in stop_words
+        is_broad[at], is_short[at] = word in broad_words, len(word) < _MIN_WORD
+    return _WordForms(
+        vocabulary=vocabulary, singulars=singulars, counted=counted, is_stop=is_stop, is_broad=is_broad,
+        is_short=is_short,
+    )  # fmt: skip
+
+
+def _occurrences(
+    forms: _WordForms, words: Int[np.ndarray, " word"], *, starts_clause: Bool[np.ndarray, " word"]
+) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]:
+    """Terms in the words, and the words at which they stand: a word as its number, a phrase beyond those of words."""
+    is_stop, is_broad, counted = forms.is_stop[words], forms.is_broad[words], forms.counted[words]
+    alone = np.flatnonzero(~(is_stop | is_broad | forms.is_short[words]))
+    follows = ~(is_stop | starts_clause)
+    follows[:1] = False
+    follows[1:] &= ~is_stop[:-1] & ~(is_broad[1:] & is_broad[:-1])
+    second = np.flatnonzero(follows)
+    phrases = (counted[second - 1] + 1) * len(forms.vocabulary) + counted[second]
+    return np.concatenate([counted[alone], phrases]), np.concatenate([alone, second])
+
+
+def _presence(
+    forms: _WordForms, terms: Int[np.ndarray, " _"], texts: Int[np.ndarray, " _"], n_texts: int, min_texts: int
+) -> tuple[tuple[str, ...], sp.csr_matrix]:
+    """Names of the terms that enough texts hold, sorted, and which texts hold them."""
+    distinct, number, n_times = np.unique(terms, return_inverse=True, return_counts=True)
+    may_be = n_times[number] >= min_texts
+    once = _distinct(number[may_be] * n_texts + texts[may_be])
+    number, texts = np.divmod(once, n_texts)
+    is_common = np.bincount(number, minlength=len(distinct)) >= min_texts
+    first, second = np.divmod(distinct[is_common], max(len(forms.vocabulary), 1))
+    names = [
+        f"{forms.vocabulary[one - 1]} {forms.vocabulary[other]}" if one else forms.vocabulary[other]
+        for one, other in zip(first.tolist(), second.tolist(), strict=True)
     ]
-    counts = Counter(term for document in documents for term in document)
-    terms = tuple(sorted(term for term, count in counts.items() if count >= min_texts))
-    if terms:
-        vectorizer = CountVectorizer(analyzer=list, vocabulary=terms, binary=True, dtype=np.float64)
-        presence = sp.csr_matrix(vectorizer.transform(documents))
-    else:
-        presence = sp.csr_matrix((len(texts), 0))
-    return TermIndex(terms=terms, presence=presence, boilerplate=left_out, singulars=singulars)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    column = np.full(len(distinct), -1)
+    column[np.flatnonzero(is_common)[order]] = np.arange(len(order))
+    held = column[number] >= 0
+    presence = sp.csr_matrix(
+        (np.ones(int(held.sum())), (texts[held], column[number[held]])), shape=(n_texts, len(order))
+    )
+    presence.sort_indices()
+    return tuple(names[place] for place in order), presence
 
 
 @cache

@@ -13,10 +13,11 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.random import generator
 from cellmodel.explain.attribution import Judged, overall_mean_and_deviation, theme_weights
 from cellmodel.explain.enrichment import GeneSet
-from cellmodel.explain.terms import SupportingGene, TermIndex, TermScores, index_terms, score_terms
+from cellmodel.explain.terms import SplitTexts, SupportingGene, TermIndex, TermScores, index_terms, score_terms
 from cellmodel.pp.moments import GroupMoments
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.paths import apply_knowledge
+from genekb.genes.words import split_texts
 
 TEXT: Final = "text"
 _MIN_CELLS = 3  # that express a gene, for the gene to be used
@@ -69,9 +70,18 @@ class NamedTerms:
         return int(held[np.argmax(score[held])]) if len(held) else None
 
 
-def named_terms(texts: Sequence[str], *, gene_ids: Sequence[int] = (), gene_sets: Sequence[GeneSet] = ()) -> NamedTerms:
-    """Collect the terms of gene texts, and of gene sets that hold at least three of the genes."""
-    index = index_terms(texts, min_texts=_MIN_GENES)
+def named_terms(
+    texts: Sequence[str],
+    *,
+    gene_ids: Sequence[int] = (),
+    gene_sets: Sequence[GeneSet] = (),
+    split: SplitTexts = split_texts,
+) -> NamedTerms:
+    """Collect the terms of gene texts, and of gene sets that hold at least three of the genes.
+
+    ``split``: gives the words of the texts.
+    """
+    index = index_terms(texts, min_texts=_MIN_GENES, split=split)
     rows: dict[int, list[int]] = {}
     for row, gene_id in enumerate(gene_ids):
         rows.setdefault(gene_id, []).append(row)
@@ -194,6 +204,7 @@ def words_by_moments(
     n_words: int = 10,
     n_permutations: int = 200,
     seed: int,
+    split: SplitTexts = split_texts,
 ) -> tuple[ClusterWords, ...]:
     """Describe each cluster by terms of the texts of its upregulated genes.
 
@@ -201,12 +212,13 @@ def words_by_moments(
     difference, in standard deviations over all cells. A term adds up the contrasts, between 0 and 2, of the genes whose
     text holds it, and is scored against permuted texts (:func:`cellmodel.explain.terms.score_terms`). Words describe
     what upregulated genes do and do not name the cell: resting T cells, rich in ribosomal transcripts, are "ribosomal".
+    ``split``: gives the words of the texts, such as :meth:`genekb.Store.words`.
     """
     if min(n_words, n_permutations) < 1:
         raise ValueError(f"n_words and n_permutations must be >= 1, got {n_words} and {n_permutations}")
     contrast, is_expressed = _contrast(inside, rest)
     rows = [gene for gene, text in enumerate(texts) if text and text.strip() and is_expressed[gene]]
-    terms, names = named_terms([texts[row] or "" for row in rows]), [gene_names[row] for row in rows]
+    terms, names = named_terms([texts[row] or "" for row in rows], split=split), [gene_names[row] for row in rows]
     contrast = contrast[rows]
     weights = np.clip(contrast, 0.0, _MAX_WEIGHT)
     scores = score_terms(weights, terms.presence, n_permutations=n_permutations, rng=generator(seed, "words"))

@@ -18,7 +18,7 @@ from genekb.core.plugins import installed_version
 from genekb.core.resources import note_on_interrupt
 from genekb.encoders import EncoderSpec
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text
-from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray
+from genekb.schema import SCHEMA_VERSION, TABLES, FloatArray, IntArray, literal
 from genekb.store.card import CROISSANT, describe_store, store_card
 from genekb.store.files import check_files, remember_places
 from genekb.store.home import find_home
@@ -178,7 +178,7 @@ def _manifest(content: StoreContent, encoders: Mapping[str, Mapping[str, Any]], 
         n_genes=genes.num_rows,
         n_texts=texts.num_rows,
         n_unique_texts=len(texts["text_id"].unique()),
-        n_ortholog_texts=int(pc.sum(pc.equal(texts["origin"], "ortholog")).as_py() or 0),
+        n_ortholog_texts=int(pc.sum(pc.equal(texts["origin"], literal("ortholog"))).as_py() or 0),
         encoders=encoders,
         files=(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from genekb.builder.engine import LOCAL, EncodingJob, Engine, read_encoded
@@ -27,6 +26,9 @@ from genekb.files.atomic import share_file, write_json
 from genekb.genes.texts import text_id
 from genekb.schema import FloatArray, IntArray
 from genekb.store.writer import write_vectors
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 log = logging.getLogger(__name__)
 SHARD_SIZE: Final = 512  # texts a shard, on average: what a kill can cost at most
@@ -89,7 +91,9 @@ def known_text_ids(folder: Path) -> set[str]:
     return set(shards.to_table(columns=["text_id"])["text_id"].to_pylist()) if shards else set()
 
 
-def _open_shards(folder: Path) -> ds.Dataset | None:
+def _open_shards(folder: Path) -> "ds.Dataset | None":
+    import pyarrow.dataset as ds  # imports pandas, which a store without vectors does not need
+
     parts = sorted(map(str, folder.glob("part-*.parquet")))
     shards = ds.dataset(parts, format="parquet") if parts else None
     for shard in shards.get_fragments() if shards else ():

@@ -21,6 +21,8 @@ from genekb.encoders import Encoder, load_encoder
 from genekb.encoders.kinds import asks_for, without_prefix
 from genekb.encoders.registry import shuffle_encoder
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, build_texts
+from genekb.genes.words import words_table
+from genekb.schema import literal, numbers
 from genekb.sources.base import SourceTables
 from genekb.store.home import check_name, find_home
 from genekb.store.manifest import Manifest
@@ -114,7 +116,7 @@ def _select(source: SourceTables, config: BuildConfig) -> tuple[set[int] | None,
     selected: set[int] | None = None
     words = [config.genes]
     if config.genes != "all":
-        of_type = source.genes.filter(pc.equal(source.genes["type"], config.genes))
+        of_type = source.genes.filter(pc.equal(source.genes["type"], literal(config.genes)))
         if of_type.num_rows == 0:
             types = ", ".join(sorted(filter(None, source.genes["type"].unique().to_pylist())))
             raise SourceUnusable(f"no gene has the type {config.genes!r}; the source has {types}")
@@ -162,7 +164,8 @@ def build(
     plan = plan_build(source, config)
     content = store_content(source, config, plan=plan)
     with config.open_engine() as engine:
-        jobs = load_jobs(config.models, corpus=distinct_texts(plan.texts), load=config.loader(home))
+        corpus = distinct_texts(plan.texts) if config.models else []
+        jobs = load_jobs(config.models, corpus=corpus, load=config.loader(home))
         return assemble(content, jobs, home=home, vector_dtype=config.vector_dtype, progress=progress, engine=engine)
 
 
@@ -190,7 +193,8 @@ def store_content(source: SourceTables, config: BuildConfig, *, plan: Plan, pare
         options=options,
     )
     tables = {name: getattr(source, name) for name in ("genes", "names", "orthologs", "annotations")}
-    return StoreContent(manifest=manifest, tables={**tables, "texts": plan.texts}, only_names=config.only_names)
+    tables |= {"texts": plan.texts, "words": words_table(plan.texts["text"], numbers(plan.texts["gene_id"]))}
+    return StoreContent(manifest=manifest, tables=tables, only_names=config.only_names)
 
 
 def load_jobs(models: Sequence[str], *, corpus: Sequence[str], load: Loader) -> list[EncodingJob]:

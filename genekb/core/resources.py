@@ -175,3 +175,10 @@ def sigterm_handler_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+def release_unused() -> None:
+    """Give memory back that Arrow's allocator keeps for later: its threads keep some each, more than is in use."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()

@@ -11,7 +11,7 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _BRACKETS: Final = re.compile(r"\[[^\]]*\]")  # "[provided by RefSeq, Jul 2008]"
 _SENTENCE_END: Final = re.compile(r"(?<=[.;])\s+(?=[A-Z0-9])")
 _CLAUSE_END: Final = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
-_MIN_BOILERPLATE_TEXTS: Final = 20
+MIN_BOILERPLATE_TEXTS: Final = 20
 _ALIKE: Final = 0.8  # share of the letters of two words that stand in both in one order
 _LEAST: Final = 5  # letters from which an ending is looked at: "lens", "plus", "aids" and "nras" stay as they are
 _NO_PLURAL: Final = re.compile(
@@ -40,12 +40,32 @@ def split_words(text: str) -> list[str]:
     return [singular(word) for word in _WORD.findall(text.lower())]
 
 
+_STOP_WORDS: Final = """
+    a about above across after afterwards again against all almost alone along already also although always am among
+    amongst amoungst amount an and another any anyhow anyone anything anyway anywhere are around as at back be
+    became because become becomes becoming been before beforehand behind being below beside besides between beyond
+    bill both bottom but by call can cannot cant co con could couldnt cry de describe detail do done down due during
+    each eg eight either eleven else elsewhere empty enough etc even ever every everyone everything everywhere
+    except few fifteen fifty fill find fire first five for former formerly forty found four from front full further
+    get give go had has hasnt have he hence her here hereafter hereby herein hereupon hers herself him himself his
+    how however hundred i ie if in inc indeed interest into is it its itself keep last latter latterly least less
+    ltd made many may me meanwhile might mill mine more moreover most mostly move much must my myself name namely
+    neither never nevertheless next nine no nobody none noone nor not nothing now nowhere of off often on once one
+    only onto or other others otherwise our ours ourselves out over own part per perhaps please put rather re same
+    see seem seemed seeming seems serious several she should show side since sincere six sixty so some somehow
+    someone something sometime sometimes somewhere still such system take ten than that the their them themselves
+    then thence there thereafter thereby therefore therein thereupon these they thick thin third this those though
+    three through throughout thru thus to together too top toward towards twelve twenty two un under until up upon
+    us very via was we well were what whatever when whence whenever where whereafter whereas whereby wherein
+    whereupon wherever whether which while whither who whoever whole whom whose why will with within without would
+    yet you your yours yourself yourselves
+"""  # of scikit-learn (BSD-3-Clause), from the Glasgow Information Retrieval Group; its import takes a second
+
+
 @cache
 def stop_words() -> frozenset[str]:
     """English words that say nothing by themselves."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(ENGLISH_STOP_WORDS)
+    return frozenset(_STOP_WORDS.split())
 
 
 def content_words(text: str) -> list[str]:
@@ -62,7 +82,7 @@ def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[
 def boilerplate(split: Iterable[Sequence[str]]) -> frozenset[str]:
     """Sentences that at least twenty texts share word for word: they describe the format, not the gene."""
     counts = Counter(sentence for sentences in split for sentence in set(sentences))
-    return frozenset(sentence for sentence, count in counts.items() if count >= _MIN_BOILERPLATE_TEXTS)
+    return frozenset(sentence for sentence, count in counts.items() if count >= MIN_BOILERPLATE_TEXTS)
 
 
 def split_clauses(text: str) -> list[str]:

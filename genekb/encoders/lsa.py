@@ -5,8 +5,11 @@ The fitted state is part of the recipe and is saved with the vectors.
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,8 +46,7 @@ class LsaEncoder(TextEncoder):
     neutral: Float32[np.ndarray, " dim"]  # unit vector of a text without a known term: the mean of the fitted texts
 
     def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
-        counter = _counter(self.spec.revision, vocabulary=self.vocabulary)
-        weighted = _weigh(sp.csr_matrix(counter.transform(texts)), self.idf)
+        weighted = _weigh(_count_terms(texts, self.vocabulary, revision=self.spec.revision), self.idf)
         vectors = np.asarray(weighted @ self.components.T.astype(np.float32), dtype=np.float32)
         vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self.neutral
         progress(len(texts))
@@ -98,6 +100,26 @@ def _counter(revision: str, **settings: Any) -> "CountVectorizer":
     from sklearn.feature_extraction.text import CountVectorizer
 
     return CountVectorizer(ngram_range=(1, 2), **_SPLITTING[revision], **settings)
+
+
+def _count_terms(texts: Sequence[str], vocabulary: Sequence[str], *, revision: str) -> sp.csr_matrix:
+    """Count the terms of a vocabulary as :func:`_counter` does, without its library, which a query would wait for."""
+    columns = {term: column for column, term in enumerate(vocabulary)}
+    split = split_words if revision == REVISION else _split_by_case
+    counts: list[Counter[int]] = []
+    for text in texts:
+        words = split(text)
+        terms = (*words, *map(" ".join, pairwise(words)))
+        counts.append(Counter(columns[term] for term in terms if term in columns))
+    indices = np.array([column for found in counts for column in found], dtype=np.int64)
+    values = np.array([count for found in counts for count in found.values()], dtype=np.float32)
+    starts = np.concatenate([[0], np.cumsum([len(found) for found in counts], dtype=np.int64)])
+    return sp.csr_matrix((values, indices, starts), shape=(len(texts), len(vocabulary)))
+
+
+def _split_by_case(text: str) -> list[str]:
+    """Words of the first revision."""
+    return re.findall(r"\w+", text.lower())
 
 
 def _weigh(counts: sp.csr_matrix, idf: Float32[np.ndarray, " term"]) -> sp.csr_matrix:

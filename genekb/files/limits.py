@@ -83,8 +83,8 @@ def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> pa.Tabl
         names = file.schema_arrow.names if columns is None else list(columns)
         n_rows = min(max_decompressed(path.stat().st_size) // _BYTES_A_ROW, _ROWS_A_BATCH)
         batches = list(bounded(path, file.iter_batches(batch_size=max(n_rows, 1), columns=names)))
-        empty = pa.schema([file.schema_arrow.field(name) for name in names]).empty_table()
-    return pa.Table.from_batches(batches).select(names) if batches else empty
+        schema = pa.schema([file.schema_arrow.field(name) for name in names])
+    return pa.Table.from_batches(batches, None if batches else schema).select(names)
 
 
 def bounded(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.genes.resolve import RANKS, Resolution
-from genekb.genes.texts import DEFAULT_TEMPLATE, Template, gene_text
+from genekb.genes.texts import DEFAULT_TEMPLATE, Template, write_texts
 from genekb.schema import FloatArray
 
 _SPIKE_IN: Final = re.compile(r"^ERCC[-_]\d")
@@ -90,9 +90,10 @@ def explain_missing_texts(
     rows = genes.filter(pc.is_in(genes["gene_id"], pa.array(gene_ids, pa.int64())))
     missing = " or ".join(template.informative)
     reasons = {}
-    for record in rows.to_pylist():
-        why = "was not selected" if gene_text(record, template) else f"has no informative {missing}"
-        reasons[record["gene_id"]] = f"GeneID {record['gene_id']} (type {record['type'] or 'unknown'}) {why}"
+    texts = write_texts(rows, template).to_pylist()
+    for gene_id, kind, text in zip(rows["gene_id"].to_pylist(), rows["type"].to_pylist(), texts, strict=True):
+        why = "was not selected" if text else f"has no informative {missing}"
+        reasons[gene_id] = f"GeneID {gene_id} (type {kind or 'unknown'}) {why}"
     return reasons
 
 

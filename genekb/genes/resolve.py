@@ -9,7 +9,7 @@ R made valid, numbered copies.
 
 import datetime
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.core.errors import SchemaMismatch
-from genekb.schema import IntArray, StrArray
+from genekb.schema import IntArray, StrArray, integers, strings
 
 _LATER_KINDS: Final = (
     *("symbol", "authority_symbol", "retired_id", "retired_symbol", "locus_tag", "alias", "ortholog"),
@@ -35,6 +35,7 @@ _ENSEMBL_VERSION: Final = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(?:_\d+)?(?:
 _ENSEMBL_PAR_Y: Final = re.compile(r"^ENSGR(\d{10})(?:\.\d+)?$")  # the same mark in GENCODE before release 25
 _PLACEHOLDER: Final = "LOC"  # NCBI's symbol of a gene that has no other yet is LOC and its GeneID
 _GENE_ID: Final = re.compile(rf"^(?:{_PLACEHOLDER})?(?P<number>[1-9]\d{{0,11}})$")
+GeneIds: TypeAlias = pa.ChunkedArray | Callable[[], pa.ChunkedArray]
 _Match: TypeAlias = tuple[str, tuple[int, ...]]  # kind of name, and the genes that it could be
 _UNKNOWN: Final[_Match] = ("unknown", ())
 _NONE: Final[tuple[int, str, list[int]]] = (len(RANKS), "", [])  # behind every rank
@@ -94,9 +95,12 @@ def normalise_name(name: str) -> str:
 
 
 def resolve_names(
-    names: Sequence[str], *, name_table: pa.Table, gene_ids: pa.ChunkedArray, use_orthologs: bool = False
+    names: Sequence[str], *, name_table: pa.Table, gene_ids: GeneIds, use_orthologs: bool = False
 ) -> Resolution:
-    """Resolve names of mixed kinds against the names, and every current GeneID, of a store."""
+    """Resolve names of mixed kinds against the names, and every current GeneID, of a store.
+
+    ``gene_ids``: the GeneIDs, or a function that gives them, called where a name may be one.
+    """
     keys = [normalise_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
     repaired = _find_repaired(found, name_table, gene_ids, use_orthologs=use_orthologs)
@@ -109,9 +113,7 @@ def resolve_names(
     )
 
 
-def _find(
-    keys: Iterable[str], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
-) -> dict[str, _Match]:
+def _find(keys: Iterable[str], name_table: pa.Table, gene_ids: GeneIds, *, use_orthologs: bool) -> dict[str, _Match]:
     """For each distinct key the first kind that has it, and its genes."""
     distinct = set(keys)
     best: dict[str, tuple[int, str, list[int]]] = {}
@@ -128,9 +130,9 @@ def _find(
     return found
 
 
-def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> Iterator[tuple[str, str, int]]:
+def _rows(keys: set[str], name_table: pa.Table, gene_ids: GeneIds) -> Iterator[tuple[str, str, int]]:
     """Yield name, kind and gene of the rows of the table, and the GeneIDs, that are among the keys."""
-    rows = name_table.filter(pc.is_in(name_table["name"], pa.array(sorted(keys), pa.string())))
+    rows = name_table.filter(pc.is_in(name_table["name"], strings(sorted(keys))))
     strange = set(rows["kind"].unique().to_pylist()) - RANKS.keys()
     if strange:
         raise SchemaMismatch(
@@ -139,15 +141,18 @@ def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> It
         )
     yield from zip(*(rows[column].to_pylist() for column in ("name", "kind", "gene_id")), strict=True)
     numbers = {key: int(match["number"]) for key in keys if (match := _GENE_ID.match(key))}
-    current = pa.array(sorted(set(numbers.values())), pa.int64())
-    current_ids = set(current.filter(pc.is_in(current, gene_ids.combine_chunks())).to_pylist())
+    if not numbers:
+        return
+    known = gene_ids() if callable(gene_ids) else gene_ids
+    current = integers(sorted(set(numbers.values())))
+    current_ids = set(current.filter(pc.is_in(current, known.combine_chunks())).to_pylist())
     for key, number in numbers.items():
         if number in current_ids:
             yield key, "retired_symbol" if key.startswith(_PLACEHOLDER) else "gene_id", number
 
 
 def _find_repaired(
-    found: dict[str, _Match], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
+    found: dict[str, _Match], name_table: pa.Table, gene_ids: GeneIds, *, use_orthologs: bool
 ) -> dict[str, _Match]:
     """Resolve the unknown names by the first repair that finds any gene."""
     unknown = [key for key, (kind, _) in found.items() if kind == "unknown"]
@@ -231,12 +236,12 @@ def _mitochondrial(names: list[str], name_table: pa.Table) -> dict[str, list[str
     given = {name: match["rest"].lower() for name in names if (match := re.match(_MITOCHONDRIAL, name))}
     if not given:
         return {}
-    official = pc.is_in(name_table["kind"], pa.array(["symbol", "authority_symbol"]))
+    official = pc.is_in(name_table["kind"], strings(["symbol", "authority_symbol"]))
     symbols = name_table["name"].filter(official)
     spellings: dict[str, list[str]] = {}
     for symbol in sorted(symbols.filter(pc.match_substring_regex(symbols, r"(?i)^mt[-:]")).unique().to_pylist()):
         spellings.setdefault(symbol[3:].lower(), []).append(symbol)
-    proteins = pa.array(sorted(set(_NCBI_MITOCHONDRIAL.values())))
+    proteins = strings(sorted(set(_NCBI_MITOCHONDRIAL.values())))
     # Symbols alone: COX2 is an alias of PTGS2 as well, which a store without mitochondrial genes would give for MT-CO2
     known = set(symbols.filter(pc.is_in(symbols, proteins)).to_pylist())
     every = {rest: [symbol] for rest, symbol in _NCBI_MITOCHONDRIAL.items() if symbol in known} | spellings
@@ -245,7 +250,7 @@ def _mitochondrial(names: list[str], name_table: pa.Table) -> dict[str, list[str
 
 def _made_by_r(names: list[str], name_table: pa.Table) -> dict[str, list[str]]:
     """Names that R's ``make.names`` turns into those given: X before a digit, a dot for what it does not allow."""
-    given = pa.array([name for name in names if _MADE_BY_R.match(name)], pa.string())
+    given = strings([name for name in names if _MADE_BY_R.match(name)])
     if not len(given):
         return {}
     original = _of_like_start(name_table["name"], given.to_pylist())
@@ -266,8 +271,8 @@ def _made_by_r(names: list[str], name_table: pa.Table) -> dict[str, list[str]]:
 def _of_like_start(names: pa.ChunkedArray, made: list[str]) -> pa.ChunkedArray:
     """Keep names whose first two characters R may have turned into those of a given name: a cheap filter."""
     plain = [name[1:] if re.match(r"X\d", name) else name for name in made]
-    first = pa.array(sorted({name[:1] for name in plain if name[1:2] == "."}), pa.string())
-    both = pa.array(sorted({name[:2] for name in plain if name[1:2] != "."}), pa.string())
+    first = strings(sorted({name[:1] for name in plain if name[1:2] == "."}))
+    both = strings(sorted({name[:2] for name in plain if name[1:2] != "."}))
     if any(name.startswith(".") for name in plain):
         return names
     starts = pc.utf8_slice_codeunits(names, 0, 2)
@@ -281,6 +286,6 @@ def _copies(names: list[str], given: set[str], name_table: pa.Table) -> dict[str
         name: [f"{match['base']}{match['separator']}{number}" for number in range(1, int(match["number"]) + 1)]
         for name, match in matches.items()
     }
-    every = pa.array(sorted({sibling for family in siblings.values() for sibling in family}), pa.string())
+    every = strings(sorted({sibling for family in siblings.values() for sibling in family}))
     known = set(name_table["name"].filter(pc.is_in(name_table["name"], every)).to_pylist())
     return {name: [match["base"]] for name, match in matches.items() if known.isdisjoint(siblings[name])}

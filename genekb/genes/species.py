@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from genekb.core.errors import SpeciesMismatch
 from genekb.genes.resolve import Resolution
 from genekb.genes.taxa import TAXA, taxon_name
+from genekb.schema import strings
 
 MIN_EVIDENCE: Final = 20  # names; fewer prove nothing
 MIN_FRACTION: Final = 0.8  # of the informative names must agree
@@ -60,7 +61,7 @@ def _guess_by_identifier(names: Sequence[str]) -> SpeciesGuess | None:
 
 
 def _guess_by_case(names: Sequence[str], name_table: pa.Table) -> SpeciesGuess | None:
-    given = pa.array(sorted({name.strip() for name in names}), pa.string())
+    given = strings(sorted({name.strip() for name in names}))
     known = given.filter(pc.is_in(pc.utf8_lower(given), _lowered_symbols(name_table))).to_pylist()
     cases = Counter(case for name in known if (case := _case(name)))
     total = sum(cases.values())
@@ -95,7 +96,7 @@ def count_other_case(resolution: Resolution, name_table: pa.Table) -> int:
         for name, state in zip(resolution.names, resolution.status, strict=True)
         if state == "unknown"
     }
-    return pc.sum(pc.is_in(pa.array(sorted(unknown), pa.string()), _lowered_symbols(name_table))).as_py() or 0
+    return pc.sum(pc.is_in(strings(sorted(unknown)), _lowered_symbols(name_table))).as_py() or 0
 
 
 def check_species(resolution: Resolution, *, store_taxa: Collection[int], name_table: pa.Table) -> None:

@@ -1,15 +1,17 @@
 """The exact text of a gene, by numbered templates; fields that a gene lacks are left out."""
 
 import hashlib
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genekb import schema
-from genekb.schema import TextID
+from genekb.core.resources import release_unused
+from genekb.schema import TextID, empty, in_order_of_genes, integers, literal, strings
 
 Field = Literal["symbol", "name", "aliases", "summary", "designations", "type", "map_location", "go_terms", "generifs"]
 DESIGNATIONS_LIMIT: Final = 200  # characters of other designations, which may run to thousands
@@ -56,9 +58,12 @@ _PREFIX: Final = {
     "map_location": "Location: ",
     "go_terms": "GO: ",
 }
-_UNINFORMATIVE_NAME: Final = re.compile(
-    r"^(uncharacterized|hypothetical|novel|predicted gene|RIKEN cDNA|expressed sequence|LOC\d+)\b", re.IGNORECASE
+_UNINFORMATIVE: Final = (
+    r"(?i)^(uncharacterized|hypothetical|novel|predicted gene|RIKEN cDNA|expressed sequence|LOC\d+)\b"
 )
+_UNEVEN: Final = r"[^!-~ ]|  |^ | $"  # may hold blanks that are to be evened out, or others than ASCII's
+_ROWS_AT_ONCE: Final = 1 << 13  # bounds memory
+_EMPTY, _STOP, _AND, _NO_TEXT = (literal(text) for text in ("", ".", "; ", None))
 
 
 def find_template(name: str) -> Template:
@@ -74,15 +79,24 @@ def text_id(text: str) -> TextID:
     return TextID(hashlib.sha256(text.encode()).hexdigest())
 
 
-def gene_text(record: Mapping[str, Any], template: Template) -> str | None:
-    """Write the text of one gene, a row of :data:`genekb.schema.GENES`; None where no field is informative."""
-    if not any(_informs(record, name) for name in template.informative):
-        return None
-    head = [text for name in template.head if (text := _field(record, name))]
-    body = [text for name in template.body if (text := _field(record, name))]
-    if not body:
-        body = [text for name in template.fallback if (text := _field(record, name))]
-    return " ".join(filter(None, [_sentence(": ".join(head)), *(_sentence(text) for text in body)]))
+def write_texts(
+    genes: pa.Table, template: Template, terms: Mapping[int, Mapping[str, Sequence[str]]] | None = None
+) -> pa.StringArray:
+    """Write the texts of genes, rows of :data:`genekb.schema.GENES`; null where no field is informative.
+
+    ``terms``: by GeneID, the lists ``go_terms`` and ``generifs``.
+    """
+    genes = genes.combine_chunks()
+    names = dict.fromkeys((*template.head, *template.body, *template.fallback, *template.informative))
+    fields = {name: _field(genes, name, terms or {}) for name in names}
+    informs = [_informs(fields[name], genes, name) for name in template.informative]
+    blank = strings([""] * genes.num_rows)
+    head = _sentence(_joined([blank, *(fields[name] for name in template.head)], ": "))
+    body = _joined([blank, *(_sentence(fields[name]) for name in template.body)], " ")
+    if template.fallback:
+        fallback = _joined([blank, *(_sentence(fields[name]) for name in template.fallback)], " ")
+        body = pc.if_else(_is_there(body), body, fallback)
+    return pc.if_else(reduce(pc.or_, informs), _joined([blank, head, body], " "), _NO_TEXT)
 
 
 def build_texts(
@@ -96,21 +110,44 @@ def build_texts(
     """Write the texts of the ``selected`` genes, or of all, that have one, ordered by gene_id."""
     stand_in = _stand_ins(genes, orthologs) if template.use_ortholog else {}
     terms = _terms(annotations, template)
-    rows = []
-    for record in genes.to_pylist():
-        gene_id = record["gene_id"]
-        if selected is not None and gene_id not in selected:
-            continue
-        origin, origin_id = "own", gene_id
-        if not record["summary"] and gene_id in stand_in:
-            origin, origin_id = "ortholog", stand_in[gene_id]["ortholog_gene_id"]
-            record["summary"] = stand_in[gene_id]["ortholog_summary"]
-        text = gene_text(record | terms.get(gene_id, {}), template)
-        if text:
-            rows.append((gene_id, text_id(text), text, template.number, origin, origin_id))
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema.TEXTS)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.TEXTS, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema.TEXTS).sort_by("gene_id")
+    if selected is not None:
+        genes = genes.filter(pc.is_in(genes["gene_id"], integers(sorted(selected))))
+    starts = range(0, genes.num_rows, _ROWS_AT_ONCE)
+    parts = [_texts_of(genes.slice(start, _ROWS_AT_ONCE), stand_in, template, terms) for start in starts]
+    texts = in_order_of_genes(pa.concat_tables([empty(schema.TEXTS), *parts])).combine_chunks()
+    parts.clear()
+    release_unused()
+    return texts
+
+
+def _texts_of(
+    genes: pa.Table,
+    stand_in: Mapping[int, Mapping[str, Any]],
+    template: Template,
+    terms: Mapping[int, Mapping[str, Sequence[str]]],
+) -> pa.Table:
+    """Rows of :data:`genekb.schema.TEXTS` of some genes; ``stand_in``: orthologues for those without a summary."""
+    gene_ids = genes["gene_id"].to_pylist()
+    origins = list(gene_ids)
+    if stand_in:
+        summaries = genes["summary"].to_pylist()
+        for row, (gene_id, summary) in enumerate(zip(gene_ids, summaries, strict=True)):
+            if not summary and (found := stand_in.get(gene_id)):
+                origins[row], summaries[row] = found["ortholog_gene_id"], found["ortholog_summary"]
+        genes = genes.set_column(genes.column_names.index("summary"), "summary", strings(summaries))
+    written = write_texts(genes, template, terms)
+    kept = pc.is_valid(written)
+    texts = written.filter(kept)
+    kinds = ["own" if origin == gene_id else "ortholog" for origin, gene_id in zip(origins, gene_ids, strict=True)]
+    columns = {
+        "gene_id": genes["gene_id"].filter(kept),
+        "text_id": strings([text_id(text) for text in texts.to_pylist()]),
+        "text": texts,
+        "template": integers([template.number] * len(texts)).cast(pa.int32()),
+        "origin": strings(kinds).filter(kept),
+        "origin_gene_id": integers(origins).filter(kept),
+    }
+    return pa.Table.from_arrays([columns[name] for name in schema.TEXTS.names], schema=schema.TEXTS)
 
 
 def _terms(annotations: pa.Table | None, template: Template) -> dict[int, dict[str, list[str]]]:
@@ -144,25 +181,62 @@ def _stand_ins(genes: pa.Table, orthologs: pa.Table) -> dict[int, dict[str, Any]
     return chosen
 
 
-def _informs(record: Mapping[str, Any], name: Field) -> bool:
-    text = _field(record, name)
+def _informs(field: pa.StringArray, genes: pa.Table, name: Field) -> pa.BooleanArray:
+    """Whether a field says something of each gene."""
     if name == "name":
-        return bool(text) and text != record["symbol"] and not _UNINFORMATIVE_NAME.match(text)
+        is_symbol = pc.equal(field, pc.coalesce(genes["symbol"], _EMPTY).combine_chunks())
+        return pc.and_(_is_there(field), pc.invert(pc.or_(is_symbol, pc.match_substring_regex(field, _UNINFORMATIVE))))
     if name == "designations":
-        return bool(text) and any(not _UNINFORMATIVE_NAME.match(item) for item in record["designations"])
-    return bool(text)
+        column = genes[name].combine_chunks()
+        says = pc.invert(pc.match_substring_regex(pc.list_flatten(column), _UNINFORMATIVE))
+        rows = pc.list_parent_indices(column).filter(says)
+        return pc.and_(_is_there(field), pc.is_in(integers(range(len(column))), rows.cast(pa.int64())))
+    return _is_there(field)
 
 
-def _field(record: Mapping[str, Any], name: Field) -> str:
-    value = record.get(name)
-    if not value:
-        return ""
-    if isinstance(value, list):
-        value = " ".join(map(_sentence, value)) if name == "generifs" else "; ".join(value)
-        if name == "designations" and len(value) > DESIGNATIONS_LIMIT:
-            value = value[:DESIGNATIONS_LIMIT].rsplit(";", 1)[0]
-    return _PREFIX.get(name, "") + " ".join(str(value).split())
+def _is_there(values: pa.StringArray) -> pa.BooleanArray:
+    return pc.binary_length(values).cast(pa.bool_())
 
 
-def _sentence(text: str) -> str:
-    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+def _field(genes: pa.Table, name: Field, terms: Mapping[int, Mapping[str, Sequence[str]]]) -> pa.StringArray:
+    """Values of a field with its prefix, blanks evened out; empty where a gene has none."""
+    if name in _VOCABULARIES.values():
+        join = _sentences if name == "generifs" else "; ".join
+        of_genes = (terms.get(gene_id, {}).get(name, ()) for gene_id in genes["gene_id"].to_pylist())
+        values = strings([join(values) for values in of_genes])
+    else:
+        values = genes[name].combine_chunks()
+        if pa.types.is_list(values.type):
+            values = pc.binary_join(values, _AND)
+        values = pc.coalesce(values, _EMPTY)
+    if name == "designations":
+        is_long = pc.match_substring_regex(values, f"(?s).{{{DESIGNATIONS_LIMIT}}}.")
+        values = _changed(values, is_long, lambda value: value[:DESIGNATIONS_LIMIT].rsplit(";", 1)[0])
+    values = _changed(values, pc.match_substring_regex(values, _UNEVEN), lambda value: " ".join(value.split()))
+    if name not in _PREFIX:
+        return values
+    return pc.if_else(_is_there(values), pc.binary_join_element_wise(literal(_PREFIX[name]), values, _EMPTY), values)
+
+
+def _changed(values: pa.StringArray, where: pa.BooleanArray, change: Callable[[str], str]) -> pa.StringArray:
+    """Change the few values for which Arrow has no function."""
+    few = values.filter(where).to_pylist()
+    return pc.replace_with_mask(values, where, strings([change(value) for value in few])) if few else values
+
+
+def _joined(columns: Sequence[pa.StringArray], separator: str) -> pa.StringArray:
+    """Join the values of each row that are not empty; there may be no columns behind the first, an empty one."""
+    first, *others = columns
+    there = [pc.if_else(_is_there(column), column, _NO_TEXT) for column in others]
+    joined = pc.binary_join_element_wise(first, *there, literal(separator), null_handling="skip")
+    return pc.utf8_slice_codeunits(joined, start=len(separator))
+
+
+def _sentence(values: pa.StringArray) -> pa.StringArray:
+    """End values that are not empty with a full stop, unless they end as a sentence does."""
+    is_ended = pc.match_substring_regex(values, r"^$|[.!?]$")
+    return pc.if_else(is_ended, values, pc.binary_join_element_wise(values, _STOP, _EMPTY))
+
+
+def _sentences(values: Sequence[str]) -> str:
+    return " ".join(value if not value or value.endswith((".", "!", "?")) else f"{value}." for value in values)

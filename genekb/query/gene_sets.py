@@ -175,7 +175,7 @@ def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
     kept = " ".join(sentence for sentence in split_sentences(text) if sentence not in left_out)
     for words in map(split_words, split_clauses(kept)):
         for run in _runs(words):
-            is_whole = not inside & {*run} and "of" not in {run[0], run[-1]} and not run[0].isdigit()
+            is_whole = inside.isdisjoint(run) and "of" not in {run[0], run[-1]} and not run[0].isdigit()
             if is_whole and len(run[-1]) >= _MIN_WORD:
                 yield " ".join(run)
 

@@ -3,17 +3,22 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.core.addresses import without_secrets
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.words import list_unknown, near_words, singular, spellings
-from genekb.schema import FloatArray, IntArray, rows_of
+from genekb.genes.words import count_words
+from genekb.schema import FloatArray, IntArray, integers, numbers, rows_of
 from genekb.store.reader import Store
+
+if TYPE_CHECKING:
+    import duckdb
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 KEYWORD: Final = "keyword"
@@ -144,7 +149,7 @@ def _select(store: Store, *, taxon: int | None, gene_type: str | None) -> IntArr
         genes = genes.filter(pc.equal(genes[column], wanted))
         if not genes.num_rows:
             raise SourceUnusable(f"{store.store_id} has no gene with {column} {wanted!r}; it has {', '.join(known)}")
-    return np.sort(genes["gene_id"].to_numpy())
+    return np.sort(numbers(genes["gene_id"]))
 
 
 def _semantic(
@@ -239,19 +244,19 @@ def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:
 K1: Final = 1.2  # saturation of repeated words
 B: Final = 0.75  # penalty of long texts
 _WORDS: Final = r"regexp_extract_all(lower({}), '[\pL\pN]+')"  # one tokeniser for texts and queries
-_GENE_WORDS: Final = f"""
-create temp table gene_words as
-select gene_id, {_WORDS.format("concat_ws(' ', text, symbol, array_to_string(aliases, ' '))")} as words
-from genes left join texts using (gene_id)
+_GENE_TEXTS: Final = """
+select gene_id, lower(concat_ws(' ', text, symbol, array_to_string(aliases, ' '))) as text
+from genes left join texts using (gene_id) order by gene_id
 """
-_COUNTS: Final = """
-select gene_id, len(words) as n_words,
-    list_transform(
-        $query::varchar[][], lambda same: len(list_filter(words, lambda word: list_contains(same, word)))
-    ) as counts
-from gene_words order by gene_id
+_COUNTS: Final = f"""
+select row, list_transform(
+    $query::varchar[][], lambda same: len(list_filter(words, lambda word: list_contains(same, word)))
+) as counts
+from (select row, {_WORDS.format("text")} as words from held)
 """
-_EVERY_WORD: Final = "select distinct word from (select unnest(words) as word from gene_words) order by word"
+_EVERY_WORD: Final = (
+    f"select distinct word from (select unnest({_WORDS.format('text')}) as word from every) order by word"
+)
 _NAMED: Final = """
 select gene_id, min(case
     when name = $query and kind = 'symbol' then 1
@@ -280,23 +285,35 @@ def match_keywords(store: Store, query: str) -> KeywordMatches:
         for word in found:
             first.setdefault(singular(word), word)
         words = list(first.values())
-        connection.execute(_GENE_WORDS)
-        table = connection.sql(_COUNTS, params={"query": [spellings(word) for word in words]}).to_arrow_table()
+        table = connection.sql(_GENE_TEXTS).to_arrow_table()
+        connection.register("every", table)
+        counts = _count(connection, table["text"].combine_chunks(), [spellings(word) for word in words])
         bare = (word.strip(".,;:!?()[]'\"") for word in query.split())
         symbols = [word for word in bare if _SYMBOL.fullmatch(word)]
         named = connection.execute(_NAMED, {"query": query.strip(), "symbols": symbols}).fetchall()
-        counts = table["counts"].combine_chunks().flatten().to_numpy().reshape(-1, len(words))
         is_name = any(rank != _SYMBOL_INSIDE for _, rank in named)
         lacking = [] if is_name else [word for word, n in zip(words, counts.sum(axis=0), strict=True) if not n]
         known = [word for (word,) in connection.execute(_EVERY_WORD).fetchall()] if lacking else []
     return KeywordMatches(
         words=tuple(words),
-        gene_ids=table["gene_id"].to_numpy(),
+        gene_ids=numbers(table["gene_id"]),
         counts=counts,
-        scores=score_bm25(counts, n_words=table["n_words"].to_numpy()),
+        scores=score_bm25(counts, n_words=count_words(table["text"].combine_chunks())),
         named=tuple(gene_id for gene_id, _ in named),
         unknown={word: near_words(word, known) for word in lacking},
     )
+
+
+def _count(connection: "duckdb.DuckDBPyConnection", texts: pa.StringArray, words: list[list[str]]) -> IntArray:
+    """Count words, each in any of its spellings, in the texts (text, word): those that hold one are split."""
+    counts = np.zeros((len(texts), len(words)), dtype=np.int64)
+    every = "|".join(spelling for same in words for spelling in same)
+    held = pc.match_substring_regex(texts, rf"(?:^|[^\pL\pN])(?:{every})(?:[^\pL\pN]|$)")
+    rows = integers(range(len(texts))).filter(held)
+    connection.register("held", pa.Table.from_arrays([rows, texts.filter(held)], names=["row", "text"]))
+    found = connection.sql(_COUNTS, params={"query": words}).to_arrow_table()
+    counts[numbers(found["row"])] = numbers(found["counts"].combine_chunks().flatten()).reshape(-1, len(words))
+    return counts
 
 
 def score_bm25(counts: IntArray, *, n_words: IntArray) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -17,16 +18,17 @@ import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
-from genekb.core.resources import raise_resource_fault
+from genekb.core.resources import raise_resource_fault, release_unused
 from genekb.files.atomic import sha256_file
 from genekb.files.limits import bounded, check_footer, check_gzip
 from genekb.files.replace import temporary_folder
+from genekb.schema import empty, literals
 
 LICENCE: Final = "NCBI Gene: public domain (US government work)"
 GO_LICENCE: Final = "Gene Ontology: CC BY 4.0"
 PROVENANCE_NOTE: Final = r"\s*\[(?:provided|supplied) by [^\]]*\]\.?\s*$"  # who wrote a summary, and when
 _ROWS_A_BATCH: Final = 512
-_BLOCK_BYTES: Final = 1 << 22
+_BLOCK_BYTES: Final = 1 << 21
 _HEADER_CHARS: Final = 1 << 16  # a first line without an end is not read to its end
 _PADDED: Final = 16  # zeros at the end: checksum and size are eight bytes, before them an empty text has two
 _INT32_DIGITS: Final = 9
@@ -95,8 +97,8 @@ class SourceTables:
 
     genes: pa.Table  # genes, names, orthologs, annotations: tables in the schemas of :mod:`genekb.schema`
     names: pa.Table
-    orthologs: pa.Table = field(default_factory=schema.ORTHOLOGS.empty_table)
-    annotations: pa.Table = field(default_factory=schema.ANNOTATIONS.empty_table)
+    orthologs: pa.Table = field(default_factory=lambda: empty(schema.ORTHOLOGS))
+    annotations: pa.Table = field(default_factory=lambda: empty(schema.ANNOTATIONS))
     files: tuple[SourceFile, ...]  # what was read
     release: str  # release of the source, e.g. ``2022-11``
     licence: str  # terms of the source, as its publisher states them
@@ -142,17 +144,23 @@ def explode(keys: pa.ChunkedArray, joined: pa.ChunkedArray, kind: str) -> pa.Tab
 
 
 def name_rows(names: pa.ChunkedArray | pa.Array, gene_ids: pa.ChunkedArray, kind: str) -> pa.Table:
-    """Rows of :data:`genekb.schema.NAMES`, each once, without empty names."""
-    table = pa.table({"name": names, "gene_id": gene_ids.cast(pa.int64()), "kind": pa.repeat(kind, len(names))})
-    table = table.filter(pc.and_(pc.is_valid(table["name"]), pc.not_equal(table["name"], "")))
-    return table.group_by(schema.NAMES.names, use_threads=False).aggregate([]).cast(schema.NAMES)
+    """Rows of :data:`genekb.schema.NAMES` without empty names; a row may be there twice, see :func:`sorted_names`."""
+    there = pc.binary_length(names).cast(pa.bool_())  # null where there is no name
+    table = pa.Table.from_arrays([names, gene_ids.cast(pa.int64())], names=schema.NAMES.names[:2]).filter(there)
+    return table.append_column("kind", literals(kind, table.num_rows)).cast(schema.NAMES)
 
 
 def sorted_names(tables: Iterable[pa.Table]) -> pa.Table:
     """Join tables of names, each name once, ordered by name, gene and kind."""
     names = pa.concat_tables([table.cast(schema.NAMES) for table in tables])
-    names = names.group_by(schema.NAMES.names, use_threads=False).aggregate([]).cast(schema.NAMES)
-    return names.sort_by([(column, "ascending") for column in schema.NAMES.names])
+    return first_rows(names.sort_by([(column, "ascending") for column in schema.NAMES.names]), schema.NAMES.names)
+
+
+def first_rows(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Keep the first of adjacent rows with the same keys, which have no gaps."""
+    before, after = rows.slice(0, max(rows.num_rows - 1, 0)), rows.slice(1)
+    differs = reduce(pc.or_, (pc.not_equal(before[key], after[key]) for key in keys))
+    return pa.concat_tables([rows.slice(0, 1), after.filter(differs)])
 
 
 def names_table(genes: Iterable[tuple[int, Mapping[str, Iterable[str]]]]) -> pa.Table:
@@ -239,11 +247,12 @@ def read_rows(
     quote_char: str | None = None,
 ) -> tuple[pa.Table, SourceFile]:
     """Read the rows that ``keep`` passes on of each block, see :func:`stream_tsv`, and count all of them."""
-    n_read, kept = 0, [pa.schema([(name, pa.string()) for name in columns]).empty_table()]
+    n_read, kept = 0, list[pa.Table]()
     for block in stream_tsv(path, columns, null_values=null_values, quote_char=quote_char):
         n_read += block.num_rows
         kept.append(keep(block))
-    rows = pa.concat_tables(kept)
+    release_unused()  # of the blocks
+    rows = pa.concat_tables(kept or [empty(pa.schema([(name, pa.string()) for name in columns]))])
     return rows, describe_file(path, n_rows_read=n_read, n_rows_kept=rows.num_rows)
 
 
@@ -263,7 +272,8 @@ def stream_tsv(
     }
     try:
         with without_padding(path) as file:
-            yield from map(pa.table, bounded(path, pacsv.open_csv(file, **options)))
+            blocks = bounded(path, pacsv.open_csv(file, **options))
+            yield from (pa.Table.from_batches([block]) for block in blocks)
     except (ValueError, OSError, EOFError, zlib.error) as error:  # ValueError: also of Arrow
         raise_resource_fault(error)
         if "Empty CSV file" in str(error):
@@ -298,7 +308,7 @@ def max_digits(column: str) -> int:
 def find_non_identifiers(rows: pa.Table, column: str) -> pa.ChunkedArray:
     """Values of a column of strings that are not positive integers, missing ones among them."""
     is_number = pc.match_substring_regex(rows[column], rf"^[1-9][0-9]{{0,{max_digits(column) - 1}}}$")
-    return rows[column].filter(pc.invert(pc.fill_null(is_number, fill_value=False)))
+    return rows[column].filter(pc.or_kleene(pc.is_null(is_number), pc.invert(is_number)))
 
 
 def with_integers(rows: pa.Table, path: Path, *columns: str) -> pa.Table:

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import SourceUnusable
+from genekb.core.resources import release_unused
 from genekb.genes.taxa import Taxon, find_taxa, find_taxon
+from genekb.schema import empty, in_order_of_genes, integers, literal, strings
 from genekb.sources.base import (
     GO_LICENCE,
     LICENCE,
@@ -25,6 +27,7 @@ from genekb.sources.base import (
     SourceFile,
     SourceTables,
     explode,
+    first_rows,
     name_rows,
     optional_file,
     read_header,
@@ -107,11 +110,15 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     summary_row = pc.index_in(genes["gene_id"], summaries["gene_id"].combine_chunks())
     genes = genes.append_column("summary", summaries["summary"].take(summary_row)).select(schema.GENES.names)
     _read_extra(folder, parts, genes=genes)
-    annotations = pa.concat_tables([schema.ANNOTATIONS.empty_table(), *parts.annotations])
+    annotations = pa.concat_tables([empty(schema.ANNOTATIONS), *parts.annotations])
     files = {file.name: file for file in parts.files}
+    genes = in_order_of_genes(genes).cast(schema.GENES).combine_chunks()
+    release_unused()
+    names, parts.names = sorted_names(parts.names).combine_chunks(), []
+    release_unused()
     return SourceTables(
-        genes=genes.sort_by("gene_id").cast(schema.GENES),
-        names=sorted_names(parts.names),
+        genes=genes,
+        names=names,
         orthologs=orthologs,
         annotations=annotations.sort_by([(name, "ascending") for name in ("gene_id", "vocabulary", "term_id", "term")]),
         files=tuple(files.values()),
@@ -138,7 +145,7 @@ def _read_gene_info(folder: Path, taxa: list[Taxon], parts: Parts) -> pa.Table:
         parts.files.append(file)
     rows = _each_gene_once(pa.concat_tables(tables), parts)
     for taxon in taxa:
-        if not pc.any(pc.equal(rows["tax_id"], taxon.tax_id)).as_py():
+        if not pc.any(pc.is_in(rows["tax_id"], integers([taxon.tax_id]))).as_py():
             where = ", ".join(file.name for file in parts.files)
             raise SourceUnusable(
                 f"no gene of {taxon.name} (tax_id {taxon.tax_id}) in {where} of {folder}; is the taxon right?"
@@ -179,10 +186,8 @@ def _each_gene_once(rows: pa.Table, parts: Parts) -> pa.Table:
 def _kept_rows(block: pa.Table, taxa: list[Taxon], dropped: dict[str, int]) -> pa.Table:
     passes: dict[str, Callable[[pa.Table], pa.ChunkedArray]] = {
         "other taxon or subspecies": lambda rows: _is_of(rows["tax_id"], taxa),
-        "biological-region": lambda rows: pc.fill_null(
-            pc.not_equal(rows["type_of_gene"], "biological-region"), fill_value=True
-        ),
-        "NEWENTRY": lambda rows: pc.not_equal(rows["Symbol"], "NEWENTRY"),
+        "biological-region": lambda rows: pc.invert(pc.is_in(rows["type_of_gene"], strings(["biological-region"]))),
+        "NEWENTRY": lambda rows: pc.not_equal(rows["Symbol"], literal("NEWENTRY")),
     }
     for reason, is_kept in passes.items():
         kept = block.filter(is_kept(block))
@@ -213,7 +218,7 @@ def _names(rows: pa.Table) -> list[pa.Table]:
     gene_id, official = rows["GeneID"], "Symbol_from_nomenclature_authority"
     kinds = {"Symbol": "symbol", "Synonyms": "alias", "LocusTag": "locus_tag"}
     tables = [explode(gene_id, rows[column], kind) for column, kind in kinds.items()]
-    other = rows.filter(pc.fill_null(pc.not_equal(rows["Symbol"], rows[official]), fill_value=False))
+    other = rows.filter(pc.not_equal(rows["Symbol"], rows[official]))
     tables.append(explode(other["GeneID"], other[official], "authority_symbol"))
     xrefs = explode(gene_id, rows["dbXrefs"], "xref")
     for kind, pattern in XREF_KINDS.items():
@@ -226,17 +231,19 @@ def _read_summaries(folder: Path, taxa: list[Taxon], parts: Parts) -> pa.Table:
     """GeneID and its longest summary without the provenance note, of the species and of the reference species."""
     path = optional_file(folder, "gene_summary")
     if path is None:
-        return pa.schema([("gene_id", pa.int64()), ("summary", pa.string())]).empty_table()
+        return empty(pa.schema([("gene_id", pa.int64()), ("summary", pa.string())]))
     species = [*taxa, find_taxon(REFERENCE_TAXON)] if taxa else []
-    rows, file = read_ncbi_file(path, "gene_summary", lambda block: block.filter(_is_of(block["tax_id"], species)))
+    needed = ["GeneID", "Summary"]
+    rows, file = read_ncbi_file(
+        path, "gene_summary", lambda block: block.select(needed).filter(_is_of(block["tax_id"], species))
+    )
     text = pc.utf8_trim_whitespace(pc.replace_substring_regex(rows["Summary"], PROVENANCE_NOTE, ""))
     table = pa.table({"gene_id": with_integers(rows, path, "GeneID")["GeneID"], "summary": text})
-    table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(text), 0), fill_value=False))
-    table = table.append_column("length", pc.utf8_length(table["summary"]))
+    table = table.append_column("length", pc.utf8_length(text)).filter(pc.binary_length(text).cast(pa.bool_()))
     table = table.sort_by([("gene_id", "ascending"), ("length", "descending"), ("summary", "ascending")])
-    first = table.group_by("gene_id", use_threads=False).aggregate([("summary", "first")])
+    first = first_rows(table, ["gene_id"]).select(["gene_id", "summary"])
     parts.files.append(replace(file, n_rows_kept=first.num_rows))
-    return first.rename_columns(["gene_id", "summary"])
+    return first
 
 
 def _read_orthologs(folder: Path, taxa: list[Taxon], parts: Parts, *, genes: pa.Table, summaries: pa.Table) -> pa.Table:
@@ -244,7 +251,7 @@ def _read_orthologs(folder: Path, taxa: list[Taxon], parts: Parts, *, genes: pa.
     path = optional_file(folder, "gene_orthologs")
     reference = find_taxon(REFERENCE_TAXON)
     if path is None or (taxa and all(taxon.tax_id == reference.tax_id for taxon in taxa)):
-        return schema.ORTHOLOGS.empty_table()
+        return empty(schema.ORTHOLOGS)
     pairs, file = _ortholog_pairs(path, taxa, reference)
     reference_parts = Parts()
     reference_genes = genes.filter(pc.equal(genes["tax_id"], reference.tax_id))
@@ -252,7 +259,7 @@ def _read_orthologs(folder: Path, taxa: list[Taxon], parts: Parts, *, genes: pa.
         try:
             reference_genes = _read_gene_info(folder, [reference], reference_parts)
         except SourceUnusable:
-            return schema.ORTHOLOGS.empty_table()
+            return empty(schema.ORTHOLOGS)
     known = reference_genes.select(["gene_id", "symbol"]).rename_columns(["ortholog_gene_id", "ortholog_symbol"])
     texts = summaries.rename_columns(["ortholog_gene_id", "ortholog_summary"])
     table = pairs.join(known, keys="ortholog_gene_id", join_type="inner", use_threads=False)
@@ -287,7 +294,7 @@ def _is_of(tax_ids: pa.ChunkedArray, taxa: Sequence[Taxon]) -> pa.ChunkedArray:
     """Which rows are of some species; all of them where none is named."""
     if not taxa:
         return pa.chunked_array([pa.repeat(pa.scalar(value=True), len(tax_ids))])
-    return pc.is_in(tax_ids, pa.array([str(taxon.tax_id) for taxon in taxa]))
+    return pc.is_in(tax_ids, strings([str(taxon.tax_id) for taxon in taxa]))
 
 
 def _read_extra(folder: Path, parts: Parts, *, genes: pa.Table) -> None:
@@ -296,7 +303,7 @@ def _read_extra(folder: Path, parts: Parts, *, genes: pa.Table) -> None:
     for name, take in readers.items():
         if path := optional_file(folder, name):
             take(_of_genes(path, name, genes=genes, parts=parts), parts)
-    human = genes.filter(pc.equal(genes["tax_id"], find_taxon("human").tax_id))
+    human = genes.filter(pc.is_in(genes["tax_id"].cast(pa.int64()), integers([find_taxon("human").tax_id])))
     path = optional_file(folder, "hgnc_complete_set.txt", "hgnc_complete_set.tsv")
     if path and human.num_rows:
         _read_hgnc(path, parts, gene_ids=human["gene_id"])

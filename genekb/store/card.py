@@ -228,8 +228,9 @@ _DESCRIPTIONS: Final = {
     "orthologs": "Human orthologues of genes of other species.",
     "annotations": "Terms of a gene from a vocabulary: GO, groups of HGNC, GeneRIF sentences.",
     "texts": "The exact text of each gene; text_id is its SHA-256.",
+    "words": "The words of each text in reading order: a comma ends a clause, a full stop a sentence.",
 }
-_KEYS: Final = {"genes": "gene_id", "texts": "gene_id"}
+_KEYS: Final = {"genes": "gene_id", "texts": "gene_id", "words": "gene_id"}
 
 
 def describe_store(manifest: Manifest) -> dict[str, Any]:
@@ -315,4 +316,5 @@ def _type(column: pa.DataType) -> dict[str, Any]:
     if column in _DATA_TYPES:
         return {"dataType": _DATA_TYPES[column]}
     size = getattr(column, "list_size", -1)  # of a list of any length
-    return {"dataType": _DATA_TYPES[column.value_type], "isArray": True, "arrayShape": str(size)}
+    value = column.value_type.value_type if pa.types.is_dictionary(column.value_type) else column.value_type
+    return {"dataType": _DATA_TYPES[value], "isArray": True, "arrayShape": str(size)}

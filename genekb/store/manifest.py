@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Final
@@ -80,7 +80,8 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 (hex) of the manifest without time and code version."""
         left_out = _NOT_IN_DIGEST + (_NEW_IN_VERSION_2 if self.schema_version == 1 else ())
-        content = {key: value for key, value in asdict(self).items() if key not in left_out}
+        content = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
+        content["files"] = [{each.name: getattr(file, each.name) for each in fields(file)} for file in self.files]
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     def content_id(self, encoder_id: str = "") -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb import schema
@@ -19,6 +20,7 @@ from genekb.genes.coverage import Coverage, explain_missing_texts, measure_cover
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
 from genekb.genes.texts import find_template
+from genekb.genes.words import TextWords, split_texts, words_table
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import (
     absent_encoders,
@@ -102,7 +104,7 @@ class Store:
         return tuple(key for key in self.manifest.encoders if key not in self.not_pulled)
 
     def table(self, name: str) -> pa.Table:
-        """Read ``genes``, ``names``, ``orthologs``, ``annotations`` or ``texts`` (once) as an Arrow table."""
+        """Read ``genes``, ``names``, ``orthologs``, ``annotations``, ``texts`` or ``words`` as an Arrow table, once."""
         return self._table(name)
 
     @property
@@ -121,6 +123,9 @@ class Store:
         path = self.folder / f"{name}.parquet"
         if name in _SINCE_VERSION_2 and self.manifest.schema_version == 1:
             return _SINCE_VERSION_2[name].empty_table()
+        if name == "words" and all(file.path != path.name for file in self.manifest.files):
+            texts = self.table("texts")  # a store of before that table
+            return words_table(texts["text"], schema.numbers(texts["gene_id"]))
         self._need(path.name)
         return read_columns(path, schema.TABLES[name])
 
@@ -129,7 +134,7 @@ class Store:
         return resolve_names(
             names,
             name_table=self.table("names"),
-            gene_ids=self._gene_ids,
+            gene_ids=lambda: self._gene_ids,
             use_orthologs=use_orthologs,
         )
 
@@ -141,7 +146,7 @@ class Store:
 
     def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
         """Measure how much of the names, and of their counts, has a text here."""
-        has_text = np.isin(resolution.gene_ids, self.table("texts")["gene_id"].to_numpy())
+        has_text = np.isin(resolution.gene_ids, schema.numbers(self.table("texts")["gene_id"]))
         return measure_coverage(resolution, has_text=has_text, counts=counts, explain=self._why_no_text)
 
     def _why_no_text(self, gene_ids: Sequence[int]) -> dict[int, str]:
@@ -233,6 +238,11 @@ class Store:
         """Texts of some genes, None where there is none."""
         texts: list[str | None] = schema.rows_of(self.table("texts"), gene_ids)["text"].to_pylist()
         return texts
+
+    def words(self, texts: Sequence[str]) -> TextWords:
+        """Words of texts; those of this store's texts are stored, others are split now."""
+        rows = pc.index_in(schema.strings(texts), self.table("texts")["text"].combine_chunks())
+        return split_texts(texts) if rows.null_count else TextWords.from_table(self.table("words").take(rows))
 
     def encoder(
         self,

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genekb.core.errors import SchemaMismatch, StoreCorrupt
 from genekb.core.messages import counted
 from genekb.genes.texts import text_id
-from genekb.schema import TABLES
+from genekb.genes.words import words_table
+from genekb.schema import TABLES, WORDS, numbers
 from genekb.store.files import absent_encoders, file_fault, files_here, read_columns
 from genekb.store.manifest import Manifest, read_manifest
 from genekb.store.vectors import open_vectors, read_vectors, vector_files
@@ -69,9 +72,25 @@ def _table_faults(folder: Path, manifest: Manifest) -> list[str]:
     except StoreCorrupt as error:
         return [str(error)]
     texts = tables["texts"]
+    faults = _word_faults(tables["words"], texts) if "words" in tables else []
     pairs = zip(texts["text_id"].to_pylist(), texts["text"].to_pylist(), strict=True)
     wrong = sum(text_id(text) != key for key, text in pairs)
-    return [f"{counted(wrong, 'text does', plural='texts do')} not have the id of the content"] if wrong else []
+    if wrong:
+        faults.append(f"{counted(wrong, 'text does', plural='texts do')} not have the id of the content")
+    return faults
+
+
+def _word_faults(found: pa.Table, texts: pa.Table) -> list[str]:
+    """Check that the words are those of the texts."""
+    wanted = words_table(texts["text"], numbers(texts["gene_id"]))
+    is_same = all(one.equals(other) for one, other in zip(_columns(found), _columns(wanted), strict=True))
+    return [] if is_same else ["words.parquet does not hold the words of the texts"]
+
+
+def _columns(words: pa.Table) -> list[pa.Array]:
+    """Columns of words without a dictionary, whose order says nothing."""
+    gene_ids, sentences, listed = (words[name].combine_chunks() for name in WORDS.names)
+    return [gene_ids, sentences, pc.list_value_length(listed), listed.flatten().dictionary_decode()]
 
 
 def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[int, list[str]]:

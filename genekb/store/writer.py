@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 
 from genekb import schema
 from genekb.core.errors import NotAvailable, StoreBusy
+from genekb.core.resources import release_unused
 from genekb.files.atomic import TEMPORARY, atomic_file, sha256_file, sync, write_text
 from genekb.schema import FloatArray, IntArray
 from genekb.store.home import CURRENT
 from genekb.store.manifest import MANIFEST, Manifest, StoredFile
 
 _DICTIONARY_BYTES: Final = 1 << 16  # of a page of repeated texts, at most
-_LONG_TEXTS: Final = ("summary", "ortholog_summary", "text", "text_id")  # seldom twice the same
+_VOCABULARY_BYTES: Final = 1 << 22  # of the dictionary of words, all of which are repeated
+_DISTINCT: Final = ("summary", "ortholog_summary", "text", "text_id", "sentence")  # seldom twice the same
 
 
 @contextmanager
@@ -47,17 +49,18 @@ def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table of strings and numbers as Parquet; dictionaries are short."""
-    repeated = [_path(field) for field in table.schema if field.name not in _LONG_TEXTS]
+    """Write a table of strings and numbers as Parquet, the same bytes for the same rows; dictionaries are short."""
+    repeated = [_path(field) for field in table.schema if field.name not in _DISTINCT]
     with atomic_file(path) as part:
         pq.write_table(
-            table,
+            table.combine_chunks(),
             part,
             compression="zstd",
             row_group_size=1 << 16,
             use_dictionary=repeated,
-            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            dictionary_pagesize_limit=_VOCABULARY_BYTES if "word" in table.column_names else _DICTIONARY_BYTES,
         )
+    release_unused()
 
 
 def _path(field: pa.Field) -> str:

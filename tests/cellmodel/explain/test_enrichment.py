@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import false_discovery_control
 
 import genekb
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.enrichment import EnrichmentConfig, GeneSet, enrich, read_gmt, stored_gene_sets
+from cellmodel.explain.p_values import adjusted_p
 from genekb import schema
 
 ALL = EnrichmentConfig(min_shared=1, max_p=1.0, n_sets=100)
@@ -124,3 +126,13 @@ def test_what_is_no_gmt_is_refused_in_one_line(kb, tmp_path, text, why):
         read_gmt(path, kb)
     with pytest.raises(InputUnusable, match="cannot be read"):
         read_gmt(Path(tmp_path / "absent.gmt"), kb)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((40,), None), ((7, 30), None), ((7, 30), 1), ((1, 1), None), ((3, 5), 0)])
+def test_adjusted_p_values_are_those_of_scipy_to_the_bit(shape, axis):
+    p_values = np.random.default_rng(0).random(shape) ** 3
+    p_values.flat[:3] = p_values.flat[0]  # ties
+    before = p_values.copy()
+    expected = np.reshape(false_discovery_control(p_values, axis=axis), shape)
+    assert adjusted_p(p_values, axis=axis).tobytes() == expected.tobytes()
+    assert p_values.tobytes() == before.tobytes()

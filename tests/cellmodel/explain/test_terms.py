@@ -3,9 +3,13 @@ from itertools import permutations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm, pearson3
 
+from cellmodel.explain import terms as terms_module
 from cellmodel.explain.terms import index_terms, score_terms
+from tests.support import terms as oracle
 
 CD3D = (
     "CD3D: CD3 delta subunit of T-cell receptor complex. The protein encoded by this gene is part of the T-cell "
@@ -25,6 +29,22 @@ def test_terms_are_informative_words_and_unbroken_phrases():
     assert not {"t", "cell", "complex"} & terms  # too short or too broad to stand alone
     assert "subunit t" not in terms  # "of" stands between
     assert "complex signal" not in terms  # a comma stands between
+
+
+sentences = st.sampled_from(
+    [CD3D, "Platelets bind the platelet.", "Binds insulin, glucagon; T cells", "natural killer cells 2", "- (A) x.", ""]
+)
+
+
+@given(texts=st.lists(st.lists(sentences, max_size=3).map(" ".join), max_size=45), min_texts=st.integers(1, 4))
+def test_terms_of_texts_are_those_of_each_one_by_one(texts, min_texts):
+    found, wanted = (one.index_terms(texts, min_texts=min_texts) for one in (terms_module, oracle))
+    assert (found.terms, found.boilerplate, dict(found.singulars)) == (
+        wanted.terms,
+        wanted.boilerplate,
+        dict(wanted.singulars),
+    )
+    assert found.presence.toarray().tolist() == wanted.presence.toarray().tolist()
 
 
 def test_phrases_do_not_cross_sentences_or_numbers():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from genekb.core.words import singular, spellings, split_words
+from genekb.core.words import singular, spellings, split_words, stop_words
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ def test_spellings_are_all_that_fold_to_one_singular(word):
     assert {word, singular(word)} <= set(found)
     assert {singular(one) for one in found} == {singular(word)}
     assert all(spellings(one) == found for one in found if one in {word, singular(word)})
+
+
+def test_stop_words_are_those_of_scikit_learn():
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    assert stop_words() == ENGLISH_STOP_WORDS

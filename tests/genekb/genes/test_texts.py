@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb import schema
-from genekb.genes.texts import DEFAULT_TEMPLATE, TEMPLATES, build_texts, find_template, gene_text, text_id
+from genekb.genes.texts import DEFAULT_TEMPLATE, TEMPLATES, build_texts, find_template, text_id, write_texts
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from tests.support import gene_texts
 
 GENE = {
     "gene_id": 1,
@@ -19,6 +20,11 @@ GENE = {
     "type": "protein-coding",
     "map_location": "1p1",
 }
+
+
+def gene_text(record, template):
+    row = {"tax_id": 9606} | record
+    return write_texts(pa.Table.from_pylist([row], schema.GENES), template).to_pylist()[0]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,29 @@ def test_missing_fields_leave_no_trace(name, summary, designations):
         assert "  " not in text
         assert ".." not in text
         assert text == text.strip()
+
+
+odd = st.one_of(
+    st.none(),
+    st.sampled_from(
+        ["LOC12", "novel gene", "ABC", "a\u00a0b  c\t", " é ", "ends!", "ends.", "x; " * 90, "ü" * 250, ""]
+    ),
+    st.text(max_size=12),
+)
+records = st.fixed_dictionaries(
+    {"symbol": st.sampled_from(["ABC", "X 1", "LOC12"]), "name": odd, "summary": odd, "type": odd, "map_location": odd}
+    | dict.fromkeys(("designations", "aliases"), st.one_of(st.none(), st.lists(odd.filter(bool), max_size=3)))
+)
+
+
+@given(rows=st.lists(records, max_size=6), template=st.sampled_from(TEMPLATES), data=st.data())
+def test_texts_of_a_table_are_those_of_its_records_one_by_one(rows, template, data):
+    values = st.lists(st.sampled_from(["binding", "a sentence.", "é  è"]), max_size=2)
+    lists = st.fixed_dictionaries({}, optional={"go_terms": values, "generifs": values})
+    terms = {number: data.draw(lists) for number in range(1, len(rows))}
+    full = [{"gene_id": number, "tax_id": 9606} | row for number, row in enumerate(rows)]
+    written = write_texts(pa.Table.from_pylist(full, schema.GENES), template, terms).to_pylist()
+    assert written == [gene_texts.gene_text(row | terms.get(row["gene_id"], {}), template) for row in full]
 
 
 def test_text_id_is_the_sha256_of_the_exact_text():
