@@ -12,20 +12,18 @@ cells, log1p of 10,000 a cell, 2,000 genes, 30 components, 15 neighbours, Leiden
 missed.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from kinds import describe
-from protocol import DataSet, command_line, finish, load_datasets, markdown
+from protocol import DataSet, KeptRows, bar_line, command_line, finish, load_datasets, markdown
 
 from cellmodel.bench.metrics import score
 from cellmodel.cluster.ensemble import candidates
-from cellmodel.cluster.n_clusters import count_communities
+from cellmodel.cluster.n_clusters import StabilityConfig, estimate_n_clusters
 from cellmodel.core.arrays import Embedding, Labels
 from cellmodel.core.config import EnsembleConfig, GraphConfig, RunConfig
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata
@@ -34,6 +32,7 @@ from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import fit_components
 
+ESTIMATE = StabilityConfig(numbers=(2,), n_parts=2)  # as the default, without a curve
 LISTINGS = ("datasets.toml", "open_sets.toml")
 STUDIES = ("mixology", "kang", "segerstolpe", "baron")  # of which several sets hold cells
 WHOLE, DRAWN = 8_000, 4_000
@@ -96,7 +95,8 @@ def measure(data: DataSet, seed: int) -> Row:
     wide = fitted(features.expression)
     graph = snn_weights(knn_graph(features.pcs, config=GraphConfig()))
     described = describe(features.pcs)
-    estimate = count_communities(graph, pcs=features.pcs, resolution=0.3, seed=seed).n_clusters
+    depth = np.asarray(cells.matrix.sum(axis=1)).ravel()
+    estimate = estimate_n_clusters(graph, pcs=features.pcs, depth=depth, seed=seed, config=ESTIMATE).n_clusters
     row: Row = {"kind": described.kind, "n_types": len(np.unique(truth)), "estimate": estimate}
     row |= {"inequality": described.inequality, "crossing": described.crossing}
     row["given"] = candidate_rows(wide, truth, row["n_types"], seed)
@@ -270,34 +270,25 @@ class Report:
         found = mean(estimated[DEFAULT], self.names)
         peer = max(mean(estimated[name], self.names) for name in ("scanpy, r = 0.5", "scanpy, r = 1"))
         return [
-            line(f"{FIRST}, cross-fitted minus Leiden searched to k", ours[1] - leiden[1], 0.08),
-            line(f"{SECOND}, cross-fitted minus Leiden searched to k", ours[2] - leiden[2], -0.005),
-            line("all, cross-fitted minus scanpy", difference, 0.03),
-            line("minus Wilcoxon's p of that", -p, -0.05),
-            line("macro-F1 minus scanpy", f1, 0.0),
-            line("k estimated minus the better of scanpy at r = .5 and 1", found - peer, 0.03),
-            line("k estimated minus k given", found - mean(given[DEFAULT], self.names), -0.05),
+            bar_line(f"{FIRST}, cross-fitted minus Leiden searched to k", ours[1] - leiden[1], 0.08),
+            bar_line(f"{SECOND}, cross-fitted minus Leiden searched to k", ours[2] - leiden[2], -0.005),
+            bar_line("all, cross-fitted minus scanpy", difference, 0.03),
+            bar_line("minus Wilcoxon's p of that", -p, -0.05),
+            bar_line("macro-F1 minus scanpy", f1, 0.0),
+            bar_line("k estimated minus the better of scanpy at r = .5 and 1", found - peer, 0.03),
+            bar_line("k estimated minus k given", found - mean(given[DEFAULT], self.names), -0.05),
         ]
-
-
-def line(what: str, value: float, bar: float) -> str:
-    return f"- {'ok' if value >= bar else 'MISSED'}: {what} {value:+.3f}, at least {bar:+.3f}"
 
 
 def main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    path: Path = options.output / "rules_rows.json"
-    rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = KeptRows(options.output / "rules_rows.json")
     sets = load_datasets(*LISTINGS)
     for seed in range(options.seeds):
         for data in sets:
-            if (key := f"{data.name}|{seed}") not in rows:
-                rows[key] = measure(data, seed)
-                path.write_text(json.dumps(rows) + "\n")
-                sys.stderr.write(f"{key}\n")
+            rows.add(f"{data.name}|{seed}", partial(measure, data, seed))
     report = Report(rows)
     return finish(options.output, "rules", rows, lines=["# Rules", "", *report.lines()], bars=report.bars())
 

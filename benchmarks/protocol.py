@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,28 @@ def write_results(folder: Path, name: str, found: Any, page: str) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     (folder / f"{name}.md").write_text(page)
     sys.stdout.write(page)
+
+
+class KeptRows(dict[str, Any]):
+    """Rows that are kept in a file as they are made, so that a run that was cut goes on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(json.loads(path.read_text()) if path.is_file() else {})
+        self.path = path
+
+    def add(self, key: str, make: Callable[[], Any]) -> None:
+        """Make a row, unless that was done."""
+        if key in self:
+            return
+        self[key] = make()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self, indent=1) + "\n")
+        sys.stderr.write(f"{key}\n")
+
+
+def bar_line(what: str, value: float, bar: float) -> str:
+    """Say whether a value reaches its bar."""
+    return f"- {'ok' if value >= bar else 'MISSED'}: {what} {value:+.3f}, at least {bar:+.3f}"
 
 
 def command_line(about: str) -> argparse.ArgumentParser:

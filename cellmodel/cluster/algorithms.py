@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -119,11 +120,19 @@ def steady_kmeans() -> Iterator[None]:
     Threads would add up the centres in the order in which they finish, which changes the last bits.
     """
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-    with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
+    with _thread_pools().limit(limits=1, user_api="openmp"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
         yield
+
+
+@cache
+def _thread_pools() -> Any:
+    """Find the thread pools of this process, once: that takes as long as a small k-means."""
+    import sklearn.cluster  # noqa: F401 - its pools have to be there
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
+
+    return ThreadpoolController()
 
 
 def _fill_up(features: Embedding, clusters: Labels, *, n_clusters: int) -> Labels:

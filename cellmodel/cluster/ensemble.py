@@ -27,6 +27,7 @@ ONE_RUN: Final = MicroWardConfig(n_runs=1, fitted_cells=5_000)
 COARSE: Final = CoarseConfig(whole_up_to=5_000, n_micro=2_000)  # of the communities
 COMMUNITY_STEPS: Final = 14  # resolutions at which communities are searched for a number of clusters
 _BLOCK: Final = 50_000  # cells that follow others at once: bounds memory
+_COMPARED: Final = 250  # cells whose distances are in double precision at once, for the same reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -133,42 +134,45 @@ class _Comparison:
 
     def candidates(self, components: _Components) -> Iterator[Candidate]:
         """Give every partition; in each number of components those of micro-clusters first."""
-        config = GraphConfig(n_neighbors=max(self.settings.n_neighbors))
-        graphs = {width: knn_graph(components.of(width), config=config) for width in self.widths}
         sample = draw_rows(len(components.widest), self.settings.scored_cells, self.seed, purpose="compared cells")
         distances = _cosine_distances(components.widest[sample])
-        shared = snn_weights(graphs[sorted(self.widths)[len(self.widths) // 2]])
-        for method, width, labels in self._partitions(components, graphs):
-            apart = separation(distances, labels[sample])
-            dense = modularity(shared, labels)
-            yield Candidate(
-                method=method,
-                n_components=width,
-                labels=labels,
-                separation=apart,
-                modularity=dense,
-                score=apart + self.settings.modularity_weight * dense,
-            )
-
-    def _partitions(
-        self, components: _Components, graphs: Mapping[int, CellGraph]
-    ) -> Iterator[tuple[Method, int, Labels]]:
-        """Give method, components and clusters."""
+        middle = sorted(self.widths)[len(self.widths) // 2]
+        reference = self._graphs(components.of(middle))
         seeds = (seeding.derive(self.seed, f"view {run}") for run in count())
         for width in self.widths:
-            pcs, knn = components.of(width), graphs[width]
-            for view in _views(pcs, knn, self.settings):
-                labels = micro_ward(view, n_clusters=self.n_clusters, seed=next(seeds), config=ONE_RUN)
-                yield "micro-ward", width, labels
-            found = _communities(pcs, knn, n_clusters=self.n_clusters, seed=self.seed)
-            if found is not None:
-                yield "communities", width, found
+            graphs = reference if width == middle else self._graphs(components.of(width))
+            for method, labels in self._partitions(components.of(width), *graphs, seeds):
+                apart = separation(distances, labels[sample])
+                dense = modularity(reference[1], labels)
+                yield Candidate(
+                    method=method,
+                    n_components=width,
+                    labels=labels,
+                    separation=apart,
+                    modularity=dense,
+                    score=apart + self.settings.modularity_weight * dense,
+                )
+
+    def _graphs(self, pcs: Embedding) -> tuple[CellGraph, CellGraph]:
+        """Nearest cells, as many as in the view of most, and the weights of shared neighbours."""
+        knn = knn_graph(pcs, config=GraphConfig(n_neighbors=max(self.settings.n_neighbors)))
+        return knn, snn_weights(knn)
+
+    def _partitions(
+        self, pcs: Embedding, knn: CellGraph, shared: CellGraph, seeds: Iterator[int]
+    ) -> Iterator[tuple[Method, Labels]]:
+        """Give method and clusters of the partitions of some components; ``seeds``: of the views."""
+        for view in _views(pcs, knn, shared, self.settings):
+            yield "micro-ward", micro_ward(view, n_clusters=self.n_clusters, seed=next(seeds), config=ONE_RUN)
+        found = _communities(pcs, shared, n_clusters=self.n_clusters, seed=self.seed)
+        if found is not None:
+            yield "communities", found
 
 
-def _communities(pcs: Embedding, knn: CellGraph, *, n_clusters: int, seed: int) -> Labels | None:
+def _communities(pcs: Embedding, shared: CellGraph, *, n_clusters: int, seed: int) -> Labels | None:
     """Communities of the shared-neighbour graph, as many as clusters; None where no resolution gives that number."""
     found = coarse_leiden_to_k(
-        snn_weights(knn), pcs, n_clusters=n_clusters, seed=seed, n_runs=1, n_steps=COMMUNITY_STEPS, config=COARSE
+        shared, pcs, n_clusters=n_clusters, seed=seed, n_runs=1, n_steps=COMMUNITY_STEPS, config=COARSE
     )
     return found if int(found.max()) + 1 == n_clusters else None
 
@@ -185,7 +189,9 @@ def separation(distances: Float[np.ndarray, "cell cell"], clusters: Labels) -> f
     if not 1 < len(sizes) < len(clusters):
         return 0.0
     cells = np.arange(len(codes))
-    totals = distances @ np.eye(len(sizes))[codes]  # (cell, cluster)
+    members = np.eye(len(sizes))[codes]
+    blocks = (distances[at : at + _COMPARED] for at in range(0, len(codes), _COMPARED))
+    totals = np.concatenate([block @ members for block in blocks])  # (cell, cluster), in double precision
     inside = totals[cells, codes] / np.maximum(sizes[codes] - 1, 1)
     means = totals / sizes
     means[cells, codes] = np.inf
@@ -216,10 +222,14 @@ def _cosine_distances(features: Embedding) -> Float[np.ndarray, "cell cell"]:
     return distances
 
 
-def _views(pcs: Embedding, knn: CellGraph, settings: EnsembleConfig) -> Iterator[Embedding]:
-    """Each view of some components, as often as it is to be clustered; one at a time, to save memory."""
+def _views(pcs: Embedding, knn: CellGraph, shared: CellGraph, settings: EnsembleConfig) -> Iterator[Embedding]:
+    """Each view of some components, as often as it is to be clustered; one at a time, to save memory.
+
+    ``shared``: shared-neighbour weights of ``knn``, which holds as many neighbours as the view of most.
+    """
     for n_neighbors in settings.n_neighbors:
-        graph = snn_weights(_nearest(knn, n_neighbors))
+        is_whole = n_neighbors == max(settings.n_neighbors)
+        graph = shared if is_whole else snn_weights(_nearest(knn, n_neighbors))
         steps = list(islice(smoothing(pcs, graph), max(settings.n_steps) + 1))
         for n_steps in settings.n_steps:
             for _ in range(settings.runs_per_view):

@@ -1,6 +1,6 @@
 """The hierarchy above clusters: which are near each other, and how well each split is supported by cells held out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,9 @@ FEWEST_GROUPS: Final = 3  # of a level that is coarser than the clusters
 COARSER: Final = 2 / 3  # of the groups of the next finer level: the most that a level has
 N_FOLDS: Final = 5  # of the cells of a split; a side of fewer cells has no support
 SIDE_CELLS: Final = 300  # of each side of a split that are compared, at most
+LEAST_SUPPORT: Final = (
+    0.1  # of a split between communities: two equal Gaussians three standard deviations apart have it
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -120,9 +123,7 @@ def grow_tree(
         groups = np.array([np.average(centres[list(group)], axis=0, weights=sizes[list(group)]) for group in parts])
         below = max((height for *_, height in splits), default=0.0)
         splits += [(left, right, max(height, below)) for left, right, height in _merges(parts, groups)]
-    order = content_order(pcs) if splits else np.arange(len(clusters))  # cells are drawn by their content
-    order = order[np.argsort(clusters[order], kind="stable")]
-    members = np.split(order, np.cumsum(np.bincount(clusters))[:-1])
+    members = _members(pcs, clusters) if splits else []
     return Tree(
         n_clusters=n_clusters,
         splits=tuple(
@@ -130,6 +131,34 @@ def grow_tree(
             for left, right, height in sorted(reversed(splits), key=lambda split: -split[2])
         ),
     )
+
+
+def count_supported(pcs: Embedding, communities: Labels, *, least: float, seed: int) -> int:
+    """Count communities, two that are hardly apart as one.
+
+    Of the communities and their nearest the two of the lowest :func:`split_support` are merged, until all have
+    ``least``, or two are left: whether there are clusters at all is not asked here.
+
+    ``pcs``: (cell, dim) components that are not averaged over neighbours. ``communities``: 0 .. k-1.
+    """
+    members = _members(pcs, communities)
+    centres, sizes = cluster_means(pcs, communities), np.bincount(communities)
+    groups = [(community,) for community in range(len(members))]
+    while len(groups) > 2:  # noqa: PLR2004 - fewer are no split
+        means = np.array([np.average(centres[list(each)], axis=0, weights=sizes[list(each)]) for each in groups])
+        pairs = [tuple(sorted((groups[one], groups[other]))) for one, other in enumerate(_nearest(means))]
+        support, pair = min((_support(pcs, members, pair, seed), pair) for pair in pairs)
+        if support >= least:
+            break
+        groups = [*(each for each in groups if each not in pair), tuple(sorted(pair[0] + pair[1]))]
+    return len(groups)
+
+
+def _nearest(points: Float[np.ndarray, "group dim"]) -> Int[np.ndarray, " group"]:
+    """Row of the point that is nearest to each."""
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return distances.argmin(axis=1)
 
 
 def tree_of_linkage(linkage: Float[np.ndarray, "split 4"], supports: Sequence[float]) -> Tree:
@@ -142,12 +171,11 @@ def tree_of_linkage(linkage: Float[np.ndarray, "split 4"], supports: Sequence[fl
     is_tree = np.isfinite(linkage).all() and is_valid_linkage(linkage) and len(supports) == len(linkage)
     if not is_tree or not all(0 <= support <= 1 for support in supports):
         raise ValueError("no tree: not a linkage matrix with one support in [0, 1] a split")
-    nodes: list[tuple[int, ...]] = [(cluster,) for cluster in range(len(linkage) + 1)]
-    splits = []
-    for (one, other, height, _), support in zip(linkage.tolist(), reversed(supports), strict=True):
-        left, right = sorted((nodes[int(one)], nodes[int(other)]))
-        splits.append(Split(left=left, right=right, height=height, support=float(support)))
-        nodes.append(splits[-1].clusters)
+    leaves = [(cluster,) for cluster in range(len(linkage) + 1)]
+    splits = [
+        Split(left=left, right=right, height=height, support=float(support))
+        for (left, right, height), support in zip(_sides(linkage, leaves), reversed(supports), strict=True)
+    ]
     return Tree(n_clusters=len(linkage) + 1, splits=tuple(reversed(splits)))
 
 
@@ -164,12 +192,25 @@ def _merges(
 
     if len(members) < 2:  # noqa: PLR2004 - nothing to merge
         return []
-    nodes, found = list(members), []
-    for one, other, height, _ in linkage(centres, method="ward").tolist():
+    return list(_sides(linkage(centres, method="ward"), members))
+
+
+def _sides(
+    linkage: Float[np.ndarray, "split 4"], members: Sequence[tuple[int, ...]]
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], float]]:
+    """Sides and height of each row of a linkage matrix; ``members`` are the clusters of each leaf."""
+    nodes = list(members)
+    for one, other, height, _ in linkage.tolist():
         left, right = sorted((nodes[int(one)], nodes[int(other)]))
-        found.append((left, right, height))
+        yield left, right, height
         nodes.append(tuple(sorted(left + right)))
-    return found
+
+
+def _members(pcs: Embedding, clusters: Labels) -> list[Int[np.ndarray, " cell"]]:
+    """Cells of each cluster, in the order of their content, by which they are drawn."""
+    order = content_order(pcs)
+    order = order[np.argsort(clusters[order], kind="stable")]
+    return np.split(order, np.cumsum(np.bincount(clusters))[:-1])
 
 
 def _support(

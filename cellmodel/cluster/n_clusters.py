@@ -1,5 +1,6 @@
 """The number of clusters, without labels: a proposal, and a test of whether there are clusters at all."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, NamedTuple, TypeAlias
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cellmodel.cluster.algorithms import draw_rows, leiden, leiden_to_k, steady_kmeans
+from cellmodel.cluster.hierarchy import count_supported
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding, Labels, content_order
 from cellmodel.core.config import GraphConfig
@@ -35,6 +37,9 @@ class StabilityConfig:
     # cells on whose communities the proposal rests, at most. The more cells, the finer are the communities of one
     # resolution, and that of the proposal was chosen on data sets of up to 12,000
     proposing_cells: int = 20_000
+    # of two communities that count as two, see :func:`cellmodel.cluster.hierarchy.split_support`: that of two equal
+    # Gaussians three standard deviations apart
+    least_support: float = 0.1
     tested_cells: int = 1_000  # cells that take part in the test, at most
     # n_parts, share: random parts of the cells that are clustered, and how much of the cells each holds
     n_parts: int = 4
@@ -55,6 +60,9 @@ class StabilityConfig:
             raise ValueError(
                 f"share must lie in (0, 1), tested_cells and proposing_cells be >= {FEWEST_CELLS}, got {self}"
             )
+
+
+WITH_PLACES: Final = StabilityConfig(least_support=0.0)  # domains of a tissue shade into one another
 
 
 class Stability(NamedTuple):
@@ -91,7 +99,8 @@ def estimate_n_clusters(
     """Propose a number of Leiden communities, and let data without clusters speak against it.
 
     The proposal is the median number at resolution 0.3 in three graphs: nearest cells by cosine, by Euclidean distance,
-    and by cosine in the leading two thirds of the components.
+    and by cosine in the leading two thirds of the components. Two communities between which cells held out show hardly
+    a gap count as one (:func:`cellmodel.cluster.hierarchy.count_supported`): Leiden cuts a continuum, too.
 
     The null has the shape of the data and no clusters: each cell is drawn again from the Gaussian of the cells that are
     about as deep as it. Depth spreads shallow cells out, and one long axis splits in two just as stably as two
@@ -143,28 +152,35 @@ def count_communities(
     Raises ``ValueError`` if ``resolution`` is not positive.
     """
     settings = config or StabilityConfig()
-    found = _propose(graph, pcs, settings, seed, resolution=resolution)
-    return NClusters(n_clusters=found, method=_proposal(len(pcs), settings, resolution=resolution), curve=())
+    found = int(np.median([each.max() + 1 for each, _ in _communities(graph, pcs, settings, seed, resolution)]))
+    return NClusters(n_clusters=found, method=_proposal(len(pcs), settings, resolution), curve=())
 
 
-def _proposal(n_cells: int, settings: StabilityConfig, *, resolution: float = RESOLUTION) -> str:
+def _proposal(n_cells: int, settings: StabilityConfig, resolution: float | None = None) -> str:
     drawn = f" among {settings.proposing_cells:,} of {n_cells:,} cells" if n_cells > settings.proposing_cells else ""
-    return f"communities of Leiden at resolution {resolution:g}{drawn}, median of three graphs"
+    what = "supported communities" if resolution is None and settings.least_support else "communities"
+    return f"{what} of Leiden at resolution {resolution or RESOLUTION:g}{drawn}, median of three graphs"
 
 
-def _propose(
-    graph: CellGraph, pcs: Embedding, settings: StabilityConfig, seed: int, *, resolution: float = RESOLUTION
-) -> int:
-    """Median number of communities of all cells, or of some that are drawn by their content."""
+def _propose(graph: CellGraph, pcs: Embedding, settings: StabilityConfig, seed: int) -> int:
+    """Median number of supported communities."""
+    found = _communities(graph, pcs, settings, seed, RESOLUTION)
+    least = settings.least_support
+    return int(np.median([count_supported(points, each, least=least, seed=seed) for each, points in found]))
+
+
+def _communities(
+    graph: CellGraph, pcs: Embedding, settings: StabilityConfig, seed: int, resolution: float
+) -> Iterator[tuple[Labels, Embedding]]:
+    """Communities in three graphs, with the components, of all cells or of some that are drawn by their content."""
     if len(pcs) > settings.proposing_cells:
         drawn = draw_rows(len(pcs), settings.proposing_cells, seed, purpose="proposing cells")
         pcs = pcs[content_order(pcs)[drawn]]
         graph = snn_weights(knn_graph(pcs, config=GraphConfig()))
     leading = pcs[:, : max(1, round(LEADING * pcs.shape[1]))]
     others = (knn_graph(pcs, config=GraphConfig(metric="euclidean")), knn_graph(leading, config=GraphConfig()))
-    graphs = (graph, *(snn_weights(each) for each in others))
-    numbers = [int(leiden(each, resolution=resolution, seed=seed, n_runs=2).max()) + 1 for each in graphs]
-    return int(np.median(numbers))
+    for each in (graph, *(snn_weights(other) for other in others)):
+        yield leiden(each, resolution=resolution, seed=seed, n_runs=2), pcs
 
 
 def _tested(

@@ -40,6 +40,15 @@ def test_the_terminal_and_the_report_say_it_first(cluster, tmp_path):
     assert lead.startswith("<strong>No structure found</strong>, so the cells are one cluster; <code>--n-clusters K")
 
 
+def test_coordinates_that_were_left_out_are_named(noise, tmp_path, capsys, monkeypatch):
+    adata = anndata.read_h5ad(noise)
+    adata.obsm["spatial"] = np.stack(np.divmod(np.arange(120), 12), axis=1).astype(np.float32)
+    adata.write_h5ad(tmp_path / "spots.h5ad")
+    command = ("cellmodel", "cluster", tmp_path / "spots.h5ad", "--knowledge", "none", "-o", tmp_path / "out.h5ad")
+    ended = call_here(command, capsys, monkeypatch)
+    assert ended.out.splitlines()[0] == f"{NOTE}; --spatial looks at their coordinates, too"
+
+
 @pytest.mark.parametrize("out_of_core", ["no", pytest.param("yes", marks=pytest.mark.slow)])
 def test_json_says_it_in_a_field_in_memory_and_out_of_core(cluster, out_of_core):
     found = json.loads(cluster("--json", "--out-of-core", out_of_core))

@@ -1,34 +1,36 @@
 """``contrastive-sc``: two views of a cell by dropout of genes (Ciortan 2021, doi:10.1186/s12859-021-04210-8).
 
-As in the paper: nine in ten genes are dropped at random, twice; layers of 200, 40 and 60; the two views of a cell are
-nearer to each other than to all other views of the batch (NT-Xent, temperature 0.07); 30 epochs of batches of 200; the
-last layer is clustered by k-means.
+Genes are dropped at random, twice; the two views of a cell are nearer to each other than to all other views of the
+batch (NT-Xent); the last layer, rows of length one, is clustered by k-means.
 
-Different here: 2,000 highly variable genes of the pipeline, where 500 are published, and a constant learning rate of
-0.001 in place of a published schedule by data set.
+As in the published code: 500 highly variable genes, the share that is dropped, layers of 200, 40 and 60 with batch
+normalisation and ReLU between them, the temperature, 30 epochs in batches of 200, Adam at .4. Different here: the
+genes are chosen among those of the pipeline, and limited to ten standard deviations; the learning rate stays where
+its published schedule takes off .9 %; cells beyond the last whole batch of an epoch wait for the next, where they are
+a batch of their own. Leiden, the other published head, is ``--head leiden``. The text of the paper was not compared,
+its code was.
 """
 
 from functools import partial
 from typing import Final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellmodel.core import random as seeding
-from cellmodel.core.device import find_device
 from cellmodel.nn.losses import sup_con
 from cellmodel.nn.modules import dense_layers
-from cellmodel.nn.train import Batch, TrainConfig, fit
+from cellmodel.nn.train import Batch, TrainConfig
 from cellmodel.recipes.base import CellViews, OnEpoch, Recipe, Representation, Term, objective, without
-from cellmodel.recipes.graph_training import in_content_order, reporter
 from cellmodel.recipes.heads import kmeans_head
-from cellmodel.recipes.rivals.genes import ScaledGenes, embed, encode, represented
+from cellmodel.recipes.rivals.genes import embed, train_on_genes
 
 DIMS: Final = (200, 40, 60)
 DROPPED: Final = 0.9  # share of the genes
 TEMPERATURE: Final = 0.07
-TRAINING: Final = TrainConfig(n_epochs=30, batch_size=200, learning_rate=1e-3, weight_decay=0.0)
+N_GENES: Final = 500
+TRAINING: Final = TrainConfig(n_epochs=30, batch_size=200, learning_rate=0.4, weight_decay=0.0)
 TERMS: Final = (
     Term(
         name="contrast",
@@ -38,23 +40,34 @@ TERMS: Final = (
 )
 
 
+class _UnitRows(nn.Module):
+    def forward(self, z: Float[Tensor, "cell dim"]) -> Float[Tensor, "cell dim"]:
+        return F.normalize(z, dim=1)
+
+
+def make_encoder(widths: tuple[int, ...]) -> nn.Sequential:
+    """Make an encoder, from the genes to rows of length one."""
+    layers = dense_layers(widths, activation=nn.ReLU, norm=nn.BatchNorm1d, last=_UnitRows)
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+    return layers
+
+
 def represent(
     views: CellViews, seed: int, *, on_epoch: OnEpoch | None = None, off: frozenset[str] = frozenset()
 ) -> Representation:
     """Train the encoder by contrast, and take its last layer."""
-    ordered, places = in_content_order(views, reads=("pcs", "expression"))
-    genes = ScaledGenes.of(ordered.expression)
-    with seeding.scope(seed):
-        encoder = dense_layers((len(genes.mean), *DIMS)).to(find_device(views.compute.device))
-        history = fit(
-            encoder,
-            objective(_forward, without(TERMS, off)),
-            views={"genes": genes},
-            config=TRAINING.changed(views.training),
-            rng=seeding.generator(seed, "batches"),
-            on_epoch=reporter(on_epoch, lambda: encode(encoder, genes).cpu().numpy()[places]),
-        )
-    return represented(encoder, genes, places, history=history)
+    return train_on_genes(
+        lambda n_genes: make_encoder((n_genes, *DIMS)),
+        objective(_forward, without(TERMS, off)),
+        views=views,
+        seed=seed,
+        config=TRAINING,
+        encoder_of=lambda encoder: encoder,
+        on_epoch=on_epoch,
+        n_top=N_GENES,
+    )
 
 
 def _forward(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -73,5 +86,5 @@ RECIPE: Final = Recipe(
     out_of_core=True,
     train=represent,
     objectives=tuple(term.name for term in TERMS),
-    embed=partial(embed, dims=DIMS),
+    embed=partial(embed, make=make_encoder),
 )

@@ -1,6 +1,6 @@
 """What the rivals share: they read the genes of each cell alone, by fully connected layers, and new cells likewise."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,10 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, Embedding, row_ranges
-from cellmodel.nn.modules import dense_layers, weights_of, with_weights
+from cellmodel.core.device import find_device
+from cellmodel.nn.modules import weights_of, with_weights
+from cellmodel.nn.train import LossTerm, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
-from cellmodel.recipes.base import NewCells, Representation
+from cellmodel.pp.normalize import highly_variable
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Representation
+from cellmodel.recipes.graph_training import in_content_order, reporter
 
 HIGHEST: Final = 10.0  # standard deviations, as scanpy limits scaled values
 
@@ -25,24 +30,60 @@ class ScaledGenes:
     mean: Float[np.ndarray, " gene"]
     scale: Float[np.ndarray, " gene"]
     columns: Int[np.ndarray, " column"]  # gene of each column; genes without one are at their mean
+    kept: Int[np.ndarray, " kept"]  # genes that are given
 
     @classmethod
-    def of(cls, expression: CellByGene) -> "ScaledGenes":
-        """Scale by the moments of these cells; a gene without variance stays at 0."""
+    def of(cls, expression: CellByGene, *, n_top: int | None = None) -> "ScaledGenes":
+        """Scale by the moments of these cells; a gene without variance stays at 0.
+
+        ``n_top``: how many of the genes are given, the most variable ones; None gives all.
+        """
         mean, deviation = column_moments(expression)
         scale = np.where(deviation > 0, deviation, 1.0)
-        return cls(expression=expression, mean=mean, scale=scale, columns=np.arange(len(mean)))
+        kept = highly_variable(expression, n_top=n_top or len(mean))
+        return cls(expression=expression, mean=mean, scale=scale, columns=np.arange(len(mean)), kept=kept)
 
     def __len__(self) -> int:
         """Count the cells."""
         return int(self.expression.shape[0])
 
-    def __getitem__(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row gene"]:
+    def __getitem__(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row kept"]:
         """Give the values of some cells."""
         values = np.zeros((len(rows), len(self.mean)), dtype=np.float32)
         own = self.expression[rows].toarray()
         values[:, self.columns] = (own - self.mean[self.columns]) / self.scale[self.columns]
-        return np.minimum(values, HIGHEST)
+        return np.minimum(values[:, self.kept], HIGHEST)
+
+
+def train_on_genes(
+    make: Callable[[int], nn.Module],
+    loss: LossTerm,
+    *,
+    views: CellViews,
+    seed: int,
+    config: TrainConfig,
+    encoder_of: Callable[[Any], nn.Module],
+    on_epoch: OnEpoch | None,
+    n_top: int,
+) -> Representation:
+    """Train a model of scaled genes, which ``make`` gives for so many of them, and embed the cells by its encoder.
+
+    ``n_top``: how many of the genes it reads, the most variable ones.
+    """
+    ordered, places = in_content_order(views, reads=("pcs", "expression"))
+    genes = ScaledGenes.of(ordered.expression, n_top=n_top)
+    with seeding.scope(seed):
+        model = make(len(genes.kept)).to(find_device(views.compute.device))
+        encoder = encoder_of(model)
+        history = fit(
+            model,
+            loss,
+            views={"genes": genes},
+            config=config.changed(views.training),
+            rng=seeding.generator(seed, "batches"),
+            on_epoch=reporter(on_epoch, lambda: encode(encoder, genes).cpu().numpy()[places]),
+        )
+    return represented(encoder, genes, places, history=history)
 
 
 @torch.no_grad()
@@ -61,14 +102,19 @@ def represented(
 ) -> Representation:
     """Give the cells in the order before, and what new cells need."""
     z: Embedding = encode(encoder, genes).cpu().numpy()[places]
-    state = {"mean": genes.mean, "scale": genes.scale, **weights_of(encoder)}
+    state = {"mean": genes.mean, "scale": genes.scale, "kept": genes.kept, **weights_of(encoder)}
     return Representation(z=z, z_expr=z, z_text=None, features=z, state=state, **more)
 
 
-def embed(cells: NewCells, state: Mapping[str, np.ndarray], *, dims: tuple[int, ...]) -> Representation:
-    """Place new cells by the trained encoder, whose layers have the widths ``dims``; a missing gene is at its mean."""
+def embed(
+    cells: NewCells, state: Mapping[str, np.ndarray], *, make: Callable[[tuple[int, ...]], nn.Module]
+) -> Representation:
+    """Place new cells by the trained encoder, which ``make`` gives for widths; a missing gene is at its mean."""
     genes = ScaledGenes(
-        expression=cells.expression, mean=state["mean"], scale=state["scale"], columns=np.flatnonzero(cells.has_gene)
+        expression=cells.expression,
+        columns=np.flatnonzero(cells.has_gene),
+        **{name: state[name] for name in ("mean", "scale", "kept")},
     )
-    z = encode(with_weights(dense_layers((len(genes.mean), *dims)), state), genes).numpy()
+    widths = tuple(len(values) for values in state.values() if values.ndim == 2)  # noqa: PLR2004 - of linear layers
+    z = encode(with_weights(make((len(genes.kept), *widths)), state), genes).numpy()
     return Representation(z=z, z_expr=z, z_text=None, features=z)

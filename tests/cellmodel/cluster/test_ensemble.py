@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,16 @@ def test_separation_equals_its_definition():
     points, clusters = rng.standard_normal((30, 3)), np.repeat([4, 0, 2, 7], [15, 10, 4, 1])
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     assert separation(distances, clusters) == pytest.approx(separation_by_loops(distances, clusters))
+
+
+def test_no_second_copy_of_the_distances_is_made():
+    distances = np.random.default_rng(0).random((800, 800), dtype=np.float32)
+    tracemalloc.start()
+    separation(distances, np.arange(800) % 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < distances.nbytes
 
 
 @pytest.mark.parametrize("clusters", [[0, 0, 0], [0, 1, 2]])

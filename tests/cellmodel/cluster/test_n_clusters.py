@@ -92,6 +92,15 @@ def test_many_cells_do_not_raise_the_number_of_groups_of_a_continuum_between_the
     assert "resolution 0.3 among 200 of 1,600 cells, median of three graphs; stability" in sampled.method
 
 
+def test_communities_without_a_gap_between_them_count_as_one():
+    points = groups(3, size=150)
+    points[:150, 5] += np.random.default_rng(3).uniform(-20, 20, 150)  # a group so long that Leiden cuts it
+    communities = leiden(graph_of(points), resolution=0.3, seed=0)
+    assert communities.max() + 1 > 3
+    assert estimate(points).n_clusters == 3
+    assert estimate(points, config=replace(QUICK, least_support=0.0)).n_clusters > 3
+
+
 def test_cells_that_propose_are_drawn_by_their_content():
     points, order = groups(5, size=80), np.random.default_rng(0).permutation(400)
     few = replace(QUICK, proposing_cells=150)
@@ -109,7 +118,9 @@ def test_the_estimate_is_the_median_of_the_three_graphs_that_it_names():
     leading = snn_weights(knn_graph(points[:, :8], config=GraphConfig()))
     numbers = [leiden(each, resolution=0.3, seed=2).max() + 1 for each in (graph, by_distance, leading)]
     found = estimate_n_clusters(graph, pcs=points, depth=np.ones(360), seed=2, config=QUICK)
-    assert found.method.startswith("communities of Leiden at resolution 0.3, median of three graphs; stability +")
+    assert found.method.startswith(
+        "supported communities of Leiden at resolution 0.3, median of three graphs; stability +"
+    )
     assert numbers == [5, 6, 4]
     assert found.n_clusters == 5
 

@@ -70,7 +70,11 @@ def test_genes_have_mean_0_and_variance_1_and_missing_ones_are_at_their_mean():
     np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(rows.std(axis=0), [1, 1, 1, 1, 0], atol=1e-6)
     fewer = ScaledGenes(
-        expression=sp.csr_matrix(values[:, [0, 2]]), mean=genes.mean, scale=genes.scale, columns=np.array([0, 2])
+        expression=sp.csr_matrix(values[:, [0, 2]]),
+        mean=genes.mean,
+        scale=genes.scale,
+        columns=np.array([0, 2]),
+        kept=genes.kept,
     )
     np.testing.assert_allclose(fewer[np.arange(60)], rows * [1, 0, 1, 0, 0], atol=1e-6)
 
@@ -87,6 +91,26 @@ def test_masked_values_come_from_the_same_gene_of_other_cells():
     assert (found["is_masked"] == (model.seen != genes)).all()
     assert 0.25 < found["is_masked"].float().mean() < 0.55
     assert all(set(model.seen[:, gene].tolist()) <= set(genes[:, gene].tolist()) for gene in range(4))
+    assert all(
+        len(set((seen // 4).tolist()) - {cell}) <= 1 for cell, seen in enumerate(model.seen)
+    )  # of one other cell
+
+
+def test_a_recipe_reads_the_most_variable_genes_alone(adata):
+    config = RunConfig(recipe="contrastive-sc", knowledge="none")
+    views = prepare(cells_from_anndata(adata.copy()), None, config).views
+    genes = ScaledGenes.of(views.expression, n_top=50)
+    assert genes[np.arange(7)].shape == (7, 50)
+    deviations = views.expression.toarray().std(axis=0)
+    assert np.median(deviations[genes.kept]) > np.median(np.delete(deviations, genes.kept))
+
+
+def test_self_training_ends_when_few_cells_change_their_cluster(adata):
+    config = RunConfig(recipe="desc", knowledge="none", n_clusters=3)
+    history = find_recipe("desc").represent(prepare(cells_from_anndata(adata.copy()), None, config).views, 0).history
+    n_epochs = sum("cluster" in epoch for epoch in history)
+    assert 0 < n_epochs < 200
+    assert n_epochs % 5 == 0
 
 
 def test_a_stage_of_desc_can_be_left_out(adata):
