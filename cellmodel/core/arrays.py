@@ -28,14 +28,15 @@ class CellBlocks(Protocol):
 
 
 EPSILON = 1e-12
-BLOCK_CELLS = 16_384  # cells whose values are held in double precision at a time
+WHOLE_CELLS = 16_384  # cells up to which all are worked on at once
+BLOCK_CELLS = 4_096  # cells of more that are worked on at a time: bounds memory
 
 
 def row_blocks(matrix: CellByGene | CellBlocks) -> Iterator[CellByGene]:
     """Give the cells in their order, some at a time."""
     if isinstance(matrix, CellBlocks):
         yield from matrix.blocks()
-    elif matrix.shape[0] <= BLOCK_CELLS:
+    elif matrix.shape[0] <= WHOLE_CELLS:
         yield matrix
     else:
         yield from (matrix[start:end] for start, end in row_ranges(matrix.shape[0]))
@@ -43,7 +44,8 @@ def row_blocks(matrix: CellByGene | CellBlocks) -> Iterator[CellByGene]:
 
 def row_ranges(n_cells: int) -> list[tuple[int, int]]:
     """First and end of the ranges of cells that are worked on at a time."""
-    return [(start, min(start + BLOCK_CELLS, n_cells)) for start in range(0, n_cells, BLOCK_CELLS)]
+    step = n_cells if n_cells <= WHOLE_CELLS else BLOCK_CELLS
+    return [(start, min(start + step, n_cells)) for start in range(0, n_cells, max(step, 1))]
 
 
 def unit_rows(embedding: Embedding) -> Embedding:

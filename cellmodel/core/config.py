@@ -26,7 +26,7 @@ class GraphConfig:
 
     n_neighbors: int = 15  # of a cell, itself not counted; all other cells if there are fewer
     metric: Literal["cosine", "euclidean"] = "cosine"  # 1 - cosine (0 to 2), or Euclidean distance
-    exact_up_to: int = 50_000  # cells up to which the search is exact (time is quadratic); above it, approximate
+    exact_up_to: int = 15_000  # cells up to which the search is exact (time is quadratic); above it, approximate
 
     def __post_init__(self) -> None:
         if self.n_neighbors < 1:
@@ -44,8 +44,8 @@ class EnsembleConfig:
     # of the modularity beside the separation, by which partitions are compared: it decides between about equal ones
     modularity_weight: float = 0.1
     scored_cells: int = 1_500  # on which the partitions are compared, at most; memory is quadratic in it
-    whole_up_to: int = 50_000  # cells up to which all are clustered in every view
-    sampled_cells: int = 20_000  # that are clustered of more; the others follow the nearest of them
+    whole_up_to: int = 15_000  # cells up to which all are clustered in every view
+    sampled_cells: int = 10_000  # that are clustered of more; the others follow the nearest of them
     n_voters: int = 15  # nearest of the clustered cells whose majority another cell follows
 
     def __post_init__(self) -> None:

@@ -63,4 +63,5 @@ def bfloat16_products(device: "torch.device") -> AbstractContextManager[object]:
 
 def describe(compute: Compute) -> dict[str, str | int]:
     """Say where a run was trained, for its record."""
-    return {"device": str(find_device(compute.device)), "engine": compute.engine, "n_workers": compute.n_workers}
+    device = "cpu" if compute.device == "cpu" else str(find_device(compute.device))  # PyTorch is not loaded to say so
+    return {"device": device, "engine": compute.engine, "n_workers": compute.n_workers}

@@ -1,3 +1,14 @@
 """Neural networks: modules, losses, the training loop, several processes."""
 
-__all__ = ["distributed", "graph_modules", "graphs", "losses", "modules", "similarity", "soft_assignment", "train"]
+__all__ = [
+    "alignment",
+    "distributed",
+    "graph_modules",
+    "graphs",
+    "losses",
+    "modules",
+    "similarity",
+    "soft_assignment",
+    "sparse",
+    "train",
+]

@@ -2,7 +2,7 @@
 
 Each step's batch is the one that a single process would take; a worker passes its share of the rows through the model,
 the outputs of all are put together, and each worker computes the loss of the whole batch: a contrast needs all cells of
-it. A worker's own rows alone carry a gradient, so the gradient of the loss is the sum over the workers.
+it. It goes back from its own rows alone, so the gradient of the loss is the sum over the workers.
 """
 
 import logging
@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
-import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from jaxtyping import Int
 
 from cellmodel.core.device import Compute
 from cellmodel.core.errors import CellModelError, NotAvailable
@@ -49,29 +47,42 @@ class Workers:
     rank: int  # number of this process, from 0
     size: int  # number of processes
 
-    def join(self, model: nn.Module) -> nn.Module:
-        """Wrap a model so that all processes start from the first one's weights, and their gradients are averaged."""
-        return nn.parallel.DistributedDataParallel(model)
-
-    def share(self, rows: Tensor) -> Tensor:
+    def share(self, rows: Int[np.ndarray, " row"]) -> Int[np.ndarray, " own"]:
         """Rows of a batch that this process takes: as many as the others, or one more; they are consecutive."""
-        return rows.tensor_split(self.size)[self.rank]
+        return np.array_split(rows, self.size)[self.rank]
 
-    def gather(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Put the rows of all processes together, in the order of the batch; gradients flow to the own rows alone."""
-        n_own = len(next(iter(outputs.values())))
+    def gather(self, outputs: Sequence[np.ndarray]) -> tuple[tuple[np.ndarray, ...], slice]:
+        """Put the rows of all processes together, in the order of the batch; also where this process's own are."""
+        import torch
+        import torch.distributed as dist
+
+        n_own = len(outputs[0])
         n_rows = [torch.empty((), dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(n_rows, torch.tensor(n_own))
-        return {name: self._gather(own, [int(number) for number in n_rows]) for name, own in outputs.items()}
+        numbers = [int(number) for number in n_rows]
+        start = sum(numbers[: self.rank])
+        return tuple(_gather(own, numbers) for own in outputs), slice(start, start + n_own)
 
-    def _gather(self, own: Tensor, n_rows: list[int]) -> Tensor:
-        padded = own.new_zeros((max(n_rows), *own.shape[1:]))  # since all have to send as many
-        padded[: len(own)] = own.detach()
-        sent = [torch.empty_like(padded) for _ in n_rows]
-        dist.all_gather(sent, padded)
-        parts = [part[:number] for part, number in zip(sent, n_rows, strict=True)]
-        parts[self.rank] = own
-        return torch.cat(parts)
+    def add_up(self, gradient: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Sum of the arrays of all processes."""
+        import torch
+        import torch.distributed as dist
+
+        flat = torch.from_numpy(np.concatenate([each.ravel() for each in gradient.values()]))
+        dist.all_reduce(flat)
+        parts = np.split(flat.numpy(), np.cumsum([each.size for each in gradient.values()])[:-1])
+        return {name: part.reshape(gradient[name].shape) for name, part in zip(gradient, parts, strict=True)}
+
+
+def _gather(own: np.ndarray, n_rows: list[int]) -> np.ndarray:
+    import torch
+    import torch.distributed as dist
+
+    padded = torch.zeros((max(n_rows), *own.shape[1:]), dtype=torch.from_numpy(own[:0]).dtype)  # all send as many
+    padded[: len(own)] = torch.from_numpy(own)
+    sent = [torch.empty_like(padded) for _ in n_rows]
+    dist.all_gather(sent, padded)
+    return np.concatenate([part.numpy()[:number] for part, number in zip(sent, n_rows, strict=True)])
 
 
 Task = Callable[..., Result]  # (arrays, workers=..., **settings), a function of a module; worker 0's result is taken
@@ -140,6 +151,8 @@ class _Job(Generic[Result]):
 
     def run(self, arrays: Arrays, workers: Workers, *, meeting: str) -> Result:
         """Do the task with the others, once all have arrived."""
+        import torch.distributed as dist
+
         dist.init_process_group(
             "gloo", init_method=meeting, rank=workers.rank, world_size=workers.size, timeout=LONGEST_WAIT
         )

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv, MessagePassing
-from torch_geometric.utils import softmax, spmm
+from torch_geometric.utils import softmax
 
 from cellmodel.nn.modules import SLOPE, Autoencoder, CountDecoder
+from cellmodel.nn.sparse import sparse_product
 from cellmodel.nn.train import BLOCK_CELLS
 
 
@@ -38,6 +39,10 @@ class GraphConvolution(GCNConv):  # type: ignore[misc]  # the library is untyped
         if self.propagate_first:
             return self.lin(self.propagate(graph, x=features, edge_weight=None))
         return super().forward(features, graph)
+
+    def message_and_aggregate(self, adj_t: Tensor, x: Tensor) -> Tensor:
+        """Take the values of the others along the graph."""
+        return sparse_product(adj_t, x)
 
 
 class GraphConvolutions(nn.ModuleList):
@@ -126,9 +131,9 @@ class DualViewRefiner(nn.Module):
         alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE))
         hidden = F.leaky_relu(self.graph_first(inputs, cell_graph), SLOPE)
         over_graph = F.normalize(self.graph_second(hidden, cell_graph))
-        read = spmm(cell_graph, own)
+        read = sparse_product(cell_graph, own)
         back, shift = self.projector.weight.T @ codes, self.projector.bias @ codes
-        further = spmm(cell_graph, spmm(cell_graph, read))
+        further = sparse_product(cell_graph, sparse_product(cell_graph, read))
         return read + alone @ back + shift, further + over_graph @ back + shift
 
 
@@ -192,7 +197,7 @@ class SiameseFusion(nn.Module):
         needs at least one.
         """
         gate = torch.sigmoid(self.gate(torch.cat([z_feature, z_graph], dim=1)))
-        local = spmm(propagation, gate * z_feature + (1 - gate) * z_graph)
+        local = sparse_product(propagation, gate * z_feature + (1 - gate) * z_graph)
         return self.global_weight * self.attention(local, edges) + local
 
 
@@ -236,7 +241,7 @@ class SiameseEncoders(nn.Module):
 
     def encode_over(self, view: Float[Tensor, "cell feature"], propagation: Tensor) -> Float[Tensor, "cell dim"]:
         """Embed each cell by the features around it; ``propagation`` is a sparse (cell, cell) matrix."""
-        smoothed = spmm(propagation, spmm(propagation, view @ self.linear))
+        smoothed = sparse_product(propagation, sparse_product(propagation, view @ self.linear))
         return smoothed + self.graph.encoder(view, propagation)
 
     def decode(self, z: Float[Tensor, "cell dim"]) -> Float[Tensor, "cell feature"]:
@@ -245,7 +250,7 @@ class SiameseEncoders(nn.Module):
 
     def decode_over(self, z: Float[Tensor, "cell dim"], propagation: Tensor) -> Float[Tensor, "cell feature"]:
         """Latent → features averaged over the graph."""
-        return spmm(propagation, z) @ self.linear_back + self.graph.decoder(z, propagation)
+        return sparse_product(propagation, z) @ self.linear_back + self.graph.decoder(z, propagation)
 
     def embed(self, features: Float[Tensor, "cell feature"], graphs: SiameseGraphs) -> Float[Tensor, "cell dim"]:
         """Embed the cells without noise, some at a time where a cell is read alone."""

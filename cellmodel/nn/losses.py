@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from cellmodel.nn.sparse import sparse_product
+
 
 def info_nce(
     anchor: Float[Tensor, "cell dim"], positive: Float[Tensor, "cell dim"], *, temperature: float
@@ -262,8 +264,8 @@ def normalised_cut(
     term. No unit; at least -1, which the leading eigenvector alone attains.
     """
     columns = F.normalize(z, dim=0)
-    once = propagation @ columns
-    linked = one_hop * once + (1 - one_hop) * (propagation @ once)
+    once = sparse_product(propagation, columns)
+    linked = one_hop * once + (1 - one_hop) * sparse_product(propagation, once)
     gram = columns.T @ columns  # (dim, dim)
     identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     return (orthogonality * (gram - identity).square().sum() - (columns * linked).sum()) / z.shape[1]

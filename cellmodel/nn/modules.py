@@ -1,6 +1,7 @@
 """The trainable parts of the recipes: autoencoders, projection heads, and the encoders of each published system."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 SLOPE = 0.2  # of LeakyReLU below zero
+LEAKY = partial(nn.LeakyReLU, SLOPE)
 
 
 class Autoencoder(nn.Module):
@@ -23,58 +25,22 @@ class Autoencoder(nn.Module):
         self.decoder = dense_layers(dims[::-1])
 
 
-def dense_layers(dims: tuple[int, ...]) -> nn.Sequential:
-    """Fully connected layers of these widths, the input's first, with LeakyReLU between them."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(dims):
-        layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
-    return nn.Sequential(*layers[:-1])
+def dense_layers(
+    dims: tuple[int, ...],
+    *,
+    activation: Callable[[], nn.Module] = LEAKY,
+    norm: Callable[[int], nn.Module] | None = None,
+    last: Callable[[], nn.Module] | None = None,
+) -> nn.Sequential:
+    """Fully connected layers of these widths, the input's first, with an activation between them.
 
-
-class MaskedAutoencoder(nn.Module):
-    """The trainable parts of scMAE; ``dims``: widths from the genes to the latent space.
-
-    The decoder reads the latent space and what was predicted to be masked.
+    ``norm``: before each activation, of so many dimensions. ``last``: after the last layer.
     """
-
-    def __init__(self, dims: tuple[int, ...]) -> None:
-        super().__init__()
-        n_genes, dim = dims[0], dims[-1]
-        self.encoder = dense_layers(dims)
-        self.mask = nn.Linear(dim, n_genes)
-        self.decoder = nn.Linear(dim + n_genes, n_genes)
-
-    def forward(
-        self, genes: Float[Tensor, "cell gene"]
-    ) -> tuple[Float[Tensor, "cell gene"], Float[Tensor, "cell gene"]]:
-        """Predict what is masked, as logits, and restore the expression."""
-        z = self.encoder(genes)
-        mask_logits = self.mask(z)
-        return mask_logits, self.decoder(torch.cat([z, mask_logits], dim=1))
-
-
-class CrossModalAligner(nn.Module):
-    """Projection heads for the two views of a cell.
-
-    The text head is linear, so that a gene's text or a free query, which lies far from the mean of a cell's genes, is
-    projected in the same way as the cells; the expression head adds a small non-linear part to a linear one.
-
-    ``expression_dim``, ``text_dim``: dimensions of the views. ``joint_dim``: dimension of the joint space.
-    """
-
-    def __init__(self, *, expression_dim: int, text_dim: int, joint_dim: int = 64) -> None:
-        super().__init__()
-        self.expression_linear = nn.Linear(expression_dim, joint_dim)
-        self.expression_residual = nn.Sequential(
-            nn.Linear(expression_dim, 2 * joint_dim), nn.GELU(), nn.Linear(2 * joint_dim, joint_dim)
-        )
-        self.text = nn.Linear(text_dim, joint_dim, bias=False)
-
-    def forward(
-        self, expression: Float[Tensor, "cell expr_dim"], text: Float[Tensor, "cell text_dim"]
-    ) -> tuple[Float[Tensor, "cell joint"], Float[Tensor, "cell joint"]]:
-        """Project both views; rows are not normalised."""
-        return self.expression_linear(expression) + self.expression_residual(expression), self.text(text)
+    layers: list[nn.Module] = [nn.Linear(dims[0], dims[1])]
+    for before, after in pairwise(dims[1:]):
+        layers += [norm(before)] if norm else []
+        layers += [activation(), nn.Linear(before, after)]
+    return nn.Sequential(*layers, *([last()] if last else []))
 
 
 class Projector(nn.Module):

@@ -1,23 +1,23 @@
-"""The only optimisation loop."""
+"""The optimisation loop of models of PyTorch, and the settings and batches of every training."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
-import torch
 from jaxtyping import Int
-from torch import Tensor, nn
 
 from cellmodel.core.config import TrainingConfig
 from cellmodel.core.errors import TrainingDiverged
-from cellmodel.nn.distributed import Workers
 
-Batch = Mapping[str, Tensor]
-Draw = Callable[[np.random.Generator], Int[Tensor, " row"]]  # gives the cells of a batch
-LossTerm = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Batch = Mapping[str, "Tensor"]
+Draw = Callable[[np.random.Generator], "Tensor"]  # gives the rows of a batch
+LossTerm = Callable[["nn.Module", Batch], Mapping[str, "Tensor"]]
 History = tuple[Mapping[str, float], ...]  # one mapping term → mean value an epoch
 BLOCK_CELLS: Final = 20_000  # cells whose activations are in memory at once where nothing is trained
 
@@ -63,6 +63,8 @@ class TrainConfig:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -73,14 +75,13 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def fit(
-    model: nn.Module,
+    model: "nn.Module",
     objective: LossTerm,
     *,
-    views: Mapping[str, Tensor | Rows],
+    views: "Mapping[str, Tensor | Rows]",
     config: TrainConfig,
     rng: np.random.Generator,
-    on_epoch: Callable[[int, nn.Module], None] | None = None,
-    workers: Workers | None = None,
+    on_epoch: "Callable[[int, nn.Module], None] | None" = None,
     draw: Draw | None = None,
 ) -> History:
     """Train a model on mini-batches of cells, on the device that holds its parameters.
@@ -92,30 +93,29 @@ def fit(
     ``objective``: gives the weighted terms of the loss of one batch, by name. ``views``: values whose first axis is the
     cell; a batch holds the same rows of each. Of what is no tensor, such as a memory-mapped array, only these rows are
     read. ``rng``: decides the order of the cells. ``on_epoch``: called before each epoch with its number, from 0: where
-    targets are refreshed on a schedule. ``workers``: this process among those that train the model together; the
-    objective has to gather their outputs. ``draw``: gives the cells of each step, whatever the size of a batch; a step
+    targets are refreshed on a schedule. ``draw``: gives the cells of each step, whatever the size of a batch; a step
     is an epoch then. Returns the mean of each term in each epoch. Raises ``TrainingDiverged`` if a term becomes
     infinite or NaN.
     """
+    import torch
+
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    history: list[dict[str, float]] = []
-    steps: list[dict[str, float]] = []
+    history: list[Mapping[str, float]] = []
+    steps: list[Mapping[str, float]] = []
     model.train()
-    trained, n_workers = (model, 1) if workers is None else (workers.join(model), workers.size)
-    for step, (rows, ends_epoch) in enumerate(_batches(views, config, rng, draw)):
+    for step, (rows, ends_epoch) in enumerate(_tensor_batches(views, config, rng, draw)):
         if on_epoch and not steps:
             on_epoch(len(history), model)
-        terms = objective(trained, _batch(views, rows if workers is None else workers.share(rows), model))
-        loss = n_workers * torch.stack(list(terms.values())).sum()  # the workers' gradients are averaged
+        terms = objective(model, _batch(views, rows, model))
+        loss = torch.stack(list(terms.values())).sum()
         values = {name: term.item() for name, term in terms.items()}
-        if not math.isfinite(sum(values.values())):
-            raise TrainingDiverged(f"step {step}: {values}; check the input for extreme values")
+        check_finite(step, values)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
         optimizer.step()
         steps.append(values)
         if ends_epoch:
-            history.append({name: float(np.mean([values[name] for values in steps])) for name in values})
+            history.append(mean_terms(steps))
             steps = []
             if _has_stalled(history, config.patience):
                 break
@@ -123,7 +123,18 @@ def fit(
     return tuple(history)
 
 
-def _has_stalled(history: list[dict[str, float]], patience: int | None) -> bool:
+def check_finite(step: int, values: Mapping[str, float]) -> None:
+    """Raise ``TrainingDiverged`` where the terms of a step are not finite."""
+    if not math.isfinite(sum(values.values())):
+        raise TrainingDiverged(f"step {step}: {dict(values)}; check the input for extreme values")
+
+
+def mean_terms(steps: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Mean of each term over the steps of an epoch."""
+    return {name: float(np.mean([values[name] for values in steps])) for name in steps[0]}
+
+
+def _has_stalled(history: Sequence[Mapping[str, float]], patience: int | None) -> bool:
     """Whether the total loss of the last epochs is no lower than the lowest before them."""
     if patience is None or len(history) <= patience:
         return False
@@ -132,28 +143,39 @@ def _has_stalled(history: list[dict[str, float]], patience: int | None) -> bool:
     return min(totals[-patience:]) > best - 1e-3 * abs(best)
 
 
-def _batch(views: Mapping[str, Tensor | Rows], rows: Tensor, model: nn.Module) -> dict[str, Tensor]:
+def _batch(views: "Mapping[str, Tensor | Rows]", rows: "Tensor", model: "nn.Module") -> "dict[str, Tensor]":
     """Rows of every view, on the model's device."""
     device = next(model.parameters()).device
     return {name: _take(view, rows).to(device) for name, view in views.items()}
 
 
-def _take(view: Tensor | Rows, rows: Tensor) -> Tensor:
-    if isinstance(view, Tensor):
+def _take(view: "Tensor | Rows", rows: "Tensor") -> "Tensor":
+    import torch
+
+    if isinstance(view, torch.Tensor):
         return view[rows.to(view.device)]
     return torch.from_numpy(view[rows.numpy()])
 
 
-def _batches(
-    views: Mapping[str, Tensor | Rows], config: TrainConfig, rng: np.random.Generator, draw: Draw | None
-) -> Iterator[tuple[Tensor, bool]]:
-    """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
-    n_cells = len(next(iter(views.values())))
+def _tensor_batches(
+    views: "Mapping[str, Tensor | Rows]", config: TrainConfig, rng: np.random.Generator, draw: Draw | None
+) -> "Iterator[tuple[Tensor, bool]]":
+    """Rows of each step's batch, drawn as the caller says or as :func:`batches` does, and whether it ends an epoch."""
+    import torch
+
     if draw is not None:
         yield from ((draw(rng), True) for _ in range(config.n_epochs or config.n_steps))
         return
+    for rows, ends_epoch in batches(len(next(iter(views.values()))), config, rng):
+        yield torch.from_numpy(rows), ends_epoch
+
+
+def batches(
+    n_cells: int, config: TrainConfig, rng: np.random.Generator
+) -> Iterator[tuple[Int[np.ndarray, " row"], bool]]:
+    """Rows of each step's batch, and whether it ends a pass over the cells; a rest too small for a batch is left."""
     if config.batch_size is None:
-        yield from ((torch.arange(n_cells), True) for _ in range(config.n_epochs or config.n_steps))
+        yield from ((np.arange(n_cells), True) for _ in range(config.n_epochs or config.n_steps))
         return
     size = min(config.batch_size, n_cells)
     per_epoch = n_cells // size
@@ -161,5 +183,5 @@ def _batches(
     for step in range(n_steps):
         place = step % per_epoch
         if place == 0:
-            order = torch.from_numpy(rng.permutation(n_cells))
+            order = rng.permutation(n_cells)
         yield order[place * size : (place + 1) * size], place == per_epoch - 1 or step == n_steps - 1

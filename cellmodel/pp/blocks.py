@@ -75,7 +75,7 @@ def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind, batches: ObsCatego
             totals += np.bincount(block.indices, block.data, minlength=n_genes)
             n_expressing += np.bincount(block.indices[block.data > 0], minlength=n_genes)
             groups = None if batches is None else batches.codes[rows]
-            linear.add(block, groups, values=np.expm1(log_values(block, kind).data.astype(np.float64)))
+            linear.add(log_values(block, kind), groups, transform=np.expm1)
     (mean,), (scatter,) = (linear if batches is None else linear.pooled()).moments()
     within = None if batches is None else linear.moments()
     return Scan(

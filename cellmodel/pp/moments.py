@@ -1,13 +1,16 @@
 """Mean and variance of each gene over the cells, or over groups of them, from sums of the stored values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
 
+Entries: TypeAlias = Float[np.ndarray, " entry"]
+_ENTRIES: Final = 1 << 18  # stored entries that are summed at once, about: bounds memory
 _MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near it, counts pass it soon
 
 
@@ -19,18 +22,24 @@ class GeneSums:
         self.values, self.squares, self.n_expressing = np.zeros((3, n_groups, n_genes))
 
     def add(
-        self, block: CellByGene, groups: Labels | None = None, *, values: Float[np.ndarray, " entry"] | None = None
+        self, block: CellByGene, groups: Labels | None = None, *, transform: Callable[[Entries], Entries] | None = None
     ) -> None:
-        """Add cells; ``values`` replace the stored ones of ``block``, which are not zero."""
+        """Add cells, entry by entry, so that the size of the blocks changes no bit.
+
+        ``transform``: gives what is summed in place of the stored values; not zero where these are not.
+        """
         n_groups, n_genes = self.values.shape
-        data = np.asarray(block.data if values is None else values, dtype=np.float64)
-        place = block.indices
-        if groups is not None:
-            place = np.repeat(groups.astype(np.int64) * n_genes, np.diff(block.indptr)) + place
-        of_group = np.zeros(block.shape[0], dtype=np.int64) if groups is None else groups
-        self.n_cells += np.bincount(of_group, minlength=n_groups)
-        for sums, summed in ((self.values, data), (self.squares, data**2), (self.n_expressing, None)):
-            np.add(sums, np.bincount(place, summed, minlength=sums.size).reshape(sums.shape), out=sums)
+        codes = np.zeros(block.shape[0], dtype=np.int64) if groups is None else groups.astype(np.int64)
+        self.n_cells += np.bincount(codes, minlength=n_groups)
+        for rows in runs_of_rows(block.indptr):
+            entries = slice(block.indptr[rows.start], block.indptr[rows.stop])
+            place = block.indices[entries]
+            if groups is not None:
+                place = np.repeat(codes[rows] * n_genes, np.diff(block.indptr[rows.start : rows.stop + 1])) + place
+            values = block.data[entries].astype(np.float64)
+            values = values if transform is None else transform(values)
+            for sums, summed in ((self.values, values), (self.squares, values**2), (self.n_expressing, 1.0)):
+                np.add.at(sums.reshape(-1), place, summed)
 
     def pooled(self) -> "GeneSums":
         """Give the sums over all groups as one."""
@@ -59,6 +68,15 @@ class GeneSums:
         scatter = self.squares - cells * mean**2
         scatter[scatter <= 4 * cells * np.finfo(np.float64).eps * self.squares] = 0.0
         return mean, scatter
+
+
+def runs_of_rows(indptr: Int[np.ndarray, " row"]) -> Iterator[slice]:
+    """Rows of about so many entries, one run after the other."""
+    start, last = 0, len(indptr) - 1
+    while start < last:
+        stop = max(int(np.searchsorted(indptr, indptr[start] + _ENTRIES, side="right")) - 1, start + 1)
+        yield slice(start, min(stop, last))
+        start = stop
 
 
 def column_moments(
@@ -117,13 +135,21 @@ def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tu
     start = 0
     for rows in row_blocks(expression):
         _check_values(rows.data)
-        block = rows.astype(np.float64)
-        block.eliminate_zeros()
+        block = without_zeros(rows)
         labels = clusters[start : start + rows.shape[0]]
         start += rows.shape[0]
         log.add(block, labels)
-        linear.add(block, labels, values=np.expm1(block.data))
+        linear.add(block, labels, transform=np.expm1)
     return _group_moments(log, linear), _group_moments(log.outside(), linear.outside())
+
+
+def without_zeros(block: CellByGene) -> CellByGene:
+    """Give the cells without stored zeros; a copy where there are any."""
+    if block.data.all():
+        return block
+    block = block.copy()
+    block.eliminate_zeros()
+    return block
 
 
 def _group_moments(log: GeneSums, linear: GeneSums) -> GroupMoments:

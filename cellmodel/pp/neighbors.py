@@ -16,7 +16,8 @@ from cellmodel.core.config import GraphConfig
 log = logging.getLogger(__name__)
 
 LEAST_RECALL: Final = 0.9  # below it a warning is given
-_BLOCK: Final = 10_000  # rows whose shared neighbours are counted at once: bounds memory
+_BLOCK: Final = 10_000  # rows that are searched at once: bounds memory
+_COUNTED: Final = 2_000  # rows whose shared neighbours are counted at once, which takes most of the memory
 _LISTS_PER_ROOT, _PROBES = 2, 48  # inverted file: lists per square root of the points, and lists that are searched
 _TRAINED_PER_LIST, _TRAINING_ROUNDS = 64, 10
 _WIDTH_STEP = 8  # faiss adds up this many dimensions at once, and a remainder one by one
@@ -66,7 +67,7 @@ def snn_weights(knn: CellGraph) -> CellGraph:
     edges.eliminate_zeros()
     sizes = np.diff(members.indptr)
     owners = members.T.tocsr()
-    blocks = [_shared(members, owners, edges, rows=slice(at, at + _BLOCK)) for at in range(0, n_cells, _BLOCK)]
+    blocks = [_shared(members, owners, edges, rows=slice(at, at + _COUNTED)) for at in range(0, n_cells, _COUNTED)]
     graph = sp.vstack(blocks, format="csr")
     n_union = np.repeat(sizes, np.diff(graph.indptr)) + sizes[graph.indices] - graph.data
     graph.data = graph.data / n_union
@@ -132,13 +133,19 @@ def _nearest_reference(
 def nearest_votes(
     features: Embedding, reference: Embedding, clusters: Int[np.ndarray, " cell"], *, n_neighbors: int
 ) -> Float[np.ndarray, "new cluster"]:
-    """Share of the nearest reference cells, by Euclidean distance, that lie in each cluster."""
+    """Share of the nearest reference cells, by Euclidean distance in single precision, that lie in each cluster."""
+    import faiss
+
     n_kept = min(n_neighbors, len(reference))
-    config = GraphConfig(n_neighbors=n_kept, metric="euclidean")
-    nearest = _nearest_reference(features, reference, config=config, n_neighbors=n_kept)
+    centre = reference.mean(axis=0, dtype=np.float64).astype(np.float32)  # so that no digit is lost to a common offset
+    index = faiss.IndexFlatL2(reference.shape[1])
+    index.add(np.ascontiguousarray(reference - centre, dtype=np.float32))
     votes = np.zeros((len(features), int(clusters.max()) + 1))
-    for column in nearest.T:
-        votes[np.arange(len(features)), clusters[column]] += 1
+    for start in range(0, len(features), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        nearest = index.search(np.ascontiguousarray(features[rows] - centre, dtype=np.float32), n_kept)[1]
+        for column in nearest.T:
+            votes[np.arange(start, start + len(nearest)), clusters[column]] += 1
     return votes / n_kept
 
 
@@ -203,20 +210,38 @@ def approximate_search(
     import faiss
 
     n_padded = -points.shape[1] % _WIDTH_STEP
-    vectors = np.pad(points.astype(np.float32), ((0, 0), (0, n_padded)))
+    largest = max(float(np.abs(points).max(initial=0)), np.finfo(np.float64).tiny)  # beyond 65,504 there is no half
+    vectors = np.pad((points / largest).astype(np.float32), ((0, 0), (0, n_padded)))
     n_lists = max(1, min(len(vectors), round(_LISTS_PER_ROOT * len(vectors) ** 0.5)))
     quantizer = faiss.IndexFlatL2(vectors.shape[1])
-    index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], n_lists)
+    # half the bytes to read: the lists are compared in little more than half the time
+    half, by_residual = faiss.ScalarQuantizer.QT_fp16, False
+    index = faiss.IndexIVFScalarQuantizer(quantizer, vectors.shape[1], n_lists, half, faiss.METRIC_L2, by_residual)
     quantizer.add(faiss_centres(vectors, n_clusters=n_lists))
     index.is_trained = True
     index.add(vectors)
     index.nprobe = min(_PROBES, n_lists)
-    squared, neighbors = index.search(vectors, n_neighbors)
-    squared, neighbors = squared.astype(np.float64), neighbors.astype(np.int64)
+    neighbors = index.search(vectors, n_neighbors)[1].astype(np.int64)
     short = np.flatnonzero((neighbors < 0).any(axis=1))
     if short.size:
-        squared[short], neighbors[short] = exact_search(points, points[short], n_neighbors=n_neighbors)
-    return np.maximum(squared, 0), neighbors
+        neighbors[short] = exact_search(points, points[short], n_neighbors=n_neighbors)[1]
+    return _in_rising_order(points, neighbors)
+
+
+def _in_rising_order(
+    points: Float[np.ndarray, "cell dim"], neighbors: Int[np.ndarray, "cell neighbor"]
+) -> tuple[Float[np.ndarray, "cell neighbor"], Int[np.ndarray, "cell neighbor"]]:
+    """Squared distances to the neighbours in double precision, and the neighbours by these, sorted in place."""
+    squared = np.empty(neighbors.shape)
+    for start in range(0, len(points), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        apart = points[neighbors[rows]]
+        apart -= points[rows, None]
+        found = np.einsum("ijk,ijk->ij", apart, apart)
+        order = np.argsort(found, axis=1, kind="stable")
+        squared[rows] = np.take_along_axis(found, order, axis=1)
+        neighbors[rows] = np.take_along_axis(neighbors[rows], order, axis=1)
+    return squared, neighbors
 
 
 def faiss_centres(vectors: Float[np.ndarray, "cell dim"], *, n_clusters: int) -> Float[np.ndarray, "cluster dim"]:

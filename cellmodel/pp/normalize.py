@@ -12,7 +12,7 @@ from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import ValueKind
-from cellmodel.pp.moments import GeneSums, column_moments
+from cellmodel.pp.moments import GeneSums, column_moments, runs_of_rows
 
 _N_BINS = 20  # bins of mean expression within which Seurat's rule compares dispersions
 _OVERSAMPLING = 10  # extra directions of the randomised range finder
@@ -28,8 +28,11 @@ def normalise_log1p(counts: CellByGene, *, target_sum: float = 1e4) -> CellByGen
         raise ValueError(f"target_sum must be > 0, got {target_sum}")
     totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()  # (cell,)
     scale = np.divide(target_sum, totals, out=np.zeros_like(totals), where=totals > 0)
-    scaled = counts.data * np.repeat(scale, np.diff(counts.indptr))
-    expression = np.log1p(scaled).astype(np.float32)
+    expression = np.empty(counts.nnz, dtype=np.float32)
+    for rows in runs_of_rows(counts.indptr):
+        entries = slice(counts.indptr[rows.start], counts.indptr[rows.stop])
+        of_cell = np.repeat(scale[rows], np.diff(counts.indptr[rows.start : rows.stop + 1]))
+        expression[entries] = np.log1p(counts.data[entries] * of_cell)
     return sp.csr_matrix((expression, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
 
 
@@ -53,7 +56,7 @@ def highly_variable(expression: CellByGene, *, n_top: int = 2000) -> Int[np.ndar
         return variable_by_moments(*np.zeros((2, expression.shape[1])), n_top=n_top)
     sums = GeneSums(expression.shape[1])
     for block in row_blocks(expression):
-        sums.add(block, values=np.expm1(block.data.astype(np.float64)))
+        sums.add(block, transform=np.expm1)
     (mean,), (scatter,) = sums.moments()
     return variable_by_moments(mean, scatter / max(expression.shape[0] - 1, 1), n_top=n_top)
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
 
 from cellmodel.cluster.n_clusters import NClusters
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, GeneVectors, Labels
 from cellmodel.core.config import TrainingConfig
 from cellmodel.core.device import Compute
-from cellmodel.nn.distributed import Workers
-from cellmodel.nn.train import Batch, History, LossTerm
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and a head or a baseline does without
+    from torch import Tensor, nn
+
+    from cellmodel.nn.train import Batch, History, LossTerm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +64,7 @@ class Representation:
     z_expr: Embedding
     z_text: Embedding | None
     features: Embedding  # what the head clusters
-    history: History = ()  # loss terms by epoch; empty where nothing is trained
+    history: "History" = ()  # loss terms by epoch; empty where nothing is trained
     # cells in a space of their own, in which genes and queries can be placed among them; None where the recipe has none
     z_joint: Embedding | None = None
     # (text dim, joint dim) linear map of whitened text vectors into that space
@@ -141,7 +143,7 @@ class Recipe:
     uses_workers: bool = False  # whether several processes can train it together
     # whether it can read backed cells: its views are memory-mapped then, and not to be written to
     out_of_core: bool = False
-    uses_counts: bool = False  # whether it reads ``counts``, which of backed cells are gathered only then
+    uses_counts: bool = False  # whether it reads ``counts``, which are gathered only then
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,30 +152,31 @@ class Term:
 
     name: str
     weight: float
-    loss: Callable[[Mapping[str, Tensor]], Tensor] = field(repr=False)
+    loss: "Callable[[Mapping[str, Tensor]], Tensor]" = field(repr=False)
 
 
-def objective(
-    forward: Callable[[nn.Module, Batch], Mapping[str, Tensor]],
-    terms: tuple[Term, ...],
-    *,
-    workers: Workers | None = None,
-) -> LossTerm:
-    """Combine a forward pass and weighted terms into what :func:`cellmodel.nn.train.fit` minimises.
+class NamedTerm(Protocol):
+    """A term of any objective."""
 
-    ``workers``: those that pass their share of the batch through the model; the terms see the outputs of all.
-    """
+    @property
+    def name(self) -> str:
+        """Name by which it is left out."""
 
-    def weighted(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+
+AnyTerm = TypeVar("AnyTerm", bound=NamedTerm)
+
+
+def objective(forward: "Callable[[nn.Module, Batch], Mapping[str, Tensor]]", terms: tuple[Term, ...]) -> "LossTerm":
+    """Combine a forward pass and weighted terms into what :func:`cellmodel.nn.train.fit` minimises."""
+
+    def weighted(model: "nn.Module", batch: "Batch") -> "dict[str, Tensor]":
         outputs = forward(model, batch)
-        if workers is not None:
-            outputs = workers.gather(outputs)
         return {term.name: term.weight * term.loss(outputs) for term in terms}
 
     return weighted
 
 
-def without(terms: tuple[Term, ...], off: frozenset[str]) -> tuple[Term, ...]:
+def without(terms: tuple[AnyTerm, ...], off: frozenset[str]) -> tuple[AnyTerm, ...]:
     """Leave out terms by name.
 
     Raises ``ValueError`` if none is left, or a name is none of theirs.

@@ -8,32 +8,25 @@ contrast pushes cells of one type apart (docs/results/batches.md).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import Embedding, content_order, unit_rows
-from cellmodel.core.device import bfloat16_products, find_device
+from cellmodel.nn.alignment import AlignmentTerm, draw_weights, info_nce, project, train_heads, variance_hinge
 from cellmodel.nn.distributed import Workers, run_together
-from cellmodel.nn.losses import info_nce, variance_hinge
-from cellmodel.nn.modules import CrossModalAligner, weights_of, with_weights
-from cellmodel.nn.train import BLOCK_CELLS, Batch, History, TrainConfig, fit
-from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
+from cellmodel.nn.train import BLOCK_CELLS, History, TrainConfig
+from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, without
 from cellmodel.recipes.heads import ensemble_head
 
 TEMPERATURE: Final = 0.1
 TRAINING: Final = TrainConfig(n_steps=300, batch_size=256, learning_rate=2e-3)
 TERMS: Final = (
-    Term(name="align", weight=1.0, loss=lambda z: info_nce(z["expression"], z["text"], temperature=TEMPERATURE)),
-    Term(
-        name="variance",
-        weight=1e-2,
-        loss=lambda z: variance_hinge(z["expression"]) + variance_hinge(z["text"]),
-    ),
+    AlignmentTerm(name="align", weight=1.0, loss=partial(info_nce, temperature=TEMPERATURE)),
+    AlignmentTerm(name="variance", weight=1e-2, loss=variance_hinge),
 )
 
 
@@ -77,9 +70,8 @@ def represent(
     arrays = {"smoothed": views.smoothed, "text": views.text, "order": order, "shift": shift}
     config = TRAINING.changed(views.training)
     settings: dict[str, Any] = {"seed": seed, "scale": scale, "off": off, "config": config}
-    device = find_device(views.compute.device)
     if views.compute.engine == "local":
-        trained = _train(arrays, **settings, device=device, on_epoch=_reporter(on_epoch, views.smoothed))
+        trained = _train(arrays, **settings, on_epoch=_reporter(on_epoch, views.smoothed))
     elif on_epoch is None:
         trained = run_together(_train, arrays=arrays, settings=settings, compute=views.compute)
     else:
@@ -89,7 +81,7 @@ def represent(
         z_expr=views.smoothed,
         z_text=views.text,
         features=views.smoothed,
-        z_joint=_joint(trained.weights, *_inputs(arrays, scale), device=device),
+        z_joint=_joint(trained.weights, *_inputs(arrays, scale)),
         history=trained.history,
         text_head=trained.weights["text.weight"].T.copy(),
         state={"shift": shift, "scale": np.array([scale], dtype=np.float32), **trained.weights},
@@ -104,13 +96,13 @@ def embed(cells: NewCells, state: Mapping[str, np.ndarray]) -> Representation:
     order = np.arange(len(cells.smoothed))
     expression = _Sorted(values=cells.smoothed, order=order, shift=state["shift"], scale=state["scale"])
     text = _Sorted(values=cells.text, order=order)
-    z_joint = _joint(state, expression, text, device=torch.device("cpu"))
+    z_joint = _joint(state, expression, text)
     return replace(alone, z_text=cells.text, z_joint=z_joint)
 
 
-def _reporter(on_epoch: OnEpoch | None, features: Embedding) -> Callable[[int, nn.Module], None] | None:
+def _reporter(on_epoch: OnEpoch | None, features: Embedding) -> Callable[[int], None] | None:
     """Report each epoch what the head clusters, which training does not change."""
-    return on_epoch and (lambda epoch, _: on_epoch(epoch, features))
+    return on_epoch and (lambda epoch: on_epoch(epoch, features))
 
 
 def _train(
@@ -121,35 +113,34 @@ def _train(
     off: frozenset[str],
     config: TrainConfig,
     workers: Workers | None = None,
-    device: torch.device | None = None,
-    on_epoch: Callable[[int, nn.Module], None] | None = None,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> _Trained:
-    """Train in this process, alone or as one of several."""
-    expression, text = _inputs(arrays, scale)
-    with seeding.scope(seed):
-        model = CrossModalAligner(expression_dim=expression.values.shape[1], text_dim=text.values.shape[1]).to(device)
-        history = fit(
-            model,
-            objective(_forward, without(TERMS, off), workers=workers),
-            views={"expression": expression, "text": text},
+    """Train in this process, alone or as one of several; by one thread, as the last bits depend on their number."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    views = _inputs(arrays, scale)
+    weights = draw_weights(
+        seeding.generator(seed, "alignment"),
+        expression_dim=arrays["smoothed"].shape[1],
+        text_dim=arrays["text"].shape[1],
+    )
+    with threadpool_limits(limits=1):
+        history = train_heads(
+            weights,
+            without(TERMS, off),
+            views=views,
             config=config,
             rng=seeding.generator(seed, "batches"),
             on_epoch=on_epoch,
             workers=workers,
         )
-    return _Trained(weights=weights_of(model), history=history)
+    return _Trained(weights=weights, history=history)
 
 
 def _inputs(arrays: Mapping[str, np.ndarray], scale: float) -> tuple[_Sorted, _Sorted]:
     """Both views in the order of their content, the expression centred and scaled."""
     expression = _Sorted(values=arrays["smoothed"], order=arrays["order"], shift=arrays["shift"], scale=scale)
     return expression, _Sorted(values=arrays["text"], order=arrays["order"])
-
-
-def _forward(model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-    with bfloat16_products(batch["expression"].device):
-        expression, text = model(batch["expression"], batch["text"])
-    return {"expression": expression.float(), "text": text.float()}
 
 
 def _location_and_scale(values: Embedding, order: Int[np.ndarray, " cell"]) -> tuple[Float[np.ndarray, " dim"], float]:
@@ -169,16 +160,12 @@ def _moments(centred: Embedding) -> tuple[Float[np.ndarray, " dim"], Float[np.nd
     return centred.mean(axis=0), centred.std(axis=0)
 
 
-def _joint(weights: Mapping[str, np.ndarray], expression: _Sorted, text: _Sorted, *, device: torch.device) -> Embedding:
+def _joint(weights: Mapping[str, np.ndarray], expression: _Sorted, text: _Sorted) -> Embedding:
     """Mean direction of both sides, in the order of the arrays; some rows at a time."""
-    model = CrossModalAligner(expression_dim=expression.values.shape[1], text_dim=text.values.shape[1])
-    with_weights(model, weights).to(device)
     z = np.empty((len(expression), len(weights["text.weight"])), dtype=np.float32)
     for start in range(0, len(z), BLOCK_CELLS):
         rows = np.arange(start, min(start + BLOCK_CELLS, len(z)))
-        with torch.inference_mode():
-            sides = model(*(torch.from_numpy(side[rows]).to(device) for side in (expression, text)))
-        first, second = (unit_rows(side.cpu().numpy()) for side in sides)
+        first, second = (unit_rows(side) for side in project(weights, expression[rows], text[rows]))
         z[expression.order[rows]] = unit_rows(first + second)
     return z
 

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cellmodel.cluster.algorithms import kmeans, leiden, micro_ward
-from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
+from cellmodel.cluster.n_clusters import WITH_PLACES, NClusters, estimate_n_clusters
 from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.core.errors import InputUnusable
 from cellmodel.nn.soft_assignment import cluster_masses, log_soft_assignment, sinkhorn_target
@@ -216,7 +216,8 @@ def number_of_centres(views: CellViews, seed: int) -> tuple[int, NClusters | Non
     Raises ``InputUnusable`` if more are asked for than there are cells.
     """
     if views.n_clusters is None:
-        estimate = estimate_n_clusters(views.graph, pcs=views.pcs, depth=views.depth, seed=seed)
+        config = None if views.spatial is None else WITH_PLACES
+        estimate = estimate_n_clusters(views.graph, pcs=views.pcs, depth=views.depth, seed=seed, config=config)
         return estimate.n_clusters, estimate
     if views.n_clusters > len(views.pcs):
         raise InputUnusable(f"{views.n_clusters} clusters were asked for, there are {len(views.pcs)} cells")

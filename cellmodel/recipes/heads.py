@@ -3,24 +3,24 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 
 from cellmodel.cluster.algorithms import coarse_leiden, coarse_leiden_to_k, kmeans, micro_ward, order_by_size
 from cellmodel.cluster.domains import spatial_domains
 from cellmodel.cluster.ensemble import ensemble_clusters
-from cellmodel.cluster.n_clusters import NClusters, estimate_n_clusters
-from cellmodel.cluster.soft import SoftClusters, gaussian_mixture, transport_clusters
+from cellmodel.cluster.n_clusters import WITH_PLACES, NClusters, estimate_n_clusters
 from cellmodel.core.arrays import CellBlocks, CellByGene, Embedding, group_equal_cells
 from cellmodel.core.config import EnsembleConfig, GraphConfig, HeadName
 from cellmodel.core.errors import InputUnusable, UnknownName
-from cellmodel.nn.soft_assignment import log_soft_assignment
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import fit_components
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
 from genekb.core.messages import did_you_mean
+
+if TYPE_CHECKING:
+    from cellmodel.cluster.soft import SoftClusters
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,8 @@ def _given_or_estimated(
         return n_clusters, None
     if representation.n_clusters is not None:  # the recipe needed a number before
         return representation.n_clusters.n_clusters, representation.n_clusters
-    estimate = estimate_n_clusters(views.graph, pcs=views.pcs, depth=views.depth, seed=seed)
+    config = None if views.spatial is None else WITH_PLACES
+    estimate = estimate_n_clusters(views.graph, pcs=views.pcs, depth=views.depth, seed=seed, config=config)
     return estimate.n_clusters, estimate
 
 
@@ -107,6 +108,8 @@ def leiden_head(representation: Representation, views: CellViews, n_clusters: in
 
 def ot_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
     """Assign cells by optimal transport to centres that move; cluster sizes are drawn a little towards equal ones."""
+    from cellmodel.cluster.soft import transport_clusters
+
     n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
     found = transport_clusters(representation.features, n_clusters=n_clusters, seed=seed)
     return _clustering(found, "optimal transport", n_clusters, estimate)
@@ -114,12 +117,14 @@ def ot_head(representation: Representation, views: CellViews, n_clusters: int | 
 
 def gmm_head(representation: Representation, views: CellViews, n_clusters: int | None, seed: int) -> Clustering:
     """Mixture of Gaussians with a variance of their own in each dimension."""
+    from cellmodel.cluster.soft import gaussian_mixture
+
     n_clusters, estimate = _given_or_estimated(n_clusters, representation, views, seed)
     found = gaussian_mixture(representation.features, n_clusters=n_clusters, seed=seed)
     return _clustering(found, "Gaussian mixture", n_clusters, estimate)
 
 
-def _clustering(found: SoftClusters, name: str, n_clusters: int, estimate: NClusters | None) -> Clustering:
+def _clustering(found: "SoftClusters", name: str, n_clusters: int, estimate: NClusters | None) -> Clustering:
     n_found = int(found.labels.max()) + 1
     if not found.converged:
         log.warning("%s did not settle in %d rounds; its last round is used", name, found.n_rounds)
@@ -170,6 +175,10 @@ def assignment_head(representation: Representation, views: CellViews, n_clusters
     ``n_clusters``: None for as many as there are centres. Raises ``InputUnusable`` if the representation has no
     centres, or not as many as clusters are asked for.
     """
+    import torch
+
+    from cellmodel.nn.soft_assignment import log_soft_assignment
+
     if representation.centres is None:
         raise InputUnusable(
             "this recipe learns no centres; take --head micro-ward, or another that clusters its features"

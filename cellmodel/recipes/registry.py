@@ -102,4 +102,5 @@ def check_compute(recipe: "Recipe", compute: Compute) -> None:
         )
     if compute.engine == "ray":
         require("ray", needed_by="--engine ray needs", instead="use --engine ddp", error=NotAvailable)
-    find_device(compute.device)
+    if compute.device != "cpu":
+        find_device(compute.device)

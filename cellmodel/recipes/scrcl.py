@@ -42,6 +42,7 @@ from cellmodel.nn.graph_modules import DualViewRefiner
 from cellmodel.nn.graphs import CellGraphs, csr_tensor, propagation, relate_cells, symmetric_propagation
 from cellmodel.nn.losses import cross_view_consistency, distribution_alignment, neighbourhood_contrast
 from cellmodel.nn.modules import weights_of, with_weights
+from cellmodel.nn.sparse import sparse_product
 from cellmodel.nn.train import Batch, TrainConfig, fit
 from cellmodel.pp.moments import column_moments
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, objective, without
@@ -191,7 +192,7 @@ def _forward(model: DualViewRefiner, batch: Batch, *, inputs: _Inputs, rng: torc
     if expression is None:
         expression = csr_tensor(inputs.expression[batch["cell"].cpu().numpy()]).to(batch["pcs"].device)
     codes = model.genes(inputs.gene_features, inputs.gene_graph)
-    own = expression @ codes - inputs.mean @ codes
+    own = sparse_product(expression, codes) - inputs.mean @ codes
     refined = model(batch["pcs"], own, codes=codes, cell_graph=graphs.propagation)
     alone, over_graph = (F.normalize(view) for view in refined)
     cells = torch.arange(n_cells, device=alone.device)[:, None]

@@ -45,7 +45,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import HeteroData
-from torch_geometric.utils import spmm, to_edge_index
+from torch_geometric.utils import to_edge_index
 
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding
@@ -61,6 +61,7 @@ from cellmodel.nn.losses import (
 )
 from cellmodel.nn.modules import weights_of, with_weights
 from cellmodel.nn.soft_assignment import assignment_divergence
+from cellmodel.nn.sparse import sparse_product
 from cellmodel.nn.train import Batch, History, fit
 from cellmodel.recipes.base import CellViews, NewCells, OnEpoch, Recipe, Representation, Term, without
 from cellmodel.recipes.graph_training import (
@@ -261,7 +262,7 @@ def _forward(
         **counted,
         "sampled_feature": outputs["z_feature"][:, sample],
         "sampled_graph": outputs["z_graph"][:, sample],
-        "propagated_z": spmm(graphs.propagation, z),
+        "propagated_z": sparse_product(graphs.propagation, z),
         "features": batch["features"],
         "smoothed": batch["smoothed"],
         "decoded": model.decode(z),
@@ -366,7 +367,7 @@ def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:
         "log_size_factors": torch.from_numpy(np.log(depth / depth.mean()).astype(np.float32)),
     }
     cells = {name: values.to(device) for name, values in cells.items()}
-    smoothed = spmm(graphs.whole.propagation, cells["features"])
+    smoothed = sparse_product(graphs.whole.propagation, cells["features"])
     return AugmentedViews(cells={**cells, "smoothed": smoothed}, graphs=graphs, counts=views.counts)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from cellmodel.io.cells import Cells
 from cellmodel.io.matrix import are_numbered, odd_character
 from cellmodel.io.records import Lineage, lineage_of
 from genekb.core.errors import SpeciesMismatch
+from genekb.genes.words import TextWords, split_texts
 
 log = logging.getLogger(__name__)
 _GENOME: Final = re.compile(r"(?:GRC[a-z]\d+|hg\d+|mm\d+|human|mouse)_+", re.I)  # Cell Ranger's mark of two species
@@ -33,6 +34,7 @@ class GeneAlignment:
     texts: tuple[str | None, ...]  # the gene's text, or None
     coverage: genekb.Coverage  # the same in figures
     lineage: Lineage  # identity of what was used
+    split: Callable[[Sequence[str]], TextWords] = split_texts  # gives the words of texts
 
     def take(self, genes: Int[np.ndarray, " kept"]) -> "GeneAlignment":
         """Keep some of the genes; the coverage stays that of all."""
@@ -77,6 +79,7 @@ def align_names(
         texts=tuple(kb.texts(resolution.gene_ids)),
         coverage=coverage,
         lineage=lineage_of(kb, kb.encoder_id(config.encoder)),
+        split=kb.words,
     )
 
 

@@ -17,6 +17,8 @@ from cellmodel.core.arrays import EPSILON, CellByGene, Embedding, GeneVectors, u
 from cellmodel.core.config import Knowledge
 from cellmodel.pp.moments import column_moments
 
+_BLOCK: Final = 2_048  # cells that are ranked at once: bounds memory
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Whitening:
@@ -98,13 +100,18 @@ class TextMap:
 
     def paths(self, expression: CellByGene, *, n_top: int) -> tuple[Embedding, Embedding]:
         """Both paths of some cells, float32, centred over the fitted cells, not normalised."""
-        known, vectors = expression[:, self.has_vector], self.gene_vectors[self.has_vector]
+        vectors = self.gene_vectors[self.has_vector]
         mean, deviation = self.mean[self.has_vector], self.deviation[self.has_vector]
         varies = deviation > EPSILON
         scaled = vectors * np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)[:, None]
-        path1 = known @ scaled.astype(np.float32) - (mean @ scaled).astype(np.float32)
-        path2 = rank_weights(known, n_top=n_top, mean=mean) @ vectors - self.centre
-        return np.asarray(path1, dtype=np.float32), np.asarray(path2, dtype=np.float32)
+        scaled, shift = scaled.astype(np.float32), (mean @ scaled).astype(np.float32)
+        path1, path2 = (np.empty((expression.shape[0], vectors.shape[1]), dtype=np.float32) for _ in range(2))
+        for start in range(0, expression.shape[0], _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            known = expression[rows][:, self.has_vector]
+            path1[rows] = known @ scaled - shift
+            path2[rows] = rank_weights(known, n_top=n_top, mean=mean) @ vectors - self.centre
+        return path1, path2
 
 
 def fit_text_map(

@@ -14,7 +14,6 @@ from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, MemoryStages
 from cellmodel.io.backed import BackedMatrix, JoinedMatrix
-from cellmodel.nn.distributed import Rows, on_ray
 from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
@@ -118,10 +117,12 @@ def _keep_paths(
 
 def _paths(
     expression: CellByGene, text_map: TextMap, config: RunConfig, on_workers: LogExpression | None, *, n_top: int
-) -> Iterator[tuple[Rows, tuple[Embedding, Embedding]]]:
+) -> Iterator[tuple[tuple[int, int], tuple[Embedding, Embedding]]]:
     """Both paths by ranges of cells: here, or on Ray, whose workers read the file of the cells."""
     ranges = row_ranges(expression.shape[0])
     if on_workers is not None:
+        from cellmodel.nn.distributed import on_ray
+
         shared = (on_workers, text_map, n_top)
         yield from on_ray(paths_of_rows, shared, ranges, n_workers=config.compute.n_workers)
         return
@@ -129,7 +130,7 @@ def _paths(
         yield (start, end), text_map.paths(expression[start:end], n_top=n_top)
 
 
-def paths_of_rows(shared: tuple[LogExpression, TextMap, int], rows: Rows) -> tuple[Embedding, Embedding]:
+def paths_of_rows(shared: tuple[LogExpression, TextMap, int], rows: tuple[int, int]) -> tuple[Embedding, Embedding]:
     """Read a range of cells from their file and make their paths; what a worker does."""
     backed, text_map, n_top = shared
     if not isinstance(backed.matrix, BackedMatrix | JoinedMatrix):

@@ -11,16 +11,15 @@ from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.device import Compute, describe, find_device
 from cellmodel.core.errors import NotAvailable
 from cellmodel.nn.train import TrainConfig
-from cellmodel.pl._report import collect
 from cellmodel.pp.neighbors import knn_graph, smooth, snn_weights
-from cellmodel.recipes import fused, graph_training, lowsample, scllm_dsc, scrcl, scsiameseclu
+from cellmodel.recipes import graph_training, lowsample, scllm_dsc, scrcl, scsiameseclu
 from cellmodel.recipes import scsiameseclu as augmented_views
 from cellmodel.recipes.base import CellViews
 from cellmodel.recipes.registry import check_compute, find_recipe
 from tests.support.elsewhere import Elsewhere, second_device
 
-TRAINED = ("fused", "lowsample", "scllm-dsc", "scrcl", "scrcl-text", "scsiameseclu")
-CHOOSERS = (augmented_views, fused, lowsample, scllm_dsc, scrcl)
+TRAINED = ("lowsample", "scllm-dsc", "scrcl", "scrcl-text", "scsiameseclu")
+CHOOSERS = (augmented_views, lowsample, scllm_dsc, scrcl)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def views():
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_recipe_keeps_to_its_device_and_gives_the_same_there(name, views, monkeypatch):
-    for module in (fused, lowsample, graph_training, scllm_dsc, scrcl, scsiameseclu):
+    for module in (lowsample, graph_training, scllm_dsc, scrcl, scsiameseclu):
         for setting, value in list(vars(module).items()):
             if isinstance(value, TrainConfig):
                 monkeypatch.setattr(module, setting, replace(value, n_steps=2))
@@ -72,23 +71,6 @@ def test_the_second_device_refuses_tensors_of_the_first():
         with pytest.raises((RuntimeError, TypeError)):
             there.numpy()
         assert (there * 2).cpu().tolist() == [[2.0] * 3] * 2
-
-
-def test_the_layout_keeps_to_its_device(views):
-    edges = views.graph.tocoo()
-    pairs = {"cell": torch.from_numpy(edges.row).long(), "near": torch.from_numpy(edges.col).long()}
-    start = views.pcs[:, :2]
-
-    def plane_of(start):
-        return torch.nn.Embedding.from_pretrained(torch.from_numpy(start.astype(np.float32)), freeze=False)
-
-    here = collect._neighbour_loss(plane_of(start), pairs)["neighbours"].item()
-    with second_device() as device:
-        plane = plane_of(start).to(device)
-        loss = collect._neighbour_loss(plane, {name: rows.to(device) for name, rows in pairs.items()})["neighbours"]
-        loss.backward()
-    assert isinstance(plane.weight.grad, Elsewhere)
-    assert loss.item() == pytest.approx(here, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -78,6 +78,7 @@ def test_what_a_worker_refuses_is_said_in_one_line(cluster):
 
 @pytest.mark.slow
 def test_paths_are_the_same_bits_here_on_ray_and_nearly_those_in_memory(cluster, cells, kb, tmp_path, monkeypatch):
+    monkeypatch.setattr("cellmodel.core.arrays.WHOLE_CELLS", 100)
     monkeypatch.setattr("cellmodel.core.arrays.BLOCK_CELLS", 100)
     config = RunConfig(n_clusters=5, n_words=0, semantics=SemanticsConfig(sentences="sampled", n_sampled=50))
     result = text_of(cells, tmp_path / "here.zarr", kb, config)

@@ -5,10 +5,15 @@ from torch import nn
 
 from cellmodel.core import random as seeding
 from cellmodel.core.errors import TrainingDiverged
-from cellmodel.nn.modules import CrossModalAligner
+from cellmodel.nn.losses import info_nce, variance_hinge
 from cellmodel.nn.train import TrainConfig, fit
-from cellmodel.recipes.base import objective
-from cellmodel.recipes.fused import TERMS, _forward
+from cellmodel.recipes.base import Term, objective
+from tests.support.aligner import Aligner, forward
+
+TERMS = (
+    Term(name="align", weight=1.0, loss=lambda z: info_nce(z["expression"], z["text"], temperature=0.1)),
+    Term(name="variance", weight=1e-2, loss=lambda z: variance_hinge(z["expression"]) + variance_hinge(z["text"])),
+)
 
 
 def data(n_cells=40, seed=0):
@@ -23,11 +28,11 @@ def data(n_cells=40, seed=0):
 def train(seed=0, **config):
     views = data()
     with seeding.scope(seed):
-        model = CrossModalAligner(expression_dim=5, text_dim=6, joint_dim=4)
+        model = Aligner(expression_dim=5, text_dim=6, joint_dim=4)
         before = [parameter.detach().clone() for parameter in model.parameters()]
         history = fit(
             model,
-            objective(_forward, TERMS),
+            objective(forward, TERMS),
             views=views,
             config=TrainConfig(**{"n_steps": 60, "batch_size": 16, "learning_rate": 1e-2, **config}),
             rng=seeding.generator(seed, "batches"),
@@ -44,8 +49,8 @@ def test_the_loss_falls_and_every_parameter_moves():
 
 def test_every_parameter_gets_a_gradient():
     views = data()
-    model = CrossModalAligner(expression_dim=5, text_dim=6, joint_dim=4)
-    torch.stack(list(objective(_forward, TERMS)(model, views).values())).sum().backward()
+    model = Aligner(expression_dim=5, text_dim=6, joint_dim=4)
+    torch.stack(list(objective(forward, TERMS)(model, views).values())).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -90,10 +95,10 @@ def test_memory_mapped_rows_train_the_same_model_and_only_those_of_the_batches_a
     models, histories = [], []
     for given in (views, mapped):
         with seeding.scope(0):
-            models.append(CrossModalAligner(expression_dim=5, text_dim=6, joint_dim=4))
+            models.append(Aligner(expression_dim=5, text_dim=6, joint_dim=4))
             config = TrainConfig(n_steps=7, batch_size=16)
             rng = seeding.generator(0, "batches")
-            histories.append(fit(models[-1], objective(_forward, TERMS), views=given, config=config, rng=rng))
+            histories.append(fit(models[-1], objective(forward, TERMS), views=given, config=config, rng=rng))
     assert histories[0] == histories[1]
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(a, b)
