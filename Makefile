@@ -46,7 +46,7 @@ audit: .venv/.dev  ## known vulnerabilities of what is installed, as far as the 
 bench: .venv/.dev  ## time and memory on the real data (GENEKB_TEST_DATA), 15 minutes; fails where a budget is missed
 	$(BIN)/python benchmarks/budgets.py --output results
 
-bench-clustering: .venv/.dev  ## clusters of all recipes on the real data, hours; fails where a bar is missed
+bench-clustering: .venv/.dev  ## clusters of all recipes on the real data, hours; fails where one is above fused
 	$(BIN)/python benchmarks/bench_clustering.py --output results
 
 clean:

@@ -13,17 +13,16 @@ Each type with 20 cells or more in a batch is taken out of all other batches, on
 alone has it; how much of it ends in clusters of its own, by Harmony's theta (kept in ``missing_rows.json``).
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from protocol import command_line, data_folder, finish, markdown
+from protocol import KeptRows, bar_line, command_line, data_folder, finish, markdown
 
 import genekb
 from cellmodel.bench.integration import plain_harmony, score_integration
@@ -131,26 +130,21 @@ class Scored:
     """Scores by set, method and seed, kept in a file as they are made."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
+        self.rows = KeptRows(path)
 
     def add(self, data: Data, method: str, seed: int, make: Callable[[], Found]) -> None:
         """Score clusters and embeddings, unless that was done."""
-        key = f"{data.name}|{method}|{seed}"
-        if key in self.rows:
-            return
-        labels, embeddings = make()
-        row: Row = {}
-        if labels is not None:
-            found = score(data.labels.tolist(), labels.tolist())
-            row = asdict(found) | {"mean": found.mean}
-        scib = score_integration(
-            embeddings, y_true=data.labels.tolist(), batches=data.batches.tolist(), before=data.pcs
-        )
-        self.rows[key] = row | {each.embedding: asdict(each) for each in scib}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.rows, indent=1) + "\n")
-        sys.stderr.write(f"{key}\n")
+
+        def row() -> Row:
+            labels, embeddings = make()
+            found = None if labels is None else score(data.labels.tolist(), labels.tolist())
+            scib = score_integration(
+                embeddings, y_true=data.labels.tolist(), batches=data.batches.tolist(), before=data.pcs
+            )
+            of_clusters = {} if found is None else asdict(found) | {"mean": found.mean}
+            return of_clusters | {each.embedding: asdict(each) for each in scib}
+
+        self.rows.add(f"{data.name}|{method}|{seed}", row)
 
     def mean(self, method: str, *path: str, names: Iterable[str] = SETS) -> float:
         """Mean over sets of the mean over seeds."""
@@ -240,18 +234,16 @@ def bars(scored: Scored) -> list[str]:
     found = scored.mean(f"{OURS}, none", "mean")
     overall = max(scored.mean(method, "z", "overall") for method in (HARMONY, WITHIN))
     return [
-        line(
+        bar_line(
             "overall of the embedding minus that of the better Harmony",
             scored.mean(f"{OURS}, none", "z", "overall") - overall,
             BAR_OVERALL,
         ),
-        line("clusters minus the better of Harmony with Leiden and no batch key", found - best, 0.0),
-        line("clusters, random split minus no batch key", scored.mean(f"{RANDOM}, none", "mean") - plain, BAR_RANDOM),
+        bar_line("clusters minus the better of Harmony with Leiden and no batch key", found - best, 0.0),
+        bar_line(
+            "clusters, random split minus no batch key", scored.mean(f"{RANDOM}, none", "mean") - plain, BAR_RANDOM
+        ),
     ]
-
-
-def line(what: str, value: float, bar: float) -> str:
-    return f"- {'ok' if value >= bar else 'MISSED'}: {what} {value:+.3f}, at least {bar:+.3f}"
 
 
 def without_elsewhere(data: Data, kind: str) -> np.ndarray | None:
@@ -285,19 +277,13 @@ def keep_alone(data: Data, kind: str, rows: np.ndarray, theta: float | None) -> 
 
 def missing_types(output: Path) -> int:
     """Write tables of what becomes of types that one batch alone has."""
-    path = output / "missing_rows.json"
-    rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
-    output.mkdir(parents=True, exist_ok=True)
+    rows = KeptRows(output / "missing_rows.json")
     for name in SETS:
         data = load(name)
         for kind in np.unique(data.labels).tolist():
             kept = without_elsewhere(data, kind)
             for theta in THETAS if kept is not None else ():
-                key = f"{name}|{kind}|{theta}"
-                if key not in rows:
-                    rows[key] = keep_alone(data, kind, kept, theta)
-                    path.write_text(json.dumps(rows, indent=1) + "\n")
-                    sys.stderr.write(f"{key}\n")
+                rows.add(f"{name}|{kind}|{theta}", partial(keep_alone, data, kind, kept, theta))
     lines = []
     for what, title in MISSING.items():
         body = []

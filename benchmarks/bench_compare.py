@@ -59,9 +59,13 @@ def without_group_words(text: str, groups: list[str]) -> str:
 
 
 def make_texts(records: list[dict], groups: dict[int, list[str]]) -> dict[str, list[str]]:
-    from genekb.genes.texts import find_template, gene_text
+    import pyarrow as pa
 
-    texts = {name: [gene_text(row, find_template(name)) for row in records] for name in TEXTS if " " not in name}
+    from genekb.genes.texts import find_template, write_texts
+    from genekb.schema import GENES
+
+    rows = pa.Table.from_pylist(records, GENES)
+    texts = {name: write_texts(rows, find_template(name)).to_pylist() for name in TEXTS if " " not in name}
     alone = zip(records, texts["summary-only"], strict=True)
     texts["summary-only without group words"] = [
         without_group_words(text, groups[row["gene_id"]]) for row, text in alone

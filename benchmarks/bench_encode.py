@@ -28,7 +28,7 @@ from protocol import data_folder
 SEED = 0
 CONTENDERS = ("sentence-transformers", "float32", "bfloat16", "onnx")
 CANDIDATES = ("bfloat16", "onnx")
-BAR_RATIO = 2.5
+BAR_RATIO = 3.5
 BAR_COSINE = 0.999
 N_NEIGHBORS = 10
 BLOCK = 100

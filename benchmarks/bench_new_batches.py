@@ -10,15 +10,14 @@ Scores are kept in ``new_batches_rows.json`` of the output: a run that was cut g
 missed.
 """
 
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from protocol import command_line, data_folder, finish, markdown
+from protocol import KeptRows, command_line, data_folder, finish, markdown
 
 from cellmodel.bench.metrics import score
 from cellmodel.core.arrays import Labels
@@ -41,18 +40,16 @@ class Scored:
     """Scores by set, batch and way, kept in a file as they are made."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text()) if path.is_file() else {}
+        self.kept = KeptRows(path)
 
-    def add(self, name: str, batch: str, way: str, make: Callable[[], float]) -> None:
-        """Score, unless that was done."""
-        of_batch = self.rows.setdefault(name, {}).setdefault(batch, {})
-        if way in of_batch:
-            return
-        of_batch[way] = make()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.rows, indent=1) + "\n")
-        sys.stderr.write(f"{name}, {batch} {way}: {of_batch[way]:.3f}\n")
+    @property
+    def rows(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Scores of each set by batch and way."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for key, value in self.kept.items():
+            name, batch, way = key.split("|")
+            found.setdefault(name, {}).setdefault(batch, {})[way] = value
+        return found
 
     def mean(self, name: str, way: str) -> float:
         """Mean over the batches of a set."""
@@ -72,7 +69,7 @@ def measure(name: str, path: Path, scored: Scored) -> None:
         is_new = batches == batch
         ways = {INSIDE: lambda rows: whole()[rows], PLACED: lambda rows: placed(adata, rows, name)}
         for way, find in ways.items():
-            scored.add(name, batch, way, lambda rows=is_new, find=find: scored_as(truth[rows], find(rows)))
+            scored.kept.add(f"{name}|{batch}|{way}", lambda rows=is_new, find=find: scored_as(truth[rows], find(rows)))
 
 
 def clusters(adata: "AnnData", name: str) -> Labels:

@@ -5,15 +5,17 @@
 Builds the store of all human genes (lsa-256) in a temporary home. Each way gives the vectors of the same names, the
 first 2,000 genes of a real set by total counts: from the store; from a pickle of {symbol: list of floats}, as GenePT
 is shared; from a pickle of {symbol: array}. Each way has a process of its own that has imported its libraries before
-the clock starts: the first of 20 repeats is told apart, and memory is that of the first. Writes ``open.json`` and
-``open.md``; fails where the median of the store is over its budget (the smaller of wall and processor time), or where
-giving the vectors allocates half of the table: the rows asked for are copied, the table is mapped.
+the clock starts: the first of 20 repeats is reported apart, and memory is that of the first. ``genekb search`` is timed
+from the shell, the median of three. Writes ``open.json`` and ``open.md``; fails where the median or the first of the
+store or the search is over its budget (the smaller of wall and processor time), or where giving the vectors allocates
+half of the table: the rows asked for are copied, the table is mapped.
 """
 
 import argparse
 import json
 import pickle
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -27,7 +29,9 @@ from protocol import data_folder
 
 N_GENES = 2000
 N_REPEATS = 20
-BUDGET_MS = 100
+BUDGET_MS, BUDGET_FIRST_MS = 50, 100
+BUDGET_SEARCH_S = 1.0
+SEARCH = ("search", "T cell receptor signalling", "--kb", "human", "--encoder", "lsa-256")
 BUDGET_SHARE = 0.5  # of the table may be allocated while the vectors are given; a copy of it would be 1
 WAYS = ("store", "pickle of lists", "pickle of arrays")
 
@@ -92,6 +96,7 @@ def run_way(way: str, folder: Path, *, traced: bool) -> dict[str, float]:
     return {
         "n_found": len(vectors),
         "ms_first": first,
+        "ms_first_cpu": first_cpu,
         "ms_median": statistics.median(times),
         "ms_median_cpu": statistics.median(cpu_times),
         "ms_max": max(times),
@@ -133,10 +138,26 @@ def resident_mb() -> float:
 
 
 def measure_all() -> list[dict[str, float | str]]:
-    """Measure every way, the store first."""
+    """Measure every way, the store first, with it the search from the shell."""
     with tempfile.TemporaryDirectory() as temporary:
         prepare(Path(temporary))
-        return [measure(way, Path(temporary)) for way in WAYS]
+        rows = [measure(way, Path(temporary)) for way in WAYS]
+        return [rows[0] | search_seconds(Path(temporary)), *rows[1:]]
+
+
+def search_seconds(folder: Path) -> dict[str, float]:
+    """Median of the seconds that a search from the shell takes, and of those of the processor."""
+    command = [sys.executable, "-c", "from genekb_cellmodel_cli.entry import genekb; genekb()", *SEARCH]
+    found = []
+    for _ in range(3):
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run([*command, "--home", str(folder)], check=True, capture_output=True)
+        seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append((seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
+    return {
+        name: statistics.median(each)
+        for name, each in zip(("search_s", "search_cpu_s"), zip(*found, strict=True), strict=True)
+    }
 
 
 def measure(way: str, folder: Path) -> dict[str, float | str]:
@@ -178,8 +199,14 @@ def main() -> int:
     (options.output / "open.json").write_text(json.dumps(rows, indent=1))
     (options.output / "open.md").write_text(table(rows))
     sys.stdout.write(table(rows))
-    is_fast = min(rows[0]["ms_median"], rows[0]["ms_median_cpu"]) <= BUDGET_MS
-    return 0 if is_fast and rows[0]["share_of_table_copied"] <= BUDGET_SHARE else 1
+    store = rows[0]
+    sys.stdout.write(
+        f"genekb search from the shell: {store['search_s']:.2f} s ({store['search_cpu_s']:.2f} processor)\n"
+    )
+    is_fast = min(store["ms_median"], store["ms_median_cpu"]) <= BUDGET_MS
+    is_fast &= min(store["ms_first"], store["ms_first_cpu"]) <= BUDGET_FIRST_MS
+    is_fast &= min(store["search_s"], store["search_cpu_s"]) <= BUDGET_SEARCH_S
+    return 0 if is_fast and store["share_of_table_copied"] <= BUDGET_SHARE else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from protocol import data_folder
 
-BUDGET_S, BUDGET_MB = 5, 500
+BUDGET_S, BUDGET_MB = 1.2, 250
 N_REPEATS = 3
 MEASURED = ("seconds", "cpu_s", "peak_mb")
 OURS = "genekb build without an encoder"

@@ -124,8 +124,7 @@ def evidence_of_genes(
     row = {text: number for number, text in enumerate(texts)}
     text = text_weights(
         vectors[[row[text] for text in wanted]],
-        gene_vectors,
-        has_vector=has_vector,
+        gene_texts(gene_vectors, has_vector=has_vector),
         centre=vectors[[row[text] for text in table]].mean(axis=0),
         n_top=n_top or _N_TOP,
     )
@@ -209,11 +208,31 @@ _LEAST = 1e-12
 _QUERY_WEIGHT = 0.5  # the same in a query, whose words say more than the type that they mean
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GeneTexts:
+    """Vectors of gene texts as queries are compared with them."""
+
+    n_genes: int
+    columns: Int[np.ndarray, " known"]  # of the genes that have a vector
+    vectors: Float[np.ndarray, "known dim"]  # theirs, less their mean, of length one
+
+
+def gene_texts(gene_vectors: GeneVectors, *, has_vector: Bool[np.ndarray, " gene"]) -> GeneTexts:
+    """Prepare the vectors of gene texts for :func:`text_weights`; ``AlignmentTooLow`` where there are too few."""
+    if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
+        found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
+        raise AlignmentTooLow(
+            f"{found} a vector, at least 2 are needed; give cells with more genes, or a store of their species (--kb)"
+        )
+    columns = np.flatnonzero(has_vector)
+    vectors = gene_vectors[columns].astype(np.float64)
+    return GeneTexts(n_genes=len(has_vector), columns=columns, vectors=unit_rows(vectors - vectors.mean(axis=0)))
+
+
 def text_weights(
     queries: Float[np.ndarray, "query dim"],
-    gene_vectors: GeneVectors,
+    genes: GeneTexts,
     *,
-    has_vector: Bool[np.ndarray, " gene"],
     centre: Float[np.ndarray, " dim"],
     n_top: int = _N_TOP,
 ) -> sp.csr_matrix:
@@ -222,21 +241,14 @@ def text_weights(
     Texts of genes are alike in much that says nothing, and so are queries: both are centred on their own mean before
     the cosine is taken. ``centre``: mean vector of queries of this kind, since one query alone has none.
     """
-    if np.count_nonzero(has_vector) < 2:  # noqa: PLR2004 - one gene is nearest to everything
-        found = counted(int(np.count_nonzero(has_vector)), "gene of the cells has", plural="genes of the cells have")
-        raise AlignmentTooLow(
-            f"{found} a vector, at least 2 are needed; give cells with more genes, or a store of their species (--kb)"
-        )
-    columns = np.flatnonzero(has_vector)
-    genes = gene_vectors[columns].astype(np.float64)
-    cosines = unit_rows(queries.astype(np.float64) - centre) @ unit_rows(genes - genes.mean(axis=0)).T
+    cosines = unit_rows(queries.astype(np.float64) - centre) @ genes.vectors.T
     spread = np.maximum(cosines.std(axis=1, keepdims=True), _LEAST)
     nearness = (cosines - cosines.mean(axis=1, keepdims=True)) / spread
     top = np.argsort(-nearness, axis=1, kind="stable")[:, :n_top]
     values = np.maximum(np.take_along_axis(nearness, top, axis=1), 0.0)
     rows = np.repeat(np.arange(len(queries)), top.shape[1])
-    shape = (len(queries), len(has_vector))
-    return standard_weights(sp.csr_matrix((values.ravel(), (rows, columns[top.ravel()])), shape=shape))
+    shape = (len(queries), genes.n_genes)
+    return standard_weights(sp.csr_matrix((values.ravel(), (rows, genes.columns[top.ravel()])), shape=shape))
 
 
 def standard_weights(weights: sp.csr_matrix) -> sp.csr_matrix:

@@ -30,7 +30,7 @@ from cellmodel.core.random import generator
 from cellmodel.explain.groups import ClusteredCells, clustered
 from cellmodel.explain.p_values import permutation_p
 from cellmodel.io.cells import Cells
-from cellmodel.io.records import Lineage, check_lineage
+from cellmodel.io.records import Lineage, check_lineage, stored_graph
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
 
@@ -151,7 +151,8 @@ def name_types(cells: Cells, kb: genekb.Store, config: RunConfig, *, choice: Typ
     profiles = cluster_profiles(known.expression, found.labels, balanced=True)
     names = name_by_types(profiles, evidence, gene_names=known.gene_names, config=choice.naming, seed=config.seed)
     group_of = {one.name: broad_group(one).name for one in evidence.types} if choice.naming.level == "broad" else {}
-    graph = make_features(cells, config).graph[found.rows][:, found.rows]
+    graph = stored_graph(cells, choice.cluster_key, config)
+    graph = (make_features(cells, config).graph if graph is None else graph)[found.rows][:, found.rows]
     cell_names, scores = name_each(known, evidence, clusters=names, graph=graph, seed=config.seed)
     return NamedCells(
         found=found,

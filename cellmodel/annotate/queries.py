@@ -1,6 +1,7 @@
 """Queries in plain words as weights of genes: by the texts of genes, and by the cell types that the words mean."""
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from jaxtyping import Float
 import genekb
 from cellmodel.annotate.cell_types import (
     CellType,
+    gene_texts,
     marker_weights,
     read_cell_types,
     text_weights,
@@ -82,6 +84,7 @@ class TypeWords:
     heads: tuple[frozenset[str], ...]  # the last word of a name, which says what it is a kind of; and the initials
     weights: tuple[dict[str, float], ...]  # of each type: BM25 weight of each word
     most: dict[str, float]  # inverse document frequency of each word
+    ordered: tuple[str, ...]  # these words, sorted
 
     def nearness(self, query: str) -> Float[np.ndarray, " type"]:
         """How surely a query means each type, 0 to 1.
@@ -109,7 +112,8 @@ class TypeWords:
         """Word of the types that begins alike, for one that no type has: "microglia" for "microglial"."""
         if word in self.most or len(word) < _ALIKE:
             return word
-        return next((one for one in sorted(self.most) if one.startswith(word[:_ALIKE])), word)
+        place = bisect_left(self.ordered, word[:_ALIKE])
+        return next((one for one in self.ordered[place : place + 1] if one.startswith(word[:_ALIKE])), word)
 
 
 def type_words(types: Sequence[CellType]) -> TypeWords:
@@ -135,7 +139,9 @@ def type_words(types: Sequence[CellType]) -> TypeWords:
         {word: rarity[word] * n / (n + damped) for word, n in count.items()}
         for count, damped in zip(counts, damping, strict=True)
     )
-    return TypeWords(names=tuple(names), heads=tuple(heads), weights=weights, most=rarity)
+    return TypeWords(
+        names=tuple(names), heads=tuple(heads), weights=weights, most=rarity, ordered=tuple(sorted(rarity))
+    )
 
 
 Heights = Callable[[sp.csr_matrix], Float[np.ndarray, " query"]]  # weights (query, gene) to how high cells score
@@ -150,19 +156,23 @@ class QueryReader:
     def __init__(self, alignment: GeneAlignment, kb: genekb.Store, *, use_types: bool = True) -> None:
         self.types = read_cell_types()
         self._alignment, self._encoder = alignment, kb.encoder(alignment.lineage.encoder_id)
+        self._last: tuple[tuple[str, ...], np.ndarray] = ((), np.zeros((0, 0)))
         texts = [one.name for one in self.types], [one.text for one in self.types]
         self._tables = [self.encode(each) for each in texts]
+        self._genes = gene_texts(alignment.vectors, has_vector=alignment.has_vector)
         self._words = type_words(self.types) if use_types else None
         self._markers = marker_weights(self.types, alignment.gene_ids, kb)[0] if use_types else None
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
-        """Vectors of texts, (text, dim)."""
-        return np.asarray(self._encoder.encode(list(texts)).vectors, dtype=np.float64)
+        """Vectors of texts, (text, dim); those of the last texts are kept, since a query is asked for twice."""
+        if self._last[0] != tuple(texts):
+            vectors = np.asarray(self._encoder.encode(list(texts)).vectors, dtype=np.float64)
+            self._last = tuple(texts), vectors
+        return self._last[1]
 
     def text_weights(self, queries: Sequence[str]) -> sp.csr_matrix:
         """Weights of genes by their texts alone, (query, gene)."""
-        genes, centre = self._alignment, self._tables[1].mean(axis=0)
-        return text_weights(self.encode(queries), genes.vectors, has_vector=genes.has_vector, centre=centre)
+        return text_weights(self.encode(queries), self._genes, centre=self._tables[1].mean(axis=0))
 
     def nearness(self, queries: Sequence[str]) -> Float[np.ndarray, "query type"]:
         """How surely each query means each type, 0 to 1: by its words, or by its vector if that is surer."""

@@ -27,7 +27,7 @@ from cellmodel.explain.groups import GroupedCells, group_cells
 from cellmodel.explain.p_values import permutation_p
 from cellmodel.explain.terms import SupportingGene
 from cellmodel.io.cells import Cells
-from cellmodel.io.records import Lineage, check_lineage, lineage_record
+from cellmodel.io.records import Lineage, check_lineage, lineage_record, stored_graph
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
@@ -113,14 +113,15 @@ def search_cells(cells: Cells, kb: genekb.Store, config: RunConfig, *, search: S
     made_with = check_lineage(cells, kb, config, key=key, other_store=search.other_store)
     alignment = align_cells(cells, kb, config)
     grouped = group_cells(cells, key) if search.cluster_key or key in cells.adata.obs else None
-    features = make_features(cells, config)
+    graph = stored_graph(cells, key, config)
+    graph = make_features(cells, config).graph if graph is None else graph
     known = known_genes(log_expression(cells), cells.names, alignment)
     reader = QueryReader(known.alignment, kb, use_types=search.use_types)
     reading = _read(search.query, reader)
-    scores = smooth(cell_scores(known.expression, reading.weights), features.graph)[:, 0]
+    scores = smooth(cell_scores(known.expression, reading.weights), graph)[:, 0]
     clusters: tuple[FoundCluster, ...] = ()
     if grouped is None:
-        heights = heights_in_cells(known, features.graph)
+        heights = heights_in_cells(known, graph)
     else:
         standard = standard_profiles(cluster_profiles(known.expression[grouped.rows], grouped.labels))
         heights = heights_in_clusters(standard)

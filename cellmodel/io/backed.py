@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 # kinds of files, and those of their output
 WRITTEN_AS: Final = {".h5ad": ".h5ad", ".h5mu": ".h5ad", ".zarr": ".zarr", ".h5": ".h5ad"}
-ENTRIES: Final = 8_000_000  # stored entries of a block, about: 64 MB
-MOST_ROWS: Final = 16_384
+ENTRIES: Final = 2_000_000  # stored entries of a block, about: 16 MB
+MOST_ROWS: Final = 4_096
 ENTRY_BYTES: Final = 4  # of an entry, at least
 _SORTED_ENTRIES: Final = 2_000_000  # entries of a CSC matrix that are sorted by blocks of cells at a time
 _VERSIONS: Final = {"csr_matrix": "0.1.0", "csc_matrix": "0.1.0", "array": "0.2.0"}  # encodings that are read here
@@ -195,6 +195,9 @@ class Scan:
     batch_variance: Float[np.ndarray, "batch gene"] | None = None
 
 
+_SHARED: Final = ("names", "var_rows", "kind", "notes", "source", "files", "sample_key")  # with cells in memory
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class BackedCells:
     """Cells as :class:`cellmodel.io.cells.Cells`, but for a matrix that is read in blocks."""
@@ -217,6 +220,17 @@ class BackedCells:
 
 
 AnyCells = Cells | BackedCells
+
+
+def cells_in_memory(cells: AnyCells) -> Cells:
+    """Read the matrix of backed cells; their AnnData stays the same one."""
+    if isinstance(cells, Cells):
+        return cells
+    return Cells(
+        adata=cells.adata,
+        matrix=sp.vstack(list(cells.matrix.blocks()), format="csr"),
+        **{name: getattr(cells, name) for name in _SHARED},
+    )
 
 
 def count_entries(path: Path, read: ReadConfig) -> int:

@@ -61,6 +61,9 @@ def inspect_values(matrix: sp.csr_matrix) -> ValueReport:
     return tally.report()
 
 
+_LOOKED_AT: Final = 2_048  # cells at once: bounds memory
+
+
 class ValueTally:
     """What :func:`inspect_values` finds, from blocks of cells one after the other."""
 
@@ -73,7 +76,11 @@ class ValueTally:
         self._totals: list[np.ndarray] = []
 
     def add(self, matrix: sp.csr_matrix) -> None:
-        """Look at a block of cells."""
+        """Look at a block of cells, some at a time."""
+        for start in range(0, matrix.shape[0], _LOOKED_AT):
+            self._add(matrix[start : start + _LOOKED_AT])
+
+    def _add(self, matrix: sp.csr_matrix) -> None:
         values = matrix.data.astype(np.float64, copy=False)
         known = values[np.isfinite(values)]
         non_zero = known[known != 0]

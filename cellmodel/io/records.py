@@ -6,9 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import scipy.sparse as sp
+
 import genekb
+from cellmodel.core.arrays import CellGraph
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import LineageMismatch
+from cellmodel.io.writers import h5ad_safe
 from genekb.core.plugins import installed_version
 
 if TYPE_CHECKING:
@@ -87,6 +91,34 @@ def run_record(uns: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
     parts = [record.get(name) for name in ("input", "params", "versions", "n_clusters")]
     is_whole = all(table is not None for table in tables) and all(isinstance(part, Mapping) for part in parts)
     return record if is_whole else None
+
+
+_OF_GRAPH: Final = ("preprocess", "graph", "low_data", "spatial", "batch", "use_rep", "seed")  # settings
+_OF_VALUES: Final = ("value_kind", "notes", "n_cells", "n_genes")
+
+
+def stored_graph(cells: "AnyCells", key: str, config: RunConfig) -> CellGraph | None:
+    """Give the neighbors graph of a run, where these cells would have the same one again; else None.
+
+    They would where the settings that decide it, the versions, and what was noted of the values are those of the run.
+    """
+    record, graph = run_record(cells.adata.uns, key), cells.adata.obsp.get(f"{key}_connectivities")
+    if record is None or not isinstance(graph, sp.csr_matrix):
+        return None
+    now, given = input_record(cells), h5ad_safe(config.to_dict())
+    is_same = (
+        all(_plain(record["params"].get(name)) == _plain(given.get(name)) for name in _OF_GRAPH)
+        and all(_plain(record["input"].get(name)) == _plain(now["input"][name]) for name in _OF_VALUES)
+        and _plain(record["versions"]) == now["versions"]
+    )
+    return graph if is_same else None
+
+
+def _plain(value: Any) -> Any:
+    """Give a value as it was before it was written to a file."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def stored_table(record: object, *path: str, columns: Collection[str] = ()) -> "pd.DataFrame | None":

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
-from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from cellmodel.io.formats.anndata import open_file
 from cellmodel.io.formats.mudata import find_modality
 from cellmodel.io.formats.tenx import find_group
 from cellmodel.io.guard import PARTS
+from cellmodel.io.hdf5 import open_h5ad
 from genekb.core.errors import OutputUnusable
 from genekb.files import replace as replacing
 from genekb.files.replace import Target
@@ -54,6 +54,8 @@ def h5ad_safe(value: Any) -> Any:
 
 
 def _safe_text(value: Any) -> str:
+    if type(value) is str and value.isascii() and "\0" not in value:  # nearly all
+        return value
     if value is None:
         return ""
     text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
@@ -119,6 +121,33 @@ def write_beside(
         _undisturbed(lambda: write(source, part, adata, slots))
 
 
+FileState = tuple[int, ...]
+
+
+def file_state(path: Path) -> FileState | None:
+    """Which file a path names, and when it was changed last; None where it names none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def can_be_copied(source: Path, path: Path, *, read_at: FileState | None) -> bool:
+    """Whether a copy of a file with new slots is what writing its cells again would give.
+
+    ``read_at``: its state when the cells were read. True of an ``.h5ad`` that is written as one, holds all of its parts
+    in the layout of today, and was not changed since.
+    """
+    import h5py
+
+    if {source.suffix, path.suffix} != {".h5ad"} or read_at is None or file_state(source) != read_at:
+        return False
+    with h5py.File(source) as file:
+        kinds = {str(file[part].attrs.get("encoding-type")) for part in ("obs", "var") if part in file}
+        return file.attrs.get("encoding-type") == "anndata" and kinds == {"dataframe"}
+
+
 def write_blocks(
     adata: "AnnData", blocks: Iterable[CellByGene], path: Path, *, source: Path, overwrite: bool = False
 ) -> None:
@@ -130,7 +159,7 @@ def write_blocks(
 
             _write_joined(zarr.open_group(part, mode="w", zarr_format=2), adata, blocks)
             return
-        with _open_h5ad(part, "w") as file:
+        with open_h5ad(part, "w") as file:
             _write_joined(file, adata, blocks, compression=_compression(source))
 
     with output(cells_target(path), overwrite=overwrite) as part, _text_columns_kept(adata):
@@ -167,12 +196,12 @@ def _write_slots_into_h5ad(source: Path, part: Path, adata: "AnnData", slots: It
             _write_modality(file[f"mod/{modality}"], part, adata, slots)
             return
     shutil.copyfile(source, part)
-    with _open_h5ad(part, "r+") as file:
-        _write_slots(file, adata, slots)
+    with open_h5ad(part, "r+") as file:
+        _write_slots(file, adata, slots, compression=_compression(source))
 
 
 def _write_modality(group: Any, part: Path, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
-    with _open_h5ad(part, "w") as file:
+    with open_h5ad(part, "w") as file:
         for name in group:
             group.file.copy(group[name], file, name)
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -184,7 +213,7 @@ def _write_10x(source: Path, part: Path, adata: "AnnData", _: Iterable[tuple[str
     import h5py
     from anndata.io import write_elem
 
-    with h5py.File(source) as file, _open_h5ad(part, "w") as h5ad:
+    with h5py.File(source) as file, open_h5ad(part, "w") as h5ad:
         write_elem(h5ad, "/", adata)
         group, matrix = file[find_group(source, file)], h5ad.create_group("X")
         for name in PARTS:
@@ -206,18 +235,22 @@ def _write_slots_into_zarr(source: Path, part: Path, adata: "AnnData", slots: It
             zarr.consolidate_metadata(part)
 
 
-def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]]) -> None:
+def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]], **filters: str | None) -> None:
     from anndata.io import write_elem
 
-    write_elem(file, "obs", adata.obs)
-    write_elem(file, "var", adata.var)
+    slots = list(slots)
+    for table in ("obs", "var"):
+        if any(part == table for part, _ in slots):
+            write_elem(file, table, getattr(adata, table), dataset_kwargs=filters)
     for part, key in slots:
         if part in {"obs", "var"}:
             continue
+        if part not in file:
+            write_elem(file, part, {})
         held = getattr(adata, part)
         if key in held:
-            write_elem(file.require_group(part), key, held[key])
-        elif part in file and key in file[part]:
+            write_elem(file[part], key, held[key], dataset_kwargs=filters)
+        elif key in file[part]:
             del file[part][key]
 
 
@@ -317,7 +350,7 @@ def _write_zarr(adata: "AnnData", path: Path) -> None:
 def _write_h5ad(adata: "AnnData", path: Path, *, compression: str | None) -> None:
     from anndata.io import write_elem
 
-    with _open_h5ad(path, "w") as file:
+    with open_h5ad(path, "w") as file:
         write_elem(file, "/", adata, dataset_kwargs={"compression": compression})
 
 
@@ -330,60 +363,6 @@ def _compression(source: Path | None) -> str | None:
     with h5py.File(source) as file:
         found: str | None = file.visititems(lambda _, item: getattr(item, "compression", None))
         return found
-
-
-@contextmanager
-def _open_h5ad(path: Path, mode: Literal["w", "r+"]) -> Iterator[Any]:
-    """Open for writing, such that a disk that refuses gives an error."""
-    import h5py
-
-    with _Sink(path, "w+" if mode == "w" else "r+") as sink, warnings.catch_warnings():
-        # columns such as "CD4/CD8" of the user's tables are kept
-        warnings.filterwarnings("ignore", message="Forward slashes will be disallowed in h5", category=FutureWarning)
-        try:
-            with h5py.File(sink, mode) as file:
-                yield file
-        finally:
-            if sink.refusal is not None:
-                raise sink.refusal
-
-
-class _Sink(FileIO):
-    """A file that keeps the first refusal of the disk to itself, to be raised once HDF5 has closed.
-
-    HDF5 cannot close a file whose last writes fail, and ends the process with a segmentation fault at its exit.
-    """
-
-    refusal: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all of it, or pretend to."""
-        left = memoryview(data).cast("B")
-        size = len(left)
-        try:
-            while left and self.refusal is None:
-                left = left[super().write(left) :]
-        except OSError as error:
-            self.refusal = error
-        return size
-
-    def readinto(self, buffer: Any) -> int:
-        """Read, and zeros beyond the end, as HDF5's own files give: what it reads back need not be written yet."""
-        into = memoryview(buffer).cast("B")
-        n_read = super().readinto(into) or 0
-        into[n_read:] = bytes(len(into) - n_read)
-        return len(into)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the size, or pretend to."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.refusal = self.refusal or error
-            return size or 0
-
-    def flush(self) -> None:
-        """Do nothing: no byte waits here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,16 +19,17 @@ from cellmodel.core.device import Compute
 from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
-from cellmodel.perturb.predict import PerturbConfig
-from cellmodel.perturb.texts import TextKnowledge
+from cellmodel.io.writers import check_targets
+from cellmodel.tl._compare import transfer_task
 from cellmodel.tl._docs import documented
-from cellmodel.tl._graph import export_cells
+from cellmodel.tl._graph import export_graph as export_graph
 from cellmodel.tl._lists import annotate_markers as annotate_markers
-from cellmodel.tl._perturb import ScreenConfig, perturb_cells
+from cellmodel.tl._perturb import perturb as perturb
 from cellmodel.tl._samples import composition as composition
 from cellmodel.tl._samples import markers as markers
-from cellmodel.tl._slots import CellRun, cluster_task
-from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task, transfer_task
+from cellmodel.tl._slots import CellRun, ChainConfig, chain_task, cluster_task
+from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task
+from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -140,6 +141,92 @@ def cluster(  # noqa: PLR0913 - what users of a clustering tool look for among i
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     task = cluster_task(kb, chosen, key_added=key_added, within=within)
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+
+
+@documented
+def run(  # noqa: PLR0913 - those of the tools that it does
+    adata: "AnnData",
+    kb: genekb.Store | None = None,
+    *,
+    n_clusters: int | None = None,
+    resolution: float | None = None,
+    recipe: "str | Recipe" = "fused",
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    batch_key: str | BatchConfig | None = None,
+    use_rep: str | None = None,
+    candidates: Sequence[CellType] | None = None,
+    level: Level = "auto",
+    gmt: Sequence[str | Path] = (),
+    skip: Sequence[str] = (),
+    report: str | Path | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    key_added: str = "cellmodel",
+    overwrite: bool = False,
+    random_state: int = 0,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Cluster cells, name the clusters, and explain what sets them apart, all in one go.
+
+    Adds the slots of :func:`cluster`, those of :func:`annotate` under ``<key>_name``, and those of :func:`attribute`
+    under ``<key>_attribution``: what the three do one after the other. Cells that are one cluster get the first alone.
+    From the shell: ``cellmodel run``.
+
+    Parameters
+    ----------
+    n_clusters
+        Number of clusters; estimated without labels if None.
+    resolution
+        In place of ``n_clusters``, as for :func:`cluster`.
+    candidates
+        Types to choose names from; those of the package's table if None.
+    level
+        Of the names, as for :func:`annotate`.
+    gmt
+        Files of gene sets, tested beside those of the store.
+    skip
+        Steps to leave out, of ``annotate`` and ``attribute``.
+    report
+        HTML report to write; a file of that name is replaced with ``overwrite`` alone.
+    config
+        All further settings of the clusters; the named arguments above win over it.
+
+    Examples
+    --------
+    >>> import cellmodel as cm, genekb as gk
+    >>> cm.tl.run(adata, gk.open("human"), report="report.html")  # doctest: +SKIP
+    >>> adata.obs["cellmodel_name"].value_counts()  # doctest: +SKIP
+    """
+    chosen = replace(
+        config or RunConfig(),
+        n_clusters=n_clusters,
+        resolution=resolution,
+        recipe=recipe,
+        knowledge=knowledge,
+        encoder=encoder,
+        seed=random_state,
+        **_batch_settings(batch_key, use_rep),
+    )
+    chain = ChainConfig(
+        skip=tuple(skip),
+        types=read_cell_types() if candidates is None else tuple(candidates),
+        level=level,
+        gmt=tuple(map(Path, gmt)),
+    )
+    if report is not None:
+        check_targets([Target(Path(report))], overwrite=overwrite)
+    task = chain_task(kb, chosen, chain, key_added=key_added)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    done = _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
+    if report is not None:
+        from cellmodel.pl._report.collect import write_report_of
+
+        cells = cells_from_anndata(adata if done is None else done, read)
+        write_report_of(cells, Path(report), cluster_key=key_added, overwrite=overwrite)
+    return done
 
 
 @documented
@@ -319,100 +406,6 @@ def search(
     return _do(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)
 
 
-@documented
-def export_graph(
-    adata: "AnnData",
-    kb: genekb.Store | None = None,
-    *,
-    folder: str | Path,
-    label_key: str | None = None,
-    knowledge: Knowledge = "real",
-    encoder: str | None = None,
-    config: RunConfig | None = None,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-    overwrite: bool = False,
-    random_state: int = 0,
-) -> None:
-    """Write the cell graph, and the cell–gene graph with text vectors of the genes, for PyTorch Geometric.
-
-    The folder has safetensors and JSON; :func:`cellmodel.io.read_graph` opens it, and says what is in it. The cells are
-    prepared as for :func:`cluster`. ``adata`` is left as it is::
-
-        cm.tl.export_graph(adata, gk.open("human"), folder="graph", label_key="cell_type")
-        graph = cm.io.read_graph("graph")
-
-    Parameters
-    ----------
-    kb
-        Opened store; None only with ``knowledge="none"``, and then genes have no features.
-    folder
-        Folder to write.
-    label_key
-        Column of obs to write as ``y`` of the cells; nothing is computed from it.
-    config
-        All further settings; the named arguments above win over it.
-    overwrite
-        Whether a graph in that folder may be replaced.
-    """
-    chosen = replace(config or RunConfig(), knowledge=knowledge, encoder=encoder, seed=random_state)
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    cells = cells_from_anndata(adata, read, source="AnnData in memory")
-    export_cells(cells, Path(folder), kb, chosen, label_key=label_key, overwrite=overwrite)
-
-
-@documented
-def perturb(
-    adata: "AnnData",
-    kb: genekb.Store,
-    *,
-    genes: Sequence[str],
-    perturbation_key: str = "perturbation",
-    control: str = "non-targeting",
-    replicate_key: str | None = None,
-    knowledge: TextKnowledge = "real",
-    encoder: str | None = None,
-    layer: str | None = None,
-    use_raw: bool = False,
-    gene_key: str | None = None,
-) -> "AnnData":
-    """Predict the effect of perturbations never seen on every gene, from the cells of a screen.
-
-    An effect is the mean log expression of perturbed cells less that of control cells of the same replicate. It is
-    predicted by kernel ridge regression on the texts of the perturbed genes; settings and the interval come from
-    trained perturbations that are predicted by others. The effect on the perturbed gene itself is not predicted.
-
-    Returns a new AnnData with a row for each of ``genes`` and a column a gene: the layers ``mean`` (and ``X``),
-    ``lower`` and ``upper`` (95 %), in natural logarithms; ``obs["source"]`` is ``trained`` where the screen has the
-    perturbation, whose own effect is given then, else ``predicted``; ``uns["cellmodel_perturb"]`` says what was chosen
-    and how much of the variance it explains out of fold. ``adata`` is left as it is::
-
-        effects = cm.tl.perturb(adata, gk.open("human"), genes=["STAT4", "IRF9"], replicate_key="batch")
-        effects["IRF9"].to_df("lower")
-
-    Parameters
-    ----------
-    genes
-        Perturbations to give effects of, by symbol.
-    perturbation_key
-        Column of obs with the perturbed gene of each cell; cells without one are left out.
-    control
-        Value of that column for control cells.
-    replicate_key
-        Column of obs with replicates; cells are divided into three by a hash of their names if None, which makes
-        intervals of measured effects too narrow.
-    knowledge
-        ``real`` texts, or a control: ``shuffled``, ``name`` (full names alone), ``symbol`` (characters of symbols).
-    """
-    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
-    cells = cells_from_anndata(adata, read, source="AnnData in memory")
-    screen = ScreenConfig(
-        genes=tuple(genes), perturbation_key=perturbation_key, control=control, replicate_key=replicate_key
-    )
-    return perturb_cells(cells, kb, screen=screen, config=PerturbConfig(encoder=encoder, knowledge=knowledge))
-
-
 def _batch_settings(batch_key: str | BatchConfig | None, use_rep: str | None) -> dict[str, Any]:
     """Give the settings of a run that were named."""
     batch = BatchConfig(key=batch_key) if isinstance(batch_key, str) else batch_key
@@ -432,6 +425,8 @@ def _do(
     target = adata.copy() if copy else adata
     cells = cells_from_anndata(target, read, source=source)
     found = run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
+    if isinstance(found, dict):  # of several steps
+        found = found["cluster"]
     if isinstance(found, CellRun) and found.result.estimate and not found.result.estimate.has_structure:
         log.warning("no structure found, so the cells are one cluster; n_clusters=K clusters them into K")
     return target if copy else None

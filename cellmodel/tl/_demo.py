@@ -2,18 +2,17 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import genekb
 from cellmodel.annotate.candidates import of_tissues
 from cellmodel.annotate.cell_types import read_cell_types
-from cellmodel.annotate.name_cells import TypeChoice
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import read_cells
+from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import WriteConfig, check_outputs, check_targets
-from cellmodel.tl._slots import CellRun, cluster_task
-from cellmodel.tl._task import annotate_task, run_on_cells, write_all
+from cellmodel.tl._slots import ChainConfig, chain_task
+from cellmodel.tl._task import run_on_file
 from genekb.files.replace import Target
 
 CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
@@ -50,13 +49,8 @@ def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
     return write
 
 
-def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> tuple[CellRun, list[str]]:
-    """Cluster the demo cells, name the clusters by types of blood, and write what :func:`demo_outputs` names."""
-    path, config = find_demo_cells(), RunConfig(seed=seed)
-    cells = read_cells(path)
-    task = cluster_task(kb, config)
-    found = run_on_cells(cells, task, key_added=write.key_added, command=write.command)
-    choice = TypeChoice(types=of_tissues(read_cell_types(), ["blood"], in_every=()))
-    named = run_on_cells(cells, annotate_task(kb, config, choice=choice), key_added="cellmodel_name")
-    write_all(cells, found, task, source=path, write=write)
-    return found, [one.name for one in named.names]
+def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> dict[str, Any]:
+    """Do :func:`cellmodel.tl.run` with the demo cells and the types of blood, and write what `demo_outputs` names."""
+    chain = ChainConfig(types=of_tissues(read_cell_types(), ["blood"], in_every=()))
+    task = chain_task(kb, RunConfig(seed=seed), chain, key_added=write.key_added)
+    return run_on_file(find_demo_cells(), task, read=ReadConfig(), write=write)

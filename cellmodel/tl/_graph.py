@@ -1,24 +1,71 @@
 """The cell graph, and the cell–gene graph with text vectors as gene features, for programs that learn on graphs."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 import genekb
-from cellmodel.core.config import RunConfig
+from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
 from cellmodel.pp.text.sentence_cache import Progress
+from cellmodel.tl._docs import documented
 from cellmodel.tl._run import Prepared, prepare
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 log = logging.getLogger(__name__)
+
+
+@documented
+def export_graph(
+    adata: "AnnData",
+    kb: genekb.Store | None = None,
+    *,
+    folder: str | Path,
+    label_key: str | None = None,
+    knowledge: Knowledge = "real",
+    encoder: str | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    overwrite: bool = False,
+    random_state: int = 0,
+) -> None:
+    """Write the cell graph, and the cell–gene graph with text vectors of the genes, for PyTorch Geometric.
+
+    The folder has safetensors and JSON; :func:`cellmodel.io.read_graph` opens it, and says what is in it. The cells are
+    prepared as for :func:`cluster`. ``adata`` is left as it is::
+
+        cm.tl.export_graph(adata, gk.open("human"), folder="graph", label_key="cell_type")
+        graph = cm.io.read_graph("graph")
+
+    Parameters
+    ----------
+    kb
+        Opened store; None only with ``knowledge="none"``, and then genes have no features.
+    folder
+        Folder to write.
+    label_key
+        Column of obs to write as ``y`` of the cells; nothing is computed from it.
+    config
+        All further settings; the named arguments above win over it.
+    overwrite
+        Whether a graph in that folder may be replaced.
+    """
+    chosen = replace(config or RunConfig(), knowledge=knowledge, encoder=encoder, seed=random_state)
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    cells = cells_from_anndata(adata, read, source="AnnData in memory")
+    export_cells(cells, Path(folder), kb, chosen, label_key=label_key, overwrite=overwrite)
 
 
 def export_file(

@@ -1,6 +1,7 @@
 """Effects of perturbations on all genes, from cells of a screen: measured, and predicted for those never seen."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -9,14 +10,15 @@ import numpy as np
 
 import genekb
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ReadConfig, obs_columns, read_cells
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import cells_target, check_targets, h5ad_safe, write_cells
 from cellmodel.perturb.effects import COVERAGE, MeasuredEffects, measure_effects, predict_effects, pseudo_replicates
 from cellmodel.perturb.neighbors import nearest_trained
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig
-from cellmodel.perturb.texts import GeneTexts, gene_texts
+from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts
 from cellmodel.pp.normalize import log_expression
+from cellmodel.tl._docs import documented
 from genekb.files.tables import read_list
 
 if TYPE_CHECKING:
@@ -35,6 +37,57 @@ class ScreenConfig:
     perturbation_key: str = "perturbation"  # column of obs
     control: str = "non-targeting"  # its value for control cells
     replicate_key: str | None = None  # column of obs; None divides cells into pseudo-replicates
+
+
+@documented
+def perturb(
+    adata: "AnnData",
+    kb: genekb.Store,
+    *,
+    genes: Sequence[str],
+    perturbation_key: str = "perturbation",
+    control: str = "non-targeting",
+    replicate_key: str | None = None,
+    knowledge: TextKnowledge = "real",
+    encoder: str | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+) -> "AnnData":
+    """Predict the effect of perturbations never seen on every gene, from the cells of a screen.
+
+    An effect is the mean log expression of perturbed cells less that of control cells of the same replicate. It is
+    predicted by kernel ridge regression on the texts of the perturbed genes; settings and the interval come from
+    trained perturbations that are predicted by others. The effect on the perturbed gene itself is not predicted.
+
+    Returns a new AnnData with a row for each of ``genes`` and a column a gene: the layers ``mean`` (and ``X``),
+    ``lower`` and ``upper`` (95 %), in natural logarithms; ``obs["source"]`` is ``trained`` where the screen has the
+    perturbation, whose own effect is given then, else ``predicted``; ``uns["cellmodel_perturb"]`` says what was chosen
+    and how much of the variance it explains out of fold. ``adata`` is left as it is::
+
+        effects = cm.tl.perturb(adata, gk.open("human"), genes=["STAT4", "IRF9"], replicate_key="batch")
+        effects["IRF9"].to_df("lower")
+
+    Parameters
+    ----------
+    genes
+        Perturbations to give effects of, by symbol.
+    perturbation_key
+        Column of obs with the perturbed gene of each cell; cells without one are left out.
+    control
+        Value of that column for control cells.
+    replicate_key
+        Column of obs with replicates; cells are divided into three by a hash of their names if None, which makes
+        intervals of measured effects too narrow.
+    knowledge
+        ``real`` texts, or a control: ``shuffled``, ``name`` (full names alone), ``symbol`` (characters of symbols).
+    """
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    cells = cells_from_anndata(adata, read, source="AnnData in memory")
+    screen = ScreenConfig(
+        genes=tuple(genes), perturbation_key=perturbation_key, control=control, replicate_key=replicate_key
+    )
+    return perturb_cells(cells, kb, screen=screen, config=PerturbConfig(encoder=encoder, knowledge=knowledge))
 
 
 def read_wanted(text: str) -> tuple[str, ...]:

@@ -153,13 +153,11 @@ def _text_view(
 def _counts(
     cells: AnyCells, features: Features, config: RunConfig, *, scanned: Scan, stages: AnyStages
 ) -> CellByGene | None:
-    """Raw counts of the highly variable genes; of backed cells only for a recipe that reads them."""
-    if cells.kind != ValueKind.COUNTS:
+    """Raw counts of the highly variable genes, for a recipe that reads them."""
+    if cells.kind != ValueKind.COUNTS or not find_recipe(config.recipe).uses_counts:
         return None
     if isinstance(cells, Cells):
         return cells.matrix[:, features.top_genes]
-    if not find_recipe(config.recipe).uses_counts:
-        return None
     return kept_counts(cells, features.top_genes, scanned, stages)
 
 
@@ -404,8 +402,11 @@ def _explained(result: RunResult, clustering: Clustering, cells: AnyCells, stage
     names = [cells.names[column] for column in features.detected]
     texts = known_texts(result.alignment, features.detected, config)
     words: tuple[ClusterWords, ...] = ()
-    if texts:
-        words = words_by_moments(inside, rest, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed)
+    if texts and result.alignment is not None:
+        words = words_by_moments(
+            inside, rest, texts=texts, gene_names=names, n_words=config.n_words, seed=config.seed,
+            split=result.alignment.split,
+        )  # fmt: skip
     return replace(
         found,
         markers=rank_by_moments(inside, rest, gene_names=names),

@@ -1,22 +1,29 @@
-"""The task of a run: which slot of an AnnData holds which result, for the report and later commands to read."""
+"""The tasks of a run: which slot of an AnnData holds which result; clusters alone, or with names and evidence."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Int
 
 import genekb
+from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.cell_types import CellType, read_cell_types
+from cellmodel.annotate.levels import Level
+from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
 from cellmodel.cluster.n_clusters import Stability
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.device import describe
+from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.core.stages import AnyStages
+from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.explain.markers import marker_frame
-from cellmodel.io.backed import AnyCells
+from cellmodel.io.backed import AnyCells, cells_in_memory
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import WriteConfig
 from cellmodel.pp.integrate import integration_version
@@ -25,9 +32,18 @@ from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._run import RunResult, check_settings, run
-from cellmodel.tl._task import Task, named_categories
+from cellmodel.tl._task import (
+    Step,
+    Task,
+    annotate_task,
+    attribute_task,
+    named_categories,
+    overlap_task,
+    run_on_cells,
+)
 from cellmodel.tl._within import check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
+from genekb.core.messages import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,6 +122,101 @@ def cluster_task(
         obsm=tuple(key for key in ("spatial" if config.spatial else None, config.use_rep) if key is not None),
         batch_key=None if config.batch is None else config.batch.key,
     )
+
+
+AFTER: Final = ("annotate", "attribute")  # steps after the clusters, each named as its command
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainConfig:
+    """What is done with the clusters of a run, see :func:`chain_task`."""
+
+    skip: tuple[str, ...] = ()  # of ``AFTER``
+    types: tuple[CellType, ...] = field(default_factory=read_cell_types)  # the names to choose from
+    level: Level = "auto"  # of names, see :class:`cellmodel.annotate.name_cells.TypeNaming`
+    panel: Panel | None = None  # marker genes by type, by whose overlap clusters are named where there is no store
+    gmt: tuple[Path, ...] = ()  # files of gene sets
+    tables: Path | None = None  # folder for the tables of the evidence
+
+    def __post_init__(self) -> None:
+        """Check the steps."""
+        for name in self.skip:
+            if name not in AFTER:
+                raise UnknownName(f"step {name!r} is not one of {', '.join(AFTER)}{did_you_mean(name, AFTER)}")
+
+
+def chain_task(
+    kb: genekb.Store | None, config: RunConfig, chain: ChainConfig, *, key_added: str = "cellmodel", **more: Any
+) -> Task[dict[str, Any]]:
+    """Cluster cells, name the clusters and explain what sets them apart: all that the commands for each do, as one.
+
+    ``more``: as for :func:`cluster_task`. What is found is given by the name of the step; of cells that are one
+    cluster, that of ``cluster`` alone. Names and evidence are in the slots ``<key>_name`` and ``<key>_attribution``.
+    Raises ``InputUnusable`` if a step needs a store and there is none.
+    """
+    steps = (
+        Step(name="cluster", task=cluster_task(kb, config, key_added=key_added, **more)),
+        *_steps_after(kb, config, chain, cluster_key=key_added),
+    )
+    first = steps[0].task
+
+    def find(cells: AnyCells, stages: AnyStages) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for step in steps:
+            if found and found["cluster"].result.labels.max() == 0:
+                log.warning("the cells are one cluster, which is neither named nor explained")
+                break
+            cells = cells if step is steps[0] else cells_in_memory(cells)
+            key = step.key.format(key_added)
+            found[step.name] = run_on_cells(cells, step.task, key_added=key, overwrite=True, stages=stages)
+        return found
+
+    def check(write: WriteConfig, is_backed: bool) -> None:  # noqa: FBT001 - as tasks are checked
+        for step in steps:
+            if step.task.check is not None:
+                step.task.check(write, is_backed)
+
+    def write_all_beside(cells: AnyCells, found: dict[str, Any], write: WriteConfig) -> None:
+        for step in steps:
+            if step.name in found and step.task.write_beside is not None:
+                step.task.write_beside(cells, found[step.name], write)
+
+    return replace(
+        first,
+        slots=(),
+        steps=steps,
+        find=find,
+        values=lambda *_: (),
+        check=check,
+        inputs=tuple(path for step in steps for path in step.task.inputs),
+        targets=tuple(target for step in steps for target in step.task.targets),
+        write_beside=write_all_beside,
+    )
+
+
+def _steps_after(kb: genekb.Store | None, config: RunConfig, chain: ChainConfig, *, cluster_key: str) -> Iterator[Step]:
+    """Name and explain the clusters, with the settings of their commands: genes and seed are those of the run."""
+    own = RunConfig(
+        encoder=config.encoder,
+        min_coverage=config.min_coverage,
+        use_orthologs=config.use_orthologs,
+        seed=config.seed,
+    )
+    wanted = [name for name in AFTER if name not in chain.skip]
+    without = [name for name in wanted if kb is None and (name != "annotate" or chain.panel is None)]
+    if without:
+        raise InputUnusable(
+            f"{' and '.join(without)} need a store; give --kb NAME, or leave them out: --skip {','.join(without)}"
+        )
+    if "annotate" in wanted and kb is None:
+        yield Step(name="annotate", task=overlap_task(chain.panel or {}, cluster_key=cluster_key), key="{}_name")
+    elif "annotate" in wanted and kb is not None:
+        choice = TypeChoice(cluster_key=cluster_key, types=chain.types, naming=TypeNaming(level=chain.level))
+        yield Step(name="annotate", task=annotate_task(kb, own, choice=choice), key="{}_name")
+    if "attribute" in wanted and kb is not None:
+        what = AttributeConfig(cluster_key=cluster_key, gmt=chain.gmt)
+        task = attribute_task(kb, own, choice=what, tables=chain.tables)
+        yield Step(name="attribute", task=task, key="{}_attribution")
 
 
 def _write_beside(cells: AnyCells, found: CellRun, write: WriteConfig) -> None:

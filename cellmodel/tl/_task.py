@@ -11,8 +11,7 @@ import numpy as np
 
 import genekb
 from cellmodel.annotate.candidates import Panel
-from cellmodel.annotate.cell_types import UNASSIGNED
-from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer_labels
+from cellmodel.annotate.label_transfer import Transfer
 from cellmodel.annotate.marker_overlap import Naming, name_cells
 from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_groups, name_types
 from cellmodel.annotate.search import Found, SearchConfig, search_cells
@@ -34,8 +33,18 @@ from cellmodel.explain.samples.contrasts import sample_contrasts
 from cellmodel.explain.samples.markers import markers_of, sampled_cells
 from cellmodel.io.backed import AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
-from cellmodel.io.records import check_lineage, input_record, lineage_record
-from cellmodel.io.writers import WriteConfig, check_outputs, h5ad_safe, write_beside, write_blocks, write_cells
+from cellmodel.io.records import check_lineage, lineage_record
+from cellmodel.io.writers import (
+    FileState,
+    WriteConfig,
+    can_be_copied,
+    check_outputs,
+    file_state,
+    h5ad_safe,
+    write_beside,
+    write_blocks,
+    write_cells,
+)
 from cellmodel.pp.blocks import read_backed_cells
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
@@ -45,7 +54,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
-STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some 40 bytes for each
+STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some 30 bytes for each
+BACKED_ABOVE: Final = 10_000_000  # stored values of one file, where nothing speaks against it: a run takes no longer
 MODES: Final = ("auto", "yes", "no")
 
 
@@ -63,17 +73,33 @@ class Task(Generic[Result]):
     stage_key: Mapping[str, Any] | None = None  # what decides the result; None where all cells have to be in memory
     obsm: tuple[str, ...] = ()  # parts of it that are read of backed cells
     batch_key: str | None = None  # column of obs with the batches within which genes of backed cells are compared
+    steps: tuple["Step", ...] = ()  # tasks that it does in their turn, each with slots of its own
 
     def slots_for(self, key_added: str) -> list[tuple[str, str]]:
-        """Slots under a name."""
+        """Slots under a name, those of its steps too."""
+        of_steps = (slot for step in self.steps for slot in step.task.slots_for(step.key.format(key_added)))
+        return [*self.own_slots(key_added), *of_steps]
+
+    def own_slots(self, key_added: str) -> list[tuple[str, str]]:
+        """Slots under a name that ``values`` fills."""
         return [(part, key.format(key_added)) for part, key in self.slots]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A task within another: the command that does it alone, and the name of its slots, {} in it that of the whole."""
+
+    name: str
+    task: Task[Any]
+    key: str = "{}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamConfig:
     """Whether the cells are backed by their file; the result is the same but for rounding."""
 
-    mode: str = "auto"  # yes, no, or auto: where the file holds more than STREAMED_ABOVE values
+    # yes, no, or auto: where the file holds more than STREAMED_ABOVE values, or BACKED_ABOVE and the job can do with it
+    mode: str = "auto"
     # folder for what is kept between stages, so that a run that was cut short goes on, removed at the end; beside the
     # output if None
     work: Path | None = None
@@ -83,12 +109,16 @@ class StreamConfig:
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
 
-    def is_wanted(self, paths: Sequence[Path], read: ReadConfig) -> bool:
-        """Whether files are read out of core: all of them, or none."""
+    def is_wanted(
+        self, paths: Sequence[Path], read: ReadConfig, *, is_possible: Callable[[], bool] | None = None
+    ) -> bool:
+        """Whether files are read out of core: all of them, or none; ``is_possible`` is asked where they may be."""
         if self.mode != "auto":
             return self.mode == "yes"
         counts = [count_entries(path, read) for path in paths]
-        return all(counts) and sum(counts) > STREAMED_ABOVE
+        if not all(counts) or sum(counts) <= BACKED_ABOVE:
+            return False
+        return sum(counts) > STREAMED_ABOVE or (is_possible is not None and is_possible())
 
 
 def run_on_cells(
@@ -105,10 +135,10 @@ def run_on_cells(
     ``command``: what was typed, kept in the record. ``stages``: where arrays are kept; in memory if None. Raises
     ``SlotTaken`` if a slot exists and ``overwrite`` is not set; this is found before any work.
     """
-    adata, slots = cells.adata, task.slots_for(key_added)
-    claim_slots(adata, slots, overwrite=overwrite)
+    adata = cells.adata
+    claim_slots(adata, task.slots_for(key_added), overwrite=overwrite)
     found = task.find(cells, stages or MemoryStages())
-    for (part, key), value in zip(slots, task.values(cells, found), strict=True):
+    for (part, key), value in zip(task.own_slots(key_added), task.values(cells, found), strict=True):
         if value is not None:
             getattr(adata, part)[key] = h5ad_safe(value) if part == "uns" else value
         elif key in getattr(adata, part):
@@ -130,7 +160,8 @@ def run_on_file(
         return task.find(read_cells(path, read), MemoryStages())
     stream = stream or StreamConfig()
     if not check_job((path,), task, read=read, write=write, stream=stream):
-        return run_in_memory(read_cells(path, read), task, sources=(path,), write=write)
+        read_at = file_state(path)
+        return run_in_memory(read_cells(path, read), task, sources=(path,), write=write, read_at=read_at)
     check_out_of_core(path, write.output)
     backed = open_backed(path, read, obsm=task.obsm)
     backed.claim_slots(task.slots_for(write.key_added), overwrite=write.overwrite)
@@ -150,16 +181,28 @@ def check_job(
     """Check outputs and settings of a job before any work, and say whether its cells are backed."""
     work = Target(stream.work, kind="private", makes_parents=True) if stream.work else None
     check_outputs(write, work, *task.targets, inputs=(*paths, *task.inputs))
-    is_backed = task.stage_key is not None and stream.is_wanted(paths, read)
+
+    def is_possible() -> bool:
+        try:
+            check_out_of_core(paths[0], write.output)
+            if task.check is not None:
+                task.check(write, True)  # noqa: FBT003 - as tasks are checked
+        except InputUnusable:
+            return False
+        return len(paths) == 1 and not task.steps
+
+    is_backed = task.stage_key is not None and stream.is_wanted(paths, read, is_possible=is_possible)
     if task.check is not None:
         task.check(write, is_backed)
     return is_backed
 
 
-def run_in_memory(cells: Cells, task: Task[Result], *, sources: Sequence[Path], write: WriteConfig) -> Result:
-    """Do a task with cells in memory, and write them."""
+def run_in_memory(
+    cells: Cells, task: Task[Result], *, sources: Sequence[Path], write: WriteConfig, read_at: FileState | None = None
+) -> Result:
+    """Do a task with cells in memory, and write them; see :func:`write_all`."""
     found = run_on_cells(cells, task, key_added=write.key_added, overwrite=write.overwrite, command=write.command)
-    write_all(cells, found, task, source=sources[0], write=write)
+    write_all(cells, found, task, source=sources[0], write=write, read_at=read_at)
     return found
 
 
@@ -208,12 +251,23 @@ def run_in_stages(
     return found
 
 
-def write_all(cells: AnyCells, found: Result, task: Task[Result], *, source: Path, write: WriteConfig) -> None:
-    """Write the cells, whose matrix stays in its file where they are backed, and what a task writes beside them."""
+def write_all(
+    cells: AnyCells,
+    found: Result,
+    task: Task[Result],
+    *,
+    source: Path,
+    write: WriteConfig,
+    read_at: FileState | None = None,
+) -> None:
+    """Write the cells, whose matrices are copied with their file where that can be, and what is written beside them.
+
+    ``read_at``: state of that file when cells in memory were read from it; all of these is written if None.
+    """
     with _note_written(write):
         if isinstance(cells, BackedCells) and cells.files:
             write_blocks(cells.adata, cells.matrix.blocks(), write.output, source=source, overwrite=write.overwrite)
-        elif isinstance(cells, BackedCells):
+        elif isinstance(cells, BackedCells) or can_be_copied(source, write.output, read_at=read_at):
             slots = task.slots_for(write.key_added)
             write_beside(cells.adata, source, write.output, slots=slots, overwrite=write.overwrite)
         else:
@@ -252,7 +306,7 @@ def _kept_or_removed(stages: Stages) -> Iterator[None]:
         raise
 
 
-def _lineage(found: Evidence | NamedCells | Transfer) -> dict[str, Any]:
+def lineage_of(found: Evidence | NamedCells | Transfer) -> dict[str, Any]:
     """Identity of store and encoder, and of those that the clusters were made with, where these are others."""
     return asdict(found.lineage) | lineage_record(found.made_with)
 
@@ -303,7 +357,7 @@ def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) ->
             "params": asdict(choice.naming),
             "n_candidates": named.n_candidates,
             "seed": config.seed,
-            **_lineage(named),
+            **lineage_of(named),
         }
         names = (_categories(cells, named.found.rows, each) for each in (of_cluster, named.cell_names))
         return *names, scores, *columns, *[None] * (MOST_LEVELS - len(columns)), record
@@ -358,7 +412,7 @@ def attribute_task(
             "params": asdict(choice) | {"gmt": [path.name for path in choice.gmt]},
             "seed": config.seed,
             "versions": {name: installed_version(name) for name in ("genekb-cellmodel", "numpy", "scipy")},
-            **_lineage(evidence),
+            **lineage_of(evidence),
             "gene_sets": evidence.sources,
             "notes": list(evidence.notes),
         }
@@ -375,56 +429,6 @@ def attribute_task(
         inputs=choice.gmt,
         targets=tuple(table_targets(tables)) if tables else (),
         write_beside=write_evidence,
-    )
-
-
-def transfer_task(
-    reference: Path | Cells, kb: genekb.Store, config: RunConfig, *, transfer: TransferConfig, read: ReadConfig
-) -> Task[Transfer]:
-    """Transfer labels of a reference, see :func:`cellmodel.annotate.label_transfer.transfer_labels`.
-
-    ``read``: where the values and the gene names of a reference in a file are.
-    """
-
-    def find(query: Cells, _: AnyStages) -> Transfer:
-        labelled = read_cells(reference, read) if isinstance(reference, Path) else reference
-        for cells in (query, labelled):
-            for note in cells.notes:
-                log.info("%s: %s", cells.source, note)
-        return transfer_labels(query, labelled, kb, config, transfer=transfer)
-
-    return Task(
-        slots=(("obs", "{}"), ("obs", "{}_confidence"), ("obsm", "{}_probabilities"), ("uns", "{}")),
-        find=find,
-        values=_transfer_values,
-        inputs=(reference,) if isinstance(reference, Path) else (),
-    )
-
-
-def _transfer_values(cells: Cells, found: Transfer) -> Sequence[Any]:
-    import pandas as pd
-
-    counts, figures, settings = found.n_query, found.prediction, asdict(found.transfer)
-    genes_by = settings["meeting"] = settings.pop("genes_by")  # as files have named it from the first
-    record = {
-        "params": {"run": found.config.to_dict(), "transfer": settings},
-        "seed": found.config.seed,
-        **_lineage(found),
-        "reference": found.reference,
-        "classes": list(found.names),
-        "counts": pd.DataFrame(
-            {"class": list(counts), "n_reference": [*found.n_reference, 0], "n_query": list(counts.values())}
-        ),
-        "n_unlabelled": found.n_unlabelled,
-        "unassigned_below": found.limit,
-        "genes": {"meeting": genes_by, "n_genes": found.n_genes, "note": found.note},
-        "input": input_record(cells)["input"],
-    }
-    return (
-        pd.Categorical(found.labels, categories=[*found.names, UNASSIGNED]),
-        figures.confidence.astype(np.float32),
-        figures.probabilities.astype(np.float32),
-        record,
     )
 
 

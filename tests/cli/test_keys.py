@@ -29,6 +29,7 @@ COMMANDS = {
     "embed": f"{{cells}} {PLAIN}",
     "markers": "{cells} --cluster-key label --sample-key label",
     "predict": "{cells} --model absent",
+    "run": "{cells} --kb demo",
     "search": "{cells} blood --kb demo",
 }
 READERS = {"plot", "report"}
@@ -79,6 +80,7 @@ def test_python_refuses_the_same_keys(key, home):
         lambda: cm.tl.classify(adata, adata, kb, label_key="label", key_added=key),
         lambda: cm.tl.attribute(adata, kb, cluster_key="label", key_added=key),
         lambda: cm.tl.annotate(adata, kb, cluster_key="label", key_added=key),
+        lambda: cm.tl.run(adata, kb, key_added=key),
         lambda: cm.tl.search(adata, kb, query="blood", key_added=key),
     ):
         with pytest.raises(ValueError, match=r"cannot name results in a file: .*key_added.* a plain name"):

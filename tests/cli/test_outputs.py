@@ -52,6 +52,10 @@ COMMANDS = {
     "cellmodel plot": ("{cells} --kind sankey --rows group --columns group", ["-o"], ["cells"]),
     "cellmodel predict": ("{cells} --model {model}", ["-o"], ["cells", "model"]),
     "cellmodel report": ("{cells}", ["-o"], ["cells"]),
+    "cellmodel run": (
+        "{cells} --kb {store} --n-clusters 2 --recipe pca-kmeans --gmt {sets}",
+        ["-o", "--report", "--save-model", "--tables", "--work-dir"], ["cells", "sets"],
+    ),
     "cellmodel search": ("{cells} blood --kb {store} --cluster-key group", ["-o"], ["cells"]),
     "cellmodel sweep": ("{cells} --recipes pca-kmeans@none --dropout 0.2", ["-o", "--plot"], ["cells"]),
     "genekb compare": ("--kb {store} --tasks {tasks}", ["-o", "--plot"], ["tasks"]),

@@ -57,7 +57,7 @@ WORK = {
     ("resolve", "names.txt", "--kb", "demo"): "3 of 4 names",
     ("search", "T cell receptor", "--kb", "demo"): "CD3D",
     ("sql", "select symbol from genes where gene_id = 915", "--kb", "demo"): "CD3D",
-    ("verify", "demo"): "13 files",
+    ("verify", "demo"): "14 files",
     ("diff", "demo", "demo"): "genes_added",
     ("export", "--kb", "demo", "-o", "out.parquet"): "n_genes",
     ("import", "demo", "out.parquet", "--name", "imported"): "vectors taken",

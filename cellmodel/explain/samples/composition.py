@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.p_values import adjusted_p
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of
 from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate
 
@@ -82,8 +83,6 @@ def _tested(
     transform: Transform,
 ) -> ShareTests:
     """Test one comparison; shares alone where there is no test."""
-    from scipy.stats import false_discovery_control
-
     counts = n_cells[design.units].T
     kept = np.flatnonzero(counts.sum(axis=1))
     shares = counts[kept] / counts.sum(axis=0)
@@ -97,7 +96,7 @@ def _tested(
     if not reason:
         tested = moderate(effects)
         statistic, p_value = tested.t, tested.p_value
-        p_adjusted = np.asarray(false_discovery_control(p_value))
+        p_adjusted = adjusted_p(p_value)
     return ShareTests(
         condition=names[0],
         against=names[1],

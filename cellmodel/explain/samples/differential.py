@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.errors import InputUnusable
+from cellmodel.explain.p_values import adjusted_p
 from cellmodel.explain.samples.deseq import ENOUGH, check_deseq, has_deseq, wald_tests
 from cellmodel.explain.samples.design import Design, Replicates, SampleConfig, design_of, limits_of, paired_design
 from cellmodel.explain.samples.moderated_t import ALIKE, fit_effects, moderate
@@ -162,11 +163,9 @@ def _uses_deseq(config: SampleConfig, design: Design, *, is_counts: bool, is_con
 
 def _adjusted(p_value: Values) -> Values:
     """Adjust the p values that there are :cite:`benjamini1995fdr`."""
-    from scipy.stats import false_discovery_control
-
     adjusted, known = np.full(len(p_value), np.nan), ~np.isnan(p_value)
     if known.any():
-        adjusted[known] = false_discovery_control(p_value[known])
+        adjusted[known] = adjusted_p(p_value[known])
     return adjusted
 
 

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.sparse as sp
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from cellmodel.core import random as seeding
-from cellmodel.core.arrays import CellGraph, Embedding
+from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import MOST_CLUSTERS, GroupedCells, cluster_columns, group_cells
@@ -22,7 +18,7 @@ from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ReadConfig, read_cells
 from cellmodel.io.records import check_records, input_record, run_record, stored_table
 from cellmodel.io.writers import check_targets
-from cellmodel.nn.train import Batch, TrainConfig, fit
+from cellmodel.pl._layout import lay_out
 from cellmodel.pl._report.data import (
     ReportData,
     markers_in_turn,
@@ -412,38 +408,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{name}"] = str(value)
     return flat
-
-
-N_NEGATIVES: Final = 10
-TRAINING: Final = TrainConfig(n_steps=500, batch_size=16_384, learning_rate=0.1, weight_decay=0.0)
-
-
-def lay_out(features: Embedding, graph: CellGraph, *, seed: int) -> Embedding:
-    r"""Lay cells out in the plane by contrastive neighbor embedding :cite:`damrich2023tsne` (InfoNC-t-SNE, eq. 12).
-
-    .. math:: -\log\frac{q_{ij}}{q_{ij} + \sum_k q_{ik}}, \quad q_{ij} = (1 + \lVert y_i - y_j\rVert^2)^{-1}
-
-    for neighbors *i*, *j* and randomly drawn *k*; started from the first two columns of the features. Returns (cell, 2)
-    float32. Distances between far groups mean nothing.
-    """
-    start = np.zeros((len(features), 2))
-    start[:, : min(2, features.shape[1])] = features[:, :2]
-    start = start / max(float(start.std(axis=0).max()), 1e-12)
-    edges = graph.tocoo()
-    if edges.nnz < 2:  # noqa: PLR2004 - a contrast needs two edges
-        return start.astype(np.float32)
-    views = {"cell": torch.from_numpy(edges.row.astype(np.int64)), "near": torch.from_numpy(edges.col.astype(np.int64))}
-    with seeding.scope(seed):
-        weight = torch.from_numpy(start.astype(np.float32))
-        plane = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]  # PyTorch's own
-        fit(plane, _neighbour_loss, views=views, config=TRAINING, rng=seeding.generator(seed, "layout"))
-    return plane.weight.detach().numpy().copy()
-
-
-def _neighbour_loss(plane: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-    """Contrast each edge with the ends of other edges of the batch, which is in random order."""
-    cell, near = plane(batch["cell"]), plane(batch["near"])
-    others = torch.stack([near.roll(shift, dims=0) for shift in range(1, N_NEGATIVES + 1)], dim=1)
-    ends = torch.cat([near.unsqueeze(1), others], dim=1)  # (edge, 1 + negative, 2)
-    logits = -torch.log1p((ends - cell.unsqueeze(1)).square().sum(dim=2))
-    return {"neighbours": F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))}

@@ -187,7 +187,14 @@ TrustRemoteCode = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, its time and size; write nothing.")]
 LockFile = Annotated[Path | None, typer.Option("--file", help="Lock file; else the project's genekb.lock.")]
-Level = Literal["auto", "fine", "broad"]
+NameLevel = Annotated[
+    Literal["auto", "fine", "broad"],
+    typer.Option(help="A type (fine), its group such as T cell (broad), or the group where types disagree (auto)."),
+]
+GeneSets = Annotated[list[Path] | None, typer.Option("--gmt", help="Gene sets, .gmt; repeatable.")]
+Tables = Annotated[Path | None, typer.Option(help="Folder for the tables as .tsv.")]
+Report = Annotated[Path | None, typer.Option(help="HTML report to write.")]
+SaveModel = Annotated[Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.")]
 ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
 CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
 CellFiles = Annotated[

@@ -5,6 +5,7 @@ from genekb_cellmodel_cli.cellmodel import (
     annotate,
     attribute,
     bench,
+    chain,
     classify,
     cluster,
     compare,
@@ -27,6 +28,7 @@ app = make_app(
     "cellmodel",
     "Single cells that carry the meaning of their genes.",
     {
+        "run": chain.run,
         "cluster": cluster.cluster,
         "embed": cluster.embed,
         "report": plot.report,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cellmodel.annotate.candidates import Panel
     from cellmodel.annotate.cell_types import CellType
     from cellmodel.annotate.marker_lists import ListChoice
+    from cellmodel.annotate.marker_overlap import Naming
+    from cellmodel.annotate.name_cells import NamedCells
     from cellmodel.annotate.search import Found
     from cellmodel.core.config import RunConfig
     from cellmodel.explain.terms import SupportingGene
@@ -121,10 +123,7 @@ def annotate(
     ] = None,
     cluster_key: options.ClusterKey = "cellmodel",
     permutations: Annotated[int, typer.Option(help="How often genes are permuted.", min=1)] = 200,
-    level: Annotated[
-        options.Level,
-        typer.Option(help="A type (fine), its group such as T cell (broad), or the group where types disagree (auto)."),
-    ] = "auto",
+    level: options.NameLevel = "auto",
     other_store: options.OtherStore = False,
     slots: options.Slots = options.Slots(key_added="cellmodel_name"),
     trust_remote_code: options.TrustRemoteCode = False,
@@ -135,7 +134,7 @@ def annotate(
     Example: cellmodel annotate out.h5ad --kb human -o named.h5ad
     """
     kb = store.open(trust_remote_code=trust_remote_code)
-    panel = _panel(candidates, encoder=genes.encoder, level=level) if kb is None else {}
+    panel = read_panel_alone(candidates, encoder=genes.encoder, level=level) if kb is None else {}
     if lists.are_given(path) or path is None:
         choice = lists.choice(types=candidates.read() if kb else None, level=level, n_permutations=permutations)
         _name_lists(
@@ -143,29 +142,37 @@ def annotate(
         )
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-    from cellmodel.io.records import lineage_record
     from cellmodel.tl._task import annotate_task, overlap_task, run_on_file
 
     reading, write = read.config(), slots.write(output)
-    content: dict[str, Any] = {"input": str(path), "output": str(output)}
+    given = {"input": str(path), "output": str(output)}
     if kb is None:
         naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
-        _print_names(content | {"clusters": naming.rows()}, _BY_OVERLAP, json=json)
+        _print_names(given | names_content(naming), _BY_OVERLAP, json=json)
         return
     how, types = TypeNaming(n_permutations=permutations, level=level), candidates.read()
     chosen = TypeChoice(cluster_key=cluster_key, types=types, naming=how, other_store=other_store)
     named = run_on_file(path, annotate_task(kb, genes.config(), choice=chosen), read=reading, write=write)
-    content |= {
-        "store_id": named.lineage.store_id,
-        "encoder_id": named.lineage.encoder_id,
-        **lineage_record(named.made_with),
-        "n_candidates": named.n_candidates,
-        "clusters": named.rows(),
+    _print_names(given | names_content(named), _BY_TYPES, json=json)
+
+
+def names_content(found: "NamedCells | Naming") -> dict[str, Any]:
+    """Report the names of clusters, by types or by overlap."""
+    from cellmodel.annotate.name_cells import NamedCells
+    from cellmodel.io.records import lineage_record
+
+    if not isinstance(found, NamedCells):
+        return {"clusters": found.rows()}
+    return {
+        "store_id": found.lineage.store_id,
+        "encoder_id": found.lineage.encoder_id,
+        **lineage_record(found.made_with),
+        "n_candidates": found.n_candidates,
+        "clusters": found.rows(),
     }
-    _print_names(content, _BY_TYPES, json=json)
 
 
-def _panel(candidates: Candidates, *, encoder: str | None, level: str) -> "Panel":
+def read_panel_alone(candidates: Candidates, *, encoder: str | None, level: str) -> "Panel":
     """Read the marker genes by type, where names come from them alone."""
     from cellmodel.annotate.candidates import read_panel
 
@@ -178,14 +185,14 @@ def _panel(candidates: Candidates, *, encoder: str | None, level: str) -> "Panel
     return panel
 
 
-def _shown_name(row: dict[str, Any]) -> str:
+def shown_name(row: dict[str, Any]) -> str:
     """Name of a cluster or list, or why it has none."""
     from cellmodel.annotate.marker_overlap import display_name
 
     return display_name(row["name"], best=row["best"], reason=row["reason"])
 
 
-_NAME: Columns = {"cluster": "cluster", "cells": "n_cells", "name": _shown_name}
+_NAME: Columns = {"cluster": "cluster", "cells": "n_cells", "name": shown_name}
 _BY_TYPES: Columns = {
     **_NAME,
     "level": "level",
@@ -204,7 +211,7 @@ _OVERLAP: Columns = {
     "runner-up": "runner_up",
 }
 _BY_OVERLAP: Columns = {**_NAME, **_OVERLAP, "its p": "runner_up_p_adjusted:.2g"}
-_LIST: Columns = {"cluster": "cluster", "genes": "n_genes", "name": _shown_name}
+_LIST: Columns = {"cluster": "cluster", "genes": "n_genes", "name": shown_name}
 _LISTS_BY_TYPES: Columns = {
     **_LIST,
     "level": "level",

@@ -1,6 +1,5 @@
 """The command `cellmodel attribute`: what sets clusters apart, from which genes, and why to believe it."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,8 +32,8 @@ def attribute(
         str | None, typer.Option(help="Column of obs with conditions to compare inside each cluster.")
     ] = None,
     cluster: Annotated[str | None, typer.Option(help="With --condition-key: this cluster alone.")] = None,
-    gmt: Annotated[list[Path] | None, typer.Option(help="Gene sets, .gmt; repeatable.")] = None,
-    tables: Annotated[Path | None, typer.Option(help="Folder for the tables as .tsv.")] = None,
+    gmt: options.GeneSets = None,
+    tables: options.Tables = None,
     permutations: Annotated[int, typer.Option(help="How often texts are permuted.", min=1)] = 200,
     other_store: options.OtherStore = False,
     slots: options.Slots = options.Slots(key_added="cellmodel_attribution"),
@@ -60,7 +59,7 @@ def attribute(
         )
     task = attribute_task(store.open(), genes.config(), choice=choice, tables=tables)
     found = run_on_file(path, task, read=read.config(), write=slots.write(output))
-    content = {"input": str(path), "output": str(output), "tables": str(tables or ""), **_content(found)}
+    content = {"input": str(path), "output": str(output), "tables": str(tables or ""), **evidence_content(found)}
     notes = ["", *found.notes] if found.notes else []
     sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []
     written = ["", f"output: {output}", *([f"tables: {tables}"] if tables else [])]
@@ -73,12 +72,14 @@ def _title(group: "GroupEvidence") -> str:
     return name if contrast.against == "rest" else f"{name} against {contrast.against}"
 
 
-def _themes(group: "GroupEvidence") -> str:
+def shown_themes(group: "GroupEvidence") -> str:
+    """Significant themes of a group, with their p values."""
     themes = [f"{theme.term} (p {theme.p_adjusted:.2g})" for theme in group.themes if theme.p_adjusted <= _MAX_P]
     return ", ".join(themes[:_SHOWN]) or "none"
 
 
-def _name(group: "GroupEvidence") -> str:
+def shown_set_name(group: "GroupEvidence") -> str:
+    """Name of the markers of a group as a gene set."""
     if group.named is None:
         return ""
     return f"{group.named.name} (p {group.named.p_value:.2g})" if group.named.name else "none"
@@ -90,8 +91,8 @@ _COLUMNS: Columns = {
     "distance p": "distance_p",
     "markers": lambda group: [marker.name for marker in group.markers[:_SHOWN]],
     "contributions": lambda group: [gene.name for gene in group.contributions[:_SHOWN]],
-    "themes": _themes,
-    "name of the markers": _name,
+    "themes": shown_themes,
+    "name of the markers": shown_set_name,
 }
 
 
@@ -108,7 +109,8 @@ def _set_rows(found: "Evidence") -> list[tuple[Any, ...]]:
     ]
 
 
-def _content(found: "Evidence") -> dict[str, Any]:
+def evidence_content(found: "Evidence") -> dict[str, Any]:
+    """Report the evidence for each cluster."""
     from cellmodel.io.records import lineage_record
 
     return {

@@ -125,7 +125,8 @@ def classify(
     if output is None:
         raise typer.BadParameter("--reference needs --output: the file to write")
     from cellmodel.annotate.label_transfer import TransferConfig
-    from cellmodel.tl._task import run_on_file, transfer_task
+    from cellmodel.tl._compare import transfer_task
+    from cellmodel.tl._task import run_on_file
 
     transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=classifier, other_store=other_store)
     task = transfer_task(reference, _open(store), config, transfer=transfer, read=read.config())

@@ -2,10 +2,11 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,8 +18,10 @@ from genekb_cellmodel_cli.app.output import Columns, note, progress_bar, show, t
 
 if TYPE_CHECKING:
     from cellmodel.tl._slots import CellRun
+    from cellmodel.tl._task import Task
     from genekb import Store
 
+Found = TypeVar("Found")
 _MARKERS, _WORDS = 5, 4  # of a cluster that are shown
 
 
@@ -101,26 +104,25 @@ class RunJob:
 
     def do(
         self,
+        make_task: "Callable[..., Task[Found]]",
         settings: Mapping[str, Any],
         *,
-        with_clusters: bool = True,
-        within: str | None = None,
         report: Path | None = None,
         model: Path | None = None,
-    ) -> None:
-        """Run it with further settings, and print what was found."""
+    ) -> "Found":
+        """Do a task with further settings of the run, and write what was found.
+
+        ``make_task``: makes it of the store, the settings, the name of the slots and what shows progress.
+        """
         self.training.set_threads()
         from cellmodel.io.concat import JoinConfig
         from cellmodel.tl._files import CellFiles, run_on_files
-        from cellmodel.tl._slots import cluster_task
 
         config = self.run.config(**settings, recipe=self.run.recipe, compute=self.training.config())
         kb = self.store.open_for(self.run.knowledge)
         write = self.slots.write(self.output, report=report, model=model, command=_command_line())
         with progress_bar() as progress:
-            task = cluster_task(
-                kb, config, key_added=write.key_added, with_clusters=with_clusters, within=within, progress=progress
-            )
+            task = make_task(kb, config, key_added=write.key_added, progress=progress)
             files = CellFiles(
                 paths=tuple(self.paths),
                 read=self.read.config(),
@@ -128,21 +130,51 @@ class RunJob:
                 kb=kb,
                 use_orthologs=config.use_orthologs,
             )
-            found = run_on_files(files, task, write=write, stream=self.out_of_core.config())
+            return run_on_files(files, task, write=write, stream=self.out_of_core.config())
+
+    def print(self, found: "CellRun", *, report: Path | None = None) -> None:
+        """Print what a run found."""
         content = summarise(found, self.output, report)
         show(content, summary_lines(content), json=self.json)
 
 
-def cluster(
-    job: RunJob,
-    n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto",
+@dataclass(frozen=True, kw_only=True)
+class Clusters:
+    """How many clusters there are, and how they are cut."""
+
+    n_clusters: Annotated[str, typer.Option(help="A number, or auto to estimate it without labels.")] = "auto"
     resolution: Annotated[
         float | None,
         typer.Option(
             help="In place of --n-clusters: as many as there are Leiden communities at this resolution (> 0); higher "
             "gives more clusters."
         ),
-    ] = None,
+    ] = None
+    head: Annotated[
+        HeadName | None, typer.Option(help="How the embedding is cut; the recipe's own way if left out.")
+    ] = None
+    smooth_labels: Annotated[
+        bool, typer.Option("--smooth-labels", help="With --spatial: the majority around a cell decides its cluster.")
+    ] = False
+
+    def settings(self) -> dict[str, Any]:
+        """Give the settings of a run; choices that exclude one another are wrong usage."""
+        if self.resolution is not None and self.n_clusters != "auto":
+            raise typer.BadParameter(
+                "--resolution and --n-clusters each say how many clusters there are; give --resolution for finer or "
+                "coarser ones, or --n-clusters for a number"
+            )
+        return {
+            "smooth_labels": self.smooth_labels,
+            "n_clusters": parse_n_clusters(self.n_clusters),
+            "resolution": parse_resolution(self.resolution),
+            "head": self.head,
+        }
+
+
+def cluster(
+    job: RunJob,
+    clusters: Clusters,
     within: Annotated[
         str | None,
         typer.Option(
@@ -151,33 +183,19 @@ def cluster(
             metavar="COLUMN=CLUSTER",
         ),
     ] = None,
-    head: Annotated[
-        HeadName | None, typer.Option(help="How the embedding is cut; the recipe's own way if left out.")
-    ] = None,
-    smooth_labels: Annotated[
-        bool, typer.Option("--smooth-labels", help="With --spatial: the majority around a cell decides its cluster.")
-    ] = False,
-    report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
-    save_model: Annotated[
-        Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.")
-    ] = None,
+    report: options.Report = None,
+    save_model: options.SaveModel = None,
 ) -> None:
     """Cluster cells, and say by genes and words what each cluster is.
 
     Example: cellmodel cluster cells.h5ad --kb human --n-clusters auto -o out.h5ad --report report.html
     """
-    if resolution is not None and n_clusters != "auto":
-        raise typer.BadParameter(
-            "--resolution and --n-clusters each say how many clusters there are; give --resolution for finer or "
-            "coarser ones, or --n-clusters for a number"
-        )
-    settings: dict[str, Any] = {
-        "smooth_labels": smooth_labels,
-        "n_clusters": parse_n_clusters(n_clusters),
-        "head": head,
-    }
-    settings["resolution"] = parse_resolution(resolution)
-    job.do(settings, within=within, report=report, model=save_model)
+    settings = clusters.settings()
+    job.training.set_threads()
+    from cellmodel.tl._slots import cluster_task
+
+    found = job.do(partial(cluster_task, within=within), settings, report=report, model=save_model)
+    job.print(found, report=report)
 
 
 def embed(job: RunJob) -> None:
@@ -185,7 +203,10 @@ def embed(job: RunJob) -> None:
 
     Example: cellmodel embed cells.h5ad --kb human -o out.h5ad
     """
-    job.do({}, with_clusters=False)
+    job.training.set_threads()
+    from cellmodel.tl._slots import cluster_task
+
+    job.print(job.do(partial(cluster_task, with_clusters=False), {}))
 
 
 def _command_line() -> str:
@@ -216,11 +237,16 @@ def demo(
     note("building the demo store ...")
     built = build(read_demo_table(), BuildConfig(name="demo", models=(model,)), home=home)
     note("clustering and naming 700 blood cells (pbmc68k_reduced) ...")
-    outcome, names = run_demo(genekb.open(built.folder), write, seed=seed)
-    content = summarise(outcome, write.output, write.report) | {"store_path": str(built.folder)}
-    for row, name in zip(content["clusters"], names, strict=True):
-        row["name"] = name
+    found = run_demo(genekb.open(built.folder), write, seed=seed)
+    content = summarise(found["cluster"], write.output, write.report) | {"store_path": str(built.folder)}
+    add_names(content, found)
     show(content, [*summary_lines(content), f"store: {built.folder}"], json=json)
+
+
+def add_names(content: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Add the names of the clusters to their rows."""
+    for row, one in zip(content["clusters"], found["annotate"].rows(), strict=True):
+        row["name"] = one["name"]
 
 
 def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> dict[str, Any]:
@@ -270,6 +296,7 @@ def summarise(outcome: "CellRun", output: Path, report: Path | None = None) -> d
             "n_clusters": len(clusters),
             "n_clusters_by": result.n_clusters_by,
             "has_structure": result.estimate.has_structure if result.estimate and is_tested else None,
+            "has_unused_coordinates": result.config.spatial is None and "spatial" in cells.adata.obsm,
             "clusters": clusters,
             "neighbour_agreement": {row.knowledge: round(row.neighbour_agreement, 4) for row in result.knowledge},
         }
@@ -298,7 +325,8 @@ def summary_lines(content: dict[str, Any]) -> Iterator[str]:
     """Lines of what :func:`summarise` gave; what a user must know first, first."""
     if content.get("has_structure") is False:
         first = f"no structure found, so the {content['n_cells']:,} cells are one cluster"
-        yield from (f"{first}; --n-clusters K clusters them into K", "")
+        places = "; --spatial looks at their coordinates, too" if content.get("has_unused_coordinates") else ""
+        yield from (f"{first}; --n-clusters K clusters them into K{places}", "")
     shown = ("input", "value_kind", "store", "encoder", "n_clusters")
     yield from (f"{key}: {content[key]}" for key in shown if key in content)
     if "share_genes" in content:

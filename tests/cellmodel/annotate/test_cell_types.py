@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from cellmodel.annotate.cell_types import (
     cell_scores,
     cluster_profiles,
+    gene_texts,
     standard_profiles,
     standard_weights,
     text_weights,
@@ -28,7 +29,7 @@ def expression_of(rng, n_cells=60, n_genes=40):
 def test_text_weights_are_the_standardised_cosines_of_the_nearest_genes(rng):
     genes, queries, centre = rng.normal(size=(30, 6)), rng.normal(size=(3, 6)), rng.normal(size=6)
     has_vector = np.arange(30) % 5 != 0
-    found = text_weights(queries, genes, has_vector=has_vector, centre=centre, n_top=4).toarray()
+    found = text_weights(queries, gene_texts(genes, has_vector=has_vector), centre=centre, n_top=4).toarray()
     mean = genes[has_vector].mean(axis=0)
     for query, row in zip(queries, found, strict=True):
         cosines = np.full(30, -np.inf)
@@ -114,4 +115,4 @@ def test_markers_of_a_type_that_is_meant_outweigh_the_text_and_others_leave_it_a
 
 def test_one_gene_with_a_text_is_too_few(rng):
     with pytest.raises(AlignmentTooLow, match="1 gene of the cells has a vector"):
-        text_weights(np.ones((1, 2)), np.eye(3, 2), has_vector=np.arange(3) == 0, centre=np.zeros(2))
+        gene_texts(np.eye(3, 2), has_vector=np.arange(3) == 0)

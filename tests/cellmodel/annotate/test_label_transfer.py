@@ -14,7 +14,8 @@ from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
-from cellmodel.tl._task import run_on_file, transfer_task
+from cellmodel.tl._compare import transfer_task
+from cellmodel.tl._task import run_on_file
 
 TYPES = ("B", "NK", "T")
 

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig, read_cells
-from cellmodel.io.writers import h5ad_safe, write_cells
+from cellmodel.io.writers import can_be_copied, file_state, h5ad_safe, write_beside, write_cells
 
 ROOT = Path(__file__).parents[3]
 COUNTS = np.random.default_rng(0).poisson(1.0, (30, 8)).astype(np.float32)
@@ -226,3 +226,83 @@ def test_slashes_in_the_users_names_are_kept_without_a_warning(tmp_path):
 def test_keys_that_become_equal_are_not_merged(value):
     with pytest.raises(ValueError, match="two keys become"):
         h5ad_safe(value)
+
+
+def elements(path):
+    """Every array and attribute of a file by its place, with its filter."""
+    found = {}
+
+    def note(name, item):
+        value = None if getattr(item, "shape", None) is None else np.asarray(item).tolist()
+        attributes = {key: np.asarray(kept).tolist() for key, kept in item.attrs.items()}
+        found[name] = repr((attributes, getattr(item, "compression", None), value))
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return found
+
+
+@pytest.mark.parametrize("compression", ["gzip", None])
+def test_a_copy_with_new_slots_is_what_writing_anew_gives(tmp_path, compression):
+    source = tmp_path / "i.h5ad"
+    adata = make()
+    adata.obs["mine"], adata.obsm["X_mine"], adata.uns["a"] = ["x", "y"] * 15, COUNTS[:, :2], {"b": 1}
+    adata.layers["umi"] = sp.csc_matrix(COUNTS * 2)
+    adata.raw = adata
+    adata.write_h5ad(source, compression=compression)
+    state, read = file_state(source), anndata.read_h5ad(source)
+    read.obs["new"], read.uns["new"] = pd.Categorical(["u", "v", "w"] * 10), {"table": pd.DataFrame({"a": ["x"]})}
+    read.obsm["X_new"], read.obsp["near"] = COUNTS[:, :3], sp.identity(30, format="csr")
+    del read.uns["a"]
+    slots = [("obs", "new"), ("uns", "new"), ("obsm", "X_new"), ("obsp", "near"), ("uns", "a"), ("uns", "none")]
+    assert can_be_copied(source, tmp_path / "copy.h5ad", read_at=state)
+    write_beside(read, source, tmp_path / "copy.h5ad", slots=slots)
+    write_cells(read, tmp_path / "anew.h5ad", source=source)
+    assert elements(tmp_path / "copy.h5ad") == elements(tmp_path / "anew.h5ad")
+
+
+def test_a_file_that_was_changed_or_is_of_another_layout_is_not_copied(tmp_path):
+    path, output = tmp_path / "i.h5ad", tmp_path / "o.h5ad"
+    make().write_h5ad(path)
+    state = file_state(path)
+    assert can_be_copied(path, output, read_at=state)
+    assert not can_be_copied(path, tmp_path / "o.zarr", read_at=state)
+    assert not can_be_copied(path, output, read_at=None)
+    os.utime(path, ns=(1, 1))
+    assert not can_be_copied(path, output, read_at=state)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["encoding-type"]
+    assert not can_be_copied(path, output, read_at=file_state(path))
+    path.unlink()
+    assert (file_state(path), can_be_copied(path, output, read_at=state)) == (None, False)
+
+
+FULL_COPY = """
+import resource, sys
+from pathlib import Path
+import anndata, numpy as np
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.writers import write_beside
+source, output, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+cells = anndata.read_h5ad(source)
+cells.obsm["X_new"] = np.random.default_rng(0).random((cells.n_obs, 2000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    write_beside(cells, source, output, slots=[("obsm", "X_new")], overwrite=True)
+except InputUnusable as error:
+    sys.exit(3 if "cannot be written: File too large" in str(error) else 1)
+"""
+
+
+@pytest.mark.parametrize("share", [0.5, 1.5])
+def test_a_disk_that_is_full_amid_a_copy_or_its_new_slots_leaves_the_file_that_was_there(tmp_path, share):
+    make().write_h5ad(tmp_path / "i.h5ad")
+    output = tmp_path / "o.h5ad"
+    output.write_bytes(b"before")
+    limit = str(int(share * (tmp_path / "i.h5ad").stat().st_size))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_COPY, tmp_path / "i.h5ad", output, limit], cwd=ROOT, check=False, timeout=120
+    )
+    assert done.returncode == 3
+    assert output.read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i.h5ad", "o.h5ad"]

@@ -24,6 +24,7 @@ from cellmodel.io.writers import WriteConfig, write_cells
 from cellmodel.pp.blocks import read_backed_cells, scan
 from cellmodel.pp.normalize import detected_genes, fit_components, highly_variable, normalise_log1p
 from cellmodel.recipes.registry import find_recipe, plugins, recipe_names
+from cellmodel.tl import _task
 from cellmodel.tl._demo import find_demo_cells
 from cellmodel.tl._run import run as pipeline
 from cellmodel.tl._slots import cluster_task
@@ -298,6 +299,23 @@ def test_what_needs_all_cells_at_once_says_so(change, message, cells, tmp_path):
     with pytest.raises(InputUnusable, match=message):
         run(cells, tmp_path / "out.h5ad", **change)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "change", "name", "is_backed"),
+    [
+        (100, {}, "out.h5ad", True),
+        (10**9, {}, "out.h5ad", False),
+        (100, {"recipe": WHOLE}, "out.h5ad", False),
+        (100, {}, "out.zarr", False),
+    ],
+)
+def test_cells_that_would_fit_are_backed_where_nothing_speaks_against_it(
+    values, change, name, is_backed, cells, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_task, "BACKED_ABOVE", values)
+    found = run(cells, tmp_path / name, mode="auto", config=replace(CONFIG, n_clusters=4, n_words=0, **change))
+    assert any("read out of core" in note for note in found.cells.notes) is is_backed
 
 
 @pytest.mark.parametrize("change", [{"low_data": True}, {"spatial": SpatialConfig(smooth_labels=True)}])

@@ -109,6 +109,18 @@ def test_coordinates_find_faint_regions_that_expression_alone_does_not(recipe):
     assert agreement(SpatialConfig()) > agreement(None) + 0.1
 
 
+@pytest.mark.parametrize(
+    ("spatial", "counted"), [(None, "supported communities of"), (SpatialConfig(), "communities of")]
+)
+def test_domains_need_no_gap_between_them_to_be_counted(spatial, counted):
+    adata, rng = tissue(), np.random.default_rng(1)
+    for third in range(3):
+        adata.X[48 * third : 48 * third + 48, 20 * third : 20 * third + 20] += rng.poisson(5, (48, 20))
+    estimate = run(cells_from_anndata(adata), None, RunConfig(knowledge="none", n_words=0, spatial=spatial)).estimate
+    assert estimate.method.startswith(counted)
+    assert estimate.n_clusters == 3
+
+
 def test_a_recipe_that_does_not_use_places_says_so_unless_labels_are_smoothed():
     cells = cells_from_anndata(tissue())
     config = RunConfig(recipe="pca-kmeans", knowledge="none", n_clusters=2, n_words=0, spatial=SpatialConfig())
