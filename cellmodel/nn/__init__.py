@@ -1,6 +1,7 @@
 """Neural networks: modules, losses, the training loop, several processes."""
 
 __all__ = [
+    "adam",
     "alignment",
     "distributed",
     "graph_modules",

@@ -13,16 +13,14 @@ from jaxtyping import Float
 from scipy.special import erf
 
 from cellmodel.core.arrays import EPSILON, Embedding
+from cellmodel.nn.adam import AdamW, Weights
 from cellmodel.nn.distributed import Workers
 from cellmodel.nn.train import History, Rows, TrainConfig, batches, check_finite, mean_terms
 
-Weights = Mapping[str, np.ndarray]
 Sides = tuple[Embedding, Embedding]  # of expression and of text
 Loss = Callable[[Embedding, Embedding], tuple[float, Sides]]  # value, and its gradients by both views
 JOINT_DIM: Final = 64
 _VARIANCE_FLOOR: Final = 1e-4
-_BETAS: Final = (0.9, 0.999)
-_ADAM_EPSILON: Final = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,26 +134,6 @@ def variance_hinge(first: Embedding, second: Embedding) -> tuple[float, Sides]:
     return value, (gradients[0], gradients[1])
 
 
-class _AdamW:
-    """Adam with the weights' decay apart from the gradient, with PyTorch's constants."""
-
-    def __init__(self, weights: Weights, config: TrainConfig) -> None:
-        self.weights, self.config, self.n_steps = weights, config, 0
-        self.moments = {name: (np.zeros_like(each), np.zeros_like(each)) for name, each in weights.items()}
-
-    def step(self, gradient: Weights) -> None:
-        """Move the weights, in place."""
-        self.n_steps += 1
-        rate, correction = self.config.learning_rate, 1 - _BETAS[1] ** self.n_steps
-        for name, (mean, square) in self.moments.items():
-            weight, own = self.weights[name], gradient[name]
-            np.add(np.float32(_BETAS[0]) * mean, np.float32(1 - _BETAS[0]) * own, out=mean)
-            np.add(np.float32(_BETAS[1]) * square, np.float32(1 - _BETAS[1]) * own**2, out=square)
-            size = np.sqrt(square) * np.float32(correction**-0.5) + np.float32(_ADAM_EPSILON)
-            np.multiply(weight, np.float32(1 - rate * self.config.weight_decay), out=weight)
-            np.subtract(weight, np.float32(rate / (1 - _BETAS[0] ** self.n_steps)) * mean / size, out=weight)
-
-
 def train_heads(
     weights: Weights,
     terms: tuple[AlignmentTerm, ...],
@@ -171,7 +149,11 @@ def train_heads(
     ``views``: expression and text, of which the rows of a batch are read. ``workers``: this process among those that
     train together: each passes its share of a batch, all see the outputs of all, and their gradients are added up.
     """
-    optimizer, history, steps = _AdamW(weights, config), list[Mapping[str, float]](), list[Mapping[str, float]]()
+    optimizer, history, steps = (
+        AdamW(weights, config.learning_rate, config.weight_decay),
+        list[Mapping[str, float]](),
+        list[Mapping[str, float]](),
+    )
     for step, (rows, ends_epoch) in enumerate(batches(len(views[0]), config, rng)):
         if on_epoch and not steps:
             on_epoch(len(history))

@@ -1,7 +1,6 @@
 """A map of cells: their graph laid out in the plane, with gradients written out, so that no PyTorch is needed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -10,10 +9,10 @@ from jaxtyping import Float, Int
 from cellmodel.core import random as seeding
 from cellmodel.core.arrays import CellGraph, Embedding
 from cellmodel.core.errors import TrainingDiverged
+from cellmodel.nn.adam import AdamW
 
 N_NEGATIVES: Final = 10
 N_STEPS, BATCH_SIZE, LEARNING_RATE = 500, 16_384, 0.1
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8  # of Adam
 
 Plane = Float[np.ndarray, "axis cell"]
 Ends = Int[np.ndarray, " edge"]
@@ -34,9 +33,9 @@ def lay_out(features: Embedding, graph: CellGraph, *, seed: int, n_steps: int = 
     if edges.nnz < 2:  # noqa: PLR2004 - a contrast needs two edges
         return start.astype(np.float32)
     plane = np.ascontiguousarray(start.T, dtype=np.float32)
-    steps = _Adam(plane)
+    optimizer = AdamW({"plane": plane}, LEARNING_RATE)
     for rows in _batches(edges.nnz, n_steps=n_steps, rng=seeding.generator(seed, "layout")):
-        steps.take(neighbour_gradient(plane, edges.row[rows], edges.col[rows]))
+        optimizer.step({"plane": neighbour_gradient(plane, edges.row[rows], edges.col[rows])})
     if not np.isfinite(plane).all():
         raise TrainingDiverged("the layout of the cells is not finite; check the input for extreme values")
     return np.ascontiguousarray(plane.T)
@@ -74,25 +73,3 @@ def neighbour_gradient(plane: Plane, cell: Ends, near: Ends) -> Plane:
         np.bincount(cell, a, n_cells) + np.bincount(near, b, n_cells) for a, b in zip(of_cell, of_near, strict=True)
     ]
     return np.array(sums, dtype=np.float32)
-
-
-@dataclass(slots=True)
-class _Adam:
-    """The optimiser Adam; the plane is changed in place."""
-
-    plane: Plane
-    n_steps: int = 0
-    mean: Plane = field(init=False)
-    square: Plane = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.mean, self.square = np.zeros_like(self.plane), np.zeros_like(self.plane)
-
-    def take(self, gradient: Plane) -> None:
-        """Take a step."""
-        self.n_steps += 1
-        self.mean += (1 - _BETA1) * (gradient - self.mean)
-        self.square *= _BETA2
-        self.square += (1 - _BETA2) * np.square(gradient)
-        scale = np.sqrt(self.square) / (1 - _BETA2**self.n_steps) ** 0.5 + _EPSILON
-        self.plane -= LEARNING_RATE / (1 - _BETA1**self.n_steps) * self.mean / scale

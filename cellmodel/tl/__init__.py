@@ -23,12 +23,13 @@ from cellmodel.io.writers import check_targets
 from cellmodel.tl._compare import transfer_task
 from cellmodel.tl._docs import documented
 from cellmodel.tl._graph import export_graph as export_graph
-from cellmodel.tl._lists import annotate_markers as annotate_markers
+from cellmodel.tl._names import annotate_markers as annotate_markers
+from cellmodel.tl._names import annotate_task
 from cellmodel.tl._perturb import perturb as perturb
 from cellmodel.tl._samples import composition as composition
 from cellmodel.tl._samples import markers as markers
 from cellmodel.tl._slots import CellRun, ChainConfig, chain_task, cluster_task
-from cellmodel.tl._task import Task, annotate_task, attribute_task, run_on_cells, search_task
+from cellmodel.tl._task import Task, attribute_task, run_on_cells, search_task
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:

@@ -31,16 +31,9 @@ from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
 from cellmodel.recipes.registry import plugin_version
+from cellmodel.tl._names import annotate_task, overlap_task
 from cellmodel.tl._run import RunResult, check_settings, run
-from cellmodel.tl._task import (
-    Step,
-    Task,
-    annotate_task,
-    attribute_task,
-    named_categories,
-    overlap_task,
-    run_on_cells,
-)
+from cellmodel.tl._task import Step, Task, attribute_task, named_categories, run_on_cells
 from cellmodel.tl._within import check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 from genekb.core.messages import did_you_mean

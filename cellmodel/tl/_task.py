@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import numpy as np
 
 import genekb
-from cellmodel.annotate.candidates import Panel
 from cellmodel.annotate.label_transfer import Transfer
-from cellmodel.annotate.marker_overlap import Naming, name_cells
-from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_groups, name_types
+from cellmodel.annotate.name_cells import NamedCells
 from cellmodel.annotate.search import Found, SearchConfig, search_cells
-from cellmodel.cluster.hierarchy import MOST_LEVELS, group_name
 from cellmodel.core.arrays import Labels
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, WorkUnwritten
@@ -28,7 +25,7 @@ from cellmodel.explain.evidence import (
     table_targets,
     write_tables,
 )
-from cellmodel.explain.groups import clustered, group_cells, stored_tree
+from cellmodel.explain.groups import clustered
 from cellmodel.explain.samples.contrasts import sample_contrasts
 from cellmodel.explain.samples.markers import markers_of, sampled_cells
 from cellmodel.io.backed import AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
@@ -323,68 +320,6 @@ def search_task(kb: genekb.Store, config: RunConfig, *, search: SearchConfig) ->
     )
 
 
-def overlap_task(panel: Panel, *, cluster_key: str) -> Task[Naming]:
-    """Name clusters by the overlap of their markers with a user's lists of marker genes."""
-
-    def values(cells: Cells, naming: Naming) -> Sequence[Any]:
-        rows = [row | {"genes": ", ".join(row["genes"])} for row in naming.rows()]
-        names = [naming.names[label].name for label in naming.found.labels.tolist()]
-        return _categories(cells, naming.found.rows, names), {"cluster_key": cluster_key, "names": _frame(rows)}
-
-    return Task(
-        slots=(("obs", "{}"), ("uns", "{}")),
-        find=lambda cells, _: name_cells(cells, group_cells(cells, cluster_key), panel),
-        values=values,
-    )
-
-
-def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) -> Task[NamedCells]:
-    """Name clusters and cells by cell types, see :func:`cellmodel.annotate.name_cells.name_types`.
-
-    Cells without a cluster get no name.
-    """
-
-    def values(cells: Cells, named: NamedCells) -> Sequence[Any]:
-        of_cluster = [named.names[label].name for label in named.found.labels.tolist()]
-        scores = np.full(cells.adata.n_obs, np.nan, dtype=np.float32)
-        scores[named.found.rows] = named.cell_scores
-        rows = [row | {"genes": ", ".join(gene["name"] for gene in row["genes"])} for row in named.rows()]
-        groups, columns = _named_levels(cells, named, choice.cluster_key)
-        record = {
-            "cluster_key": choice.cluster_key,
-            "names": _frame(rows),
-            **({"levels": _frame(groups)} if groups else {}),
-            "params": asdict(choice.naming),
-            "n_candidates": named.n_candidates,
-            "seed": config.seed,
-            **lineage_of(named),
-        }
-        names = (_categories(cells, named.found.rows, each) for each in (of_cluster, named.cell_names))
-        return *names, scores, *columns, *[None] * (MOST_LEVELS - len(columns)), record
-
-    of_levels = (("obs", f"{{}}_level_{level + 1}") for level in range(MOST_LEVELS))
-    return Task(
-        slots=(("obs", "{}"), ("obs", "{}_cell"), ("obs", "{}_cell_score"), *of_levels, ("uns", "{}")),
-        find=lambda cells, _: name_types(cells, kb, config, choice=choice),
-        values=values,
-    )
-
-
-def _named_levels(cells: Cells, named: NamedCells, key: str) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Name the groups of each level of the clusters' tree, and the cells by them; nothing without a tree."""
-    stored = stored_tree(cells.adata.uns, key, named.found.names)
-    if stored is None:
-        return [], []
-    rows, columns = [], []
-    for level, n_groups in enumerate(stored[1], 1):
-        groups, of_cell = stored[0].groups(n_groups), np.array(stored[0].group_of(n_groups))[named.found.labels]
-        names = name_groups(groups, named.names)
-        columns.append(_categories(cells, named.found.rows, [names[group] for group in of_cell.tolist()]))
-        members = (group_name(named.found.names, group) for group in groups)
-        rows += [{"level": level, "group": group, "name": name} for group, name in zip(members, names, strict=True)]
-    return rows, columns
-
-
 def attribute_task(
     kb: genekb.Store, config: RunConfig, *, choice: AttributeConfig, tables: Path | None = None
 ) -> Task[Evidence]:
@@ -437,18 +372,3 @@ def named_categories(labels: Labels, names: Sequence[str]) -> "pd.Categorical[An
     import pandas as pd
 
     return pd.Categorical(np.array(names, dtype=object)[labels], categories=list(names))
-
-
-def _categories(cells: Cells, rows: Any, values: Sequence[str]) -> "pd.Categorical[Any]":
-    """Names of the cells of some rows, as a column of obs; none for the others."""
-    import pandas as pd
-
-    filled = np.full(cells.adata.n_obs, None, dtype=object)
-    filled[rows] = values
-    return pd.Categorical(filled)
-
-
-def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(list(rows))

@@ -142,7 +142,8 @@ def annotate(
         )
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
-    from cellmodel.tl._task import annotate_task, overlap_task, run_on_file
+    from cellmodel.tl._names import annotate_task, overlap_task
+    from cellmodel.tl._task import run_on_file
 
     reading, write = read.config(), slots.write(output)
     given = {"input": str(path), "output": str(output)}
@@ -243,7 +244,7 @@ def _name_lists(
 ) -> None:
     """Name the lists, write and show the names."""
     from cellmodel.explain.marker_tables import read_marker_lists
-    from cellmodel.tl._lists import named_rows, write_names
+    from cellmodel.tl._names import named_rows, write_names
     from genekb.files.replace import Target, check_targets
 
     path = lists.marker_lists

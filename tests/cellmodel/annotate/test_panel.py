@@ -11,7 +11,8 @@ from cellmodel.io.cells import ReadConfig
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._demo import find_demo_cells
-from cellmodel.tl._task import overlap_task, run_on_file
+from cellmodel.tl._names import overlap_task
+from cellmodel.tl._task import run_on_file
 from tests.support.in_process import call, call_json
 
 PANEL = {
