@@ -10,7 +10,7 @@ THOROUGH := --hypothesis-profile=nightly
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1) || \
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $(1)
 
-.PHONY: demo test test-robust test-all lint audit bench bench-clustering clean
+.PHONY: demo test test-robust test-all docs lint audit bench bench-clustering clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,6 +23,10 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.tx
 	$(call INSTALL,--editable ".[dev]")
 	touch $@
 
+.venv/.docs: .venv/.demo
+	$(call INSTALL,--editable ".[docs]")
+	touch $@
+
 demo: .venv/.demo  ## cluster and name real cells with gene knowledge, write the annotated file and the report
 	$(BIN)/cellmodel demo --output artifacts/demo --home artifacts --overwrite
 
@@ -32,8 +36,11 @@ test: .venv/.dev  ## the quick tests, 6 minutes on two cores: they need nothing 
 test-robust: .venv/.dev  ## catalogues of wrong input, fuzzing, limits, interrupts and kills
 	$(PYTEST) -m robust $(THOROUGH)
 
-test-all: .venv/.dev  ## all tests, also the long ones and those on real data (GENEKB_TEST_DATA)
+test-all: .venv/.dev .venv/.docs  ## all tests, also the long ones and those on real data (GENEKB_TEST_DATA)
 	$(PYTEST) $(THOROUGH)
+
+docs: .venv/.docs  ## the site in docs/_build/html, without a network; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -50,4 +57,4 @@ bench-clustering: .venv/.dev  ## clusters of all recipes on the real data, hours
 	$(BIN)/python benchmarks/bench_clustering.py --output results
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference/api/generated

@@ -179,7 +179,7 @@ def test_the_libraries_of_the_architecture_are_imported_where_it_says():
 
 
 @pytest.mark.parametrize(
-    "extra", [name for name in PROJECT["optional-dependencies"] if name not in {"all", "dev", *APART}]
+    "extra", [name for name in PROJECT["optional-dependencies"] if name not in {"all", "dev", "docs", *APART}]
 )
 def test_all_extras_together_hold_each(extra):
     assert names(asked(extra)) <= names(asked("all"))

@@ -25,7 +25,12 @@ INSTEAD = {
 FORBIDDEN = {re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE): say for words, say in INSTEAD.items()}
 WRITTEN = (".py", ".js", ".j2", ".css", ".md")
 FOLDERS = ("genekb", "cellmodel", "cli", "docs")
-MODULES = sorted(path for name in FOLDERS for path in (ROOT / name).rglob("*") if path.suffix in WRITTEN)
+MODULES = sorted(
+    path
+    for name in FOLDERS
+    for path in (ROOT / name).rglob("*")
+    if path.suffix in WRITTEN and "_build" not in path.parts
+)
 
 
 def prose(path):

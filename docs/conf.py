@@ -1,0 +1,47 @@
+"""The documentation site: `make docs`. It needs no network; every warning is an error."""
+
+import sys
+from pathlib import Path
+
+from genekb import __version__
+
+sys.path.append(str(Path(__file__).parent / "_ext"))
+
+project = "genekb and cellmodel"
+author = "The genekb and cellmodel developers"
+copyright = author
+version = release = __version__
+
+extensions = [
+    "commands",
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.bibtex",
+]
+exclude_patterns = ["_build", "changelog.d"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+
+# Errors of both packages share names, such as NotAvailable; a reference in the docs is to the first.
+suppress_warnings = ["ref.python"]
+
+html_theme = "sphinx_book_theme"
+html_title = "genekb and cellmodel"
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_show_sphinx = False

@@ -1,0 +1,37 @@
+"""The site of the docs is built without a warning; its tutorials run."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXTERNAL = re.compile(
+    r"""<(?:script|img|iframe)[^>]+src=["']?(?:https?:)?//|<link[^>]+rel="stylesheet"[^>]+href="https?:"""
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("sphinx", reason="the docs are built with the extra docs: make docs")
+    source = tmp_path_factory.mktemp("site")
+    for name in ("docs", "artifacts", "tests/data"):
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns("_build", "generated", "stores", "demo")
+        )
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", "html"]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    return source / "html"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert {"start.html", "reference/cellmodel.html", "reference/api/generated/cellmodel.tl.cluster.html"} <= {
+        page.relative_to(site).as_posix() for page in pages
+    }
+    assert [page.name for page in pages if EXTERNAL.search(page.read_text())] == []
