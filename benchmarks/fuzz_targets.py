@@ -196,8 +196,8 @@ def write_store(folder: Path) -> None:
 def read_store(folder: Path) -> Any:
     """Read all that commands read of a store."""
     from genekb.builder.diff import diff_stores
-    from genekb.query.search import search_genes
     from genekb.store.reader import Store
+    from genekb.store.search import search_genes
     from genekb.store.verify import verify_store
 
     kb = Store(folder / "store")

@@ -23,3 +23,8 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("genekb").__version__
     raise AttributeError(f"module 'cellmodel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names that people use."""
+    return [*__all__, "__version__", "errors"]

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,18 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
 def _stem(name: str) -> str:
     """Name as people type it: lower case, without the release of a store or the digest of an encoder."""
     return _SUFFIX.sub("", name.lower())
+
+
+def shorten(text: str, most: int) -> str:
+    """Cut a text after some characters, with an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Lay out a table for a notebook; what stands in its cells is text, never markup."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(printable(str(cell)))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def counted(number: int, noun: str, *, plural: str = "") -> str:

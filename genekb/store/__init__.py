@@ -7,6 +7,7 @@ __all__ = [
     "lockfile",
     "manifest",
     "reader",
+    "search",
     "vectors",
     "verify",
     "writer",

@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,15 +9,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from genekb import schema
-from genekb.core.errors import NotAvailable, SourceUnusable
-from genekb.core.messages import known_names
+from genekb.core.errors import NotAvailable
+from genekb.core.messages import html_table, known_names, listed
+from genekb.core.plugins import require
+from genekb.core.python import for_python
 from genekb.encoders.kinds import stored_name
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
+from genekb.genes.taxa import taxon_name
 from genekb.genes.texts import find_template
 from genekb.genes.words import TextWords, split_texts, words_table
 from genekb.schema import FloatArray, IntArray
@@ -31,34 +32,17 @@ from genekb.store.files import (
 )
 from genekb.store.home import find_store
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.vectors import VectorTable, open_vectors
+from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas as pd
 
     from genekb.encoders import Encoder
+    from genekb.store.search import Mode, SearchResult
 
 CARD: Final = "README.md"
 _SINCE_VERSION_2 = {"orthologs": schema.ORTHOLOGS, "annotations": schema.ANNOTATIONS}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hit:
-    """A gene found by semantic search, and the cosine of its text's vector with the query's."""
-
-    gene_id: int
-    symbol: str
-    name: str
-    score: float
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GeneVectorSelection:
-    """Vectors of the genes that were asked for."""
-
-    vectors: FloatArray  # (gene, dim) float32, in the order asked; a zero row where ``has_vector`` is false
-    has_vector: NDArray[np.bool_]  # (gene,)
 
 
 class Store:
@@ -217,12 +201,16 @@ class Store:
 
         Examples
         --------
-        >>> found = kb.vectors(["CD3D", "MS4A1", "no such gene"])  # doctest: +SKIP
-        >>> found.vectors.shape, found.has_vector  # doctest: +SKIP
-        ((3, 384), array([ True,  True, False]))
+        >>> import genekb as gk
+        >>> kb = gk.open("demo")
+        >>> found = kb.vectors(["CD3D", "MS4A1", "no such gene"])
+        >>> found.vectors.shape == (3, kb.vector_table().vectors.shape[1]), found.has_vector
+        (True, array([ True,  True, False]))
         """
         table = self.vector_table(encoder)
         wanted = np.asarray(genes)
+        if wanted.ndim != 1:
+            raise ValueError(f"genes are a list of names or of GeneIDs, such as ['CD3D'], not {genes!r}")
         if wanted.dtype.kind in "UO":
             wanted = self.resolve([str(name) for name in genes]).gene_ids
         wanted = wanted.astype(np.int64)
@@ -282,37 +270,148 @@ class Store:
             trust_remote_code=trust_remote_code or self._trust_remote_code,
         )
 
-    def search(self, query: str | FloatArray, *, encoder: str | None = None, limit: int = 10) -> tuple[Hit, ...]:
-        """Find the genes whose text is nearest to a query, by exact cosine; ``SourceUnusable`` if it is empty.
+    @for_python
+    def search(
+        self,
+        query: str | FloatArray,
+        *,
+        encoder: str | Sequence[str] | None = None,
+        mode: "Mode" = "hybrid",
+        limit: int = 10,
+        gene_type: str | None = None,
+        tax_id: int | None = None,
+    ) -> "SearchResult":
+        """Find genes by free text, as `genekb search` does, or those whose vectors are nearest to one.
 
-        ``query``: text, or a vector (dim,) such as that of a gene, for which no encoder is opened; ``ValueError`` if it
-        has another shape.
+        Parameters
+        ----------
+        query
+            Text; or a vector (dim,), such as that of a gene, for which no encoder is opened: by exact cosine then.
+        encoder
+            One or several, as for :meth:`encoder_id`; for a text all that can read one here if None, for a vector the
+            first of the store.
+        mode
+            Of a text: ``semantic`` by cosine, ``keyword`` by BM25, ``hybrid`` by the ranks of both.
+        limit
+            How many genes.
+        gene_type, tax_id
+            Only genes of this type, such as ``protein-coding``, or of this NCBI taxonomy identifier.
+
+        Raises
+        ------
+        SourceUnusable
+            If the query holds no word.
+        NotAvailable
+            If an encoder cannot be used.
+        ValueError
+            If a vector has another length than those of the encoder.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> kb = gk.open("demo")
+        >>> kb.search("lysozyme", limit=1)[0].symbol
+        'LYZ'
         """
-        table = self.vector_table(encoder)
-        if not isinstance(query, str):
-            vector = query
-            if vector.shape != (dim := table.vectors.shape[1],):
-                raise ValueError(f"the query has shape {vector.shape}, the vectors of this encoder have {dim} values")
-        elif query.strip():
-            vector = self.encoder(encoder).encode([query]).vectors[0]
-        else:
-            raise SourceUnusable("the query is empty; give a few words, e.g. 'T cell receptor signalling'")
-        scores = table.cosines(vector)
-        best = np.argsort(-scores, kind="stable")[:limit]
-        return self._hits(table.gene_ids[best], scores[best])
+        from genekb.store.search import search_genes, search_vector
 
-    def _hits(self, gene_ids: IntArray, scores: FloatArray) -> tuple[Hit, ...]:
-        rows = schema.rows_of(self.table("genes"), gene_ids)
-        return tuple(
-            Hit(
-                gene_id=row["gene_id"],
-                symbol=row["symbol"],
-                name=row["name"] or "",
-                score=float(score),
-                text=text or "",
-            )
-            for row, score, text in zip(rows.to_pylist(), scores, self.texts(gene_ids), strict=True)
-        )
+        names = [encoder] if isinstance(encoder, str) else encoder
+        if isinstance(query, str):
+            return search_genes(self, query, encoders=names, mode=mode, limit=limit, taxon=tax_id, gene_type=gene_type)
+        one = names[0] if names else None
+        return search_vector(self, query, encoder=one, limit=limit, taxon=tax_id, gene_type=gene_type)
+
+    @for_python
+    def neighbors(self, gene: str | int, *, encoder: str | None = None, limit: int = 10) -> "SearchResult":
+        """Find the genes whose texts are nearest to the text of a gene, by exact cosine; the gene itself is left out.
+
+        Parameters
+        ----------
+        gene
+            Symbol, alias, Ensembl identifier, or GeneID.
+        encoder
+            As for :meth:`encoder_id`.
+        limit
+            How many genes.
+
+        Raises
+        ------
+        SourceUnusable
+            If the gene is unknown, or has no text.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> kb = gk.open("demo")
+        >>> [hit.symbol for hit in kb.neighbors("CD3D", limit=2)]
+        ['CD3E', 'CD3G']
+        """
+        from genekb.store.search import find_neighbors
+
+        return find_neighbors(self, gene, encoder=encoder, limit=limit)
+
+    def gene_ids(self, genes: Sequence[str | int]) -> IntArray:
+        """Give the GeneID of each name, 0 where it is of no gene; GeneIDs are given back as they are."""
+        names = [gene for gene in genes if isinstance(gene, str)]
+        of_name = dict(zip(names, self.resolve(names).gene_ids.tolist(), strict=True)) if names else {}
+        return np.array([of_name[gene] if isinstance(gene, str) else gene for gene in genes], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Count the genes, with a text or without."""
+        return self.manifest.n_genes
+
+    def __contains__(self, gene: object) -> bool:
+        """Whether a symbol, an alias, an Ensembl identifier or a GeneID is a gene of this store."""
+        if not isinstance(gene, str | int | np.integer):
+            return False
+        return bool(np.isin(self.gene_ids([gene]), schema.numbers(self._gene_ids))[0])  # type: ignore[list-item]  # NumPy's
+
+    def to_frame(self, *, encoder: str | None = None) -> "pd.DataFrame":
+        """Give the genes as a table; needs pandas.
+
+        Parameters
+        ----------
+        encoder
+            If given, the vectors of this encoder: a row a gene with a vector, by symbol, and a column a dimension.
+
+        Returns
+        -------
+        By GeneID: ``symbol``, ``name``, ``type``, ``tax_id``, ``aliases`` and ``text``, which is missing without one.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> kb = gk.open("demo")
+        >>> kb.to_frame().query("symbol == 'LYZ'")["name"].item()
+        'lysozyme'
+        """
+        require("pandas", needed_by="tables in Python need")
+        import pandas as pd
+
+        if encoder is not None:
+            table = self.vector_table(encoder)
+            symbols = schema.rows_of(self.table("genes"), table.gene_ids)["symbol"].to_pylist()
+            return pd.DataFrame(np.asarray(table.vectors)[table.rows], index=pd.Index(symbols, name="symbol"))
+        columns = ["gene_id", "symbol", "name", "type", "tax_id", "aliases"]
+        genes = self.table("genes").select(columns).to_pandas()
+        return genes.assign(text=self.texts(genes["gene_id"].to_numpy())).set_index("gene_id")
+
+    def _facts(self) -> dict[str, str]:
+        """Say what the store is, in a line each."""
+        manifest = self.manifest
+        encoders = [f"{each['name']} ({each['dim']} dimensions)" for each in map(manifest.recipe, self.encoder_ids)]
+        return {
+            "genes": f"{manifest.n_genes:,}, {manifest.n_texts:,} with a text",
+            "species": listed([taxon_name(tax_id) for tax_id in manifest.taxa]),
+            "encoders": listed([*encoders, *(f"{key} (not pulled)" for key in self.not_pulled)]) or "none",
+            "folder": str(self.folder),
+        }
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Store {self.store_id}", *(f"    {name}: {fact}" for name, fact in self._facts().items())])
+
+    def _repr_html_(self) -> str:
+        return html_table(["Store", self.store_id], self._facts().items())
 
     def sql(self, query: str, *, dates_as_text: bool = False) -> pa.Table:
         """Run one read-only statement over ``genes``, ``names``, ``texts`` and ``vectors_<encoder>``; Ctrl-C stops it.

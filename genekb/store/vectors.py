@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from genekb import schema
 from genekb.core.errors import StoreCorrupt
@@ -23,6 +24,14 @@ CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store eve
 STAMPS: Final = "stamps.json"  # of the cache's files: when they were written, and their SHA-256
 _ARRAYS: Final = ("gene_ids", "rows", "vectors")
 _TEXT_KEYS: Final = pa.schema([schema.TEXTS.field("gene_id"), schema.TEXTS.field("text_id")])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneVectorSelection:
+    """Vectors of the genes that were asked for."""
+
+    vectors: FloatArray  # (gene, dim) float32, in the order asked; a zero row where ``has_vector`` is false
+    has_vector: NDArray[np.bool_]  # (gene,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ FLOORS = {  # rooms, lowest first; those of one floor do not import one another
         {"encoders"},
         {"store"},
         {"builder", "query", "share"},
+        {"api"},
     ],
     "cellmodel": [
         {"core"},
@@ -156,7 +157,8 @@ def test_doors_are_narrow_and_folders_small():
             }
             assert len(entries) <= MOST_ENTRIES, f"{path} has {len(entries)} entries"
             room = ".".join(path.relative_to(folder.parent).parts)
-            assert len(door_of(room)) <= 12, f"the door of {room} is wide"
+            is_package = path == folder  # what people call: a name for each command
+            assert is_package or len(door_of(room)) <= 12, f"the door of {room} is wide"
 
 
 def test_anndata_is_touched_in_three_rooms():

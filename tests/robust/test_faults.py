@@ -126,7 +126,10 @@ def everything_read(folder):
         kb.vectors(genes, encoder="lsa-16").vectors.tobytes(),
         kb.resolve(["CD3D", "MARCH1", "SEPT2"]).gene_ids.tolist(),
         kb.texts(genes),
-        [(hit.gene_id, round(hit.score, 4)) for hit in kb.search("insulin", encoder="lsa-16", limit=3)],
+        [
+            (hit.gene_id, round(hit.score, 4))
+            for hit in kb.search("insulin", encoder="lsa-16", mode="semantic", limit=3)
+        ],
         kb.sql("select count(*) as n, sum(hash(text)) as h from texts").to_pylist(),
     )
 

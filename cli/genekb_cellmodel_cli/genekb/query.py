@@ -36,7 +36,7 @@ def search(
     Example: genekb search --kb human "T cell receptor signalling"
     """
     from genekb.core.words import list_unknown
-    from genekb.query.search import search_genes
+    from genekb.store.search import search_genes
 
     if mode == "keyword" and encoder:
         raise typer.BadParameter("a keyword search uses no encoder; leave out --encoder or --mode keyword")

@@ -19,8 +19,8 @@ from genekb.encoders import EncoderSpec, load_encoder, reopen_encoder
 from genekb.encoders.registry import choose_default
 from genekb.encoders.wcp.counting import pieces
 from genekb.encoders.wcp.svd import right_vectors
-from genekb.query.search import search_genes
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.store.search import search_genes
 
 CONFIG = BuildConfig(name="human", models=("wcp",))
 

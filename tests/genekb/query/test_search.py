@@ -13,8 +13,8 @@ from genekb.builder.plan import BuildConfig, build, plan_build, store_content
 from genekb.builder.update import add_encoders
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.encoders import EncoderSpec, load_encoder
-from genekb.query.search import K1, B, score_bm25, search_genes
 from genekb.sources.ncbi_bulk import read_ncbi_folder
+from genekb.store.search import K1, B, score_bm25, search_genes
 
 MODELS = ("hash-32", "lsa-16", "shuffled:hash-32", "random-8")
 
@@ -107,7 +107,7 @@ def test_a_gene_without_text_is_found_by_its_name(far):
 def test_semantic_scores_are_cosines_and_equal_to_the_stores_own_search(kb):
     query = "T cell receptor complex of T lymphocytes"
     result = search_genes(kb, query, mode="semantic", encoders=["lsa-16"], limit=5)
-    own = kb.search(query, encoder="lsa-16", limit=5)
+    own = kb.search(query, encoder="lsa-16", mode="semantic", limit=5)
     assert result.score == "cosine"
     assert [hit.gene_id for hit in result.hits] == [hit.gene_id for hit in own]
     np.testing.assert_allclose([hit.score for hit in result.hits], [hit.score for hit in own], rtol=1e-5)

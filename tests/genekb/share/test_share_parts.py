@@ -12,11 +12,11 @@ from genekb.builder.plan import BuildConfig, build
 from genekb.core.errors import NotAvailable
 from genekb.query.compare import compare_encoders
 from genekb.query.export import export_store
-from genekb.query.search import search_genes
 from genekb.share.lock import check_pin, pin_store, sync, write_pins
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
+from genekb.store.search import search_genes
 from genekb.store.vectors import CACHE
 from tests.genekb.share.test_share import QUICK
 from tests.support.in_process import call_here

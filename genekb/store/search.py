@@ -1,9 +1,9 @@
-"""Search genes by free text: by the meaning of their texts, by keywords, or both."""
+"""Search genes: by free text (the meaning of their texts, keywords, or both), or by a vector."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from genekb.core.addresses import without_secrets
 from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.messages import counted, did_you_mean, html_table, shorten
 from genekb.core.words import list_unknown, near_words, singular, spellings
 from genekb.genes.words import count_words
 from genekb.schema import FloatArray, IntArray, integers, numbers, rows_of
@@ -19,6 +20,7 @@ from genekb.store.reader import Store
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas as pd
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 KEYWORD: Final = "keyword"
@@ -67,13 +69,41 @@ class GeneHit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchResult:
-    """Genes that a search found, and encoders that it could not use."""
+    """Genes that a search found, the best first, and encoders that it could not use; a sequence of its hits."""
 
     hits: tuple[GeneHit, ...]  # the best first
     score: Literal["cosine", "bm25", "fused ranks"]  # what the hits' scores are
     encoders: tuple[str, ...]  # encoder ids that encoded the query
     skipped: Mapping[str, str]  # encoder ids that did not, with the reason
     unknown_words: Mapping[str, tuple[str, ...]]  # see :class:`KeywordMatches`
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[GeneHit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> GeneHit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[GeneHit, ...]: ...
+    def __getitem__(self, index: int | slice) -> GeneHit | tuple[GeneHit, ...]:
+        return self.hits[index]
+
+    def __repr__(self) -> str:
+        rows = (f"{hit.score:.4f}  {hit.symbol:<12}{shorten(hit.text or hit.name, 80)}" for hit in self.hits)
+        return "\n".join([f"{counted(len(self), 'gene')} by {self.score}", *rows])
+
+    def _repr_html_(self) -> str:
+        cells = ([f"{hit.score:.4f}", hit.symbol, hit.gene_id, shorten(hit.text or hit.name, 120)] for hit in self.hits)
+        return html_table([self.score, "symbol", "GeneID", "text"], cells)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Give a row a gene: ``gene_id``, ``symbol``, ``name``, ``score``, ``matched_words``, ``text``."""
+        import pandas as pd
+
+        names = ("gene_id", "symbol", "name", "score", "matched_words", "text")
+        return pd.DataFrame([{name: getattr(hit, name) for name in names} for hit in self.hits], columns=names)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +159,42 @@ def search_genes(
         skipped=skipped,
         unknown_words=matches.unknown,
     )
+
+
+def search_vector(
+    store: Store,
+    vector: FloatArray,
+    *,
+    encoder: str | None = None,
+    limit: int = 10,
+    taxon: int | None = None,
+    gene_type: str | None = None,
+) -> SearchResult:
+    """Find the genes whose text's vector is nearest to a vector (dim,), by exact cosine; no encoder is opened.
+
+    Raises ``ValueError`` if the vectors of the encoder have another length.
+    """  # fmt: skip
+    encoder_id = store.encoder_id(encoder)
+    dim = store.vector_table(encoder_id).vectors.shape[1]
+    if np.shape(vector) != (dim,):
+        raise ValueError(f"the query has shape {np.shape(vector)}, the vectors of this encoder have {dim} values")
+    kept = _select(store, taxon=taxon, gene_type=gene_type)
+    ranking = _by_cosine(store, np.asarray(vector, dtype=np.float32), encoder_id=encoder_id, kept=kept)
+    hits = _hits(store, ranking, rankings={encoder_id: ranking}, words=None, limit=limit)
+    return SearchResult(hits=hits, score="cosine", encoders=(encoder_id,), skipped={}, unknown_words={})
+
+
+def find_neighbors(store: Store, gene: str | int, *, encoder: str | None = None, limit: int = 10) -> SearchResult:
+    """Find the genes whose texts are nearest to the text of a gene, see :meth:`Store.neighbors`."""
+    wanted = store.gene_ids([gene])
+    found = store.vectors(wanted, encoder=encoder)
+    if not found.has_vector[0]:
+        if gene in store:
+            raise SourceUnusable(f"gene {gene!r} of {store.store_id} has no text, so it has no neighbours")
+        symbols = filter(None, store.table("genes")["symbol"].to_pylist())
+        raise SourceUnusable(f"{store.store_id} has no gene {gene!r}{did_you_mean(str(gene), symbols)}")
+    near = search_vector(store, found.vectors[0], encoder=encoder, limit=limit + 1)
+    return replace(near, hits=tuple(hit for hit in near.hits if hit.gene_id != wanted[0])[:limit])
 
 
 def _unreadable(store: Store, matches: KeywordMatches, skipped: Mapping[str, str]) -> str:

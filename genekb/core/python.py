@@ -1,0 +1,181 @@
+"""Functions that people call from Python: errors in its words, one name for the seed, messages, a bar in notebooks.
+
+A command and its function do the same work, whose errors name options. :func:`for_python` puts what they say into
+Python's terms, takes ``seed`` for ``random_state``, says which argument was probably meant where one is unknown, shows
+messages at the verbosity of scanpy where that is loaded, and progress in a notebook.
+"""
+
+import inspect
+import logging
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from html import escape
+from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
+
+from genekb.core.messages import did_you_mean
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Progress = Callable[[str, int, int], None]  # what, done, total
+_OURS: Final = ("genekb", "cellmodel")
+_COMMAND: Final = re.compile(r"`(genekb|cellmodel) ([a-z][a-z-]*)([^`]*)`")
+# an option, and what follows it where that is a value: a number, a name in capitals, or what is always one
+_OPTION: Final = re.compile(
+    r"--([a-z][a-z0-9-]*)(?: (\d[\d.]*|[A-Z][A-Z_@,=\[\]]*\b|auto|none|ids|orthologs|text)(?![\w/]))?"
+)
+_MODULES: Final = {"genekb": "gk", "cellmodel": "cm.tl"}
+_ELSEWHERE: Final = {"cm.tl.report": "cm.report", "cm.tl.plot": "cm.pl", "gk.list": "gk.list_stores"}
+_LEVELS: Final = (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)  # by scanpy's verbosity
+_EVERY_S: Final = 0.2  # between two states of a bar
+_bar: ContextVar[Progress | None] = ContextVar("bar", default=None)
+
+
+def for_python(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Let a function speak to people who call it from Python, see this module."""
+    flags = _known_arguments(function)
+
+    @wraps(function)
+    def called(*args: P.args, **options: P.kwargs) -> Result:
+        _check_names(function.__name__, options, flags)
+        with ExitStack() as shown:
+            shown.enter_context(_scanpys_verbosity())
+            shown.enter_context(_notebook_bar())
+            try:
+                return function(*args, **options)
+            except Exception as error:
+                if type(error).__module__.split(".")[0] in _OURS and error.args:
+                    error.args = (in_python(str(error.args[0]), flags), *error.args[1:])
+                raise
+
+    return called
+
+
+def _known_arguments(function: Callable[..., Any]) -> dict[str, bool]:
+    """Arguments by name, those of a ``TypedDict`` too, and whether each is a flag."""
+    known = {}
+    for name, one in inspect.signature(function).parameters.items():
+        if one.kind is not inspect.Parameter.VAR_KEYWORD:
+            known[name] = isinstance(one.default, bool)
+        elif hasattr(one.annotation, "__args__"):  # Unpack[...]
+            hints = get_type_hints(one.annotation.__args__[0])
+            known |= {key: hint is bool for key, hint in hints.items()}
+    return known
+
+
+def _check_names(function: str, options: dict[str, Any], known: Mapping[str, bool]) -> None:
+    """Take ``seed`` for ``random_state``; say of an unknown argument which was probably meant."""
+    if "seed" in options and "seed" not in known and "random_state" in known:
+        if "random_state" in options:
+            raise TypeError(f"{function}() got random_state and seed, two names of one argument; give random_state")
+        options["random_state"] = options.pop("seed")
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def in_python(message: str, flags: Mapping[str, bool]) -> str:
+    """Write a message for callers from Python: ``--key-added`` as ``key_added=``, a command as its function.
+
+    ``flags``: arguments of the function that was called, and whether each is a flag; other options stay as they are.
+    """
+    said = re.sub(r"--([a-z-]+) \(((\w+)(?:=\w+)?)\)", r"\2", message)  # some name both
+    return _OPTION.sub(lambda found: _argument(found, flags), _COMMAND.sub(_call, said))
+
+
+def _call(found: re.Match[str]) -> str:
+    name = f"{_MODULES[found[1]]}.{found[2].replace('-', '_')}"
+    words = shlex.split(found[3].strip().removesuffix("...").replace("'", ""))
+    values, options = list[str](), list[str]()
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            values.append(_quoted(word))
+        elif words and not words[0].startswith("--"):
+            options.append(f"{_name(word[2:])}={_quoted(words.pop(0))}")
+        else:
+            options.append(f"{_name(word[2:])}=True")
+    call = _ELSEWHERE.get(name, name)
+    return f"`{call}({', '.join([*values, *options])})`" if values or options else f"`{call}`"
+
+
+def _argument(found: re.Match[str], flags: Mapping[str, bool]) -> str:
+    name = _name(found[1])
+    if name not in flags:
+        return found[0]
+    rest = "" if found[2] is None else f" {found[2]}"
+    if flags[name]:
+        return f"{name}=True{rest}"
+    return f"{name}={_quoted(found[2])}" if found[2] else f"{name}="
+
+
+def _name(option: str) -> str:
+    return option.replace("-", "_")
+
+
+def _quoted(value: str) -> str:
+    return value if re.fullmatch(r"[\d.]+|[A-Z]+", value) else f'"{value}"'
+
+
+@contextmanager
+def _scanpys_verbosity() -> Iterator[None]:
+    """Show messages as scanpy shows its own, where it is loaded; it is never imported, and settings are put back."""
+    settings = getattr(sys.modules.get("scanpy"), "settings", None)
+    loggers = [logging.getLogger(name) for name in _OURS]
+    if settings is None or any(logger.level for logger in loggers):
+        yield
+        return
+    level = _LEVELS[min(int(settings.verbosity), len(_LEVELS) - 1)]
+    handler = logging.StreamHandler(settings.logfile)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    is_shown = logging.getLogger().hasHandlers()  # by whoever set up the log of this program
+    for logger in loggers:
+        logger.setLevel(level)
+        if not is_shown:
+            logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.setLevel(logging.NOTSET)
+            logger.removeHandler(handler)
+
+
+def progress(what: str, done: int, total: int) -> None:
+    """Show how much of some work is done, where a bar is open; ``total`` 0 where that is not known."""
+    show = _bar.get()
+    if show is not None:
+        show(what, done, total)
+
+
+@contextmanager
+def _notebook_bar() -> Iterator[None]:
+    """Open a bar in a notebook, which goes with the end of the work; nothing elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or not hasattr(shell, "kernel") or _bar.get() is not None:
+        yield
+        return
+    from IPython.display import HTML, display
+
+    handle, shown = display(HTML(""), display_id=True), dict[str, float]()  # when each work was shown last
+
+    def show(what: str, done: int, total: int) -> None:
+        if time.monotonic() - shown.get(what, 0.0) < _EVERY_S:
+            return
+        shown[what] = time.monotonic()
+        how_much = f' value="{done}" max="{total}"' if total else ""
+        text = f"{escape(what)}: {done:,} of {total:,}" if total else escape(what)
+        handle.update(HTML(f"<progress{how_much}></progress> {text}"))
+
+    token = _bar.set(show)
+    try:
+        yield
+    finally:
+        _bar.reset(token)
+        handle.update(HTML(""))
