@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from html import escape
+from importlib import import_module
 from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
 
 from genekb.core.messages import did_you_mean
@@ -85,8 +86,8 @@ def in_python(message: str, flags: Mapping[str, bool]) -> str:
 
     ``flags``: arguments of the function that was called, and whether each is a flag; other options stay as they are.
     """
-    said = re.sub(r"--([a-z-]+) \(((\w+)(?:=\w+)?)\)", r"\2", message)  # some name both
-    return _OPTION.sub(lambda found: _argument(found, flags), _COMMAND.sub(_call, said))
+    message = re.sub(r"--([a-z-]+) \(((\w+)(?:=\w+)?)\)", r"\2", message)  # some name both
+    return _OPTION.sub(lambda found: _argument(found, flags), _COMMAND.sub(_call, message))
 
 
 def _call(found: re.Match[str]) -> str:
@@ -161,9 +162,11 @@ def _notebook_bar() -> Iterator[None]:
     if shell is None or not hasattr(shell, "kernel") or _bar.get() is not None:
         yield
         return
-    from IPython.display import HTML, display
-
-    handle, shown = display(HTML(""), display_id=True), dict[str, float]()  # when each work was shown last
+    notebook = import_module("IPython.display")  # which runs this, and is no dependency
+    handle, shown = (
+        notebook.display(notebook.HTML(""), display_id=True),
+        dict[str, float](),
+    )  # when each work was shown last
 
     def show(what: str, done: int, total: int) -> None:
         if time.monotonic() - shown.get(what, 0.0) < _EVERY_S:
@@ -171,11 +174,11 @@ def _notebook_bar() -> Iterator[None]:
         shown[what] = time.monotonic()
         how_much = f' value="{done}" max="{total}"' if total else ""
         text = f"{escape(what)}: {done:,} of {total:,}" if total else escape(what)
-        handle.update(HTML(f"<progress{how_much}></progress> {text}"))
+        handle.update(notebook.HTML(f"<progress{how_much}></progress> {text}"))
 
     token = _bar.set(show)
     try:
         yield
     finally:
         _bar.reset(token)
-        handle.update(HTML(""))
+        handle.update(notebook.HTML(""))
