@@ -163,10 +163,8 @@ def _notebook_bar() -> Iterator[None]:
         yield
         return
     notebook = import_module("IPython.display")  # which runs this, and is no dependency
-    handle, shown = (
-        notebook.display(notebook.HTML(""), display_id=True),
-        dict[str, float](),
-    )  # when each work was shown last
+    handle = notebook.display(notebook.HTML(""), display_id=True)
+    shown: dict[str, float] = {}  # when each work was shown last
 
     def show(what: str, done: int, total: int) -> None:
         if time.monotonic() - shown.get(what, 0.0) < _EVERY_S:
