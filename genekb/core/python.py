@@ -32,6 +32,23 @@ _OPTION: Final = re.compile(
 )
 _MODULES: Final = {"genekb": "gk", "cellmodel": "cm.tl"}
 _ELSEWHERE: Final = {"cm.tl.report": "cm.report", "cm.tl.plot": "cm.pl", "gk.list": "gk.list_stores"}
+SHELL_ALONE: Final = {  # commands without a function of their own, which messages name as they are
+    "genekb": {
+        "compare",
+        "download",
+        "fetch",
+        "gc",
+        "info",
+        "keygen",
+        "lock",
+        "resolve",
+        "search",
+        "sign",
+        "sql",
+        "sync",
+    },
+    "cellmodel": {"ablate", "bench", "demo", "eval", "graph", "lock", "perturb-eval", "pull", "push", "sweep", "sync"},
+}
 _LEVELS: Final = (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)  # by scanpy's verbosity
 _EVERY_S: Final = 0.2  # between two states of a bar
 _bar: ContextVar[Progress | None] = ContextVar("bar", default=None)
@@ -91,6 +108,8 @@ def in_python(message: str, flags: Mapping[str, bool]) -> str:
 
 
 def _call(found: re.Match[str]) -> str:
+    if found[2] in SHELL_ALONE[found[1]]:
+        return found[0]
     name = f"{_MODULES[found[1]]}.{found[2].replace('-', '_')}"
     words = shlex.split(found[3].strip().removesuffix("...").replace("'", ""))
     values, options = list[str](), list[str]()
