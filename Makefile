@@ -10,7 +10,7 @@ THOROUGH := --hypothesis-profile=nightly
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1) || \
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $(1)
 
-.PHONY: demo test test-robust test-all docs lint audit bench bench-clustering clean
+.PHONY: demo test test-robust test-all docs changelog dist lint audit bench bench-clustering clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,14 @@ test-all: .venv/.dev .venv/.docs  ## all tests, also the long ones and those on 
 
 docs: .venv/.docs  ## the site in docs/_build/html, without a network; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+
+changelog: .venv/.dev  ## the fragments of docs/changelog.d become the section of this version in CHANGELOG.md, and go
+	$(BIN)/towncrier build --yes --version $$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+dist: .venv/.dev  ## wheel and sdist in dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

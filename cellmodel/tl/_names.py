@@ -158,7 +158,7 @@ def annotate_markers(
 
     Examples
     --------
-    >>> table = cm.tl.annotate_markers({"0": ["CD3D", "CD3E", "CD2"]}, kb)  # doctest: +SKIP
+    >>> table = cm.tl.annotate_markers({"0": ["CD3D", "CD3E", "CD2"]}, kb)
     """
     import pandas as pd
 

@@ -30,20 +30,13 @@ def section(program: str, words: str, command: typer.core.TyperCommand) -> str:
     text, _, example = " ".join(inspect.cleandoc(command.help or "").split()).partition("Example: ")
     context = typer.Context(command, info_name=f"{program} {words}")
     records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
-    rows = "\n".join(f"| {_code(names)} | {_escaped(what)} |" for names, what in records)
-    return (
-        f"## {program} {words}\n\n{_escaped(text)}\n\n```console\n{example}\n```\n\n"
-        f"| argument or option | what it does |\n| --- | --- |\n{rows}\n"
-    )
-
-
-def _code(names: str) -> str:
-    return f"`{names}`".replace("|", r"\|")
+    options = "\n\n".join(f"`{names}`\n: {_escaped(what)}" for names, what in records)
+    return f"## {program} {words}\n\n{_escaped(text)}\n\n```console\n{example}\n```\n\n{options}\n"
 
 
 def _escaped(text: str) -> str:
     """Write plain text as Markdown: placeholders and brackets are not markup, and names between backticks stay so."""
-    parts = text.replace("|", r"\|").split("`")
+    parts = text.split("`")
     return "`".join(part if index % 2 else re.sub(r"([\[\]<>*_])", r"\\\1", part) for index, part in enumerate(parts))
 
 

@@ -66,9 +66,9 @@ def knowledge_vectors(
 
     Examples
     --------
-    >>> found = knowledge_vectors(kb, "lsa-256", knowledge="name", gene_ids=[915, 931])  # doctest: +SKIP
-    >>> found.vectors.shape, found.missing  # doctest: +SKIP
-    ((2, 256), array([], dtype=int64))
+    >>> found = knowledge_vectors(kb, "lsa-32", knowledge="name", gene_ids=[915, 931])
+    >>> found.vectors.shape, found.missing
+    ((2, 32), array([], dtype=int64))
     """
     if knowledge not in KNOWLEDGE:
         raise ValueError(f"knowledge {knowledge!r} has no gene vectors; use one of {', '.join(KNOWLEDGE)}")

@@ -184,9 +184,9 @@ def name_sets(
 
     Examples
     --------
-    >>> found = name_sets(kb, {"mine": ["CD3D", "CD3E", "CD3G", "LCK"]})  # doctest: +SKIP
-    >>> found.sets[0].name, found.sets[0].p_value  # doctest: +SKIP
-    ('T cell receptor complex', 0.000999)
+    >>> found = name_sets(kb, {"mine": ["CD3D", "CD3E", "CD3G", "LCK"]})
+    >>> found.sets[0].name, round(found.sets[0].p_value, 6)
+    ('cd3 epsilon', 0.000999)
     """
     settings = config or NameSetConfig()
     _check_expression(universe, expression)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import genekb
 from genekb_cellmodel_cli import cellmodel as cellmodel_cli
 from genekb_cellmodel_cli import genekb as genekb_cli
 from tests.support.commands import commands_of
@@ -47,6 +48,11 @@ def test_the_reference_of_commands_holds_every_command_and_option(name, monkeypa
     for command, made_by in COMMANDS[name].items():
         options = {parameter.opts[0] for parameter in made_by.params if not getattr(parameter, "hidden", False)}
         assert options - set(re.findall(r"[\w-]+", parts[command])) == set(), command
+
+
+def test_the_reference_of_python_lists_every_public_name():
+    page = (ROOT / "docs" / "reference" / "api" / "genekb.md").read_text()
+    assert set(genekb.__all__) <= set(re.findall(r"^   ([\w.]+)$", page, re.MULTILINE))
 
 
 @pytest.mark.parametrize(("name", "command"), [(name, command) for name in COMMANDS for command in COMMANDS[name]])

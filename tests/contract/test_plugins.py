@@ -1,4 +1,4 @@
-"""Recipes and encoders of other packages: the package of docs/architecture.md, and packages that are broken."""
+"""Recipes and encoders of other packages: the package of docs/tutorials/plug-ins.md, and packages that are broken."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from genekb.encoders import registry as encoders
 from tests.support.in_process import call_here
 from tests.support.processes import call, call_json
 
-PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "plug-ins.md").read_text()
 
 
 def install(folder, *, name, groups, version):
@@ -35,11 +35,11 @@ def install(folder, *, name, groups, version):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The package that docs/architecture.md shows."""
+    """The package that docs/tutorials/plug-ins.md shows."""
     folder = tmp_path_factory.mktemp("site")
     (project,) = (tomllib.loads(block)["project"] for block in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
     install(folder, name=project["name"], version=project["version"], groups=project["entry-points"])
-    modules = re.findall(r"`(\w+\.py)`[:.](?:(?!```).)*?```python\n(.*?)```", PAGE, re.DOTALL)
+    modules = re.findall(r"%%writefile (\w+\.py)\n(.*?)```", PAGE, re.DOTALL)
     assert [name for name, _ in modules] == ["nmf_recipe.py", "letter_encoder.py"]
     for name, code in modules:
         (folder / name).write_text(code)

@@ -22,6 +22,8 @@ def site(tmp_path_factory):
         shutil.copytree(
             ROOT / name, source / name, ignore=shutil.ignore_patterns("_build", "generated", "stores", "demo")
         )
+    for page in ROOT.glob("*.md"):
+        shutil.copy(page, source)
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", "html"]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False, timeout=1800)
     assert done.returncode == 0, done.stderr

@@ -22,8 +22,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]  # the wheel is made of the sdist
     subprocess.run(command, check=True, capture_output=True, timeout=600)
+    checked = [sys.executable, "-m", "twine", "check", "--strict", *map(str, folder.iterdir())]
+    subprocess.run(checked, check=True, capture_output=True, timeout=60)
     return next(folder.glob("*.whl"))
 
 

@@ -1,0 +1,51 @@
+"""What the files for releases state agrees with pyproject.toml: version, requirements, entry points."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ON_CONDA = {"torch": "pytorch", "duckdb": "python-duckdb", "torch-geometric": "pytorch_geometric"}
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    text = (ROOT / "recipe" / "meta.yaml").read_text()
+    version = re.search(r'{% set version = "(.+)" %}', text)[1]
+    filled = re.sub(r"{%.*?%}|{{ *(?!version)\w.*?}}", "", text).replace("{{ version }}", version)
+    return yaml.safe_load(filled)
+
+
+def requirements(extra=None):
+    """What an extra asks for, with what its own extras do; the plain installation without one."""
+    asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    for one in asked:
+        if own := re.fullmatch(r"genekb-cellmodel\[(.+)\]", one):
+            for each in own[1].split(","):
+                yield from requirements(each)
+        else:
+            name, bounds = re.fullmatch(r"([\w.-]+)(.*)", one).groups()
+            yield f"{ON_CONDA.get(name, name)} {bounds}"
+
+
+def test_the_version_is_the_same_everywhere(recipe):
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert PROJECT["version"] == citation["version"] == recipe["package"]["version"]
+
+
+def test_the_conda_recipe_asks_for_what_the_package_asks_for(recipe):
+    asked = {f"python {PROJECT['requires-python']}", *requirements(), *requirements("cells"), *requirements("plot")}
+    assert set(recipe["requirements"]["run"]) == asked
+    assert recipe["build"]["entry_points"] == [f"{name} = {target}" for name, target in PROJECT["scripts"].items()]
+
+
+def test_the_workflow_tests_each_python_that_the_package_claims():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    claimed = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)}
+    assert set(jobs["test"]["strategy"]["matrix"]["python"]) == claimed
+    targets = {word for job in jobs.values() for step in job["steps"] for word in step.get("run", "").split()[1:]}
+    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
