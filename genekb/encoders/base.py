@@ -9,12 +9,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final, Literal, Protocol, Self, get_args
 
 import numpy as np
-from jaxtyping import Float32, Int32
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from genekb.core.errors import EncoderFailed, SchemaMismatch
 from genekb.encoders.kinds import KINDS, EncoderKind, Kind, Pooling
-from genekb.schema import EncoderID
+from genekb.schema import EncoderID, FloatArray
 
 VectorsAndTokens = tuple[np.ndarray, ArrayLike, ArrayLike]  # of each text: vector of any length, tokens, tokens cut off
 ComputeDtype = Literal["float32", "bfloat16"]
@@ -97,11 +96,11 @@ class EncoderSpec:
 class EncodedTexts:
     """Vectors of texts in the order of the input, and how much of each text was encoded."""
 
-    vectors: Float32[np.ndarray, "text dim"]  # finite, of unit length
-    # of the whole text in the encoder's vocabulary, without prompt and special tokens; of ``lsa`` and ``hash`` distinct
-    # words and word pairs, of ``lsa`` known ones: 0 marks a text without any
-    n_tokens: Int32[np.ndarray, " text"]
-    n_tokens_cut: Int32[np.ndarray, " text"]  # truncated tokens at the end of the text
+    vectors: FloatArray  # (text, dim) finite, of unit length
+    # (text,) of the whole text in the encoder's vocabulary, without prompt and special tokens; of ``lsa`` and ``hash``
+    # distinct words and word pairs, of ``lsa`` known ones: 0 marks a text without any
+    n_tokens: NDArray[np.int32]
+    n_tokens_cut: NDArray[np.int32]  # (text,) truncated tokens at the end of the text
 
 
 class Encoder(Protocol):
@@ -179,8 +178,8 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(f"text {position} ({text[:20]!r}) holds no letter or digit; leave it out before encoding")
 
 
-def unit_rows(vectors: Float32[np.ndarray, "text dim"], *, encoder: str) -> Float32[np.ndarray, "text dim"]:
-    """Scale rows to unit length; ``EncoderFailed`` if a row is not finite or all zero."""
+def unit_rows(vectors: FloatArray, *, encoder: str) -> FloatArray:
+    """Scale rows (text, dim) to unit length; ``EncoderFailed`` if a row is not finite or all zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # (text, 1)
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if bad.size:
@@ -189,7 +188,7 @@ def unit_rows(vectors: Float32[np.ndarray, "text dim"], *, encoder: str) -> Floa
     return np.asarray(vectors / norms, dtype=np.float32)
 
 
-def unit_or_zero(vectors: Float32[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim"]:
-    """Scale rows to unit length; rows of zeros stay."""
+def unit_or_zero(vectors: FloatArray) -> FloatArray:
+    """Scale rows (row, dim) to unit length; rows of zeros stay."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0), dtype=np.float32)

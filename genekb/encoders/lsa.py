@@ -6,20 +6,18 @@ The fitted state is part of the recipe and is saved with the vectors.
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import scipy.sparse as sp
-from jaxtyping import Float32
 
 from genekb.core.words import split_words
 from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, check_texts, unit_rows
 from genekb.encoders.state import Arrays, read_state, write_state
+from genekb.schema import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import CountVectorizer
@@ -41,16 +39,21 @@ class LsaEncoder(TextEncoder):
 
     spec: EncoderSpec
     vocabulary: Sequence[str]  # terms, in the order of the columns
-    idf: Float32[np.ndarray, " term"]
+    idf: FloatArray  # (term,)
     components: np.ndarray  # (dim, term), in float16 so that a reopened encoder gives the same bytes
-    neutral: Float32[np.ndarray, " dim"]  # unit vector of a text without a known term: the mean of the fitted texts
+    neutral: FloatArray  # (dim,) unit vector of a text without a known term: the mean of the fitted texts
 
     def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
-        weighted = _weigh(_count_terms(texts, self.vocabulary, revision=self.spec.revision), self.idf)
-        vectors = np.asarray(weighted @ self.components.T.astype(np.float32), dtype=np.float32)
+        counts, columns, starts = _count_terms(texts, self.vocabulary, revision=self.spec.revision)
+        weights = _weigh(counts, columns, starts, idf=self.idf)
+        used, rows = np.unique(columns, return_inverse=True)
+        terms = np.ascontiguousarray(self.components[:, used].T, dtype=np.float32)
+        vectors = np.empty((len(texts), len(self.components)), dtype=np.float32)
+        for text, (start, end) in enumerate(pairwise(starts.tolist())):  # scipy.sparse takes longer to import
+            vectors[text] = (terms[rows[start:end]] * weights[start:end, None]).sum(axis=0)
         vectors[~(np.linalg.norm(vectors, axis=1) > 0)] = self.neutral
         progress(len(texts))
-        return vectors, np.diff(weighted.indptr), 0
+        return vectors, np.diff(starts), 0
 
     def save(self, folder: Path) -> None:
         """Write vocabulary and matrices."""
@@ -59,6 +62,7 @@ class LsaEncoder(TextEncoder):
 
 def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     """Fit an LSA on a store's texts in any order; fewer dimensions than ``dim`` where the corpus spans fewer."""
+    import scipy.sparse as sp
     from sklearn.utils.extmath import randomized_svd, svd_flip
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
@@ -72,7 +76,9 @@ def fit_lsa(corpus: Sequence[str], *, name: str, dim: int) -> LsaEncoder:
     vocabulary = counter.get_feature_names_out().tolist()
     containing = np.diff(counts.tocsc().indptr)
     idf = (np.log((1 + len(texts)) / (1 + containing)) + 1).astype(np.float32)
-    weighted = _weigh(sp.csr_matrix(counts), idf)
+    weighted = sp.csr_matrix(counts, dtype=np.float32)
+    weighted.sort_indices()
+    weighted.data = _weigh(weighted.data, weighted.indices, weighted.indptr, idf=idf)
     kept = max(1, min(dim, len(vocabulary), len(texts)))
     with threadpool_limits(limits=1):  # rounding depends on the number of threads, and the recipe on rounding
         directions = randomized_svd(weighted, kept, n_iter=5, random_state=0)[2]
@@ -102,19 +108,21 @@ def _counter(revision: str, **settings: Any) -> "CountVectorizer":
     return CountVectorizer(ngram_range=(1, 2), **_SPLITTING[revision], **settings)
 
 
-def _count_terms(texts: Sequence[str], vocabulary: Sequence[str], *, revision: str) -> sp.csr_matrix:
-    """Count the terms of a vocabulary as :func:`_counter` does, without its library, which a query would wait for."""
-    columns = {term: column for column, term in enumerate(vocabulary)}
+def _count_terms(
+    texts: Sequence[str], vocabulary: Sequence[str], *, revision: str
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Count the terms of a vocabulary as :func:`_counter` does, without its library, which a query would wait for.
+
+    Returns counts and columns, ascending in each text, and where the texts start; behind them the end of the last.
+    """
+    known = {term: column for column, term in enumerate(vocabulary)}
     split = split_words if revision == REVISION else _split_by_case
-    counts: list[Counter[int]] = []
-    for text in texts:
-        words = split(text)
-        terms = (*words, *map(" ".join, pairwise(words)))
-        counts.append(Counter(columns[term] for term in terms if term in columns))
-    indices = np.array([column for found in counts for column in found], dtype=np.int64)
-    values = np.array([count for found in counts for count in found.values()], dtype=np.float32)
-    starts = np.concatenate([[0], np.cumsum([len(found) for found in counts], dtype=np.int64)])
-    return sp.csr_matrix((values, indices, starts), shape=(len(texts), len(vocabulary)))
+    documents = [(*words, *map(" ".join, pairwise(words))) for words in map(split, texts)]
+    found = [[column for term in terms if (column := known.get(term)) is not None] for terms in documents]
+    texts_first = np.repeat(np.arange(len(texts)), list(map(len, found))) * len(known)
+    places, counts = np.unique(texts_first + np.fromiter(chain(*found), dtype=np.int64), return_counts=True)
+    starts = np.searchsorted(places, np.arange(len(texts) + 1) * len(known))
+    return counts.astype(np.float32), places % max(len(known), 1), starts
 
 
 def _split_by_case(text: str) -> list[str]:
@@ -122,15 +130,12 @@ def _split_by_case(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def _weigh(counts: sp.csr_matrix, idf: Float32[np.ndarray, " term"]) -> sp.csr_matrix:
-    """Weigh counts as (1 + log count) x idf, each row at unit length."""
-    weighted = sp.csr_matrix(counts, dtype=np.float32)
-    weighted.sort_indices()
-    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
-    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
-    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    weighted.data *= np.repeat(scale, np.diff(weighted.indptr)).astype(np.float32)
-    return weighted
+def _weigh(counts: FloatArray, columns: IntArray, starts: IntArray, *, idf: FloatArray) -> FloatArray:
+    """Weigh counts as (1 + log count) x idf, those of each text at unit length; see :func:`_count_terms`."""
+    weights = (1 + np.log(counts)) * idf[columns]
+    lengths = np.diff(starts)
+    squares = np.add.reduceat(weights * weights, starts[:-1][lengths > 0]) if len(weights) else weights
+    return np.asarray(weights * np.repeat(1 / np.sqrt(squares), lengths[lengths > 0]), dtype=np.float32)
 
 
 def _digest(vocabulary: Sequence[str], arrays: Arrays) -> str:

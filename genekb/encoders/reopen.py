@@ -55,10 +55,13 @@ def reopen_encoder(
         )
     if spec.kind in {"lsa", "wcp"}:
         require("sklearn", needed_by=f"encoder {spec.name!r} needs")
-        from genekb.encoders.lsa import reopen_lsa
-        from genekb.encoders.wcp.encoder import reopen_wcp
+        if spec.kind == "wcp":
+            from genekb.encoders.wcp.encoder import reopen_wcp
 
-        return reopen_lsa(spec, folder) if spec.kind == "lsa" else reopen_wcp(spec, folder)
+            return reopen_wcp(spec, folder)
+        from genekb.encoders.lsa import reopen_lsa
+
+        return reopen_lsa(spec, folder)
     if spec.kind == "plugin" and spec.name not in plugins():
         raise NotAvailable(
             f"{spec.encoder_id} was made by a plug-in of {spec.model_id or 'another package'}, which is not installed "

@@ -10,29 +10,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from genekb.schema import WORDS, IntArray, integers, numbers, strings
+from genekb.schema import WORDS, IntArray, integers, literal, numbers, strings
 
 CLAUSE_END, SENTENCE_END = ",", "."
 _ROWS_AT_ONCE: Final = 1 << 10  # texts split at once: bounds memory
-_BASE: Final = 0x9E3779B97F4A7C15  # odd: of the hashes of sentences
-_BETWEEN: Final = 0  # byte between two texts
 _BRACKETS: Final = re.compile(rb"\[[^\]\0]*\]")  # as split_sentences leaves them out
 # Blanks and capitals of other scripts that count as ASCII's, and the byte that stands between texts
 _STRANGE: Final = "[\0\u0085\u00a0\u0130\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u212a\u3000]"
 _REPLACED: Final = {ord("\0"): "\1", ord("\u0130"): "i\u0307", ord("\u212a"): "k"}
-
-
-def _holds(characters: bytes) -> NDArray[np.bool_]:
-    """Which byte is one of some characters."""
-    return np.isin(np.arange(256), np.frombuffer(characters, dtype=np.uint8))
-
-
-_IS_BLANK: Final = _holds(b" \t\n\r\f\v\x1c\x1d\x1e\x1f")
-_IS_WORD: Final = _holds(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_STARTS_SENTENCE: Final = _holds(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_ENDS_SENTENCE: Final = _holds(b".;")
-_ENDS_CLAUSE: Final = _holds(b",:;()!?")
-_LOWER: Final = np.frombuffer(bytes(range(256)).lower(), dtype=np.uint8)
+_WORD_OF_ANY_SCRIPT: Final = re.compile(r"[^\W_]+")
+_LETTERS_AND_DIGITS: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_NO_LETTERS_OR_DIGITS: Final = bytes(set(range(256)) - set(_LETTERS_AND_DIGITS))
+_IS_WORD, _IS_BLANK, _STARTS_SENTENCE, _ENDS_SENTENCE, _ENDS_CLAUSE = 1, 2, 4, 8, 16
+_CHARACTERS: Final = {
+    _IS_WORD: _LETTERS_AND_DIGITS,
+    _IS_BLANK: b" \t\n\r\f\v\x1c\x1d\x1e\x1f",
+    _STARTS_SENTENCE: _LETTERS_AND_DIGITS[26:],
+    _ENDS_SENTENCE: b".;",
+    _ENDS_CLAUSE: b",:;()!?",
+}
+_KINDS: Final = bytes(sum(kind for kind, found in _CHARACTERS.items() if byte in found) for byte in range(256))
+_BYTES: Final = bytes(range(256)).lower()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -81,7 +79,8 @@ def words_table(texts: pa.StringArray | pa.ChunkedArray, gene_ids: IntArray) -> 
     :func:`genekb.core.words.split_sentences` and :func:`genekb.core.words.split_clauses`.
     """
     starts = range(0, max(len(texts), 1), _ROWS_AT_ONCE)
-    parts = [_split(_joined(texts.slice(start, _ROWS_AT_ONCE))) for start in starts]
+    known: dict[int, int] = {}
+    parts = [_split(_without_brackets(texts.slice(start, _ROWS_AT_ONCE)), known) for start in starts]
     words = pa.chunked_array([part.words for part in parts]).unify_dictionaries().combine_chunks()
     sentences = np.concatenate([part.sentences for part in parts])
     marks = np.concatenate([part.marks for part in parts])
@@ -91,28 +90,44 @@ def words_table(texts: pa.StringArray | pa.ChunkedArray, gene_ids: IntArray) -> 
     entries = pa.DictionaryArray.from_arrays(_int32(codes), vocabulary)
     columns = [
         integers(gene_ids),
-        _lists(_int32(_numbered(sentences)), np.concatenate([part.n_sentences for part in parts])),
+        _lists(_int32(sentences), np.concatenate([part.n_sentences for part in parts])),
         _lists(entries, np.concatenate([part.n_entries for part in parts])),
     ]
     return pa.Table.from_arrays(columns, schema=WORDS)
 
 
-def count_words(texts: pa.StringArray) -> IntArray:
-    """Count the words of any script in each text: runs of letters and digits."""
-    _, offsets, characters = texts.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    if not len(texts) or bounds[0] == bounds[-1]:
-        return np.zeros(len(texts), dtype=np.int64)
-    data = np.frombuffer(characters, dtype=np.uint8)[bounds[0] : bounds[-1]]
-    bounds = bounds - bounds[0]
-    starts = _IS_WORD[data]
-    starts[1:] &= ~_IS_WORD[data[:-1]]
-    first = bounds[:-1][bounds[:-1] < bounds[1:]]
-    starts[first] = _IS_WORD[data[first]]
-    counts = np.diff(np.searchsorted(np.flatnonzero(starts), bounds))
-    others = np.flatnonzero(np.diff(np.searchsorted(np.flatnonzero(data > 127), bounds)))  # noqa: PLR2004 - beyond ASCII
-    counts[others] = numbers(pc.count_substring_regex(texts.take(integers(others)), r"[\pL\pN]+"))
-    return counts
+def count_words(texts: pa.StringArray, wanted: Sequence[Sequence[str]] = ()) -> tuple[IntArray, IntArray]:
+    """Count the words of any script in each text, runs of letters and digits: all (text,), wanted ones (text, word).
+
+    ``wanted``: for each word the spellings that count as it, in lower case.
+    """
+    ends = np.cumsum(numbers(pc.binary_length(texts)) + np.int64(1)) - 1
+    text = _joined(texts).lower()
+    data = np.frombuffer(text, dtype=np.uint8)
+    starts, stops = _words(np.frombuffer(text.translate(_KINDS), dtype=np.uint8))
+    totals, counts = _per_text(starts, ends), np.zeros((len(texts), len(wanted)), dtype=np.int64)
+    for number, spelling in ((number, one.encode()) for number, same in enumerate(wanted) for one in same):
+        places = starts[stops - starts == len(spelling)]
+        for offset, byte in enumerate(spelling):
+            places = places[data[places + offset] == byte]
+        counts[:, number] += _per_text(places, ends)
+    for row in np.flatnonzero(_per_text(np.flatnonzero(data > 127), ends)).tolist():  # noqa: PLR2004 - beyond ASCII
+        found = _WORD_OF_ANY_SCRIPT.findall(texts[row].as_py().lower())
+        totals[row], counts[row] = len(found), [sum(map(found.count, same)) for same in wanted]
+    return totals, counts
+
+
+def _per_text(places: IntArray, ends: IntArray) -> IntArray:
+    """Count places, ascending, in each text, by the end of each."""
+    return np.diff(np.searchsorted(places, ends), prepend=0)
+
+
+def _words(kinds: NDArray[np.uint8]) -> tuple[IntArray, IntArray]:
+    """First bytes of the words, and those behind their last ones; the last byte is that behind a text."""
+    is_word = (kinds & _IS_WORD) > 0
+    edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
+    edges = np.append(0, edges) if is_word[:1].any() else edges
+    return edges[::2], edges[1::2]
 
 
 def _lists(values: pa.Array, lengths: IntArray) -> pa.ListArray:
@@ -124,21 +139,21 @@ def _int32(values: NDArray[np.integer]) -> pa.Int32Array:
     return pa.Array.from_buffers(pa.int32(), len(values), [None, buffer])
 
 
-def _numbered(values: NDArray[np.uint64]) -> IntArray:
-    """Replace values by numbers, in the order in which they first appear."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
+def _joined(texts: pa.StringArray | pa.ChunkedArray) -> bytes:
+    """Bytes of the texts, a byte of its own behind each."""
+    found = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if not len(found):
+        return b""
+    whole = pa.LargeListArray.from_arrays(integers([0, len(found)]), found.cast(pa.large_string()))
+    return pc.binary_join(whole, literal("\0").cast(pa.large_string()))[0].as_buffer().to_pybytes() + b"\0"
 
 
-def _joined(texts: pa.StringArray | pa.ChunkedArray) -> NDArray[np.uint8]:
-    """Bytes of the texts without what stands in brackets, a byte of its own behind each."""
-    found = texts.to_pylist()
+def _without_brackets(texts: pa.StringArray | pa.ChunkedArray) -> bytes:
+    """Bytes of the texts without what stands in brackets, see :func:`_joined`."""
     if pc.any(pc.match_substring_regex(texts, _STRANGE)).as_py():
-        found = [re.sub(_STRANGE, lambda one: _REPLACED.get(ord(one[0]), " "), text) for text in found]
-    joined = "".join(f"{text}\0" for text in found).encode()
-    return np.frombuffer(_BRACKETS.sub(b"", joined), dtype=np.uint8)
+        replaced = [re.sub(_STRANGE, lambda one: _REPLACED.get(ord(one[0]), " "), text) for text in texts.to_pylist()]
+        texts = strings(replaced)
+    return _BRACKETS.sub(b"", _joined(texts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -148,82 +163,69 @@ class _Split:
     words: pa.DictionaryArray
     marks: NDArray[np.int8]  # (entry,) 0 where it is a word, 1 where a clause ends, 2 where a sentence does
     n_entries: IntArray  # (text,)
-    sentences: NDArray[np.uint64]  # hashes
+    sentences: NDArray[np.int32]  # a number for each, the same where they are the same
     n_sentences: IntArray  # (text,)
 
 
-def _split(data: NDArray[np.uint8]) -> _Split:
-    ends = np.flatnonzero(data == _BETWEEN)  # of texts
-    first, last = _sentences(data, ends)
+def _split(text: bytes, known: dict[int, int]) -> _Split:
+    """Split texts; ``known``: numbers of the sentences before, by their hashes, which no two share by chance."""
+    kinds = np.frombuffer(text.translate(_KINDS), dtype=np.uint8)
+    ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == 0)  # of texts
+    first, last = _sentences(kinds, ends)
     text_of = np.searchsorted(ends, first)
-    is_word = _IS_WORD[data]
-    starts = np.flatnonzero(is_word & ~np.concatenate([[False], is_word[:-1]]))
-    stops = np.flatnonzero(is_word[:-1] & ~is_word[1:]) + 1  # the last byte is that behind a text
-    n_breaks = np.cumsum(_clause_ends(data), dtype=np.int32)[starts]
-    opens_sentence = np.zeros(len(data), dtype=bool)
-    opens_sentence[first] = True
-    sentence_of = np.cumsum(opens_sentence, dtype=np.int32)[starts] - 1
-    follows_break = (np.diff(n_breaks, prepend=0) > 0) & (np.diff(sentence_of, prepend=-1) == 0)
+    starts, stops = _words(kinds)
+    opening = np.append(np.searchsorted(starts, first), len(starts))  # first word of each sentence
+    follows_break = np.zeros(len(starts) + 1, dtype=bool)
+    follows_break[np.searchsorted(starts, _clause_ends(text, kinds))] = True
+    follows_break[opening] = False
+    n_breaks = np.cumsum(follows_break)
     # an entry for each word, after a mark where a clause ended, and one for the end of each sentence
-    place = np.arange(len(starts)) + np.cumsum(follows_break) + sentence_of
-    n_of_sentence = np.bincount(sentence_of, weights=1 + follows_break, minlength=len(first)).astype(np.int64) + 1
+    sentence_of = np.repeat(np.arange(len(first)), np.diff(opening))
+    place = np.arange(len(starts)) + n_breaks[:-1] + sentence_of
+    n_of_sentence = np.diff(opening + np.append(0, n_breaks)[opening]) + 1
     marks = np.full(int(n_of_sentence.sum()), 2, dtype=np.int8)
     marks[place] = 0
-    marks[place[follows_break] - 1] = 1
+    marks[place[follows_break[:-1]] - 1] = 1
+    hashes = (hash(text[start:stop]) for start, stop in zip(first.tolist(), last.tolist(), strict=True))
     return _Split(
-        words=_strings(_LOWER[data[is_word]], stops - starts).dictionary_encode(),
+        words=_strings(text.translate(_BYTES, _NO_LETTERS_OR_DIGITS), stops - starts).dictionary_encode(),
         marks=marks,
         n_entries=np.bincount(text_of, weights=n_of_sentence, minlength=len(ends)).astype(np.int64),
-        sentences=_hashes(data, first, last),
+        sentences=np.fromiter((known.setdefault(one, len(known)) for one in hashes), dtype=np.int32, count=len(first)),
         n_sentences=np.bincount(text_of, minlength=len(ends)),
     )
 
 
-def _sentences(data: NDArray[np.uint8], ends: IntArray) -> tuple[IntArray, IntArray]:
+def _sentences(kinds: NDArray[np.uint8], ends: IntArray) -> tuple[IntArray, IntArray]:
     """First bytes of the sentences, and those behind their last ones; no sentence is empty."""
-    is_blank = _IS_BLANK[data]
-    after = np.flatnonzero(is_blank[:-1] & _STARTS_SENTENCE[data[1:]]) + 1
-    before = _shown(after - 1, is_blank, step=-1)
-    is_end = _ENDS_SENTENCE[data[before]]
-    opening = _shown(np.concatenate([[0], ends[:-1] + 1])[: len(ends)], is_blank, step=1)
-    closing = _shown(ends - 1, is_blank, step=-1)
+    after = np.flatnonzero(kinds[:-1] & (kinds[1:] >> 1) & _IS_BLANK) + 1
+    before = _shown(after - 1, kinds, step=-1)
+    is_end = (kinds[before] & _ENDS_SENTENCE) > 0
+    opening = _shown(np.append(0, ends[:-1] + 1)[: len(ends)], kinds, step=1)
+    closing = _shown(ends - 1, kinds, step=-1)
     has_text = opening < ends
-    return np.sort(np.concatenate([after[is_end], opening[has_text]])), np.sort(
-        np.concatenate([before[is_end], closing[has_text]]) + 1
+    return np.sort(np.append(after[is_end], opening[has_text])), np.sort(
+        np.append(before[is_end], closing[has_text]) + 1
     )
 
 
-def _shown(places: IntArray, is_blank: NDArray[np.bool_], *, step: int) -> IntArray:
+def _shown(places: IntArray, kinds: NDArray[np.uint8], *, step: int) -> IntArray:
     """Go on from places to the next byte that is not blank."""
     places = places.copy()
-    while (blank := is_blank[places]).any():
+    while (blank := (kinds[places] & _IS_BLANK) > 0).any():
         places[blank] += step
     return places
 
 
-def _clause_ends(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which bytes end a clause: punctuation, a full stop before a blank, a dash between blanks."""
-    is_blank = _IS_BLANK[data]
-    found = _ENDS_CLAUSE[data]
+def _clause_ends(text: bytes, kinds: NDArray[np.uint8]) -> IntArray:
+    """Bytes that end a clause: punctuation, a full stop before a blank, a dash between blanks."""
+    data, is_blank = np.frombuffer(text, dtype=np.uint8), (kinds & _IS_BLANK) > 0
+    found = (kinds & _ENDS_CLAUSE) > 0
     found[:-1] |= (data[:-1] == ord(".")) & is_blank[1:]
     found[1:-1] |= (data[1:-1] == ord("-")) & is_blank[:-2] & is_blank[2:]
-    return found
+    return np.flatnonzero(found)
 
 
-def _hashes(data: NDArray[np.uint8], first: IntArray, last: IntArray) -> NDArray[np.uint64]:
-    """Polynomial hashes of slices, none of which is empty; that two differ by chance has odds of 1 to 10^9 a store."""
-    lengths = last - first
-    if not len(lengths):
-        return np.empty(0, dtype=np.uint64)
-    starts = np.concatenate([[0], np.cumsum(lengths[:-1])])
-    place = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)  # in its slice
-    powers = np.cumprod(np.full(int(lengths.max()), _BASE, dtype=np.uint64))
-    values = (data[place + np.repeat(first, lengths)].astype(np.uint64) + np.uint64(1)) * powers[place]
-    return np.add.reduceat(values, starts)
-
-
-def _strings(characters: NDArray[np.uint8], lengths: IntArray) -> pa.StringArray:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.StringArray.from_buffers(
-        len(lengths), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(characters))
-    )
+def _strings(characters: bytes, lengths: IntArray) -> pa.StringArray:
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(characters))

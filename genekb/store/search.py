@@ -15,11 +15,10 @@ from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import counted, did_you_mean, html_table, shorten
 from genekb.core.words import list_unknown, near_words, singular, spellings
 from genekb.genes.words import count_words
-from genekb.schema import FloatArray, IntArray, integers, numbers, rows_of
+from genekb.schema import NAMES, FloatArray, IntArray, in_order_of_genes, literal, numbers, rows_of, strings
 from genekb.store.reader import Store
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd
 
 Mode = Literal["hybrid", "semantic", "keyword"]
@@ -309,77 +308,62 @@ def _ranks(rankings: Mapping[str, _Ranking], gene_id: int) -> dict[str, int]:
 
 K1: Final = 1.2  # saturation of repeated words
 B: Final = 0.75  # penalty of long texts
-_WORDS: Final = r"regexp_extract_all(lower({}), '[\pL\pN]+')"  # one tokeniser for texts and queries
-_GENE_TEXTS: Final = """
-select gene_id, lower(concat_ws(' ', text, symbol, array_to_string(aliases, ' '))) as text
-from genes left join texts using (gene_id) order by gene_id
-"""
-_COUNTS: Final = f"""
-select row, list_transform(
-    $query::varchar[][], lambda same: len(list_filter(words, lambda word: list_contains(same, word)))
-) as counts
-from (select row, {_WORDS.format("text")} as words from held)
-"""
-_EVERY_WORD: Final = (
-    f"select distinct word from (select unnest({_WORDS.format('text')}) as word from every) order by word"
-)
-_NAMED: Final = """
-select gene_id, min(case
-    when name = $query and kind = 'symbol' then 1
-    when name = $query then 2
-    when list_contains($symbols::varchar[], name) then 3
-    when kind = 'symbol' then 4
-    else 5 end) as rank
-from names
-where kind <> 'ortholog'
-    and (lower(name) = lower($query) or (kind = 'symbol' and list_contains($symbols::varchar[], name)))
-group by gene_id order by rank, gene_id
-"""
+_WORD: Final = re.compile(r"[^\W_]+")  # one tokeniser for texts and queries
 _SYMBOL_INSIDE: Final = 3  # rank of a symbol among the words of a query, which is no name as a whole
 _SYMBOL: Final = re.compile(r"(?=.*\d|.*[A-Z].*[A-Z])[A-Za-z][\w.-]+")  # CD4, Cd4, INS; no word of plain prose
 
 
 def match_keywords(store: Store, query: str) -> KeywordMatches:
     """Count the words of a query in every gene's text, symbol and aliases, and score them."""
-    import duckdb
-
-    with duckdb.connect() as connection:
-        for name in ("genes", "names", "texts"):
-            connection.register(name, store.table(name))
-        found = connection.execute(f"select {_WORDS.format('$query')}", {"query": query}).fetchall()[0][0]
-        first: dict[str, str] = {}
-        for word in found:
-            first.setdefault(singular(word), word)
-        words = list(first.values())
-        table = connection.sql(_GENE_TEXTS).to_arrow_table()
-        connection.register("every", table)
-        counts = _count(connection, table["text"].combine_chunks(), [spellings(word) for word in words])
-        bare = (word.strip(".,;:!?()[]'\"") for word in query.split())
-        symbols = [word for word in bare if _SYMBOL.fullmatch(word)]
-        named = connection.execute(_NAMED, {"query": query.strip(), "symbols": symbols}).fetchall()
-        is_name = any(rank != _SYMBOL_INSIDE for _, rank in named)
-        lacking = [] if is_name else [word for word, n in zip(words, counts.sum(axis=0), strict=True) if not n]
-        known = [word for (word,) in connection.execute(_EVERY_WORD).fetchall()] if lacking else []
+    first: dict[str, str] = {}
+    for word in _split(query):
+        first.setdefault(singular(word), word)
+    words = list(first.values())
+    gene_ids, texts = _gene_texts(store)
+    n_words, counts = count_words(texts, [spellings(word) for word in words])
+    named = _named(store.table("names"), query)
+    is_name = any(rank != _SYMBOL_INSIDE for rank in named.values())
+    lacking = [] if is_name else [word for word, n in zip(words, counts.sum(axis=0), strict=True) if not n]
+    known = sorted({word for text in texts.to_pylist() for word in _split(text)}) if lacking else []
     return KeywordMatches(
         words=tuple(words),
-        gene_ids=numbers(table["gene_id"]),
+        gene_ids=gene_ids,
         counts=counts,
-        scores=score_bm25(counts, n_words=count_words(table["text"].combine_chunks())),
-        named=tuple(gene_id for gene_id, _ in named),
+        scores=score_bm25(counts, n_words=n_words),
+        named=tuple(sorted(named, key=lambda gene_id: (named[gene_id], gene_id))),
         unknown={word: near_words(word, known) for word in lacking},
     )
 
 
-def _count(connection: "duckdb.DuckDBPyConnection", texts: pa.StringArray, words: list[list[str]]) -> IntArray:
-    """Count words, each in any of its spellings, in the texts (text, word): those that hold one are split."""
-    counts = np.zeros((len(texts), len(words)), dtype=np.int64)
-    every = "|".join(spelling for same in words for spelling in same)
-    held = pc.match_substring_regex(texts, rf"(?:^|[^\pL\pN])(?:{every})(?:[^\pL\pN]|$)")
-    rows = integers(range(len(texts))).filter(held)
-    connection.register("held", pa.Table.from_arrays([rows, texts.filter(held)], names=["row", "text"]))
-    found = connection.sql(_COUNTS, params={"query": words}).to_arrow_table()
-    counts[numbers(found["row"])] = numbers(found["counts"].combine_chunks().flatten()).reshape(-1, len(words))
-    return counts
+def _split(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _gene_texts(store: Store) -> tuple[IntArray, pa.StringArray]:
+    """All genes, ascending, and what is searched of each: text, symbol and aliases."""
+    genes = in_order_of_genes(store.table("genes")).combine_chunks()
+    texts = store.table("texts")
+    rows = pc.index_in(genes["gene_id"], texts["gene_id"].combine_chunks())
+    aliases = pc.binary_join(genes["aliases"], literal(" "))
+    columns = (texts["text"].take(rows), genes["symbol"], aliases)
+    joined = pc.binary_join_element_wise(*columns, literal(" "), null_handling="skip")
+    return numbers(genes["gene_id"]), joined.combine_chunks()
+
+
+def _named(names: pa.Table, query: str) -> dict[int, int]:
+    """Rank of each gene that a query names: by symbol, by another name, by a symbol inside, in another case."""
+    whole = query.strip()
+    bare = (word.strip(".,;:!?()[]'\"") for word in query.split())
+    symbols = {word for word in bare if _SYMBOL.fullmatch(word)}
+    alike = pc.equal(pc.utf8_lower(names["name"]), literal(whole.lower()))
+    found = names.filter(pc.or_(alike, pc.is_in(names["name"], strings([whole, *sorted(symbols)]))))
+    ranks: dict[int, int] = {}
+    for name, gene_id, kind in zip(*(found[column].to_pylist() for column in NAMES.names), strict=True):
+        is_symbol = kind == "symbol"
+        if kind != "ortholog" and (is_symbol or name not in symbols or name.lower() == whole.lower()):
+            exact = (1 if is_symbol else 2) if name == whole else 3 if name in symbols else 4 if is_symbol else 5
+            ranks[gene_id] = min(exact, ranks.get(gene_id, exact))
+    return ranks
 
 
 def score_bm25(counts: IntArray, *, n_words: IntArray) -> NDArray[np.float64]:

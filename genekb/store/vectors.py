@@ -91,13 +91,13 @@ def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTab
     if len(keys) != len(vectors):
         raise StoreCorrupt(f"{folder}: {encoder_id} has {len(keys)} keys and {len(vectors)} vectors; build again")
     if key == "gene_id":
-        return _in_order(keys.to_numpy(), np.arange(len(vectors)), vectors)
+        return _in_order(schema.numbers(keys), np.arange(len(vectors)), vectors)
     texts = read_columns(folder / "texts.parquet", _TEXT_KEYS)
     rows = pc.index_in(texts["text_id"], keys)
     if rows.null_count:
         missing = texts["text_id"].filter(pc.is_null(rows))[0].as_py()
         raise StoreCorrupt(f"{folder}: text {missing[:12]} has no vector by {encoder_id}; build again")
-    return _in_order(texts["gene_id"].to_numpy(), rows.to_numpy().astype(np.int64), vectors)
+    return _in_order(schema.numbers(texts["gene_id"]), schema.numbers(rows).astype(np.int64), vectors)
 
 
 def vector_files(folder: Path, manifest: Manifest, encoder_id: str) -> list[Path]:

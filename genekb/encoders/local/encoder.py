@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from jaxtyping import Float32
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.encoders.base import ComputeDtype, EncoderSpec, TextEncoder, VectorsAndTokens
@@ -14,6 +13,7 @@ from genekb.encoders.kinds import Pooling
 from genekb.encoders.local.cutting import SentenceCutter
 from genekb.encoders.local.files import ModelFolder, smallest_limit
 from genekb.encoders.local.remote_code import CODE_FAULTS, OwnCode, first_line
+from genekb.schema import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -85,8 +85,8 @@ class TransformerEncoder(TextEncoder):
                 progress(len(rows))
         return vectors, [cut.n_tokens for cut in cuts], [cut.n_tokens_cut for cut in cuts]
 
-    def _forward(self, texts: list[str]) -> Float32[np.ndarray, "text dim"]:
-        vectors: Float32[np.ndarray, "text dim"] = self._model.encode(
+    def _forward(self, texts: list[str]) -> FloatArray:
+        vectors: FloatArray = self._model.encode(
             texts,
             prompt=self.spec.prompt,
             batch_size=len(texts),

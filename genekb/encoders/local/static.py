@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float32
 
 from genekb.core.errors import EncoderFailed, NotAvailable
 from genekb.core.plugins import require
@@ -14,6 +13,7 @@ from genekb.core.resources import raise_resource_fault
 from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens
 from genekb.encoders.local.files import static_folder
 from genekb.files.atomic import sha256_file
+from genekb.schema import FloatArray
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,7 +30,7 @@ class StaticEncoder(TextEncoder):
     direction of the mean of the whole table.
     """
 
-    def __init__(self, *, spec: EncoderSpec, model: Any, neutral: Float32[np.ndarray, " dim"]) -> None:
+    def __init__(self, *, spec: EncoderSpec, model: Any, neutral: FloatArray) -> None:
         self.spec = spec
         self._model = model
         self._neutral = neutral

@@ -12,12 +12,13 @@ from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Int8
+from numpy.typing import NDArray
 
 from genekb.core.words import content_words
 from genekb.encoders.base import EncoderSpec, TextEncoder, VectorsAndTokens, unit_or_zero
 from genekb.encoders.state import Arrays, read_state, write_state
 from genekb.encoders.wcp.counting import columns_of, count_terms, piece_counts, with_pairs
+from genekb.schema import FloatArray
 
 REVISION: Final = "1"
 VIEWS: Final = ("words", "characters", "contexts")
@@ -30,13 +31,13 @@ class View:
     """Vectors of terms; a text has the weighted sum of those of its terms."""
 
     vocabulary: Sequence[str]  # terms, in the order of the rows
-    # of the counts of a term: how rare it is, times the step of its int8
-    weights: Float32[np.ndarray, " term"]
-    codes: Int8[np.ndarray, "term dim"]
-    mean: Float32[np.ndarray, " dim"]  # of the fitted texts, which is subtracted; zeros where it is kept
+    # (term,) of the counts of a term: how rare it is, times the step of its int8
+    weights: FloatArray
+    codes: NDArray[np.int8]  # (term, dim)
+    mean: FloatArray  # (dim,) of the fitted texts, which is subtracted; zeros where it is kept
 
-    def embed(self, counts: sp.csr_matrix) -> Float32[np.ndarray, "text dim"]:
-        """Embed texts by the counts of their terms, at unit length; zeros for a text without any."""
+    def embed(self, counts: sp.csr_matrix) -> FloatArray:
+        """Embed texts (text, dim) by the counts of their terms, at unit length; zeros for a text without any."""
         used, columns = np.unique(counts.indices, return_inverse=True)
         data = counts.data * self.weights[counts.indices]
         weighted = sp.csr_matrix((data, columns, counts.indptr), shape=(counts.shape[0], len(used)))
@@ -47,8 +48,8 @@ class View:
 
 def make_view(
     vocabulary: Sequence[str],
-    weights: Float32[np.ndarray, " term"],
-    vectors: Float32[np.ndarray, "term dim"],
+    weights: FloatArray,
+    vectors: FloatArray,
 ) -> View:
     """Make a view that keeps its vectors in int8, each scaled by its largest value; its mean is zero."""
     step = np.abs(vectors).max(axis=1) / _LEVELS
@@ -68,7 +69,7 @@ class WcpEncoder(TextEncoder):
     spec: EncoderSpec
     views: Mapping[str, View]  # by name, in the order of :data:`VIEWS`
     projection: np.ndarray  # (dim of all views, dim) in float16; holds the weights of the views
-    neutral: Float32[np.ndarray, " dim"]  # unit vector: the mean of the fitted texts
+    neutral: FloatArray  # (dim,) unit vector: the mean of the fitted texts
 
     def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> VectorsAndTokens:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
@@ -100,9 +101,7 @@ def count_views(documents: Sequence[Sequence[str]], views: Mapping[str, View]) -
     }
 
 
-def state_arrays(
-    views: Mapping[str, View], projection: np.ndarray, neutral: Float32[np.ndarray, " dim"]
-) -> dict[str, np.ndarray]:
+def state_arrays(views: Mapping[str, View], projection: np.ndarray, neutral: FloatArray) -> dict[str, np.ndarray]:
     """All arrays of a fitted state by name."""
     parts = {f"{name}.{field}": getattr(view, field) for name, view in views.items() for field in _FIELDS}
     return {**parts, "projection": projection, "neutral": neutral}
