@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.resources import release_unused
-from genekb.schema import TextID, empty, in_order_of_genes, integers, literal, strings
+from genekb.schema import TextID, empty, in_order_of_genes, integers, literal, literals, strings
 
 Field = Literal["symbol", "name", "aliases", "summary", "designations", "type", "map_location", "go_terms", "generifs"]
 DESIGNATIONS_LIMIT: Final = 200  # characters of other designations, which may run to thousands
@@ -90,7 +90,7 @@ def write_texts(
     names = dict.fromkeys((*template.head, *template.body, *template.fallback, *template.informative))
     fields = {name: _field(genes, name, terms or {}) for name in names}
     informs = [_informs(fields[name], genes, name) for name in template.informative]
-    blank = strings([""] * genes.num_rows)
+    blank = literals("", genes.num_rows)
     head = _sentence(_joined([blank, *(fields[name] for name in template.head)], ": "))
     body = _joined([blank, *(_sentence(fields[name]) for name in template.body)], " ")
     if template.fallback:
@@ -210,7 +210,7 @@ def _field(genes: pa.Table, name: Field, terms: Mapping[int, Mapping[str, Sequen
             values = pc.binary_join(values, _AND)
         values = pc.coalesce(values, _EMPTY)
     if name == "designations":
-        is_long = pc.match_substring_regex(values, f"(?s).{{{DESIGNATIONS_LIMIT}}}.")
+        is_long = pc.less(integers([DESIGNATIONS_LIMIT])[0], pc.utf8_length(values).cast(pa.int64()))
         values = _changed(values, is_long, lambda value: value[:DESIGNATIONS_LIMIT].rsplit(";", 1)[0])
     values = _changed(values, pc.match_substring_regex(values, _UNEVEN), lambda value: " ".join(value.split()))
     if name not in _PREFIX:
@@ -234,7 +234,7 @@ def _joined(columns: Sequence[pa.StringArray], separator: str) -> pa.StringArray
 
 def _sentence(values: pa.StringArray) -> pa.StringArray:
     """End values that are not empty with a full stop, unless they end as a sentence does."""
-    is_ended = pc.match_substring_regex(values, r"^$|[.!?]$")
+    is_ended = reduce(pc.or_, (pc.ends_with(values, end) for end in ".!?"), pc.invert(_is_there(values)))
     return pc.if_else(is_ended, values, pc.binary_join_element_wise(values, _STOP, _EMPTY))
 
 
