@@ -101,13 +101,20 @@ def count_words(texts: pa.StringArray, wanted: Sequence[Sequence[str]] = ()) -> 
 
     ``wanted``: for each word the spellings that count as it, in lower case.
     """
+    starts = range(0, max(len(texts), 1), _ROWS_AT_ONCE)
+    totals, counts = zip(*(_count(texts.slice(start, _ROWS_AT_ONCE), wanted) for start in starts), strict=True)
+    return np.concatenate(totals), np.concatenate(counts)
+
+
+def _count(texts: pa.StringArray, wanted: Sequence[Sequence[str]]) -> tuple[IntArray, IntArray]:
     ends = np.cumsum(numbers(pc.binary_length(texts)) + np.int64(1)) - 1
     text = _joined(texts).lower()
     data = np.frombuffer(text, dtype=np.uint8)
     starts, stops = _words(np.frombuffer(text.translate(_KINDS), dtype=np.uint8))
-    totals, counts = _per_text(starts, ends), np.zeros((len(texts), len(wanted)), dtype=np.int64)
+    lengths, totals = stops - starts, _per_text(starts, ends)
+    counts = np.zeros((len(texts), len(wanted)), dtype=np.int64)
     for number, spelling in ((number, one.encode()) for number, same in enumerate(wanted) for one in same):
-        places = starts[stops - starts == len(spelling)]
+        places = starts[lengths == len(spelling)]
         for offset, byte in enumerate(spelling):
             places = places[data[places + offset] == byte]
         counts[:, number] += _per_text(places, ends)

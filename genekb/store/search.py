@@ -273,8 +273,9 @@ def _fuse(rankings: Mapping[str, _Ranking], *, first: Sequence[int]) -> _Ranking
 
 def _in_order(gene_ids: IntArray, scores: NDArray[np.float64], *, first: Sequence[int]) -> _Ranking:
     """Order by score, ties by GeneID, after the genes of ``first``."""
-    ahead = {gene_id: number for number, gene_id in enumerate(first)}
-    head = np.array([ahead.get(gene_id, len(ahead)) for gene_id in gene_ids.tolist()])
+    head = np.full(len(gene_ids), len(first))
+    for number, gene_id in enumerate(first):
+        head[gene_ids == gene_id] = number
     order = np.lexsort((gene_ids, -scores, head))
     return _Ranking(gene_ids=gene_ids[order], scores=scores[order])
 

@@ -23,6 +23,7 @@ from genekb.store.manifest import Manifest
 CACHE: Final = ".cache"  # beside the digest folders: nothing inside a store ever changes
 STAMPS: Final = "stamps.json"  # of the cache's files: when they were written, and their SHA-256
 _ARRAYS: Final = ("gene_ids", "rows", "vectors")
+_ROWS_AT_ONCE: Final = 1 << 12
 _TEXT_KEYS: Final = pa.schema([schema.TEXTS.field("gene_id"), schema.TEXTS.field("text_id")])
 
 
@@ -51,7 +52,11 @@ class VectorTable:
 
     def cosines(self, vector: FloatArray) -> FloatArray:
         """Cosine of a vector (dim,) with that of each gene, in the order of ``gene_ids``."""
-        norms = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(vector)
+        norms = np.empty(len(self.vectors), dtype=np.float32)
+        for start in range(0, len(norms), _ROWS_AT_ONCE):  # squares of all would be as large as the table
+            part = slice(start, start + _ROWS_AT_ONCE)
+            norms[part] = np.linalg.norm(self.vectors[part], axis=1)
+        norms *= np.linalg.norm(vector)
         per_text = (self.vectors @ vector) / np.maximum(norms, np.finfo(np.float32).tiny)
         return np.asarray(per_text[self.rows])
 
