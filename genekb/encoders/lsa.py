@@ -142,5 +142,5 @@ def _digest(vocabulary: Sequence[str], arrays: Arrays) -> str:
     digest = hashlib.sha256(json.dumps(list(vocabulary), ensure_ascii=False).encode())
     for array in (arrays[name] for name in _ARRAYS):
         digest.update(str((array.shape, array.dtype)).encode())
-        digest.update(np.ascontiguousarray(array).ravel())
+        digest.update(np.ascontiguousarray(array).ravel().data)
     return digest.hexdigest()

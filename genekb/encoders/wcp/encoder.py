@@ -112,7 +112,7 @@ def state_digest(vocabularies: Mapping[str, Sequence[str]], arrays: Arrays) -> s
     digest = hashlib.sha256(json.dumps(vocabularies, ensure_ascii=False, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(str((name, array.shape, str(array.dtype))).encode())
-        digest.update(np.ascontiguousarray(array).ravel())
+        digest.update(np.ascontiguousarray(array).ravel().data)
     return digest.hexdigest()
 
 
