@@ -40,6 +40,7 @@ test-all: .venv/.dev .venv/.docs  ## all tests, also the long ones and those on 
 	$(PYTEST) $(THOROUGH)
 
 docs: .venv/.docs  ## the site in docs/_build/html, without a network; a warning is an error
+	rm -rf docs/reference/api/generated
 	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 changelog: .venv/.dev  ## the fragments of docs/changelog.d become the section of this version in CHANGELOG.md, and go
