@@ -5,6 +5,7 @@ COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY genekb genekb
 COPY cellmodel cellmodel
 COPY cli cli
+COPY artifacts/demo_genes.tsv artifacts/
 ARG TORCH_INDEX=""
 RUN python -m venv /opt/env \
     && /opt/env/bin/pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -c constraints.txt torch \

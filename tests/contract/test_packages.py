@@ -49,3 +49,11 @@ def test_the_workflow_tests_each_python_that_the_package_claims():
     assert set(jobs["test"]["strategy"]["matrix"]["python"]) == claimed
     targets = {word for job in jobs.values() for step in job["steps"] for word in step.get("run", "").split()[1:]}
     assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_image_is_built_of_every_file_of_the_packages():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = {name for line in lines if re.match(r"COPY (?!--)", line) for name in line.split()[1:-1]}
+    linked = [path for name in ("genekb", "cellmodel", "cli") for path in (ROOT / name).rglob("*") if path.is_symlink()]
+    assert {path.resolve().relative_to(ROOT).as_posix() for path in linked} <= copied
+    assert {"genekb", "cellmodel", "cli", "pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]} <= copied
