@@ -1,6 +1,6 @@
 """The cell types to choose from: of some tissues, of a user's list, of marker genes by type."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -47,6 +47,45 @@ def read_candidates(path: Path) -> tuple[CellType, ...]:
     if twice:
         raise InputUnusable(f"{path} names {', '.join(sorted(twice))} twice; leave one out")
     return _completed(found)
+
+
+def choose_types(
+    candidates: "str | Path | Sequence[str | CellType] | None" = None,
+    *,
+    tissue: str | Sequence[str] | None = None,
+    only_tissue: str | Sequence[str] | None = None,
+    markers: "str | Path | Mapping[str, Sequence[str]] | None" = None,
+) -> tuple[CellType, ...]:
+    """Give the types to choose names from; those of the package's table if nothing is given.
+
+    ``candidates``: a file, see :func:`read_candidates`, or names and types. ``tissue``, ``only_tissue``: groups of the
+    table, with commas between them, with those ``in_every`` tissue or without. ``markers``: genes by type, or a file of
+    them. Raises ``ValueError`` if several are given.
+    """
+    if sum(choice is not None for choice in (candidates, tissue, only_tissue, markers)) > 1:
+        raise ValueError(
+            "--candidates, --tissue, --only-tissue and --markers each name the types to choose from; give one"
+        )
+    if candidates is not None:
+        if isinstance(candidates, str | Path):
+            return read_candidates(Path(candidates))
+        return _completed([CellType(name=each) if isinstance(each, str) else each for each in candidates])
+    if markers is not None:
+        return tuple(CellType(name=name, genes=tuple(genes)) for name, genes in panel_of(markers).items())
+    wanted = tissue if only_tissue is None else only_tissue
+    if wanted is None:
+        return read_cell_types()
+    tissues = [name.strip() for name in (wanted.split(",") if isinstance(wanted, str) else wanted)]
+    return of_tissues(
+        read_cell_types(), list(filter(None, tissues)), in_every=IN_EVERY_TISSUE if only_tissue is None else ()
+    )
+
+
+def panel_of(markers: "str | Path | Mapping[str, Sequence[str]]") -> "Panel":
+    """Give marker genes by type, of a file or as they are."""
+    if isinstance(markers, str | Path):
+        return read_panel(Path(markers))
+    return {name: tuple(genes) for name, genes in markers.items()}
 
 
 def _completed(types: Sequence[CellType]) -> tuple[CellType, ...]:

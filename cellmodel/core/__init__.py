@@ -1,3 +1,3 @@
-"""What every other room stands on: errors, types, settings, random streams, devices."""
+"""What every other room stands on: errors, types, settings, random streams, devices, tools."""
 
-__all__ = ["arrays", "choices", "config", "device", "errors", "random", "stages", "types"]
+__all__ = ["arrays", "config", "device", "errors", "options", "random", "stages", "tools"]

@@ -12,6 +12,7 @@ __all__ = [
     "concat",
     "formats",
     "gene_names",
+    "get",
     "graph",
     "guard",
     "matrix",

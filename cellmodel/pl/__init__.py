@@ -86,7 +86,12 @@ def umap(
 
     Examples
     --------
-    >>> cm.pl.umap(adata, color="ISG15", split_by="sample", save="isg15.svg")  # doctest: +SKIP
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> adata.obsm["X_umap"] = adata.obsm["X_cellmodel"][:, :2]
+    >>> axes = cm.pl.umap(adata, color="CD3D", split_by="label", save="cd3d.svg")
+    >>> len(axes)
+    2
     """
     if split_by is not None:
         _categories(adata, split_by)  # known before a UMAP is made

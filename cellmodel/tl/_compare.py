@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import numpy as np
 
@@ -15,15 +15,21 @@ from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, Cluster
 from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.options import GeneSettings, settings_of
 from cellmodel.core.stages import AnyStages
+from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import clustered
-from cellmodel.io.cells import Cells, ReadConfig, read_cells
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, read_cells, reading
 from cellmodel.io.records import check_lineage, input_record
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._canvas import check_format
 from cellmodel.tl._task import Task, lineage_of
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
 
 log = logging.getLogger(__name__)
 # columns of the table of matches: of a match, of its best pair, and genes set apart by blanks
@@ -42,6 +48,16 @@ class SideFile:
     read: ReadConfig = field(default_factory=ReadConfig)  # where the values and the gene names are
     # whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`
     other_store: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Side:
+    """Clustered cells, and the store that knows their genes."""
+
+    cells: Cells
+    kb: genekb.Store
+    cluster_key: str = "cellmodel"
+    other_store: bool = False  # as :class:`SideFile` has it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,23 +97,117 @@ def compare_files(
     """
     outputs = outputs or CompareOutputs()
     outputs.check(inputs=(a.path, b.path))
-    # the encoder is that of the first store, so that a second store has chosen none
-    chosen = config if a.kb.store_id == b.kb.store_id else None
-    one, other = read_cells(a.path, a.read), read_cells(b.path, b.read)
-    made_with = (
-        check_lineage(one, a.kb, config, key=a.cluster_key, other_store=a.other_store),
-        check_lineage(other, b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
+    one, other = (
+        Side(
+            cells=read_cells(each.path, each.read),
+            kb=each.kb,
+            cluster_key=each.cluster_key,
+            other_store=each.other_store,
+        )
+        for each in (a, b)
     )
-    first = clustered(one, a.kb, config, cluster_key=a.cluster_key)
-    second = clustered(other, b.kb, config, cluster_key=b.cluster_key)
-    compared = compare_clustered(first, second, stores=(a.kb, b.kb), config=config, compare=compare, genes_by=genes_by)
+    compared = compare_sides(one, other, config, compare=compare, genes_by=genes_by)
     log.info("%s", compared.note)
     if outputs.table is not None:
         rows = [match_row(match) for match in compared.matches]
         write_table(outputs.table, list(rows[0]), map(dict.values, rows), digits=6, overwrite=outputs.overwrite)
     if outputs.plot is not None:
         _draw(compared, outputs.plot, titles=(a.path.stem, b.path.stem), overwrite=outputs.overwrite)
+    return compared
+
+
+def compare_sides(
+    a: Side, b: Side, config: RunConfig, *, compare: CompareConfig | None = None, genes_by: GenesBy | None = None
+) -> CellComparison:
+    """Match the clusters of two sets of cells, see :func:`compare_files`."""
+    # the encoder is that of the first store, so that a second store has chosen none
+    chosen = config if a.kb.store_id == b.kb.store_id else None
+    made_with = (
+        check_lineage(a.cells, a.kb, config, key=a.cluster_key, other_store=a.other_store),
+        check_lineage(b.cells, b.kb, chosen, key=b.cluster_key, other_store=b.other_store, kb_option="--kb-b"),
+    )
+    first = clustered(a.cells, a.kb, config, cluster_key=a.cluster_key)
+    second = clustered(b.cells, b.kb, config, cluster_key=b.cluster_key)
+    compared = compare_clustered(first, second, stores=(a.kb, b.kb), config=config, compare=compare, genes_by=genes_by)
     return replace(compared, made_with=made_with)
+
+
+@tool
+def compare(
+    a: "AnnData",
+    b: "AnnData",
+    kb: Kb,
+    *,
+    kb_b: Kb | None = None,
+    cluster_key: str = "cellmodel",
+    cluster_key_b: str | None = None,
+    genes_by: GenesBy | None = None,
+    permutations: int = 200,
+    plot: str | Path | None = None,
+    config: RunConfig | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    other_store: bool = False,
+    overwrite: bool = False,
+    **settings: Unpack[GeneSettings],
+) -> "pd.DataFrame":
+    """Match the clusters of two sets of cells, of one species or of two, by shared markers and the meaning of genes.
+
+    Both are left as they are.
+
+    Parameters
+    ----------
+    a, b
+        Cells with clusters.
+    kb_b
+        Store of the second, if that is of another species.
+    cluster_key_b
+        The same of the second, if it is another there.
+    genes_by
+        ``ids``, ``orthologs`` or ``text``; ids within a species and orthologs across two if None.
+    permutations
+        Permutations of the genes, for the p values.
+    plot
+        Sankey diagram of the matches to write: .svg, .png or .pdf.
+    overwrite
+        Whether that file may be replaced.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each cluster of either side: ``side``, ``cluster``, ``n_cells``, ``match`` (``unmatched`` without
+        one), ``is_reciprocal``, ``by_meaning``, ``by_markers``, the figures of the best pair, and genes.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> a, b = anndata.read_h5ad("clustered.h5ad"), anndata.read_h5ad("clustered.h5ad")
+    >>> found = cm.tl.compare(a, b, "demo", genes_by="text", permutations=20)
+    >>> found["cluster"].equals(found["best"])
+    True
+    """
+    import pandas as pd
+
+    outputs = CompareOutputs(plot=None if plot is None else Path(plot), overwrite=overwrite)
+    outputs.check(inputs=())
+    read, store = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key), open_kb(kb)
+    stores, keys = (store, store if kb_b is None else open_kb(kb_b)), (cluster_key, cluster_key_b or cluster_key)
+    one, other = (
+        Side(
+            cells=cells_from_anndata(each, read, source=source),
+            kb=stores[at],
+            cluster_key=keys[at],
+            other_store=other_store,
+        )
+        for at, (each, source) in enumerate(((a, "a in memory"), (b, "b in memory")))
+    )
+    how = CompareConfig(n_permutations=permutations)
+    compared = compare_sides(one, other, settings_of(config, **settings), compare=how, genes_by=genes_by)
+    log.info("%s", compared.note)
+    if outputs.plot is not None:
+        _draw(compared, outputs.plot, titles=("a", "b"), overwrite=overwrite)
+    return pd.DataFrame([match_row(match) for match in compared.matches])
 
 
 def match_row(match: ClusterMatch) -> dict[str, object]:

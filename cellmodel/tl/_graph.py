@@ -11,12 +11,12 @@ import scipy.sparse as sp
 import genekb
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
 from cellmodel.pp.text.sentence_cache import Progress
-from cellmodel.tl._docs import documented
 from cellmodel.tl._run import Prepared, prepare
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@documented
+@tool
 def export_graph(
     adata: "AnnData",
-    kb: genekb.Store | None = None,
+    kb: Kb | None = None,
     *,
     folder: str | Path,
     label_key: str | None = None,
@@ -65,7 +65,7 @@ def export_graph(
     chosen = replace(config or RunConfig(), knowledge=knowledge, encoder=encoder, seed=random_state)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     cells = cells_from_anndata(adata, read, source="AnnData in memory")
-    export_cells(cells, Path(folder), kb, chosen, label_key=label_key, overwrite=overwrite)
+    export_cells(cells, Path(folder), open_kb(kb), chosen, label_key=label_key, overwrite=overwrite)
 
 
 def export_file(

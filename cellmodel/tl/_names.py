@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import genekb
-from cellmodel.annotate.candidates import Panel
+from cellmodel.annotate.candidates import Panel, choose_types, panel_of
 from cellmodel.annotate.cell_types import CellType
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.marker_lists import ListChoice, name_lists, overlap_rows
@@ -17,9 +17,11 @@ from cellmodel.annotate.name_cells import NamedCells, TypeChoice, name_groups, n
 from cellmodel.cluster.hierarchy import MOST_LEVELS, group_name
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.explain.groups import group_cells, stored_tree
 from cellmodel.explain.marker_tables import MarkerLists, lists_of_columns, read_marker_lists
 from cellmodel.io.cells import Cells
+from cellmodel.pl._report.style import cluster_color
 from cellmodel.tl._task import Task, lineage_of
 from genekb.files.tables import write_table
 
@@ -66,14 +68,29 @@ def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) ->
             **lineage_of(named),
         }
         names = (_categories(cells, named.found.rows, each) for each in (of_cluster, named.cell_names))
-        return *names, scores, *columns, *[None] * (MOST_LEVELS - len(columns)), record
+        colors = _inherited_colors(cells, choice.cluster_key, of_cluster)
+        return *names, scores, *columns, *[None] * (MOST_LEVELS - len(columns)), colors, record
 
     of_levels = (("obs", f"{{}}_level_{level + 1}") for level in range(MOST_LEVELS))
     return Task(
-        slots=(("obs", "{}"), ("obs", "{}_cell"), ("obs", "{}_cell_score"), *of_levels, ("uns", "{}")),
+        slots=(
+            ("obs", "{}"),
+            ("obs", "{}_cell"),
+            ("obs", "{}_cell_score"),
+            *of_levels,
+            ("uns", "{}_colors"),
+            ("uns", "{}"),
+        ),
         find=lambda cells, _: name_types(cells, kb, config, choice=choice),
         values=values,
     )
+
+
+def _inherited_colors(cells: Cells, cluster_key: str, names: Sequence[str]) -> list[str]:
+    """Colour of each name, in the order of the categories: that of the first cluster that has it."""
+    stored = list(map(str, cells.adata.uns.get(f"{cluster_key}_colors", ())))
+    colors = stored if len(stored) >= len(names) else [cluster_color(number) for number in range(len(names))]
+    return [colors[names.index(name)] for name in sorted(set(names))]
 
 
 def _named_levels(cells: Cells, named: NamedCells, key: str) -> tuple[list[dict[str, Any]], list[Any]]:
@@ -106,12 +123,13 @@ def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     return pd.DataFrame(list(rows))
 
 
+@tool
 def annotate_markers(
     markers: "pd.DataFrame | Mapping[str, Sequence[str]] | str | Path",
-    kb: genekb.Store | None = None,
+    kb: Kb | None = None,
     *,
-    candidates: Sequence[CellType] | None = None,
-    panel: Mapping[str, Sequence[str]] | None = None,
+    candidates: str | Path | Sequence[str | CellType] | None = None,
+    panel: str | Path | Mapping[str, Sequence[str]] | None = None,
     level: Level = "auto",
     universe: Sequence[str] | None = None,
     n_top: int = 50,
@@ -127,11 +145,11 @@ def annotate_markers(
         Seurat's ``FindAllMarkers`` or scanpy's ``rank_genes_groups_df`` as it is; a .csv or .tsv of one; or genes by
         cluster, best first. Ten genes a cluster are enough.
     kb
-        Opened store; without one, names come from the overlap with ``panel`` alone.
+        Store, by name, folder or opened; without one, names come from the overlap with ``panel`` alone.
     candidates
-        Types to choose from; those of the package's table if None.
+        Types to choose from, or a file of them; those of the package's table if None.
     panel
-        Marker genes by type, without a store.
+        Marker genes by type, or a file of them, without a store.
     level
         ``fine``: a type; ``broad``: its everyday group, such as T cell; ``auto``: a type, or the group that the best
         types share where they disagree.
@@ -158,12 +176,17 @@ def annotate_markers(
 
     Examples
     --------
-    >>> table = cm.tl.annotate_markers({"0": ["CD3D", "CD3E", "CD2"]}, kb)
+    >>> import cellmodel as cm
+    >>> lists = {"0": ["CD3D", "CD3E", "CD3G", "CD2", "IL7R"], "1": ["MS4A1", "CD79A", "CD79B", "CD19"]}
+    >>> cm.tl.annotate_markers(lists, "demo", candidates=["T cell", "B cell"])["best"].tolist()
+    ['T cell', 'B cell']
     """
     import pandas as pd
 
-    choice = ListChoice(types=candidates, level=level, universe=universe, n_top=n_top, n_permutations=n_permutations)
-    named = named_rows(_lists_of(markers), kb, config or RunConfig(), choice=choice, panel=panel)
+    types = None if candidates is None else choose_types(candidates)
+    choice = ListChoice(types=types, level=level, universe=universe, n_top=n_top, n_permutations=n_permutations)
+    known = None if panel is None else panel_of(panel)
+    named = named_rows(_lists_of(markers), open_kb(kb), config or RunConfig(), choice=choice, panel=known)
     return pd.DataFrame(joined(named["clusters"]))
 
 

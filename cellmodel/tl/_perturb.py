@@ -10,6 +10,7 @@ import numpy as np
 
 import genekb
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import cells_target, check_targets, h5ad_safe, write_cells
@@ -18,7 +19,6 @@ from cellmodel.perturb.neighbors import nearest_trained
 from cellmodel.perturb.predict import PREDICTED, TRAINED, PerturbConfig
 from cellmodel.perturb.texts import GeneTexts, TextKnowledge, gene_texts
 from cellmodel.pp.normalize import log_expression
-from cellmodel.tl._docs import documented
 from genekb.files.tables import read_list
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ class ScreenConfig:
     replicate_key: str | None = None  # column of obs; None divides cells into pseudo-replicates
 
 
-@documented
+@tool
 def perturb(
     adata: "AnnData",
-    kb: genekb.Store,
+    kb: Kb,
     *,
-    genes: Sequence[str],
+    genes: str | Sequence[str],
     perturbation_key: str = "perturbation",
     control: str = "non-targeting",
     replicate_key: str | None = None,
@@ -71,7 +71,7 @@ def perturb(
     Parameters
     ----------
     genes
-        Perturbations to give effects of, by symbol.
+        Perturbations to give effects of, by symbol; also with commas between them, or a file of them.
     perturbation_key
         Column of obs with the perturbed gene of each cell; cells without one are left out.
     control
@@ -85,9 +85,12 @@ def perturb(
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     cells = cells_from_anndata(adata, read, source="AnnData in memory")
     screen = ScreenConfig(
-        genes=tuple(genes), perturbation_key=perturbation_key, control=control, replicate_key=replicate_key
+        genes=read_wanted(genes) if isinstance(genes, str) else tuple(genes),
+        perturbation_key=perturbation_key,
+        control=control,
+        replicate_key=replicate_key,
     )
-    return perturb_cells(cells, kb, screen=screen, config=PerturbConfig(encoder=encoder, knowledge=knowledge))
+    return perturb_cells(cells, open_kb(kb), screen=screen, config=PerturbConfig(encoder=encoder, knowledge=knowledge))
 
 
 def read_wanted(text: str) -> tuple[str, ...]:

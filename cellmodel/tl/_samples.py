@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import MemoryStages, Stages
+from cellmodel.core.tools import tool
 from cellmodel.explain.samples.composition import ShareTests, Transform, compare_shares, composition_frame, share_frame
 from cellmodel.explain.samples.design import Method, SampleConfig
 from cellmodel.explain.samples.markers import SampleMarkers, find_markers, joined_notes, sampled_cells
@@ -21,7 +22,6 @@ from cellmodel.io.matrix import ValueKind
 from cellmodel.io.records import recorded_sample_key
 from cellmodel.io.writers import WriteConfig, check_outputs
 from cellmodel.pp.blocks import read_backed_cells
-from cellmodel.tl._docs import documented
 from cellmodel.tl._task import StreamConfig, Task, run_on_cells, run_on_file, write_all
 from genekb.core.messages import known_names
 from genekb.core.plugins import installed_version
@@ -167,7 +167,7 @@ def write_frame(frame: "pd.DataFrame", path: Path, *, overwrite: bool) -> None:
     write_table(path, list(frame.columns), frame.itertuples(index=False), overwrite=overwrite)
 
 
-@documented
+@tool
 def markers(
     adata: "AnnData",
     *,
@@ -218,8 +218,12 @@ def markers(
 
     Examples
     --------
-    >>> cm.tl.markers(adata, sample_key="donor", condition_key="stim", reference="ctrl")  # doctest: +SKIP
-    >>> adata.uns["cellmodel_conditions"]["markers"].query("p_adjusted <= .05")  # doctest: +SKIP
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> adata.obs["donor"] = ["a", "b", "c"] * (adata.n_obs // 3)
+    >>> cm.tl.markers(adata, sample_key="donor", min_cells=2)
+    >>> cm.get.table(adata, "cellmodel_markers", "markers").empty
+    False
     """
     config = SampleConfig(
         sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,
@@ -236,7 +240,7 @@ def marker_slot(config: SampleConfig) -> str:
     return "cellmodel_conditions" if config.condition_key else "cellmodel_markers"
 
 
-@documented
+@tool
 def composition(
     adata: "AnnData",
     *,
@@ -280,8 +284,12 @@ def composition(
 
     Examples
     --------
-    >>> cm.tl.composition(adata, sample_key="donor", condition_key="stim", reference="ctrl")  # doctest: +SKIP
-    >>> cm.pl.composition(adata)  # doctest: +SKIP
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> adata.obs["donor"] = ["a", "b", "c"] * (adata.n_obs // 3)
+    >>> cm.tl.composition(adata, sample_key="donor")
+    >>> cm.get.composition(adata)["sample"].unique().tolist()
+    ['a', 'b', 'c']
     """
     config = SampleConfig(
         sample_key=sample_key, cluster_key=cluster_key, condition_key=condition_key, reference=reference,

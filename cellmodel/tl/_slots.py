@@ -26,6 +26,7 @@ from cellmodel.explain.markers import marker_frame
 from cellmodel.io.backed import AnyCells, cells_in_memory
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import WriteConfig
+from cellmodel.pl._report.style import cluster_color
 from cellmodel.pp.integrate import integration_version
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.sentence_cache import Progress
@@ -59,6 +60,7 @@ _CLUSTER_SLOTS: Final = (
     ("obs", "{}"),
     ("obs", "{}_confidence"),
     *(("obs", f"{{}}_level_{level + 1}") for level in range(MOST_LEVELS)),
+    ("uns", "{}_colors"),
 )
 
 
@@ -246,7 +248,8 @@ def _labels(result: RunResult) -> tuple[Any, ...]:
     confidence = np.asarray(result.confidence, dtype=np.float32)
     levels = [_level(result.tree, n_groups, result.labels, result.names) for n_groups in result.tree.levels()]
     empty = [None] * (MOST_LEVELS - len(levels))
-    return named_categories(result.labels, result.names), confidence, *levels, *empty
+    colors = [cluster_color(number) for number in range(len(result.names))]
+    return named_categories(result.labels, result.names), confidence, *levels, *empty, colors
 
 
 def _level(tree: Tree, n_groups: int, labels: Labels, names: Sequence[str]) -> "pd.Categorical[Any]":

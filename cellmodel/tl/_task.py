@@ -29,7 +29,7 @@ from cellmodel.explain.groups import clustered
 from cellmodel.explain.samples.contrasts import sample_contrasts
 from cellmodel.explain.samples.markers import markers_of, sampled_cells
 from cellmodel.io.backed import AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
-from cellmodel.io.cells import Cells, ReadConfig, claim_slots, read_cells
+from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, claim_slots, read_cells
 from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.io.writers import (
     FileState,
@@ -48,6 +48,7 @@ from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -143,6 +144,22 @@ def run_on_cells(
     if command:
         adata.uns[key_added]["command"] = h5ad_safe(command)
     return found
+
+
+def run_on_anndata(
+    adata: "AnnData",
+    task: Task[Result],
+    read: ReadConfig,
+    *,
+    key_added: str,
+    overwrite: bool = False,
+    copy: bool = False,
+    source: str = "AnnData in memory",
+) -> "tuple[AnnData | None, Result]":
+    """Do a task on an AnnData, or on a copy, which is given then, and give what was found."""
+    target = adata.copy() if copy else adata
+    cells = cells_from_anndata(target, read, source=source)
+    return target if copy else None, run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
 
 
 def run_on_file(

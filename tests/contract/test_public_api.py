@@ -37,21 +37,7 @@ def test_package_and_command_say_their_version(package, capsys, monkeypatch):
     assert call_here([package, "--version"], capsys, monkeypatch).out == f"{package} {version('genekb-cellmodel')}\n"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "annotate",
-        "attribute",
-        "classify",
-        "cluster",
-        "composition",
-        "embed",
-        "export_graph",
-        "markers",
-        "perturb",
-        "search",
-    ],
-)
+@pytest.mark.parametrize("name", importlib.import_module("cellmodel.tl").__all__)
 def test_help_of_a_tool_names_each_of_its_parameters_once_and_what_it_raises(name):
     tool = getattr(importlib.import_module("cellmodel.tl"), name)
     lines = inspect.getdoc(tool).splitlines()
@@ -59,3 +45,4 @@ def test_help_of_a_tool_names_each_of_its_parameters_once_and_what_it_raises(nam
         assert lines.count(parameter) == 1, parameter
         assert lines[lines.index(parameter) + 1].startswith("    "), parameter
     assert lines.count("Raises") == 1
+    assert any(line.startswith("From the shell: ``cellmodel ") for line in lines)

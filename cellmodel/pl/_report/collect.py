@@ -91,9 +91,29 @@ def report_file(
     before any work.
     """
     check_targets([Target(output)], inputs=[path], overwrite=overwrite)
-    cells, key = read_cells(path, read), cluster_key or key_added
-    check_records(cells, key=key, other_store=other_store)
-    write_report_of(cells, output, cluster_key=key, sample_key=sample_key, overwrite=overwrite)
+    key = cluster_key or key_added
+    report_cells(
+        read_cells(path, read),
+        output,
+        cluster_key=key,
+        sample_key=sample_key,
+        overwrite=overwrite,
+        other_store=other_store,
+    )
+
+
+def report_cells(
+    cells: AnyCells,
+    output: Path,
+    *,
+    cluster_key: str,
+    sample_key: str | None = None,
+    overwrite: bool = False,
+    other_store: bool = False,
+) -> None:
+    """Check the records of cells, and write their report; see :func:`report_file`."""
+    check_records(cells, key=cluster_key, other_store=other_store)
+    write_report_of(cells, output, cluster_key=cluster_key, sample_key=sample_key, overwrite=overwrite)
 
 
 def write_report_of(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
+from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
 
 if TYPE_CHECKING:
@@ -56,22 +57,12 @@ class Candidates:
 
     def read(self) -> "tuple[CellType, ...]":
         """Read the cell types to choose from."""
-        from cellmodel.annotate.candidates import IN_EVERY_TISSUE, of_tissues, read_candidates, read_panel
-        from cellmodel.annotate.cell_types import CellType, read_cell_types
+        from dataclasses import asdict
 
-        if sum(choice is not None for choice in (self.candidates, self.tissue, self.only_tissue, self.markers)) > 1:
-            raise typer.BadParameter(
-                "--candidates, --tissue, --only-tissue and --markers each name the types to choose from; give one"
-            )
-        if self.candidates is not None:
-            return read_candidates(self.candidates)
-        if self.markers is not None:
-            return tuple(CellType(name=name, genes=genes) for name, genes in read_panel(self.markers).items())
-        wanted = self.tissue if self.only_tissue is None else self.only_tissue
-        if wanted is None:
-            return read_cell_types()
-        tissues = [name.strip() for name in wanted.split(",") if name.strip()]
-        return of_tissues(read_cell_types(), tissues, in_every=IN_EVERY_TISSUE if self.only_tissue is None else ())
+        from cellmodel.annotate.candidates import choose_types
+
+        with wrong_usage():
+            return choose_types(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
