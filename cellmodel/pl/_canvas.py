@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,22 @@ _ROWS: Final = 14  # of a column of the legend
 Points = Float[np.ndarray, "cell 2"]
 
 
-def drawn(draw: "Callable[[], Axes]", save: Path | str | None, *, overwrite: bool = True) -> "Axes":
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """How the dots of a map look."""
+
+    colors: Sequence[str] = ()  # of the categories; those of the report if empty
+    cmap: str | None = None  # of numbers
+    size: float | None = None  # of a dot, in square points; by their number if None
+    legend_loc: str | None = "right margin"  # of categories, as scanpy names it
+
+
+_AS_EVER: Final = Look()
+
+
+def drawn(
+    draw: "Callable[[], Axes]", save: Path | str | None, *, overwrite: bool = True, show: bool | None = None
+) -> "Axes":
     """Draw with our fonts and lines, and save the figure where ``save`` says; settings of matplotlib stay the user's.
 
     Raises ``NotAvailable`` if matplotlib is not installed, ``InputUnusable`` if the ending is none of .svg, .png and
@@ -70,6 +86,10 @@ def drawn(draw: "Callable[[], Axes]", save: Path | str | None, *, overwrite: boo
         axes = draw()
         if save is not None:
             _save_figure(figure_of(axes), check_format(Path(save)), overwrite=overwrite)
+        if show:
+            import matplotlib.pyplot as plt
+
+            plt.show()
     return axes
 
 
@@ -119,36 +139,51 @@ def check_format(path: Path) -> Path:
     return path
 
 
-def scatter_categories(points: Points, categories: "pd.Categorical[str]", *, ax: "Axes | None" = None) -> "Axes":
+def scatter_categories(
+    points: Points, categories: "pd.Categorical[str]", *, ax: "Axes | None" = None, look: Look = _AS_EVER
+) -> "Axes":
     """Draw cells in the colour of their category, grey without one.
 
-    Short names are written on their cells; all are in the legend, with the number of cells.
+    Short names are written on their cells; all are in the legend, with the number of cells. Where the legend is ``on
+    data``, all names are written there alone.
     """
-    from matplotlib import patheffects
-
     codes, names = categories.codes, list(categories.categories)
+    on_data, beside = look.legend_loc == "on data", look.legend_loc == "right margin"
     n_columns, width = legend_size(names)
-    axes = axes_of(ax, width=COLUMN + width, height=COLUMN * 0.86)
-    draw_dots(axes, points, category_colors(categories)[codes])
-    add_to_legend(axes, categories)
+    axes = axes_of(ax, width=COLUMN + width * beside, height=COLUMN * 0.86)
+    draw_dots(axes, points, category_colors(categories, look.colors)[codes], size=look.size)
     for code, name in enumerate(names):
         own = points[codes == code]
-        if len(name) <= _LONG_NAME and len(own):
-            away = ((own - np.median(own, axis=0)) ** 2).sum(axis=1)
-            middle = own[away.argmin()]  # a cell, where a median may be none
-            text = axes.annotate(name, middle, ha="center", va="center", weight="bold", fontsize=7)
-            text.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="white")])
-    if names:
+        if len(own) and (on_data or (beside and len(name) <= _LONG_NAME)):
+            _write_name(axes, own, name)
+    if not names or on_data or look.legend_loc in {None, "none"}:
+        return axes
+    add_to_legend(axes, categories, look.colors)
+    if beside:
         axes.legend(
             loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=n_columns, handletextpad=0.1,
             columnspacing=0.8, borderaxespad=0.2,
         )  # fmt: skip
+    else:
+        where: Any = look.legend_loc  # matplotlib types it by all the places there are
+        axes.legend(loc=where, frameon=False, handletextpad=0.1)
     return axes
 
 
-def category_colors(categories: "pd.Categorical[str]") -> np.ndarray:
+def _write_name(axes: "Axes", points: Points, name: str) -> None:
+    """Write the name of a category on the cell that is nearest to their median."""
+    from matplotlib import patheffects
+
+    away = ((points - np.median(points, axis=0)) ** 2).sum(axis=1)
+    middle = points[away.argmin()]  # a cell, where a median may be none
+    text = axes.annotate(name, middle, ha="center", va="center", weight="bold", fontsize=7)
+    text.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="white")])
+
+
+def category_colors(categories: "pd.Categorical[str]", colors: Sequence[str] = ()) -> np.ndarray:
     """Colour of each category, and last that of cells without one, which have the code -1."""
-    return np.array([*(cluster_color(code) for code in range(len(categories.categories))), MISSING])
+    own = colors or [cluster_color(code) for code in range(len(categories.categories))]
+    return np.array([*own, MISSING])
 
 
 def legend_size(names: Sequence[str]) -> tuple[int, float]:
@@ -157,23 +192,25 @@ def legend_size(names: Sequence[str]) -> tuple[int, float]:
     return n_columns, 0.22 * min(max(map(len, names), default=0), 24) * 0.35 * n_columns
 
 
-def add_to_legend(axes: "Axes", categories: "pd.Categorical[str]") -> None:
+def add_to_legend(axes: "Axes", categories: "pd.Categorical[str]", own: Sequence[str] = ()) -> None:
     """Add a line for each category, with the number of its cells."""
-    colors = category_colors(categories)
+    colors = category_colors(categories, own)
     for code, name in enumerate(categories.categories):
         n_cells = int((categories.codes == code).sum())
         axes.scatter([], [], s=18, c=[colors[code]], label=f"{name} ({n_cells:,})", linewidths=0)
 
 
 def scatter_values(
-    points: Points, values: Float[np.ndarray, " cell"], *, name: str, ax: "Axes | None" = None
+    points: Points, values: Float[np.ndarray, " cell"], *, name: str, ax: "Axes | None" = None, look: Look = _AS_EVER
 ) -> "Axes":
     """Draw cells in a colour for a number, highest on top; grey where there is none."""
     axes = axes_of(ax, width=COLUMN, height=COLUMN * 0.82)
     known = np.isfinite(values)
-    draw_dots(axes, points[~known], np.full(int((~known).sum()), MISSING))
+    draw_dots(axes, points[~known], np.full(int((~known).sum()), MISSING), size=look.size)
     order = np.argsort(values[known], kind="stable")
-    drawn = draw_dots(axes, points[known][order], values[known][order], n_all=len(points))
+    drawn = draw_dots(
+        axes, points[known][order], values[known][order], n_all=len(points), size=look.size, cmap=look.cmap
+    )
     color_bar(axes, drawn, name, shrink=0.6, aspect=18)
     return axes
 
@@ -196,12 +233,19 @@ def label_axes(axes: "Axes", basis: str) -> None:
 
 
 def draw_dots(
-    axes: "Axes", points: Points, colors: np.ndarray, *, n_all: int | None = None, ink: float = 1.0, **more: Any
+    axes: "Axes",
+    points: Points,
+    colors: np.ndarray,
+    *,
+    n_all: int | None = None,
+    ink: float = 1.0,
+    size: float | None = None,
+    **more: Any,
 ) -> "PathCollection":
     """Draw dots that are the smaller the more there are; as pixels in a vector file, which stays small.
 
     ``n_all``: dots that have the same size; as many as there are points if None. ``ink``: area of all of them, as a
-    share of that in a figure of one column.
+    share of that in a figure of one column. ``size``: area of each in place of both.
     """
-    area = float(np.clip(ink * _INK / max(n_all or len(points), 1), _LEAST_AREA * ink, _MOST_AREA * ink))
+    area = size or float(np.clip(ink * _INK / max(n_all or len(points), 1), _LEAST_AREA * ink, _MOST_AREA * ink))
     return axes.scatter(points[:, 0], points[:, 1], s=area, c=colors, linewidths=0, rasterized=True, **more)

@@ -66,15 +66,17 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
 def _umap(adata: "AnnData", choice: PlotChoice) -> "Axes":
     """Draw the map, or the small ones, of which the first is given."""
     if choice.split_by is None:
-        return pl.umap(adata, color=choice.color, key=choice.key, seed=choice.seed)
-    return pl.umap(adata, color=choice.color, split_by=choice.split_by, key=choice.key, seed=choice.seed)[0]
+        return pl.umap(adata, color=choice.color, key=choice.key, random_state=choice.seed)
+    maps = pl.umap(adata, color=choice.color, split_by=choice.split_by, key=choice.key, random_state=choice.seed)
+    return maps[0] if isinstance(maps, list) else maps
 
 
 def _embedding(adata: "AnnData", choice: PlotChoice) -> "Axes":
     color = choice.color or choice.key
     if choice.split_by is None:
         return pl.embedding(adata, choice.basis, color=color)
-    return pl.embedding(adata, choice.basis, color=color, split_by=choice.split_by)[0]
+    maps = pl.embedding(adata, choice.basis, color=color, split_by=choice.split_by)
+    return maps[0] if isinstance(maps, list) else maps
 
 
 def _contributions(uns: Mapping[str, Any], path: Path, *, key: str) -> "pd.DataFrame":

@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float
 
 from cellmodel.core.errors import InputUnusable
 from cellmodel.pl._canvas import (
+    COLUMN,
     MISSING,
+    Look,
     Points,
     add_to_legend,
     category_colors,
@@ -41,6 +43,7 @@ def split_maps(
     basis: str,
     color: str,
     split_by: str,
+    look: Look,
 ) -> "list[Axes]":
     """Draw a map for each category of ``split``, those with most cells where there are many, in a figure of its own.
 
@@ -55,14 +58,14 @@ def split_maps(
     for axes, code in zip(maps, shown, strict=True):
         own = split.codes == code
         draw_dots(axes, points[~own], np.full(int((~own).sum()), _OTHERS), n_all=len(points), ink=_INK)
-        _draw_own(axes, points, values, own, limits=limits)
+        _draw_own(axes, points, values, own, limits=limits, look=look)
         axes.set_title(f"{split.categories[code]} ({int(own.sum()):,})", fontsize=7)
         label_axes(axes, basis)
         axes.label_outer()
     if isinstance(values, np.ndarray):
         color_bar(maps, maps[0].collections[-1], color, shrink=0.6, aspect=18)
     else:
-        _add_legend(maps[0], values)
+        _add_legend(maps[0], values, look)
     return maps
 
 
@@ -102,6 +105,19 @@ def _grid(n_maps: int, *, width: float) -> "list[Axes]":
     return list(grid.flat[:n_maps])
 
 
+def grid(n_maps: int, *, n_columns: int) -> "list[Axes]":
+    """Make a figure of maps of one column each, side by side and in rows."""
+    import matplotlib.pyplot as plt
+
+    n_columns = max(1, min(n_columns, n_maps))
+    n_rows = -(-n_maps // n_columns)
+    size = (n_columns * COLUMN * 1.2, n_rows * COLUMN * 0.9)
+    _, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
+    for unused in axes.flat[n_maps:]:
+        unused.remove()
+    return list(axes.flat[:n_maps])
+
+
 def _limits(values: Float[np.ndarray, " cell"]) -> tuple[float, float]:
     """Give the ends of the scale of all maps."""
     known = values[np.isfinite(values)]
@@ -115,25 +131,36 @@ def _draw_own(
     own: Bool[np.ndarray, " cell"],
     *,
     limits: tuple[float, float],
+    look: Look,
 ) -> None:
     """Draw the cells of one map in their colours; numbers highest on top."""
     n_all = len(points)
     if not isinstance(values, np.ndarray):
-        draw_dots(axes, points[own], category_colors(values)[values.codes[own]], n_all=n_all, ink=_INK)
+        draw_dots(
+            axes,
+            points[own],
+            category_colors(values, look.colors)[values.codes[own]],
+            n_all=n_all,
+            ink=_INK,
+            size=look.size,
+        )
         return
     known = own & np.isfinite(values)
     grey = own & ~known
     draw_dots(axes, points[grey], np.full(int(grey.sum()), MISSING), n_all=n_all, ink=_INK)
     order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
-    draw_dots(axes, points[order], values[order], n_all=n_all, ink=_INK, vmin=limits[0], vmax=limits[1])
+    draw_dots(
+        axes, points[order], values[order], n_all=n_all, ink=_INK, size=look.size, vmin=limits[0], vmax=limits[1],
+        cmap=look.cmap,
+    )  # fmt: skip
 
 
-def _add_legend(axes: "Axes", categories: "pd.Categorical[str]") -> None:
+def _add_legend(axes: "Axes", categories: "pd.Categorical[str]", look: Look) -> None:
     """Add one legend for all maps, on their right."""
     names = list(categories.categories)
-    if not names:
+    if not names or look.legend_loc in {None, "none"}:
         return
-    add_to_legend(axes, categories)
+    add_to_legend(axes, categories, look.colors)
     figure_of(axes).legend(
         loc="outside right center", frameon=False, ncols=legend_size(names)[0], handletextpad=0.1, columnspacing=0.8
     )
