@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from genekb.builder.plan import BuildConfig
     from genekb.genes.coverage import Coverage
     from genekb.genes.resolve import Resolution
+    from genekb.query.doctor import doctor
     from genekb.sources.ncbi_bulk import read_ncbi_folder
     from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
@@ -35,6 +36,7 @@ __all__ = [
     "Store",
     "build",
     "diff",
+    "doctor",
     "encode",
     "export",
     "import_vectors",
@@ -57,6 +59,7 @@ _HOME = {
     "Coverage": "genekb.genes.coverage",
     "Resolution": "genekb.genes.resolve",
     "Store": "genekb.store.reader",
+    "doctor": "genekb.query.doctor",
     "read_demo_table": "genekb.sources.table",
     "read_ncbi_folder": "genekb.sources.ncbi_bulk",
     "read_source": "genekb.sources.open",

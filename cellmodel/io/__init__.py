@@ -12,7 +12,6 @@ __all__ = [
     "concat",
     "formats",
     "gene_names",
-    "get",
     "graph",
     "guard",
     "matrix",

@@ -394,16 +394,23 @@ class WriteConfig:
     report: Path | None = None  # HTML
     key_added: str = "cellmodel"  # name of the slots
     overwrite: bool = False  # files and slots
+    in_place: bool = False  # whether ``output`` is the input, which is replaced whatever ``overwrite`` says
     command: str = ""  # kept beside the settings
     model: Path | None = None  # folder in which to keep the fitted model
 
     def __post_init__(self) -> None:
         check_key(self.key_added)
 
+    @property
+    def replaces(self) -> bool:
+        """Whether the file of the cells may be replaced."""
+        return self.overwrite or self.in_place
+
 
 def check_outputs(write: WriteConfig, *others: Target | None, inputs: Sequence[Path]) -> None:
     """Check that outputs, and the ``others`` of a job, can be written, before any work is done."""
     report = Target(write.report) if write.report else None
     model = MODEL.target(write.model) if write.model else None
-    targets = (cells_target(write.output), report, model, *others)
+    cells = cells_target(write.output)
+    targets = (None if write.in_place else cells, report, model, *others)
     check_targets(targets, inputs=inputs, overwrite=write.overwrite)

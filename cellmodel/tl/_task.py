@@ -280,12 +280,12 @@ def write_all(
     """
     with _note_written(write):
         if isinstance(cells, BackedCells) and cells.files:
-            write_blocks(cells.adata, cells.matrix.blocks(), write.output, source=source, overwrite=write.overwrite)
+            write_blocks(cells.adata, cells.matrix.blocks(), write.output, source=source, overwrite=write.replaces)
         elif isinstance(cells, BackedCells) or can_be_copied(source, write.output, read_at=read_at):
             slots = task.slots_for(write.key_added)
-            write_beside(cells.adata, source, write.output, slots=slots, overwrite=write.overwrite)
+            write_beside(cells.adata, source, write.output, slots=slots, overwrite=write.replaces)
         else:
-            write_cells(cells.adata, write.output, source=source, overwrite=write.overwrite)
+            write_cells(cells.adata, write.output, source=source, overwrite=write.replaces)
         if task.write_beside is not None:
             task.write_beside(cells, found, write)
 

@@ -83,6 +83,11 @@ def unusable(plugin: EntryPoint, why: str) -> NotAvailable:
     return NotAvailable(f"plug-in {plugin.name!r} of {origin(plugin)} cannot be used: {why}; mend or uninstall it")
 
 
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported; it is not."""
+    return find_spec(module) is not None
+
+
 def require(
     module: str, *, needed_by: str, extra: str = "", instead: str = "", error: type[Exception] = NotAvailable
 ) -> None:

@@ -27,9 +27,8 @@ Progress = Callable[[str, int, int], None]  # what, done, total
 _OURS: Final = ("genekb", "cellmodel")
 _COMMAND: Final = re.compile(r"`(genekb|cellmodel) ([a-z][a-z-]*)([^`]*)`")
 # an option, and what follows it where that is a value: a number, a name in capitals, or what is always one
-_OPTION: Final = re.compile(
-    r"--([a-z][a-z0-9-]*)(?: (\d[\d.]*|[A-Z][A-Z_@,=\[\]]*\b|auto|none|ids|orthologs|text)(?![\w/]))?"
-)
+_VALUE: Final = r"[\w.-]+-[0-9a-f]{12}|[0-9a-f]{16}|\d[\d.]*|[A-Z][A-Z_@,=\[\]]*\b|auto|none|ids|orthologs|text"
+_OPTION: Final = re.compile(rf"--([a-z][a-z0-9-]*)(?: ({_VALUE})(?![\w/]))?")
 _MODULES: Final = {"genekb": "gk", "cellmodel": "cm.tl"}
 _ELSEWHERE: Final = {"cm.tl.report": "cm.report", "cm.tl.plot": "cm.pl", "gk.list": "gk.list_stores"}
 SHELL_ALONE: Final = {  # commands without a function of their own, which messages name as they are

@@ -209,7 +209,6 @@ SampleKey = Annotated[
     ),
 ]
 ClusteredFile = Annotated[Path, typer.Argument(help="Cells with clusters, for example of `cellmodel cluster`.")]
-CellOutput = Annotated[Path, typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.")]
 StoreName = Annotated[str, typer.Argument(help="NAME[@RELEASE], digest or path.")]
 
 
@@ -304,6 +303,41 @@ class Slots:
         from cellmodel.io.writers import WriteConfig
 
         return WriteConfig(output=output, **asdict(self), **more)
+
+    def write_cells(self, out: "CellsOut", *paths: Path, **more: Any) -> "WriteConfig":
+        """Say where the cells of a file, or of several, go."""
+        return self.write(out.file(*paths), in_place=out.in_place, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellsOut:
+    """Where annotated cells are written: to another file, or into their own."""
+
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.", show_default=False),
+    ] = None
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place", "-i", help="Write into the input, .h5ad or .zarr, which is replaced when all is done."
+        ),
+    ] = False
+
+    def file(self, *paths: Path) -> Path:
+        """Give the file to write; a choice that is missing, or excludes another, is wrong usage."""
+        if self.output is not None and self.in_place:
+            raise typer.BadParameter("--output and --in-place each say where the cells go; give one")
+        if self.output is not None:
+            return self.output
+        if not self.in_place:
+            raise typer.BadParameter(
+                "give --output FILE for the annotated cells, or --in-place to write into the input"
+            )
+        if len(paths) > 1 or paths[0].suffix not in {".h5ad", ".zarr"}:
+            what = f"{len(paths)} files" if len(paths) > 1 else f"{paths[0].name}, which is no .h5ad or .zarr"
+            raise typer.BadParameter(f"--in-place cannot write into {what}; give --output FILE")
+        return paths[0]
 
 
 def check_integration(value: str | None) -> str | None:

@@ -111,6 +111,7 @@ EXIT_CODES = {
     "SchemaMismatch": 5,
     "LineageMismatch": 5,
 }
+_ANYWHERE: Final = ("-q", "--quiet", "-v", "--verbose", "--debug")  # flags of the program
 PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
 _state = {"debug": False}
 _reserve = [bytearray(1 << 22)]  # released when a command fails, so that no memory left can still be reported
@@ -122,6 +123,14 @@ class QuickGroup(TyperGroup):
     Typer gives None to --help and to the completion flags, and loads pydantic to check a None, or text: 0.1 s for every
     command.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take flags of the program after the command's name, too: `cellmodel cluster ... --quiet`."""
+        if ctx.parent is None and not ctx.resilient_parsing:
+            end = args.index("--") if "--" in args else len(args)
+            flags = [word for word in args[:end] if word in _ANYWHERE]
+            args = [*flags, *(word for word in args[:end] if word not in _ANYWHERE), *args[end:]]
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """List the parameters, --help among them."""

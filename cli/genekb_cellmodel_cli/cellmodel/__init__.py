@@ -1,5 +1,6 @@
 """The command `cellmodel`."""
 
+from genekb_cellmodel_cli.app.options import expand_groups
 from genekb_cellmodel_cli.app.running import make_app, make_group, run
 from genekb_cellmodel_cli.cellmodel import (
     annotate,
@@ -9,6 +10,7 @@ from genekb_cellmodel_cli.cellmodel import (
     classify,
     cluster,
     compare,
+    doctor,
     graph,
     perturb,
     plot,
@@ -60,6 +62,7 @@ app = make_app(
     },
     before=_require_cells,
 )
+app.command("doctor")(expand_groups(doctor.doctor))  # also where the packages for cells are missing
 
 
 def main() -> None:

@@ -100,10 +100,7 @@ class Lists:
 
 
 def annotate(
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr; names of lists: .csv or .tsv."),
-    ],
+    out: options.CellsOut,
     store: options.MaybeStore,
     candidates: Candidates,
     lists: Lists,
@@ -127,17 +124,26 @@ def annotate(
     kb = store.open(trust_remote_code=trust_remote_code)
     panel = read_panel_alone(candidates, encoder=genes.encoder, level=level) if kb is None else {}
     if lists.are_given(path) or path is None:
+        if out.output is None:
+            raise typer.BadParameter("names of lists are a table: give --output FILE, .csv or .tsv")
         choice = lists.choice(types=candidates.read() if kb else None, level=level, n_permutations=permutations)
         _name_lists(
-            lists, kb, genes.config(), choice=choice, panel=panel, output=output, overwrite=slots.overwrite, json=json
+            lists,
+            kb,
+            genes.config(),
+            choice=choice,
+            panel=panel,
+            output=out.output,
+            overwrite=slots.overwrite,
+            json=json,
         )
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
     from cellmodel.tl._names import annotate_task, overlap_task
     from cellmodel.tl._task import run_on_file
 
-    reading, write = read.config(), slots.write(output)
-    given = {"input": str(path), "output": str(output)}
+    reading, write = read.config(), slots.write_cells(out, path)
+    given = {"input": str(path), "output": str(write.output)}
     if kb is None:
         naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
         _print_names(given | names_content(naming), _BY_OVERLAP, json=json)
@@ -266,9 +272,7 @@ def search(
     store: options.Store,
     genes: options.GeneMatching,
     read: options.Reading,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Cells with their scores, .h5ad or .zarr.")
-    ] = None,
+    out: options.CellsOut,
     cluster_key: Annotated[
         str | None, typer.Option(help="Column of obs with the clusters; cellmodel if it is there.")
     ] = None,
@@ -289,9 +293,10 @@ def search(
 
     wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
     task = search_task(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
-    found = run_on_file(path, task, read=read.config(), write=slots.write(output) if output else None)
-    content = {"input": str(path), "query": query, "output": str(output or ""), **found.to_dict()}
-    written = ["", f"output: {output}"] if output else []
+    write = slots.write_cells(out, path) if out != options.CellsOut() else None
+    found = run_on_file(path, task, read=read.config(), write=write)
+    content = {"input": str(path), "query": query, "output": str(write.output if write else ""), **found.to_dict()}
+    written = ["", f"output: {write.output}"] if write else []
     show(content, [*_found_lines(found), *written], json=json)
 
 

@@ -20,7 +20,7 @@ _MAX_P = 0.05
 def attribute(
     path: options.ClusteredFile,
     store: options.Store,
-    output: options.CellOutput,
+    out: options.CellsOut,
     genes: options.GeneMatching,
     read: options.Reading,
     samples: Samples,
@@ -58,7 +58,8 @@ def attribute(
             other_store=other_store,
         )
     task = attribute_task(store.open(), genes.config(), choice=choice, tables=tables)
-    found = run_on_file(path, task, read=read.config(), write=slots.write(output))
+    write = slots.write_cells(out, path)
+    found, output = run_on_file(path, task, read=read.config(), write=write), write.output
     content = {"input": str(path), "output": str(output), "tables": str(tables or ""), **evidence_content(found)}
     notes = ["", *found.notes] if found.notes else []
     sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []

@@ -217,7 +217,7 @@ def _trial_lines(rows: "list[TrialRow]") -> Iterator[str]:
 def predict(
     path: Annotated[Path, typer.Argument(help="New cells: .h5ad, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")],
     model: Annotated[Path, typer.Option(help="Folder that `cellmodel cluster --save-model` wrote.")],
-    output: options.CellOutput,
+    out: options.CellsOut,
     store: options.MaybeStore,
     read: options.TableReading,
     slots: options.Slots,
@@ -236,10 +236,10 @@ def predict(
     from cellmodel.tl._task import run_on_file
     from cellmodel.tl.model.fitted import load_model, predict_task
 
-    kb, reading, write = store.open(), read.config(), slots.write(output)
+    kb, reading, write = store.open(), read.config(), slots.write_cells(out, path)
     fitted = load_model(model)
     found = run_on_file(path, predict_task(fitted, kb, folder=model, batch_key=batch_key), read=reading, write=write)
-    content = {"input": str(path), **_prediction(fitted, found), "output": str(output)}
+    content = {"input": str(path), **_prediction(fitted, found), "output": str(write.output)}
     show(content, _prediction_lines(content), json=json)
 
 

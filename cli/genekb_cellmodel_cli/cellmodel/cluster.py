@@ -92,7 +92,7 @@ class RunJob:
     """A run from file to file."""
 
     paths: options.CellFiles
-    output: options.CellOutput
+    out: options.CellsOut
     store: RunStore
     run: Run
     read: options.TableReading
@@ -101,6 +101,11 @@ class RunJob:
     training: options.Training
     sample_key: options.SampleKey = "auto"
     json: options.Json = False
+
+    @property
+    def output(self) -> Path:
+        """The file to write."""
+        return self.out.file(*self.paths)
 
     def do(
         self,
@@ -120,7 +125,7 @@ class RunJob:
 
         config = self.run.config(**settings, recipe=self.run.recipe, compute=self.training.config())
         kb = self.store.open_for(self.run.knowledge)
-        write = self.slots.write(self.output, report=report, model=model, command=_command_line())
+        write = self.slots.write_cells(self.out, *self.paths, report=report, model=model, command=_command_line())
         with progress_bar() as progress:
             task = make_task(kb, config, key_added=write.key_added, progress=progress)
             files = CellFiles(

@@ -96,7 +96,7 @@ def test_another_store_is_refused_with_both_ids_and_the_way_out_before_anything_
     message = str(caught.value)
     assert kb.store_id in message
     assert other.store_id in message
-    assert f"--kb {kb.manifest.digest[:16]}, or --other-store" in message
+    assert f'kb="{kb.manifest.digest[:16]}", or other_store=True' in message
     assert (set(clustered.uns), set(clustered.obs)) == before
     assert genekb.open(kb.manifest.digest[:16], home=kb.folder.parents[2]).store_id == kb.store_id
 
@@ -189,7 +189,7 @@ def test_an_encoder_counts_where_the_store_chose_it(plain, kb):
     adata = clustered_with(plain, kb, encoder="hash-8")
     hashed, first = kb.encoder_id("hash-8"), kb.encoder_id()
     with pytest.raises(
-        LineageMismatch, match=f"encoder {hashed}, the first one of {kb.store_id} is {first}; give --enc"
+        LineageMismatch, match=f'encoder {hashed}, the first one of {kb.store_id} is {first}; give encoder="{hashed}"'
     ):
         tl.search(adata, kb, query="T lymphocytes")
     tl.search(adata, kb, query="T lymphocytes", config=RunConfig(encoder="hash-8"), key_added="with_it")
