@@ -68,7 +68,7 @@ def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) ->
             **lineage_of(named),
         }
         names = (_categories(cells, named.found.rows, each) for each in (of_cluster, named.cell_names))
-        colors = _inherited_colors(cells, choice.cluster_key, of_cluster)
+        colors = _inherited_colors(cells, choice.cluster_key, {row["cluster"]: row["name"] for row in rows})
         return *names, scores, *columns, *[None] * (MOST_LEVELS - len(columns)), colors, record
 
     of_levels = (("obs", f"{{}}_level_{level + 1}") for level in range(MOST_LEVELS))
@@ -86,11 +86,16 @@ def annotate_task(kb: genekb.Store, config: RunConfig, *, choice: TypeChoice) ->
     )
 
 
-def _inherited_colors(cells: Cells, cluster_key: str, names: Sequence[str]) -> list[str]:
+def _inherited_colors(cells: Cells, cluster_key: str, names: Mapping[str, str]) -> list[str]:
     """Colour of each name, in the order of the categories: that of the first cluster that has it."""
+    column = cells.adata.obs[cluster_key]
     stored = list(map(str, cells.adata.uns.get(f"{cluster_key}_colors", ())))
-    colors = stored if len(stored) >= len(names) else [cluster_color(number) for number in range(len(names))]
-    return [colors[names.index(name)] for name in sorted(set(names))]
+    clusters = list(map(str, column.cat.categories)) if hasattr(column, "cat") else []
+    if not clusters or len(stored) < len(clusters):
+        clusters, stored = list(names), [cluster_color(number) for number in range(len(names))]
+    of_cluster = dict(zip(clusters, stored, strict=False))
+    first = {name: of_cluster[cluster] for cluster, name in reversed(names.items())}
+    return [first[name] for name in sorted(first)]
 
 
 def _named_levels(cells: Cells, named: NamedCells, key: str) -> tuple[list[dict[str, Any]], list[Any]]:

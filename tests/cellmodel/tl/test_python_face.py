@@ -12,6 +12,8 @@ import cellmodel as cm
 from cellmodel.core.config import BatchConfig, RunConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.core.options import settings_of
+from cellmodel.io.formats.anndata import read_anndata
+from cellmodel.tl._demo import find_demo_cells
 from genekb.core.python import for_python, progress
 from tests.robust.bad_files.cells import cells
 
@@ -88,16 +90,18 @@ def test_types_are_taken_by_name_and_without_a_store_from_markers(adata, home):
         cm.tl.annotate(adata, key_added="other")
 
 
-def test_colours_are_those_of_the_clusters_and_names_inherit_them(adata, home):
-    cm.tl.cluster(adata, "demo", n_clusters=2)
-    assert len(adata.uns["cellmodel_colors"]) == 2
-    cm.tl.annotate(adata, "demo", candidates=["T cell", "B cell"], level="fine")
-    names = cm.get.names(adata).set_index("cluster")["name"]
-    of_name = dict(zip(adata.obs["cellmodel_name"].cat.categories, adata.uns["cellmodel_name_colors"], strict=True))
-    for cluster, color in zip(adata.obs["cellmodel"].cat.categories, adata.uns["cellmodel_colors"], strict=True):
-        same = [other for other, name in names.items() if name == names[cluster]]
-        if cluster == same[0]:
-            assert of_name[names[cluster]] == color
+def test_colours_are_those_of_the_clusters_and_names_inherit_them(home):
+    blood = read_anndata(find_demo_cells()).raw.to_adata()
+    blood = blood[np.random.default_rng(0).permutation(blood.n_obs)[:300]].copy()
+    cm.tl.cluster(blood, "demo", recipe="pca-kmeans", n_clusters=4)
+    assert len(set(blood.uns["cellmodel_colors"])) == 4
+    blood.obs["cellmodel"] = blood.obs["cellmodel"].cat.reorder_categories(["3", "2", "1", "0"])
+    blood.uns["cellmodel_colors"] = ["#333333", "#222222", "#111111", "#000000"]
+    cm.tl.annotate(blood, "demo", level="broad")
+    names = cm.get.names(blood).set_index("cluster")["name"]
+    of_name = dict(zip(blood.obs["cellmodel_name"].cat.categories, blood.uns["cellmodel_name_colors"], strict=True))
+    assert len(of_name) > 1
+    assert of_name == {name: f"#{names[names == name].index[0] * 6}" for name in set(names)}
 
 
 def test_errors_are_in_the_words_of_python(adata):
