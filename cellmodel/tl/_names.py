@@ -94,7 +94,7 @@ def _inherited_colors(cells: Cells, cluster_key: str, names: Mapping[str, str]) 
     if not clusters or len(stored) < len(clusters):
         clusters, stored = list(names), [cluster_color(number) for number in range(len(names))]
     of_cluster = dict(zip(clusters, stored, strict=False))
-    first = {name: of_cluster[cluster] for cluster, name in reversed(names.items())}
+    first = {name: of_cluster[cluster] for cluster, name in [*names.items()][::-1]}
     return [first[name] for name in sorted(first)]
 
 
