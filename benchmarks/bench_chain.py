@@ -3,12 +3,14 @@
     python benchmarks/bench_chain.py --output results [--store NAME]
 
 `run` clusters, names, explains and reports; the others read what it wrote of pbmc3k. Without --store, one is built
-(human, lsa-256, all protein-coding genes). Writes ``chain.json`` and ``chain.md``; exits with 1 where a budget is
-missed, by the smaller of wall and processor time.
+(human, lsa-256, all protein-coding genes). Each command is run twice and the second counts: the first writes the
+bytecode of the libraries, as installers do, to a folder of its own. Writes ``chain.json`` and ``chain.md``; exits with
+1 where a budget is missed, by the smaller of wall and processor time.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -65,8 +67,12 @@ def commands(store: str, folder: Path) -> Iterator[tuple[str, list[str], float]]
 def measure_all(store: str) -> Iterator[Timing]:
     """Run every command, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(folder) / "bytecode")
         for what, words, limit in commands(store, Path(folder)):
-            seconds, cpu_s, peak_mb = measure([sys.executable, "-c", COMMAND, *words])
+            command = [sys.executable, "-c", COMMAND, *words, "--overwrite"]
+            measure(command)
+            seconds, cpu_s, peak_mb = measure(command)
             yield Timing(what=what, seconds=seconds, cpu_s=cpu_s, peak_mb=peak_mb, limit_s=limit)
 
 

@@ -28,7 +28,7 @@ from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.random import generator
 from cellmodel.explain.groups import ClusteredCells, clustered
-from cellmodel.explain.p_values import permutation_p
+from cellmodel.explain.p_values import hypergeometric_tail, permutation_p
 from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, stored_graph
 from cellmodel.pp.features import make_features
@@ -312,10 +312,8 @@ def _weakness(
 
     Enough is more than as many genes of the profile drawn at random: the permutation p value in closed form.
     """
-    from scipy.stats import hypergeom
-
     if n_markers == 0:
         return "" if n_genes >= settings.min_genes else f"{n_genes} of {settings.min_genes} genes"
     n_up = int(is_up.sum())
-    p_value = float(hypergeom.sf(n_up - 1, len(is_leading), int(is_leading.sum()), len(is_up)))
+    p_value = float(hypergeometric_tail(n_up, n_all=len(is_leading), n_set=int(is_leading.sum()), n_drawn=len(is_up)))
     return "" if n_up and p_value <= settings.max_p_markers else f"{n_up} of {len(is_up) or n_markers} markers"

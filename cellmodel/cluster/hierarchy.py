@@ -166,10 +166,7 @@ def tree_of_linkage(linkage: Float[np.ndarray, "split 4"], supports: Sequence[fl
 
     Raises ``ValueError`` if it is none: a file may hold anything.
     """
-    from scipy.cluster.hierarchy import is_valid_linkage
-
-    is_tree = np.isfinite(linkage).all() and is_valid_linkage(linkage) and len(supports) == len(linkage)
-    if not is_tree or not all(0 <= support <= 1 for support in supports):
+    if not _is_linkage(linkage) or len(supports) != len(linkage) or not all(0 <= one <= 1 for one in supports):
         raise ValueError("no tree: not a linkage matrix with one support in [0, 1] a split")
     leaves = [(cluster,) for cluster in range(len(linkage) + 1)]
     splits = [
@@ -177,6 +174,15 @@ def tree_of_linkage(linkage: Float[np.ndarray, "split 4"], supports: Sequence[fl
         for (left, right, height), support in zip(_sides(linkage, leaves), reversed(supports), strict=True)
     ]
     return Tree(n_clusters=len(linkage) + 1, splits=tuple(reversed(splits)))
+
+
+def _is_linkage(linkage: Float[np.ndarray, "split 4"]) -> bool:
+    """Whether each row merges two nodes that are there by then, and no node is merged twice."""
+    if linkage.ndim != 2 or linkage.shape[1] != 4 or not len(linkage):  # noqa: PLR2004 - a matrix of four columns
+        return False
+    merged, known = linkage[:, :2], len(linkage) + 1 + np.arange(len(linkage))[:, None]
+    is_node = np.isfinite(linkage).all() and (linkage >= 0).all() and (merged < known).all()
+    return bool(is_node and (merged == np.floor(merged)).all() and len(np.unique(merged)) == merged.size)
 
 
 def group_name(names: Sequence[str], group: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 from cellmodel.explain.p_values import permutation_p
-from genekb.core.words import MIN_BOILERPLATE_TEXTS, singular, split_clauses, split_sentences, stop_words
+from genekb.core.words import singular, split_clauses, split_sentences, stop_words
 from genekb.genes.words import TextWords, split_texts
 from genekb.query.gene_theme import strata_of
 
@@ -56,22 +56,13 @@ def index_terms(texts: Sequence[str], *, min_texts: int, split: SplitTexts = spl
     of the texts, such as :meth:`genekb.Store.words`.
     """
     found = split(texts)
-    is_shared = _shared_sentences(found)
+    is_shared = found.shared_sentences()
     is_kept = ~is_shared[found.sentence_ids[found.sentences]]
     words = found.words[is_kept]
     forms = _word_forms(found.vocabulary, words)
     terms, at = _occurrences(forms, words, starts_clause=found.starts_clause[is_kept])
     names, presence = _presence(forms, terms, found.texts[found.sentences[is_kept]][at], len(texts), min_texts)
-    return TermIndex(
-        terms=names, presence=presence, boilerplate=_written(texts, found, is_shared), singulars=forms.singulars
-    )
-
-
-def _shared_sentences(found: TextWords) -> Bool[np.ndarray, " sentence_id"]:
-    """Which sentences are boilerplate, as :func:`genekb.core.words.boilerplate` finds them."""
-    n_ids = int(found.sentence_ids.max(initial=-1)) + 1
-    once = _distinct(found.texts * n_ids + found.sentence_ids)
-    return np.bincount(once % max(n_ids, 1), minlength=n_ids) >= MIN_BOILERPLATE_TEXTS
+    return TermIndex(terms=names, presence=presence, boilerplate=found.boilerplate(texts), singulars=forms.singulars)
 
 
 def _distinct(values: Int[np.ndarray, " _"]) -> Int[np.ndarray, " _"]:
@@ -80,14 +71,6 @@ def _distinct(values: Int[np.ndarray, " _"]) -> Int[np.ndarray, " _"]:
     is_first = np.ones(len(ordered), dtype=bool)
     is_first[1:] = ordered[1:] != ordered[:-1]
     return ordered[is_first]
-
-
-def _written(texts: Sequence[str], found: TextWords, is_shared: Bool[np.ndarray, " sentence_id"]) -> frozenset[str]:
-    """Spell the boilerplate."""
-    ids, first = np.unique(found.sentence_ids, return_index=True)
-    first = first[is_shared[ids]]
-    place = first - np.searchsorted(found.texts, found.texts[first])  # in its text
-    return frozenset(split_sentences(texts[found.texts[at]])[number] for at, number in zip(first, place, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

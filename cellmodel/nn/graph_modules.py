@@ -59,7 +59,7 @@ class GraphConvolutions(nn.ModuleList):
         first, *others = self
         current = first(features, propagation)
         for layer in others:
-            current = layer(torch.tanh(current), propagation)
+            current = layer(torch.tanh_(current), propagation)
         return current
 
 
@@ -91,7 +91,7 @@ class GeneEncoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "gene feature"], graph: Tensor) -> Float[Tensor, "gene dim"]:
         """Encode every gene; ``graph`` is the sparse (gene, gene) propagation."""
-        hidden = F.leaky_relu(self.first(features, graph), SLOPE)
+        hidden = F.leaky_relu(self.first(features, graph), SLOPE, inplace=True)
         return self.linear(features) + self.second(hidden, graph)
 
 
@@ -128,8 +128,8 @@ class DualViewRefiner(nn.Module):
         ``inputs``: what the encoders read. ``own``: each cell's centred expression read by the ``codes`` of the genes.
         ``cell_graph``: sparse propagation over the cells.
         """
-        alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE))
-        hidden = F.leaky_relu(self.graph_first(inputs, cell_graph), SLOPE)
+        alone = F.normalize(F.leaky_relu(self.alone(inputs), SLOPE, inplace=True))
+        hidden = F.leaky_relu(self.graph_first(inputs, cell_graph), SLOPE, inplace=True)
         over_graph = F.normalize(self.graph_second(hidden, cell_graph))
         read = sparse_product(cell_graph, own)
         back, shift = self.projector.weight.T @ codes, self.projector.bias @ codes

@@ -335,16 +335,23 @@ def diffuse(
 
 
 def _largest_by_row(matrix: CellGraph, *, n_kept: int) -> CellGraph:
-    """Keep the largest values of each row and scale them to sum to one."""
+    """Keep the largest values of each row and scale them to sum to one; of equal ones the first."""
     matrix.sort_indices()
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((-matrix.data, rows))  # rows stay together, the largest value first, then the first cell
-    rank = np.arange(matrix.nnz) - matrix.indptr[rows]  # the same rows[order] as rows
-    chosen = np.sort(order[rank < n_kept])
-    kept_rows, values = rows[chosen], matrix.data[chosen]
-    totals: Float[np.ndarray, " cell"] = np.bincount(kept_rows, values, minlength=matrix.shape[0])
-    scaled = values / totals[kept_rows]
-    return sp.csr_matrix((scaled, (kept_rows, matrix.indices[chosen])), shape=matrix.shape)
+    values, sizes = matrix.data, np.diff(matrix.indptr)
+    least = np.full(len(sizes), -np.inf)  # value from which a row keeps
+    for row in np.flatnonzero(sizes > n_kept).tolist():
+        own = values[matrix.indptr[row] : matrix.indptr[row + 1]]
+        least[row] = np.partition(own, len(own) - n_kept)[len(own) - n_kept]
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    is_equal = values == least[rows]
+    is_kept = values > least[rows]
+    n_left = n_kept - np.bincount(rows, is_kept, minlength=len(sizes)).astype(np.int64)  # for the equal ones
+    equal = np.flatnonzero(is_equal)
+    first = np.searchsorted(equal, matrix.indptr[rows[equal]])
+    is_kept[equal] = np.arange(len(equal)) - first < n_left[rows[equal]]
+    kept_rows, kept = rows[is_kept], values[is_kept]
+    totals: Float[np.ndarray, " cell"] = np.bincount(kept_rows, kept, minlength=len(sizes))
+    return sp.csr_matrix((kept / totals[kept_rows], (kept_rows, matrix.indices[is_kept])), shape=matrix.shape)
 
 
 def augment_views(views: CellViews, *, seed: int) -> AugmentedViews:

@@ -1,7 +1,6 @@
 """Words of a text as they are compared, in lower case, a plural as its singular; its sentences and clauses."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -11,7 +10,6 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _BRACKETS: Final = re.compile(r"\[[^\]]*\]")  # "[provided by RefSeq, Jul 2008]"
 _SENTENCE_END: Final = re.compile(r"(?<=[.;])\s+(?=[A-Z0-9])")
 _CLAUSE_END: Final = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
-MIN_BOILERPLATE_TEXTS: Final = 20
 _ALIKE: Final = 0.8  # share of the letters of two words that stand in both in one order
 _LEAST: Final = 5  # letters from which an ending is looked at: "lens", "plus", "aids" and "nras" stay as they are
 _NO_PLURAL: Final = re.compile(
@@ -77,12 +75,6 @@ def content_words(text: str) -> list[str]:
 def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[str]:
     """Sentences of a text, without bracketed provenance."""
     return [sentence.strip() for sentence in end.split(_BRACKETS.sub("", text)) if sentence.strip()]
-
-
-def boilerplate(split: Iterable[Sequence[str]]) -> frozenset[str]:
-    """Sentences that at least twenty texts share word for word: they describe the format, not the gene."""
-    counts = Counter(sentence for sentences in split for sentence in set(sentences))
-    return frozenset(sentence for sentence, count in counts.items() if count >= MIN_BOILERPLATE_TEXTS)
 
 
 def split_clauses(text: str) -> list[str]:

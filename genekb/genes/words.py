@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from genekb.core.words import split_sentences
 from genekb.schema import WORDS, IntArray, integers, literal, numbers, strings
 
 CLAUSE_END, SENTENCE_END = ",", "."
+_MIN_BOILERPLATE_TEXTS: Final = 20
 _ROWS_AT_ONCE: Final = 1 << 10  # texts split at once: bounds memory
 _BRACKETS: Final = re.compile(rb"\[[^\]\0]*\]")  # as split_sentences leaves them out
 # Blanks and capitals of other scripts that count as ASCII's, and the byte that stands between texts
@@ -64,6 +66,21 @@ class TextWords:
             sentences=before[is_word],
             sentence_ids=numbers(ids.flatten()),
             texts=np.repeat(np.arange(len(lengths)), lengths),
+        )
+
+    def shared_sentences(self) -> NDArray[np.bool_]:
+        """Which sentences, by their numbers, at least twenty texts hold: they describe the format, not the gene."""
+        n_ids = int(self.sentence_ids.max(initial=-1)) + 1
+        once = np.unique(self.texts * n_ids + self.sentence_ids)
+        return np.bincount(once % max(n_ids, 1), minlength=n_ids) >= _MIN_BOILERPLATE_TEXTS
+
+    def boilerplate(self, texts: Sequence[str]) -> frozenset[str]:
+        """Spell these sentences; ``texts``: those that were split."""
+        ids, first = np.unique(self.sentence_ids, return_index=True)
+        first = first[self.shared_sentences()[ids]]
+        place = first - np.searchsorted(self.texts, self.texts[first])  # in its text
+        return frozenset(
+            split_sentences(texts[self.texts[at]])[number] for at, number in zip(first, place, strict=True)
         )
 
 

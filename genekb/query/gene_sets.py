@@ -26,7 +26,7 @@ _GMT_COLUMNS: Final = 3  # name, description, at least one gene
 _MIN_TEXTS: Final = 2  # of a set that hold a phrase
 _MORE_SPECIFIC: Final = 0.7  # share of the texts with a phrase's part that hold all of it, to replace the part
 _MIN_SHARE: Final = 0.1  # of the texts of a set that hold a phrase
-_PHRASE_WORDS: Final = (1, 2, 3, 4)
+_PHRASE_WORDS: Final = 4  # at most
 _MIN_WORD: Final = 3  # letters of the last word of a phrase
 _TABLES: Final = (".tsv", ".csv")
 
@@ -157,16 +157,16 @@ def shared_phrases(texts: Sequence[str], *, left_out: frozenset[str] = frozenset
     parts = {
         part
         for phrase, count in kept.items()
-        for part in map(" ".join, _runs(phrase.split(" ")))
-        if part != phrase and count >= _MORE_SPECIFIC * kept.get(part, np.inf)
+        for part in _parts(phrase.split(" "))
+        if count >= _MORE_SPECIFIC * kept.get(part, np.inf)
     }
     return sorted(kept.keys() - parts)
 
 
-def _runs(words: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Words that follow one another, up to four."""
-    for length in _PHRASE_WORDS:
-        yield from (words[start : start + length] for start in range(len(words) - length + 1))
+def _parts(words: Sequence[str]) -> Iterator[str]:
+    """Words that follow one another, but for all of them."""
+    for length in range(1, len(words)):
+        yield from (" ".join(words[start : start + length]) for start in range(len(words) - length + 1))
 
 
 def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
@@ -174,10 +174,14 @@ def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
     inside = stop_words() - {"of"}
     kept = " ".join(sentence for sentence in split_sentences(text) if sentence not in left_out)
     for words in map(split_words, split_clauses(kept)):
-        for run in _runs(words):
-            is_whole = inside.isdisjoint(run) and "of" not in {run[0], run[-1]} and not run[0].isdigit()
-            if is_whole and len(run[-1]) >= _MIN_WORD:
-                yield " ".join(run)
+        for start, first in enumerate(words):
+            if first == "of" or first.isdigit():
+                continue
+            for end, last in enumerate(words[start : start + _PHRASE_WORDS], start + 1):
+                if last in inside:
+                    break
+                if last != "of" and len(last) >= _MIN_WORD:
+                    yield " ".join(words[start:end])
 
 
 def _of_codes(names: Sequence[str]) -> list[SetName]:

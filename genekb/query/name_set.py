@@ -10,7 +10,7 @@ import numpy as np
 
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import counted
-from genekb.core.words import boilerplate, split_sentences
+from genekb.core.words import split_sentences
 from genekb.encoders import Encoder
 from genekb.files.tables import write_table
 from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
@@ -326,8 +326,8 @@ def _vocabulary(
         return tuple(given), None, "given"
     if given is None and (stored := stored_vocabulary(store)):
         return stored, None, "names of GO terms and gene groups in the store"
-    every = (split_sentences(text) for text in store.table("texts")["text"].to_pylist())
-    left_out = boilerplate(every)
+    every = store.table("texts")["text"].to_pylist()
+    left_out = store.words(every).boilerplate(every)
     places: dict[str, int] = {}
     of_set = {}
     for name, rows in members.items():

@@ -76,6 +76,9 @@ class Store:
             check_files(folder, self.manifest, only_size=True)
         self._table = lru_cache(maxsize=None)(self._read_table)
         self._vector_table = lru_cache(maxsize=None)(self._open_vectors)
+        self._resolved = lru_cache(maxsize=4)(
+            self._resolve
+        )  # a run asks for the genes of the cells at each of its steps
 
     @property
     def store_id(self) -> str:
@@ -114,13 +117,16 @@ class Store:
         return read_columns(path, schema.TABLES[name])
 
     def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
-        """Map names to genes, see :func:`genekb.genes.resolve.resolve_names`."""
-        return resolve_names(
-            names,
-            name_table=self.table("names"),
-            gene_ids=lambda: self._gene_ids,
-            use_orthologs=use_orthologs,
+        """Map names to genes, see :func:`genekb.genes.resolve.resolve_names`; its arrays are read-only."""
+        return self._resolved(tuple(map(str, names)), use_orthologs)
+
+    def _resolve(self, names: tuple[str, ...], use_orthologs: bool) -> Resolution:  # noqa: FBT001 - key of a cache
+        found = resolve_names(
+            names, name_table=self.table("names"), gene_ids=lambda: self._gene_ids, use_orthologs=use_orthologs
         )
+        for values in (found.gene_ids, found.status):
+            values.setflags(write=False)
+        return found
 
     @cached_property
     def _gene_ids(self) -> pa.ChunkedArray:

@@ -7,13 +7,14 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer
 
 from cellmodel.explain.terms import TermIndex, _sentence_terms, _words
-from genekb.core.words import boilerplate, singular, split_sentences
+from genekb.core.words import singular, split_sentences
 
 
 def index_terms(texts, *, min_texts):
     """Find the terms that at least ``min_texts`` of the gene texts hold."""
     split = [split_sentences(text) for text in texts]
-    left_out = boilerplate(split)
+    held = Counter(sentence for sentences in split for sentence in set(sentences))
+    left_out = frozenset(sentence for sentence, count in held.items() if count >= 20)
     kept = [[sentence for sentence in sentences if sentence not in left_out] for sentences in split]
     words = {word for sentences in kept for sentence in sentences for word in _words(sentence)}
     singulars = {word: one for word in words if (one := singular(word)) != word and one in words}

@@ -47,8 +47,11 @@ def test_merges_are_those_of_scipy(grown):
         assert len(set(zip(cut, tree.group_of(n_groups), strict=True))) == n_groups
     again = tree_of_linkage(found, [split.support for split in tree.splits])
     assert again == tree
-    with pytest.raises(ValueError, match="no tree"):
-        tree_of_linkage(found[::-1], [0.0] * 4)
+    twice, late, half, missing = (found.copy() for _ in range(4))
+    twice[1, 0], late[0, 1], half[0, 0], missing[2, 2] = found[0, 0], len(found) + 1, 0.5, np.nan
+    for broken in (found[::-1], found[:, :3], found[:0], twice, late, half, missing):
+        with pytest.raises(ValueError, match="no tree"):
+            tree_of_linkage(broken, [0.0] * len(broken))
 
 
 def test_parts_of_a_group_are_merged_before_others():

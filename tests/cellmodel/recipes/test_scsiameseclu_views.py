@@ -64,3 +64,11 @@ def test_a_truncated_row_keeps_its_mass_and_its_largest_values(seed, n_kept):
     assert ((found > 0).sum(axis=1) <= n_kept).all()
     for row, whole in zip(found, full, strict=True):
         assert whole[row > 0].min() >= whole[row == 0].max(initial=0) - 1e-12
+
+
+def test_of_equal_values_a_truncated_row_keeps_those_of_the_first_cells():
+    ring = sum(np.roll(np.eye(6), step, axis=1) for step in (1, 2, 4)) / 3
+    found = diffuse(sp.csr_matrix(ring), restart=0.4, n_steps=1, n_kept=3).toarray()
+    for cell, row in enumerate(found):
+        equal = sorted((cell + step) % 6 for step in (1, 2, 4))
+        assert np.flatnonzero(row).tolist() == sorted([cell, *equal[:2]])
