@@ -77,27 +77,29 @@ class ValueTally:
 
     def add(self, matrix: sp.csr_matrix) -> None:
         """Look at a block of cells, some at a time."""
-        for start in range(0, matrix.shape[0], _LOOKED_AT):
-            self._add(matrix[start : start + _LOOKED_AT])
-
-    def _add(self, matrix: sp.csr_matrix) -> None:
-        values = matrix.data.astype(np.float64, copy=False)
-        known = values[np.isfinite(values)]
-        non_zero = known[known != 0]
         n_entries = matrix.shape[0] * matrix.shape[1]
-        self._has_zero |= matrix.nnz < n_entries or len(non_zero) < len(known)
-        self._minimum = min(self._minimum, float(known.min(initial=np.inf)))
-        self._maximum = max(self._maximum, float(known.max(initial=-np.inf)))
+        self._has_zero |= matrix.nnz < n_entries
         self._n_entries += n_entries
-        self._n_non_zero += len(non_zero)
-        self._n_integer += int((non_zero == np.round(non_zero)).sum())
-        self._n_not_finite += len(values) - len(known)
-        if self._first_not_finite is None and len(known) < len(values):
-            entry = int(np.argmin(np.isfinite(values)))
-            row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
-            self._first_not_finite = (self._n_rows + row, int(matrix.indices[entry]))
+        for start in range(0, matrix.shape[0], _LOOKED_AT):
+            self._add(matrix, slice(*matrix.indptr[[start, min(start + _LOOKED_AT, matrix.shape[0])]].tolist()))
         self._n_rows += matrix.shape[0]
         self._totals.append(np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel())
+
+    def _add(self, matrix: sp.csr_matrix, entries: slice) -> None:
+        values = known = matrix.data[entries].astype(np.promote_types(matrix.dtype, np.float32), copy=False)
+        if not (np.isfinite(values.min(initial=np.inf)) and np.isfinite(values.max(initial=-np.inf))):
+            known = values[np.isfinite(values)]
+        self._minimum = min(self._minimum, float(known.min(initial=np.inf)))
+        self._maximum = max(self._maximum, float(known.max(initial=-np.inf)))
+        n_zero = len(known) - int(np.count_nonzero(known))
+        self._has_zero |= n_zero > 0
+        self._n_non_zero += len(known) - n_zero
+        self._n_integer += int(np.count_nonzero(known == np.rint(known))) - n_zero
+        self._n_not_finite += len(values) - len(known)
+        if self._first_not_finite is None and len(known) < len(values):
+            entry = entries.start + int(np.argmin(np.isfinite(values)))
+            row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
+            self._first_not_finite = (self._n_rows + row, int(matrix.indices[entry]))
 
     def report(self) -> ValueReport:
         """Give what was found so far."""

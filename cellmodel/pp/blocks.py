@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
+from cellmodel.core.threads import ahead, in_order
 from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, JoinedMatrix, Scan
 from cellmodel.io.cells import ObsCategories, ReadConfig, obs_categories
 from cellmodel.io.formats.anndata import notes_on
@@ -26,8 +27,8 @@ from cellmodel.io.matrix import (
     note_oddities,
 )
 from cellmodel.io.writers import check_tables
-from cellmodel.pp.moments import GeneSums, GroupMoments, cluster_moments
-from cellmodel.pp.normalize import log_values
+from cellmodel.pp.moments import GeneSums, GroupMoments, Transform, cluster_moments, without_zeros
+from cellmodel.pp.normalize import log_values, scaled_entries, size_factors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,12 +47,11 @@ class LogExpression:
 
     def blocks(self) -> Iterator[CellByGene]:
         """Give the cells in their order, some at a time."""
-        return map(self.of, row_blocks(self.matrix))
+        return in_order(self.of, row_blocks(self.matrix))
 
     def of(self, values: CellByGene) -> CellByGene:
         """Expression of cells whose values, of all genes, are in memory."""
-        expression = log_values(values, self.kind)
-        return expression if self.columns is None else expression[:, self.columns]
+        return log_values(values, self.kind, self.columns)
 
 
 def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind, batches: ObsCategories | None = None) -> Scan:
@@ -63,31 +63,39 @@ def scan(matrix: CellByGene | CellBlocks, *, kind: ValueKind, batches: ObsCatego
     """
     n_cells, n_genes = matrix.shape
     tally, linear = ValueTally(), GeneSums(n_genes, n_groups=1 if batches is None else len(batches.names))
-    depth, totals, n_expressing = np.zeros(n_cells), np.zeros(n_genes), np.zeros(n_genes, dtype=np.int64)
+    depth, totals = np.zeros(n_cells), np.zeros(n_genes)
     highest = LOG1P_MAX if kind == ValueKind.LOG1P else np.finfo(np.float32).max
     start = 0
-    for block in row_blocks(matrix):
-        tally.add(block)
-        rows = slice(start, start + block.shape[0])
-        depth[rows] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+    for read in ahead(row_blocks(matrix)):
+        tally.add(read)
+        rows = slice(start, start + read.shape[0])
+        depth[rows] = np.asarray(read.sum(axis=1, dtype=np.float64)).ravel()
         start = rows.stop
-        if block.data.min(initial=0) >= 0 and block.data.max(initial=0) <= highest:
+        if read.data.min(initial=0) >= 0 and read.data.max(initial=0) <= highest:
+            block = without_zeros(read)
             totals += np.bincount(block.indices, block.data, minlength=n_genes)
-            n_expressing += np.bincount(block.indices[block.data > 0], minlength=n_genes)
             groups = None if batches is None else batches.codes[rows]
-            linear.add(log_values(block, kind), groups, transform=np.expm1)
+            linear.add(block, groups, transform=_before_logarithm(block, kind))
     (mean,), (scatter,) = (linear if batches is None else linear.pooled()).moments()
     within = None if batches is None else linear.moments()
     return Scan(
         report=tally.report(),
         depth=depth,
         totals=totals,
-        n_cells=n_expressing,
+        n_cells=linear.n_expressing.sum(axis=0).astype(np.int64),
         mean=mean,
         variance=scatter / max(n_cells - 1, 1),
         batch_mean=None if within is None else within[0],
         batch_variance=None if within is None else within[1] / np.maximum(linear.n_cells - 1, 1)[:, None],
     )
+
+
+def _before_logarithm(block: CellByGene, kind: ValueKind) -> Transform:
+    """Give what turns stored values into normalised ones, without a logarithm."""
+    if kind == ValueKind.LOG1P:
+        return lambda values, _: np.expm1(values)
+    scale = size_factors(block)
+    return lambda _, rows: scaled_entries(block, scale, rows)
 
 
 def expression_of(cells: AnyCells, columns: Sequence[int] | Int[np.ndarray, " gene"] | None = None) -> CellByGene:

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene, CellGraph, Embedding, Labels
-from cellmodel.core.config import GraphConfig, RunConfig
+from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, MemoryStages, Stage, Stages
 from cellmodel.io.backed import AnyCells, BackedCells, Scan
@@ -22,7 +22,7 @@ from cellmodel.io.matrix import ValueKind
 from cellmodel.pp.blocks import LogExpression, scan
 from cellmodel.pp.gene_weights import information_weights, own_informativeness
 from cellmodel.pp.integrate import Integrated, Mixing, integrate, mix_within, read_batches
-from cellmodel.pp.neighbors import knn_graph, knn_recall, smooth, snn_weights
+from cellmodel.pp.neighbors import measured_knn_graph, smooth, snn_weights
 from cellmodel.pp.normalize import (
     Components,
     fit_components,
@@ -273,18 +273,13 @@ def _reduce(
 
 def _link(pcs: Embedding, config: RunConfig, arrays: Arrays, *, spatial: CellGraph | None) -> Mapping[str, Any]:
     """Link cells with the nearest, and average their components over the links."""
-    knn = knn_graph(pcs, config=config.graph)
+    knn, recall = measured_knn_graph(pcs, config=config.graph)
     graph = snn_weights(knn)
     _save_csr(arrays, "knn_", knn)
     _save_csr(arrays, "snn_", graph)
     links = graph if spatial is None else graph + spatial
     arrays.save("smoothed", smooth(pcs, links, n_steps=config.preprocess.n_smoothing))
-    return {"recall": _measured_recall(pcs, knn, config.graph)}
-
-
-def _measured_recall(pcs: Embedding, knn: CellGraph, config: GraphConfig) -> float:
-    """Recall of the nearest cells; 1 where the search was exact."""
-    return 1.0 if len(pcs) <= config.exact_up_to else knn_recall(pcs, knn, metric=config.metric)
+    return {"recall": recall}
 
 
 def _save_csr(arrays: Arrays, prefix: str, matrix: CellGraph) -> None:

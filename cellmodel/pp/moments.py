@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
+from cellmodel.core.threads import ahead, in_order
 
 Entries: TypeAlias = Float[np.ndarray, " entry"]
+Transform: TypeAlias = Callable[[Entries, slice], Entries]  # values of some rows, and which rows
 _ENTRIES: Final = 1 << 18  # stored entries that are summed at once, about: bounds memory
 _MAX_LOG_EXPRESSION = 30.0  # log1p of 10^13: no log-normalised value comes near it, counts pass it soon
 
@@ -19,47 +21,55 @@ class GeneSums:
 
     def __init__(self, n_genes: int, *, n_groups: int = 1) -> None:
         self.n_cells = np.zeros(n_groups, dtype=np.int64)
-        self.values, self.squares, self.n_expressing = np.zeros((3, n_groups, n_genes))
+        self.values, self.squares, self.n_expressing, self.linear = np.zeros((4, n_groups, n_genes))
 
     def add(
-        self, block: CellByGene, groups: Labels | None = None, *, transform: Callable[[Entries], Entries] | None = None
+        self,
+        block: CellByGene,
+        groups: Labels | None = None,
+        *,
+        transform: Transform | None = None,
+        with_linear: bool = False,
     ) -> None:
         """Add cells, entry by entry, so that the size of the blocks changes no bit.
 
-        ``transform``: gives what is summed in place of the stored values; not zero where these are not.
+        ``transform``: gives what is summed in place of the stored values of some rows; not zero where these are not.
+        ``with_linear``: whether ``linear`` is summed, ``expm1`` of the values.
         """
         n_groups, n_genes = self.values.shape
         codes = np.zeros(block.shape[0], dtype=np.int64) if groups is None else groups.astype(np.int64)
         self.n_cells += np.bincount(codes, minlength=n_groups)
-        for rows in runs_of_rows(block.indptr):
+
+        def entries_of(rows: slice) -> tuple[Int[np.ndarray, " entry"], list[Entries | float]]:
             entries = slice(block.indptr[rows.start], block.indptr[rows.stop])
-            place = block.indices[entries]
+            place = block.indices[entries].astype(np.int64)
             if groups is not None:
-                place = np.repeat(codes[rows] * n_genes, np.diff(block.indptr[rows.start : rows.stop + 1])) + place
+                place += np.repeat(codes[rows] * n_genes, np.diff(block.indptr[rows.start : rows.stop + 1]))
             values = block.data[entries].astype(np.float64)
-            values = values if transform is None else transform(values)
-            for sums, summed in ((self.values, values), (self.squares, values**2), (self.n_expressing, 1.0)):
-                np.add.at(sums.reshape(-1), place, summed)
+            values = values if transform is None else transform(values, rows)
+            return place, [values, values**2, 1.0, *([np.expm1(values)] if with_linear else [])]
+
+        for place, summed in in_order(entries_of, runs_of_rows(block.indptr)):
+            for sums, each in zip(self._sums(), summed, strict=False):
+                np.add.at(sums.reshape(-1), place, each)
+
+    def _sums(self) -> tuple[Float[np.ndarray, "group gene"], ...]:
+        return self.values, self.squares, self.n_expressing, self.linear
+
+    def _combined(self, groups: Float[np.ndarray, "new group"]) -> "GeneSums":
+        """Give the sums over unions of groups, of which each row marks the members."""
+        found = GeneSums(self.values.shape[1], n_groups=len(groups))
+        found.n_cells = groups.astype(np.int64) @ self.n_cells
+        found.values, found.squares, found.n_expressing, found.linear = (groups @ sums for sums in self._sums())
+        return found
 
     def pooled(self) -> "GeneSums":
         """Give the sums over all groups as one."""
-        whole = GeneSums(self.values.shape[1])
-        whole.n_cells = self.n_cells.sum(keepdims=True)
-        whole.values, whole.squares, whole.n_expressing = (
-            sums.sum(axis=0, keepdims=True) for sums in (self.values, self.squares, self.n_expressing)
-        )
-        return whole
+        return self._combined(np.ones((1, len(self.n_cells))))
 
     def outside(self) -> "GeneSums":
         """Give the sums over all other groups, not the total less one: a gene absent there is exactly 0."""
-        n_groups, n_genes = self.values.shape
-        others = 1.0 - np.eye(n_groups)
-        rest = GeneSums(n_genes, n_groups=n_groups)
-        rest.n_cells = self.n_cells.sum() - self.n_cells
-        rest.values, rest.squares, rest.n_expressing = (
-            others @ sums for sums in (self.values, self.squares, self.n_expressing)
-        )
-        return rest
+        return self._combined(1.0 - np.eye(len(self.n_cells)))
 
     def moments(self) -> tuple[Float[np.ndarray, "group gene"], Float[np.ndarray, "group gene"]]:
         """Mean, and sum of squared deviations from it, which is 0 where it is below what double precision resolves."""
@@ -130,17 +140,13 @@ def cluster_moments(expression: CellByGene | CellBlocks, clusters: Labels) -> tu
     is cluster *c*.
     """
     _check_labels(expression, clusters)
-    shape = {"n_genes": expression.shape[1], "n_groups": int(clusters.max()) + 1}
-    log, linear = GeneSums(**shape), GeneSums(**shape)
+    sums = GeneSums(expression.shape[1], n_groups=int(clusters.max()) + 1)
     start = 0
-    for rows in row_blocks(expression):
+    for rows in ahead(row_blocks(expression)):
         _check_values(rows.data)
-        block = without_zeros(rows)
-        labels = clusters[start : start + rows.shape[0]]
+        sums.add(without_zeros(rows), clusters[start : start + rows.shape[0]], with_linear=True)
         start += rows.shape[0]
-        log.add(block, labels)
-        linear.add(block, labels, transform=np.expm1)
-    return _group_moments(log, linear), _group_moments(log.outside(), linear.outside())
+    return _group_moments(sums), _group_moments(sums.outside())
 
 
 def without_zeros(block: CellByGene) -> CellByGene:
@@ -152,15 +158,15 @@ def without_zeros(block: CellByGene) -> CellByGene:
     return block
 
 
-def _group_moments(log: GeneSums, linear: GeneSums) -> GroupMoments:
-    mean, scatter = log.moments()
-    cells = np.maximum(log.n_cells, 1)[:, None]
+def _group_moments(sums: GeneSums) -> GroupMoments:
+    mean, scatter = sums.moments()
+    cells = np.maximum(sums.n_cells, 1)[:, None]
     return GroupMoments(
-        n_cells=log.n_cells,
+        n_cells=sums.n_cells,
         mean=mean,
         variance=scatter / np.maximum(cells - 1, 1),
-        linear_mean=linear.values / cells,
-        fraction=log.n_expressing / cells,
+        linear_mean=sums.linear / cells,
+        fraction=sums.n_expressing / cells,
     )
 
 

@@ -1,9 +1,10 @@
 """The neighbors graph of cells: exact or approximate search, shared neighbours, smoothing of features over it."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 
 from cellmodel.core.arrays import CellGraph, Embedding, content_order
 from cellmodel.core.config import GraphConfig
+from cellmodel.core.threads import in_order
 
 log = logging.getLogger(__name__)
 
 LEAST_RECALL: Final = 0.9  # below it a warning is given
 _BLOCK: Final = 10_000  # rows that are searched at once: bounds memory
 _COUNTED: Final = 2_000  # rows whose shared neighbours are counted at once, which takes most of the memory
-_LISTS_PER_ROOT, _PROBES = 2, 48  # inverted file: lists per square root of the points, and lists that are searched
+_LISTS_PER_ROOT, _PROBES = 4, 32  # inverted file: lists per square root of the points, and lists that are searched
+_SEARCHED: Final = 100_000  # points that are searched for at once, for the same reason
 _TRAINED_PER_LIST, _TRAINING_ROUNDS = 64, 10
 _WIDTH_STEP = 8  # faiss adds up this many dimensions at once, and a remainder one by one
 
@@ -30,12 +33,17 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
     distance of 0 is stored, so do not call ``eliminate_zeros``. Under the cosine metric, an all-zero row is at distance
     1 from every cell that is not all zero and at 0 from those that are.
     """
+    return measured_knn_graph(embedding, config=config)[0]
+
+
+def measured_knn_graph(embedding: Embedding, *, config: GraphConfig) -> tuple[CellGraph, float]:
+    """Compute :func:`knn_graph`, and the fraction of the true nearest cells in it: 1 if exact, else measured."""
     n_cells = len(embedding)
     if n_cells == 0 or not np.isfinite(embedding).all():
         raise ValueError(f"embedding of {n_cells} cells must hold at least one cell and finite values only")
     n_neighbors = min(config.n_neighbors, n_cells - 1)
     if n_neighbors == 0:
-        return sp.csr_matrix((n_cells, n_cells), dtype=np.float64)
+        return sp.csr_matrix((n_cells, n_cells), dtype=np.float64), 1.0
     points = metric_points(embedding, metric=config.metric)
     is_exact = n_cells <= config.exact_up_to
     if is_exact:
@@ -47,9 +55,7 @@ def knn_graph(embedding: Embedding, *, config: GraphConfig) -> CellGraph:
     starts = np.arange(0, n_cells * n_neighbors + 1, n_neighbors)
     graph = sp.csr_matrix((distances.ravel(), neighbors.ravel(), starts), shape=(n_cells, n_cells))
     graph.sort_indices()
-    if not is_exact:
-        knn_recall(embedding, graph, metric=config.metric)  # warns where it is low
-    return graph
+    return graph, 1.0 if is_exact else knn_recall(embedding, graph, metric=config.metric)  # warns where it is low
 
 
 def snn_weights(knn: CellGraph) -> CellGraph:
@@ -67,8 +73,8 @@ def snn_weights(knn: CellGraph) -> CellGraph:
     edges.eliminate_zeros()
     sizes = np.diff(members.indptr)
     owners = members.T.tocsr()
-    blocks = [_shared(members, owners, edges, rows=slice(at, at + _COUNTED)) for at in range(0, n_cells, _COUNTED)]
-    graph = sp.vstack(blocks, format="csr")
+    ranges = (slice(at, at + _COUNTED) for at in range(0, n_cells, _COUNTED))
+    graph = sp.vstack(list(in_order(lambda rows: _shared(members, owners, edges, rows=rows), ranges)), format="csr")
     n_union = np.repeat(sizes, np.diff(graph.indptr)) + sizes[graph.indices] - graph.data
     graph.data = graph.data / n_union
     return graph
@@ -221,11 +227,24 @@ def approximate_search(
     index.is_trained = True
     index.add(vectors)
     index.nprobe = min(_PROBES, n_lists)
-    neighbors = index.search(vectors, n_neighbors)[1].astype(np.int64)
+    neighbors = np.empty((len(vectors), n_neighbors), dtype=np.int64)
+    order = _by_list(index, n_lists)  # points of a list search the same lists, which then stay in the processor's cache
+    for start in range(0, len(order), _SEARCHED):
+        rows = order[start : start + _SEARCHED]
+        neighbors[rows] = index.search(vectors[rows], n_neighbors)[1]
     short = np.flatnonzero((neighbors < 0).any(axis=1))
     if short.size:
         neighbors[short] = exact_search(points, points[short], n_neighbors=n_neighbors)[1]
     return _in_rising_order(points, neighbors)
+
+
+def _by_list(index: Any, n_lists: int) -> Int[np.ndarray, " cell"]:
+    """Rows of the points of an inverted file, list after list."""
+    import faiss
+
+    lists = index.invlists
+    held = ((lists.get_ids(number), lists.list_size(number)) for number in range(n_lists))
+    return np.concatenate([faiss.rev_swig_ptr(ids, size).copy() for ids, size in held if size])
 
 
 def _in_rising_order(
@@ -233,14 +252,16 @@ def _in_rising_order(
 ) -> tuple[Float[np.ndarray, "cell neighbor"], Int[np.ndarray, "cell neighbor"]]:
     """Squared distances to the neighbours in double precision, and the neighbours by these, sorted in place."""
     squared = np.empty(neighbors.shape)
-    for start in range(0, len(points), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+
+    def sort(rows: slice) -> None:
         apart = points[neighbors[rows]]
         apart -= points[rows, None]
         found = np.einsum("ijk,ijk->ij", apart, apart)
         order = np.argsort(found, axis=1, kind="stable")
         squared[rows] = np.take_along_axis(found, order, axis=1)
         neighbors[rows] = np.take_along_axis(neighbors[rows], order, axis=1)
+
+    deque(in_order(sort, (slice(start, start + _BLOCK) for start in range(0, len(points), _BLOCK))), maxlen=0)
     return squared, neighbors
 
 
