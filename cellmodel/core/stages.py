@@ -6,6 +6,7 @@ returned, so that what has the name is whole. Arrays are memory-mapped when they
 
 import json
 import logging
+import mmap
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -95,6 +96,7 @@ class Stages:
     def __init__(self, folder: Path, *, key: Mapping[str, Any]) -> None:
         self.folder = folder
         self._lock = FileLock(folder / LOCK)
+        self._mapped: list[np.memmap] = []
         text = json.dumps(key, sort_keys=True, default=str)
         try:
             self._claim(text)
@@ -130,7 +132,8 @@ class Stages:
         target = self.folder / name
         if target.is_dir():
             log.info("%s: done before, taken from %s", name, target)
-            return _read(target)
+            return self._read(target)
+        self.forget()
         part = self.folder / f"{name}.part"
         shutil.rmtree(part, ignore_errors=True)
         started = time.perf_counter()
@@ -150,10 +153,23 @@ class Stages:
                 f"{part} cannot be written: {error.strerror or error}; free space, or give another --work-dir"
             ) from error
         log.info("%s: %.1f s", name, seconds)
-        return _read(target)
+        return self._read(target)
+
+    def forget(self) -> None:
+        """Take the arrays of all stages out of resident memory; what is looked at again comes from their files."""
+        for array in self._mapped:
+            mapped = array.base
+            if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):  # not on Windows
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _read(self, folder: Path) -> Stage:
+        stage = _read(folder)
+        self._mapped.extend(array for array in stage.arrays.values() if isinstance(array, np.memmap))
+        return stage
 
     def remove(self) -> None:
         """Remove the folder with all stages, and let go of it."""
+        self._mapped.clear()
         with suppress(OSError):
             self._drop()
         shutil.rmtree(self.folder, ignore_errors=True)

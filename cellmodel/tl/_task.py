@@ -260,6 +260,7 @@ def run_in_stages(
             command=write.command,
             stages=stages,
         )
+    stages.forget()
     write_all(cells, found, task, source=sources[0], write=write)
     stages.remove()
     return found

@@ -38,6 +38,21 @@ def test_a_stage_that_is_done_is_read_and_not_made_again(tmp_path):
     assert again.arrays["names"].tolist() == ["a", "b"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_arrays_that_are_forgotten_take_no_memory_and_are_there(tmp_path):
+    def resident_mb():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssFile"))
+
+    stages = Stages(tmp_path / "work", key={})
+    found = stages.run("large", lambda arrays: arrays.save("values", np.ones(8_000_000)) or {}).arrays["values"]
+    assert found.sum() == 8_000_000
+    before = resident_mb()
+    stages.forget()
+    assert resident_mb() < before - 50  # of 61
+    assert found.sum() == 8_000_000
+
+
 def test_a_stage_that_stops_half_way_is_made_again(tmp_path):
     stages = Stages(tmp_path / "work", key={})
     with pytest.raises(ValueError, match="half-way"):
