@@ -12,6 +12,7 @@ import pytest
 import cellmodel as cm
 import genekb
 from cellmodel.annotate.candidates import of_tissues
+from cellmodel.annotate.cell_types import read_cell_types
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable, SlotTaken, UnknownName
 from cellmodel.io.cells import read_cells
@@ -124,7 +125,7 @@ def test_out_of_core_names_and_explains_too(cells, store, tmp_path):
 
 def test_python_writes_the_same_slots(cells, chain, demo_kb, tmp_path):
     adata = read_anndata(cells)
-    blood = of_tissues(cm.tl.read_cell_types(), ["blood"], in_every=())
+    blood = of_tissues(read_cell_types(), ["blood"], in_every=())
     cm.tl.run(adata, demo_kb, recipe="pca-kmeans", n_clusters=6, candidates=blood, report=tmp_path / "report.html")
     there = anndata.read_h5ad(chain[0] / "out.h5ad")
     for name in ("cellmodel", "cellmodel_name", "cellmodel_name_cell"):
