@@ -6,12 +6,16 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from difflib import get_close_matches
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from genekb.core.addresses import without_secrets
+
+from_shell: ContextVar[bool] = ContextVar("from_shell", default=False)  # whether a command of the shell is what runs
+
 
 MOST_NAMES: Final = 12
 _SUFFIX: Final = re.compile(r"@.*|-[0-9a-f]{12}$")

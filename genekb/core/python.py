@@ -19,7 +19,7 @@ from html import escape
 from importlib import import_module
 from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
 
-from genekb.core.messages import did_you_mean
+from genekb.core.messages import did_you_mean, from_shell
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -59,6 +59,8 @@ def for_python(function: Callable[P, Result]) -> Callable[P, Result]:
 
     @wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> Result:
+        if from_shell.get():  # whose words are those of the options
+            return function(*args, **options)
         _check_names(function.__name__, options, flags)
         with ExitStack() as shown:
             shown.enter_context(_scanpys_verbosity())

@@ -15,6 +15,7 @@ import pytest
 import genekb
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
+from genekb.core.errors import NotAvailable
 from tests.support.in_process import call, call_here, call_json
 from tests.support.processes import call as call_apart
 from tests.support.processes import start
@@ -346,3 +347,10 @@ def test_a_model_that_the_hub_does_not_give_is_one_line_without_secrets(hub_with
     assert "the Hugging Face model 'dmis-lab/biobert" in err
     assert "secret" not in err
     assert not (tmp_path / "home").exists()
+
+
+def test_messages_of_a_command_name_commands_and_options_and_those_of_python_functions(tmp_path, capsys, monkeypatch):
+    asked = ("genekb", "search", "--kb", "nobody", "T cell", "--home", tmp_path)
+    assert "make it with `genekb build --name nobody ...`" in call_here(asked, capsys, monkeypatch).err
+    with pytest.raises(NotAvailable, match=r'make it with `gk\.build\(name="nobody"\)`'):
+        genekb.open("nobody", home=tmp_path)

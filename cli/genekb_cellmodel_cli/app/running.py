@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from genekb.core.addresses import looks_like_address
-from genekb.core.messages import did_you_mean, printable
+from genekb.core.messages import did_you_mean, from_shell, printable
 from genekb_cellmodel_cli.app.completion import complete
 from genekb_cellmodel_cli.app.options import RECIPES, Check, Command, complete_recipe, expand_groups, wrong_usage
 from genekb_cellmodel_cli.app.output import PrintableFormatter, note, print_lines, print_traceback
@@ -293,6 +293,7 @@ def run(app: typer.Typer, name: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - no path, and open to the end
     with Interruption(name) as interruption:
+        asked = from_shell.set(True)
         try:
             app(prog_name=name)
         except (KeyboardInterrupt, SystemExit, Exception) as error:
@@ -301,6 +302,8 @@ def run(app: typer.Typer, name: str) -> None:
             _end(error, name)
             sys.excepthook = print_traceback
             raise
+        finally:
+            from_shell.reset(asked)
 
 
 def _end(error: BaseException, name: str) -> None:
