@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # kinds of files, and those of their output
 WRITTEN_AS: Final = {".h5ad": ".h5ad", ".h5mu": ".h5ad", ".zarr": ".zarr", ".h5": ".h5ad"}
+BACKED_ABOVE: Final = 10_000_000  # stored values of one file, above which it takes no longer to read it in blocks
 ENTRIES: Final = 2_000_000  # stored entries of a block, about: 16 MB
 MOST_ROWS: Final = 4_096
 ENTRY_BYTES: Final = 4  # of an entry, at least
@@ -285,6 +286,14 @@ class BackedFile:
         stage = f"{place.replace('/', ' ')} by cells"
         stages.run(stage, lambda arrays: _store_by_cells(matrix, arrays))
         return replace(matrix, by_cells=stages.folder / stage)
+
+    def load(self, places: Iterable[str]) -> None:
+        """Read parts such as ``uns/cellmodel`` or ``obsm/X_umap`` into ``adata``; one that is not there is left out."""
+        with damage_is_one_line(self.path), open_stored(self.path) as file:
+            group = cells_group(self.path, file)
+            for part, _, key in (place.partition("/") for place in places):
+                if key in self.keys.get(part, ()):
+                    getattr(self.adata, part)[key] = _read_element(self.path, group, f"{part}/{key}")
 
     def claim_slots(self, slots: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
         """Check that slots are free, before any work is done; see :func:`cellmodel.io.cells.check_slots`."""

@@ -1,5 +1,6 @@
 """The report as a tool: `cm.report(adata, "report.html")`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def report(
     cluster_key: str | None = None,
     sample_key: str | None = None,
     key_added: str = "cellmodel",
+    genes: Sequence[str] = (),
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
@@ -39,6 +41,8 @@ def report(
         Column of obs with the sample of each cell; that of the run's files or batches, if None.
     key_added
         Name of the slots of a run.
+    genes
+        Names of genes that can colour the map, beside markers, all that the report names, and variable ones.
     other_store
         Whether names and evidence may be of another store than the clusters.
     overwrite
@@ -59,6 +63,7 @@ def report(
         page,
         cluster_key=cluster_key or key_added,
         sample_key=sample_key,
+        genes=genes,
         overwrite=overwrite,
         other_store=other_store,
     )

@@ -1,9 +1,12 @@
 """Cells in memory or backed, read in blocks: what one pass over the values finds, and log-normalised expression."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -13,8 +16,18 @@ from jaxtyping import Int
 from cellmodel.core.arrays import CellBlocks, CellByGene, Labels, row_blocks
 from cellmodel.core.stages import AnyStages, Arrays, InputStages, Stages
 from cellmodel.core.threads import ahead, in_order
-from cellmodel.io.backed import AnyCells, BackedCells, BackedFile, BackedMatrix, JoinedMatrix, Scan
-from cellmodel.io.cells import ObsCategories, ReadConfig, obs_categories
+from cellmodel.io.backed import (
+    BACKED_ABOVE,
+    AnyCells,
+    BackedCells,
+    BackedFile,
+    BackedMatrix,
+    JoinedMatrix,
+    Scan,
+    count_entries,
+    open_backed,
+)
+from cellmodel.io.cells import ObsCategories, ReadConfig, obs_categories, read_cells
 from cellmodel.io.formats.anndata import notes_on
 from cellmodel.io.matrix import (
     LOG1P_MAX,
@@ -165,6 +178,24 @@ def read_backed_cells(
         source=source,
         sample_key=backed.sample_key,
     )
+
+
+@contextmanager
+def open_cells(
+    path: Path, read: ReadConfig | None = None, *, places: Callable[[Mapping[str, Sequence[str]]], Iterable[str]]
+) -> Iterator[AnyCells]:
+    """Read cells for a job that writes nothing back: backed, in a folder that is removed, where the file is large.
+
+    ``places``: of the keys of each part of the file, which to read of backed cells, as ``obsm/X_umap``.
+    """
+    read = read or ReadConfig()
+    if count_entries(path, read) <= BACKED_ABOVE:
+        yield read_cells(path, read)
+        return
+    backed = open_backed(path, read)
+    backed.load(places(backed.keys))
+    with TemporaryDirectory(prefix="cellmodel-") as folder:
+        yield read_backed_cells(backed, read, Stages(Path(folder) / "work", key={"cells": str(path)}))
 
 
 def scan_joined(matrix: JoinedMatrix, kind: ValueKind, stages: Stages, *, batches: ObsCategories | None = None) -> Scan:

@@ -28,7 +28,7 @@ from cellmodel.explain.evidence import (
 from cellmodel.explain.groups import clustered
 from cellmodel.explain.samples.contrasts import sample_contrasts
 from cellmodel.explain.samples.markers import markers_of, sampled_cells
-from cellmodel.io.backed import AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
+from cellmodel.io.backed import BACKED_ABOVE, AnyCells, BackedCells, check_out_of_core, count_entries, open_backed
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, claim_slots, read_cells
 from cellmodel.io.records import check_lineage, lineage_record
 from cellmodel.io.writers import (
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 STREAMED_ABOVE: Final = 200_000_000  # stored values: in memory a run needs some 30 bytes for each
-BACKED_ABOVE: Final = 10_000_000  # stored values of one file, where nothing speaks against it: a run takes no longer
 MODES: Final = ("auto", "yes", "no")
 
 

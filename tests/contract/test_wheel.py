@@ -40,11 +40,12 @@ def test_the_wheel_holds_packages_and_their_data_and_no_module_named_cli(wheel):
         "genekb/sources/demo_genes.tsv",
         "genekb/encoders/models.toml",
         "genekb/py.typed",
-        "cellmodel/pl/_report/template.html.j2",
-        "cellmodel/pl/_report/report.js",
-        "cellmodel/pl/_report/report.css",
-        "cellmodel/pl/_report/samples.html.j2",
-        "cellmodel/pl/_report/samples.js",
+        "cellmodel/pl/_report/page/template.html.j2",
+        "cellmodel/pl/_report/page/report.js",
+        "cellmodel/pl/_report/page/report.css",
+        "cellmodel/pl/_report/page/samples.html.j2",
+        "cellmodel/pl/_report/page/samples.js",
+        "cellmodel/pl/_report/page/served.js",
     } <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

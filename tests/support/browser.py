@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -68,14 +68,14 @@ class Page:
             case "Network.requestWillBeSent" if not params["request"]["url"].startswith(NOISE):
                 self.requests.append(params["request"]["url"])
 
-    def open(self, path: Path, *, downloads: Path) -> None:
-        """Open a file of this machine; what it saves goes into ``downloads``."""
+    def open(self, address: str, *, downloads: Path) -> None:
+        """Open an address; what the page saves goes into ``downloads``."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
         self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
-        self.send("Page.navigate", url=path.as_uri())
+        self.send("Page.navigate", url=address)
         self.wait("document.readyState === 'complete' && document.documentElement.dataset.ready === 'true'")
 
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
@@ -133,9 +133,14 @@ class Page:
         path.write_bytes(base64.b64decode(answer["data"]))
 
 
+def open_page(path: Path, folder: Path) -> AbstractContextManager[Page]:
+    """Open a file in headless Chromium; see :func:`browser_at`."""
+    return browser_at(path.as_uri(), folder)
+
+
 @contextmanager
-def open_page(path: Path, folder: Path) -> Iterator[Page]:
-    """Open a file in headless Chromium, with its profile and downloads in ``folder``; skip where there is none."""
+def browser_at(address: str, folder: Path) -> Iterator[Page]:
+    """Open headless Chromium at an address, its profile and downloads in ``folder``; skip where there is none."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no chromium on PATH")
@@ -155,7 +160,7 @@ def open_page(path: Path, folder: Path) -> Iterator[Page]:
     os.close(answers_out)
     page = Page(commands_out, answers_in)
     try:
-        page.open(path, downloads=folder / "downloads")
+        page.open(address, downloads=folder / "downloads")
         yield page
     finally:
         os.close(commands_out)

@@ -7,7 +7,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from cellmodel.io.records import FileRecord
-from cellmodel.pl._report.data import ReportData
+from cellmodel.pl._report.data import GeneValues, Layout, ReportData
+from cellmodel.pl._report.genes import by_cluster
 from cellmodel.pl._report.samples import Samples
 
 HOSTILE = (
@@ -55,6 +56,7 @@ def make_name(names, cluster):
         "runner_up": names[5],
         "parent": names[2],
         "reason": "3 of 10 markers",
+        "ontology_id": "",
         "figures": {"score": 0.71875 + cluster, "adjusted p": 0.0625},
         "genes": (names[6], names[7]),
     }
@@ -128,6 +130,14 @@ def file_record(name, n_cells, n_genes, *, by_ortholog=False, **figures):
     return FileRecord(file=name, n_cells=n_cells, n_genes=n_genes, **record)
 
 
+def make_values(genes, expression, clusters):
+    """Expression of genes as a report holds it, and a quality of the cells."""
+    n_clusters = int(clusters.max()) + 1
+    fractions, means = by_cluster(expression.tocsr(), clusters, n_clusters=n_clusters)
+    quality = {"counts": 1_000.0 + np.arange(len(clusters)), "mitochondrial": np.arange(len(clusters)) / 1e4}
+    return GeneValues(genes=genes, expression=expression.tocsc(), fractions=fractions, means=means, quality=quality)
+
+
 def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
     """Every part filled; the untrusted strings come from ``text``, the figures differ from each other."""
     rng = np.random.default_rng(seed)
@@ -160,8 +170,7 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
                 columns=["name", "reason", "share_counts"],
             ),
         },
-        embedding=rng.normal(size=(n_cells, 2)),
-        embedding_name="UMAP",
+        layouts=(Layout(name=f"UMAP {names[8]}", coordinates=rng.normal(size=(n_cells, 2))),),
         cell_ids=[f"{text[at % len(text)]}-{at}" for at in range(n_cells)],
         clusters=clusters,
         cluster_names=tuple(names[:n_clusters]),
@@ -179,8 +188,11 @@ def make_data(n_cells=60, *, text=HOSTILE, n_clusters=3, seed=0):
         left_out=(f"barcode ({names[3]})",),
         queries={"asked": f"cytotoxic {names[2]}"},
         searches=(make_search(names),),
-        genes=tuple(f"{names[at]} m{cluster}" for at in range(5) for cluster in range(n_clusters)),
-        expression=sp.random(n_cells, 5 * n_clusters, 0.4, format="csc", random_state=seed) * 5.75,
+        values=make_values(
+            tuple(f"{names[at]} m{cluster}" for at in range(5) for cluster in range(n_clusters)),
+            sp.random(n_cells, 5 * n_clusters, 0.4, format="csc", random_state=seed) * 5.75,
+            clusters,
+        ),
         names=tuple(make_name(names, cluster) for cluster in range(n_clusters)),
         evidence=(None, *(make_evidence(names, cluster) for cluster in range(1, n_clusters))),
         markers=tuple(

@@ -1,26 +1,25 @@
 """From the slots of an annotated AnnData to its HTML report."""
 
 import logging
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import scipy.sparse as sp
 
-from cellmodel.core.arrays import Embedding
-from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.explain.groups import MOST_CLUSTERS, GroupedCells, cluster_columns, group_cells
 from cellmodel.explain.markers import marker_frame, rank_markers
 from cellmodel.io.backed import AnyCells
-from cellmodel.io.cells import ReadConfig, read_cells
+from cellmodel.io.cells import ReadConfig
 from cellmodel.io.records import check_records, input_record, run_record, stored_table
 from cellmodel.io.writers import check_targets
-from cellmodel.pl._layout import lay_out
 from cellmodel.pl._report.data import (
     ReportData,
+    drawn_cells,
     markers_in_turn,
     read_evidence,
     read_files,
@@ -29,6 +28,16 @@ from cellmodel.pl._report.data import (
     read_searches,
     read_words,
 )
+from cellmodel.pl._report.genes import (
+    GENES_PER_CLUSTER,
+    MOST_GENES,
+    by_cluster,
+    check_genes,
+    columns_by_name,
+    genes_named_in,
+    read_genes,
+)
+from cellmodel.pl._report.layouts import read_layouts
 from cellmodel.pl._report.samples import (
     Samples,
     find_samples,
@@ -39,10 +48,7 @@ from cellmodel.pl._report.samples import (
     read_mixing,
 )
 from cellmodel.pl._report.tree import read_tree
-from cellmodel.pl._report.view import by_cluster
-from cellmodel.pp.blocks import expression_of
-from cellmodel.pp.features import make_features
-from cellmodel.pp.neighbors import knn_graph, snn_weights
+from cellmodel.pp.blocks import expression_of, open_cells
 from cellmodel.pp.normalize import detected_genes
 from genekb.core.addresses import without_secrets
 from genekb.files.replace import Target
@@ -53,8 +59,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MOST_COLORS: Final = 24
 MOST_CATEGORIES: Final = 200  # the largest 60 get a colour
-MOST_GENES: Final = 200  # whose expression the report holds; fewer where the cells are many
-GENES_PER_CLUSTER: Final = 10
 _SAME_FRACTION: Final = 1e-6  # rounding of a fraction of cells
 VALUE_WORDS: Final = {"counts": "raw counts", "log1p": "log-normalised", "linear": "linear, log-normalised by this run"}
 UNKNOWN_ORIGIN: Final = (
@@ -77,6 +81,7 @@ def report_file(
     cluster_key: str | None = None,
     sample_key: str | None = None,
     key_added: str = "cellmodel",
+    genes: Sequence[str] = (),
     read: ReadConfig | None = None,
     overwrite: bool = False,
     other_store: bool = False,
@@ -86,20 +91,23 @@ def report_file(
     ``cluster_key``: column of obs with the clusters: of `cellmodel cluster`, scanpy, Seurat or an annotator; that of
     ``key_added``, the slots of a run, if None. Cells without a value are in no cluster. ``sample_key``: column of obs
     with the sample of each cell; that of the run's files or batches, or of a comparison between samples, if None.
+    ``genes``: names of genes that can colour the map, beside markers, all that the report names, and variable ones.
     ``other_store``: whether names and evidence may come from another store than the clusters; else ``LineageMismatch``.
     Raises ``InputUnusable`` if a column is missing or holds no groups, or the output cannot be written; the latter
     before any work.
     """
     check_targets([Target(output)], inputs=[path], overwrite=overwrite)
     key = cluster_key or key_added
-    report_cells(
-        read_cells(path, read),
-        output,
-        cluster_key=key,
-        sample_key=sample_key,
-        overwrite=overwrite,
-        other_store=other_store,
-    )
+    with open_cells(path, read, places=partial(shown_places, key)) as cells:
+        report_cells(
+            cells,
+            output,
+            cluster_key=key,
+            sample_key=sample_key,
+            genes=genes,
+            overwrite=overwrite,
+            other_store=other_store,
+        )
 
 
 def report_cells(
@@ -108,12 +116,22 @@ def report_cells(
     *,
     cluster_key: str,
     sample_key: str | None = None,
+    genes: Sequence[str] = (),
     overwrite: bool = False,
     other_store: bool = False,
 ) -> None:
     """Check the records of cells, and write their report; see :func:`report_file`."""
     check_records(cells, key=cluster_key, other_store=other_store)
-    write_report_of(cells, output, cluster_key=cluster_key, sample_key=sample_key, overwrite=overwrite)
+    write_report_of(cells, output, cluster_key=cluster_key, sample_key=sample_key, genes=genes, overwrite=overwrite)
+
+
+def shown_places(cluster_key: str, keys: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Name what a report needs of a large file: all records, maps of the cells, and the graph of the run."""
+    yield from (f"uns/{key}" for key in keys.get("uns", ()))
+    run = f"X_{cluster_key}"
+    large = {run, f"{run}_joint", f"{run}_text"}
+    yield from (f"obsm/{key}" for key in keys.get("obsm", ()) if key not in large)
+    yield f"obsp/{cluster_key}_connectivities"
 
 
 def write_report_of(
@@ -122,17 +140,29 @@ def write_report_of(
     *,
     cluster_key: str = "cellmodel",
     sample_key: str | None = None,
+    genes: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
     """Write the report of clusters of cells that are read already; see :func:`report_file`."""
     from cellmodel.pl._report.render import write_report
 
-    data = report_data(cells, cluster_key=cluster_key, sample_key=sample_key)
+    data = report_data(cells, cluster_key=cluster_key, sample_key=sample_key, genes=genes)
     write_report(data, output, overwrite=overwrite)
 
 
-def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = None) -> ReportData:
-    """Collect what a report shows: from the record of a run, else from the column of clusters and the values alone."""
+def report_data(
+    cells: AnyCells,
+    *,
+    cluster_key: str,
+    sample_key: str | None = None,
+    genes: Sequence[str] = (),
+    most_genes: int | None = MOST_GENES,
+) -> ReportData:
+    """Collect what a report shows: from the record of a run, else from the column of clusters and the values alone.
+
+    ``most_genes``: how many genes are offered; None for all.
+    """
+    check_genes(cells, genes)
     adata = cells.adata
     grouped = group_cells(cells, cluster_key, least=1)
     names = list(grouped.names)
@@ -146,25 +176,21 @@ def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = N
     samples = find_samples(adata, record, cluster_key=cluster_key, sample_key=sample_key, source=cells.source)
     effects = read_effects(adata.uns, cluster_key=cluster_key)
     colors, left_out = _sample_first(samples, *_colors(adata, shown, first=tuple(queries)))
-    genes, expression, why_not = _expression(cells, record, others=genes_of(effects))
-    embedding, embedding_name = _embedding(cells, cluster_key, record)
     evidence = read_evidence(adata.uns, cluster_key=cluster_key, clusters=names)
-    return ReportData(
+    data = ReportData(
         title=f"Clusters of {record['input']['source']}" + ("" if is_run else f" by {cluster_key}"),
         input=_input(record["input"], _outdated(adata.uns, grouped, cluster_key)),
         coverage=record.get("coverage"),
-        embedding=embedding,
-        embedding_name=embedding_name,
+        layouts=read_layouts(cells, cluster_key, record),
         cell_ids=[str(name) for name in adata.obs_names],
         clusters=clusters,
         cluster_names=grouped.names,
         confidence=None if confidence is None else confidence.to_numpy(dtype=np.float64),
         colors=colors,
-        left_out=(*left_out, *why_not),
+        left_out=left_out,
         queries=queries,
         searches=read_searches(adata.uns, cluster_key=cluster_key),
-        genes=genes,
-        expression=expression,
+        gene_ids=_gene_ids(cells),
         samples=samples,
         mixing=read_mixing(record),
         composition=read_composition(adata.uns, cluster_key=cluster_key),
@@ -179,6 +205,7 @@ def report_data(cells: AnyCells, *, cluster_key: str, sample_key: str | None = N
         provenance=_provenance(record) | _later_jobs(adata, cluster_key),
         limits=LIMITS if is_run else (UNKNOWN_ORIGIN, *(LIMITS[1:3] if evidence else LIMITS[2:3])),
     )
+    return _with_values(data, cells, record, asked=genes, most=most_genes)
 
 
 def _input(record: Mapping[str, Any], outdated_notes: list[str]) -> dict[str, Any]:
@@ -260,13 +287,13 @@ def _is_about(run: Mapping[str, Any], cells: AnyCells, grouped: GroupedCells) ->
     choice = run["n_clusters"]
     if not set(grouped.names) <= {*map(str, choice.get("names", range(int(choice["n_clusters"]))))}:
         return False
-    markers, column_of = run["markers"], _columns_by_name(cells)
+    markers, column_of = run["markers"], columns_by_name(cells)
     if int(run["input"]["n_cells"]) != cells.shape[0] or _other_values(cells, run) or not len(markers):
         return True
     known = markers[markers["cluster"].isin(grouped.names) & markers["name"].isin(column_of)]
     first = known.groupby("cluster", observed=True).head(1)
     values = expression_of(cells, [column_of[name] for name in first["name"]])[grouped.rows]
-    fractions, _ = by_cluster(values.tocsc(), grouped.labels, n_clusters=len(grouped.names))
+    fractions, _ = by_cluster(values, grouped.labels, n_clusters=len(grouped.names))
     now = fractions[[grouped.names.index(name) for name in first["cluster"]], np.arange(len(first))]
     return bool(np.allclose(now, first["fraction_in"], atol=_SAME_FRACTION))
 
@@ -281,32 +308,6 @@ def _check_groups(cells: AnyCells, grouped: GroupedCells, key: str) -> None:
             f"are at most {MOST_CLUSTERS} and fewer than the cells; name another column with --cluster-key (those "
             f"that look like clusters: {likely})"
         )
-
-
-def _embedding(cells: AnyCells, key: str, record: Mapping[str, Any]) -> tuple[Embedding, str]:
-    """Coordinates of the map and what they are: a run's own, else the user's own, else a layout of components."""
-    adata, seed = cells.adata, int(record.get("seed", 0))
-    own = f"X_{key}_expr"
-    if "n_clusters" in record and own in adata.obsm and f"{key}_connectivities" in adata.obsp:
-        laid_out = lay_out(np.asarray(adata.obsm[own]), adata.obsp[f"{key}_connectivities"], seed=seed)
-        return laid_out, "a neighbour embedding of the expression view"
-    for name in dict.fromkeys(["X_umap", "X_tsne", *(name for name in adata.obsm if name.startswith("X_"))]):
-        values = _finite_numbers(adata, name)
-        if values is not None and values.shape[1] == 2:  # noqa: PLR2004 - a plane
-            return values, f'obsm["{name}"] of the file'
-    pcs = _finite_numbers(adata, "X_pca")
-    if pcs is not None:
-        laid_out = lay_out(pcs, snn_weights(knn_graph(pcs, config=GraphConfig())), seed=seed)
-        return laid_out, 'a neighbour embedding of obsm["X_pca"] of the file'
-    features = make_features(cells, RunConfig(seed=seed))
-    return lay_out(features.pcs, features.graph, seed=seed), "a neighbour embedding of principal components"
-
-
-def _finite_numbers(adata: "AnnData", name: str) -> Embedding | None:
-    """Slot of obsm with a number in every place; None where it is missing or holds anything else."""
-    values = np.asarray(adata.obsm[name]) if name in adata.obsm else np.empty(0)
-    is_usable = values.ndim == 2 and values.dtype.kind in "fiu" and np.isfinite(values).all()  # noqa: PLR2004
-    return values.astype(np.float64) if is_usable else None
 
 
 def _colors(
@@ -354,20 +355,25 @@ def _queries(adata: "AnnData") -> dict[str, str]:
     return queries
 
 
-def _expression(
-    cells: AnyCells, record: Mapping[str, Any], *, others: Sequence[str] = ()
-) -> tuple[tuple[str, ...], sp.csc_matrix | None, tuple[str, ...]]:
-    """First markers of each cluster and other genes, their log expression, and why there is none."""
+def _with_values(
+    data: ReportData, cells: AnyCells, record: Mapping[str, Any], *, asked: Sequence[str], most: int | None
+) -> ReportData:
+    """Add expression, or why there is none: genes asked for, markers, others that the report names, variable ones."""
     why = _other_values(cells, record)
     if why:
         log.warning("not shown: %s", why)
-        return (), None, (why,)
-    column_of = _columns_by_name(cells)
+        return replace(data, left_out=(*data.left_out, why))
     markers = markers_in_turn(record["markers"], n_per_cluster=GENES_PER_CLUSTER)
-    known = [name for name in markers if name in column_of]
-    more = [name for name in others if name in column_of and name not in known]
-    genes = (*known[: MOST_GENES - len(more)], *more)
-    return genes, expression_of(cells, [column_of[name] for name in genes]).tocsc() if genes else None, ()
+    named = genes_named_in((*data.names, *data.evidence, *chain(*data.words), *data.searches))
+    values = read_genes(
+        cells,
+        data.clusters,
+        n_clusters=len(data.cluster_names),
+        drawn=drawn_cells(data.clusters),
+        first=(*asked, *markers, *genes_of(data.effects), *named),
+        most=most,
+    )
+    return replace(data, values=values)
 
 
 def _other_values(cells: AnyCells, record: Mapping[str, Any]) -> str:
@@ -382,10 +388,12 @@ def _other_values(cells: AnyCells, record: Mapping[str, Any]) -> str:
     )
 
 
-def _columns_by_name(cells: AnyCells) -> dict[str, int]:
-    """Column of each gene whose name occurs once."""
-    times = Counter(cells.names)
-    return {name: column for column, name in enumerate(cells.names) if times[name] == 1}
+def _gene_ids(cells: AnyCells) -> dict[str, int]:
+    """GeneIDs that a run left in the file."""
+    ids = cells.adata.var.get("cellmodel_gene_id")
+    if ids is None or len(ids) != len(cells.names):
+        return {}
+    return {name: int(gene_id) for name, gene_id in zip(cells.names, ids.to_numpy(), strict=True) if gene_id > 0}
 
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, str]:

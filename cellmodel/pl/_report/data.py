@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from jaxtyping import Float, Int
 
 from cellmodel.annotate.marker_overlap import display_name
 from cellmodel.io.records import FileRecord, stored_table
@@ -17,6 +18,56 @@ if TYPE_CHECKING:
     from cellmodel.pl._report.tree import TreeData
 
 Row = Mapping[str, Any]  # one row of a stored table, by column
+
+
+MAX_DRAWN: Final = 50_000  # cells; a page with more is slow on a phone, and the points cover each other
+_MIN_DRAWN_PER_CLUSTER = 50
+
+
+def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -> Int[np.ndarray, " drawn"]:
+    """Rows of the cells to draw, ascending: all, or about ``limit``, evenly from every cluster.
+
+    The first 50 of each cluster come on top. ``clusters``: 0 .. k-1; -1 is no cluster.
+    """
+    if len(clusters) <= limit:
+        return np.arange(len(clusters))
+    order = np.argsort(clusters, kind="stable")
+    starts = np.searchsorted(clusters[order], clusters[order])
+    first = order[np.arange(len(order)) - starts < _MIN_DRAWN_PER_CLUSTER]
+    even = order[np.linspace(0, len(order) - 1, limit).astype(np.int64)]
+    return np.union1d(first, even)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GeneValues:
+    """Log-normalised expression of the genes that a report offers, and figures of each cell."""
+
+    genes: tuple[
+        str, ...
+    ]  # that can colour the map, in the order in which they are kept where there is no room for all
+    expression: sp.csc_matrix  # (drawn cell, gene), of the cells that :func:`drawn_cells` gives
+    fractions: Float[np.ndarray, "cluster gene"]  # of the cells of a cluster that express a gene
+    means: Float[np.ndarray, "cluster gene"]  # over all cells of a cluster
+    quality: Mapping[str, Float[np.ndarray, " cell"]] = field(default_factory=dict)  # see QUALITY, what the values give
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TissueImage:
+    """Picture behind the cells of a tissue; its upper left corner is the origin of their coordinates."""
+
+    uri: str  # of the image itself, as data
+    width: float  # in units of the coordinates
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Layout:
+    """Coordinates that a map of the cells can have."""
+
+    name: str  # what they are: "UMAP", "first two principal components"
+    coordinates: Float[np.ndarray, "cell axis"]  # two axes
+    is_tissue: bool = False  # places: drawn to scale, the second axis down
+    image: TissueImage | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -33,8 +84,7 @@ class ReportData:
     # as recorded: n_names, n_resolved, share_genes, share_hvgs, share_counts, by_status and losses (tables); None if no
     # store was used
     coverage: Row | None
-    embedding: np.ndarray  # (cell, 2) coordinates of the plot
-    embedding_name: str  # what they are: "UMAP", "first two principal components"
+    layouts: tuple[Layout, ...]  # maps to choose from, at least one; the first is shown
     cell_ids: Sequence[str]  # one per cell
     clusters: np.ndarray  # (cell,) integers 0 .. k-1; -1 for a cell without a cluster
     cluster_names: tuple[str, ...]  # name of each cluster; its length is k
@@ -47,9 +97,9 @@ class ReportData:
     left_out: tuple[str, ...] = ()  # columns that were not offered as colours, each with the reason
     queries: Mapping[str, str] = field(default_factory=dict)  # query text, by the column of ``colors`` with its scores
     searches: tuple[Row, ...] = ()  # of `cellmodel search`, one a query, see :func:`read_searches`
-    genes: tuple[str, ...] = ()  # that can colour the map and that the dot plot shows, strongest markers first
-    expression: sp.csc_matrix | None = None  # (cell, gene) of ``genes``, log-normalised; None if none is shown
+    values: GeneValues | None = None  # None if other values were read than those that were clustered
     # per cluster, rows of tables; empty if the command was not run; evidence None for a cluster that was not compared
+    gene_ids: Mapping[str, int] = field(default_factory=dict)  # NCBI GeneID of genes that have one, by their names here
     names: tuple[Row, ...] = ()
     evidence: tuple[Row | None, ...] = ()
     markers: tuple[tuple[Row, ...], ...] = ()
@@ -67,8 +117,8 @@ class ReportData:
 
     def __post_init__(self) -> None:
         """Check the values that a file may hold in any range."""
-        if not np.isfinite(self.embedding).all():
-            raise ValueError("embedding holds NaN or infinity; such cells cannot be drawn")
+        if not all(np.isfinite(layout.coordinates).all() for layout in self.layouts):
+            raise ValueError("coordinates hold NaN or infinity; such cells cannot be drawn")
         confidence = None if self.confidence is None else self.confidence[self.clusters >= 0]
         if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
             raise ValueError(f"confidence must lie in [0, 1], got {confidence.min()} to {confidence.max()}")
@@ -81,6 +131,7 @@ MOST_MARKERS: Final = 15
 MOST_CONTRIBUTIONS: Final = 15
 MOST_SETS: Final = 10
 _REST: Final = "rest"
+NO_NAME: Final = "no name"
 _NAME_FIGURES: Final = {
     "score": "score",
     "margin": "margin",
@@ -123,8 +174,10 @@ def read_names(records: Mapping[str, Any], *, cluster_key: str, clusters: Sequen
 
 def _name(row: Row) -> Row:
     """Name of one cluster with its figures by label and the genes that support ``best``; missing parts are empty."""
-    named = {part: str(row.get(part) or "") for part in ("name", "best", "runner_up", "parent", "reason")}
-    named["name"] = named["name"] or "no name"
+    named = {
+        part: str(row.get(part) or "") for part in ("name", "best", "runner_up", "parent", "reason", "ontology_id")
+    }
+    named["name"] = named["name"] or NO_NAME
     figures = {label: float(row[part]) for part, label in _NAME_FIGURES.items() if row.get(part) is not None}
     return named | {
         "title": display_name(named["name"], best=named["best"], reason=named["reason"]),

@@ -3,16 +3,18 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from cellmodel.io.writers import output
 from cellmodel.pl._report import style as formats
-from cellmodel.pl._report.data import ReportData
+from cellmodel.pl._report.data import GeneValues, ReportData, drawn_cells
+from cellmodel.pl._report.genes import MOST_GENES
 from cellmodel.pl._report.style import badges, cluster_color, text_color
 from cellmodel.pl._report.tree import tree_payload
 from cellmodel.pl._report.view import page_view, split_at_term
@@ -26,27 +28,29 @@ if TYPE_CHECKING:
 _READY: Final = '\n  root.dataset.ready = "true";'  # the last line of the page's function
 
 
-def render_report(data: ReportData) -> str:
+def render_report(data: ReportData, *, is_served: bool = False) -> str:
     """Render a report as one HTML page; the same data give the same page, byte for byte.
 
     Everything in ``data`` is taken for untrusted text: it is escaped, and a content security policy names the hashes
-    of the only style and the only script that may take effect and forbids every request.
+    of the only style and the only script that may take effect and forbids every request. ``is_served``: the page may
+    ask the server that it came from, and no other, for genes that it does not hold, as ``gene/NUMBER``.
     """
     from markupsafe import Markup
 
     view, rows = page_view(data), drawn_cells(data.clusters)
     style, script = _asset("report.css"), _asset("report.js")
-    if view["samples"]:
-        script = script.replace(_READY, _asset("samples.js") + _READY)
+    for part, is_used in (("samples.js", view["samples"]), ("served.js", is_served)):
+        if is_used:
+            script = script.replace(_READY, _asset(part) + _READY)
     template = _environment().from_string(_asset("template.html.j2"))
     return template.render(
         data=data,
         **view,
         n_drawn=len(rows),
-        payload=plot_payload(data, rows),
+        payload=plot_payload(data, rows, is_served=is_served),
         style=Markup(style),
         script=Markup(script),
-        policy=_content_security_policy(style=style, script=script),
+        policy=_content_security_policy(style=style, script=script, is_served=is_served),
     )
 
 
@@ -77,11 +81,12 @@ def _environment() -> "Environment":
     return environment
 
 
-def _content_security_policy(*, style: str, script: str) -> str:
-    """Nothing may be loaded, and of inline style and script only these two."""
+def _content_security_policy(*, style: str, script: str, is_served: bool) -> str:
+    """Nothing may be loaded, but genes from the server of the page; of inline style and script only these two."""
+    connect = "connect-src 'self'; " if is_served else ""
     return (
-        f"default-src 'none'; img-src data:; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; {connect}img-src data:; style-src '{_source_hash(style)}'; "
+        f"script-src '{_source_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -90,32 +95,16 @@ def _source_hash(text: str) -> str:
 
 
 def _asset(name: str) -> str:
-    """Text of a file of this package, with the line ends that a browser sees."""
-    return files("cellmodel.pl._report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    """Text of a part of the page, with the line ends that a browser sees."""
+    return files("cellmodel.pl._report").joinpath("page", name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
-MAX_GENE_BYTES: Final = 2_000_000  # of all genes together, one a cell and gene
-MAX_DRAWN: Final = 50_000  # cells; a page with more is slow on a phone, and the points cover each other
+MAX_GENE_BYTES: Final = 6_700_000  # of all genes together, as they stand in the page
 NO_CLUSTER: Final = "no cluster"
-_MIN_DRAWN_PER_CLUSTER = 50
 _MAX_COLORED = 60  # categories of one column that get a colour and a line in the legend
 
 
-def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -> Int[np.ndarray, " drawn"]:
-    """Rows of the cells to draw, ascending: all, or about ``limit``, evenly from every cluster.
-
-    The first 50 of each cluster come on top. ``clusters``: 0 .. k-1; -1 is no cluster.
-    """
-    if len(clusters) <= limit:
-        return np.arange(len(clusters))
-    order = np.argsort(clusters, kind="stable")
-    starts = np.searchsorted(clusters[order], clusters[order])
-    first = order[np.arange(len(order)) - starts < _MIN_DRAWN_PER_CLUSTER]
-    even = order[np.linspace(0, len(order) - 1, limit).astype(np.int64)]
-    return np.union1d(first, even)
-
-
-def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> "Markup":
+def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"], *, is_served: bool) -> "Markup":
     """JSON of the cells of some rows, safe inside a ``script`` element: ``<``, ``>`` and ``&`` are written as escapes.
 
     Expression is written in 256 steps: 0 is none, 1 to 255 are even steps up to the highest value of the gene.
@@ -132,13 +121,22 @@ def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> "Markup":
     payload = {
         "n_cells": len(data.clusters),
         "is_run": data.k_choice is not None,
-        "embedding": _base64(data.embedding[rows], "<f4"),
+        "layouts": [
+            {
+                "name": layout.name,
+                "coordinates": _base64(layout.coordinates[rows], "<f4"),
+                "is_tissue": layout.is_tissue,
+                "image": None if layout.image is None else asdict(layout.image),
+            }
+            for layout in data.layouts
+        ],
         "cell_ids": [str(data.cell_ids[row]) for row in rows.tolist()],
         "columns": [
             {**column, "values": _base64(column["values"][rows], "<u4" if column["kind"] == "categories" else "<f4")}
             for column in columns
         ],
-        "genes": _genes(data, rows),
+        "genes": (genes := _genes(data.values)),
+        **({"served": data.values.genes[len(genes) :]} if is_served and data.values else {}),
         **tree_payload(data),
     }
     if data.samples is not None:
@@ -147,18 +145,48 @@ def plot_payload(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> "Markup":
     return htmlsafe_json_dumps(payload, allow_nan=False, separators=(",", ":"))
 
 
-def _genes(data: ReportData, rows: Int[np.ndarray, " drawn"]) -> list[dict[str, Any]]:
+def _genes(values: GeneValues | None) -> list[dict[str, Any]]:
     """Take the first genes that there is room for."""
-    if data.expression is None:
-        return []
-    n_genes = min(len(data.genes), MAX_GENE_BYTES // len(rows))
-    values = data.expression[:, :n_genes][rows].toarray()
-    highest = values.max(axis=0, initial=0.0).astype(np.float64)
-    steps = np.ceil(255 * (values / np.where(highest > 0, highest, 1.0)))
-    return [
-        {"name": name, "highest": float(highest[at]), "values": _base64(steps[:, at], "<u1")}
-        for at, name in enumerate(data.genes[:n_genes])
-    ]
+    genes: list[dict[str, Any]] = []
+    if values is None:
+        return genes
+    room = MAX_GENE_BYTES
+    for at in range(min(len(values.genes), MOST_GENES)):
+        gene = packed_gene(values, at)
+        room -= len(gene["values"])
+        if room < 0:
+            break
+        genes.append(gene)
+    return genes
+
+
+def packed_gene(values: GeneValues, at: int) -> dict[str, Any]:
+    """Expression of one gene in even steps up to its highest value, see :func:`pack_steps`."""
+    column = values.expression[:, [at]].sorted_indices()
+    found, cells = column.data.astype(np.float64), column.indices
+    highest = float(found.max(initial=0.0))
+    steps = np.ceil(255 * (found / (highest or 1.0))).astype(np.uint8)
+    packed = pack_steps(cells[steps > 0], steps[steps > 0], n_cells=column.shape[0])
+    return {"name": values.genes[at], "highest": highest, "values": base64.b64encode(packed).decode("ascii")}
+
+
+def pack_steps(cells: Int[np.ndarray, " entry"], steps: UInt8[np.ndarray, " entry"], *, n_cells: int) -> bytes:
+    """Write the cells that are not zero, ascending: cells since the last one, as bytes that add up, then the step.
+
+    A byte of 255 is followed by another one of the same distance. Where this is no shorter, a byte a cell is written;
+    the length says which.
+    """
+    gaps: Int[np.ndarray, " entry"] = np.diff(cells.astype(np.int64), prepend=-1) - 1
+    more = gaps // 255
+    ends = np.cumsum(more + 2)
+    n_bytes = int(ends[-1]) if len(ends) else 0
+    if n_bytes >= n_cells:
+        dense = np.zeros(n_cells, dtype=np.uint8)
+        dense[cells] = steps
+        return dense.tobytes()
+    packed = np.full(n_bytes, 255, dtype=np.uint8)
+    packed[ends - 2], packed[ends - 1] = gaps % 255, steps
+    return packed.tobytes()
 
 
 def _column(name: str, values: np.ndarray) -> dict[str, Any]:

@@ -8,15 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from jaxtyping import Float
 
 from cellmodel.cluster.n_clusters import NO_STRUCTURE
-from cellmodel.pl._report.data import ReportData, Row
+from cellmodel.pl._report.data import NO_NAME, ReportData, Row
 from cellmodel.pl._report.sample_view import sample_view
 from cellmodel.pl._report.style import badges, cluster_color, plain_number, text_color
 from cellmodel.pl._report.tree import tree_view
-from cellmodel.pp.moments import GeneSums
 
 WIDTH, HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 12.0, 40.0
@@ -89,6 +86,7 @@ def _summary(points: list[tuple[float, float]], *, x_label: str, y_label: str) -
     )
 
 
+QUALITY: Final = {"counts": "Counts", "genes": "Genes", "mitochondrial": "Mitochondrial"}  # of a cell
 SIGNIFICANT: Final = 0.05  # adjusted p below which a marker or a word is shown as a finding
 CURVE_NAME: Final = "stability beyond chance"
 _CHIPS, _WORD_CHIPS = 8, 6
@@ -121,6 +119,8 @@ def page_view(data: ReportData) -> dict[str, Any]:
     return {
         "clusters": clusters,
         "dot_plot": dot_plot(data, clusters),
+        "found": found_sentence(clusters),
+        "quality": quality_view(data),
         "mean_confidence": math.nan if data.confidence is None else float(data.confidence[in_cluster].mean()),
         "n_clustered": int(in_cluster.sum()),
         "has_structure": data.k_choice is None or not data.k_choice["method"].startswith(NO_STRUCTURE),
@@ -183,6 +183,37 @@ def cluster_views(data: ReportData) -> list[Row]:
     ]
 
 
+def found_sentence(clusters: Sequence[Row]) -> Row | None:
+    """Types that were found, the most cells first, and unsure ones, as (name, share); None without names."""
+    named = [(cluster["named"], cluster["share"]) for cluster in clusters if cluster["named"]]
+    if not named:
+        return None
+    found: dict[str, dict[str, float]] = {"types": {}, "unsure": {}}
+    for name, share in named:
+        sure = not name["reason"] and name["name"] != NO_NAME
+        shares, label = found["types" if sure else "unsure"], name["name"] if sure else name["best"] or name["name"]
+        shares[label] = shares.get(label, 0.0) + share
+    return {part: sorted(shares.items(), key=lambda one: -one[1]) for part, shares in found.items()}
+
+
+def quality_view(data: ReportData) -> list[Row]:
+    """Quartiles of the figures of the cells in each cluster: ``label`` and one (low, median, high) a cluster."""
+    quality = data.values.quality if data.values else {}
+    inside = [data.clusters == at for at in range(len(data.cluster_names))]
+    return [
+        {
+            "label": label,
+            "is_share": name == "mitochondrial",
+            "quartiles": [
+                np.percentile(quality[name][rows], (25, 50, 75)).tolist() if rows.any() else [math.nan] * 3
+                for rows in inside
+            ],
+        }
+        for name, label in QUALITY.items()
+        if name in quality
+    ]
+
+
 def _significant(rows: Sequence[Row] | None) -> list[Row]:
     return [row for row in rows or () if row["p_adjusted"] <= SIGNIFICANT]
 
@@ -232,7 +263,7 @@ def split_at_term(sentence: str, term: str) -> Sequence[tuple[str, bool]]:
 
 _MOST_GENES: Final = 40  # more columns are wider than the page
 _MOST_PER_CLUSTER: Final = 5
-_STEP, _ABOVE, _BELOW = 20.0, 14.0, 108.0
+_STEP, _ABOVE, _BELOW = 20.0, 34.0, 108.0
 _MOST_RADIUS, _LEAST_RADIUS = 9.0, 1.2
 _LETTER, _MOST_LETTERS = 6.8, 30  # of the titles on the right
 _LEAST_OPACITY: Final = 0.12
@@ -241,17 +272,19 @@ _LEAST_OPACITY: Final = 0.12
 def dot_plot(data: ReportData, clusters: Sequence[Row]) -> Row | None:
     """Lay out the strongest markers of each cluster; None if there are none, or their expression is not known.
 
-    A gene stands with the first cluster that it marks, so that the plot runs down its diagonal. Returns the size of the
+    A gene stands with the first cluster that it marks, so that the plot runs down its diagonal; brackets above the
+    columns name that cluster. The shade of a dot is its mean over the highest mean of its gene. Returns the size of the
     SVG (``rows_height``: of its part above the names of the genes), (position, cluster) of the rows, (position, gene)
     of the columns, a dot for each cluster and gene, and (radius, fraction) and (opacity, mean) of the legend.
     """
-    genes = _chosen(data, clusters)
-    if data.expression is None or not genes:
+    by_gene = _chosen(data, clusters)
+    if data.values is None or not by_gene:
         return None
-    column_of = {gene: column for column, gene in enumerate(data.genes)}
-    values = data.expression[:, [column_of[gene] for gene in genes]]
-    fractions, means = by_cluster(values, data.clusters, n_clusters=len(clusters))
-    highest = float(means.max())
+    genes = list(by_gene)
+    column_of = {gene: column for column, gene in enumerate(data.values.genes)}
+    chosen = [column_of[gene] for gene in genes]
+    fractions, means = data.values.fractions[:, chosen], data.values.means[:, chosen]
+    highest = means.max(axis=0).tolist()
     columns = [(round((at + 0.5) * _STEP, 1), gene) for at, gene in enumerate(genes)]
     rows = [(round(_ABOVE + (at + 0.5) * _STEP, 1), cluster) for at, cluster in enumerate(clusters)]
     titles = min(max(len(cluster["title"]) for cluster in clusters), _MOST_LETTERS)
@@ -270,41 +303,33 @@ def dot_plot(data: ReportData, clusters: Sequence[Row]) -> Row | None:
                 "x": x,
                 "y": y,
                 "radius": _radius(fraction),
-                "opacity": _opacity(mean, highest),
+                "opacity": _opacity(mean, most),
             }
             for (y, cluster), of_cluster in zip(rows, np.dstack([fractions, means]).tolist(), strict=True)
-            for (x, gene), (fraction, mean) in zip(columns, of_cluster, strict=True)
+            for (x, gene), (fraction, mean), most in zip(columns, of_cluster, highest, strict=True)
         ],
+        "brackets": _brackets(by_gene, clusters),
         "sizes": [(_radius(part), part) for part in (0.1, 0.25, 0.5, 1.0)],
-        "shades": [(_opacity(part * highest, highest), part * highest) for part in (0.0, 0.25, 0.5, 0.75, 1.0)],
+        "shades": [(_opacity(part, 1.0), part) for part in (0.0, 0.25, 0.5, 0.75, 1.0)],
     }
 
 
-def _chosen(data: ReportData, clusters: Sequence[Row]) -> list[str]:
-    """Names of the genes to show: as many of each cluster as there is room for, each once."""
-    known = set(data.genes)
+def _brackets(by_gene: dict[str, int], clusters: Sequence[Row]) -> list[tuple[float, float, Row]]:
+    """Left and right end of the columns of each cluster that has some, and the cluster."""
+    owners = list(by_gene.values())
+    ends = {at: (owners.index(at), owners.index(at) + owners.count(at)) for at in dict.fromkeys(owners)}
+    return [(first * _STEP + 3, end * _STEP - 3, clusters[at]) for at, (first, end) in ends.items()]
+
+
+def _chosen(data: ReportData, clusters: Sequence[Row]) -> dict[str, int]:
+    """Genes to show, each with the cluster that it stands with: as many of each cluster as there is room for."""
+    known = set(data.values.genes if data.values else ())
     per_cluster = max(1, min(_MOST_PER_CLUSTER, _MOST_GENES // len(clusters)))
-    chosen: dict[str, None] = {}
-    for cluster in clusters:
+    chosen: dict[str, int] = {}
+    for at, cluster in enumerate(clusters):
         names = [marker["name"] for marker in cluster["top_markers"]]
-        chosen |= dict.fromkeys([name for name in names if name in known and name not in chosen][:per_cluster])
-    return list(chosen)
-
-
-def by_cluster(
-    values: sp.csc_matrix, clusters: np.ndarray, *, n_clusters: int
-) -> tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "cluster gene"]]:
-    """Fraction of cells that express a gene, and mean expression over all cells; 0 for an empty cluster.
-
-    A cell whose cluster is -1 has none.
-    """
-    rows = np.flatnonzero(clusters >= 0)
-    expression = sp.csr_matrix(values, dtype=np.float64)[rows]
-    expression.eliminate_zeros()
-    sums = GeneSums(values.shape[1], n_groups=n_clusters)
-    sums.add(expression, clusters[rows])
-    cells = np.maximum(sums.n_cells, 1)[:, None]
-    return sums.n_expressing / cells, sums.values / cells
+        chosen |= dict.fromkeys([name for name in names if name in known and name not in chosen][:per_cluster], at)
+    return chosen
 
 
 def _radius(fraction: float) -> float:

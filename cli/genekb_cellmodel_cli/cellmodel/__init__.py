@@ -34,6 +34,7 @@ app = make_app(
         "cluster": cluster.cluster,
         "embed": cluster.embed,
         "report": plot.report,
+        "view": plot.view,
         "eval": bench.evaluate,
         "demo": cluster.demo,
         "annotate": annotate.annotate,

@@ -25,6 +25,9 @@ def report(
             help="Column of obs with the sample of each cell; that of the run's files, or of its batches, if left out."
         ),
     ] = None,
+    genes: Annotated[
+        str | None, typer.Option(help="Genes that can colour the map, with commas, beside markers and variable genes.")
+    ] = None,
     other_store: options.OtherStore = False,
 ) -> None:
     """Write the HTML report of the clusters in a file, whoever made them.
@@ -39,11 +42,40 @@ def report(
         cluster_key=cluster_key,
         sample_key=sample_key,
         key_added=slots.key_added,
+        genes=[name.strip() for name in (genes or "").split(",") if name.strip()],
         read=read.config(),
         overwrite=slots.overwrite,
         other_store=other_store,
     )
     print_lines([f"report: {output}"])
+
+
+def view(
+    path: Annotated[Path, typer.Argument(help="Cells with clusters, of `cellmodel cluster` or any other program.")],
+    read: options.Reading,
+    cluster_key: Annotated[str, typer.Option(help="Column of obs with the clusters.")] = "cellmodel",
+    sample_key: Annotated[str | None, typer.Option(help="Column of obs with the sample of each cell.")] = None,
+    port: Annotated[int, typer.Option(help="Port of 127.0.0.1; any that is free if 0.", min=0, max=65_535)] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    other_store: options.OtherStore = False,
+) -> None:
+    """Show the report in the browser, with every gene of the cells, until Ctrl-C; nothing is written.
+
+    Example: cellmodel view out.h5ad
+    """
+    import sys
+    import webbrowser
+
+    from cellmodel.pl._report.serve import serve_report
+
+    with serve_report(
+        path, cluster_key=cluster_key, sample_key=sample_key, read=read.config(), port=port, other_store=other_store
+    ) as (address, server):
+        print_lines([address, "Ctrl-C ends it."])
+        sys.stdout.flush()  # of what reads the address from a pipe
+        if browser:
+            webbrowser.open(address)
+        server.serve_forever()
 
 
 def plot(

@@ -17,10 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellmodel.core.errors import InputUnusable
-from cellmodel.pl._report.render import MAX_DRAWN, MAX_GENE_BYTES, drawn_cells, render_report, write_report
+from cellmodel.pl._report.data import MAX_DRAWN, Layout, drawn_cells
+from cellmodel.pl._report.genes import by_cluster
+from cellmodel.pl._report.render import MAX_GENE_BYTES, pack_steps, render_report, write_report
 from cellmodel.pl._report.style import CLUSTER_COLORS, badges, number, p_value, percent, relative_luminance, text_color
-from cellmodel.pl._report.view import cluster_views, dot_plot, k_curve, line_chart, split_at_term
-from tests.support.report_data import make_data
+from cellmodel.pl._report.view import (
+    cluster_views,
+    dot_plot,
+    found_sentence,
+    k_curve,
+    line_chart,
+    quality_view,
+    split_at_term,
+)
+from tests.support.report_data import make_data, make_values
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
@@ -186,8 +196,10 @@ def test_payload_holds_the_cells_and_no_markup(data):
     payload = Page(text).payload
     raw = text[text.index('id="plot-data">') + 15 : text.index("</script>", text.index('id="plot-data">'))]
     assert not set("<>&") & set(raw)
-    places = np.frombuffer(base64.b64decode(payload["embedding"]), "<f4").reshape(-1, 2)
-    assert np.array_equal(places, data.embedding.astype(np.float32))
+    (layout,), (given,) = payload["layouts"], data.layouts
+    assert (layout["name"], layout["is_tissue"], layout["image"]) == (given.name, False, None)
+    places = np.frombuffer(base64.b64decode(layout["coordinates"]), "<f4").reshape(-1, 2)
+    assert np.array_equal(places, given.coordinates.astype(np.float32))
     assert payload["cell_ids"] == list(data.cell_ids)
     columns = {column["name"]: column for column in payload["columns"]}
     assert list(columns) == ["cluster", "confidence", *data.colors]
@@ -202,11 +214,36 @@ def test_payload_holds_the_cells_and_no_markup(data):
     assert np.array_equal(umi, data.colors["umi"].astype(np.float32), equal_nan=True)
 
 
+def unpacked(packed, *, n_cells):
+    """Steps of all cells, read as the page reads them."""
+    if len(packed) == n_cells:
+        return np.frombuffer(packed, np.uint8)
+    steps, cell, at = np.zeros(n_cells, np.uint8), -1, 0
+    while at < len(packed):
+        cell += 1
+        while packed[at] == 255:
+            cell, at = cell + 255, at + 1
+        cell += packed[at]
+        steps[cell] = packed[at + 1]
+        at += 2
+    return steps
+
+
+@given(st.lists(st.integers(0, 1_200), unique=True, max_size=400), st.integers(1_201, 1_400), st.randoms())
+def test_packed_steps_come_back_and_are_never_longer_than_a_byte_a_cell(cells, n_cells, random):
+    cells = np.array(sorted(cells), dtype=np.int32)
+    steps = np.array([random.randint(1, 255) for _ in cells], dtype=np.uint8)
+    packed, whole = pack_steps(cells, steps, n_cells=n_cells), np.zeros(n_cells, np.uint8)
+    whole[cells] = steps
+    assert len(packed) <= n_cells
+    assert np.array_equal(unpacked(packed, n_cells=n_cells), whole)
+
+
 def test_expression_in_the_payload_is_exact_to_a_255th_and_zero_stays_zero(data, page):
     genes = page.payload["genes"]
-    assert [gene["name"] for gene in genes] == list(data.genes)
-    for gene, true in zip(genes, data.expression.toarray().T, strict=True):
-        steps = np.frombuffer(base64.b64decode(gene["values"]), np.uint8)
+    assert [gene["name"] for gene in genes] == list(data.values.genes)
+    for gene, true in zip(genes, data.values.expression.toarray().T, strict=True):
+        steps = unpacked(base64.b64decode(gene["values"]), n_cells=60)
         assert gene["highest"] == true.max()
         assert np.array_equal(steps == 0, true == 0)
         assert np.allclose(steps / 255 * gene["highest"], true, rtol=0, atol=gene["highest"] / 255)
@@ -215,21 +252,69 @@ def test_expression_in_the_payload_is_exact_to_a_255th_and_zero_stays_zero(data,
 def test_the_dot_plot_shows_share_and_mean_of_each_gene_in_each_cluster():
     data = make_data(90, text=("gene",))
     plot = dot_plot(data, cluster_views(data))
-    dense = data.expression.toarray()
+    dense = data.values.expression.toarray()
     marks = {
         m["name"] for found in data.markers for m in found if m["log2_fold_change"] > 0 and m["p_adjusted"] <= 0.05
     }
     assert {dot["gene"] for dot in plot["dots"]} == marks
     assert len(plot["dots"]) == 3 * len(marks)
     for dot in plot["dots"]:
-        cells = dense[data.clusters == data.cluster_names.index(dot["cluster"]), data.genes.index(dot["gene"])]
+        cells = dense[data.clusters == data.cluster_names.index(dot["cluster"]), data.values.genes.index(dot["gene"])]
         assert dot["fraction"] == pytest.approx(sum(value > 0 for value in cells) / len(cells))
         assert dot["mean"] == pytest.approx(sum(cells) / len(cells))
         assert dot["radius"] ** 2 == pytest.approx(9.0**2 * dot["fraction"], rel=0.02)
+    for _, gene in plot["columns"]:
+        of_gene = [dot for dot in plot["dots"] if dot["gene"] == gene]
+        assert max(dot["opacity"] for dot in of_gene) == 1.0
+        shades = [(dot["opacity"] - 0.12) / 0.88 for dot in of_gene]
+        assert shades == pytest.approx([dot["mean"] / max(one["mean"] for one in of_gene) for dot in of_gene], abs=1e-3)
+
+
+def test_brackets_hold_the_columns_of_the_genes_that_a_cluster_marks():
+    data = make_data(90, text=("gene",))
+    views = cluster_views(data)
+    plot = dot_plot(data, views)
+    of_cluster = {view["name"]: {marker["name"] for marker in view["top_markers"]} for view in views}
+    inside = {
+        cluster["name"]: {gene for x, gene in plot["columns"] if left < x < right}
+        for left, right, cluster in plot["brackets"]
+    }
+    assert all(genes and genes <= of_cluster[name] for name, genes in inside.items())
+    assert sorted(gene for genes in inside.values() for gene in genes) == sorted(gene for _, gene in plot["columns"])
+
+
+def test_the_first_sentence_names_the_types_by_size_and_those_that_are_unsure(data):
+    types = found_sentence(cluster_views(data))
+    assert types == {"types": [], "unsure": [(data.names[0]["best"], pytest.approx(1.0))]}
+    sure = {**data.names[0], "name": "T cell", "reason": ""}
+    views = cluster_views(dataclasses.replace(data, names=(sure, data.names[1], sure)))
+    assert found_sentence(views)["types"] == [("T cell", pytest.approx(2 / 3))]
+    assert found_sentence(cluster_views(dataclasses.replace(data, names=()))) is None
+
+
+def test_quality_is_median_and_quartiles_of_the_cells_of_a_cluster(data):
+    counts, mitochondrial = quality_view(data)
+    assert (counts["label"], mitochondrial["is_share"]) == ("Counts", True)
+    for cluster, (low, middle, high) in enumerate(counts["quartiles"]):
+        values = data.values.quality["counts"][data.clusters == cluster]
+        assert (low, middle, high) == pytest.approx(tuple(np.quantile(values, (0.25, 0.5, 0.75))))
+
+
+def test_genes_and_types_link_to_their_entries():
+    name = make_data().names[0] | {"ontology_id": "CL:0000084"}
+    gene = make_data().markers[0][0]["name"]
+    data = dataclasses.replace(make_data(), names=(name, *make_data().names[1:]), gene_ids={gene: 915})
+    links = {attributes.get("href"): attributes for tag, attributes in Page(render_report(data)).elements if tag == "a"}
+    assert links["https://www.ncbi.nlm.nih.gov/gene/915"]["rel"] == "noreferrer"
+    assert "https://www.ebi.ac.uk/ols4/search?q=CL%3A0000084&exactMatch=true" in links
 
 
 def test_a_cluster_without_cells_has_empty_dots():
-    data = dataclasses.replace(make_data(n_clusters=3), clusters=np.arange(60) % 2)
+    data = make_data(n_clusters=3)
+    clusters = np.arange(60) % 2
+    fractions, means = by_cluster(data.values.expression.tocsr(), clusters, n_clusters=3)
+    values = dataclasses.replace(data.values, fractions=fractions, means=means)
+    data = dataclasses.replace(data, clusters=clusters, values=values)
     plot = dot_plot(data, cluster_views(data))
     assert {
         (dot["fraction"], dot["mean"], dot["radius"]) for dot in plot["dots"] if dot["cluster"] == data.cluster_names[2]
@@ -237,10 +322,10 @@ def test_a_cluster_without_cells_has_empty_dots():
 
 
 def test_genes_are_fewer_where_cells_are_many():
-    data = dataclasses.replace(make_data(400), expression=None)
-    many = MAX_GENE_BYTES // 400 + 50
-    values = sp.csc_matrix(np.ones((400, many)))
-    data = dataclasses.replace(data, expression=values, genes=tuple(map(str, range(many))))
+    data = make_data(5_000)
+    many = MAX_GENE_BYTES // len(base64.b64encode(bytes(5_000))) + 50
+    values = make_values(tuple(map(str, range(many))), sp.csc_matrix(np.ones((5_000, many))), data.clusters)
+    data = dataclasses.replace(data, values=values)
     assert [gene["name"] for gene in Page(render_report(data)).payload["genes"]] == list(map(str, range(many - 50)))
 
 
@@ -251,15 +336,18 @@ def test_the_same_data_give_the_same_bytes(tmp_path):
     assert (tmp_path / "a.html").read_bytes() == render_report(make_data()).encode()
 
 
-def test_ten_thousand_cells_in_thirty_clusters_stay_under_5_mb():
+def test_ten_thousand_cells_in_thirty_clusters_and_two_thousand_genes_stay_under_8_mb():
     data = make_data(10_000, text=("AAACATACAACCAC-1-donor",), n_clusters=12)
     data = dataclasses.replace(
         data,
         clusters=np.arange(10_000) % 30,
         names=data.names[:1] * 30,
         evidence=tuple(data.evidence[1] | {"contributions": data.evidence[1]["contributions"] * 15} for _ in range(30)),
-        genes=tuple(f"GENE{at}" for at in range(200)),
-        expression=sp.csc_matrix(np.ones((10_000, 200), np.float32)),
+        values=make_values(
+            tuple(f"GENE{at}" for at in range(2_000)),
+            sp.random(10_000, 2_000, 0.08, format="csr", random_state=0),
+            np.arange(10_000) % 30,
+        ),
         cluster_names=tuple(map(str, range(30))),
         markers=tuple(
             tuple(data.markers[0][0] | {"name": f"GENE{at}", "log2_fold_change": 1.0} for at in range(c, c + 15))
@@ -267,7 +355,9 @@ def test_ten_thousand_cells_in_thirty_clusters_stay_under_5_mb():
         ),
         words=tuple(data.words[0] * 10 for _ in range(30)),
     )
-    assert len(render_report(data).encode()) < 5e6
+    page = render_report(data)
+    assert len(page.encode()) < 8e6
+    assert len(Page(page).payload["genes"]) == 2_000
 
 
 def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
@@ -279,8 +369,7 @@ def test_parts_that_were_not_made_are_left_out_or_said_to_be_missing():
         words=(),
         names=(),
         evidence=(),
-        genes=(),
-        expression=None,
+        values=None,
         history=pd.DataFrame(),
         colors={},
         queries={},
@@ -340,12 +429,13 @@ def test_cells_without_a_cluster_are_counted_and_are_in_no_figure_of_a_cluster(d
     codes = np.frombuffer(base64.b64decode(column["values"]), "<u4")
     assert (codes == np.where(out, 3, data.clusters)).all()
     kept = dataclasses.replace(
-        data, clusters=data.clusters[6:], confidence=data.confidence[6:], embedding=data.embedding[6:],
-        cell_ids=data.cell_ids[6:], colors={}, queries={},
-        expression=data.expression[6:],
+        data, clusters=data.clusters[6:], confidence=data.confidence[6:], cell_ids=data.cell_ids[6:],
+        layouts=(dataclasses.replace(data.layouts[0], coordinates=data.layouts[0].coordinates[6:]),),
     )  # fmt: skip
     masked = dataclasses.replace(data, clusters=np.where(out, -1, data.clusters))
-    assert dot_plot(masked, cluster_views(masked))["dots"] == dot_plot(kept, cluster_views(kept))["dots"]
+    expression = data.values.expression.tocsr()
+    without = by_cluster(expression[6:], kept.clusters, n_clusters=3)
+    assert np.array_equal(by_cluster(expression, masked.clusters, n_clusters=3), without)
     assert [view["confidence"] for view in cluster_views(masked)] == pytest.approx(
         [view["confidence"] for view in cluster_views(kept)]
     )
@@ -367,7 +457,7 @@ def test_what_does_not_stand_out_from_chance_is_not_a_finding():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"embedding": np.full((60, 2), np.nan)}, "NaN or infinity"),
+        ({"layouts": (Layout(name="UMAP", coordinates=np.full((60, 2), np.nan)),)}, "NaN or infinity"),
         ({"confidence": np.full(60, 1.5)}, r"confidence must lie in \[0, 1\], got 1.5"),
         ({"confidence": np.full(60, np.nan)}, r"confidence must lie in \[0, 1\]"),
     ],

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from cellmodel.pl._report.data import Layout, TissueImage
+from cellmodel.pl._report.layouts import png_uri
 from cellmodel.pl._report.render import write_report
 from cellmodel.pl._report.view import cluster_views, dot_plot
 from tests.support.browser import open_page, open_report, wait_for
-from tests.support.report_data import make_data
+from tests.support.report_data import make_data, make_values
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +27,9 @@ def corner_data(n_cells=600):
     alone = sp.csc_matrix(([2.5], ([n_cells - 1], [0])), shape=(n_cells, 1))
     return dataclasses.replace(
         data,
-        embedding=embedding,
+        layouts=(Layout(name="square", coordinates=embedding), Layout(name="mirrored", coordinates=-embedding)),
         markers=((solo, *data.markers[0]), *data.markers[1:]),
-        genes=("SOLO", *data.genes),
-        expression=sp.hstack([alone, data.expression], format="csc"),
+        values=make_values(("SOLO", *data.values.genes), sp.hstack([alone, data.values.expression]), data.clusters),
     )
 
 
@@ -219,7 +220,7 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
     }
     assert set(tables) == {
         "cells", "clusters", "markers", "words", "themes", "contributions", "sets", "cell-types", "dots", "names",
-        "losses", "k", "knowledge", "training", "provenance", "searches", "files",
+        "losses", "k", "knowledge", "training", "provenance", "searches", "files", "quality",
     }  # fmt: skip
     assert all(len({len(row) for row in rows}) == 1 for rows in tables.values())
     assert tables["markers"][0] == [
@@ -249,7 +250,7 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
     ]
     assert [row[0] for row in tables["clusters"][1:]] == list(data.cluster_names)
     cells = np.array([row[1:3] for row in tables["cells"][1:]], dtype=float)
-    assert np.array_equal(cells.astype(np.float32), data.embedding.astype(np.float32))
+    assert np.array_equal(cells.astype(np.float32), data.layouts[0].coordinates.astype(np.float32))
     assert [row[0] for row in tables["cells"][1:]] == [re.sub(r"[\t\r\n]", " ", name) for name in data.cell_ids]
     dots = dot_plot(data, cluster_views(data))["dots"]
     assert tables["dots"][1:] == [
@@ -265,3 +266,89 @@ def test_downloads_hold_the_exact_figures(browser, tmp_path):
         [repr(weight), text] for found in data.evidence[1:] for _, weight, text in found["themes"][0]["genes"]
     ]
     assert [row[2] for row in tables["contributions"][1:]] == ["1.15625"] * 2
+
+
+def drag(browser, path):
+    """Press the mouse at the first point of a path, move along it, and release it at the last."""
+    for at, (x, y) in enumerate(path):
+        kind = "mousePressed" if at == 0 else "mouseMoved"
+        browser.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+    browser.send("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
+
+
+def test_cells_in_a_lasso_are_selected_with_their_quick_markers_and_saved(browser, tmp_path):
+    x, y = corner_of_map(browser)
+    browser.run("document.getElementById('lasso').click()")
+    drag(browser, [(x - 12, y - 12), (x + 12, y - 12), (x + 12, y + 12), (x - 12, y + 12)])
+    assert browser.run("document.getElementById('selection-title').textContent") == "1 cell selected"
+    browser.run("document.getElementById('lasso').click()")
+    box = browser.run("(({left, top, right, bottom}) => [left, top, right, bottom])(canvas.getBoundingClientRect())")
+    middle = box[0] + 0.5 * (box[2] - box[0])
+    drag(browser, [(middle, box[1] + 2), (box[2] - 2, box[1] + 2), (box[2] - 2, box[3] - 2), (middle, box[3] - 2)])
+    data = corner_data()
+    inside = data.layouts[0].coordinates[:, 0] > 0.5
+    title = browser.run("document.getElementById('selection-title').textContent")
+    assert abs(int(title.split()[0]) - inside.sum()) <= 6
+    shown = browser.run("[...document.querySelectorAll('#selection-markers button')].map((one) => one.textContent)")
+    dense = data.values.expression.toarray()
+    own, rest = dense[inside], dense[~inside]
+    t = (own.mean(axis=0) - rest.mean(axis=0)) / np.sqrt(own.var(axis=0) / len(own) + rest.var(axis=0) / len(rest))
+    assert data.values.genes[int(t.argmax())] in shown[:2]
+    assert set(shown) <= {gene for gene, score in zip(data.values.genes, t, strict=True) if score > -0.5}
+    browser.click("#selection-save")
+    saved = tmp_path / "downloads" / "selected.tsv"
+    wait_for(saved)
+    assert saved.read_text().count("\n") == 1 + int(title.split()[0])
+
+
+def test_another_map_moves_the_cells_and_a_click_on_a_label_leads_to_its_card(browser):
+    before = pixels(browser)
+    browser.run("(() => { const map = document.getElementById('layout'); map.value = '1';"
+                "map.dispatchEvent(new Event('change')); })()")  # fmt: skip
+    assert browser.run("document.getElementById('layout-name').textContent") == "mirrored"
+    assert pixels(browser) != before
+    corner_of_map(browser)  # the map comes into the window
+    box = browser.run("(({left, top, width}) => [left, top, width])(canvas.getBoundingClientRect())")
+    browser.run("document.documentElement.style.scrollBehavior = 'auto'")
+    labels = set()
+    for x in np.arange(box[0] + 10, box[0] + box[2], 40):
+        for y in np.arange(box[1] + 10, box[1] + 500, 9):
+            if labels:
+                break
+            for kind in ("mousePressed", "mouseReleased"):
+                browser.send("Input.dispatchMouseEvent", type=kind, x=float(x), y=float(y), button="left", clickCount=1)
+            top = browser.run("document.querySelector('.card').getBoundingClientRect().top")
+            labels |= {top} if 0 <= top < 900 else set()
+    assert labels
+
+
+def test_figures_for_experts_are_folded_until_a_link_leads_there(browser):
+    assert browser.run("document.querySelectorAll('details.expert[open]').length") == 0
+    browser.click("nav a[href='#number']")
+    browser.wait("document.querySelector('#number > details.expert').open")
+
+
+def test_a_gene_that_few_cells_express_is_read_from_its_distances(tmp_path):
+    data = make_data(2_000)
+    rare = sp.csc_matrix((np.array([1.0, 2.0, 4.0]), (np.array([7, 700, 1_999]), np.zeros(3, int))), shape=(2_000, 1))
+    data = dataclasses.replace(data, values=make_values(("RARE",), rare, data.clusters))
+    with open_report(data, tmp_path) as browser:
+        browser.run("document.getElementById('gene').focus()")
+        browser.type("RARE")
+        browser.wait("document.getElementById('plot-status').textContent.includes('RARE')")
+        assert "3 of 2,000 cells express it" in browser.run("document.getElementById('legend').textContent")
+        browser.run("document.querySelector(\"[data-download='cells']\").scrollIntoView()")
+
+
+def test_a_tissue_is_drawn_to_scale_on_its_picture(tmp_path):
+    data = make_data()
+    image = TissueImage(uri=png_uri(np.full((10, 20, 3), (255, 0, 0), dtype=np.uint8)), width=20.0, height=10.0)
+    spots = np.column_stack([np.linspace(1, 19, 60), np.linspace(1, 9, 60)])
+    layout = Layout(name="the tissue", coordinates=spots, is_tissue=True, image=image)
+    with open_report(dataclasses.replace(data, layouts=(layout,)), tmp_path) as browser:
+        browser.wait("document.readyState === 'complete'")
+        shares = dict(pixels(browser))
+        width, height = browser.run("(() => [canvas.clientWidth, canvas.clientHeight])()")
+        shown = shares["255,102,102"]  # the picture at .6 on white
+        expected = (width - 48) * (width - 48) / 2 / (width * height)
+        assert 0.75 * expected < shown <= 1.05 * expected

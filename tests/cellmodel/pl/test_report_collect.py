@@ -1,8 +1,11 @@
 """From the slots of a file to the data of a report: what other commands left there is found, and nothing is guessed."""
 
+import base64
+import io
 import logging
 
 import anndata
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +17,7 @@ from cellmodel.io.writers import h5ad_safe
 from cellmodel.pl._report.collect import report_data, report_file
 from cellmodel.pl._report.data import read_searches
 from cellmodel.pl._report.render import render_report
+from cellmodel.pp import blocks
 from tests.support.in_process import call_here
 
 N_CELLS = 240
@@ -76,10 +80,10 @@ def read(adata, cluster_key="cellmodel"):
 def test_expression_is_log_normalised_of_markers_in_turn_without_names_that_occur_twice():
     adata = make_adata()
     data = read(adata)
-    assert data.genes == ("LYZ", "CD3D", "CST3", "IL7R")
+    assert data.values.genes[:4] == ("LYZ", "CD3D", "CST3", "IL7R")
     counts = adata.X.toarray().astype(float)
     shares = counts / counts.sum(axis=1, keepdims=True)
-    for gene, values in zip(data.genes, data.expression.toarray().T, strict=True):
+    for gene, values in zip(data.values.genes, data.values.expression.toarray().T, strict=True):
         assert np.allclose(np.log1p(1e4 * shares[:, GENES.index(gene)]), values, atol=1e-5)
 
 
@@ -88,7 +92,7 @@ def test_other_values_than_those_clustered_are_not_shown_and_that_is_said(caplog
     adata.uns["cellmodel"]["input"]["n_genes"] = 2_000
     with caplog.at_level(logging.WARNING):
         data = read(adata)
-    assert data.expression is None
+    assert data.values is None
     assert "counts of 7 genes, those that were clustered counts of 2,000" in data.left_out[-1]
     assert "name the same with --layer" in caplog.text
 
@@ -186,17 +190,57 @@ def test_clusters_of_other_programs_get_markers_sizes_and_no_figure_of_a_run():
 def test_the_users_own_picture_comes_first_then_components():
     adata = make_foreign()
     picture, adata.obsm["X_draw"] = adata.obsm["X_umap"], np.arange(2.0 * N_CELLS).reshape(-1, 2)
-    assert read(adata, "leiden").embedding.tolist() == picture.tolist()
+    assert [layout.coordinates.tolist() for layout in read(adata, "leiden").layouts] == [
+        picture.tolist(),
+        adata.obsm["X_draw"].tolist(),
+    ]
     adata.obsm["X_umap"] = np.where(np.arange(N_CELLS)[:, None] == 3, np.nan, picture)
-    assert read(adata, "leiden").embedding.tolist() == adata.obsm["X_draw"].tolist()
+    (layout,) = read(adata, "leiden").layouts
+    assert layout.coordinates.tolist() == adata.obsm["X_draw"].tolist()
+
+
+def test_a_run_offers_its_own_map_after_the_users_and_a_tissue_is_drawn_to_scale():
+    adata = make_adata()
+    adata.obsm["spatial"] = np.arange(2.0 * N_CELLS).reshape(-1, 2)
+    pixels = np.zeros((30, 40, 3))
+    pixels[0, 0] = 1.0
+    adata.uns["spatial"] = {"section": {"images": {"lowres": pixels}, "scalefactors": {"tissue_lowres_scalef": 0.1}}}
+    names = ('obsm["X_umap"] of the file', "a neighbour embedding of the expression view")
+    *others, tissue = read(adata).layouts
+    assert tuple(layout.name for layout in others) == names
+    assert (tissue.is_tissue, tissue.image.width, tissue.image.height) == (True, pytest.approx(400), pytest.approx(300))
+    picture = base64.b64decode(tissue.image.uri.removeprefix("data:image/png;base64,"))
+    found = np.round(255 * matplotlib.image.imread(io.BytesIO(picture), format="png"))
+    assert np.array_equal(found, 255 * pixels)
+    adata.uns["cellmodel"]["params"]["spatial"] = "x"
+    assert read(adata).layouts[0].is_tissue
+
+
+def test_genes_that_are_asked_for_come_first_and_others_named_or_variable_are_there():
+    adata = make_adata()
+    cells = cells_from_anndata(adata, ReadConfig(gene_key="symbol"))
+    data = report_data(cells, cluster_key="cellmodel", genes=("REST",))
+    assert data.values.genes == ("REST", "LYZ", "CD3D", "CST3", "IL7R")
+    with pytest.raises(InputUnusable, match=r"--genes: LYZZ not among the gene names .*; near it: LYZ"):
+        report_data(cells, cluster_key="cellmodel", genes=("LYZZ",))
+
+
+def test_quality_is_that_of_the_cells():
+    adata = make_adata()
+    adata.var["symbol"] = ["MT-CO1", *GENES[1:]]
+    data = read(adata)
+    counts = adata.X.toarray()
+    assert np.array_equal(data.values.quality["counts"], counts.sum(axis=1))
+    assert np.array_equal(data.values.quality["genes"], (counts > 0).sum(axis=1))
+    assert np.allclose(data.values.quality["mitochondrial"], counts[:, 0] / counts.sum(axis=1))
 
 
 def test_without_a_picture_components_are_laid_out():
     adata = make_foreign()[:30].copy()
     adata.obsm = {"X_pca": np.random.default_rng(1).normal(size=(30, 5))}
-    assert read(adata, "leiden").embedding_name == 'a neighbour embedding of obsm["X_pca"] of the file'
+    assert read(adata, "leiden").layouts[0].name == 'a neighbour embedding of obsm["X_pca"] of the file'
     del adata.obsm["X_pca"]
-    assert read(adata, "leiden").embedding_name == "a neighbour embedding of principal components"
+    assert read(adata, "leiden").layouts[0].name == "a neighbour embedding of principal components"
 
 
 @pytest.mark.parametrize(
@@ -326,3 +370,18 @@ def test_searches_are_those_of_the_same_clusters_also_as_a_file_holds_them():
         assert (elsewhere["clusters"], len(elsewhere["genes"])) == ((), 1)
     early = {key: value for key, value in record.items() if key not in {"p_value", "stands_out", "unknown_words"}}
     assert read_searches({"asked": early}, cluster_key="mine")[0]["stands_out"]
+
+
+def test_a_large_file_is_read_in_blocks_and_gives_the_same_report(tmp_path, monkeypatch):
+    adata = make_adata()
+    adata.var_names, adata.obsm["X_cellmodel"] = [*GENES[:4], "A", "B", "REST"], np.ones((N_CELLS, 9))
+    adata.uns["cellmodel"] = h5ad_safe(adata.uns["cellmodel"])
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    report_file(tmp_path / "a.h5ad", tmp_path / "whole.html")
+    monkeypatch.setattr(blocks, "BACKED_ABOVE", 10)
+    report_file(tmp_path / "a.h5ad", tmp_path / "blocks.html")
+    whole, in_blocks = (
+        (tmp_path / name).read_text(encoding="utf-8").replace(str(tmp_path), "")
+        for name in ("whole.html", "blocks.html")
+    )
+    assert in_blocks == whole

@@ -60,8 +60,8 @@ def test_the_page_and_script_of_a_report_without_samples_hold_nothing_of_samples
     page = Page(render_report(make_data()))
     style, _, script = (text for _, text in page.inline)
     folder = files("cellmodel.pl._report")
-    assert script == folder.joinpath("report.js").read_text(encoding="utf-8")
-    assert style == folder.joinpath("report.css").read_text(encoding="utf-8")
+    assert script == folder.joinpath("page", "report.js").read_text(encoding="utf-8")
+    assert style == folder.joinpath("page", "report.css").read_text(encoding="utf-8")
     assert not {"samples", "conditions"} & {attributes.get("id") for _, attributes in page.elements}
     assert not {"samples", "sample_key"} & page.payload.keys()
 
@@ -151,7 +151,7 @@ def test_effects_are_the_significant_genes_of_either_direction_and_can_colour_th
     assert "G0" in set(up["gene"])
     assert [row["gene"] for row in by_cluster["a"]["up"]] == up["gene"].tolist()[:15]
     assert [row["gene"] for row in by_cluster["a"]["down"]] == down["gene"].tolist()[::-1][:15]
-    assert {"G0"} <= set(data.genes)
+    assert {"G0"} <= set(data.values.genes)
     words = Page(render_report(data)).words
     assert "Effects of conditions" in words
     for note in cells.uns["cellmodel_conditions"]["notes"]:

@@ -2,16 +2,16 @@
   // small maps: part of the page's script in a report with samples
   const smallMaps = [...document.querySelectorAll(".small-map canvas")];
   const units = payload.samples ? integers(payload.samples) : [];
-  const before = { painted: null, shown: "", side: 0, ratio: 0 };
+  const before = { painted: null, layout: null, shown: "", side: 0, ratio: 0 };
   function drawSmallMaps() {
-    const now = { painted: state.painted, shown: [...state.shown].join(), side: smallMaps[0]?.clientWidth ?? 0, ratio: window.devicePixelRatio || 1 };
+    const now = { painted: state.painted, layout: state.layout, shown: [...state.shown].join(), side: smallMaps[0]?.clientWidth ?? 0, ratio: window.devicePixelRatio || 1 };
     if (!now.side || Object.keys(now).every((name) => now[name] === before[name])) return; // the map was moved alone
     Object.assign(before, now);
     const radius = Math.min(Math.max((now.side / 900) ** 0.5 * (160 / Math.sqrt(nDrawn)), 0.9), 3);
     const brushes = state.painted.colors.map((color) => sprite(color, radius, now.ratio));
     const stamp = (brush, image, i) => {
       const at = (part) => 8 + part * (now.side - 16) - radius - 1;
-      const [x, y] = [share(coordinates[2 * i], bounds.x), 1 - share(coordinates[2 * i + 1], bounds.y)];
+      const [x, y] = inFrame(coordinates[2 * i], coordinates[2 * i + 1], now.side, now.side);
       brush.drawImage(image, at(x), at(y), 2 * (radius + 1), 2 * (radius + 1));
     };
     const ground = blank(document.createElement("canvas"), now);

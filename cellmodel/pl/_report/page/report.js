@@ -24,18 +24,47 @@
 
   const ids = payload.cell_ids;
   const nDrawn = ids.length;
-  const coordinates = floats(payload.embedding); // x and y of the first cell, of the second, ...
+  const layouts = payload.layouts.map(readLayout);
+  let { coordinates, bounds } = layouts[0]; // x and y of the first cell, of the second, ...
   const columns = payload.columns.map((column) => ({
     ...column,
     values: column.kind === "categories" ? integers(column.values) : floats(column.values),
   }));
   const [clusters] = columns;
+  /** Coordinates of a map and their ends; those of a tissue lie on the picture behind it. */
+  function readLayout(layout) {
+    const all = floats(layout.coordinates);
+    const ends = [0, 1].map((axis) => {
+      const found = layout.image ? [0, axis ? layout.image.height : layout.image.width] : [Infinity, -Infinity];
+      for (let i = axis; i < all.length; i += 2) {
+        found[0] = Math.min(found[0], all[i]);
+        found[1] = Math.max(found[1], all[i]);
+      }
+      return found;
+    });
+    const picture = layout.image ? Object.assign(new Image(), { src: layout.image.uri }) : null;
+    picture?.addEventListener("load", () => redraw());
+    return { ...layout, picture, coordinates: all, bounds: { x: ends[0], y: ends[1] } };
+  }
   const genes = new Map(payload.genes.map((gene) => [gene.name, gene]));
-  /** Expression of a gene: 0 is none, 255 steps lead up to its highest value. */
-  function geneColumn({ name, highest, values }) {
+  /** Calls `found(cell, level)` for each cell that expresses a gene: 255 steps lead up to its highest value. */
+  function eachLevel({ highest, values }, found) {
     const view = bytes(values);
-    const levels = Float32Array.from({ length: view.byteLength }, (_, i) => (view.getUint8(i) / 255) * highest);
-    return { name, kind: "numbers", isGene: true, values: levels };
+    const isDense = view.byteLength === nDrawn;
+    for (let at = 0, i = -1; at < view.byteLength; at += 1) {
+      i += 1;
+      if (!isDense) {
+        for (; view.getUint8(at) === 255; at += 1) i += 255; // cells since the last one that expresses it
+        i += view.getUint8(at);
+        at += 1;
+      }
+      if (view.getUint8(at)) found(i, (view.getUint8(at) / 255) * highest);
+    }
+  }
+  function geneColumn(gene) {
+    const levels = new Float32Array(nDrawn);
+    eachLevel(gene, (i, level) => { levels[i] = level; });
+    return { name: gene.name, kind: "numbers", isGene: true, values: levels };
   }
   const order = shuffled(nDrawn); // so that no group covers the others for being last in the file
 
@@ -108,17 +137,22 @@
   const canvas = byId("canvas");
   const tooltip = byId("tooltip");
   const context = canvas.getContext("2d");
-  const state = { column: clusters, painted: null, shown: new Set(), zoom: 1, x: 0, y: 0, width: 0, height: 0, found: -1 };
-  const bounds = { x: [Infinity, -Infinity], y: [Infinity, -Infinity] };
-  for (let i = 0; i < nDrawn; i += 1) {
-    for (const [axis, k] of [["x", 0], ["y", 1]]) {
-      bounds[axis][0] = Math.min(bounds[axis][0], coordinates[2 * i + k]);
-      bounds[axis][1] = Math.max(bounds[axis][1], coordinates[2 * i + k]);
-    }
-  }
+  const state = { layout: layouts[0], column: clusters, painted: null, shown: new Set(), zoom: 1, x: 0, y: 0, width: 0, height: 0, found: -1 };
+  Object.assign(state, { names: true, labels: [], lasso: null, selected: null });
   const share = (value, [low, high]) => (high > low ? (value - low) / (high - low) : 0.5);
-  const screenX = (i) => state.x + state.zoom * (24 + share(coordinates[2 * i], bounds.x) * (state.width - 48));
-  const screenY = (i) => state.y + state.zoom * (24 + (1 - share(coordinates[2 * i + 1], bounds.y)) * (state.height - 48));
+  /** Where a point is in a frame, 0 to 1: the second axis goes up, but in a tissue down, and both are to scale there. */
+  function inFrame(x, y, width, height) {
+    const at = [share(x, bounds.x), share(y, bounds.y)];
+    if (!state.layout.is_tissue) return [at[0], 1 - at[1]];
+    const [wide, high] = [bounds.x[1] - bounds.x[0] || 1, bounds.y[1] - bounds.y[0] || 1];
+    const unit = Math.min(width / wide, height / high);
+    return [0.5 + ((at[0] - 0.5) * wide * unit) / width, 0.5 + ((at[1] - 0.5) * high * unit) / height];
+  }
+  function onScreen(x, y) {
+    const [left, top] = inFrame(x, y, state.width - 48, state.height - 48);
+    return [state.x + state.zoom * (24 + left * (state.width - 48)), state.y + state.zoom * (24 + top * (state.height - 48))];
+  }
+  const screen = (i) => onScreen(coordinates[2 * i], coordinates[2 * i + 1]);
   const isShown = (i) => state.shown.size === 0 || state.shown.has(state.painted.bin[i]);
 
   function pointRadius() {
@@ -145,6 +179,7 @@
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = page.plot;
     context.fillRect(0, 0, state.width, state.height);
+    drawPicture();
     const radius = pointRadius();
     const side = 2 * (radius + 1);
     const sprites = state.painted.colors.map((color) => sprite(color, radius, ratio));
@@ -153,18 +188,39 @@
       context.globalAlpha = shown ? 0.92 : 0.6;
       for (const i of state.painted.order) {
         if (isShown(i) !== shown) continue;
-        context.drawImage(shown ? sprites[state.painted.bin[i]] : faded, screenX(i) - side / 2, screenY(i) - side / 2, side, side);
+        const [x, y] = screen(i);
+        context.drawImage(shown ? sprites[state.painted.bin[i]] : faded, x - side / 2, y - side / 2, side, side);
       }
     }
     context.globalAlpha = 1;
+    state.labels = [];
     if (state.column.kind === "categories") drawLabels();
     if (state.found >= 0) drawRing(state.found, radius);
+    if (state.lasso?.length) drawLasso();
+  }
+  function drawPicture() {
+    const { picture, image } = state.layout;
+    if (!picture?.complete) return;
+    const [[left, top], [right, bottom]] = [onScreen(0, 0), onScreen(image.width, image.height)];
+    context.globalAlpha = 0.6;
+    context.drawImage(picture, left, top, right - left, bottom - top);
+    context.globalAlpha = 1;
+  }
+  function drawLasso() {
+    context.lineWidth = 2;
+    context.strokeStyle = page.ink;
+    context.setLineDash([6, 4]);
+    context.beginPath();
+    state.lasso.forEach(({ x, y }) => context.lineTo(x, y));
+    context.closePath();
+    context.stroke();
+    context.setLineDash([]);
   }
   function drawRing(i, radius) {
     context.lineWidth = 2.5;
     context.strokeStyle = page.ink;
     context.beginPath();
-    context.arc(screenX(i), screenY(i), radius + 5, 0, 2 * Math.PI);
+    context.arc(...screen(i), radius + 5, 0, 2 * Math.PI);
     context.stroke();
   }
 
@@ -183,17 +239,25 @@
   }
   function drawLabels() {
     const column = state.column;
-    column.anchors ??= anchors(column);
-    const labels = column.anchors
-      .map((i, group) => ({ text: column.badges[group], group, i }))
-      .filter(({ i, group }) => i >= 0 && (state.shown.size === 0 || state.shown.has(group)))
-      .map((label) => ({ ...label, x: screenX(label.i), y: labelY(screenY(label.i), column.sizes[label.group]) }));
-    spread(labels);
+    if (column.anchorsOf !== state.layout) Object.assign(column, { anchors: anchors(column), anchorsOf: state.layout });
     context.font = "700 13px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    for (const { text, x, y, group } of labels) {
-      const width = Math.max(context.measureText(text).width + 10, 22);
+    const labels = column.anchors
+      .map((i, group) => ({ text: labelText(column, group), group, i }))
+      .filter(({ i, group }) => i >= 0 && (state.shown.size === 0 || state.shown.has(group)))
+      .map((label) => {
+        const [x, y] = screen(label.i);
+        const width = Math.max(context.measureText(label.text).width + 10, 22);
+        return { ...label, x, y: labelY(y, column.sizes[label.group]), width };
+      });
+    spread(labels);
+    for (const label of labels) {
+      const half = label.width / 2 + 2;
+      if (label.x > 0 && label.x < state.width) label.x = Math.min(Math.max(label.x, half), state.width - half);
+    }
+    if (column === clusters) state.labels = labels;
+    for (const { text, x, y, group, width } of labels) {
       context.beginPath();
       context.roundRect(x - width / 2, y - 10, width, 20, 6);
       context.fillStyle = column.colors[group];
@@ -204,6 +268,12 @@
       context.fillStyle = column.inks[group];
       context.fillText(text, x, y + 1);
     }
+  }
+  /** The badge, and what the group is called, shortened. */
+  function labelText(column, group) {
+    const [badge, title] = [column.badges[group], column.titles?.[group]];
+    if (!state.names || !title || state.width < 500) return badge;
+    return `${badge} ${title.length > 26 ? `${title.slice(0, 25)}…` : title}`;
   }
   /** The label of a small group is beside it: above, or below where that would leave the map. */
   function labelY(y, size) {
@@ -217,7 +287,7 @@
       for (let a = 0; a < labels.length; a += 1) {
         for (let b = a + 1; b < labels.length; b += 1) {
           const [dx, dy] = [labels[b].x - labels[a].x, labels[b].y - labels[a].y];
-          const [overX, overY] = [27 - Math.abs(dx), 23 - Math.abs(dy)];
+          const [overX, overY] = [(labels[a].width + labels[b].width) / 2 + 5 - Math.abs(dx), 23 - Math.abs(dy)];
           if (overX <= 0 || overY <= 0) continue;
           moved = true;
           const axis = overX < overY ? "x" : "y";
@@ -268,6 +338,8 @@
   canvas.addEventListener("pointerdown", (event) => {
     pointers.set(event.pointerId, spot(event));
     canvas.setPointerCapture(event.pointerId);
+    state.pressed = spot(event);
+    if (state.lasso) state.lasso = [spot(event)];
     if (event.pointerType !== "mouse") point(spot(event));
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -279,7 +351,10 @@
     }
     pointers.set(event.pointerId, now);
     const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
-    if (other) {
+    if (state.lasso) {
+      state.lasso.push(now);
+      redraw();
+    } else if (other) {
       const gap = (a) => Math.max(Math.hypot(a.x - other.x, a.y - other.y), 1);
       zoomAt(gap(now) / gap(before), (now.x + other.x) / 2, (now.y + other.y) / 2);
     } else if (now.x !== before.x || now.y !== before.y) {
@@ -289,9 +364,24 @@
   });
   for (const name of ["pointerup", "pointercancel"]) {
     canvas.addEventListener(name, (event) => {
+      if (name === "pointerup" && pointers.has(event.pointerId)) released(spot(event));
       pointers.delete(event.pointerId);
       canvas.classList.remove("dragging");
     });
+  }
+  /** The end of a lasso selects the cells in it; a click on a label, not a drag, leads to its card. */
+  function released({ x, y }) {
+    if (state.lasso) {
+      const path = new Path2D();
+      state.lasso.forEach((corner) => path.lineTo(corner.x, corner.y));
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      choose(Array.from({ length: nDrawn }, (_, i) => isShown(i) && context.isPointInPath(path, ...screen(i))));
+      setLasso(false);
+      return;
+    }
+    if (Math.hypot(x - state.pressed.x, y - state.pressed.y) > 4) return;
+    const label = state.labels.findLast((one) => Math.abs(one.x - x) <= one.width / 2 && Math.abs(one.y - y) <= 10);
+    if (label) byId(`cluster-${label.group}`)?.scrollIntoView();
   }
   canvas.addEventListener("pointerleave", (event) => {
     if (event.pointerType === "mouse") tooltip.hidden = true;
@@ -305,7 +395,7 @@
   canvas.addEventListener("dblclick", (event) => zoomAt(2, spot(event).x, spot(event).y));
   const KEYS = {
     ArrowLeft: () => moveBy(40, 0), ArrowRight: () => moveBy(-40, 0), ArrowUp: () => moveBy(0, 40), ArrowDown: () => moveBy(0, -40),
-    "+": () => zoomAt(1.4), "=": () => zoomAt(1.4), "-": () => zoomAt(1 / 1.4), 0: reset, Escape: () => showOnly(null),
+    "+": () => zoomAt(1.4), "=": () => zoomAt(1.4), "-": () => zoomAt(1 / 1.4), 0: reset, Escape: () => (state.lasso ? setLasso(false) : showOnly(null)),
   };
   canvas.addEventListener("keydown", (event) => {
     if (!Object.hasOwn(KEYS, event.key) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -330,7 +420,8 @@
   function nearest(x, y) {
     let [best, least] = [-1, (pointRadius() + 6) ** 2];
     for (let i = 0; i < nDrawn; i += 1) {
-      const away = (screenX(i) - x) ** 2 + (screenY(i) - y) ** 2;
+      const [left, top] = screen(i);
+      const away = (left - x) ** 2 + (top - y) ** 2;
       if (away < least && isShown(i)) [best, least] = [i, away];
     }
     return best;
@@ -421,6 +512,78 @@
     redraw();
   }
 
+  // which map
+  byId("layout")?.addEventListener("change", (event) => {
+    state.layout = layouts[Number(event.target.value)];
+    ({ coordinates, bounds } = state.layout);
+    byId("layout-name").textContent = state.layout.name;
+    reset();
+  });
+  byId("names")?.addEventListener("click", (event) => {
+    state.names = !state.names;
+    event.target.setAttribute("aria-pressed", String(state.names));
+    redraw();
+  });
+
+  // cells that are selected, and what marks them
+  const MOST_QUICK_MARKERS = 15;
+  function setLasso(on) {
+    state.lasso = on ? [] : null;
+    byId("lasso").setAttribute("aria-pressed", String(on));
+    canvas.classList.toggle("lasso", on);
+    redraw();
+  }
+  byId("lasso").addEventListener("click", () => {
+    if (!state.shown.size) setLasso(!state.lasso);
+    else choose(Array.from({ length: nDrawn }, (_, i) => isShown(i)));
+  });
+  byId("selection-close").addEventListener("click", () => choose([]));
+  function choose(inside) {
+    const n = inside.filter(Boolean).length;
+    byId("selection").hidden = n === 0;
+    state.selected = n ? inside : null;
+    byId("plot-status").textContent = n || !inside.length ? "" : "No cell is selected.";
+    if (!n) return;
+    byId("selection-title").textContent = `${n.toLocaleString("en")} cell${n === 1 ? "" : "s"} selected`;
+    const sizes = new Map();
+    inside.forEach((is, i) => is && sizes.set(clusters.values[i], (sizes.get(clusters.values[i]) ?? 0) + 1));
+    const named = (code) => clusters.titles?.[code] ?? clusters.names[code];
+    const parts = [...sizes].sort((a, b) => b[1] - a[1]).map(([code, size]) => `${named(code)} ${size.toLocaleString("en")}`);
+    byId("selection-clusters").textContent = `Clusters: ${parts.join(", ")}.`;
+    byId("selection-markers")?.replaceChildren(...quickMarkers(inside, n).map(markerRow));
+  }
+  /** Mean, variance and share of expressing cells among n, from sums over those that express a gene. */
+  const moments = ({ sum, squares, cells }, n) => ({ mean: sum / n, variance: Math.max(squares / n - (sum / n) ** 2, 0), share: cells / n });
+  function quickMarkers(inside, n) {
+    if (n < 2 || n > nDrawn - 2) return [];
+    const found = payload.genes.map((gene) => {
+      const sums = [{ sum: 0, squares: 0, cells: 0 }, { sum: 0, squares: 0, cells: 0 }];
+      eachLevel(gene, (i, level) => {
+        const side = sums[inside[i] ? 1 : 0];
+        side.sum += level;
+        side.squares += level * level;
+        side.cells += 1;
+      });
+      const [rest, own] = [moments(sums[0], nDrawn - n), moments(sums[1], n)];
+      const t = (own.mean - rest.mean) / Math.sqrt(own.variance / n + rest.variance / (nDrawn - n) + 1e-9);
+      return { name: gene.name, own, rest, t };
+    });
+    return found.filter(({ t }) => t > 0).sort((a, b) => b.t - a.t).slice(0, MOST_QUICK_MARKERS);
+  }
+  function markerRow({ name, own, rest }) {
+    const row = document.createElement("tr");
+    const head = element("th", "", "");
+    head.scope = "row";
+    const button = element("button", "", name);
+    button.type = "button";
+    button.addEventListener("click", () => colorByGene(name));
+    head.append(button);
+    const percent = (part) => `${(100 * part).toFixed(1)} %`;
+    const figures = [percent(own.share), percent(rest.share), plain(own.mean), plain(rest.mean)];
+    row.append(head, ...figures.map((text) => element("td", "number", text)));
+    return row;
+  }
+
   // what colours the map: a column, or a gene
   const select = byId("color-by");
   const geneField = byId("gene");
@@ -462,22 +625,28 @@
     colorBy(geneColumn(genes.get(name)));
     byId("plot-status").textContent = `The map shows the expression of ${name}.`;
   }
+  const spelt = new Map(); // names of genes to choose from, by their small letters
+  let ask = null; // for a gene that this page does not hold
+  function offerGenes(names) {
+    for (const name of names) spelt.set(name.toLowerCase(), name);
+    byId("genes").replaceChildren(...[...spelt.values()].sort().map((name) => new Option(name, name)));
+  }
   fillSelect();
   select.addEventListener("change", () => {
     if (select.value === "0" && payload.tree) cutTree(clusters.badges.length);
     else if (select.value !== "gene") colorBy(columns[Number(select.value)]);
   });
   if (geneField) {
-    const spelt = new Map([...genes.keys()].map((name) => [name.toLowerCase(), name]));
-    byId("genes").append(...[...genes.keys()].sort().map((name) => new Option(name, name)));
+    offerGenes([...genes.keys()]);
     const take = () => {
       const name = spelt.get(geneField.value.trim().toLowerCase());
-      if (name) colorByGene(name);
+      if (genes.has(name)) colorByGene(name);
+      else if (name) ask(name);
       return name;
     };
     geneField.addEventListener("input", take);
     geneField.addEventListener("change", () => {
-      if (geneField.value.trim() && !take()) byId("plot-status").textContent = `${geneField.value.trim()} is not among the ${genes.size} genes of this report.`;
+      if (geneField.value.trim() && !take()) byId("plot-status").textContent = `${geneField.value.trim()} is not among the ${spelt.size} genes of this page.`;
     });
   }
   for (const chip of document.querySelectorAll("[data-gene]")) {
@@ -665,7 +834,19 @@
     const name = button.dataset.download;
     button.addEventListener("click", () => save(new Blob([tsv(name, button.dataset.head)], { type: "text/tab-separated-values" }), `${name}.tsv`));
   }
+  byId("selection-save").addEventListener("click", () => {
+    const [head, ...rows] = cellRows();
+    const chosen = [head, ...rows.filter((_, i) => state.selected?.[i])].map((row) => row.map(field).join("\t"));
+    save(new Blob([`${chosen.join("\n")}\n`], { type: "text/tab-separated-values" }), "selected.tsv");
+  });
   byId("save-image").addEventListener("click", () => canvas.toBlob((blob) => save(blob, "cells.png")));
+
+  // a link to what is folded opens it
+  function openFolded() {
+    byId(location.hash.slice(1))?.querySelector(":scope > details.expert")?.setAttribute("open", "");
+  }
+  addEventListener("hashchange", openFolded);
+  openFolded();
 
   // page
   const themeButton = byId("theme");

@@ -1,0 +1,159 @@
+"""What a report reads from the values: expression of the genes that can be chosen, and the quality of the cells."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+
+from cellmodel.core.arrays import CellByGene, Labels, row_blocks
+from cellmodel.core.errors import InputUnusable
+from cellmodel.io.backed import AnyCells, Scan
+from cellmodel.io.matrix import ValueKind
+from cellmodel.pl._report.data import GeneValues, Row
+from cellmodel.pp.features import scan_cells
+from cellmodel.pp.moments import GeneSums, without_zeros
+from cellmodel.pp.normalize import log_values, variable_by_moments
+
+MOST_GENES: Final = 2_000  # whose expression the report holds; fewer where the cells are many
+GENES_PER_CLUSTER: Final = 10
+_MIN_CELLS: Final = 3  # with a value above zero, for a gene to be offered as variable
+_MITOCHONDRIAL: Final = re.compile(r"mt[-:.]", re.IGNORECASE)  # symbols of human, mouse, fly; R writes MT.CO1
+
+
+def columns_by_name(cells: AnyCells) -> dict[str, int]:
+    """Column of each gene whose name occurs once."""
+    times = Counter(cells.names)
+    return {name: column for column, name in enumerate(cells.names) if times[name] == 1}
+
+
+def check_genes(cells: AnyCells, asked: Sequence[str]) -> None:
+    """Refuse names of genes that the cells do not have, with the nearest that they have; ``InputUnusable``."""
+    known = columns_by_name(cells)
+    missing = [name for name in asked if name not in known]
+    if missing:
+        near = difflib.get_close_matches(missing[0], known, n=3, cutoff=0.6)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise InputUnusable(f"--genes: {', '.join(missing)} not among the gene names of {cells.source}{hint}")
+
+
+def read_genes(
+    cells: AnyCells,
+    clusters: Labels,
+    *,
+    n_clusters: int,
+    drawn: Int[np.ndarray, " row"],
+    first: Iterable[str],
+    most: int | None,
+) -> GeneValues:
+    """Read genes in one pass: those of ``first`` that the cells have, then the most variable.
+
+    ``most``: how many genes; all if None. ``drawn``: rows of the cells on the map, ascending. ``clusters``: -1 for a
+    cell without one.
+    """
+    column_of, scanned = columns_by_name(cells), scan_cells(cells)
+    variable = (cells.names[column] for column in _most_variable(scanned))
+    more = column_of if most is None else ()
+    genes = [name for name in dict.fromkeys((*first, *variable, *more)) if name in column_of][:most]
+    columns = [column_of[name] for name in genes]
+    return _read_values(cells, scanned, columns, clusters, n_clusters=n_clusters, drawn=drawn)
+
+
+def _most_variable(scanned: Scan) -> list[int]:
+    """Columns of the highly variable genes, those of the highest variance first."""
+    detected = np.flatnonzero((scanned.n_cells >= _MIN_CELLS) & (scanned.variance > 0))
+    if not len(detected):
+        return []
+    variance = scanned.variance[detected]
+    chosen = detected[variable_by_moments(scanned.mean[detected], variance, n_top=MOST_GENES)]
+    return [int(column) for column in chosen[np.argsort(-scanned.variance[chosen], kind="stable")]]
+
+
+def _read_values(
+    cells: AnyCells,
+    scanned: Scan,
+    columns: list[int],
+    clusters: Labels,
+    *,
+    n_clusters: int,
+    drawn: Int[np.ndarray, " row"],
+) -> GeneValues:
+    """Read all values once: genes on the map and in each cluster, and figures of each cell."""
+    sums = GeneSums(len(columns), n_groups=n_clusters)
+    is_drawn = np.zeros(len(clusters), dtype=bool)
+    is_drawn[drawn] = True
+    mitochondrial = np.array([bool(_MITOCHONDRIAL.match(name)) for name in cells.names])
+    on_map, n_genes, share = [], np.zeros(len(clusters)), np.zeros(len(clusters))
+    start = 0
+    for block in row_blocks(cells.matrix):
+        rows = slice(start, start := start + block.shape[0])
+        n_genes[rows], share[rows] = _quality(block, cells.kind, mitochondrial)
+        expression = log_values(block, cells.kind)[:, columns]
+        _add(sums, expression, clusters[rows])
+        on_map.append(expression[is_drawn[rows]].astype(np.float32))
+    quality = {"counts": scanned.depth} if cells.kind == ValueKind.COUNTS else {}
+    quality["genes"] = n_genes
+    if mitochondrial.any():
+        quality["mitochondrial"] = share
+    fractions, means = _shares(sums)
+    return GeneValues(
+        genes=tuple(cells.names[column] for column in columns),
+        expression=sp.vstack(on_map, format="csc"),
+        fractions=fractions,
+        means=means,
+        quality=quality,
+    )
+
+
+def _quality(
+    block: CellByGene, kind: ValueKind, mitochondrial: Bool[np.ndarray, " gene"]
+) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
+    """Count the genes of each cell, and give the share of its counts that mitochondrial genes have."""
+    linear = block if kind != ValueKind.LOG1P else block.expm1()
+    total = np.asarray(linear.sum(axis=1, dtype=np.float64)).ravel()
+    within = np.asarray(linear[:, mitochondrial].sum(axis=1, dtype=np.float64)).ravel()
+    return without_zeros(block).getnnz(axis=1), np.divide(within, total, out=np.zeros_like(total), where=total > 0)
+
+
+def by_cluster(
+    values: CellByGene, clusters: Labels, *, n_clusters: int
+) -> tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "cluster gene"]]:
+    """Fraction of cells that express a gene, and mean expression over all cells; 0 for an empty cluster.
+
+    A cell whose cluster is -1 has none.
+    """
+    sums = GeneSums(values.shape[1], n_groups=n_clusters)
+    _add(sums, values, clusters)
+    return _shares(sums)
+
+
+def _add(sums: GeneSums, expression: CellByGene, clusters: Labels) -> None:
+    rows = np.flatnonzero(clusters >= 0)
+    sums.add(without_zeros(expression[rows]), clusters[rows])
+
+
+def _shares(sums: GeneSums) -> tuple[Float[np.ndarray, "cluster gene"], Float[np.ndarray, "cluster gene"]]:
+    n_cells = np.maximum(sums.n_cells, 1)[:, None]
+    return sums.n_expressing / n_cells, sums.values / n_cells
+
+
+def genes_named_in(rows: Iterable[Row | None]) -> Iterator[str]:
+    """Names of genes in rows of names, themes, words, contributions and searches, in their order."""
+    for row in rows:
+        for key, value in (row or {}).items():
+            if key in ("gene", "genes"):
+                yield from _gene_names(value)
+            elif isinstance(value, Sequence) and not isinstance(value, str):
+                yield from genes_named_in(part for part in value if isinstance(part, Mapping))
+
+
+def _gene_names(value: Any) -> Iterator[str]:
+    """Names as a text, a text with commas, a list of texts, or a list of (name, ...)."""
+    if isinstance(value, str):
+        yield from (name.strip() for name in value.split(","))
+    else:
+        yield from (str(name if isinstance(name, str) else name[0]) for name in value)

@@ -1,0 +1,110 @@
+"""`cellmodel view`: the report served to this machine alone, with every gene, by a real process and a real browser."""
+
+import base64
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import anndata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from tests.cellmodel.pl.test_report import unpacked
+from tests.support.browser import browser_at
+
+N_CELLS, N_GENES = 90, 2_100
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """Cells of two groups with more genes than a page holds."""
+    rng = np.random.default_rng(0)
+    rates = np.full((N_CELLS, N_GENES), 0.2)
+    rates[::2, :20] = rates[1::2, 20:40] = 4.0
+    adata = anndata.AnnData(sp.csr_matrix(rng.poisson(rates).astype(np.float32)))
+    adata.var_names = [f"GENE{at}" for at in range(N_GENES)]
+    adata.obs["group"] = ["ab"[at % 2] for at in range(N_CELLS)]
+    adata.obsm["X_umap"] = rng.normal(size=(N_CELLS, 2))
+    path = tmp_path_factory.mktemp("view") / "cells.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+def arguments(path, *options):
+    program = "import sys; from genekb_cellmodel_cli.entry import cellmodel; sys.argv[0] = 'cellmodel'; cellmodel()"
+    return [sys.executable, "-c", program, "view", str(path), "--cluster-key", "group", "--no-browser", *options]
+
+
+@contextmanager
+def viewing(path, *options):
+    """Run the command until the end of the block, then interrupt it as Ctrl-C does."""
+    process = subprocess.Popen(arguments(path, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def ask(address, path, *, host=None):
+    """Status and content of an answer."""
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    connection.request("GET", path, headers={"Host": host or parts.netloc})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+@pytest.fixture(scope="module")
+def address(cells):
+    with viewing(cells) as found:
+        yield found
+
+
+def test_any_gene_is_answered_as_the_page_holds_it_and_nothing_else(address, cells):
+    root = urlsplit(address).path
+    status, page = ask(address, root)
+    assert (status, urlsplit(address).hostname) == (200, "127.0.0.1")
+    assert b"connect-src &#39;self&#39;" in page
+    adata = anndata.read_h5ad(cells)
+    counts = adata.X.toarray().astype(float)
+    expected = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    _, content = ask(address, f"{root}gene/{N_GENES - 1}")
+    gene = json.loads(content)
+    steps = unpacked(base64.b64decode(gene["values"]), n_cells=N_CELLS)
+    column = expected[:, adata.var_names.get_loc(gene["name"])]
+    assert np.allclose(steps / 255 * gene["highest"], column, atol=gene["highest"] / 255)
+    assert ask(address, f"{root}gene/{N_GENES}")[0] == 404
+    assert ask(address, f"{root}gene/-1")[0] == 404
+    assert ask(address, "/")[0] == 404
+    assert ask(address, "/etc/passwd")[0] == 404
+    assert ask(address, root, host="example.org")[0] == 403
+
+
+def test_a_port_that_is_taken_is_one_line(address, cells):
+    port = urlsplit(address).port
+    asked = arguments(cells, "--port", str(port))
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"port {port} of 127.0.0.1 cannot be used" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_gene_that_the_page_does_not_hold_colours_the_map_when_it_is_chosen(address, tmp_path):
+    with browser_at(address, tmp_path) as page:
+        held, served = page.run(
+            "(() => { const p = JSON.parse(document.getElementById('plot-data').textContent);"
+            "return [p.genes.length, p.served]; })()"
+        )
+        assert (held, held + len(served)) == (2_000, N_GENES)
+        page.run("document.getElementById('gene').focus()")
+        page.type(served[-1])
+        page.wait(f"document.getElementById('plot-status').textContent.includes('expression of {served[-1]}')")
+        assert page.log == []
