@@ -20,7 +20,7 @@ InputUnusable, NotCounts, AlignmentTooLow, {}SlotTaken
     See :mod:`cellmodel.core.errors`.
 """
 _SHARED: Final = {
-    "adata": "Counts or log-normalised expression; genes by any of their names; backed or not.",
+    "adata": "Counts or log-normalised expression; genes by any of their names; in memory or backed.",
     "kb": "Store: its name, such as ``human``, its folder, or opened.",
     "recipe": "Name of a recipe, or a `Recipe`.",
     "knowledge": "``real`` gene vectors, ``shuffled`` among the genes, ``random`` ones, or ``none``.",

@@ -181,13 +181,14 @@ def cells_from_anndata(adata: "AnnData", read: ReadConfig | None = None, *, sour
     """Choose the matrix of an AnnData and say what it holds.
 
     A layer or ``.raw`` that is asked for wins; else ``layers["counts"]`` if it holds counts; else X; and if X is
-    scaled, ``.raw`` where that is usable. Raises ``InputUnusable``, ``NotCounts``: see :func:`read_cells`.
+    scaled, ``.raw`` where that is usable. Values that are backed by a file are read from it. Raises ``InputUnusable``,
+    ``NotCounts``: see :func:`read_cells`.
     """
     read = read or ReadConfig()
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputUnusable(f"{source} holds {adata.n_obs} cells x {adata.n_vars} genes; is it empty?")
     if adata.isbacked:
-        raise InputUnusable(f"{source} is backed by a file; load it first with adata.to_memory()")
+        return replace(cells_from_anndata(adata.to_memory(), read, source=source), adata=adata)
     notes: list[str] = []
     choice = _choose(adata, read, source, notes)
     where = f"{choice.name} of {source}"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import numpy as np
@@ -155,10 +156,30 @@ def run_on_anndata(
     copy: bool = False,
     source: str = "AnnData in memory",
 ) -> "tuple[AnnData | None, Result]":
-    """Do a task on an AnnData, or on a copy, which is given then, and give what was found."""
-    target = adata.copy() if copy else adata
-    cells = cells_from_anndata(target, read, source=source)
-    return target if copy else None, run_on_cells(cells, task, key_added=key_added, overwrite=overwrite)
+    """Do a task on an AnnData, or on a copy, which is given then, and give what was found.
+
+    Of an AnnData that is backed by a large file the values stay there, where the task can do with it; slots are added
+    to the AnnData in memory.
+    """
+    if copy:
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
+    with _cells_of(adata, task, read, source) as (cells, stages):
+        found = run_on_cells(cells, task, key_added=key_added, overwrite=overwrite, stages=stages)
+    return adata if copy else None, found
+
+
+@contextmanager
+def _cells_of(
+    adata: "AnnData", task: Task[Any], read: ReadConfig, source: str
+) -> Iterator[tuple[AnyCells, AnyStages | None]]:
+    path = Path(adata.filename) if adata.isbacked and not adata.is_view else None
+    if path is None or task.stage_key is None or count_entries(path, read) <= BACKED_ABOVE:
+        yield cells_from_anndata(adata, read, source=source), None
+        return
+    backed = replace(open_backed(path, read), adata=adata)
+    with TemporaryDirectory(prefix="cellmodel-") as folder:
+        stages = Stages(Path(folder) / "work", key={"cells": str(path)})
+        yield read_backed_cells(backed, read, stages, batch_key=task.batch_key), stages
 
 
 def run_on_file(

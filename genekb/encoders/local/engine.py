@@ -141,9 +141,20 @@ class PackedLinear(torch.nn.Module):
         return outputs
 
 
-def pack_linears(module: torch.nn.Module) -> None:
-    """Pack the linear layers in bfloat16 of a module, if this PyTorch has the operators of its compiler for that."""
+def can_pack() -> bool:
+    """Whether this PyTorch has the operators of its compiler for packed layers, and the CPU those for bfloat16."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    try:
+        PackedLinear(torch.nn.Linear(1, 1).bfloat16())
+    except RuntimeError:  # AVX2 alone: PyTorch's own layers do without
+        return False
+    return True
+
+
+def pack_linears(module: torch.nn.Module) -> None:
+    """Pack the linear layers in bfloat16 of a module where that can be done."""
+    if not can_pack():
         return
     for parent in list(module.modules()):
         for name, child in parent.named_children():

@@ -172,7 +172,7 @@ def test_a_planted_difference_between_conditions_is_found_in_its_cluster(cells, 
     theme = slot["themes"].query("cluster == 'CD19+ B' and condition == 'stimulated'").iloc[0]
     assert theme["gene"] in {"CD3D", "CD3E", "CD3G"}
     assert theme["p_value"] <= 0.05
-    with pytest.raises(SlotTaken, match="use --overwrite"):
+    with pytest.raises(SlotTaken, match="use overwrite=True"):
         cm.tl.attribute(adata, kb, cluster_key="bulk_labels")
 
 

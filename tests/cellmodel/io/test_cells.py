@@ -189,11 +189,12 @@ def test_features_that_are_no_genes_do_not_decide_the_kind(in_raw):
     np.testing.assert_array_equal(cells.matrix.toarray(), COUNTS[:, :6])
 
 
-def test_an_adata_that_stays_in_its_file_is_refused(tmp_path):
+def test_an_adata_that_stays_in_its_file_is_read_from_it(tmp_path):
     make().write_h5ad(tmp_path / "a.h5ad")
     adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    with pytest.raises(InputUnusable, match="to_memory"):
-        cells_from_anndata(adata)
+    cells = cells_from_anndata(adata)
+    assert cells.adata is adata
+    np.testing.assert_array_equal(cells.matrix.toarray(), cells_from_anndata(make()).matrix.toarray())
     adata.file.close()
 
 

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
+import cellmodel as cm
 import genekb
 from cellmodel.core.config import GraphConfig, PreprocessConfig, RunConfig, SemanticsConfig, SpatialConfig
 from cellmodel.core.errors import InputUnusable, NotCounts, SlotTaken
@@ -448,3 +449,18 @@ def test_a_run_that_was_killed_goes_on_and_ends_the_same(cells, tmp_path):
     np.testing.assert_array_equal(a.obsm["X_cellmodel"], b.obsm["X_cellmodel"])
     assert a.obs["cellmodel"].tolist() == b.obs["cellmodel"].tolist()
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("values", [10**9, 100])
+def test_a_backed_anndata_gets_the_slots_of_one_in_memory(values, cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(_task, "BACKED_ABOVE", values)
+    whole, backed = anndata.read_h5ad(cells), anndata.read_h5ad(cells, backed="r")
+    for adata in (whole, backed):
+        cm.tl.cluster(adata, knowledge="none", recipe="pca-kmeans", n_clusters=4)
+    assert backed.isbacked
+    assert backed.obs["cellmodel"].tolist() == whole.obs["cellmodel"].tolist()
+    assert np.allclose(backed.obsm["X_cellmodel"], whole.obsm["X_cellmodel"], atol=1e-4)
+    notes = list(backed.uns["cellmodel"]["input"]["notes"])
+    assert any("read out of core" in note for note in notes) is (values == 100)
+    cm.tl.cluster(backed[:200], knowledge="none", recipe="pca-kmeans", n_clusters=2, copy=True, overwrite=True)
+    backed.file.close()

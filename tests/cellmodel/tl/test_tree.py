@@ -124,7 +124,7 @@ def test_a_cluster_is_clustered_again_and_the_others_stay():
 @pytest.mark.parametrize(
     ("within", "message"),
     [
-        ("type", "--within names a column of obs and its clusters, such as cellmodel=3"),
+        ("type", "within= names a column of obs and its clusters, such as cellmodel=3"),
         ("tipe=1", r"has no column 'tipe' in obs .*did you mean 'type'"),
         ("type=9", r"obs\['type'\] has no cluster '9' \(there are: 0, 1"),
         ("small=b", "small=b holds 4 cells, and 10 are needed"),
