@@ -4,9 +4,12 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import typer.main
-from sphinx.application import Sphinx
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 MARK = re.compile(r"^<!-- commands of (\w+) -->$", re.MULTILINE)
 
@@ -45,12 +48,12 @@ def reference(program: str) -> str:
     return "\n".join(section(program, words, command) for words, command in commands_of(program).items())
 
 
-def fill(_app: Sphinx, _page: str, source: list[str]) -> None:
+def fill(_app: "Sphinx", _page: str, source: list[str]) -> None:
     """Put the reference in the place of its mark."""
     source[0] = MARK.sub(lambda mark: reference(mark[1]), source[0])
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Connect to Sphinx."""
     app.connect("source-read", fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -288,6 +288,7 @@ def test_the_input_is_never_the_output(home, tmp_path):
     assert hashlib.sha256(source.read_bytes()).hexdigest() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_says_how_to_go_on(real_data, tmp_path):
     process = start(
         "genekb", "build", "--source", real_data / "ncbi" / "2022-11", "--model", "minilm", "--home", tmp_path

@@ -35,7 +35,7 @@ from genekb import BuildConfig
 from tests.support.processes import start
 
 WHOLE = replace(find_recipe("pca-kmeans"), name="whole", out_of_core=False)
-CONFIG = RunConfig(knowledge="none", preprocess=PreprocessConfig(n_top_genes=200))
+CONFIG = RunConfig(knowledge="none", preprocess=PreprocessConfig(n_top_genes=200), n_clusters=4)
 
 
 def make_counts(n_cells=400, n_genes=300, seed=0):
@@ -115,7 +115,7 @@ def test_csc_and_10x_are_read_as_csr_is(kind, cells, small_blocks, tmp_path, mon
     assert stored.count_entries(path, ReadConfig()) == make_counts()[0].nnz
     suffix = ".zarr" if kind == "zarr" else ".h5ad"
     backed = run(path, tmp_path / f"b{suffix}")
-    for other, mode in ((path, "no"), (cells, "no"), (cells, "yes")):
+    for other, mode in ((path, "no"), (cells, "yes")):
         found = run(other, tmp_path / f"{other.suffix[1:]}-{mode}.h5ad", mode=mode, overwrite=True).result
         np.testing.assert_allclose(backed.result.features.pcs, found.features.pcs, atol=1e-4)
         assert backed.result.labels.tolist() == found.labels.tolist()
@@ -152,8 +152,9 @@ def test_a_10x_file_of_which_the_pointers_are_wrong_is_refused(tmp_path):
 
 
 def test_out_of_core_and_in_memory_agree(cells, small_blocks, tmp_path):
-    streamed = run(cells, tmp_path / "s.h5ad").result
-    whole = run(cells, tmp_path / "w.h5ad", mode="no").result
+    estimated = replace(CONFIG, n_clusters=None)
+    streamed = run(cells, tmp_path / "s.h5ad", config=estimated).result
+    whole = run(cells, tmp_path / "w.h5ad", mode="no", config=estimated).result
     assert streamed.features.top_genes.tolist() == whole.features.top_genes.tolist()
     assert adjusted_rand_score(streamed.labels, whole.labels) > 0.95
     assert adjusted_rand_score(streamed.labels, make_counts()[1]) > 0.9
@@ -195,7 +196,7 @@ def test_the_components_are_those_of_the_whole_matrix(cells, small_blocks, tmp_p
 
 @pytest.mark.parametrize("mode", ["yes", "no"])
 def test_the_recall_of_an_approximate_graph_is_told(mode, cells, tmp_path):
-    config = replace(CONFIG, graph=GraphConfig(exact_up_to=100), n_clusters=4, n_words=0)
+    config = replace(CONFIG, graph=GraphConfig(exact_up_to=100), n_words=0)
     features = run(cells, tmp_path / "out.h5ad", mode=mode, config=config).result.features
     pcs = features.pcs / np.linalg.norm(features.pcs, axis=1, keepdims=True)
     nearest = np.argsort(10 * np.eye(400) - pcs @ pcs.T, axis=1)[:, :15]
@@ -316,7 +317,7 @@ def test_cells_that_would_fit_are_backed_where_nothing_speaks_against_it(
     values, change, name, is_backed, cells, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(_task, "BACKED_ABOVE", values)
-    found = run(cells, tmp_path / name, mode="auto", config=replace(CONFIG, n_clusters=4, n_words=0, **change))
+    found = run(cells, tmp_path / name, mode="auto", config=replace(CONFIG, n_words=0, **change))
     assert any("read out of core" in note for note in found.cells.notes) is is_backed
 
 
@@ -326,7 +327,7 @@ def test_settings_give_out_of_core_what_they_give_in_memory(change, small_blocks
     adata = make_cells(counts)
     adata.obsm["spatial"] = group[:, None] * 9.0 + np.random.default_rng(0).random((400, 2))
     adata.write_h5ad(tmp_path / "cells.h5ad")
-    config = replace(CONFIG, n_clusters=4, n_words=0, **change)
+    config = replace(CONFIG, n_words=0, **change)
     backed, whole = (
         run(tmp_path / "cells.h5ad", tmp_path / f"{mode}.h5ad", mode=mode, config=config).result
         for mode in ("yes", "no")
@@ -357,7 +358,7 @@ def named_cells(kb, tmp_path_factory):
     "change",
     [
         {"recipe": "lowsample", "n_clusters": 4},
-        {"recipe": "scsiameseclu", "knowledge": "none"},
+        {"recipe": "scsiameseclu", "knowledge": "none", "n_clusters": 4},
         {"recipe": "genept-s", "n_clusters": 4, "semantics": SemanticsConfig(sentences="encoded", n_sampled=20)},
         *(
             pytest.param({"recipe": name, "n_clusters": 4}, marks=pytest.mark.slow)
@@ -406,7 +407,7 @@ SLOW = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in ("scsiamesecl
 
 @pytest.mark.parametrize("recipe", [CONFIG.recipe, "scllm-dsc", *SLOW])
 def test_a_model_and_a_report_are_written_out_of_core(recipe, cells, small_blocks, tmp_path):
-    config = replace(CONFIG, recipe=recipe, n_clusters=4)
+    config = replace(CONFIG, recipe=recipe)
     for mode in ("yes", "no"):
         folder = tmp_path / mode
         folder.mkdir()

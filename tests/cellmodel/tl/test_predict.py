@@ -25,6 +25,7 @@ from tests.support.in_process import call, call_json
 
 GRAPH_RECIPES = ("scllm-dsc", "scsiameseclu", "scrcl", "scrcl-text")
 RIVALS = ("scmae", "desc", "contrastive-sc")
+SLOW = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in GRAPH_RECIPES[1:]]
 RECIPES = ("fused", "lowsample", "pca-kmeans", "pca-leiden", "genept-w", "genept-s", *GRAPH_RECIPES, *RIVALS)
 
 
@@ -115,7 +116,7 @@ def test_a_cell_is_placed_alike_alone_and_among_others(fit, halves, kb, recipe):
     np.testing.assert_allclose(alone.representation.z[0], together.representation.z[7], atol=1e-5)
 
 
-@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
+@pytest.mark.parametrize("recipe", ["fused", GRAPH_RECIPES[0], *SLOW])
 def test_a_model_read_back_predicts_the_same_bytes(fit, halves, kb, tmp_path, recipe):
     model, _ = fit(recipe)
     save_model(model, tmp_path / "model")
@@ -128,7 +129,7 @@ def test_a_model_read_back_predicts_the_same_bytes(fit, halves, kb, tmp_path, re
     assert first.representation.z.tobytes() == second.representation.z.tobytes()
 
 
-@pytest.mark.parametrize("recipe", ["fused", *GRAPH_RECIPES])
+@pytest.mark.parametrize("recipe", ["fused", GRAPH_RECIPES[0], *SLOW])
 @pytest.mark.parametrize(("share", "works"), [(0.7, True), (0.4, False)])
 def test_missing_genes_are_taken_at_their_mean_up_to_a_limit(fit, halves, kb, recipe, share, works):
     model, _ = fit(recipe)
@@ -174,7 +175,7 @@ def simulated(n_cells=400, n_genes=200, n_types=4):
     return AnnData(sp.csr_matrix(rng.poisson(rates[types]).astype(np.float32))), types
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in GRAPH_RECIPES if recipe != "scrcl-text"])
+@pytest.mark.parametrize("recipe", ["scllm-dsc", pytest.param("scsiameseclu", marks=pytest.mark.slow), "scrcl"])
 def test_without_knowledge_held_out_cells_get_the_cluster_of_their_type(recipe):
     adata, types = simulated()
     adata.var_names = [f"gene {row}" for row in range(adata.n_vars)]

@@ -179,6 +179,7 @@ def test_the_number_of_threads_does_not_change_a_fitted_encoder():
     assert ids[0].startswith("lsa-128-")
 
 
+@pytest.mark.slow
 def test_known_weights_are_verified_wherever_they_lie(minilm_copy):
     code = "from genekb.encoders import load_encoder; print(load_encoder('minilm', dtype='float32').spec.revision)"
     assert "1110a243" in run_without_bundle(code, GENEKB_MODELS=str(minilm_copy.parent))

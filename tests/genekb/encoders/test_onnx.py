@@ -113,6 +113,7 @@ def test_the_same_list_gives_the_same_bytes_and_rows_follow_the_input(folder, ca
     np.testing.assert_allclose(encoder.encode(texts[::-1]).vectors[::-1], first.vectors, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_kept_graph_gives_the_same_bytes_in_another_process_without_the_weights(folder, cache, tmp_path):
     load(folder, cache)
     code = (
@@ -212,7 +213,7 @@ def write_half(graph):
     graph.write_bytes(graph.read_bytes()[:1000])
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, write_half])
+@pytest.mark.parametrize("damage", [flip_a_byte, pytest.param(write_half, marks=pytest.mark.slow)])
 def test_a_damaged_graph_is_not_read_but_replaced(folder, cache, tmp_path, damage, caplog):
     expected = load(folder, cache).encode(TEXTS).vectors
     graph = Path(shutil.copy(path_of_graph(folder, cache), tmp_path))
