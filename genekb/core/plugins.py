@@ -34,6 +34,7 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "matplotlib": ("matplotlib", "plot"),
     "pydeseq2": ("pydeseq2", "de"),
     "minisign": ("py-minisign", "sign"),
+    "mcp": ("mcp", "mcp"),
     "model2vec": ("model2vec", "static"),
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),

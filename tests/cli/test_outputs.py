@@ -66,7 +66,7 @@ COMMANDS = {
 ADDED_TO = {("cellmodel bench", "-o"), ("cellmodel sweep", "-o")}
 # Their paths are read alone, or are a folder that they add files to, or a key or lock file that is never taken for it.
 OTHERS = {
-    "cellmodel": {"ablate", "demo", "eval", "lock", "perturb-eval", "pull", "push", "sync", "view"},
+    "cellmodel": {"ablate", "demo", "eval", "lock", "mcp", "perturb-eval", "pull", "push", "sync", "view"},
     "genekb": {
         "build",
         "download",

@@ -308,6 +308,10 @@ class Slots:
         """Say where the cells of a file, or of several, go."""
         return self.write(out.file(*paths), in_place=out.in_place, **more)
 
+    def write_or_print(self, out: "CellsOut", path: Path, *, json: bool) -> "WriteConfig | None":
+        """Say where the cells of a file go; nowhere where only the JSON object was asked for."""
+        return None if json and out == CellsOut() else self.write_cells(out, path)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellsOut:

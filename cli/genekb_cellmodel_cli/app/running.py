@@ -306,17 +306,25 @@ def run(app: typer.Typer, name: str) -> None:
             from_shell.reset(asked)
 
 
-def _end(error: BaseException, name: str) -> None:
-    """Exit as an error of ours says, or as programs do whose reader has gone; return for any other error."""
+def known_fault(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and line of wrong usage or an error of ours, or of a resource or extra that lacks; None for others."""
     from genekb.core.plugins import missing_extra
     from genekb.core.resources import resource_fault
 
+    if hasattr(error, "format_message"):  # as every usage error has
+        return 2, error.format_message()
+    error = resource_fault(error) or missing_extra(error) or error
+    code = exit_code(error)
+    return None if code is None else (code, " ".join(str(error).split()))
+
+
+def _end(error: BaseException, name: str) -> None:
+    """Exit as an error of ours says, or as programs do whose reader has gone; return for any other error."""
     if isinstance(error, SystemExit):
         if isinstance(error.__context__, BrokenPipeError):
             sys.exit(PIPE_CLOSED)
         return
-    error = resource_fault(error) or missing_extra(error) or error
-    code = exit_code(error)
-    if code is not None and not _state["debug"]:
-        note(f"{name}: error: {' '.join(str(error).split())}")
-        sys.exit(code)
+    fault = known_fault(error)
+    if fault is not None and not _state["debug"]:
+        note(f"{name}: error: {fault[1]}")
+        sys.exit(fault[0])

@@ -1,5 +1,6 @@
 """The command `cellmodel`."""
 
+from genekb_cellmodel_cli import assistants
 from genekb_cellmodel_cli.app.options import expand_groups
 from genekb_cellmodel_cli.app.running import make_app, make_group, run
 from genekb_cellmodel_cli.cellmodel import (
@@ -51,6 +52,7 @@ app = make_app(
             before=_require_cells,
         ),
         "markers": samples.markers,
+        "mcp": assistants.mcp,
         "perturb": perturb.perturb,
         "perturb-eval": perturb.evaluate,
         "plot": plot.plot,

@@ -124,8 +124,8 @@ def annotate(
     kb = store.open(trust_remote_code=trust_remote_code)
     panel = read_panel_alone(candidates, encoder=genes.encoder, level=level) if kb is None else {}
     if lists.are_given(path) or path is None:
-        if out.output is None:
-            raise typer.BadParameter("names of lists are a table: give --output FILE, .csv or .tsv")
+        if out.output is None and not json:
+            raise typer.BadParameter("names of lists are a table: give --output FILE, .csv or .tsv, or --json")
         choice = lists.choice(types=candidates.read() if kb else None, level=level, n_permutations=permutations)
         _name_lists(
             lists,
@@ -142,8 +142,8 @@ def annotate(
     from cellmodel.tl._names import annotate_task, overlap_task
     from cellmodel.tl._task import run_on_file
 
-    reading, write = read.config(), slots.write_cells(out, path)
-    given = {"input": str(path), "output": str(write.output)}
+    reading, write = read.config(), slots.write_or_print(out, path, json=json)
+    given = {"input": str(path), "output": str(write.output if write else "")}
     if kb is None:
         naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
         _print_names(given | names_content(naming), _BY_OVERLAP, json=json)
@@ -235,11 +235,11 @@ def _name_lists(
     *,
     choice: "ListChoice",
     panel: "Panel",
-    output: Path,
+    output: Path | None,
     overwrite: bool,
     json: bool,
 ) -> None:
-    """Name the lists, write and show the names."""
+    """Name the lists, write the names where there is an output, and show them."""
     from cellmodel.explain.marker_tables import read_marker_lists
     from cellmodel.tl._names import named_rows, write_names
     from genekb.files.replace import Target, check_targets
@@ -247,13 +247,14 @@ def _name_lists(
     path = lists.marker_lists
     assert path is not None
     inputs = [path] if lists.universe is None else [path, lists.universe]
-    check_targets([Target(output)], inputs=inputs, overwrite=overwrite)
+    check_targets([Target(output)] if output else [], inputs=inputs, overwrite=overwrite)
     content = named_rows(read_marker_lists(path), kb, config, choice=choice, panel=panel)
-    write_names(content["clusters"], output, overwrite=overwrite)
-    show({"input": str(path), "output": str(output)} | content, _list_lines(content, output), json=json)
+    if output:
+        write_names(content["clusters"], output, overwrite=overwrite)
+    show({"input": str(path), "output": str(output or "")} | content, _list_lines(content, output), json=json)
 
 
-def _list_lines(content: dict[str, Any], output: Path) -> list[str]:
+def _list_lines(content: dict[str, Any], output: Path | None) -> list[str]:
     rows = content["clusters"]
     lines = [*table(_LISTS_BY_TYPES if "store_id" in content else _LISTS_BY_OVERLAP, rows), ""]
     if "store_id" in content:

@@ -58,9 +58,9 @@ def attribute(
             other_store=other_store,
         )
     task = attribute_task(store.open(), genes.config(), choice=choice, tables=tables)
-    write = slots.write_cells(out, path)
-    found, output = run_on_file(path, task, read=read.config(), write=write), write.output
-    content = {"input": str(path), "output": str(output), "tables": str(tables or ""), **evidence_content(found)}
+    write = slots.write_or_print(out, path, json=json and tables is None)
+    found, output = run_on_file(path, task, read=read.config(), write=write), str(write.output if write else "")
+    content = {"input": str(path), "output": output, "tables": str(tables or ""), **evidence_content(found)}
     notes = ["", *found.notes] if found.notes else []
     sets = ["", *table(("cluster", "gene set", "p adjusted", "genes"), _set_rows(found))] if found.sources else []
     written = ["", f"output: {output}", *([f"tables: {tables}"] if tables else [])]
