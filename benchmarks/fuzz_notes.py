@@ -173,7 +173,7 @@ def read_notes(folder: Path) -> Any:
     from genekb.builder.lineage import lineage_tree, trace_lineage
     from genekb.share.catalog import add_to_catalog, address_of, find_listed, read_catalog
     from genekb.share.lock import check_pin, pin_store, sync, write_pins
-    from genekb.share.signing import check_signature, sign_store
+    from genekb.share.signing import check_signature, sign
     from genekb.store.files import Origin, files_here, note_origin, read_origin, recall_place, remember_places
     from genekb.store.lockfile import read_pins
     from genekb.store.manifest import MANIFEST
@@ -206,7 +206,7 @@ def read_notes(folder: Path) -> Any:
         lambda: write_pins([pin_store(store)], lock),
         listed,
         lambda: check_signature(signed, signature.read_bytes(), str(folder / "key.pub"), what="human@1"),
-        lambda: sign_store(place, folder / "key"),
+        lambda: sign(place, folder / "key"),
         lambda: note_origin(place, Origin(url="x", encoders=())),
         lambda: remember_places(place.parent, {encoder_id: folder}),
     ]

@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellmodel import io, pl, tl
+    from cellmodel import bench, io, pl, tl
     from cellmodel.core.config import RunConfig
     from cellmodel.io import get
-    from cellmodel.pl._tools import report
+    from cellmodel.pl._tools import report, view
+    from cellmodel.tl._demo import demo
 
-__all__ = ["RunConfig", "get", "io", "pl", "report", "tl"]
+__all__ = ["RunConfig", "bench", "demo", "get", "io", "pl", "report", "tl", "view"]
+_FUNCTIONS = {"demo": "cellmodel.tl._demo", "report": "cellmodel.pl._tools", "view": "cellmodel.pl._tools"}
 
 
 def __getattr__(name: str) -> Any:
@@ -24,8 +26,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'cellmodel' has no attribute {name!r}")
     error = import_module("cellmodel.core.errors").NotAvailable
     import_module("genekb.core.plugins").require("anndata", needed_by=f"cellmodel.{name} needs", error=error)
-    if name == "report":
-        return import_module("cellmodel.pl._tools").report
+    if name in _FUNCTIONS:
+        return getattr(import_module(_FUNCTIONS[name]), name)
     return import_module("cellmodel.io.get" if name == "get" else f"cellmodel.{name}")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genekb.api import (
         build,
+        compare,
         diff,
         encode,
         export,
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from genekb.genes.coverage import Coverage
     from genekb.genes.resolve import Resolution
     from genekb.query.doctor import doctor
+    from genekb.query.gc import gc
+    from genekb.share.lock import lock, sync
+    from genekb.share.signing import keygen, sign
+    from genekb.sources.entrez_fetch import fetch
     from genekb.sources.ncbi_bulk import read_ncbi_folder
+    from genekb.sources.ncbi_download import download
     from genekb.sources.open import read_source
     from genekb.sources.table import read_demo_table
     from genekb.store.reader import Store
@@ -35,12 +41,18 @@ __all__ = [
     "Resolution",
     "Store",
     "build",
+    "compare",
     "diff",
     "doctor",
+    "download",
     "encode",
     "export",
+    "fetch",
+    "gc",
     "import_vectors",
+    "keygen",
     "list_stores",
+    "lock",
     "models",
     "name_set",
     "open",
@@ -50,6 +62,8 @@ __all__ = [
     "read_demo_table",
     "read_ncbi_folder",
     "read_source",
+    "sign",
+    "sync",
     "update",
     "verify",
 ]
@@ -60,9 +74,16 @@ _HOME = {
     "Resolution": "genekb.genes.resolve",
     "Store": "genekb.store.reader",
     "doctor": "genekb.query.doctor",
+    "download": "genekb.sources.ncbi_download",
+    "fetch": "genekb.sources.entrez_fetch",
+    "gc": "genekb.query.gc",
+    "keygen": "genekb.share.signing",
+    "lock": "genekb.share.lock",
     "read_demo_table": "genekb.sources.table",
     "read_ncbi_folder": "genekb.sources.ncbi_bulk",
     "read_source": "genekb.sources.open",
+    "sign": "genekb.share.signing",
+    "sync": "genekb.share.lock",
 }
 
 

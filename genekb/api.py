@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genekb.core.errors import StoreCorrupt
-from genekb.core.python import for_python, progress
+from genekb.core.progress import progress
+from genekb.core.python import for_python
 from genekb.store.reader import Store
 
 if TYPE_CHECKING:
     from genekb.builder.diff import StoreDiff
     from genekb.builder.plan import BuildConfig
     from genekb.encoders.kinds import ModelEntry
+    from genekb.query.compare import Comparison
     from genekb.query.export import ExportKind, ExportResult
     from genekb.query.name_set import SetNaming
     from genekb.share.push import Pushed
@@ -335,6 +337,28 @@ def export(
     kind: Any = format or _ENDINGS.get(file.suffix, file.suffix[1:])
     gene_ids = None if genes is None else store.gene_ids(list(genes))
     return export_store(store, file, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
+
+
+@for_python
+def compare(
+    kb: str | Store,
+    *,
+    encoder: Names | None = None,
+    neighbors: int = 10,
+    genes: int | None = 10_000,
+    vocabulary: Names | None = None,
+    random_state: int = 0,
+) -> "Comparison":
+    """Compare encoders of a store, as `genekb compare` does; see :func:`genekb.query.compare.compare_encoders`.
+
+    ``neighbors``: nearest genes looked at; ``genes``: size of the sample, all if None.
+    """
+    from genekb.query.compare import compare_encoders
+
+    encoders, vocabularies = _several(encoder) or None, _several(vocabulary) or None
+    return compare_encoders(
+        open(kb), encoders=encoders, n_neighbors=neighbors, n_genes=genes, seed=random_state, vocabularies=vocabularies
+    )
 
 
 @for_python

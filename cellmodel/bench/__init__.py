@@ -1,3 +1,34 @@
-"""Scores against true labels, and the protocol that measures recipes; the only room that sees labels."""
+"""Scores against true labels, and the protocol that measures recipes; the only room that sees labels: `cm.bench`."""
 
-__all__ = ["ablation", "changes", "integration", "jobs", "metrics", "n_shot", "perturbations", "runner", "tables"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cellmodel.bench.api import ablate, bench, eval, perturb_eval, sweep
+
+__all__ = [
+    "ablate",
+    "ablation",
+    "api",
+    "bench",
+    "eval",
+    "integration",
+    "metrics",
+    "n_shot",
+    "perturb_eval",
+    "perturbations",
+    "sweep",
+]
+_FUNCTIONS = {"ablate", "bench", "eval", "perturb_eval", "sweep"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function when it is first used."""
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module 'cellmodel.bench' has no attribute {name!r}")
+    return getattr(import_module("cellmodel.bench.api"), name)
+
+
+def __dir__() -> list[str]:
+    """Names that people use."""
+    return sorted(_FUNCTIONS)

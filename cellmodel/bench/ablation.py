@@ -6,10 +6,11 @@ from typing import Final, get_args
 
 from cellmodel.bench.changes import WITHOUT, Change
 from cellmodel.bench.jobs import BenchConfig, DataSet, parse_variant, run_job
-from cellmodel.bench.runner import Progress, plan_jobs
+from cellmodel.bench.runner import plan_jobs
 from cellmodel.bench.tables import COMPLETE, PairedRow, header, line, paired_rows
 from cellmodel.core.config import Knowledge
 from cellmodel.recipes.registry import find_recipe
+from genekb.core.progress import progress
 
 SHOWN: Final = ("same_clusters", "neighbours", "n_clusters", "accuracy", "nmi", "ari", "macro_f1", "purity")
 _PATHS: Final = {"1.0": "path 1 alone", "0.0": "path 2 alone"}  # by the share of the first
@@ -62,7 +63,7 @@ def ablation_changes(name: str, *, knowledge: Knowledge) -> tuple[list[Change], 
     return found, skipped
 
 
-def ablate(data: DataSet, config: BenchConfig, *, progress: Progress | None = None) -> Ablation:
+def ablate(data: DataSet, config: BenchConfig) -> Ablation:
     """Run a recipe as it is and with each change, and measure all as :func:`cellmodel.bench.jobs.run_job` does."""
     name, knowledge, _ = parse_variant(config.variants[0])
     changes, skipped = ablation_changes(name, knowledge=knowledge if config.stores else "none")
@@ -71,8 +72,7 @@ def ablate(data: DataSet, config: BenchConfig, *, progress: Progress | None = No
     rows = complete.rows
     for number, job in enumerate(others):
         rows += run_job(job, complete=complete.clusters).rows
-        if progress:
-            progress("ablation", number + 1, len(others))
+        progress("ablation", number + 1, len(others))
     return Ablation(
         recipe=name,
         n_clusters=config.n_clusters[0],

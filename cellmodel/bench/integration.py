@@ -13,13 +13,23 @@ from cellmodel.bench.metrics import Scores, score_columns
 from cellmodel.core.arrays import Embedding
 from cellmodel.core.config import GraphConfig, RunConfig
 from cellmodel.core.errors import InputUnusable
-from cellmodel.io.cells import Cells, ObsCategories, ReadConfig, obs_categories, obs_columns, obsm_embedding, read_cells
+from cellmodel.io.cells import (
+    Cells,
+    ObsCategories,
+    ReadConfig,
+    cells_from_anndata,
+    obs_categories,
+    obs_columns,
+    obsm_embedding,
+    read_cells,
+)
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import approximate_search, exact_search
 from genekb.core.messages import counted
 from genekb.core.plugins import require
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from scib_metrics.nearest_neighbors import NeighborsResults
 
 BIO: Final = ("isolated_labels", "kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi")
@@ -137,7 +147,7 @@ class IntegrationReport:
 
 
 def evaluate_integration(
-    path: Path,
+    path: "Path | AnnData",
     *,
     truth: str,
     batch_key: str,
@@ -146,7 +156,7 @@ def evaluate_integration(
     confounded_ok: bool = False,
     read: ReadConfig | None = None,
 ) -> IntegrationReport:
-    """Score the embeddings of a file beside its principal components, as they are and integrated by plain Harmony.
+    """Score the embeddings of a file, or of cells in memory, beside their components, as they are and by plain Harmony.
 
     ``key``: name under which results were stored, whose clusters and embeddings are scored, with ``X_pca`` where the
     file has it. ``use_rep``: other embeddings in obsm. ``confounded_ok``: whether no type may be in two batches. Cells
@@ -154,7 +164,7 @@ def evaluate_integration(
     missing, or types and batches are confounded; ``NotAvailable`` without `scib-metrics`.
     """
     require_scib()
-    cells = read_cells(path, read)
+    cells = read_cells(path, read) if isinstance(path, Path) else cells_from_anndata(path, read or ReadConfig())
     columns = obs_columns(cells.adata, (truth, key) if key in cells.adata.obs else (truth,), source=cells.source)
     batches = obs_categories(cells.adata, batch_key, source=cells.source)
     labels = np.array(columns[truth])

@@ -4,7 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,13 +20,13 @@ from cellmodel.recipes.registry import plugin_version
 from genekb.core.addresses import without_secrets
 from genekb.core.messages import printable
 from genekb.core.plugins import installed_version
+from genekb.core.progress import progress
 from genekb.core.resources import leave_interrupts_to_parent, note_on_interrupt
 from genekb.files import atomic as files
 from genekb.files.replace import Target
 
 log = logging.getLogger(__name__)
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-Progress = Callable[[str, int, int], None]  # what, done, total
 Outcome = tuple[int, list[Row], str]  # number of the job, its rows, why it failed
 
 
@@ -39,7 +39,7 @@ class BenchResult:
     n_reused: int
 
 
-def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Progress | None = None) -> BenchResult:
+def run_bench(datasets: Sequence[DataSet], config: BenchConfig) -> BenchResult:
     """Run every variant on every data set and write ``results.json``, ``.csv``, ``.parquet`` and ``.md``.
 
     Runs with one thing changed come after all complete ones, with whose clusters they are compared. A job that is
@@ -65,8 +65,7 @@ def run_bench(datasets: Sequence[DataSet], config: BenchConfig, *, progress: Pro
                 log.warning("%s, %s: %s", jobs[number].data.name, _name(jobs[number]), why)
             else:
                 done[number] = rows
-            if progress:
-                progress("benchmark", count, n_missing)
+            progress("benchmark", count, n_missing)
     found = BenchResult(
         rows=tuple(row for number in sorted(done) for row in done[number]), failures=tuple(failures), n_reused=n_reused
     )

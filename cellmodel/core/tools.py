@@ -3,10 +3,12 @@
 import inspect
 import re
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar, get_type_hints, overload
 
 import genekb
+from genekb.core.progress import progress
 from genekb.core.python import for_python
 
 P = ParamSpec("P")
@@ -86,7 +88,13 @@ def tool(function: Callable[P, Result]) -> Callable[P, Result]:
     ends = "\n".join(["", *others, ""]) if others else raised
     command = f"From the shell: ``cellmodel {_COMMANDS.get(function.__name__, function.__name__)}``."
     function.__doc__ = f"{summary}\n\n{command}{_HEADING}" + "\n".join(listed) + f"\n{ends}"
-    return for_python(function)
+
+    @wraps(function)
+    def shown(*args: P.args, **options: P.kwargs) -> Result:
+        progress(function.__name__, 0, 0)
+        return function(*args, **options)
+
+    return for_python(shown)
 
 
 _COMMANDS: Final = {"export_graph": "graph export", "annotate_markers": "annotate --marker-lists"}

@@ -6,6 +6,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Int
 
+from genekb.core.progress import progress
+
 TIE: Final = 1e-9  # statistics of order one that are closer are equal: their sums were taken in another order
 
 
@@ -24,7 +26,8 @@ def permutation_p(
     if n_permutations < 1:
         raise ValueError(f"n_permutations must be >= 1, got {n_permutations}")
     hits = [np.zeros(statistic.shape, dtype=np.int64) for statistic in found]
-    for _ in range(n_permutations):
+    for number in range(n_permutations):
+        progress("permutations", number, n_permutations)
         for at, permuted in enumerate(draw()):
             hits[at] += permuted >= found[at] - tie
     return tuple((1 + count) / (1 + n_permutations) for count in hits)

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from cellmodel.core.config import TrainingConfig
 from cellmodel.core.errors import TrainingDiverged
+from genekb.core.progress import progress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -117,6 +118,7 @@ def fit(
         if ends_epoch:
             history.append(mean_terms(steps))
             steps = []
+            progress("training, epochs", len(history), config.n_epochs or 0)
             if _has_stalled(history, config.patience):
                 break
     model.eval()

@@ -6,7 +6,7 @@ axes. Colours of categories are those of ``uns["<column>_colors"]``, as scanpy h
 with the extra ``plot``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from cellmodel.pl._maps import categories_of
 from cellmodel.pl._maps import embedding as embedding
 from cellmodel.pl._maps import umap as umap
 from cellmodel.pp.moments import cluster_moments
+from genekb.core.messages import did_you_mean
 from genekb.core.python import for_python
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def __dir__() -> list[str]:
 @for_python
 def dotplot(
     adata: "AnnData",
+    var_names: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    groupby: str | None = None,
     *,
     key: str = "cellmodel",
     n_genes: int = 3,
@@ -53,13 +56,15 @@ def dotplot(
 
     Parameters
     ----------
-    key
-        Column of obs with the clusters, of a run or from elsewhere; ``uns[key]["markers"]`` are their markers, which
-        are computed where there are none.
+    var_names
+        Genes to show, or lists of them by a name that is written above; the markers of the clusters if None.
+    groupby
+        Column of obs with the clusters, of a run or from elsewhere; ``uns[groupby]["markers"]`` are their markers,
+        which are computed where there are none.
+    key, genes
+        Other names of ``groupby`` and ``var_names``.
     n_genes
         Markers of each cluster, highest t first.
-    genes
-        Genes to show instead.
 
     Raises
     ------
@@ -70,15 +75,24 @@ def dotplot(
 
     from cellmodel.pl._grids import dot_grid
 
+    key, asked = groupby or key, genes if var_names is None else var_names
     found = clustered(cells_from_anndata(adata, ReadConfig()), None, RunConfig(), cluster_key=key)
-    shown = list(genes) if genes is not None else _top_markers(adata, found, key=key, n_genes=n_genes)
+    named = asked if isinstance(asked, Mapping) else {}
+    if asked is None:
+        asked = _top_markers(adata, found, key=key, n_genes=n_genes)
+    listed = [name for names in named.values() for name in names] if named else asked
+    shown = [listed] if isinstance(listed, str) else list(listed)
     place = {name: column for column, name in reversed(list(enumerate(found.gene_names)))}
     unknown = [name for name in shown if name not in place]
     if unknown:
-        raise InputUnusable(f"{', '.join(unknown[:3])}: no gene of these cells, or none that a cell expresses")
+        raise InputUnusable(
+            f"{', '.join(unknown[:3])}: no gene of these cells, or none that a cell expresses"
+            f"{did_you_mean(unknown[0], place)}"
+        )
     inside, _ = cluster_moments(found.expression[:, [place[name] for name in shown]], found.labels)
     means = pd.DataFrame(inside.mean, index=found.names, columns=shown)
-    return drawn(lambda: dot_grid(means, inside.fraction, ax=ax), save, show=show)
+    sizes = {name: len(names) for name, names in named.items()}
+    return drawn(lambda: dot_grid(means, inside.fraction, groups=sizes, ax=ax), save, show=show)
 
 
 @for_python

@@ -36,6 +36,7 @@ class PlotChoice:
     rows: str | None = None
     columns: str | None = None
     n_genes: int = 3  # genes of each cluster in ``dotplot`` and ``heatmap``
+    genes: tuple[str, ...] = ()  # of ``dotplot``, in place of these; its rows are those of ``rows``, too
     seed: int = 0  # of a UMAP that has to be made
 
 
@@ -51,7 +52,7 @@ def plot_file(path: Path, output: Path, choice: PlotChoice, *, overwrite: bool =
     draw: Mapping[Kind, Callable[[], Any]] = {
         "umap": lambda: _umap(adata, choice),
         "embedding": lambda: _embedding(adata, choice),
-        "dotplot": lambda: pl.dotplot(adata, key=key, n_genes=choice.n_genes),
+        "dotplot": lambda: pl.dotplot(adata, choice.genes or None, choice.rows or key, n_genes=choice.n_genes),
         "k-curve": lambda: pl.k_curve(adata, key=key),
         "confusion": lambda: pl.confusion(adata, *pair),
         "sankey": lambda: pl.sankey(adata, *pair),

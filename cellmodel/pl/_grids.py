@@ -1,5 +1,6 @@
 """Tables as pictures: dots by cluster and gene, contributions, cells of two groupings, the curve of stability."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,10 +17,13 @@ _FEW: Final = 16  # columns of a table whose figures can be read
 _DARK: Final = 0.55  # share of the scale from which white letters are read better
 
 
-def dot_grid(mean: "pd.DataFrame", fraction: np.ndarray, *, ax: "Axes | None" = None) -> "Axes":
+def dot_grid(
+    mean: "pd.DataFrame", fraction: np.ndarray, *, groups: Mapping[str, int] | None = None, ax: "Axes | None" = None
+) -> "Axes":
     """Draw a dot for each cluster and gene: its size the fraction of cells that express it, its colour the mean.
 
-    Means are scaled to 0 .. 1 a gene, so that genes of any height are compared over the clusters.
+    Means are scaled to 0 .. 1 a gene, so that genes of any height are compared over the clusters. ``groups``: names of
+    genes that stand side by side, and how many they are; a bracket above holds them together.
     """
     axes = axes_of(ax, **_size(mean, beside=1.1))
     above = mean.to_numpy() - mean.to_numpy().min(axis=0)
@@ -31,6 +35,11 @@ def dot_grid(mean: "pd.DataFrame", fraction: np.ndarray, *, ax: "Axes | None" = 
         linewidths=0.3, edgecolors="#606060",
     )  # fmt: skip
     _name_rows_and_columns(axes, mean)
+    ends = np.cumsum([0, *(groups or {}).values()])
+    for name, start, end in zip(groups or (), ends[:-1], ends[1:], strict=True):
+        x, y = [start - 0.4, start - 0.4, end - 0.6, end - 0.6], [-0.6, -0.8, -0.8, -0.6]
+        axes.plot(x, y, color="#404040", linewidth=0.6, clip_on=False)
+        axes.text((start + end - 1) / 2, -0.95, name, ha="left", va="bottom", rotation=45, fontsize=6.5)
     for size in (0.25, 0.5, 1.0):
         axes.scatter([], [], s=_DOT * size, c="#808080", linewidths=0.3, edgecolors="#606060", label=f"{size:.0%}")
     axes.legend(

@@ -1,6 +1,8 @@
-"""The report as a tool: `cm.report(adata, "report.html")`."""
+"""The report as a tool: `cm.report(adata, "report.html")`, and as a page that is served: `cm.view("out.h5ad")`."""
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +10,48 @@ from cellmodel.core.tools import tool
 from cellmodel.io.cells import ReadConfig, cells_from_anndata
 from cellmodel.io.writers import check_targets
 from cellmodel.pl._report.collect import report_cells
+from cellmodel.pl._report.serve import serve_report
+from genekb.core.python import for_python
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+
+@for_python
+def view(
+    path: str | Path,
+    *,
+    cluster_key: str = "cellmodel",
+    sample_key: str | None = None,
+    port: int = 0,
+    browser: bool = True,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    other_store: bool = False,
+) -> None:
+    """Show the report of a file of cells in the browser, with every gene, as `cellmodel view` does, until Ctrl-C.
+
+    ``port``: of 127.0.0.1, any that is free if 0; ``browser``: whether it is opened, or only the address logged;
+    others as for :func:`report`. Nothing is written. Raises ``InputUnusable`` as the report does, or if the port is
+    taken.
+    """
+    import webbrowser
+
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    with (
+        suppress(KeyboardInterrupt),
+        serve_report(
+            Path(path), cluster_key=cluster_key, sample_key=sample_key, read=read, port=port, other_store=other_store
+        ) as (address, server),
+    ):
+        log.warning("%s (Ctrl-C ends it)", address)
+        if browser:
+            webbrowser.open(address)
+        server.serve_forever()
 
 
 @tool

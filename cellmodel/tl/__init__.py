@@ -33,6 +33,10 @@ from cellmodel.tl._slots import CellRun, ChainConfig, chain_task, cluster_task
 from cellmodel.tl._task import run_on_anndata
 from cellmodel.tl.model.fitted import fit_model
 from cellmodel.tl.model.fitted import save_model as keep_model
+from cellmodel.tl.model.share import lock as lock
+from cellmodel.tl.model.share import pull as pull
+from cellmodel.tl.model.share import push as push
+from cellmodel.tl.model.share import sync as sync
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
@@ -50,11 +54,15 @@ __all__ = [
     "composition",
     "embed",
     "export_graph",
+    "lock",
     "markers",
     "perturb",
     "predict",
+    "pull",
+    "push",
     "run",
     "search",
+    "sync",
 ]
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import genekb
 from cellmodel.annotate.candidates import of_tissues
@@ -13,9 +13,33 @@ from cellmodel.io.cells import ReadConfig
 from cellmodel.io.writers import WriteConfig, check_outputs, check_targets
 from cellmodel.tl._slots import ChainConfig, chain_task
 from cellmodel.tl._task import run_on_file
+from genekb.core.python import for_python
 from genekb.files.replace import Target
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 CELLS: Final = "datasets/10x_pbmc68k_reduced.h5ad"
+
+
+@for_python
+def demo(
+    output: str | Path = "cellmodel-demo",
+    *,
+    model: str = "auto",
+    overwrite: bool = False,
+    random_state: int = 0,
+    home: str | Path | None = None,
+) -> "AnnData":
+    """Build the demo store, cluster and name 700 real blood cells with it, as `cellmodel demo` does, and give these.
+
+    ``output``: folder for ``pbmc.h5ad`` and ``report.html``; ``model``: encoder of the demo store. Raises
+    ``InputUnusable`` if scanpy, with which the cells come, is not installed.
+    """
+    write = demo_outputs(Path(output), overwrite=overwrite)
+    found = run_demo(genekb.build(name="demo", model=model, home=home), write, seed=random_state)
+    adata: AnnData = found["cluster"].cells.adata
+    return adata
 
 
 def find_demo_cells() -> Path:

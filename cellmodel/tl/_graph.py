@@ -16,7 +16,6 @@ from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_column
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
-from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.tl._run import Prepared, prepare
 
 if TYPE_CHECKING:
@@ -91,7 +90,6 @@ def export_cells(
     *,
     label_key: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> TypedGraph:
     """Prepare cells as every recipe finds them, and write their graph to a folder.
 
@@ -103,7 +101,7 @@ def export_cells(
     for note in cells.notes:
         log.info("%s", note)
     labels, classes = _labels(cells, label_key)
-    prepared = prepare(cells, kb, config, progress=progress)
+    prepared = prepare(cells, kb, config)
     genes, symbols = _genes(prepared, kb)
     graph = TypedGraph(
         nodes={"cell": _cells(prepared) | labels, "gene": genes},

@@ -33,11 +33,11 @@ from cellmodel.pp.integrate import Mixing, check_integration, read_batches
 from cellmodel.pp.moments import GroupMoments
 from cellmodel.pp.spatial import nearest_by_coordinates
 from cellmodel.pp.text.align import GeneAlignment, align_if_known
-from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import SentenceRecord, read_clusters
 from cellmodel.pp.text.view import TextView, find_reader, text_view
 from cellmodel.recipes.base import CellViews, Clustering, Recipe, Representation
 from cellmodel.recipes.registry import check_compute, find_recipe, names_that
+from genekb.core.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,6 @@ def prepare(
     kb: genekb.Store | None,
     config: RunConfig,
     *,
-    progress: Progress | None = None,
     stages: AnyStages | None = None,
 ) -> Prepared:
     """Align genes, make the expression side and the text side, and put them together for a recipe.
@@ -78,7 +77,7 @@ def prepare(
     with timed(seconds, "text"):
         text = None
         if alignment is not None and kb is not None and config.knowledge != "none":
-            text = _text_view(cells, kb, alignment, features, config, stages=stages, progress=progress)
+            text = _text_view(cells, kb, alignment, features, config, stages=stages)
     counts = _counts(cells, features, config, scanned=scanned, stages=stages)
     views = _views(features, text, config, scanned=scanned, counts=counts)
     return Prepared(alignment=alignment, features=features, text=text, views=views, seconds=seconds)
@@ -96,9 +95,20 @@ def _check_cells(cells: AnyCells, *, kb: genekb.Store | None, config: RunConfig)
         raise InputUnusable(f"knowledge {config.knowledge!r} needs a store; give --kb NAME, or --knowledge none")
 
 
+_STAGES: Final = {  # of a run, and what each makes
+    "align": "genes",
+    "features": "components and neighbors",
+    "text": "text view",
+    "represent": "embedding",
+    "cluster": "clusters",
+    "explain": "markers and words",
+}
+
+
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Write down how long a stage takes."""
+    """Show a stage, and write down how long it takes."""
+    progress(f"stage {_STAGES[stage]}", list(_STAGES).index(stage), len(_STAGES))
     started = time.perf_counter()
     yield
     seconds[stage] = round(time.perf_counter() - started, 3)
@@ -127,12 +137,11 @@ def _text_view(
     config: RunConfig,
     *,
     stages: AnyStages,
-    progress: Progress | None,
 ) -> TextView:
     """Make the text view; sentences are read where that is asked for, and the texts are those of the genes."""
     read = None
     if config.semantics.sentences != "pooled" and config.knowledge == "real":
-        read = (cells.names, find_reader(kb, alignment.lineage.encoder_id, progress=progress))
+        read = (cells.names, find_reader(kb, alignment.lineage.encoder_id))
     elif config.semantics.sentences != "pooled":
         log.warning("sentences hold no %s texts: path 2 is pooled, and no sentence is read", config.knowledge)
     backed = None
@@ -244,17 +253,15 @@ def run(
     *,
     with_clusters: bool = True,
     given: FoundClusters | None = None,
-    progress: Progress | None = None,
     stages: AnyStages | None = None,
 ) -> RunResult:
     """Embed cells and, unless ``with_clusters`` is false, cluster them and find what the clusters mean.
 
     ``cells``: in memory, or backed, of which a block is in memory at a time; what is per cell and small stays in
     memory: components, graph, embeddings. ``kb``: opened store; may be None if ``config.knowledge`` is ``none``.
-    ``given``: clusters that are explained in place of clusters of its own. ``progress``: called while sentences are
-    encoded. ``stages``: where arrays are kept; in memory if None. Raises
-    ``InputUnusable`` if there are too few cells or genes, a store is needed and not given, or a setting needs all cells
-    in memory; ``AlignmentTooLow`` if too few genes are known to the store.
+    ``given``: clusters that are explained in place of clusters of its own. ``stages``: where arrays are kept; in memory
+    if None. Raises ``InputUnusable`` if there are too few cells or genes, a store is needed and not given, or a setting
+    needs all cells in memory; ``AlignmentTooLow`` if too few genes are known to the store.
     """
     from cellmodel.recipes.heads import find_head, keep_equal_cells_together
 
@@ -265,7 +272,7 @@ def run(
             f"{config.n_clusters} clusters were asked for, there are {cells.shape[0]} cells; ask for fewer "
             "(--n-clusters)"
         )
-    prepared = prepare(cells, kb, config, progress=progress, stages=stages)
+    prepared = prepare(cells, kb, config, stages=stages)
     views, seconds = prepared.views, prepared.seconds
     asked = None
     if given is not None:

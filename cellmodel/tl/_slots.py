@@ -29,7 +29,6 @@ from cellmodel.io.writers import WriteConfig
 from cellmodel.pl._report.style import cluster_color
 from cellmodel.pp.integrate import integration_version
 from cellmodel.pp.text.align import GeneAlignment
-from cellmodel.pp.text.sentence_cache import Progress
 from cellmodel.pp.text.sentences import AgreementRow, ClusterSentence, SentenceRecord
 from cellmodel.recipes.registry import plugin_version
 from cellmodel.tl._names import annotate_task, overlap_task
@@ -38,6 +37,7 @@ from cellmodel.tl._task import Step, Task, attribute_task, named_categories, run
 from cellmodel.tl._within import check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 from genekb.core.messages import did_you_mean
+from genekb.core.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,6 @@ def cluster_task(
     key_added: str = "cellmodel",
     with_clusters: bool = True,
     within: str | None = None,
-    progress: Progress | None = None,
 ) -> Task[CellRun]:
     """Embed cells and, unless ``with_clusters`` is false, cluster them, see :func:`cellmodel.tl._run.run`.
 
@@ -93,7 +92,7 @@ def cluster_task(
         for note in cells.notes:
             log.info("%s", note)
         given = None if part is None else cluster_within(cells, kb, config, part)
-        result = run(cells, kb, config, with_clusters=with_clusters, given=given, progress=progress, stages=stages)
+        result = run(cells, kb, config, with_clusters=with_clusters, given=given, stages=stages)
         return CellRun(cells=cells, result=result)
 
     def check(write: WriteConfig, is_backed: bool) -> None:  # noqa: FBT001 - as tasks are checked
@@ -163,6 +162,7 @@ def chain_task(
                 break
             cells = cells if step is steps[0] else cells_in_memory(cells)
             key = step.key.format(key_added)
+            progress(step.name, 0, 0)
             found[step.name] = run_on_cells(cells, step.task, key_added=key, overwrite=True, stages=stages)
         return found
 

@@ -12,9 +12,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genekb.builder.encode import RECIPE, Progress, encode_texts, share_folder
+from genekb.builder.encode import RECIPE, encode_texts, share_folder
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
 from genekb.core.plugins import installed_version
+from genekb.core.progress import Progress
 from genekb.core.resources import note_on_interrupt
 from genekb.encoders import EncoderSpec
 from genekb.files.atomic import TEMPORARY, canonical_json, share_file, write_json, write_text

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from genekb.builder.engine import LOCAL, EncodingJob, Engine, read_encoded
 from genekb.core.errors import EncoderFailed
+from genekb.core.progress import Progress
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, EncoderSpec
 from genekb.files.atomic import share_file, write_json
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SHARD_SIZE: Final = 512  # texts a shard, on average: what a kill can cost at most
 RECIPE: Final = "recipe.json"
-
-Progress = Callable[[str, int, int], None]  # encoder_id, texts done, texts in all
 
 
 def encode_texts(

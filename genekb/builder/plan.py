@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genekb.builder.assemble import BuildResult, StoreContent, assemble
-from genekb.builder.encode import Progress
 from genekb.builder.engine import EncodingJob, Engine, EngineConfig, open_engine
 from genekb.core.errors import SourceUnusable
+from genekb.core.progress import Progress
 from genekb.encoders import Encoder, load_encoder
 from genekb.encoders.kinds import asks_for, without_prefix
 from genekb.encoders.registry import shuffle_encoder

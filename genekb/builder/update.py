@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genekb.builder.assemble import BuildResult, GeneVectors, assemble, content_of, kept_names, unchanged_tables
 from genekb.builder.diff import Changes, find_changes
-from genekb.builder.encode import Progress, known_text_ids
+from genekb.builder.encode import known_text_ids
 from genekb.builder.engine import LOCAL, EncodingJob, Engine
 from genekb.builder.plan import (
     BuildConfig,
@@ -26,6 +26,7 @@ from genekb.builder.plan import (
     store_content,
 )
 from genekb.core.errors import CoverageTooLow, NotAvailable, SourceUnusable
+from genekb.core.progress import Progress
 from genekb.encoders import Encoder, EncoderSpec
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_spec, is_number
 from genekb.encoders.kinds import kind_of

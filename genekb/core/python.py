@@ -10,47 +10,37 @@ import logging
 import re
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager
 from functools import wraps
-from html import escape
-from importlib import import_module
 from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
 
 from genekb.core.messages import did_you_mean, from_shell
+from genekb.core.progress import show_progress
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-Progress = Callable[[str, int, int], None]  # what, done, total
 _OURS: Final = ("genekb", "cellmodel")
 _COMMAND: Final = re.compile(r"`(genekb|cellmodel) ([a-z][a-z-]*)([^`]*)`")
 # an option, and what follows it where that is a value: a number, a name in capitals, or what is always one
 _VALUE: Final = r"[\w.-]+-[0-9a-f]{12}|[0-9a-f]{16}|\d[\d.]*|[A-Z][A-Z_@,=\[\]]*\b|auto|none|ids|orthologs|text"
 _OPTION: Final = re.compile(rf"--([a-z][a-z0-9-]*)(?: ({_VALUE})(?![\w/]))?")
 _MODULES: Final = {"genekb": "gk", "cellmodel": "cm.tl"}
-_ELSEWHERE: Final = {"cm.tl.report": "cm.report", "cm.tl.plot": "cm.pl", "gk.list": "gk.list_stores"}
-SHELL_ALONE: Final = {  # commands without a function of their own, which messages name as they are
-    "genekb": {
-        "compare",
-        "download",
-        "fetch",
-        "gc",
-        "info",
-        "keygen",
-        "lock",
-        "resolve",
-        "search",
-        "sign",
-        "sql",
-        "sync",
-    },
-    "cellmodel": {"ablate", "bench", "demo", "eval", "graph", "lock", "perturb-eval", "pull", "push", "sweep", "sync"},
+_ELSEWHERE: Final = {
+    "cm.tl.report": "cm.report",
+    "cm.tl.view": "cm.view",
+    "cm.tl.demo": "cm.demo",
+    "cm.tl.plot": "cm.pl",
+    "cm.tl.doctor": "gk.doctor",
+    "gk.list": "gk.list_stores",
+    "gk.import": "gk.import_vectors",
+    **{f"cm.tl.{name}": f"cm.bench.{name}" for name in ("ablate", "bench", "eval", "perturb_eval", "sweep")},
+}
+SHELL_ALONE: Final = {  # commands whose function is a method of a store, or has a name of two words
+    "genekb": {"info", "resolve", "search", "sql"},
+    "cellmodel": {"graph"},
 }
 _LEVELS: Final = (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)  # by scanpy's verbosity
-_EVERY_S: Final = 0.2  # between two states of a bar
-_bar: ContextVar[Progress | None] = ContextVar("bar", default=None)
 
 
 def for_python(function: Callable[P, Result]) -> Callable[P, Result]:
@@ -62,9 +52,7 @@ def for_python(function: Callable[P, Result]) -> Callable[P, Result]:
         if from_shell.get():  # whose words are those of the options
             return function(*args, **options)
         _check_names(function.__name__, options, flags)
-        with ExitStack() as shown:
-            shown.enter_context(_scanpys_verbosity())
-            shown.enter_context(_notebook_bar())
+        with _scanpys_verbosity(), show_progress():
             try:
                 return function(*args, **options)
             except Exception as error:
@@ -166,37 +154,3 @@ def _scanpys_verbosity() -> Iterator[None]:
         for logger in loggers:
             logger.setLevel(logging.NOTSET)
             logger.removeHandler(handler)
-
-
-def progress(what: str, done: int, total: int) -> None:
-    """Show how much of some work is done, where a bar is open; ``total`` 0 where that is not known."""
-    show = _bar.get()
-    if show is not None:
-        show(what, done, total)
-
-
-@contextmanager
-def _notebook_bar() -> Iterator[None]:
-    """Open a bar in a notebook, which goes with the end of the work; nothing elsewhere."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is None or not hasattr(shell, "kernel") or _bar.get() is not None:
-        yield
-        return
-    notebook = import_module("IPython.display")  # which runs this, and is no dependency
-    handle = notebook.display(notebook.HTML(""), display_id=True)
-    shown: dict[str, float] = {}  # when each work was shown last
-
-    def show(what: str, done: int, total: int) -> None:
-        if time.monotonic() - shown.get(what, 0.0) < _EVERY_S:
-            return
-        shown[what] = time.monotonic()
-        how_much = f' value="{done}" max="{total}"' if total else ""
-        text = f"{escape(what)}: {done:,} of {total:,}" if total else escape(what)
-        handle.update(notebook.HTML(f"<progress{how_much}></progress> {text}"))
-
-    token = _bar.set(show)
-    try:
-        yield
-    finally:
-        _bar.reset(token)
-        handle.update(notebook.HTML(""))

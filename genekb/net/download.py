@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from genekb.core.addresses import host_of, public_url
 from genekb.core.errors import SourceUnusable, StoreBusy
+from genekb.core.progress import Progress
 from genekb.files.atomic import TEMPORARY, system_errors, write_json
 from genekb.net.client import OK, PARTIAL, RANGE_REFUSED, Absent, ask, blocks_of
 from genekb.net.retry import RetryPolicy, TryAgain
@@ -26,7 +27,6 @@ from genekb.net.retry import RetryPolicy, TryAgain
 if TYPE_CHECKING:
     import httpx
 
-Progress = Callable[[str, int, int], None]  # name, bytes that are there, bytes in all
 KEPT: Final = "what has arrived is kept: run the same command again"
 
 _ENOUGH: Final = 1 << 16  # bytes that a broken connection must have brought for the next one to count as the first try

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import GeneKBError, SourceUnusable, StoreBusy
+from genekb.core.python import for_python
 from genekb.files.atomic import TEMPORARY, is_digest
 from genekb.store.files import PLACES, PULLED
-from genekb.store.home import CURRENT, check_name, current_folder
-from genekb.store.lockfile import read_pins
+from genekb.store.home import CURRENT, check_name, current_folder, find_home
+from genekb.store.lockfile import existing_lock, find_lock_file, noted_lock_files, read_pins
 from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
 from genekb.store.vectors import CACHE
 from genekb.store.writer import locked
@@ -71,6 +72,33 @@ class _Wanted:
 
     n_newest: int | None
     pinned: Mapping[str, Path]  # digest → lock file
+
+
+@for_python
+def gc(
+    *,
+    superseded: bool = False,
+    keep_newest: int | None = None,
+    lock: str | Path | Sequence[str | Path] = (),
+    dry_run: bool = False,
+    home: str | Path | None = None,
+) -> Collected:
+    """Remove unfinished builds, caches of stores that are gone, and on request superseded stores, as `genekb gc` does.
+
+    ``superseded``: also stores that their name no longer maps to. ``keep_newest``: those but the newest so many of each
+    name, the current one counted. ``lock``: files whose stores stay, besides the project's and those noted in the home.
+    ``dry_run``: write nothing, and say what would be removed.
+    """
+    folder, project = find_home(None if home is None else Path(home)), find_lock_file()
+    files = [lock] if isinstance(lock, str | Path) else lock
+    given = [existing_lock(file, hint="give --lock a file that `genekb lock` wrote") for file in files]
+    return collect_garbage(
+        folder,
+        superseded=superseded or keep_newest is not None,
+        dry_run=dry_run,
+        keep_newest=keep_newest or 1,
+        locks=[*given, *([project] if project else []), *noted_lock_files(folder)],
+    )
 
 
 def collect_garbage(

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from genekb.core.progress import progress
 from genekb.encoders.base import unit_or_zero
 from genekb.schema import FloatArray, IntArray
 
@@ -79,6 +80,7 @@ def draw_sets(
     n = sum(counts)
     sums, means = [], []
     for draw in range(n_random):
+        progress("random sets", draw, n_random)
         rows = np.concatenate([pool[rng.choice(len(pool), count, replace=False)] for pool, count in pools])
         sums.append(universe.centred[rows].sum(axis=0))
         if draw < _FIT_DRAWS:

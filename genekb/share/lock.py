@@ -1,5 +1,6 @@
 """Lock of artefacts: pin the stores and models that a project uses, and bring the pinned ones to another machine."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,20 +9,32 @@ from typing import Any, Final
 
 from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
+from genekb.core.progress import progress
+from genekb.core.python import for_python
 from genekb.files.atomic import write_toml
 from genekb.files.replace import Target, check_targets
-from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
-from genekb.share.pull import PullConfig, Pulled, files_with, find_encoders, pull_store
+from genekb.share.pull import PullConfig, Pulled, files_with, find_encoders, open_store, pull_store
 from genekb.share.remotes import Address, at_digest, is_relative, parse_address
 from genekb.store.files import read_origin
 from genekb.store.home import find_home
-from genekb.store.lockfile import LOCK_VERSION, PROGRAM, Pin, note_lock_file, read_lock, read_pins
+from genekb.store.lockfile import (
+    LOCK_VERSION,
+    PROGRAM,
+    Pin,
+    existing_lock,
+    new_lock_file,
+    note_lock_file,
+    read_lock,
+    read_pins,
+)
 from genekb.store.manifest import MANIFEST
 from genekb.store.reader import Store
 from genekb.store.vectors import CACHE
 from genekb.store.verify import Verification, verify_store
 
+log = logging.getLogger(__name__)
+PIN: Final = "pin a store with `genekb lock NAME`"
 _HEADER: Final = (
     "# What this project uses, by digest. The `lock` commands write it; the `sync` commands bring it here.\n"
 )
@@ -100,16 +113,62 @@ def _verify(pin: Pin, home: Path | None) -> Verification | None:
     return verify_store(folder) if (folder / MANIFEST).is_file() else None
 
 
-def sync(
-    path: Path, *, home: Path | None = None, retry: RetryPolicy | None = None, progress: Progress | None = None
-) -> list[tuple[Pin, Pulled | None]]:
-    """Bring every store of a lock file to a home; give each pin, and what was pulled for it: what is whole stays."""
-    retry = retry or RetryPolicy()
+@for_python
+def lock(
+    store: str | Path | Sequence[str | Path] = (),
+    *,
+    encoder: str | Sequence[str] = (),
+    url: str | None = None,
+    file: str | Path | None = None,
+    home: str | Path | None = None,
+) -> tuple[Pin, ...]:
+    """Pin the stores that a project uses, by digest, as `genekb lock` does; give all that are pinned.
+
+    ``store``: one or several; none gives what is pinned. ``encoder``: those that the project needs; those that are here
+    if empty. ``url``: where the store can be pulled from, if it was made here. ``file``: the project's lock file if
+    None. Raises ``SourceUnusable`` if nothing is pinned, and no store given.
+    """
+    path, names = new_lock_file(file), [store] if isinstance(store, str | Path) else list(store)
+    if not names:
+        return read_pins(existing_lock(path, hint=PIN))
+    if url and len(names) > 1:
+        raise ValueError(f"url goes with one store, not {len(names)}")
+    encoders, place, where = [encoder] if isinstance(encoder, str) else encoder, url_for_lock(url or "", path), home
+    home = None if where is None else Path(where)
+    new = [pin_store(open_store(str(name), home=home), encoders=encoders, url=place) for name in names]
+    write_pins(new, path)
     note_lock_file(path, find_home(home))
-    return [(pin, _sync(pin, path, home=home, retry=retry, progress=progress)) for pin in read_pins(path)]
+    for pin in new:
+        if not pin.url:
+            log.info("%s has no address: others need a copy of it; `genekb push` it and give --url", pin.name)
+    return read_pins(path)
 
 
-def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy, progress: Progress | None) -> Pulled | None:
+@for_python
+def sync(
+    file: str | Path | None = None,
+    *,
+    check: bool = False,
+    home: str | Path | None = None,
+    retry: RetryPolicy | None = None,
+) -> list[tuple[Pin, Pulled | None]]:
+    """Bring every store of a lock file to a home, as `genekb sync` does; give each pin, and what was pulled for it.
+
+    What is whole stays. ``file``: the project's if None. ``check``: only compare; ``StoreCorrupt`` where something
+    differs.
+    """
+    path, place = existing_lock(file, hint=PIN), None if home is None else Path(home)
+    if check:
+        faults = [fault for pin in read_pins(path) for fault in check_pin(pin, place)]
+        if faults:
+            raise StoreCorrupt(f"{faults[0]}, as {path} pins it; `genekb sync` brings what is missing")
+        return [(pin, None) for pin in read_pins(path)]
+    retry = retry or RetryPolicy()
+    note_lock_file(path, find_home(place))
+    return [(pin, _sync(pin, path, home=place, retry=retry)) for pin in read_pins(path)]
+
+
+def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy) -> Pulled | None:
     """Bring one store. A pull hashes all that it brings, so only what was here, and damaged, is verified once more."""
     before = _verify(pin, home)
     is_sound = before is not None and not before.faults

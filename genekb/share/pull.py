@@ -12,9 +12,10 @@ from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.messages import known_names
+from genekb.core.progress import Progress
 from genekb.files.atomic import TEMPORARY, write_text
 from genekb.net.client import Absent
-from genekb.net.download import Progress, size_on_disk
+from genekb.net.download import size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, is_address, open_remote, parse_address
 from genekb.share.signing import SIGNATURE_LIMIT, check_signature

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genekb.core.errors import SourceUnusable
+from genekb.core.progress import Progress
 from genekb.files.replace import Target, check_targets
-from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
 from genekb.share.pull import files_with, find_encoders
 from genekb.share.remotes import Address, open_remote, push_to_hub

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
 from genekb.core.plugins import require
+from genekb.core.python import for_python
 from genekb.files.atomic import system_errors, write_text
+from genekb.store.home import find_store
 from genekb.store.manifest import MANIFEST, SIGNATURE, read_manifest
+from genekb.store.reader import Store
 
 if TYPE_CHECKING:
     import minisign
@@ -16,9 +19,13 @@ SIGNATURE_LIMIT: Final = 1 << 14
 PASSWORD_VARIABLE: Final = "GENEKB_SIGN_PASSWORD"
 
 
-def make_keys(secret: Path) -> Path:
-    """Make a secret key, encrypted with the password of the environment, and a public one; give the file of this."""
-    library = _library()
+@for_python
+def keygen(key: str | Path) -> Path:
+    """Make a secret key and a public one, as `genekb keygen` does; give the file of the latter, ``<key>.pub``.
+
+    The secret one is encrypted with the password in ``GENEKB_SIGN_PASSWORD``.
+    """
+    library, secret = _library(), Path(key)
     public = secret.with_name(f"{secret.name}.pub")
     for path in (secret, public):
         if path.exists():
@@ -34,20 +41,25 @@ def make_keys(secret: Path) -> Path:
     return public
 
 
-def sign_store(folder: Path, secret: Path) -> Path:
-    """Sign a store's manifest; give the file of the signature, which is pushed and pulled with the store."""
-    library = _library()
+@for_python
+def sign(store: str | Path | Store, key: str | Path, *, home: str | Path | None = None) -> Path:
+    """Sign a store's manifest, as `genekb sign` does; give the signature, which is pushed and pulled with the store.
+
+    ``store``: name, digest, path, or opened; ``key``: file of the secret key, see :func:`keygen`.
+    """
+    library, secret, place = _library(), Path(key), None if home is None else Path(home)
+    folder = store.folder if isinstance(store, Store) else find_store(store, place)
     manifest = read_manifest(folder)
-    key = _read_key(library.SecretKey, secret)
+    opened = _read_key(library.SecretKey, secret)
     try:
-        if key.is_encrypted():
-            key.decrypt(_password())
+        if opened.is_encrypted():
+            opened.decrypt(_password())
         comment = f"{manifest.full_name} {manifest.digest}"
-        signature = key.sign((folder / MANIFEST).read_bytes(), trusted_comment=comment)
+        signature = opened.sign((folder / MANIFEST).read_bytes(), trusted_comment=comment)
     except library.Error as error:
         raise SourceUnusable(f"{secret} does not open with the password in {PASSWORD_VARIABLE}") from error
     finally:
-        key.wipe()
+        opened.wipe()
     with system_errors(f"{folder / SIGNATURE} cannot be written", hint="the signature lies in this folder"):
         write_text(bytes(signature).decode(), folder / SIGNATURE)
     return folder / SIGNATURE

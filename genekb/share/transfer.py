@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
+from genekb.core.progress import Progress
 from genekb.files.atomic import is_digest, sha256_file
-from genekb.net.download import Damaged, Progress, Rest, bring, part_of, read_small, size_on_disk
+from genekb.net.download import Damaged, Rest, bring, part_of, read_small, size_on_disk
 from genekb.net.retry import RetryPolicy
 from genekb.share.remotes import Address, Remote, open_remote
 from genekb.store.files import file_fault

@@ -17,6 +17,8 @@ from urllib.response import addinfourl
 from genekb.core.addresses import is_web_address
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.plugins import require
+from genekb.core.progress import progress
+from genekb.core.python import for_python
 from genekb.files.atomic import atomic_file, write_json, write_text
 from genekb.genes.taxa import find_taxon
 from genekb.net.client import ask, blocks_of, open_client
@@ -66,13 +68,30 @@ class FetchResult:
     missing: tuple[str, ...]  # names and GeneIDs for which NCBI has no current gene
 
 
-def fetch_genes(
-    names: Sequence[str], folder: Path, config: FetchConfig, *, progress: Callable[[int, int], None] | None = None
+@for_python
+def fetch(
+    folder: str | Path,
+    gene_list: str | Path | Sequence[str],
+    *,
+    taxon: str = "human",
+    base_url: str = BASE_URL,
+    timeout_s: float = 60.0,
 ) -> FetchResult:
+    """Fetch the records of some genes from NCBI's E-utilities, as `genekb fetch` does, or go on with a fetch.
+
+    ``gene_list``: GeneIDs and current symbols of ``taxon``, mixed, or a file with one a line. The e-mail address that
+    NCBI asks for comes from ``NCBI_EMAIL``, the key from ``NCBI_API_KEY``.
+    """
+    if isinstance(gene_list, str | Path):
+        gene_list = Path(gene_list).read_text(encoding="utf-8").splitlines()
+    config = FetchConfig(taxon=taxon, base_url=base_url, retry=RetryPolicy(timeout_s=timeout_s))
+    return fetch_genes(gene_list, Path(folder), config)
+
+
+def fetch_genes(names: Sequence[str], folder: Path, config: FetchConfig) -> FetchResult:
     """Fetch the records of some genes, or go on with a fetch that was interrupted.
 
-    ``names``: GeneIDs and current symbols of ``config.taxon``, mixed. ``progress``: called with the ids that have been
-    answered, and all of them.
+    ``names``: GeneIDs and current symbols of ``config.taxon``, mixed.
     """
     wanted = sorted({name.strip() for name in names if name.strip()})
     if not wanted:
@@ -84,7 +103,7 @@ def fetch_genes(
         symbols = [name for name in wanted if not name.isdecimal() and _SYMBOL.fullmatch(name)]
         for start in range(0, len(symbols), MOST_SYMBOLS):
             ids |= client.search(symbols[start : start + MOST_SYMBOLS], _part(folder, "esearch", start))
-        records = _fetch_current(ids, client, folder, progress)
+        records = _fetch_current(ids, client, folder)
         missing = _missing(wanted, records)
         write_text("".join(f"{name}\n" for name in missing), folder / MISSING)
     return FetchResult(
@@ -96,16 +115,14 @@ def fetch_genes(
     )
 
 
-def _fetch_current(
-    ids: set[int], client: "_Client", folder: Path, progress: Callable[[int, int], None] | None
-) -> dict[int, EntrezRecord]:
+def _fetch_current(ids: set[int], client: "_Client", folder: Path) -> dict[int, EntrezRecord]:
     """Get the records of all ids, and those that replaced them, as often as these were replaced too."""
     records: dict[int, EntrezRecord] = {}
     asked: set[int] = set()
     n_hops = 0
     while new := ids - asked:
         stem = f"esummary-current-{n_hops}" if n_hops else "esummary"
-        records |= _fetch_all(sorted(new), client, folder=folder, stem=stem, progress=progress)
+        records |= _fetch_all(sorted(new), client, folder=folder, stem=stem)
         asked |= new
         ids = {record.current_id for record in records.values() if record.current_id}
         n_hops += 1
@@ -140,9 +157,7 @@ def _part(folder: Path, stem: str, start: int) -> Path:
     return folder / f"{stem}-{start:05d}.xml"
 
 
-def _fetch_all(
-    ids: Sequence[int], client: "_Client", *, folder: Path, stem: str, progress: Callable[[int, int], None] | None
-) -> dict[int, EntrezRecord]:
+def _fetch_all(ids: Sequence[int], client: "_Client", *, folder: Path, stem: str) -> dict[int, EntrezRecord]:
     """Get the records of all ids batch by batch; ids that an answer lacks are asked for once more, one by one."""
     records: dict[int, EntrezRecord] = {}
     for start in range(0, len(ids), MOST_IDS):
@@ -151,8 +166,7 @@ def _fetch_all(
         for gene_id in [key for key in batch if key not in found]:
             found |= client.summaries([gene_id], folder / f"{stem}-single-{gene_id}.xml")
         records |= found
-        if progress:
-            progress(min(start + MOST_IDS, len(ids)), len(ids))
+        progress("genes", min(start + MOST_IDS, len(ids)), len(ids))
     return records
 
 

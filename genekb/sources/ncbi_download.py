@@ -12,10 +12,12 @@ from urllib.parse import urljoin, urlsplit
 
 from genekb.core.addresses import host_of, is_web_address
 from genekb.core.errors import SourceUnusable
+from genekb.core.progress import Progress, progress
+from genekb.core.python import for_python
 from genekb.files.atomic import sha256_file, write_json
 from genekb.genes.taxa import ALL, Taxon, find_taxon
 from genekb.net.client import Absent, check_reachable, open_client
-from genekb.net.download import KEPT, FileVersion, Progress, WebDownload, own_folder
+from genekb.net.download import KEPT, FileVersion, WebDownload, own_folder
 from genekb.net.retry import RetryPolicy
 from genekb.sources.base import NCBI_FILES
 
@@ -74,6 +76,27 @@ class DownloadResult:
     folder: Path
     files: tuple[Downloaded, ...]
     release: str
+
+
+@for_python
+def download(
+    folder: str | Path,
+    *,
+    taxon: str | Sequence[str] = "human",
+    file: str | Sequence[str] = DEFAULT_FILES,
+    mirror: str = MIRROR,
+    hgnc_url: str | None = None,
+    force: bool = False,
+    timeout_s: float = 60.0,
+) -> DownloadResult:
+    """Download NCBI's bulk files into a folder, as `genekb download` does, or go on with an interrupted download.
+
+    The arguments are those of :class:`DownloadConfig`; ``timeout_s``: longest silence of the server, in seconds.
+    """
+    taxa, names = ((one,) if isinstance(one, str) else tuple(one) for one in (taxon, file))
+    retry = RetryPolicy(timeout_s=timeout_s)
+    config = DownloadConfig(taxa=taxa, files=names, mirror=mirror, hgnc_url=hgnc_url, is_forced=force, retry=retry)
+    return download_release(Path(folder), config, progress=progress)
 
 
 def download_release(folder: Path, config: DownloadConfig, *, progress: Progress | None = None) -> DownloadResult:

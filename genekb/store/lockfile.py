@@ -46,6 +46,19 @@ def find_lock_file(folder: Path | None = None) -> Path | None:
     return next((parent / LOCK_FILE for parent in (start, *start.parents) if (parent / LOCK_FILE).is_file()), None)
 
 
+def new_lock_file(file: str | Path | None = None) -> Path:
+    """Choose the lock file that pins are written to: the one given, the project's, else a new one."""
+    return Path(file) if file else find_lock_file() or Path(LOCK_FILE)
+
+
+def existing_lock(file: str | Path | None, *, hint: str) -> Path:
+    """Find the lock file that is given, or the project's; ``SourceUnusable`` if there is none."""
+    path = Path(file) if file else find_lock_file()
+    if path is None or not path.is_file():
+        raise SourceUnusable(f"no {path or f'{LOCK_FILE} here or above'}; {hint}")
+    return path
+
+
 def read_lock(path: Path) -> dict[str, Any]:
     """Read a lock file, entries of every kind; ``SourceUnusable`` if it is damaged, or of a later version."""
     try:

@@ -31,10 +31,24 @@ def test_results_are_written_into_the_input_and_slots_are_not_replaced_unasked(p
     assert [each.name for each in path.parent.iterdir()] == ["cells.h5ad"]
 
 
-@pytest.mark.parametrize("command", ["cluster", "embed", "run"])
+def test_tests_of_samples_are_written_into_the_input(path, capsys, monkeypatch):
+    adata = make_cells()
+    adata.obs["group"] = ["a", "b"] * (adata.n_obs // 2)
+    adata.obs["donor"] = ["x", "x", "y", "y"] * (adata.n_obs // 4)
+    adata.write_h5ad(path)
+    of_shares = ["--sample-key", "donor", "--cluster-key", "group", "--min-cells", "3", "-i"]
+    for command in ("composition", "markers"):
+        found = call_here(["cellmodel", command, path, *of_shares], capsys, monkeypatch)
+        assert found.code == 0, found.err
+        assert found.out.splitlines()[-1] == f"output: {path}"
+    assert {"cellmodel_composition", "cellmodel_markers"} <= set(anndata.read_h5ad(path).uns)
+
+
+@pytest.mark.parametrize("command", ["cluster", "embed", "run", "classify --label-key a --reference cells.h5ad"])
 def test_a_place_for_the_cells_is_needed_and_one_is_enough(path, command, capsys, monkeypatch):
-    none = call_here(["cellmodel", command, path, *PLAIN[:2]], capsys, monkeypatch)
-    both = call_here(["cellmodel", command, path, *PLAIN[:2], "-i", "-o", "x.h5ad"], capsys, monkeypatch)
+    words = ["cellmodel", *command.split(), path, *PLAIN[:2]]
+    none = call_here(words, capsys, monkeypatch)
+    both = call_here([*words, "-i", "-o", "x.h5ad"], capsys, monkeypatch)
     assert (none.code, both.code) == (2, 2)
     assert "give --output FILE for the annotated cells, or --in-place" in " ".join(none.err.split())
     assert "--output and --in-place each say where" in " ".join(both.err.split())

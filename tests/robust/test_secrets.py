@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genekb.builder.plan import BuildConfig, build
-from genekb.share.signing import make_keys
+from genekb.share.signing import keygen
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from tests.support.loopback import QuietServer
 
@@ -126,7 +126,7 @@ def keys(tmp_path_factory):
     for name, password in (("right", SECRETS["GENEKB_SIGN_PASSWORD"]), ("other", "of another")):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GENEKB_SIGN_PASSWORD", password)
-            make_keys(folder / name)
+            keygen(folder / name)
     return folder
 
 

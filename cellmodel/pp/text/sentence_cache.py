@@ -7,7 +7,7 @@ killed goes on with what it had. The folder may be deleted at any time; nothing 
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
+from genekb.core.progress import Progress, progress
 from genekb.core.resources import raise_resource_fault
 from genekb.encoders import EncodedTexts, Encoder
 from genekb.files.replace import own_sibling
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 BATCH: Final = 512  # sentences a file: what a kill can cost at most
 QUIET_S: Final = 2.0  # of work before progress is reported
 _KEY, _VECTOR, _COUNTS = "sentence_sha256", "vector", ("n_tokens", "n_tokens_cut")
-Progress = Callable[[str, int, int], None]  # what, done, total
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,7 +56,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def read_sentences(
-    sentences: Sequence[str], encoder: Encoder, *, folder: Path | None, progress: Progress | None = None
+    sentences: Sequence[str], encoder: Encoder, *, folder: Path | None, progress: Progress = progress
 ) -> ReadSentences:
     """Encode sentences in batches, keeping each batch as it is done and taking over those that are kept already.
 
@@ -85,7 +85,7 @@ def read_sentences(
         _place(vectors, counts, rows, encoded)
         if folder and not _keep([keys[row] for row in rows], encoded, folder=folder, encoder_id=str(spec.encoder_id)):
             folder = None
-        if progress and time.monotonic() - started > QUIET_S:
+        if time.monotonic() - started > QUIET_S:
             progress("sentences", len(keys) - len(todo) + start + len(rows), len(keys))
     if folder and len(todo):
         megabytes = folder_bytes(folder) / 1e6

@@ -17,7 +17,7 @@ from cellmodel.io.backed import BackedMatrix, JoinedMatrix
 from cellmodel.pp.blocks import LogExpression
 from cellmodel.pp.text.align import GeneAlignment
 from cellmodel.pp.text.paths import TextMap, Whitening, apply_knowledge, fit_text_map, fit_whitening, mix_paths
-from cellmodel.pp.text.sentence_cache import Progress, read_sentences, sentence_folder
+from cellmodel.pp.text.sentence_cache import read_sentences, sentence_folder
 from cellmodel.pp.text.sentences import (
     Read,
     SentenceReading,
@@ -44,10 +44,10 @@ class TextView:
     sentences: SentenceRecord | None = None
 
 
-def find_reader(kb: genekb.Store, encoder_id: str, *, progress: Progress | None = None) -> Read:
+def find_reader(kb: genekb.Store, encoder_id: str) -> Read:
     """Find what reads sentences: an encoder of the store, behind the sentences that it read before."""
     folder = sentence_folder(kb, encoder_id)
-    return partial(read_sentences, encoder=kb.encoder(encoder_id), folder=folder, progress=progress)
+    return partial(read_sentences, encoder=kb.encoder(encoder_id), folder=folder)
 
 
 def text_view(

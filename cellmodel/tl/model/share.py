@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +10,27 @@ from pathlib import Path
 from typing import Final
 
 from cellmodel.core.errors import InputUnusable, LineageMismatch
+from cellmodel.core.options import Paths, paths_of
 from cellmodel.io.array_folder import ARRAYS
 from cellmodel.io.writers import MODEL, check_targets
 from cellmodel.tl.model.fitted import FittedModel, load_model
+from genekb.core.progress import progress
+from genekb.core.python import for_python
 from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import take_place
 from genekb.net.client import Absent
-from genekb.net.download import Progress
 from genekb.net.retry import RetryPolicy
 from genekb.share.lock import address_of, url_for_lock, write_pins
 from genekb.share.push import Sent, send
-from genekb.share.remotes import Address
+from genekb.share.remotes import Address, parse_address
 from genekb.share.transfer import RemoteVersion, open_version
-from genekb.store.lockfile import Pin, read_pins
+from genekb.store.lockfile import Pin, existing_lock, new_lock_file, read_pins
 from genekb.store.manifest import StoredFile
 from genekb.store.writer import describe_file
 
+log = logging.getLogger(__name__)
 DESCRIPTION: Final = MODEL.description
+PIN: Final = "pin a model with `cellmodel lock FOLDER`"
 _PULLING: Final = ".pulling"
 _MOST_BYTES: Final = 64 << 30  # of the arrays; a model of a million cells has some gigabytes
 
@@ -41,9 +46,124 @@ class SharedModel:
     encoder_id: str
 
 
-def push_model(
-    folder: Path, address: Address, *, retry: RetryPolicy | None = None, progress: Progress | None = None
-) -> SharedModel:
+@for_python
+def push(model: str | Path, url: str, *, timeout_s: float = 60.0) -> SharedModel:
+    """Copy a fitted model to where others can pull it; an interrupted push goes on where it was.
+
+    From the shell: ``cellmodel push``.
+
+    Parameters
+    ----------
+    model
+        Folder that ``save_model`` wrote.
+    url
+        Folder, ``file://``, ``s3://bucket/path`` or ``hf://models/owner/name``.
+    timeout_s
+        Longest silence of the server, in seconds.
+
+    Raises
+    ------
+    InputUnusable, LineageMismatch
+        If the folder holds no model, or a damaged one.
+    """
+    return push_model(Path(model), parse_address(url, hub_kind="models"), retry=RetryPolicy(timeout_s=timeout_s))
+
+
+@for_python
+def pull(url: str, output: str | Path, *, overwrite: bool = False, timeout_s: float = 60.0) -> SharedModel:
+    """Bring a shared model to this machine, every byte checked; an interrupted pull goes on where it was.
+
+    From the shell: ``cellmodel pull``.
+
+    Parameters
+    ----------
+    url
+        Address, with ``@DIGEST`` or ``@REVISION`` to pin it.
+    output
+        Folder for the model.
+    overwrite
+        Whether that folder may be replaced.
+    timeout_s
+        Longest silence of the server, in seconds.
+
+    Raises
+    ------
+    InputUnusable, LineageMismatch
+        See :func:`pull_model`.
+    """
+    address = parse_address(url, hub_kind="models")
+    return pull_model(address, Path(output), overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s))
+
+
+@for_python
+def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None = None) -> tuple[Pin, ...]:
+    """Pin the models that a project uses, by digest and folder, in genekb.lock, and give all that are pinned.
+
+    From the shell: ``cellmodel lock``.
+
+    Parameters
+    ----------
+    model
+        Folders of models, one or several; none gives what is pinned.
+    url
+        Where the model can be pulled from; what is known if None.
+    file
+        Lock file; the project's if None.
+
+    Raises
+    ------
+    SourceUnusable
+        If nothing is pinned, and no model given.
+    """
+    path, folders = new_lock_file(file), paths_of(model)
+    if not folders:
+        return read_pins(existing_lock(path, hint=PIN), "model")
+    if url and len(folders) > 1:
+        raise ValueError(f"url goes with one model, not {len(folders)}")
+    pins = lock_models(folders, path, url=url or "")
+    stores = {pin.digest[:16] for pin in read_pins(path)}
+    for pin in pins:
+        if not pin.url:
+            log.info("%s has no address: others need a copy of it; `cellmodel push` it and give --url", pin.name)
+        if pin.store_id and pin.store_id.partition(":")[2] not in stores:
+            log.info("%s needs %s, which is not pinned; `genekb lock` it too", pin.name, pin.store_id)
+    return pins
+
+
+@for_python
+def sync(
+    file: str | Path | None = None, *, check: bool = False, overwrite: bool = False, timeout_s: float = 60.0
+) -> list[tuple[Pin, SharedModel | None]]:
+    """Bring the models that genekb.lock pins to their folders; give each pin, and what was pulled for it.
+
+    From the shell: ``cellmodel sync``.
+
+    Parameters
+    ----------
+    file
+        Lock file; the project's if None.
+    check
+        Only compare.
+    overwrite
+        Whether a model that is here, and is not the pinned one, may be replaced.
+    timeout_s
+        Longest silence of the server, in seconds.
+
+    Raises
+    ------
+    LineageMismatch
+        If a model is not as it is pinned, and may not be replaced, or is only compared.
+    """
+    path = existing_lock(file, hint=PIN)
+    if not check:
+        return sync_models(path, overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s))
+    faults = [fault for pin in read_pins(path, "model") for fault in check_model(pin, path)]
+    if faults:
+        raise LineageMismatch(f"{faults[0]}; `cellmodel sync` brings what is missing")
+    return [(pin, None) for pin in read_pins(path, "model")]
+
+
+def push_model(folder: Path, address: Address, *, retry: RetryPolicy | None = None) -> SharedModel:
     """Copy a fitted model to a location, or go on with a push that was interrupted.
 
     Raises ``InputUnusable``, ``LineageMismatch`` if the folder holds no model, or a damaged one: damage is not shared;
@@ -68,7 +188,6 @@ def pull_model(
     digest: str = "",
     overwrite: bool = False,
     retry: RetryPolicy | None = None,
-    progress: Progress | None = None,
 ) -> SharedModel:
     """Bring a fitted model to a folder, or go on with a pull that was interrupted.
 
@@ -164,7 +283,7 @@ def check_model(pin: Pin, lock_file: Path) -> list[str]:
 
 
 def sync_models(
-    lock_file: Path, *, overwrite: bool = False, retry: RetryPolicy | None = None, progress: Progress | None = None
+    lock_file: Path, *, overwrite: bool = False, retry: RetryPolicy | None = None
 ) -> list[tuple[Pin, SharedModel | None]]:
     """Bring every model of a lock file to its folder; what is here, whole, is not asked for again.
 
@@ -183,6 +302,6 @@ def sync_models(
             )
         if faults:
             address = address_of(pin, lock_file, folder=folder)
-            pulled = pull_model(address, folder, digest=pin.digest, overwrite=overwrite, retry=retry, progress=progress)
+            pulled = pull_model(address, folder, digest=pin.digest, overwrite=overwrite, retry=retry)
         done.append((pin, pulled))
     return done

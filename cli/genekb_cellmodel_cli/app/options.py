@@ -13,6 +13,7 @@ import genekb
 from cellmodel.core import config as settings
 from cellmodel.core.config import SEEDS, BatchConfig, RunConfig
 from cellmodel.core.device import Compute
+from genekb.core.progress import progress, show_progress
 
 if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
@@ -34,7 +35,9 @@ def expand_groups(command: Command, *, before: Check = lambda: None) -> Command:
 
     def expanded(**values: Any) -> None:
         before()
-        _call(command, values)
+        with show_progress():
+            progress(command.__name__.strip("_"), 0, 0)
+            _call(command, values)
 
     expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

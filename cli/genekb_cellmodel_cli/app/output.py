@@ -4,11 +4,9 @@ import json
 import logging
 import os
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,12 +15,12 @@ import typer
 
 from genekb.core.errors import NotAvailable
 from genekb.core.messages import printable
+from genekb.core.progress import end_progress
 from genekb.core.resources import note_on_interrupt
 
 if TYPE_CHECKING:
     from genekb.store.lockfile import Kind, Pin
 
-Progress = Callable[[str, int, int], None]  # what, done, total
 Columns = Mapping[str, str | Callable[[Any], Any]]  # heading and what stands under it, see :func:`table`
 
 
@@ -40,8 +38,18 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+class StderrHandler(logging.StreamHandler[Any]):
+    """Messages on stderr as it is now: while a bar is drawn, above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def _say(text: str) -> None:
     """Print on stdout; a disk that refuses it is an error of one line."""
+    end_progress()
     try:
         typer.echo(text)
     except BrokenPipeError:
@@ -112,92 +120,24 @@ def _cell(value: Any) -> str:
 
 
 def note(message: str) -> None:
-    """Print a line on stderr."""
+    """Print a line on stderr, where that is not to be quiet."""
+    if logging.getLogger("genekb").isEnabledFor(logging.INFO):
+        complain(message)
+
+
+def complain(message: str) -> None:
+    """Print a line on stderr, of an error or an interrupt."""
+    end_progress()
     typer.echo(printable(message), err=True)
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback on stderr; to be set as :data:`sys.excepthook`."""
-    note("".join(traceback.format_exception(kind, error, trace)).rstrip())
-
-
-@contextmanager
-def progress_bar(*, every_s: float = 30.0) -> Iterator[Progress]:
-    """Give a callback (what, done, total) that draws a bar on stderr, else writes a line there every some seconds."""
-    if not sys.stderr.isatty():
-        with _progress_lines(every_s) as advance:
-            yield advance
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(printable(what), total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield advance
-
-
-@contextmanager
-def _progress_lines(every_s: float) -> Iterator[Progress]:
-    """Write every some seconds how much of the current work is done, its rate since the line before, and time left."""
-    now: dict[str, tuple[int, int]] = {}
-    before: dict[str, tuple[float, int]] = {}  # time and amount done at the last line
-    ended = threading.Event()
-
-    def advance(what: str, done: int, total: int) -> None:
-        now.pop(what, None)
-        now[what] = (done, total)  # the last one is the current work
-        before.setdefault(what, (time.monotonic(), done))
-
-    def write_lines() -> None:
-        while not ended.wait(every_s):
-            if now:
-                what, (done, total) = list(now.items())[-1]
-                start, done_before = before[what]
-                before[what] = (time.monotonic(), done)
-                if done < total:
-                    note(_progress_line(what, done, total, rate=(done - done_before) / (time.monotonic() - start)))
-
-    if logging.getLogger("genekb").isEnabledFor(logging.INFO):
-        threading.Thread(target=write_lines, daemon=True).start()
-    try:
-        yield advance
-    finally:
-        ended.set()
-
-
-def _progress_line(what: str, done: int, total: int, *, rate: float) -> str:
-    line = f"{what}: {done:,} of {total:,} ({done / total:.0%})"
-    return f"{line}, {rate:,.3g} a second, {duration((total - done) / rate)} left" if rate else line
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:  # noqa: PLR2004 - up to here seconds are easier to read than minutes
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004 - 100 minutes
+    complain("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 _NAME_KEY: Final[Mapping["Kind", str]] = {"store": "store", "model": "path"}  # of a pin in JSON
 _N_BYTES: Final[Mapping["Kind", str]] = {"store": "n_bytes", "model": "n_bytes_now"}  # that came, of what was pulled
-
-
-def existing_lock(file: Path | None, *, hint: str) -> Path:
-    """Find the lock file that a command needs."""
-    from genekb.core.errors import SourceUnusable
-    from genekb.store.lockfile import LOCK_FILE, find_lock_file
-
-    path = file or find_lock_file()
-    if path is None or not path.is_file():
-        raise SourceUnusable(f"no {path or f'{LOCK_FILE} here or above'}; {hint}")
-    return path
 
 
 def print_pins(kind: "Kind", pins: "Sequence[Pin]", path: Path, *, json: bool) -> None:
@@ -227,8 +167,8 @@ def print_compared(
     if check:
         found = [(pin, {"faults": check(pin)}) for pin in read_pins(path, kind)]
     else:
-        with transfer_progress() as progress:
-            came = [(pin, getattr(pulled, _N_BYTES[kind], 0)) for pin, pulled in sync(progress=progress)]
+        with keep_interrupted():
+            came = [(pin, getattr(pulled, _N_BYTES[kind], 0)) for pin, pulled in sync()]
         found = [(pin, {"n_bytes_now": n_bytes, "faults": []}) for pin, n_bytes in came]
     rows = [{_NAME_KEY[kind]: pin.name, "digest": pin.digest, **result} for pin, result in found]
     lines = (f"{pin.name} {pin.digest[:16]}: {'; '.join(row['faults']) or 'whole'}" for pin, row in found)
@@ -239,8 +179,6 @@ def print_compared(
         raise StoreCorrupt(f"{wrong}: not as {path} pins; `{program} sync` brings what is missing")
 
 
-@contextmanager
-def transfer_progress(kept: str = "what has arrived is kept") -> "Iterator[Progress]":
-    """Show how much of a transfer is done; an interrupt then says what is ``kept``."""
-    with note_on_interrupt(f"{kept}, the same command goes on where it was"), progress_bar() as progress:
-        yield progress
+def keep_interrupted(kept: str = "what has arrived is kept") -> AbstractContextManager[None]:
+    """Say at an interrupt what is ``kept`` of a transfer."""
+    return note_on_interrupt(f"{kept}, the same command goes on where it was")

@@ -20,7 +20,7 @@ from genekb.core.addresses import looks_like_address
 from genekb.core.messages import did_you_mean, from_shell, printable
 from genekb_cellmodel_cli.app.completion import complete
 from genekb_cellmodel_cli.app.options import RECIPES, Check, Command, complete_recipe, expand_groups, wrong_usage
-from genekb_cellmodel_cli.app.output import PrintableFormatter, note, print_lines, print_traceback
+from genekb_cellmodel_cli.app.output import PrintableFormatter, StderrHandler, complain, print_lines, print_traceback
 
 INTERRUPTED: Final = 130  # for SIGTERM too: whoever starts commands has to know one number
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -84,7 +84,7 @@ class Interruption:
 
     def _say(self, what: str) -> None:
         with suppress(OSError, ValueError):  # a terminal that was closed takes no line
-            note(f"{self._name}: interrupted; {what}")
+            complain(f"{self._name}: interrupted; {what}")
 
 
 def _notes(error: BaseException | None) -> Iterator[str]:
@@ -212,8 +212,8 @@ def common(
 ) -> None:
     """Options before the command's name."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
-    logging.getLogger().handlers[0].setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler := StderrHandler()], force=True)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
     for name in ("genekb", "cellmodel"):
         logging.getLogger(name).setLevel(level)
     _state["debug"] = debug
@@ -326,5 +326,5 @@ def _end(error: BaseException, name: str) -> None:
         return
     fault = known_fault(error)
     if fault is not None and not _state["debug"]:
-        note(f"{name}: error: {fault[1]}")
+        complain(f"{name}: error: {fault[1]}")
         sys.exit(fault[0])

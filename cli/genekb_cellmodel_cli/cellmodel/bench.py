@@ -8,7 +8,7 @@ import typer
 import genekb
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_seeds
-from genekb_cellmodel_cli.app.output import progress_bar, show, table
+from genekb_cellmodel_cli.app.output import show, table
 
 if TYPE_CHECKING:
     from cellmodel.bench.runner import BenchResult
@@ -58,29 +58,24 @@ def bench(
     Example: cellmodel bench DIR --recipes fused,scllm-dsc,pca-leiden --seeds 0-4 --kb human -o results/
     """
     numbers = parse_seeds(seeds)
-    from cellmodel.bench.jobs import BenchConfig, find_datasets
-    from cellmodel.bench.runner import run_bench
+    from cellmodel.bench.api import bench as run_bench
 
-    config = BenchConfig(
-        variants=_parted(recipes),
-        output=output,
+    found = run_bench(
+        folder,
+        output,
+        recipes=recipes,
         seeds=numbers,
-        stores=tuple(Path(genekb.open(name, home=home).folder) for name in kb or ()),
+        kb=[genekb.open(name, home=home) for name in kb or ()],
         encoder=encoder,
-        n_clusters=("given", "estimated") if n_clusters == "both" else (n_clusters,),
-        with_oracle=oracle,
-        n_processes=jobs,
+        label_key=label_key,
+        listing=listing,
+        data=data or (),
+        n_clusters=n_clusters,
+        oracle=oracle,
         batch_key=batch_key,
+        jobs=jobs,
     )
-    names = _parted(data) if data else ()
-    datasets = find_datasets(folder, listing=listing, label_key=label_key, names=names)
-    with progress_bar() as progress:
-        found = run_bench(datasets, config, progress=progress)
     _show_results(found, output, json=json)
-
-
-def _parted(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
 
 
 def _show_results(found: "BenchResult", output: Path, *, json: bool) -> None:
@@ -120,55 +115,36 @@ def sweep(
     Example: cellmodel sweep cells.h5ad --set n_top_genes=500,1000,4000 --thin 0.5,0.1 --truth cell_type -o sweep/
     """
     numbers = parse_seeds(seeds)
-    from cellmodel.bench.changes import DROP_CELLS, DROPOUT, THIN, default_of, parse_fractions, parse_setting
-    from cellmodel.bench.jobs import BenchConfig, DataSet
-    from cellmodel.bench.runner import run_bench
-    from cellmodel.io.writers import check_targets
-    from cellmodel.pl._canvas import check_format
-    from cellmodel.pl._sweep import draw_sweep
-    from genekb.files.replace import Target
+    from cellmodel.bench.api import find_changes
+    from cellmodel.bench.api import sweep as run_sweep
 
+    changed: dict[str, Any] = {"thin": thin, "drop_cells": drop_cells, "dropout": dropout}
+    changed = {name: () if text is None else text for name, text in changed.items()}
     with options.wrong_usage():
-        changes = [change for text in settings or () for change in parse_setting(text)]
-        for name, text in ((THIN, thin), (DROP_CELLS, drop_cells), (DROPOUT, dropout)):
-            changes += parse_fractions(name, text) if text is not None else []
-    if not changes:
-        raise typer.BadParameter("nothing is to be changed; give --set KEY=a,b,c, --thin, --drop-cells or --dropout")
+        find_changes(settings or (), **changed)
     if n_clusters == "given" and truth is None:
         raise typer.BadParameter("--n-clusters given is the number of types; give --truth COLUMN, too")
-    folder = Target(output, kind="shared", makes_parents=True)
-    if plot is not None:
-        check_targets([folder, Target(check_format(plot))], inputs=(path,), overwrite=overwrite)
-    config = BenchConfig(
-        variants=_parted(recipes),
-        output=output,
+    found = run_sweep(
+        path,
+        output,
+        store.open(),
+        settings=settings or (),
+        recipes=recipes,
         seeds=numbers,
-        stores=_stores(store),
         encoder=encoder,
-        n_clusters=(_way(n_clusters or ("given" if truth else "auto")),),
-        changes=tuple(changes),
-        n_processes=jobs,
+        truth=truth,
+        n_clusters=n_clusters if n_clusters in {None, "given"} else _number(n_clusters),  # type: ignore[arg-type]
+        jobs=jobs,
+        plot=plot,
+        overwrite=overwrite,
+        read=read.config(),
+        **changed,
     )
-    data = DataSet(name=path.stem, path=path, label_key=truth, read=read.config())
-    with progress_bar() as progress:
-        found = run_bench([data], config, progress=progress)
-    if plot is not None:
-        unchanged = {change.setting: default_of(change.setting) for change in changes}
-        draw_sweep(found.rows, unchanged, plot, overwrite=overwrite)
     _show_results(found, output, json=json)
 
 
-def _stores(store: options.MaybeStore) -> tuple[Path, ...]:
-    opened = store.open()
-    return () if opened is None else (Path(opened.folder),)
-
-
-def _way(n_clusters: str) -> str:
-    """Way of the number of clusters, as a benchmark names it."""
-    if n_clusters == "given":
-        return n_clusters
-    number = parse_n_clusters(n_clusters)
-    return "estimated" if number is None else str(number)
+def _number(n_clusters: str) -> int | Literal["auto"]:
+    return parse_n_clusters(n_clusters) or "auto"
 
 
 def ablate(
@@ -190,23 +166,20 @@ def ablate(
     numbers = parse_seeds(seeds)
     from dataclasses import asdict
 
-    from cellmodel.bench.ablation import ablate as run_ablation
     from cellmodel.bench.ablation import ablation_lines
-    from cellmodel.bench.jobs import OWN_HEAD, BenchConfig, DataSet, variant_name
-    from cellmodel.recipes.heads import find_head
+    from cellmodel.bench.api import ablate as run_ablation
 
-    if head is not None:
-        find_head(head)
-    config = BenchConfig(
-        variants=(variant_name(recipe, "real", head or OWN_HEAD),),
-        seeds=numbers,
-        stores=_stores(store),
+    found = run_ablation(
+        path,
+        store.open(),
         encoder=encoder,
-        n_clusters=(_way(n_clusters),),
+        recipe=recipe,
+        head=head,
+        n_clusters=_number(n_clusters),
+        truth=truth,
+        seeds=numbers,
+        read=read.config(),
     )
-    data = DataSet(name=path.stem, path=path, label_key=truth, read=read.config())
-    with progress_bar() as progress:
-        found = run_ablation(data, config, progress=progress)
     lines = [*ablation_lines(found), "", *(f"not done: {reason}" for reason in found.skipped)]
     show({"input": str(path), **asdict(found)}, lines, json=json)
 

@@ -70,12 +70,10 @@ def classify(
     read: options.Reading,
     trials: Trials,
     batches: options.Batches,
+    out: options.CellsOut,
     reference: Annotated[
         Path | None,
         typer.Option(help="Labelled cells to learn from; without, the n-shot protocol is run on the cells."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="With --reference: annotated cells to write, .h5ad or .zarr.")
     ] = None,
     head: Annotated[Literal["logistic", "centroid", "knn"], typer.Option(help="The classifier.")] = "logistic",
     contrastive: Annotated[
@@ -116,22 +114,21 @@ def classify(
     )
     config = genes.config(knowledge=knowledge, batch=batches.batch())
     if reference is None:
-        if output is not None:
-            raise typer.BadParameter("--output goes with --reference; the n-shot protocol writes no cells")
+        if out != options.CellsOut():
+            raise typer.BadParameter("--output and --in-place go with --reference; the n-shot protocol writes no cells")
         protocol = trials.config(label_key, classifier)
         kb = _open(store) if store.kb is not None or trials.features in NEED_STORE else None
         _try_out(path, kb, config, protocol, read.config(), json=json)
         return
-    if output is None:
-        raise typer.BadParameter("--reference needs --output: the file to write")
+    write = slots.write_cells(out, path)
     from cellmodel.annotate.label_transfer import TransferConfig
     from cellmodel.tl._compare import transfer_task
     from cellmodel.tl._task import run_on_file
 
     transfer = TransferConfig(label_key=label_key, genes_by=genes_by, classify=classifier, other_store=other_store)
     task = transfer_task(reference, _open(store), config, transfer=transfer, read=read.config())
-    found = run_on_file(path, task, read=read.config(), write=slots.write(output))
-    content = {"input": str(path), **_summary(found), "output": str(output)}
+    found = run_on_file(path, task, read=read.config(), write=write)
+    content = {"input": str(path), **_summary(found), "output": str(write.output)}
     show(content, _transfer_lines(content), json=json)
 
 

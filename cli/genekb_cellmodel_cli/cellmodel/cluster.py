@@ -14,7 +14,7 @@ import genekb
 from cellmodel.core.config import HeadName, RunConfig, SemanticsConfig, Sentences, SpatialConfig
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_resolution
-from genekb_cellmodel_cli.app.output import Columns, note, progress_bar, show, table
+from genekb_cellmodel_cli.app.output import Columns, note, show, table
 
 if TYPE_CHECKING:
     from cellmodel.tl._slots import CellRun
@@ -117,7 +117,7 @@ class RunJob:
     ) -> "Found":
         """Do a task with further settings of the run, and write what was found.
 
-        ``make_task``: makes it of the store, the settings, the name of the slots and what shows progress.
+        ``make_task``: makes it of the store, the settings and the name of the slots.
         """
         self.training.set_threads()
         from cellmodel.io.concat import JoinConfig
@@ -126,16 +126,15 @@ class RunJob:
         config = self.run.config(**settings, recipe=self.run.recipe, compute=self.training.config())
         kb = self.store.open_for(self.run.knowledge)
         write = self.slots.write_cells(self.out, *self.paths, report=report, model=model, command=_command_line())
-        with progress_bar() as progress:
-            task = make_task(kb, config, key_added=write.key_added, progress=progress)
-            files = CellFiles(
-                paths=tuple(self.paths),
-                read=self.read.config(),
-                join=JoinConfig(sample_key=self.sample_key, overwrite=write.overwrite),
-                kb=kb,
-                use_orthologs=config.use_orthologs,
-            )
-            return run_on_files(files, task, write=write, stream=self.out_of_core.config())
+        task = make_task(kb, config, key_added=write.key_added)
+        files = CellFiles(
+            paths=tuple(self.paths),
+            read=self.read.config(),
+            join=JoinConfig(sample_key=self.sample_key, overwrite=write.overwrite),
+            kb=kb,
+            use_orthologs=config.use_orthologs,
+        )
+        return run_on_files(files, task, write=write, stream=self.out_of_core.config())
 
     def print(self, found: "CellRun", *, report: Path | None = None) -> None:
         """Print what a run found."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import progress_bar, show, table
+from genekb_cellmodel_cli.app.output import show, table
 from genekb_cellmodel_cli.cellmodel.cluster import RunStore, Views
 
 
@@ -35,10 +35,7 @@ def export(
 
     config, reading = views.config(), read.config()
     kb = store.open_for(views.knowledge)
-    with progress_bar() as progress:
-        graph = export_file(
-            path, output, kb, config, read=reading, label_key=label_key, overwrite=overwrite, progress=progress
-        )
+    graph = export_file(path, output, kb, config, read=reading, label_key=label_key, overwrite=overwrite)
     ids = {name: graph.record[name] for name in IDS if name in graph.record}
     nodes = {kind: {name: list(values.shape) for name, values in held.items()} for kind, held in graph.nodes.items()}
     content = {

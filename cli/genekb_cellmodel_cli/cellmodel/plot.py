@@ -91,10 +91,12 @@ def plot(
         str | None, typer.Option(help="umap, embedding: column of obs; a small map for each of its values.")
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help="confusion, sankey: column of obs; the clusters if left out.")
+        str | None, typer.Option(help="confusion, sankey, dotplot: column of obs; the clusters if left out.")
     ] = None,
     columns: Annotated[str | None, typer.Option(help="confusion, sankey: the other column of obs.")] = None,
-    genes: Annotated[int, typer.Option(help="dotplot, heatmap: genes of each cluster.", min=1)] = 3,
+    genes: Annotated[
+        str, typer.Option(help="dotplot, heatmap: genes of each cluster; dotplot: or their names, with commas between.")
+    ] = "3",
     seed: options.Seed = 0,
 ) -> None:
     """Draw a figure of an annotated file: text stays text, and the same file gives the same bytes.
@@ -107,9 +109,13 @@ def plot(
         raise typer.BadParameter(f"--kind {kind} needs --columns, the column of obs to hold the clusters against")
     if split_by is not None and kind not in {"umap", "embedding"}:
         raise typer.BadParameter(f"--kind {kind} draws no map; --split-by goes with --kind umap or embedding")
+    n_genes = int(genes) if genes.isdecimal() else 0
+    names = () if n_genes else tuple(name.strip() for name in genes.split(",") if name.strip())
+    if not n_genes and (kind != "dotplot" or genes.isdecimal()):
+        raise typer.BadParameter("--genes is a number >= 1; --kind dotplot takes names of genes, too")
     choice = PlotChoice(
         kind=kind, key=slots.key_added, color=color, basis=basis, split_by=split_by, rows=rows, columns=columns,
-        n_genes=genes, seed=seed,
+        n_genes=n_genes, genes=names, seed=seed,
     )  # fmt: skip
     plot_file(path, output, choice, overwrite=slots.overwrite)
     print_lines([f"plot: {output}"])

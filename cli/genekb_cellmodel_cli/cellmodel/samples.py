@@ -32,10 +32,31 @@ SampleKey = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Table to write, .tsv or .csv, or annotated cells, .h5ad or .zarr.")
-]
 KeyAdded = Annotated[str | None, typer.Option(help="Name of the slot of uns in annotated cells.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Out(options.CellsOut):
+    """A table that is written, or annotated cells."""
+
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Table to write, .tsv or .csv, or annotated cells, .h5ad or .zarr.",
+            show_default=False,
+        ),
+    ] = None  # fmt: skip
+
+    def write(self, path: Path, task: "Task[Any]", *, key_added: str, overwrite: bool) -> "WriteConfig | None":
+        """Say how annotated cells are written; None where the output is a table, which is checked."""
+        from cellmodel.io.writers import WriteConfig, check_targets
+        from genekb.files.replace import Target
+
+        output = self.file(path)
+        if output.suffix not in _TABLES:
+            return WriteConfig(output=output, in_place=self.in_place, key_added=key_added, overwrite=overwrite)
+        check_targets([Target(output, makes_parents=True), *task.targets], inputs=(path,), overwrite=overwrite)
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +120,7 @@ def _config(**settings: Any) -> "SampleConfig":
 
 def markers(
     path: options.ClusteredFile,
-    output: Output,
+    out: Out,
     conditions: Conditions,
     read: options.Reading,
     out_of_core: options.OutOfCore,
@@ -122,7 +143,7 @@ def markers(
     config = conditions.config(sample_key, cluster_key, method=method)
     key = key_added or marker_slot(config)
     task = markers_task(config)
-    write = _writing(path, task, output=output, key_added=key, overwrite=overwrite)
+    output, write = out.file(path), out.write(path, task, key_added=key, overwrite=overwrite)
     found = markers_of_file(path, task, read=read.config(), write=write, stream=out_of_core.config())
     if output.suffix in _TABLES:
         write_frame(found.genes(), output, overwrite=overwrite)
@@ -132,7 +153,7 @@ def markers(
 
 def composition(
     path: options.ClusteredFile,
-    output: Output,
+    out: Out,
     conditions: Conditions,
     sample_key: SampleKey = "",
     cluster_key: options.ClusterKey = "cellmodel",
@@ -161,7 +182,7 @@ def composition(
     task = composition_task(config, transform=transform)
     if shares is not None:
         task = replace(task, targets=(Target(shares, makes_parents=True),))
-    write = _writing(path, task, output=output, key_added=key_added, overwrite=overwrite)
+    output, write = out.file(path), out.write(path, task, key_added=key_added, overwrite=overwrite)
     found = composition_of_file(path, task, write=write)
     frame = found.clusters() if found.tests else found.shares
     if output.suffix in _TABLES:
@@ -183,17 +204,6 @@ def _rows_of(frame: "pd.DataFrame") -> list[Row]:
     """Give the rows of a table; a number that there is not is none."""
     rows = frame.astype(object).where(frame.notna(), None)
     return [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
-
-
-def _writing(path: Path, task: "Task[Any]", *, output: Path, key_added: str, overwrite: bool) -> "WriteConfig | None":
-    """Say how annotated cells are written; None where the output is a table, which is checked."""
-    from cellmodel.io.writers import WriteConfig, check_targets
-    from genekb.files.replace import Target
-
-    if output.suffix not in _TABLES:
-        return WriteConfig(output=output, key_added=key_added, overwrite=overwrite)
-    check_targets([Target(output, makes_parents=True), *task.targets], inputs=(path,), overwrite=overwrite)
-    return None
 
 
 def _rows(found: "SampleMarkers") -> list[Row]:

@@ -10,12 +10,10 @@ import typer
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
-    existing_lock,
-    note,
+    keep_interrupted,
     print_compared,
     print_pins,
     print_record,
-    transfer_progress,
 )
 
 
@@ -29,13 +27,10 @@ def push(
 
     Example: cellmodel push model/ s3://bucket/models/pbmc
     """
-    from cellmodel.tl.model.share import push_model
-    from genekb.share.remotes import parse_address
+    from cellmodel.tl.model.share import push as push_model
 
-    address = parse_address(url, hub_kind="models")
-    with transfer_progress("what was sent is kept") as progress:
-        shared = push_model(model, address, retry=retry.policy(), progress=progress)
-    print_record(asdict(shared), json=json)
+    with keep_interrupted("what was sent is kept"):
+        print_record(asdict(push_model(model, url, **asdict(retry))), json=json)
 
 
 def pull(
@@ -49,12 +44,10 @@ def pull(
 
     Example: cellmodel pull s3://bucket/models/pbmc -o model/
     """
-    from cellmodel.tl.model.share import pull_model
-    from genekb.share.remotes import parse_address
+    from cellmodel.tl.model.share import pull as pull_model
 
-    with transfer_progress() as progress:
-        address = parse_address(url, hub_kind="models")
-        shared = pull_model(address, output, overwrite=overwrite, retry=retry.policy(), progress=progress)
+    with keep_interrupted():
+        shared = pull_model(url, output, overwrite=overwrite, **asdict(retry))
     print_record({"path": str(output), **asdict(shared)}, json=json)
 
 
@@ -72,23 +65,13 @@ def lock(
 
     Example: cellmodel lock models/pbmc --url s3://bucket/models/pbmc
     """
-    from cellmodel.tl.model.share import lock_models
-    from genekb.core.errors import SourceUnusable
-    from genekb.store.lockfile import LOCK_FILE, find_lock_file, read_pins
+    from cellmodel.tl.model.share import lock as lock_models
+    from genekb.store.lockfile import new_lock_file
 
-    path = file or find_lock_file() or Path(LOCK_FILE)
     if url and len(model or ()) != 1:
         raise typer.BadParameter("goes with one model", param_hint="--url")
-    if not model and not path.is_file():
-        raise SourceUnusable(f"no {path}; pin a model with `cellmodel lock FOLDER`")
-    pins = lock_models(model, path, url=url or "") if model else read_pins(path, "model")
-    stores = {pin.digest[:16] for pin in read_pins(path)}
-    for pin in pins if model else ():
-        if not pin.url:
-            note(f"{pin.name} has no address: others need a copy of it; `cellmodel push` it and give --url")
-        if pin.store_id and pin.store_id.partition(":")[2] not in stores:
-            note(f"{pin.name} needs {pin.store_id}, which is not pinned; `genekb lock` it too")
-    print_pins("model", pins, path, json=json)
+    path = new_lock_file(file)
+    print_pins("model", lock_models(model or (), url=url, file=path), path, json=json)
 
 
 def sync(
@@ -104,9 +87,10 @@ def sync(
 
     Example: cellmodel sync
     """
-    from cellmodel.tl.model.share import check_model, sync_models
+    from cellmodel.tl.model.share import PIN, check_model, sync_models
+    from genekb.store.lockfile import existing_lock
 
-    path = existing_lock(file, hint="pin a model with `cellmodel lock FOLDER`")
+    path = existing_lock(file, hint=PIN)
     checked = partial(check_model, lock_file=path) if check else None
     bring = partial(sync_models, path, overwrite=overwrite, retry=retry.policy())
     print_compared("model", path, check=checked, sync=bring, json=json)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from genekb.core.progress import progress
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
-from genekb_cellmodel_cli.app.output import note, print_record, progress_bar, show, transfer_progress
+from genekb_cellmodel_cli.app.output import keep_interrupted, note, print_record, show
 
 if TYPE_CHECKING:
     from genekb.builder.assemble import BuildResult
@@ -150,8 +151,7 @@ def build(
         texts, load = distinct_texts(plan.texts), config.loader(home)
         print_record(content | describe_costs(config.models, texts, load=load, dtype=vector_dtype), json=json)
         return
-    with progress_bar() as progress:
-        result = build_store(tables, config, home=home, progress=progress)
+    result = build_store(tables, config, home=home, progress=progress)
     content = describe_build(result) | {
         "seconds_parsing": round(parsed, 2),
         "seconds": round(time.perf_counter() - started, 2),
@@ -198,8 +198,7 @@ def update(
         return
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
-    with progress_bar() as progress:
-        result = update_store(kb, tables, plan, home=store.home, encoders=encoder, progress=progress)
+    result = update_store(kb, tables, plan, home=store.home, encoders=encoder, progress=progress)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
     print_record(content, json=json)
 
@@ -238,7 +237,7 @@ def encode(
         costs = describe_costs(model, texts, load=config.loader(store.home), dtype=dtype)
         print_record({"parent": kb.store_id} | costs, json=json)
         return
-    with progress_bar() as progress, config.open_engine() as running:
+    with config.open_engine() as running:
         result = add_encoders(
             kb, model, load=config.loader(store.home), engine=running, home=store.home, progress=progress
         )
@@ -330,7 +329,7 @@ def download(
             retry=retry.policy(),
             is_forced=force,
         )
-    with transfer_progress() as progress:
+    with keep_interrupted():
         result = download_release(folder, config, progress=progress)
     content = {"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]}
     state = {True: "downloaded", False: "here already"}
@@ -358,9 +357,7 @@ def fetch(
 
     with wrong_usage():
         config = FetchConfig(taxon=taxon, base_url=BASE_URL if base_url is None else base_url, retry=retry.policy())
-    with transfer_progress("what has been answered is kept") as bar:
-        result = fetch_genes(
-            read_names(gene_list) or (), folder, config, progress=lambda done, total: bar("genes", done, total)
-        )
+    with keep_interrupted("what has been answered is kept"):
+        result = fetch_genes(read_names(gene_list) or (), folder, config)
     print_record(asdict(result), json=json)
     note(f"build from them with `genekb build --source {folder} --taxon {taxon}`")

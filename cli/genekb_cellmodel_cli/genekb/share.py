@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import genekb
+from genekb.core.progress import progress
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
-    existing_lock,
+    keep_interrupted,
     note,
     print_compared,
     print_lines,
     print_pins,
     print_record,
-    transfer_progress,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def push(
             {"url": plan.url, "digest": plan.digest, "n_files": plan.n_files, "n_bytes": plan.n_bytes}, json=json
         )
         return
-    with transfer_progress("what was sent is kept") as progress:
+    with keep_interrupted("what was sent is kept"):
         pushed = push_store(kb, address, encoders=encoder or (), retry=retry.policy(), progress=progress)
     if catalog:
         add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=catalog), catalog)
@@ -98,7 +98,7 @@ def pull(
         listed = find_listed(read_listed(catalog, home), url)
         address, wanted = address_of(listed), wanted or listed.digest
     config = PullConfig(encoders=tuple(encoder or ()), digest=wanted, public_key=public_key or "", retry=retry.policy())
-    with transfer_progress() as progress:
+    with keep_interrupted():
         pulled = pull_store(address, config, home=home, progress=progress)
     name = pulled.manifest.full_name
     if pulled.replaced:
@@ -127,26 +127,12 @@ def lock(
 
     Example: genekb lock human@2022-11 --url s3://bucket/genes/human
     """
-    from genekb.core.errors import SourceUnusable
-    from genekb.share.lock import pin_store, url_for_lock, write_pins
-    from genekb.share.pull import open_store
-    from genekb.store.home import find_home
-    from genekb.store.lockfile import LOCK_FILE, find_lock_file, note_lock_file, read_pins
+    from genekb.store.lockfile import new_lock_file
 
-    path = file or find_lock_file() or Path(LOCK_FILE)
     if url and len(store or ()) != 1:
         raise typer.BadParameter("goes with one store", param_hint="--url")
-    if not store and not path.is_file():
-        raise SourceUnusable(f"no {path}; pin a store with `genekb lock NAME`")
-    if store:
-        place = url_for_lock(url or "", path)
-        new = [pin_store(open_store(name, home=home), encoders=encoder or (), url=place) for name in store]
-        write_pins(new, path)
-        note_lock_file(path, find_home(home))
-        for pin in new:
-            if not pin.url:
-                note(f"{pin.name} has no address: others need a copy of it; `genekb push` it and give --url")
-    print_pins("store", read_pins(path), path, json=json)
+    path = new_lock_file(file)
+    print_pins("store", genekb.lock(store or (), encoder=encoder or (), url=url, file=path, home=home), path, json=json)
 
 
 def sync(
@@ -160,10 +146,11 @@ def sync(
 
     Example: genekb sync
     """
-    from genekb.share.lock import check_pin
+    from genekb.share.lock import PIN, check_pin
     from genekb.share.lock import sync as sync_stores
+    from genekb.store.lockfile import existing_lock
 
-    path = existing_lock(file, hint="pin a store with `genekb lock NAME`")
+    path = existing_lock(file, hint=PIN)
     checked = partial(check_pin, home=home) if check else None
     bring = partial(sync_stores, path, home=home, retry=retry.policy())
     print_compared("store", path, check=checked, sync=bring, json=json)
@@ -176,9 +163,7 @@ def keygen(
 
     Example: genekb keygen ~/.genekb.key
     """
-    from genekb.share.signing import make_keys
-
-    public = make_keys(key)
+    public = genekb.keygen(key)
     print_lines([str(public), public.read_text(encoding="utf-8").splitlines()[-1]])
 
 
@@ -191,10 +176,7 @@ def sign(
 
     Example: genekb sign human@2022-11 --key ~/.genekb.key
     """
-    from genekb.share.signing import sign_store
-    from genekb.store.home import find_store
-
-    print_lines([str(sign_store(find_store(store, home), key))])
+    print_lines([str(genekb.sign(store, key, home=home))])
 
 
 def read_listed(location: str | None, home: Path | None) -> "tuple[Listed, ...]":

@@ -10,7 +10,7 @@ import typer
 import genekb
 from genekb.core.messages import counted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import Columns, existing_lock, note, show, table
+from genekb_cellmodel_cli.app.output import Columns, note, show, table
 from genekb_cellmodel_cli.genekb import share
 
 if TYPE_CHECKING:
@@ -217,19 +217,7 @@ def gc(
 
     Example: genekb gc --keep-newest 2 --dry-run
     """
-    from genekb.query.gc import collect_garbage
-    from genekb.store.home import find_home
-    from genekb.store.lockfile import find_lock_file, noted_lock_files
-
-    folder, project = find_home(home), find_lock_file()
-    given = [existing_lock(file, hint="give --lock a file that `genekb lock` wrote") for file in lock or ()]
-    result = collect_garbage(
-        folder,
-        superseded=superseded or keep_newest is not None,
-        dry_run=dry_run,
-        keep_newest=keep_newest or 1,
-        locks=[*given, *([project] if project else []), *noted_lock_files(folder)],
-    )
+    result = genekb.gc(superseded=superseded, keep_newest=keep_newest, lock=lock or (), dry_run=dry_run, home=home)
     verb = "would remove" if dry_run else "removed"
     lines = [
         *(f"{verb} {item.path} ({item.reason}, {item.n_bytes:,} bytes)" for item in result.removed),

@@ -9,7 +9,7 @@ import typer
 
 from genekb.core.messages import counted
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.output import Columns, note, progress_bar, show, table
+from genekb_cellmodel_cli.app.output import Columns, note, show, table
 
 if TYPE_CHECKING:
     from genekb.query.knowledge import Knowledge
@@ -83,11 +83,9 @@ def compare_on_tasks(
     targets = [Target(path) for path in (given.output, given.plot) if path is not None]
     check_targets(targets, inputs=[given.tasks], overwrite=given.overwrite)
     stores = [store.open(name) for name in dict.fromkeys([store.kb, *([given.kb_b] if given.kb_b else [])])]
-    with progress_bar() as progress:
-        found = compare_tasks(
-            stores, given.tasks, encoders=encoders, knowledge=kinds, scored_on=given.scored_on, seed=seed,
-            progress=progress,
-        )  # fmt: skip
+    found = compare_tasks(
+        stores, given.tasks, encoders=encoders, knowledge=kinds, scored_on=given.scored_on, seed=seed,
+    )  # fmt: skip
     if given.output is not None:
         write_task_table(found, given.output, overwrite=given.overwrite)
     if given.plot is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.progress import Progress, progress
 from genekb.files.tables import write_table
 from genekb.query.compare import chosen_encoders, resampled_interval
 from genekb.query.knowledge import Knowledge, KnowledgeVectors, knowledge_vectors, why_without_name
@@ -21,7 +22,6 @@ from genekb.store.reader import Store
 DEFAULT_KNOWLEDGE: Final[tuple[Knowledge, ...]] = ("real", "shuffled", "name", "symbol")
 VARIANTS: Final = ("", "all_genes", "sum", "shared_genes", "product", "concat")  # after the task's name in a column
 N_RESAMPLED: Final = 2_000
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, and of how much
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ def compare_tasks(
     knowledge: Sequence[Knowledge] | None = None,
     scored_on: ScoredOn = "test",
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = progress,
 ) -> TaskComparison:
     """Score vectors on the tables of a folder by class-balanced kernel ridge regression.
 

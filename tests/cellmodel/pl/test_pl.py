@@ -98,6 +98,14 @@ def test_dotplot_shows_shares_as_sizes_and_scaled_means_as_colours(cells):
     np.testing.assert_allclose(dots.get_array(), scaled.ravel(), atol=1e-3)
 
 
+def test_a_dotplot_takes_what_scanpys_takes(cells):
+    axes = cm.pl.dotplot(cells, {"first": ["G0", "G1"], "second": ["G2"]}, "cellmodel")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["G0", "G1", "G2"]
+    assert [text.get_text() for text in axes.texts] == ["first", "second"]
+    alone = cm.pl.dotplot(cells, "G0")
+    assert [label.get_text() for label in alone.get_xticklabels()] == ["G0"]
+
+
 @pytest.mark.parametrize("record", [None, 5, {}, {"markers": 5}])
 def test_a_dotplot_of_clusters_without_a_record_computes_the_markers(cells, record):
     copy = cells.copy()

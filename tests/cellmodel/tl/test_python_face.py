@@ -14,7 +14,8 @@ from cellmodel.core.errors import InputUnusable, SlotTaken
 from cellmodel.core.options import settings_of
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.tl._demo import find_demo_cells
-from genekb.core.python import for_python, progress
+from genekb.core.progress import progress, show_progress
+from genekb.core.python import for_python
 from tests.robust.bad_files.cells import cells
 
 PLAIN = {"recipe": "pca-kmeans", "knowledge": "none", "n_clusters": 2}
@@ -173,6 +174,16 @@ def test_a_log_that_was_set_up_is_left_alone(adata):
     finally:
         logging.getLogger("cellmodel").removeHandler(handler)
     assert logging.getLogger("cellmodel").handlers == []
+
+
+def test_a_tool_shows_its_stages(adata, caplog):
+    caplog.set_level(logging.INFO, logger="genekb")
+    with show_progress(every_s=1e-3):
+        cm.tl.cluster(adata, **PLAIN)
+    stages = list(dict.fromkeys(line.split(":")[0] for line in caplog.messages if line.startswith("stage ")))
+    order = [f"stage {what}" for what in ("genes", "components and neighbors", "embedding", "clusters")]
+    assert [stage for stage in stages if stage in order] == [stage for stage in order if stage in stages]
+    assert {"stage components and neighbors", "stage markers and words"} <= set(stages)
 
 
 def test_progress_is_no_work_without_a_bar():

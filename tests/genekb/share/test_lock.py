@@ -13,7 +13,7 @@ from genekb.share.lock import check_pin, pin_store, sync, write_pins
 from genekb.share.pull import PullConfig, pull_store
 from genekb.share.push import push_store
 from genekb.share.remotes import parse_address
-from genekb.share.signing import make_keys, sign_store, verify_signature
+from genekb.share.signing import keygen, sign, verify_signature
 from genekb.sources.ncbi_bulk import read_ncbi_folder
 from genekb.store.lockfile import read_pins
 from genekb.store.verify import verify_store
@@ -197,7 +197,7 @@ def test_every_store_of_the_catalogue_in_this_repository_can_be_pulled(tmp_path)
 @pytest.fixture
 def keys(tmp_path, monkeypatch):
     monkeypatch.setenv("GENEKB_SIGN_PASSWORD", "a long password")
-    public = make_keys(tmp_path / "key")
+    public = keygen(tmp_path / "key")
     assert b"a long password" not in (tmp_path / "key").read_bytes()
     assert (tmp_path / "key").stat().st_mode & 0o077 == 0
     return tmp_path / "key", public
@@ -205,7 +205,7 @@ def keys(tmp_path, monkeypatch):
 
 def test_a_signature_travels_and_every_change_of_the_manifest_breaks_it(built, keys, tmp_path):
     secret, public = keys
-    sign_store(built.folder, secret)
+    sign(built.folder, secret)
     push_store(built, parse_address(str(tmp_path / "shared")))
     config = PullConfig(public_key=str(public), retry=QUICK)
     pulled = pull_store(parse_address(str(tmp_path / "shared")), config, home=tmp_path / "other")
@@ -224,9 +224,9 @@ def test_what_is_unsigned_or_signed_by_another_is_refused_before_any_file_comes(
     config = PullConfig(public_key=str(public), retry=QUICK)
     with pytest.raises(StoreCorrupt, match="is not signed, and a public key was given"):
         pull_store(address, config, home=tmp_path / "other")
-    sign_store(built.folder, secret)
+    sign(built.folder, secret)
     push_store(built, address)
-    other = PullConfig(public_key=str(make_keys(tmp_path / "other-key")), retry=QUICK)
+    other = PullConfig(public_key=str(keygen(tmp_path / "other-key")), retry=QUICK)
     with pytest.raises(StoreCorrupt, match="do not use it"):
         pull_store(address, other, home=tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -235,18 +235,18 @@ def test_what_is_unsigned_or_signed_by_another_is_refused_before_any_file_comes(
 def test_keys_that_do_not_open_and_keys_that_are_none(built, keys, tmp_path, monkeypatch):
     secret, public = keys
     with pytest.raises(SourceUnusable, match="a key is never replaced"):
-        make_keys(secret)
+        keygen(secret)
     with pytest.raises(SourceUnusable, match="is no key of this kind"):
-        sign_store(built.folder, public)
+        sign(built.folder, public)
     with pytest.raises(SourceUnusable, match="neither a public key nor a file"):
         verify_signature(built.folder, "RWQnonsense")
     monkeypatch.setenv("GENEKB_SIGN_PASSWORD", "wrongsecret")
     with pytest.raises(SourceUnusable, match="does not open with the password in GENEKB_SIGN_PASSWORD") as error:
-        sign_store(built.folder, secret)
+        sign(built.folder, secret)
     assert "wrongsecret" not in str(error.value)
     monkeypatch.delenv("GENEKB_SIGN_PASSWORD")
     with pytest.raises(NotAvailable, match="set GENEKB_SIGN_PASSWORD"):
-        sign_store(built.folder, secret)
+        sign(built.folder, secret)
 
 
 @pytest.mark.slow
