@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from genekb.core.messages import from_shell, printable
+from genekb.core.progress import end_progress
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.running import known_fault
 
@@ -45,6 +46,7 @@ def mcp(
     if home is not None:
         home = home.absolute()
     os.chdir(folder)  # so that files are named, and answers name them, as a command there would
+    end_progress()  # it serves until it is ended
     make_server(home).run("stdio")
 
 
