@@ -10,7 +10,7 @@ THOROUGH := --hypothesis-profile=nightly
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1) || \
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $(1)
 
-.PHONY: demo test test-robust test-all docs changelog dist lint audit bench bench-clustering clean
+.PHONY: demo test test-robust test-all docs changelog dist stores lint audit bench bench-clustering clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -50,6 +50,9 @@ dist: .venv/.dev  ## wheel and sdist in dist/, checked
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
+
+stores: .venv/.demo  ## stores of human and mouse, packed, in artifacts/release; SOURCE=FOLDER has NCBI's files, else downloaded
+	$(BIN)/python benchmarks/release_stores.py $(if $(SOURCE),--source $(SOURCE)) $(OPTIONS)
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -81,10 +81,10 @@ def export_store(
         return _export_duckdb(store, path, encoder=encoder, overwrite=overwrite)
     matrix = _read_matrix(store, encoder=encoder, gene_ids=gene_ids)
     for file in beside:  # before the matrix, which is never without its list of genes
-        with _output(file, overwrite=overwrite) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        with opened(file, overwrite=overwrite) as part, part.open("w", encoding="utf-8", newline="") as stream:
             rows = zip(*(matrix.genes[name].to_pylist() for name in _NAMES), strict=True)
             csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([_NAMES, *rows])
-    with _output(path, overwrite=overwrite) as part:
+    with opened(path, overwrite=overwrite) as part:
         _write(matrix, part, kind)
     n_genes = len(_rows_by_symbol(matrix)) if kind in {"json", "word2vec"} else matrix.genes.num_rows
     return ExportResult(
@@ -127,7 +127,7 @@ def vector_lineage(store: Store, encoder_id: str) -> dict[str, str]:
 
 
 @contextmanager
-def _output(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def opened(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Open a temporary sibling to write to; report errors of the disk in one line."""
     try:
         with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
@@ -140,7 +140,9 @@ def _output(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def _write(matrix: _Matrix, path: Path, kind: str) -> None:
     if kind in {"json", "word2vec"}:
-        _write_json(matrix, path) if kind == "json" else _write_word2vec(matrix, path)
+        rows = _rows_by_symbol(matrix)
+        named = list(rows), matrix.vectors[list(rows.values())]
+        write_json(*named, path) if kind == "json" else _write_word2vec(*named, path)
     elif kind == "parquet":
         table = matrix.genes.select(["gene_id", "symbol"]).append_column("vector", vector_column(matrix.vectors))
         table = table.replace_schema_metadata(dict(matrix.lineage))
@@ -149,40 +151,44 @@ def _write(matrix: _Matrix, path: Path, kind: str) -> None:
         arrays = {"vectors": matrix.vectors, "gene_ids": matrix.genes["gene_id"].to_numpy()}
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         write_arrays(arrays, path, metadata=matrix.lineage)
+    elif kind == "npz":
+        write_npz(matrix.genes["symbol"].to_pylist(), matrix.genes["gene_id"], matrix.vectors, matrix.lineage, path)
     else:
         with path.open("wb") as stream:
-            _write_numpy(matrix, stream, kind)
+            np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
 
 
-def _write_numpy(matrix: _Matrix, stream: BinaryIO, kind: str) -> None:
-    if kind == "npy":
-        np.save(stream, np.ascontiguousarray(matrix.vectors), allow_pickle=False)
-        return
+def write_npz(
+    symbols: Sequence[str], gene_ids: Any, vectors: FloatArray, lineage: Mapping[str, str], path: Path
+) -> None:
+    """Write vectors, the names and GeneIDs of their rows, and where they come from; no array needs a pickle."""
     arrays: dict[str, Any] = {
-        "vectors": matrix.vectors,
-        "symbols": np.array(matrix.genes["symbol"].to_pylist(), dtype=str),
-        "gene_ids": matrix.genes["gene_id"].to_numpy(),
-        **{key: np.array(text) for key, text in matrix.lineage.items()},
+        "vectors": vectors,
+        "symbols": np.array(symbols, dtype=str),
+        "gene_ids": np.asarray(gene_ids),
+        **{key: np.array(text) for key, text in lineage.items()},
     }
-    np.savez(stream, **arrays)
+    with path.open("wb") as stream:
+        np.savez(stream, **arrays)
 
 
-def _write_json(matrix: _Matrix, path: Path) -> None:
+def write_json(symbols: Sequence[str], vectors: FloatArray, path: Path) -> None:
+    """Write one object, distinct symbol to list of numbers."""
     with path.open("w", encoding="utf-8") as stream:
-        for number, (symbol, digits) in enumerate(_digits(matrix)):
+        for number, (symbol, vector) in enumerate(zip(symbols, vectors, strict=True)):
             start = ", " if number else "{"
-            stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(digits)}]")
+            stream.write(f"{start}{json.dumps(symbol, ensure_ascii=False)}: [{', '.join(digits(vector))}]")
         stream.write("}\n")
 
 
-def _write_word2vec(matrix: _Matrix, path: Path) -> None:
-    rows = _rows_by_symbol(matrix)
-    odd = next((symbol for symbol in rows if len(symbol.split()) != 1), None)
+def _write_word2vec(symbols: Sequence[str], vectors: FloatArray, path: Path) -> None:
+    odd = next((symbol for symbol in symbols if len(symbol.split()) != 1), None)
     if odd is not None:
         raise SourceUnusable(f"word2vec text parts names by blanks, and the symbol {odd!r} has one; write .npz")
     with path.open("w", encoding="utf-8") as stream:
-        stream.write(f"{len(rows)} {matrix.vectors.shape[1]}\n")
-        stream.writelines(f"{symbol} {' '.join(digits)}\n" for symbol, digits in _digits(matrix))
+        stream.write(f"{len(symbols)} {vectors.shape[1]}\n")
+        rows = zip(symbols, vectors, strict=True)
+        stream.writelines(f"{symbol} {' '.join(digits(vector))}\n" for symbol, vector in rows)
 
 
 def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
@@ -194,17 +200,16 @@ def _rows_by_symbol(matrix: _Matrix) -> dict[str, int]:
     return dict(sorted(first.items(), key=lambda item: item[1]))
 
 
-def _digits(matrix: _Matrix) -> Iterator[tuple[str, list[str]]]:
-    """Yield numbers as text gene by gene, with the fewest digits that identify a float32."""
-    for symbol, row in _rows_by_symbol(matrix).items():
-        yield symbol, pc.cast(pa.array(matrix.vectors[row]), pa.string()).to_pylist()
+def digits(vector: FloatArray) -> list[str]:
+    """Write numbers as text, with the fewest digits that identify a float32."""
+    return pc.cast(pa.array(vector), pa.string()).to_pylist()
 
 
 def _export_duckdb(store: Store, path: Path, *, encoder: str | None, overwrite: bool) -> ExportResult:
     import duckdb
 
     ids = [store.encoder_id(encoder)] if encoder else list(store.encoder_ids)
-    with _output(path, overwrite=overwrite) as part:
+    with opened(path, overwrite=overwrite) as part:
         try:
             with duckdb.connect(str(part)) as connection:
                 _fill(connection, store, ids)

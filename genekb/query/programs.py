@@ -1,4 +1,4 @@
-"""Vectors of genes in the forms that programs for perturbed cells read: GEARS, Scouter, pertpy."""
+"""Vectors of genes in the forms that other programs read: GenePT's users, and GEARS, Scouter, pertpy."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted, listed
 from genekb.encoders.base import unit_or_zero
-from genekb.files.replace import Target, check_targets, output
+from genekb.files.replace import Target, check_targets
 from genekb.files.tables import read_list, write_table
-from genekb.query.export import vector_lineage
+from genekb.query.export import digits, opened, vector_lineage, write_json, write_npz
 from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
 
-Program = Literal["gears", "pertpy", "scouter"]
-SUFFIXES: Final[Mapping[Program, str]] = {"gears": ".csv", "pertpy": ".h5ad", "scouter": ".csv"}
+Program = Literal["gears", "genept", "pertpy", "scouter"]
+SUFFIXES: Final[Mapping[Program, str]] = {"gears": ".csv", "genept": ".json", "pertpy": ".h5ad", "scouter": ".csv"}
 N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
 _CONTROLS: Final = frozenset({"ctrl", "control"})
 
@@ -108,10 +106,12 @@ def _check_missing(store: Store, names: Sequence[str], missing: Mapping[str, str
 
 
 def export_for(
-    found: NamedVectors, path: Path, *, program: Literal["gears", "scouter"], overwrite: bool = False
+    found: NamedVectors, path: Path, *, program: Literal["gears", "genept", "scouter"], overwrite: bool = False
 ) -> int:
     """Write vectors for a program; returns the number of edges of a graph.
 
+    - ``genept``: one JSON object, name to list of numbers, as the dict in GenePT's pickles, and beside it
+      ``<stem>.npz`` with the same genes: ``vectors``, ``symbols``, ``gene_ids``, store, encoder and licences.
     - ``scouter``: a table, ``gene`` and a column a dimension, for ``pandas.read_csv(path, index_col=0)``.
     - ``gears``: a graph in place of that of GO, columns ``source``, ``target``, ``importance``: each gene with itself
       (1) and with the :data:`N_SIMILAR` genes of the largest cosine above 0.
@@ -119,30 +119,39 @@ def export_for(
     Genes that were left out are listed beside it, in ``<stem>.missing.tsv``. Raises ``OutputUnusable`` if a file exists
     and may not be replaced; ``SourceUnusable`` if a graph would have fewer than two genes.
     """
-    check_targets([Target(file, makes_parents=True) for file in output_files(found, path)], overwrite=overwrite)
+    files = output_files(found, path, program)
+    check_targets([Target(file, makes_parents=True) for file in files], overwrite=overwrite)
     edges = list(_similar_genes(found)) if program == "gears" else []
     write_missing(found, path, overwrite=overwrite)
+    if program == "genept":
+        with opened(path.with_suffix(".npz"), overwrite=overwrite) as part:
+            write_npz(found.names, found.gene_ids, found.vectors, found.lineage, part)
+        with opened(path, overwrite=overwrite) as part:
+            write_json(found.names, found.vectors, part)
+        return 0
     rows: Iterable[Sequence[object]] = [("source", "target", "importance"), *edges]
     if program == "scouter":
-        digits = (pc.cast(pa.array(vector), pa.string()).to_pylist() for vector in found.vectors)  # the fewest needed
         header = ["gene", *(f"dim_{number}" for number in range(found.vectors.shape[1]))]
-        rows = chain([header], ([name, *each] for name, each in zip(found.names, digits, strict=True)))
-    with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
+        rows = chain([header], ([name, *digits(row)] for name, row in zip(found.names, found.vectors, strict=True)))
+    with opened(path, overwrite=overwrite) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
     return len(edges)
 
 
-def output_files(found: NamedVectors, path: Path) -> tuple[Path, ...]:
-    """Give the files that an export writes: the one that was asked for, and the list of genes that it lacks."""
-    return (path, *((path.with_name(f"{path.stem}.missing.tsv"),) if found.missing else ()))
+def output_files(found: NamedVectors, path: Path, program: Program | None = None) -> tuple[Path, ...]:
+    """Give the files that an export writes: the one that was asked for, what belongs to it, and what it lacks."""
+    arrays = [path.with_suffix(".npz")] if program == "genept" else []
+    return (path, *arrays, *([_missing(path)] if found.missing else []))
+
+
+def _missing(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.missing.tsv")
 
 
 def write_missing(found: NamedVectors, path: Path, *, overwrite: bool = False) -> None:
     """Write the names that an export lacks, and why, beside it."""
-    for file in output_files(found, path)[1:]:
-        write_table(file, ("name", "reason"), found.missing.items(), overwrite=overwrite)
+    if found.missing:
+        write_table(_missing(path), ("name", "reason"), found.missing.items(), overwrite=overwrite)
 
 
 def _similar_genes(found: NamedVectors) -> Iterator[tuple[str, str, float]]:

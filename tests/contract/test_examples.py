@@ -3,14 +3,19 @@
 import doctest
 import importlib
 import inspect
+import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import cellmodel as cm
 import genekb
 from tests.robust.bad_files.cells import cells as make_cells
+from tests.support.in_process import call
 
 ROOT = Path(__file__).parents[2]
 MODULES = [
@@ -83,3 +88,49 @@ def test_an_example_of_what_lies_deeper_gives_what_it_shows(name, demo_kb):
     module = importlib.import_module(name)
     names = vars(module) | {"kb": demo_kb, "gk": genekb, "cm": cm}
     assert doctest.testmod(module, globs=names, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
+
+
+VECTORS = (ROOT / "docs" / "guide" / "vectors.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", VECTORS, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def exported(demo_home, tmp_path_factory):
+    """A folder with the files that the page on vectors begins with, of the demo store."""
+    folder = tmp_path_factory.mktemp("vectors")
+    for line in blocks("console")[0].splitlines():
+        words = shlex.split(line.replace("--kb human", f"--kb demo --home {demo_home}"), comments=True)
+        code, _, err = call(*words[:-1], folder / words[-1])
+        assert code == 0, err
+    return folder
+
+
+@pytest.fixture
+def nearest(demo_kb):
+    return [hit.symbol for hit in demo_kb.neighbors("CD3D", limit=4)]
+
+
+def test_the_lines_of_python_load_the_vectors(exported, demo_kb, nearest, monkeypatch):
+    monkeypatch.chdir(exported)
+    names = {}
+    for block in blocks("python"):
+        exec(block, names)
+    assert names["t_cell"].numpy().tobytes() == demo_kb.vectors([915, 916]).vectors.tobytes()
+    assert names["symbols"][names["rows"][0]].tolist() == ["CD3D", *nearest]
+    assert names["dim"] == demo_kb.vectors([915]).vectors.shape[1]
+
+
+def test_the_lines_of_sql_find_the_nearest_genes(exported, nearest, monkeypatch):
+    monkeypatch.chdir(exported)
+    (query,) = blocks("sql")
+    assert [symbol for symbol, _ in duckdb.sql(query).fetchall()] == ["CD3D", *nearest]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="needs R")
+def test_the_lines_of_r_without_a_package_find_the_nearest_genes(exported, nearest):
+    done = subprocess.run(["Rscript", "-e", blocks("r")[-1]], cwd=exported, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:5] == ["CD3D", *nearest]

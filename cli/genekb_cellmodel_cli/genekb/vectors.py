@@ -107,8 +107,8 @@ def export(
     encoder: options.Encoder = None,
     format_: Annotated[Format | None, typer.Option("--format", help="By the file's suffix if left out.")] = None,
     program: Annotated[
-        Literal["gears", "pertpy", "scouter"] | None,
-        typer.Option("--for", help="A program's own form: graph (.csv), AnnData (.h5ad), table (.csv)."),
+        Literal["gears", "genept", "pertpy", "scouter"] | None,
+        typer.Option("--for", help="A program's own form: graph (.csv), .json + .npz, AnnData (.h5ad), table (.csv)."),
     ] = None,
     genes: Annotated[
         Path | None, typer.Option(help="Genes to write: a list, one name or perturbation A+B a line; all if left out.")
@@ -192,7 +192,7 @@ def _export_for_program(
     content: dict[str, object] = {
         "store": kb.store_id,
         "program": program,
-        "files": [str(file) for file in output_files(found, path)],
+        "files": [str(file) for file in output_files(found, path, program)],
         "encoder": found.lineage["encoder_id"],
         "n_genes": len(found.names),
     }

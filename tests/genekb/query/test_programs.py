@@ -1,6 +1,7 @@
 """Vectors in the forms of other programs, read back as those programs read them."""
 
 import json
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -57,6 +58,26 @@ def test_a_graph_for_gears_joins_each_gene_with_itself_and_the_most_similar(kb, 
         assert set(others["source"]) == set(expected.index)
         np.testing.assert_allclose(others["importance"], expected[others["source"]], atol=2e-6)
     assert set(edges["target"]) == set(found.names)
+
+
+def test_genepts_dict_and_its_arrays_hold_the_same_genes_and_come_back_as_they_are(home, kb, tmp_path):
+    content = call_json(
+        "genekb", "export", "--kb", "demo", "--home", home, "--for", "genept", "-o", tmp_path / "g.json"
+    )
+    assert content["files"] == [str(tmp_path / "g.json"), str(tmp_path / "g.npz")]
+    by_symbol = json.loads((tmp_path / "g.json").read_text())
+    with np.load(tmp_path / "g.npz", allow_pickle=False) as arrays:
+        assert arrays["symbols"].tolist() == list(by_symbol)
+        np.testing.assert_array_equal(arrays["vectors"], np.float32(list(by_symbol.values())))
+        np.testing.assert_array_equal(arrays["vectors"], kb.vectors(arrays["gene_ids"]).vectors)
+        assert str(arrays["store_digest"]) == kb.manifest.digest
+    gene_ids = kb.vector_table().gene_ids
+    for name in ("g.json", "g.npz"):
+        line = ("import", kb.folder, tmp_path / name, "--name", "again", "--home", tmp_path / name[2:])
+        again = call_json("genekb", *line)
+        assert (again["n_genes"], again["left_out"]) == (len(by_symbol), [])
+        vectors = genekb.open(again["path"]).vectors(gene_ids, encoder="again").vectors
+        assert vectors.tobytes() == kb.vectors(gene_ids).vectors.tobytes()
 
 
 def test_a_space_for_pertpy_is_named_by_the_perturbed_genes(kb, tmp_path):
@@ -128,7 +149,9 @@ def genes(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(("program", "suffix"), [("gears", "csv"), ("scouter", "csv"), ("pertpy", "h5ad")])
+@pytest.mark.parametrize(
+    ("program", "suffix"), [("gears", "csv"), ("genept", "json"), ("scouter", "csv"), ("pertpy", "h5ad")]
+)
 def test_the_command_refuses_then_lists_missing_genes(home, genes, tmp_path, program, suffix):
     path = tmp_path / f"out.{suffix}"
     line = ("export", "--kb", "demo", "--home", home, "--for", program, "--genes", genes, "-o", path)
@@ -138,7 +161,9 @@ def test_the_command_refuses_then_lists_missing_genes(home, genes, tmp_path, pro
     assert not path.exists()
     content = call_json("genekb", *line, "--allow-missing")
     assert content["missing"] == {"NOSUCH": "unknown"}
-    assert content["files"] == [str(path), str(tmp_path / "out.missing.tsv")]
+    beside = ["out.npz"] if program == "genept" else []
+    assert content["files"] == [str(path), *(str(tmp_path / name) for name in (*beside, "out.missing.tsv"))]
+    assert all(Path(file).is_file() for file in content["files"])
     assert content["n_genes"] == 5
 
 
@@ -152,6 +177,7 @@ def test_a_list_of_genes_serves_the_other_formats_too(home, genes, tmp_path):
 WRONG = {
     ("--for", "gears", "-o", "out.csv"): (2, "list them with --genes"),
     ("--for", "scouter", "-o", "out.pkl"): (2, "--for scouter writes .csv"),
+    ("--for", "genept", "-o", "out.npz"): (2, "--for genept writes .json"),
     ("--for", "scouter", "-o", "out.csv", "--format", "npz"): (2, "leave out --format"),
     ("--allow-missing", "-o", "out.npz"): (2, "give it with --genes"),
     ("--genes", "no-such-list", "-o", "out.npz"): (3, "cannot be read as a list of genes"),
