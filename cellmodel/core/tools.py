@@ -97,7 +97,12 @@ def tool(function: Callable[P, Result]) -> Callable[P, Result]:
     return for_python(shown)
 
 
-_COMMANDS: Final = {"export_graph": "graph export", "annotate_markers": "annotate --marker-lists"}
+_COMMANDS: Final = {
+    "annotate_markers": "annotate --marker-lists",
+    "cell_type_terms": "export cellxgene",
+    "export_cellbrowser": "export cellbrowser",
+    "export_graph": "graph export",
+}
 
 
 @overload

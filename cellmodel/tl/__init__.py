@@ -24,7 +24,9 @@ from cellmodel.tl._explain import annotate as annotate
 from cellmodel.tl._explain import attribute as attribute
 from cellmodel.tl._explain import predict as predict
 from cellmodel.tl._explain import search as search
-from cellmodel.tl._graph import export_graph as export_graph
+from cellmodel.tl._export import cell_type_terms as cell_type_terms
+from cellmodel.tl._export import export_cellbrowser as export_cellbrowser
+from cellmodel.tl._export import export_graph as export_graph
 from cellmodel.tl._names import annotate_markers as annotate_markers
 from cellmodel.tl._perturb import perturb as perturb
 from cellmodel.tl._samples import composition as composition
@@ -48,11 +50,13 @@ __all__ = [
     "annotate",
     "annotate_markers",
     "attribute",
+    "cell_type_terms",
     "classify",
     "cluster",
     "compare",
     "composition",
     "embed",
+    "export_cellbrowser",
     "export_graph",
     "lock",
     "markers",

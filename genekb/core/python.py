@@ -38,7 +38,7 @@ _ELSEWHERE: Final = {
 }
 SHELL_ALONE: Final = {  # commands whose function is a method of a store, or has a name of two words
     "genekb": {"info", "resolve", "search", "sql"},
-    "cellmodel": {"graph"},
+    "cellmodel": {"export", "graph", "mcp"},
 }
 _LEVELS: Final = (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)  # by scanpy's verbosity
 

@@ -46,6 +46,8 @@ COMMANDS = {
         "{cells} --cluster-key group --sample-key group --condition-key group", ["-o", "--shares"], ["cells"],
     ),
     "cellmodel embed": (f"{{cells}} {PLAIN}", ["-o", "--work-dir"], ["cells"]),
+    "cellmodel export cellbrowser": ("{cells}", ["-o"], ["cells"]),
+    "cellmodel export cellxgene": ("{cells} --name-key group", ["-o"], ["cells"]),
     "cellmodel graph export": ("{cells} --knowledge none", ["-o"], ["cells"]),
     "cellmodel markers": ("{cells} --cluster-key group --sample-key group", ["-o"], ["cells"]),
     "cellmodel perturb": ("--train {train} --query {query} --kb {store}", ["-o"], ["train", "query"]),

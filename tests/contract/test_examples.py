@@ -29,6 +29,7 @@ MODULES = [
     "cellmodel.tl",
     "cellmodel.tl._compare",
     "cellmodel.tl._explain",
+    "cellmodel.tl._export",
     "cellmodel.tl._names",
     "cellmodel.tl._samples",
 ]

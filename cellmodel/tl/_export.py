@@ -1,27 +1,37 @@
-"""The cell graph, and the cell–gene graph with text vectors as gene features, for programs that learn on graphs."""
+"""Cells for other programs: graphs with text vectors, a folder for the UCSC Cell Browser, terms for CELLxGENE."""
 
 import logging
-from dataclasses import asdict, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.sparse as sp
 
 import genekb
+from cellmodel.annotate.cell_types import UNASSIGNED, read_cell_types
+from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.config import Knowledge, RunConfig
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
 from cellmodel.io.cells import Cells, ReadConfig, cells_from_anndata, obs_columns, read_cells
 from cellmodel.io.graph import GRAPH, TypedGraph, write_graph
 from cellmodel.io.records import input_record
 from cellmodel.io.writers import check_targets
+from cellmodel.pl._report.cell_browser import write_browser_of
 from cellmodel.tl._run import Prepared, prepare
+from cellmodel.tl._task import Task, run_on_anndata
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 log = logging.getLogger(__name__)
+TERMS: Final = "cell_type_ontology_term_id"  # column of CELLxGENE's schema
+UNKNOWN: Final = "unknown"  # as that schema has it
+_LABELS: Final = "cell_type"  # column that it fills by the terms, and where nobody else may
 
 
 @tool
@@ -164,3 +174,101 @@ def _record(cells: Cells, prepared: Prepared, config: RunConfig) -> dict[str, An
     if prepared.alignment is not None:
         record |= asdict(prepared.alignment.lineage)
     return record
+
+
+@tool
+def export_cellbrowser(
+    adata: "AnnData",
+    *,
+    folder: str | Path,
+    cluster_key: str = "cellmodel",
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_key: str | None = None,
+    other_store: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write clusters, names, markers, maps and values for the UCSC Cell Browser.
+
+    ``adata`` is left as it is; ``cbBuild`` makes a page of the folder.
+
+    Parameters
+    ----------
+    folder
+        Folder to write.
+    overwrite
+        Whether such a folder may be replaced.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> cm.tl.export_cellbrowser(adata, folder="browser", overwrite=True)
+    """
+    read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
+    cells = cells_from_anndata(adata, read, source="AnnData in memory")
+    write_browser_of(cells, Path(folder), cluster_key=cluster_key, overwrite=overwrite, other_store=other_store)
+
+
+@tool
+def cell_type_terms(
+    adata: "AnnData", *, name_key: str = "cellmodel_name", overwrite: bool = False, copy: bool = False
+) -> "AnnData | None":
+    """Give cells the terms of the Cell Ontology for their names, as CELLxGENE's schema has them.
+
+    Adds ``obs["cell_type_ontology_term_id"]``: ``unknown`` where a cell has no name, is unassigned, or no term fits.
+
+    Parameters
+    ----------
+    name_key
+        Column of obs with names of :func:`annotate`: of clusters, of cells, or of a level.
+    overwrite
+        Whether a column of terms may be replaced.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> adata.obs["mine"] = ["T cell", "unassigned"] * (adata.n_obs // 2)
+    >>> cm.tl.cell_type_terms(adata, name_key="mine")
+    >>> adata.obs["cell_type_ontology_term_id"].unique().tolist()
+    ['CL:0000084', 'unknown']
+    """
+    copied, _ = run_on_anndata(
+        adata, terms_task(name_key), ReadConfig(), key_added=TERMS, overwrite=overwrite, copy=copy
+    )
+    return copied
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellTerms:
+    """Terms of the Cell Ontology for the names of cells."""
+
+    names: Sequence[str]  # (cell,) empty where a cell has none
+    terms: Mapping[str, str]  # of each name; UNKNOWN where it has none
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Names with their terms and numbers of cells, the most frequent first."""
+        counts = Counter(self.names).most_common()
+        return [{"name": name, "term": self.terms[name], "n_cells": number} for name, number in counts]
+
+
+def terms_task(name_key: str) -> Task[CellTerms]:
+    """Give the cells the terms of their names in a column of obs, which are those of the package's table."""
+
+    def find(cells: Cells, _: AnyStages) -> CellTerms:
+        hint = "name cells with `cellmodel annotate` first, or give a column of names with --name-key"
+        names = obs_columns(cells.adata, [name_key], source=cells.source, hint=hint)[name_key]
+        known = {one.name: one.ontology_id for one in (*read_cell_groups(), *read_cell_types())}
+        if not {*known, UNASSIGNED} & {*names}:
+            raise InputUnusable(f"column {name_key!r} of {cells.source} holds no name of `cellmodel annotate`; {hint}")
+        if _LABELS in cells.adata.obs:
+            log.warning("obs has %r, which CELLxGENE's own program fills: rename it before you submit", _LABELS)
+        return CellTerms(names=names, terms={name: known.get(name) or UNKNOWN for name in set(names)})
+
+    def values(_: Cells, found: CellTerms) -> Sequence[Any]:
+        import pandas as pd
+
+        return (pd.Categorical([found.terms[name] for name in found.names]),)
+
+    return Task(slots=(("obs", TERMS),), find=find, values=values)
