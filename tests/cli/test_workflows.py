@@ -1,0 +1,152 @@
+"""`cellmodel run` as a Nextflow module, as a Snakemake wrapper, and from R: each runs, offline."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import anndata
+import pytest
+
+import genekb
+from genekb_cellmodel_cli import cellmodel as cli
+from tests.support.commands import commands_of
+
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "artifacts" / "workflows" / "nextflow" / "cellmodel" / "run"
+WRAPPERS = ROOT / "artifacts" / "workflows" / "snakemake"
+PAGE = ROOT / "docs" / "guide" / "r.md"
+START = """library(Seurat)
+seu <- CreateSeuratObject(Read10X("tenx"))
+seu$donor <- rep(c("a", "b"), 350)
+seu$age <- c(NA, seq_len(699))
+"""
+CALL = re.compile(r"cellmodel run\b.*?(?:\{log\}|\$\{args\})", re.DOTALL)
+
+
+def shell_environment(folder):
+    """The commands of this environment on the path, nothing of the user's, no network for models."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "GENEKB_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "HOME": str(folder)}
+
+
+def done(command, folder, **more):
+    found = subprocess.run(
+        command,
+        cwd=folder,
+        env=shell_environment(folder) | more,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+def outputs_of_main_nf():
+    """What the module emits, by name: the path in Nextflow's spelling."""
+    section = (MODULE / "main.nf").read_text().split("output:")[1].split("when:")[0]
+    return dict((name, path) for path, name in re.findall(r'path\(?\s*"([^"]+)"\)?\s*,\s*emit: (\w+)', section))
+
+
+@pytest.mark.parametrize("path", [MODULE / "main.nf", WRAPPERS / "bio" / "cellmodel" / "run" / "wrapper.py"])
+def test_options_of_the_steps_are_those_of_the_command(path):
+    known = {option for parameter in commands_of(cli.app)["run"].params for option in parameter.opts}
+    used = set(re.findall(r"--[a-z][\w-]*", CALL.search(path.read_text())[0]))
+    assert {"--kb", "--output", "--threads"} <= used <= known
+
+
+def test_the_module_declares_what_it_emits():
+    described = (MODULE / "meta.yml").read_text().split("\noutput:\n")[1].split("\ntopics:")[0]
+    assert re.findall(r"^  (\w+):$", described, re.MULTILINE) == [*outputs_of_main_nf()]
+    for path in outputs_of_main_nf().values():
+        assert f"- {path}:" in described
+
+
+@pytest.mark.parametrize(
+    "path",
+    [MODULE / "main.nf", MODULE / "environment.yml", WRAPPERS / "bio" / "cellmodel" / "run" / "environment.yaml"],
+)
+def test_the_version_is_that_of_the_package(path):
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert re.search(rf"genekb-cellmodel ?[:=]{re.escape(version)}\b", path.read_text())
+
+
+@pytest.fixture(scope="module")
+def demo_cells():
+    from cellmodel.io.formats.anndata import read_anndata
+    from cellmodel.tl._demo import find_demo_cells
+
+    return read_anndata(find_demo_cells()).raw.to_adata()
+
+
+@pytest.mark.slow
+def test_the_script_of_the_nextflow_module_writes_all_that_it_declares(demo_cells, demo_kb, tmp_path):
+    demo_cells.write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "kb").symlink_to(demo_kb.folder)
+    values = {"cells": "cells.h5ad", "kb": "kb", "prefix": "test", "task.cpus": "1", "task.process": "CELLMODEL_RUN",
+              "args": "--recipe pca-kmeans --n-clusters 6"}  # fmt: skip
+    script = (MODULE / "main.nf").read_text().split("script:")[1].split("stub:")[0].split('"""')[1]
+    script = re.sub(r"(?<!\\)\$\{([\w.]+)\}", lambda found: values[found[1]], script)
+    script = textwrap.dedent(script).replace("\\$", "$").replace("\\\\", "\\")
+    done(["bash", "-euo", "pipefail", "-c", script], tmp_path)
+    for path in outputs_of_main_nf().values():
+        assert list(tmp_path.glob(path.replace("${prefix}", "test"))), path
+    versions = (tmp_path / "versions.yml").read_text()
+    assert re.fullmatch(r'"CELLMODEL_RUN":\n    genekb-cellmodel: \d+\.\d+\.\d+\n', versions)
+    assert {"cellmodel", "cellmodel_name"} <= set(anndata.read_h5ad(tmp_path / "test.h5ad").obs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("snakemake") is None, reason="needs Snakemake: pip install snakemake")
+def test_the_snakemake_wrapper_runs_its_own_test(tmp_path):
+    snakefile = WRAPPERS / "bio" / "cellmodel" / "run" / "test" / "Snakefile"
+    prefix = f"{WRAPPERS.as_uri()}/"
+    done(["snakemake", "-s", snakefile, "--wrapper-prefix", prefix, "--cores", "1", "named.h5ad"], tmp_path)
+    assert anndata.read_h5ad(tmp_path / "named.h5ad").obs["cellmodel_name"].nunique() > 1
+    assert "natural killer cell" in (tmp_path / "named.html").read_text()
+    assert (tmp_path / "tables" / "cells.tsv").is_file()
+    assert "cluster" in (tmp_path / "logs" / "cellmodel_run.log").read_text()
+
+
+def has_seurat():
+    if shutil.which("Rscript") is None:
+        return False
+    asked = ["Rscript", "-e", 'q(status = !all(sapply(c("Seurat", "hdf5r"), requireNamespace, quietly = TRUE)))']
+    return subprocess.run(asked, capture_output=True, check=False, timeout=120).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_page_for_r_runs_from_seurat_and_back(demo_cells, tmp_path):
+    if not has_seurat():
+        pytest.skip("needs R with Seurat and hdf5r: apt install r-cran-seurat r-cran-hdf5r")
+    from scipy.io import mmwrite
+
+    genekb.build(genekb.read_demo_table(), genekb.BuildConfig(name="human", models=("lsa-32",)), home=tmp_path / "home")
+    (tmp_path / "tenx").mkdir()
+    mmwrite(tmp_path / "tenx" / "matrix.mtx", demo_cells.X.T.tocoo())
+    (tmp_path / "tenx" / "barcodes.tsv").write_text("\n".join(demo_cells.obs_names) + "\n")
+    (tmp_path / "tenx" / "genes.tsv").write_text("".join(f"{gene}\t{gene}\n" for gene in demo_cells.var_names))
+    parts = [START]
+    for language, block in re.findall(r"```(r|bash)\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        command = f"env -u LD_LIBRARY_PATH {block.strip()}"  # R's own libraries are not those of Python
+        parts.append(block if language == "r" else f"stopifnot(system('{command}') == 0)\n")
+    parts.append('write.csv(cbind(seu[[]], ident = as.character(Idents(seu))), "back.csv")\n')
+    parts.append('write.csv(Embeddings(seu, "cm"), "z.csv")\n')
+    (tmp_path / "page.R").write_text("\n".join(parts))
+    done(["Rscript", "page.R"], tmp_path)
+    import numpy as np
+    import pandas as pd
+
+    back, out = pd.read_csv(tmp_path / "back.csv", index_col=0), anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert (out.obs_names == demo_cells.obs_names).all()
+    assert (out.obs["donor"] == back["donor"]).all()
+    assert out.obs["age"].isna().tolist() == [True] + [False] * 699
+    np.testing.assert_allclose(out.X.toarray(), demo_cells.X.toarray(), atol=1e-5)
+    assert (back["cellmodel_name"] == out.obs["cellmodel_name"].astype(str)).all()
+    assert back["name"].notna().all()
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "z.csv", index_col=0), out.obsm["X_cellmodel"], atol=1e-5)
