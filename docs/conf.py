@@ -26,7 +26,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "changelog.d"]
+exclude_patterns = ["_build", "_templates", "changelog.d"]
+templates_path = ["_templates"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -50,5 +51,7 @@ suppress_warnings = ["ref.python"]
 html_theme = "sphinx_book_theme"
 html_title = "genekb and cellmodel"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "navbar_persistent": []}
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_show_sphinx = False
 smartquotes = False  # --option stays as it is

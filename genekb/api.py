@@ -253,6 +253,14 @@ def import_vectors(
 
     ``path``, ``names``, ``column``: see :func:`genekb.encoders.imported.vectors.read_foreign`; ``keys``,
     ``min_resolved``: see :func:`genekb.builder.update.import_vectors`. Rows that were left out are logged.
+
+    Examples
+    --------
+    >>> import json, pathlib
+    >>> import genekb as gk
+    >>> _ = pathlib.Path("genept.json").write_text(json.dumps({"CD3D": [0.1, 0.9], "MS4A1": [0.8, 0.3]}))
+    >>> gk.import_vectors("demo", "genept.json", name="genept").vectors(["CD3D"], encoder="genept").vectors
+    array([[0.1, 0.9]], dtype=float32)
     """
     import logging
 
@@ -330,6 +338,12 @@ def export(
     """Write vectors of a store to a file, as `genekb export` does; see :func:`genekb.query.export.export_store`.
 
     ``format``: by the ending of ``path`` if None; ``genes``: those to write, all with a vector if None.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.export("demo", "vectors.npz", genes=["CD3D", "MS4A1"]).n_genes
+    2
     """
     from genekb.query.export import export_store
 
@@ -363,7 +377,14 @@ def compare(
 
 @for_python
 def diff(old: str | Store, new: str | Store, *, limit: int = 10) -> "StoreDiff":
-    """Compare two stores, as `genekb diff` does: genes, texts word by word, how far vectors moved."""
+    """Compare two stores, as `genekb diff` does: genes, texts word by word, how far vectors moved.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.diff("demo", "demo").changes.text_changed
+    ()
+    """
     from genekb.builder.diff import diff_stores
 
     return diff_stores(open(old), open(new), n_examples=limit)
@@ -371,7 +392,14 @@ def diff(old: str | Store, new: str | Store, *, limit: int = 10) -> "StoreDiff":
 
 @for_python
 def verify(store: str | Path | Store, *, home: str | Path | None = None) -> "Verification":
-    """Check every byte, key and vector of a store, as `genekb verify` does; ``StoreCorrupt`` if there is a fault."""
+    """Check every byte, key and vector of a store, as `genekb verify` does; ``StoreCorrupt`` if there is a fault.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.verify("demo").faults
+    ()
+    """
     from genekb.store.verify import verify_store
 
     found = verify_store(open(store, home=home).folder)
@@ -393,6 +421,13 @@ def pull(
 
     ``url``: folder, web server, ``s3://`` or ``hf://``; ``encoder``: those to bring, all if None; ``digest``,
     ``public_key``: what the store must have, and by which key it must be signed.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> _ = gk.push("demo", "shared/demo")
+    >>> gk.pull("shared/demo", home="home-of-a-colleague").manifest.full_name
+    'demo@1'
     """
     from genekb.share.pull import PullConfig, pull_store
     from genekb.share.remotes import parse_address
@@ -403,7 +438,14 @@ def pull(
 
 @for_python
 def push(store: str | Store, url: str, *, encoder: Names | None = None, home: str | Path | None = None) -> "Pushed":
-    """Copy a store to where others can pull it, as `genekb push` does; ``encoder``: those to push, all if None."""
+    """Copy a store to where others can pull it, as `genekb push` does; ``encoder``: those to push, all if None.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.push("demo", "shared/demo").n_sent > 0
+    True
+    """
     from genekb.share.push import push_store
     from genekb.share.remotes import parse_address
 
@@ -426,14 +468,28 @@ def list_stores(*, home: str | Path | None = None) -> list[str]:
 
 @for_python
 def path(store: str, *, home: str | Path | None = None) -> Path:
-    """Find the folder of a store, as `genekb path` does; ``NotAvailable`` if there is none."""
+    """Find the folder of a store, as `genekb path` does; ``NotAvailable`` if there is none.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> (gk.path("demo") / "manifest.json").is_file()
+    True
+    """
     from genekb.store.home import find_store
 
     return find_store(store, _path(home)).absolute()
 
 
 def models() -> "list[ModelEntry]":
-    """List the encoders that ``model`` takes, as `genekb models` does."""
+    """List the encoders that ``model`` takes, as `genekb models` does.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> {"wcp", "minilm"} <= {model.name for model in gk.models()}
+    True
+    """
     from genekb.encoders import list_models
 
     return list_models()

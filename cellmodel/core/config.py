@@ -198,6 +198,12 @@ class RunConfig:
         What is changed of the training of the recipe.
     compute
         Where the model is trained; no part of what decides the result, so neither compared nor in :meth:`to_dict`.
+
+    Examples
+    --------
+    >>> import cellmodel as cm
+    >>> cm.RunConfig(n_clusters=8, seed=1).to_dict()["n_clusters"]
+    8
     """
 
     recipe: "str | Recipe" = "fused"

@@ -91,9 +91,11 @@ def read_graph(folder: str | Path) -> "HeteroData":
 
     Examples
     --------
-    >>> import cellmodel as cm
-    >>> graph = cm.io.read_graph("graph")  # doctest: +SKIP
-    >>> graph["cell"].x.shape, graph["cell", "near", "cell"].edge_weight.shape  # doctest: +SKIP
+    >>> import anndata, cellmodel as cm
+    >>> cm.tl.export_graph(anndata.read_h5ad("cells.h5ad"), knowledge="none", folder="graph")
+    >>> graph = cm.io.read_graph("graph")
+    >>> len(graph["cell"].x) == len(graph.names["cell"]), graph["cell", "near", "cell"].edge_index.shape[0]
+    (True, 2)
     """
     return read_folder(Path(folder), GRAPH, _graph)
 

@@ -70,6 +70,14 @@ def dotplot(
     ------
     InputUnusable
         If there are no clusters under that name, or a gene is unknown.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> axes = cm.pl.dotplot(adata, n_genes=2, save="markers.svg")
+    >>> [label.get_text() for label in axes.get_yticklabels()]
+    ['0', '1']
     """
     import pandas as pd
 
@@ -111,6 +119,12 @@ def sankey(
     ------
     InputUnusable
         If a column is missing, or no cell has both.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> axes = cm.pl.sankey(adata, "label", "cellmodel", save="labels.svg")
     """
     from cellmodel.pl._sankey import draw_flows
 
@@ -140,6 +154,14 @@ def heatmap(
     ------
     InputUnusable
         If a column is missing, or the table is empty.
+
+    Examples
+    --------
+    >>> import pandas as pd, cellmodel as cm
+    >>> rows = [("0", "CD3D", 0.8), ("0", "LYZ", 0.1), ("1", "MS4A1", 0.6)]
+    >>> axes = cm.pl.heatmap(pd.DataFrame(rows, columns=["cluster", "gene", "contribution"]), n_genes=1)
+    >>> [label.get_text() for label in axes.get_xticklabels()]
+    ['CD3D', 'MS4A1']
     """
     from cellmodel.pl._grids import heat_grid
 
@@ -172,6 +194,13 @@ def k_curve(
     ------
     InputUnusable
         If the run did not estimate the number of clusters.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> cm.tl.cluster(adata, "demo", overwrite=True)
+    >>> axes = cm.pl.k_curve(adata, save="k.svg")
     """
     from cellmodel.pl._grids import stability_curve
 
@@ -200,6 +229,14 @@ def confusion(
     ------
     InputUnusable
         If a column is missing, or no cell has both.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> axes = cm.pl.confusion(adata, rows="label", columns="cellmodel")
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('cellmodel', 'label')
     """
     from cellmodel.pl._grids import count_grid
 
@@ -229,6 +266,14 @@ def composition(
     ------
     InputUnusable
         If there are no shares under that name.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> adata.obs["donor"] = ["a", "b"] * (adata.n_obs // 2)
+    >>> cm.tl.composition(adata, sample_key="donor")
+    >>> axes = cm.pl.composition(adata, save="shares.svg")
     """
     from cellmodel.pl._composition import draw_shares
 

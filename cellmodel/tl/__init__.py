@@ -109,6 +109,14 @@ def embed(
         Name of the slots: ``obsm["X_<key>"]``, the embedding for neighbors, maps and clusters; its views
         ``obsm["X_<key>_expr"]`` and ``obsm["X_<key>_text"]``; ``obsm["X_<key>_joint"]``, where genes and free text can
         be placed among the cells (`fused` alone); the graph in ``obsp``, ``var["<key>_gene_id"]`` and ``uns["<key>"]``.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.embed(adata, "demo", recipe="pca-leiden")
+    >>> adata.obsm["X_cellmodel"].shape[0] == adata.n_obs
+    True
     """
     config = settings_of(
         RunConfig(compute=compute or Compute()), recipe=recipe, knowledge=knowledge, encoder=encoder, spatial=spatial,
@@ -316,6 +324,14 @@ def classify(  # noqa: PLR0913 - those of the command
     batch_key
         Column of obs, of the reference, of the cells or of both, with the batch of each cell; genes are scaled within
         batches, and the graph over which cells are averaged is integrated.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> new, reference = anndata.read_h5ad("cells.h5ad"), anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.classify(new, reference, "demo", label_key="label", unassigned_below=0)
+    >>> sorted(set(new.obs["cellmodel_class"]))
+    ['B cell', 'T cell']
     """
     read = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key)
     how = classifier or ClassifyConfig(head=head, contrast=contrastive, unassigned_below=unassigned_below)

@@ -68,6 +68,14 @@ def attribute(  # noqa: PLR0913 - those of the command
         How often texts are permuted.
     gmt
         File of gene sets, or several, tested beside those of the store.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("clustered.h5ad")
+    >>> cm.tl.attribute(adata, "demo", permutations=20)
+    >>> cm.get.table(adata, "cellmodel_attribution", "groups").shape[0]
+    2
     """
     samples = None
     if sample_key is not None:

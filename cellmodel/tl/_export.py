@@ -53,10 +53,7 @@ def export_graph(
     """Write the cell graph, and the cell–gene graph with text vectors of the genes, for PyTorch Geometric.
 
     The folder has safetensors and JSON; :func:`cellmodel.io.read_graph` opens it, and says what is in it. The cells are
-    prepared as for :func:`cluster`. ``adata`` is left as it is::
-
-        cm.tl.export_graph(adata, gk.open("human"), folder="graph", label_key="cell_type")
-        graph = cm.io.read_graph("graph")
+    prepared as for :func:`cluster`. ``adata`` is left as it is.
 
     Parameters
     ----------
@@ -70,6 +67,14 @@ def export_graph(
         All further settings; the named arguments above win over it.
     overwrite
         Whether a graph in that folder may be replaced.
+
+    Examples
+    --------
+    >>> import os, anndata, cellmodel as cm
+    >>> adata = anndata.read_h5ad("cells.h5ad")
+    >>> cm.tl.export_graph(adata, "demo", folder="graph", label_key="label")
+    >>> sorted(os.listdir("graph"))
+    ['arrays.safetensors', 'graph.json']
     """
     chosen = replace(config or RunConfig(), knowledge=knowledge, encoder=encoder, seed=random_state)
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)

@@ -63,10 +63,7 @@ def perturb(
     Returns a new AnnData with a row for each of ``genes`` and a column a gene: the layers ``mean`` (and ``X``),
     ``lower`` and ``upper`` (95 %), in natural logarithms; ``obs["source"]`` is ``trained`` where the screen has the
     perturbation, whose own effect is given then, else ``predicted``; ``uns["cellmodel_perturb"]`` says what was chosen
-    and how much of the variance it explains out of fold. ``adata`` is left as it is::
-
-        effects = cm.tl.perturb(adata, gk.open("human"), genes=["STAT4", "IRF9"], replicate_key="batch")
-        effects["IRF9"].to_df("lower")
+    and how much of the variance it explains out of fold. ``adata`` is left as it is.
 
     Parameters
     ----------
@@ -81,6 +78,18 @@ def perturb(
         intervals of measured effects too narrow.
     knowledge
         ``real`` texts, or a control: ``shuffled``, ``name`` (full names alone), ``symbol`` (characters of symbols).
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, cellmodel as cm, genekb as gk
+    >>> genes = gk.open("demo").to_frame()["symbol"].tolist()[:40]
+    >>> adata = anndata.AnnData(np.random.default_rng(0).poisson(3, (120, 40)).astype(np.float32))
+    >>> adata.var_names = genes
+    >>> adata.obs["perturbation"] = (["non-targeting"] * 10 + genes[:20]) * 4
+    >>> adata.obs["batch"] = np.repeat(["1", "2"], 60)
+    >>> effects = cm.tl.perturb(adata, "demo", genes=["CD3D", genes[0]], replicate_key="batch")
+    >>> effects.shape, effects.obs["source"].tolist()
+    ((2, 40), ['predicted', 'trained'])
     """
     read = ReadConfig(layer=layer, use_raw=use_raw, gene_key=gene_key)
     cells = cells_from_anndata(adata, read, source="AnnData in memory")

@@ -99,6 +99,13 @@ def read_ncbi_folder(folder: Path, *, taxa: Sequence[str], release: str | None =
     ------
     SourceUnusable
         If a file is missing, truncated or malformed, or holds no gene of the species.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> import genekb as gk
+    >>> gk.read_ncbi_folder(pathlib.Path("2022-11"), taxa=["human"]).release
+    '2022-11'
     """
     if not folder.is_dir():
         raise SourceUnusable(f"{folder} is not a folder; give one that holds NCBI's *.gene_info.gz")

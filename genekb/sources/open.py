@@ -16,7 +16,7 @@ from genekb.sources.table import FORMATS, read_gene_table
 def read_source(
     path: Path, *, taxa: Sequence[str], release: str | None = None, names: SourceTables | None = None
 ) -> SourceTables:
-    """Read a source of any kind.
+    r"""Read a source of any kind.
 
     Parameters
     ----------
@@ -35,6 +35,15 @@ def read_source(
     ------
     SourceUnusable
         If nothing that can be read lies there.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> import genekb as gk
+    >>> table = pathlib.Path("genes.tsv")
+    >>> _ = table.write_text("gene_id\tsymbol\tsummary\n915\tCD3D\tSubunit of the T cell receptor complex.\n")
+    >>> gk.read_source(table, taxa=["human"]).genes["symbol"].to_pylist()
+    ['CD3D']
     """
     if path.is_dir():
         return _read_folder(path, taxa=taxa, release=release)

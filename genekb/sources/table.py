@@ -181,7 +181,14 @@ def _replaced(genes: pa.Table, texts: dict[int, dict[str, str | None]]) -> pa.Ta
 
 
 def read_demo_table() -> SourceTables:
-    """Read the demo table of this package."""
+    """Read the demo table of this package.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.read_demo_table().genes.num_rows
+    752
+    """
     licence = "identifiers and names: NCBI Gene, public domain; summaries: this project, BSD-3-Clause"
     path = Path(__file__).with_name(DEMO_FILE)
     return read_gene_table(path, release="1", licence=licence)

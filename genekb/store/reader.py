@@ -117,7 +117,15 @@ class Store:
         return read_columns(path, schema.TABLES[name])
 
     def resolve(self, names: Sequence[str], *, use_orthologs: bool = False) -> Resolution:
-        """Map names to genes, see :func:`genekb.genes.resolve.resolve_names`; its arrays are read-only."""
+        """Map names to genes, see :func:`genekb.genes.resolve.resolve_names`; its arrays are read-only.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> found = gk.open("demo").resolve(["CD3D", "T3D", "no such gene"])
+        >>> found.gene_ids.tolist(), found.status.tolist()
+        ([915, 915, 0], ['symbol', 'alias', 'unknown'])
+        """
         return self._resolved(tuple(map(str, names)), use_orthologs)
 
     def _resolve(self, names: tuple[str, ...], use_orthologs: bool) -> Resolution:  # noqa: FBT001 - key of a cache
@@ -135,7 +143,15 @@ class Store:
         return read_columns(self.folder / "genes.parquet", pa.schema([schema.GENES.field("gene_id")]))["gene_id"]
 
     def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
-        """Measure how much of the names, and of their counts, has a text here."""
+        """Measure how much of the names, and of their counts, has a text here.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> kb = gk.open("demo")
+        >>> kb.coverage(kb.resolve(["CD3D", "no such gene"])).share_genes
+        0.5
+        """
         has_text = np.isin(resolution.gene_ids, schema.numbers(self.table("texts")["gene_id"]))
         return measure_coverage(resolution, has_text=has_text, counts=counts, explain=self._why_no_text)
 
@@ -229,7 +245,14 @@ class Store:
         return GeneVectorSelection(vectors=vectors, has_vector=has_vector)
 
     def texts(self, gene_ids: IntArray | Sequence[int]) -> list[str | None]:
-        """Texts of some genes, None where there is none."""
+        """Texts of some genes, None where there is none.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> [text and text.split(".")[0] for text in gk.open("demo").texts([915, 1])]
+        ['CD3D: CD3 delta subunit of T-cell receptor complex', None]
+        """
         texts: list[str | None] = schema.rows_of(self.table("texts"), gene_ids)["text"].to_pylist()
         return texts
 
@@ -357,7 +380,14 @@ class Store:
         return find_neighbors(self, gene, encoder=encoder, limit=limit)
 
     def gene_ids(self, genes: Sequence[str | int]) -> IntArray:
-        """Give the GeneID of each name, 0 where it is of no gene; GeneIDs are given back as they are."""
+        """Give the GeneID of each name, 0 where it is of no gene; GeneIDs are given back as they are.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> gk.open("demo").gene_ids(["CD3D", 931, "no such gene"]).tolist()
+        [915, 931, 0]
+        """
         names = [gene for gene in genes if isinstance(gene, str)]
         of_name = dict(zip(names, self.resolve(names).gene_ids.tolist(), strict=True)) if names else {}
         return np.array([of_name[gene] if isinstance(gene, str) else gene for gene in genes], dtype=np.int64)
@@ -431,6 +461,12 @@ class Store:
         ------
         SourceUnusable
             If the query is wrong, writes, or reads outside the store.
+
+        Examples
+        --------
+        >>> import genekb as gk
+        >>> gk.open("demo").sql("select symbol from genes where gene_id = 915").to_pylist()
+        [{'symbol': 'CD3D'}]
         """
         from genekb.store.sql import run_query
 

@@ -37,10 +37,15 @@ def test_every_example_names_a_command_and_options_that_exist(example):
     assert used <= known, f"unknown: {used - known}"
 
 
-@pytest.mark.parametrize("name", APPS)
-def test_the_reference_of_commands_holds_every_command_and_option(name, monkeypatch):
+@pytest.fixture
+def made(monkeypatch):
+    """What writes the reference of commands."""
     monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
-    made = importlib.import_module("commands")
+    return importlib.import_module("commands")
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_the_reference_of_commands_holds_every_command_and_option(name, made):
     source = [(ROOT / "docs" / "reference" / f"{name}.md").read_text()]
     made.fill(None, "", source)
     parts = dict(re.findall(rf"^## {name} ([\w -]+)\n(.*?)(?=^## |\Z)", source[0], re.DOTALL | re.MULTILINE))
@@ -50,9 +55,44 @@ def test_the_reference_of_commands_holds_every_command_and_option(name, monkeypa
         assert options - set(re.findall(r"[\w-]+", parts[command])) == set(), command
 
 
-def test_the_reference_of_python_lists_every_public_name():
-    page = (ROOT / "docs" / "reference" / "api" / "genekb.md").read_text()
-    assert set(genekb.__all__) <= set(re.findall(r"^   ([\w.]+)$", page, re.MULTILINE))
+def listed_in_the_reference(page):
+    text = (ROOT / "docs" / "reference" / "api" / page).read_text()
+    for part in text.split(".. currentmodule:: ")[1:]:
+        module = part.split("\n", 1)[0]
+        yield from (f"{module}.{name}" for name in re.findall(r"^   ([\w.]+)$", part, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("page", "spaces"),
+    [("genekb.md", ["genekb"]), ("cellmodel.md", ["cellmodel", "cellmodel.tl", "cellmodel.pl", "cellmodel.io.get"])],
+)
+def test_the_reference_of_python_lists_every_public_name_and_no_other(page, spaces):
+    modules = [importlib.import_module(space) for space in spaces]
+    public = {
+        f"{one.__name__}.{name}"
+        for one in modules
+        for name in one.__all__
+        if not hasattr(getattr(one, name), "__path__")
+    }
+    listed = list(listed_in_the_reference(page))
+    assert len(listed) == len(set(listed))
+    assert public - {"cellmodel.get"} - set(listed) == set()
+    assert {name for name in listed if name.rpartition(".")[0] in spaces} - public == set()
+
+
+def test_commands_and_functions_that_do_the_same_are_linked(made):
+    listed = {name for page in ("genekb.md", "cellmodel.md") for name in listed_in_the_reference(page)}
+    linked = made.command_by_function()
+    assert {name for name in linked if not name.startswith("genekb.Store.")} <= listed
+    assert all(hasattr(genekb.Store, name.rpartition(".")[2]) for name in linked if ".Store." in name)
+    alone = {words for program in COMMANDS for words in COMMANDS[program] if not made.functions_of(program, words)}
+    assert alone == {"mcp"}
+    lines = ["Do it, as `genekb build` does.", "", "Parameters"]
+    made.link(None, "function", "genekb.build", None, None, lines)
+    assert lines[0] == "Do it, as :ref:`genekb build <command-genekb-build>` does."
+    lines = ["Draw.", "", "Parameters"]
+    made.link(None, "function", "cellmodel.pl.umap", None, None, lines)
+    assert lines[2] == "From the shell: :ref:`cellmodel plot <command-cellmodel-plot>`."
 
 
 @pytest.mark.parametrize(("name", "command"), [(name, command) for name in COMMANDS for command in COMMANDS[name]])

@@ -10,29 +10,29 @@ import subprocess
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 
 import cellmodel as cm
 import genekb
+from tests.robust.bad_files.cells import GENES, counts
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.support.in_process import call
 
 ROOT = Path(__file__).parents[2]
-MODULES = [
-    "genekb.api",
-    "genekb.query.doctor",
-    "genekb.store.reader",
-    "cellmodel.core.config",
-    "cellmodel.io.get",
-    "cellmodel.pl._maps",
-    "cellmodel.pl._tools",
-    "cellmodel.tl",
-    "cellmodel.tl._compare",
-    "cellmodel.tl._explain",
-    "cellmodel.tl._export",
-    "cellmodel.tl._names",
-    "cellmodel.tl._samples",
-]
+SPACES = ("genekb", "cellmodel.tl", "cellmodel.pl", "cellmodel.io.get")
+PUBLIC = {  # what people call, by the names on the pages of the reference
+    f"{space}.{name}": getattr(importlib.import_module(space), name)
+    for space in SPACES
+    for name in importlib.import_module(space).__all__
+} | {f"cellmodel.{name}": getattr(cm, name) for name in cm.__all__ if not inspect.ismodule(getattr(cm, name))}
+MODULES = sorted({one.__module__ for one in PUBLIC.values()} | {"cellmodel.io.graph"})
+WITHOUT = {  # what asks a network, goes on until it is ended, or takes minutes
+    *(f"genekb.{name}" for name in ("compare", "download", "fetch", "gc", "keygen", "lock", "sign", "sync")),
+    *(f"cellmodel.tl.{name}" for name in ("lock", "pull", "push", "sync")),
+    *("cellmodel.demo", "cellmodel.view"),
+}
+SLOW = {"cellmodel.io.graph.read_graph", "cellmodel.pl.k_curve"}  # PyTorch Geometric, many partitions
 INSIDE = sorted(  # examples of what lies deeper: `kb` is the demo store, and those that need a user's cells are skipped
     {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -48,7 +48,9 @@ INSIDE = sorted(  # examples of what lies deeper: `kb` is the demo store, and th
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     kb = genekb.build(name="demo", model="lsa-32", home=folder)
-    adata = make_cells()
+    genes = dict.fromkeys([*GENES, *kb.table("genes")["symbol"].to_pylist()])
+    values = np.tile(counts(), (2, 2))
+    adata = make_cells(values, genes=[*genes][: values.shape[1]], names=[f"cell{row}" for row in range(len(values))])
     adata.write_h5ad(folder / "cells.h5ad")
     cm.tl.cluster(adata, kb, n_clusters=2)
     adata.write_h5ad(folder / "clustered.h5ad")
@@ -60,14 +62,23 @@ def examples():
     for name in MODULES:
         for found in finder.find(importlib.import_module(name)):
             if found.examples:
-                yield pytest.param(found, id=found.name)
+                yield pytest.param(found, id=found.name, marks=[pytest.mark.slow] if found.name in SLOW else [])
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in PUBLIC.items() if inspect.isroutine(one) and name not in WITHOUT]
+)
+def test_what_people_call_has_an_example(name):
+    assert ">>> " in PUBLIC[name].__doc__
+    assert "+SKIP" not in PUBLIC[name].__doc__
 
 
 @pytest.mark.parametrize("example", list(examples()))
-def test_an_example_runs(example, home, tmp_path, monkeypatch):
+def test_an_example_runs(example, home, ncbi_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("GENEKB_HOME", str(home))
     for name in ("cells.h5ad", "clustered.h5ad"):
         shutil.copy(home / name, tmp_path)
+    shutil.copytree(ncbi_folder, tmp_path / "2022-11")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     report = []

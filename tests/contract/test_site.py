@@ -1,5 +1,6 @@
 """The site of the docs is built without a warning; its tutorials run."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -37,3 +38,15 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(si
         page.relative_to(site).as_posix() for page in pages
     }
     assert [page.name for page in pages if EXTERNAL.search(page.read_text())] == []
+
+
+@pytest.mark.slow
+def test_a_command_and_its_functions_link_each_other(site, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    linked = importlib.import_module("commands").command_by_function()
+    api = site / "reference" / "api" / "generated"
+    for name, command in linked.items():
+        program, label = command.split(" ")[0], command.replace(" ", "-")
+        page = "genekb.Store" if name.startswith("genekb.Store.") else name
+        assert f'{program}.html#command-{label}"' in (api / f"{page}.html").read_text(), name
+        assert f'generated/{page}.html#{name}"' in (site / "reference" / f"{program}.html").read_text(), name
