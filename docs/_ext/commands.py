@@ -50,7 +50,7 @@ def _below(group: typer.core.TyperGroup, *words: str) -> Iterator[tuple[str, typ
 @cache
 def functions_of(program: str, words: str) -> tuple[str, ...]:
     """Give the functions that do what a command does, by their names in the reference; empty where there are none."""
-    command, name = f"{program} {words}", words.replace("-", "_")
+    command, name = f"{program} {words}", re.sub("[ -]", "_", words)
     if command == "cellmodel plot":
         return tuple(f"cellmodel.pl.{each}" for each in import_module("cellmodel.pl").__all__)
     found = [f"{space}.{name}" for space in SPACES[program] if name in import_module(space).__all__]
