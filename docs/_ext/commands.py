@@ -28,6 +28,7 @@ OTHER_NAMES = {
     "genekb sql": ("genekb.Store.sql",),
     "cellmodel annotate": ("cellmodel.tl.annotate", "cellmodel.tl.annotate_markers"),
     "cellmodel doctor": ("genekb.doctor",),
+    "cellmodel export cellxgene": ("cellmodel.tl.cell_type_terms",),
     "cellmodel graph export": ("cellmodel.tl.export_graph", "cellmodel.io.read_graph"),
 }
 
