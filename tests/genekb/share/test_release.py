@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import genekb
-from genekb.share.signing import PASSWORD_VARIABLE, make_keys
+from genekb.share.signing import PASSWORD_VARIABLE
 from tests.support.in_process import call_json
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ def stores(source, folder, **environment):
 @pytest.mark.skipif(not (shutil.which("make") and (BIN / "genekb").exists()), reason="needs make, and genekb installed")
 def test_the_assets_of_a_release_are_signed_stores_and_their_vectors(ncbi_folder, tmp_path, monkeypatch):
     monkeypatch.setenv(PASSWORD_VARIABLE, "secret")
-    public = make_keys(tmp_path / "key")
+    public = genekb.keygen(tmp_path / "key")
     done = stores(ncbi_folder, tmp_path, GENEKB_SIGN_KEY=str(tmp_path / "key"))
     assert done.returncode == 0, done.stderr
     release, name = tmp_path / "release", f"human-{ncbi_folder.name}"
