@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genekb.core.errors import StoreCorrupt
-from genekb.core.progress import progress
 from genekb.core.python import for_python
 from genekb.store.reader import Store
 
@@ -155,7 +154,7 @@ def build(
             name=name or own, models=tuple(_several(model)), genes=genes, template=find_template(template),
             only_names=None if only_genes is None else tuple(map(str, only_genes)), **more,
         )  # fmt: skip
-    return Store(build_store(tables, config, home=_path(home), progress=progress).folder)
+    return Store(build_store(tables, config, home=_path(home)).folder)
 
 
 @for_python
@@ -201,7 +200,7 @@ def update(
     only = None if only_genes is None else tuple(map(str, only_genes))
     config = BuildConfig(name=kb.manifest.name)
     plan = plan_update(kb, tables, name=name, only_names=only, encoders=encoders, config=config)
-    made = update_store(kb, tables, plan, home=_path(home), encoders=encoders, progress=progress)
+    made = update_store(kb, tables, plan, home=_path(home), encoders=encoders)
     return Store(made.folder)
 
 
@@ -233,7 +232,7 @@ def encode(store: str | Store, model: Names, *, home: str | Path | None = None, 
     config = BuildConfig(name=kb.manifest.name, **more)
     with config.open_engine() as engine:
         load = config.loader(where)
-        made = add_encoders(kb, _several(model), load=load, engine=engine, home=where, progress=progress)
+        made = add_encoders(kb, _several(model), load=load, engine=engine, home=where)
     return Store(made.folder)
 
 
@@ -433,7 +432,7 @@ def pull(
     from genekb.share.remotes import parse_address
 
     wanted = PullConfig(encoders=tuple(_several(encoder)), digest=digest or "", public_key=public_key or "")
-    return Store(pull_store(parse_address(url), wanted, home=_path(home), progress=progress).folder)
+    return Store(pull_store(parse_address(url), wanted, home=_path(home)).folder)
 
 
 @for_python
@@ -449,7 +448,7 @@ def push(store: str | Store, url: str, *, encoder: Names | None = None, home: st
     from genekb.share.push import push_store
     from genekb.share.remotes import parse_address
 
-    return push_store(open(store, home=home), parse_address(url), encoders=_several(encoder), progress=progress)
+    return push_store(open(store, home=home), parse_address(url), encoders=_several(encoder))
 
 
 def list_stores(*, home: str | Path | None = None) -> list[str]:

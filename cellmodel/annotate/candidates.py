@@ -8,6 +8,7 @@ from typing import Final
 from cellmodel.annotate.cell_types import CellType, cell_type_of_row, read_cell_types
 from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.errors import InputUnusable
+from genekb.core.messages import known_names
 from genekb.core.words import split_words
 from genekb.files.limits import parse_json
 from genekb.files.tables import read_list, read_table, reading, table_format
@@ -24,7 +25,7 @@ def of_tissues(
     known = sorted({group for one in types for group in one.tissue.split(",")})
     for tissue in tissues:
         if tissue not in known:
-            raise InputUnusable(f"no cell type of tissue {tissue!r}; the table has {', '.join(known)}")
+            raise InputUnusable(f"no cell type of tissue {tissue!r}; the table has {known_names(tissue, known)}")
     return tuple(one for one in types if {*tissues, *in_every} & set(one.tissue.split(",")))
 
 

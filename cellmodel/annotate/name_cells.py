@@ -33,6 +33,7 @@ from cellmodel.io.cells import Cells
 from cellmodel.io.records import Lineage, check_lineage, stored_graph
 from cellmodel.pp.features import make_features
 from cellmodel.pp.neighbors import smooth
+from genekb.core.messages import check_choice
 
 _WEAK_CELL = 0.95  # fraction of the cells' best scores with permuted genes below which a cell is not named
 _LEAST_GROUP = 10  # cells whose best type is the same, for that type to be a candidate
@@ -57,8 +58,7 @@ class TypeNaming:
 
     def __post_init__(self) -> None:
         """Check the level and the ranges."""
-        if self.level not in LEVELS:
-            raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {self.level!r}")
+        check_choice("level", self.level, LEVELS)
         if min(self.n_permutations, self.n_genes) < 1 or self.min_genes < 0:
             raise ValueError(
                 f"n_permutations and n_genes must be >= 1 and min_genes >= 0, got {self.n_permutations}, "

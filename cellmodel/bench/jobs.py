@@ -28,7 +28,7 @@ from cellmodel.recipes.base import CellViews, Recipe, Representation
 from cellmodel.recipes.heads import find_head, kmeans_head
 from cellmodel.recipes.registry import find_recipe
 from cellmodel.tl._run import prepare
-from genekb.core.messages import counted
+from genekb.core.messages import check_choice, counted
 from genekb.files import atomic as files
 
 UNKNOWN: Final = "unknown"
@@ -153,8 +153,7 @@ def parse_variant(text: str) -> tuple[str, Knowledge, str]:
         find_head(head)
     named = parts["knowledge"] or "real"
     kinds: tuple[Knowledge, ...] = get_args(Knowledge)
-    if named not in kinds:
-        raise UnknownName(f"knowledge {named!r} of {text!r} is not one of {', '.join(kinds)}")
+    check_choice(f"knowledge of {text!r},", named, kinds, error=UnknownName)
     return recipe, kinds[kinds.index(named)], head
 
 

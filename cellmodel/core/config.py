@@ -1,9 +1,10 @@
 """Settings of a run: one frozen dataclass a component, one set of values for every data set; no NumPy is loaded."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from cellmodel.core.device import Compute
+from genekb.core.messages import check_choice
 
 if TYPE_CHECKING:
     from cellmodel.recipes.base import Recipe
@@ -237,6 +238,8 @@ class RunConfig:
             raise ValueError(f"min_coverage must lie in [0, 1], got {self.min_coverage}")
         if self.low_data and self.use_rep is not None:
             raise ValueError("low_data weighs genes in the principal components, which use_rep replaces; leave one out")
+        check_choice("knowledge", self.knowledge, get_args(Knowledge))
+        check_choice("sentences", self.semantics.sentences, get_args(Sentences))
         check_seed(self.seed)
 
     @property

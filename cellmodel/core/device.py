@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cellmodel.core.errors import NotAvailable
+from genekb.core.messages import check_choice
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +24,9 @@ class Compute:
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdecimal():
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
-        if self.engine not in get_args(Engine) or self.n_workers < 1:
-            raise ValueError(
-                f"engine must be one of {', '.join(get_args(Engine))} and n_workers >= 1, got {self.engine!r} and "
-                f"{self.n_workers}"
-            )
+        check_choice("engine", self.engine, get_args(Engine))
+        if self.n_workers < 1:
+            raise ValueError(f"n_workers must be >= 1, got {self.n_workers}")
         if self.engine == "local" and self.n_workers > 1:
             raise ValueError(f"engine 'local' is one process, {self.n_workers} workers were asked for; use ddp or ray")
         if self.engine != "local" and self.device != "cpu":

@@ -27,7 +27,7 @@ from cellmodel.io.matrix import (
 )
 from cellmodel.io.records import FileRecord
 from cellmodel.io.writers import check_key, check_tables
-from genekb.core.messages import counted, known_names
+from genekb.core.messages import check_choice, counted, known_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +70,7 @@ class ReadConfig:
     transpose: bool = False  # whether a text table has genes in its rows
 
     def __post_init__(self) -> None:
-        if self.values not in DECLARED_KINDS:
-            raise ValueError(f"values must be one of {', '.join(DECLARED_KINDS)}, got {self.values!r}")
+        check_choice("values", self.values, DECLARED_KINDS)
         if self.layer is not None and self.use_raw:
             raise ValueError(f"layer {self.layer!r} and .raw are both asked for; leave one out")
 

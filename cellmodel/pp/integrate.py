@@ -18,7 +18,7 @@ from cellmodel.core.stages import AnyStages, Arrays
 from cellmodel.io.backed import AnyCells
 from cellmodel.io.cells import ObsCategories, obs_categories, same_groups
 from cellmodel.pp.neighbors import exact_search, faiss_centres, knn_graph, metric_points
-from genekb.core.messages import counted, did_you_mean, listed
+from genekb.core.messages import check_choice, counted, listed
 from genekb.core.plugins import find_plugins, installed_version, load_plugin, require, unusable
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,7 @@ def plugins() -> dict[str, EntryPoint]:
 
 def check_name(name: str) -> str:
     """Check that there is an integration of that name, and give it back; ``UnknownName`` if there is none."""
-    names = (*BUILT_IN, *plugins())
-    if name not in names:
-        raise UnknownName(f"integration {name!r} is not one of {', '.join(names)}{did_you_mean(name, names)}")
+    check_choice("integration", name, (*BUILT_IN, *plugins()), error=UnknownName)
     return name
 
 

@@ -17,7 +17,7 @@ from cellmodel.core.errors import InputUnusable, UnknownName
 from cellmodel.pp.neighbors import knn_graph, snn_weights
 from cellmodel.pp.normalize import fit_components
 from cellmodel.recipes.base import CellViews, Clustering, Head, Representation
-from genekb.core.messages import did_you_mean
+from genekb.core.messages import check_choice
 
 if TYPE_CHECKING:
     from cellmodel.cluster.soft import SoftClusters
@@ -162,8 +162,7 @@ def find_head(name: str) -> Head:
 
     Raises ``UnknownName`` if there is none of that name.
     """
-    if name not in HEADS:
-        raise UnknownName(f"head {name!r} is not one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
+    check_choice("head", name, HEADS, error=UnknownName)
     return HEADS[name]  # type: ignore[index]  # it was just found there
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cellmodel.core.device import Compute, find_device
 from cellmodel.core.errors import InputUnusable, NotAvailable, UnknownName
-from genekb.core.messages import did_you_mean
+from genekb.core.messages import check_choice
 from genekb.core.plugins import find_plugins, load_plugin, require, unusable
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def check_name(name: str) -> str:
 
     Raises ``UnknownName`` if there is none.
     """
-    names = recipe_names()
-    if name not in names:
-        raise UnknownName(f"recipe {name!r} is not one of {', '.join(names)}{did_you_mean(name, names)}")
+    check_choice("recipe", name, recipe_names(), error=UnknownName)
     return name
 
 

@@ -36,7 +36,7 @@ from cellmodel.tl._run import RunResult, check_settings, run
 from cellmodel.tl._task import Step, Task, attribute_task, named_categories, run_on_cells
 from cellmodel.tl._within import check_within, cluster_within, parse_within
 from cellmodel.tl.model.fitted import check_can_predict, fit_model, save_model
-from genekb.core.messages import did_you_mean
+from genekb.core.messages import check_choice
 from genekb.core.progress import progress
 from genekb.files.replace import Target
 from genekb.files.tables import write_table
@@ -137,8 +137,7 @@ class ChainConfig:
     def __post_init__(self) -> None:
         """Check the steps."""
         for name in self.skip:
-            if name not in AFTER:
-                raise UnknownName(f"step {name!r} is not one of {', '.join(AFTER)}{did_you_mean(name, AFTER)}")
+            check_choice("step", name, AFTER, error=UnknownName)
 
 
 def chain_task(

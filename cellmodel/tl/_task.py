@@ -44,6 +44,7 @@ from cellmodel.io.writers import (
     write_cells,
 )
 from cellmodel.pp.blocks import read_backed_cells
+from genekb.core.messages import check_choice
 from genekb.core.plugins import installed_version
 from genekb.files.replace import Target
 
@@ -104,8 +105,7 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         """Check the mode."""
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        check_choice("mode", self.mode, MODES)
 
     def is_wanted(
         self, paths: Sequence[Path], read: ReadConfig, *, is_possible: Callable[[], bool] | None = None

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from genekb.core import errors
 from genekb.core.errors import EncoderFailed, GeneKBError, NotAvailable
+from genekb.core.messages import check_choice
 from genekb.core.plugins import require
 from genekb.core.resources import sigterm_handler_kept
 from genekb.encoders import EncodedTexts, Encoder, EncoderSpec, reopen_encoder
@@ -54,8 +55,7 @@ class EngineConfig:
     ray_address: str | None = None  # Ray cluster; else environment variable ``RAY_ADDRESS``, else this machine alone
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(_Name):
-            raise ValueError(f"engine must be one of {', '.join(get_args(_Name))}, got {self.name!r}")
+        check_choice("engine", self.name, get_args(_Name))
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be >= 1, got {self.workers}")
         if not (self.stall_timeout_s > 0 and math.isfinite(self.stall_timeout_s)):

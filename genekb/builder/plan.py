@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from genekb.builder.assemble import BuildResult, StoreContent, assemble
 from genekb.builder.engine import EncodingJob, Engine, EngineConfig, open_engine
 from genekb.core.errors import SourceUnusable
-from genekb.core.progress import Progress
+from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, load_encoder
 from genekb.encoders.kinds import asks_for, without_prefix
 from genekb.encoders.registry import shuffle_encoder
@@ -139,7 +139,7 @@ def _digest(names: Sequence[str]) -> str:
 
 
 def build(
-    source: SourceTables, config: BuildConfig, *, home: Path | None = None, progress: Progress | None = None
+    source: SourceTables, config: BuildConfig, *, home: Path | None = None, progress: Progress = progress
 ) -> BuildResult:
     """Build a store, or resume one that was interrupted.
 

@@ -26,7 +26,7 @@ from genekb.builder.plan import (
     store_content,
 )
 from genekb.core.errors import CoverageTooLow, NotAvailable, SourceUnusable
-from genekb.core.progress import Progress
+from genekb.core.progress import Progress, progress
 from genekb.encoders import Encoder, EncoderSpec
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_spec, is_number
 from genekb.encoders.kinds import kind_of
@@ -108,7 +108,7 @@ def update(
     *,
     home: Path | None = None,
     encoders: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = progress,
 ) -> BuildResult:
     """Write a store of a new source; a text whose vector the old store has is not encoded again.
 
@@ -166,7 +166,7 @@ def add_encoders(
     load: Loader,
     engine: Engine = LOCAL,
     home: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = progress,
 ) -> BuildResult:
     """Write the store again with more encoders; the files of tables and vectors that it has are shared.
 

@@ -42,6 +42,13 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_stem[near[0]]!r}?" if near else ""
 
 
+def check_choice(what: str, given: str, known: Iterable[str], *, error: type[Exception] = ValueError) -> None:
+    """Raise an error, which says what was probably meant, where a name is none of those that there are."""
+    names = list(known)
+    if given not in names:
+        raise error(f"{what} {given!r} is not one of {', '.join(names)}{did_you_mean(given, names)}")
+
+
 def _stem(name: str) -> str:
     """Name as people type it: lower case, without the release of a store or the digest of an encoder."""
     return _SUFFIX.sub("", name.lower())

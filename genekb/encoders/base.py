@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genekb.core.errors import EncoderFailed, SchemaMismatch
+from genekb.core.messages import check_choice
 from genekb.encoders.kinds import KINDS, EncoderKind, Kind, Pooling
 from genekb.schema import EncoderID, FloatArray
 
@@ -54,8 +55,7 @@ class EncoderSpec:
                 f"encoder name {self.name!r} must be lower-case letters, digits, '.', '_', '-' (at most 80)"
             )
         for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} must be one of {', '.join(allowed)}, got {getattr(self, field)!r}")
+            check_choice(field, getattr(self, field), allowed)
         if self.dim < 1:
             raise ValueError(f"dim must be >= 1, got {self.dim}")
         if self.max_tokens < 0:

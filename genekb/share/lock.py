@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from genekb.core.addresses import is_web_address, without_login
 from genekb.core.errors import NotAvailable, SourceUnusable, StoreCorrupt
-from genekb.core.progress import progress
 from genekb.core.python import for_python
 from genekb.files.atomic import write_toml
 from genekb.files.replace import Target, check_targets
@@ -178,7 +177,7 @@ def _sync(pin: Pin, path: Path, *, home: Path | None, retry: RetryPolicy) -> Pul
     if not is_sound:  # a cache of what was damaged, or is gone, is made again when the vectors are first used
         rmtree(find_home(home) / "stores" / pin.name / CACHE / pin.digest[:16], ignore_errors=True)
     config = PullConfig(encoders=pin.encoders, digest=pin.digest, retry=retry)
-    pulled = pull_store(address, config, home=home, progress=progress)
+    pulled = pull_store(address, config, home=home)
     if pulled.manifest.full_name != pin.name:
         raise StoreCorrupt(f"{pin.url} gives {pulled.manifest.full_name} where {path} pins {pin.name}; pin it again")
     faults = [] if before is None or is_sound else check_pin(pin, home)

@@ -12,7 +12,6 @@ from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
 from genekb.core.messages import known_names
-from genekb.core.progress import Progress
 from genekb.files.atomic import TEMPORARY, write_text
 from genekb.net.client import Absent
 from genekb.net.download import size_on_disk
@@ -54,9 +53,7 @@ class Pulled:
     signed: str = ""  # signed comment, if a signature was asked for
 
 
-def pull_store(
-    address: Address, config: PullConfig | None = None, *, home: Path | None = None, progress: Progress | None = None
-) -> Pulled:
+def pull_store(address: Address, config: PullConfig | None = None, *, home: Path | None = None) -> Pulled:
     """Bring a store to a home, or go on with a pull that was interrupted.
 
     Raises ``NotAvailable`` if the location cannot be reached, or has no such store, version or encoder; what has
@@ -65,7 +62,7 @@ def pull_store(
     """
     config = config or PullConfig()
     with open_version(address, head=MANIFEST, retry=config.retry) as version:
-        return _Pull(version=version, config=config, progress=progress).run(find_home(home) / "stores")
+        return _Pull(version=version, config=config).run(find_home(home) / "stores")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +71,6 @@ class _Pull:
 
     version: RemoteVersion
     config: PullConfig
-    progress: Progress | None
 
     def run(self, stores: Path) -> Pulled:
         """Check what is promised before anything visible is written; see :func:`pull_store`."""
@@ -150,7 +146,7 @@ class _Pull:
 
     def _bring(self, files: Sequence[StoredFile], staging: Path) -> int:
         try:
-            return self.version.fetch(files, staging, progress=self.progress)
+            return self.version.fetch(files, staging)
         except Absent as error:
             if all(file.path.startswith("embeddings/") for file in files):
                 raise

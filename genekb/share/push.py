@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genekb.core.errors import SourceUnusable
-from genekb.core.progress import Progress
 from genekb.files.replace import Target, check_targets
 from genekb.net.retry import RetryPolicy
 from genekb.share.pull import files_with, find_encoders
@@ -37,7 +36,6 @@ def push_store(
     *,
     encoders: Sequence[str] = (),
     retry: RetryPolicy | None = None,
-    progress: Progress | None = None,
 ) -> Pushed:
     """Copy a store to a location, or go on with a push that was interrupted.
 
@@ -45,7 +43,7 @@ def push_store(
     an encoder is not here; ``StoreCorrupt`` if the store is damaged: damage is not shared.
     """
     sent = _collect(store, address, encoders)
-    url, n_sent = send(sent, address, retry=retry or RetryPolicy(), progress=progress)
+    url, n_sent = send(sent, address, retry=retry or RetryPolicy())
     return _pushed(sent, url, n_sent=n_sent)
 
 
@@ -100,7 +98,7 @@ def _pushed(sent: Sent, url: str, *, n_sent: int = 0) -> Pushed:
     return Pushed(url=url, digest=sent.digest, n_files=n_files, n_bytes=n_bytes, n_sent=n_sent, left=sent.left)
 
 
-def send(sent: Sent, address: Address, *, retry: RetryPolicy, progress: Progress | None = None) -> tuple[str, int]:
+def send(sent: Sent, address: Address, *, retry: RetryPolicy) -> tuple[str, int]:
     """Send one version to a location; give its address there, and the bytes that were sent now."""
     if address.scheme == "file":
         target = Target(Path(address.url), kind="shared", makes_parents=True)
@@ -113,7 +111,7 @@ def send(sent: Sent, address: Address, *, retry: RetryPolicy, progress: Progress
         return f"{address.url}@{commit}", sum(file.n_bytes for file in sent.everything)
     prefix = f"{sent.digest}/"
     with open_remote(address, timeout_s=retry.timeout_s) as remote, tempfile.TemporaryDirectory() as folder:
-        n_sent = send_files(remote, sent.files, sent.folder, prefix=prefix, retry=retry, progress=progress)
+        n_sent = send_files(remote, sent.files, sent.folder, prefix=prefix, retry=retry)
         for head in sent.heads:
             write_file(remote, sent.folder / head.path, prefix + head.path, retry=retry)
             n_sent += head.n_bytes

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from genekb.core.errors import NotAvailable, StoreCorrupt
-from genekb.core.progress import Progress
+from genekb.core.progress import progress
 from genekb.files.atomic import is_digest, sha256_file
 from genekb.net.download import Damaged, Rest, bring, part_of, read_small, size_on_disk
 from genekb.net.retry import RetryPolicy
@@ -52,9 +52,9 @@ class RemoteVersion:
             lambda: self.remote.size(self.prefix + path), failure=f"{self.remote.name} did not answer"
         )
 
-    def fetch(self, files: Sequence[StoredFile], folder: Path, *, progress: Progress | None = None) -> int:
+    def fetch(self, files: Sequence[StoredFile], folder: Path) -> int:
         """Bring files to a folder, but those that are whole there; give the bytes that came, or raise ``Absent``."""
-        tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
+        tally = _Tally(total=sum(file.n_bytes for file in files))
         _run_parallel(lambda file: self._fetch(file, folder, tally), files, tally=tally, n_jobs=self.retry.n_jobs)
         return tally.n_new
 
@@ -125,10 +125,9 @@ def send_files(
     *,
     prefix: str,
     retry: RetryPolicy,
-    progress: Progress | None = None,
 ) -> int:
     """Write files to a location, but those that lie there with the same bytes; give the bytes that were written."""
-    tally = _Tally(total=sum(file.n_bytes for file in files), progress=progress)
+    tally = _Tally(total=sum(file.n_bytes for file in files))
 
     def send(file: StoredFile) -> None:
         is_new = write_file(remote, folder / file.path, prefix + file.path, retry=retry, sha256=file.sha256)
@@ -178,8 +177,8 @@ def _run_parallel(
 class _Tally:
     """Bytes of all files together, counted by several threads."""
 
-    def __init__(self, *, total: int, progress: Progress | None) -> None:
-        self._total, self._progress = total, progress
+    def __init__(self, *, total: int) -> None:
+        self._total = total
         self._lock = threading.Lock()
         self._n_there = 0
         self.n_new = 0
@@ -192,5 +191,4 @@ class _Tally:
         with self._lock:
             self._n_there += n_bytes
             self.n_new += n_bytes if is_new else 0
-            if self._progress:
-                self._progress("bytes", self._n_there, self._total)
+            progress("bytes", self._n_there, self._total)

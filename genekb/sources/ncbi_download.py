@@ -12,6 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from genekb.core.addresses import host_of, is_web_address
 from genekb.core.errors import SourceUnusable
+from genekb.core.messages import check_choice
 from genekb.core.progress import Progress, progress
 from genekb.core.python import for_python
 from genekb.files.atomic import sha256_file, write_json
@@ -45,9 +46,8 @@ class DownloadConfig:
 
     def __post_init__(self) -> None:
         """Check the choices."""
-        unknown = [name for name in self.files if name not in FILES]
-        if unknown:
-            raise ValueError(f"file {unknown[0]!r} is not one of {', '.join(FILES)}")
+        for name in self.files:
+            check_choice("file", name, FILES)
         if not is_web_address(self.mirror) or urlsplit(self.mirror).query:
             raise ValueError("mirror must be an address http(s)://host[:port][/path] without a query")
         if self.hgnc_url is not None and not is_web_address(self.hgnc_url):
@@ -96,10 +96,10 @@ def download(
     taxa, names = ((one,) if isinstance(one, str) else tuple(one) for one in (taxon, file))
     retry = RetryPolicy(timeout_s=timeout_s)
     config = DownloadConfig(taxa=taxa, files=names, mirror=mirror, hgnc_url=hgnc_url, is_forced=force, retry=retry)
-    return download_release(Path(folder), config, progress=progress)
+    return download_release(Path(folder), config)
 
 
-def download_release(folder: Path, config: DownloadConfig, *, progress: Progress | None = None) -> DownloadResult:
+def download_release(folder: Path, config: DownloadConfig, *, progress: Progress = progress) -> DownloadResult:
     """Download NCBI's bulk files, or go on with a download that was interrupted.
 
     A file gets its name only when all of it has arrived and its gzip can be read to the end. Size, SHA-256 and the
@@ -114,7 +114,7 @@ def download_release(folder: Path, config: DownloadConfig, *, progress: Progress
 
 
 def _download(
-    folder: Path, config: DownloadConfig, client: "httpx.Client", taxa: Sequence[Taxon], progress: Progress | None
+    folder: Path, config: DownloadConfig, client: "httpx.Client", taxa: Sequence[Taxon], progress: Progress
 ) -> DownloadResult:
     record = _read_record(folder)
     wanted = [place for name in config.files for place in _places(name, taxa)]

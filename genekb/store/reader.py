@@ -450,7 +450,7 @@ class Store:
         return html_table(["Store", self.store_id], self._facts().items())
 
     def sql(self, query: str, *, dates_as_text: bool = False) -> pa.Table:
-        """Run one read-only statement over ``genes``, ``names``, ``texts`` and ``vectors_<encoder>``; Ctrl-C stops it.
+        """Run one read-only statement over ``genes``, ``names``, ``texts``, ``vectors``; Ctrl-C stops it.
 
         Parameters
         ----------

@@ -81,8 +81,9 @@ def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection
         for name in TABLES:
             if f"{name}.parquet" in paths:
                 database.execute(f"create view {name} as from read_parquet({_literal(f'{_SCHEME}{name}.parquet')})")
-        for encoder_id in manifest.encoders:
-            _add_vectors(database, encoder_id, paths=paths, manifest=manifest)
+        views = [_add_vectors(database, key, paths=paths, manifest=manifest) for key in manifest.encoders]
+        if any(views):
+            database.execute(f"create view vectors as {' union all '.join(filter(None, views))}")
     except duckdb.Error as error:
         raise_resource_fault(error)
         raise StoreCorrupt(f"{folder} is damaged ({_reason(error)}); build or pull the store again") from error
@@ -92,19 +93,27 @@ def open_database(folder: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection
     return database
 
 
-def _add_vectors(database: duckdb.DuckDBPyConnection, encoder_id: str, *, paths: list[str], manifest: Manifest) -> None:
-    """Add the view of an encoder: ``vectors_`` and its short name, or its id where two share the name."""
+def _add_vectors(database: duckdb.DuckDBPyConnection, encoder_id: str, *, paths: list[str], manifest: Manifest) -> str:
+    """Add the view of an encoder: ``vectors_`` and its short name, or its id where two share the name.
+
+    Gives what selects its vectors with their genes, for the view of all encoders; empty where it was not pulled.
+    """
     parts = [path for path in paths if path.startswith(f"embeddings/{encoder_id}/part-")]
     if not parts:
-        return
+        return ""
     names = [str(entry["recipe"]["name"]) for entry in manifest.encoders.values()]
     name = str(manifest.recipe(encoder_id)["name"])
-    view = f"vectors_{name if names.count(name) == 1 else encoder_id}"
+    name = name if names.count(name) == 1 else encoder_id
+    view = _identifier(f"vectors_{name}".replace('"', ""))
     files = ", ".join(_literal(_SCHEME + path) for path in parts)
     dim = int(manifest.recipe(encoder_id)["dim"])
     database.execute(
-        f'create view "{view.replace(chr(34), "")}" as '
-        f"select * replace (vector::float[{dim}] as vector) from read_parquet([{files}])"
+        f"create view {view} as select * replace (vector::float[{dim}] as vector) from read_parquet([{files}])"
+    )
+    texts = " join texts using (text_id)" if "text_id" in database.sql(f"from {view}").columns else ""
+    return (
+        f"select gene_id, symbol, {_literal(name)} as encoder, vector::float[] as vector "
+        f"from {view}{texts} join genes using (gene_id)"
     )
 
 
@@ -124,7 +133,11 @@ def run_query(database: duckdb.DuckDBPyConnection, query: str, *, dates_as_text:
             raise
         except (duckdb.Error, RuntimeError) as error:
             raise_resource_fault(error)
-            raise SourceUnusable(f"the query failed: {_reason(error)}") from error
+            tables = ""
+            if isinstance(error, duckdb.CatalogException):
+                found = database.execute("select view_name from duckdb_views() where not internal").fetchall()
+                tables = f"; there are {', '.join(sorted(name for (name,) in found))}"
+            raise SourceUnusable(f"the query failed: {_reason(error).rstrip('!')}{tables}") from error
 
 
 def _run(connection: duckdb.DuckDBPyConnection, query: str, *, dates_as_text: bool) -> pa.Table:

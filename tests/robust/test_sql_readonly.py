@@ -177,9 +177,13 @@ def test_what_reads_is_answered(kb, unchanged, query):
 
 def test_every_table_and_encoder_is_a_view(kb):
     shown = kb.sql("show tables")["name"].to_pylist()
-    assert shown == ["annotations", "genes", "names", "orthologs", "texts", "vectors_hash-8", "words"]
+    assert shown == ["annotations", "genes", "names", "orthologs", "texts", "vectors", "vectors_hash-8", "words"]
     n = kb.sql('select count(*) as n, sum(len(vector)) as d from "vectors_hash-8"').to_pylist()
     assert n == [{"n": kb.manifest.n_unique_texts, "d": 8 * kb.manifest.n_unique_texts}]
+    found = kb.sql("select vector from vectors where symbol = 'CD3D' and encoder = 'hash-8'")["vector"].to_pylist()
+    assert found == [kb.vectors(["CD3D"]).vectors[0].tolist()]
+    with pytest.raises(SourceUnusable, match="with name gene does not exist; there are annotations, genes, names"):
+        kb.sql("select * from gene")
 
 
 def test_dates_that_python_has_none_for_are_printed_as_duckdb_prints_them(folder, capsys, monkeypatch):

@@ -14,7 +14,6 @@ from cellmodel.core.options import Paths, paths_of
 from cellmodel.io.array_folder import ARRAYS
 from cellmodel.io.writers import MODEL, check_targets
 from cellmodel.tl.model.fitted import FittedModel, load_model
-from genekb.core.progress import progress
 from genekb.core.python import for_python
 from genekb.files.atomic import is_plain_path, sha256_file
 from genekb.files.replace import take_place
@@ -172,7 +171,7 @@ def push_model(folder: Path, address: Address, *, retry: RetryPolicy | None = No
     model = load_model(folder)
     arrays, description = (describe_file(folder / name, folder=folder) for name in (ARRAYS, DESCRIPTION))
     sent = Sent(folder=folder, files=(arrays,), heads=(description,), digest=description.sha256)
-    url, n_sent = send(sent, address, retry=retry or RetryPolicy(), progress=progress)
+    url, n_sent = send(sent, address, retry=retry or RetryPolicy())
     return _shared(model, digest=sent.digest, url=url, n_bytes_now=n_sent)
 
 
@@ -205,7 +204,7 @@ def pull_model(
                 raise LineageMismatch(f"{url} gives model {found_digest}, {wanted} was asked for; do not use it")
             arrays = _promised(version)
             staging.mkdir(parents=True, exist_ok=True)
-            n_bytes = version.fetch([arrays], staging, progress=progress)
+            n_bytes = version.fetch([arrays], staging)
         (staging / DESCRIPTION).write_bytes(version.head)
         model = load_model(staging, address=f"{url}/{version.prefix}".rstrip("/"))
         take_place(staging, folder, overwrite=overwrite)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genekb.core.progress import progress
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import keep_interrupted, note, print_record, show
@@ -151,7 +150,7 @@ def build(
         texts, load = distinct_texts(plan.texts), config.loader(home)
         print_record(content | describe_costs(config.models, texts, load=load, dtype=vector_dtype), json=json)
         return
-    result = build_store(tables, config, home=home, progress=progress)
+    result = build_store(tables, config, home=home)
     content = describe_build(result) | {
         "seconds_parsing": round(parsed, 2),
         "seconds": round(time.perf_counter() - started, 2),
@@ -198,7 +197,7 @@ def update(
         return
     for encoder_id, n_texts in plan.n_to_encode.items():
         note(f"{encoder_id}: {n_texts:,} of {plan.plan.n_unique_texts:,} texts are new and will be encoded")
-    result = update_store(kb, tables, plan, home=store.home, encoders=encoder, progress=progress)
+    result = update_store(kb, tables, plan, home=store.home, encoders=encoder)
     content |= describe_build(result) | {"seconds": round(time.perf_counter() - started, 2)}
     print_record(content, json=json)
 
@@ -238,9 +237,7 @@ def encode(
         print_record({"parent": kb.store_id} | costs, json=json)
         return
     with config.open_engine() as running:
-        result = add_encoders(
-            kb, model, load=config.loader(store.home), engine=running, home=store.home, progress=progress
-        )
+        result = add_encoders(kb, model, load=config.loader(store.home), engine=running, home=store.home)
     print_record(describe_build(result), json=json)
 
 
@@ -315,11 +312,8 @@ def download(
 
     Example: genekb download ncbi --taxon human --file gene_info --file gene_summary
     """
-    from genekb.sources.ncbi_download import DEFAULT_FILES, FILES, MIRROR, DownloadConfig, download_release
+    from genekb.sources.ncbi_download import DEFAULT_FILES, MIRROR, DownloadConfig, download_release
 
-    unknown = [name for name in file or () if name not in FILES]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(FILES)}", param_hint="--file")
     with wrong_usage():
         config = DownloadConfig(
             taxa=tuple(taxon or ["human"]),
@@ -330,7 +324,7 @@ def download(
             is_forced=force,
         )
     with keep_interrupted():
-        result = download_release(folder, config, progress=progress)
+        result = download_release(folder, config)
     content = {"folder": str(folder), "release": result.release, "files": [asdict(one) for one in result.files]}
     state = {True: "downloaded", False: "here already"}
     show(content, (f"{one.name}: {one.n_bytes:,} bytes, {state[one.is_new]}" for one in result.files), json=json)

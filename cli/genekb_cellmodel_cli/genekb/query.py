@@ -187,7 +187,7 @@ def resolve(
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="SELECT over genes, names, texts, vectors_<encoder>.")],
+    query: Annotated[str, typer.Argument(help="SELECT over genes, names, texts, vectors (with symbol, encoder).")],
     store: options.Store,
     json: options.Json = False,
 ) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import genekb
-from genekb.core.progress import progress
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import LockFile
 from genekb_cellmodel_cli.app.output import (
@@ -67,7 +66,7 @@ def push(
         )
         return
     with keep_interrupted("what was sent is kept"):
-        pushed = push_store(kb, address, encoders=encoder or (), retry=retry.policy(), progress=progress)
+        pushed = push_store(kb, address, encoders=encoder or (), retry=retry.policy())
     if catalog:
         add_to_catalog(list_manifest(kb.manifest, pushed.url, catalog=catalog), catalog)
     print_record(asdict(pushed), json=json)
@@ -99,7 +98,7 @@ def pull(
         address, wanted = address_of(listed), wanted or listed.digest
     config = PullConfig(encoders=tuple(encoder or ()), digest=wanted, public_key=public_key or "", retry=retry.policy())
     with keep_interrupted():
-        pulled = pull_store(address, config, home=home, progress=progress)
+        pulled = pull_store(address, config, home=home)
     name = pulled.manifest.full_name
     if pulled.replaced:
         note(f"{name} named {pulled.replaced[:16]} before; that store is kept, by digest")

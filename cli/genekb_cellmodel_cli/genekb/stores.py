@@ -103,6 +103,7 @@ def info(
     lineage: Annotated[
         bool, typer.Option("--lineage", help="Draw the stores, sources and encoders behind it.")
     ] = False,
+    card: Annotated[bool, typer.Option("--card", help="Print its whole card.")] = False,
     json: options.Json = False,
 ) -> None:
     """Show what a store holds and from what it was made.
@@ -118,7 +119,7 @@ def info(
 
     kb = store.open()
     made = f"made: {kb.manifest.created_at} by {kb.manifest.created_by}"
-    lines = [without_header(kb.card), f"path: {kb.folder}", f"digest: {kb.manifest.digest}", made]
+    lines = [without_header(kb.card) if card else repr(kb), f"digest: {kb.manifest.digest}", made]
     show(json_module.loads(kb.manifest.to_json()) | {"path": str(kb.folder.absolute())}, lines, json=json)
 
 

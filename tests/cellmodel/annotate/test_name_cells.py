@@ -254,5 +254,5 @@ def test_clusters_are_named_at_a_level():
     assert [named[level].name for level in ("auto", "broad")] == ["CD4 T cell", "T cell"]
     assert named["fine"].name == named["auto"].best in genes
     assert (named["auto"].level, named["auto"].parent, named["fine"].parent) == ("middle", "T cell", "CD4 T cell")
-    with pytest.raises(ValueError, match="level must be one of auto, fine, broad"):
+    with pytest.raises(ValueError, match="is not one of auto, fine, broad"):
         TypeNaming(level="coarse")

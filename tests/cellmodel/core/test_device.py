@@ -107,7 +107,7 @@ def test_a_gpu_that_is_not_there_is_said_before_any_work():
     ("choice", "message"),
     [
         ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
-        ({"engine": "mpi"}, "engine must be one of local, ddp, ray"),
+        ({"engine": "mpi"}, "engine 'mpi' is not one of local, ddp, ray"),
         ({"n_workers": 2}, "'local' is one process, 2 workers were asked for; use ddp or ray"),
         ({"engine": "ddp", "device": "cuda"}, "trains on the CPU, device 'cuda' was asked for; use engine 'local'"),
     ],

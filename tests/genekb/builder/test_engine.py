@@ -117,7 +117,7 @@ def test_sizes_of_pools(nodes, choices, expected):
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"name": "dask"}, "engine must be one of local, ray, got 'dask'"),
+        ({"name": "dask"}, "engine 'dask' is not one of local, ray"),
         ({"name": "ray", "workers": 0}, "workers must be >= 1, got 0"),
         ({"name": "ray", "stall_timeout_s": 0.0}, "must be a number of seconds > 0"),
         ({"name": "ray", "stall_timeout_s": float("inf")}, "must be a number of seconds > 0"),

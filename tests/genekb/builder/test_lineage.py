@@ -167,4 +167,4 @@ def test_the_command_draws_it_or_gives_it_nested(line):
     generations = trace_lineage(line["imported"])
     assert call(*args)[:2] == (0, "".join(f"{row}\n" for row in draw_lineage(generations)))
     assert call_json(*args) == json.loads(json.dumps(lineage_tree(generations)))
-    assert call("genekb", "info", line["imported"])[1].startswith("# human@2022-11\n")
+    assert call("genekb", "info", line["imported"], "--card")[1].startswith("# human@2022-11\n")

@@ -395,7 +395,7 @@ def test_a_store_needs_the_flag_for_queries_alone(built, tmp_path, capsys, monke
     def run(*arguments):
         return call_here(["genekb", *arguments, "--home", tmp_path / "home"], capsys, monkeypatch)
 
-    assert recipe["code_sha256"] in run("info", "human").out
+    assert recipe["code_sha256"] in run("info", "human", "--card").out
     assert run("verify", "human").code == 0
     refused = run("search", "T cell", "--kb", "human", "--encoder", "own", "--mode", "semantic")
     assert (refused.code, refused.err.count("\n")) == (4, 1)
