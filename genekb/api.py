@@ -365,6 +365,13 @@ def compare(
     """Compare encoders of a store, as `genekb compare` does; see :func:`genekb.query.compare.compare_encoders`.
 
     ``neighbors``: nearest genes looked at; ``genes``: size of the sample, all if None.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> found = gk.compare(gk.encode("demo", "hash-8"), neighbors=5)
+    >>> len(found.pairs), found.pairs[0].neighbor_overlap > found.chance_overlap
+    (1, True)
     """
     from genekb.query.compare import compare_encoders
 

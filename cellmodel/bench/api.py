@@ -168,6 +168,13 @@ def eval(
     ``cells``: in memory, or a file. ``truth``, ``pred``: columns of obs with the annotator's labels, and the clusters.
     ``batch_key``: column with the batch of each cell; ``use_rep``: embeddings of obsm that are scored, too;
     ``confounded_ok``: whether no type may be in two batches. Raises ``InputUnusable`` if a column is missing.
+
+    Examples
+    --------
+    >>> import anndata, cellmodel as cm
+    >>> scores = cm.bench.eval(anndata.read_h5ad("clustered.h5ad"), truth="label", pred="label")
+    >>> scores.ari, scores.accuracy
+    (1.0, 1.0)
     """
     if batch_key is not None:
         return evaluate_integration(

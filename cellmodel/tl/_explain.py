@@ -240,9 +240,7 @@ def predict(
     Examples
     --------
     >>> import anndata, cellmodel as cm
-    >>> adata = anndata.read_h5ad("cells.h5ad")
-    >>> cm.tl.cluster(adata, "demo", n_clusters=2, save_model="model")
-    >>> new = anndata.read_h5ad("cells.h5ad")
+    >>> adata, new = anndata.read_h5ad("clustered.h5ad"), anndata.read_h5ad("cells.h5ad")
     >>> cm.tl.predict(new, "model", "demo")
     >>> bool((new.obs["cellmodel"].astype(str) == adata.obs["cellmodel"].astype(str)).mean() > 0.9)
     True

@@ -88,6 +88,12 @@ def gc(
     ``superseded``: also stores that their name no longer maps to. ``keep_newest``: those but the newest so many of each
     name, the current one counted. ``lock``: files whose stores stay, besides the project's and those noted in the home.
     ``dry_run``: write nothing, and say what would be removed.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> gk.gc(dry_run=True, home="home-of-a-colleague").removed
+    ()
     """
     folder, project = find_home(None if home is None else Path(home)), find_lock_file()
     files = [lock] if isinstance(lock, str | Path) else lock

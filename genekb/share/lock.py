@@ -126,6 +126,12 @@ def lock(
     ``store``: one or several; none gives what is pinned. ``encoder``: those that the project needs; those that are here
     if empty. ``url``: where the store can be pulled from, if it was made here. ``file``: the project's lock file if
     None. Raises ``SourceUnusable`` if nothing is pinned, and no store given.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> [pin.name for pin in gk.lock("demo")]
+    ['demo@1']
     """
     path, names = new_lock_file(file), [store] if isinstance(store, str | Path) else list(store)
     if not names:
@@ -155,6 +161,14 @@ def sync(
 
     What is whole stays. ``file``: the project's if None. ``check``: only compare; ``StoreCorrupt`` where something
     differs.
+
+    Examples
+    --------
+    >>> import genekb as gk
+    >>> _ = gk.push("demo", "shared/demo")
+    >>> _ = gk.lock("demo", url="shared/demo")
+    >>> [pin.name for pin, pulled in gk.sync(home="home-of-a-colleague")]
+    ['demo@1']
     """
     path, place = existing_lock(file, hint=PIN), None if home is None else Path(home)
     if check:

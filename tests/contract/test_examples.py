@@ -25,11 +25,15 @@ PUBLIC = {  # what people call, by the names on the pages of the reference
     f"{space}.{name}": getattr(importlib.import_module(space), name)
     for space in SPACES
     for name in importlib.import_module(space).__all__
-} | {f"cellmodel.{name}": getattr(cm, name) for name in cm.__all__ if not inspect.ismodule(getattr(cm, name))}
+}
+PUBLIC |= {f"cellmodel.{name}": getattr(cm, name) for name in cm.__all__ if not inspect.ismodule(getattr(cm, name))}
+PUBLIC |= {
+    f"cellmodel.bench.{name}": getattr(cm.bench, name) for name in ("ablate", "bench", "eval", "perturb_eval", "sweep")
+}
 MODULES = sorted({one.__module__ for one in PUBLIC.values()} | {"cellmodel.io.graph"})
-WITHOUT = {  # what asks a network, goes on until it is ended, or takes minutes
-    *(f"genekb.{name}" for name in ("compare", "download", "fetch", "gc", "keygen", "lock", "sign", "sync")),
-    *(f"cellmodel.tl.{name}" for name in ("lock", "pull", "push", "sync")),
+WITHOUT = {  # what asks a network or for a password, goes on until it is ended, or takes minutes
+    *(f"genekb.{name}" for name in ("download", "fetch", "keygen", "sign")),
+    *(f"cellmodel.bench.{name}" for name in ("ablate", "bench", "perturb_eval", "sweep")),
     *("cellmodel.demo", "cellmodel.view"),
 }
 SLOW = {"cellmodel.io.graph.read_graph", "cellmodel.pl.k_curve"}  # PyTorch Geometric, many partitions
@@ -52,7 +56,7 @@ def home(tmp_path_factory):
     values = np.tile(counts(), (2, 2))
     adata = make_cells(values, genes=[*genes][: values.shape[1]], names=[f"cell{row}" for row in range(len(values))])
     adata.write_h5ad(folder / "cells.h5ad")
-    cm.tl.cluster(adata, kb, n_clusters=2)
+    cm.tl.cluster(adata, kb, n_clusters=2, save_model=folder / "model")
     adata.write_h5ad(folder / "clustered.h5ad")
     return folder
 
@@ -79,6 +83,7 @@ def test_an_example_runs(example, home, ncbi_folder, tmp_path, monkeypatch):
     for name in ("cells.h5ad", "clustered.h5ad"):
         shutil.copy(home / name, tmp_path)
     shutil.copytree(ncbi_folder, tmp_path / "2022-11")
+    shutil.copytree(home / "model", tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     report = []

@@ -64,6 +64,12 @@ def push(model: str | Path, url: str, *, timeout_s: float = 60.0) -> SharedModel
     ------
     InputUnusable, LineageMismatch
         If the folder holds no model, or a damaged one.
+
+    Examples
+    --------
+    >>> import cellmodel as cm
+    >>> cm.tl.push("model", "shared/model").n_bytes_now > 0
+    True
     """
     return push_model(Path(model), parse_address(url, hub_kind="models"), retry=RetryPolicy(timeout_s=timeout_s))
 
@@ -89,6 +95,13 @@ def pull(url: str, output: str | Path, *, overwrite: bool = False, timeout_s: fl
     ------
     InputUnusable, LineageMismatch
         See :func:`pull_model`.
+
+    Examples
+    --------
+    >>> import cellmodel as cm
+    >>> pushed = cm.tl.push("model", "shared/model")
+    >>> cm.tl.pull("shared/model", "copy").digest == pushed.digest
+    True
     """
     address = parse_address(url, hub_kind="models")
     return pull_model(address, Path(output), overwrite=overwrite, retry=RetryPolicy(timeout_s=timeout_s))
@@ -113,6 +126,12 @@ def lock(model: Paths = (), *, url: str | None = None, file: str | Path | None =
     ------
     SourceUnusable
         If nothing is pinned, and no model given.
+
+    Examples
+    --------
+    >>> import cellmodel as cm
+    >>> [pin.name for pin in cm.tl.lock("model")]
+    ['model']
     """
     path, folders = new_lock_file(file), paths_of(model)
     if not folders:
@@ -152,6 +171,13 @@ def sync(
     ------
     LineageMismatch
         If a model is not as it is pinned, and may not be replaced, or is only compared.
+
+    Examples
+    --------
+    >>> import cellmodel as cm
+    >>> _ = cm.tl.lock("model")
+    >>> [pin.name for pin, pulled in cm.tl.sync(check=True)]
+    ['model']
     """
     path = existing_lock(file, hint=PIN)
     if not check:
