@@ -52,6 +52,6 @@ html_theme = "sphinx_book_theme"
 html_title = "genekb and cellmodel"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "navbar_persistent": []}
 html_static_path = ["_static"]
-html_css_files = ["narrow.css"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 smartquotes = False  # --option stays as it is
