@@ -1,5 +1,6 @@
 """The commands `cellmodel bench`, `sweep`, `ablate` and `eval`: recipes by one protocol, and scores of clusters."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -82,7 +83,9 @@ def _show_results(found: "BenchResult", output: Path, *, json: bool) -> None:
     """Show the tables, or the rows; something that was not done is exit code 1."""
     failures = [{"data": data, "recipe": recipe, "why": why} for data, recipe, why in found.failures]
     content = {"output": str(output), "n_reused": found.n_reused, "rows": list(found.rows), "failures": failures}
-    show(content, [(output / "results.md").read_text()], json=json)
+    tables = (output / "results.md").read_text()
+    shown = re.sub(r"^### By data set.*?(?=^## |\Z)", "", tables, flags=re.DOTALL | re.MULTILINE).rstrip()
+    show(content, [shown, "", f"tables by data set: {output / 'results.md'}"], json=json)
     if found.failures:
         raise typer.Exit(CHECK_FAILED)
 

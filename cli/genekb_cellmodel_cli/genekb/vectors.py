@@ -77,7 +77,7 @@ def compare(
         store.open(), encoders=encoder, n_neighbors=neighbors, n_genes=genes or None, seed=seed, vocabularies=vocabulary
     )
     _note_not_pulled(result.not_pulled)
-    show(asdict(result), _comparison_lines(result), json=json)
+    show(asdict(result), _comparison_lines(result, n_asked=genes), json=json)
     for name in () if json else result.skipped:
         note(f"left out: {name}: too few of the compared genes share its terms")
 
@@ -87,8 +87,9 @@ def _note_not_pulled(encoder_ids: Sequence[str]) -> None:
         note(f"left out, not pulled: {', '.join(encoder_ids)}")
 
 
-def _comparison_lines(result: "Comparison") -> Iterator[str]:
-    yield from (f"{result.store_id}: {result.n_genes:,} genes, {result.n_neighbors} neighbours", "")
+def _comparison_lines(result: "Comparison", *, n_asked: int) -> Iterator[str]:
+    sample = " (a sample; --genes 0 takes all)" if result.n_genes == n_asked else ""
+    yield from (f"{result.store_id}: {result.n_genes:,} genes{sample}, {result.n_neighbors} neighbours", "")
     if result.pairs:
         columns: Columns = {
             "first": "first",
@@ -97,8 +98,19 @@ def _comparison_lines(result: "Comparison") -> Iterator[str]:
             "by chance": lambda _: result.chance_overlap,
             "CKA": "cka",
         }
-        yield from (*table(columns, result.pairs), "")
-    yield from table(_TASK_COLUMNS, result.tasks)
+        yield from (*table(columns, result.pairs), "", _PAIRS_READ, "")
+    if result.tasks:
+        yield from (*table(_TASK_COLUMNS, result.tasks), "", _TASKS_READ)
+
+
+_PAIRS_READ = (
+    "shared neighbours: mean fraction of a gene's nearest genes that both give; CKA: 1 where the vectors are the same "
+    "but for rotation and scale"
+)
+_TASKS_READ = (
+    "share: mean fraction of a gene's nearest genes that have a term in common with it; gain: that minus the same for "
+    "permuted vectors, more than chance where its interval is above 0"
+)
 
 
 def export(
