@@ -51,7 +51,7 @@ def test_list_info_and_verify_agree_with_the_build(home):
     assert stores["demo@1"]["encoders"] == list(info["encoders"])
     assert info["n_texts"] == stores["demo@1"]["n_texts"] == 752
     assert call_json("genekb", "verify", "demo", "--home", home)["faults"] == []
-    assert "752 of them have a text" in call("genekb", "info", "demo", "--home", home)[1]
+    assert "752, 752 with a text" in call("genekb", "info", "demo", "--home", home)[1]
 
 
 def test_path_prints_the_folder_alone_for_scripts(home, capsys, monkeypatch):

@@ -59,6 +59,7 @@ class Interruption:
         now = time.monotonic()
         if self._first is None:
             self._first = now
+            logging.disable()  # threads whose connections are closed now would say that they failed
             raise KeyboardInterrupt
         if now - self._first > _SAME_S:
             self._say(_KEPT)
