@@ -9,6 +9,7 @@ peak of that process. The store adds to the join: every name of a gene, the text
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol import data_folder
+
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # as the commands do, for both ways alike
 
 BUDGET_S, BUDGET_MB = 1.2, 250
 N_REPEATS = 3

@@ -188,7 +188,10 @@ def marker_specificity(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> 
 
 
 def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[int, ...]]:
-    """Find the GeneIDs that each symbol resolves to: its own, else all orthologues, else an alias that is unique."""
+    """Find the GeneIDs that each symbol resolves to: its own, else all orthologues, else an alias that is unique.
+
+    In a store of several species a symbol stands for its own gene and for the orthologues, of which cells have one.
+    """
     names = kb.table("names")
     by_ortholog: dict[str, list[int]] = {}
     of_others = names.filter(pc.equal(names["kind"], "ortholog"))
@@ -199,7 +202,11 @@ def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[i
     resolved = {}
     for name, gene_id, status in zip(wanted, found.gene_ids.tolist(), found.status.tolist(), strict=True):
         own = (gene_id,) if gene_id else ()
-        resolved[name] = own if status in _FIRST_HAND else tuple(by_ortholog.get(name, own))
+        others = by_ortholog.get(name, [])
+        if status in _FIRST_HAND:
+            resolved[name] = (*own, *others) if len(kb.manifest.taxa) > 1 else own
+        else:
+            resolved[name] = tuple(others) or own
     return resolved
 
 

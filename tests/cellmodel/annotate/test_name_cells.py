@@ -36,14 +36,14 @@ NAMES = [f"g{gene}" for gene in range(N_GENES)]
 def stores(tmp_path_factory, ncbi_folder):
     home = tmp_path_factory.mktemp("home")
     return {
-        taxon: genekb.open(
+        name: genekb.open(
             genekb.build(
-                genekb.read_ncbi_folder(ncbi_folder, taxa=[taxon]),
-                genekb.BuildConfig(name=taxon, models=("hash-16",)),
+                genekb.read_ncbi_folder(ncbi_folder, taxa=taxa),
+                genekb.BuildConfig(name=name, models=("hash-16",)),
                 home=home,
             ).folder
         )
-        for taxon in ("human", "mouse")
+        for name, taxa in {"human": ["human"], "mouse": ["mouse"], "both": ["human", "mouse"]}.items()
     }
 
 
@@ -161,6 +161,7 @@ def test_markers_resolve_by_their_own_symbol_else_by_every_orthologue(stores):
     assert resolve_markers(["CD3D", "nonsense"], stores["human"]) == {"CD3D": (915,), "nonsense": ()}
     assert resolve_markers(["CD3D"], stores["mouse"]) == {"CD3D": (12500,)}
     assert resolve_markers(["Cd3d"], stores["mouse"]) == {"Cd3d": (12500,)}
+    assert resolve_markers(["CD3D", "Cd3d"], stores["both"]) == {"CD3D": (915, 12500), "Cd3d": (12500,)}
 
 
 def test_markers_that_the_store_knows_and_the_cells_lack_lower_the_weight(stores):
