@@ -190,7 +190,7 @@ def marker_specificity(gene_ids: Int[np.ndarray, " gene"], kb: genekb.Store) -> 
 def resolve_markers(genes: Sequence[str], kb: genekb.Store) -> dict[str, tuple[int, ...]]:
     """Find the GeneIDs that each symbol resolves to: its own, else all orthologues, else an alias that is unique.
 
-    In a store of several species a symbol stands for its own gene and for the orthologues, of which cells have one.
+    In a store of several species a symbol maps to its own gene and to the orthologues, of which cells have one.
     """
     names = kb.table("names")
     by_ortholog: dict[str, list[int]] = {}
