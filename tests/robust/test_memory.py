@@ -59,7 +59,8 @@ MAKERS = [zarr_of_zeros, pickle_of_a_huge_memo, pytest.param(table_of_ones, mark
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_an_input_that_needs_more_memory_ends_in_one_line(make, home, tmp_path):
-    words = [sys.executable, "-c", MAIN, "--max-memory", "1500MB", *make(tmp_path).split(), "--home", str(home)]
+    options = ("--quiet", "--max-memory", "1500MB")  # quiet: no lines of progress on a slow machine
+    words = [sys.executable, "-c", MAIN, *options, *make(tmp_path).split(), "--home", str(home)]
     environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'cli'}")
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 3, done.stderr

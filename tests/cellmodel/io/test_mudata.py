@@ -90,7 +90,7 @@ def test_a_modality_in_another_file_is_not_read(tmp_path):
         read_cells(tmp_path / "m.h5mu")
 
 
-@pytest.mark.parametrize("suffix", [".h5mu", ".zarr"])
+@pytest.mark.parametrize("suffix", [".h5mu", pytest.param(".zarr", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", ["no", "yes"])
 def test_clusters_are_those_of_the_modality_alone(tmp_path, suffix, mode):
     genes = modality(GENES)

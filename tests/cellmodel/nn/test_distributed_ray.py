@@ -71,6 +71,7 @@ def test_a_worker_that_is_killed_loses_nothing(cluster, tmp_path):
     assert found == {(0, 2): [0, 1], (2, 4): [4, 9], (4, 5): [16]}
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_said_in_one_line(cluster):
     with pytest.raises(InputUnusable, match=r"^row 3 is damaged$"):
         list(on_ray(refuse, None, [(0, 2)], n_workers=1))

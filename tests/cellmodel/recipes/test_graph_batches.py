@@ -49,7 +49,7 @@ def permuted(views, order):
     return replace(views, **by_cell, graph=views.graph[order][:, order], knn=views.knn[order][:, order])
 
 
-@pytest.fixture(scope="module", params=RECIPES)
+@pytest.fixture(scope="module", params=["scllm-dsc", pytest.param("scsiameseclu", marks=pytest.mark.slow), "scrcl"])
 def trained(request):
     views, truth = make_views()
     module = RECIPES[request.param]

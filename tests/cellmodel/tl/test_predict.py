@@ -71,7 +71,10 @@ def test_every_built_in_recipe_is_tried_here():
     assert set(recipe_names()) - set(plugins()) == set(RECIPES)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(each, marks=pytest.mark.slow) if each in {*RIVALS, "scrcl-text"} else each for each in RECIPES],
+)
 def test_fitted_cells_keep_their_clusters_and_places(fit, halves, kb, recipe):
     model, result = fit(recipe)
     found = predict(model, cells_from_anndata(halves[0].copy()), kb)
