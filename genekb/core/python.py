@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 _OURS: Final = ("genekb", "cellmodel")
 _COMMAND: Final = re.compile(r"`(genekb|cellmodel) ([a-z][a-z-]*)([^`]*)`")
 # an option, and what follows it where that is a value: a number, a name in capitals, or what is always one
-_VALUE: Final = r"[\w.-]+-[0-9a-f]{12}|[0-9a-f]{16}|\d[\d.]*|[A-Z][A-Z_@,=\[\]]*\b|auto|none|ids|orthologs|text"
+_VALUE: Final = r"[\w.-]+-[0-9a-f]{12}|[0-9a-f]{16}|\d[\d.]*|[A-Z][A-Z_@,=\[\]]*\b|auto|none|given|ids|orthologs|text"
 _OPTION: Final = re.compile(rf"--([a-z][a-z0-9-]*)(?: ({_VALUE})(?![\w/]))?")
 _MODULES: Final = {"genekb": "gk", "cellmodel": "cm.tl"}
 _ELSEWHERE: Final = {
@@ -56,7 +56,8 @@ def for_python(function: Callable[P, Result]) -> Callable[P, Result]:
             try:
                 return function(*args, **options)
             except Exception as error:
-                if type(error).__module__.split(".")[0] in _OURS and error.args:
+                is_ours = type(error).__module__.split(".")[0] in _OURS
+                if (is_ours or type(error) is ValueError) and error.args:  # that of arguments which do not go together
                     error.args = (in_python(str(error.args[0]), flags), *error.args[1:])
                 raise
 

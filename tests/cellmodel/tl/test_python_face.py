@@ -140,6 +140,13 @@ def test_tables_are_copies_and_name_what_there_is(adata):
         cm.get.table(adata, "cellmodel", "themes")
 
 
+def test_arguments_that_do_not_go_together_are_named_as_in_python(adata, tmp_path):
+    adata.obs["type"] = "T cell"
+    with pytest.raises(ValueError, match=r"^`?use_rep.* and .*confounded_ok.*give `?batch_key=") as caught:
+        cm.bench.eval(adata, truth="type", pred="type", use_rep="X_pca")
+    assert "--" not in str(caught.value)
+
+
 def test_a_report_of_cells_in_memory(adata, tmp_path):
     cm.tl.cluster(adata, **PLAIN)
     page = cm.report(adata, str(tmp_path / "r.html"))
