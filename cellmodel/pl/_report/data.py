@@ -45,7 +45,8 @@ class GeneValues:
     genes: tuple[
         str, ...
     ]  # that can colour the map, in the order in which they are kept where there is no room for all
-    expression: sp.csc_matrix  # (drawn cell, gene), of the cells that :func:`drawn_cells` gives
+    # (drawn cell, gene), of the cells that :func:`drawn_cells` gives; rows of a gene ascending
+    expression: sp.csc_matrix
     fractions: Float[np.ndarray, "cluster gene"]  # of the cells of a cluster that express a gene
     means: Float[np.ndarray, "cluster gene"]  # over all cells of a cluster
     quality: Mapping[str, Float[np.ndarray, " cell"]] = field(default_factory=dict)  # see QUALITY, what the values give

@@ -162,11 +162,12 @@ def _genes(values: GeneValues | None) -> list[dict[str, Any]]:
 
 def packed_gene(values: GeneValues, at: int) -> dict[str, Any]:
     """Expression of one gene in even steps up to its highest value, see :func:`pack_steps`."""
-    column = values.expression[:, [at]].sorted_indices()
-    found, cells = column.data.astype(np.float64), column.indices
+    expression = values.expression
+    entries = slice(*expression.indptr[at : at + 2])
+    found, cells = expression.data[entries].astype(np.float64), expression.indices[entries]
     highest = float(found.max(initial=0.0))
     steps = np.ceil(255 * (found / (highest or 1.0))).astype(np.uint8)
-    packed = pack_steps(cells[steps > 0], steps[steps > 0], n_cells=column.shape[0])
+    packed = pack_steps(cells[steps > 0], steps[steps > 0], n_cells=expression.shape[0])
     return {"name": values.genes[at], "highest": highest, "values": base64.b64encode(packed).decode("ascii")}
 
 
