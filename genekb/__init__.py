@@ -4,23 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genekb.api import (
-        build,
-        compare,
-        diff,
-        encode,
-        export,
-        import_vectors,
-        list_stores,
-        models,
-        name_set,
-        open,
-        path,
-        pull,
-        push,
-        update,
-        verify,
-    )
+    from genekb.api.asking import compare, diff, export, name_set, verify
+    from genekb.api.making import build, encode, import_vectors, update
+    from genekb.api.opening import list_stores, models, open, path
+    from genekb.api.sharing import pull, push
     from genekb.builder.plan import BuildConfig
     from genekb.genes.coverage import Coverage
     from genekb.genes.resolve import Resolution
@@ -73,17 +60,32 @@ _HOME = {
     "Coverage": "genekb.genes.coverage",
     "Resolution": "genekb.genes.resolve",
     "Store": "genekb.store.reader",
+    "build": "genekb.api.making",
+    "compare": "genekb.api.asking",
+    "diff": "genekb.api.asking",
     "doctor": "genekb.query.doctor",
     "download": "genekb.sources.ncbi_download",
+    "encode": "genekb.api.making",
+    "export": "genekb.api.asking",
     "fetch": "genekb.sources.entrez_fetch",
     "gc": "genekb.query.gc",
+    "import_vectors": "genekb.api.making",
     "keygen": "genekb.share.signing",
+    "list_stores": "genekb.api.opening",
     "lock": "genekb.share.lock",
+    "models": "genekb.api.opening",
+    "name_set": "genekb.api.asking",
+    "open": "genekb.api.opening",
+    "path": "genekb.api.opening",
+    "pull": "genekb.api.sharing",
+    "push": "genekb.api.sharing",
     "read_demo_table": "genekb.sources.table",
     "read_ncbi_folder": "genekb.sources.ncbi_bulk",
     "read_source": "genekb.sources.open",
     "sign": "genekb.share.signing",
     "sync": "genekb.share.lock",
+    "update": "genekb.api.making",
+    "verify": "genekb.api.asking",
 }
 
 
@@ -95,7 +97,7 @@ def __getattr__(name: str) -> Any:
         return import_module("genekb.core.errors")
     if name not in __all__:
         raise AttributeError(f"module 'genekb' has no attribute {name!r}")
-    return getattr(import_module(_HOME.get(name, "genekb.api")), name)
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -211,7 +211,7 @@ def find_changes(
         if isinstance(given, str) or len(given):
             changes += parse_fractions(name, given if isinstance(given, str) else ",".join(map(str, given)))
     if not changes:
-        raise ValueError("nothing is to be changed; give --set KEY=a,b,c, --thin, --drop-cells or --dropout")
+        raise ValueError("nothing is to be changed; give a setting KEY=a,b,c, --thin, --drop-cells or --dropout")
     return changes
 
 

@@ -19,8 +19,8 @@ MAX_EXPANSION: Final = 200  # bytes in memory for each byte on disk
 FREE_BYTES: Final = 1 << 26  # 64 MB: what any file may decompress to
 MAX_JSON_BYTES: Final = 1 << 26
 _BLOCK_BYTES: Final = 1 << 20
-_ROWS_A_BATCH: Final = 1 << 13
-_BYTES_A_ROW: Final = 1 << 17  # above which few rows are read at a time
+_ROWS_A_BATCH: Final = 1 << 16
+_BYTES_A_ROW: Final = 1 << 13  # above which few rows are read at a time
 
 
 def max_decompressed(n_bytes: int) -> int:

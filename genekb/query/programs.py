@@ -18,7 +18,8 @@ from genekb.query.export import digits, opened, vector_lineage, write_json, writ
 from genekb.schema import FloatArray, IntArray, rows_of
 from genekb.store.reader import Store
 
-Program = Literal["gears", "genept", "pertpy", "scouter"]
+TableProgram = Literal["gears", "genept", "scouter"]
+Program = TableProgram | Literal["pertpy"]
 SUFFIXES: Final[Mapping[Program, str]] = {"gears": ".csv", "genept": ".json", "pertpy": ".h5ad", "scouter": ".csv"}
 N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
 _CONTROLS: Final = frozenset({"ctrl", "control"})
@@ -105,8 +106,16 @@ def _check_missing(store: Store, names: Sequence[str], missing: Mapping[str, str
         )
 
 
+def check_form(path: Path, program: Program, *, are_named: bool) -> None:
+    """Raise ``ValueError`` if a file has not the ending that a program's form has, or a graph is to join all genes."""
+    if path.suffix != SUFFIXES[program]:
+        raise ValueError(f"what {program} reads ends in {SUFFIXES[program]}, and {path.name} does not")
+    if program == "gears" and not are_named:
+        raise ValueError("a graph for GEARS joins the genes that are perturbed; list them with --genes")
+
+
 def export_for(
-    found: NamedVectors, path: Path, *, program: Literal["gears", "genept", "scouter"], overwrite: bool = False
+    found: NamedVectors, path: Path, *, program: TableProgram, overwrite: bool = False
 ) -> int:
     """Write vectors for a program; returns the number of edges of a graph.
 

@@ -192,12 +192,10 @@ def _export_for_program(
     json: bool,
 ) -> None:
     """Write vectors in the form that a program reads, and print what was written."""
-    from genekb.query.programs import SUFFIXES, export_for, named_vectors, output_files, read_names
+    from genekb.query.programs import check_form, export_for, named_vectors, output_files, read_names
 
-    if path.suffix != SUFFIXES[program]:
-        raise typer.BadParameter(f"--for {program} writes {SUFFIXES[program]}, not {path.name}")
-    if program == "gears" and genes is None:
-        raise typer.BadParameter("a graph for GEARS joins the genes that are perturbed; list them with --genes")
+    with wrong_usage():
+        check_form(path, program, are_named=genes is not None)
     kb = store.open()
     names = read_names(genes) if genes else None
     found = named_vectors(kb, names, encoder=encoder, allow_missing=allow_missing)

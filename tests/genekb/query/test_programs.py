@@ -176,8 +176,8 @@ def test_a_list_of_genes_serves_the_other_formats_too(home, genes, tmp_path):
 
 WRONG = {
     ("--for", "gears", "-o", "out.csv"): (2, "list them with --genes"),
-    ("--for", "scouter", "-o", "out.pkl"): (2, "--for scouter writes .csv"),
-    ("--for", "genept", "-o", "out.npz"): (2, "--for genept writes .json"),
+    ("--for", "scouter", "-o", "out.pkl"): (2, "what scouter reads ends in .csv"),
+    ("--for", "genept", "-o", "out.npz"): (2, "what genept reads ends in .json"),
     ("--for", "scouter", "-o", "out.csv", "--format", "npz"): (2, "leave out --format"),
     ("--allow-missing", "-o", "out.npz"): (2, "give it with --genes"),
     ("--genes", "no-such-list", "-o", "out.npz"): (3, "cannot be read as a list of genes"),
