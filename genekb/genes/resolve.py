@@ -132,6 +132,8 @@ def _find(keys: Iterable[str], name_table: pa.Table, gene_ids: GeneIds, *, use_o
 
 def _rows(keys: set[str], name_table: pa.Table, gene_ids: GeneIds) -> Iterator[tuple[str, str, int]]:
     """Yield name, kind and gene of the rows of the table, and the GeneIDs, that are among the keys."""
+    if not keys:
+        return
     rows = name_table.filter(pc.is_in(name_table["name"], strings(sorted(keys))))
     strange = set(rows["kind"].unique().to_pylist()) - RANKS.keys()
     if strange:
@@ -282,6 +284,8 @@ def _of_like_start(names: pa.ChunkedArray, made: list[str]) -> pa.ChunkedArray:
 def _copies(names: list[str], given: set[str], name_table: pa.Table) -> dict[str, list[str]]:
     """Names that ``make.unique`` numbered; X-2 is no copy of X where the table has X-1, a member of a family."""
     matches = {name: match for name in names if (match := _COPY.match(name)) and match["base"] in given}
+    if not matches:
+        return {}
     siblings = {
         name: [f"{match['base']}{match['separator']}{number}" for number in range(1, int(match["number"]) + 1)]
         for name, match in matches.items()

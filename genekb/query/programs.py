@@ -114,9 +114,7 @@ def check_form(path: Path, program: Program, *, are_named: bool) -> None:
         raise ValueError("a graph for GEARS joins the genes that are perturbed; list them with --genes")
 
 
-def export_for(
-    found: NamedVectors, path: Path, *, program: TableProgram, overwrite: bool = False
-) -> int:
+def export_for(found: NamedVectors, path: Path, *, program: TableProgram, overwrite: bool = False) -> int:
     """Write vectors for a program; returns the number of edges of a graph.
 
     - ``genept``: one JSON object, name to list of numbers, as the dict in GenePT's pickles, and beside it

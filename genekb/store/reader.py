@@ -12,17 +12,24 @@ import pyarrow.compute as pc
 
 from genekb import schema
 from genekb.core.errors import NotAvailable
-from genekb.core.messages import html_table, known_names
+from genekb.core.messages import html_table, known_names, listed
+from genekb.core.plugins import require
 from genekb.core.python import for_python
 from genekb.encoders.kinds import stored_name
 from genekb.genes.coverage import Coverage, explain_missing_texts, measure_coverage
 from genekb.genes.resolve import Resolution, resolve_names
 from genekb.genes.species import check_species, count_other_case
+from genekb.genes.taxa import taxon_name
 from genekb.genes.texts import find_template
 from genekb.genes.words import TextWords, split_texts, words_table
 from genekb.schema import FloatArray, IntArray
-from genekb.store.files import absent_encoders, check_files, read_columns, read_origin, recall_place
-from genekb.store.frames import gene_frame, store_facts, vector_frame
+from genekb.store.files import (
+    absent_encoders,
+    check_files,
+    read_columns,
+    read_origin,
+    recall_place,
+)
 from genekb.store.home import find_store
 from genekb.store.manifest import Manifest, read_manifest
 from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors
@@ -414,13 +421,33 @@ class Store:
         >>> kb.to_frame().query("symbol == 'LYZ'")["name"].item()
         'lysozyme'
         """
-        return gene_frame(self) if encoder is None else vector_frame(self, encoder)
+        require("pandas", needed_by="tables in Python need")
+        import pandas as pd
+
+        if encoder is not None:
+            table = self.vector_table(encoder)
+            symbols = schema.rows_of(self.table("genes"), table.gene_ids)["symbol"].to_pylist()
+            return pd.DataFrame(np.asarray(table.vectors)[table.rows], index=pd.Index(symbols, name="symbol"))
+        columns = ["gene_id", "symbol", "name", "type", "tax_id", "aliases"]
+        genes = self.table("genes").select(columns).to_pandas()
+        return genes.assign(text=self.texts(genes["gene_id"].to_numpy())).set_index("gene_id")
+
+    def _facts(self) -> dict[str, str]:
+        """Say what the store is, in a line each."""
+        manifest = self.manifest
+        encoders = [f"{each['name']} ({each['dim']} dimensions)" for each in map(manifest.recipe, self.encoder_ids)]
+        return {
+            "genes": f"{manifest.n_genes:,}, {manifest.n_texts:,} with a text",
+            "species": listed([taxon_name(tax_id) for tax_id in manifest.taxa]),
+            "encoders": listed([*encoders, *(f"{key} (not pulled)" for key in self.not_pulled)]) or "none",
+            "folder": str(self.folder),
+        }
 
     def __repr__(self) -> str:
-        return "\n".join([f"Store {self.store_id}", *(f"    {name}: {fact}" for name, fact in store_facts(self).items())])
+        return "\n".join([f"Store {self.store_id}", *(f"    {name}: {fact}" for name, fact in self._facts().items())])
 
     def _repr_html_(self) -> str:
-        return html_table(["Store", self.store_id], store_facts(self).items())
+        return html_table(["Store", self.store_id], self._facts().items())
 
     def sql(self, query: str, *, dates_as_text: bool = False) -> pa.Table:
         """Run one read-only statement over ``genes``, ``names``, ``texts``, ``vectors``; Ctrl-C stops it.

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from cellmodel.core.arrays import CellByGene, Labels, row_blocks
 from cellmodel.core.errors import InputUnusable
+from cellmodel.core.threads import ahead
 from cellmodel.io.backed import AnyCells, Scan
 from cellmodel.io.matrix import ValueKind
 from cellmodel.pl._report.data import GeneValues, Row
@@ -88,11 +89,13 @@ def _read_values(
     is_drawn[drawn] = True
     mitochondrial = np.array([bool(_MITOCHONDRIAL.match(name)) for name in cells.names])
     on_map, n_genes, share = [], np.zeros(len(clusters)), np.zeros(len(clusters))
+    wanted, place = np.unique(np.array(columns, dtype=np.int64), return_inverse=True)  # read as they lie in the file
+    chosen = None if len(wanted) == len(cells.names) else wanted
     start = 0
-    for block in row_blocks(cells.matrix):
+    for block in ahead(row_blocks(cells.matrix)):
         rows = slice(start, start := start + block.shape[0])
         n_genes[rows], share[rows] = _quality(block, cells.kind, mitochondrial)
-        expression = log_values(block, cells.kind)[:, columns]
+        expression = log_values(block, cells.kind, chosen)
         _add(sums, expression, clusters[rows])
         on_map.append(expression[is_drawn[rows]].astype(np.float32))
     quality = {"counts": scanned.depth} if cells.kind == ValueKind.COUNTS else {}
@@ -102,9 +105,9 @@ def _read_values(
     fractions, means = _shares(sums)
     return GeneValues(
         genes=tuple(cells.names[column] for column in columns),
-        expression=sp.vstack(on_map, format="csc"),
-        fractions=fractions,
-        means=means,
+        expression=sp.vstack(on_map, format="csc")[:, place],
+        fractions=fractions[:, place],
+        means=means[:, place],
         quality=quality,
     )
 
@@ -115,7 +118,7 @@ def _quality(
     """Count the genes of each cell, and give the share of its counts that mitochondrial genes have."""
     linear = block if kind != ValueKind.LOG1P else block.expm1()
     total = np.asarray(linear.sum(axis=1, dtype=np.float64)).ravel()
-    within = np.asarray(linear[:, mitochondrial].sum(axis=1, dtype=np.float64)).ravel()
+    within = linear @ mitochondrial.astype(np.float64)
     return without_zeros(block).getnnz(axis=1), np.divide(within, total, out=np.zeros_like(total), where=total > 0)
 
 

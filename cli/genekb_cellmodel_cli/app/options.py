@@ -431,7 +431,7 @@ class Training:
         if self.threads:
             import os
 
-            for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
                 os.environ[name] = str(self.threads)
 
     def config(self) -> Compute:
