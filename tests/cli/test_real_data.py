@@ -8,6 +8,7 @@ import pytest
 
 import genekb
 from tests.support.in_process import call, call_json
+from tests.support.processes import call as call_apart
 
 pytestmark = pytest.mark.slow
 
@@ -134,3 +135,22 @@ def test_human_and_mouse_files_are_matched_by_orthologues(real_data, home, tmp_p
     )  # fmt: skip
     assert [row["by_ortholog"] for row in content["files"]] == [True, False]
     assert content["n_genes"] > 10_000
+
+
+def test_the_number_of_threads_changes_no_bit(real_data, home, tmp_path, monkeypatch):
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        out = tmp_path / f"{threads}.h5ad"
+        code, _, err = call_apart(
+            "cellmodel", "run", real_data / "scrna" / "pbmc3k.h5ad", "--kb", "human", "--home", home, "-o", out
+        )
+        assert code == 0, err
+        found.append(anndata.read_h5ad(out))
+    one, two = found
+    for key in one.obsm:
+        assert one.obsm[key].tobytes() == two.obsm[key].tobytes(), key
+    assert one.obs.equals(two.obs)
+    for table in ("themes", "names", "contributions"):
+        assert one.uns["cellmodel_attribution"][table].equals(two.uns["cellmodel_attribution"][table]), table

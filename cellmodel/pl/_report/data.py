@@ -42,9 +42,8 @@ def drawn_cells(clusters: Int[np.ndarray, " cell"], *, limit: int = MAX_DRAWN) -
 class GeneValues:
     """Log-normalised expression of the genes that a report offers, and figures of each cell."""
 
-    genes: tuple[
-        str, ...
-    ]  # that can colour the map, in the order in which they are kept where there is no room for all
+    # that can colour the map, in the order in which they are kept where there is no room for all
+    genes: tuple[str, ...]
     # (drawn cell, gene), of the cells that :func:`drawn_cells` gives; rows of a gene ascending
     expression: sp.csc_matrix
     fractions: Float[np.ndarray, "cluster gene"]  # of the cells of a cluster that express a gene

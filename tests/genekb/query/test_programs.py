@@ -174,6 +174,19 @@ def test_a_list_of_genes_serves_the_other_formats_too(home, genes, tmp_path):
     assert set(json.loads((tmp_path / "out.json").read_text())) == set(GENES)
 
 
+def test_the_function_writes_what_the_command_does(home, kb, genes, tmp_path):
+    call_json(
+        "genekb", "export", "--kb", "demo", "--home", home, "--for", "genept", "--genes", genes, "--allow-missing",
+        "-o", tmp_path / "a.json",
+    )  # fmt: skip
+    made = genekb.export(kb, tmp_path / "b.json", program="genept", genes=[*GENES, "NOSUCH"], allow_missing=True)
+    assert [file.name for file in made.files] == ["b.json", "b.npz", "b.missing.tsv"]
+    assert (made.n_genes, made.n_without_vector) == (len(GENES), 1)
+    assert made.files[0].read_bytes() == (tmp_path / "a.json").read_bytes()
+    with pytest.raises(ValueError, match=r"list them with genes="):
+        genekb.export(kb, tmp_path / "c.csv", program="gears")
+
+
 WRONG = {
     ("--for", "gears", "-o", "out.csv"): (2, "list them with --genes"),
     ("--for", "scouter", "-o", "out.pkl"): (2, "what scouter reads ends in .csv"),
