@@ -65,7 +65,7 @@ COMMANDS = {
     "pull-hub": ("genekb pull hf://datasets/a/b --home {home}", 4),
     "push-s3": ("genekb push {store} s3://bucket/x --home {home}", 4),
     "push-hub": ("genekb push {store} hf://datasets/a/b --home {home}", 4),
-    "cellmodel-demo": ("cellmodel demo --output {here}/demo --model hash-8 --home {home}", 0),
+    "cellmodel-demo": ("cellmodel demo --output {here}/demo --model hash-64 --home {home}", 0),
     "keygen": ("genekb keygen {here}/key", 0),
     "sign": ("genekb sign {store} --key {keys}/right", 0),
     "sign-other-key": ("genekb sign {store} --key {keys}/other", 3),
