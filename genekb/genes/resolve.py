@@ -9,7 +9,7 @@ R made valid, numbered copies.
 
 import datetime
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -35,7 +35,6 @@ _ENSEMBL_VERSION: Final = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(?:_\d+)?(?:
 _ENSEMBL_PAR_Y: Final = re.compile(r"^ENSGR(\d{10})(?:\.\d+)?$")  # the same mark in GENCODE before release 25
 _PLACEHOLDER: Final = "LOC"  # NCBI's symbol of a gene that has no other yet is LOC and its GeneID
 _GENE_ID: Final = re.compile(rf"^(?:{_PLACEHOLDER})?(?P<number>[1-9]\d{{0,11}})$")
-GeneIds: TypeAlias = pa.ChunkedArray | Callable[[], pa.ChunkedArray]
 _Match: TypeAlias = tuple[str, tuple[int, ...]]  # kind of name, and the genes that it could be
 _UNKNOWN: Final[_Match] = ("unknown", ())
 _NONE: Final[tuple[int, str, list[int]]] = (len(RANKS), "", [])  # behind every rank
@@ -95,11 +94,11 @@ def normalise_name(name: str) -> str:
 
 
 def resolve_names(
-    names: Sequence[str], *, name_table: pa.Table, gene_ids: GeneIds, use_orthologs: bool = False
+    names: Sequence[str], *, name_table: pa.Table, gene_ids: pa.ChunkedArray, use_orthologs: bool = False
 ) -> Resolution:
     """Resolve names of mixed kinds against the names, and every current GeneID, of a store.
 
-    ``gene_ids``: the GeneIDs, or a function that gives them, called where a name may be one.
+    ``gene_ids``: the GeneIDs; one may occur several times.
     """
     keys = [normalise_name(str(name)) for name in names]
     found = _find(keys, name_table, gene_ids, use_orthologs=use_orthologs)
@@ -113,7 +112,9 @@ def resolve_names(
     )
 
 
-def _find(keys: Iterable[str], name_table: pa.Table, gene_ids: GeneIds, *, use_orthologs: bool) -> dict[str, _Match]:
+def _find(
+    keys: Iterable[str], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
+) -> dict[str, _Match]:
     """For each distinct key the first kind that has it, and its genes."""
     distinct = set(keys)
     best: dict[str, tuple[int, str, list[int]]] = {}
@@ -130,7 +131,7 @@ def _find(keys: Iterable[str], name_table: pa.Table, gene_ids: GeneIds, *, use_o
     return found
 
 
-def _rows(keys: set[str], name_table: pa.Table, gene_ids: GeneIds) -> Iterator[tuple[str, str, int]]:
+def _rows(keys: set[str], name_table: pa.Table, gene_ids: pa.ChunkedArray) -> Iterator[tuple[str, str, int]]:
     """Yield name, kind and gene of the rows of the table, and the GeneIDs, that are among the keys."""
     if not keys:
         return
@@ -145,16 +146,15 @@ def _rows(keys: set[str], name_table: pa.Table, gene_ids: GeneIds) -> Iterator[t
     numbers = {key: int(match["number"]) for key in keys if (match := _GENE_ID.match(key))}
     if not numbers:
         return
-    known = gene_ids() if callable(gene_ids) else gene_ids
     current = integers(sorted(set(numbers.values())))
-    current_ids = set(current.filter(pc.is_in(current, known.combine_chunks())).to_pylist())
+    current_ids = set(current.filter(pc.is_in(current, gene_ids.combine_chunks())).to_pylist())
     for key, number in numbers.items():
         if number in current_ids:
             yield key, "retired_symbol" if key.startswith(_PLACEHOLDER) else "gene_id", number
 
 
 def _find_repaired(
-    found: dict[str, _Match], name_table: pa.Table, gene_ids: GeneIds, *, use_orthologs: bool
+    found: dict[str, _Match], name_table: pa.Table, gene_ids: pa.ChunkedArray, *, use_orthologs: bool
 ) -> dict[str, _Match]:
     """Resolve the unknown names by the first repair that finds any gene."""
     unknown = [key for key, (kind, _) in found.items() if kind == "unknown"]

@@ -129,18 +129,11 @@ class Store:
         return self._resolved(tuple(map(str, names)), use_orthologs)
 
     def _resolve(self, names: tuple[str, ...], use_orthologs: bool) -> Resolution:  # noqa: FBT001 - key of a cache
-        found = resolve_names(
-            names, name_table=self.table("names"), gene_ids=lambda: self._gene_ids, use_orthologs=use_orthologs
-        )
+        table = self.table("names")  # every gene has a name there: its symbol
+        found = resolve_names(names, name_table=table, gene_ids=table["gene_id"], use_orthologs=use_orthologs)
         for values in (found.gene_ids, found.status):
             values.setflags(write=False)
         return found
-
-    @cached_property
-    def _gene_ids(self) -> pa.ChunkedArray:
-        """Every GeneID, without the other columns of the table."""
-        self._need("genes.parquet")
-        return read_columns(self.folder / "genes.parquet", pa.schema([schema.GENES.field("gene_id")]))["gene_id"]
 
     def coverage(self, resolution: Resolution, *, counts: FloatArray | None = None) -> Coverage:
         """Measure how much of the names, and of their counts, has a text here.
@@ -400,7 +393,7 @@ class Store:
         """Whether a symbol, an alias, an Ensembl identifier or a GeneID is a gene of this store."""
         if not isinstance(gene, str | int | np.integer):
             return False
-        return bool(np.isin(self.gene_ids([gene]), schema.numbers(self._gene_ids))[0])  # type: ignore[list-item]  # NumPy's
+        return bool(np.isin(self.gene_ids([gene]), schema.numbers(self.table("names")["gene_id"]))[0])  # type: ignore[list-item]  # NumPy's
 
     def to_frame(self, *, encoder: str | None = None) -> "pd.DataFrame":
         """Give the genes as a table; needs pandas.
