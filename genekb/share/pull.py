@@ -225,22 +225,8 @@ def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_
     is first used. Files are kept in the home, and each is compared with its digest before it is used: a range of a file
     could not be, so a file is always read whole.
 
-    Parameters
-    ----------
-    reference
-        Name, digest, path or address.
-    home
-        Artifact home, see :func:`genekb.store.home.find_home`.
-    trust_remote_code
-        Whether the store's encoders may run Python code that their models bring; without it they are refused when they
-        are first used. Nothing else of a store ever runs code.
-
-    Raises
-    ------
-    NotAvailable
-        If there is no such store.
-    StoreCorrupt, SchemaMismatch
-        If it is damaged or of another schema version.
+    What it takes and raises: :func:`genekb.open`. Code of a model that may not be run is refused when its encoder is
+    first used; nothing else of a store ever runs code.
     """
     if isinstance(reference, str) and is_address(reference):
         return _open_remote_store(parse_address(reference), home, trust_remote_code=trust_remote_code)

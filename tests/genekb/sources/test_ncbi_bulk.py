@@ -47,6 +47,12 @@ def test_rows_that_are_no_genes_of_the_species_are_counted(ncbi_folder):
     assert set(tables.genes["tax_id"].to_pylist()) == {9606}
 
 
+def test_every_gene_has_a_name(ncbi_folder):
+    for taxa in (["human"], ["human", "mouse"]):  # which is why a store looks for GeneIDs among its names
+        tables = read_ncbi_folder(ncbi_folder, taxa=taxa)
+        assert set(tables.names["gene_id"].to_pylist()) == set(tables.genes["gene_id"].to_pylist())
+
+
 def test_two_species_in_one_read(ncbi_folder):
     tables = read_ncbi_folder(ncbi_folder, taxa=["human", "10090"])
     assert set(tables.genes["tax_id"].to_pylist()) == {9606, 10090}
