@@ -80,15 +80,15 @@ def drawn(
     """
     check_matplotlib()
     import matplotlib as mpl
+    import matplotlib.pyplot as plt
 
+    plt.draw_if_interactive()  # loads the backend: settings that it makes, as of a notebook, outlive the context
     style: Any = _STYLE  # matplotlib types it by the names of all its settings
     with mpl.rc_context(style):
         axes = draw()
         if save is not None:
             _save_figure(figure_of(axes), check_format(Path(save)), overwrite=overwrite)
         if show:
-            import matplotlib.pyplot as plt
-
             plt.show()
     return axes
 

@@ -41,6 +41,15 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(si
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=lambda page: page.stem)
+def test_each_drawing_cell_of_a_tutorial_has_its_image(site, page):
+    n_drawing = sum("cm.pl." in cell for cell in re.findall(r"```{code-cell}.*?```", page.read_text(), re.DOTALL))
+    cells = re.split(r'<div class="cell ', (site / "tutorials" / f"{page.stem}.html").read_text())[1:]
+    drawing = [cell for cell in cells if "cm.pl." in re.sub(r"<[^>]+>", "", cell)]
+    assert [len(drawing), sum("<img" in cell for cell in drawing)] == [n_drawing, n_drawing]
+
+
+@pytest.mark.slow
 def test_a_command_and_its_functions_link_each_other(site, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
     linked = importlib.import_module("commands").command_by_function()

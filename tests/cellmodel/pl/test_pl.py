@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import anndata
@@ -179,6 +181,22 @@ def test_text_of_an_svg_stays_text_without_a_date(cells, tmp_path):
     content = (tmp_path / "dots.svg").read_text()
     assert ">G0</text>" in content
     assert "<dc:date>" not in content
+
+
+def test_settings_that_a_notebooks_backend_makes_outlive_the_first_figure(tmp_path):
+    # As the inline backend does: loaded with the first figure, it turns the interactive mode on.
+    backend = "from matplotlib.backends.backend_agg import *\nimport matplotlib\nmatplotlib.interactive(True)\n"
+    (tmp_path / "notebook_backend.py").write_text(backend)
+    script = """
+import cellmodel as cm, matplotlib, pandas as pd
+cm.pl.heatmap(pd.DataFrame({"cluster": ["0"], "gene": ["CD3D"], "contribution": [1.0]}))
+assert matplotlib.is_interactive()
+"""
+    environment = os.environ | {
+        "MPLBACKEND": "module://notebook_backend",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+    }
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
 
 
 def test_plots_leave_the_users_settings_and_axes_alone(cells):
