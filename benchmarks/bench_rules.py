@@ -1,6 +1,6 @@
 """The rule that chooses clusters, cross-fitted over open data sets, beside scanpy; means for two kinds of data.
 
-    python benchmarks/bench_rules.py --output results [--seeds 5]
+    python benchmarks/bench_rules.py --output results [--seeds 5] [--sets unseen_sets.toml]
 
 Needs the extra ``scanpy``. Of each set and seed all partitions that `fused` compares are scored; a rule then picks one
 without labels. Rules and their settings are compared on one half of the sets and the choice is scored on the other,
@@ -283,9 +283,10 @@ class Report:
 def main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sets", nargs="+", default=LISTINGS, help="Lists of data sets, beside this file.")
     options = parser.parse_args()
     rows = KeptRows(options.output / "rules_rows.json")
-    sets = load_datasets(*LISTINGS)
+    sets = load_datasets(*options.sets)
     for seed in range(options.seeds):
         for data in sets:
             rows.add(f"{data.name}|{seed}", partial(measure, data, seed))
