@@ -82,7 +82,8 @@ def drawn(
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
-    plt.draw_if_interactive()  # loads the backend: settings that it makes, as of a notebook, outlive the context
+    # Loads the backend, so that settings that it makes, as that of a notebook, outlive the context; has no types.
+    plt.draw_if_interactive()  # type: ignore[no-untyped-call]
     style: Any = _STYLE  # matplotlib types it by the names of all its settings
     with mpl.rc_context(style):
         axes = draw()
