@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,12 +49,16 @@ def check_files(paths: Sequence[Path], join: JoinConfig) -> None:
 
 
 def name_samples(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Name samples by their files, without the suffix; files of equal names by the folders above them that differ."""
+    """Name samples by their files, without the suffix; files of equal names by the folders above them that differ.
+
+    Where no one folder differs between all of them, several are joined: ``control_d1``.
+    """
     parts = [path.absolute().parts for path in paths]
     levels = [[_stem(each[-1]) for each in parts]]
     levels += [[each[-depth] for each in parts] for depth in range(2, min(map(len, parts)))]
-    for names in levels:
-        if len(set(names)) == len(names):
+    together = map("_".join, zip(*(names for names in levels[::-1] if len(set(names)) > 1), strict=True))
+    for names in [*levels, list(together)]:
+        if len(names) == len(paths) == len(set(names)):
             return tuple(names)
     name, n_files = Counter(levels[0]).most_common(1)[0]
     raise InputUnusable(
@@ -68,8 +73,16 @@ def _stem(name: str) -> str:
 
 def sources_of(paths: Sequence[Path]) -> str:
     """Name several files as one source."""
-    names = [path.name.encode(errors="backslashreplace").decode() for path in paths]
-    return f"{len(paths)} files ({listed(names, most=3)})"
+    return f"{len(paths)} files ({listed(file_names(paths), most=3)})"
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """Name files for people: those of one name as samples are, see :func:`name_samples`."""
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        with suppress(InputUnusable):  # as files with endings of their own may be
+            names = list(name_samples(paths))
+    return [name.encode(errors="backslashreplace").decode() for name in names]
 
 
 def join_tables(parts: "Sequence[AnnData]", *, paths: Sequence[Path], join: JoinConfig, notes: list[str]) -> "AnnData":

@@ -20,6 +20,7 @@ from cellmodel.io.concat import (
     JoinConfig,
     check_files,
     check_kinds,
+    file_names,
     join_matrices,
     join_tables,
     name_samples,
@@ -172,7 +173,7 @@ def _record(
     samples = name_samples(files.paths) if files.join.sample_key == AUTO else [""] * len(files.paths)
     every = float(totals.sum(dtype=np.float64)) or 1.0
     return FileRecord(
-        file=files.paths[number].name,
+        file=file_names(files.paths)[number],
         sample=samples[number],
         n_cells=cells.shape[0],
         n_genes=cells.shape[1],

@@ -1,5 +1,7 @@
 """`cellmodel cluster` and `embed` with files of several formats and names of genes: what is reported and refused."""
 
+import shutil
+
 import anndata
 import numpy as np
 import pytest
@@ -57,6 +59,23 @@ def test_files_of_three_formats_and_two_kinds_of_names_are_one(folder, tmp_path,
         "--batch-key", "sample", "-o", embedded,
     )  # fmt: skip
     assert anndata.read_h5ad(embedded).uns["cellmodel"]["batches"]["n_cells"] == {"a": 300, "c": 100}
+
+
+def test_folders_of_one_name_are_told_apart_everywhere(folder, tmp_path):
+    paths = []
+    for name in ("d1", "d2"):
+        paths.append(tmp_path / name / "outs" / "filtered_feature_bc_matrix")
+        shutil.copytree(folder / "b", paths[-1])
+    output, report = tmp_path / "all.h5ad", tmp_path / "report.html"
+    words = ("--knowledge", "none", *PLAIN, "-o", output, "--report", report)
+    code, out, err = call("cellmodel", "cluster", *paths, *words)
+    assert (code, [line.split(":")[0] for line in err.splitlines() if " 300 cells" in line]) == (0, ["d1", "d2"])
+    assert out.count("filtered_feature_bc_matrix") == 0
+    cells = anndata.read_h5ad(output)
+    assert cells.obs["sample"].value_counts().to_dict() == {"d1": 300, "d2": 300}
+    assert cells.uns["cellmodel"]["input"]["source"] == "2 files (d1, d2)"
+    assert cells.uns["cellmodel"]["input"]["files"]["file"].tolist() == ["d1", "d2"]
+    assert "Clusters of 2 files (d1, d2)" in report.read_text()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ def joined(*tables, paths=PATHS, obsm=None, **join):
         (("a.h5ad", "b.csv.gz", "c"), ("a", "b", "c")),
         (("d1/outs/filtered.h5", "d2/outs/filtered.h5"), ("d1", "d2")),
         (("x/a.h5ad", "x/b.h5ad"), ("a", "b")),
+        (
+            ("ctrl/d1/matrix", "ctrl/d2/matrix", "stim/d1/matrix", "stim/d2/matrix"),
+            ("ctrl_d1", "ctrl_d2", "stim_d1", "stim_d2"),
+        ),
     ],
 )
 def test_samples_are_named_by_files_or_by_the_folders_that_differ(paths, samples):
