@@ -9,6 +9,7 @@ R made valid, numbered copies.
 
 import datetime
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.core.errors import SchemaMismatch
+from genekb.core.messages import counted, listed
 from genekb.schema import IntArray, StrArray, integers, strings
 
 _LATER_KINDS: Final = (
@@ -63,6 +65,7 @@ _NCBI_MITOCHONDRIAL: Final = {
     "cyb": "CYTB",
 }
 _MADE_BY_R: Final = re.compile(r"^(?=.*\.|X\d)[A-Za-z.][A-Za-z0-9._]*$")
+_SHOWN: Final = 5  # names in a line about a resolution
 _COPY: Final = re.compile(r"^(?P<base>.+)(?P<separator>[.-])(?P<number>[1-9]\d?)$")
 
 
@@ -76,6 +79,13 @@ class Resolution:
     # repaired names: ``mitochondrial`` (MT- written otherwise), ``date`` (1-Mar), ``mangled`` (HLA.DRA, MATR3.1)
     status: StrArray
     candidates: Mapping[int, tuple[int, ...]]  # GeneIDs that an ambiguous name could be, by its position
+
+    def __repr__(self) -> str:
+        """Count what was found, and name the first that were not."""
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in Counter(self.status.tolist()).most_common())
+        lost = [name for name, is_found in zip(self.names, self.is_resolved.tolist(), strict=True) if not is_found]
+        rest = f"; not resolved: {listed(lost, most=_SHOWN)}" if lost else ""
+        return f"Resolution of {counted(len(self.names), 'name')}: {kinds or 'none'}{rest}"
 
     @property
     def is_resolved(self) -> NDArray[np.bool_]:

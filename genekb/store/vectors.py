@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from genekb import schema
 from genekb.core.errors import StoreCorrupt
+from genekb.core.messages import counted
 from genekb.files.atomic import sha256_file, write_json
 from genekb.schema import FloatArray, IntArray
 from genekb.store.files import check_files, read_columns
@@ -33,6 +34,12 @@ class GeneVectorSelection:
 
     vectors: FloatArray  # (gene, dim) float32, in the order asked; a zero row where ``has_vector`` is false
     has_vector: NDArray[np.bool_]  # (gene,)
+
+    def __repr__(self) -> str:
+        """Say how many genes there are, how many have a vector, and of how many dimensions."""
+        n_genes, n_dims = self.vectors.shape
+        n_known = int(self.has_vector.sum())
+        return f"Vectors of {counted(n_genes, 'gene')}: {n_known:,} with a vector of {n_dims} dimensions"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,16 @@ def test_a_store_shows_what_it_holds(kb):
     assert "<script" not in kb._repr_html_()
 
 
+def test_what_a_store_answers_fits_a_line(kb):
+    names = [*kb.table("genes")["symbol"].to_pylist()[:500], "NOSUCH"]
+    shown = repr(kb.resolve(names))
+    assert shown.startswith("Resolution of 501 names: ")
+    assert " symbol" in shown
+    assert shown.endswith("not resolved: NOSUCH")
+    vectors = repr(kb.vectors(names))
+    assert vectors == "Vectors of 501 genes: 500 with a vector of 16 dimensions"
+
+
 def test_a_gene_is_in_a_store_by_any_of_its_names(kb):
     assert "CD3D" in kb
     assert "T3D" in kb
