@@ -143,6 +143,9 @@ class TrainingConfig:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
 
 
+MOST_THETA: Final = 1000.0  # far above any use; Harmony's own numbers overflow from about 1e300
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchConfig:
     """How batches are integrated: technical groups of cells, such as samples, donors or protocols."""
@@ -156,8 +159,8 @@ class BatchConfig:
     theta: float = 6.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.theta < float("inf"):
-            raise ValueError(f"theta must be finite and >= 0, got {self.theta}")
+        if not 0 <= self.theta <= MOST_THETA:
+            raise ValueError(f"theta must be in [0, {MOST_THETA:g}], got {self.theta}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

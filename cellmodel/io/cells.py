@@ -240,6 +240,9 @@ def spatial_coordinates(cells: "AnyCells") -> Float[np.ndarray, "cell axis"]:
     return coordinates
 
 
+_MOST_EMBEDDED: Final = 1e15  # squares of it, summed over dimensions, are far below the largest float32
+
+
 def obsm_embedding(cells: "AnyCells", key: str) -> Float[np.ndarray, "cell dim"]:
     """Give an embedding of the cells from ``obsm``: two or more finite numbers a cell."""
     obsm = cells.adata.obsm
@@ -259,6 +262,12 @@ def obsm_embedding(cells: "AnyCells", key: str) -> Float[np.ndarray, "cell dim"]
         raise InputUnusable(
             f"obsm[{key!r}] of {cells.source} is NaN or infinite for {counted(bad, 'cell')}; leave those cells out, or "
             "make it again"
+        )
+    largest = float(np.abs(found).max(initial=0))
+    if largest > _MOST_EMBEDDED:
+        raise InputUnusable(
+            f"obsm[{key!r}] of {cells.source} holds {largest:.1g}, and distances between values above "
+            f"{_MOST_EMBEDDED:.0e} overflow; scale it, or make it again"
         )
     return found
 

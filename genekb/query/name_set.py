@@ -193,7 +193,7 @@ def name_sets(
     encoder_id = store.encoder_id(encoder) if encoder else reading_encoder(store)
     known = knowledge_vectors(store, encoder_id, knowledge=knowledge, seed=settings.seed, progress=progress)
     found = _resolve(store, sets)
-    if not any(found.values()):
+    if found and not any(found.values()):
         raise SourceUnusable(
             f"none of {counted(len(found), 'gene name')} ({', '.join([*found][:3])}) is known to {store.store_id}; are "
             "they symbols or identifiers of its species, one a line?"

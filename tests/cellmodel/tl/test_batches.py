@@ -51,8 +51,12 @@ def test_a_lower_theta_leaves_batches_further_apart():
     low, high = (clustered(two_protocols(), replace(KEYED, batch=BatchConfig(key="batch", theta=n))) for n in (0, 6))
     assert low.mixing[0].after > high.mixing[0].after + 0.02
     assert high.config == KEYED
-    with pytest.raises(ValueError, match="theta must be finite and >= 0"):
-        BatchConfig(key="batch", theta=-1)
+    for wrong in (-1, 1e308, np.inf, np.nan):
+        with pytest.raises(ValueError, match=r"theta must be in \[0, 1000\]"):
+            BatchConfig(key="batch", theta=wrong)
+    assert np.isfinite(
+        clustered(two_protocols(), replace(KEYED, batch=BatchConfig(key="batch", theta=1000))).mixing[0].after
+    )
 
 
 def test_integration_none_keeps_the_components_and_reports_the_batches(caplog):
@@ -133,10 +137,12 @@ def test_embeddings_that_cannot_be_used_are_refused():
     adata = two_protocols()
     adata.obsm["X_scVI"] = np.ones((adata.n_obs, 5))
     adata.obsm["X_scVI"][:4, 2] = np.nan
+    adata.obsm["X_large"] = np.full((adata.n_obs, 5), 1e30, dtype=np.float32)
     adata.obsm["X_one"] = np.ones((adata.n_obs, 1))
     for key, message in (
-        ("X_scvi", r"no obsm\['X_scvi'\] \(it has: X_scVI, X_one; did you mean 'X_scVI'\?\)"),
+        ("X_scvi", r"no obsm\['X_scvi'\] \(it has: X_scVI, X_large, X_one; did you mean 'X_scVI'\?\)"),
         ("X_scVI", r"obsm\['X_scVI'\] of AnnData in memory is NaN or infinite for 4 cells"),
+        ("X_large", r"holds 1e\+30, and distances between values above 1e\+15 overflow"),
         ("X_one", r"has shape \(240, 1\) and type float64; two or more numbers a cell are needed"),
     ):
         with pytest.raises(InputUnusable, match=message):

@@ -123,6 +123,11 @@ def test_genes_that_cannot_count_are_listed_and_few_genes_are_not_named(kb):
     assert (few.name, few.reason, few.p_value) == ("", "2 genes with a text, 3 are needed", None)
 
 
+def test_sets_without_a_gene_are_unnamed_and_no_fault(kb):
+    found = name_sets(kb, {"a": [], "b": np.array([], dtype=np.int64)}, vocabulary=NAMES)
+    assert [one.reason for one in found.sets] == ["0 genes with a text, 3 are needed"] * 2
+
+
 def test_arguments_that_cannot_be_used(kb):
     with pytest.raises(SourceUnusable, match=r"none of 2 gene names .X1, X2. is known"):
         name_sets(kb, {"a": ["X1", "X2"]})
@@ -251,7 +256,7 @@ def test_the_command_names_many_sets_and_says_what_is_wrong(files, home):
     (files / "wrong.tsv").write_text("gene\nCD3D\n")
     code, _, err = call("genekb", "name-set", files / "wrong.tsv", "--kb", "made", "--home", home)
     assert code != 0
-    assert "a table of gene sets has 'set' and 'gene'" in err
+    assert "taken are .gmt; a table with the columns set (or cluster) and gene" in err
 
 
 def test_results_can_be_written_as_csv(kb, tmp_path):
