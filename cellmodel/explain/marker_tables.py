@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cellmodel.core.errors import InputUnusable
 from genekb.files.tables import read_table
+from genekb.query.gene_sets import FORMS, read_gene_sets
 
 # columns by what they hold; of several that a table has, the first counts. Those of Seurat's FindAllMarkers and of
 # scanpy's rank_genes_groups_df are among them, and those of `cellmodel markers`
@@ -33,8 +34,10 @@ class MarkerLists:
 
 
 def read_marker_lists(path: Path) -> MarkerLists:
-    """Read marker lists: .tsv or .csv with columns as :func:`lists_of_columns` takes them."""
+    """Read marker lists: a table with columns as :func:`lists_of_columns` takes them, .gmt, or a list a line."""
     table = read_table(path, "lists of marker genes", error=InputUnusable)
+    if not any(table.first_of(_COLUMNS[what]) for what in ("cluster", "gene")):
+        return MarkerLists(genes=read_gene_sets(path))
     columns = {name: [row[name] for row in table.rows] for name in table.columns if name}
     return lists_of_columns(columns, source=str(path))
 
@@ -50,7 +53,7 @@ def lists_of_columns(columns: Mapping[str, Sequence[Any]], *, source: str) -> Ma
     if lacking:
         have = ", ".join(columns) or "none"
         known = " or ".join(_COLUMNS[lacking[0]])
-        raise InputUnusable(f"{source} has the columns {have}, and none for the {lacking[0]}; name it {known}")
+        raise InputUnusable(f"{source} has the columns {have}, and none for the {lacking[0]}; name it {known}; {FORMS}")
     rows = list(zip(*(map(_text, columns[column[what] or ""]) for what in ("cluster", "gene")), strict=True))
     for number, (cluster, gene) in enumerate(rows, start=1):
         if not cluster or not gene:

@@ -20,6 +20,7 @@ from cellmodel.io.guard import PARTS
 from cellmodel.io.hdf5 import open_h5ad
 from genekb.core.errors import OutputUnusable
 from genekb.files import replace as replacing
+from genekb.files.endings import CELLS, check_ending
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
@@ -256,8 +257,7 @@ def _write_slots(file: Any, adata: "AnnData", slots: Iterable[tuple[str, str]], 
 
 def cells_target(path: Path) -> Target:
     """Give the target of annotated cells, for :func:`check_targets`; ``InputUnusable`` for another suffix."""
-    if path.suffix not in {".h5ad", ".zarr"}:
-        raise InputUnusable(f"{path} ends with {path.suffix!r}; results are written as .h5ad or .zarr")
+    check_ending(path, CELLS, error=InputUnusable)
     return Target(path, kind="whole", marks=ZARR_MARKS) if path.suffix == ".zarr" else Target(path)
 
 
@@ -277,11 +277,6 @@ def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
             yield part
     except OutputUnusable as error:
         raise InputUnusable(str(error)) from error
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[:160]
-        raise InputUnusable(
-            f"{target.path} cannot be written: {reason}; free space, or write elsewhere with -o"
-        ) from error
 
 
 def check_key(name: str, *, slot: str = "") -> None:

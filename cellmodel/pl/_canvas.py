@@ -13,6 +13,7 @@ from cellmodel.core.errors import InputUnusable, NotAvailable
 from cellmodel.io.writers import output
 from cellmodel.pl._report.style import cluster_color
 from genekb.core.plugins import require
+from genekb.files.endings import PLOT, check_ending
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN: Final = 3.4  # inches: one column of a paper
-FORMATS: Final = (".svg", ".png", ".pdf")
 _STYLE: Final[dict[str, Any]] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
     "font.size": 7,
@@ -115,7 +115,6 @@ def _save_figure(figure: "Figure", path: Path, *, overwrite: bool) -> None:
     """Save a figure; the same plot gives the same bytes."""
     with output(Target(path, makes_parents=True), overwrite=overwrite) as part, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")  # drawn as a box
-        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(part, format=path.suffix[1:], dpi=_DPI, metadata=_NO_DATE[path.suffix])
 
 
@@ -133,10 +132,9 @@ def check_matplotlib() -> None:
 
 
 def check_format(path: Path) -> Path:
-    """Check that a plot can be drawn, and written in the format of the ending: one of :data:`FORMATS`."""
+    """Check that a plot can be drawn, and written in the format of its ending."""
     check_matplotlib()
-    if path.suffix not in FORMATS:
-        raise InputUnusable(f"{path} ends with {path.suffix!r}; plots are written as {', '.join(FORMATS)}")
+    check_ending(path, PLOT, error=InputUnusable)
     return path
 
 

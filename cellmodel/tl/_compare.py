@@ -14,7 +14,6 @@ from cellmodel.annotate.label_transfer import Transfer, TransferConfig, transfer
 from cellmodel.annotate.match_clusters import UNMATCHED, CellComparison, ClusterMatch, CompareConfig, compare_clustered
 from cellmodel.annotate.shared_genes import GenesBy
 from cellmodel.core.config import RunConfig
-from cellmodel.core.errors import InputUnusable
 from cellmodel.core.options import GeneSettings, settings_of
 from cellmodel.core.stages import AnyStages
 from cellmodel.core.tools import Kb, open_kb, tool
@@ -70,8 +69,6 @@ class CompareOutputs:
 
     def check(self, *, inputs: Sequence[Path]) -> None:
         """Check that outputs can be written, before any work is done."""
-        if self.table is not None and self.table.suffix not in {".tsv", ".csv"}:
-            raise InputUnusable(f"{self.table} ends with {self.table.suffix!r}; a table is written as .tsv or .csv")
         if self.plot is not None:
             check_format(self.plot)
         targets = [Target(path) for path in (self.table, self.plot) if path]

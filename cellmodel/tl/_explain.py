@@ -17,7 +17,7 @@ from cellmodel.explain.evidence import AttributeConfig
 from cellmodel.explain.samples.design import SampleConfig
 from cellmodel.io.cells import ReadConfig, reading
 from cellmodel.tl._names import annotate_task, overlap_task
-from cellmodel.tl._task import Task, attribute_task, run_on_anndata, search_task
+from cellmodel.tl._task import Task, attribute_task, attribution_slot, run_on_anndata, search_task
 from cellmodel.tl.model.fitted import FittedModel, check_store, load_model, predict_task
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def attribute(  # noqa: PLR0913 - those of the command
     layer: str | None = None,
     use_raw: bool = False,
     gene_key: str | None = None,
-    key_added: str = "cellmodel_attribution",
+    key_added: str | None = None,
     other_store: bool = False,
     overwrite: bool = False,
     copy: bool = False,
@@ -50,7 +50,8 @@ def attribute(  # noqa: PLR0913 - those of the command
     """Explain what sets clusters apart: markers, exact contributions of genes, themes and enriched gene sets.
 
     Adds the tables ``groups``, ``markers``, ``contributions``, ``themes``, ``names`` and ``enrichment`` to
-    ``uns["<key>"]``.
+    ``uns["<key>"]``, which is ``cellmodel_attribution``, or of conditions ``cellmodel_attribution_conditions``, if
+    ``key_added`` is None.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ def attribute(  # noqa: PLR0913 - those of the command
     )
     task = attribute_task(open_kb(kb), settings_of(config, **settings), choice=choice)
     read = reading(settings, layer=layer, use_raw=use_raw, gene_key=gene_key)
-    return run_on_anndata(adata, task, read, key_added=key_added, overwrite=overwrite, copy=copy)[0]
+    key = attribution_slot(condition_key) if key_added is None else key_added
+    return run_on_anndata(adata, task, read, key_added=key, overwrite=overwrite, copy=copy)[0]
 
 
 @tool

@@ -405,6 +405,11 @@ def attribute_task(
     )
 
 
+def attribution_slot(condition_key: str | None) -> str:
+    """Name the slot of an attribution, where the user names none; that of conditions stands beside that of clusters."""
+    return "cellmodel_attribution" if condition_key is None else "cellmodel_attribution_conditions"
+
+
 def named_categories(labels: Labels, names: Sequence[str]) -> "pd.Categorical[Any]":
     """Clusters as a column of obs, by their names."""
     import pandas as pd

@@ -36,11 +36,11 @@ class Within:
 
 
 def parse_within(text: str) -> Within:
-    """Read ``COLUMN=CLUSTER[,CLUSTER]``; ``InputUnusable`` if it is none."""
+    """Read ``COLUMN=CLUSTER[,CLUSTER]``; ``ValueError`` if it is none."""
     column, _, names = text.partition("=")
     clusters = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not column.strip() or not clusters:
-        raise InputUnusable(
+        raise ValueError(
             f"--within names a column of obs and its clusters, such as cellmodel=3 or cellmodel=3,5, not {text!r}"
         )
     return Within(column=column.strip(), clusters=clusters)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from genekb.query.programs import TableProgram
     from genekb.store.verify import Verification
 
-_ENDINGS = {".vec": "word2vec", ".w2v": "word2vec"}  # others are named as their format
-
 
 @for_python
 def name_set(
@@ -95,6 +93,7 @@ def export(
     >>> [file.name for file in gk.export("demo", "genept.json", program="genept").files]
     ['genept.json', 'genept.npz']
     """
+    from genekb.files.endings import vector_format
     from genekb.query.export import ExportResult, export_store
     from genekb.query.programs import check_form, export_for, named_vectors, output_files
 
@@ -109,7 +108,7 @@ def export(
             n_genes=len(found.names),
             n_without_vector=len(found.missing),
         )
-    kind: Any = format or _ENDINGS.get(file.suffix, file.suffix[1:])
+    kind: Any = format or vector_format(file)
     gene_ids = None if genes is None else store.gene_ids(list(genes))
     return export_store(store, file, kind=kind, encoder=encoder, gene_ids=gene_ids, overwrite=overwrite)
 

@@ -71,6 +71,14 @@ def counted(number: int, noun: str, *, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+SMALLEST_P: Final = 1e-16
+
+
+def p_text(value: float, form: str = ".2g") -> str:
+    """Write a p value for people: no smaller than :data:`SMALLEST_P`, below which it shows the model, not the data."""
+    return f"< {SMALLEST_P:.0e}" if value < SMALLEST_P else format(value, form)
+
+
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 

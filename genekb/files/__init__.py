@@ -1,3 +1,3 @@
 """Files written whole or not at all, limits on what is read, small tables of text."""
 
-__all__ = ["atomic", "limits", "replace", "tables"]
+__all__ = ["atomic", "endings", "limits", "replace", "tables"]

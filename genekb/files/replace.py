@@ -114,14 +114,21 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def output(target: Target, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary sibling to write to; it is renamed to the target if the block ends well, and removed if not.
 
-    Raises ``OutputUnusable`` if the target can never be written, see :func:`check_targets`, or exists at the end, see
-    :func:`take_place`.
+    Raises ``OutputUnusable`` if the target can never be written, see :func:`check_targets`, exists at the end, see
+    :func:`take_place`, or the disk refuses it.
     """
     check_targets([target], overwrite=True)  # without overwrite, what exists is noticed at the end: no work is lost
     part = own_sibling(target.path, target.path.suffix)
     try:
+        if target.makes_parents:
+            target.path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         take_place(part, target.path, overwrite=overwrite)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:160]
+        raise OutputUnusable(
+            f"{target.path} cannot be written: {reason}; free space, or write elsewhere with -o"
+        ) from error
     finally:
         _remove(part)
         for _ in range(_REMOVALS):  # where one write of zarr fails, its others may still be under way

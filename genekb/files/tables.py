@@ -13,6 +13,7 @@ from typing import Any
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import table_text
+from genekb.files.endings import TABLE, check_ending
 from genekb.files.limits import check_gzip
 from genekb.files.replace import Target, output
 
@@ -69,12 +70,24 @@ def read_list(path: Path, what: str, *, error: type[Exception] = SourceUnusable)
     return [line.strip() for line in read_text(path, what, error=error).split("\n") if line.strip()]
 
 
-def read_table(path: Path, what: str, *, error: type[Exception] = SourceUnusable) -> TextTable:
-    """Read a table by its header, commas between the fields of a ``.csv`` and else tabs, see :func:`read_text`."""
-    stream = io.StringIO(read_text(path, what, error=error))
-    reader = csv.reader(stream, delimiter="," if table_format(path) == ".csv" else "\t")
+def read_rows(path: Path, what: str, *, error: type[Exception] = SourceUnusable) -> list[tuple[int, list[str]]]:
+    """Read the rows of a table that are not blank, each with the number of its line, see :func:`read_text`.
+
+    Commas are between the fields of a ``.csv`` and tabs else; where the first line has none, what it has of semicolons,
+    tabs and commas.
+    """
+    text = read_text(path, what, error=error)
+    first = next((line for line in text.split("\n") if line.strip() and line[0] != "#"), "")
+    usual = "," if table_format(path) == ".csv" else "\t"
+    delimiter = next((each for each in (usual, ";", "\t", ",") if each in first), usual)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     with reading(path, what, error):
-        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+
+
+def read_table(path: Path, what: str, *, error: type[Exception] = SourceUnusable) -> TextTable:
+    """Read a table by its header, see :func:`read_rows`."""
+    found = read_rows(path, what, error=error)
     columns = tuple(found[0][1]) if found else ()
     rows = (dict(zip(columns, chain(row, [""] * len(columns)), strict=False)) for _, row in found[1:])
     return TextTable(columns=columns, rows=tuple(rows), lines=tuple(line for line, _ in found[1:]))
@@ -83,7 +96,11 @@ def read_table(path: Path, what: str, *, error: type[Exception] = SourceUnusable
 def write_table(
     path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]], *, digits: int = 10, overwrite: bool = False
 ) -> None:
-    """Write a table, see :func:`table_text`; ``OutputUnusable`` if the file exists, and may not be replaced."""
+    """Write a table, see :func:`table_text`.
+
+    Raises ``OutputUnusable`` if the file exists and may not be replaced, cannot be written, or has not the ending of a
+    table.
+    """
+    check_ending(path, TABLE)
     with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
-        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(table_text(path, columns, rows, digits=digits), encoding="utf-8")

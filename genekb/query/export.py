@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genekb.core.errors import NotAvailable, SourceUnusable
+from genekb.core.errors import SourceUnusable
 from genekb.encoders.imported.vectors import genes_beside
 from genekb.files.atomic import write_arrays
 from genekb.files.replace import Target, check_targets, output
@@ -69,8 +69,8 @@ def export_store(
       that are here.
 
     ``gene_ids``: genes to write, in this order; all that have a vector, ascending, if left out; not for ``duckdb``.
-    Raises ``OutputUnusable`` if the file exists and may not be replaced; ``SourceUnusable`` if none of the genes has a
-    vector; ``NotAvailable`` if the store has no such encoder, or the file cannot be written.
+    Raises ``OutputUnusable`` if the file exists and may not be replaced, or cannot be written; ``SourceUnusable`` if
+    none of the genes has a vector; ``NotAvailable`` if the store has no such encoder.
     """
     beside = (genes_beside(path),) if kind == "npy" else ()
     targets = [Target(file, makes_parents=True) for file in (path, *beside)]
@@ -126,16 +126,9 @@ def vector_lineage(store: Store, encoder_id: str) -> dict[str, str]:
     }
 
 
-@contextmanager
-def opened(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Open a temporary sibling to write to; report errors of the disk in one line."""
-    try:
-        with output(Target(path, makes_parents=True), overwrite=overwrite) as part:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield part
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise NotAvailable(f"{path} cannot be written: {reason}; free space, or write elsewhere with -o") from error
+def opened(path: Path, *, overwrite: bool) -> AbstractContextManager[Path]:
+    """Open a temporary sibling to write to; the folders above are made if they are missing."""
+    return output(Target(path, makes_parents=True), overwrite=overwrite)
 
 
 def _write(matrix: _Matrix, path: Path, kind: str) -> None:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted
 from genekb.core.words import split_clauses, split_sentences, split_words, stop_words
-from genekb.files.tables import read_list, read_table, read_text, table_format
+from genekb.files.tables import read_list, read_rows, read_table, read_text, table_format
 from genekb.store.reader import Store
 
 VOCABULARIES: Final = ("go_process", "go_function", "go_component", "gene_group")  # whose terms are names of gene sets
@@ -41,15 +41,17 @@ class SetName:
 
 
 def read_gene_sets(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read gene sets by name: GMT, a ``.tsv`` or ``.csv`` with columns ``set`` and ``gene``, else a gene a line.
+    """Read gene sets by name: GMT, a table with columns ``set`` and ``gene``, a set a line, or a gene a line.
 
-    A list is one set and is named as its file. Raises ``SourceUnusable`` if the file cannot be read, or holds no set.
+    A set a line is its name and its genes, with commas, tabs or semicolons between. A list of genes is one set and is
+    named as its file. Raises ``SourceUnusable`` if the file cannot be read, or holds no set.
     """
     kind = table_format(path)
     if kind == ".gmt":
         return {name: genes for name, _, genes in read_gmt(path)}
-    if kind in _TABLES:
-        return _sets_of_table(path)
+    rows = [row for _, row in read_rows(path, "gene sets") if not row[0].startswith("#")]
+    if kind in _TABLES or (len(rows) > 1 and any(len(row) > 1 for row in rows)):
+        return _sets_of_rows(path, rows)
     return {Path(path.name.removesuffix(".gz")).stem: read_gene_list(path)}
 
 
@@ -192,14 +194,19 @@ def _of_codes(names: Sequence[str]) -> list[SetName]:
     return [SetName(name=name, text=" ".join(each[cut:])) for name, each in zip(names, words, strict=True)]
 
 
-def _sets_of_table(path: Path) -> dict[str, tuple[str, ...]]:
+FORMS: Final = (
+    "taken are .gmt; a table with the columns set (or cluster) and gene; a set a line, its name and then its genes"
+)
+
+
+def _sets_of_rows(path: Path, rows: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     table = read_table(path, "a table of gene sets")
     of_set, of_gene = table.first_of(_SET_COLUMNS), table.first_of(_GENE_COLUMNS)
+    is_wide = not of_set and not of_gene and len({row[0] for row in rows}) == len(rows)
+    if is_wide and all(row[0] and any(row[1:]) for row in rows):
+        return {row[0]: tuple(dict.fromkeys(filter(None, row[1:]))) for row in rows}
     if not of_set or not of_gene:
-        raise SourceUnusable(
-            f"{path} has the columns {table}; a table of gene sets has 'set' and 'gene', a row a gene; a plain list of "
-            "genes is named .txt"
-        )
+        raise SourceUnusable(f"{path} has the columns {table}; {FORMS}; and a gene a line, named .txt")
     sets: dict[str, dict[str, None]] = {}
     for row in table.rows:
         if row[of_set] and row[of_gene]:

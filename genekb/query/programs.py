@@ -12,6 +12,7 @@ import numpy as np
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted, listed
 from genekb.encoders.base import unit_or_zero
+from genekb.files.endings import check_ending
 from genekb.files.replace import Target, check_targets
 from genekb.files.tables import read_list, write_table
 from genekb.query.export import digits, opened, vector_lineage, write_json, write_npz
@@ -20,7 +21,6 @@ from genekb.store.reader import Store
 
 TableProgram = Literal["gears", "genept", "scouter"]
 Program = TableProgram | Literal["pertpy"]
-SUFFIXES: Final[Mapping[Program, str]] = {"gears": ".csv", "genept": ".json", "pertpy": ".h5ad", "scouter": ".csv"}
 N_SIMILAR: Final = 20  # genes that each gene is joined with in a graph for GEARS, as in its own graph
 _CONTROLS: Final = frozenset({"ctrl", "control"})
 
@@ -108,8 +108,7 @@ def _check_missing(store: Store, names: Sequence[str], missing: Mapping[str, str
 
 def check_form(path: Path, program: Program, *, are_named: bool) -> None:
     """Raise ``ValueError`` if a file has not the ending that a program's form has, or a graph is to join all genes."""
-    if path.suffix != SUFFIXES[program]:
-        raise ValueError(f"what {program} reads ends in {SUFFIXES[program]}, and {path.name} does not")
+    check_ending(path, program, error=ValueError)
     if program == "gears" and not are_named:
         raise ValueError("a graph for GEARS joins the genes that are perturbed; list them with --genes")
 

@@ -77,8 +77,6 @@ def test_a_second_run_gives_the_same_bytes(folder, content):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("-o", "compare.txt"), "compare.txt ends with '.txt'; a table is written as .tsv or .csv"),
-        (("--plot", "plot.gif"), "plot.gif ends with '.gif'; plots are written as .svg, .png, .pdf"),
         (("-o", "a.tsv"), "a.tsv exists; give another name, or --overwrite"),
         (("--cluster-key-b", "absent"), "has no column 'absent' in obs"),
     ],

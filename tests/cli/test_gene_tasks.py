@@ -68,7 +68,7 @@ def test_a_second_store_has_rows_of_its_own(folder):
 WRONG = {
     ("--knowledge", "real,texts"): (2, "--knowledge is real, shuffled"),
     ("--vocabulary", "name_family"): (2, "are for a comparison without --tasks"),
-    ("--plot", "out.jpg"): (3, "plots are written as .svg"),
+    ("--plot", "out.jpg"): (2, "write a plot as .svg"),
     ("--kb-b", "no-such-store"): (4, "no-such-store"),
     ("--encoder", "no-such-encoder"): (4, "no encoder 'no-such-encoder'"),
 }

@@ -22,7 +22,9 @@ from cellmodel.io.writers import WriteConfig
 from cellmodel.tl._slots import cluster_task
 from cellmodel.tl._task import run_on_file
 from genekb import BuildConfig, build, read_demo_table
+from genekb.files.endings import ENDINGS
 from genekb_cellmodel_cli import cellmodel, genekb
+from genekb_cellmodel_cli.app.running import written_kinds
 from tests.robust.bad_files.cells import cells as make_cells
 from tests.support.commands import commands_of
 from tests.support.in_process import call_here
@@ -159,6 +161,71 @@ def wrong_outputs():
                 yield command, {one: zarr, other: f"{zarr}/inner{own_ending(command, other)}"}
 
 
+FOLDERS = {"bench", "sweep", "graph export", "export cellbrowser", "demo", "pull"}  # that --output of cellmodel names
+
+
+def written_files():
+    """Every option that names a file to write, with an ending of each kind, or none, that it does not take."""
+    for program, module in (("cellmodel", cellmodel), ("genekb", genekb)):
+        for words, command in commands_of(module.app).items():
+            hints = inspect.unwrap(command.callback).__annotations__
+            for param in command.params:
+                kinds = written_kinds(hints.get(param.name))
+                is_folder = words in FOLDERS if program == "cellmodel" else words == "export"  # of any kind of vectors
+                if param.name in {"output", "report", "plot", "shares"} and not (is_folder and param.name == "output"):
+                    assert kinds, f"{program} {words} {param.name}: say with the option what is written"
+                taken = {ending for kind in kinds for ending in ENDINGS[kind]}
+                for ending in {each[0] for each in ENDINGS.values()} | {"", ".txt", ".gmt", ".tsv.gz"} if kinds else ():
+                    if ending not in taken:
+                        yield f"{program} {words}", tuple(param.opts), ending
+
+
+WRONG = list(written_files())
+
+
+@pytest.mark.parametrize(("command", "options"), sorted({each[:2] for each in WRONG}))
+def test_no_result_stands_under_the_name_of_another_kind(command, options, places, tmp_path, capsys, monkeypatch):
+    words = COMMANDS[command][0]
+    for ending in (each[2] for each in WRONG if each[:2] == (command, options)):
+        path = tmp_path / f"theirs{ending}"
+        path.write_text("theirs")
+        given = ({} if "-o" in options else {"-o": f"{{folder}}/new{own_ending(command, '-o')}"}) | {
+            options[0]: str(path)
+        }
+        every = [*command.split(), *words.split(), *(word for pair in given.items() for word in pair), "--overwrite"]
+        found = call_here([word.format(**places, folder=tmp_path) for word in every], capsys, monkeypatch)
+        assert (found.code, path.read_text()) == (2, "theirs"), (ending, found.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "message"),
+    [
+        ("cellmodel annotate --marker-lists {lists} --kb {store}", "x.h5ad", "write a table as .tsv or .csv"),
+        ("cellmodel annotate {cells} --kb {store}", "x.tsv", "write annotated cells as .h5ad or .zarr"),
+        ("cellmodel perturb --train {train} --query {query} --kb {store}", "x.zarr", "write a table as .tsv or .csv"),
+        ("cellmodel perturb {cells} --predict CD3D --kb {store}", "x.csv", "write annotated cells as .h5ad or .zarr"),
+        ("genekb export {store} --format npy", "x.h5ad", "write npy as .npy"),
+        ("cellmodel composition {cells}", "c.html", "write a table as .tsv or .csv, annotated cells as .h5ad or .zarr"),
+    ],
+)
+def test_what_is_asked_for_decides_the_ending(words, name, message, places, tmp_path, capsys, monkeypatch):
+    lists = tmp_path / "lists.csv"
+    lists.write_text("cluster,gene\n0,CD3D\n")
+    path = tmp_path / name
+    path.write_text("theirs")
+    given = [word.format(**places, lists=lists) for word in words.split()]
+    found = call_here([*given, "-o", path, "--overwrite"], capsys, monkeypatch)
+    assert (found.code, path.read_text()) == (2, "theirs")
+    assert message in " ".join(found.err.split())
+
+
+def test_a_table_that_no_disk_takes_is_one_line(places, capsys, monkeypatch):
+    arguments = ["cellmodel", "composition", places["cells"], "--cluster-key", "group", "--sample-key", "group", "-o"]
+    found = call_here([*arguments, "/proc/m.tsv"], capsys, monkeypatch)
+    assert (found.code, found.err.count("\n")) == (3, 1)
+    assert "/proc/m.tsv cannot be written: " in found.err
+
+
 def digests(folder):
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.lstat().st_mode
@@ -183,9 +250,11 @@ def test_an_output_that_would_do_harm_is_refused_before_any_work(
     words = [*command.split(), *words.split(), *(word for pair in given.items() for word in pair)]
     more = [] if command == "cellmodel bench" else ["--overwrite"]
     found = call_here([*(word.format(**places, folder=tmp_path) for word in words), *more], capsys, monkeypatch)
-    assert found.code == 3, found.err
-    assert found.err.startswith(f"{command.split()[0]}: error: ")
-    assert found.err.count("\n") == 1
+    endings = {(option, Path(path.format(**places, folder=tmp_path)).suffix) for option, path in given.items()}
+    refused = {(option, ending) for name, names, ending in WRONG for option in names if name == command}
+    is_other = bool(endings & refused)
+    assert found.code == (2 if is_other else 3), found.err
+    assert found.err.splitlines()[-1].startswith("Error: Invalid" if is_other else f"{command.split()[0]}: error: ")
     assert digests(tmp_path) == before
 
 

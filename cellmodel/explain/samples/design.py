@@ -40,9 +40,9 @@ class SampleConfig:
         if self.min_cells < 1:
             raise ValueError(f"min_cells must be >= 1, got {self.min_cells}")
         if self.condition_key is None:
-            for name in ("reference", "batch_key"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} goes with condition_key: clusters are compared inside each sample")
+            for option, value in (("--reference", self.reference), ("--batch-key", self.batch_key)):
+                if value is not None:
+                    raise ValueError(f"{option} goes with --condition-key; else clusters are compared in each sample")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.writers import check_targets, h5ad_safe, write_cells
 from genekb.encoders.imported.files import NAME_COLUMNS, GeneRows
 from genekb.encoders.imported.vectors import ForeignVectors, Keys, foreign_vectors
+from genekb.files.endings import check_ending
 from genekb.files.replace import Target
 from genekb.query.programs import NamedVectors, output_files, write_missing
 
@@ -26,8 +27,7 @@ def write_genes_h5ad(store: genekb.Store, path: Path, *, encoder: str | None = N
     import pandas as pd
     from anndata import AnnData
 
-    if path.suffix != ".h5ad":
-        raise InputUnusable(f"{path} ends with {path.suffix!r}; genes are written as .h5ad")
+    check_ending(path, "h5ad", error=InputUnusable)
     check_targets([Target(path)], inputs=[store.folder], overwrite=overwrite)
     encoder_id = store.encoder_id(encoder)
     gene_ids = store.vector_table(encoder_id).gene_ids
@@ -57,8 +57,7 @@ def write_perturbations_h5ad(found: NamedVectors, path: Path, *, overwrite: bool
     import pandas as pd
     from anndata import AnnData
 
-    if path.suffix != ".h5ad":
-        raise InputUnusable(f"{path} ends with {path.suffix!r}; genes are written as .h5ad")
+    check_ending(path, "pertpy", error=InputUnusable)
     check_targets([Target(file) for file in output_files(found, path)], overwrite=overwrite)
     write_missing(found, path, overwrite=overwrite)
     names = pd.Index(found.names, name="gene")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from cellmodel.core.errors import InputUnusable
 from cellmodel.io.writers import output
 from cellmodel.pl._report import style as formats
 from cellmodel.pl._report.data import GeneValues, ReportData, drawn_cells
@@ -18,6 +19,7 @@ from cellmodel.pl._report.genes import MOST_GENES
 from cellmodel.pl._report.style import badges, cluster_color, text_color
 from cellmodel.pl._report.tree import tree_payload
 from cellmodel.pl._report.view import page_view, split_at_term
+from genekb.files.endings import REPORT, check_ending
 from genekb.files.replace import Target
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def write_report(data: ReportData, path: Path | str, *, overwrite: bool = False)
     Raises ``InputUnusable`` if the file exists and ``overwrite`` is false, or it cannot be written.
     """
     page = render_report(data).encode("utf-8", errors="backslashreplace")  # file names may hold undecodable bytes
+    check_ending(Path(path), REPORT, error=InputUnusable)
     with output(Target(Path(path)), overwrite=overwrite) as part:
         part.write_bytes(page)
 

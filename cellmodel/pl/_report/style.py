@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Final
 
+from genekb.core.messages import p_text
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 _SMALL_SHARE = 1e-3
 _SMALL_P = 1e-3  # below it p is written with an exponent
-_SMALLEST_P = 1e-300  # below it, underflow
 _LARGE = 1e5  # from here on, and below its inverse, three digits need an exponent
 _DASH = "–"
 
@@ -35,9 +36,7 @@ def number(value: float) -> "Markup":
 
 def p_value(value: float) -> "Markup":
     """Write a probability: three decimals, or two digits and an exponent where it is small."""
-    if value < _SMALLEST_P:
-        return _figure(value, f"< {_SMALLEST_P:.0e}")
-    return _figure(value, f"{value:.1e}" if value < _SMALL_P else f"{value:.3f}")
+    return _figure(value, p_text(value, ".1e" if value < _SMALL_P else ".3f"))
 
 
 def plain_number(value: float) -> str:

@@ -54,7 +54,7 @@ def _encoders(params: dict[str, Any], _: Any) -> list[str]:
     from genekb.store.home import find_store
     from genekb.store.manifest import read_manifest
 
-    store = params.get("kb") or params["store"]
+    store = params.get("kb") or (params["store"][0] if isinstance(params["store"], list) else params["store"])
     encoders = read_manifest(find_store(store, params.get("home"))).encoders
     return [str(entry["recipe"]["name"]) for entry in encoders.values()]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, get_type_hints
 
 import typer
 
@@ -14,6 +14,7 @@ from cellmodel.core import config as settings
 from cellmodel.core.config import SEEDS, BatchConfig, RunConfig
 from cellmodel.core.device import Compute
 from genekb.core.progress import progress, show_progress
+from genekb.files.endings import CELLS, ENDINGS, PLOT, REPORT, TABLE, check_ending
 
 if TYPE_CHECKING:
     from cellmodel.io.cells import ReadConfig
@@ -196,7 +197,9 @@ NameLevel = Annotated[
 ]
 GeneSets = Annotated[list[Path] | None, typer.Option("--gmt", help="Gene sets, .gmt; repeatable.")]
 Tables = Annotated[Path | None, typer.Option(help="Folder for the tables as .tsv.")]
-Report = Annotated[Path | None, typer.Option(help="HTML report to write.")]
+# in the annotation of a path: the kinds of output of which it has to have an ending
+A_TABLE, A_PLOT, A_REPORT, THE_CELLS, TABLE_OR_CELLS = (TABLE,), (PLOT,), (REPORT,), (CELLS,), (TABLE, CELLS)
+Report = Annotated[Path | None, typer.Option(help="HTML report to write."), A_REPORT]
 SaveModel = Annotated[Path | None, typer.Option(help="Folder to keep the model in, for `cellmodel predict`.")]
 ClusterKey = Annotated[str, typer.Option(help="Column of obs with the clusters.")]
 CellFile = Annotated[Path, typer.Argument(help="Cells: .h5ad, .h5mu, .zarr, 10x .h5 or mtx folder, .csv, .tsv.")]
@@ -254,20 +257,34 @@ class Store:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedStore:
-    """The store that a command is about."""
+    """The store that a command of `genekb` works with: the first word, or that of --kb."""
 
-    store: StoreName
+    # several words are taken, so that the last ones are those of the arguments behind it
+    store: Annotated[
+        list[str] | None,
+        typer.Argument(help="NAME[@RELEASE], digest or path; or --kb.", metavar="STORE", show_default=False),
+    ] = None
+    kb: Annotated[str | None, typer.Option("--kb", help="The same as STORE.")] = None
     home: Home = None
 
-    def open(self) -> "genekb.Store":
-        """Open it."""
-        return genekb.open(self.store, home=self.home)
+    @property
+    def name(self) -> str:
+        """Its name; wrong usage if there is none, or there are several."""
+        given = dict.fromkeys([*(self.store or ()), *([self.kb] if self.kb is not None else [])])
+        if len(given) != 1:
+            found = f"these are {len(given)}: {', '.join(given)}" if given else "none was given"
+            raise typer.BadParameter(f"name one store, as STORE in front of all else or as --kb NAME; {found}")
+        return next(iter(given))
+
+    def open(self, name: str | None = None, *, trust_remote_code: bool = False) -> "genekb.Store":
+        """Open it, or another one of the same home."""
+        return genekb.open(name or self.name, home=self.home, trust_remote_code=trust_remote_code)
 
     def folder(self) -> Path:
         """Find its folder."""
         from genekb.store.home import find_store
 
-        return find_store(self.store, self.home)
+        return find_store(self.name, self.home)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,20 +326,24 @@ class Slots:
 
     def write_cells(self, out: "CellsOut", *paths: Path, **more: Any) -> "WriteConfig":
         """Say where the cells of a file, or of several, go."""
-        return self.write(out.file(*paths), in_place=out.in_place, **more)
+        path = out.file(*paths)
+        check_ending(path, CELLS, error=typer.BadParameter)
+        return self.write(path, in_place=out.in_place, **more)
 
     def write_or_print(self, out: "CellsOut", path: Path, *, json: bool) -> "WriteConfig | None":
         """Say where the cells of a file go; nowhere where only the JSON object was asked for."""
-        return None if json and out == CellsOut() else self.write_cells(out, path)
+        return None if json and not out.is_given else self.write_cells(out, path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellsOut:
     """Where annotated cells are written: to another file, or into their own."""
 
+    what: ClassVar[str] = "the annotated cells"
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Annotated cells to write: .h5ad or .zarr.", show_default=False),
+        THE_CELLS,
     ] = None
     in_place: Annotated[
         bool,
@@ -331,6 +352,11 @@ class CellsOut:
         ),
     ] = False
 
+    @property
+    def is_given(self) -> bool:
+        """Whether anything is written."""
+        return self.output is not None or self.in_place
+
     def file(self, *paths: Path) -> Path:
         """Give the file to write; a choice that is missing, or excludes another, is wrong usage."""
         if self.output is not None and self.in_place:
@@ -338,10 +364,8 @@ class CellsOut:
         if self.output is not None:
             return self.output
         if not self.in_place:
-            raise typer.BadParameter(
-                "give --output FILE for the annotated cells, or --in-place to write into the input"
-            )
-        if len(paths) > 1 or paths[0].suffix not in {".h5ad", ".zarr"}:
+            raise typer.BadParameter(f"give --output FILE for {self.what}, or --in-place to write into the input")
+        if len(paths) > 1 or paths[0].suffix not in ENDINGS[CELLS]:
             what = f"{len(paths)} files" if len(paths) > 1 else f"{paths[0].name}, which is no .h5ad or .zarr"
             raise typer.BadParameter(f"--in-place cannot write into {what}; give --output FILE")
         return paths[0]
@@ -381,6 +405,7 @@ class Batches:
         typer.Option(
             help="With --batch-key: how strongly Harmony mixes batches [6]; 2 keeps types of one batch better.",
             min=0,
+            max=settings.MOST_THETA,
         ),
     ] = None
 

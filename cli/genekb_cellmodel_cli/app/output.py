@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from genekb.core.errors import NotAvailable
-from genekb.core.messages import printable
+from genekb.core.messages import p_text, printable
 from genekb.core.progress import end_progress
 from genekb.core.resources import note_on_interrupt
 
@@ -90,7 +90,7 @@ def table(columns: Sequence[str] | Columns, rows: Iterable[Any]) -> Iterator[str
     """Give the lines of a table, whose columns are as wide as they need to be.
 
     ``columns``: headings of rows that are sequences; or for each heading a function of a row, else the name of its key
-    or attribute, with a format where one is needed: ``{"p": "p_value:.2g"}``.
+    or attribute, with a format where one is needed: ``{"score": "score:.1f"}``, ``{"p": "p_value:p"}``.
     """
     if isinstance(columns, Mapping):
         rows = [[_pick(row, column) for column in columns.values()] for row in rows]
@@ -105,7 +105,9 @@ def _pick(row: Any, column: str | Callable[[Any], Any]) -> Any:
         return column(row)
     name, _, form = column.partition(":")
     value = row[name] if isinstance(row, Mapping) else getattr(row, name)
-    return format(value, form) if form else value
+    if not form or value is None:
+        return value
+    return p_text(value) if form == "p" else format(value, form)
 
 
 def _cell(value: Any) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Any, Final, Self, get_args
@@ -18,6 +19,7 @@ from typer.core import TyperGroup
 
 from genekb.core.addresses import looks_like_address
 from genekb.core.messages import did_you_mean, from_shell, printable
+from genekb.files.endings import check_ending
 from genekb_cellmodel_cli.app.completion import complete
 from genekb_cellmodel_cli.app.options import RECIPES, Check, Command, complete_recipe, expand_groups, wrong_usage
 from genekb_cellmodel_cli.app.output import PrintableFormatter, StderrHandler, complain, print_lines, print_traceback
@@ -158,7 +160,7 @@ class QuickGroup(TyperGroup):
         """Find a command; none of its paths may be an address. While a shell completes, it knows the names it takes."""
         command = super().get_command(ctx, cmd_name)
         if command is not None:
-            _refuse_addresses(command)
+            _check_paths(command)
             if ctx.resilient_parsing:
                 complete(command)
         return command
@@ -228,14 +230,19 @@ def _suggest(error: Any) -> None:
         error.message = message + did_you_mean(message.partition(" is not")[0][1:-1], map(str, choices))
 
 
-def _refuse_addresses(command: Any) -> None:
-    """Have the parameters of a command that are paths refuse an address, which would become a folder of that name."""
+def _check_paths(command: Any) -> None:
+    """Have the parameters of a command that are paths refuse an address, and those of outputs another ending."""
     if command.callback is None:  # a group, whose commands do
         return
     hints = inspect.unwrap(command.callback).__annotations__
     for param in command.params:
         if _holds_path(hints.get(param.name)):
-            param.callback = _refuse_address
+            param.callback = partial(_check_path, written_kinds(hints[param.name]))
+
+
+def written_kinds(hint: Any) -> tuple[str, ...]:
+    """Give the kinds of output that the annotation of a path holds; none of an input, or a folder."""
+    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, tuple)), ())
 
 
 def _holds_path(hint: Any) -> bool:
@@ -243,11 +250,13 @@ def _holds_path(hint: Any) -> bool:
     return hint is Path or any(map(_holds_path, get_args(hint)))
 
 
-def _refuse_address(_: Any, __: Any, value: Any) -> Any:
-    """Give a path, or a list of paths, back if none of them is an address."""
+def _check_path(kinds: tuple[str, ...], _: Any, __: Any, value: Any) -> Any:
+    """Give a path, or paths, back: none is an address, which would become a folder, and each is of one of the kinds."""
     for path in value if isinstance(value, list | tuple) else [value]:
         if path is not None and looks_like_address(str(path)):
             raise typer.BadParameter(f"{path} is an address; bring it to this machine and give its path")
+        if path is not None and kinds:
+            check_ending(path, *kinds, error=typer.BadParameter)
     return value
 
 

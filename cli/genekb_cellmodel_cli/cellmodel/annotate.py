@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genekb.core.messages import p_text
+from genekb.files.endings import CELLS, TABLE, check_ending
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
+from genekb_cellmodel_cli.cellmodel.samples import Out
 
 if TYPE_CHECKING:
     import genekb
@@ -72,8 +75,9 @@ class Lists:
     marker_lists: Annotated[
         Path | None,
         typer.Option(
-            help="Name lists of marker genes, no cells: .tsv or .csv with cluster and gene and, if you like, rank or "
-            "score; tables of Seurat's FindAllMarkers and scanpy's rank_genes_groups_df as they are."
+            help="Name lists of marker genes, no cells: a table with cluster and gene and, if you like, rank or score, "
+            "such as those of Seurat's FindAllMarkers and scanpy's rank_genes_groups_df; .gmt; or a list a line, its "
+            "name first."
         ),
     ] = None
     universe: Annotated[
@@ -100,7 +104,7 @@ class Lists:
 
 
 def annotate(
-    out: options.CellsOut,
+    out: Out,
     store: options.MaybeStore,
     candidates: Candidates,
     lists: Lists,
@@ -115,17 +119,16 @@ def annotate(
     other_store: options.OtherStore = False,
     slots: options.Slots = options.Slots(key_added="cellmodel_name"),
     trust_remote_code: options.TrustRemoteCode = False,
-    json: options.Json = False,
 ) -> None:
     """Name clusters by the text of cell types and their marker genes; where the evidence is weak, unassigned.
 
     Example: cellmodel annotate out.h5ad --kb human -o named.h5ad
     """
+    if out.output is not None:
+        check_ending(out.output, CELLS if path else TABLE, error=typer.BadParameter)
     kb = store.open(trust_remote_code=trust_remote_code)
     panel = read_panel_alone(candidates, encoder=genes.encoder, level=level) if kb is None else {}
     if lists.are_given(path) or path is None:
-        if out.output is None and not json:
-            raise typer.BadParameter("names of lists are a table: give --output FILE, .csv or .tsv, or --json")
         choice = lists.choice(types=candidates.read() if kb else None, level=level, n_permutations=permutations)
         _name_lists(
             lists,
@@ -135,23 +138,23 @@ def annotate(
             panel=panel,
             output=out.output,
             overwrite=slots.overwrite,
-            json=json,
+            json=out.json,
         )
         return
     from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
     from cellmodel.tl._names import annotate_task, overlap_task
     from cellmodel.tl._task import run_on_file
 
-    reading, write = read.config(), slots.write_or_print(out, path, json=json)
+    reading, write = read.config(), slots.write_or_print(out, path, json=out.json)
     given = {"input": str(path), "output": str(write.output if write else "")}
     if kb is None:
         naming = run_on_file(path, overlap_task(panel, cluster_key=cluster_key), read=reading, write=write)
-        _print_names(given | names_content(naming), _BY_OVERLAP, json=json)
+        _print_names(given | names_content(naming), _BY_OVERLAP, json=out.json)
         return
     how, types = TypeNaming(n_permutations=permutations, level=level), candidates.read()
     chosen = TypeChoice(cluster_key=cluster_key, types=types, naming=how, other_store=other_store)
     named = run_on_file(path, annotate_task(kb, genes.config(), choice=chosen), read=reading, write=write)
-    _print_names(given | names_content(named), _BY_TYPES, json=json)
+    _print_names(given | names_content(named), _BY_TYPES, json=out.json)
 
 
 def names_content(found: "NamedCells | Naming") -> dict[str, Any]:
@@ -199,23 +202,23 @@ _BY_TYPES: Columns = {
     "text": "text_score:.1f",
     "markers": "marker_score:.1f",
     "margin": "margin:.1f",
-    "p": "p_value:.2g",
+    "p": "p_value:p",
     "runner-up": "runner_up",
     "genes": lambda row: [gene["name"] for gene in row["genes"][:_SHOWN]],
 }
 _OVERLAP: Columns = {
-    "p adjusted": "p_adjusted:.2g",
+    "p adjusted": "p_adjusted:p",
     "shared genes": lambda row: row["genes"][:_SHOWN],
     "runner-up": "runner_up",
 }
-_BY_OVERLAP: Columns = {**_NAME, **_OVERLAP, "its p": "runner_up_p_adjusted:.2g"}
+_BY_OVERLAP: Columns = {**_NAME, **_OVERLAP, "its p": "runner_up_p_adjusted:p"}
 _LIST: Columns = {"cluster": "cluster", "genes": "n_genes", "name": shown_name}
 _LISTS_BY_TYPES: Columns = {
     **_LIST,
     "level": "level",
     "parent": "parent",
     "score": "score:.1f",
-    "p": "p_value:.2g",
+    "p": "p_value:p",
     "runner-up": "runner_up",
     "responsible": lambda row: row["genes"][:_SHOWN],
 }
@@ -264,7 +267,7 @@ def _list_lines(content: dict[str, Any], output: Path | None) -> list[str]:
         lines.append(f"not known: {', '.join(unresolved)}")
     left_out = {"repeated": content["n_repeated"], "lower in the cluster or not significant": content["n_lower"]}
     lines += [f"rows left out: {number} {what}" for what, number in left_out.items() if number]
-    return [*lines, f"output: {output}"]
+    return [*lines, *([f"output: {output}"] if output else [])]
 
 
 def search(
@@ -294,7 +297,7 @@ def search(
 
     wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
     task = search_task(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
-    write = slots.write_cells(out, path) if out != options.CellsOut() else None
+    write = slots.write_cells(out, path) if out.is_given else None
     found = run_on_file(path, task, read=read.config(), write=write)
     content = {"input": str(path), "query": query, "output": str(write.output if write else ""), **found.to_dict()}
     written = ["", f"output: {write.output}"] if write else []
@@ -307,7 +310,7 @@ def _found_lines(found: "Found") -> Iterator[str]:
     if found.unknown_words:
         yield f"in no gene text and no cell type: {list_unknown(found.unknown_words)}"
     if not found.stands_out:
-        yield from (f"no cells stand out for this query (p {found.p_value:.2g} among random queries)", "")
+        yield from (f"no cells stand out for this query (p {p_text(found.p_value)} among random queries)", "")
     if found.types:
         yield from (f"meant: {', '.join(f'{name} {nearness:.2f}' for name, nearness in found.types[:_LISTED])}", "")
     if found.clusters:
@@ -315,7 +318,7 @@ def _found_lines(found: "Found") -> Iterator[str]:
             "cluster": "cluster",
             "cells": "n_cells",
             "score": "score:.1f",
-            "p": "p_value:.2g",
+            "p": "p_value:p",
             "genes": lambda one: [gene.name for gene in one.genes],
         }
         yield from table(columns, found.clusters)

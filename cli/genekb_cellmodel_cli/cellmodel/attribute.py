@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genekb.core.messages import p_text
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
-from genekb_cellmodel_cli.cellmodel.samples import Samples
+from genekb_cellmodel_cli.cellmodel.samples import KeyAdded, Samples
 
 if TYPE_CHECKING:
     from cellmodel.explain.evidence import Evidence, GroupEvidence
@@ -36,7 +37,8 @@ def attribute(
     tables: options.Tables = None,
     permutations: Annotated[int, typer.Option(help="How often texts are permuted.", min=1)] = 200,
     other_store: options.OtherStore = False,
-    slots: options.Slots = options.Slots(key_added="cellmodel_attribution"),
+    key_added: KeyAdded = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
     """Explain what sets clusters apart: markers, contributions of genes, themes and enriched gene sets, with evidence.
@@ -44,7 +46,7 @@ def attribute(
     Example: cellmodel attribute out.h5ad --kb human -o attributed.h5ad --tables tables
     """
     from cellmodel.explain.evidence import AttributeConfig
-    from cellmodel.tl._task import attribute_task, run_on_file
+    from cellmodel.tl._task import attribute_task, attribution_slot, run_on_file
 
     with wrong_usage():
         choice = AttributeConfig(
@@ -58,6 +60,8 @@ def attribute(
             other_store=other_store,
         )
     task = attribute_task(store.open(), genes.config(), choice=choice, tables=tables)
+    key = attribution_slot(condition_key) if key_added is None else key_added
+    slots = options.Slots(key_added=key, overwrite=overwrite)
     write = slots.write_or_print(out, path, json=json and tables is None)
     found, output = run_on_file(path, task, read=read.config(), write=write), str(write.output if write else "")
     content = {"input": str(path), "output": output, "tables": str(tables or ""), **evidence_content(found)}
@@ -75,7 +79,7 @@ def _title(group: "GroupEvidence") -> str:
 
 def shown_themes(group: "GroupEvidence") -> str:
     """Significant themes of a group, with their p values."""
-    themes = [f"{theme.term} (p {theme.p_adjusted:.2g})" for theme in group.themes if theme.p_adjusted <= _MAX_P]
+    themes = [f"{theme.term} (p {p_text(theme.p_adjusted)})" for theme in group.themes if theme.p_adjusted <= _MAX_P]
     return ", ".join(themes[:_SHOWN]) or "none"
 
 
@@ -83,7 +87,8 @@ def shown_set_name(group: "GroupEvidence") -> str:
     """Name of the markers of a group as a gene set."""
     if group.named is None:
         return ""
-    return f"{group.named.name} (p {group.named.p_value:.2g})" if group.named.name else "none"
+    p_value = group.named.p_value
+    return f"{group.named.name} (p {p_text(p_value)})" if group.named.name and p_value is not None else "none"
 
 
 _COLUMNS: Columns = {
@@ -102,7 +107,7 @@ def _set_rows(found: "Evidence") -> list[tuple[Any, ...]]:
         (
             _title(group),
             one.gene_set.name,
-            f"{one.p_adjusted:.2g}",
+            p_text(one.p_adjusted),
             [found.symbols[gene] for gene in one.gene_ids[:_SHOWN]],
         )
         for group in found.groups

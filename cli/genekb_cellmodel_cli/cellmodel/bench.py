@@ -109,7 +109,9 @@ def sweep(
         str | None, typer.Option(help="A number, auto, or given: of the types, which is the default with --truth.")
     ] = None,
     jobs: Jobs = 1,
-    plot: Annotated[Path | None, typer.Option(help="Figure of the curves to write: .svg, .png or .pdf.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Figure of the curves to write: .svg, .png or .pdf."), options.A_PLOT
+    ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:

@@ -114,7 +114,7 @@ def classify(
     )
     config = genes.config(knowledge=knowledge, batch=batches.batch())
     if reference is None:
-        if out != options.CellsOut():
+        if out.is_given:
             raise typer.BadParameter("--output and --in-place go with --reference; the n-shot protocol writes no cells")
         protocol = trials.config(label_key, classifier)
         kb = _open(store) if store.kb is not None or trials.features in NEED_STORE else None

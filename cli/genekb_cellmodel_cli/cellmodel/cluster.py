@@ -13,7 +13,7 @@ import typer
 import genekb
 from cellmodel.core.config import HeadName, RunConfig, SemanticsConfig, Sentences, SpatialConfig
 from genekb_cellmodel_cli.app import options
-from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_resolution
+from genekb_cellmodel_cli.app.options import parse_n_clusters, parse_resolution, wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
 
 if TYPE_CHECKING:
@@ -197,7 +197,11 @@ def cluster(
     settings = clusters.settings()
     job.training.set_threads()
     from cellmodel.tl._slots import cluster_task
+    from cellmodel.tl._within import parse_within
 
+    if within is not None:
+        with wrong_usage():
+            parse_within(within)
     found = job.do(partial(cluster_task, within=within), settings, report=report, model=save_model)
     job.print(found, report=report)
 
@@ -363,7 +367,7 @@ _MIXING: Columns = {
     "cluster": "cluster",
     "cells": "n_cells",
     "largest batch": lambda row: f"{row['batch']} ({row['share']:.0%})",
-    "same-batch neighbours before": lambda row: "" if row["before"] is None else row["before"],
+    "same-batch neighbours before": "before",
     "after": "after",
     "if mixed": "if_mixed",
 }

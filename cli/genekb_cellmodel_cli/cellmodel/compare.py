@@ -45,10 +45,14 @@ def compare(
         str | None, typer.Option(help="The same in the second file, if it is another there.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Table of the matches to write: .tsv or .csv.")
+        Path | None,
+        typer.Option("--output", "-o", help="Table of the matches to write: .tsv or .csv."),
+        options.A_TABLE,
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Sankey diagram of the matches to write: .svg, .png or .pdf.")
+        Path | None,
+        typer.Option(help="Sankey diagram of the matches to write: .svg, .png or .pdf."),
+        options.A_PLOT,
     ] = None,
     genes_by: GenesBy = None,
     encoder: options.Encoder = None,

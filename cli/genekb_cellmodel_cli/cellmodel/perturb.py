@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from genekb.core.messages import listed
+from genekb.files.endings import CELLS, TABLE, check_ending
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.output import Columns, show, table
 
@@ -58,7 +59,9 @@ class Screen:
 def perturb(
     store: options.Store,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Predictions to write: .tsv or .csv; from cells, .h5ad or .zarr.")
+        Path,
+        typer.Option("--output", "-o", help="Predictions to write: .tsv or .csv; from cells, .h5ad or .zarr."),
+        options.TABLE_OR_CELLS,
     ],
     pairs: Pairs,
     screen: Screen,
@@ -80,6 +83,7 @@ def perturb(
     """
     from cellmodel.perturb.predict import PerturbConfig, predict_files
 
+    check_ending(output, TABLE if path is None else CELLS, error=typer.BadParameter)
     config = PerturbConfig(encoder=encoder, knowledge=knowledge)
     if path is not None:
         _perturb_cells(path, output, store, screen, pairs, config=config, read=read, overwrite=overwrite, json=json)

@@ -13,7 +13,7 @@ Kind = Literal["umap", "embedding", "dotplot", "k-curve", "confusion", "sankey",
 
 def report(
     path: Annotated[Path, typer.Argument(help="Cells with clusters, of `cellmodel cluster` or any other program.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write."), options.A_REPORT],
     read: options.Reading,
     slots: options.Slots,
     cluster_key: Annotated[
@@ -81,7 +81,9 @@ def view(
 def plot(
     path: Annotated[Path, typer.Argument(help="Cells annotated by `cellmodel cluster`, or by `cellmodel attribute`.")],
     kind: Annotated[Kind, typer.Option(help="What is drawn.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Figure to write: .svg, .png or .pdf.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Figure to write: .svg, .png or .pdf."), options.A_PLOT
+    ],
     slots: options.Slots,
     color: Annotated[
         str | None, typer.Option(help="umap, embedding: column of obs or gene; the clusters if left out.")

@@ -1,13 +1,13 @@
 """The commands `cellmodel markers` and `composition`: tests between samples, not between cells."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
 from genekb.core.messages import listed
+from genekb.files.endings import ENDINGS, TABLE
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, show, table
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cellmodel.tl._task import Task
 
 Row = dict[str, Any]
-_TABLES: Final = (".tsv", ".csv")
 _SHOWN, _LISTED = 5, 20  # genes of a comparison that are shown; in --json
 SampleKey = Annotated[
     str,
@@ -37,25 +36,34 @@ KeyAdded = Annotated[str | None, typer.Option(help="Name of the slot of uns in a
 
 @dataclass(frozen=True, kw_only=True)
 class Out(options.CellsOut):
-    """A table that is written, or annotated cells."""
+    """A table that is written, annotated cells, or neither where the JSON object alone was asked for."""
 
+    what: ClassVar[str] = "a table (.tsv, .csv) or the annotated cells (.h5ad, .zarr)"
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", help="Table to write, .tsv or .csv, or annotated cells, .h5ad or .zarr.",
             show_default=False,
         ),
+        options.TABLE_OR_CELLS,
     ] = None  # fmt: skip
+    json: options.Json = False
+
+    @property
+    def table(self) -> Path | None:
+        """The table to write."""
+        return self.output if self.output is not None and self.output.suffix in ENDINGS[TABLE] else None
 
     def write(self, path: Path, task: "Task[Any]", *, key_added: str, overwrite: bool) -> "WriteConfig | None":
-        """Say how annotated cells are written; None where the output is a table, which is checked."""
+        """Say how annotated cells are written; None where the output is a table, which is checked, or none."""
         from cellmodel.io.writers import WriteConfig, check_targets
         from genekb.files.replace import Target
 
-        output = self.file(path)
-        if output.suffix not in _TABLES:
+        output = self.file(path) if self.is_given or not self.json else None
+        if output is not None and self.table is None:
             return WriteConfig(output=output, in_place=self.in_place, key_added=key_added, overwrite=overwrite)
-        check_targets([Target(output, makes_parents=True), *task.targets], inputs=(path,), overwrite=overwrite)
+        own = [Target(self.table, makes_parents=True)] if self.table else []
+        check_targets([*own, *task.targets], inputs=(path,), overwrite=overwrite)
         return None
 
 
@@ -132,7 +140,6 @@ def markers(
     ] = "auto",
     key_added: KeyAdded = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Find genes that differ between samples: clusters inside each sample, or conditions inside each cluster.
 
@@ -143,12 +150,13 @@ def markers(
     config = conditions.config(sample_key, cluster_key, method=method)
     key = key_added or marker_slot(config)
     task = markers_task(config)
-    output, write = out.file(path), out.write(path, task, key_added=key, overwrite=overwrite)
+    write = out.write(path, task, key_added=key, overwrite=overwrite)
     found = markers_of_file(path, task, read=read.config(), write=write, stream=out_of_core.config())
-    if output.suffix in _TABLES:
-        write_frame(found.genes(), output, overwrite=overwrite)
-    content = {"input": str(path), "output": str(output)} | _content(found)
-    show(content, [*table(_COLUMNS, _rows(found)), "", *_ends(found, output)], json=json)
+    if out.table:
+        write_frame(found.genes(), out.table, overwrite=overwrite)
+    output = str(write.output if write else out.table or "")
+    content = {"input": str(path), "output": output} | _content(found)
+    show(content, [*table(_COLUMNS, _rows(found)), "", *_ends(found, output)], json=out.json)
 
 
 def composition(
@@ -161,13 +169,14 @@ def composition(
         Literal["arcsine", "logit"], typer.Option(help="How shares are transformed for the test.")
     ] = "arcsine",
     shares: Annotated[
-        Path | None, typer.Option(help="Table to write beside: cells and shares of every cluster in every sample.")
+        Path | None,
+        typer.Option(help="Table to write beside: cells and shares of every cluster in every sample."),
+        options.A_TABLE,
     ] = None,
     key_added: Annotated[str, typer.Option(help="Name of the slot of uns in annotated cells.")] = (
         "cellmodel_composition"
     ),
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Compare the shares of clusters between conditions, with samples as replicates.
 
@@ -182,22 +191,23 @@ def composition(
     task = composition_task(config, transform=transform)
     if shares is not None:
         task = replace(task, targets=(Target(shares, makes_parents=True),))
-    output, write = out.file(path), out.write(path, task, key_added=key_added, overwrite=overwrite)
+    write = out.write(path, task, key_added=key_added, overwrite=overwrite)
     found = composition_of_file(path, task, write=write)
     frame = found.clusters() if found.tests else found.shares
-    if output.suffix in _TABLES:
-        write_frame(frame, output, overwrite=overwrite)
+    if out.table:
+        write_frame(frame, out.table, overwrite=overwrite)
     if shares is not None:
         write_frame(found.shares, shares, overwrite=overwrite)
+    output = str(write.output if write else out.table or "")
     content: Row = {
         "input": str(path),
-        "output": str(output),
+        "output": output,
         "shares_table": str(shares or ""),
         "notes": list(found.notes),
     }
     content |= {"clusters": _rows_of(found.clusters()), "shares": _rows_of(found.shares)}
     ends = [*found.notes, *([f"shares: {shares}"] if shares else []), f"output: {output}"]
-    show(content, [*table(_TESTED if found.tests else _SHARES, _rows_of(frame)), "", *ends], json=json)
+    show(content, [*table(_TESTED if found.tests else _SHARES, _rows_of(frame)), "", *ends], json=out.json)
 
 
 def _rows_of(frame: "pd.DataFrame") -> list[Row]:
@@ -231,10 +241,6 @@ def _sides(row: Row) -> str:
     return f"{row['n_samples']}:{row['n_against']}{' paired' if row['is_paired'] else ''}"
 
 
-def _number(name: str, form: str) -> Callable[[Row], str]:
-    return lambda row: "" if row[name] is None else format(row[name], form)
-
-
 _COLUMNS: Columns = {
     "cluster": "cluster",
     "comparison": "comparison",
@@ -253,14 +259,14 @@ _TESTED: Columns = {
     "cluster": "cluster",
     "comparison": "comparison",
     "samples": _sides,
-    "share": _number("mean_share", ".3f"),
-    "share against": _number("mean_share_against", ".3f"),
-    "ratio": _number("ratio", ".2f"),
-    "t": _number("statistic", ".2f"),
-    "p": _number("p_value", ".2g"),
-    "p adjusted": _number("p_adjusted", ".2g"),
+    "share": "mean_share:.3f",
+    "share against": "mean_share_against:.3f",
+    "ratio": "ratio:.2f",
+    "t": "statistic:.2f",
+    "p": "p_value:p",
+    "p adjusted": "p_adjusted:p",
 }
-_SHARES: Columns = {"sample": "sample", "cluster": "cluster", "cells": "n_cells", "share": _number("share", ".3f")}
+_SHARES: Columns = {"sample": "sample", "cluster": "cluster", "cells": "n_cells", "share": "share:.3f"}
 
 
 def _content(found: "SampleMarkers") -> Row:
@@ -271,7 +277,7 @@ def _content(found: "SampleMarkers") -> Row:
     }
 
 
-def _ends(found: "SampleMarkers", output: Path) -> list[str]:
+def _ends(found: "SampleMarkers", output: str) -> list[str]:
     """Give notes, what was left out, and the output."""
     rows = [f"{row['sample']}{' ' + row['condition'] if row['condition'] else ''}: {row['n_cells']} cells in "
             f"{row['cluster']}" for row in found.left_out]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from genekb.core.messages import p_text
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, show, table
@@ -17,8 +18,8 @@ _SHOWN = 5
 
 
 def search(
+    store: options.NamedStore,
     query: Annotated[str, typer.Argument(help="Free text, or a name of a gene.")],
-    store: options.Store,
     encoder: options.Encoders = None,
     mode: Annotated[
         Literal["hybrid", "semantic", "keyword"], typer.Option(help="By meaning, by words, or by both.")
@@ -57,10 +58,14 @@ def search(
 
 
 def name_set(
+    store: options.NamedStore,
     path: Annotated[
-        Path, typer.Argument(help="Genes, one a line; or several sets: .gmt, or .tsv/.csv with columns set and gene.")
+        Path,
+        typer.Argument(
+            help="Genes, one a line; or several sets: .gmt, a table with columns set and gene, or a set a line, its "
+            "name first."
+        ),
     ],
-    store: options.Store,
     vocabulary: Annotated[
         Path | None,
         typer.Option(help="Names to choose from: one a line, .gmt, or .tsv/.csv with a column name."),
@@ -78,7 +83,9 @@ def name_set(
     max_p: Annotated[float, typer.Option(help="Share of random sets up to which a set has a theme.")] = 0.05,
     random_sets: Annotated[int, typer.Option(help="How many random sets are drawn.", min=2)] = 1000,
     seed: options.Seed = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Table to write, .tsv or .csv.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Table to write, .tsv or .csv."), options.A_TABLE
+    ] = None,
     overwrite: options.Overwrite = False,
     trust_remote_code: options.TrustRemoteCode = False,
     json: options.Json = False,
@@ -124,7 +131,7 @@ def name_set(
 _SET_COLUMNS: Columns = {
     "set": "set_name",
     "name": lambda one: one.name or f"({one.reason})",
-    "p": lambda one: "" if one.p_value is None else f"{one.p_value:.2g}",
+    "p": "p_value:p",
     "genes": lambda one: f"{len(one.theme)} of {len(one.theme) + len(one.others)}",
     "theme": lambda one: [gene.name for gene in one.theme[:_SHOWN]],
 }
@@ -132,14 +139,14 @@ _SET_COLUMNS: Columns = {
 
 def _set_lines(one: "NamedSet") -> list[str]:
     """Say what a set is named, from which genes, and what else it might be."""
-    p_value = "" if one.p_value is None else f" (p {one.p_value:.2g})"
+    p_value = "" if one.p_value is None else f" (p {p_text(one.p_value)})"
     lines = [f"{one.set_name}: {one.name or one.reason}{p_value}"]
     if one.names:
         lines += ["", *table({"names": "name", "id": "name_id", "z": "z:.1f"}, one.names)]
     if one.theme:
         columns: Columns = {
             "genes of the theme": "name",
-            "p": "p_value:.2g",
+            "p": "p_value:p",
             "sentence": lambda gene: gene.sentence[:100],
         }
         lines += ["", *table(columns, one.theme)]
@@ -149,8 +156,8 @@ def _set_lines(one: "NamedSet") -> list[str]:
 
 
 def resolve(
+    store: options.NamedStore,
     path: Annotated[Path, typer.Argument(help="Cell file (h5ad, 10x, ...) or a text file with one name a line.")],
-    store: options.Store,
     orthologs: options.Orthologs = False,
     min_coverage: options.MinCoverage = 0.0,
     gene_key: options.GeneKey = None,
@@ -187,8 +194,8 @@ def resolve(
 
 
 def sql(
+    store: options.NamedStore,
     query: Annotated[str, typer.Argument(help="SELECT over genes, names, texts, vectors (with symbol, encoder).")],
-    store: options.Store,
     json: options.Json = False,
 ) -> None:
     """Query a store with SQL; nothing can be written and nothing outside the store can be read.

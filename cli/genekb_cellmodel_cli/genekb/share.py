@@ -38,13 +38,12 @@ class ParallelRetry(options.Retry):
 
 
 def push(
-    store: options.StoreName,
+    store: options.NamedStore,
     url: Annotated[str, typer.Argument(help="Folder, file://, s3://bucket/path or hf://datasets/owner/name.")],
     retry: ParallelRetry,
     encoder: Encoders = None,
     catalog: Annotated[Path | None, typer.Option(help="Also list the store in this catalog.toml.")] = None,
     dry_run: options.DryRun = False,
-    home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """Copy a store to where others can pull it; an interrupted push goes on where it was.
@@ -55,7 +54,7 @@ def push(
     from genekb.share.push import plan_push, push_store
     from genekb.share.remotes import parse_address
 
-    kb = genekb.open(store, home=home)
+    kb = store.open()
     address = parse_address(url)
     if catalog:
         check_catalog(catalog)
@@ -167,15 +166,14 @@ def keygen(
 
 
 def sign(
-    store: options.StoreName,
+    store: options.NamedStore,
     key: Annotated[Path, typer.Option(help="Secret key, see `genekb keygen`.")],
-    home: options.Home = None,
 ) -> None:
     """Sign a store's manifest, whose digests cover all files; the password is taken from GENEKB_SIGN_PASSWORD.
 
     Example: genekb sign human@2022-11 --key ~/.genekb.key
     """
-    print_lines([str(genekb.sign(store, key, home=home))])
+    print_lines([str(genekb.sign(store.name, key, home=store.home))])
 
 
 def read_listed(location: str | None, home: Path | None) -> "tuple[Listed, ...]":

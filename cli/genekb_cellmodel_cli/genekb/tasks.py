@@ -41,9 +41,13 @@ class TaskOptions:
         str | None, typer.Option("--kb-b", help="With --tasks: another store to score, such as an older release.")
     ] = None
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="With --tasks: table of the figures to write, .tsv or .csv.")
+        Path | None,
+        typer.Option("--output", "-o", help="With --tasks: table of the figures to write, .tsv or .csv."),
+        options.A_TABLE,
     ] = None
-    plot: Annotated[Path | None, typer.Option(help="With --tasks: dot plot to write, .svg, .png or .pdf.")] = None
+    plot: Annotated[
+        Path | None, typer.Option(help="With --tasks: dot plot to write, .svg, .png or .pdf."), options.A_PLOT
+    ] = None
     overwrite: options.Overwrite = False
 
     def check(self) -> None:
@@ -67,7 +71,7 @@ class TaskOptions:
 
 
 def compare_on_tasks(
-    store: options.Store, given: TaskOptions, *, encoders: Sequence[str] | None, seed: int, json: bool
+    store: options.NamedStore, given: TaskOptions, *, encoders: Sequence[str] | None, seed: int, json: bool
 ) -> None:
     """Score encoders on tasks, write what was asked for and print the figures."""
     from genekb.files.replace import Target, check_targets
@@ -82,7 +86,7 @@ def compare_on_tasks(
         check_format(given.plot)
     targets = [Target(path) for path in (given.output, given.plot) if path is not None]
     check_targets(targets, inputs=[given.tasks], overwrite=given.overwrite)
-    stores = [store.open(name) for name in dict.fromkeys([store.kb, *([given.kb_b] if given.kb_b else [])])]
+    stores = [store.open(name) for name in dict.fromkeys([store.name, *([given.kb_b] if given.kb_b else [])])]
     found = compare_tasks(
         stores, given.tasks, encoders=encoders, knowledge=kinds, scored_on=given.scored_on, seed=seed,
     )  # fmt: skip

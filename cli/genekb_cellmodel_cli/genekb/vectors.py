@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from genekb.files.endings import check_ending, vector_format
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.options import wrong_usage
 from genekb_cellmodel_cli.app.output import Columns, note, print_record, show, table
@@ -45,7 +46,7 @@ _TASK_COLUMNS: Columns = {
 
 
 def compare(
-    store: options.Store,
+    store: options.NamedStore,
     tasks: TaskOptions,
     encoder: options.Encoders = None,
     neighbors: Annotated[int, typer.Option(help="Nearest genes looked at.", min=1)] = 10,
@@ -114,7 +115,7 @@ _TASKS_READ = (
 
 
 def export(
-    store: options.Store,
+    store: options.NamedStore,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     encoder: options.Encoder = None,
     format_: Annotated[Format | None, typer.Option("--format", help="By the file's suffix if left out.")] = None,
@@ -147,7 +148,8 @@ def export(
             json=json,
         )  # fmt: skip
         return
-    kind = format_ or _kind_of(output)
+    kind: Any = format_ or vector_format(output, error=typer.BadParameter)
+    check_ending(output, kind, any_other=True, error=typer.BadParameter)
     if genes is not None and kind in {"h5ad", "duckdb"}:
         raise typer.BadParameter(f"--genes is not for .{kind}; write another format, or --for pertpy")
     kb = store.open()
@@ -170,18 +172,8 @@ def export(
     print_record(content, json=json)
 
 
-def _kind_of(path: Path) -> Format:
-    kinds: dict[str, Format] = {
-        ".npy": "npy", ".npz": "npz", ".json": "json", ".vec": "word2vec", ".w2v": "word2vec", ".h5ad": "h5ad",
-        ".safetensors": "safetensors", ".parquet": "parquet", ".duckdb": "duckdb",
-    }  # fmt: skip
-    if path.suffix not in kinds:
-        raise typer.BadParameter(f"{path.name} has none of the suffixes {', '.join(kinds)}; choose with --format")
-    return kinds[path.suffix]
-
-
 def _export_for_program(
-    store: options.Store,
+    store: options.NamedStore,
     path: Path,
     program: "Program",
     *,

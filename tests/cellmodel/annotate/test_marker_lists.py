@@ -99,10 +99,24 @@ def test_tables_of_seurat_scanpy_and_plain_ones_give_the_same_lists(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "cluster;gene\n0;CD3D\n0;CD2\n"),
+        ("a.csv", "0,CD3D,CD2\n"),
+        ("a.txt", "0;CD3D;CD2\n1;MS4A1\n"),
+        ("a.gmt", "0\tmine\tCD3D\tCD2\n"),
+    ],
+)
+def test_lists_of_other_forms_are_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_marker_lists(tmp_path / name).genes["0"] == ("CD3D", "CD2")
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("gene\nCD3D\n", "columns gene, and none for the cluster; name it cluster or group"),
-        ("cluster,symbol\n0,CD3D\n", "none for the gene; name it gene or names"),
+        ("cluster,symbol\n0,CD3D\n", "none for the gene; name it gene or names; taken are .gmt; a table with"),
         ("cluster,gene\n0,CD3D\n,CD2\n", "row 2 of .* has no cluster"),
         ("cluster,gene\n0,CD3D\n0,\n", "row 2 of .* has no gene"),
         ("cluster,gene\n", "names no marker gene"),
@@ -151,6 +165,8 @@ def test_the_command_writes_names_and_lists_what_is_unknown(kb, tmp_path):
     args = ("cellmodel", "annotate", "--marker-lists", tmp_path / "lists.csv", "-o", tmp_path / "names.csv")
     told = call_json(*args, "--kb", kb.folder)
     assert (told["clusters"][0]["name"], told["clusters"][0]["unresolved"]) == ("T cell", ["NOSUCH"])
+    code, out, err = call(*args[:-2], "--kb", kb.folder)
+    assert (code, err, out.splitlines()[1].split()[:4]) == (0, "", ["0", str(len(T_CELL)), "T", "cell"])
     written = pd.read_csv(tmp_path / "names.csv")
     assert written.loc[0, ["name", "level", "unresolved"]].tolist() == ["T cell", "broad", "NOSUCH"]
     for wrong in (("x.h5ad", "--kb", kb.folder), ("--markers", tmp_path / "names.csv", "--level", "broad")):

@@ -166,14 +166,14 @@ def test_a_planted_difference_between_conditions_is_found_in_its_cluster(cells, 
         values[np.flatnonzero(stimulated), adata.var_names.get_loc(gene)] = 3.0
     adata.X = values.tocsr()
     cm.tl.attribute(adata, kb, cluster_key="bulk_labels", condition_key="stim")
-    slot = adata.uns["cellmodel_attribution"]
+    slot = adata.uns["cellmodel_attribution_conditions"]
     rows = slot["contributions"].query("cluster == 'CD19+ B' and condition == 'stimulated' and against == 'control'")
     assert set(rows["gene"][:3]) == {"CD3D", "CD3E", "CD3G"}
     theme = slot["themes"].query("cluster == 'CD19+ B' and condition == 'stimulated'").iloc[0]
     assert theme["gene"] in {"CD3D", "CD3E", "CD3G"}
     assert theme["p_value"] <= 0.05
     with pytest.raises(SlotTaken, match="use overwrite=True"):
-        cm.tl.attribute(adata, kb, cluster_key="bulk_labels")
+        cm.tl.attribute(adata, kb, cluster_key="bulk_labels", condition_key="stim")
 
 
 def test_go_terms_of_the_store_are_tested_and_name_themes(cells, tmp_path_factory):

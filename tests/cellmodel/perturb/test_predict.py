@@ -175,7 +175,7 @@ def test_a_missing_column_is_named(tables, screen_kb, tmp_path):
         ("t.tsv", b"\x00\xff\xfe\x89", "no text in UTF-8"),
         ("t.tsv.gz", b"perturbation\tgene\tlabel\n", "named .gz, but is not gzipped"),
         ("t.tsv.gz", gzip.compress(b"perturbation\tgene\tlabel\n" * 99, mtime=0)[:-9], "cannot be read"),
-        ("t.csv", b"perturbation\tgene\tlabel\n", "has the columns perturbation\tgene\tlabel, not perturbation"),
+        ("t.csv", b"perturbation|gene|label\n", r"has the columns perturbation\|gene\|label, not perturbation"),
         ("t.tsv", b"perturbation\tgene\tlabel\nA\t" + b"B" * 200_000 + b"\t1\n", "cannot be read"),
         ("t.tsv", b"perturbation\tgene\tlabel\nA\n", "line 2, has no gene"),
     ],

@@ -211,7 +211,7 @@ def test_plots_leave_the_users_settings_and_axes_alone(cells):
     [
         (lambda a: cm.pl.embedding(a, "X_pca"), r"no obsm\['X_pca'\] \(they hold: X_umap\)"),
         (lambda a: cm.pl.umap(a, color="nothing"), "'nothing' is neither a column of obs"),
-        (lambda a: cm.pl.umap(a, save="plot.gif"), "'.gif'; plots are written as .svg, .png, .pdf"),
+        (lambda a: cm.pl.umap(a, save="plot.gif"), "'.gif'; write a plot as .svg or .png or .pdf"),
         (lambda a: cm.pl.dotplot(a, genes=["G0", "absent"]), "absent: no gene of these cells"),
         (lambda a: cm.pl.dotplot(a, key="other"), "no column 'other' in obs"),
         (lambda a: cm.pl.heatmap(pd.DataFrame({"gene": []})), "has no cluster, contribution"),

@@ -576,8 +576,9 @@ def test_badges_are_short_names_or_numbers():
         (number(-1234.5), "-1234", "-1234.5"),
         (number(1.5e-7), "1.50e-07", "1.5e-07"),
         (p_value(0.0312), "0.031", "0.0312"),
-        (p_value(1.26e-30), "1.3e-30", "1.26e-30"),
-        (p_value(0.0), "&lt; 1e-300", "0.0"),
+        (p_value(1.26e-9), "1.3e-09", "1.26e-09"),
+        (p_value(9.3e-185), "&lt; 1e-16", "9.3e-185"),
+        (p_value(0.0), "&lt; 1e-16", "0.0"),
     ],
 )
 def test_figures_are_short_to_read_and_exact_to_take_away(written, text, exact):

@@ -226,7 +226,7 @@ def test_the_command_ends_with_one_line(file, tmp_path):
     words = ["--sample-key", "donor", "--reference", "ctrl", "-o", tmp_path / "m.tsv"]
     code, _, err = call("cellmodel", "markers", file, *words)
     assert code == 2
-    assert "reference goes with condition_key" in err
+    assert "--reference goes with --condition-key" in err
 
 
 def test_the_composition_is_compared_stored_and_drawn(adata, tmp_path):

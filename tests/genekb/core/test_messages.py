@@ -1,6 +1,13 @@
 import pytest
 
-from genekb.core.messages import counted, did_you_mean, known_names
+from genekb.core.messages import counted, did_you_mean, known_names, p_text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(9.3e-185, "< 1e-16"), (0.0, "< 1e-16"), (1.26e-9, "1.3e-09"), (0.5, "0.5")]
+)
+def test_p_values_are_written_no_smaller_than_data_can_show(value, text):
+    assert p_text(value) == text
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_h5ad_has_genes_as_rows(kb, expected, tmp_path):
     assert (about["store_id"], about["encoder_id"]) == (kb.store_id, kb.encoder_id("hash-32"))
     with pytest.raises(InputUnusable, match="exists; give another name"):
         write_genes_h5ad(kb, tmp_path / "genes.h5ad")
-    with pytest.raises(InputUnusable, match=r"genes are written as \.h5ad"):
+    with pytest.raises(InputUnusable, match=r"write h5ad as \.h5ad"):
         write_genes_h5ad(kb, tmp_path / "genes.zarr")
 
 

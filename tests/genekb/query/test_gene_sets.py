@@ -17,6 +17,10 @@ GMT = "HALLMARK_APOPTOSIS\thttp\tCASP3\tBAX\nHALLMARK_DNA_REPAIR\thttp\tXPC\n"
         ("mine.gmt", GMT, {"HALLMARK_APOPTOSIS": ("CASP3", "BAX"), "HALLMARK_DNA_REPAIR": ("XPC",)}),
         ("mine.tsv", "gene\tset\tscore\nCD3D\ta\t1\nINS\tb\t2\nCD3D\ta\t1\n", {"a": ("CD3D",), "b": ("INS",)}),
         ("mine.csv", "cluster,gene\n0,CD3D\n0,CD3E\n", {"0": ("CD3D", "CD3E")}),
+        ("semi.csv", "cluster;gene\n0;CD3D\n0;CD3E\n", {"0": ("CD3D", "CD3E")}),
+        ("lists.csv", "B,MS4A1,CD79A\nT,CD3D,,CD3E\n", {"B": ("MS4A1", "CD79A"), "T": ("CD3D", "CD3E")}),
+        ("lists.txt", "# mine, by hand\nB\tMS4A1\nT\tCD3D\tCD3E\n", {"B": ("MS4A1",), "T": ("CD3D", "CD3E")}),
+        ("commented.txt", "# CD3, and others\nCD3D\n", {"commented": ("CD3D",)}),
     ],
 )
 def test_sets_of_each_format(tmp_path, name, content, found):
@@ -31,12 +35,13 @@ def test_sets_of_each_format(tmp_path, name, content, found):
     [
         ("a.txt", "\n", "holds no gene; give one symbol"),
         ("a.txt", "CD3D\tCD3E\n", "several columns .* a table is named .tsv or .csv"),
-        ("a.txt", "\x00\udcff", "cannot be read as a text file"),
+        ("a.txt", "\x00\udcff", "cannot be read as gene sets"),
         ("a.gmt", "NAME\n", "line 1 of .* has 1 columns"),
         ("a.gmt", "A\tx\tCD3D\nA\tx\tINS\n", "line 2 of .* names 'A' again"),
         ("a.gmt", "", "holds no set"),
-        ("a.tsv", "gene\nCD3D\n", "has the columns gene; a table of gene sets has 'set' and 'gene'"),
+        ("a.tsv", "gene\nCD3D\n", "has the columns gene; taken are .gmt; a table with the columns set"),
         ("a.tsv", "set\tgene\n", "holds 0 genes"),
+        ("a.csv", "group,symbols\n0,CD3D\n0,CD3E\n", "a set a line, its name and then its genes"),
     ],
 )
 def test_files_that_hold_no_set_are_refused(tmp_path, name, content, message):

@@ -189,8 +189,8 @@ def test_the_function_writes_what_the_command_does(home, kb, genes, tmp_path):
 
 WRONG = {
     ("--for", "gears", "-o", "out.csv"): (2, "list them with --genes"),
-    ("--for", "scouter", "-o", "out.pkl"): (2, "what scouter reads ends in .csv"),
-    ("--for", "genept", "-o", "out.npz"): (2, "what genept reads ends in .json"),
+    ("--for", "scouter", "-o", "out.pkl"): (2, "write scouter as .csv"),
+    ("--for", "genept", "-o", "out.npz"): (2, "write genept as .json"),
     ("--for", "scouter", "-o", "out.csv", "--format", "npz"): (2, "leave out --format"),
     ("--allow-missing", "-o", "out.npz"): (2, "give it with --genes"),
     ("--genes", "no-such-list", "-o", "out.npz"): (3, "cannot be read as a list of genes"),

@@ -33,7 +33,7 @@ def adata():
 @pytest.fixture(scope="module")
 def attributed(adata, demo_kb):
     options = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key": "stim", "copy": True}
-    return cm.tl.attribute(adata, demo_kb, **options).uns["cellmodel_attribution"]
+    return cm.tl.attribute(adata, demo_kb, **options).uns["cellmodel_attribution_conditions"]
 
 
 def test_markers_are_those_of_the_tests(adata, attributed):
@@ -103,7 +103,7 @@ def test_the_command_prints_notes_and_refuses_what_does_not_go_together(adata, d
 def test_one_sample_a_side_has_themes_and_no_significant_markers(adata, demo_kb):
     two = adata[adata.obs["donor"].isin(["d0", "d1"])].copy()
     options = {"cluster_key": "bulk_labels", "sample_key": "donor", "condition_key": "stim", "copy": True}
-    found = cm.tl.attribute(two, demo_kb, **options).uns["cellmodel_attribution"]
+    found = cm.tl.attribute(two, demo_kb, **options).uns["cellmodel_attribution_conditions"]
     assert found["markers"]["p_value"].isna().all()
     assert any("so no p values" in note for note in found["notes"])
     apart = {"cluster_key": "bulk_labels", "sample_key": "stim", "condition_key": "bulk_labels", "copy": True}

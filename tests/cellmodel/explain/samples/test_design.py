@@ -105,7 +105,7 @@ def test_conditions_that_cannot_be_compared():
 
 
 def test_settings_that_do_not_go_together():
-    with pytest.raises(ValueError, match="reference goes with condition_key"):
+    with pytest.raises(ValueError, match="--reference goes with --condition-key"):
         SampleConfig(sample_key="donor", reference="x")
     with pytest.raises(ValueError, match="min_cells must be >= 1"):
         SampleConfig(sample_key="donor", min_cells=0)
