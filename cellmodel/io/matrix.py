@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -13,11 +13,14 @@ from jaxtyping import Float, Int
 
 from cellmodel.core.arrays import CellByGene
 from cellmodel.core.errors import InputUnusable, NotCounts
-from genekb.core.messages import counted, known_names
+from genekb.core.messages import counted, known_names, listed
+from genekb.core.words import is_spike_in
 
 LOG1P_MAX: Final = 20.0  # log1p of 5e8: no log-normalised value is larger
 INTEGER_SHARE: Final = 0.9999  # rounding on the way leaves a few counts off by a hair
 MOST_INTEGERS: Final = 0.5  # share of integers that logarithms of normalised counts stay below by far
+FEW_COUNTS, MOST_ZERO = 20, 0.5  # where fewer values are 0, some count of some gene is higher
+MOST_PER_MILLION: Final = float(np.log1p(1e6))  # a gene that has all of its cell
 CONSTANT_TOTALS: Final = 1e-3  # coefficient of variation of the cells' totals under which they are one total
 
 
@@ -216,36 +219,66 @@ def decide_kind(
         raise NotCounts(f"{where} looks like {what}, not counts or log1p: {report}; {hint()}{ways}")
     words = "raw counts" if report.kind == ValueKind.COUNTS else "log-normalised (log1p)"
     notes.append(f"{name} is {words}: {report}" + ("" if words == "raw counts" else "; used without normalising"))
-    if report.kind == ValueKind.COUNTS and report.maximum == 1:
-        notes.append(f"no value of {name} is above 1: it says whether a gene was seen, not how often")
+    notes += _doubts(report, name)
     return report.kind
 
 
+def _doubts(report: ValueReport, name: str) -> Iterator[str]:
+    """Say what speaks against the kind that values were taken for."""
+    if report.kind == ValueKind.COUNTS and report.maximum == 1:
+        yield f"no value of {name} is above 1: it says whether a gene was seen, not how often"
+    elif report.kind == ValueKind.COUNTS and report.maximum < FEW_COUNTS and report.share_zero < MOST_ZERO:
+        yield (
+            f"{name} is doubtful as counts: {1 - report.share_zero:.0%} of the values are not 0, and none is above "
+            f"{report.maximum:g}; if they are rounded logarithms, give --values log1p"
+        )
+    elif report.kind == ValueKind.LOG1P and report.maximum > MOST_PER_MILLION:
+        yield (
+            f"{name} is doubtful as log1p: natural logarithms of values per million end at {MOST_PER_MILLION:.1f}, so "
+            "base 2 or another scale is likely; undo it (2 ** x - 1) and give --values linear, or --values log1p to "
+            "take it as it is"
+        )
+
+
 def gene_columns(var: Any, *, source: str) -> Int[np.ndarray, " gene"]:
-    """Columns that are genes; 10x antibodies, hashtags and the like are left out."""
-    if "feature_types" not in var:
-        return np.arange(len(var))
-    types = var["feature_types"].astype(str).to_numpy()
-    if len(types) and set(types) <= _NO_GENES:
+    """Columns that are genes: 10x antibodies, hashtags and the like are left out, and so are spike-in controls.
+
+    Spike-ins follow what was added to a cell, not the cell: they belong in no total and among no variable genes.
+    """
+    is_gene = np.array([not is_spike_in(str(name)) for name in var.index], dtype=bool)
+    types = _feature_types(var)
+    if types and set(types) <= _NO_GENES:
         raise InputUnusable(
             f"{source} holds {len(types):,} features of type {', '.join(sorted(set(types)))} and none of type "
             f"{GENE_EXPRESSION!r}; give the file with the genes"
         )
-    if GENE_EXPRESSION not in types:
-        return np.arange(len(var))
-    return np.flatnonzero(types == GENE_EXPRESSION)
+    if GENE_EXPRESSION in types:
+        is_gene &= np.array(types) == GENE_EXPRESSION
+    if len(is_gene) and not is_gene.any():
+        raise InputUnusable(
+            f"{source} holds spike-in controls alone ({var.index[0]}, ...); give the file with the genes"
+        )
+    return np.flatnonzero(is_gene)
+
+
+def _feature_types(var: Any) -> list[str]:
+    return list(map(str, var["feature_types"])) if "feature_types" in var else []
 
 
 def name_genes(var: Any, gene_key: str | None, *, source: str, notes: list[str]) -> np.ndarray:
     """Names of the columns that are genes; one without a value in ``gene_key`` keeps that of ``var_names``."""
-    columns = gene_columns(var, source=source)
-    if len(columns) < len(var):
-        types = var["feature_types"].astype(str)
+    columns, types = gene_columns(var, source=source), _feature_types(var)
+    if GENE_EXPRESSION in types:
         for kind in sorted(set(types) - {GENE_EXPRESSION}):
-            notes.append(f"{(types == kind).sum()} features of type {kind} were left out")
-    elif "feature_types" in var and var["feature_types"].nunique() > 1:
-        kinds = ", ".join(sorted(set(var["feature_types"].astype(str))))
-        notes.append(f"features of all types ({kinds}) are taken for genes, since none is {GENE_EXPRESSION!r}")
+            notes.append(f"{types.count(kind)} features of type {kind} were left out")
+    elif len(set(types)) > 1:
+        notes.append(
+            f"features of all types ({', '.join(sorted(set(types)))}) are taken for genes, since none is "
+            f"{GENE_EXPRESSION!r}"
+        )
+    if spiked := [name for name in map(str, var.index) if is_spike_in(name)]:
+        controls = counted(len(spiked), "spike-in control")
+        notes.append(f"{controls} left out, of total counts and variable genes too: {listed(spiked, most=3)}")
     names = _names_of(var.iloc[columns], gene_key, source=source, notes=notes)
     n_barcodes = sum(_BARCODE.fullmatch(name) is not None for name in names)
     if n_barcodes > len(names) / 2:

@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, lru_cache
+from importlib.resources import files
 from typing import Final
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _BRACKETS: Final = re.compile(r"\[[^\]]*\]")  # "[provided by RefSeq, Jul 2008]"
 _SENTENCE_END: Final = re.compile(r"(?<=[.;])\s+(?=[A-Z0-9])")
 _CLAUSE_END: Final = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
+_SPIKE_IN: Final = re.compile(r"(?i)(ercc[-_.]\d|sirv|(rna[-_.]?)?spike[-_.]?(in)?[-_.]?\d)")
 _ALIKE: Final = 0.8  # share of the letters of two words that stand in both in one order
 _LEAST: Final = 5  # letters from which an ending is looked at: "lens", "plus", "aids" and "nras" stay as they are
 _NO_PLURAL: Final = re.compile(
@@ -66,6 +68,13 @@ def stop_words() -> frozenset[str]:
     return frozenset(_STOP_WORDS.split())
 
 
+@cache
+def gene_stop_words() -> frozenset[str]:
+    """Words of gene texts that do not say what a gene does: "encoded", "isoform", "located"."""
+    lines = files("genekb.core").joinpath("gene_stop_words.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
 def content_words(text: str) -> list[str]:
     """Words of a text as :func:`split_words` gives them, without stop words."""
     left_out = stop_words()
@@ -80,6 +89,11 @@ def split_sentences(text: str, *, end: re.Pattern[str] = _SENTENCE_END) -> list[
 def split_clauses(text: str) -> list[str]:
     """Clauses of a text: what stands between commas, colons, brackets, dashes and the ends of sentences."""
     return _CLAUSE_END.split(text)
+
+
+def is_spike_in(name: str) -> bool:
+    """Whether a name among those of genes is a spike-in control's: ``ERCC-00002``, ``SIRV1``, ``RNA_SPIKE_4``."""
+    return _SPIKE_IN.match(name) is not None
 
 
 @lru_cache(maxsize=1 << 17)

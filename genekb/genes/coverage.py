@@ -1,20 +1,17 @@
 """Coverage of a data set by a store: fraction of genes and counts with a text, and why the rest has none."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from genekb.core.words import is_spike_in
 from genekb.genes.resolve import RANKS, Resolution
 from genekb.genes.texts import DEFAULT_TEMPLATE, Template, write_texts
 from genekb.schema import FloatArray
-
-_SPIKE_IN: Final = re.compile(r"^ERCC[-_]\d")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +103,6 @@ def loss_reason(resolution: Resolution, row: int, why: Mapping[int, str]) -> str
     if resolution.is_resolved[row]:
         gene_id = int(resolution.gene_ids[row])
         return why.get(gene_id, f"GeneID {gene_id} has no text in this store")
-    if _SPIKE_IN.match(resolution.names[row]):
+    if is_spike_in(resolution.names[row]):
         return "spike-in control, not a gene"
     return "unknown to the store"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellmodel.io.formats.anndata import read_anndata
-from cellmodel.io.matrix import ValueKind, inspect_values
+from cellmodel.io.matrix import ValueKind, decide_kind, inspect_values
 from cellmodel.tl._demo import find_demo_cells
 
 COUNT_SETS = [
@@ -29,13 +29,34 @@ def per_cell(counts, total):
     return sp.csr_matrix(sp.diags(total / np.asarray(counts.sum(axis=1)).ravel()) @ counts)
 
 
+def notes_on(matrix, declared_kind="auto"):
+    notes = []
+    decide_kind(
+        inspect_values(matrix), declared_kind=declared_kind, where="X of cells.h5ad", notes=notes, hint=lambda: "",
+    )  # fmt: skip
+    return " ".join(notes)
+
+
 @pytest.mark.parametrize("name", COUNT_SETS)
 def test_real_counts_are_counts(real_data, name):
     matrix = sp.csr_matrix(read_anndata(real_data / f"{name}.h5ad").X)
     assert inspect_values(matrix).kind == ValueKind.COUNTS
+    assert "doubtful" not in notes_on(matrix)
     logged = per_cell(matrix[:300], 1e4).log1p()
     assert inspect_values(logged).kind == ValueKind.LOG1P
     assert inspect_values(logged[:, :100]).kind == ValueKind.LOG1P
+
+
+def test_log2_values_rounded_or_not_are_doubted_and_the_option_is_named():
+    rng = np.random.default_rng(0)
+    linear = rng.lognormal(rng.normal(6, 3, 200), 0.5, (50, 200))
+    logged = np.log2(1 + 1e6 * linear / linear.sum(axis=1, keepdims=True))
+    assert logged.max() > 15
+    for values in (sp.csr_matrix(logged), sp.csr_matrix(np.rint(logged))):
+        assert "doubtful as" in notes_on(values)
+        assert "--values log1p" in notes_on(values)
+        assert "doubtful" not in notes_on(values, "log1p")
+    assert "doubtful" not in notes_on(sp.csr_matrix(np.log1p(linear))) + notes_on(draw_counts(0))
 
 
 @pytest.mark.parametrize("name", LINEAR_SETS)
