@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 from cellmodel.explain.p_values import permutation_p
-from genekb.core.words import singular, split_clauses, split_sentences, stop_words
+from genekb.core.words import gene_stop_words, singular, split_clauses, split_sentences, stop_words
 from genekb.genes.words import TextWords, split_texts
 from genekb.query.gene_theme import strata_of
 
@@ -49,15 +49,15 @@ class TermIndex:
 
 
 def index_terms(texts: Sequence[str], *, min_texts: int, split: SplitTexts = split_texts) -> TermIndex:
-    """Find the terms that at least ``min_texts`` of the gene texts hold.
+    """Find the terms that at least ``min_texts`` of the gene texts hold, in their names and summaries.
 
     A phrase is two neighbouring words of one clause with no stop word between them. A plural is counted as its singular
     if that occurs too: the S-stemmer of :cite:`harman1991suffixing`, kept to attested forms. ``split``: gives the words
     of the texts, such as :meth:`genekb.Store.words`.
     """
     found = split(texts)
-    is_shared = found.shared_sentences()
-    is_kept = ~is_shared[found.sentence_ids[found.sentences]]
+    is_read = ~found.shared_sentences()[found.sentence_ids] & found.in_prose(texts)
+    is_kept = is_read[found.sentences]
     words = found.words[is_kept]
     forms = _word_forms(found.vocabulary, words)
     terms, at = _occurrences(forms, words, starts_clause=found.starts_clause[is_kept])
@@ -90,7 +90,7 @@ def _word_forms(vocabulary: Sequence[str], words: Int[np.ndarray, " _"]) -> _Wor
     present = np.flatnonzero(np.bincount(words, minlength=len(vocabulary)))
     number = {vocabulary[word]: word for word in present.tolist()}
     singulars = {word: one for word in number if (one := singular(word)) != word and one in number}
-    stop_words, broad_words = _stop_words(), _word_list("broad_words.txt")
+    stop_words, broad_words = _stop_words(), _broad_words()
     counted = np.arange(len(vocabulary))
     is_stop, is_broad, is_short = np.zeros((3, len(vocabulary)), dtype=bool)
     for written, at in number.items():
@@ -144,16 +144,16 @@ def _presence(
 
 
 @cache
-def _word_list(name: str) -> frozenset[str]:
-    """Words of a file of the package: ``broad_words.txt`` has those that are a term only as one half of a phrase."""
-    lines = files("cellmodel.explain").joinpath("data", name).read_text(encoding="utf-8").splitlines()
+def _broad_words() -> frozenset[str]:
+    """Words that are a term only as one half of a phrase."""
+    lines = files("cellmodel.explain").joinpath("data", "broad_words.txt").read_text(encoding="utf-8").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 @cache
 def _stop_words() -> frozenset[str]:
     """English stop words and those of gene texts."""
-    return (stop_words() | _word_list("stop_words.txt")) - _word_list("broad_words.txt")
+    return (stop_words() | gene_stop_words()) - _broad_words()
 
 
 def _words(text: str) -> list[str]:
@@ -163,7 +163,7 @@ def _words(text: str) -> list[str]:
 
 def _sentence_terms(sentence: str, *, singulars: Mapping[str, str]) -> Iterator[str]:
     """Terms of one sentence, in reading order."""
-    stop_words, broad_words = _stop_words(), _word_list("broad_words.txt")
+    stop_words, broad_words = _stop_words(), _broad_words()
     for clause in split_clauses(sentence):
         previous = None
         for written in _words(clause):

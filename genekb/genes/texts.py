@@ -74,6 +74,14 @@ def find_template(name: str) -> Template:
     raise ValueError(f"template {name!r} is not one of {', '.join(template.name for template in TEMPLATES)}")
 
 
+def prose_of(text: str) -> str:
+    """Give a text without the other designations at its end.
+
+    Many are names of clones and screens ("epididymis secretory protein Li 1"), which do not say what a gene does.
+    """
+    return text.partition(f" {_PREFIX['designations']}")[0]
+
+
 def text_id(text: str) -> TextID:
     """SHA-256 of the exact text, in hex."""
     return TextID(hashlib.sha256(text.encode()).hexdigest())

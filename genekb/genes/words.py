@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genekb.core.words import split_sentences
+from genekb.genes.texts import prose_of
 from genekb.schema import WORDS, IntArray, integers, literal, numbers, strings
 
 CLAUSE_END, SENTENCE_END = ",", "."
@@ -67,6 +68,13 @@ class TextWords:
             sentence_ids=numbers(ids.flatten()),
             texts=np.repeat(np.arange(len(lengths)), lengths),
         )
+
+    def in_prose(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Which sentences are name and summary, and not the designations behind them; ``texts``: those split."""
+        behind = (split_sentences(text[len(prose_of(text)) :]) for text in texts)
+        n_behind = np.fromiter(map(len, behind), dtype=np.int64, count=len(texts))
+        n_kept = np.bincount(self.texts, minlength=len(texts)) - n_behind
+        return np.arange(len(self.texts)) - np.searchsorted(self.texts, self.texts) < n_kept[self.texts]
 
     def shared_sentences(self) -> NDArray[np.bool_]:
         """Which sentences, by their numbers, at least twenty texts hold: they describe the format, not the gene."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from genekb.core.errors import SourceUnusable
 from genekb.core.messages import counted
-from genekb.core.words import split_clauses, split_sentences, split_words, stop_words
+from genekb.core.words import gene_stop_words, split_clauses, split_sentences, split_words, stop_words
 from genekb.files.tables import read_list, read_rows, read_table, read_text, table_format
 from genekb.store.reader import Store
 
@@ -28,6 +28,7 @@ _MORE_SPECIFIC: Final = 0.7  # share of the texts with a phrase's part that hold
 _MIN_SHARE: Final = 0.1  # of the texts of a set that hold a phrase
 _PHRASE_WORDS: Final = 4  # at most
 _MIN_WORD: Final = 3  # letters of the last word of a phrase
+_NUMERALS: Final = {"ii", "iv"}  # that may be the last word all the same: "class ii"
 _TABLES: Final = (".tsv", ".csv")
 
 
@@ -172,17 +173,17 @@ def _parts(words: Sequence[str]) -> Iterator[str]:
 
 
 def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
-    """Phrases without stop words, but for an "of" between others."""
-    inside = stop_words() - {"of"}
+    """Phrases without stop words but for an "of" between others, that begin and end with a word that says something."""
+    inside, at_ends = stop_words() - {"of"}, {"of"} | gene_stop_words() - {"protein"}
     kept = " ".join(sentence for sentence in split_sentences(text) if sentence not in left_out)
     for words in map(split_words, split_clauses(kept)):
         for start, first in enumerate(words):
-            if first == "of" or first.isdigit():
+            if first in at_ends | _NUMERALS or first.isdigit():
                 continue
             for end, last in enumerate(words[start : start + _PHRASE_WORDS], start + 1):
                 if last in inside:
                     break
-                if last != "of" and len(last) >= _MIN_WORD:
+                if last not in at_ends and (len(last) >= _MIN_WORD or last in _NUMERALS):
                     yield " ".join(words[start:end])
 
 

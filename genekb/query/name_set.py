@@ -13,6 +13,7 @@ from genekb.core.messages import counted
 from genekb.core.words import split_sentences
 from genekb.encoders import Encoder
 from genekb.files.tables import write_table
+from genekb.genes.texts import prose_of
 from genekb.query.gene_sets import SetName, shared_phrases, stored_vocabulary
 from genekb.query.gene_theme import (
     NameScale,
@@ -331,7 +332,7 @@ def _vocabulary(
     places: dict[str, int] = {}
     of_set = {}
     for name, rows in members.items():
-        phrases = shared_phrases([text or "" for text in store.texts(gene_ids[rows])], left_out=left_out)
+        phrases = shared_phrases([prose_of(text or "") for text in store.texts(gene_ids[rows])], left_out=left_out)
         of_set[name] = np.array([places.setdefault(phrase, len(places)) for phrase in phrases], dtype=np.int64)
     return tuple(SetName(name=phrase) for phrase in places), of_set, "phrases of the texts of each set"
 
@@ -377,7 +378,7 @@ def _with_sentences(store: Store, encoder: Encoder, named: list[NamedSet], *, n_
     """Give the first genes of each theme the sentence of their text that is nearest to the set's name."""
     shown = [gene.gene_id for one in named for gene in one.theme[:n_genes]]
     split = {
-        gene_id: [part for part in split_sentences(text or "") if any(map(str.isalnum, part))]
+        gene_id: [part for part in split_sentences(prose_of(text or "")) if any(map(str.isalnum, part))]
         for gene_id, text in zip(shown, store.texts(shown), strict=True)
     }
     texts = list(dict.fromkeys([*(part for parts in split.values() for part in parts), *(one.name for one in named)]))

@@ -31,6 +31,14 @@ def test_terms_are_informative_words_and_unbroken_phrases():
     assert "complex signal" not in terms  # a comma stands between
 
 
+def test_other_designations_are_no_terms():
+    text = "FTL: ferritin light chain. Stores iron. Also: epididymis secretory protein Li 1; HEL-S-9; ferritin subunit."
+    index = index_terms([text] * 3, min_texts=3)
+    assert {"ferritin", "iron"} <= set(index.terms)
+    assert not {"epididymis", "secretory", "hel", "subunit", "ferritin subunit"} & set(index.terms)
+    assert index.sentence(text, term="ferritin") == "FTL: ferritin light chain."
+
+
 sentences = st.sampled_from(
     [CD3D, "Platelets bind the platelet.", "Binds insulin, glucagon; T cells", "natural killer cells 2", "- (A) x.", ""]
 )

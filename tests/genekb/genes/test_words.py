@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genekb.core.words import split_clauses, split_sentences
+from genekb.genes.texts import prose_of
 from genekb.genes.words import count_words, split_texts, words_table
 from genekb.schema import strings
 
@@ -44,6 +45,21 @@ def test_words_know_their_clause_sentence_and_text():
     assert words.sentences.tolist() == [0] * 4 + [1] * 5 + [2] * 4
     assert words.sentence_ids.tolist() == [0, 1, 0]
     assert words.texts.tolist() == [0, 0, 2]
+
+
+def test_words_of_other_designations_are_told_from_those_of_the_prose():
+    texts = [
+        "A1BG: alpha-1-B glycoprotein. Binds. Also, it is secreted [RefSeq]. Also: HEL-S-163pA; Epididymis secretory.",
+        "B: b.",
+        "C: c. Also: x [a]; Y.",
+        "",
+    ]
+    words, plain = split_texts(texts), split_texts([prose_of(text) for text in texts])
+    kept = words.in_prose(texts)
+    assert words.texts[kept].tolist() == plain.texts.tolist() == [0, 0, 0, 1, 2]
+    assert [words.vocabulary[word] for word in words.words[kept[words.sentences]]] == [
+        plain.vocabulary[word] for word in plain.words
+    ]
 
 
 def test_blanks_of_other_scripts_and_letters_that_are_lowered_to_ascii_count_as_such():

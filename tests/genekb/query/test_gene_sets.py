@@ -95,4 +95,6 @@ def test_a_universe_has_genes_and_perhaps_their_expression(tmp_path):
 def test_a_phrase_replaces_its_parts_and_shared_boilerplate_is_left_out():
     text = "This gene is on chromosome 6. It encodes a receptor of natural killer cells."
     phrases = shared_phrases([text, text], left_out=frozenset(["This gene is on chromosome 6."]))
-    assert phrases == ["encode", "natural killer cell", "receptor of natural killer"]
+    assert phrases == ["natural killer cell", "receptor of natural killer"]
+    text = "The HLA class II genes are dispersed in the genome, and polymorphisms specifying beta are used for typing."
+    assert shared_phrases([text, text]) == ["beta", "hla class ii"]
