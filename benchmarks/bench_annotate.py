@@ -5,9 +5,10 @@
     python benchmarks/bench_annotate.py --output results --rules    # other rules, cross-fitted
 
 Clusters are the true types. `--cells` takes none, or those of `fused` (`--clusters`, slow), which add candidates.
-Candidates are all types of the table, never those of the set alone; `type_names.toml` says which of them are right for
-a label, written down before anything was scored. Sets are in two halves by a hash of their study: a rule that is chosen
-on one is reported on the other. `--species human` keeps the sets of one. Exits with 1 where a bar is missed.
+Candidates are all types of the table but cell lines and tumors, never those of the set alone; `type_names.toml` says
+which of them are right for a label, written down before anything was scored. Sets are in two halves by a hash of their
+study: a rule that is chosen on one is reported on the other. `--species human` keeps the sets of one. Exits with 1
+where a bar is missed.
 """
 
 import itertools
@@ -42,11 +43,11 @@ from cellmodel.annotate.cell_types import (
     cluster_profiles,
     combine_evidence,
     gene_texts,
-    read_cell_types,
     standard_profiles,
     standard_weights,
     text_weights,
     type_evidence,
+    usual_types,
 )
 from cellmodel.annotate.name_cells import TypeName, TypeNaming, contrast_relatives, name_by_types, name_each
 from genekb.query.knowledge import KnowledgeVectors, knowledge_vectors
@@ -77,7 +78,7 @@ def one_source(evidence: TypeEvidence, source: str) -> TypeEvidence:
 def all_evidence(known: QueriedCells, store: genekb.Store) -> dict[str, TypeEvidence]:
     """Evidence by column: what the command uses, either source, and controls of the text."""
     encoder = known.alignment.lineage.encoder_id
-    real = type_evidence(read_cell_types(), known.alignment, store)
+    real = type_evidence(usual_types(), known.alignment, store)
     columns = {COMMAND: real, "markers": one_source(real, "markers"), "text": one_source(real, "text")}
     for control in CONTROLS:
         found = control_vectors(store, encoder, control)
@@ -197,7 +198,7 @@ def left_out(profiles: np.ndarray, evidence: TypeEvidence, known: QueriedCells, 
 def score_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
     """Fractions of the cells named right and unassigned, by cell and, with clusters, by cluster; names in use."""
     known = known_cells(truth, store, encoder)
-    evidence = type_evidence(read_cell_types(), known.alignment, store)
+    evidence = type_evidence(usual_types(), known.alignment, store)
     clusters: tuple[TypeName, ...] = ()
     names_by: dict[str, Sequence[str]] = {}
     if len(truth.clusters):
@@ -219,7 +220,7 @@ def score_cells(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[st
 def score_rules(truth: TruthOfSet, store: genekb.Store, encoder: str) -> dict[str, Any]:
     """Share of labels whose best type is right, by each rule of the grid."""
     known = known_cells(truth, store, encoder)
-    evidence = type_evidence(read_cell_types(), known.alignment, store)
+    evidence = type_evidence(usual_types(), known.alignment, store)
     groups = np.unique(truth.labels, return_inverse=True)[1]
     is_scored = np.array([bool(truth.right[label]) for label in np.unique(truth.labels)])
     is_right = [np.isin([one.name for one in evidence.types], truth.right[one]) for one in np.unique(truth.labels)]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cellmodel.annotate.cell_types import CellType, cell_type_of_row, read_cell_types
+from cellmodel.annotate.cell_types import CellType, cell_type_of_row, read_cell_types, usual_types
 from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.errors import InputUnusable
 from genekb.core.messages import known_names
@@ -75,7 +75,7 @@ def choose_types(
         return tuple(CellType(name=name, genes=tuple(genes)) for name, genes in panel_of(markers).items())
     wanted = tissue if only_tissue is None else only_tissue
     if wanted is None:
-        return read_cell_types()
+        return usual_types()
     tissues = [name.strip() for name in (wanted.split(",") if isinstance(wanted, str) else wanted)]
     return of_tissues(
         read_cell_types(), list(filter(None, tissues)), in_every=IN_EVERY_TISSUE if only_tissue is None else ()

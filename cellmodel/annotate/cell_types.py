@@ -19,6 +19,7 @@ from cellmodel.pp.text.align import GeneAlignment
 from genekb.core.messages import counted
 
 UNASSIGNED: Final = "unassigned"  # name of what is given none
+ON_REQUEST: Final = frozenset({"cell-line", "tumor"})  # groups of tissues that no sample has unless its owner says so
 _MOUSE: Final = 10090  # NCBI's taxon
 
 
@@ -49,6 +50,11 @@ class CellType:
 def read_cell_types() -> tuple[CellType, ...]:
     """Read the table of types that comes with the package."""
     return read_packaged("cell_types.tsv")
+
+
+def usual_types() -> tuple[CellType, ...]:
+    """Types to choose from where nothing is said: those of the table but for cell lines and tumors."""
+    return tuple(one for one in read_cell_types() if ON_REQUEST.isdisjoint(one.tissue.split(",")))
 
 
 def read_packaged(name: str) -> tuple[CellType, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import genekb
-from cellmodel.annotate.cell_types import UNASSIGNED, CellType, TypeEvidence, evidence_of_genes, read_cell_types
+from cellmodel.annotate.cell_types import UNASSIGNED, CellType, TypeEvidence, evidence_of_genes, usual_types
 from cellmodel.annotate.levels import GROUP_WEIGHT, MAX_GAP, Level, LevelName, level_name, lineage_of
 from cellmodel.annotate.marker_overlap import name_gene_lists
 from cellmodel.core.config import RunConfig
@@ -165,7 +165,7 @@ def overlap_rows(lists: MarkerLists, panel: Mapping[str, Sequence[str]], *, choi
 
 def name_lists(lists: MarkerLists, kb: genekb.Store, config: RunConfig, *, choice: ListChoice) -> NamedLists:
     """Name marker lists by the text of cell types and their marker genes."""
-    types = read_cell_types() if choice.types is None else choice.types
+    types = usual_types() if choice.types is None else choice.types
     if not types:
         raise InputUnusable("there is no cell type to name lists by; give candidates")
     found = resolve_lists(lists, kb, config, n_top=choice.n_top)

@@ -16,10 +16,10 @@ from cellmodel.annotate.cell_types import (
     cell_scores,
     cluster_profiles,
     known_genes,
-    read_cell_types,
     score_parts,
     standard_profiles,
     type_evidence,
+    usual_types,
 )
 from cellmodel.annotate.levels import LEVELS, Level, broad_group, level_name, shared_name
 from cellmodel.annotate.marker_overlap import cluster_rows
@@ -108,7 +108,7 @@ class TypeChoice:
     """Which clusters are named, by what."""
 
     cluster_key: str = "cellmodel"  # column of obs with the clusters
-    types: tuple[CellType, ...] = field(default_factory=read_cell_types)  # the candidates
+    types: tuple[CellType, ...] = field(default_factory=usual_types)  # the candidates
     naming: TypeNaming = field(default_factory=TypeNaming)  # when a name is given
     # whether the clusters may have been made with another store, see :func:`cellmodel.io.records.check_lineage`
     other_store: bool = False

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import genekb
-from cellmodel.annotate.candidates import of_tissues
-from cellmodel.annotate.cell_types import read_cell_types
 from cellmodel.core.config import RunConfig
 from cellmodel.core.errors import InputUnusable
 from cellmodel.io.cells import ReadConfig
@@ -74,7 +72,6 @@ def demo_outputs(output: Path, *, overwrite: bool = False) -> WriteConfig:
 
 
 def run_demo(kb: genekb.Store, write: WriteConfig, *, seed: int = 0) -> dict[str, Any]:
-    """Do :func:`cellmodel.tl.run` with the demo cells and the types of blood, and write what `demo_outputs` names."""
-    chain = ChainConfig(types=of_tissues(read_cell_types(), ["blood"], in_every=()))
-    task = chain_task(kb, RunConfig(seed=seed), chain, key_added=write.key_added)
+    """Do :func:`cellmodel.tl.run` with the demo cells, and write what `demo_outputs` names."""
+    task = chain_task(kb, RunConfig(seed=seed), ChainConfig(), key_added=write.key_added)
     return run_on_file(find_demo_cells(), task, read=ReadConfig(), write=write)

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 import genekb
 from cellmodel.annotate.candidates import Panel
-from cellmodel.annotate.cell_types import CellType, read_cell_types
+from cellmodel.annotate.cell_types import CellType, usual_types
 from cellmodel.annotate.levels import Level
 from cellmodel.annotate.name_cells import TypeChoice, TypeNaming
 from cellmodel.cluster.hierarchy import MOST_LEVELS, Tree, group_name
@@ -128,7 +128,7 @@ class ChainConfig:
     """What is done with the clusters of a run, see :func:`chain_task`."""
 
     skip: tuple[str, ...] = ()  # of ``AFTER``
-    types: tuple[CellType, ...] = field(default_factory=read_cell_types)  # the names to choose from
+    types: tuple[CellType, ...] = field(default_factory=usual_types)  # the names to choose from
     level: Level = "auto"  # of names, see :class:`cellmodel.annotate.name_cells.TypeNaming`
     panel: Panel | None = None  # marker genes by type, by whose overlap clusters are named where there is no store
     gmt: tuple[Path, ...] = ()  # files of gene sets

@@ -21,7 +21,7 @@ from cellmodel.io.cells import read_cells
 from cellmodel.io.formats.anndata import read_anndata
 from cellmodel.io.records import stored_graph
 from cellmodel.pp.features import make_features
-from cellmodel.tl._demo import find_demo_cells
+from cellmodel.tl._demo import demo_outputs, find_demo_cells, run_demo
 from tests.support.in_process import call, call_here, call_json
 
 BLOOD = ("--only-tissue", "blood")
@@ -166,6 +166,15 @@ def test_python_writes_the_same_slots(cells, chain, demo_kb, tmp_path):
         cm.tl.run(adata, demo_kb, skip=["anotate"])
     with pytest.raises(InputUnusable, match="annotate and attribute need a store"):
         cm.tl.run(adata, knowledge="none")
+
+
+@pytest.mark.slow
+def test_the_demo_names_cells_as_a_run_does(demo_kb, tmp_path):
+    found = run_demo(demo_kb, demo_outputs(tmp_path / "demo"))
+    names = [row["name"] for row in found["annotate"].rows()]
+    assert {"plasma cell", "multipotent progenitor cell", "naive B cell"} <= set(names)
+    cm.tl.run(adata := read_anndata(find_demo_cells()), demo_kb)
+    assert adata.uns["cellmodel_name"]["names"]["name"].tolist() == names
 
 
 def test_steps_can_be_left_out(cells, store, tmp_path):

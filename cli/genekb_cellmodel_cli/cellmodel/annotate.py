@@ -37,14 +37,14 @@ class Candidates:
         Path | None,
         typer.Option(
             help="Cell types to choose from: .tsv or .csv with cell_type and, if you like, definition and genes, else "
-            "a name a line; the table of the package if left out."
+            "a name a line; the table of the package, without cell lines and tumors, if left out."
         ),
     ] = None
     tissue: Annotated[
         str | None,
         typer.Option(
             help="Types of these tissues of the table, with commas between (gut,pancreas), and the immune, stromal, "
-            "vascular, neural and blood cells of every tissue."
+            "vascular, neural and blood cells of every tissue; cell lines and tumors: cell-line, tumor."
         ),
     ] = None
     only_tissue: Annotated[

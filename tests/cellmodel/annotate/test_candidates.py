@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from cellmodel.annotate.candidates import of_tissues, read_candidates
+from cellmodel.annotate.candidates import choose_types, of_tissues, read_candidates
 from cellmodel.annotate.cell_types import CellType, read_cell_types
 from cellmodel.annotate.levels import read_cell_groups
 from cellmodel.core.errors import InputUnusable
@@ -68,6 +68,16 @@ def test_a_tissue_comes_with_the_cells_of_every_tissue_unless_it_alone_is_asked_
     assert {"Schwann cell", "lymphatic endothelial cell", "basal keratinocyte"} <= chosen
     assert not {"hepatocyte", "microglial cell", "alveolar macrophage"} & chosen
     assert "innate lymphoid cell type 3" in {one.name for one in of_tissues(read_cell_types(), ["lung"])}
+
+
+def test_cell_lines_and_tumors_are_candidates_only_where_they_are_asked_for():
+    assert {one.name for one in read_cell_types()} - {one.name for one in choose_types()} == {
+        "lung adenocarcinoma cell", "erythroleukaemia cell", "acute promyelocytic leukaemia cell",
+        "B-lymphoblastoid cell",
+    }  # fmt: skip
+    for tissue in ("cell-line", "blood,tumor"):
+        assert {"B-lymphoblastoid cell", "naive B cell"} <= {one.name for one in choose_types(tissue=tissue)}
+    assert choose_types(["B-lymphoblastoid cell"])[0].genes
 
 
 def test_tissues_are_chosen_and_an_unknown_one_is_refused():
