@@ -310,8 +310,8 @@ class Store:
         query
             Text; or a vector (dim,), such as that of a gene, for which no encoder is opened: by exact cosine then.
         encoder
-            One or several, as for :meth:`encoder_id`; for a text all that can read one here if None, for a vector the
-            first of the store.
+            One or several, as for :meth:`encoder_id`; if None the first of the store, of a text the first that can read
+            it here.
         mode
             Of a text: ``semantic`` by cosine, ``keyword`` by BM25, ``hybrid`` by the ranks of both.
         limit

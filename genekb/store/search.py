@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 KEYWORD: Final = "keyword"
+_NO_WORD: Final = "it knows no word of the query"
 _RANK_OFFSET: Final = 60  # k of reciprocal rank fusion, as its authors set it
 
 
@@ -129,10 +130,11 @@ def search_genes(
     joined by the sum of their reciprocal ranks, 1 / (60 + rank) :cite:`cormack2009rrf`. With keywords, a gene that the
     query names comes first.
 
-    ``encoders``: as for :meth:`genekb.store.reader.Store.encoder_id`; if left out, all that can encode a query on this
-    machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI taxonomy identifier or
-    type. Raises ``SourceUnusable`` if the query holds no word, or no gene is of the taxon or type; ``NotAvailable`` if
-    a named encoder, or in a semantic search all, cannot be used; ``ValueError`` for encoders in a keyword search.
+    ``encoders``: as for :meth:`genekb.store.reader.Store.encoder_id`; if left out, the first of the store that can
+    encode a query on this machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI
+    taxonomy identifier or type. Raises ``SourceUnusable`` if the query holds no word, or no gene is of the taxon or
+    type; ``NotAvailable`` if a named encoder, or in a semantic search all, cannot be used; ``ValueError`` for encoders
+    in a keyword search.
     """
     if not any(letter.isalnum() for letter in query):
         raise SourceUnusable(f"the query {query!r} is empty; give a few words, e.g. 'T cell receptor signalling'")
@@ -239,11 +241,13 @@ def _semantic(
                 reason = str(error)
             else:
                 by_characters = matches.is_readable and store.manifest.kind(encoder_id).reads_characters
-                reason = "" if encoded.n_tokens[0] or by_characters else "it knows no word of the query"
+                reason = "" if encoded.n_tokens[0] or by_characters else _NO_WORD
         if reason:
             skipped[encoder_id] = reason
         else:
             rankings[encoder_id] = _by_cosine(store, encoded.vectors[0], encoder_id=encoder_id, kept=kept)
+        if not encoders and reason in {"", _NO_WORD}:
+            break
     return rankings
 
 

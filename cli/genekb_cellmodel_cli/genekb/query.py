@@ -20,7 +20,10 @@ _SHOWN = 5
 def search(
     store: options.NamedStore,
     query: Annotated[str, typer.Argument(help="Free text, or a name of a gene.")],
-    encoder: options.Encoders = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Encoder of the store; repeatable; the first that can read a query here if left out."),
+    ] = None,
     mode: Annotated[
         Literal["hybrid", "semantic", "keyword"], typer.Option(help="By meaning, by words, or by both.")
     ] = "hybrid",

@@ -114,7 +114,8 @@ def test_semantic_scores_are_cosines_and_equal_to_the_stores_own_search(kb):
 
 
 def test_hybrid_scores_are_reciprocal_ranks_of_every_source(kb):
-    result = search_genes(kb, "hormone that lowers blood glucose", taxon=9606, limit=100)
+    encoders = ["hash-32", "lsa-16"]
+    result = search_genes(kb, "hormone that lowers blood glucose", encoders=encoders, taxon=9606, limit=100)
     sources = {"keyword", *result.encoders}
     assert {spec.rsplit("-", 1)[0] for spec in result.encoders} == {"hash-32", "lsa-16"}
     for hit in result.hits:
@@ -125,11 +126,19 @@ def test_hybrid_scores_are_reciprocal_ranks_of_every_source(kb):
     assert result.hits[0].symbol == "INS"
 
 
-def test_controls_take_part_only_by_name_and_are_told(kb):
-    skipped = search_genes(kb, "insulin").skipped
-    assert {key.rsplit("-", 1)[0]: why for key, why in skipped.items()} == {
-        "shuffled-hash-32": "a control", "random-8": "a control",
-    }  # fmt: skip
+def test_the_first_encoder_that_reads_a_query_is_asked_and_others_by_name(kb, tmp_path):
+    assert [search_genes(kb, query).encoders for query in ("insulin", "zzxqv")] == [kb.encoder_ids[:1]] * 2
+    added = genekb.open(add_encoders(kb, ["hash-8"], load=load_encoder, home=tmp_path).folder)
+    before, after = (search_genes(store, "hormone of glucose", limit=100) for store in (kb, added))
+    assert [hit.gene_id for hit in before.hits] == [hit.gene_id for hit in after.hits]
+
+
+def test_controls_take_part_only_by_name_and_are_told(ncbi_folder, tmp_path):
+    config = BuildConfig(name="controls", models=("random-8", "hash-32"))
+    kb = genekb.open(build(read_ncbi_folder(ncbi_folder, taxa=["human"]), config, home=tmp_path).folder)
+    result = search_genes(kb, "insulin")
+    assert {key.rsplit("-", 1)[0]: why for key, why in result.skipped.items()} == {"random-8": "a control"}
+    assert [key.rsplit("-", 1)[0] for key in result.encoders] == ["hash-32"]
     named = search_genes(kb, "insulin", encoders=["random-8"])
     assert [key.rsplit("-", 1)[0] for key in named.encoders] == ["random-8"]
 
@@ -153,7 +162,7 @@ def test_text_of_an_orthologue_is_marked(kb):
 
 
 def test_an_encoder_that_knows_no_word_of_the_query_is_left_out(kb):
-    result = search_genes(kb, "zzxqv")
+    result = search_genes(kb, "zzxqv", encoders=["hash-32", "lsa-16"])
     assert [key.rsplit("-", 1)[0] for key, why in result.skipped.items() if "no word" in why] == ["lsa-16"]
     with pytest.raises(
         NotAvailable, match=r"no encoder of both@.* knows no word of the query\); in no .* name: zzxqv$"
