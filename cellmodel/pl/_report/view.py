@@ -184,16 +184,15 @@ def cluster_views(data: ReportData) -> list[Row]:
 
 
 def found_sentence(clusters: Sequence[Row]) -> Row | None:
-    """Types that were found, the most cells first, and unsure ones, as (name, share); None without names."""
+    """Types that were found, the most cells first, as (name, share), and how many clusters have none."""
     named = [(cluster["named"], cluster["share"]) for cluster in clusters if cluster["named"]]
     if not named:
         return None
-    found: dict[str, dict[str, float]] = {"types": {}, "unsure": {}}
-    for name, share in named:
-        sure = not name["reason"] and name["name"] != NO_NAME
-        shares, label = found["types" if sure else "unsure"], name["name"] if sure else name["best"] or name["name"]
-        shares[label] = shares.get(label, 0.0) + share
-    return {part: sorted(shares.items(), key=lambda one: -one[1]) for part, shares in found.items()}
+    shares: dict[str, float] = {}
+    sure = [(name["name"], share) for name, share in named if not name["reason"] and name["name"] != NO_NAME]
+    for name, share in sure:
+        shares[name] = shares.get(name, 0.0) + share
+    return {"types": sorted(shares.items(), key=lambda one: -one[1]), "n_unnamed": len(named) - len(sure)}
 
 
 def quality_view(data: ReportData) -> list[Row]:

@@ -101,6 +101,9 @@ def test_a_browser_draws_the_cells_at_every_width_and_theme(browser, width, dark
     assert 0.005 < 1 - share < 0.9
     assert len(ink) > 3
     assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    for now_dark in (dark, not dark):  # the button says what it does
+        assert text_of(browser, "theme") == ("Light" if now_dark else "Dark")
+        browser.run("document.getElementById('theme').click()")
 
 
 def test_hovering_shows_the_cell_its_cluster_and_its_confidence(browser):

@@ -851,7 +851,9 @@
   // page
   const themeButton = byId("theme");
   function showTheme() {
-    themeButton.setAttribute("aria-pressed", String(isDark()));
+    const other = isDark() ? "light" : "dark";
+    themeButton.textContent = other[0].toUpperCase() + other.slice(1);
+    themeButton.title = `Switch to ${other} mode`;
     readPageColors();
     state.painted = paint(state.column);
     if (state.column.kind === "numbers") byId("legend").replaceChildren(...scaleLegend(state.column, state.painted));
