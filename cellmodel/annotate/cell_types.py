@@ -53,7 +53,7 @@ def read_cell_types() -> tuple[CellType, ...]:
 
 
 def usual_types() -> tuple[CellType, ...]:
-    """Types to choose from where nothing is said: those of the table but for cell lines and tumors."""
+    """Types to choose from where none are named: those of the table but for cell lines and tumors."""
     return tuple(one for one in read_cell_types() if ON_REQUEST.isdisjoint(one.tissue.split(",")))
 
 
