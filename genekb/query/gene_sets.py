@@ -178,7 +178,7 @@ def _phrases(text: str, left_out: frozenset[str]) -> Iterator[str]:
     kept = " ".join(sentence for sentence in split_sentences(text) if sentence not in left_out)
     for words in map(split_words, split_clauses(kept)):
         for start, first in enumerate(words):
-            if first in at_ends | _NUMERALS or first.isdigit():
+            if first in at_ends or first in _NUMERALS or first.isdigit():
                 continue
             for end, last in enumerate(words[start : start + _PHRASE_WORDS], start + 1):
                 if last in inside:
