@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -62,6 +63,14 @@ def ask(address, path, *, host=None):
     return answer.status, answer.read()
 
 
+def ask_raw(address, line):
+    """Whole answer to a request line that no browser would send."""
+    parts = urlsplit(address)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        connection.sendall(f"{line}\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
 @pytest.fixture(scope="module")
 def address(cells):
     with viewing(cells) as found:
@@ -86,6 +95,24 @@ def test_any_gene_is_answered_as_the_page_holds_it_and_nothing_else(address, cel
     assert ask(address, "/")[0] == 404
     assert ask(address, "/etc/passwd")[0] == 404
     assert ask(address, root, host="example.org")[0] == 403
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "5", "/5", "//5", "gene/5", "/gene/5", "{token}", "{token}/gene/5", "/{token}", "/{token}gene/5", "/{token}/5",
+        "/{token}/gene/", "/{token}/gene/05", "/{token}/gene/+5", "/{cut}/gene/5", "/{cut}", "/\u00e9/gene/5",
+        "http://{host}/5", "http://{host}/{token}/gene/5", "5" * 5_000, "/{token}/gene/" + "5" * 5_000,
+    ],
+)  # fmt: skip
+def test_nothing_is_answered_to_a_target_that_does_not_start_with_the_whole_secret(address, target):
+    parts = urlsplit(address)
+    token = parts.path.strip("/")
+    target = target.format(host=parts.netloc, token=token, cut=token[:-1])
+    assert ask_raw(address, f"GET {target} HTTP/1.1").split(b"\r\n")[0] == b"HTTP/1.0 404 Not Found"
+    assert ask_raw(address, f"GET /{parts.path}gene/5 HTTP/1.1").startswith(
+        b"HTTP/1.0 200 OK"
+    )  # as all servers read //
 
 
 def test_a_port_that_is_taken_is_one_line(address, cells):

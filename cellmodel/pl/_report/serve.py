@@ -49,18 +49,20 @@ def serve_report(
 def _handler(data: ReportData, root: str, host: str) -> type[BaseHTTPRequestHandler]:
     """Answer for the page at ``root``, and for genes by their number below ``gene/``, where the host is named so."""
     page = render_report(data, is_served=True).encode("utf-8", errors="backslashreplace")
-    n_genes = len(data.values.genes) if data.values else 0
+    genes = {f"gene/{number}": number for number in range(len(data.values.genes) if data.values else 0)}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             """Answer a request of the page."""
-            gene = self.path.removeprefix(f"{root}gene/")
+            start, asked = self.path[: len(root)], self.path[len(root) :]
             if self.headers.get("Host") != host:  # a page of another site that has taken this address
                 self.send_error(403)
-            elif self.path == root:
+            elif not secrets.compare_digest(start.encode(), root.encode()):
+                self.send_error(404)
+            elif not asked:
                 self._send(page, "text/html; charset=utf-8")
-            elif data.values is not None and gene.isdecimal() and int(gene) < n_genes:
-                self._send(json.dumps(packed_gene(data.values, int(gene))).encode(), "application/json")
+            elif data.values is not None and asked in genes:
+                self._send(json.dumps(packed_gene(data.values, genes[asked])).encode(), "application/json")
             else:
                 self.send_error(404)
 
