@@ -5,9 +5,11 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from contextlib import contextmanager
+from threading import Thread
 from urllib.parse import urlsplit
 
 import anndata
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from cellmodel.pl._report.serve import serve_report
 from tests.cellmodel.pl.test_report import unpacked
 from tests.support.browser import browser_at
 
@@ -113,6 +116,25 @@ def test_nothing_is_answered_to_a_target_that_does_not_start_with_the_whole_secr
     assert ask_raw(address, f"GET /{parts.path}gene/5 HTTP/1.1").startswith(
         b"HTTP/1.0 200 OK"
     )  # as all servers read //
+
+
+def test_a_client_that_goes_away_or_says_nothing_ends_its_connection_alone(cells, capsys):
+    with serve_report(cells, cluster_key="group") as (address, server):
+        assert 0 < server.RequestHandlerClass.timeout <= 60
+        server.RequestHandlerClass.timeout = 0.2
+        server.daemon_threads = False  # its end waits for those of all connections
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        with socket.create_connection(server.server_address, timeout=20) as silent:
+            assert silent.recv(1) == b""
+        for sent in (b"", b"GET ", f"GET {urlsplit(address).path} HTTP/1.1\r\nHost: {server.server_port}".encode()):
+            with socket.create_connection(server.server_address, timeout=20) as gone:
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing is a reset
+                gone.sendall(sent)
+        assert ask(address, urlsplit(address).path)[0] == 200
+        server.shutdown()
+        thread.join()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_port_that_is_taken_is_one_line(address, cells):

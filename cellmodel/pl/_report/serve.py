@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,6 +52,13 @@ def _handler(data: ReportData, root: str, host: str) -> type[BaseHTTPRequestHand
     genes = {f"gene/{number}": number for number in range(len(data.values.genes) if data.values else 0)}
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = 30  # s, of a client that sends or takes nothing
+
+        def handle(self) -> None:
+            """Answer a client; one that goes away ends its own connection alone."""
+            with suppress(ConnectionError):
+                super().handle()
+
         def do_GET(self) -> None:
             """Answer a request of the page."""
             start, asked = self.path[: len(root)], self.path[len(root) :]
