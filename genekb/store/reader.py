@@ -1,4 +1,4 @@
-"""Read a store: genes, names, texts and vectors; SQL; semantic search. Readers need no lock and write nothing."""
+"""Read a store: genes, names, texts, vectors; SQL; semantic search. Readers lock nothing; caches lie in the home."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ from genekb.store.files import (
     read_origin,
     recall_place,
 )
-from genekb.store.home import find_store
+from genekb.store.home import find_home, find_store
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors
+from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors, read_vectors
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,6 +56,8 @@ class Store:
         Of a remote store: brings the files whose path starts with its argument to the folder.
     trust_remote_code
         Whether :meth:`encoder` may run Python code of a model; nothing else of a store ever runs code.
+    in_home
+        Whether it lies in a home, where its vectors have a cache; else they are read into memory.
 
     Raises
     ------
@@ -64,9 +66,15 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, *, fetch: Callable[[str], None] | None = None, trust_remote_code: bool = False
+        self,
+        folder: Path,
+        *,
+        fetch: Callable[[str], None] | None = None,
+        trust_remote_code: bool = False,
+        in_home: bool = True,
     ) -> None:
         self.folder = folder
+        self._in_home = in_home
         self._trust_remote_code = trust_remote_code
         self.manifest: Manifest = read_manifest(folder)
         self._bring: Callable[[str], None] = fetch or (lambda _: None)  # the files of a store on this machine are here
@@ -194,13 +202,14 @@ class Store:
             )
 
     def vector_table(self, encoder: str | None = None) -> VectorTable:
-        """All vectors of an encoder, memory-mapped: nothing is copied."""
+        """All vectors of an encoder; memory-mapped in a home, where nothing is copied."""
         return self._vector_table(self.encoder_id(encoder))
 
     def _open_vectors(self, encoder_id: str) -> VectorTable:
         self._bring("texts.parquet")
         self._bring(f"embeddings/{encoder_id}/")
-        return open_vectors(self.folder, self.manifest, encoder_id)
+        read = open_vectors if self._in_home else read_vectors
+        return read(self.folder, self.manifest, encoder_id)
 
     def vectors(
         self, genes: IntArray | Sequence[int] | Sequence[str], *, encoder: str | None = None
@@ -480,4 +489,6 @@ def open_store(reference: str | Path, *, home: Path | None = None, trust_remote_
 
     Raises ``NotAvailable`` if there is no such store; ``StoreCorrupt`` or ``SchemaMismatch`` if it cannot be read.
     """
-    return Store(find_store(reference, home), trust_remote_code=trust_remote_code)
+    folder = find_store(reference, home)
+    in_home = folder.parent.resolve().is_relative_to(find_home(home).resolve())
+    return Store(folder, trust_remote_code=trust_remote_code, in_home=in_home)

@@ -1,4 +1,4 @@
-"""Vectors of a store as a memory-mapped matrix: a cache beside the store, rebuilt from its Parquet when absent."""
+"""Vectors of a store as a memory-mapped matrix: a cache in the home, rebuilt from the store's Parquet when absent."""
 
 import json
 import shutil
@@ -70,17 +70,29 @@ class VectorTable:
 
 def open_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
     """Map the vectors of an encoder into memory, making the cache first if needed and possible."""
-    cache = folder.parent / CACHE / manifest.digest[:16] / encoder_id
-    if not _is_whole(cache):
+    table = mapped_vectors(folder, manifest, encoder_id)
+    if table is None:
+        table, cache = read_vectors(folder, manifest, encoder_id), _cache_of(folder, manifest, encoder_id)
         shutil.rmtree(cache, ignore_errors=True)
-        table = read_vectors(folder, manifest, encoder_id)
-        if not _write_cache(cache, table):
-            return table
+        if _write_cache(cache, table):
+            table = mapped_vectors(folder, manifest, encoder_id) or table
+    return table
+
+
+def mapped_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable | None:
+    """Map the cache of the vectors of an encoder into memory; None where there is no whole one."""
+    cache = _cache_of(folder, manifest, encoder_id)
+    if not _is_whole(cache):
+        return None
     try:
         arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
     except (OSError, ValueError):
-        return read_vectors(folder, manifest, encoder_id)
+        return None
     return VectorTable(**arrays)
+
+
+def _cache_of(folder: Path, manifest: Manifest, encoder_id: str) -> Path:
+    return folder.parent / CACHE / manifest.digest[:16] / encoder_id
 
 
 def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
@@ -124,7 +136,10 @@ def _in_order(gene_ids: IntArray, rows: IntArray, vectors: FloatArray) -> Vector
     used, first, inverse = np.unique(rows[order], return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")  # of each used row by its first gene
     by_gene = used[np.argsort(first, kind="stable")]
-    return VectorTable(gene_ids=gene_ids[order], rows=rank[inverse].astype(np.int64), vectors=vectors[by_gene])
+    arrays = {"gene_ids": gene_ids[order], "rows": rank[inverse].astype(np.int64), "vectors": vectors[by_gene]}
+    for array in arrays.values():
+        array.setflags(write=False)
+    return VectorTable(**arrays)
 
 
 def _write_cache(cache: Path, table: VectorTable) -> bool:

@@ -34,7 +34,7 @@ def built_home(ncbi_folder, tmp_path_factory):
     source = read_ncbi_folder(ncbi_folder, taxa=["human"])
     for models in (("hash-8",), ("hash-16",)):
         result = build(source, replace(CONFIG, models=models), home=home)
-        genekb.open(result.folder).vector_table()
+        genekb.open(result.folder, home=home).vector_table()
     return home
 
 

@@ -43,7 +43,7 @@ def built(source, tmp_path_factory):
 
 @pytest.fixture
 def kb(built):
-    return genekb.open(built.folder)
+    return genekb.open(built.folder, home=built.folder.parents[2])
 
 
 @pytest.fixture
@@ -271,21 +271,21 @@ def test_a_damaged_manifest_is_refused(copied, text):
 def test_a_spoilt_cache_is_made_again_and_never_gives_a_wrong_vector(built, tmp_path, name, harm):
     home = Path(shutil.copytree(built.folder.parent, tmp_path / "human@2022-11"))
     folder = home / built.folder.name
-    right = genekb.open(folder).vectors([915, 916]).vectors.copy()
+    right = genekb.open(folder, home=tmp_path).vectors([915, 916]).vectors.copy()
     cache = next((home / ".cache").rglob(name))
     raw = bytearray(cache.read_bytes())
     raw[-1] ^= 1
     cache.write_bytes(bytes(raw if harm == "flip" else raw[: len(raw) // 2]))
     if harm == "remove":
         cache.unlink()
-    np.testing.assert_array_equal(genekb.open(folder).vectors([915, 916]).vectors, right)
+    np.testing.assert_array_equal(genekb.open(folder, home=tmp_path).vectors([915, 916]).vectors, right)
     assert verify_store(folder).faults == ()
 
 
 def test_a_cache_that_was_changed_behind_its_stamp_is_found_by_verify(built, tmp_path):
     home = Path(shutil.copytree(built.folder.parent, tmp_path / "human@2022-11"))
     folder = home / built.folder.name
-    genekb.open(folder).vectors([915])
+    genekb.open(folder, home=tmp_path).vectors([915])
     cache = next((home / ".cache").rglob("vectors.npy"))
     status = cache.stat()
     raw = bytearray(cache.read_bytes())
@@ -311,9 +311,21 @@ def test_a_store_in_a_folder_that_cannot_be_written_still_gives_vectors(built, k
     shutil.rmtree(built.folder.parent / ".cache")
     (built.folder.parent / ".cache").write_text("a file where the cache would be")
     try:
-        np.testing.assert_array_equal(genekb.open(built.folder).vectors([915], encoder="lsa-16").vectors, before)
+        again = genekb.open(built.folder, home=built.folder.parents[2]).vectors([915], encoder="lsa-16").vectors
+        np.testing.assert_array_equal(again, before)
     finally:
         (built.folder.parent / ".cache").unlink()
+
+
+def test_a_store_outside_of_the_home_is_read_and_verified_and_nothing_is_written_beside_it(built, kb, tmp_path):
+    ignored = shutil.ignore_patterns(".cache")
+    shutil.copytree(built.folder.parents[1], tmp_path / "stores", ignore=ignored)  # as a home, but not that of the call
+    folder, before = tmp_path / "stores" / "human@2022-11" / built.folder.name, set(tmp_path.rglob("*"))
+    table = genekb.open(folder, home=built.folder.parents[2]).vector_table()
+    np.testing.assert_array_equal(table.vectors, kb.vector_table().vectors)
+    assert not table.vectors.flags.writeable
+    assert verify_store(folder).faults == ()
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_two_builders_at_once_are_kept_apart(source, tmp_path):
