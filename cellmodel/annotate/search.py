@@ -33,7 +33,7 @@ from cellmodel.pp.neighbors import smooth
 from cellmodel.pp.normalize import log_expression
 from cellmodel.pp.text.align import align_cells
 from genekb.core.addresses import without_secrets
-from genekb.core.words import split_sentences
+from genekb.core.words import check_query, split_sentences
 
 _CLUSTER_KEY = "cellmodel"
 _SIGNIFICANT = 0.05  # p value up to which cells stand out
@@ -55,7 +55,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not any(map(str.isalnum, self.query)):
+        if not any(map(str.isalnum, check_query(self.query))):
             raise InputUnusable(f"the query {self.query!r} is empty; give a few words, e.g. 'cytotoxic T lymphocytes'")
         if min(self.n_genes, self.n_permutations) < 1:
             raise ValueError(f"n_genes and n_permutations must be >= 1, got {self.n_genes} and {self.n_permutations}")

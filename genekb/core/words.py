@@ -14,6 +14,7 @@ _CLAUSE_END: Final = re.compile(r"[,:;()!?]+|\.(?=\s|$)|\s-\s")
 _SPIKE_IN: Final = re.compile(r"(?i)(ercc[-_.]\d|sirv|(rna[-_.]?)?spike[-_.]?(in)?[-_.]?\d)")
 _ALIKE: Final = 0.8  # share of the letters of two words that stand in both in one order
 _LEAST: Final = 5  # letters from which an ending is looked at: "lens", "plus", "aids" and "nras" stay as they are
+_LONGEST_QUERY: Final = 2_000  # characters
 _NO_PLURAL: Final = re.compile(
     "adherens|albicans|alias|always|besides|biceps|diabetes|elegans|feces|herpes|pancreas|perhaps|rabies|sapiens|"
     "series|(sub)?species|themselves|trans|triceps|whereas"
@@ -38,6 +39,15 @@ def split_words(text: str) -> list[str]:
     ['t', 'cell', 'b', 'cell', 'and', 'mitochondrion']
     """
     return [singular(word) for word in _WORD.findall(text.lower())]
+
+
+def check_query(query: str) -> str:
+    """Give a free-text query back; ``ValueError`` beyond 2,000 characters, whose words would be sought for minutes."""
+    if len(query) > _LONGEST_QUERY:
+        raise ValueError(
+            f"the query has {len(query):,} characters, at most {_LONGEST_QUERY:,} are searched; shorten it"
+        )
+    return query
 
 
 _STOP_WORDS: Final = """

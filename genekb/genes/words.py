@@ -141,6 +141,8 @@ def _count(texts: pa.StringArray, wanted: Sequence[Sequence[str]]) -> tuple[IntA
     for number, spelling in ((number, one.encode()) for number, same in enumerate(wanted) for one in same):
         places = starts[lengths == len(spelling)]
         for offset, byte in enumerate(spelling):
+            if not len(places):
+                break
             places = places[data[places + offset] == byte]
         counts[:, number] += _per_text(places, ends)
     for row in np.flatnonzero(_per_text(np.flatnonzero(data > 127), ends)).tolist():  # noqa: PLR2004 - beyond ASCII

@@ -335,7 +335,7 @@ class Store:
         NotAvailable
             If an encoder cannot be used.
         ValueError
-            If a vector has another length than those of the encoder.
+            If a vector has another length than those of the encoder, or a text more than 2,000 characters.
 
         Examples
         --------

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from genekb.core.addresses import without_secrets
 from genekb.core.errors import NotAvailable, SourceUnusable
 from genekb.core.messages import counted, did_you_mean, html_table, shorten
-from genekb.core.words import list_unknown, near_words, singular, spellings
+from genekb.core.words import check_query, list_unknown, near_words, singular, spellings
 from genekb.genes.words import count_words
 from genekb.schema import NAMES, FloatArray, IntArray, in_order_of_genes, literal, numbers, rows_of, strings
 from genekb.store.reader import Store
@@ -134,9 +134,9 @@ def search_genes(
     encode a query on this machine, without controls and remote ones. ``taxon``, ``gene_type``: only genes of this NCBI
     taxonomy identifier or type. Raises ``SourceUnusable`` if the query holds no word, or no gene is of the taxon or
     type; ``NotAvailable`` if a named encoder, or in a semantic search all, cannot be used; ``ValueError`` for encoders
-    in a keyword search.
+    in a keyword search, or a query of more than 2,000 characters.
     """
-    if not any(letter.isalnum() for letter in query):
+    if not any(letter.isalnum() for letter in check_query(query)):
         raise SourceUnusable(f"the query {query!r} is empty; give a few words, e.g. 'T cell receptor signalling'")
     if mode == KEYWORD and encoders:
         raise ValueError("a keyword search uses no encoder; leave out the encoders, or choose another mode")

@@ -92,6 +92,9 @@ def test_wrong_usage_ends_in_one_line_before_anything_is_written(path, store, tm
     assert (code, "name the types to choose from; give one" in err) == (2, True)
     code, err = ended("search", path, " ", *store)
     assert (code, "the query ' ' is empty" in err) == (3, True)
+    for words in (("cellmodel", "search", path), ("genekb", "search")):
+        code, _, err = call(*words, "x" * 2_001, *store)
+        assert (code, "the query has 2,001 characters, at most 2,000 are searched" in err) == (2, True)
     assert not (tmp_path / "o.h5ad").exists()
 
 

@@ -295,7 +295,8 @@ def search(
     from cellmodel.annotate.search import SearchConfig
     from cellmodel.tl._task import run_on_file, search_task
 
-    wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
+    with wrong_usage():
+        wanted = SearchConfig(query=query, cluster_key=cluster_key, use_types=not no_types, other_store=other_store)
     task = search_task(store.open(trust_remote_code=trust_remote_code), genes.config(), search=wanted)
     write = slots.write_cells(out, path) if out.is_given else None
     found = run_on_file(path, task, read=read.config(), write=write)

@@ -39,9 +39,11 @@ def search(
 
     Example: genekb search --kb human "T cell receptor signalling"
     """
-    from genekb.core.words import list_unknown
+    from genekb.core.words import check_query, list_unknown
     from genekb.store.search import search_genes
 
+    with wrong_usage():
+        check_query(query)
     if mode == "keyword" and encoder:
         raise typer.BadParameter("a keyword search uses no encoder; leave out --encoder or --mode keyword")
     kb = store.open(trust_remote_code=trust_remote_code)

@@ -70,6 +70,8 @@ def test_an_empty_query_and_a_missing_column_are_refused(adata, kb):
         SearchConfig(query=" ")
     with pytest.raises(InputUnusable, match="the query '!!!' is empty"):
         SearchConfig(query="!!!")
+    with pytest.raises(ValueError, match="at most 2,000 are searched"):
+        SearchConfig(query="x" * 2_001)
     with pytest.raises(InputUnusable, match="no column 'nothing'"):
         search(adata, kb, query="B cell", cluster_key="nothing")
 

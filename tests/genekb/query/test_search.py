@@ -231,6 +231,12 @@ def test_a_query_without_a_word_is_refused(kb, query):
         search_genes(kb, query)
 
 
+def test_a_query_of_more_than_2000_characters_is_refused(kb):
+    assert search_genes(kb, "insulin".ljust(2_000)).hits
+    with pytest.raises(ValueError, match="the query has 2,001 characters, at most 2,000 are searched; shorten it"):
+        search_genes(kb, "x" * 2_001)
+
+
 def test_a_keyword_search_takes_no_encoder(kb, far):
     assert search_genes(far, "insulin", mode="keyword").skipped == {}
     with pytest.raises(ValueError, match="a keyword search uses no encoder"):
