@@ -4,18 +4,23 @@ import csv
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from functools import wraps
 from importlib import import_module
+from inspect import Parameter, signature
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from genekb.core.messages import from_shell, printable
+from genekb.core.errors import SourceUnusable
+from genekb.core.messages import from_shell, known_names, printable, shorten
 from genekb.core.progress import end_progress
 from genekb_cellmodel_cli.app import options
 from genekb_cellmodel_cli.app.running import known_fault
@@ -25,9 +30,29 @@ if TYPE_CHECKING:
 
 _INSTRUCTIONS: Final = (
     "What NCBI writes about genes, and single-cell clusters. Every tool runs a command of genekb or cellmodel with "
-    "--json and gives its object; nothing is written. `kb` is a store of list_stores. Files are named relative to the "
-    "folder that is served."
+    "--json and gives its object, numbers to 3 digits; nothing is written. `kb` is a store of list_stores. Files are "
+    "named relative to the folder that is served. Of a long answer a part is given: `cut` says how to get the next."
 )
+_ABOUT: Final = {
+    "kb": "Store of gene texts: a name of list_stores, or a store's folder inside the folder that is served.",
+    "file": "Path inside the folder that is served; list_files lists them.",
+    "folder": "Folder inside the one that is served; that one if left out.",
+    "genes": "Symbols, aliases, GeneIDs or Ensembl identifiers.",
+    "sets": "Genes by the name of their set.",
+    "lists": "Marker genes by cluster, the best first.",
+    "query": "Free text, at most 2,000 characters.",
+    "limit": "How many genes.",
+    "mode": "By the meaning of the texts, by their words, or by both.",
+    "level": "How fine the types are; auto takes the finest that the evidence allows.",
+    "tissue": "blood,gut,...: only types of these and those of every tissue.",
+    "cluster_key": "Column of obs with the clusters.",
+    "cluster": "This cluster alone, in detail; a short form of all if left out.",
+    "offset": "Entries to leave out of an answer that was cut.",
+}
+_LIMITS: Final[dict[str, Any]] = {"limit": {"ge": 1, "le": 100}, "offset": {"ge": 0}}
+_OPTION: Final = re.compile(rf"--({'|'.join(_ABOUT).replace('_', '-')})(?![a-z-])")  # that is a parameter here
+_MOST_BYTES, _LONGEST_ERROR = 20_000, 1_000  # of an answer; characters
+_BRIEF: Final = {"markers": (5, ("name", "log2_fold_change", "p_adjusted")), "themes": (3, ("term", "p_adjusted"))}
 
 
 def mcp(
@@ -61,8 +86,62 @@ def make_server(home: Path | None = None) -> "MCPServer[Any]":
     tools = Tools(root=Path.cwd().resolve(), home=home)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     for tool in tools.all():
-        server.add_tool(tool, annotations=reads)
+        server.add_tool(_as_served(tool), annotations=reads, structured_output=False)  # which would say all twice
     return server
+
+
+def _as_served(tool: Callable[..., dict[str, Any]]) -> Callable[..., str]:
+    """Describe the parameters of a tool; give a part of its answer as text, and its errors as a line."""
+    from mcp.server.mcpserver.exceptions import ToolError
+    from pydantic import Field
+
+    @wraps(tool)
+    def answer(*, offset: int, **given: Any) -> str:
+        try:
+            return _text(_part(tool(**given), offset=offset))
+        except Exception as error:
+            fault = known_fault(error)
+            if fault is None:
+                raise
+            line = _OPTION.sub(lambda found: found[1].replace("-", "_"), printable(fault[1]))
+            raise ToolError(shorten(line, _LONGEST_ERROR)) from error
+
+    asked = signature(tool)
+    fields = {name: Field(description=text, **_LIMITS.get(name, {})) for name, text in _ABOUT.items()}
+    given = [*asked.parameters.values(), Parameter("offset", Parameter.KEYWORD_ONLY, default=0, annotation=int)]
+    described = [one.replace(annotation=Annotated[one.annotation, fields[one.name]]) for one in given]
+    answer.__signature__ = asked.replace(parameters=described)  # type: ignore[attr-defined]  # where inspect looks
+    return answer
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _size(content: Any) -> int:
+    return len(_text(content).encode(errors="replace"))
+
+
+def _part(content: Any, *, offset: int, room: int = _MOST_BYTES) -> Any:
+    """Give an answer from an entry of its longest list on, as much as there is room for, and say what is left out."""
+    if not offset and _size(content) <= room:
+        return content
+    lists = {key: each for key, each in content.items() if isinstance(each, list)} if isinstance(content, dict) else {}
+    name = max(lists, key=lambda key: _size(lists[key]), default="")
+    n_entries = len(lists.get(name, ()))
+    if offset >= n_entries:
+        raise SourceUnusable(
+            f"the answer has {n_entries} entries, or one of more than {_MOST_BYTES:,} bytes; ask for less"
+        )
+    room -= _size(content | {name: []}) + 200  # for the note on the part
+    entries = lists[name][offset:]
+    part = entries[: sum(size <= room for size in accumulate(_size(entry) + 1 for entry in entries))]
+    if not part:
+        first = _part(entries[0], offset=0, room=room - 1)
+        part = [first | {"cut": first["cut"].partition(";")[0]}]
+    end = offset + len(part)
+    rest = f"; offset={end} gives the next" if end < n_entries else ""
+    return {"cut": f"{name}: entries {offset + 1} to {end} of {n_entries}{rest}"} | content | {name: part}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +156,7 @@ class Tools:
         """List the tools."""
         return (
             self.list_stores,
+            self.list_files,
             self.resolve_genes,
             self.search_genes,
             self.name_gene_sets,
@@ -89,6 +169,10 @@ class Tools:
     def list_stores(self) -> dict[str, Any]:
         """List the stores of gene texts on this machine, whose names other tools take; as `genekb list --json`."""
         return self._run("genekb", "list")
+
+    def list_files(self, folder: str = "") -> dict[str, Any]:
+        """List the files that other tools take, and folders, whose names end with a slash."""
+        return {"folder": folder, "files": _files(self.root / self._inside(folder) if folder else self.root)}
 
     def resolve_genes(self, kb: str, genes: list[str] | None = None, file: str = "") -> dict[str, Any]:
         """Say how many gene names a store knows, and which not, as `genekb resolve --json`.
@@ -107,8 +191,7 @@ class Tools:
     def name_gene_sets(self, kb: str, sets: dict[str, list[str]] | None = None, file: str = "") -> dict[str, Any]:
         """Name gene sets by the texts of their genes, or say that they have no common theme.
 
-        As `genekb name-set --json`. Give `sets`, genes by the name of their set, or `file`: .gmt, or .tsv/.csv with
-        columns set and gene.
+        As `genekb name-set --json`. Give `sets`, or `file`: .gmt, or .tsv/.csv with columns set and gene.
         """
         with self._input(sets, file, name="set.csv") as path:
             return self._run("genekb", "name-set", self._kb(kb), args=[path])
@@ -123,9 +206,8 @@ class Tools:
     ) -> dict[str, Any]:
         """Name cell types from lists of marker genes, unassigned where the evidence is weak.
 
-        As `cellmodel annotate --marker-lists --json`. Give `lists`, marker genes by cluster, best first, or `file`: a
-        table with columns cluster and gene (Seurat's FindAllMarkers, scanpy's rank_genes_groups_df). `tissue`:
-        blood,gut,... to choose types of these and those of every tissue.
+        As `cellmodel annotate --marker-lists --json`. Give `lists`, or `file`: a table with columns cluster and gene
+        (Seurat's FindAllMarkers, scanpy's rank_genes_groups_df).
         """
         with self._input(lists, file, name="cluster.csv") as path:
             words = [f"--marker-lists={path}", f"--level={level}", *([f"--tissue={tissue}"] if tissue else [])]
@@ -135,20 +217,25 @@ class Tools:
     def name_clusters(
         self, file: str, kb: str, cluster_key: str = "cellmodel", level: Literal["auto", "fine", "broad"] = "auto"
     ) -> dict[str, Any]:
-        """Name the clusters of a cell file by cell types, with the evidence; as `cellmodel annotate --json`.
-
-        `cluster_key`: column of obs with the clusters.
-        """
+        """Name the clusters of a cell file by cell types, with the evidence; as `cellmodel annotate --json`."""
         words = [self._kb(kb), f"--cluster-key={cluster_key}", f"--level={level}"]
         return self._run("cellmodel", "annotate", *words, args=[self._inside(file)])
 
-    def describe_clusters(self, file: str, kb: str, cluster_key: str = "cellmodel") -> dict[str, Any]:
-        """Say what sets the clusters of a cell file apart: markers, contributions of genes, themes.
+    def describe_clusters(
+        self, file: str, kb: str, cluster_key: str = "cellmodel", cluster: str = ""
+    ) -> dict[str, Any]:
+        """Say what sets the clusters of a cell file apart: 5 markers, 3 themes and a name of the markers for each.
 
-        As `cellmodel attribute --json`. `cluster_key`: column of obs with the clusters.
+        With `cluster` all that `cellmodel attribute --json` has of it: contributions of genes, sentences, evidence.
         """
         words = [self._kb(kb), f"--cluster-key={cluster_key}"]
-        return self._run("cellmodel", "attribute", *words, args=[self._inside(file)])
+        found = self._run("cellmodel", "attribute", *words, args=[self._inside(file)])
+        groups = {group["cluster"]: group for group in found["groups"]}
+        if not cluster:
+            return found | {"groups": [_brief(group) for group in groups.values()]}
+        if cluster not in groups:
+            raise SourceUnusable(f"no cluster {cluster!r}; there: {known_names(cluster, groups)}")
+        return {key: value for key, value in found.items() if key != "groups"} | groups[cluster]
 
     def search_cells(self, file: str, query: str, kb: str, cluster_key: str = "") -> dict[str, Any]:
         """Rank the clusters of a cell file by free text, with the genes responsible; as `cellmodel search --json`."""
@@ -157,14 +244,12 @@ class Tools:
 
     def _kb(self, kb: str) -> str:
         """Name the store: one of the home, or a folder inside the root."""
-        is_path = Path(kb).name != kb or kb.startswith("~") or Path(kb).exists()
+        is_path = Path(kb).name != kb or kb.startswith("~") or _is_there(kb)
         return f"--kb={self._inside(kb) if is_path else kb}"
 
     def _inside(self, name: str) -> str:
         """Give a path below the root back; one that leads out of it, by itself or by a link, is an error."""
-        from mcp.server.mcpserver.exceptions import ToolError
-
-        path = Path(name)
+        is_there, path = _is_there(name), Path(name)
         found = (self.root / path).resolve()
         links = (each for each in found.rglob("*") if each.is_symlink()) if found.is_dir() else ()
         if (
@@ -173,7 +258,9 @@ class Tools:
             or name.startswith("~")
             or not all(each.resolve().is_relative_to(self.root) for each in (found, *links))
         ):
-            raise ToolError(f"{name!r} is, or leads, outside of the folder that is served; name a file in it")
+            raise SourceUnusable(f"{name!r} is, or leads, outside of the folder that is served; name a file in it")
+        if not is_there:
+            raise SourceUnusable(f"no file {name!r}; the folder has: {known_names(name, _files(self.root))}")
         return str(path)
 
     @contextmanager
@@ -184,23 +271,18 @@ class Tools:
 
         ``name``: of that one; a table has the column that its stem names, and ``gene``.
         """
-        from mcp.server.mcpserver.exceptions import ToolError
-
         if bool(given) == bool(file):
-            raise ToolError("give the genes themselves, or the file that holds them: one of the two")
+            raise SourceUnusable("give the genes themselves, or the file that holds them: one of the two")
         if not given:
             yield self._inside(file)
             return
         with TemporaryDirectory() as folder:
             path = Path(folder) / name
-            with path.open("w", newline="", encoding="utf-8") as table:
-                csv.writer(table).writerows(_rows(given, path.stem))
+            _write(given, path)
             yield str(path)
 
     def _run(self, program: str, *words: str, args: Sequence[str] = ()) -> dict[str, Any]:
         """Run a command in this process, and give the object that it prints."""
-        from mcp.server.mcpserver.exceptions import ToolError
-
         app = import_module(f"genekb_cellmodel_cli.{program}").app  # which has this command, too
         home = [] if self.home is None else [f"--home={self.home}"]
         with self.lock:
@@ -208,19 +290,39 @@ class Tools:
             try:
                 with redirect_stdout(io.StringIO()) as out:
                     app([*words, *home, "--json", "--", *args], standalone_mode=False)
-            except Exception as error:
-                fault = known_fault(error)
-                if fault is None:
-                    raise
-                raise ToolError(printable(fault[1])) from error
             finally:
                 from_shell.reset(asked)
-        return json.loads(out.getvalue())
+        return json.loads(out.getvalue(), parse_float=lambda number: float(f"{float(number):.3g}"))
 
 
-def _rows(given: Sequence[str] | Mapping[str, Sequence[str]], column: str) -> Iterator[Sequence[str]]:
-    if not isinstance(given, Mapping):
-        yield from ((gene,) for gene in given)
-        return
-    yield (column, "gene")
-    yield from ((name, gene) for name, genes in given.items() for gene in genes)
+def _brief(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the best markers and themes of a cluster alone."""
+    short = {key: [{name: one[name] for name in names} for one in group[key][:n]] for key, (n, names) in _BRIEF.items()}
+    return {"cluster": group["cluster"], "n_cells": group["n_cells"], "name": (group["name"] or {}).get("name")} | short
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).resolve().exists()
+    except (OSError, ValueError) as error:  # longer than a name may be, or with NUL
+        raise SourceUnusable(f"{shorten(name, 40)!r} cannot be the name of a file or a store") from error
+
+
+def _files(folder: Path) -> list[str]:
+    """Names in a folder that are not hidden; those of folders end with a slash."""
+    paths = folder.iterdir() if folder.is_dir() else [folder]
+    return sorted(f"{path.name}{'/' * path.is_dir()}" for path in paths if not path.name.startswith("."))
+
+
+def _write(given: Sequence[str] | Mapping[str, Sequence[str]], path: Path) -> None:
+    """Write genes to a list or, by the name of their set, to a table that has the column that its stem names."""
+    sets = given if isinstance(given, Mapping) else {path.stem: given}
+    for name, genes in sets.items():
+        if not genes or not all(each.strip() and set("\n\r\0").isdisjoint(each) for each in (name, *genes)):
+            raise SourceUnusable(f"{shorten(name, 40)!r} has no gene, or a name that is empty or not in one line")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if isinstance(given, Mapping):
+            rows = ((name, gene) for name, genes in given.items() for gene in genes)
+            csv.writer(file).writerows([(path.stem, "gene"), *rows])
+        else:
+            file.writelines(f"{gene}\n" for gene in given)

@@ -32,7 +32,7 @@ from genekb.store.files import (
 )
 from genekb.store.home import find_home, find_store
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors, read_vectors
+from genekb.store.vectors import GeneVectorSelection, VectorTable, open_vectors
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,7 +57,7 @@ class Store:
     trust_remote_code
         Whether :meth:`encoder` may run Python code of a model; nothing else of a store ever runs code.
     in_home
-        Whether it lies in a home, where its vectors have a cache; else they are read into memory.
+        Whether it lies in a home, where a cache of its vectors is made; else they are read into memory.
 
     Raises
     ------
@@ -208,8 +208,7 @@ class Store:
     def _open_vectors(self, encoder_id: str) -> VectorTable:
         self._bring("texts.parquet")
         self._bring(f"embeddings/{encoder_id}/")
-        read = open_vectors if self._in_home else read_vectors
-        return read(self.folder, self.manifest, encoder_id)
+        return open_vectors(self.folder, self.manifest, encoder_id, makes_cache=self._in_home)
 
     def vectors(
         self, genes: IntArray | Sequence[int] | Sequence[str], *, encoder: str | None = None

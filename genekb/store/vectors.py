@@ -1,4 +1,4 @@
-"""Vectors of a store as a memory-mapped matrix: a cache in the home, rebuilt from the store's Parquet when absent."""
+"""Vectors of a store as a memory-mapped matrix: a cache in the home, rebuilt from its Parquet when absent."""
 
 import json
 import shutil
@@ -68,31 +68,18 @@ class VectorTable:
         return np.asarray(per_text[self.rows])
 
 
-def open_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
-    """Map the vectors of an encoder into memory, making the cache first if needed and possible."""
-    table = mapped_vectors(folder, manifest, encoder_id)
-    if table is None:
-        table, cache = read_vectors(folder, manifest, encoder_id), _cache_of(folder, manifest, encoder_id)
-        shutil.rmtree(cache, ignore_errors=True)
-        if _write_cache(cache, table):
-            table = mapped_vectors(folder, manifest, encoder_id) or table
-    return table
-
-
-def mapped_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable | None:
-    """Map the cache of the vectors of an encoder into memory; None where there is no whole one."""
-    cache = _cache_of(folder, manifest, encoder_id)
+def open_vectors(folder: Path, manifest: Manifest, encoder_id: str, *, makes_cache: bool = True) -> VectorTable:
+    """Map the vectors of an encoder into memory, making the cache first if needed, wanted and possible."""
+    cache = folder.parent / CACHE / manifest.digest[:16] / encoder_id
     if not _is_whole(cache):
-        return None
+        table = read_vectors(folder, manifest, encoder_id)
+        if not makes_cache or not _write_cache(cache, table):
+            return table
     try:
         arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
     except (OSError, ValueError):
-        return None
+        return read_vectors(folder, manifest, encoder_id)
     return VectorTable(**arrays)
-
-
-def _cache_of(folder: Path, manifest: Manifest, encoder_id: str) -> Path:
-    return folder.parent / CACHE / manifest.digest[:16] / encoder_id
 
 
 def read_vectors(folder: Path, manifest: Manifest, encoder_id: str) -> VectorTable:
@@ -136,14 +123,14 @@ def _in_order(gene_ids: IntArray, rows: IntArray, vectors: FloatArray) -> Vector
     used, first, inverse = np.unique(rows[order], return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")  # of each used row by its first gene
     by_gene = used[np.argsort(first, kind="stable")]
-    arrays = {"gene_ids": gene_ids[order], "rows": rank[inverse].astype(np.int64), "vectors": vectors[by_gene]}
-    for array in arrays.values():
-        array.setflags(write=False)
-    return VectorTable(**arrays)
+    vectors = vectors[by_gene]
+    vectors.setflags(write=False)
+    return VectorTable(gene_ids=gene_ids[order], rows=rank[inverse].astype(np.int64), vectors=vectors)
 
 
 def _write_cache(cache: Path, table: VectorTable) -> bool:
     """Write the cache with one rename; False where it cannot be written, which only costs time."""
+    shutil.rmtree(cache, ignore_errors=True)
     part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")
     paths = {name: part / f"{name}.npy" for name in _ARRAYS}
     try:

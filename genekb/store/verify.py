@@ -15,7 +15,7 @@ from genekb.genes.words import words_table
 from genekb.schema import TABLES, WORDS, numbers
 from genekb.store.files import absent_encoders, file_fault, files_here, read_columns
 from genekb.store.manifest import Manifest, read_manifest
-from genekb.store.vectors import mapped_vectors, read_vectors, vector_files
+from genekb.store.vectors import open_vectors, read_vectors, vector_files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ def _vector_faults(folder: Path, manifest: Manifest, encoder_id: str) -> tuple[i
     faults = []
     try:
         stored = read_vectors(folder, manifest, encoder_id)
-        cached = mapped_vectors(folder, manifest, encoder_id) or stored
+        cached = open_vectors(folder, manifest, encoder_id, makes_cache=False)
     except (StoreCorrupt, SchemaMismatch) as error:
         return 0, [str(error)]
     if not np.isfinite(stored.vectors).all():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,9 +50,14 @@ def ask(server, *calls):
     async def asked():
         async with mcp.Client(server) as client:
             found = [await client.call_tool(name, arguments) for name, arguments in calls]
-        return [each.content[0].text if each.is_error else each.structured_content for each in found]
+        assert all(len(each.content) == 1 and each.structured_content is None for each in found)  # sent once
+        return [text if each.is_error else json.loads(text) for each in found for text in [each.content[0].text]]
 
     return anyio.run(asked)
+
+
+def in_three_digits(content):
+    return json.loads(json.dumps(content), parse_float=lambda number: float(f"{float(number):.3g}"))
 
 
 @pytest.mark.parametrize(
@@ -76,13 +82,82 @@ def test_a_tool_answers_as_its_command_does_and_errors_are_a_line(home, served):
         ("search_genes", {"kb": "demo", "query": "--output=x T cell", "mode": "keyword", "limit": 1}),
         ("search_genes", {"kb": "demo", "query": "T cell", "limit": 0}),
     )
-    assert by_file == by_link == by_list == call_json("genekb", "resolve", "genes.txt", "--kb", "demo", "--home", home)
+    command = call_json("genekb", "resolve", "genes.txt", "--kb", "demo", "--home", home)
+    assert by_file == by_link == by_list == in_three_digits(command)
     assert both.endswith("one of the two")
     assert "no store 'nosuch'" in unknown
     assert "outside of the folder" in store
     assert len(option["hits"]) == 1
-    assert "'--limit'" in limit
+    assert "greater than or equal to 1" in limit
     assert sorted(path.name for path in served.iterdir()) == ["10x", "far.txt", "genes.txt", "sub", "up"]
+
+
+def test_names_come_back_as_given_or_are_refused_in_a_line(home, served):
+    kb = {"kb": "demo"}
+    asked = [
+        *(("resolve_genes", kb | {"genes": [name, "CD3D"]}) for name in ("c,d", '"q"', "", "a\nb", "a\0b")),
+        *(("resolve_genes", kb | {"file": name}) for name in ("x" * 5_000, "x\0", "gene.txt")),
+        *(("resolve_genes", {"kb": name, "genes": ["CD3D"]}) for name in ("x" * 5_000, "x\0")),
+        ("name_gene_sets", kb | {"sets": {"full": ["CD3D"], "bare": []}}),
+        ("list_files", {}),
+        ("list_files", {"folder": "10x"}),
+        ("list_files", {"folder": "sub"}),
+    ]
+    comma, quote, *lines, bare, files, linked, sub = ask(make_server(home), *asked)
+    assert [comma["losses"][0]["name"], quote["losses"][0]["name"]] == ["c,d", '"q"']
+    ends = (
+        ["'genes' has no gene, or a name that is empty or not in one line"] * 3
+        + ["of a file or a store"] * 2
+        + ["did you mean 'genes.txt'?"]
+        + ["of a file or a store"] * 2
+    )
+    for line, end in zip(lines, ends, strict=True):
+        assert line.endswith(end)
+        assert (len(line) < 300, line.count("\n")) == (True, 0)
+    assert bare.endswith("'bare' has no gene, or a name that is empty or not in one line")
+    assert files["files"] == ["10x/", "far.txt", "genes.txt", "sub/", "up/"]
+    assert "outside of the folder" in linked
+    assert sub["files"] == ["near.txt"]
+
+
+def test_long_answers_come_in_parts_that_together_are_all(home, served):
+    search = {"kb": "demo", "query": "cell", "limit": 100}
+    (part,) = ask(make_server(home), ("search_genes", search))
+    found, n_parts = part["hits"], 1
+    while "cut" in part and "offset" in part["cut"]:
+        assert len(json.dumps(part, separators=(",", ":"), ensure_ascii=False).encode()) <= 20_000
+        assert part["cut"].startswith("hits: entries ")
+        (part,) = ask(make_server(home), ("search_genes", search | {"offset": len(found)}))
+        found, n_parts = found + part["hits"], n_parts + 1
+    command = call_json("genekb", "search", "cell", "--kb", "demo", "--home", home, "--limit", "100")
+    assert (found, n_parts > 1) == (in_three_digits(command["hits"]), True)
+    behind, many, long = ask(
+        make_server(home),
+        ("search_genes", search | {"offset": 100}),
+        ("search_genes", search | {"limit": 101}),
+        ("search_genes", search | {"query": "x" * 2_001}),
+    )
+    assert "has 100 entries" in behind
+    assert "less than or equal to 100" in many
+    assert "at most 2,000 are searched" in long
+
+
+def test_an_entry_that_is_too_long_by_itself_is_cut_too(home, served):
+    names = [f"no such gene {number}" for number in range(2_000)]
+    (answer,) = ask(make_server(home), ("name_gene_sets", {"kb": "demo", "sets": {"a": [*LISTS["0"], *names]}}))
+    (one,) = answer["sets"]
+    assert one["unknown"] == names[: len(one["unknown"])]
+    assert one["cut"] == f"unknown: entries 1 to {len(one['unknown'])} of 2000"
+    assert 10_000 < len(json.dumps(answer, separators=(",", ":"))) <= 20_000
+
+
+def test_a_store_of_the_folder_is_used_and_nothing_is_written_there(home, served):
+    shutil.copytree(next(path.parent for path in home.rglob("manifest.json")), served / "store")
+    before = set(served.rglob("*"))
+    calls = (("search_genes", {"kb": "store", "query": "T cell", "mode": "semantic"}),)
+    (answer,) = ask(make_server(home), *calls)
+    assert len(answer["hits"]) == 10
+    assert set(served.rglob("*")) == before
 
 
 def test_without_the_extra_the_line_names_it(served):
@@ -122,13 +197,27 @@ def test_every_tool_over_stdio_gives_the_object_of_its_command(home, served):
             return (await client.list_tools()).tools
 
     listed = anyio.run(tools)
-    assert [tool.name for tool in listed] == list(commands)
+    assert [tool.name for tool in listed if tool.name != "list_files"] == list(commands)
     assert all(tool.annotations.read_only_hint and tool.description for tool in listed)
+    given = {(tool.name, name): one for tool in listed for name, one in tool.input_schema["properties"].items()}
+    assert all(one["description"] for one in given.values())
+    assert given["search_genes", "limit"]["maximum"] == 100
     wrong = [("resolve_genes", kb | {"file": "../secret.txt"}), ("search_genes", kb | {"query": "x", "mode": "y"})]
     asked = [(name, arguments) for name, (arguments, _) in commands.items()]
-    *found, outside, bad = ask(mcp.stdio_client(started), *asked, *wrong)
+    in_detail = [("describe_clusters", cells | {"cluster": one}) for one in ("T cell", "no such")]
+    *found, outside, bad, one, nothing = ask(mcp.stdio_client(started), *asked, *wrong, *in_detail)
+    assert len(one["contributions"]) > 5
+    assert one["cluster"] == "T cell"
+    assert "no cluster 'no such'; there: " in nothing
     assert "outside of the folder" in outside
     assert "'hybrid', 'semantic' or 'keyword'" in bad
     for (name, (_, line)), answer in zip(commands.items(), found, strict=True):
-        assert answer == json.loads(json.dumps(call_json(*line.split(), "--home", home))), name
+        told = in_three_digits(call_json(*line.split(), "--home", home))
+        if name == "describe_clusters":
+            assert len(json.dumps(answer["groups"])) < 700 * len(answer["groups"])
+            for one, group in zip(answer["groups"], told["groups"], strict=True):
+                assert (one["cluster"], one["name"]) == (group["cluster"], (group["name"] or {}).get("name"))
+                assert [each["name"] for each in one["markers"]] == [each["name"] for each in group["markers"][:5]]
+            continue
+        assert answer == told, name
     assert {path: path.read_bytes() for path in served.iterdir() if path.is_file()} == before
