@@ -35,6 +35,7 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "pydeseq2": ("pydeseq2", "de"),
     "minisign": ("py-minisign", "sign"),
     "mcp": ("mcp", "mcp"),
+    "pydantic": ("pydantic", "mcp"),
     "model2vec": ("model2vec", "static"),
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),

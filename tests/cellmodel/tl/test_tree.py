@@ -124,7 +124,6 @@ def test_a_cluster_is_clustered_again_and_the_others_stay():
 @pytest.mark.parametrize(
     ("within", "message"),
     [
-        ("type", "within= names a column of obs and its clusters, such as cellmodel=3"),
         ("tipe=1", r"has no column 'tipe' in obs .*did you mean 'type'"),
         ("type=9", r"obs\['type'\] has no cluster '9' \(there are: 0, 1"),
         ("small=b", "small=b holds 4 cells, and 10 are needed"),
@@ -137,6 +136,11 @@ def test_what_cannot_be_clustered_again_is_refused(within, message):
     adata.obs["some"] = ["a"] * 60 + [None] * 300
     with pytest.raises(InputUnusable, match=message):
         cm.tl.cluster(adata, **PLAIN, within=within)
+
+
+def test_within_without_a_cluster_is_wrong_usage():
+    with pytest.raises(ValueError, match="within= names a column of obs and its clusters, such as cellmodel=3"):
+        cm.tl.cluster(counts(6), **PLAIN, within="type")
 
 
 def test_a_cluster_without_structure_stays_one(caplog):
